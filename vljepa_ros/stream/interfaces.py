@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the streaming core needs from a model: eyes beside the camera, language anywhere.
+
+`vljepa_ros.model` implements these with torch; tests hand the core small numpy fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.stream.types import Candidate, Decoded, Image, Vector
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model is and how it samples time. A tubelet (a hop) is `tubelet_frames` frames."""
+
+    model_id: str
+    embedding_dim: int
+    image_size: int
+    rate_hz: float
+    tubelet_frames: int
+    window_tubelets: int
+    receptive_tubelets: int
+    device: str = 'cpu'
+    dtype: str = 'float32'
+
+    @property
+    def frame_period_ns(self) -> int:
+        """Spacing of the sampling grid."""
+        return round(1e9 / self.rate_hz)
+
+    @property
+    def hop_ns(self) -> int:
+        """Time between two embeddings."""
+        return self.tubelet_frames * self.frame_period_ns
+
+    @property
+    def window_ns(self) -> int:
+        """Length of the attention window."""
+        return self.window_tubelets * self.hop_ns
+
+
+class Eyes(Protocol):
+    """X-Encoder and Predictor. States are independent; one thread uses an Eyes at a time."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The model's constants."""
+        ...
+
+    def new_state(self) -> Any:
+        """Empty caches for one camera."""
+        ...
+
+    def step(self, state: Any, images: Sequence[Image]) -> None:
+        """Advance `state` by one tubelet: `tubelet_frames` images of (S, S, 3) uint8 RGB."""
+        ...
+
+    def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Answer embeddings (P, D), unit norm, of the prompts over what `state` has seen.
+
+        Raises InputError on a prompt that is not text or too long, and before the first step.
+        """
+        ...
+
+
+class Language(Protocol):
+    """Y-Encoder and Y-Decoder."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The model's constants; `model_id` equals the eyes'."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Text embeddings (N, D), unit norm. Raises InputError on an empty or huge text."""
+        ...
+
+    def decode(self, vectors: NDArray[np.float32]) -> list[Decoded]:
+        """Words for each of (N, D) predicted vectors, bounded in length."""
+        ...
+
+    def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
+        """Candidates with calibrated scores that sum to 1, best first; ties keep their order."""
+        ...
+
+    def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
+        """Calibrated 0..1 scores (N,) of predicted vectors against one text (search, watch)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """Both halves of one model; a process that needs only one leaves the other None."""
+
+    facts: ModelFacts
+    eyes: Eyes | None = None
+    language: Language | None = None

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values that flow from camera to answer: frames, embeddings, changes, events, answers.
+
+Times are integer nanoseconds (``_ns``). Vectors are float32 of unit norm, shape (D,). Images are
+(H, W, 3) uint8, RGB. The ROS messages of DESIGN.md section 3 map one to one onto these values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera picture. `source` names the camera."""
+
+    stamp_ns: int
+    image: Image
+    source: str = 'camera'
+
+
+@dataclass(frozen=True)
+class StreamKey:
+    """What makes two embeddings comparable and adjacent: same camera, same prompt, same model."""
+
+    source: str
+    prompt: str
+    model_id: str
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The predicted answer embedding of one hop; `stamp_ns` is its newest input frame's."""
+
+    stamp_ns: int
+    window_start_ns: int
+    key: StreamKey
+    vector: Vector
+
+
+class Reason(IntEnum):
+    """Why a change was published (values equal the constants of SemanticChange.msg)."""
+
+    FIRST = 0
+    MEANING = 1
+    RESET = 2
+    DRIFT = 3
+    END = 4
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A finished or running stretch of one stream."""
+
+    segment_id: int
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of the segmentation of a stream.
+
+    FIRST, MEANING, RESET open `segment_id`; DRIFT says that its words would differ now; END closes
+    the stream (no new segment: `segment_id` is the closed one's). `previous` is the segment that
+    this change closed, with its pooled vector.
+    """
+
+    stamp_ns: int
+    key: StreamKey
+    session_id: str
+    segment_id: int
+    segment_start_ns: int
+    score: float
+    reason: Reason
+    vector: Vector
+    previous: Segment | None = None
+    previous_vector: Vector | None = None
+
+
+class State(IntEnum):
+    """Life of a text event (values equal the constants of TextEvent.msg)."""
+
+    STARTED = 0
+    UPDATED = 1
+    ENDED = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A text and its score, 0..1."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The Y-Decoder's words for one vector, best first; confidence 0..1."""
+
+    text: str
+    confidence: float
+    alternatives: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stretch of a stream in words. Until ENDED, `end_ns` is the newest stamp known."""
+
+    stamp_ns: int
+    key: StreamKey
+    session_id: str
+    segment_id: int
+    start_ns: int
+    end_ns: int
+    state: State
+    text: str
+    confidence: float
+    alternatives: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A span of one source that a search or an answer points at."""
+
+    source: str
+    start_ns: int
+    end_ns: int
+    score: float
+    text: str = ''
+
+
+class Basis(IntEnum):
+    """What an answer rests on (values equal the constants of Query.srv)."""
+
+    NOW = 0
+    FRAMES = 1
+    MEMORY = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to one question; `ranked` is filled when candidates were given."""
+
+    answer: str
+    confidence: float
+    abstained: bool
+    stamp_ns: int
+    model_id: str
+    vector: Vector | None = None
+    ranked: tuple[Candidate, ...] = ()
+    evidence: tuple[Moment, ...] = field(default=())
+    basis: Basis = Basis.NOW
