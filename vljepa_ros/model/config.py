@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The architecture of a streaming VL-JEPA as frozen, self-validating dataclasses.
+
+`models/<name>/model.yaml` is parsed into `ModelConfig`; an unknown, missing or wrong key is a
+ModelError that names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from vljepa_ros.errors import ModelError
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class TimeConfig:
+    """How time is sampled: frames per second, frames per tubelet, tubelets attended to."""
+
+    rate_hz: float = 10.0
+    tubelet_frames: int = 2
+    window_tubelets: int = 8
+
+
+@dataclass(frozen=True)
+class XEncoderConfig:
+    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer."""
+
+    image_size: int = 96
+    stem: tuple[int, ...] = (32, 64, 128)
+    width: int = 192
+    layers: int = 4
+    heads: int = 3
+
+    @property
+    def grid(self) -> int:
+        """Tokens per side: the stem halves once per stage, the last stage included."""
+        return int(self.image_size // 2 ** (len(self.stem) + 1))
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """Block-causal visual prefix, and a suffix of prompt tokens and learned answer tokens."""
+
+    merge: int = 2
+    width: int = 256
+    layers: int = 3
+    heads: int = 4
+    answer_tokens: int = 4
+    max_prompt_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """The frozen text tower: a name to find it by, its width, and the hash that it must have."""
+
+    name: str = 'all-MiniLM-L6-v2'
+    width: int = 384
+    sha256: str = ''
+
+
+@dataclass(frozen=True)
+class YEncoderConfig:
+    """The trained head on the text tower's token states."""
+
+    layers: int = 1
+    heads: int = 6
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class YDecoderConfig:
+    """A small autoregressive transformer behind `prefix_tokens` made from one embedding."""
+
+    width: int = 256
+    layers: int = 3
+    heads: int = 4
+    prefix_tokens: int = 4
+    max_tokens: int = 24
+    beams: int = 3
+    vocabulary: int = 0
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Fitted on the validation split: cosine -> scores.
+
+    Candidates: softmax(cosine / rank_temperature). One text: sigmoid of
+    (cosine - match_centre) / match_scale. Decoded text: sigmoid of
+    decode_slope * (mean token log-probability) + decode_bias.
+    """
+
+    rank_temperature: float = 0.07
+    match_centre: float = 0.5
+    match_scale: float = 0.1
+    decode_slope: float = 2.0
+    decode_bias: float = 2.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model folder's model.yaml."""
+
+    name: str
+    kind: str = 'streaming'
+    description: str = ''
+    embedding_dim: int = 256
+    time: TimeConfig = field(default_factory=TimeConfig)
+    x_encoder: XEncoderConfig = field(default_factory=XEncoderConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    text_tower: TextTowerConfig = field(default_factory=TextTowerConfig)
+    y_encoder: YEncoderConfig = field(default_factory=YEncoderConfig)
+    y_decoder: YDecoderConfig = field(default_factory=YDecoderConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+
+    def __post_init__(self) -> None:
+        """Check what one part needs of another."""
+        x, p = self.x_encoder, self.predictor
+        if self.kind != 'streaming':
+            raise ModelError(f"unknown model kind '{self.kind}' (known: streaming)")
+        if x.image_size % 2 ** (len(x.stem) + 1):
+            raise ModelError(
+                f'image_size ({x.image_size}) is not a multiple of {2 ** (len(x.stem) + 1)}, '
+                f'as the stem with {len(x.stem)} widths needs'
+            )
+        if x.grid % p.merge:
+            raise ModelError(f'grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})')
+        for part, width, heads in (
+            ('x_encoder', x.width, x.heads),
+            ('predictor', p.width, p.heads),
+            ('y_encoder', self.text_tower.width, self.y_encoder.heads),
+            ('y_decoder', self.y_decoder.width, self.y_decoder.heads),
+        ):
+            if width % (4 * heads):
+                raise ModelError(f'{part}: width ({width}) is not a multiple of 4 heads ({heads})')
+
+    @property
+    def receptive_tubelets(self) -> int:
+        """L (W - 1) + 1, L counting the layers of both stacks."""
+        layers = self.x_encoder.layers + self.predictor.layers
+        return layers * (self.time.window_tubelets - 1) + 1
+
+
+def parse(cls: type[T], values: Any, where: str) -> T:
+    """Build the dataclass `cls` from a mapping; ModelError names the first wrong key."""
+    if not isinstance(values, dict):
+        raise ModelError(f'{where}: expected a mapping, found {type(values).__name__}')
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ModelError(f"{where}: unknown key '{unknown[0]}' (known: {', '.join(hints)})")
+    found = {key: _convert(hints[key], value, f'{where}.{key}') for key, value in values.items()}
+    try:
+        return cls(**found)
+    except TypeError as error:
+        raise ModelError(f'{where}: {error}') from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, where)  # type: ignore[type-var]
+    if hint is float and type(value) is int:
+        return float(value)
+    if getattr(hint, '__origin__', None) is tuple:
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise ModelError(f'{where}: expected a list of integers, found {value!r}')
+        return tuple(value)
+    if type(value) is not hint:
+        raise ModelError(f'{where}: expected {hint.__name__}, found {value!r}')
+    return value
+
+
+def as_mapping(config: ModelConfig) -> dict[str, Any]:
+    """The plain mapping that `parse` reads back (tuples as lists)."""
+    plain = dataclasses.asdict(config)
+    plain['x_encoder']['stem'] = list(plain['x_encoder']['stem'])
+    return plain

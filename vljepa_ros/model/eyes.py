@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The eyes at run time: X-Encoder and Predictor over one camera's stream, one tubelet a step."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.types import Image
+
+PROMPTS_KEPT = 64  # token states of the prompts asked last; standing prompts never leave
+
+
+@dataclass
+class EyesState:
+    """Caches of one camera, one entry a layer; `steps` counts tubelets since the last reset."""
+
+    x_encoder: list[KeyValue | None]
+    predictor: list[KeyValue | None]
+    steps: int = field(default=0)
+
+
+class StreamingEyes:
+    """Implements `stream.interfaces.Eyes`. Not thread-safe: one thread owns it."""
+
+    def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
+        self.facts = facts
+        self._net, self._tower = net, tower
+        self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+
+    def new_state(self) -> EyesState:
+        """Empty caches for one camera."""
+        config = self._net.config
+        return EyesState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
+
+    @torch.inference_mode()
+    def step(self, state: EyesState, images: Sequence[Image]) -> None:
+        """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
+        size = self.facts.image_size
+        for image in images:
+            if image.shape != (size, size, 3) or image.dtype != np.uint8:
+                raise InputError(
+                    f'image {image.shape} {image.dtype} does not match the model '
+                    f'({size}, {size}, 3) uint8'
+                )
+        if len(images) != self.facts.tubelet_frames:
+            raise InputError(
+                f'tubelet of {len(images)} frames, the model has {self.facts.tubelet_frames}'
+            )
+        tubelet = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._tower.device)
+        visual, x_encoder = self._net.x_encoder.step(tubelet, state.x_encoder)
+        state.predictor = self._net.predictor.step(visual, state.predictor)
+        state.x_encoder = x_encoder
+        state.steps += 1
+
+    @torch.inference_mode()
+    def predict(self, state: EyesState, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Answer embeddings (P, D), float32, of the prompts over what `state` has seen."""
+        if state.steps == 0:
+            raise InputError('no frame yet: the model has seen nothing')
+        if not prompts:
+            return np.zeros((0, self.facts.embedding_dim), np.float32)
+        found = [self._prompt(text) for text in prompts]
+        length = max(states.shape[0] for states in found)
+        states = found[0].new_zeros(len(found), length, found[0].shape[-1])
+        mask = torch.zeros(len(found), length, dtype=torch.bool, device=states.device)
+        for row, item in enumerate(found):
+            states[row, : item.shape[0]] = item
+            mask[row, : item.shape[0]] = True
+        vectors = self._net.predictor.ask(state.predictor, states, mask).float()
+        vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: NDArray[np.float32] = vectors.cpu().numpy()
+        if not np.isfinite(result).all():
+            raise InputError('the model produced a vector that is not finite')
+        return result
+
+    def _prompt(self, text: str) -> Tensor:
+        if text not in self._prompts:
+            limit = self._net.config.predictor.max_prompt_tokens
+            states, _ = self._tower.states([text], limit)
+            dtype = next(self._net.predictor.parameters()).dtype
+            self._prompts[text] = states[0].to(dtype)
+            if len(self._prompts) > PROMPTS_KEPT:
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(text)
+        return self._prompts[text]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Y-Decoder: one embedding -> a sentence, token by token, with a beam.
+
+A small causal transformer behind `prefix_tokens` made from the embedding (ClipCap, Mokady et al.,
+arXiv 2111.09734; the paper does not disclose its decoder). Its vocabulary is the subset of the
+text tower's wordpieces that the training sentences use.
+
+Shapes: B embeddings, L tokens, D embedding_dim, Dw width, V vocabulary, K beams.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.model.config import ModelConfig
+
+END = 0  # local id of the end of a sentence; it starts the sentence, too
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm causal attention and MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, L, Dw) -> the same shape."""
+        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(attended.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class YDecoder(nn.Module):
+    """Local token ids index `token_ids`, which holds the tower's wordpiece ids; 0 is END."""
+
+    token_ids: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config.y_decoder
+        width = self.config.width
+        self.register_buffer('token_ids', torch.zeros(self.config.vocabulary, dtype=torch.int32))
+        self.prefix = nn.Linear(config.embedding_dim, self.config.prefix_tokens * width)
+        self.token = nn.Embedding(self.config.vocabulary, width)
+        self.position = nn.Parameter(
+            0.02 * torch.randn(self.config.prefix_tokens + self.config.max_tokens + 1, width)
+        )
+        self.blocks = nn.ModuleList(
+            DecoderBlock(width, self.config.heads) for _ in range(self.config.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.token.weight, std=0.02)
+
+    def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (B, L + 1, V) of each next token after the prefix and tokens (B, L)."""
+        prefix = self.prefix(vectors).unflatten(-1, (self.config.prefix_tokens, -1))
+        x = torch.cat([prefix, self.token(tokens)], dim=1)
+        x = x + self.position[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x[:, self.config.prefix_tokens - 1 :])
+        return functional.linear(x, self.token.weight)
+
+    @torch.inference_mode()
+    def generate(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Beam search: (B, D) -> tokens (B, K, L), best first, END-padded, and mean log-probabilities (B, K).
+
+        Sentences are ordered by mean log-probability a token.
+        """
+        batch, beams = vectors.shape[0], self.config.beams
+        repeated = vectors.repeat_interleave(beams, dim=0)
+        tokens = torch.zeros(batch, beams, 0, dtype=torch.long, device=vectors.device)
+        score = torch.full((batch, beams), -torch.inf, device=vectors.device)
+        score[:, 0] = 0.0  # all beams start equal: only the first may branch
+        length = torch.zeros(batch, beams, device=vectors.device)
+        done = torch.zeros(batch, beams, dtype=torch.bool, device=vectors.device)
+        for _ in range(self.config.max_tokens):
+            logits = self.forward(repeated, tokens.flatten(0, 1))[:, -1]
+            step = logits.log_softmax(dim=-1).unflatten(0, (batch, beams))
+            stay = torch.full_like(step, -torch.inf)
+            stay[..., END] = 0.0
+            step = torch.where(done.unsqueeze(-1), stay, step)
+            score, flat = (score.unsqueeze(-1) + step).flatten(1).topk(beams, dim=-1)
+            beam, token = flat // step.shape[-1], flat % step.shape[-1]
+            tokens = torch.cat(
+                [tokens.gather(1, beam.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])),
+                 token.unsqueeze(-1)], dim=-1,
+            )
+            length = length.gather(1, beam) + (~done.gather(1, beam)).float()
+            done = done.gather(1, beam) | (token == END)
+            if bool(done.all()):
+                break
+        mean, order = (score / length.clamp(min=1.0)).sort(dim=-1, descending=True)
+        return tokens.gather(1, order.unsqueeze(-1).expand_as(tokens)), mean
