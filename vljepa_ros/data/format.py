@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The on-disk format of annotated streams that training and evaluation read.
+"""Annotated streams on disk, one folder a stream.
 
-A split is a folder with one folder a stream:
+    <out>/<split>/<stream id>/
+        frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable
+        stamps.npy          (T,) int64, nanoseconds
+        annotations.jsonl   one Annotation a line; they tile the stream; seconds from its start
+        meta.json           seeds, camera offsets, what was drawn; frame count; "complete": true
 
-    <split>/<stream>/frames.npy         (T, S, S, 3) uint8 RGB, memory-mapped when read
-    <split>/<stream>/stamps.npy         (T,) int64, nanoseconds from the stream's start
-    <split>/<stream>/annotations.jsonl  one `Annotation` a line, in order; they tile the stream
-    <split>/<stream>/meta.json          seed, camera, episodes; written last
-
-A stream is written into a hidden folder and renamed when whole, so that a run can be resumed.
+A folder appears only when it is whole (it is renamed into place). No torch, no simulator.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,112 +24,138 @@ from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is so from `start` to `end` (seconds): the meaning, and the state behind it."""
+    """What is true from `start` to `end` (seconds from the stream's start).
+
+    `light`: whether it is on. `object_state`: where known and constant, else ''.
+    """
 
     start: float
     end: float
     meaning: str
     phase: str
-    task: str = ''
-    object: str = ''
-    colour: str = ''
+    task: str
+    object: str
+    colour: str
     light: bool = True
+    object_state: str = ''
     success: bool = False
-
-
-class StreamWriter:
-    """Writes one stream; a context that leaves nothing behind when it fails."""
-
-    def __init__(self, folder: Path, rate_hz: float) -> None:
-        self._folder, self._rate_hz = folder, rate_hz
-        self._part = folder.with_name(f'.{folder.name}.part')
-        self._frames: list[NDArray[np.uint8]] = []
-        self._annotations: list[Annotation] = []
-        self.frame_count = 0
-
-    def __enter__(self) -> StreamWriter:
-        """Make the hidden folder, empty."""
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove what was not finished."""
-        shutil.rmtree(self._part, ignore_errors=True)
-
-    def add(self, frames: NDArray[np.uint8]) -> None:
-        """Append frames (T, S, S, 3)."""
-        self._frames.append(frames)
-        self.frame_count += len(frames)
-
-    def annotate(self, annotation: Annotation) -> None:
-        """Append an annotation."""
-        self._annotations.append(annotation)
-
-    def finish(self, meta: dict[str, Any]) -> None:
-        """Write everything and give the folder its name."""
-        np.save(self._part / 'frames.npy', np.concatenate(self._frames))
-        stamps = np.round(np.arange(self.frame_count) * 1e9 / self._rate_hz).astype(np.int64)
-        np.save(self._part / 'stamps.npy', stamps)
-        lines = [json.dumps(dataclasses.asdict(item)) for item in self._annotations]
-        (self._part / 'annotations.jsonl').write_text('\n'.join(lines) + '\n')
-        (self._part / 'meta.json').write_text(json.dumps(meta, indent=1))
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._part.rename(self._folder)
+    episode: int = 0
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One stream, read; frames are memory-mapped."""
+class StreamData:
+    """A whole stream in memory, before it is written."""
 
     name: str
     frames: NDArray[np.uint8]
-    stamps: NDArray[np.int64]
+    stamps_ns: NDArray[np.int64]
     annotations: tuple[Annotation, ...]
     meta: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A stream on disk; its frames stay there until they are asked for."""
+
+    folder: Path
+    frame_count: int
+    annotations: tuple[Annotation, ...]
+    meta: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The stream's id."""
+        return self.folder.name
+
+    def frames(self) -> NDArray[np.uint8]:
+        """(T, S, S, 3) uint8 RGB, memory-mapped, read-only."""
+        return np.load(self.folder / 'frames.npy', mmap_mode='r')  # type: ignore[no-any-return]
+
+    def stamps_ns(self) -> NDArray[np.int64]:
+        """(T,) int64 nanoseconds."""
+        return np.load(self.folder / 'stamps.npy')  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The whole streams of a folder, and the names of those skipped with the reason."""
+
+    streams: tuple[Stream, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def write_stream(folder: Path, data: StreamData) -> Path:
+    """Write one stream below `folder`; returns where. Whole or not at all."""
+    final = folder / data.name
+    partial = folder / f'.{data.name}.{os.getpid()}'
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    np.save(partial / 'frames.npy', data.frames)
+    np.save(partial / 'stamps.npy', data.stamps_ns)
+    lines = [json.dumps(asdict(a)) + '\n' for a in data.annotations]
+    (partial / 'annotations.jsonl').write_text(''.join(lines), encoding='utf-8')
+    meta = {**data.meta, 'frame_count': len(data.frames), 'complete': True}
+    (partial / 'meta.json').write_text(json.dumps(meta) + '\n', encoding='utf-8')
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return final
+
+
 def read_stream(folder: Path) -> Stream:
-    """Read one stream. Raises InputError that names the folder and what is wrong with it."""
+    """Open one stream.
+
+    Raises:
+        InputError: a file is missing, damaged, or does not fit the others.
+    """
     try:
-        frames = np.load(folder / 'frames.npy', mmap_mode='r')
+        meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
+        text = (folder / 'annotations.jsonl').read_text(encoding='utf-8')
+        annotations = tuple(_annotation(json.loads(line)) for line in text.splitlines())
+        shape = np.load(folder / 'frames.npy', mmap_mode='r').shape
         stamps = np.load(folder / 'stamps.npy')
-        meta = json.loads((folder / 'meta.json').read_text())
-        lines = (folder / 'annotations.jsonl').read_text().splitlines()
-        annotations = tuple(Annotation(**json.loads(line)) for line in lines)
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InputError(f'stream {folder.name}: {error}') from error
-    if frames.ndim != 4 or frames.dtype != np.uint8 or len(frames) != len(stamps):
-        raise InputError(
-            f'stream {folder.name}: frames {frames.shape} {frames.dtype} do not match '
-            f'{len(stamps)} stamps'
-        )
-    return Stream(folder.name, frames, stamps, annotations, meta)
+        raise InputError(f'stream {folder.name}: {error}') from None
+    stream = Stream(folder, len(stamps), annotations, meta)
+    _check(stream, shape)
+    return stream
 
 
-def open_split(folder: Path) -> list[Stream]:
-    """All whole streams of a split; broken ones are named in the log, counted and left out."""
+def open_split(folder: Path) -> Split:
+    """All whole streams of `folder`, by name; the others are named in `skipped`.
+
+    Raises:
+        InputError: `folder` does not exist.
+    """
     if not folder.is_dir():
-        raise InputError(f'no data in {folder}: make it with `python -m vljepa_ros.data.generate`')
-    streams: list[Stream] = []
-    broken = 0
-    for item in sorted(folder.iterdir()):
-        if item.is_dir() and not item.name.startswith('.'):
-            try:
-                streams.append(read_stream(item))
-            except InputError as error:
-                broken += 1
-                log.warning('skipped: %s', error)
-    if broken:
-        log.warning('%d of %d streams skipped', broken, broken + len(streams))
-    if not streams:
-        raise InputError(f'no whole stream in {folder}')
-    return streams
+        raise InputError(f'no such folder of streams: {folder}')
+    streams, skipped = [], []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != '.'):
+        try:
+            streams.append(read_stream(path))
+        except InputError as error:
+            skipped.append((path.name, str(error)))
+    return Split(tuple(streams), tuple(skipped))
+
+
+def _annotation(values: dict[str, Any]) -> Annotation:
+    known = {f.name for f in fields(Annotation)}
+    return Annotation(**{k: v for k, v in values.items() if k in known})
+
+
+def _check(stream: Stream, shape: tuple[int, ...]) -> None:
+    name, count = stream.name, stream.frame_count
+    if stream.meta.get('complete') is not True:
+        raise InputError(f'stream {name}: not complete')
+    if len(shape) != 4 or shape[0] != count or shape[3] != 3:
+        raise InputError(f'stream {name}: frames {shape} do not match {count} stamps')
+    if stream.meta.get('frame_count') != count:
+        raise InputError(f'stream {name}: {count} stamps, but its meta says '
+                         f'{stream.meta.get("frame_count")} frames')
+    at = 0.0
+    for annotation in stream.annotations:
+        if abs(annotation.start - at) > 1e-6 or annotation.end <= annotation.start:
+            raise InputError(f'stream {name}: annotations do not tile it at {at:.1f} s')
+        at = annotation.end

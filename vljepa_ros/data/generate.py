@@ -1,114 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renders the splits of mwstream: `python -m vljepa_ros.data.generate --split train --out DIR`.
+"""Makes annotated streams: `python -m vljepa_ros.data.generate mwstream --split train --out DIR`.
 
-Streams that are there already are kept, so that a run that was cut short goes on.
+Resumable: streams that lie in the folder already are kept, and the rest is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
-import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from vljepa_ros.data.mwstream.tasks import TEST_TASKS, train_tasks
+from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.errors import InputError, VljepaError
 
-FIRST_SEED = {'train': 0, 'validation': 10_000, 'test': 20_000, 'test-unseen': 25_000}
+FIRST_SEEDS = {'train': 0, 'validation': 10_000, 'test': 20_000, 'sample': 30_000}
+SEED_LIMITS = {'train': 10_000, 'validation': 20_000, 'test': 30_000, 'sample': 31_000}
+_director = None  # one per process: scenes are made once
 
 
-@dataclass(frozen=True)
-class Job:
-    """One stream to render."""
+def generate(
+    split: str, out: Path, streams: int, seconds: float = 60.0, jobs: int = 1,
+    first_seed: int | None = None,
+) -> int:
+    """Make the streams of a split that are not there yet; returns how many were made.
 
-    folder: str
-    split: str
-    seed: int
-    seconds: float
-
-
-def task_order(seed: int, split: str) -> Iterator[str]:
-    """The stream's tasks without end. Streams in sequence take turns, so that any few cover all."""
-    names = TEST_TASKS if split == 'test-unseen' else train_tasks()
-    drawn = seed * 6  # about the number of episodes in a minute
-    while True:
-        round_number, at = divmod(drawn, len(names))
-        order = np.random.default_rng([7, round_number]).permutation(len(names))
-        yield names[order[at]]
-        drawn += 1
-
-
-def generate(split: str, out: Path, streams: int, seconds: float, jobs: int) -> None:
-    """Render `streams` streams of a split under `out`/`split`. Raises InputError."""
-    if split not in FIRST_SEED:
-        raise InputError(f"unknown split '{split}' (known: {', '.join(FIRST_SEED)})")
+    Raises:
+        InputError: unknown split, seeds outside the split's range, or no simulator.
+    """
+    require_simulator()
+    seeds = seed_range(split, streams, first_seed)
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        Job(str(folder / f'{seed:05d}'), split, seed, seconds)
-        for seed in range(FIRST_SEED[split], FIRST_SEED[split] + streams)
-    ]
-    missing = [job for job in wanted if not Path(job.folder).is_dir()]
-    _check_simulator()
-    from rich.console import Console
-    from rich.progress import track
-
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(jobs) as pool:
-        for _ in track(
-            pool.imap_unordered(_render, missing), f'{split}: streams', len(missing),
-            console=Console(stderr=True),
-        ):
-            pass
+    missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}')]
+    work = [(split, seed, seconds, str(folder)) for seed in missing]
+    for _ in _progress(_run(work, jobs), len(work), split):
+        pass
+    return len(work)
 
 
-def _check_simulator() -> None:
+def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
+    """The seeds of a split's streams.
+
+    Raises:
+        InputError: an unknown split, or seeds that belong to another.
+    """
+    if split not in FIRST_SEEDS:
+        raise InputError(f'unknown split {split!r}; there are {", ".join(FIRST_SEEDS)}')
+    first = FIRST_SEEDS[split] if first_seed is None else first_seed
+    low, high = FIRST_SEEDS[split], SEED_LIMITS[split]
+    if streams < 1 or first < low or first + streams > high:
+        raise InputError(f'seeds {first}..{first + streams - 1} are not in {low}..{high - 1}, '
+                         f'the range of split {split!r}')
+    return range(first, first + streams)
+
+
+def require_simulator() -> None:
+    """Say how to get the simulator where it is absent.
+
+    Raises:
+        InputError: metaworld or mujoco is not installed.
+    """
+    absent = [n for n in ('mujoco', 'metaworld') if importlib.util.find_spec(n) is None]
+    if absent:
+        raise InputError(f'making data needs {" and ".join(absent)}: '
+                         "pip install 'vljepa_ros[data]'")
+
+
+def _is_whole(folder: Path) -> bool:
     try:
-        import metaworld  # noqa: F401
-        import mujoco  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"{error.name} is needed to make data: pip install 'vljepa_ros[data]'"
-        ) from error
+        read_stream(folder)
+    except VljepaError:
+        return False
+    return True
 
 
-_studio = None
+def _run(work: Sequence[tuple[str, int, float, str]], jobs: int) -> Iterator[str]:
+    if jobs <= 1:
+        yield from map(_make, work)
+        return
+    with multiprocessing.get_context('spawn').Pool(jobs) as pool:
+        yield from pool.imap(_make, work)
 
 
-def _render(job: Job) -> None:
-    import warnings
+def _make(work: tuple[str, int, float, str]) -> str:
+    global _director
+    from vljepa_ros.data.mwstream.streams import Director
 
-    warnings.filterwarnings('ignore')
-    from vljepa_ros.data.mwstream import streams
-
-    global _studio
-    style = streams.TRAINING if job.split == 'train' else streams.EVALUATION
-    if _studio is None:
-        _studio = streams.Studio(style.image_size)
-    streams.write_stream(
-        _studio, Path(job.folder), job.seed, job.seconds, task_order(job.seed, job.split), style
-    )
+    split, seed, seconds, folder = work
+    _director = _director or Director()
+    data = _director.film(split, seed, seconds)
+    write_stream(Path(folder), data)
+    return data.name
 
 
-def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--split', default='train', help=f'one of {", ".join(FIRST_SEED)}')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the data')
-    parser.add_argument('--streams', type=int, default=400, help='number of streams')
-    parser.add_argument('--seconds', type=float, default=60.0, help='length of a stream')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes')
-    options = parser.parse_args()
+def _progress(items: Iterable[str], total: int, split: str) -> Iterator[str]:
     try:
-        generate(options.split, options.out, options.streams, options.seconds, options.jobs)
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        yield from items
+        return
+    yield from track(items, f'{split} streams', total, console=Console(stderr=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 2 on bad input."""
+    parser = argparse.ArgumentParser(prog='vljepa_ros.data.generate', description=__doc__)
+    parser.add_argument('suite', choices=['mwstream'])
+    parser.add_argument('--split', required=True, choices=list(FIRST_SEEDS))
+    parser.add_argument('--out', required=True, type=Path)
+    parser.add_argument('--streams', type=int, default=10)
+    parser.add_argument('--seconds', type=float, default=60.0)
+    parser.add_argument('--jobs', type=int, default=1)
+    parser.add_argument('--first-seed', type=int)
+    args = parser.parse_args(arguments)
+    try:
+        made = generate(args.split, args.out, args.streams, args.seconds, args.jobs,
+                        args.first_seed)
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    print(f'{made} streams made in {args.out / args.split}')
     return 0
 
 

@@ -14,56 +14,61 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.mwstream.meshes import simplify_mesh
+from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
+
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
+os.environ.setdefault('LP_NUM_THREADS', '1')
 
 import mujoco  # noqa: E402
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS  # noqa: E402
 from metaworld.policies import ENV_POLICY_MAP  # noqa: E402
 
 OVERSAMPLING = 2  # pictures are rendered larger and reduced by area, instead of multisampling
-COLOURS: dict[str, tuple[float, float, float]] = {
-    'red': (0.85, 0.08, 0.08),
-    'green': (0.08, 0.62, 0.12),
-    'blue': (0.10, 0.22, 0.85),
-    'yellow': (0.95, 0.85, 0.08),
-    'orange': (0.97, 0.48, 0.05),
-    'purple': (0.52, 0.10, 0.66),
-    'white': (0.96, 0.96, 0.96),
-    'black': (0.05, 0.05, 0.05),
-}
+MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
+OUT_OF_VIEW = ('pedestal', 'right_arm_base_link', 'head', 'screen', 'torso', 'controller_box',
+               'pedestal_feet')
+GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 
 @dataclass(frozen=True)
 class View:
-    """A camera: a Meta-World viewpoint and offsets from it (m, radians, share of the angle)."""
+    """A camera: a Meta-World viewpoint and offsets from it (m, m, radians, share of the angle)."""
 
     name: str
     offset_m: tuple[float, float, float]
-    turn_rad: tuple[float, float, float]
+    target_offset_m: tuple[float, float, float]
+    roll_rad: float
     zoom: float
 
 
 @dataclass(frozen=True)
 class Look:
-    """Light (1 is normal), its tint, and tints of the table and the surroundings."""
+    """Light (1 is normal), its tint, the tints of table and room, and the backdrop's colour."""
 
     light: float
     light_tint: tuple[float, float, float]
     table_tint: tuple[float, float, float]
     room_tint: tuple[float, float, float]
+    backdrop: tuple[float, float, float]
 
 
-# Meta-World's corner cameras hang upside down (half a turn about the axis rights them), and see
-# far more than the table (a share of their opening angle).
-VIEWPOINTS = {'corner': 0.75, 'corner2': 0.68}
+# Meta-World's own cameras see far more than the table, some upside down: of each we take the
+# place (m), look at the workspace (m), and open by this vertical angle (degrees).
+Point = tuple[float, float, float]
+VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
+    'corner': ((-1.1, -0.4, 0.6), (0.0, 0.66, 0.07), 27.0),
+    'corner2': ((1.27, -0.15, 1.05), (0.0, 0.69, 0.09), 27.0),
+}
 
 
 def draw_view(rng: np.random.Generator, name: str) -> View:
     """A jittered camera around one viewpoint."""
     return View(
         name,
-        tuple(rng.uniform(-0.06, 0.06, 3).round(4).tolist()),
+        tuple(rng.uniform(-0.12, 0.12, 3).round(4).tolist()),
         tuple(rng.uniform(-0.04, 0.04, 3).round(4).tolist()),
+        float(np.round(rng.uniform(-0.05, 0.05), 4)),
         float(np.round(rng.uniform(0.92, 1.08), 4)),
     )
 
@@ -71,99 +76,161 @@ def draw_view(rng: np.random.Generator, name: str) -> View:
 def draw_look(rng: np.random.Generator) -> Look:
     """Light and colours of the surroundings."""
 
-    def tint(low: float) -> tuple[float, float, float]:
-        return tuple(rng.uniform(low, 1.0, 3).round(3).tolist())  # type: ignore[return-value]
+    def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
+        return tuple(rng.uniform(low, high, 3).round(3).tolist())  # type: ignore[return-value]
 
-    return Look(float(np.round(rng.uniform(0.75, 1.2), 3)), tint(0.9), tint(0.75), tint(0.8))
+    light = float(np.round(rng.uniform(0.75, 1.2), 3))
+    return Look(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
 
 
 class Scene:
     """One task's environment with its renderer; made once and reset for every episode."""
 
-    def __init__(self, task: str, bodies: tuple[str, ...], render_size: int) -> None:
-        self.task, self._size = task, render_size
+    def __init__(self, task: str, size: int) -> None:
+        self.task, self._size = task, size
         self.env: Any = ENVIRONMENTS[f'{task}-v3-goal-observable'](seed=0)
         self.env._freeze_rand_vec = False
+        self.env.seeded_rand_vec = True
         self.env.max_path_length = 10**9
         self.model, self.data = self.env.model, self.env.data
-        self.model.vis.quality.offsamples = 0
-        self.model.vis.global_.offwidth = OVERSAMPLING * render_size
-        self.model.vis.global_.offheight = OVERSAMPLING * render_size
-        self._renderer: Any = None
-        self.model.site_rgba[:, 3] = 0.0  # goal markers give the answer away
+        self._prepare_model()
+        facts = TASKS[task]
+        bodies = self._bodies_below(facts.bodies)
+        self._object_geoms = self._geoms_of(bodies)
+        self._painted = [g for g in self._object_geoms if self._is_painted(g, facts.paint)]
+        self._gripper_geoms = self._geoms_of({self.model.body(n).id for n in GRIPPER})
         self._original = {
             name: getattr(self.model, name).copy()
-            for name in ('cam_pos', 'cam_quat', 'cam_fovy', 'geom_rgba', 'geom_matid',
-                         'mat_rgba', 'light_diffuse', 'light_ambient', 'light_specular')
+            for name in ('cam_pos', 'cam_quat', 'cam_fovy', 'geom_rgba', 'geom_matid', 'mat_rgba',
+                         'light_diffuse', 'light_ambient', 'light_specular')
         }
-        self._objects = self._geoms_of(bodies)
+        self._renderer: Any = None
 
     def policy(self) -> Any:
         """A fresh scripted policy of the task."""
         return ENV_POLICY_MAP[f'{self.task}-v3']()
 
-    def reset(self, seed: int, view: View, look: Look, colour: str) -> NDArray[np.float64]:
-        """Start an episode; returns the first observation."""
-        self.env.seed(seed)
-        for name, value in self._original.items():
-            getattr(self.model, name)[:] = value
+    def reset(self, seed: list[int]) -> NDArray[np.float64]:
+        """Start an episode, all its positions drawn from `seed`; returns the observation."""
+        self.env.np_random = np.random.default_rng(seed)
         obs, _ = self.env.reset()
-        self._aim(view)
-        self._paint(look, colour)
-        self._look = look
-        mujoco.mj_forward(self.model, self.data)  # moves the camera
         return obs  # type: ignore[no-any-return]
 
-    def open(self) -> None:
-        """Make the renderer. OSMesa serves one at a time in a process: close it again."""
+    def replay(self, seed: list[int]) -> None:
+        """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
+        self.reset(seed)
         side = OVERSAMPLING * self._size
         self._renderer = mujoco.Renderer(self.model, side, side)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION,
+                     mujoco.mjtRndFlag.mjRND_SKYBOX, mujoco.mjtRndFlag.mjRND_HAZE):
             self._renderer.scene.flags[flag] = 0
 
     def close(self) -> None:
-        """Free the renderer."""
+        """Free the renderer: OSMesa serves one at a time in a process."""
         self._renderer.close()
         self._renderer = None
 
-    def render(self, light: float) -> NDArray[np.uint8]:
-        """The picture under `light` (0 dark, 1 as drawn): (S, S, 3) uint8 RGB."""
+    def dress(self, view: View, look: Look, colour: str) -> None:
+        """Set the camera, the colours and the light of the pictures that follow."""
+        for name, value in self._original.items():
+            getattr(self.model, name)[:] = value
+        self._look = look
+        self._aim(view)
+        self._paint(look, colour)
+
+    def touched(self) -> bool:
+        """Whether the gripper touches the task's object."""
+        contact = self.data.contact
+        pairs = contact.geom[: self.data.ncon]
+        if len(pairs) == 0:
+            return False
+        gripper = np.isin(pairs, self._gripper_geoms)
+        thing = np.isin(pairs, self._object_geoms)
+        return bool(np.any((gripper[:, 0] & thing[:, 1]) | (gripper[:, 1] & thing[:, 0])))
+
+    def object_position(self) -> NDArray[np.float64]:
+        """Where the task's main object (its handle) is, in metres."""
+        return np.array(self.env._get_pos_objects()[:3], dtype=np.float64)
+
+    def state(self) -> NDArray[np.float64]:
+        """The joint positions: all that a picture needs."""
+        return np.array(self.data.qpos, dtype=np.float64)
+
+    def render(self, state: NDArray[np.float64], light: float) -> NDArray[np.uint8]:
+        """The picture of `state` under `light` (0 dark, 1 as drawn): (S, S, 3) uint8 RGB."""
+        self.data.qpos[:] = state
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         self._illuminate(light)
         self._renderer.update_scene(self.data, camera=self._camera)
+        self._add_backdrop(self._renderer.scene, light)
         large = self._renderer.render()
         return cv2.resize(  # type: ignore[return-value]
             large, (self._size, self._size), interpolation=cv2.INTER_AREA
         )
 
-    def _geoms_of(self, bodies: tuple[str, ...]) -> list[int]:
-        """Visible geoms of the named bodies and of all below them."""
-        wanted = {self.model.body(name).id for name in bodies}
+    def _prepare_model(self) -> None:
+        model = self.model
+        model.vis.quality.offsamples = 0
+        model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * self._size
+        model.site_rgba[:, 3] = 0.0  # goal markers give the answer away
+        seen = set()
+        for geom in range(model.ngeom):
+            body, mesh = model.body(model.geom_bodyid[geom]).name, int(model.geom_dataid[geom])
+            if body in OUT_OF_VIEW:
+                model.geom_matid[geom], model.geom_rgba[geom, 3] = -1, 0.0
+            elif (model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH
+                    and body.startswith('right_') and mesh not in seen):
+                seen.add(mesh)
+                simplify_mesh(model, mesh, MESH_CELL_M)
+
+    def _bodies_below(self, names: tuple[str, ...]) -> set[int]:
+        wanted = {self.model.body(name).id for name in names}
         for body in range(self.model.nbody):
             if int(self.model.body_parentid[body]) in wanted:
                 wanted.add(body)
-        return [g for g in range(self.model.ngeom) if int(self.model.geom_bodyid[g]) in wanted]
+        return wanted
+
+    def _geoms_of(self, bodies: set[int]) -> list[int]:
+        return [g for g in range(self.model.ngeom) if int(self.model.geom_bodyid[g]) in bodies]
+
+    def _is_painted(self, geom: int, paint: tuple[str, ...]) -> bool:
+        mesh = int(self.model.geom_dataid[geom])
+        if not paint:
+            return True
+        return mesh >= 0 and 'mesh:' + self.model.mesh(mesh).name in paint
 
     def _aim(self, view: View) -> None:
+        place, target, angle = VIEWPOINTS[view.name]
         self._camera = self.model.camera(view.name).id
-        turn, product = np.zeros(4), np.zeros(4)
-        mujoco.mju_euler2Quat(turn, np.array(view.turn_rad) + [0, 0, np.pi], 'xyz')
-        mujoco.mju_mulQuat(product, self._original['cam_quat'][self._camera], turn)
-        self.model.cam_quat[self._camera] = product
-        self.model.cam_pos[self._camera] += view.offset_m
-        self.model.cam_fovy[self._camera] *= VIEWPOINTS[view.name] * view.zoom
+        position = np.array(place) + view.offset_m
+        back = position - (np.array(target) + view.target_offset_m)
+        back /= np.linalg.norm(back)
+        right = np.cross((0.0, 0.0, 1.0), back)
+        right /= np.linalg.norm(right)
+        up = np.cross(back, right)
+        c, s = np.cos(view.roll_rad), np.sin(view.roll_rad)
+        axes = np.stack([c * right + s * up, c * up - s * right, back], axis=1)
+        mujoco.mju_mat2Quat(self.model.cam_quat[self._camera], axes.ravel())
+        self.model.cam_pos[self._camera] = position
+        self.model.cam_fovy[self._camera] = angle * view.zoom
 
     def _paint(self, look: Look, colour: str) -> None:
         for geom in range(self.model.ngeom):
             body = self.model.body(self.model.geom_bodyid[geom]).name
-            tint = look.table_tint if body == 'tablelink' else look.room_tint
             if body in ('tablelink', 'world', 'RetainingWall'):
+                tint = np.array(look.table_tint if body == 'tablelink' else look.room_tint)
                 material = self.model.geom_matid[geom]
-                target = self.model.mat_rgba[material] if material >= 0 else (
-                    self.model.geom_rgba[geom])
-                target[:3] = np.array(tint) * (1.0 if material >= 0 else target[:3])
-        for geom in self._objects:
+                if material >= 0:
+                    self.model.mat_rgba[material, :3] = tint
+                else:
+                    self.model.geom_rgba[geom, :3] *= tint
+        for geom in self._painted:
+            alpha = self.model.geom_rgba[geom, 3]
+            if self.model.geom_matid[geom] >= 0:
+                alpha = 1.0
             self.model.geom_matid[geom] = -1
-            self.model.geom_rgba[geom, :3] = COLOURS[colour]
+            self.model.geom_rgba[geom] = (*COLOURS[colour], alpha)
 
     def _illuminate(self, light: float) -> None:
         level = np.array(self._look.light_tint) * self._look.light * light
@@ -171,3 +238,14 @@ class Scene:
             getattr(self.model, name)[:] = self._original[name] * level
         head = self.model.vis.headlight
         head.ambient[:], head.diffuse[:], head.specular[:] = 0.3 * level, 0.4 * level, 0.1 * level
+
+    def _add_backdrop(self, scene: Any, light: float) -> None:
+        """Four walls of one colour around the room, where the sky would be black."""
+        for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
+            size = np.array((0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0))
+            geom = scene.geoms[scene.ngeom]
+            mujoco.mjv_initGeom(
+                geom, mujoco.mjtGeom.mjGEOM_BOX, size, np.array((x, y, 0.0)), np.eye(3).ravel(),
+                np.array((*self._look.backdrop, 1.0), dtype=np.float32),
+            )
+            scene.ngeom += 1

@@ -1,46 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 50 tasks, their objects, and the meaning ids of what happens in them.
+"""The 50 tasks of Meta-World v3: objects, states, colours, and the meaning ids of what happens.
 
 A meaning id is `rest`, `dark`, `reach:<object>:<colour>`, `act:<task>:<colour>` or
-`done:<task>:<colour>`. Tasks that share an object share its `reach`, as nothing tells them apart.
+`done:<task>:<colour>`. Tasks that share an object share its `reach`: nothing tells them apart.
+Plain facts, no simulator: the generator and the wordings both read them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-
-import yaml
-
-TEST_TASKS = ('bin-picking', 'box-close', 'door-lock', 'door-unlock', 'hand-insert')
-COLOUR_NAMES = ('red', 'green', 'blue', 'yellow', 'orange', 'purple', 'white', 'black')
 
 
 @dataclass(frozen=True)
-class Task:
-    """One Meta-World task: its object's noun, and the simulator's bodies that are the object."""
+class TaskFacts:
+    """One task: its object's noun, the object's bodies in the model, and the object's states.
 
-    name: str
+    `before` and `after` are the states at the start and after success, where they have a name.
+    `paint` narrows what wears the colour ('mesh:NAME') where not all of `bodies` is the object.
+    """
+
     object: str
     bodies: tuple[str, ...]
-
-    def meaning(self, phase: str, colour: str) -> str:
-        """The meaning id of a phase of this task."""
-        if phase in ('rest', 'dark'):
-            return phase
-        return f'{phase}:{self.object if phase == "reach" else self.name}:{colour}'
+    before: str = ''
+    after: str = ''
+    paint: tuple[str, ...] = ()
 
 
-@cache
-def tasks() -> dict[str, Task]:
-    """All 50 tasks by name."""
-    table = yaml.safe_load((Path(__file__).parent / 'tasks.yaml').read_text())
-    return {
-        name: Task(name, row['object'], tuple(row['bodies'])) for name, row in table.items()
-    }
+TASKS: dict[str, TaskFacts] = {
+    'assembly': TaskFacts('ring', ('RoundNut',), 'off', 'on'),
+    'basketball': TaskFacts('basketball', ('bsktball',), 'out', 'in'),
+    'bin-picking': TaskFacts('block', ('obj',)),
+    'box-close': TaskFacts('lid', ('boxbodytop',), 'open', 'closed'),
+    'button-press': TaskFacts('button', ('button',), 'released', 'pressed'),
+    'button-press-topdown': TaskFacts('button', ('button',), 'released', 'pressed'),
+    'button-press-topdown-wall': TaskFacts('button', ('button',), 'released', 'pressed'),
+    'button-press-wall': TaskFacts('button', ('button',), 'released', 'pressed'),
+    'coffee-button': TaskFacts('coffee button', ('cmbutton',)),
+    'coffee-pull': TaskFacts('mug', ('obj',)),
+    'coffee-push': TaskFacts('mug', ('obj',)),
+    'dial-turn': TaskFacts('dial', ('dial',), paint=('mesh:dial', 'mesh:dialhead')),
+    'disassemble': TaskFacts('ring', ('RoundNut',), 'on', 'off'),
+    'door-close': TaskFacts('door', ('door_link',), 'open', 'closed'),
+    'door-lock': TaskFacts('lock', ('lock_link',), 'unlocked', 'locked'),
+    'door-open': TaskFacts('door', ('door_link',), 'closed', 'open'),
+    'door-unlock': TaskFacts('lock', ('lock_link',), 'locked', 'unlocked'),
+    'hand-insert': TaskFacts('block', ('obj',)),
+    'drawer-close': TaskFacts('drawer', ('drawer_link',), 'open', 'closed'),
+    'drawer-open': TaskFacts('drawer', ('drawer_link',), 'closed', 'open'),
+    'faucet-open': TaskFacts('faucet', ('faucet_link2',)),
+    'faucet-close': TaskFacts('faucet', ('faucet_link2',)),
+    'hammer': TaskFacts('hammer', ('hammer',)),
+    'handle-press-side': TaskFacts('handle', ('handle_link',), 'up', 'down'),
+    'handle-press': TaskFacts('handle', ('handle_link',), 'up', 'down'),
+    'handle-pull-side': TaskFacts('handle', ('handle_link',), 'down', 'up'),
+    'handle-pull': TaskFacts('handle', ('handle_link',), 'down', 'up'),
+    'lever-pull': TaskFacts('lever', ('lever_link1',), 'down', 'up'),
+    'pick-place-wall': TaskFacts('puck', ('obj',)),
+    'pick-out-of-hole': TaskFacts('puck', ('obj',), 'in', 'out'),
+    'pick-place': TaskFacts('puck', ('obj',)),
+    'plate-slide': TaskFacts('plate', ('puck_channel',), 'out', 'in'),
+    'plate-slide-side': TaskFacts('plate', ('puck_channel',), 'out', 'in'),
+    'plate-slide-back': TaskFacts('plate', ('puck_channel',), 'in', 'out'),
+    'plate-slide-back-side': TaskFacts('plate', ('puck_channel',), 'in', 'out'),
+    'peg-insert-side': TaskFacts('peg', ('peg',), 'out', 'in'),
+    'peg-unplug-side': TaskFacts('plug', ('plug1',), 'in', 'out'),
+    'soccer': TaskFacts('soccer ball', ('soccer_ball',), 'out', 'in'),
+    'stick-push': TaskFacts('stick', ('stick',)),
+    'stick-pull': TaskFacts('stick', ('stick',)),
+    'push': TaskFacts('puck', ('obj',)),
+    'push-wall': TaskFacts('puck', ('obj',)),
+    'push-back': TaskFacts('block', ('obj',)),
+    'reach': TaskFacts('puck', ('obj',)),
+    'reach-wall': TaskFacts('puck', ('obj',)),
+    'shelf-place': TaskFacts('block', ('obj',), 'off', 'on'),
+    'sweep-into': TaskFacts('block', ('obj',), 'out', 'in'),
+    'sweep': TaskFacts('block', ('obj',)),
+    'window-open': TaskFacts('window', ('windowb_a', 'windowb_b'), 'closed', 'open'),
+    'window-close': TaskFacts('window', ('windowb_a', 'windowb_b'), 'open', 'closed'),
+}
+
+TEST_TASKS: tuple[str, ...] = (
+    'bin-picking', 'box-close', 'door-lock', 'door-unlock', 'hand-insert'
+)
+TRAIN_TASKS: tuple[str, ...] = tuple(t for t in TASKS if t not in TEST_TASKS)
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    'red': (0.85, 0.08, 0.08),
+    'green': (0.08, 0.62, 0.12),
+    'blue': (0.10, 0.22, 0.85),
+    'yellow': (0.95, 0.85, 0.08),
+    'orange': (0.97, 0.48, 0.05),
+    'purple': (0.52, 0.10, 0.66),
+    'white': (0.96, 0.96, 0.96),
+    'black': (0.05, 0.05, 0.05),
+}
+COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
 
 
-def train_tasks() -> tuple[str, ...]:
-    """The 45 tasks that training may see, in the table's order."""
-    return tuple(name for name in tasks() if name not in TEST_TASKS)
+def held_out_colour(task: str) -> str:
+    """The colour that this task's object never has in training: an unseen combination."""
+    return COLOUR_NAMES[(3 * list(TASKS).index(task) + 1) % len(COLOUR_NAMES)]
+
+
+def training_colours(task: str) -> tuple[str, ...]:
+    """The colours that the task's object has in training."""
+    return tuple(name for name in COLOUR_NAMES if name != held_out_colour(task))
+
+
+def meaning_of(task: str, phase: str, colour: str) -> str:
+    """The meaning id of a phase of a task."""
+    if phase in ('rest', 'dark'):
+        return phase
+    return f'{phase}:{TASKS[task].object if phase == "reach" else task}:{colour}'

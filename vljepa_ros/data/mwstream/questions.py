@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions about an annotated moment, with answers from the simulator's state.
+
+An answer has a meaning id of its own (`yes`, `no`, `colour:red`, `object:drawer:red`, or the
+annotation's), so that all its wordings are one target. In the dark only the light is asked about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.mwstream.meanings import doing, sentences
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+
+CAPTION = {
+    'train': ('What is happening?', 'What is the robot doing?', '', 'Describe the scene.',
+              'What happens now?', 'What can you see?', 'Say what the robot does.'),
+    'heldout': ('What is going on?', 'Tell me what the arm is up to.'),
+    'sample': ('What is taking place?',),
+}
+LIGHT = {
+    'train': ('Is the light on?', 'Is it bright?', 'Are the lights on?', 'Can you see anything?'),
+    'heldout': ('Is the lamp lit?',),
+    'sample': ('Is there any light?',),
+}
+DARK = {
+    'train': ('Is it dark?', 'Is the light off?', 'Are the lights out?'),
+    'heldout': ('Is the lamp switched off?',),
+    'sample': ('Is everything dark?',),
+}
+REST = {
+    'train': ('Is the arm at rest?', 'Is the robot standing still?', 'Is the robot idle?'),
+    'heldout': ('Is the machine pausing?',),
+    'sample': ('Does the arm stay where it is?',),
+}
+MOVING = {
+    'train': ('Is the robot moving?', 'Is the arm in motion?', 'Does the robot move?'),
+    'heldout': ('Is the machine active?',),
+    'sample': ('Is the arm on the move?',),
+}
+DOING = {
+    'train': ('Is the robot {}?', 'Is the arm {}?', 'Is the robot {} now?'),
+    'heldout': ('Is the machine {} at the moment?',),
+    'sample': ('Is the arm {} just now?',),
+}
+REACHING = {
+    'train': ('Is the robot reaching for the {}?', 'Does the arm move toward the {}?',
+              'Is the gripper going to the {}?'),
+    'heldout': ('Is the machine heading for the {}?',),
+    'sample': ('Is the arm coming near the {}?',),
+}
+COLOUR = {
+    'train': ('What colour is the {}?', 'Which colour does the {} have?',
+              'Tell me the colour of the {}.'),
+    'heldout': ('What is the hue of the {}?',),
+    'sample': ('The {} is of what colour?',),
+}
+OBJECT = {
+    'train': ('What is the robot working with?', 'Which object does the robot deal with?',
+              'What is on the table?'),
+    'heldout': ('What thing is the machine busy with?',),
+    'sample': ('Which thing is the arm concerned with?',),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with its answer: short, in full, and as a meaning; candidates where it has them."""
+
+    prompt: str
+    short: str
+    full: str
+    meaning: str
+    kind: str
+    candidates: tuple[str, ...] = ()
+
+
+def questions(
+    annotation: Annotation, rng: np.random.Generator, which: str = 'train'
+) -> list[Question]:
+    """One question of each kind that can be asked in this moment, in wordings of `which`."""
+    light = annotation.light
+    asked = [caption(annotation, rng, which), _light(light, rng, which)]
+    if not light:
+        return asked
+    resting = annotation.phase == 'rest'
+    asked.append(_yes_no(REST, which, rng, resting, 'the arm is at rest', 'the arm is not at rest'))
+    asked.append(_yes_no(
+        MOVING, which, rng, annotation.phase in ('reach', 'act'), 'the robot is moving',
+        'the robot is not moving') if annotation.phase != 'done' else asked[-1])
+    if annotation.object:
+        asked += [_colour(annotation, rng, which), _object(annotation, rng, which)]
+        asked.append(_doing(annotation, rng, which, true=True))
+        asked.append(_doing(annotation, rng, which, true=False))
+    return [item for item in asked if item is not None]
+
+
+def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
+    """What happens, in the words of the annotation's meaning."""
+    text = str(rng.choice(sentences(annotation.meaning, which)))
+    return Question(_pick(CAPTION, which, rng), text, text, annotation.meaning, 'caption')
+
+
+def _pick(table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generator) -> str:
+    return str(rng.choice(table[which]))
+
+
+def _yes_no(
+    table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generator, true: bool,
+    yes: str, no: str, thing: str = '',
+) -> Question:
+    prompt = _pick(table, which, rng).format(thing)
+    answer = 'yes' if true else 'no'
+    return Question(
+        prompt, answer, f'{answer}, {yes if true else no}', answer, 'yes/no', ('yes', 'no')
+    )
+
+
+def _light(light: bool, rng: np.random.Generator, which: str) -> Question:
+    on, off = 'the light is on', 'it is dark'
+    if rng.random() < 0.5:
+        return _yes_no(LIGHT, which, rng, light, on, off)
+    return _yes_no(DARK, which, rng, not light, off, on)
+
+
+def _colour(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
+    colour, thing = annotation.colour, annotation.object
+    return Question(
+        _pick(COLOUR, which, rng).format(thing), colour, f'the {thing} is {colour}',
+        f'colour:{colour}', 'colour', COLOUR_NAMES,
+    )
+
+
+def _object(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
+    things = sorted({TASKS[name].object for name in TRAIN_TASKS} - {annotation.object})
+    wrong = rng.choice(things, 3, replace=False).tolist()
+    said = [f'the {annotation.colour} {annotation.object}']
+    said += [f'the {annotation.colour} {thing}' for thing in wrong]
+    return Question(
+        _pick(OBJECT, which, rng), said[0], said[0],
+        f'object:{annotation.object}:{annotation.colour}', 'object', tuple(sorted(said)),
+    )
+
+
+def _doing(
+    annotation: Annotation, rng: np.random.Generator, which: str, true: bool
+) -> Question | None:
+    """Whether this act or reach is going on; the wrong ones are near: same object, other phase."""
+    task, colour = annotation.task, annotation.colour
+    now = annotation.phase
+    if true:
+        if now == 'act':
+            said = doing(task, colour)
+            return _yes_no(DOING, which, rng, True, f'it is {said}', '', said)
+        if now == 'reach':
+            thing = f'{colour} {annotation.object}'
+            return _yes_no(REACHING, which, rng, True, f'it moves toward the {thing}', '', thing)
+        return None
+    if now == 'act':
+        same = [n for n in TRAIN_TASKS if TASKS[n].object == annotation.object and n != task]
+        pool = same if same and rng.random() < 0.6 else [n for n in TRAIN_TASKS if n != task]
+        said = doing(str(rng.choice(pool)), colour)
+        return _yes_no(DOING, which, rng, False, '', f'it is not {said}', said)
+    if now == 'reach' and rng.random() < 0.5:
+        things = [TASKS[n].object for n in TRAIN_TASKS]
+        other = str(rng.choice([item for item in things if item != annotation.object]))
+        thing = f'{colour} {other}'
+        return _yes_no(
+            REACHING, which, rng, False, '', f'it does not move toward the {thing}', thing)
+    said = doing(task, colour)
+    if now == 'reach':
+        return None
+    return _yes_no(DOING, which, rng, False, '', f'it is not {said}', said)
