@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transformer block that both stacks share: one set of weights, three ways to run it.
 
-Shapes: B batch, T tubelets, N tokens a tubelet, D width, H heads, E = D / H, W window (tubelets),
-G suffix groups, S tokens of a suffix.
+Shapes: B batch, T tubelets, N tokens a tubelet, D width, H heads, E = D / H, W window
+(tubelets), G suffix groups, S tokens of a suffix.
 
 - `band`: all tubelets at once under a banded mask (training);
 - `step`: the newest tubelet over cached keys and values (streaming);
@@ -85,12 +85,18 @@ class Block(nn.Module):
         )
         return self.finish(x, attended), cache
 
-    def suffix(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        """Suffix tokens x (G, S, D) over visual keys (rotated by age) and over themselves.
+    def suffix(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        """Suffix tokens x (G, S, D) over visual keys and over themselves.
 
-        keys, values: (G, H, V, E) of one window; mask: (G, 1, 1, V + S), true where allowed.
+        keys, values: (G, H, V, E) of one window; mask: (G, 1, 1, V + S), true where allowed. Keys
+        are rotated by minus their age, or by their tubelet's index if the suffix's `index` (G,) is
+        given: the same, as only differences matter.
         """
         q, k, v = self.split(x)  # (G, H, S, E)
+        if index is not None:
+            q, k = rotate(q, index[:, None, None]), rotate(k, index[:, None, None])
         attended = functional.scaled_dot_product_attention(
             q, torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2), attn_mask=mask
         )
@@ -110,6 +116,6 @@ def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> 
 
 
 def windows(x: Tensor, window: int) -> Tensor:
-    """For every tubelet its window, oldest first: (B, H, T, N, E) -> (B, H, T, W, N, E), zeros before."""
+    """Every tubelet's window, oldest first: (B, H, T, N, E) -> (B, H, T, W, N, E), zeros before."""
     padded = functional.pad(x, (0, 0, 0, 0, window - 1, 0))
     return padded.unfold(2, window, 1).movedim(-1, 3)

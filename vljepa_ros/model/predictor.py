@@ -6,7 +6,8 @@ prompt's tokens and K learned answer tokens attend to the window of visual token
 other; the answer is pooled over the answer tokens only (DESIGN.md section 1).
 
 Shapes: B batch, T tubelets, N visual tokens a tubelet (merged M x M), D width, P prompts,
-L prompt tokens, K answer tokens, S = L + K, W window, G groups.
+L prompt tokens, K answer tokens, S = L + K, W window, G groups,
+Q tubelets that are asked.
 """
 
 from __future__ import annotations
@@ -49,21 +50,38 @@ class Predictor(nn.Module):
         visual (B, T, Nx, Dx); prompt (B, P, L, Dt) token states; prompt_mask (B, P, L), true for
         real tokens. Returns unit vectors (B, P, T, embedding_dim).
         """
+        prefix = self.prefix(visual)
+        at = torch.arange(visual.shape[1], device=visual.device)
+        return self.answers(prefix, prompt, prompt_mask, at)
+
+    def prefix(self, visual: Tensor) -> list[KeyValue]:
+        """All tubelets (B, T, Nx, Dx) at once: keys and values of each layer."""
         x = self.merge(visual)
-        batch, tubelets, tokens, _ = x.shape
-        prompts, length = prompt.shape[1:3]
+        _, tubelets, tokens, _ = x.shape
         band = band_mask(tubelets, tokens, self.window, x.device)
-        seen = self._seen(tubelets, tokens, x.device)  # (T, W*N)
-        allowed = torch.cat([
-            seen[None, None].expand(batch, prompts, -1, -1),
-            self._suffix_mask(prompt_mask)[:, :, None].expand(-1, -1, tubelets, -1),
-        ], dim=-1).flatten(0, 2)[:, None, None]  # (B*P*T, 1, 1, V+S)
-        suffix = self._suffix(prompt)[:, :, None].expand(-1, -1, tubelets, -1, -1).flatten(0, 2)
+        caches = []
         for block in self.blocks:
             x, cache = block.band(x, band)  # type: ignore[operator]
-            keys, values = self._spread(cache, prompts)
-            suffix = block.suffix(suffix, keys, values, allowed)  # type: ignore[operator]
-        return self._pool(suffix, length).unflatten(0, (batch, prompts, tubelets))
+            caches.append(cache)
+        return caches
+
+    def answers(
+        self, prefix: list[KeyValue], prompt: Tensor, prompt_mask: Tensor, at: Tensor
+    ) -> Tensor:
+        """Answers (B, P, Q, embedding_dim) of the Q tubelets with indices `at` (Q,)."""
+        batch, prompts, length = prompt.shape[:3]
+        tokens = prefix[0].keys.shape[3]
+        seen = self._seen(at, tokens)  # (Q, W*N)
+        allowed = torch.cat([
+            seen[None, None].expand(batch, prompts, -1, -1),
+            self._suffix_mask(prompt_mask)[:, :, None].expand(-1, -1, len(at), -1),
+        ], dim=-1).flatten(0, 2)[:, None, None]  # (B*P*Q, 1, 1, V+S)
+        suffix = self._suffix(prompt)[:, :, None].expand(-1, -1, len(at), -1, -1).flatten(0, 2)
+        index = at.expand(batch, prompts, -1).flatten()
+        for block, cache in zip(self.blocks, prefix, strict=True):
+            keys, values = self._spread(cache, prompts, at)
+            suffix = block.suffix(suffix, keys, values, allowed, index)  # type: ignore[operator]
+        return self._pool(suffix, length).unflatten(0, (batch, prompts, len(at)))
 
     def step(
         self, visual: Tensor, caches: list[KeyValue | None]
@@ -107,17 +125,17 @@ class Predictor(nn.Module):
         answer = prompt_mask.new_ones(*prompt_mask.shape[:-1], self.config.answer_tokens)
         return torch.cat([prompt_mask, answer], dim=-1)
 
-    def _seen(self, tubelets: int, tokens: int, device: torch.device) -> Tensor:
-        index = torch.arange(tubelets, device=device)[:, None] - ages(self.window, device)
+    def _seen(self, at: Tensor, tokens: int) -> Tensor:
+        index = at[:, None] - ages(self.window, at.device)
         return (index >= 0).repeat_interleave(tokens, dim=1)
 
-    def _spread(self, cache: KeyValue, prompts: int) -> tuple[Tensor, Tensor]:
-        """Every tubelet's window of keys (rotated by age) and values: (B*P*T, H, W*N, E)."""
-        keys = windows(cache.keys, self.window)  # (B, H, T, W, N, E)
-        keys = rotate(keys, -ages(self.window, keys.device)[:, None])
+    def _spread(self, cache: KeyValue, prompts: int, at: Tensor) -> tuple[Tensor, Tensor]:
+        """The windows of keys (rotated by index) and values behind `at`: (B*P*Q, H, W*N, E)."""
+        index = torch.arange(cache.keys.shape[2], device=at.device)[:, None]
         spread = []
-        for x in (keys, windows(cache.values, self.window)):
-            x = x.movedim(2, 1).flatten(3, 4)  # (B, T, H, W*N, E)
+        for x in (rotate(cache.keys, index), cache.values):
+            x = windows(x, self.window)[:, :, at]  # (B, H, Q, W, N, E)
+            x = x.movedim(2, 1).flatten(3, 4)  # (B, Q, H, W*N, E)
             spread.append(x[:, None].expand(-1, prompts, -1, -1, -1, -1).flatten(0, 2))
         return spread[0], spread[1]
 

@@ -73,9 +73,9 @@ class YDecoder(nn.Module):
 
     @torch.inference_mode()
     def generate(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Beam search: (B, D) -> tokens (B, K, L), best first, END-padded, and mean log-probabilities (B, K).
+        """Beam search: (B, D) -> tokens (B, K, L), END-padded, and mean log-probabilities (B, K).
 
-        Sentences are ordered by mean log-probability a token.
+        The best sentence, by mean log-probability a token, comes first.
         """
         batch, beams = vectors.shape[0], self.config.beams
         repeated = vectors.repeat_interleave(beams, dim=0)

@@ -13,7 +13,12 @@ import numpy as np
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.meanings import doing, sentences
-from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.data.mwstream.tasks import (
+    COLOUR_NAMES,
+    TASKS,
+    TRAIN_TASKS,
+    training_colours,
+)
 
 CAPTION = {
     'train': ('What is happening?', 'What is the robot doing?', '', 'Describe the scene.',
@@ -68,11 +73,10 @@ OBJECT = {
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with its answer: short, in full, and as a meaning; candidates where it has them."""
+    """A prompt with its answer as text and as a meaning id; candidates where it has them."""
 
     prompt: str
-    short: str
-    full: str
+    answer: str
     meaning: str
     kind: str
     candidates: tuple[str, ...] = ()
@@ -87,10 +91,9 @@ def questions(
     if not light:
         return asked
     resting = annotation.phase == 'rest'
-    asked.append(_yes_no(REST, which, rng, resting, 'the arm is at rest', 'the arm is not at rest'))
-    asked.append(_yes_no(
-        MOVING, which, rng, annotation.phase in ('reach', 'act'), 'the robot is moving',
-        'the robot is not moving') if annotation.phase != 'done' else asked[-1])
+    if annotation.phase != 'done':  # the arm holds still then, too
+        asked.append(_yes_no(REST, which, rng, resting))
+        asked.append(_yes_no(MOVING, which, rng, not resting))
     if annotation.object:
         asked += [_colour(annotation, rng, which), _object(annotation, rng, which)]
         asked.append(_doing(annotation, rng, which, true=True))
@@ -101,7 +104,7 @@ def questions(
 def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
     """What happens, in the words of the annotation's meaning."""
     text = str(rng.choice(sentences(annotation.meaning, which)))
-    return Question(_pick(CAPTION, which, rng), text, text, annotation.meaning, 'caption')
+    return Question(_pick(CAPTION, which, rng), text, annotation.meaning, 'caption')
 
 
 def _pick(table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generator) -> str:
@@ -110,28 +113,22 @@ def _pick(table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generato
 
 def _yes_no(
     table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generator, true: bool,
-    yes: str, no: str, thing: str = '',
+    thing: str = '',
 ) -> Question:
     prompt = _pick(table, which, rng).format(thing)
     answer = 'yes' if true else 'no'
-    return Question(
-        prompt, answer, f'{answer}, {yes if true else no}', answer, 'yes/no', ('yes', 'no')
-    )
+    return Question(prompt, answer, answer, 'yes/no', ('yes', 'no'))
 
 
 def _light(light: bool, rng: np.random.Generator, which: str) -> Question:
-    on, off = 'the light is on', 'it is dark'
     if rng.random() < 0.5:
-        return _yes_no(LIGHT, which, rng, light, on, off)
-    return _yes_no(DARK, which, rng, not light, off, on)
+        return _yes_no(LIGHT, which, rng, light)
+    return _yes_no(DARK, which, rng, not light)
 
 
 def _colour(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-    colour, thing = annotation.colour, annotation.object
-    return Question(
-        _pick(COLOUR, which, rng).format(thing), colour, f'the {thing} is {colour}',
-        f'colour:{colour}', 'colour', COLOUR_NAMES,
-    )
+    colour, prompt = annotation.colour, _pick(COLOUR, which, rng).format(annotation.object)
+    return Question(prompt, colour, f'colour:{colour}', 'colour', COLOUR_NAMES)
 
 
 def _object(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
@@ -140,8 +137,8 @@ def _object(annotation: Annotation, rng: np.random.Generator, which: str) -> Que
     said = [f'the {annotation.colour} {annotation.object}']
     said += [f'the {annotation.colour} {thing}' for thing in wrong]
     return Question(
-        _pick(OBJECT, which, rng), said[0], said[0],
-        f'object:{annotation.object}:{annotation.colour}', 'object', tuple(sorted(said)),
+        _pick(OBJECT, which, rng), said[0], f'object:{annotation.object}:{annotation.colour}',
+        'object', tuple(sorted(said)),
     )
 
 
@@ -149,28 +146,43 @@ def _doing(
     annotation: Annotation, rng: np.random.Generator, which: str, true: bool
 ) -> Question | None:
     """Whether this act or reach is going on; the wrong ones are near: same object, other phase."""
-    task, colour = annotation.task, annotation.colour
-    now = annotation.phase
+    task, colour, phase = annotation.task, annotation.colour, annotation.phase
+    thing = f'{colour} {annotation.object}'
+    if true and phase == 'act':
+        return _yes_no(DOING, which, rng, True, doing(task, colour))
     if true:
-        if now == 'act':
-            said = doing(task, colour)
-            return _yes_no(DOING, which, rng, True, f'it is {said}', '', said)
-        if now == 'reach':
-            thing = f'{colour} {annotation.object}'
-            return _yes_no(REACHING, which, rng, True, f'it moves toward the {thing}', '', thing)
-        return None
-    if now == 'act':
+        return _yes_no(REACHING, which, rng, True, thing) if phase == 'reach' else None
+    if phase == 'act':
         same = [n for n in TRAIN_TASKS if TASKS[n].object == annotation.object and n != task]
         pool = same if same and rng.random() < 0.6 else [n for n in TRAIN_TASKS if n != task]
-        said = doing(str(rng.choice(pool)), colour)
-        return _yes_no(DOING, which, rng, False, '', f'it is not {said}', said)
-    if now == 'reach' and rng.random() < 0.5:
+        return _yes_no(DOING, which, rng, False, doing(str(rng.choice(pool)), colour))
+    if phase == 'reach':
         things = [TASKS[n].object for n in TRAIN_TASKS]
         other = str(rng.choice([item for item in things if item != annotation.object]))
-        thing = f'{colour} {other}'
-        return _yes_no(
-            REACHING, which, rng, False, '', f'it does not move toward the {thing}', thing)
-    said = doing(task, colour)
-    if now == 'reach':
-        return None
-    return _yes_no(DOING, which, rng, False, '', f'it is not {said}', said)
+        return _yes_no(REACHING, which, rng, False, f'{colour} {other}')
+    return _yes_no(DOING, which, rng, False, doing(task, colour))
+
+
+# How the answers of questions are worded, by the first part of their meaning id.
+ANSWERS = {
+    'yes': ('yes', 'yes, it is', 'yes, that is so'),
+    'no': ('no', 'no, it is not', 'no, that is not so'),
+    'colour': ('{0}', 'it is {0}', 'the colour is {0}'),
+    'object': ('the {1} {0}', 'a {1} {0}', 'it is the {1} {0}'),
+}
+
+
+def answers(meaning: str) -> tuple[str, ...]:
+    """The wordings of a question's answer; the first is the answer's text in `Question`."""
+    kind, *slots = meaning.split(':')
+    return tuple(text.format(*slots) for text in ANSWERS[kind])
+
+
+def answer_meanings(held_out_colours: bool = True) -> list[str]:
+    """All meaning ids of answers that are not captions."""
+    objects = {
+        f'object:{TASKS[name].object}:{colour}'
+        for name in TRAIN_TASKS
+        for colour in (COLOUR_NAMES if held_out_colours else training_colours(name))
+    }
+    return ['yes', 'no', *(f'colour:{name}' for name in COLOUR_NAMES), *sorted(objects)]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model without weights: what it sees is a picture's mean colour, what it says names it.
+
+Vectors are (8,): a colour's direction, turned a little by the prompt. Deterministic and cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.interfaces import Model, ModelFacts
+from vljepa_ros.stream.types import Candidate, Decoded, Image, Vector
+
+COLOURS = {
+    'black': (0, 0, 0), 'red': (255, 0, 0), 'green': (0, 255, 0), 'blue': (0, 0, 255),
+    'yellow': (255, 255, 0), 'white': (255, 255, 255),
+}
+DIM = 8
+FACTS = ModelFacts(
+    model_id='fake-00000000-00000000', embedding_dim=DIM, image_size=16, rate_hz=10.0,
+    tubelet_frames=2, window_tubelets=4, receptive_tubelets=4,
+)
+
+
+def picture(colour: str, height: int = 24, width: int = 32) -> Image:
+    """A picture of one of `COLOURS`."""
+    return np.full((height, width, 3), COLOURS[colour], np.uint8)
+
+
+def direction(text: str) -> Vector:
+    """A unit vector that depends on the text only."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'little')
+    vector = np.random.default_rng(seed).normal(size=DIM)
+    return np.asarray(vector / np.linalg.norm(vector), np.float32)
+
+
+def colour_vector(colour: str) -> Vector:
+    """What the fake predicts when it sees a colour (and is asked nothing)."""
+    vector = np.zeros(DIM, np.float32)
+    vector[list(COLOURS).index(colour)] = 1.0
+    return vector
+
+
+@dataclass
+class FakeState:
+    """The colours of the tubelets seen."""
+
+    seen: list[str] = field(default_factory=list)
+
+
+class FakeEyes:
+    """Sees the nearest of `COLOURS` in the newest picture."""
+
+    def __init__(self, facts: ModelFacts = FACTS) -> None:
+        self.facts = facts
+
+    def new_state(self) -> FakeState:
+        """Nothing seen."""
+        return FakeState()
+
+    def step(self, state: Any, images: Sequence[Image]) -> None:
+        """See one tubelet."""
+        for image in images:
+            if image.shape != (self.facts.image_size, self.facts.image_size, 3):
+                raise InputError(f'image {image.shape} does not match the fake')
+        mean = images[-1].reshape(-1, 3).mean(axis=0)
+        state.seen.append(min(COLOURS, key=lambda c: float(np.abs(mean - COLOURS[c]).sum())))
+
+    def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """The newest colour's vector, turned a little by each prompt."""
+        if not state.seen:
+            raise InputError('no frame yet: the model has seen nothing')
+        rows = [colour_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
+        if not rows:
+            return np.zeros((0, DIM), np.float32)
+        stacked = np.stack(rows)
+        return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), np.float32)
+
+
+class FakeLanguage:
+    """Names the nearest colour; a text's vector is that of the colour that it names."""
+
+    def __init__(self, facts: ModelFacts = FACTS) -> None:
+        self.facts = facts
+        self.decoded = 0
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A colour's vector where the text names one."""
+        for text in texts:
+            if not text.strip():
+                raise InputError('a text to embed is empty')
+        rows = [
+            next((colour_vector(c) for c in COLOURS if c in t.split()), direction(t)) for t in texts
+        ]
+        return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
+
+    def decode(self, vectors: NDArray[np.float32]) -> list[Decoded]:
+        """'the scene is <colour>' with the cosine as confidence."""
+        self.decoded += len(vectors)
+        found = []
+        for vector in vectors:
+            best = int(np.argmax(vector[: len(COLOURS)]))
+            text = f'the scene is {list(COLOURS)[best]}'
+            found.append(Decoded(text, float(np.clip(vector[best], 0, 1)), (Candidate('other', 0.1),)))
+        return found
+
+    def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
+        """Softmax of ten times the cosine."""
+        logit = 10 * (self.encode(candidates) @ vector)
+        score = np.exp(logit - logit.max())
+        score /= score.sum()
+        return [Candidate(candidates[i], float(score[i])) for i in np.argsort(-score, kind='stable')]
+
+    def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
+        """Cosine, negative ones as 0."""
+        return np.asarray(np.clip(vectors @ self.encode([text])[0], 0, 1), np.float32)
+
+
+def fake_model(facts: ModelFacts = FACTS) -> Model:
+    """Both halves."""
+    return Model(facts, FakeEyes(facts), FakeLanguage(facts))

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps of one camera: which frames count, and which frame fills which slot of the model's grid.
+
+`Intake` judges stamps as they are received, before anything is dropped for lack of time, so that
+our own drops never look like gaps (DESIGN.md section 6, rule 4). `Sampler` then lays the frames
+that were kept on a grid of the model's rate. Neither reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vljepa_ros.stream.types import Image
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a received frame counts, in which epoch, and a line for the log where there is news.
+
+    A new epoch means that what was seen before does not belong to what comes now.
+    """
+
+    accepted: bool
+    epoch: int
+    message: str = ''
+
+
+class Intake:
+    """Judges one camera's received stamps. An illegal stamp leaves the state as it was."""
+
+    def __init__(self, max_gap_ns: int) -> None:
+        self._max_gap_ns = max_gap_ns
+        self._newest_ns: int | None = None
+        self._shape: tuple[int, int] | None = None
+        self.epoch = 0
+        self.received = self.accepted = self.rejected = 0
+        self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
+
+    def admit(self, stamp_ns: int, shape: tuple[int, int] | None = None) -> Verdict:
+        """Judge a frame by its stamp and its (height, width) where that is known."""
+        self.received += 1
+        newest = self._newest_ns
+        message = ''
+        if newest is not None:
+            step_ns = stamp_ns - newest
+            if step_ns == 0:
+                self.dropped_still += 1
+                return Verdict(False, self.epoch, f'stamp stands still at {_seconds(stamp_ns)}')
+            if -self._max_gap_ns < step_ns < 0:
+                self.dropped_back += 1
+                return Verdict(False, self.epoch, f'stamp goes back by {_seconds(-step_ns)}')
+            if step_ns < 0 or step_ns > self._max_gap_ns:
+                self.resets += 1
+                self.epoch += 1
+                where = 'back' if step_ns < 0 else 'forward'
+                message = f'stamp jumps {where} by {_seconds(abs(step_ns))}: starting anew'
+        if shape is not None:
+            message = self._note_size(shape) or message
+        self._newest_ns = stamp_ns
+        self.accepted += 1
+        return Verdict(True, self.epoch, message)
+
+    def reject(self) -> None:
+        """Count a frame whose picture could not be read."""
+        self.rejected += 1
+
+    def _note_size(self, shape: tuple[int, int]) -> str:
+        before, self._shape = self._shape, shape
+        if before is None or before == shape:
+            return ''
+        self.size_changes += 1
+        return f'camera changed size from {before[1]}x{before[0]} to {shape[1]}x{shape[0]}'
+
+
+def _seconds(duration_ns: int) -> str:
+    return f'{duration_ns / 1e9:.3f} s'
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot of the grid: its time, and the frame that fills it."""
+
+    slot_ns: int
+    stamp_ns: int
+    image: Image
+
+
+class Sampler:
+    """Fills the slots of a grid of `period_ns` that begins at the first frame.
+
+    A slot takes the newest frame at or before it; a frame is repeated for up to `max_gap_ns`, and
+    what lies beyond is skipped (counted): then we are too slow, or the caller dropped frames.
+    """
+
+    def __init__(self, period_ns: int, max_gap_ns: int) -> None:
+        self._period_ns, self._max_gap_ns = period_ns, max_gap_ns
+        self._start_ns = 0
+        self._next = 0  # index of the next slot
+        self._held: tuple[int, Image] | None = None
+        self.skipped = 0
+
+    def push(self, stamp_ns: int, image: Image) -> list[Slot]:
+        """The slots settled now: older ones by the frame held, one at `stamp_ns` by this one."""
+        if self._held is None:
+            self._start_ns, self._next = stamp_ns, 0
+            self._held = (stamp_ns, image)
+            return [self._take(self._held)]
+        slots = []
+        while self._slot_ns() < stamp_ns:
+            if self._slot_ns() - self._held[0] > self._max_gap_ns:
+                missing = -(-(stamp_ns - self._slot_ns()) // self._period_ns)
+                self._next += missing
+                self.skipped += missing
+                break
+            slots.append(self._take(self._held))
+        self._held = (stamp_ns, image)
+        if self._slot_ns() == stamp_ns:
+            slots.append(self._take(self._held))
+        return slots
+
+    def reset(self) -> None:
+        """Forget everything; the next frame begins a new grid."""
+        self._held = None
+
+    def _slot_ns(self) -> int:
+        return self._start_ns + self._next * self._period_ns
+
+    def _take(self, frame: tuple[int, Image]) -> Slot:
+        slot = Slot(self._slot_ns(), *frame)
+        self._next += 1
+        return slot

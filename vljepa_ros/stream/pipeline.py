@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole stack without ROS: frames in, events and answers out, in one thread.
+
+The nodes are built from the same parts, wired by topics instead; neither knows of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.stream.answers import Answerer, check_question
+from vljepa_ros.stream.events import EventWriter
+from vljepa_ros.stream.frames import Intake
+from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.settings import Settings
+from vljepa_ros.stream.types import Answer, Basis, Change, Embedding, Event, Frame, Moment
+
+
+class Pipeline:
+    """`push` frames in the order of their stamps; `finish` closes the last segments.
+
+    Counters of dropped frames and resets: `intakes[source]`. What the last `push` made besides
+    events: `last_embeddings`, `last_changes`, and a line for the log, `last_message`.
+    """
+
+    def __init__(
+        self, model: Model, settings: Settings | None = None, session_id: str = 'offline'
+    ) -> None:
+        if model.eyes is None or model.language is None:
+            raise ModelError('the pipeline needs both halves of a model')
+        self.model, self.settings = model, settings or Settings()
+        self.language = model.language
+        self.perceiver = Perceiver(model.eyes, self.settings.perception)
+        self.segmenter = Segmenter(self.settings.segmenter, session_id)
+        self.writer = EventWriter(model.language)
+        self.answerer = Answerer(model.language, self.settings.answers)
+        self.memory = Memory(model.facts.model_id, self.settings.memory)
+        self.intakes: dict[str, Intake] = {}
+        self.last_embeddings: list[Embedding] = []
+        self.last_changes: list[Change] = []
+        self.last_message = ''
+
+    def push(self, frame: Frame) -> list[Event]:
+        """The events that this frame settles. Raises InputError for a picture that is none."""
+        intake = self.intakes.setdefault(
+            frame.source, Intake(self.settings.perception.max_gap_ns)
+        )
+        self.last_embeddings, self.last_changes = [], []
+        verdict = intake.admit(frame.stamp_ns, frame.image.shape[:2])
+        self.last_message = verdict.message
+        if not verdict.accepted:
+            return []
+        self.last_embeddings = self.perceiver.push(frame, verdict.epoch)
+        events: list[Event] = []
+        for embedding in self.last_embeddings:
+            self.memory.record(embedding)
+            for change in self.segmenter.push(embedding):
+                events += self._settle(change)
+        return events
+
+    def finish(self) -> list[Event]:
+        """End every stream: its last segment's final words."""
+        return [event for change in self.segmenter.end() for event in self._settle(change)]
+
+    def ask(
+        self, prompt: str, candidates: Sequence[str] = (), source: str = '', start_ns: int = 0,
+        end_ns: int = 0,
+    ) -> Answer:
+        """Answer a question about now, or about a span of the frames that are held."""
+        check_question(prompt, candidates)
+        found = self.perceiver.predict(source, [prompt], start_ns, end_ns)
+        basis = Basis.FRAMES if start_ns or end_ns else Basis.NOW
+        moment = Moment(found.source, found.window_start_ns, found.stamp_ns, 1.0)
+        return self.answerer.answer(
+            prompt, found.vectors[0], found.stamp_ns, candidates, basis, [moment]
+        )
+
+    def search(
+        self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
+    ) -> list[Moment]:
+        """The remembered moments nearest to a text."""
+        return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
+
+    def _settle(self, change: Change) -> list[Event]:
+        self.last_changes.append(change)
+        events = self.writer.push(change)
+        self.memory.change(change)
+        for event in events:
+            self.memory.event(event)
+        return events

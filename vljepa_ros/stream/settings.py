@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user may set about the stream; every value is checked once, here.
+
+Durations are in seconds (``_s``), thresholds are cosine distances (0 equal, 1 orthogonal).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from vljepa_ros.errors import InputError
+
+MAX_PROMPTS = 32
+MAX_PROMPT_CHARACTERS = 4096
+
+
+def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
+    """`text` if it is a text that a model may read; InputError says what is wrong with it."""
+    if not isinstance(text, str):
+        raise InputError(f'{what} is of type {type(text).__name__}, not a text')
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise InputError(
+            f'{what} of {len(text):,} characters is too long (at most {MAX_PROMPT_CHARACTERS:,})'
+        )
+    if '\0' in text:
+        raise InputError(f'{what} holds a NUL character')
+    if not may_be_empty and not text.strip():
+        raise InputError(f'{what} is empty')
+    return text
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f'{name} ({value}) is not in {low:g}..{high:g}')
+
+
+@dataclass(frozen=True)
+class PerceptionSettings:
+    """Standing prompts, and how frames are sampled.
+
+    `rate` 0 means the model's own. `frames_kept_s`: how far back `predict` can look.
+    """
+
+    prompts: tuple[str, ...] = ('What is happening?',)
+    rate: float = 0.0
+    max_gap_s: float = 2.0
+    frames_kept_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_prompts(self.prompts)
+        _in_range('rate', self.rate, 0.0, 1000.0)
+        _in_range('max_gap', self.max_gap_s, 0.01, 3600.0)
+        _in_range('frames_kept', self.frames_kept_s, 0.0, 3600.0)
+
+    @property
+    def max_gap_ns(self) -> int:
+        """`max_gap_s` in nanoseconds."""
+        return round(self.max_gap_s * 1e9)
+
+
+def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    """Standing prompts: at most `MAX_PROMPTS`, no two alike."""
+    if len(prompts) > MAX_PROMPTS:
+        raise InputError(f'{len(prompts)} standing prompts are too many (at most {MAX_PROMPTS})')
+    for prompt in prompts:
+        check_text(prompt)
+    if len(set(prompts)) != len(prompts):
+        raise InputError('two standing prompts are the same')
+    return tuple(prompts)
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """When the meaning of a stream has changed.
+
+    A change needs `confirm_hops` embeddings in a row at more than `change_threshold` from the
+    segment's mean, and the segment before it a length of `min_segment_s`. A segment whose mean has
+    moved by `drift_threshold` since it was last put into words is put into words again.
+    """
+
+    change_threshold: float = 0.35
+    confirm_hops: int = 2
+    min_segment_s: float = 0.8
+    drift_threshold: float = 0.12
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('change_threshold', self.change_threshold, 0.0, 2.0)
+        _in_range('confirm_hops', self.confirm_hops, 1, 100)
+        _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
+        _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """An answer with less confidence than `abstain_below` is given as an abstention."""
+
+    abstain_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('abstain_below', self.abstain_below, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """How long a stream is remembered."""
+
+    kept_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('memory_kept', self.kept_s, 1.0, 1e6)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of it."""
+
+    perception: PerceptionSettings = field(default_factory=PerceptionSettings)
+    segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
