@@ -26,7 +26,7 @@ class TextLanguage:
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
         self._net, self._tower = net, tower
-        self._calibration: CalibrationConfig = net.config.calibration
+        self.calibration: CalibrationConfig = net.config.calibration
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ class TextLanguage:
         if not candidates:
             return []
         cosine = self.encode(candidates) @ self._checked(vector[None])[0]
-        logit = cosine.astype(np.float64) / self._calibration.rank_temperature
+        logit = cosine.astype(np.float64) / self.calibration.rank_temperature
         score = np.exp(logit - logit.max())
         score /= score.sum()
         order = np.argsort(-score, kind='stable')
@@ -71,7 +71,7 @@ class TextLanguage:
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
         """Scores 0..1 (N,) of vectors (N, D) against one text."""
         cosine = self._checked(vectors) @ self.encode([text])[0]
-        c = self._calibration
+        c = self.calibration
         score: NDArray[np.float32] = 1 / (1 + np.exp(-(cosine - c.match_centre) / c.match_scale))
         return score
 
@@ -87,7 +87,7 @@ class TextLanguage:
         return Decoded(best, confidence, tuple(Candidate(t, s) for t, s in others))
 
     def _confidence(self, mean_log_probability: float) -> float:
-        c = self._calibration
+        c = self.calibration
         return float(1 / (1 + np.exp(-(c.decode_slope * mean_log_probability + c.decode_bias))))
 
     def _text(self, tokens: list[int]) -> str:

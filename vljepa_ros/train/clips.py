@@ -22,13 +22,13 @@ KINDS = {'act': 0.5, 'reach': 0.17, 'done': 0.15, 'rest': 0.08, 'dark': 0.1}
 
 @dataclass
 class Clip:
-    """frames (T, F, S, S, 3) uint8; one annotation index a tubelet; prompts and answers.
+    """frames (T, F, S, S, 3) uint8; one annotation a tubelet; a caption prompt; questions.
 
     `asked[q]` is a question with the indices of the tubelets for which its answer holds.
     """
 
     frames: NDArray[np.uint8]
-    captions: list[str]
+    shown: list[Annotation]
     prompt: str
     asked: list[tuple[questions.Question, list[int]]]
 
@@ -67,7 +67,7 @@ class ClipSampler:
         caption = questions.caption(item, self.rng, 'train')
         return Clip(
             augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
-            [stream.annotations[i].meaning for i in at], caption.prompt, asked,
+            [stream.annotations[i] for i in at], caption.prompt, asked,
         )
 
     def _ask(

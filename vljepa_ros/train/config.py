@@ -13,16 +13,33 @@ from vljepa_ros.model.config import ModelConfig, parse
 
 
 @dataclass(frozen=True)
-class EyesTraining:
-    """Stage 1: eyes and Y-Encoder, together. A clip is `tubelets` long from a cold start."""
+class Clips:
+    """What a step is made of. A clip is `tubelets` long, from a cold start.
 
-    steps: int = 2000
-    clips: int = 8
-    tubelets: int = 16
-    long_from: float = 0.85  # from this share of the steps on, clips are `long_tubelets` long
-    long_tubelets: int = 32
+    Each clip is asked one caption prompt at every tubelet, and `questions` at
+    `question_tubelets` of them.
+    """
+
+    clips: int
+    tubelets: int
     questions: int = 2
-    question_tubelets: int = 5
+    question_tubelets: int = 4
+
+
+@dataclass(frozen=True)
+class EyesTraining:
+    """Stage 1: eyes and Y-Encoder, together.
+
+    Many short clips first, as most of what is to be learned shows in one picture; then clips with
+    transitions, from the share `medium_from` of the steps on; then longer ones, from `long_from`.
+    """
+
+    steps: int = 2600
+    short: Clips = field(default_factory=lambda: Clips(22, 6, 1, 2))
+    medium: Clips = field(default_factory=lambda: Clips(8, 16, 2, 4))
+    long: Clips = field(default_factory=lambda: Clips(4, 32, 2, 8))
+    medium_from: float = 0.6
+    long_from: float = 0.9
     negatives: int = 64
     learning_rate: float = 1e-3
     warmup_steps: int = 100
@@ -30,7 +47,14 @@ class EyesTraining:
     ema: float = 0.998
     gap_weight: float = 0.5
     text_weight: float = 0.3
+    probe_weight: float = 0.5
     rest_weight: float = 0.4
+
+    def clips_at(self, step: int) -> Clips:
+        """What the step with this number is made of."""
+        if step < self.medium_from * self.steps:
+            return self.short
+        return self.medium if step < self.long_from * self.steps else self.long
 
 
 @dataclass(frozen=True)

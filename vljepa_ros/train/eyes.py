@@ -14,25 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS
+from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.train.clips import Clip, ClipSampler
-from vljepa_ros.train.config import EyesTraining, TrainConfig
+from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.texts import Meanings, TextBank
 
 PARTS = ('x_encoder', 'predictor', 'y_encoder')
+PROBED = (TRAIN_TASKS, COLOUR_NAMES, ('rest', 'reach', 'act', 'done', 'dark'))
 
 
 @dataclass
 class Answers:
-    """Predictions with their meanings: vectors (M, D), ids (M,), weight (M,)."""
+    """Predictions (M, D) with their meanings and weights (M,); the probe's loss beside them."""
 
     vectors: Tensor
     meanings: list[str]
     weight: Tensor
+    probe: Tensor
 
 
 class EyesStage:
@@ -44,11 +51,10 @@ class EyesStage:
         self.net, self.config, self.stage = net, config, config.eyes
         self.sampler, self.bank, self.meanings = sampler, bank, Meanings()
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.parameters = [
-            p for part in PARTS for p in getattr(net, part).parameters()
-        ]
+        self.probe = nn.Linear(config.model.x_encoder.width, sum(len(names) for names in PROBED))
+        self.parameters = [p for part in PARTS for p in getattr(net, part).parameters()]
         self.optimizer = torch.optim.AdamW(
-            [*groups(self.parameters, self.stage.weight_decay),
+            [*groups([*self.parameters, *self.probe.parameters()], self.stage.weight_decay),
              {'params': [self.log_scale], 'weight_decay': 0.0}],
             lr=self.stage.learning_rate, betas=(0.9, 0.98),
         )
@@ -58,11 +64,9 @@ class EyesStage:
     def step(self) -> dict[str, float]:
         """Draw clips, take one step; returns the parts of the loss."""
         stage, rng = self.stage, self.sampler.rng
-        late = self.done >= stage.long_from * stage.steps
-        tubelets = stage.long_tubelets if late else stage.tubelets
-        count = stage.clips * stage.tubelets // tubelets
-        clips = [self.sampler.draw(tubelets, stage.questions) for _ in range(count)]
-        answers = self.answer(clips)
+        size = stage.clips_at(self.done)
+        clips = [self.sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        answers = self.answer(clips, size.question_tubelets)
         present = sorted(set(answers.meanings))
         others = self.meanings.negatives(present, stage.negatives, rng)
         names = [*present, *present, *others]
@@ -73,6 +77,8 @@ class EyesStage:
             texts, torch.tensor([number[m] for m in names]), self.log_scale.exp().clamp(max=100.0),
             stage.gap_weight, stage.text_weight,
         )
+        loss = loss + stage.probe_weight * answers.probe
+        parts['probe'] = answers.probe
         for group in self.optimizer.param_groups:
             group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -85,29 +91,47 @@ class EyesStage:
         return {'loss': loss.item(), **{k: v.item() for k, v in parts.items()},
                 'scale': math.exp(self.log_scale.item())}
 
-    def answer(self, clips: list[Clip]) -> Answers:
+    def answer(self, clips: list[Clip], question_tubelets: int) -> Answers:
         """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
-        frames = torch.from_numpy(_stack(clips))
+        frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
         tubelets = frames.shape[1]
-        prefix = self.net.predictor.prefix(self.net.x_encoder(frames))
+        visual = self.net.x_encoder(frames)
+        prefix = self.net.predictor.prefix(visual)
         states, mask = self.bank.states([clip.prompt for clip in clips])
         vectors = self.net.predictor.answers(
             prefix, states[:, None], mask[:, None], torch.arange(tubelets)
         )
         parts = [vectors.flatten(0, 2)]
-        meanings = [m for clip in clips for m in clip.captions]
+        shown = [item for clip in clips for item in clip.shown]
+        meanings = [item.meaning for item in shown]
         weight = [self.stage.rest_weight if m == 'rest' else 1.0 for m in meanings]
         if clips[0].asked:
-            asked, said = self._questions(prefix, clips, tubelets)
+            asked, said = self._questions(prefix, clips, min(question_tubelets, tubelets))
             parts.append(asked)
             meanings += said
             weight += [0.7] * len(said)
-        return Answers(torch.cat(parts), meanings, torch.tensor(weight))
+        probe = self._probe(visual.mean(dim=2).flatten(0, 1), shown)
+        return Answers(torch.cat(parts), meanings, torch.tensor(weight), probe)
+
+    def _probe(self, features: Tensor, shown: list[Annotation]) -> Tensor:
+        """Cross-entropies of task, colour and phase, linear in the mean visual token (M, D).
+
+        They get the X-Encoder off the ground; nothing of the probe is kept.
+        """
+        logits = self.probe(features).split([len(names) for names in PROBED], dim=-1)
+        lit = torch.tensor([item.light for item in shown])
+        total = torch.zeros(())
+        for part, names, field in zip(logits, PROBED, ('task', 'colour', 'phase'), strict=True):
+            target = torch.tensor([names.index(getattr(item, field)) for item in shown])
+            kept = lit if field != 'phase' else torch.ones_like(lit)
+            if kept.any():
+                total = total + functional.cross_entropy(part[kept], target[kept])
+        return total
 
     def _questions(
-        self, prefix: list[Any], clips: list[Clip], tubelets: int
+        self, prefix: list[KeyValue], clips: list[Clip], count: int
     ) -> tuple[Tensor, list[str]]:
-        count = min(self.stage.question_tubelets, tubelets)
+        tubelets = len(clips[0].shown)
         at = torch.from_numpy(self.sampler.rng.permutation(tubelets)[:count].copy())
         asked = [item for clip in clips for item in clip.asked]
         states, mask = self.bank.states([question.prompt for question, _ in asked])
@@ -136,6 +160,7 @@ class EyesStage:
         return {
             'net': self.net.state_dict(), 'average': self.average, 'done': self.done,
             'optimizer': self.optimizer.state_dict(), 'scale': self.log_scale.detach(),
+            'probe': self.probe.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -143,14 +168,9 @@ class EyesStage:
         self.net.load_state_dict(state['net'])
         self.average, self.done = state['average'], state['done']
         self.optimizer.load_state_dict(state['optimizer'])
+        self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
-
-
-def _stack(clips: list[Clip]) -> Any:
-    import numpy as np
-
-    return np.stack([clip.frames for clip in clips])
 
 
 def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
@@ -175,5 +195,3 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, part)
     part.replace(path)
 
-
-__all__ = ['Answers', 'EyesStage', 'EyesTraining', 'groups', 'rate', 'save_checkpoint']

@@ -6,21 +6,25 @@ Checkpoints lie in `<out>/checkpoints`; a run that was stopped goes on from them
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.errors import InputError
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.registry import load, save
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.train.calibrate import ask_all, calibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.decoder import train_decoder
 from vljepa_ros.train.eyes import EyesStage, save_checkpoint
 from vljepa_ros.train.texts import TextBank
 from vljepa_ros.train.validate import accuracy, classify
@@ -59,6 +63,24 @@ class Run:
         stage.use_average()
         return net.eval()
 
+    def decoder(self, eyes: VLJEPA) -> VLJEPA:
+        """Stage 2: the whole model."""
+        sampler = ClipSampler(
+            self.train, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
+        )
+        return train_decoder(eyes, self.config, self.tower, self.bank, sampler)
+
+    def calibrate(self, net: VLJEPA) -> None:
+        """Stage 3: writes the calibration into the saved model's configuration."""
+        save(net, self.out)
+        model = load(str(self.out), device='cpu')
+        assert model.eyes is not None and isinstance(model.language, TextLanguage)
+        asked = ask_all(model.eyes, self.validation, self.config.seed)
+        fitted = calibrate(model.language, asked, self.config.seed)
+        net.config = dataclasses.replace(net.config, calibration=fitted)
+        save(net, self.out)
+        self._note({'calibration': dataclasses.asdict(fitted), 'questions': len(asked)})
+
     def _train_eyes(self, stage: EyesStage, path: Path) -> None:
         every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, float]()
         first = stage.done
@@ -96,6 +118,5 @@ def _streams(folder: Path) -> list[Stream]:
 def train(config: TrainConfig) -> Path:
     """Run all stages that are not done yet; returns the model's folder."""
     run = Run(config)
-    np.random.default_rng(config.seed)
-    run.eyes()
+    run.calibrate(run.decoder(run.eyes()))
     return run.out

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 2: the Y-Decoder learns to put embeddings into words; all else is frozen.
+
+Half of each batch are embeddings of the training sentences, which it must say again; half are
+predictions of the eyes, which it must put into one of their meaning's wordings. Noise on both
+covers the rest of the gap between the two kinds (DESIGN.md section 1).
+
+Shapes: B batch, L tokens, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.y_decoder import END, YDecoder
+from vljepa_ros.train.clips import ClipSampler
+from vljepa_ros.train.config import DecoderTraining, TrainConfig
+from vljepa_ros.train.eyes import EyesStage, groups, rate
+from vljepa_ros.train.texts import Meanings, TextBank
+
+log = logging.getLogger(__name__)
+IGNORED = -100  # padding, in functional.cross_entropy
+
+
+class Vocabulary:
+    """The wordpieces of the training sentences; local id 0 is END."""
+
+    def __init__(self, tower: TextTower, sentences: Sequence[str]) -> None:
+        self._tokenizer = tower.tokenizer
+        pieces = {i for text in sentences for i in self._encode(text)}
+        self.ids = [0, *sorted(pieces)]
+        self._local = {piece: number for number, piece in enumerate(self.ids) if number}
+
+    def tokens(self, text: str) -> list[int]:
+        """Local ids of a sentence, without END."""
+        return [self._local[i] for i in self._encode(text)]
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+@dataclass
+class Pairs:
+    """Vectors (M, D) and for each the sentences that may be said."""
+
+    vectors: Tensor
+    sentences: list[tuple[str, ...]]
+
+
+@torch.inference_mode()
+def text_pairs(net: VLJEPA, bank: TextBank, meanings: Meanings) -> Pairs:
+    """Every training sentence's own embedding."""
+    texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
+    rows = [net.y_encoder(*bank.states(texts[i : i + 64])) for i in range(0, len(texts), 64)]
+    return Pairs(torch.cat(rows), [(text,) for text in texts])
+
+
+@torch.inference_mode()
+def prediction_pairs(
+    net: VLJEPA, config: TrainConfig, sampler: ClipSampler, bank: TextBank, meanings: Meanings
+) -> Pairs:
+    """What the eyes predict on training clips."""
+    stage = EyesStage(net, config, sampler, bank)
+    vectors, sentences = [], []
+    size = config.eyes.medium
+    for _ in range(max(config.decoder.clips // size.clips, 1)):
+        clips = [sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        answers = stage.answer(clips, size.question_tubelets)
+        vectors.append(answers.vectors)
+        sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
+    return Pairs(torch.cat(vectors), sentences)
+
+
+class DecoderStage:
+    """One run of stage 2; `step` is one optimiser step."""
+
+    def __init__(
+        self, decoder: YDecoder, config: DecoderTraining, vocabulary: Vocabulary,
+        kinds: Sequence[Pairs], seed: int,
+    ) -> None:
+        self.decoder, self.config, self.kinds = decoder, config, kinds
+        self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
+        self.optimizer = torch.optim.AdamW(
+            groups(list(decoder.parameters()), config.weight_decay), betas=(0.9, 0.98)
+        )
+
+    def step(self) -> float:
+        """One step; returns the mean cross-entropy a token."""
+        vectors, texts = [], list[str]()
+        for pairs in self.kinds:
+            chosen = self.rng.integers(0, len(pairs.vectors), self.config.batch // len(self.kinds))
+            vectors.append(pairs.vectors[torch.from_numpy(chosen)])
+            texts += [str(self.rng.choice(pairs.sentences[i])) for i in chosen]
+        tokens, targets = pad([self.vocabulary.tokens(text) for text in texts])
+        logits = self.decoder(self._noisy(torch.cat(vectors)), tokens)
+        loss = functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED
+        )
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate(
+                self.config.learning_rate, self.done, self.config.warmup_steps, self.config.steps
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.done += 1
+        return loss.item()
+
+    def _noisy(self, vectors: Tensor) -> Tensor:
+        """Noise of a random length up to `noise`, then unit norm again."""
+        noise = functional.normalize(torch.randn_like(vectors), dim=-1)
+        length = self.config.noise * torch.rand(len(vectors), 1)
+        return functional.normalize(vectors + length * noise, dim=-1)
+
+
+def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORED`."""
+    length = max(len(tokens) for tokens in sentences)
+    inputs = torch.zeros(len(sentences), length, dtype=torch.long)
+    targets = torch.full((len(sentences), length + 1), IGNORED)
+    for row, tokens in enumerate(sentences):
+        inputs[row, : len(tokens)] = torch.tensor(tokens)
+        targets[row, : len(tokens) + 1] = torch.tensor([*tokens, END])
+    return inputs, targets
+
+
+def train_decoder(
+    eyes: VLJEPA, config: TrainConfig, tower: TextTower, bank: TextBank, sampler: ClipSampler
+) -> VLJEPA:
+    """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
+    meanings = Meanings()
+    kinds = [
+        text_pairs(eyes, bank, meanings),
+        prediction_pairs(eyes, config, sampler, bank, meanings),
+    ]
+    vocabulary = Vocabulary(tower, [t for said in meanings.sentences.values() for t in said])
+    model = with_vocabulary(config.model, len(vocabulary.ids), tower.sha256)
+    net = VLJEPA(model)
+    net.load_state_dict(eyes.state_dict(), strict=False)
+    net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))
+    stage = DecoderStage(net.y_decoder, config.decoder, vocabulary, kinds, config.seed)
+    total = 0.0
+    while stage.done < config.decoder.steps:
+        total += stage.step()
+        if stage.done % 100 == 0:
+            log.info('decoder: step %d cross-entropy %.4f', stage.done, total / 100)
+            total = 0.0
+    return net.eval()
+
+
+def with_vocabulary(config: ModelConfig, size: int, tower_hash: str) -> ModelConfig:
+    """The configuration with what only the data and the tower tell."""
+    return dataclasses.replace(
+        config,
+        y_decoder=dataclasses.replace(config.y_decoder, vocabulary=size),
+        text_tower=dataclasses.replace(config.text_tower, sha256=tower_hash),
+    )
