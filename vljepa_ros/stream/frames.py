@@ -55,7 +55,7 @@ class Intake:
                 where = 'back' if step_ns < 0 else 'forward'
                 message = f'stamp jumps {where} by {_seconds(abs(step_ns))}: starting anew'
         if shape is not None:
-            message = self._note_size(shape) or message
+            message = self.resize(shape) or message
         self._newest_ns = stamp_ns
         self.accepted += 1
         return Verdict(True, self.epoch, message)
@@ -64,7 +64,8 @@ class Intake:
         """Count a frame whose picture could not be read."""
         self.rejected += 1
 
-    def _note_size(self, shape: tuple[int, int]) -> str:
+    def resize(self, shape: tuple[int, int]) -> str:
+        """Note a picture's (height, width) where it is known later than its stamp; a line if it is new."""
         before, self._shape = self._shape, shape
         if before is None or before == shape:
             return ''

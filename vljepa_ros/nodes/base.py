@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all nodes share: lifecycle without surprises, autostart, diagnostics, waiting without blocking.
+
+A node fills in four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
+`teardown` (cleanup). What they raise becomes one line in the log and a FAILURE, never silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as ThreadFuture
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.task import Future
+
+from vljepa_ros.errors import BusyError, InputError, VljepaError
+from vljepa_ros.nodes import parameters
+from vljepa_ros.nodes.health import Health, Level
+from vljepa_ros.nodes.models import Lease, ModelPool, ModelSpec
+
+T = TypeVar('T')
+SETTLE_S = 5.0  # the longest that a transition waits for the work in hand
+MAX_BACKLOG = 10_000  # messages that wait for the model thread
+OUTCOMES = {True: TransitionCallbackReturn.SUCCESS, False: TransitionCallbackReturn.FAILURE}
+
+
+class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
+    """A lifecycle node; `part` is the half of the model that it needs, if any."""
+
+    specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
+    part: ClassVar[str] = ''
+
+    def __init__(self, name: str, pool: ModelPool | None = None, **options: Any) -> None:
+        """Everything that must exist before configure; `options` go to rclpy's Node."""
+        Node.__init__(self, name, **options)
+        # Reentrant: `get_state` answers while `change_state` awaits the weights.
+        self.group = ReentrantCallbackGroup()
+        LifecycleNodeMixin.__init__(self, callback_group=self.group)
+        self.steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.health = Health()
+        self.phase = 'unconfigured'
+        self.pool = pool or ModelPool()
+        self._lease: Lease | None = None
+        self._prepared: tuple[ModelSpec, Lease] | None = None
+        self.backlog = 0  # messages that wait for the model thread
+        self._in_hand = 0  # requests that are being served
+        self.problems = parameters.declare(self, self.specs)
+        self._max_waiting = 0
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.add_post_set_parameters_callback(self._on_parameters_set)
+        if self.part:
+            self.thread = self.pool.thread(self.part)
+            self.pool.expect(self._model_spec(), self.part)
+        self._await_weights_before_configure()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self.create_timer(1.0, self._tick, callback_group=self.group, clock=self.steady)
+
+    # Steps that a node fills in.
+
+    def setup(self) -> None:
+        """Configure: read the parameters, make what needs them."""
+
+    def start(self) -> None:
+        """Activate: subscribe and work."""
+
+    def stop(self) -> None:
+        """Deactivate: end the work in hand; publishers still publish."""
+
+    def teardown(self) -> None:
+        """Clean up: destroy what `setup` made."""
+
+    def describe(self) -> dict[str, str]:
+        """More values for the diagnostics."""
+        return {}
+
+    def look_around(self) -> None:
+        """Once a second, while active: see to lasting conditions."""
+
+    def on_runtime_change(self, values: dict[str, Any]) -> None:
+        """Runtime parameters were changed; they have passed `check_runtime`."""
+
+    def check_runtime(self, values: dict[str, Any]) -> None:
+        """Raise InputError if runtime parameters may not become `values`."""
+
+    # Lifecycle.
+
+    @property
+    def is_active(self) -> bool:
+        """Whether requests and messages are served."""
+        return self.phase == 'active'
+
+    @property
+    def lease(self) -> Lease:
+        """The half of the model, between configure and cleanup."""
+        assert self._lease is not None
+        return self._lease
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Configure, or log one line."""
+        return self._step('configure', 'inactive', self._configure, self._unconfigure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Activate, or log one line."""
+        def activate() -> None:
+            LifecycleNodeMixin.on_activate(self, state)
+            self.phase = 'active'
+            self.start()
+
+        def back() -> None:
+            self.phase = 'inactive'
+            self.stop()
+            LifecycleNodeMixin.on_deactivate(self, state)
+
+        return self._step('activate', 'active', activate, back)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate, or log one line."""
+        def deactivate() -> None:
+            self.stop()
+            self.phase = 'inactive'
+            LifecycleNodeMixin.on_deactivate(self, state)
+
+        return self._step('deactivate', 'inactive', deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Clean up, or log one line."""
+        return self._step('clean up', 'unconfigured', self._unconfigure)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Shut down from any state, or log one line."""
+        def shut_down() -> None:
+            if self.is_active:
+                self.stop()
+            self._unconfigure()
+
+        return self._step('shut down', 'finalized', shut_down)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured."""
+        return self._step('recover', 'unconfigured', self._unconfigure)
+
+    async def bring_up(self) -> bool:
+        """Configure and activate, as a lifecycle manager would."""
+        await self.prepare()
+        return (
+            self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+            and self.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        )
+
+    async def prepare(self) -> None:
+        """Load the weights in the model thread; what goes wrong is told by configure."""
+        if not self.part or self.phase != 'unconfigured' or self.problems:
+            return
+        spec = self._model_spec()
+        if self._prepared is not None and self._prepared[0] == spec:
+            return
+        try:
+            lease = await self.in_thread(self.pool.acquire, spec, self.part)
+        except Exception:
+            return  # configure tries again, and reports
+        self._forget_prepared()
+        self._prepared = (spec, lease)
+
+    def bring_down(self) -> None:
+        """End in good order, whatever the state."""
+        if self.phase == 'active':
+            self.trigger_deactivate()
+        if self.phase == 'inactive':
+            self.trigger_cleanup()
+        self._forget_prepared()
+
+    def _step(
+        self, name: str, phase: str, step: Callable[[], None],
+        undo: Callable[[], None] | None = None,
+    ) -> TransitionCallbackReturn:
+        try:
+            step()
+        except Exception as error:
+            text = f'cannot {name}: {describe_error(error)}'
+            self.get_logger().error(text)
+            self.health.condition('lifecycle', text, Level.ERROR)
+            if undo is not None:
+                self._try(undo)
+            return TransitionCallbackReturn.FAILURE
+        self.phase = phase
+        self.health.condition('lifecycle', '')
+        return TransitionCallbackReturn.SUCCESS
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self.get_logger().error(f'on the way back: {describe_error(error)}')
+
+    def _configure(self) -> None:
+        for problem in self.problems.values():
+            raise InputError(problem)
+        parameters.check(self.specs, parameters.values_of(self, self.specs))
+        if self.part:
+            spec = self._model_spec()
+            if self._prepared is None or self._prepared[0] != spec:
+                self._forget_prepared()
+                # Only where nobody awaited `prepare`; then get_state has to wait, too.
+                lease = self.thread.call(self.pool.acquire, spec, self.part).result()
+            else:
+                (_, lease), self._prepared = self._prepared, None
+            self._lease = lease
+        self._max_waiting = self.values().get('max_waiting', 0)
+        self.setup()
+
+    def _unconfigure(self) -> None:
+        try:
+            self.teardown()
+        finally:
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                lease.release()
+
+    def _forget_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared[1].release()
+
+    def _model_spec(self) -> ModelSpec:
+        return parameters.model_spec(parameters.values_of(self, parameters.MODEL))
+
+    def _await_weights_before_configure(self) -> None:
+        """Wrap rclpy's change_state: weights first, and an illegal transition is no crash."""
+        service = self._service_change_state
+        change_state = service.callback
+
+        async def wrapped(request: Any, response: Any) -> Any:
+            wanted = request.transition
+            if wanted.id == Transition.TRANSITION_CONFIGURE or wanted.label == 'configure':
+                await self.prepare()
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                which = wanted.label or wanted.id
+                self.get_logger().error(
+                    f'transition {which} is not possible while {self.phase}: {describe_error(error)}'
+                )
+                response.success = False
+                return response
+
+        service.callback = wrapped
+
+    # Parameters.
+
+    def values(self) -> dict[str, Any]:
+        """Parameters by name."""
+        return parameters.values_of(self, self.specs)
+
+    def _on_set_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        specs = {spec.name: spec for spec in self.all_specs()}
+        ours = {p.name: parameters.plain(p) for p in changed if p.name in specs}
+        try:
+            parameters.check(specs.values(), ours)
+            if self.phase != 'unconfigured':
+                for name in ours:
+                    if not specs[name].runtime and self.get_parameter(name).value != ours[name]:
+                        raise InputError(
+                            f'{name} can be changed while unconfigured only; the node is {self.phase}'
+                        )
+            self.check_runtime({name: ours[name] for name in ours if specs[name].runtime})
+        except (InputError, TypeError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _on_parameters_set(self, changed: list[Parameter]) -> None:
+        for parameter in changed:
+            self.problems.pop(parameter.name, None)
+        runtime = {spec.name for spec in self.all_specs() if spec.runtime}
+        values = {p.name: parameters.plain(p) for p in changed if p.name in runtime}
+        if values:
+            self.on_runtime_change(values)
+
+    def all_specs(self) -> tuple[parameters.Spec, ...]:
+        """The parameters declared, those of cameras included."""
+        return self.specs
+
+    # Trouble and diagnostics.
+
+    def trouble(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
+        """Count it, show it in the diagnostics, log it unless one of its kind was just logged."""
+        line = self.health.trouble(kind, describe_error(error), level)
+        if line and level is Level.ERROR:
+            self.get_logger().error(line)  # rclpy refuses a line of code that changes its severity
+        elif line:
+            self.get_logger().warning(line)
+
+    def condition(self, name: str, text: str, level: Level = Level.WARN) -> None:
+        """Set or clear (empty text) a lasting condition; logged when it changes."""
+        if self.health.condition(name, text, level) and text:
+            self.get_logger().warning(text)
+
+    def guarded(self, function: Callable[[], None]) -> None:
+        """Run in the model thread; whatever it raises is reported and survived."""
+        try:
+            function()
+        except VljepaError as error:
+            self.trouble('refused', error)
+        except Exception as error:
+            self.trouble('errors in the model thread', error, Level.ERROR)
+
+    def _tick(self) -> None:
+        if self.is_active:
+            self.look_around()
+        level, message = self.health.summary(self.phase)
+        values = {'state': self.phase} | self.health.values()
+        if self._lease is not None:
+            facts = self._lease.facts
+            values |= {'model': facts.model_id, 'device': facts.device, 'dtype': facts.dtype}
+        status = DiagnosticStatus(
+            level=bytes([level]), name=self.get_fully_qualified_name(), message=message,
+            hardware_id=values.get('device', ''),
+            values=[KeyValue(key=k, value=v) for k, v in (values | self.describe()).items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    # Requests.
+
+    async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
+        """Fill a response by `work`; what it raises, and a node that cannot, become its message."""
+        try:
+            if not self.is_active:
+                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
+            if self._in_hand >= self._max_waiting:
+                raise BusyError(f'busy: {self._in_hand} requests are in hand')
+            self._in_hand += 1
+            try:
+                await work()
+            finally:
+                self._in_hand -= 1
+            response.success = True
+            self.health.count('requests answered')
+        except VljepaError as error:
+            self.health.count('requests refused')
+            response.success, response.message = False, describe_error(error)
+        except Exception as error:
+            self.trouble('requests failed', error, Level.ERROR)
+            response.success, response.message = False, describe_error(error)
+        return response
+
+    # Publishing and waiting.
+
+    def publisher(self, kind: type, name: str, qos: QoSProfile) -> Any:
+        """A lifecycle publisher whose QoS parameters can override."""
+        return self.create_lifecycle_publisher(
+            kind, name, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+
+    def subscriber(
+        self, kind: type, name: str, callback: Callable[..., None], qos: QoSProfile
+    ) -> Any:
+        """A subscription whose QoS parameters can override."""
+        return self.create_subscription(
+            kind, name, callback, qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run in this node's executor, from any thread."""
+        if self.executor is not None:
+            self.executor.create_task(function, *args)
+
+    def enqueue(self, function: Callable[..., None], *args: Any) -> None:
+        """Run in the model thread, in order; what is beyond the backlog is dropped, and counted."""
+        if self.backlog >= MAX_BACKLOG:
+            self.trouble('dropped messages', f'{self.backlog} messages wait already: one is dropped')
+            return
+        self.backlog += 1
+        work = partial(self.guarded, partial(function, *args))
+        self.thread.call(work).add_done_callback(lambda _: self.post(self._dequeued))
+
+    def _dequeued(self) -> None:
+        self.backlog -= 1
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Await a call in the model thread without holding up the executor."""
+        done: Future = Future()
+
+        def hand_over(outcome: ThreadFuture[T]) -> None:
+            self.post(_copy, outcome, done)  # a task, so that the executor wakes up
+
+        self.thread.call(function, *args).add_done_callback(hand_over)
+        return done  # type: ignore[no-any-return]
+
+    async def within(self, future: Future, seconds: float) -> bool:
+        """Await a future for that long on the steady clock; False, and cancelled, if it is late."""
+        timer = self.create_timer(
+            max(seconds, 1e-3), future.cancel, callback_group=self.group, clock=self.steady
+        )
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self.destroy_timer(timer)
+        return not future.cancelled()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the steady clock."""
+        await self.within(Future(), seconds)
+
+
+def describe_error(error: Exception | str) -> str:
+    """One line; what we did not raise on purpose says its type."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, (str, VljepaError)):
+        return text
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def _copy(outcome: ThreadFuture[Any], done: Future) -> None:
+    if done.cancelled():
+        return
+    if outcome.cancelled():
+        done.set_exception(RuntimeError('the model thread has stopped'))
+        return
+    error = outcome.exception()
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(outcome.result())

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""change_detection_node: the stream of embeddings in, a message where the meaning changed out."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from vljepa_ros.errors import VljepaError
+from vljepa_ros.msg import SemanticChange, SemanticEmbedding
+from vljepa_ros.nodes import conversions, parameters, qos
+from vljepa_ros.nodes.base import VljepaNode
+from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.types import Change
+
+SESSION_ID = uuid.uuid4().hex  # one per process start
+
+
+class ChangeDetectionNode(VljepaNode):
+    """The segmenter. It needs no model."""
+
+    specs = parameters.CHANGE_DETECTION
+
+    def __init__(
+        self, pool: ModelPool | None = None, session_id: str = SESSION_ID, **options: Any
+    ) -> None:
+        """`session_id` makes segment ids unique over restarts."""
+        super().__init__('change_detection_node', pool, **options)
+        self._session_id = session_id
+        self._segmenter: Segmenter | None = None
+        self._subscription: Any = None
+        self._frame_ids: dict[str, str] = {}  # source -> the newest header's
+        self._model_ids: dict[tuple[str, str], str] = {}  # source, prompt -> model_id
+
+    def setup(self) -> None:
+        """The segmenter and its publisher."""
+        self._segmenter = Segmenter(parameters.segmenter_settings(self.values()), self._session_id)
+        self._changes = self.publisher(SemanticChange, 'semantic_change', qos.STREAM)
+
+    def start(self) -> None:
+        """Listen."""
+        self._subscription = self.subscriber(
+            SemanticEmbedding, 'semantic_embedding', self._on_embedding, qos.STREAM
+        )
+
+    def stop(self) -> None:
+        """Listen no more, and end every open stream while that can still be said."""
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._segmenter is not None:
+            self._publish(self._segmenter.end())
+
+    def teardown(self) -> None:
+        """Forget all streams."""
+        self._segmenter = None
+        self._frame_ids, self._model_ids = {}, {}
+        if hasattr(self, '_changes'):
+            self.destroy_lifecycle_publisher(self._changes)
+            del self._changes
+
+    def describe(self) -> dict[str, str]:
+        """How much came of it."""
+        changes = self._segmenter.changes if self._segmenter else 0
+        return {'changes': str(changes), 'session': self._session_id}
+
+    def _on_embedding(self, message: SemanticEmbedding) -> None:
+        began_s = time.monotonic()
+        assert self._segmenter is not None
+        self.health.count('embeddings')
+        try:
+            embedding = conversions.from_embedding_message(message)
+            self._frame_ids[message.source] = message.header.frame_id
+            self._note_model(message)
+            changes = self._segmenter.push(embedding)
+        except VljepaError as error:
+            self.trouble('bad embeddings', error)
+            return
+        self._publish(changes)
+        self.health.output(time.monotonic() - began_s)
+
+    def _publish(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            frame_id = self._frame_ids.get(change.key.source, '')
+            self._changes.publish(conversions.to_change_message(change, frame_id))
+
+    def _note_model(self, message: SemanticEmbedding) -> None:
+        name = (message.source, message.prompt)
+        before = self._model_ids.setdefault(name, message.model_id)
+        if before != message.model_id:
+            self._model_ids[name] = message.model_id
+            self.trouble(
+                'models changed',
+                f"embeddings of '{message.source}' are of model '{message.model_id}' now, "
+                f"not '{before}': two streams, never compared",
+            )

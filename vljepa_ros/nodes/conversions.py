@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages <-> core values, field by field. Vectors and pictures cross as whole buffers."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from vljepa_ros import msg
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream import images, types
+from vljepa_ros.stream.interfaces import ModelFacts
+
+SECOND_NS = 1_000_000_000
+
+
+def to_ns(stamp: Time | Duration) -> int:
+    """Nanoseconds."""
+    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
+
+
+def to_time(stamp_ns: int) -> Time:
+    """A stamp."""
+    return Time(sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
+
+
+def to_duration(duration_ns: int) -> Duration:
+    """A length of time."""
+    return Duration(sec=duration_ns // SECOND_NS, nanosec=duration_ns % SECOND_NS)
+
+
+def to_header(stamp_ns: int, frame_id: str) -> Header:
+    """A header."""
+    return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
+
+
+def to_floats(vector: NDArray[np.float32] | None) -> array.array[float]:
+    """float32[] the fast way: assigning an ndarray is checked element by element."""
+    floats = array.array('f')
+    if vector is not None:
+        floats.frombytes(np.ascontiguousarray(vector, np.float32).tobytes())
+    return floats
+
+
+def from_floats(floats: Sequence[float]) -> types.Vector:
+    """A vector of its own; raises InputError where it is empty or holds what is not finite."""
+    vector = np.array(floats, np.float32)
+    if vector.size == 0 or not np.isfinite(vector).all():
+        raise InputError(f'vector of {vector.size} values is empty or not finite')
+    return vector
+
+
+def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Image:
+    """A picture, turned. Raises InputError for one that is damaged."""
+    if isinstance(message, CompressedImage):
+        picture = images.decode_compressed(message.format, message.data)
+    else:
+        picture = images.decode_raw(
+            message.encoding, message.width, message.height, message.step,
+            bool(message.is_bigendian), message.data,
+        )
+    return images.rotate(picture, degrees)
+
+
+def to_embedding_message(
+    embedding: types.Embedding, frame_id: str, latency_ns: int
+) -> msg.SemanticEmbedding:
+    """For semantic_embedding."""
+    return msg.SemanticEmbedding(
+        header=to_header(embedding.stamp_ns, frame_id),
+        window_start=to_time(embedding.window_start_ns),
+        source=embedding.key.source, prompt=embedding.key.prompt, model_id=embedding.key.model_id,
+        vector=to_floats(embedding.vector), latency=to_duration(latency_ns),
+    )
+
+
+def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
+    """From semantic_embedding. Raises InputError."""
+    return types.Embedding(
+        to_ns(message.header.stamp), to_ns(message.window_start), _key(message),
+        from_floats(message.vector),
+    )
+
+
+def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange:
+    """For semantic_change."""
+    before = change.previous or types.Segment(0, 0, 0)
+    return msg.SemanticChange(
+        header=to_header(change.stamp_ns, frame_id),
+        source=change.key.source, prompt=change.key.prompt, model_id=change.key.model_id,
+        session_id=change.session_id,
+        segment_id=change.segment_id, segment_start=to_time(change.segment_start_ns),
+        has_previous=change.previous is not None,
+        previous_segment_id=before.segment_id, previous_start=to_time(before.start_ns),
+        previous_end=to_time(before.end_ns),
+        score=float(change.score), reason=int(change.reason),
+        vector=to_floats(change.vector), previous_vector=to_floats(change.previous_vector),
+    )
+
+
+def from_change_message(message: msg.SemanticChange) -> types.Change:
+    """From semantic_change. Raises InputError."""
+    try:
+        reason = types.Reason(message.reason)
+    except ValueError as error:
+        raise InputError(f'reason ({message.reason}) of a change is none that is known') from error
+    previous = None
+    if message.has_previous:
+        previous = types.Segment(
+            message.previous_segment_id, to_ns(message.previous_start), to_ns(message.previous_end)
+        )
+    return types.Change(
+        to_ns(message.header.stamp), _key(message), message.session_id, message.segment_id,
+        to_ns(message.segment_start), message.score, reason, from_floats(message.vector), previous,
+        from_floats(message.previous_vector) if message.previous_vector else None,
+    )
+
+
+def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
+    """For text_event."""
+    return msg.TextEvent(
+        header=to_header(event.stamp_ns, frame_id),
+        source=event.key.source, prompt=event.key.prompt, model_id=event.key.model_id,
+        session_id=event.session_id, segment_id=event.segment_id,
+        start=to_time(event.start_ns), end=to_time(event.end_ns), state=int(event.state),
+        text=event.text, confidence=float(event.confidence),
+        alternatives=to_candidates(event.alternatives),
+    )
+
+
+def from_event_message(message: msg.TextEvent) -> types.Event:
+    """From text_event. Raises InputError."""
+    try:
+        state = types.State(message.state)
+    except ValueError as error:
+        raise InputError(f'state ({message.state}) of an event is none that is known') from error
+    return types.Event(
+        to_ns(message.header.stamp), _key(message), message.session_id, message.segment_id,
+        to_ns(message.start), to_ns(message.end), state, message.text, message.confidence,
+        tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
+    )
+
+
+def to_candidates(candidates: Iterable[types.Candidate]) -> list[msg.Candidate]:
+    """Texts with scores."""
+    return [msg.Candidate(text=c.text, score=float(c.score)) for c in candidates]
+
+
+def to_moment(moment: types.Moment) -> msg.Moment:
+    """A span of a source."""
+    return msg.Moment(
+        source=moment.source, start=to_time(moment.start_ns), end=to_time(moment.end_ns),
+        score=float(moment.score), text=moment.text,
+    )
+
+
+def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:
+    """(P, D) -> P messages."""
+    return [msg.Embedding(data=to_floats(vector)) for vector in vectors]
+
+
+def from_embedding(message: msg.Embedding) -> types.Vector:
+    """One vector. Raises InputError."""
+    return from_floats(message.data)
+
+
+def to_model_info(
+    facts: ModelFacts, prompts: Iterable[str], sources: Iterable[str], rate_hz: float
+) -> msg.ModelInfo:
+    """For model_info; `rate_hz` is the rate in use, and all spans follow from it."""
+    hop_ns = round(facts.tubelet_frames * SECOND_NS / rate_hz)
+    return msg.ModelInfo(
+        model_id=facts.model_id, embedding_dim=facts.embedding_dim, rate=rate_hz,
+        hop=to_duration(hop_ns), attention_window=to_duration(facts.window_tubelets * hop_ns),
+        receptive_field=to_duration(facts.receptive_tubelets * hop_ns),
+        prompts=list(prompts), sources=list(sources), device=facts.device, dtype=facts.dtype,
+    )
+
+
+def fill_answer(response: Any, answer: types.Answer) -> None:
+    """Into a Query response."""
+    response.answer, response.confidence = answer.answer, float(answer.confidence)
+    response.abstained = answer.abstained
+    response.ranked = to_candidates(answer.ranked)
+    response.evidence = [to_moment(m) for m in answer.evidence]
+    response.basis = int(answer.basis)
+    response.vector = to_floats(answer.vector)
+    response.model_id = answer.model_id
+    response.stamp = to_time(answer.stamp_ns)
+
+
+def _key(message: Any) -> types.StreamKey:
+    return types.StreamKey(message.source, message.prompt, message.model_id)

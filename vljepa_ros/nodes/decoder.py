@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""decoder_node: changes of meaning in, text events out; one decode per change."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from vljepa_ros.msg import SemanticChange, TextEvent
+from vljepa_ros.nodes import conversions, parameters, qos
+from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.stream.events import EventWriter
+
+
+class DecoderNode(VljepaNode):
+    """The Y-Decoder on the stream."""
+
+    specs = parameters.DECODER
+    part = 'language'
+
+    def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
+        """Nothing of its own yet."""
+        super().__init__('decoder_node', pool, **options)
+        self._writer: EventWriter | None = None
+        self._subscription: Any = None
+
+    def setup(self) -> None:
+        """The writer and its publisher."""
+        self._writer = EventWriter(self.lease.half)
+        self._events = self.publisher(TextEvent, 'text_event', qos.EVENTS)
+
+    def start(self) -> None:
+        """Listen."""
+        self._subscription = self.subscriber(
+            SemanticChange, 'semantic_change', self._on_change, qos.STREAM
+        )
+
+    def stop(self) -> None:
+        """Listen no more; what was heard is still put into words."""
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if not self.thread.settle(SETTLE_S):
+            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+
+    def teardown(self) -> None:
+        """Forget the writer."""
+        self._writer = None
+        if hasattr(self, '_events'):
+            self.destroy_lifecycle_publisher(self._events)
+            del self._events
+
+    def describe(self) -> dict[str, str]:
+        """How much was written."""
+        writer = self._writer
+        return {
+            'decodes': str(writer.decodes if writer else 0),
+            'events': str(writer.written if writer else 0),
+            'backlog': str(self.backlog),
+        }
+
+    def _on_change(self, message: SemanticChange) -> None:
+        self.enqueue(self._write, message, time.monotonic())
+
+    def _write(self, message: SemanticChange, arrived_s: float) -> None:
+        """In the model thread."""
+        assert self._writer is not None
+        for event in self._writer.push(conversions.from_change_message(message)):
+            self._events.publish(conversions.to_event_message(event, message.header.frame_id))
+        self.health.output(time.monotonic() - arrived_s)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry points: one node a process, or all of them in one (`stack`).
+
+Each node has an executor and a thread of its own; the main thread waits for a signal. Signals are
+ours, not rclpy's: at Ctrl-C the nodes still publish how their streams ended. The process exits
+with 1 where a node could not be brought up, so that launch or systemd sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from vljepa_ros.nodes.base import VljepaNode, describe_error
+from vljepa_ros.nodes.models import ModelPool
+
+GOODBYE_S = 8.0  # a node that has not ended by then is left behind
+Factory = Callable[..., VljepaNode]
+
+
+class Spinner:
+    """Spins one node in a thread; an exception in a callback is logged and survived."""
+
+    def __init__(self, node: VljepaNode) -> None:
+        self.node = node
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(node)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._spin, name=node.get_name(), daemon=True)
+
+    def start(self) -> None:
+        """Begin; then autostart, where the node wants it."""
+        self._thread.start()
+
+    def stop(self, deadline_s: float) -> bool:
+        """Bring the node down in its own executor, and end the thread."""
+        task = self.executor.create_task(self.node.bring_down)
+        while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        ended = task.done()
+        self._stopping = True
+        self.executor.wake()
+        self._thread.join(max(0.1, deadline_s - time.monotonic()))
+        return ended and not self._thread.is_alive()
+
+    def _spin(self) -> None:
+        while not self._stopping and self.executor.context.ok():
+            try:
+                self.executor.spin_once(timeout_sec=1.0)
+            except ExternalShutdownException:
+                return
+            except Exception as error:
+                if self._stopping:
+                    return
+                self.node.trouble('errors in callbacks', error, level_error())
+
+
+def level_error() -> Any:
+    """Of diagnostics."""
+    from vljepa_ros.nodes.health import Level
+
+    return Level.ERROR
+
+
+def autostart(spinner: Spinner, failed: Callable[[], None]) -> None:
+    """Configure and activate once the node spins; `failed` is called where that does not succeed."""
+    node = spinner.node
+    if not node.get_parameter('autostart').value:
+        return
+
+    async def bring_up() -> None:
+        try:
+            up = await node.bring_up()
+        except Exception as error:
+            node.get_logger().error(f'autostart: {describe_error(error)}')
+            up = False
+        if not up:
+            failed()
+
+    spinner.executor.create_task(bring_up)
+
+
+def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
+    """Run nodes until a signal, or until one cannot start; returns the exit status."""
+    stop, failures = threading.Event(), []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(
+        args=list(args) if args is not None else None,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    pool = ModelPool()
+    spinners = [Spinner(factory(pool)) for factory in factories]
+
+    def failed() -> None:
+        failures.append(True)
+        stop.set()
+
+    for spinner in spinners:
+        spinner.start()
+        autostart(spinner, failed)
+    stop.wait()
+    deadline_s = time.monotonic() + GOODBYE_S
+    clean = all([spinner.stop(deadline_s) for spinner in spinners])
+    clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
+    if not clean:  # a thread inside the model cannot be ended: leave without running into it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    for spinner in spinners:
+        spinner.executor.shutdown(timeout_sec=0.5)
+        spinner.node.destroy_node()
+    rclpy.try_shutdown()
+    return 1 if failures else 0
+
+
+def perception() -> None:
+    """perception_node."""
+    from vljepa_ros.nodes.perception import PerceptionNode
+
+    sys.exit(run([PerceptionNode]))
+
+
+def change_detection() -> None:
+    """change_detection_node."""
+    from vljepa_ros.nodes.change_detection import ChangeDetectionNode
+
+    sys.exit(run([ChangeDetectionNode]))
+
+
+def decoder() -> None:
+    """decoder_node."""
+    from vljepa_ros.nodes.decoder import DecoderNode
+
+    sys.exit(run([DecoderNode]))
+
+
+def query() -> None:
+    """query_node."""
+    from vljepa_ros.nodes.query import QueryNode
+
+    sys.exit(run([QueryNode]))
+
+
+def stack() -> None:
+    """All four."""
+    from vljepa_ros.nodes.stack import factories
+
+    sys.exit(run(factories()))

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parameter of every node, in one table; turned once into the core's settings.
+
+A `runtime` parameter may be changed at any time, a `read_only` one never, the others while the
+node is unconfigured. What is wrong with a value is one line, at configure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterException,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.nodes.models import ModelSpec
+from vljepa_ros.stream.settings import (
+    AnswerSettings,
+    MemorySettings,
+    PerceptionSettings,
+    SegmenterSettings,
+)
+
+Value = bool | int | float | str | list[str]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter; its type is its default's."""
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Value, ...] = ()
+    read_only: bool = False
+    runtime: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """For `ros2 param describe`."""
+        found = ParameterDescriptor(
+            name=self.name, description=self.description, read_only=self.read_only,
+            additional_constraints=_one_of(self.choices),
+        )
+        if self.low is not None and self.high is not None:
+            if isinstance(self.default, int):
+                found.integer_range = [IntegerRange(
+                    from_value=int(self.low), to_value=int(self.high), step=1
+                )]
+            else:
+                found.floating_point_range = [
+                    FloatingPointRange(from_value=self.low, to_value=self.high)
+                ]
+        return found
+
+
+_EVENTS = SegmenterSettings()
+_SIGHT = PerceptionSettings()
+
+COMMON = (
+    Spec('autostart', True, 'Configure and activate after start; false under a lifecycle manager',
+         read_only=True),
+)
+MODEL = (
+    Spec('model', 'small', 'Name of an installed model, or a folder with model.yaml'),
+    Spec('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:N'),
+    Spec('dtype', 'float32', 'Numbers that the model computes with',
+         choices=('float32', 'bfloat16', 'float16')),
+    Spec('threads', 0, 'CPU threads of the model, for the whole process (0: torch decides)', 0, 1024),
+)
+SERVICES = (
+    Spec('service_depth', 256, 'Requests that the middleware keeps until they are looked at',
+         1, 10_000, read_only=True),
+    Spec('max_waiting', 256, 'Requests in hand; one more is answered "busy"', 1, 10_000),
+)
+PERCEPTION = (
+    *COMMON, *MODEL, *SERVICES,
+    Spec('cameras', ['camera'], 'Names of the cameras; each has <name>.topic, .transport, .rotate'),
+    Spec('prompts', list(_SIGHT.prompts),
+         'Standing prompts: each gets one embedding a hop. All are replaced at once', runtime=True),
+    Spec('rate', _SIGHT.rate, 'Frames that the model looks at, in 1/s (0: as it was trained)',
+         0.0, 1000.0),
+    Spec('max_gap', _SIGHT.max_gap_s,
+         'A longer gap between the stamps of received frames starts the camera anew, in s',
+         0.01, 3600.0),
+    Spec('frames_kept', _SIGHT.frames_kept_s,
+         'How far back `predict` can look at frames again, in s', 0.0, 3600.0),
+)
+CAMERA = (
+    Spec('topic', 'image', 'Image topic, without the /compressed of the compressed transport'),
+    Spec('transport', 'raw', 'Which messages to take', choices=('raw', 'compressed')),
+    Spec('rotate', 0, 'Turn the pictures clockwise by this, in degrees', choices=(0, 90, 180, 270)),
+)
+CHANGE_DETECTION = (
+    *COMMON,
+    Spec('change_threshold', _EVENTS.change_threshold,
+         'Cosine distance to the running segment at which its meaning may have changed', 0.0, 2.0),
+    Spec('confirm_hops', _EVENTS.confirm_hops,
+         'Embeddings in a row beyond change_threshold that make a change', 1, 100),
+    Spec('min_segment', _EVENTS.min_segment_s, 'Shortest segment, in s', 0.0, 3600.0),
+    Spec('drift_threshold', _EVENTS.drift_threshold,
+         'Cosine distance that a segment drifts before it is put into words again', 0.0, 2.0),
+)
+DECODER = (*COMMON, *MODEL)
+QUERY = (
+    *COMMON, *MODEL, *SERVICES,
+    Spec('predict_timeout', 5.0, 'How long to wait for `predict`, in s of the steady clock',
+         0.01, 600.0),
+    Spec('abstain_below', AnswerSettings().abstain_below,
+         'An answer with less confidence is given as an abstention', 0.0, 1.0),
+    Spec('memory_kept', MemorySettings().kept_s, 'How long the stream is remembered, in s',
+         1.0, 1e6),
+    Spec('watch_threshold', 0.5, 'Score at which a Watch without a threshold of its own fires',
+         0.0, 1.0),
+)
+TABLE: dict[str, tuple[Spec, ...]] = {
+    'perception_node': PERCEPTION,
+    'change_detection_node': CHANGE_DETECTION,
+    'decoder_node': DECODER,
+    'query_node': QUERY,
+}
+
+
+def camera_specs(name: str) -> tuple[Spec, ...]:
+    """The parameters of one camera."""
+    return tuple(
+        Spec(f'{name}.{s.name}', s.default, f'Camera {name}: {s.description}', s.low, s.high, s.choices)
+        for s in CAMERA
+    )
+
+
+def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
+    """Declare what is not declared yet; a bad override is left out, and named in the result."""
+    problems: dict[str, str] = {}
+    for spec in specs:
+        if node.has_parameter(spec.name):
+            continue
+        try:
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            problems[spec.name] = _one_line(error)
+            node.declare_parameter(
+                spec.name, spec.default, spec.descriptor(), ignore_override=True
+            )
+        except ParameterException as error:
+            problems[spec.name] = _one_line(error)
+    return problems
+
+
+def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that is none of the choices."""
+    for spec in specs:
+        if spec.choices and spec.name in values and values[spec.name] not in spec.choices:
+            raise InputError(
+                f"parameter {spec.name} is '{values[spec.name]}' ({_one_of(spec.choices)})"
+            )
+
+
+def check_cameras(names: list[str]) -> tuple[str, ...]:
+    """Camera names that can be parameter prefixes, no two alike."""
+    if not names:
+        raise InputError('parameter cameras names no camera')
+    for name in names:
+        if not name.isidentifier():
+            raise InputError(f"camera name '{name}' is not of letters, digits and _")
+        if names.count(name) > 1:
+            raise InputError(f"camera name '{name}' is there twice")
+    return tuple(names)
+
+
+def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
+    """One line on parameters for cameras that are not named in `cameras`, or ''."""
+    known = set(cameras)
+    fields = {spec.name for spec in CAMERA}
+    found = sorted(
+        name for name in given
+        if '.' in name and name.rsplit('.', 1)[1] in fields
+        and not name.startswith('qos_overrides.') and name.rsplit('.', 1)[0] not in known
+    )
+    if not found:
+        return ''
+    return f"parameter {found[0]} is for an unknown camera (cameras: {', '.join(sorted(known))})"
+
+
+def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
+    """Plain values by name."""
+    return {spec.name: plain(node.get_parameter(spec.name)) for spec in specs}
+
+
+def plain(parameter: Parameter) -> Any:
+    """A parameter's value; an empty list in YAML has no type and comes as None or ()."""
+    value = parameter.value
+    if parameter.type_ == Parameter.Type.STRING_ARRAY:
+        return list(value)
+    return value
+
+
+def model_spec(values: Mapping[str, Any]) -> ModelSpec:
+    """Which model a node wants."""
+    return ModelSpec(values['model'], values['device'], values['dtype'], values['threads'])
+
+
+def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
+    """For the Perceiver."""
+    return PerceptionSettings(
+        prompts=tuple(values['prompts']), rate=values['rate'], max_gap_s=values['max_gap'],
+        frames_kept_s=values['frames_kept'],
+    )
+
+
+def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
+    """For the Segmenter."""
+    return SegmenterSettings(
+        change_threshold=values['change_threshold'], confirm_hops=values['confirm_hops'],
+        min_segment_s=values['min_segment'], drift_threshold=values['drift_threshold'],
+    )
+
+
+def answer_settings(values: Mapping[str, Any]) -> AnswerSettings:
+    """For the Answerer."""
+    return AnswerSettings(abstain_below=values['abstain_below'])
+
+
+def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
+    """For the Memory."""
+    return MemorySettings(kept_s=values['memory_kept'])
+
+
+def _one_of(choices: tuple[Value, ...]) -> str:
+    return f"one of {', '.join(map(str, choices))}" if choices else ''
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""perception_node: camera pictures in, one semantic embedding a hop and standing prompt out.
+
+Callbacks judge stamps and hand the newest picture of each camera over; the model thread unpacks it
+and looks. Every picture that was received is acknowledged on `frame_processed`, whatever became of it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from std_msgs.msg import Header
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.msg import ModelInfo, SemanticEmbedding
+from vljepa_ros.nodes import conversions, parameters, qos
+from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.camera import Arrived, Camera
+from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.srv import Predict
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.settings import check_prompts
+from vljepa_ros.stream.types import Frame
+
+
+class PerceptionNode(VljepaNode):
+    """The eyes."""
+
+    specs = parameters.PERCEPTION
+    part = 'eyes'
+
+    def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
+        """`predict` is there from now on."""
+        super().__init__('perception_node', pool, **options)
+        self._cameras: dict[str, Camera] = {}
+        self._perceiver: Perceiver | None = None
+        self.problems |= parameters.declare(self, self._camera_specs())
+        depth = self.get_parameter('service_depth').value
+        self.create_service(
+            Predict, 'predict', self._on_predict, qos_profile=qos.service(depth),
+            callback_group=self.group,
+        )
+
+    def setup(self) -> None:
+        """Cameras, eyes, publishers."""
+        self._declare_cameras()
+        values = self.values()
+        settings = parameters.perception_settings(values)
+        self._perceiver = Perceiver(self.lease.half, settings)
+        self._rate_hz = settings.rate or self.lease.facts.rate_hz
+        camera_values = parameters.values_of(self, self._camera_specs())
+        self._cameras = {
+            name: Camera(name, camera_values, settings.max_gap_ns) for name in values['cameras']
+        }
+        self._embeddings = self.publisher(SemanticEmbedding, 'semantic_embedding', qos.STREAM)
+        self._model_info = self.publisher(ModelInfo, 'model_info', qos.MODEL_INFO)
+        self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
+
+    def start(self) -> None:
+        """Watch the cameras."""
+        self._publish_model_info()
+        for camera in self._cameras.values():
+            camera.subscribe(self, self._on_picture, self._on_refused)
+
+    def stop(self) -> None:
+        """Look away; a picture that nobody has begun to look at is dropped."""
+        for camera in self._cameras.values():
+            camera.unsubscribe(self)
+            self._dropped(camera, self.thread.withdraw(self._slot(camera)))
+        if not self.thread.settle(SETTLE_S):
+            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+
+    def teardown(self) -> None:
+        """Forget everything that was seen."""
+        self._perceiver = None
+        self._cameras = {}
+        for name in ('_embeddings', '_model_info', '_processed'):
+            if hasattr(self, name):
+                self.destroy_lifecycle_publisher(getattr(self, name))
+                delattr(self, name)
+
+    def look_around(self) -> None:
+        """Each camera's topic."""
+        for camera in self._cameras.values():
+            camera.look_around(self)
+
+    def describe(self) -> dict[str, str]:
+        """Each camera's counters."""
+        found = {'cameras': ', '.join(self._cameras)}
+        if self._perceiver is not None:
+            found |= {
+                'hops': str(self._perceiver.hops),
+                'skipped slots': str(self._perceiver.skipped_slots),
+                'prompts': str(len(self._perceiver.prompts)),
+            }
+        for camera in self._cameras.values():
+            found |= camera.describe()
+        return found
+
+    # Pictures.
+
+    def _on_picture(self, camera: Camera, arrived: Arrived) -> None:
+        displaced = self.thread.offer(
+            self._slot(camera), arrived, lambda item: self._look(camera, item)
+        )
+        self._dropped(camera, displaced)
+
+    def _on_refused(self, camera: Camera, header: Header) -> None:
+        self._acknowledge(camera, conversions.to_ns(header.stamp))
+
+    def _dropped(self, camera: Camera, displaced: Arrived | None) -> None:
+        if displaced is not None:
+            self.health.count(f'{camera.name}: dropped, too slow')
+            self._acknowledge(camera, displaced.stamp_ns)
+
+    def _look(self, camera: Camera, arrived: Arrived) -> None:
+        """In the model thread."""
+        self.guarded(lambda: self._push(camera, arrived))
+        self._acknowledge(camera, arrived.stamp_ns)
+
+    def _push(self, camera: Camera, arrived: Arrived) -> None:
+        assert self._perceiver is not None
+        try:
+            picture = conversions.to_picture(arrived.message, camera.degrees)
+        except InputError as error:
+            camera.intake.reject()
+            self.trouble(f'{camera.name}: bad pictures', f'{camera.name}: {error}')
+            return
+        resized = camera.intake.resize(picture.shape[:2])
+        if resized:
+            self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
+        frame = Frame(arrived.stamp_ns, picture, camera.name)
+        for embedding in self._perceiver.push(frame, arrived.epoch):
+            latency_s = time.monotonic() - arrived.arrived_s
+            self._embeddings.publish(conversions.to_embedding_message(
+                embedding, camera.frame_id, round(latency_s * 1e9)
+            ))
+            self.health.output(latency_s)
+
+    def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
+        self._processed.publish(conversions.to_header(stamp_ns, camera.name))
+
+    def _slot(self, camera: Camera) -> str:
+        return f'{self.get_fully_qualified_name()}/{camera.name}'
+
+    # Questions.
+
+    async def _on_predict(
+        self, request: Predict.Request, response: Predict.Response
+    ) -> Predict.Response:
+        return await self.serve(response, lambda: self._predict(request, response))
+
+    async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
+        assert self._perceiver is not None
+        self._check_source(request.source)
+        found = await self.in_thread(
+            self._perceiver.predict, request.source, list(request.prompts),
+            conversions.to_ns(request.start), conversions.to_ns(request.end),
+        )
+        camera = self._cameras.get(found.source)
+        response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
+        response.window_start = conversions.to_time(found.window_start_ns)
+        response.model_id = found.model_id
+        response.vectors = conversions.to_embeddings(found.vectors)
+
+    def _check_source(self, source: str) -> None:
+        known = ', '.join(self._cameras)
+        if not source and len(self._cameras) > 1:
+            raise InputError(f'there are several sources, name one (known: {known})')
+        if source and source not in self._cameras:
+            raise InputError(f"unknown source '{source}' (known: {known})")
+
+    # Prompts that change at run time.
+
+    def check_runtime(self, values: dict[str, Any]) -> None:
+        """Before any of it is set."""
+        if 'prompts' in values:
+            check_prompts(tuple(values['prompts'] or ()))
+
+    def on_runtime_change(self, values: dict[str, Any]) -> None:
+        """All prompts at once, between two hops."""
+        perceiver = self._perceiver
+        if perceiver is None or 'prompts' not in values:
+            return
+        prompts = tuple(values['prompts'] or ())
+
+        def change() -> None:
+            perceiver.set_prompts(prompts)
+            self.post(self._publish_model_info)
+
+        self.thread.call(self.guarded, change)
+
+    def _publish_model_info(self) -> None:
+        if self._perceiver is None:
+            return
+        self._model_info.publish(conversions.to_model_info(
+            self.lease.facts, self._perceiver.prompts, self._cameras, self._rate_hz
+        ))
+
+    # Parameters of cameras.
+
+    def all_specs(self) -> tuple[parameters.Spec, ...]:
+        """With those of each camera."""
+        return (*self.specs, *self._camera_specs())
+
+    def _camera_specs(self) -> tuple[parameters.Spec, ...]:
+        if not self.has_parameter('cameras'):
+            return ()
+        names = self.get_parameter('cameras').value or ()
+        return tuple(s for name in names if name.isidentifier()
+                     for s in parameters.camera_specs(name))
+
+    def _declare_cameras(self) -> None:
+        """Names may have changed since construction."""
+        names = parameters.check_cameras(list(self.get_parameter('cameras').value or ()))
+        for problem in parameters.declare(self, self._camera_specs()).values():
+            raise InputError(problem)
+        given = getattr(self, '_parameter_overrides', {})
+        stranger = parameters.strangers(given, names)
+        if stranger:
+            raise InputError(stranger)
+        parameters.check(self._camera_specs(), parameters.values_of(self, self._camera_specs()))

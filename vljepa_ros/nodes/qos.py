@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QoS of DESIGN.md section 3; parameters override it (qos_overrides.<topic>...)."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+IMAGE = _profile(1, reliable=False)
+STREAM = _profile(50)
+EVENTS = _profile(50, latched=True)
+MODEL_INFO = _profile(1, latched=True)
+PROCESSED = _profile(50, latched=True)
+
+
+def service(depth: int) -> QoSProfile:
+    """A service, a client or an action that keeps `depth` requests until they are looked at."""
+    return _profile(depth)

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""query_node: answers to questions, search in what was seen, and watching for a condition.
+
+The embedding of a question comes from `predict`; words, ranks and scores from the language half, in
+its own thread, which also owns the memory of the stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.task import Future
+
+from vljepa_ros.action import Watch
+from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, VljepaError
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.msg import SemanticChange, SemanticEmbedding, TextEvent
+from vljepa_ros.nodes import conversions, parameters, qos
+from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.srv import Predict, Query, Search
+from vljepa_ros.stream.answers import Answerer, check_question
+from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Vector
+from vljepa_ros.stream.watching import Condition
+
+DEFAULT_LIMIT = 10
+LOOK_AGAIN_S = 0.05  # how often to look whether `predict` has come
+
+
+@dataclass
+class _Watched:
+    """A goal, its condition, and what ends it: a moment, or None where it will not come."""
+
+    goal: Any
+    condition: Condition
+    ended: Future = field(default_factory=Future)
+    reason: str = ''
+
+    def end(self, moment: Moment | None, reason: str = '') -> None:
+        """The first end counts."""
+        if not self.ended.done():
+            self.reason = reason
+            self.ended.set_result(moment)
+
+
+class QueryNode(VljepaNode):
+    """The planners' counter."""
+
+    specs = parameters.QUERY
+    part = 'language'
+
+    def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
+        """Services and the action are there from now on."""
+        super().__init__('query_node', pool, **options)
+        self._memory: Memory | None = None
+        self._answerer: Answerer | None = None
+        self._subscriptions_made: list[Any] = []
+        self._watched: list[_Watched] = []
+        deep = qos.service(self.get_parameter('service_depth').value)
+        self._predict = self.create_client(
+            Predict, 'predict', qos_profile=deep, callback_group=self.group
+        )
+        for kind, name, callback in (
+            (Query, 'query', self._on_query), (Search, 'search', self._on_search)
+        ):
+            self.create_service(kind, name, callback, qos_profile=deep, callback_group=self.group)
+        self._watch_server = ActionServer(
+            self, Watch, 'watch', self._watch, callback_group=self.group,
+            goal_callback=self._on_goal, cancel_callback=self._on_cancel,
+            goal_service_qos_profile=deep, result_service_qos_profile=deep,
+            cancel_service_qos_profile=deep, feedback_pub_qos_profile=deep,
+        )
+
+    def setup(self) -> None:
+        """Memory and answerer."""
+        values = self.values()
+        self._timeout_s: float = values['predict_timeout']
+        self._watch_threshold: float = values['watch_threshold']
+        self._memory = Memory(self.lease.facts.model_id, parameters.memory_settings(values))
+        self._answerer = Answerer(self.lease.half, parameters.answer_settings(values))
+
+    def start(self) -> None:
+        """Remember from now on."""
+        assert self._memory is not None
+        memory = self._memory
+        for kind, name, profile, record in (
+            (SemanticEmbedding, 'semantic_embedding', qos.STREAM, self._on_embedding),
+            (SemanticChange, 'semantic_change', qos.STREAM, self._recorder(
+                lambda m: memory.change(conversions.from_change_message(m)))),
+            (TextEvent, 'text_event', qos.EVENTS, self._recorder(
+                lambda m: memory.event(conversions.from_event_message(m)))),
+        ):
+            self._subscriptions_made.append(self.subscriber(kind, name, record, profile))
+
+    def stop(self) -> None:
+        """Listen no more; whoever watches is told."""
+        while self._subscriptions_made:
+            self.destroy_subscription(self._subscriptions_made.pop())
+        for watched in self._watched:
+            watched.end(None, 'query_node was deactivated')
+        if not self.thread.settle(SETTLE_S):
+            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+
+    def teardown(self) -> None:
+        """Forget everything."""
+        self._memory = self._answerer = None
+
+    def describe(self) -> dict[str, str]:
+        """What is known and asked."""
+        return {
+            'sources remembered': ', '.join(self._memory.sources) if self._memory else '',
+            'watches': str(len(self._watched)),
+            'backlog': str(self.backlog),
+            'predict is there': str(self._predict.service_is_ready()),
+        }
+
+    # The stream.
+
+    def _recorder(self, record: Callable[[Any], None]) -> Callable[[Any], None]:
+        return lambda message: self.enqueue(record, message)
+
+    def _on_embedding(self, message: SemanticEmbedding) -> None:
+        self.health.count('embeddings')
+        texts = tuple(dict.fromkeys(w.condition.text for w in self._watched))
+        self.enqueue(self._remember, message, texts)
+
+    def _remember(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
+        """In the model thread: record, and score what is watched for."""
+        assert self._memory is not None
+        embedding = conversions.from_embedding_message(message)
+        self._memory.record(embedding)
+        scores = {
+            text: float(self.lease.half.similarity(embedding.vector[None], text)[0])
+            for text in texts
+        }
+        if scores:
+            self.post(self._judge, embedding, scores)
+
+    # Questions.
+
+    async def _on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
+        began_s = time.monotonic()
+        await self.serve(response, lambda: self._answer(request, response))
+        latency_s = time.monotonic() - began_s
+        response.latency = conversions.to_duration(round(latency_s * 1e9))
+        self.health.output(latency_s)
+        return response
+
+    async def _answer(self, request: Query.Request, response: Query.Response) -> None:
+        check_question(request.prompt, request.candidates)
+        span = (conversions.to_ns(request.start), conversions.to_ns(request.end))
+        try:
+            vector, moment = await self._ask_predict(request)
+            basis = Basis.FRAMES if any(span) else Basis.NOW
+        except ModelMismatchError:
+            raise
+        except VljepaError as error:
+            remembered = await self.in_thread(self._recall, request, *span) if any(span) else None
+            if remembered is None:
+                raise error
+            (vector, moment), basis = remembered, Basis.MEMORY
+        answer = await self.in_thread(
+            self._word, request.prompt, vector, list(request.candidates), basis, moment
+        )
+        conversions.fill_answer(response, answer)
+
+    def _word(
+        self, prompt: str, vector: Vector, candidates: list[str], basis: Basis, moment: Moment
+    ) -> Answer:
+        assert self._answerer is not None
+        return self._answerer.answer(
+            prompt, vector, moment.end_ns, candidates, basis, [moment]
+        )
+
+    def _recall(
+        self, request: Query.Request, start_ns: int, end_ns: int
+    ) -> tuple[Vector, Moment] | None:
+        """The span's pooled vector from memory, of the same prompt if that is a standing one."""
+        assert self._memory is not None
+        memory, source = self._memory, request.source
+        newest = memory.current(source)
+        if newest is None or (not source and len(memory.sources) > 1):
+            return None
+        end_ns = min(end_ns, newest.stamp_ns) if end_ns else newest.stamp_ns
+        source = newest.key.source
+        vector = memory.pooled(source, start_ns, end_ns, request.prompt)
+        if vector is None:
+            vector = memory.pooled(source, start_ns, end_ns)
+        return None if vector is None else (vector, Moment(source, start_ns, end_ns, 1.0))
+
+    async def _ask_predict(self, request: Query.Request) -> tuple[Vector, Moment]:
+        """The question's embedding. Raises BusyError in time where `predict` cannot."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while not self._predict.service_is_ready():
+            if time.monotonic() >= deadline_s:
+                raise BusyError(
+                    f'nobody serves {self._predict.srv_name} (waited {self._timeout_s:g} s)'
+                )
+            await self.sleep(min(LOOK_AGAIN_S, self._timeout_s))
+        future = self._predict.call_async(Predict.Request(
+            source=request.source, prompts=[request.prompt], start=request.start, end=request.end
+        ))
+        if not await self.within(future, deadline_s - time.monotonic()):
+            self._predict.remove_pending_request(future)
+            raise BusyError(
+                f'{self._predict.srv_name} did not answer within {self._timeout_s:g} s'
+            )
+        return self._checked(future.result(), request.source)
+
+    def _checked(self, found: Predict.Response, source: str) -> tuple[Vector, Moment]:
+        if not found.success:
+            raise InputError(found.message)
+        ours = self.lease.facts.model_id
+        if found.model_id != ours:
+            raise ModelMismatchError(
+                f"predict answers with model '{found.model_id}', query_node has '{ours}': "
+                f'their vectors cannot be compared'
+            )
+        if len(found.vectors) != 1:
+            raise InputError(f'predict answered one prompt with {len(found.vectors)} vectors')
+        moment = Moment(
+            found.source or source, conversions.to_ns(found.window_start),
+            conversions.to_ns(found.header.stamp), 1.0,
+        )
+        return conversions.from_embedding(found.vectors[0]), moment
+
+    async def _on_search(
+        self, request: Search.Request, response: Search.Response
+    ) -> Search.Response:
+        return await self.serve(response, lambda: self._search(request, response))
+
+    async def _search(self, request: Search.Request, response: Search.Response) -> None:
+        assert self._memory is not None
+        moments = await self.in_thread(
+            self._memory.search, self.lease.half, request.text, request.source,
+            conversions.to_ns(request.start), conversions.to_ns(request.end),
+            request.limit or DEFAULT_LIMIT,
+        )
+        response.moments = [conversions.to_moment(moment) for moment in moments]
+
+    # Watching.
+
+    def _on_goal(self, goal: Watch.Goal) -> GoalResponse:
+        try:
+            if not self.is_active:
+                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
+            if len(self._watched) >= self._max_waiting:
+                raise BusyError(f'busy: {len(self._watched)} conditions are watched for')
+            self._condition(goal)
+        except VljepaError as error:
+            self.trouble('goals refused', f'watch refused: {error}')
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _condition(self, goal: Watch.Goal) -> Condition:
+        threshold = goal.threshold or self._watch_threshold
+        return Condition(goal.condition, threshold, goal.until_not, goal.source)
+
+    def _on_cancel(self, goal: Any) -> CancelResponse:
+        for watched in self._watched:
+            if watched.goal.goal_id == goal.goal_id:
+                self.post(watched.end, None, 'cancelled')  # once rclpy has noted the request
+        return CancelResponse.ACCEPT
+
+    async def _watch(self, goal: Any) -> Watch.Result:
+        watched = _Watched(goal, self._condition(goal.request))
+        timeout_ns = conversions.to_ns(goal.request.timeout)
+        timer = None
+        if timeout_ns > 0:  # in ROS time: a bag that is paused does not time out
+            timer = self.create_timer(
+                timeout_ns / 1e9, lambda: watched.end(None, 'timeout'), callback_group=self.group
+            )
+        self._watched.append(watched)
+        if not self.is_active:
+            watched.end(None, 'query_node was deactivated')
+        try:
+            moment = await watched.ended
+        finally:
+            self._watched.remove(watched)
+            if timer is not None:
+                self.destroy_timer(timer)
+        return self._concluded(watched, moment)
+
+    def _concluded(self, watched: _Watched, moment: Moment | None) -> Watch.Result:
+        result = Watch.Result(fired=moment is not None)
+        if moment is not None:
+            result.moment = conversions.to_moment(moment)
+            result.confidence = float(moment.score)
+        if watched.goal.is_cancel_requested:
+            watched.goal.canceled()
+        elif moment is not None or watched.reason == 'timeout':
+            watched.goal.succeed()
+        else:
+            self.get_logger().warning(f'watch aborted: {watched.reason}')
+            watched.goal.abort()
+        return result
+
+    def _judge(self, embedding: Embedding, scores: dict[str, float]) -> None:
+        """In the executor: what the model thread scored, against each goal."""
+        for watched in list(self._watched):
+            score = scores.get(watched.condition.text)
+            if score is None or watched.ended.done():
+                continue
+            moment = watched.condition.push(embedding, score)
+            watched.goal.publish_feedback(Watch.Feedback(score=watched.condition.score))
+            if moment is not None:
+                watched.end(moment)

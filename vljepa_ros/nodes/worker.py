@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread that owns half a model: newest frames as they come, and calls between them.
+
+Everything that touches the model runs here, so that no callback ever waits for it and no lock is
+needed around it. It knows nothing of ROS.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar('T')
+Handler = Callable[[Any], None]
+
+
+class ModelThread:
+    """Runs handed-over work, one piece at a time.
+
+    `offer` keeps the newest item of each key only (the caller counts what it displaced); `call`
+    keeps every call, in order. Where both wait they take turns, so that a camera cannot starve the
+    questions, nor questions the camera.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._ready = threading.Condition()
+        self._newest: OrderedDict[str, tuple[Handler, Any]] = OrderedDict()
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._stopping = False
+        self._call_next = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def offer(self, key: str, item: Any, handler: Handler) -> Any | None:
+        """Hand over the newest item of `key`; returns the one that it displaced, if any."""
+        with self._ready:
+            displaced = self._newest.get(key)
+            self._newest[key] = (handler, item)  # keeps its place in the queue of cameras
+            self._ready.notify()
+        return displaced[1] if displaced else None
+
+    def withdraw(self, key: str) -> Any | None:
+        """Take back what was offered under `key` and not begun."""
+        with self._ready:
+            taken = self._newest.pop(key, None)
+        return taken[1] if taken else None
+
+    def call(self, function: Callable[..., T], *args: Any) -> Future[T]:
+        """Run `function(*args)` in this thread, after the calls that wait already."""
+        future: Future[T] = Future()
+        with self._ready:
+            if self._stopping:
+                raise RuntimeError('the model thread has stopped')
+            self._calls.append((future, lambda: function(*args)))
+            self._ready.notify()
+        return future
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until everything called before is done; False where that takes too long."""
+        if threading.current_thread() is self._thread:
+            return True
+        try:
+            self.call(_nothing).result(timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        return len(self._calls)
+
+    def stop(self, timeout_s: float = 5.0) -> bool:
+        """End the thread after the work in hand; calls that wait are cancelled."""
+        with self._ready:
+            self._stopping = True
+            self._newest.clear()
+            calls, self._calls = self._calls, deque()
+            self._ready.notify()
+        for future, _ in calls:
+            future.cancel()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except Exception:  # a handler's own net has a hole: show it, and live on
+                threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), self._thread]))
+            del work  # an idle thread must not hold the last frame
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._ready:
+            while not (self._newest or self._calls or self._stopping):
+                self._ready.wait()
+            if self._stopping:
+                return None
+            call_now = bool(self._calls) and (self._call_next or not self._newest)
+            self._call_next = not call_now
+            if call_now:
+                future, function = self._calls.popleft()
+                return lambda: _answer(future, function)
+            _, (handler, item) = self._newest.popitem(last=False)
+            return lambda: handler(item)
+
+
+def _nothing() -> None:
+    """The end of the queue, seen."""
+
+
+def _answer(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except Exception as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
