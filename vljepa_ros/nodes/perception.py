@@ -161,7 +161,7 @@ class PerceptionNode(VljepaNode):
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
-        response.model_id = found.model_id
+        response.source, response.model_id = found.source, found.model_id
         response.vectors = conversions.to_embeddings(found.vectors)
 
     def _check_source(self, source: str) -> None:

@@ -209,9 +209,9 @@ class QueryNode(VljepaNode):
             raise BusyError(
                 f'{self._predict.srv_name} did not answer within {self._timeout_s:g} s'
             )
-        return self._checked(future.result(), request.source)
+        return self._checked(future.result())
 
-    def _checked(self, found: Predict.Response, source: str) -> tuple[Vector, Moment]:
+    def _checked(self, found: Predict.Response) -> tuple[Vector, Moment]:
         if not found.success:
             raise InputError(found.message)
         ours = self.lease.facts.model_id
@@ -223,7 +223,7 @@ class QueryNode(VljepaNode):
         if len(found.vectors) != 1:
             raise InputError(f'predict answered one prompt with {len(found.vectors)} vectors')
         moment = Moment(
-            found.source or source, conversions.to_ns(found.window_start),
+            found.source, conversions.to_ns(found.window_start),
             conversions.to_ns(found.header.stamp), 1.0,
         )
         return conversions.from_embedding(found.vectors[0]), moment
@@ -240,6 +240,7 @@ class QueryNode(VljepaNode):
             conversions.to_ns(request.start), conversions.to_ns(request.end),
             request.limit or DEFAULT_LIMIT,
         )
+        response.model_id = self.lease.facts.model_id
         response.moments = [conversions.to_moment(moment) for moment in moments]
 
     # Watching.
@@ -286,7 +287,7 @@ class QueryNode(VljepaNode):
         return self._concluded(watched, moment)
 
     def _concluded(self, watched: _Watched, moment: Moment | None) -> Watch.Result:
-        result = Watch.Result(fired=moment is not None)
+        result = Watch.Result(fired=moment is not None, message=watched.reason)
         if moment is not None:
             result.moment = conversions.to_moment(moment)
             result.confidence = float(moment.score)
@@ -306,6 +307,9 @@ class QueryNode(VljepaNode):
             if score is None or watched.ended.done():
                 continue
             moment = watched.condition.push(embedding, score)
-            watched.goal.publish_feedback(Watch.Feedback(score=watched.condition.score))
+            watched.goal.publish_feedback(Watch.Feedback(
+                score=float(watched.condition.score),
+                stamp=conversions.to_time(embedding.stamp_ns),
+            ))
             if moment is not None:
                 watched.end(moment)

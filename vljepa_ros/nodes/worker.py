@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
 T = TypeVar('T')
@@ -65,7 +66,7 @@ class ModelThread:
             return True
         try:
             self.call(_nothing).result(timeout_s)
-        except TimeoutError:
+        except FutureTimeoutError:  # the builtin one, from Python 3.11 on
             return False
         return True
 
