@@ -47,7 +47,9 @@ class Style:
 
 TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 30.0, (2.0, 6.0), 0.2, False)
 EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 60.0, (3.0, 7.0), 0.1, True)
-STYLES = {'train': TRAINING, 'validation': EVALUATION, 'test': EVALUATION, 'sample': EVALUATION}
+# The sample bag is short: briefer rests, and only what training has in other combinations.
+SAMPLE = Style((3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False)
+STYLES = {'train': TRAINING, 'validation': EVALUATION, 'test': EVALUATION, 'sample': SAMPLE}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rosbag2 recordings (a folder, an .mcap or a .db3 file), read without ROS by `rosbags`.
+
+Only picture topics are unpacked; messages of other types, custom ones included, stay untouched. A
+frame's stamp is its header's, as in the nodes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.sources.base import Damaged, Source
+from vljepa_ros.sources.names import camera_names
+from vljepa_ros.stream.images import decode_compressed, decode_raw
+from vljepa_ros.stream.types import Frame, Image
+
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+STORAGE = ('.mcap', '.db3')
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """One topic of a bag."""
+
+    name: str
+    type: str
+    count: int
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it carries pictures."""
+        return self.type == RAW or (
+            self.type == COMPRESSED and not self.name.endswith('/compressedDepth')
+        )
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message as it lies in the bag: `data` is CDR, `log_ns` when it was recorded."""
+
+    topic: BagTopic
+    log_ns: int
+    data: bytes
+
+
+class Bag:
+    """A rosbag2 recording's topics and messages. Raises InputError if it cannot be opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._storage = _storage_of(path)
+        self.topics = self._read_topics()
+
+    @property
+    def pictures(self) -> tuple[BagTopic, ...]:
+        """The topics that carry pictures."""
+        return tuple(topic for topic in self.topics if topic.is_picture)
+
+    def choose(self, names: Sequence[str] = ()) -> tuple[BagTopic, ...]:
+        """The picture topics of these names; without names all, but no camera twice.
+
+        Raises:
+            InputError: none there, an unknown name, or one that carries no pictures.
+        """
+        known = {topic.name: topic for topic in self.topics}
+        if not self.pictures:
+            listed = ', '.join(f'{t.name} ({t.type})' for t in self.topics) or 'none'
+            raise InputError(f'{self.path}: no image topic (topics: {listed})')
+        listed = ', '.join(topic.name for topic in self.pictures)
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.path}: no topic '{name}' (image topics: {listed})")
+            if not known[name].is_picture:
+                raise InputError(f"{self.path}: topic '{name}' is of type {known[name].type}, "
+                                 f'not a picture (image topics: {listed})')
+        if names:
+            return tuple(known[name] for name in dict.fromkeys(names))
+        raw = {topic.name for topic in self.pictures if topic.type == RAW}
+        return tuple(
+            t for t in self.pictures if t.name.removesuffix('/compressed') not in raw - {t.name}
+        )
+
+    def messages(self, topics: Sequence[BagTopic]) -> Iterator[BagMessage]:
+        """Messages in the order of recording. Raises InputError where the bag is damaged."""
+        by_name = {topic.name: topic for topic in topics}
+        with self._guard(), Reader(self._storage) as reader:
+            wanted = [c for c in reader.connections if c.topic in by_name]
+            found = reader.messages(wanted) if wanted else iter(())
+            while True:
+                with self._guard():
+                    item = next(found, None)
+                if item is None:
+                    return
+                connection, log_ns, data = item
+                yield BagMessage(by_name[connection.topic], log_ns, bytes(data))
+
+    def _read_topics(self) -> tuple[BagTopic, ...]:
+        counts: dict[tuple[str, str], int] = {}
+        with self._guard(), Reader(self._storage) as reader:
+            for connection in reader.connections:
+                key = (connection.topic, connection.msgtype)
+                counts[key] = counts.get(key, 0) + connection.msgcount
+        if not sum(counts.values()):
+            raise InputError(f'{self.path}: the bag is empty')
+        return tuple(BagTopic(*key, count) for key, count in counts.items())
+
+    def _guard(self) -> _Guard:
+        return _Guard(self.path)
+
+
+class _Guard:
+    """Turns whatever a damaged bag makes the reader raise into one line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f'{self._path}: damaged or truncated bag: {reason}') from error
+
+
+def _storage_of(path: Path) -> Path:
+    """What to hand the reader; a folder whose recorder died has no metadata.yaml."""
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise InputError(f'{path}: the file is empty')
+        return path
+    if (path / 'metadata.yaml').is_file():
+        return path
+    parts = sorted(p for p in path.iterdir() if p.suffix in STORAGE)
+    if len(parts) == 1:
+        return _storage_of(parts[0])
+    raise InputError(f'{path}: no metadata.yaml beside {len(parts)} bag files; name one of them')
+
+
+class BagSource(Source):
+    """The pictures of one or more topics of a bag. `topics` are `[NAME=]TOPIC`."""
+
+    def __init__(self, path: Path, topics: Sequence[str] = ()) -> None:
+        super().__init__(path)
+        self.bag = Bag(path)
+        given = [topic.rpartition('=')[::2] for topic in topics]
+        self.topics = self.bag.choose([topic for _, topic in given])
+        called = {topic: name for name, topic in given if name}
+        self.names = camera_names([topic.name for topic in self.topics], called)
+        self.cameras = tuple(self.names.values())
+        self.total = sum(topic.count for topic in self.topics)
+        self._unpack = unpacker()
+        self._find_start()
+
+    def items(self) -> Iterator[Frame | Damaged]:
+        """Pictures in the order of recording."""
+        for message in self.bag.messages(self.topics):
+            name = self.names[message.topic.name]
+            try:
+                stamp_ns = stamp_of(message.data)
+            except InputError as error:
+                yield Damaged(message.log_ns, name, str(error))
+                continue
+            try:
+                yield Frame(stamp_ns, self._unpack(message.topic.type, message.data), name)
+            except InputError as error:
+                yield Damaged(stamp_ns, name, str(error))
+
+
+def stamp_of(data: bytes) -> int:
+    """The header's stamp of a serialised message that begins with one. Raises InputError."""
+    if len(data) < 12:
+        raise InputError(f'message of {len(data)} bytes is too short for a header')
+    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
+def unpacker() -> Callable[[str, bytes], Image]:
+    """A function from a message's type and CDR bytes to its picture; it raises InputError."""
+    store = get_typestore(Stores.LATEST)
+
+    def unpack(kind: str, data: bytes) -> Image:
+        try:
+            message: Any = store.deserialize_cdr(data, kind)
+        except Exception as error:  # whatever damaged bytes lead to
+            raise InputError(f'message of {len(data)} bytes is no {kind}') from error
+        if kind == COMPRESSED:
+            return decode_compressed(message.format, message.data)
+        return decode_raw(message.encoding, message.width, message.height, message.step,
+                          bool(message.is_bigendian), message.data)
+
+    return unpack
