@@ -125,6 +125,12 @@ def load(
     )
 
 
+def free() -> None:
+    """Give what torch keeps of freed weights back to the accelerator."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
     """Name and hashes of the weights and the text tower: what makes two vectors comparable."""
     return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'

@@ -55,7 +55,10 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._prepared: tuple[ModelSpec, Lease] | None = None
         self.backlog = 0  # messages that wait for the model thread
         self._in_hand = 0  # requests that are being served
-        self.problems = parameters.declare(self, self.specs)
+        specs = self.specs
+        if self.part == 'language' and not self.pool.shared:
+            specs = parameters.beside_the_eyes(specs)
+        self.problems = parameters.declare(self, specs)
         self._max_waiting = 0
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -195,7 +198,14 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             return TransitionCallbackReturn.FAILURE
         self.phase = phase
         self.health.condition('lifecycle', '')
+        self.get_logger().info(f'{phase}{self._with_model()}')
         return TransitionCallbackReturn.SUCCESS
+
+    def _with_model(self) -> str:
+        if self._lease is None:
+            return ''
+        facts = self._lease.facts
+        return f': model {facts.model_id} on {facts.device} in {facts.dtype}'
 
     def _try(self, step: Callable[[], None]) -> None:
         try:

@@ -14,16 +14,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.nodes.base import VljepaNode, describe_error
+from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.models import ModelPool
 
 GOODBYE_S = 8.0  # a node that has not ended by then is left behind
+LAST_WORDS_S = 0.1  # for the middleware to bring a node's last messages to the next one
 Factory = Callable[..., VljepaNode]
 
 
@@ -47,10 +48,12 @@ class Spinner:
         while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
             time.sleep(0.01)
         ended = task.done()
-        self._stopping = True
-        self.executor.wake()
+        self.executor.create_task(self._end)  # a task, as a mere wake-up goes on waiting
         self._thread.join(max(0.1, deadline_s - time.monotonic()))
         return ended and not self._thread.is_alive()
+
+    def _end(self) -> None:
+        self._stopping = True
 
     def _spin(self) -> None:
         while not self._stopping and self.executor.context.ok():
@@ -61,14 +64,7 @@ class Spinner:
             except Exception as error:
                 if self._stopping:
                     return
-                self.node.trouble('errors in callbacks', error, level_error())
-
-
-def level_error() -> Any:
-    """Of diagnostics."""
-    from vljepa_ros.nodes.health import Level
-
-    return Level.ERROR
+                self.node.trouble('errors in callbacks', error, Level.ERROR)
 
 
 def autostart(spinner: Spinner, failed: Callable[[], None]) -> None:
@@ -98,7 +94,7 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         args=list(args) if args is not None else None,
         signal_handler_options=SignalHandlerOptions.NO,
     )
-    pool = ModelPool()
+    pool = ModelPool(shared=len(factories) > 1)
     spinners = [Spinner(factory(pool)) for factory in factories]
 
     def failed() -> None:
@@ -110,7 +106,11 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         autostart(spinner, failed)
     stop.wait()
     deadline_s = time.monotonic() + GOODBYE_S
-    clean = all([spinner.stop(deadline_s) for spinner in spinners])
+    clean = True
+    for spinner in spinners:
+        clean = spinner.stop(deadline_s) and clean
+        if len(spinners) > 1:
+            time.sleep(LAST_WORDS_S)
     clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
     if not clean:  # a thread inside the model cannot be ended: leave without running into it
         sys.stdout.flush()

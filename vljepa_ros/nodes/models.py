@@ -62,6 +62,7 @@ class ModelPool:
 
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
+    shared: bool = False  # whether both halves live in this process
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _held: dict[ModelSpec, _Held] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)

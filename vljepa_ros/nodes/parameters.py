@@ -8,7 +8,7 @@ node is unconfigured. What is wrong with a value is one line, at configure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -72,7 +72,7 @@ COMMON = (
 )
 MODEL = (
     Spec('model', 'small', 'Name of an installed model, or a folder with model.yaml'),
-    Spec('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:N'),
+    Spec('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:N (language in a process of its own: cpu)'),
     Spec('dtype', 'float32', 'Numbers that the model computes with',
          choices=('float32', 'bfloat16', 'float16')),
     Spec('threads', 0, 'CPU threads of the model, for the whole process (0: torch decides)', 0, 1024),
@@ -136,6 +136,11 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
         Spec(f'{name}.{s.name}', s.default, f'Camera {name}: {s.description}', s.low, s.high, s.choices)
         for s in CAMERA
     )
+
+
+def beside_the_eyes(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+    """For a language process of its own: the CPU, so that the eyes keep the accelerator."""
+    return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
 
 def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:

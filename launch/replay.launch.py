@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag into the stack: replay.launch.py bag:=samples/bench image:=/camera/image_raw ..."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
+from launch.conditions import IfCondition, UnlessCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+SHARE = Path(get_package_share_directory('vljepa_ros'))
+OWN = {
+    'bag': (None, 'The bag: a rosbag2 folder, or an .mcap or .db3 file'),
+    'rate': ('1.0', 'Speed, 1.0 is as recorded'),
+    'delay': ('8.0', 'Seconds before it starts: the stack loads its weights meanwhile'),
+    'loop': ('false', 'Begin again at its end'),
+}
+STACK = {
+    'image': ('/camera/image_raw', 'Image topic of the bag, without /compressed'),
+    'image_transport': ('compressed', 'raw or compressed'),
+    'use_sim_time': ('true', 'The bag gives the time, on /clock'),
+}
+
+
+def generate_launch_description():
+    """For `ros2 launch`; the arguments of vljepa.launch.py are taken, too."""
+    play = [
+        'ros2', 'bag', 'play', LaunchConfiguration('bag'), '--clock', '100',
+        '--rate', LaunchConfiguration('rate'), '--delay', LaunchConfiguration('delay'),
+    ]
+    loop = LaunchConfiguration('loop')
+    return LaunchDescription([
+        *(
+            DeclareLaunchArgument(name, default_value=default, description=description)
+            for name, (default, description) in (OWN | STACK).items()
+        ),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'vljepa.launch.py')),
+            launch_arguments={name: LaunchConfiguration(name) for name in STACK}.items(),
+        ),
+        ExecuteProcess(cmd=play, output='screen', condition=UnlessCondition(loop)),
+        ExecuteProcess(cmd=[*play, '--loop'], output='screen', condition=IfCondition(loop)),
+    ])
