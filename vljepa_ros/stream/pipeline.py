@@ -46,9 +46,7 @@ class Pipeline:
 
     def push(self, frame: Frame) -> list[Event]:
         """The events that this frame settles. Raises InputError for a picture that is none."""
-        intake = self.intakes.setdefault(
-            frame.source, Intake(self.settings.perception.max_gap_ns)
-        )
+        intake = self._intake(frame.source)
         self.last_embeddings, self.last_changes = [], []
         verdict = intake.admit(frame.stamp_ns, frame.image.shape[:2])
         self.last_message = verdict.message
@@ -61,6 +59,13 @@ class Pipeline:
             for change in self.segmenter.push(embedding):
                 events += self._settle(change)
         return events
+
+    def skip(self, source: str, stamp_ns: int) -> None:
+        """Note a picture that cannot be read: its stamp counts, as it does in the nodes."""
+        intake = self._intake(source)
+        self.last_embeddings, self.last_changes = [], []
+        self.last_message = intake.admit(stamp_ns).message
+        intake.reject()
 
     def finish(self) -> list[Event]:
         """End every stream: its last segment's final words."""
@@ -84,6 +89,9 @@ class Pipeline:
     ) -> list[Moment]:
         """The remembered moments nearest to a text."""
         return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
+
+    def _intake(self, source: str) -> Intake:
+        return self.intakes.setdefault(source, Intake(self.settings.perception.max_gap_ns))
 
     def _settle(self, change: Change) -> list[Event]:
         self.last_changes.append(change)

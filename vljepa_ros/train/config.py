@@ -30,18 +30,19 @@ class Clips:
 class EyesTraining:
     """Stage 1: eyes and Y-Encoder, together.
 
-    Many short clips first, as most of what is to be learned shows in one picture; then clips with
-    transitions, from the share `medium_from` of the steps on; then longer ones, from `long_from`.
+    Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
+    clips with movement, from the share `medium_from` of the steps on; then with transitions, from
+    `long_from`.
     """
 
-    steps: int = 2600
-    short: Clips = field(default_factory=lambda: Clips(22, 6, 1, 2))
-    medium: Clips = field(default_factory=lambda: Clips(8, 16, 2, 4))
-    long: Clips = field(default_factory=lambda: Clips(4, 32, 2, 8))
-    medium_from: float = 0.6
-    long_from: float = 0.9
+    steps: int = 2300
+    short: Clips = field(default_factory=lambda: Clips(110, 1, 1, 1))
+    medium: Clips = field(default_factory=lambda: Clips(15, 8, 1, 3))
+    long: Clips = field(default_factory=lambda: Clips(6, 20, 2, 4))
+    medium_from: float = 0.4
+    long_from: float = 0.82
     negatives: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     ema: float = 0.998

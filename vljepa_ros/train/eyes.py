@@ -51,7 +51,7 @@ class EyesStage:
         self.net, self.config, self.stage = net, config, config.eyes
         self.sampler, self.bank, self.meanings = sampler, bank, Meanings()
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.probe = nn.Linear(config.model.x_encoder.width, sum(len(names) for names in PROBED))
+        self.probe = nn.Linear(2 * config.model.x_encoder.width, sum(len(names) for names in PROBED))
         self.parameters = [p for part in PARTS for p in getattr(net, part).parameters()]
         self.optimizer = torch.optim.AdamW(
             [*groups([*self.parameters, *self.probe.parameters()], self.stage.weight_decay),
@@ -110,11 +110,12 @@ class EyesStage:
             parts.append(asked)
             meanings += said
             weight += [0.7] * len(said)
-        probe = self._probe(visual.mean(dim=2).flatten(0, 1), shown)
+        features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1)
+        probe = self._probe(features.flatten(0, 1), shown)
         return Answers(torch.cat(parts), meanings, torch.tensor(weight), probe)
 
     def _probe(self, features: Tensor, shown: list[Annotation]) -> Tensor:
-        """Cross-entropies of task, colour and phase, linear in the mean visual token (M, D).
+        """Cross-entropies of task, colour and phase, linear in mean and maximum of tokens (M, 2 D).
 
         They get the X-Encoder off the ground; nothing of the probe is kept.
         """

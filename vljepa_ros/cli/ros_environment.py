@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment of ROS processes that the demo and the tests start.
+
+Clean of any inherited ROS installation, on loopback, in a domain that nobody else on this machine
+holds, with shared memory sized for pictures. Imports no ROS.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from vljepa_ros.errors import BusyError
+
+log = logging.getLogger(__name__)
+
+DOMAINS = range(1, 102)  # above 101 the ports run into those that Linux hands out
+INHERITED = (
+    'PYTHONPATH', 'LD_LIBRARY_PATH', 'AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH',
+    'COLCON_PREFIX_PATH', 'RMW_IMPLEMENTATION', 'ROS_DISTRO', 'ROS_LOCALHOST_ONLY',
+    'ROS_DOMAIN_ID', '_ROS_WHEELS_BOOTSTRAP_COMPLETE',
+)
+MIB = 1 << 20
+# glibc gives big blocks back and faults their pages in again for every picture. It refuses a
+# threshold above 32 MiB without a word.
+MALLOC = {
+    'MALLOC_MMAP_THRESHOLD_': str(32 * MIB),
+    'MALLOC_TRIM_THRESHOLD_': str(1024 * MIB),
+    'MALLOC_TOP_PAD_': str(64 * MIB),
+}
+
+
+def clean(environment: dict[str, str]) -> dict[str, str]:
+    """`environment` without what an inherited ROS installation set."""
+    return {
+        key: value for key, value in environment.items()
+        if key not in INHERITED and not key.startswith(('FASTDDS_', 'FASTRTPS_'))
+    }
+
+
+def shared_memory_profile(
+    participants: int, free_bytes: int | None = None, folder: Path | None = None
+) -> Path | None:
+    """The Fast DDS profile whose segments fit into /dev/shm; None (with a warning) if none does."""
+    if free_bytes is None:
+        free_bytes = shutil.disk_usage('/dev/shm').free if Path('/dev/shm').is_dir() else 0
+    folder = folder or config_folder()
+    for name, segment in (('fastdds.xml', 64 * MIB), ('fastdds_small.xml', 16 * MIB)):
+        if free_bytes >= participants * segment:
+            return folder / name
+    log.warning(
+        '/dev/shm has %d MiB free, too little for %d processes of 16 MiB: pictures go by UDP, '
+        'slower (in a container: --shm-size=1g)', free_bytes // MIB, participants,
+    )
+    return None
+
+
+def config_folder() -> Path:
+    """config/ beside the package's source, or as installed."""
+    beside = Path(__file__).resolve().parents[2] / 'config'
+    installed = Path(sys.prefix) / 'share' / 'vljepa_ros' / 'config'
+    return beside if (beside / 'fastdds.xml').is_file() else installed
+
+
+@contextmanager
+def ros_environment(domain: int | None = None, participants: int = 6) -> Iterator[dict[str, str]]:
+    """The environment for child processes; its domain is reserved until the context ends.
+
+    Raises BusyError if the domain, or every domain, is taken.
+    """
+    environment = clean(dict(os.environ))
+    environment |= MALLOC | {
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'PYTHONUNBUFFERED': '1',
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{environment.get("PATH", "")}',
+    }
+    profile = shared_memory_profile(participants)
+    if profile is not None:
+        environment['FASTDDS_DEFAULT_PROFILES_FILE'] = str(profile)
+        environment['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(profile)
+    number, lock = reserve_domain(domain)
+    environment['ROS_DOMAIN_ID'] = str(number)
+    try:
+        yield environment
+    finally:
+        lock.close()
+
+
+def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
+    """A domain that no other holder of a lock has, and the lock; closing it frees the domain."""
+    wanted = [domain] if domain is not None else random.sample(list(DOMAINS), len(DOMAINS))
+    for number in wanted:
+        path = Path(tempfile.gettempdir()) / f'vljepa_ros_domain_{number}.lock'
+        try:
+            lock = path.open('a')
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return number, lock
+    raise BusyError('no free ROS domain: ' + (f'{domain} is taken' if domain else '1..101 are taken'))
