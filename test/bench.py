@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bench for nodes: each spins in its own thread; a probe publishes, listens and calls."""
+
+from __future__ import annotations
+
+import array
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fakes
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vljepa_ros.nodes.base import VljepaNode
+from vljepa_ros.nodes.main import Spinner
+from vljepa_ros.nodes.models import ModelPool, ModelSpec
+from vljepa_ros.stream.interfaces import Model
+
+MS = 1_000_000
+START_NS = 1_000_000_000_000
+LATCHED = QoSProfile(
+    depth=50, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
+numbers = itertools.count()
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = '') -> Any:
+    """The first true value of `condition`, asked for until the time is over."""
+    end_s = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > end_s:
+            raise AssertionError(f'not within {timeout_s} s: {what or condition}')
+        time.sleep(0.005)
+
+
+def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
+    """A pool that loads fakes; `loads` counts how often."""
+    loads: list[tuple[ModelSpec, tuple[str, ...]]] = []
+
+    def load(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
+        loads.append((spec, parts))
+        return model()
+
+    pool = ModelPool(load=load, free=lambda: None)
+    pool.loads = loads  # type: ignore[attr-defined]
+    return pool
+
+
+class Heard(list):
+    """Messages of one topic, in the order of their arrival."""
+
+    def wait(self, count: int, timeout_s: float = 10.0) -> list[Any]:
+        """The first `count` messages."""
+        eventually(lambda: len(self) >= count, timeout_s, f'{count} messages, only {len(self)} came')
+        return self[:count]
+
+
+class Bench:
+    """Everything runs in one namespace; `close` ends it."""
+
+    def __init__(self) -> None:
+        self.namespace = f'/bench{next(numbers)}'
+        self.probe = Node('probe', namespace=self.namespace)
+        self._spinners: list[Any] = []
+        self._pools: list[ModelPool] = []
+        self._add(Spinner(self.probe))  # type: ignore[arg-type]
+        self.diagnostics: list[DiagnosticStatus] = []
+        self.probe.create_subscription(
+            DiagnosticArray, '/diagnostics', lambda m: self.diagnostics.extend(m.status), RELIABLE
+        )
+
+    def _add(self, spinner: Spinner) -> None:
+        self._spinners.append(spinner)
+        spinner.start()
+
+    def start(
+        self, kind: type[VljepaNode], pool: ModelPool | None = None, up: bool = True, **values: Any
+    ) -> Any:
+        """A node with parameters (dots as __), configured and activated unless not `up`."""
+        pool = pool or fake_pool()
+        if pool not in self._pools:
+            self._pools.append(pool)
+        overrides = [Parameter(k.replace('__', '.'), value=v) for k, v in values.items()]
+        node = kind(pool, namespace=self.namespace, parameter_overrides=overrides)
+        spinner = Spinner(node)
+        self._add(spinner)
+        if up:
+            assert self.do(node, node.bring_up), 'the node did not come up'
+        return node
+
+    def do(self, node: Any, function: Callable[..., Any], *args: Any) -> Any:
+        """Run something in a node's executor, and wait for its result."""
+        task = node.executor.create_task(function, *args)
+        eventually(lambda: task.done() or task.cancelled(), 30.0, str(function))
+        return task.result()
+
+    def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> Heard:
+        """Collect the messages of a topic; returns once a publisher is matched (if one is there)."""
+        heard = Heard()
+        made = self.probe.create_subscription(kind, topic, heard.append, qos)
+        if self.probe.count_publishers(made.topic_name):
+            eventually(lambda: made.get_publisher_count() > 0, what=f'{topic} is not matched')
+        return heard
+
+    def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE, to: int = 1) -> Any:
+        """A publisher that `to` subscriptions listen to."""
+        made = self.probe.create_publisher(kind, topic, qos)
+        eventually(lambda: made.get_subscription_count() >= to, what=f'nobody listens to {topic}')
+        return made
+
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 15.0) -> Any:
+        """Call a service."""
+        client = self.probe.create_client(kind, name)
+        try:
+            assert client.wait_for_service(timeout_s), f'{name} is not there'
+            future = client.call_async(request)
+            eventually(future.done, timeout_s, f'{name} does not answer')
+            return future.result()
+        finally:
+            self.probe.destroy_client(client)
+
+    def action(self, kind: type, name: str) -> ActionClient:
+        """An action client whose server is there."""
+        client = ActionClient(self.probe, kind, name)
+        assert client.wait_for_server(10.0), f'{name} is not there'
+        return client
+
+    def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
+        """The first diagnostic of a node, from now on, that fulfils a condition."""
+        name, begin = node.get_fully_qualified_name(), len(self.diagnostics)
+        return eventually(lambda: next(
+            (s for s in self.diagnostics[begin:] if s.name == name and condition(s)), None
+        ), 10.0, f'diagnostics of {name}')
+
+    def close(self) -> None:
+        """End all nodes."""
+        end_s = time.monotonic() + 10
+        for spinner in reversed(self._spinners):
+            if isinstance(spinner.node, VljepaNode):
+                spinner.stop(end_s)
+            else:
+                spinner.node.bring_down = lambda: None
+                spinner.stop(end_s)
+        for pool in self._pools:
+            pool.stop()
+        for spinner in self._spinners:
+            spinner.executor.shutdown(timeout_sec=1.0)
+            spinner.node.destroy_node()
+
+
+def values_of(status: DiagnosticStatus) -> dict[str, str]:
+    """A diagnostic's values by key."""
+    return {item.key: item.value for item in status.values}
+
+
+def stamp(stamp_ns: int) -> Time:
+    """A ROS stamp."""
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+
+
+def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
+    """An rgb8 picture of one colour."""
+    picture = fakes.picture(colour)
+    height, width = picture.shape[:2]
+    data = array.array('B')
+    data.frombytes(np.ascontiguousarray(picture).tobytes())
+    return Image(
+        header=Header(stamp=stamp(stamp_ns), frame_id=frame_id), encoding='rgb8', height=height,
+        width=width, step=3 * width, data=data,
+    )

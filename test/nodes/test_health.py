@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from vljepa_ros.nodes.health import LOG_EVERY_S, SHOWN_S, Health, Level
+
+
+class Clock:
+    """Seconds that stand still until they are set."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(clock)
+
+
+def test_a_trouble_is_counted_every_time_and_logged_now_and_then(
+    health: Health, clock: Clock
+) -> None:
+    lines = [health.trouble('bad', f'picture {n}') for n in range(3)]
+    clock.now_s += LOG_EVERY_S
+    lines.append(health.trouble('bad', 'picture 3'))
+    assert lines == ['picture 0', '', '', 'picture 3 (2 more of its kind before)']
+    assert health.counts['bad'] == 4
+    assert health.values()['last trouble'] == 'picture 3'
+
+
+def test_troubles_of_two_kinds_are_both_logged(health: Health) -> None:
+    assert health.trouble('bad', 'a') == 'a'
+    assert health.trouble('odd', 'b') == 'b'
+
+
+def test_a_trouble_colours_the_summary_for_a_while(health: Health, clock: Clock) -> None:
+    health.trouble('bad', 'oh', Level.ERROR)
+    assert health.summary('active') == (Level.ERROR, 'oh')
+    clock.now_s += SHOWN_S
+    assert health.summary('active') == (Level.OK, 'active')
+
+
+def test_the_summary_tells_the_worst(health: Health) -> None:
+    health.condition('waiting', 'waits')
+    health.trouble('bad', 'oh', Level.ERROR)
+    assert health.summary('active') == (Level.ERROR, 'oh')
+
+
+def test_a_condition_is_news_once_and_lasts_until_it_is_cleared(
+    health: Health, clock: Clock
+) -> None:
+    assert health.condition('waiting', 'waits')
+    assert not health.condition('waiting', 'waits')
+    clock.now_s += 3600
+    assert health.summary('active') == (Level.WARN, 'waits')
+    assert health.condition('waiting', '')
+    assert health.summary('active') == (Level.OK, 'active')
+
+
+def test_rate_and_latency_are_of_the_time_since_last_asked(health: Health, clock: Clock) -> None:
+    for latency_s in (0.010, 0.030):
+        health.output(latency_s)
+    clock.now_s += 0.5
+    values = health.values()
+    assert values['rate (Hz)'] == '4.00'
+    assert values['latency mean (ms)'] == '20.0'
+    assert values['latency max (ms)'] == '30.0'
+    clock.now_s += 1
+    assert health.values() == {'rate (Hz)': '0.00'}
+
+
+def test_counters_are_values(health: Health) -> None:
+    health.count('drops', 3)
+    assert health.values()['drops'] == '3'

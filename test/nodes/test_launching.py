@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.nodes.launching import EVERY_NODE, override_file, overrides, resolve
+
+
+def test_empty_arguments_change_nothing() -> None:
+    empty = dict.fromkeys(('model', 'device', 'image', 'cameras', 'image_transport'), '')
+    assert overrides(empty) == {}
+
+
+def test_image_is_one_camera_in_the_callers_namespace() -> None:
+    arguments = {'image': 'camera/image_raw', 'image_transport': 'compressed'}
+    assert overrides(arguments, '/robot1') == {
+        'cameras': ['camera'], 'camera.topic': '/robot1/camera/image_raw',
+        'camera.transport': 'compressed',
+    }
+
+
+def test_several_cameras() -> None:
+    arguments = {'cameras': 'front:=/f/image_raw, rear:=r/image_raw'}
+    assert overrides(arguments) == {
+        'cameras': ['front', 'rear'], 'front.topic': '/f/image_raw', 'rear.topic': '/r/image_raw',
+    }
+
+
+def test_the_transport_alone_is_that_of_the_default_camera() -> None:
+    assert overrides({'image_transport': 'raw'}) == {'camera.transport': 'raw'}
+
+
+def test_flags_and_names_are_passed_on() -> None:
+    arguments = {'autostart': 'False', 'use_sim_time': 'true', 'model': 'big', 'device': 'cpu'}
+    assert overrides(arguments) == {
+        'autostart': False, 'use_sim_time': True, 'model': 'big', 'device': 'cpu',
+    }
+
+
+@pytest.mark.parametrize(('topic', 'namespace', 'full'), [
+    ('/a/b', '/n', '/a/b'), ('a', '', '/a'), ('a/b', '/n/m/', '/n/m/a/b'), ('a', '/', '/a'),
+])
+def test_topics_are_resolved(topic: str, namespace: str, full: str) -> None:
+    assert resolve(topic, namespace) == full
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'image': 'a', 'cameras': 'b:=c'}, 'image and cameras'),
+    ({'image_transport': 'theora'}, "'theora' is neither raw nor compressed"),
+    ({'cameras': 'front=/f'}, "'front=/f' is not NAME:=TOPIC"),
+    ({'cameras': '2nd:=/f'}, "'2nd:=/f' is not NAME:=TOPIC"),
+    ({'cameras': 'a:=/f,a:=/g'}, "'a' is there twice"),
+    ({'autostart': 'yes'}, "autostart 'yes'"),
+])
+def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        overrides(arguments)
+
+
+def test_the_override_file_is_for_every_node(tmp_path: Path) -> None:
+    path = override_file({'cameras': ['front'], 'front.topic': '/f'})
+    written = yaml.safe_load(path.read_text())
+    path.unlink()
+    assert written == {
+        EVERY_NODE: {'ros__parameters': {'cameras': ['front'], 'front.topic': '/f'}}
+    }

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import fakes
+import pytest
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.nodes.models import ModelPool, ModelSpec
+
+SPEC = ModelSpec('small', 'cpu', 'float32', 0)
+OTHER = ModelSpec('small', 'cuda:0', 'float32', 0)
+
+
+class Counted:
+    """A pool that notes its loads and frees."""
+
+    def __init__(self) -> None:
+        self.loads: list[Any] = []
+        self.freed = 0
+        self.pool = ModelPool(load=self._load, free=self._free)
+
+    def _load(self, spec: ModelSpec, parts: tuple[str, ...]) -> Any:
+        self.loads.append((spec, parts))
+        return fakes.fake_model()
+
+    def _free(self) -> None:
+        self.freed += 1
+
+
+def test_nodes_of_one_process_share_one_load() -> None:
+    counted = Counted()
+    for part in ('eyes', 'language', 'language'):
+        counted.pool.expect(SPEC, part)
+    leases = [counted.pool.acquire(SPEC, part) for part in ('eyes', 'language', 'language')]
+    assert counted.loads == [(SPEC, ('eyes', 'language'))]
+    assert leases[1].half is leases[2].half
+    assert isinstance(leases[0].half, fakes.FakeEyes)
+    assert leases[0].facts == fakes.FACTS
+
+
+def test_a_process_of_one_node_loads_its_half_only() -> None:
+    counted = Counted()
+    counted.pool.expect(SPEC, 'language')
+    counted.pool.acquire(SPEC, 'language')
+    assert counted.loads == [(SPEC, ('language',))]
+
+
+def test_another_device_is_another_model() -> None:
+    counted = Counted()
+    counted.pool.acquire(SPEC, 'language')
+    counted.pool.acquire(OTHER, 'eyes')
+    assert counted.loads == [(SPEC, ('language',)), (OTHER, ('eyes',))]
+
+
+def test_memory_is_freed_with_the_last_lease_and_loaded_again_when_asked() -> None:
+    counted = Counted()
+    counted.pool.expect(SPEC, 'eyes')
+    counted.pool.expect(SPEC, 'language')
+    eyes, language = (counted.pool.acquire(SPEC, part) for part in ('eyes', 'language'))
+    eyes.release()
+    eyes.release()
+    assert counted.freed == 0
+    language.release()
+    assert counted.freed == 1
+    counted.pool.acquire(SPEC, 'eyes')
+    assert len(counted.loads) == 2
+
+
+def test_a_load_that_fails_is_tried_again() -> None:
+    models: list[Any] = [ModelError('damaged'), fakes.fake_model()]
+
+    def load(spec: ModelSpec, parts: tuple[str, ...]) -> Any:
+        found = models.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    pool = ModelPool(load=load, free=lambda: None)
+    with pytest.raises(ModelError, match='damaged'):
+        pool.acquire(SPEC, 'eyes')
+    assert isinstance(pool.acquire(SPEC, 'eyes').half, fakes.FakeEyes)
+
+
+def test_one_thread_a_half() -> None:
+    pool = Counted().pool
+    assert pool.thread('eyes') is pool.thread('eyes')
+    assert pool.thread('eyes') is not pool.thread('language')
+    assert pool.stop()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from vljepa_ros.nodes.worker import ModelThread
+
+
+@pytest.fixture
+def thread() -> Iterator[ModelThread]:
+    made = ModelThread('test')
+    yield made
+    made.stop()
+
+
+class Gate:
+    """Holds the thread up until it is opened, so that what waits behind it is known."""
+
+    def __init__(self, thread: ModelThread) -> None:
+        self._entered, self._open = threading.Event(), threading.Event()
+        thread.call(self._hold)
+        assert self._entered.wait(5)
+
+    def _hold(self) -> None:
+        self._entered.set()
+        assert self._open.wait(5)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def test_a_busy_thread_keeps_the_newest_item_of_each_key(thread: ModelThread) -> None:
+    seen: list[tuple[str, int]] = []
+    gate = Gate(thread)
+    displaced = [
+        thread.offer(key, number, lambda item, key=key: seen.append((key, item)))
+        for key, number in (('a', 1), ('b', 1), ('a', 2), ('a', 3))
+    ]
+    gate.open()
+    assert thread.settle(5)
+    assert displaced == [None, None, 1, 2]
+    assert seen == [('a', 3), ('b', 1)]
+
+
+def test_calls_run_in_order_and_none_is_lost(thread: ModelThread) -> None:
+    gate = Gate(thread)
+    futures = [thread.call(lambda n=n: n) for n in range(100)]
+    assert thread.waiting == 100
+    gate.open()
+    assert [f.result(5) for f in futures] == list(range(100))
+
+
+def test_frames_and_calls_take_turns(thread: ModelThread) -> None:
+    order: list[str] = []
+    gate = Gate(thread)
+    for key in 'ab':
+        thread.offer(key, key, order.append)
+    for number in '12':
+        thread.call(order.append, number)
+    gate.open()
+    assert thread.settle(5)
+    assert order == ['a', '1', 'b', '2']
+
+
+def test_an_exception_goes_to_the_caller_and_the_thread_lives_on(thread: ModelThread) -> None:
+    failed = thread.call(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failed.result(5)
+    assert thread.call(lambda: 'alive').result(5) == 'alive'
+
+
+def test_a_handler_that_raises_is_shown_and_survived(
+    thread: ModelThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[type] = []
+    monkeypatch.setattr(threading, 'excepthook', lambda args: shown.append(args.exc_type))
+    thread.offer('a', 0, lambda item: 1 / item)
+    assert thread.settle(5)
+    assert shown == [ZeroDivisionError]
+
+
+def test_what_was_withdrawn_is_not_done(thread: ModelThread) -> None:
+    seen: list[int] = []
+    gate = Gate(thread)
+    thread.offer('a', 7, seen.append)
+    assert thread.withdraw('a') == 7
+    assert thread.withdraw('a') is None
+    gate.open()
+    assert thread.settle(5)
+    assert seen == []
+
+
+def test_settle_says_when_the_work_takes_too_long(thread: ModelThread) -> None:
+    gate = Gate(thread)
+    assert not thread.settle(0.05)
+    gate.open()
+    assert thread.settle(5)
+
+
+def test_stop_cancels_what_waits_and_refuses_more(thread: ModelThread) -> None:
+    gate = Gate(thread)
+    waiting = thread.call(lambda: None)
+    threading.Timer(0.05, gate.open).start()
+    assert thread.stop(5)
+    assert waiting.cancelled()
+    with pytest.raises(RuntimeError):
+        thread.call(lambda: None)
