@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa annotate SOURCE`: what happens in a recording, segment by segment, in words.
+
+With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
+the source's start. A segment is printed when it has ended, in its final words.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from vljepa_ros.cli import common
+
+if TYPE_CHECKING:
+    from vljepa_ros.stream.settings import Settings
+    from vljepa_ros.stream.types import Event
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    common.add_source_arguments(parser)
+    common.add_prompt_argument(parser)
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from vljepa_ros.cli import watching
+    from vljepa_ros.stream.pipeline import Pipeline
+    from vljepa_ros.stream.types import State
+
+    settings, source = settings_of(args), common.open_given(args)
+    pipeline = Pipeline(common.load_model(args), settings)
+    for event in watching.events(pipeline, source, streams_out=True):
+        if event.state is State.ENDED:
+            show(as_json(event, source.start_ns), args.json)
+    return 0
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Default settings, with the prompt that was given. Raises InputError."""
+    from vljepa_ros.stream.settings import PerceptionSettings, Settings
+
+    if args.prompt is None:
+        return Settings()
+    return Settings(PerceptionSettings(prompts=(args.prompt,)))
+
+
+def as_json(event: Event, start_ns: int) -> dict[str, Any]:
+    """A segment as the object that is printed."""
+    return {
+        'source': event.key.source, 'segment': event.segment_id,
+        'start': common.seconds(event.start_ns, start_ns),
+        'end': common.seconds(event.end_ns, start_ns),
+        'text': event.text, 'confidence': float(event.confidence),
+    }
+
+
+def show(segment: dict[str, Any], as_line_of_json: bool) -> None:
+    """Print one segment."""
+    if as_line_of_json:
+        common.print_json(segment)
+        return
+    print('{start:8.2f} - {end:8.2f} s  {source} #{segment}  {text} ({confidence:.2f})'.format(
+        **segment), flush=True)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa ask SOURCE PROMPT`: answer a question about a recording, a span or a moment of it.
+
+Without a time, and for a span, the answer is pooled over the hops; --at is what a live stack
+answers when it has seen the recording up to there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from vljepa_ros.cli import common
+from vljepa_ros.cli.spans import Span, add_span_arguments, read_span
+from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.sources import Source
+    from vljepa_ros.stream.interfaces import Model
+    from vljepa_ros.stream.types import Answer, Embedding
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    common.add_source_arguments(parser)
+    parser.add_argument('prompt', metavar='PROMPT', help='the question')
+    parser.add_argument('--candidate', action='append', default=[], metavar='C',
+                        help='an answer to choose from; may be repeated')
+    add_span_arguments(parser, moment=True)
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from vljepa_ros.stream.answers import check_question
+
+    check_question(args.prompt, args.candidate)
+    source = common.open_given(args, one_camera=True)
+    span = read_span(args, source.start_ns)
+    answer = answer_of(common.load_model(args), source, args.prompt, args.candidate, span)
+    stamp = common.seconds(answer.stamp_ns, source.start_ns)
+    ranked = [(c.text, float(c.score)) for c in answer.ranked]
+    if args.json:
+        common.print_json({
+            'answer': answer.answer, 'confidence': float(answer.confidence),
+            'abstained': answer.abstained,
+            'ranked': [{'text': text, 'score': score} for text, score in ranked], 'stamp': stamp,
+        })
+    else:
+        doubt = ', abstained' if answer.abstained else ''
+        print(f'{answer.answer}  ({answer.confidence:.2f}{doubt}, at {stamp:.2f} s)')
+        common.print_ranked(ranked)
+    return 0
+
+
+def answer_of(
+    model: Model, source: Source, prompt: str, candidates: list[str], span: Span
+) -> Answer:
+    """Look at the span, then answer. Raises InputError where it holds no hop."""
+    import numpy as np
+
+    from vljepa_ros.stream.answers import Answerer
+    from vljepa_ros.stream.perceiver import unit
+    from vljepa_ros.stream.types import Basis
+
+    found = look(model, source, prompt, span)
+    if not found:
+        raise InputError(f'{source.path}: the model has seen too little to answer there')
+    vector = found[-1].vector if span.moment else unit(np.mean([e.vector for e in found], axis=0))
+    assert model.language is not None
+    answerer = Answerer(model.language)
+    basis = Basis.NOW if span.moment else Basis.FRAMES
+    return answerer.answer(prompt, vector, found[-1].stamp_ns, candidates, basis)
+
+
+def look(model: Model, source: Source, prompt: str, span: Span) -> list[Embedding]:
+    """The answer embeddings at the hops of a span; of a moment, the newest one."""
+    from vljepa_ros.cli import watching
+    from vljepa_ros.stream.perceiver import Perceiver
+    from vljepa_ros.stream.settings import PerceptionSettings
+
+    assert model.eyes is not None
+    settings = PerceptionSettings(prompts=(prompt,))
+    perceiver = Perceiver(model.eyes, settings)
+    found: list[Embedding] = []
+    newest_ns = 0
+    for made in watching.hops(perceiver, source, settings.max_gap_ns, span.end_ns):
+        for embedding in made:
+            newest_ns = embedding.stamp_ns
+            if span.moment:
+                found = [embedding]
+            elif not span.begins_after(embedding.stamp_ns):
+                found.append(embedding)
+    _check_reached(source, span, newest_ns)
+    return found
+
+
+def _check_reached(source: Source, span: Span, newest_ns: int) -> None:
+    """Raise InputError if what was asked for lies behind the recording's end."""
+    asked_ns = span.end_ns if span.moment else span.start_ns
+    slack_ns = common.SECOND_NS  # the last frames may not fill a hop
+    if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
+        asked = common.seconds(asked_ns, source.start_ns)
+        end = common.seconds(newest_ns, source.start_ns)
+        raise InputError(f'{source.path}: {asked:g} s is after its end ({end:g} s)')

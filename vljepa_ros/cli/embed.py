@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa embed SOURCE --out F.npz`: one semantic embedding a hop, as NumPy arrays.
+
+Arrays: stamp (N,) float64 seconds from the source's start, vector (N, D) float32 of unit norm;
+model_id, prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from vljepa_ros.cli import common
+from vljepa_ros.errors import InputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    common.add_source_arguments(parser)
+    parser.add_argument('--out', required=True, type=Path, metavar='F.npz', help='file to write')
+    common.add_prompt_argument(parser)
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    import numpy as np
+
+    from vljepa_ros.cli import watching
+    from vljepa_ros.cli.annotate import settings_of
+    from vljepa_ros.stream.perceiver import Perceiver
+
+    if not args.out.parent.is_dir():
+        raise InputError(f'--out: no such folder: {args.out.parent}')
+    settings = settings_of(args).perception
+    source = common.open_given(args, one_camera=True)
+    model = common.load_model(args, 'eyes')
+    assert model.eyes is not None
+    perceiver = Perceiver(model.eyes, settings)
+    found = [e for made in watching.hops(perceiver, source, settings.max_gap_ns) for e in made]
+    stamps_s = [common.seconds(e.stamp_ns, source.start_ns) for e in found]
+    shape = (len(found), model.facts.embedding_dim)
+    arrays = {
+        'stamp': np.array(stamps_s, np.float64),
+        'vector': np.array([e.vector for e in found], np.float32).reshape(shape),
+        'model_id': np.array(model.facts.model_id),
+        'prompt': np.array(settings.prompts[0]),
+    }
+    _write(args.out, arrays)
+    if args.json:
+        common.print_json({'out': str(args.out), 'hops': len(found),
+                           'dim': model.facts.embedding_dim, 'model_id': model.facts.model_id})
+    else:
+        print(f'{len(found)} embeddings of {model.facts.embedding_dim} values in {args.out}')
+    return 0
+
+
+def _write(path: Path, arrays: dict[str, object]) -> None:
+    """Whole or not at all."""
+    import numpy as np
+
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        with partial.open('wb') as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f'--out: {path}: {error.strerror}') from error
+    finally:
+        partial.unlink(missing_ok=True)

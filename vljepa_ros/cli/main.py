@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `vljepa` command. Results go to stdout, progress and logs to stderr.
+
+Exit status: 0 done, 1 done but not good enough (demo), 2 bad input (one line says what), 130
+interrupted, 141 nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from vljepa_ros import __version__
+from vljepa_ros.errors import VljepaError
+
+COMMANDS = ('annotate', 'embed', 'ask', 'search', 'play', 'train', 'models')
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands; their modules import nothing heavy until they run."""
+    parser = Parser(
+        prog='vljepa', description='Streaming VL-JEPA: texts, answers and vectors from cameras.'
+    )
+    parser.add_argument('--version', action='version', version=f'vljepa {__version__}')
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f'vljepa_ros.cli.{name}')
+        summary = module.__doc__.splitlines()[0].partition(': ')[2]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format='%(levelname)s %(name)s: %(message)s'
+    )
+    for noisy in ('transformers', 'huggingface_hub', 'httpx', 'rosbags'):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    args = make_parser().parse_args(arguments)
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return int(status)
+    except VljepaError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or '').startswith('vljepa_ros'):
+            raise
+        return _fail(f'this command needs the Python package {error.name}, which is not installed')
+    except BrokenPipeError:
+        # Python flushes stdout once more as it exits: give it somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    line = ' '.join(message.split())
+    print(f'vljepa: error: {line}', file=sys.stderr)
+    return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

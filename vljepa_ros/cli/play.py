@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa play BAG`: publish a bag over ROS with /clock, in time or as fast as the stack can.
+
+Messages go out as they lie in the bag, stamps included. --lossless sends a picture only when the
+stack has finished the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from vljepa_ros.cli import common
+from vljepa_ros.errors import InputError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument('bag', metavar='BAG', help='a rosbag2 folder, an .mcap or .db3 file')
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument('--rate', type=float, default=1.0, metavar='R',
+                      help='so many times as fast as it was recorded (default: 1)')
+    pace.add_argument('--lossless', action='store_true',
+                      help='as fast as the stack can, waiting for it at every picture')
+    parser.add_argument('--topic', action='append', default=[], metavar='TOPIC',
+                        help='only this topic; may be repeated (default: all known types)')
+    parser.add_argument('--topic-remap', action='append', default=[], metavar='FROM:=TO',
+                        help='publish a topic under another name; may be repeated')
+    parser.add_argument('--namespace', default='vljepa',
+                        help='where the stack runs, for --lossless (default: vljepa)')
+    parser.add_argument('--timeout', type=float, default=30.0, metavar='S',
+                        help='for --lossless: the longest wait for the stack (default: 30 s)')
+    parser.add_argument('--model', metavar='NAME|DIR', help='unused: a bag needs no model')
+    common.add_output_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from vljepa_ros.sources.bag import Bag
+    from vljepa_ros.sources.opening import is_bag
+
+    path = Path(args.bag)
+    if not path.exists():
+        raise InputError(f'no such file or folder: {path}')
+    if not is_bag(path):
+        raise InputError(f'{path} is no bag (a rosbag2 folder, an .mcap or .db3 file)')
+    for name, value in (('--rate', args.rate), ('--timeout', args.timeout)):
+        if not math.isfinite(value) or value <= 0:
+            raise InputError(f'{name} ({value:g}) is not positive')
+    remap = read_remap(args.topic_remap)
+    bag = Bag(path)
+    try:
+        from vljepa_ros.nodes import play
+    except ImportError as error:
+        raise InputError(f'play needs ROS 2 (rclpy): {error}') from error
+    report = play.play(bag, play.PlayOptions(
+        topics=tuple(args.topic), remap=remap, namespace=args.namespace,
+        rate=0.0 if args.lossless else args.rate, timeout_s=args.timeout,
+    ), note=common.note)
+    if args.json:
+        common.print_json(report)
+    else:
+        print('{messages} messages of {topics} topics in {seconds:.1f} s'.format(**report))
+    return 0
+
+
+def read_remap(given: list[str]) -> dict[str, str]:
+    """FROM:=TO. Raises InputError."""
+    found = {}
+    for item in given:
+        before, sign, after = item.partition(':=')
+        if not sign or not before or not after:
+            raise InputError(f"--topic-remap '{item}' is not of the form FROM:=TO")
+        found[before] = after
+    return found

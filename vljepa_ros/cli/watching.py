@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source through the whole stack, or through the eyes only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vljepa_ros.cli.common import Troubles, watched
+from vljepa_ros.sources import Damaged, Source
+from vljepa_ros.stream.frames import Intake
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.types import Embedding, Event
+
+if TYPE_CHECKING:
+    from vljepa_ros.stream.pipeline import Pipeline
+
+
+def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
+    """Every event of a source, as it is settled."""
+    troubles = Troubles(source)
+    for item in watched(source, streams_out):
+        if isinstance(item, Damaged):
+            troubles.damage(item)
+            pipeline.skip(item.source, item.stamp_ns)
+        else:
+            yield from pipeline.push(item)
+        troubles.stamp(item.source, pipeline.last_message)
+    yield from pipeline.finish()
+    troubles.close()
+
+
+def hops(
+    perceiver: Perceiver, source: Source, max_gap_ns: int, until_ns: int | None = None
+) -> Iterator[list[Embedding]]:
+    """The embeddings that each frame up to `until_ns` completes; the words are left out."""
+    troubles = Troubles(source)
+    intakes: dict[str, Intake] = {}
+    for item in watched(source):
+        if until_ns is not None and item.stamp_ns > until_ns:
+            break
+        intake = intakes.setdefault(item.source, Intake(max_gap_ns))
+        if isinstance(item, Damaged):
+            troubles.damage(item)
+            verdict = intake.admit(item.stamp_ns)
+        else:
+            verdict = intake.admit(item.stamp_ns, item.image.shape[:2])
+            yield perceiver.push(item, verdict.epoch) if verdict.accepted else []
+        troubles.stamp(item.source, verdict.message)
+    troubles.close()
