@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from bench import Bench
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.parameter import Parameter
+
+from vljepa_ros.nodes import parameters
+from vljepa_ros.nodes.change_detection import ChangeDetectionNode
+from vljepa_ros.nodes.decoder import DecoderNode
+from vljepa_ros.nodes.perception import PerceptionNode
+from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.stream.settings import (
+    AnswerSettings,
+    MemorySettings,
+    PerceptionSettings,
+    SegmenterSettings,
+)
+
+ROOT = Path(__file__).parents[2]
+KINDS: dict[str, Any] = {
+    'perception_node': PerceptionNode, 'change_detection_node': ChangeDetectionNode,
+    'decoder_node': DecoderNode, 'query_node': QueryNode,
+}
+
+
+def flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f'{prefix}{key}.')
+        else:
+            found[prefix + key] = value
+    return found
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_the_parameter_file_holds_every_parameter_with_its_default(name: str) -> None:
+    file = yaml.safe_load((ROOT / 'config' / 'vljepa.yaml').read_text())
+    specs = parameters.TABLE[name]
+    if name == 'perception_node':
+        specs = (*specs, *parameters.camera_specs('camera'))
+    defaults = {spec.name: spec.default for spec in specs}
+    if name in ('decoder_node', 'query_node'):
+        del defaults['device']  # depends on the form of the stack
+    assert flat(file[f'/**/{name}']['ros__parameters']) == defaults
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_every_parameter_is_described(bench: Bench, name: str) -> None:
+    node = bench.start(KINDS[name], up=False)
+    for spec in node.all_specs():
+        described = node.describe_parameter(spec.name)
+        assert len(described.description) > 15, spec.name
+        assert described.read_only == spec.read_only
+        if isinstance(spec.default, float) or (
+            isinstance(spec.default, int) and not isinstance(spec.default, bool)
+            and not spec.choices
+        ):
+            assert described.floating_point_range or described.integer_range, spec.name
+        if spec.choices:
+            assert all(str(c) in described.additional_constraints for c in spec.choices)
+
+
+def test_parameters_become_the_core_settings() -> None:
+    defaults = {s.name: s.default for specs in parameters.TABLE.values() for s in specs}
+    assert parameters.perception_settings(defaults) == PerceptionSettings()
+    assert parameters.segmenter_settings(defaults) == SegmenterSettings()
+    assert parameters.answer_settings(defaults) == AnswerSettings()
+    assert parameters.memory_settings(defaults) == MemorySettings()
+    other = {
+        'prompts': ['a', ''], 'rate': 5.0, 'max_gap': 1.5, 'frames_kept': 7.0,
+        'change_threshold': 0.1, 'confirm_hops': 3, 'min_segment': 0.2, 'drift_threshold': 0.3,
+        'abstain_below': 0.4, 'memory_kept': 9.0,
+        'model': 'm', 'device': 'd', 'dtype': 't', 'threads': 2,
+    }
+    assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5, 7.0)
+    assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3)
+    assert parameters.answer_settings(other) == AnswerSettings(0.4)
+    assert parameters.memory_settings(other) == MemorySettings(9.0)
+    assert parameters.model_spec(other) == parameters.ModelSpec('m', 'd', 't', 2)
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'rate': -1.0}, 'rate'),
+    ({'rate': 'fast'}, 'rate'),
+    ({'prompts': 5}, 'prompts'),
+    ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
+    ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
+    ({'dtype': 'float8'}, "dtype is 'float8'"),
+    ({'cameras': ['front', 'front']}, "'front' is there twice"),
+    ({'cameras': ['the front']}, "'the front' is not of letters"),
+    ({'cameras': ['front'], 'frnt__topic': '/f'}, 'frnt.topic is for an unknown camera'),
+    ({'camera__rotate': 45}, 'camera.rotate is'),
+    ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
+])
+def test_a_bad_value_fails_configure_with_one_line(
+    bench: Bench, values: dict[str, Any], message: str
+) -> None:
+    node = bench.start(PerceptionNode, up=False, **values)
+    logged: list[str] = []
+    node.get_logger().error = logged.append
+    assert not bench.do(node, node.bring_up)
+    assert node.phase == 'unconfigured'
+    assert len(logged) == 1
+    assert logged[0].startswith('cannot configure: ')
+    assert message in logged[0]
+    assert '\n' not in logged[0]
+    assert message in bench.status(node, lambda s: s.level == b'\x02').message
+
+
+def test_a_corrected_value_lets_the_node_come_up(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, up=False, rate=-1.0)
+    assert not bench.do(node, node.bring_up)
+    node.set_parameters([Parameter('rate', value=5.0)])
+    assert bench.do(node, node.bring_up)
+    assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'
+
+
+def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
+    node = bench.start(ChangeDetectionNode)
+    [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
+    assert not result.successful
+    assert 'confirm_hops can be changed while unconfigured only; the node is active' in result.reason
+    bench.do(node, node.trigger_deactivate)
+    bench.do(node, node.trigger_cleanup)
+    [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
+    assert result.successful
+    assert bench.do(node, node.bring_up)
+
+
+def test_read_only_parameters_never_change(bench: Bench) -> None:
+    node = bench.start(QueryNode, up=False)
+    [result] = node.set_parameters([Parameter('service_depth', value=4)])
+    assert not result.successful
+
+
+def test_cameras_can_be_named_anew_while_unconfigured(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, up=False)
+    node.set_parameters([Parameter('cameras', value=['left', 'right'])])
+    assert bench.do(node, node.bring_up)
+    assert node.get_parameter('left.topic').value == 'image'
+
+
+def test_one_bad_prompt_refuses_the_whole_request(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    before = list(node.get_parameter('prompts').value)
+    response = bench.call(
+        SetParametersAtomically, 'perception_node/set_parameters_atomically',
+        SetParametersAtomically.Request(parameters=[
+            Parameter('prompts', value=['good', 'b' * 5000]).to_parameter_msg()
+        ]),
+    )
+    assert not response.result.successful
+    assert 'prompt of 5,000 characters is too long' in response.result.reason
+    assert list(node.get_parameter('prompts').value) == before
