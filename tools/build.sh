@@ -17,9 +17,6 @@ wanted=$({
 
 mkdir -p build
 rm -f $stamp
-# Messages that are gone must not be generated again from what an earlier build left.
-site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-rm -rf "$site/vljepa_ros" "$venv/lib/vljepa_ros" "$venv/share/vljepa_ros"
 if ! tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" \
     COLCON_HOME="$PWD/build/colcon_home" VIRTUAL_ENV="$venv" PATH="$venv/bin:$PATH" \
     colcon --log-base build/log build --base-paths . --packages-select vljepa_ros \
@@ -30,6 +27,10 @@ if ! tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" 
     echo "error: the build failed, see above" >&2
     exit 1
 fi
+
+# Links to files that are gone.
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+find "$site/vljepa_ros" "$venv/share/vljepa_ros" "$venv/lib/vljepa_ros" -xtype l -delete
 
 cat > "$venv/bin/vljepa" <<EOF
 #!$venv/bin/python

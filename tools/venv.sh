@@ -35,7 +35,7 @@ else
     echo "Bringing .venv up to date with requirements/."
 fi
 rm -f $stamp
-pip() { tools/clean_env.sh .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { tools/clean_env.sh .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
 pip install "$(grep '^setuptools==' requirements/build.txt)"
 [ -z "${TORCH_INDEX:-}" ] ||
     pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/core.txt)"
