@@ -19,7 +19,7 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict
-from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.perceiver import Perceiver, Prediction
 from vljepa_ros.stream.settings import check_prompts
 from vljepa_ros.stream.types import Frame
 
@@ -152,17 +152,23 @@ class PerceptionNode(VljepaNode):
         return await self.serve(response, lambda: self._predict(request, response))
 
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
-        assert self._perceiver is not None
         self._check_source(request.source)
-        found = await self.in_thread(
-            self._perceiver.predict, request.source, list(request.prompts),
-            conversions.to_ns(request.start), conversions.to_ns(request.end),
-        )
+        found = await self.in_thread(self._recollect, request)
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
         response.source, response.model_id = found.source, found.model_id
         response.vectors = conversions.to_embeddings(found.vectors)
+
+    def _recollect(self, request: Predict.Request) -> Prediction:
+        """In the model thread."""
+        assert self._perceiver is not None
+        if request.source and request.source not in self._perceiver.sources:
+            raise InputError(f"no frame yet from '{request.source}'")
+        return self._perceiver.predict(
+            request.source, list(request.prompts),
+            conversions.to_ns(request.start), conversions.to_ns(request.end),
+        )
 
     def _check_source(self, source: str) -> None:
         known = ', '.join(self._cameras)

@@ -1,0 +1,499 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import fakes
+import numpy as np
+import pytest
+from bench import (
+    LATCHED,
+    MS,
+    START_NS,
+    Bench,
+    eventually,
+    fake_pool,
+    image_message,
+    stamp,
+    values_of,
+)
+from builtin_interfaces.msg import Duration
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from vljepa_ros.msg import ModelInfo, SemanticEmbedding
+from vljepa_ros.nodes.perception import PerceptionNode
+from vljepa_ros.srv import Predict
+from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.types import Image as Picture
+
+PROMPT = 'What is happening?'
+
+
+def blended(colour: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
+    """The fake's vector, by its formula."""
+    vector = fakes.colour_vector(colour) + 0.2 * fakes.direction(prompt)
+    return vector / np.linalg.norm(vector)
+
+
+class Feed:
+    """Sends pictures one by one, each when the one before is acknowledged."""
+
+    def __init__(self, bench: Bench, topic: str = 'image', kind: type = Image) -> None:
+        self._publisher = bench.publisher(kind, topic)
+        self.done = bench.hear(Header, 'frame_processed', LATCHED)
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            count = len(self.done)
+            self._publisher.publish(message)
+            self.done.wait(count + 1)
+
+
+def pictures(colour: str, first: int, count: int) -> list[Image]:
+    """At 10 frames/s, the fake's rate."""
+    return [image_message(colour, START_NS + n * 100 * MS) for n in range(first, first + count)]
+
+
+def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
+    bench.start(PerceptionNode)
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    Feed(bench).send(*pictures('red', 0, 4))
+    first, second = heard.wait(2)
+    for message, newest_ms in ((first, 100), (second, 300)):
+        assert message.header.stamp == stamp(START_NS + newest_ms * MS)
+        assert message.header.frame_id == 'lens'
+        assert message.window_start == stamp(START_NS)
+        assert message.source == 'camera'
+        assert message.prompt == PROMPT
+        assert message.model_id == fakes.FACTS.model_id
+        assert np.allclose(message.vector, blended('red'), atol=1e-6)
+        assert message.latency.sec == 0
+        assert message.latency.nanosec > 0
+
+
+def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
+    bench.start(PerceptionNode, prompts=['What?', ''])
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    Feed(bench).send(*pictures('green', 0, 2))
+    what, empty = heard.wait(2)
+    assert (what.prompt, empty.prompt) == ('What?', '')
+    assert np.allclose(what.vector, blended('green', 'What?'), atol=1e-6)
+    assert np.allclose(empty.vector, fakes.colour_vector('green'), atol=1e-6)
+
+
+def test_model_info_is_latched(bench: Bench) -> None:
+    bench.start(PerceptionNode, cameras=['left', 'right'], rate=5.0, left__topic='l',
+                right__topic='r')
+    [info] = bench.hear(ModelInfo, 'model_info', LATCHED).wait(1)
+    assert info == ModelInfo(
+        model_id=fakes.FACTS.model_id, embedding_dim=8, rate=5.0,
+        hop=Duration(nanosec=400_000_000), attention_window=Duration(sec=1, nanosec=600_000_000),
+        receptive_field=Duration(sec=1, nanosec=600_000_000), prompts=[PROMPT],
+        sources=['left', 'right'], device='cpu', dtype='float32',
+    )
+
+
+def test_two_cameras_are_told_apart(bench: Bench) -> None:
+    bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r')
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    left, right = Feed(bench, 'l'), Feed(bench, 'r')
+    for red, blue in zip(pictures('red', 0, 4), pictures('blue', 0, 4), strict=True):
+        left.send(red)
+        right.send(blue)
+    found = {(m.source, m.header.stamp.nanosec): m.vector for m in heard.wait(4)}
+    assert set(found) == {(s, n * MS) for s in ('left', 'right') for n in (100, 300)}
+    for (source, _), vector in found.items():
+        assert np.allclose(vector, blended('red' if source == 'left' else 'blue'), atol=1e-6)
+
+
+class LookingEyes(fakes.FakeEyes):
+    """Keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Picture] = []
+
+    def step(self, state: Any, images: Sequence[Picture]) -> None:
+        self.shown += list(images)
+        super().step(state, images)
+
+
+def with_eyes(eyes: fakes.FakeEyes) -> Any:
+    return fake_pool(lambda: Model(fakes.FACTS, eyes, fakes.FakeLanguage()))
+
+
+def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
+    eyes = LookingEyes()
+    bench.start(PerceptionNode, with_eyes(eyes), camera__topic='lens/image_raw',
+                camera__transport='compressed', camera__rotate=90)
+    picture = fakes.picture('black', 16, 16)
+    picture[0, 0] = (255, 255, 255)  # top left: a turn by 90 degrees brings it to the top right
+    data = cv2.imencode('.png', picture)[1].tobytes()
+    Feed(bench, 'lens/image_raw/compressed', CompressedImage).send(*(
+        CompressedImage(header=Header(stamp=stamp(START_NS + n * 100 * MS)), format='png', data=data)
+        for n in range(2)
+    ))
+    eventually(lambda: len(eyes.shown) == 2)
+    for shown in eyes.shown:
+        assert np.argwhere(shown.sum(axis=2)).tolist() == [[0, 15]]
+
+
+def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    infos = bench.hear(ModelInfo, 'model_info', LATCHED)
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 2))
+    [result] = node.set_parameters([Parameter('prompts', value=['One?', 'Two?'])])
+    assert result.successful
+    feed.send(*pictures('red', 2, 2))
+    assert [(m.header.stamp.nanosec, m.prompt) for m in heard.wait(3)] == [
+        (100 * MS, PROMPT), (300 * MS, 'One?'), (300 * MS, 'Two?')
+    ]
+    assert list(infos.wait(2)[-1].prompts) == ['One?', 'Two?']
+
+
+def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
+    bench.start(PerceptionNode)
+    Feed(bench).send(*pictures('yellow', 0, 4))
+    response = bench.call(Predict, 'predict', Predict.Request(prompts=['Why?', '']))
+    assert response.success
+    assert response.message == ''
+    assert response.source == 'camera'
+    assert response.header == Header(stamp=stamp(START_NS + 300 * MS), frame_id='lens')
+    assert response.window_start == stamp(START_NS)
+    assert response.model_id == fakes.FACTS.model_id
+    assert np.allclose(response.vectors[0].data, blended('yellow', 'Why?'), atol=1e-6)
+    assert np.allclose(response.vectors[1].data, fakes.colour_vector('yellow'), atol=1e-6)
+
+
+def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
+    bench.start(PerceptionNode)
+    Feed(bench).send(*pictures('red', 0, 4), *pictures('blue', 4, 4))
+    response = bench.call(Predict, 'predict', Predict.Request(
+        prompts=[''], start=stamp(START_NS), end=stamp(START_NS + 300 * MS)
+    ))
+    assert response.success
+    assert response.header.stamp == stamp(START_NS + 300 * MS)
+    assert np.allclose(response.vectors[0].data, fakes.colour_vector('red'), atol=1e-6)
+
+
+@pytest.mark.parametrize(('request_', 'message'), [
+    (Predict.Request(prompts=['a']), 'several sources, name one (known: left, right)'),
+    (Predict.Request(prompts=['a'], source='up'), "unknown source 'up' (known: left, right)"),
+    (Predict.Request(prompts=['a'], source='right'), 'no frame yet'),
+    (Predict.Request(prompts=['x' * 10_000_000], source='left'), '10,000,000 characters'),
+])
+def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -> None:
+    node = bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l',
+                       right__topic='r')
+    Feed(bench, 'l').send(*pictures('red', 0, 2))
+    response = bench.call(Predict, 'predict', request_)
+    assert not response.success
+    assert message in response.message
+    assert len(response.vectors) == 0
+    assert node.health.counts['requests refused'] == 1
+    good = bench.call(Predict, 'predict', Predict.Request(prompts=['a'], source='left'))
+    assert good.success
+
+
+def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, up=False)
+    response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
+    assert (response.success, response.message) == (
+        False, 'inactive: perception_node is unconfigured'
+    )
+    assert bench.do(node, node.bring_up)
+    bench.do(node, node.trigger_deactivate)
+    response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
+    assert response.message == 'inactive: perception_node is inactive'
+
+
+class SlowEyes(fakes.FakeEyes):
+    """Holds every step up until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def step(self, state: Any, images: Sequence[Picture]) -> None:
+        self.entered.set()
+        assert self.go.wait(10)
+        super().step(state, images)
+
+
+def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -> None:
+    eyes = SlowEyes()
+    node = bench.start(PerceptionNode, with_eyes(eyes))
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 1))
+    publisher = feed._publisher
+    publisher.publish(pictures('red', 1, 1)[0])
+    assert eyes.entered.wait(5)
+    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 come while the eyes are busy
+        publisher.publish(message)
+        received = n + 3
+        eventually(lambda r=received: node._cameras['camera'].intake.received == r)
+    eyes.go.set()
+    done = feed.done.wait(7)
+    order = [round(m.stamp.nanosec / MS / 100) for m in done]
+    assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
+    assert node.health.counts['camera: dropped, too slow'] == 4
+    assert node._cameras['camera'].intake.resets == 0  # our own drops are no gap
+    assert [m.header.stamp.nanosec // MS for m in heard.wait(1)] == [100]
+
+
+def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
+    eyes = SlowEyes()
+    bench.start(PerceptionNode, with_eyes(eyes), max_waiting=1)
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 1))
+    feed._publisher.publish(pictures('red', 1, 1)[0])
+    assert eyes.entered.wait(5)
+    client = bench.probe.create_client(Predict, 'predict')
+    assert client.wait_for_service(5)
+    waiting = client.call_async(Predict.Request(prompts=['a']))
+    time.sleep(0.2)
+    response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
+    assert (response.success, response.message) == (False, 'busy: 1 requests are in hand')
+    eyes.go.set()
+    eventually(waiting.done)
+    assert waiting.result().success
+
+
+class FaultyEyes(fakes.FakeEyes):
+    """Fails on green."""
+
+    def step(self, state: Any, images: Sequence[Picture]) -> None:
+        if images[-1][0, 0].tolist() == [0, 255, 0]:
+            raise RuntimeError('out of memory')
+        super().step(state, images)
+
+
+def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, with_eyes(FaultyEyes()))
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 2), *pictures('green', 2, 2), *pictures('blue', 4, 2))
+    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 500]
+    assert node.health.counts['errors in the model thread'] == 1
+    status = bench.status(node, lambda s: s.level == b'\x02')
+    assert status.message == 'RuntimeError: out of memory'
+
+
+def test_diagnostics_tell_rate_latency_drops_model_and_share(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    Feed(bench).send(*pictures('red', 0, 8))
+    status = bench.status(node, lambda s: float(values_of(s)['rate (Hz)']) > 0)
+    values = values_of(status)
+    assert status.name == f'{bench.namespace}/perception_node'
+    assert status.level == b'\x00'
+    assert status.message == 'active'
+    assert status.hardware_id == 'cpu'
+    assert float(values['latency mean (ms)']) > 0
+    expected = {
+        'state': 'active', 'model': fakes.FACTS.model_id, 'device': 'cpu', 'dtype': 'float32',
+        'cameras': 'camera', 'camera: frames received': '8',
+        'camera: share of frames received': '1.000', 'camera: rejected pictures': '0', 'hops': '4',
+    }
+    assert {key: values[key] for key in expected} == expected
+
+
+def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    publisher = bench.publisher(Image, 'image')
+    camera = node._cameras['camera']
+    publisher.publish(pictures('red', 0, 1)[0])
+    eventually(lambda: camera.intake.received == 1)
+    blocked = threading.Event()
+    node.executor.create_task(lambda: blocked.wait(5))
+    for message in pictures('red', 1, 9):  # a queue of one keeps the last of them only
+        publisher.publish(message)
+    time.sleep(0.2)
+    blocked.set()
+    eventually(lambda: camera.intake.received == 2)
+    assert camera.lost == 8
+    assert camera.describe()['camera: share of frames received'] == '0.200'
+
+
+def test_no_camera_at_all_says_what_it_waits_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('vljepa_ros.nodes.camera.WAITING_S', 0.5)
+    node = bench.start(PerceptionNode, up=False, camera__topic='/lens/image_raw')
+    logged: list[str] = []
+    node.get_logger().warning = logged.append
+    assert bench.do(node, node.bring_up)
+    eventually(lambda: len(logged) >= 2)
+    text = 'waiting for images on /lens/image_raw (raw): nobody publishes it'
+    assert logged[:2] == [text, text]
+    assert bench.status(node, lambda s: s.level == b'\x01').message == text
+    publisher = bench.publisher(Image, '/lens/image_raw')
+    eventually(lambda: logged[-1].endswith('1 publisher(s), but nothing arrives'))
+    done = bench.hear(Header, 'frame_processed', LATCHED)
+    monkeypatch.setattr('vljepa_ros.nodes.camera.WAITING_S', 60.0)
+    publisher.publish(pictures('red', 0, 1)[0])
+    done.wait(1)
+    assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'
+
+
+def test_two_publishers_on_one_topic_are_a_warning(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    bench.publisher(Image, 'image')
+    second = bench.publisher(Image, 'image')
+    status = bench.status(node, lambda s: s.level == b'\x01')
+    assert f'2 publishers share {bench.namespace}/image' in status.message
+    bench.probe.destroy_publisher(second)
+    bench.status(node, lambda s: 'share' not in s.message)
+
+
+def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None:
+    def of_the_subscription(topic: str) -> QoSProfile:
+        [info] = bench.probe.get_subscriptions_info_by_topic(topic)
+        return info.qos_profile
+
+    node = bench.start(PerceptionNode, camera__topic='/a/image')
+    eventually(lambda: bench.probe.get_subscriptions_info_by_topic('/a/image'))
+    assert of_the_subscription('/a/image').reliability == ReliabilityPolicy.BEST_EFFORT
+    assert node.get_parameter('qos_overrides./a/image.subscription.depth').value == 1
+    bench.do(node, node.bring_down)
+    node = bench.start(PerceptionNode, camera__topic='/b/image', **{
+        'qos_overrides__/b/image__subscription__reliability': 'reliable',
+    })
+    eventually(lambda: bench.probe.get_subscriptions_info_by_topic('/b/image'))
+    assert of_the_subscription('/b/image').reliability == ReliabilityPolicy.RELIABLE
+
+
+def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 2))
+    bench.do(node, node.trigger_deactivate)
+    for message in pictures('blue', 2, 4):
+        feed._publisher.publish(message)
+    time.sleep(0.3)
+    assert len(feed.done) == 2
+    bench.do(node, node.trigger_activate)
+    eventually(lambda: feed._publisher.get_subscription_count() == 1)
+    feed.send(*pictures('red', 6, 4))
+    assert [m.header.stamp.nanosec // MS for m in heard.wait(3)][0] == 100
+    assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in heard)
+
+
+# Bad input: the message, the counter, and that the next good frame is as without it.
+
+
+class RememberingEyes(fakes.FakeEyes):
+    """Its vector depends on everything it has seen, in order."""
+
+    def predict(self, state: Any, prompts: Sequence[str]) -> Any:
+        return np.stack([fakes.direction(repr(state.seen) + p) for p in prompts])
+
+
+def broken(index: int, **changes: Any) -> Image:
+    message = image_message('black', START_NS + index * 100 * MS)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
+    node = bench.start(PerceptionNode, with_eyes(RememberingEyes()))
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    Feed(bench).send(*messages)
+    time.sleep(0.1)
+    return node, [list(m.vector) for m in heard]
+
+
+GOOD = [*pictures('red', 0, 3), *pictures('blue', 4, 4)]
+
+
+@pytest.fixture(scope='module')
+def undisturbed(ros: None) -> list[Any]:
+    """What the good pictures give alone."""
+    bench = Bench()
+    _, found = vectors(bench, *GOOD)
+    bench.close()
+    return found
+
+
+@pytest.mark.parametrize(('bad', 'message', 'counter'), [
+    (broken(3, encoding='rgb9'), "unknown encoding 'rgb9'", 'bad pictures'),
+    (broken(3, encoding=''), "unknown encoding ''", 'bad pictures'),
+    (broken(3, width=0), 'image of 0x24 pixels', 'bad pictures'),
+    (broken(3, width=4_000_000_000), 'image of 4000000000x24 pixels', 'bad pictures'),
+    (broken(3, width=33), 'step (96) is shorter than a row of 33 pixels', 'bad pictures'),
+    (broken(3, step=1), 'step (1) is shorter', 'bad pictures'),
+    (broken(3, height=25), 'does not match height (25) x step (96)', 'bad pictures'),
+    (broken(3, data=b''), 'data of 0 bytes', 'bad pictures'),
+    (broken(2), 'stamp stands still', 'odd stamps'),
+    (broken(1), 'stamp goes back by 0.100 s', 'odd stamps'),
+])
+def test_a_bad_picture_costs_nothing_but_itself(
+    bench: Bench, undisturbed: list[Any], bad: Image, message: str, counter: str
+) -> None:
+    node, found = vectors(bench, *GOOD[:3], bad, *GOOD[3:])
+    assert node.health.counts[f'camera: {counter}'] == 1
+    assert message in values_of(bench.status(node, lambda s: True))['last trouble']
+    assert found == undisturbed
+    assert len(found) == 4
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(('shift_ms', 'where'), [(60_000, 'forward'), (-60_000, 'back')])
+def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, where: str) -> None:
+    later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
+    node, found = vectors(bench, *GOOD[:3], *later)
+    assert node.health.counts['camera: odd stamps'] == 1
+    assert node._cameras['camera'].intake.resets == 1
+    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert f'stamp jumps {where} by' in trouble
+    # Afterwards it is as if there had been nothing before.
+    fresh = [fakes.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
+    assert np.allclose(found[-2:], fresh)
+
+
+def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
+    messages = pictures('red', 0, 4)
+    large = image_message('red', START_NS + 200 * MS)
+    picture = fakes.picture('red', 48, 64)
+    large.height, large.width, large.step = 48, 64, 192
+    large.data = picture.tobytes()
+    node, found = vectors(bench, *messages[:2], large, messages[3])
+    assert node._cameras['camera'].intake.size_changes == 2
+    assert node.health.counts['camera: odd pictures'] == 2
+    assert 'changed size from' in values_of(bench.status(node, lambda s: True))['last trouble']
+    assert np.allclose(found, [fakes.direction(repr(['red'] * n) + PROMPT) for n in (1, 2)])
+
+
+def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, with_eyes(RememberingEyes()), camera__transport='compressed')
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    jpeg = cv2.imencode('.jpg', fakes.picture('red')[..., ::-1])[1].tobytes()
+    feed = Feed(bench, 'image/compressed', CompressedImage)
+    for n, data in enumerate([jpeg, jpeg, jpeg[:-20], jpeg, b'no picture', b'']):
+        feed.send(CompressedImage(
+            header=Header(stamp=stamp(START_NS + n * 100 * MS)), format='jpeg', data=data
+        ))
+    feed.send(CompressedImage(
+        header=Header(stamp=stamp(START_NS + 700 * MS)), format='jpeg', data=jpeg
+    ))
+    assert node._cameras['camera'].intake.rejected == 3
+    assert node.health.counts['camera: bad pictures'] == 3
+    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert trouble == "camera: compressed image 'jpeg' without data"
+    time.sleep(0.1)
+    assert np.allclose(
+        [m.vector for m in heard],
+        [fakes.direction(repr(['red'] * n) + PROMPT) for n in range(1, len(heard) + 1)],
+    )
+    assert len(heard) == 4
