@@ -25,7 +25,8 @@ demo: build  ## the stack on the sample bag, graded against its ground truth
 	@tools/clean_env.sh .venv/bin/vljepa demo $(ARGS)
 
 test: build  ## everything that can run on a CPU without network
-	@tools/clean_env.sh .venv/bin/python -m pytest $(ARGS)
+	@tools/clean_env.sh .venv/bin/python -m vljepa_ros.cli.ros_environment \
+		.venv/bin/python -m pytest $(ARGS)
 
 lint: venv  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -4,6 +4,7 @@
 # The Python files there are links to those here, so only new, gone or compiled files need a build.
 set -eu
 cd "$(dirname "$0")/.."
+exec 9<"tools/venv.sh" && flock 9  # one at a time, if two shells make something
 venv=$PWD/.venv
 stamp=build/built.sha256
 

@@ -3,6 +3,7 @@
 # Makes .venv with the pinned dependencies; does nothing when they are there already.
 set -eu
 cd "$(dirname "$0")/.."
+exec 9<"tools/venv.sh" && flock 9  # one at a time, if two shells make something
 PYTHON=${PYTHON:-python3}
 DISTRO=${DISTRO:-jazzy}
 

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -24,14 +25,15 @@ from vljepa_ros.errors import BusyError
 log = logging.getLogger(__name__)
 
 DOMAINS = range(1, 102)  # above 101 the ports run into those that Linux hands out
-INHERITED = (
-    'PYTHONPATH', 'LD_LIBRARY_PATH', 'AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH',
-    'COLCON_PREFIX_PATH', 'RMW_IMPLEMENTATION', 'ROS_DISTRO', 'ROS_LOCALHOST_ONLY',
-    'ROS_DOMAIN_ID', '_ROS_WHEELS_BOOTSTRAP_COMPLETE',
+# As tools/clean_env.sh has it.
+INHERITED = re.compile(
+    r'(ROS|RMW|FASTDDS|FASTRTPS|CYCLONEDDS|COLCON|AMENT)_\w*|PYTHONPATH|PYTHONHOME|LD_LIBRARY_PATH'
+    r'|CMAKE_PREFIX_PATH|_ROS_WHEELS_BOOTSTRAP_COMPLETE'
 )
+KEPT = ('ROS_LOG_DIR', 'ROS_HOME')
 MIB = 1 << 20
-# glibc gives big blocks back and faults their pages in again for every picture. It refuses a
-# threshold above 32 MiB without a word.
+# glibc gives big blocks back and faults their pages in again for every picture. Before 2.35 it
+# refuses a threshold above 32 MiB without a word.
 MALLOC = {
     'MALLOC_MMAP_THRESHOLD_': str(32 * MIB),
     'MALLOC_TRIM_THRESHOLD_': str(1024 * MIB),
@@ -43,14 +45,14 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
     """`environment` without what an inherited ROS installation set."""
     return {
         key: value for key, value in environment.items()
-        if key not in INHERITED and not key.startswith(('FASTDDS_', 'FASTRTPS_'))
+        if key in KEPT or not INHERITED.fullmatch(key)
     }
 
 
 def shared_memory_profile(
     participants: int, free_bytes: int | None = None, folder: Path | None = None
 ) -> Path | None:
-    """The Fast DDS profile whose segments fit into /dev/shm; None (with a warning) if none does."""
+    """The Fast DDS profile whose segments fit into /dev/shm; None and a warning if none does."""
     if free_bytes is None:
         free_bytes = shutil.disk_usage('/dev/shm').free if Path('/dev/shm').is_dir() else 0
     folder = folder or config_folder()
@@ -59,7 +61,7 @@ def shared_memory_profile(
             return folder / name
     log.warning(
         '/dev/shm has %d MiB free, too little for %d processes of 16 MiB: pictures go by UDP, '
-        'slower (in a container: --shm-size=1g)', free_bytes // MIB, participants,
+        'slower and with losses (in a container: --shm-size=1g)', free_bytes // MIB, participants,
     )
     return None
 
@@ -77,21 +79,24 @@ def ros_environment(domain: int | None = None, participants: int = 6) -> Iterato
 
     Raises BusyError if the domain, or every domain, is taken.
     """
-    environment = clean(dict(os.environ))
-    environment |= MALLOC | {
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'PYTHONUNBUFFERED': '1',
+    number, lock = reserve_domain(domain)
+    with lock:
+        yield environment_in(number, participants)
+
+
+def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
+    """This process's environment, made fit for ROS processes in `domain`."""
+    environment = clean(dict(os.environ)) | MALLOC
+    environment |= {
+        'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'PYTHONUNBUFFERED': '1',
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{environment.get("PATH", "")}',
     }
     profile = shared_memory_profile(participants)
-    if profile is not None:
+    if profile is not None:  # Kilted reads the first name, Jazzy the second
         environment['FASTDDS_DEFAULT_PROFILES_FILE'] = str(profile)
         environment['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(profile)
-    number, lock = reserve_domain(domain)
-    environment['ROS_DOMAIN_ID'] = str(number)
-    try:
-        yield environment
-    finally:
-        lock.close()
+    return environment
 
 
 def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
@@ -109,4 +114,15 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
             lock.close()
             continue
         return number, lock
-    raise BusyError('no free ROS domain: ' + (f'{domain} is taken' if domain else '1..101 are taken'))
+    raise BusyError(f'no free ROS domain: {domain or "1..101"} taken on this machine')
+
+
+def main(command: list[str]) -> None:
+    """Become `command` in a ROS environment; its domain is free again when it ends."""
+    number, lock = reserve_domain()
+    os.set_inheritable(lock.fileno(), True)
+    os.execvpe(command[0], command, environment_in(number))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
