@@ -28,7 +28,7 @@ from vljepa_ros.stream.interfaces import Model
 MS = 1_000_000
 START_NS = 1_000_000_000_000
 LATCHED = QoSProfile(
-    depth=50, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+    depth=500, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
 RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 numbers = itertools.count()
@@ -64,7 +64,10 @@ class Heard(list):
 
     def wait(self, count: int, timeout_s: float = 10.0) -> list[Any]:
         """The first `count` messages."""
-        eventually(lambda: len(self) >= count, timeout_s, f'{count} messages, only {len(self)} came')
+        try:
+            eventually(lambda: len(self) >= count, timeout_s)
+        except AssertionError:
+            raise AssertionError(f'{len(self)} of {count} messages in {timeout_s} s') from None
         return self[:count]
 
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import array
+import threading
+import time
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp, values_of
+from std_msgs.msg import Header
+
+from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
+from vljepa_ros.nodes.decoder import DecoderNode
+from vljepa_ros.stream.interfaces import Model
+
+RED, BLUE = (array.array('f', fakes.colour_vector(c)) for c in ('red', 'blue'))
+
+
+def change(number: int = 1, **changes: Any) -> SemanticChange:
+    """Red, then blue."""
+    message = SemanticChange(
+        header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'), source='camera',
+        prompt='What?', model_id=fakes.FACTS.model_id, session_id='session', segment_id=number,
+        segment_start=stamp(START_NS + 2000 * MS), score=0.9, reason=SemanticChange.REASON_MEANING,
+        vector=BLUE, has_previous=True, previous_segment_id=number - 1,
+        previous_start=stamp(START_NS), previous_end=stamp(START_NS + 2000 * MS),
+        previous_vector=RED,
+    )
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+class Desk:
+    """Changes in, events out."""
+
+    def __init__(self, bench: Bench, language: Any = None) -> None:
+        self.language = language or fakes.FakeLanguage()
+        pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
+        self.node = bench.start(DecoderNode, pool)
+        self.events = bench.hear(TextEvent, 'text_event', LATCHED)
+        self._publisher = bench.publisher(SemanticChange, 'semantic_change')
+
+    def send(self, *messages: SemanticChange) -> None:
+        for message in messages:
+            self._publisher.publish(message)
+
+
+def test_a_change_is_two_events_field_by_field(bench: Bench) -> None:
+    desk = Desk(bench)
+    desk.send(change())
+    ended, started = desk.events.wait(2)
+    common: dict[str, Any] = {
+        'header': Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'), 'source': 'camera',
+        'prompt': 'What?', 'model_id': fakes.FACTS.model_id, 'session_id': 'session',
+        'confidence': 1.0, 'alternatives': [Candidate(text='other', score=float(np.float32(0.1)))],
+    }
+    assert ended == TextEvent(
+        segment_id=0, start=stamp(START_NS), end=stamp(START_NS + 2000 * MS),
+        state=TextEvent.STATE_ENDED, text='the scene is red', **common,
+    )
+    assert started == TextEvent(
+        segment_id=1, start=stamp(START_NS + 2000 * MS), end=stamp(START_NS + 2200 * MS),
+        state=TextEvent.STATE_STARTED, text='the scene is blue', **common,
+    )
+
+
+@pytest.mark.parametrize(('reason', 'states'), [
+    (SemanticChange.REASON_FIRST, [TextEvent.STATE_STARTED]),
+    (SemanticChange.REASON_DRIFT, [TextEvent.STATE_UPDATED]),
+])
+def test_reasons_without_a_previous_segment(bench: Bench, reason: int, states: list[int]) -> None:
+    desk = Desk(bench)
+    desk.send(change(reason=reason, has_previous=False, previous_vector=array.array('f')))
+    assert [event.state for event in desk.events.wait(1)] == states
+
+
+def test_an_end_only_ends(bench: Bench) -> None:
+    desk = Desk(bench)
+    desk.send(change(reason=SemanticChange.REASON_END), change(2))
+    assert [e.state for e in desk.events.wait(3)] == [
+        TextEvent.STATE_ENDED, TextEvent.STATE_ENDED, TextEvent.STATE_STARTED
+    ]
+
+
+def test_one_decode_a_change(bench: Bench) -> None:
+    desk = Desk(bench)
+    desk.send(*(change(n) for n in range(1, 21)))
+    desk.events.wait(40)
+    status = bench.status(desk.node, lambda s: values_of(s).get('decodes') == '20')
+    assert values_of(status)['events'] == '40'
+    assert values_of(status)['model'] == fakes.FACTS.model_id
+
+
+def test_events_are_latched_for_who_comes_late(bench: Bench) -> None:
+    desk = Desk(bench)
+    desk.send(change())
+    desk.events.wait(2)
+    late = bench.hear(TextEvent, 'text_event', LATCHED)
+    assert [event.text for event in late.wait(2)] == ['the scene is red', 'the scene is blue']
+
+
+@pytest.mark.parametrize(('bad', 'message', 'counter'), [
+    ({'model_id': 'other-1-2'}, "model 'other-1-2' cannot be put into words by 'fake-", 'refused'),
+    ({'reason': 99}, 'reason (99)', 'refused'),
+    ({'vector': array.array('f')}, 'empty or not finite', 'refused'),
+])
+def test_a_bad_change_is_refused_and_the_next_is_written(
+    bench: Bench, bad: dict[str, Any], message: str, counter: str
+) -> None:
+    desk = Desk(bench)
+    desk.send(change(1, **bad), change(2))
+    assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
+    assert desk.node.health.counts[counter] == 1
+    assert message in values_of(bench.status(desk.node, lambda s: True))['last trouble']
+
+
+class FaultyLanguage(fakes.FakeLanguage):
+    """Fails once."""
+
+    def decode(self, vectors: Any) -> Any:
+        if self.decoded == 0:
+            self.decoded = 1
+            raise RuntimeError('no memory')
+        return super().decode(vectors)
+
+
+def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None:
+    desk = Desk(bench, FaultyLanguage())
+    desk.send(change(1), change(2))
+    assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
+    assert bench.status(desk.node, lambda s: s.level == b'\x02').message == 'RuntimeError: no memory'
+    assert desk.node.health.counts['errors in the model thread'] == 1
+
+
+class SlowLanguage(fakes.FakeLanguage):
+    """Takes its time once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+
+    def decode(self, vectors: Any) -> Any:
+        self.entered.set()
+        time.sleep(0.3)
+        return super().decode(vectors)
+
+
+def test_what_was_heard_is_written_before_deactivation_ends(bench: Bench) -> None:
+    desk = Desk(bench, SlowLanguage())
+    desk.send(change(1), change(2))
+    eventually(lambda: desk.node.backlog == 2)
+    bench.do(desk.node, desk.node.trigger_deactivate)
+    assert len(desk.events.wait(4, 1.0)) == 4
+    assert desk.node.phase == 'inactive'
+
+
+def test_a_backlog_without_end_drops_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('vljepa_ros.nodes.base.MAX_BACKLOG', 1)
+    language = SlowLanguage()
+    desk = Desk(bench, language)
+    desk.send(change(1))
+    assert language.entered.wait(5)
+    desk.send(change(2))
+    eventually(lambda: desk.node.health.counts['dropped messages'] == 1)
+    assert len(desk.events.wait(2)) == 2
+    assert 'one is dropped' in values_of(bench.status(desk.node, lambda s: True))['last trouble']
