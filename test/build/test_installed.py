@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make build` leaves in .venv: interfaces, modules, executables and files, found anywhere."""
+"""What `make build` leaves in .venv: interfaces, modules, executables, files; found anywhere."""
 
 from __future__ import annotations
 
