@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import fakes
+import pytest
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.types import Embedding, Moment, StreamKey
+from vljepa_ros.stream.watching import Condition
+
+
+def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
+    key = StreamKey(source, prompt, 'm')
+    return Embedding(number * 200, number * 200 - 700, key, fakes.colour_vector('red'))
+
+
+def test_fires_at_the_first_score_that_reaches_the_threshold() -> None:
+    condition = Condition('it is open', 0.5)
+    assert condition.push(hop(1), 0.49) is None
+    assert condition.score == 0.49
+    assert condition.push(hop(2), 0.5) == Moment('front', -300, 400, 0.5, 'it is open')
+
+
+def test_the_best_of_a_hops_prompts_counts() -> None:
+    condition = Condition('it is open', 0.5)
+    assert condition.push(hop(1, 'a'), 0.1) is None
+    assert condition.push(hop(1, 'b'), 0.7) is not None
+    assert condition.score == 0.7
+
+
+def test_until_not_needs_a_whole_hop_below_the_threshold() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    assert condition.push(hop(1, 'a'), 0.1) is None  # b may still come
+    assert condition.push(hop(1, 'b'), 0.9) is None
+    assert condition.push(hop(2, 'a'), 0.1) is None
+    assert condition.push(hop(2, 'b'), 0.25) == Moment('front', -300, 400, 0.75, 'it is open')
+
+
+def test_until_not_with_one_prompt_is_known_from_the_second_hop_on() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    assert condition.push(hop(1), 0.9) is None
+    assert condition.push(hop(2), 0.8) is None
+    assert condition.push(hop(3), 0.2) is not None
+
+
+def test_until_not_of_what_never_held_fires_with_the_first_hop() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    assert condition.push(hop(1), 0.0) is None
+    assert condition.push(hop(2), 0.9) == Moment('front', -500, 200, 1.0, 'it is open')
+
+
+def test_a_prompt_that_is_gone_does_not_hold_a_condition_up() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    for prompt in 'ab':
+        condition.push(hop(1, prompt), 0.9)
+    assert condition.push(hop(2, 'a'), 0.9) is None  # b is no longer asked
+    assert condition.push(hop(3, 'a'), 0.1) is not None
+
+
+def test_only_its_source_counts() -> None:
+    condition = Condition('it is open', 0.5, source='rear')
+    assert condition.push(hop(1, source='front'), 0.9) is None
+    assert condition.push(hop(1, source='rear'), 0.9) is not None
+
+
+def test_sources_do_not_mix_where_any_counts() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    for number in (1, 2):
+        assert condition.push(hop(number, source='front'), 0.9) is None
+        assert condition.push(hop(number, source='rear'), 0.9) is None
+    fired = condition.push(hop(3, source='rear'), 0.1)
+    assert fired is not None
+    assert fired.source == 'rear'
+
+
+@pytest.mark.parametrize(('text', 'threshold', 'message'), [
+    ('', 0.5, 'condition is empty'), ('  ', 0.5, 'condition is empty'),
+    ('x' * 5000, 0.5, 'too long'), ('a', 1.5, r'threshold \(1.5\)'),
+    ('a', float('nan'), r'threshold \(nan\)'), ('a', -0.1, r'threshold \(-0.1\)'),
+])
+def test_a_bad_condition_is_refused(text: str, threshold: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Condition(text, threshold)
