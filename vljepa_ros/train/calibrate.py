@@ -139,5 +139,6 @@ def fit_logistic(
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    slope = float(weights[0]) / spread
-    return slope, float(weights[1]) - slope * mean
+    first, second = weights.detach().tolist()
+    slope = first / spread
+    return slope, second - slope * mean

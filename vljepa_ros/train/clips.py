@@ -40,7 +40,8 @@ class ClipSampler:
         if not streams:
             raise InputError('no whole stream to train on')
         self._streams, self._per = streams, tubelet_frames
-        self._frames = [stream.frames() for stream in streams]
+        # In memory: clips are drawn at random, and a disk would be read for each of them.
+        self._frames = [np.array(stream.frames()) for stream in streams]
         self.rng = np.random.default_rng(seed)
         self._places: dict[str, dict[str, list[tuple[int, int]]]] = {}
         for s, stream in enumerate(streams):

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model folders: what is found, loaded, saved, and what each kind of damage is told as."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.model import registry
+from vljepa_ros.stream.interfaces import Model
+
+
+def frames(model: Model, count: int = 6) -> list[list[np.ndarray]]:
+    rng, size = np.random.default_rng(0), model.facts.image_size
+    return [list(rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def vectors(model: Model) -> np.ndarray:
+    assert model.eyes is not None
+    state = model.eyes.new_state()
+    for tubelet in frames(model):
+        model.eyes.step(state, tubelet)
+    return model.eyes.predict(state, ['What is happening?', ''])
+
+
+def test_what_is_saved_loads_to_the_same_vectors(tiny: Model, tmp_path: Path) -> None:
+    from vljepa_ros.model.eyes import StreamingEyes
+
+    assert isinstance(tiny.eyes, StreamingEyes)
+    net = registry.VLJEPA(tiny.eyes._net.config)
+    net.load_state_dict(tiny.eyes._net.state_dict())
+    registry.save(net, tmp_path / 'copy', torch.float32)
+    copy = registry.load(str(tmp_path / 'copy'), device='cpu')
+    np.testing.assert_array_equal(vectors(tiny), vectors(copy))
+    assert copy.facts.model_id == tiny.facts.model_id
+
+
+def test_the_model_id_covers_weights_and_tower(tiny_folder: Path, tmp_path: Path) -> None:
+    first = registry.load(str(tiny_folder), device='cpu').facts.model_id
+    name, weights, tower = first.split('-')
+    assert name == 'tiny' and len(weights) == len(tower) == 8
+    other = tmp_path / 'tiny'
+    shutil.copytree(tiny_folder, other)
+    data = bytearray((other / registry.WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (other / registry.WEIGHTS).write_bytes(bytes(data))
+    assert registry.load(str(other), device='cpu').facts.model_id.split('-')[1] != weights
+
+
+def test_halves_load_alone(tiny_folder: Path) -> None:
+    eyes = registry.load(str(tiny_folder), device='cpu', parts=('eyes',))
+    language = registry.load(str(tiny_folder), device='cpu', parts=('language',))
+    assert eyes.language is None and language.eyes is None
+    assert eyes.facts.model_id == language.facts.model_id
+
+
+def damage(folder: Path, how: str) -> None:
+    weights, config = folder / registry.WEIGHTS, folder / registry.CONFIG
+    values = yaml.safe_load(config.read_text())
+    if how == 'truncated':
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif how == 'garbage':
+        weights.write_bytes(b'\x80\x04pickle' * 100)
+    elif how == 'missing':
+        weights.unlink()
+    elif how == 'yaml':
+        config.write_text('{')
+    elif how == 'key':
+        values['x_encoder']['depth'] = 3
+        config.write_text(yaml.safe_dump(values))
+    elif how == 'type':
+        values['embedding_dim'] = 'wide'
+        config.write_text(yaml.safe_dump(values))
+    elif how == 'shape':
+        values['embedding_dim'] = 64
+        config.write_text(yaml.safe_dump(values))
+    elif how == 'tower':
+        values['text_tower']['sha256'] = 'f' * 64
+        config.write_text(yaml.safe_dump(values))
+
+
+@pytest.mark.parametrize(('how', 'words'), [
+    ('truncated', 'missing or damaged'), ('garbage', 'missing or damaged'),
+    ('missing', 'missing or damaged'), ('yaml', 'model.yaml'),
+    ('key', "x_encoder: unknown key 'depth'"), ('type', 'embedding_dim: expected int'),
+    ('shape', 'does not match the model'), ('tower', 'has hash'),
+])
+def test_damage_is_told_in_one_line(
+    tiny_folder: Path, tmp_path: Path, how: str, words: str
+) -> None:
+    folder = tmp_path / 'broken'
+    shutil.copytree(tiny_folder, folder)
+    damage(folder, how)
+    with pytest.raises(ModelError) as caught:
+        registry.load(str(folder), device='cpu')
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / 'nan'
+    shutil.copytree(tiny_folder, folder)
+    state = load_file(folder / registry.WEIGHTS)
+    state['predictor.head.bias'][0] = float('nan')
+    save_file(state, folder / registry.WEIGHTS)
+    with pytest.raises(ModelError, match='predictor.head.bias holds values that are not finite'):
+        registry.load(str(folder), device='cpu')
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
+    ({'device': 'tpu'}, "unknown device 'tpu'"),
+    ({'device': 'cuda:7'}, "device 'cuda:7' was asked for, but torch sees"),
+    ({'dtype': 'int8'}, "unknown dtype 'int8'"),
+])
+def test_what_is_not_there_is_named(
+    tiny_folder: Path, arguments: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        registry.load(**{'name_or_dir': str(tiny_folder), 'device': 'cpu', **arguments})
+    assert words in str(caught.value)
+
+
+def test_bad_input_to_the_halves(tiny: Model) -> None:
+    eyes, language = tiny.eyes, tiny.language
+    assert eyes is not None and language is not None
+    state = eyes.new_state()
+    with pytest.raises(InputError, match='no frame yet'):
+        eyes.predict(state, ['?'])
+    with pytest.raises(InputError, match='does not match the model'):
+        eyes.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
+    with pytest.raises(InputError, match='tubelet of 1 frames'):
+        eyes.step(state, frames(tiny)[0][:1])
+    eyes.step(state, frames(tiny)[0])
+    before = eyes.predict(state, [''])
+    with pytest.raises(InputError, match='too long'):
+        eyes.predict(state, ['word ' * 3000])
+    np.testing.assert_array_equal(eyes.predict(state, ['']), before)
+    with pytest.raises(InputError, match='empty'):
+        language.encode(['  '])
+    with pytest.raises(InputError, match='not finite'):
+        language.decode(np.full((1, 32), np.nan, np.float32))
+    with pytest.raises(InputError, match='do not match the model'):
+        language.decode(np.ones((1, 5), np.float32))
+
+
+def test_a_prompts_answer_does_not_depend_on_its_company(tiny: Model) -> None:
+    assert tiny.eyes is not None
+    state = tiny.eyes.new_state()
+    for tubelet in frames(tiny):
+        tiny.eyes.step(state, tubelet)
+    alone = tiny.eyes.predict(state, ['Is it dark?'])
+    together = tiny.eyes.predict(state, ['', 'a much longer prompt than the other', 'Is it dark?'])
+    np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
+
+
+def test_rank_and_similarity_are_scores(tiny: Model) -> None:
+    language = tiny.language
+    assert language is not None
+    vector = language.encode(['the light is off'])[0]
+    ranked = language.rank(vector, ['it is bright', 'the light is off', 'a cat'])
+    assert ranked[0].text == 'the light is off'
+    assert sum(c.score for c in ranked) == pytest.approx(1.0)
+    scores = language.similarity(np.stack([vector, -vector]), 'the light is off')
+    assert 0 <= scores[1] < scores[0] <= 1
+    assert language.rank(vector, []) == []
+
+
+def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
+    language = tiny.language
+    assert language is not None
+    vector = language.encode(['a', 'b', 'c'])
+    first, again = language.decode(vector), language.decode(vector)
+    assert first == again and len(first) == 3
+    for decoded in first:
+        assert 0 <= decoded.confidence <= 1 and len(decoded.text.split()) <= 6
+        assert language.decode(vector[:0]) == []

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses against formulas worked out by hand; clips and batches against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.train.calibrate import fit_logistic
+from vljepa_ros.train.clips import augment
+from vljepa_ros.train.decoder import IGNORED, pad
+from vljepa_ros.train.eyes import rate
+from vljepa_ros.train.losses import contrast, joint_loss
+from vljepa_ros.train.texts import Meanings
+
+
+def test_contrast_of_two_orthogonal_pairs() -> None:
+    eye = torch.eye(2)
+    ids = torch.tensor([0, 1])
+    loss = contrast(eye, ids, eye, ids, torch.tensor(3.0), torch.ones(2))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-3.0)), abs=1e-6)
+
+
+def test_all_positives_of_a_meaning_count() -> None:
+    queries, keys = torch.eye(3)[:1], torch.eye(3)
+    loss = contrast(
+        queries, torch.tensor([5]), keys, torch.tensor([5, 5, 7]), torch.tensor(1.0), torch.ones(1)
+    )
+    total = math.e + 2
+    expected = -(math.log(math.e / total) + math.log(1 / total)) / 2
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_nothing_is_its_own_positive_among_texts() -> None:
+    texts, ids = torch.eye(2), torch.tensor([0, 1])
+    loss = contrast(texts, ids, texts, ids, torch.tensor(3.0), torch.ones(2), same=True)
+    assert loss.item() == 0.0
+
+
+def test_the_gap_term_vanishes_at_the_texts() -> None:
+    texts, ids = torch.eye(4), torch.arange(4)
+    _, parts = joint_loss(
+        texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3
+    )
+    assert parts['gap'].item() == pytest.approx(0.0, abs=1e-6)
+    _, parts = joint_loss(
+        -texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3
+    )
+    assert parts['gap'].item() == pytest.approx(2.0, abs=1e-6)
+
+
+def test_negatives_are_near_and_never_present() -> None:
+    meanings, rng = Meanings(), np.random.default_rng(0)
+    colour = training_colours('drawer-open')[0]
+    present = [f'act:drawer-open:{colour}', 'rest', 'yes']
+    found = meanings.negatives(present, 200, rng)
+    assert not set(found) & set(present)
+    near = [m for m in found if m.startswith('act:drawer-open:')]
+    assert len(near) >= 4 and f'done:drawer-open:{colour}' in found
+
+
+def test_held_out_combinations_are_in_no_training_text() -> None:
+    meanings = Meanings()
+    colour = held_out_colour('dial-turn')
+    said = {text for texts in meanings.sentences.values() for text in texts}
+    assert not any(colour in text.split() and 'dial' in text.split() for text in said)
+
+
+def test_padding_ends_each_sentence_once() -> None:
+    inputs, targets = pad([[5, 6], [7]])
+    assert inputs.tolist() == [[5, 6], [7, 0]]
+    assert targets.tolist() == [[5, 6, 0], [7, 0, IGNORED]]
+
+
+def test_augmentation_keeps_black_black_and_all_frames_alike() -> None:
+    rng = np.random.default_rng(0)
+    assert augment(np.zeros((3, 16, 16, 3), np.uint8), rng).max() == 0
+    same = augment(np.repeat(rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8), 4, axis=0), rng)
+    assert (same == same[0]).all()
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    rates = [rate(1.0, step, 10, 100) for step in range(100)]
+    assert rates[0] == 0.1 and max(rates) == rates[9] == 1.0
+    assert rates[-1] < 0.03 and all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_logistic_regression_finds_the_coefficients() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(2.0, 3.0, 20_000)
+    y = rng.random(20_000) < 1 / (1 + np.exp(-(1.5 * x - 2.0)))
+    slope, bias = fit_logistic(x, y, ridge=0.0)
+    assert slope == pytest.approx(1.5, rel=0.05) and bias == pytest.approx(-2.0, rel=0.08)
