@@ -64,6 +64,7 @@ class QueryNode(VljepaNode):
         self._predict = self.create_client(
             Predict, 'predict', qos_profile=deep, callback_group=self.group
         )
+        self._predict_name = self.resolve_service_name('predict')
         for kind, name, callback in (
             (Query, 'query', self._on_query), (Search, 'search', self._on_search)
         ):
@@ -198,7 +199,7 @@ class QueryNode(VljepaNode):
         while not self._predict.service_is_ready():
             if time.monotonic() >= deadline_s:
                 raise BusyError(
-                    f'nobody serves {self._predict.srv_name} (waited {self._timeout_s:g} s)'
+                    f'nobody serves {self._predict_name} (waited {self._timeout_s:g} s)'
                 )
             await self.sleep(min(LOOK_AGAIN_S, self._timeout_s))
         future = self._predict.call_async(Predict.Request(
@@ -207,7 +208,7 @@ class QueryNode(VljepaNode):
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
             raise BusyError(
-                f'{self._predict.srv_name} did not answer within {self._timeout_s:g} s'
+                f'{self._predict_name} did not answer within {self._timeout_s:g} s'
             )
         return self._checked(future.result())
 

@@ -1,0 +1,538 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import array
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from action_msgs.msg import GoalStatus
+from bench import (
+    LATCHED,
+    MS,
+    RELIABLE,
+    START_NS,
+    Bench,
+    eventually,
+    fake_pool,
+    stamp,
+    values_of,
+)
+from builtin_interfaces.msg import Duration
+from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.qos import QoSProfile
+from std_msgs.msg import Header
+
+from vljepa_ros.action import Watch
+from vljepa_ros.msg import Embedding, Moment, SemanticChange, SemanticEmbedding, TextEvent
+from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.srv import Predict, Query, Search
+from vljepa_ros.stream.interfaces import Model
+
+NOW = START_NS + 10_000 * MS
+
+
+def floats(colour: str) -> array.array[float]:
+    return array.array('f', fakes.colour_vector(colour).tobytes())
+
+
+def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+    """A `predict` that sees one colour."""
+
+    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
+        response.success, response.source = True, request.source or 'camera'
+        response.header = Header(stamp=stamp(NOW))
+        response.window_start = stamp(NOW - 700 * MS)
+        response.model_id = fakes.FACTS.model_id
+        response.vectors = [Embedding(data=floats(colour)) for _ in request.prompts]
+        return response
+
+    return answer
+
+
+def failing(message: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
+        response.success, response.message = False, message
+        return response
+
+    return answer
+
+
+class Counter:
+    """The query node, and a `predict` that is scripted."""
+
+    def __init__(
+        self, bench: Bench, predict: Any = None, language: Any = None, **values: Any
+    ) -> None:
+        self.bench, self.asked = bench, []  # type: ignore[var-annotated]
+        if predict is not None:
+            def note(request: Any, response: Any) -> Any:
+                self.asked.append(request)
+                return predict(request, response)
+
+            bench.probe.create_service(
+                Predict, 'predict', note, callback_group=ReentrantCallbackGroup()
+            )
+        self.language = language or fakes.FakeLanguage()
+        pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
+        self.node = bench.start(QueryNode, pool, **values)
+
+    def ask(self, prompt: str = 'What?', **fields: Any) -> Query.Response:
+        return self.bench.call(Query, 'query', Query.Request(prompt=prompt, **fields))
+
+    def fill_memory(self) -> None:
+        """Red for two seconds, then blue for two, in words."""
+        hops = self.bench.publisher(SemanticEmbedding, 'semantic_embedding')
+        changes = self.bench.publisher(SemanticChange, 'semantic_change')
+        events = self.bench.publisher(TextEvent, 'text_event', LATCHED)
+        for n in range(20):
+            hops.publish(hop('red' if n < 10 else 'blue', n))
+        eventually(lambda: self.node.health.counts['embeddings'] == 20)
+        common: dict[str, Any] = {
+            'source': 'camera', 'prompt': 'What?', 'model_id': fakes.FACTS.model_id,
+            'session_id': 's',
+        }
+        changes.publish(SemanticChange(
+            header=Header(stamp=stamp(START_NS + 2200 * MS)), segment_id=1,
+            segment_start=stamp(START_NS + 2000 * MS), reason=SemanticChange.REASON_MEANING,
+            vector=floats('blue'), has_previous=True, previous_segment_id=0,
+            previous_start=stamp(START_NS), previous_end=stamp(START_NS + 2000 * MS),
+            previous_vector=floats('red'), **common,
+        ))
+        eventually(lambda: len(self.node._memory._segments) == 2)
+        events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
+        eventually(lambda: any(s.text for s in self.node._memory._segments.values()))
+
+
+def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
+    newest = START_NS + number * 200 * MS
+    message = SemanticEmbedding(
+        header=Header(stamp=stamp(newest)), window_start=stamp(newest - 700 * MS), source='camera',
+        prompt='What?', model_id=fakes.FACTS.model_id, vector=floats(colour),
+    )
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+# Questions.
+
+
+def test_an_open_question_field_by_field(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'), abstain_below=0.5)
+    response = counter.ask('What is it?')
+    assert response.latency.sec == 0
+    assert response.latency.nanosec > 0
+    response.latency = Duration()
+    assert response == Query.Response(
+        success=True, answer='the scene is red', confidence=1.0, abstained=False,
+        evidence=[Moment(
+            source='camera', start=stamp(NOW - 700 * MS), end=stamp(NOW), score=1.0
+        )],
+        basis=Query.Response.BASIS_NOW, vector=floats('red'), model_id=fakes.FACTS.model_id,
+        stamp=stamp(NOW),
+    )
+    assert counter.asked == [Predict.Request(prompts=['What is it?'])]
+
+
+def test_candidates_are_ranked(bench: Bench) -> None:
+    counter = Counter(bench, seen('blue'))
+    response = counter.ask(candidates=['red', 'blue', 'green'])
+    # Cosines 0, 1, 0; the fake's softmax of ten times the cosine.
+    weights = np.exp([10, 0, 0]) / np.exp([10, 0, 0]).sum()
+    assert [c.text for c in response.ranked] == ['blue', 'red', 'green']
+    assert np.allclose([c.score for c in response.ranked], weights, atol=1e-6)
+    assert response.answer == 'blue'
+    assert response.confidence == response.ranked[0].score
+
+
+def test_little_confidence_is_an_abstention(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'), abstain_below=0.9)
+    response = counter.ask(candidates=['red', 'a red one'])
+    assert response.abstained
+    assert response.confidence == pytest.approx(0.5)
+
+
+def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'))
+    span = {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}
+    response = counter.ask('Why?', source='rear', **span)
+    assert response.basis == Query.Response.BASIS_FRAMES
+    assert response.evidence[0].source == 'rear'
+    assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
+
+
+def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
+    counter = Counter(bench, failing('the frames are not held'))
+    counter.fill_memory()
+    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    assert response.success
+    assert response.basis == Query.Response.BASIS_MEMORY
+    assert response.answer == 'the scene is red'
+    assert response.evidence == [Moment(
+        source='camera', start=stamp(START_NS), end=stamp(START_NS + 1800 * MS), score=1.0
+    )]
+    later = counter.ask(start=stamp(START_NS + 2000 * MS))
+    assert later.answer == 'the scene is blue'
+    assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
+
+
+def test_a_span_that_nobody_remembers_tells_the_first_reason(bench: Bench) -> None:
+    counter = Counter(bench, failing('the frames are not held'))
+    response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
+    assert (response.success, response.message) == (False, 'the frames are not held')
+
+
+def test_it_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'), up=False)
+    assert counter.ask().message == 'inactive: query_node is unconfigured'
+    found = bench.call(Search, 'search', Search.Request(text='red'))
+    assert (found.success, found.message) == (False, 'inactive: query_node is unconfigured')
+    bench.do(counter.node, counter.node.bring_up)
+    assert counter.ask().success
+    bench.do(counter.node, counter.node.trigger_deactivate)
+    assert counter.ask().message == 'inactive: query_node is inactive'
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+    ({'prompt': 'x' * 10_000_000}, 'prompt of 10,000,000 characters is too long'),
+    ({'candidates': ['a', ' ']}, 'candidate is empty'),
+    ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
+    ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
+])
+def test_a_bad_question_is_refused_before_anything_is_computed(
+    bench: Bench, fields: dict[str, Any], message: str
+) -> None:
+    counter = Counter(bench, seen('red'))
+    response = counter.ask(**fields)
+    assert not response.success
+    assert message in response.message
+    assert response.answer == ''
+    assert counter.asked == []
+    assert counter.node.health.counts['requests refused'] == 1
+    assert counter.ask().answer == 'the scene is red'
+
+
+def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
+    response = Counter(bench, seen('green')).ask('')
+    assert (response.success, response.answer) == (True, 'the scene is green')
+
+
+def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
+    response = Counter(bench, failing('no frame yet: the model has seen nothing')).ask()
+    assert (response.success, response.message) == (
+        False, 'no frame yet: the model has seen nothing'
+    )
+
+
+def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:
+    def foreign(request: Any, response: Any) -> Any:
+        response = seen('red')(request, response)
+        response.model_id = 'other-1-2'
+        return response
+
+    counter = Counter(bench, foreign)
+    counter.fill_memory()
+    for span in ({}, {'start': stamp(START_NS), 'end': stamp(START_NS + 900 * MS)}):
+        response = counter.ask(**span)
+        assert not response.success
+        assert response.message == (
+            "predict answers with model 'other-1-2', query_node has 'fake-00000000-00000000': "
+            'their vectors cannot be compared'
+        )
+    assert counter.language.decoded == 0
+
+
+def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'))
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    hops.publish(hop('red', 0, model_id='other-1-2'))
+    hops.publish(hop('blue', 1))
+    eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
+    trouble = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert trouble == (
+        "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
+    )
+    assert counter.node.health.counts['refused'] == 1
+    assert counter.node._memory.current('camera').stamp_ns == START_NS + 200 * MS
+
+
+# predict missing or hung; a dead one is a matter of processes (test/system).
+
+
+def test_predict_missing_is_told_in_time(bench: Bench) -> None:
+    counter = Counter(bench, predict_timeout=0.5)
+    began_s = time.monotonic()
+    response = counter.ask()
+    assert 0.5 <= time.monotonic() - began_s < 2
+    assert response.message == f'nobody serves {bench.namespace}/predict (waited 0.5 s)'
+    assert not response.success
+
+
+def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
+    counter = Counter(bench, predict_timeout=5.0)
+    threading.Timer(0.4, lambda: bench.probe.create_service(
+        Predict, 'predict', seen('red'), callback_group=ReentrantCallbackGroup()
+    )).start()
+    assert counter.ask().answer == 'the scene is red'
+
+
+def test_predict_hung_is_told_in_time_and_the_next_answer_is_the_right_one(bench: Bench) -> None:
+    answers: list[Any] = [None, seen('blue')]
+    free = threading.Event()
+
+    async def predict(request: Any, response: Any) -> Any:
+        answer = answers.pop(0)
+        if answer is None:
+            while not free.is_set():
+                await slept(bench)
+            return seen('red')(request, response)
+        return answer(request, response)
+
+    bench.probe.create_service(
+        Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
+    )
+    counter = Counter(bench, predict_timeout=0.5)
+    response = counter.ask()
+    assert (response.success, response.message) == (
+        False, f'{bench.namespace}/predict did not answer within 0.5 s'
+    )
+    free.set()
+    assert counter.ask().answer == 'the scene is blue'
+
+
+async def slept(bench: Bench) -> None:
+    from rclpy.task import Future
+
+    future: Future = Future()
+    timer = bench.probe.create_timer(0.02, lambda: future.set_result(None))
+    await future
+    bench.probe.destroy_timer(timer)
+
+
+def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
+    Counter(bench, seen('red'))
+    deep = QoSProfile(depth=256)
+    client = bench.probe.create_client(Query, 'query', qos_profile=deep)
+    assert client.wait_for_service(5)
+    futures = [client.call_async(Query.Request(prompt=f'Question {n}?')) for n in range(64)]
+    eventually(lambda: all(f.done() for f in futures), 20.0)
+    assert [f.result().answer for f in futures] == ['the scene is red'] * 64
+
+
+def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
+    Counter(bench, max_waiting=1, predict_timeout=1.0)
+    client = bench.probe.create_client(Query, 'query')
+    assert client.wait_for_service(5)
+    first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
+    eventually(lambda: first.done() and second.done())
+    assert sorted([first.result().message, second.result().message]) == [
+        'busy: 1 requests are in hand', f'nobody serves {bench.namespace}/predict (waited 1 s)'
+    ]
+
+
+class FaultyLanguage(fakes.FakeLanguage):
+    """Fails once."""
+
+    def decode(self, vectors: Any) -> Any:
+        if self.decoded == 0:
+            self.decoded = 1
+            raise RuntimeError('no memory')
+        return super().decode(vectors)
+
+
+def test_an_exception_in_the_model_thread_is_told_and_survived(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'), FaultyLanguage())
+    response = counter.ask()
+    assert (response.success, response.message) == (False, 'RuntimeError: no memory')
+    assert counter.node.health.counts['requests failed'] == 1
+    assert counter.ask().answer == 'the scene is red'
+
+
+# Search.
+
+
+def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
+    counter = Counter(bench)
+    counter.fill_memory()
+    response = bench.call(Search, 'search', Search.Request(text='something red'))
+    assert response == Search.Response(success=True, model_id=fakes.FACTS.model_id, moments=[
+        Moment(source='camera', start=stamp(START_NS), end=stamp(START_NS + 2000 * MS), score=1.0,
+               text='it was red'),
+        Moment(source='camera', start=stamp(START_NS + 2000 * MS),
+               end=stamp(START_NS + 3800 * MS), score=0.0),
+    ])
+    one = bench.call(Search, 'search', Search.Request(text='blue', limit=1))
+    assert [m.start for m in one.moments] == [stamp(START_NS + 2000 * MS)]
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+    ({'text': ''}, 'text is empty'),
+    ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
+    ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
+])
+def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, str], message: str) -> None:
+    counter = Counter(bench)
+    counter.fill_memory()
+    response = bench.call(Search, 'search', Search.Request(**fields))
+    assert (response.success, response.message) == (False, message)
+    assert bench.call(Search, 'search', Search.Request(text='red')).success
+
+
+# Watching.
+
+
+class Watcher:
+    """Goals, and the embeddings that they wait for."""
+
+    def __init__(self, bench: Bench, **values: Any) -> None:
+        self.counter = Counter(bench, **values)
+        self.node = self.counter.node
+        self.client: ActionClient = bench.action(Watch, 'watch')
+        self.hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+        self.feedback: list[Watch.Feedback] = []
+
+    def goal(self, **fields: Any) -> Any:
+        future = self.client.send_goal_async(
+            Watch.Goal(**fields), lambda m: self.feedback.append(m.feedback)
+        )
+        eventually(future.done)
+        return future.result()
+
+    def result(self, handle: Any) -> Any:
+        future = handle.get_result_async()
+        eventually(future.done)
+        return future.result()
+
+
+def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is blue')
+    assert handle.accepted
+    for n, colour in enumerate(['red', 'red', 'blue']):
+        watcher.hops.publish(hop(colour, n))
+    found = watcher.result(handle)
+    assert found.status == GoalStatus.STATUS_SUCCEEDED
+    assert found.result == Watch.Result(
+        fired=True, confidence=1.0, moment=Moment(
+            source='camera', start=stamp(START_NS - 300 * MS), end=stamp(START_NS + 400 * MS),
+            score=1.0, text='it is blue',
+        ),
+    )
+    eventually(lambda: len(watcher.feedback) == 3)
+    assert [(f.score, f.stamp) for f in watcher.feedback] == [
+        (0.0, stamp(START_NS)), (0.0, stamp(START_NS + 200 * MS)),
+        (1.0, stamp(START_NS + 400 * MS)),
+    ]
+
+
+def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is red', until_not=True)
+    for n, colour in enumerate(['red', 'red', 'blue']):
+        watcher.hops.publish(hop(colour, n))
+    found = watcher.result(handle)
+    assert found.result.fired
+    assert found.result.moment.end == stamp(START_NS + 400 * MS)
+    assert found.result.confidence == 1.0
+
+
+def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
+    watcher = Watcher(bench, watch_threshold=0.9)
+    half = array.array('f', np.array(
+        [0, 0.8, 0, 0.6, 0, 0, 0, 0], np.float32).tobytes())  # red 0.8, blue 0.6
+    nodes, goals = watcher.goal(condition='red'), watcher.goal(condition='red', threshold=0.7)
+    watcher.hops.publish(hop('red', 0, vector=half))
+    assert watcher.result(goals).result.fired
+    assert len(watcher.node._watched) == 1
+    watcher.hops.publish(hop('red', 1))
+    assert watcher.result(nodes).result.moment.end == stamp(START_NS + 200 * MS)
+
+
+def test_a_watch_ends_with_its_timeout(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=300 * MS))
+    watcher.hops.publish(hop('red', 0))
+    found = watcher.result(handle)
+    assert found.status == GoalStatus.STATUS_SUCCEEDED
+    assert found.result == Watch.Result(fired=False, message='timeout')
+    assert watcher.node._watched == []
+
+
+def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is blue')
+    cancelled = handle.cancel_goal_async()
+    eventually(cancelled.done)
+    assert len(cancelled.result().goals_canceling) == 1
+    found = watcher.result(handle)
+    assert found.status == GoalStatus.STATUS_CANCELED
+    assert found.result == Watch.Result(fired=False, message='cancelled')
+
+
+def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    first, second = (watcher.goal(condition='it is blue') for _ in range(2))
+    eventually(first.cancel_goal_async().done)
+    assert watcher.result(first).status == GoalStatus.STATUS_CANCELED
+    watcher.hops.publish(hop('blue', 0))
+    assert watcher.result(second).result.fired
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+    ({'condition': ''}, 'watch refused: condition is empty'),
+    ({'condition': 'a', 'threshold': 2.0}, 'watch refused: threshold (2.0) is not in 0..1'),
+    ({'condition': 'x' * 5000}, 'watch refused: condition of 5,000 characters is too long'),
+])
+def test_a_bad_goal_is_refused_with_the_reason_logged(
+    bench: Bench, fields: dict[str, Any], message: str
+) -> None:
+    watcher = Watcher(bench)
+    logged: list[str] = []
+    watcher.node.get_logger().warning = logged.append
+    assert not watcher.goal(**fields).accepted
+    [line] = logged
+    assert line.startswith(message)
+    assert watcher.node.health.counts['goals refused'] == 1
+    assert watcher.goal(condition='a').accepted
+
+
+def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is blue')
+    bench.do(watcher.node, watcher.node.trigger_deactivate)
+    found = watcher.result(handle)
+    assert found.status == GoalStatus.STATUS_ABORTED
+    assert found.result == Watch.Result(fired=False, message='query_node was deactivated')
+    assert not watcher.goal(condition='it is blue').accepted
+    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert trouble == 'watch refused: inactive: query_node is inactive'
+
+
+def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
+    watcher = Watcher(bench, max_waiting=64)
+    deep = QoSProfile(depth=256)
+    client = ActionClient(
+        bench.probe, Watch, 'watch', goal_service_qos_profile=deep,
+        result_service_qos_profile=deep, cancel_service_qos_profile=deep,
+        feedback_sub_qos_profile=RELIABLE,
+    )
+    assert client.wait_for_server(5)
+    sent = [client.send_goal_async(Watch.Goal(condition='it is blue')) for _ in range(64)]
+    eventually(lambda: all(f.done() for f in sent), 20.0)
+    assert all(f.result().accepted for f in sent)
+    assert not watcher.goal(condition='it is blue').accepted
+    results = [f.result().get_result_async() for f in sent]
+    time.sleep(0.3)
+    watcher.hops.publish(hop('blue', 0))
+    eventually(lambda: all(f.done() for f in results), 20.0)
+    assert all(f.result().result.fired for f in results)
+    client.destroy()
