@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name in COMMANDS:
         module = importlib.import_module(f'vljepa_ros.cli.{name}')
-        summary = module.__doc__.splitlines()[0].partition(': ')[2]
+        summary = str(module.__doc__).splitlines()[0].partition(': ')[2]
         command = commands.add_parser(name, help=summary, description=summary)
         module.configure(command)
         command.set_defaults(run=module.run)

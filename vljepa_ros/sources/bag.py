@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
@@ -28,11 +29,12 @@ STORAGE = ('.mcap', '.db3')
 
 @dataclass(frozen=True)
 class BagTopic:
-    """One topic of a bag."""
+    """One topic of a bag. `latched`: its last message is there for those who come later."""
 
     name: str
     type: str
     count: int
+    latched: bool = False
 
     @property
     def is_picture(self) -> bool:
@@ -103,14 +105,17 @@ class Bag:
                 yield BagMessage(by_name[connection.topic], log_ns, bytes(data))
 
     def _read_topics(self) -> tuple[BagTopic, ...]:
-        counts: dict[tuple[str, str], int] = {}
+        topics: dict[tuple[str, str], BagTopic] = {}
         with self._guard(), Reader(self._storage) as reader:
-            for connection in reader.connections:
-                key = (connection.topic, connection.msgtype)
-                counts[key] = counts.get(key, 0) + connection.msgcount
-        if not sum(counts.values()):
+            for found in reader.connections:
+                key = (found.topic, found.msgtype)
+                before = topics.get(key, BagTopic(*key, 0))
+                profiles: Any = getattr(found.ext, 'offered_qos_profiles', ())
+                latched = any(p.durability == QosDurability.TRANSIENT_LOCAL for p in profiles)
+                topics[key] = BagTopic(*key, before.count + found.msgcount, latched)
+        if not sum(topic.count for topic in topics.values()):
             raise InputError(f'{self.path}: the bag is empty')
-        return tuple(BagTopic(*key, count) for key, count in counts.items())
+        return tuple(topics.values())
 
     def _guard(self) -> _Guard:
         return _Guard(self.path)
