@@ -76,7 +76,8 @@ class Counter:
                 return predict(request, response)
 
             bench.probe.create_service(
-                Predict, 'predict', note, callback_group=ReentrantCallbackGroup()
+                Predict, 'predict', note, callback_group=ReentrantCallbackGroup(),
+                qos_profile=QoSProfile(depth=256),
             )
         self.language = language or fakes.FakeLanguage()
         pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
@@ -417,8 +418,10 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')
     assert handle.accepted
-    for n, colour in enumerate(['red', 'red', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n in range(2):
+        watcher.hops.publish(hop('red', n))
+        eventually(lambda n=n: len(watcher.feedback) > n)
+    watcher.hops.publish(hop('blue', 2))
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_SUCCEEDED
     assert found.result == Watch.Result(
@@ -427,10 +430,9 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
             score=1.0, text='it is blue',
         ),
     )
-    eventually(lambda: len(watcher.feedback) == 3)
-    assert [(f.score, f.stamp) for f in watcher.feedback] == [
-        (0.0, stamp(START_NS)), (0.0, stamp(START_NS + 200 * MS)),
-        (1.0, stamp(START_NS + 400 * MS)),
+    # rclpy's client forgets a goal with its result: the last feedback may come after that.
+    assert [(f.score, f.stamp) for f in watcher.feedback[:2]] == [
+        (0.0, stamp(START_NS)), (0.0, stamp(START_NS + 200 * MS))
     ]
 
 
