@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import fakes
+import pytest
+from bench import Bench, eventually, fake_pool, values_of
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.nodes.base import VljepaNode
+from vljepa_ros.nodes.change_detection import ChangeDetectionNode
+from vljepa_ros.nodes.decoder import DecoderNode
+from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.nodes.perception import PerceptionNode
+from vljepa_ros.nodes.query import QueryNode
+
+KINDS = [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]
+
+
+class Stubborn(VljepaNode):
+    """Fails in the step that it is told to."""
+
+    def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
+        super().__init__('stubborn', pool, **options)
+        self.bad = ''
+        self.steps: list[str] = []
+
+    def _step_taken(self, name: str) -> None:
+        self.steps.append(name)
+        if self.bad == name:
+            raise KeyError(name)
+
+    def setup(self) -> None:
+        self._step_taken('setup')
+
+    def start(self) -> None:
+        self._step_taken('start')
+
+    def stop(self) -> None:
+        self._step_taken('stop')
+
+    def teardown(self) -> None:
+        self._step_taken('teardown')
+
+
+def change_state(bench: Bench, name: str, transition: int) -> bool:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return bool(bench.call(ChangeState, f'{name}/change_state', request).success)
+
+
+def state(bench: Bench, name: str) -> str:
+    return str(bench.call(GetState, f'{name}/get_state', GetState.Request()).current_state.label)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_lifecycle_manager_can_bring_it_up_and_down_twice(bench: Bench, kind: Any) -> None:
+    node = bench.start(kind, up=False)
+    name = node.get_name()
+    for _ in range(2):
+        for transition, expected in (
+            (Transition.TRANSITION_CONFIGURE, 'inactive'),
+            (Transition.TRANSITION_ACTIVATE, 'active'),
+            (Transition.TRANSITION_DEACTIVATE, 'inactive'),
+            (Transition.TRANSITION_CLEANUP, 'unconfigured'),
+        ):
+            assert change_state(bench, name, transition)
+            assert state(bench, name) == node.phase == expected
+    assert change_state(bench, name, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert state(bench, name) == 'finalized'
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_each_node_reports_under_its_full_name(bench: Bench, kind: Any) -> None:
+    node = bench.start(kind)
+    status = bench.status(node, lambda s: s.message == 'active')
+    assert status.name == f'{bench.namespace}/{node.get_name()}'
+    assert values_of(status)['state'] == 'active'
+    assert ('model' in values_of(status)) == (kind is not ChangeDetectionNode)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_parameters_outlive_a_reconfiguration(bench: Bench, kind: Any) -> None:
+    node = bench.start(kind)
+    before = node.values()
+    bench.do(node, node.bring_down)
+    assert node.phase == 'unconfigured'
+    assert bench.do(node, node.bring_up)
+    assert node.values() == before
+
+
+@pytest.mark.parametrize(('bad', 'transition', 'phase', 'steps', 'line'), [
+    ('setup', Transition.TRANSITION_CONFIGURE, 'unconfigured', ['setup', 'teardown'],
+     "cannot configure: KeyError: 'setup'"),
+    ('start', Transition.TRANSITION_ACTIVATE, 'inactive', ['start', 'stop'],
+     "cannot activate: KeyError: 'start'"),
+])
+def test_an_exception_in_a_transition_is_one_line_and_a_failure(
+    bench: Bench, bad: str, transition: int, phase: str, steps: list[str], line: str
+) -> None:
+    node = bench.start(Stubborn, up=False)
+    logged: list[str] = []
+    node.get_logger().error = logged.append
+    if transition == Transition.TRANSITION_ACTIVATE:
+        assert change_state(bench, 'stubborn', Transition.TRANSITION_CONFIGURE)
+    node.steps, node.bad = [], bad
+    assert not change_state(bench, 'stubborn', transition)
+    assert logged == [line]
+    assert node.steps == steps  # what was begun is undone
+    assert state(bench, 'stubborn') == node.phase == phase
+    status = bench.status(node, lambda s: s.level == b'\x02')
+    assert status.message == line
+    node.bad = ''
+    assert change_state(bench, 'stubborn', transition)
+    bench.status(node, lambda s: s.level == b'\x00')
+
+
+def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:
+    node = bench.start(ChangeDetectionNode)
+    assert not change_state(bench, 'change_detection_node', Transition.TRANSITION_CONFIGURE)
+    assert state(bench, 'change_detection_node') == node.phase == 'active'
+
+
+class SlowLoad:
+    """Loads when it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.thread = ''
+
+    def __call__(self, *_: Any) -> Any:
+        self.thread = threading.current_thread().name
+        self.begun.set()
+        assert self.go.wait(10)
+        return fakes.fake_model()
+
+
+def test_get_state_answers_while_the_weights_load_in_the_model_thread(bench: Bench) -> None:
+    load = SlowLoad()
+    node = bench.start(PerceptionNode, ModelPool(load=load, free=lambda: None), up=False)
+    client = bench.probe.create_client(ChangeState, 'perception_node/change_state')
+    assert client.wait_for_service(5)
+    changed = client.call_async(
+        ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    )
+    assert load.begun.wait(5)
+    assert load.thread == 'eyes'
+    assert state(bench, 'perception_node') == 'unconfigured'
+    assert not changed.done()
+    load.go.set()
+    eventually(changed.done)
+    assert changed.result().success
+    assert node.phase == 'inactive'
+
+
+def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Bench) -> None:
+    def load(*_: Any) -> Any:
+        raise ModelError("unknown model 'big' (known: small)")
+
+    node = bench.start(DecoderNode, ModelPool(load=load, free=lambda: None), up=False)
+    logged: list[str] = []
+    node.get_logger().error = logged.append
+    assert not bench.do(node, node.bring_up)
+    assert logged == ["cannot configure: unknown model 'big' (known: small)"]
+
+
+def test_cleanup_frees_the_model_and_configure_loads_it_again(bench: Bench) -> None:
+    pool = fake_pool()
+    freed: list[bool] = []
+    pool.free = lambda: freed.append(True)
+    node = bench.start(DecoderNode, pool)
+    bench.do(node, node.trigger_deactivate)
+    assert freed == []
+    bench.do(node, node.trigger_cleanup)
+    assert freed == [True]
+    assert bench.do(node, node.bring_up)
+    assert len(pool.loads) == 2
+
+
+def test_the_language_half_alone_defaults_to_the_cpu(bench: Bench) -> None:
+    alone = bench.start(DecoderNode, fake_pool(), up=False)
+    assert alone.get_parameter('device').value == 'cpu'
+    pool = fake_pool()
+    pool.shared = True
+    together = [bench.start(kind, pool, up=False) for kind in (PerceptionNode, QueryNode)]
+    assert [node.get_parameter('device').value for node in together] == ['auto', 'auto']
+    for node in together:
+        assert bench.do(node, node.bring_up)
+    assert len(pool.loads) == 1  # one load serves both halves
+
+
+def test_diagnostics_come_from_the_steady_clock(bench: Bench) -> None:
+    node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and nobody publishes /clock
+    assert bench.status(node, lambda s: True).message == 'active'
+
+
+def test_nodes_start_without_torch_and_without_the_offline_pipeline() -> None:
+    code = (
+        'import sys, vljepa_ros.nodes.main, vljepa_ros.nodes.stack\n'
+        "print([m for m in ('torch', 'transformers', 'vljepa_ros.stream.pipeline')"
+        ' if m in sys.modules])'
+    )
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == '[]'
