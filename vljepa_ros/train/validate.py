@@ -14,7 +14,7 @@ import torch
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, meaning_of
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS, meaning_of
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.train.texts import TextBank
 
@@ -33,15 +33,25 @@ class Guess:
 
 
 @torch.inference_mode()
-def classify(net: VLJEPA, bank: TextBank, streams: list[Stream], which: str = 'train') -> list[Guess]:
+def classify(
+    net: VLJEPA, bank: TextBank, streams: list[Stream], which: str = 'train'
+) -> list[Guess]:
     """A guess for the middle of every act of the training tasks."""
     prompt = bank.states([PROMPT])
+    candidates = {
+        colour: [_embed(net, bank, task, colour, which) for task in TRAIN_TASKS]
+        for colour in COLOUR_NAMES
+    }
     guesses = []
     for stream in streams:
         for item in stream.annotations:
             if item.phase == 'act' and item.task in TRAIN_TASKS and item.start >= CONTEXT_S:
                 vector = _predict(net, stream, item, prompt)
-                guesses.append(_guess(net, bank, vector, stream, item, which))
+                cosine = torch.stack([(c @ vector).mean() for c in candidates[item.colour]])
+                best = int(cosine.argmax())
+                guesses.append(
+                    Guess(stream.name, item.task, TRAIN_TASKS[best], float(cosine[best]))
+                )
     return guesses
 
 
@@ -67,12 +77,9 @@ def _predict(
     return net.predictor.answers(prefix, prompt[0][None], prompt[1][None], at)[0, 0, 0]
 
 
-def _guess(
-    net: VLJEPA, bank: TextBank, vector: torch.Tensor, stream: Stream, item: Annotation, which: str
-) -> Guess:
-    texts = [sentences(meaning_of(task, 'act', item.colour), which) for task in TRAIN_TASKS]
-    flat = [text for each in texts for text in each]
-    cosine = (net.y_encoder(*bank.states(flat)) @ vector).split([len(each) for each in texts])
-    means = torch.stack([part.mean() for part in cosine])
-    best = int(means.argmax())
-    return Guess(stream.name, item.task, TRAIN_TASKS[best], float(means[best]))
+def _embed(net: VLJEPA, bank: TextBank, task: str, colour: str, which: str) -> torch.Tensor:
+    """The embeddings (wordings, D) of a task's act."""
+    vectors: torch.Tensor = net.y_encoder(
+        *bank.states(sentences(meaning_of(task, 'act', colour), which))
+    )
+    return vectors
