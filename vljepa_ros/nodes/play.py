@@ -3,7 +3,7 @@
 
 Lossless play sends a picture when perception_node has acknowledged the one before on
 `frame_processed`. Pictures are subscribed best effort, so one may be lost on the way: it is sent
-again after `RESEND_S`, and a node that had it already acknowledges it as a stamp that stands still.
+again after `RESEND_S`; a node that had it already acknowledges it as a stamp that stands still.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Player:
         self, node: Node, spin: Callable[[float], None], bag: Bag, options: PlayOptions,
         note: Callable[[str], None],
     ) -> None:
-        self._node, self._spin, self._bag, self._options, self._note = node, spin, bag, options, note
+        self._node, self._spin, self._note = node, spin, note
+        self._bag, self._options = bag, options
         self.sent = self.resent = 0
         self._publishers = {topic: self._publisher(topic) for topic in self._choose()}
         self._clock = node.create_publisher(Clock, '/clock', 10)
@@ -96,7 +97,8 @@ class Player:
         known = {topic.name: topic for topic in self._bag.topics}
         for name in (*self._options.topics, *self._options.remap):
             if name not in known:
-                raise InputError(f"{self._bag.path}: no topic '{name}' (topics: {', '.join(known)})")
+                listed = ', '.join(known)
+                raise InputError(f"{self._bag.path}: no topic '{name}' (topics: {listed})")
         chosen = [known[n] for n in self._options.topics] or [
             t for t in self._bag.topics if t.name not in OURS and t.count
         ]

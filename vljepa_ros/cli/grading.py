@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Marks for text events against the ground truth of a sample (times in seconds from its start).
+
+An event matches an annotation when it names the object and the action of its meaning, and begins
+within `ONSET_S` of it; each counts once. Neighbours of equal meaning are one annotation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vljepa_ros.data.mwstream.meanings import is_right, sentences
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.interfaces import Language
+
+ONSET_S = 1.5
+DRAWS = 100  # of the blind baseline
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text about a span."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was the case in a span, by meaning id (see data.mwstream.tasks)."""
+
+    start: float
+    end: float
+    meaning: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Shares, 0..1."""
+
+    matched: int
+    said: int
+    true: int
+
+    @property
+    def precision(self) -> float:
+        """Share of events that match."""
+        return self.matched / self.said if self.said else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of annotations that are matched."""
+        return self.matched / self.true if self.true else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both."""
+        return 2 * self.matched / (self.said + self.true) if self.said + self.true else 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question for the `query` service, asked when `at` seconds have been seen."""
+
+    kind: str
+    at: float
+    prompt: str
+    candidates: tuple[str, ...]
+    meaning: str
+    answer: str
+
+    def is_answered_by(self, text: str) -> bool:
+        """Whether an answer is right: by its meaning if it is open, else word for word."""
+        if self.kind == 'open':
+            return is_right(self.meaning, text, colour=False)
+        return text == self.answer
+
+
+def read_truth(folder: Path) -> list[Truth]:
+    """A sample's annotations. Raises InputError."""
+    rows = _read(folder / 'ground_truth.json')['annotations']
+    found: list[Truth] = []
+    for row in rows:
+        truth = Truth(row['start'], row['end'], row['meaning'], row['sentence'])
+        if found and found[-1].meaning == truth.meaning and found[-1].end == truth.start:
+            before = found.pop()
+            truth = Truth(before.start, truth.end, before.meaning, before.sentence)
+        found.append(truth)
+    return found
+
+
+def read_questions(folder: Path) -> list[Question]:
+    """A sample's questions, in the order of their times. Raises InputError."""
+    rows = _read(folder / 'questions.json')
+    found = [Question(**{**row, 'candidates': tuple(row['candidates'])}) for row in rows]
+    return sorted(found, key=lambda question: question.at)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise InputError(f'{path}: {error}') from error
+
+
+def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
+    """The largest one-to-one matching of events and annotations."""
+    options = [
+        [i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said
+    ]
+    owner: dict[int, int] = {}  # annotation -> event
+
+    def place(event: int, tried: set[int]) -> bool:
+        for truth in options[event]:
+            if truth in tried:
+                continue
+            tried.add(truth)
+            if truth not in owner or place(owner[truth], tried):
+                owner[truth] = event
+                return True
+        return False
+
+    matched = sum(place(event, set()) for event in range(len(said)))
+    return Marks(matched, len(said), len(truths))
+
+
+def _matches(said: Said, truth: Truth) -> bool:
+    near = abs(said.start - truth.start) <= ONSET_S + 1e-9
+    return near and is_right(truth.meaning, said.text, colour=False)
+
+
+def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> float:
+    """F1 of one sentence, of the meaning that training has most of, at the model's own times."""
+    text = sentences(meaning)[0]
+    return grade([Said(s.start, s.end, text) for s in said], truths).f1
+
+
+def blind(
+    said: Sequence[Said], truths: Sequence[Truth], language: Language, prompt: str, seed: int = 0
+) -> float:
+    """Mean F1 of texts that nobody looked for, at the model's own times.
+
+    The bag's own sentences are drawn as they rank against the prompt alone, without a picture.
+    """
+    candidates = sorted({truth.sentence for truth in truths})
+    ranked = language.rank(language.encode([prompt])[0], candidates)
+    weights = np.array([c.score for c in ranked], np.float64)
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        drawn = rng.choice(len(ranked), len(said), p=weights / weights.sum())
+        texts = [Said(s.start, s.end, ranked[i].text) for s, i in zip(said, drawn, strict=True)]
+        found.append(grade(texts, truths).f1)
+    return float(np.mean(found))
