@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CIDEr-D against worked values, and against pycocoevalcap where that is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vljepa_ros.evaluate.cider import Cider
+
+CORPUS = [
+    ['the robot opens the red drawer', 'the arm pulls the red drawer open'],
+    ['the robot closes the blue window', 'the arm shuts the blue window'],
+    ['it is dark', 'the light is off'],
+    ['the arm presses the green button'],
+]
+
+
+def test_the_reference_itself_scores_ten() -> None:
+    assert Cider(CORPUS).score('the arm presses the green button', CORPUS[3]) == pytest.approx(10)
+
+
+def test_nothing_shared_scores_zero() -> None:
+    assert Cider(CORPUS).score('purple elephants', CORPUS[0]) == 0.0
+
+
+def test_one_wrong_word_costs_and_the_wrong_object_costs_more() -> None:
+    cider = Cider(CORPUS)
+    right = cider.score('the robot opens the red drawer', CORPUS[0])
+    near = cider.score('the robot opens the blue drawer', CORPUS[0])
+    far = cider.score('the robot closes the blue window', CORPUS[0])
+    assert right > near > far
+
+
+def test_it_equals_pycocoevalcap() -> None:
+    scorer = pytest.importorskip(
+        'pycocoevalcap.cider.cider_scorer', reason='pip install pycocoevalcap to compare'
+    )
+    said = ['the robot opens the red drawer now', 'the arm shuts the window', 'it is it is off',
+            'the green button']
+    theirs = scorer.CiderScorer(n=4, sigma=6.0)
+    for sentence, references in zip(said, CORPUS, strict=True):
+        theirs += (sentence, references)
+    _, expected = theirs.compute_score()
+    cider = Cider(CORPUS)
+    found = [cider.score(s, r) for s, r in zip(said, CORPUS, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
