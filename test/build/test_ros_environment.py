@@ -114,8 +114,8 @@ def test_a_command_holds_its_domain_until_it_ends(locks: Path) -> None:
 
 @pytest.mark.parametrize(
     'free_mib, participants, profile',
-    [(1024, 6, 'fastdds.xml'), (384, 6, 'fastdds.xml'), (383, 6, 'fastdds_small.xml'),
-     (64, 3, 'fastdds_small.xml'), (64, 4, 'fastdds_small.xml'), (64, 5, None), (0, 1, None)],
+    [(1024, 6, 'fastdds.xml'), (408, 6, 'fastdds.xml'), (407, 6, 'fastdds_small.xml'),
+     (64, 3, 'fastdds_small.xml'), (64, 4, None), (0, 1, None)],
 )
 def test_the_profile_fits_into_shared_memory(
     free_mib: int, participants: int, profile: str | None, caplog: pytest.LogCaptureFixture
