@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,25 +10,12 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
 
-import rclpy
 from bench import Bench
-
-from vljepa_ros.cli.ros_environment import reserve_domain
-
-
-@pytest.fixture(scope='session')
-def ros() -> Iterator[None]:
-    """Give rclpy a domain of its own, on loopback."""
-    number, lock = reserve_domain()
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    rclpy.init(domain_id=number)
-    yield
-    rclpy.try_shutdown()
-    lock.close()
+from ros_fixture import ros  # noqa: F401
 
 
 @pytest.fixture
-def bench(ros: None) -> Iterator[Bench]:
+def bench(ros: int) -> Iterator[Bench]:  # noqa: F811
     """A namespace of its own for each test."""
     made = Bench()
     yield made
@@ -38,5 +24,5 @@ def bench(ros: None) -> Iterator[Bench]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if 'test/nodes' in str(item.path) or 'test/system' in str(item.path):
+        if 'test/nodes' in str(item.path):
             item.add_marker(pytest.mark.ros)

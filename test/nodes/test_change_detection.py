@@ -8,7 +8,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from bench import MS, RELIABLE, START_NS, Bench, stamp, values_of
+from bench import MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
 from std_msgs.msg import Header
 
 from vljepa_ros.msg import SemanticChange, SemanticEmbedding
@@ -80,7 +80,7 @@ def test_deactivation_ends_open_streams_while_it_can_still_publish(bench: Bench)
     line = Line(bench)
     for prompt in ('One?', 'Two?'):
         line.send(*(embedding('red', n, prompt=prompt) for n in range(3)))
-    line.changes.wait(2)
+    eventually(lambda: line.node.health.counts['embeddings'] == 6)
     bench.do(line.node, line.node.trigger_deactivate)
     ends = line.changes.wait(4)[2:]
     assert {change.prompt for change in ends} == {'One?', 'Two?'}

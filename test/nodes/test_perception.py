@@ -151,6 +151,7 @@ def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
     infos = bench.hear(ModelInfo, 'model_info', LATCHED)
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 2))
+    infos.wait(1)
     [result] = node.set_parameters([Parameter('prompts', value=['One?', 'Two?'])])
     assert result.successful
     feed.send(*pictures('red', 2, 2))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts, watches, kills and cleans up after the executables that a robot runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import eventually
+
+from vljepa_ros.cli.ros_environment import environment_in
+from vljepa_ros.nodes.launching import override_file
+
+ROOT = Path(__file__).resolve().parents[1]
+STARTS_S = 60.0  # torch is imported: seconds on an idle machine
+
+
+def executable(name: str) -> Path:
+    """As installed, or in the source."""
+    installed = Path(sys.prefix) / 'lib' / 'vljepa_ros' / name
+    return installed if installed.exists() else ROOT / 'scripts' / name
+
+
+class Process:
+    """One executable; `lines` is what it has written so far."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self.popen = subprocess.Popen(
+            [sys.executable, str(executable(name)), *arguments], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir(),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self.lines.append(line.rstrip())
+
+    def says(self, text: str, timeout_s: float = STARTS_S, after: int = 0) -> str:
+        """The first line that holds a text."""
+        def find() -> str | None:
+            assert text or self.popen.poll() is None
+            return next((line for line in self.lines[after:] if text in line), None)
+
+        try:
+            return str(eventually(find, timeout_s))
+        except AssertionError:
+            raise AssertionError(f"'{text}' was not said; said: {self.lines}") from None
+
+    def ends(self, timeout_s: float = STARTS_S) -> int:
+        """Its exit status."""
+        status = self.popen.wait(timeout_s)
+        self._reader.join(5)
+        return status
+
+    def interrupt(self) -> int:
+        """Ctrl-C."""
+        self.popen.send_signal(signal.SIGINT)
+        return self.ends(20.0)
+
+    def pause(self) -> None:
+        """Hang it: it keeps everything open and does nothing."""
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Wake it."""
+        self.popen.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9; the shared memory that it leaves behind is removed."""
+        left = self._own_segments()
+        self.popen.kill()
+        self.ends()
+        for path in left:
+            path.unlink(missing_ok=True)
+
+    def _own_segments(self) -> list[Path]:
+        """Fast DDS holds a lock file open for each segment of its own."""
+        found: set[Path] = set()
+        for link in Path(f'/proc/{self.popen.pid}/fd').iterdir():
+            try:
+                target = Path(os.readlink(link))
+            except OSError:
+                continue
+            ours = target.name.endswith('_el') and not target.name.startswith('fastrtps_port')
+            if target.parent == Path('/dev/shm') and ours:
+                name = target.name.removesuffix('_el')
+                found |= {target, target.with_name(name)}
+        return sorted(found)
+
+
+class Processes:
+    """All processes of a test module, in one domain."""
+
+    def __init__(self, domain: int) -> None:
+        self._environment = environment_in(domain, participants=8)
+        self._all: list[Process] = []
+        self._files: list[Path] = []
+
+    def start(
+        self, name: str, namespace: str, values: dict[str, Any]
+    ) -> Process:
+        """An executable with the package's parameter file, and `values` over it."""
+        over = override_file(values)
+        self._files.append(over)
+        made = Process(name, [
+            '--ros-args', '-r', f'__ns:={namespace}',
+            '--params-file', str(ROOT / 'config' / 'vljepa.yaml'), '--params-file', str(over),
+        ], self._environment)
+        self._all.append(made)
+        return made
+
+    def close(self) -> None:
+        """End what still runs."""
+        running = [p for p in self._all if p.popen.poll() is None]
+        for process in running:
+            process.go_on()
+            process.popen.send_signal(signal.SIGINT)
+        end_s = time.monotonic() + 20
+        for process in running:
+            try:
+                process.ends(max(0.1, end_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        for path in self._files:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rclpy in this process, once a session, in a domain that nobody else on this machine holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import rclpy
+
+from vljepa_ros.cli.ros_environment import reserve_domain
+
+_domain: list[int] = []
+
+
+@pytest.fixture(scope='session')
+def ros() -> Iterator[int]:
+    """The domain. Several conftests share it: whoever comes first initialises."""
+    if not _domain:
+        number, lock = reserve_domain()
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        rclpy.init(domain_id=number)
+        _domain[:] = [number]
+        _locks.append(lock)
+    yield _domain[0]
+
+
+_locks: list[object] = []  # held until the process ends

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes over DDS, with a tiny model of random weights, and a probe in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy')
+pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
+
+from processes import Processes
+from ros_fixture import ros  # noqa: F401
+
+
+@pytest.fixture(scope='module')
+def processes(ros: int) -> Iterator[Processes]:  # noqa: F811
+    """Whatever a module starts ends with it."""
+    made = Processes(ros)
+    yield made
+    made.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if 'test/system' in str(item.path):
+            item.add_marker(pytest.mark.ros)
+            item.add_marker(pytest.mark.slow)

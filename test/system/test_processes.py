@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes in processes of their own: what happens to the others when one is missing, hung or dead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import LATCHED, MS, START_NS, Bench, eventually, image_message
+from processes import Process, Processes
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vljepa_ros.msg import TextEvent
+from vljepa_ros.srv import Query
+
+TIMEOUT_S = 1.5
+
+
+@pytest.fixture(scope='module')
+def bench(ros: int) -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope='module')
+def values(tiny_folder: Path) -> dict[str, Any]:
+    return {
+        'model': str(tiny_folder), 'device': 'cpu', 'threads': 1, 'predict_timeout': TIMEOUT_S,
+        'camera.topic': '/cell/image',
+    }
+
+
+class Cell:
+    """The four processes, one by one."""
+
+    def __init__(self, bench: Bench, processes: Processes, values: dict[str, Any]) -> None:
+        self.bench, self._processes, self._values = bench, processes, values
+        self.nodes: dict[str, Process] = {}
+
+    def begin(self, *names: str) -> None:
+        for name in names:
+            self.nodes[name] = self._processes.start(name, '/cell', self._values)
+
+    def up(self, *names: str) -> None:
+        self.begin(*names)
+        for name in names:
+            self.nodes[name].says(f'[cell.{name}]: active')
+
+    def ask(self) -> tuple[Query.Response, float]:
+        began_s = time.monotonic()
+        response = self.bench.call(Query, '/cell/query', Query.Request(prompt='What?'))
+        return response, time.monotonic() - began_s
+
+    def feed(self, first: int, count: int) -> None:
+        publisher = self.bench.publisher(Image, '/cell/image')
+        done = self.bench.hear(Header, '/cell/frame_processed')
+        for n in range(count):
+            publisher.publish(image_message('red', START_NS + (first + n) * 100 * MS))
+            done.wait(n + 1)
+        self.bench.probe.destroy_publisher(publisher)
+
+
+@pytest.fixture(scope='module')
+def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
+    made = Cell(bench, processes, values)
+    made.up('query_node', 'change_detection_node', 'decoder_node')
+    return made
+
+
+def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
+    cell.begin('perception_node')  # it loads meanwhile
+    response, seconds = cell.ask()
+    assert not response.success
+    if 'nobody serves' in response.message:
+        assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
+    else:  # the process was quick
+        assert response.message.startswith('inactive: ')
+    assert seconds < TIMEOUT_S + 1
+
+
+def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
+    cell.nodes['perception_node'].says('[cell.perception_node]: active')
+    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    cell.feed(0, 8)
+    assert events.wait(1)[0].state == TextEvent.STATE_STARTED
+    response, _ = cell.ask()
+    assert response.success
+
+
+def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> None:
+    cell.nodes['perception_node'].pause()
+    response, seconds = cell.ask()
+    assert (response.success, response.message) == (
+        False, f'/cell/predict did not answer within {TIMEOUT_S} s'
+    )
+    assert TIMEOUT_S <= seconds < TIMEOUT_S + 1
+    cell.nodes['perception_node'].go_on()
+    assert eventually(lambda: cell.ask()[0].success, 10.0)
+
+
+def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Cell) -> None:
+    cell.nodes['perception_node'].kill()
+    response, seconds = cell.ask()
+    assert not response.success
+    assert response.message in (
+        f'/cell/predict did not answer within {TIMEOUT_S} s',
+        f'nobody serves /cell/predict (waited {TIMEOUT_S} s)',
+    )
+    assert seconds < TIMEOUT_S + 1
+    cell.up('perception_node')  # as launch does
+    cell.feed(100, 4)
+    assert eventually(lambda: cell.ask()[0].success, 15.0)
+
+
+def test_a_decoder_that_was_killed_comes_back_and_writes_on(cell: Cell) -> None:
+    cell.nodes['decoder_node'].kill()
+    cell.up('decoder_node')
+    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    cell.feed(200, 4)  # a gap: the stream starts anew, which is a change
+    states = [event.state for event in events.wait(2)]
+    assert states == [TextEvent.STATE_ENDED, TextEvent.STATE_STARTED]
+
+
+def test_each_process_ends_by_ctrl_c_without_a_trace(cell: Cell) -> None:
+    for process in cell.nodes.values():
+        assert process.interrupt() == 0
+        assert not [line for line in process.lines if 'Traceback' in line]
+
+
+def damaged(folder: Path, to: Path) -> Path:
+    """A copy of a model whose weights end in the middle."""
+    to.mkdir()
+    (to / 'model.yaml').write_text((folder / 'model.yaml').read_text())
+    weights = (folder / 'weights.safetensors').read_bytes()
+    (to / 'weights.safetensors').write_bytes(weights[: len(weights) // 2])
+    return to
+
+
+def test_what_cannot_start_says_why_in_one_line_and_exits_with_1(
+    processes: Processes, tiny_folder: Path, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip('torch')
+    half = damaged(tiny_folder, tmp_path / 'half')
+    good = {'model': str(tiny_folder), 'device': 'cpu'}
+    cases = [
+        (good | {'model': 'big'}, "unknown model 'big'"),
+        (good | {'model': str(half)}, 'is missing or damaged'),
+        (good | {'max_gap': -1.0}, 'max_gap'),
+        (good | {'frnt.topic': '/f'}, 'parameter frnt.topic is for an unknown camera'),
+    ]
+    if not torch.cuda.is_available():
+        cases.append((good | {'device': 'cuda:0'}, "device 'cuda:0' was asked for"))
+    started = [
+        (processes.start('perception_node', f'/bad{n}', values), message)
+        for n, (values, message) in enumerate(cases)
+    ]
+    for process, message in started:
+        assert process.ends() == 1
+        errors = [line for line in process.lines if '[ERROR]' in line]
+        assert len(errors) == 1, process.lines
+        assert 'cannot configure: ' in errors[0]
+        assert message in errors[0]
+        assert not [line for line in process.lines if 'Traceback' in line]
