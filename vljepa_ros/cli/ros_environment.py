@@ -32,14 +32,14 @@ INHERITED = re.compile(
 )
 KEPT = ('ROS_LOG_DIR', 'ROS_HOME')
 MIB = 1 << 20
-# glibc gives big blocks back and faults their pages in again for every picture. Before 2.35 it
-# refuses a threshold above 32 MiB without a word.
+# glibc gives big blocks back and faults their pages in again for every picture. Older ones
+# refuse a threshold above 32 MiB without a word (2.36 takes any).
 MALLOC = {
     'MALLOC_MMAP_THRESHOLD_': str(32 * MIB),
     'MALLOC_TRIM_THRESHOLD_': str(1024 * MIB),
     'MALLOC_TOP_PAD_': str(64 * MIB),
 }
-# What one participant takes of /dev/shm: its segment of 64 or 16 MiB and Fast DDS's own (measured).
+# What one participant takes of /dev/shm, measured: a segment of 64 or 16 MiB, and the rest.
 PROFILES = (('fastdds.xml', 68 * MIB), ('fastdds_small.xml', 18 * MIB))
 
 
