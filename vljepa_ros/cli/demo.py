@@ -45,6 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--keep-logs', type=Path, metavar='DIR',
                         help="keep the processes' logs here")
     common.add_model_arguments(parser)
+    # Processes that share few cores slow each other down by far when each has threads for all.
+    parser.set_defaults(threads=1)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,9 +132,10 @@ class Live:
             domain = environment['ROS_DOMAIN_ID']
             self._say(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
             device = 'cpu' if args.device == 'auto' else args.device
-            for name, command in stack_commands(
-                NAMESPACE, args.model, topic, params_file(), device
-            ).items():
+            commands = stack_commands(
+                NAMESPACE, args.model, topic, params_file(), device, args.threads
+            )
+            for name, command in commands.items():
                 processes.start(name, command)
             processes.start('demo_client', [
                 sys.executable, '-m', 'vljepa_ros.nodes.demo_client', str(sample),

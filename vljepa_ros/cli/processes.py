@@ -111,14 +111,15 @@ def executable(name: str) -> Path:
 
 
 def stack_commands(
-    namespace: str, model: str, topic: str, params_file: Path | None, device: str = 'cpu'
+    namespace: str, model: str, topic: str, params_file: Path | None, device: str = 'cpu',
+    threads: int = 1,
 ) -> dict[str, list[str]]:
     """The four nodes, on one camera's compressed pictures."""
     found = {}
     for name in NODES:
         parameters: dict[str, object] = {}
         if name != 'change_detection_node':
-            parameters |= {'model': model, 'device': device}
+            parameters |= {'model': model, 'device': device, 'threads': threads}
         if name == 'perception_node':
             parameters |= {'camera.topic': topic.removesuffix('/compressed'),
                            'camera.transport': 'compressed'}

@@ -95,7 +95,7 @@ class FolderSource(Source):
             yield Frame(stamp_ns, picture)
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key: runs of digits count as numbers."""
-    return [(int(part), '') if part.isdigit() else (-1, part)
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key: runs of digits count as numbers, and come before letters."""
+    return [(0, int(part), '') if part.isdecimal() else (1, 0, part)
             for part in re.split(r'(\d+)', name.lower()) if part]

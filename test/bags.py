@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small recordings for tests, written by rosbags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from fakes import picture
+from rosbags.interfaces import Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+TOPIC = '/camera/image_raw/compressed'
+START_NS = 1_700_000_000_123_456_789
+PERIOD_NS = 100_000_000
+STORE = get_typestore(Stores.ROS2_JAZZY)
+TYPES: Any = STORE.types
+STORE.register(get_types_from_msg('float64 secret', 'odd_msgs/msg/Odd'))
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    """A picture as JPEG."""
+    return np.asarray(cv2.imencode('.jpg', image[..., ::-1])[1], np.uint8).ravel()
+
+
+def header(stamp_ns: int, frame_id: str = 'optical') -> Any:
+    return TYPES['std_msgs/msg/Header'](
+        stamp=TYPES['builtin_interfaces/msg/Time'](
+            sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), frame_id=frame_id)
+
+
+def compressed(stamp_ns: int, data: np.ndarray) -> Any:
+    """A CompressedImage of bytes that may be a JPEG."""
+    return TYPES['sensor_msgs/msg/CompressedImage'](
+        header=header(stamp_ns), format='jpeg', data=data)
+
+
+def raw(stamp_ns: int, image: np.ndarray, padding: int = 0, encoding: str = 'rgb8') -> Any:
+    """An Image with row padding."""
+    height, width = image.shape[:2]
+    rows = np.pad(image.reshape(height, -1), ((0, 0), (0, padding)))
+    return TYPES['sensor_msgs/msg/Image'](
+        header=header(stamp_ns), height=height, width=width, encoding=encoding, is_bigendian=0,
+        step=width * 3 + padding, data=rows.ravel())
+
+
+def odd(value: float) -> Any:
+    """A message of a type that nobody knows."""
+    return TYPES['odd_msgs/msg/Odd'](secret=value)
+
+
+Row = tuple[str, int, Any]  # topic, time of recording, message
+
+
+def write(folder: Path, rows: Iterable[Row], plugin: StoragePlugin = StoragePlugin.MCAP,
+          topics: Iterable[tuple[str, str]] = (), profiles: Iterable[Qos] = ()) -> Path:
+    """Write a bag folder; `topics` (name, type) are there even without messages."""
+    with Writer(folder, version=9, storage_plugin=plugin) as writer:
+        connections = {
+            name: writer.add_connection(name, kind, typestore=STORE) for name, kind in topics
+        }
+        for topic, log_ns, message in rows:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(
+                    topic, message.__msgtype__, typestore=STORE, offered_qos_profiles=list(profiles))
+            data = STORE.serialize_cdr(message, message.__msgtype__)
+            writer.write(connections[topic], log_ns, data)
+    return folder
+
+
+def stamps(count: int) -> list[int]:
+    """Ten a second."""
+    return [START_NS + i * PERIOD_NS for i in range(count)]
+
+
+def colours(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
+    """`each` pictures of every colour, one after another."""
+    shown = [name for name in names for _ in range(each)]
+    return [
+        (topic, stamp, compressed(stamp, jpeg(picture(name))))
+        for name, stamp in zip(shown, stamps(len(shown)), strict=True)
+    ]

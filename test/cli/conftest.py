@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bags
+import pytest
+from fakes import fake_model
+
+from vljepa_ros.cli.main import main
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import registry
+
+
+@dataclass
+class Result:
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON value on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """One JSON value a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def vljepa(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Runs the command in this process, on the fake model."""
+
+    def load(name: str, *_: object, **__: object) -> object:
+        if name == 'nope':
+            raise ModelError("unknown model 'nope' (known: small)")
+        return fake_model()
+
+    monkeypatch.setattr(registry, 'load', load)
+
+    def run(*arguments: object) -> Result:
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """Three seconds red, three blue, two green."""
+    rows = bags.colours(['red'], 30) + bags.colours(['red', 'blue'], 30)[30:]
+    return bags.write(tmp_path / 'bag', [*rows, *bags.colours(['red'] * 6 + ['green'] * 2, 10)[60:]])

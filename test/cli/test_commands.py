@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on the fake model: results, their JSON shapes, stdout apart from stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bags
+import numpy as np
+import pytest
+from fakes import COLOURS, fake_model, picture
+
+from vljepa_ros.sources import open_source
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.types import State
+
+Run = Callable[..., Any]
+
+
+def ended(folder: Path) -> list[dict[str, Any]]:
+    """The same by the pipeline, by hand."""
+    pipeline, events = Pipeline(fake_model()), []
+    source = open_source(folder)
+    for frame in source:
+        events += pipeline.push(frame)
+    events += pipeline.finish()
+    return [
+        {'source': e.key.source, 'segment': e.segment_id,
+         'start': round((e.start_ns - bags.START_NS) / 1e9, 9),
+         'end': round((e.end_ns - bags.START_NS) / 1e9, 9),
+         'text': e.text, 'confidence': e.confidence}
+        for e in events if e.state is State.ENDED
+    ]
+
+
+def test_annotate_prints_what_the_pipeline_finds(vljepa: Run, bag: Path) -> None:
+    found = vljepa('annotate', bag, '--json')
+    assert (found.status, found.err) == (0, '')
+    assert found.lines == ended(bag)
+    assert [line['text'].split()[-1] for line in found.lines] == ['red', 'blue', 'green']
+    assert list(found.lines[0]) == ['source', 'segment', 'start', 'end', 'text', 'confidence']
+    assert found.lines[0]['start'] == pytest.approx(0.1) and found.lines[-1]['end'] == 7.9
+
+
+def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> None:
+    found = vljepa('annotate', bag)
+    assert found.err == '' and len(found.out.splitlines()) == 3
+    assert 'the scene is red' in found.out and '0.10 -' in found.out
+
+
+def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> None:
+    default, other = (vljepa('annotate', bag, '--json', *more).lines
+                      for more in ((), ('--prompt', 'Which colour?')))
+    assert [line['confidence'] for line in default] != [line['confidence'] for line in other]
+
+
+def test_several_cameras_are_annotated_by_name(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red'], 20, '/front/image_raw/compressed')
+    rows += bags.colours(['blue'], 20, '/rear/image_raw/compressed')
+    folder = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
+    lines = vljepa('annotate', folder, '--json').lines
+    assert {(line['source'], line['text']) for line in lines} == {
+        ('front', 'the scene is red'), ('rear', 'the scene is blue')}
+    one = vljepa('annotate', folder, '--json', '--topic', 'x=/rear/image_raw/compressed').lines
+    assert {line['source'] for line in one} == {'x'}
+
+
+def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
+    found = vljepa('embed', bag, '--out', tmp_path / 'e.npz', '--json')
+    pipeline, made = Pipeline(fake_model()), []
+    for frame in open_source(bag):
+        pipeline.push(frame)
+        made += pipeline.last_embeddings
+    arrays = np.load(tmp_path / 'e.npz')
+    assert found.status == 0 and found.json == {
+        'out': str(tmp_path / 'e.npz'), 'hops': 40, 'dim': 8, 'model_id': 'fake-00000000-00000000'}
+    assert arrays['vector'].dtype == np.float32 and arrays['stamp'].dtype == np.float64
+    assert (arrays['vector'] == np.stack([e.vector for e in made])).all()
+    assert np.allclose(arrays['stamp'], [0.1 + 0.2 * i for i in range(40)])
+    assert str(arrays['model_id']) == 'fake-00000000-00000000'
+
+
+def test_ask_at_a_moment_is_what_the_stack_says_then(vljepa: Run, bag: Path) -> None:
+    pipeline = Pipeline(fake_model())
+    for frame in open_source(bag):
+        if frame.stamp_ns <= bags.START_NS + 4_000_000_000:
+            pipeline.push(frame)
+    expected = pipeline.ask('Which?', ['red', 'blue'])
+    found = vljepa('ask', bag, 'Which?', '--candidate', 'red', '--candidate', 'blue',
+                   '--at', '4', '--json').json
+    assert list(found) == ['answer', 'confidence', 'abstained', 'ranked', 'stamp']
+    assert found['answer'] == expected.answer == 'blue' and found['abstained'] is False
+    assert found['confidence'] == pytest.approx(expected.confidence)
+    assert found['ranked'] == [{'text': c.text, 'score': pytest.approx(c.score)}
+                               for c in expected.ranked]
+    assert found['stamp'] == 3.9  # the newest hop
+
+
+@pytest.mark.parametrize(('span', 'colour', 'stamp'), [
+    (('--from', '3.2', '--to', '5'), 'blue', 4.9), (('--from', '6.4'), 'green', 7.9),
+    (('--to', '2'), 'red', 1.9), (('--at', '7'), 'green', 6.9), (('--from', '3.1'), 'blue', 7.9),
+])
+def test_ask_pools_over_the_span_that_is_asked_about(
+    vljepa: Run, bag: Path, span: tuple[str, ...], colour: str, stamp: float
+) -> None:
+    found = vljepa('ask', bag, 'What?', '--json', *span).json
+    assert found['answer'] == f'the scene is {colour}' and found['stamp'] == stamp
+
+
+def test_ask_without_a_time_looks_at_all_of_it(vljepa: Run, bag: Path) -> None:
+    found = vljepa('ask', bag, '', '--candidate', 'red', '--candidate', 'green', '--json').json
+    vectors = {c: np.eye(8)[list(COLOURS).index(c)] for c in ('red', 'blue', 'green')}
+    pooled = 15 * vectors['red'] + 15 * vectors['blue'] + 10 * vectors['green']
+    pooled /= np.linalg.norm(pooled)
+    logits = 10 * np.array([pooled @ vectors['red'], pooled @ vectors['green']])
+    share = float(np.exp(logits[0]) / np.exp(logits).sum())
+    assert found['ranked'][0] == {'text': 'red', 'score': pytest.approx(share, abs=1e-5)}
+
+
+def test_search_gives_moments_best_first(vljepa: Run, bag: Path) -> None:
+    found = vljepa('search', bag, 'something blue', '--json').json
+    assert len(found) == 3 and list(found[0]) == ['start', 'end', 'score', 'text']
+    assert found[0]['text'] == 'the scene is blue' and found[0]['start'] == pytest.approx(3.1)
+    assert [m['score'] for m in found] == sorted((m['score'] for m in found), reverse=True)
+    assert len(vljepa('search', bag, 'blue', '--limit', '1', '--json').json) == 1
+    late = vljepa('search', bag, 'red', '--from', '6.5', '--json').json
+    assert [m['text'] for m in late] == ['the scene is green']
+
+
+def test_models_lists_what_is_installed(
+    vljepa: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('VLJEPA_MODELS', str(tiny_folder.parent))
+    rows = {row['name']: row for row in vljepa('models', '--json').json}
+    assert rows['tiny']['embedding_dim'] == 32 and rows['tiny']['window'] == pytest.approx(0.8)
+    assert [r['name'] for r in vljepa('models', '--model', tiny_folder, '--json').json] == ['tiny']
+    assert 'tiny' in vljepa('models').out
+
+
+def test_a_damaged_picture_is_one_line_on_stderr_and_costs_nothing_else(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    rows = bags.colours(['red', 'blue'], 20)
+    good = vljepa('annotate', bags.write(tmp_path / 'good', rows), '--json').lines
+    rows[8] = (bags.TOPIC, rows[8][1], bags.compressed(rows[8][1], np.zeros(5, np.uint8)))
+    found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
+    assert found.status == 0 and found.lines == good  # its neighbour takes its place
+    assert found.err.count('\n') == 1 and 'skipped a damaged picture at 0.800 s' in found.err
+
+
+def test_many_damaged_pictures_are_summed_up(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red'], 20)
+    for i in (3, 4, 9):
+        rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
+    found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
+    assert found.err.count('\n') == 2 and '3 damaged pictures were skipped in all' in found.err
+
+
+def test_damaged_pictures_count_as_received(vljepa: Run, tmp_path: Path) -> None:
+    """Three seconds of damage are no gap: a camera that sends damaged pictures is there."""
+    rows = bags.colours(['red'], 60)
+    for i in range(20, 50):
+        rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
+    found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
+    assert 'starting anew' not in found.err and len(found.lines) >= 1
+    without = [row for i, row in enumerate(rows) if not 20 <= i < 50]
+    assert 'starting anew' in vljepa('annotate', bags.write(tmp_path / 'gap', without)).err
+
+
+def test_a_bag_that_loops_is_reported_and_begins_anew(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red'], 40)
+    again = [(topic, log_ns + 10**11, message) for topic, log_ns, message in rows]
+    found = vljepa('annotate', bags.write(tmp_path / 'loop', rows + again), '--json')
+    assert 'jumps back' in found.err and found.err.count('\n') == 1
+    assert [line['start'] for line in found.lines] == [0.1, 0.1]
+
+
+def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None:
+    import cv2
+
+    for i in range(20):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+    assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.6

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vljepa_ros.cli.grading import (
+    Question,
+    Said,
+    Truth,
+    blind,
+    constant,
+    grade,
+    read_questions,
+    read_truth,
+)
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.types import Candidate
+
+OPENS, CLOSED = 'the robot opens the red door', 'the red door is closed'
+TRUTHS = [
+    Truth(0.0, 5.0, 'rest', 'the arm stays where it is'),
+    Truth(5.0, 8.0, 'act:door-open:red', 'the robot gets the red door open'),
+    Truth(8.0, 12.0, 'rest', 'the arm stays where it is'),
+]
+REST = 'the arm is at rest'
+
+
+def test_a_perfect_account_matches_everything() -> None:
+    marks = grade([Said(0, 5, REST), Said(5, 8, OPENS), Said(8, 12, REST)], TRUTHS)
+    assert (marks.precision, marks.recall, marks.f1) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(('start', 'matches'), [(3.5, 1), (6.5, 1), (3.4, 0), (6.6, 0)])
+def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) -> None:
+    assert grade([Said(start, 9, OPENS)], TRUTHS).matched == matches
+
+
+@pytest.mark.parametrize(('text', 'matches'), [
+    (OPENS, 1), ('the robot opens the door', 1), ('the robot opens the blue door', 0), (CLOSED, 0),
+    ('the robot opens the red drawer', 0), ('the robot closes the red door', 0),
+    ('the arm moves toward the red door', 0), (REST, 0), ('', 0),
+])
+def test_a_text_must_name_the_right_object_and_action(text: str, matches: int) -> None:
+    assert grade([Said(5, 8, text)], TRUTHS).matched == matches
+
+
+def test_an_annotation_is_matched_once() -> None:
+    marks = grade([Said(5, 6, OPENS), Said(6, 7, OPENS)], TRUTHS)
+    assert marks.matched == 1 and marks.precision == 0.5 and marks.recall == pytest.approx(1 / 3)
+
+
+def test_the_matching_is_the_largest_there_is() -> None:
+    """The first event fits both, the second only the one that a greedy match would take."""
+    truths = [Truth(0, 1, 'rest', ''), Truth(1.0, 2, 'rest', '')]
+    assert grade([Said(0.5, 1, REST), Said(-1.0, 1, REST)], truths).matched == 2
+
+
+def test_nothing_said_is_no_error() -> None:
+    marks = grade([], TRUTHS)
+    assert (marks.precision, marks.recall, marks.f1) == (0.0, 0.0, 0.0)
+
+
+def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
+    rows = [{'start': a, 'end': b, 'meaning': m, 'sentence': m, 'phase': '', 'task': ''}
+            for a, b, m in ((0, 2, 'rest'), (2, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest'))]
+    (tmp_path / 'ground_truth.json').write_text(json.dumps({'annotations': rows}))
+    assert [(t.start, t.end, t.meaning) for t in read_truth(tmp_path)] == [
+        (0, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest')]
+
+
+def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'ground_truth\.json'):
+        read_truth(tmp_path)
+    (tmp_path / 'questions.json').write_text('[')
+    with pytest.raises(InputError, match=r'questions\.json'):
+        read_questions(tmp_path)
+
+
+def test_an_open_answer_is_judged_by_its_meaning_others_word_for_word() -> None:
+    asked = Question('open', 1.0, '?', (), 'act:door-open:red', 'the robot gets the red door open')
+    assert asked.is_answered_by(OPENS) and not asked.is_answered_by(CLOSED)
+    asked = Question('yes/no', 1.0, '?', ('yes', 'no'), 'no', 'no')
+    assert asked.is_answered_by('no') and not asked.is_answered_by('yes')
+
+
+def test_the_constant_answer_is_right_where_it_happens_to_be() -> None:
+    said = [Said(0, 5, OPENS), Said(5, 8, OPENS), Said(8, 12, OPENS)]
+    assert constant(said, TRUTHS, 'rest') == pytest.approx(2 / 3)
+
+
+class Even:
+    """Ranks everything alike."""
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return np.ones((len(texts), 2), np.float32)
+
+    def rank(self, vector: np.ndarray, candidates: list[str]) -> list[Candidate]:
+        return [Candidate(text, 1 / len(candidates)) for text in candidates]
+
+
+def test_the_blind_baseline_is_chance_where_the_prompt_says_nothing() -> None:
+    said = [Said(0, 5, OPENS), Said(5, 8, OPENS), Said(8, 12, OPENS)]
+    assert blind(said, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit statuses, one clear line on bad input, a quick start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bags
+import pytest
+
+from vljepa_ros.cli import annotate, main
+
+Run = Callable[..., Any]
+
+
+def bad(found: Any, *parts: str) -> None:
+    """Exit 2, nothing on stdout, one line on stderr that says `parts`."""
+    assert found.status == 2 and found.out == ''
+    assert found.err.count('\n') == 1 and 'Traceback' not in found.err, found.err
+    assert all(part in found.err for part in parts), found.err
+
+
+@pytest.mark.parametrize(('arguments', 'parts'), [
+    (['annotate', '{bag}', '--model', 'nope'], ["unknown model 'nope'"]),
+    (['annotate', '{bag}', '--topic', '/x'], ["no topic '/x'", '/camera/image_raw/compressed']),
+    (['annotate', '{bag}', '--fps', '3'], ['fps']),
+    (['annotate', '{bag}', '--prompt', 'x' * 5000], ['prompt of 5,000 characters is too long']),
+    (['annotate', '{bag}', '--threads', '-1'], ['--threads']),
+    (['annotate', '/nowhere/at/all'], ['no such file or folder', '/nowhere/at/all']),
+    (['annotate'], ['SOURCE']),
+    (['ask', '{bag}'], ['PROMPT']),
+    (['ask', '{bag}', 'x\0y'], ['NUL']),
+    (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate is empty']),
+    (['ask', '{bag}', 'x', '--at', '99'], ['99 s is after its end (7.9 s)']),
+    (['ask', '{bag}', 'x', '--at', '0'], ['too little']),
+    (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),
+    (['ask', '{bag}', 'x', '--at', 'nan'], ['--at']),
+    (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', 'give one']),
+    (['ask', '{bag}', 'x', '--from', '3', '--to', '2'], ['--to (2) is before --from (3)']),
+    (['ask', '{bag}', 'x', '--from', '50'], ['50 s is after its end']),
+    (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
+    (['search', '{bag}', ' '], ['text is empty']),
+    (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
+    (['embed', '{bag}'], ['--out']),
+    (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['no such folder: /nowhere']),
+    (['models', '--model', 'gone'], ["unknown model 'gone'"]),
+    (['train', '/nowhere.yaml'], ['/nowhere.yaml']),
+    (['play', '/nowhere'], ['no such file or folder']),
+    (['play', '{bag}', '--rate', '0'], ['--rate (0)']),
+    (['play', '{bag}', '--rate', '2', '--lossless'], ['not allowed']),
+    (['play', '{bag}', '--topic-remap', 'a=b'], ['FROM:=TO']),
+    (['play', '{file}'], ['is no bag']),
+    (['demo', '--sample', '/nowhere'], ['/nowhere']),
+    (['fly'], ['fly']),
+    ([], ['COMMAND']),
+])
+def test_bad_input_is_one_line_and_status_2(
+    vljepa: Run, bag: Path, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    file = tmp_path / 'file.txt'
+    file.write_text('x')
+    bad(vljepa(*[a.format(bag=bag, file=file) for a in arguments]), *parts)
+
+
+def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red'], 3, '/a/image_raw') + bags.colours(['red'], 3, '/b/image_raw')
+    folder = bags.write(tmp_path / 'two', rows)
+    bad(vljepa('ask', folder, 'x'), 'several cameras', 'a, b', '--topic')
+    bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'several cameras')
+    assert not (tmp_path / 'x.npz').exists()
+
+
+def test_a_bag_that_is_cut_off_is_one_line(vljepa: Run, bag: Path) -> None:
+    file = next(bag.glob('*.mcap'))
+    file.write_bytes(file.read_bytes()[:3000])
+    bad(vljepa('annotate', bag), 'damaged or truncated')
+
+
+def test_play_says_where_ros_is_missing(
+    vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [m for m in sys.modules if m == 'rclpy' or m.startswith('vljepa_ros.nodes')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    import vljepa_ros.nodes
+
+    monkeypatch.delattr(vljepa_ros.nodes, 'play', raising=False)
+    bad(vljepa('play', bag), 'play needs ROS 2 (rclpy)')
+
+
+def test_a_missing_package_is_named(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: object) -> int:
+        raise ModuleNotFoundError("No module named 'torch'", name='torch')
+
+    monkeypatch.setattr(annotate, 'run', run)
+    bad(vljepa('annotate', 'x'), 'the Python package torch')
+
+
+def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(annotate, 'run', run)
+    found = vljepa('annotate', 'x')
+    assert (found.status, found.out, found.err) == (130, '', '')
+
+
+def test_a_broken_pipe_is_quiet() -> None:
+    code = ('import sys; from vljepa_ros.cli import models, main\n'
+            'models.run = lambda args: [print("x" * 1000, flush=True) for _ in range(10000)] and 0\n'
+            'sys.exit(main.main(["models"]))')
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 141 and process.stderr.read() == ''
+
+
+def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
+    code = ('import sys; from vljepa_ros.cli import main; main.make_parser()\n'
+            'print([m for m in ("torch", "numpy", "cv2", "rosbags", "rich", "rclpy", "yaml") '
+            'if m in sys.modules])')
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == '[]'
+
+
+def test_every_command_explains_itself_and_takes_model_and_json(vljepa: Run) -> None:
+    for command in main.COMMANDS:
+        found = vljepa(command, '--help')
+        assert found.status == 0 and '--json' in found.out
+        assert '--model' in found.out or command == 'train'

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vljepa_ros.cli import processes
+from vljepa_ros.cli.processes import Processes
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, '-c', code]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
+
+
+def eventually(condition: object, timeout_s: float = 10.0) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_all_have_ended_when_the_context_is_left(tmp_path: Path) -> None:
+    with Processes(dict(os.environ), tmp_path) as running:
+        for name in 'ab':
+            running.start(name, python('import time; time.sleep(60)'))
+        pids = [running.process(name).pid for name in running.names]
+        assert all(is_alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_a_process_that_will_not_end_is_made_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, 'GOODBYE_S', 0.5)
+    code = ('import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
+            'print("up", flush=True); time.sleep(60)')
+    with Processes(dict(os.environ), tmp_path) as running:
+        running.start('stubborn', python(code))
+        pid = running.process('stubborn').pid
+        assert eventually(lambda: 'up' in running.tail('stubborn'))
+    assert not is_alive(pid)
+
+
+def test_they_end_with_an_exception_too(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), Processes(dict(os.environ), tmp_path) as running:
+        running.start('a', python('import time; time.sleep(60)'))
+        pid = running.process('a').pid
+        raise KeyError
+    assert not is_alive(pid)
+
+
+def test_the_tail_of_a_log_is_there_to_be_shown(tmp_path: Path) -> None:
+    with Processes(dict(os.environ), tmp_path) as running:
+        running.start('dead', python('for i in range(99): print("line", i)\nraise SystemExit(3)'))
+        assert running.process('dead').wait(10) == 3
+        tail = running.tail('dead')
+    assert tail.count('\n') == processes.TAIL_LINES and tail.endswith('dead: line 98')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the kernel ends orphans on Linux only')
+def test_no_orphans_stay_when_we_are_killed(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, sys, time
+from vljepa_ros.cli.processes import Processes
+with Processes(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
+    running.start('child', [sys.executable, '-c', 'import time; time.sleep(60)'])
+    print(running.process('child').pid, flush=True)
+    time.sleep(60)
+"""
+    parent = subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    assert is_alive(child)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert eventually(lambda: not is_alive(child))
+
+
+def test_node_commands_name_namespace_and_parameters() -> None:
+    commands = processes.stack_commands('robot', 'tiny', '/c/image_raw/compressed', Path('p.yaml'))
+    assert list(commands) == list(processes.NODES)
+    eyes = ' '.join(commands['perception_node'])
+    assert '-r __ns:=/robot --params-file p.yaml' in eyes
+    assert '-p model:=tiny' in eyes and '-p camera.topic:=/c/image_raw ' in eyes
+    assert 'model:=' not in ' '.join(commands['change_detection_node'])

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sample bag: what it must hold, and that training has seen none of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from vljepa_ros.cli.grading import read_questions, read_truth
+from vljepa_ros.data.generate import FIRST_SEEDS, SEED_LIMITS
+from vljepa_ros.data.mwstream.meanings import is_right, sentences
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.sources import open_source
+from vljepa_ros.stream.types import Frame
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / 'samples' / 'bench'
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope='module')
+def frames() -> list[Frame]:
+    return list(open_source(BENCH))
+
+
+def test_it_is_a_small_recording_of_ten_upright_pictures_a_second(frames: list[Frame]) -> None:
+    assert sum(p.stat().st_size for p in BENCH.iterdir()) < 15_000_000
+    gaps = np.diff([frame.stamp_ns for frame in frames])
+    assert (gaps == 100_000_000).all() and 90 <= len(frames) / 10 <= 150
+    assert all(frame.image.shape == (240, 240, 3) for frame in frames)
+    assert {frame.source for frame in frames} == {'camera'}
+
+
+def test_its_metadata_are_what_ros2_bag_play_reads() -> None:
+    info = yaml.safe_load((BENCH / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
+    topic = info['topics_with_message_count'][0]['topic_metadata']
+    assert info['version'] <= 9 and info['storage_identifier'] == 'mcap'
+    assert topic['type'] == 'sensor_msgs/msg/CompressedImage' and topic['name'].startswith('/')
+    assert topic['serialization_format'] == 'cdr' and topic['type_description_hash']
+    assert info['relative_file_paths'] == ['bench.mcap'] == [p.name for p in BENCH.glob('*.mcap')]
+    assert info['message_count'] == 1200
+
+
+def test_the_truth_tiles_it_with_tasks_rests_and_one_darkness(frames: list[Frame]) -> None:
+    rows = read(BENCH / 'ground_truth.json')['annotations']
+    assert rows[0]['start'] == 0 and rows[-1]['end'] == len(frames) / 10
+    assert all(a['end'] == b['start'] for a, b in zip(rows, rows[1:]))
+    assert read(BENCH / 'ground_truth.json')['start_ns'] == frames[0].stamp_ns
+    acts = {row['task'] for row in rows if row['phase'] == 'act'}
+    assert len(acts) >= 6 and acts <= set(TRAIN_TASKS)
+    assert sum(row['phase'] == 'rest' for row in rows) >= 5
+    dark = [row for row in rows if row['phase'] == 'dark']
+    assert len(dark) == 1 and 0 < dark[0]['start'] and dark[0]['end'] < rows[-1]['end']
+
+
+def test_the_light_goes_when_the_truth_says_so(frames: list[Frame]) -> None:
+    dark = next(t for t in read_truth(BENCH) if t.meaning == 'dark')
+    level = [float(frame.image.mean()) for frame in frames]
+    inside = range(round(dark.start * 10), round(dark.end * 10))
+    assert max(level[i] for i in inside) < 25
+    assert min(level[i] for i in range(len(level)) if abs(i - dark.start * 10) > 70) > 40
+
+
+def test_sentences_and_answers_are_right_by_the_lexicon() -> None:
+    assert all(is_right(truth.meaning, truth.sentence) for truth in read_truth(BENCH))
+    for question in read_questions(BENCH):
+        assert question.is_answered_by(question.answer)
+    kinds = [question.kind for question in read_questions(BENCH)]
+    assert sorted(kinds) == ['candidates', 'open', 'yes/no']
+
+
+def test_questions_are_asked_while_their_answers_hold() -> None:
+    truths = read_truth(BENCH)
+    for question in read_questions(BENCH):
+        now = next(t for t in truths if t.start <= question.at < t.end)
+        assert now.meaning == (question.meaning if question.meaning != 'no' else 'dark')
+        if question.candidates:
+            assert question.answer in question.candidates
+    others = next(q for q in read_questions(BENCH) if q.kind == 'candidates').candidates
+    meaning = next(q for q in read_questions(BENCH) if q.kind == 'candidates').meaning
+    assert sum(text in sentences(meaning, 'sample') for text in others) == 1
+
+
+# What training has seen.
+
+
+def seen() -> dict[str, Any]:
+    return read(ROOT / 'models' / 'small' / 'data_manifest.json')
+
+
+def sample() -> dict[str, Any]:
+    return read(BENCH / 'manifest.json')
+
+
+def open_pattern(template: str) -> re.Pattern[str]:
+    """A training wording with its slots open."""
+    text = re.escape(template)
+    text = text.replace(re.escape('<colour>'), f'({"|".join(COLOUR_NAMES)})')
+    things = '|'.join(re.escape(facts.object) for facts in TASKS.values())
+    text = text.replace(re.escape('<object>'), f'({things})')
+    return re.compile(text.replace(re.escape('{}'), '.+'), re.IGNORECASE)
+
+
+def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
+    manifest = seen()
+    used = {s['seed'] for split in ('train', 'validation') for s in manifest[split]['streams']}
+    own = {s['seed'] for s in sample()['streams']} | {
+        episode['seed'][0] for episode in sample()['episodes']}
+    assert len(used) > 100 and not own & used
+    assert all(FIRST_SEEDS['sample'] <= seed < SEED_LIMITS['sample'] for seed in own)
+
+
+def test_its_camera_offsets_are_of_no_training_or_validation_stream() -> None:
+    manifest = seen()
+    cameras = [s['camera'] for split in ('train', 'validation') for s in manifest[split]['streams']]
+    for camera in (s['camera'] for s in sample()['streams']):
+        assert camera not in cameras
+        for part in ('offset_m', 'target_offset_m'):
+            assert camera[part] not in [other[part] for other in cameras]
+
+
+def test_its_wordings_are_of_no_training_list() -> None:
+    manifest = seen()
+    sentences_seen = [open_pattern(text) for text in manifest['sentences']]
+    prompts_seen = [open_pattern(text) for text in manifest['prompts'] if text]
+    assert len(sentences_seen) > 300 and len(prompts_seen) > 20
+    for text in sample()['sentences']:
+        assert not [p.pattern for p in sentences_seen if p.fullmatch(text)], text
+    for text in sample()['prompts']:
+        assert not [p.pattern for p in prompts_seen if p.fullmatch(text)], text
+    answers = [text for q in read_questions(BENCH) if q.kind != 'yes/no' for text in q.candidates]
+    assert not [text for text in answers for p in sentences_seen if p.fullmatch(text)]
+
+
+def test_the_manifest_names_what_the_bag_holds() -> None:
+    assert {t.sentence for t in read_truth(BENCH)} == set(sample()['sentences'])
+    assert {q.prompt for q in read_questions(BENCH)} == set(sample()['prompts'])
+    tasks = {row['task'] for row in read(BENCH / 'ground_truth.json')['annotations']}
+    assert tasks <= {episode['task'] for episode in sample()['episodes']}
+
+
+@pytest.mark.parametrize('meaning', ['rest', 'reach:door:red', 'act:door-open:blue'])
+def test_the_comparison_would_find_a_training_sentence(meaning: str) -> None:
+    patterns = [open_pattern(text) for text in seen()['sentences']]
+    for text in sentences(meaning, 'train'):
+        assert any(p.fullmatch(text) for p in patterns)
