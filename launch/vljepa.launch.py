@@ -6,7 +6,14 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.event_handlers import OnShutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -48,9 +55,10 @@ def nodes(context):
     """With the arguments' values."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     caller = context.launch_configurations.get('ros_namespace', '')
-    files = [values['params_file'], str(override_file(overrides(values, caller)))]
+    over = override_file(overrides(values, caller))
+    files = [values['params_file'], str(over)]
     executables = ('stack',) if boolean('composed', values['composed']) else NODES
-    return [
+    processes = [
         Node(
             package='vljepa_ros', executable=executable, namespace=values['namespace'],
             parameters=files, output='screen', emulate_tty=True,
@@ -59,6 +67,8 @@ def nodes(context):
         )
         for executable in executables
     ]
+    forget = OnShutdown(on_shutdown=lambda *_: over.unlink(missing_ok=True))
+    return [*processes, RegisterEventHandler(forget)]
 
 
 def generate_launch_description():
