@@ -27,19 +27,29 @@ STACK = {
 def generate_launch_description():
     """For `ros2 launch`; the arguments of vljepa.launch.py are taken, too."""
     play = [
-        'ros2', 'bag', 'play', LaunchConfiguration('bag'), '--clock', '100',
-        '--rate', LaunchConfiguration('rate'), '--delay', LaunchConfiguration('delay'),
+        'ros2',
+        'bag',
+        'play',
+        LaunchConfiguration('bag'),
+        '--clock',
+        '100',
+        '--rate',
+        LaunchConfiguration('rate'),
+        '--delay',
+        LaunchConfiguration('delay'),
     ]
     loop = LaunchConfiguration('loop')
-    return LaunchDescription([
-        *(
-            DeclareLaunchArgument(name, default_value=default, description=description)
-            for name, (default, description) in (OWN | STACK).items()
-        ),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'vljepa.launch.py')),
-            launch_arguments={name: LaunchConfiguration(name) for name in STACK}.items(),
-        ),
-        ExecuteProcess(cmd=play, output='screen', condition=UnlessCondition(loop)),
-        ExecuteProcess(cmd=[*play, '--loop'], output='screen', condition=IfCondition(loop)),
-    ])
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, (default, description) in (OWN | STACK).items()
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'vljepa.launch.py')),
+                launch_arguments={name: LaunchConfiguration(name) for name in STACK}.items(),
+            ),
+            ExecuteProcess(cmd=play, output='screen', condition=UnlessCondition(loop)),
+            ExecuteProcess(cmd=[*play, '--loop'], output='screen', condition=IfCondition(loop)),
+        ]
+    )

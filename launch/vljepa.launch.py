@@ -25,9 +25,15 @@ NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node
 PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 ARGUMENTS = {
     'namespace': ('vljepa', 'Namespace of the nodes; one of its own for each robot'),
-    'params_file': (str(SHARE / 'config' / 'vljepa.yaml'), 'Parameter file; see config/vljepa.yaml'),
+    'params_file': (
+        str(SHARE / 'config' / 'vljepa.yaml'),
+        'Parameter file; see config/vljepa.yaml',
+    ),
     'model': ('', 'Installed model, or a folder with model.yaml (empty: as in params_file)'),
-    'image': ('', 'Image topic, resolved in the namespace of the caller (empty: as in params_file)'),
+    'image': (
+        '',
+        'Image topic, resolved in the namespace of the caller (empty: as in params_file)',
+    ),
     'cameras': ('', 'Several: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)'),
     'image_transport': ('', 'raw or compressed, for all cameras (empty: as in params_file)'),
     'device': ('', 'auto, cpu, cuda or cuda:N, for all nodes (empty: as in params_file)'),
@@ -60,9 +66,14 @@ def nodes(context):
     executables = ('stack',) if boolean('composed', values['composed']) else NODES
     processes = [
         Node(
-            package='vljepa_ros', executable=executable, namespace=values['namespace'],
-            parameters=files, output='screen', emulate_tty=True,
-            respawn=True, respawn_delay=2.0,
+            package='vljepa_ros',
+            executable=executable,
+            namespace=values['namespace'],
+            parameters=files,
+            output='screen',
+            emulate_tty=True,
+            respawn=True,
+            respawn_delay=2.0,
             ros_arguments=['--log-level', values['log_level']],
         )
         for executable in executables

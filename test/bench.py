@@ -111,7 +111,7 @@ class Bench:
         return task.result()
 
     def hear(self, kind: type, topic: str, qos: QoSProfile = RELIABLE) -> Heard:
-        """Collect the messages of a topic; returns once a publisher is matched (if one is there)."""
+        """Collect a topic; returns once matched with a publisher, if there is one."""
         heard = Heard()
         made = self.probe.create_subscription(kind, topic, heard.append, qos)
         if self.probe.count_publishers(made.topic_name):
@@ -144,9 +144,13 @@ class Bench:
     def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
         """The first diagnostic of a node, from now on, that fulfils a condition."""
         name, begin = node.get_fully_qualified_name(), len(self.diagnostics)
-        return eventually(lambda: next(
-            (s for s in self.diagnostics[begin:] if s.name == name and condition(s)), None
-        ), 10.0, f'diagnostics of {name}')
+        return eventually(
+            lambda: next(
+                (s for s in self.diagnostics[begin:] if s.name == name and condition(s)), None
+            ),
+            10.0,
+            f'diagnostics of {name}',
+        )
 
     def close(self) -> None:
         """End all nodes."""
@@ -181,6 +185,10 @@ def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(picture).tobytes())
     return Image(
-        header=Header(stamp=stamp(stamp_ns), frame_id=frame_id), encoding='rgb8', height=height,
-        width=width, step=3 * width, data=data,
+        header=Header(stamp=stamp(stamp_ns), frame_id=frame_id),
+        encoding='rgb8',
+        height=height,
+        width=width,
+        step=3 * width,
+        data=data,
     )

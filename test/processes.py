@@ -34,8 +34,12 @@ class Process:
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         self.lines: list[str] = []
         self.popen = subprocess.Popen(
-            [sys.executable, str(executable(name)), *arguments], env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir(),
+            [sys.executable, str(executable(name)), *arguments],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=tempfile.gettempdir(),
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -47,6 +51,7 @@ class Process:
 
     def says(self, text: str, timeout_s: float = STARTS_S, after: int = 0) -> str:
         """The first line that holds a text."""
+
         def find() -> str | None:
             assert text or self.popen.poll() is None
             return next((line for line in self.lines[after:] if text in line), None)
@@ -77,13 +82,13 @@ class Process:
 
     def kill(self) -> None:
         """kill -9; the shared memory that it leaves behind is removed."""
-        left = self._own_segments()
+        left = self.own_segments()
         self.popen.kill()
         self.ends()
         for path in left:
             path.unlink(missing_ok=True)
 
-    def _own_segments(self) -> list[Path]:
+    def own_segments(self) -> list[Path]:
         """Fast DDS holds a lock file open for each segment of its own."""
         found: set[Path] = set()
         for link in Path(f'/proc/{self.popen.pid}/fd').iterdir():
@@ -106,16 +111,23 @@ class Processes:
         self._all: list[Process] = []
         self._files: list[Path] = []
 
-    def start(
-        self, name: str, namespace: str, values: dict[str, Any]
-    ) -> Process:
+    def start(self, name: str, namespace: str, values: dict[str, Any]) -> Process:
         """An executable with the package's parameter file, and `values` over it."""
         over = override_file(values)
         self._files.append(over)
-        made = Process(name, [
-            '--ros-args', '-r', f'__ns:={namespace}',
-            '--params-file', str(ROOT / 'config' / 'vljepa.yaml'), '--params-file', str(over),
-        ], self._environment)
+        made = Process(
+            name,
+            [
+                '--ros-args',
+                '-r',
+                f'__ns:={namespace}',
+                '--params-file',
+                str(ROOT / 'config' / 'vljepa.yaml'),
+                '--params-file',
+                str(over),
+            ],
+            self._environment,
+        )
         self._all.append(made)
         return made
 

@@ -22,7 +22,8 @@ def save_tiny(folder: Path) -> Path:
 
     torch.manual_seed(0)
     config = ModelConfig(
-        name='tiny', embedding_dim=32,
+        name='tiny',
+        embedding_dim=32,
         time=TimeConfig(rate_hz=10.0, tubelet_frames=2, window_tubelets=4),
         x_encoder=XEncoderConfig(image_size=32, stem=(8, 16), width=32, layers=2, heads=2),
         predictor=PredictorConfig(width=32, layers=2, heads=2, answer_tokens=2),

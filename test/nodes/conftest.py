@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in this process with the fake model, spun in threads of their own, and a probe beside them."""
+"""Nodes in this process with the fake model, each in its own thread, and a probe beside them."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from bench import MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
 from std_msgs.msg import Header
-
 from vljepa_ros.msg import SemanticChange, SemanticEmbedding
+
 from vljepa_ros.nodes.change_detection import SESSION_ID, ChangeDetectionNode
 
 
@@ -19,8 +19,11 @@ def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
     """At the fake's hop of 200 ms, with windows of 800 ms."""
     newest = START_NS + hop * 200 * MS
     message = SemanticEmbedding(
-        header=Header(stamp=stamp(newest), frame_id='lens'), window_start=stamp(newest - 700 * MS),
-        source='camera', prompt='What?', model_id=fakes.FACTS.model_id,
+        header=Header(stamp=stamp(newest), frame_id='lens'),
+        window_start=stamp(newest - 700 * MS),
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
         vector=array.array('f', fakes.colour_vector(colour).tobytes()),
     )
     for name, value in changes.items():
@@ -46,9 +49,15 @@ def test_the_first_embedding_opens_a_segment(bench: Bench) -> None:
     line.send(embedding('red', 0))
     [change] = line.changes.wait(1)
     assert change == SemanticChange(
-        header=Header(stamp=stamp(START_NS), frame_id='lens'), source='camera', prompt='What?',
-        model_id=fakes.FACTS.model_id, session_id=SESSION_ID, segment_id=0,
-        segment_start=stamp(START_NS), score=1.0, reason=SemanticChange.REASON_FIRST,
+        header=Header(stamp=stamp(START_NS), frame_id='lens'),
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        session_id=SESSION_ID,
+        segment_id=0,
+        segment_start=stamp(START_NS),
+        score=1.0,
+        reason=SemanticChange.REASON_FIRST,
         vector=array.array('f', fakes.colour_vector('red')),
     )
 
@@ -59,18 +68,29 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
     _, change = line.changes.wait(2)
     at = stamp(START_NS + 2000 * MS)
     assert change == SemanticChange(
-        header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'), source='camera',
-        prompt='What?', model_id=fakes.FACTS.model_id, session_id=SESSION_ID, segment_id=1,
-        segment_start=at, score=1.0, reason=SemanticChange.REASON_MEANING,
-        vector=array.array('f', fakes.colour_vector('blue')), has_previous=True,
-        previous_segment_id=0, previous_start=stamp(START_NS), previous_end=at,
+        header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        session_id=SESSION_ID,
+        segment_id=1,
+        segment_start=at,
+        score=1.0,
+        reason=SemanticChange.REASON_MEANING,
+        vector=array.array('f', fakes.colour_vector('blue')),
+        has_previous=True,
+        previous_segment_id=0,
+        previous_start=stamp(START_NS),
+        previous_end=at,
         previous_vector=array.array('f', fakes.colour_vector('red')),
     )
 
 
 def test_parameters_decide_what_a_change_is(bench: Bench) -> None:
     line = Line(bench, confirm_hops=4, min_segment=0.0)
-    line.send(*(embedding('red', n) for n in range(3)), *(embedding('blue', n) for n in range(3, 6)))
+    line.send(
+        *(embedding('red', n) for n in range(3)), *(embedding('blue', n) for n in range(3, 6))
+    )
     line.changes.wait(1)
     line.send(embedding('blue', 6))
     assert line.changes.wait(2)[1].header.stamp == stamp(START_NS + 1200 * MS)
@@ -89,7 +109,8 @@ def test_deactivation_ends_open_streams_while_it_can_still_publish(bench: Bench)
         assert change.header == Header(stamp=stamp(START_NS + 400 * MS), frame_id='lens')
         assert (change.segment_id, change.previous_segment_id) == (0, 0)
         assert (change.previous_start, change.previous_end) == (
-            stamp(START_NS), stamp(START_NS + 400 * MS)
+            stamp(START_NS),
+            stamp(START_NS + 400 * MS),
         )
     assert line.node.phase == 'inactive'
 
@@ -115,16 +136,20 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     assert trouble.startswith("embeddings of 'camera' are of model 'other-1-2' now")
 
 
-@pytest.mark.parametrize(('bad', 'message'), [
-    ({'vector': array.array('f', [math.nan] * 8)}, 'not finite'),
-    ({'vector': array.array('f')}, 'empty'),
-    ({'vector': array.array('f', [0.0] * 8)}, 'only zeros'),
-    ({'vector': array.array('f', [1.0, 0.0])}, 'embedding of 2 values in a stream of 8'),
-])
+@pytest.mark.parametrize(
+    ('bad', 'message'),
+    [
+        ({'vector': array.array('f', [math.nan] * 8)}, 'not finite'),
+        ({'vector': array.array('f')}, 'empty'),
+        ({'vector': array.array('f', [0.0] * 8)}, 'only zeros'),
+        ({'vector': array.array('f', [1.0, 0.0])}, 'embedding of 2 values in a stream of 8'),
+    ],
+)
 def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message: str) -> None:
     line = Line(bench)
     line.send(
-        *(embedding('red', n) for n in range(6)), embedding('green', 6, **bad),
+        *(embedding('red', n) for n in range(6)),
+        embedding('green', 6, **bad),
         *(embedding('blue', n) for n in (7, 8)),
     )
     _, change = line.changes.wait(2)
@@ -138,6 +163,9 @@ def test_embeddings_are_kept_for_a_node_that_is_busy(bench: Bench) -> None:
     line = Line(bench)
     [info] = bench.probe.get_subscriptions_info_by_topic(f'{bench.namespace}/semantic_embedding')
     assert info.qos_profile.reliability == RELIABLE.reliability
-    assert line.node.get_parameter(
-        f'qos_overrides.{bench.namespace}/semantic_embedding.subscription.depth'
-    ).value == 50
+    assert (
+        line.node.get_parameter(
+            f'qos_overrides.{bench.namespace}/semantic_embedding.subscription.depth'
+        ).value
+        == 50
+    )

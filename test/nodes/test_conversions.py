@@ -57,8 +57,11 @@ def test_embedding_field_by_field() -> None:
     message = conversions.to_embedding_message(embedding, 'lens', 5_000_000)
     assert message == msg.SemanticEmbedding(
         header=Header(stamp=STAMP, frame_id='lens'),
-        window_start=Time(sec=1_699_999_999, nanosec=123_456_789), source='front', prompt='What?',
-        model_id='small-1-2', vector=array.array('f', [0.6, 0.8]),
+        window_start=Time(sec=1_699_999_999, nanosec=123_456_789),
+        source='front',
+        prompt='What?',
+        model_id='small-1-2',
+        vector=array.array('f', [0.6, 0.8]),
         latency=Duration(sec=0, nanosec=5_000_000),
     )
     back = conversions.from_embedding_message(message)
@@ -67,25 +70,49 @@ def test_embedding_field_by_field() -> None:
 
 
 CHANGE = types.Change(
-    NS, KEY, 'session', 4, NS - 10, 0.5, types.Reason.MEANING, A, types.Segment(3, NS - 90, NS - 10), B
+    NS,
+    KEY,
+    'session',
+    4,
+    NS - 10,
+    0.5,
+    types.Reason.MEANING,
+    A,
+    types.Segment(3, NS - 90, NS - 10),
+    B,
 )
 
 
 def test_change_field_by_field() -> None:
     message = conversions.to_change_message(CHANGE, 'lens')
     assert message == msg.SemanticChange(
-        header=Header(stamp=STAMP, frame_id='lens'), source='front', prompt='What?',
-        model_id='small-1-2', session_id='session', segment_id=4,
-        segment_start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 10), score=0.5,
-        reason=msg.SemanticChange.REASON_MEANING, vector=array.array('f', [0.6, 0.8]),
-        has_previous=True, previous_segment_id=3,
+        header=Header(stamp=STAMP, frame_id='lens'),
+        source='front',
+        prompt='What?',
+        model_id='small-1-2',
+        session_id='session',
+        segment_id=4,
+        segment_start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 10),
+        score=0.5,
+        reason=msg.SemanticChange.REASON_MEANING,
+        vector=array.array('f', [0.6, 0.8]),
+        has_previous=True,
+        previous_segment_id=3,
         previous_start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 90),
         previous_end=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 10),
         previous_vector=array.array('f', [1.0, 0.0]),
     )
     back = conversions.from_change_message(message)
-    for name in ('stamp_ns', 'key', 'session_id', 'segment_id', 'segment_start_ns', 'score',
-                 'reason', 'previous'):
+    for name in (
+        'stamp_ns',
+        'key',
+        'session_id',
+        'segment_id',
+        'segment_start_ns',
+        'score',
+        'reason',
+        'previous',
+    ):
         assert getattr(back, name) == getattr(CHANGE, name), name
     assert (back.vector == A).all()
     assert (back.previous_vector == B).all()
@@ -103,15 +130,30 @@ def test_a_first_change_has_no_previous() -> None:
 
 def test_event_field_by_field() -> None:
     event = types.Event(
-        NS, KEY, 'session', 4, NS - 20, NS, types.State.ENDED, 'it opens', 0.75,
+        NS,
+        KEY,
+        'session',
+        4,
+        NS - 20,
+        NS,
+        types.State.ENDED,
+        'it opens',
+        0.75,
         (types.Candidate('it shuts', 0.25),),
     )
     message = conversions.to_event_message(event, 'lens')
     assert message == msg.TextEvent(
-        header=Header(stamp=STAMP, frame_id='lens'), source='front', prompt='What?',
-        model_id='small-1-2', session_id='session', segment_id=4,
-        start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 20), end=STAMP,
-        state=msg.TextEvent.STATE_ENDED, text='it opens', confidence=0.75,
+        header=Header(stamp=STAMP, frame_id='lens'),
+        source='front',
+        prompt='What?',
+        model_id='small-1-2',
+        session_id='session',
+        segment_id=4,
+        start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 20),
+        end=STAMP,
+        state=msg.TextEvent.STATE_ENDED,
+        text='it opens',
+        confidence=0.75,
         alternatives=[msg.Candidate(text='it shuts', score=0.25)],
     )
     assert conversions.from_event_message(message) == event
@@ -126,42 +168,69 @@ def test_unknown_enum_values_are_refused() -> None:
         conversions.from_event_message(msg.TextEvent(state=7))
 
 
-@pytest.mark.parametrize(('kind', 'enum', 'prefix'), [
-    (msg.SemanticChange, types.Reason, 'REASON_'), (msg.TextEvent, types.State, 'STATE_'),
-    (srv.Query.Response, types.Basis, 'BASIS_'),
-])
+@pytest.mark.parametrize(
+    ('kind', 'enum', 'prefix'),
+    [
+        (msg.SemanticChange, types.Reason, 'REASON_'),
+        (msg.TextEvent, types.State, 'STATE_'),
+        (srv.Query.Response, types.Basis, 'BASIS_'),
+    ],
+)
 def test_constants_equal_the_core_enums(kind: type, enum: type, prefix: str) -> None:
     assert {item.name: int(item) for item in enum} == {  # type: ignore[attr-defined]
-        item.name: getattr(kind, prefix + item.name) for item in enum  # type: ignore[attr-defined]
+        item.name: getattr(kind, prefix + item.name)
+        for item in enum  # type: ignore[attr-defined]
     }
 
 
 def test_answer_field_by_field() -> None:
     answer = types.Answer(
-        'yes', 0.75, True, NS, 'small-1-2', A,
+        'yes',
+        0.75,
+        True,
+        NS,
+        'small-1-2',
+        A,
         (types.Candidate('yes', 0.75), types.Candidate('no', 0.25)),
-        (types.Moment('front', NS - 5, NS, 0.5, 'it opens'),), types.Basis.FRAMES,
+        (types.Moment('front', NS - 5, NS, 0.5, 'it opens'),),
+        types.Basis.FRAMES,
     )
     response = srv.Query.Response()
     conversions.fill_answer(response, answer)
     assert response == srv.Query.Response(
-        answer='yes', confidence=0.75, abstained=True, stamp=STAMP, model_id='small-1-2',
-        vector=array.array('f', [0.6, 0.8]), basis=srv.Query.Response.BASIS_FRAMES,
+        answer='yes',
+        confidence=0.75,
+        abstained=True,
+        stamp=STAMP,
+        model_id='small-1-2',
+        vector=array.array('f', [0.6, 0.8]),
+        basis=srv.Query.Response.BASIS_FRAMES,
         ranked=[msg.Candidate(text='yes', score=0.75), msg.Candidate(text='no', score=0.25)],
-        evidence=[msg.Moment(
-            source='front', start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 5), end=STAMP,
-            score=0.5, text='it opens',
-        )],
+        evidence=[
+            msg.Moment(
+                source='front',
+                start=Time(sec=STAMP.sec, nanosec=STAMP.nanosec - 5),
+                end=STAMP,
+                score=0.5,
+                text='it opens',
+            )
+        ],
     )
 
 
 def test_model_info_follows_the_rate_in_use() -> None:
     info = conversions.to_model_info(fakes.FACTS, ('a', 'b'), ('front',), 5.0)
     assert info == msg.ModelInfo(
-        model_id=fakes.FACTS.model_id, embedding_dim=8, rate=5.0,
-        hop=Duration(nanosec=400_000_000), attention_window=Duration(sec=1, nanosec=600_000_000),
-        receptive_field=Duration(sec=1, nanosec=600_000_000), prompts=['a', 'b'],
-        sources=['front'], device='cpu', dtype='float32',
+        model_id=fakes.FACTS.model_id,
+        embedding_dim=8,
+        rate=5.0,
+        hop=Duration(nanosec=400_000_000),
+        attention_window=Duration(sec=1, nanosec=600_000_000),
+        receptive_field=Duration(sec=1, nanosec=600_000_000),
+        prompts=['a', 'b'],
+        sources=['front'],
+        device='cpu',
+        dtype='float32',
     )
 
 

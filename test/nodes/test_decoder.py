@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp, values_of
 from std_msgs.msg import Header
-
 from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
+
 from vljepa_ros.nodes.decoder import DecoderNode
 from vljepa_ros.stream.interfaces import Model
 
@@ -22,11 +22,20 @@ RED, BLUE = (array.array('f', fakes.colour_vector(c)) for c in ('red', 'blue'))
 def change(number: int = 1, **changes: Any) -> SemanticChange:
     """Red, then blue."""
     message = SemanticChange(
-        header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'), source='camera',
-        prompt='What?', model_id=fakes.FACTS.model_id, session_id='session', segment_id=number,
-        segment_start=stamp(START_NS + 2000 * MS), score=0.9, reason=SemanticChange.REASON_MEANING,
-        vector=BLUE, has_previous=True, previous_segment_id=number - 1,
-        previous_start=stamp(START_NS), previous_end=stamp(START_NS + 2000 * MS),
+        header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        session_id='session',
+        segment_id=number,
+        segment_start=stamp(START_NS + 2000 * MS),
+        score=0.9,
+        reason=SemanticChange.REASON_MEANING,
+        vector=BLUE,
+        has_previous=True,
+        previous_segment_id=number - 1,
+        previous_start=stamp(START_NS),
+        previous_end=stamp(START_NS + 2000 * MS),
         previous_vector=RED,
     )
     for name, value in changes.items():
@@ -54,24 +63,39 @@ def test_a_change_is_two_events_field_by_field(bench: Bench) -> None:
     desk.send(change())
     ended, started = desk.events.wait(2)
     common: dict[str, Any] = {
-        'header': Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'), 'source': 'camera',
-        'prompt': 'What?', 'model_id': fakes.FACTS.model_id, 'session_id': 'session',
-        'confidence': 1.0, 'alternatives': [Candidate(text='other', score=float(np.float32(0.1)))],
+        'header': Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
+        'source': 'camera',
+        'prompt': 'What?',
+        'model_id': fakes.FACTS.model_id,
+        'session_id': 'session',
+        'confidence': 1.0,
+        'alternatives': [Candidate(text='other', score=float(np.float32(0.1)))],
     }
     assert ended == TextEvent(
-        segment_id=0, start=stamp(START_NS), end=stamp(START_NS + 2000 * MS),
-        state=TextEvent.STATE_ENDED, text='the scene is red', **common,
+        segment_id=0,
+        start=stamp(START_NS),
+        end=stamp(START_NS + 2000 * MS),
+        state=TextEvent.STATE_ENDED,
+        text='the scene is red',
+        **common,
     )
     assert started == TextEvent(
-        segment_id=1, start=stamp(START_NS + 2000 * MS), end=stamp(START_NS + 2200 * MS),
-        state=TextEvent.STATE_STARTED, text='the scene is blue', **common,
+        segment_id=1,
+        start=stamp(START_NS + 2000 * MS),
+        end=stamp(START_NS + 2200 * MS),
+        state=TextEvent.STATE_STARTED,
+        text='the scene is blue',
+        **common,
     )
 
 
-@pytest.mark.parametrize(('reason', 'states'), [
-    (SemanticChange.REASON_FIRST, [TextEvent.STATE_STARTED]),
-    (SemanticChange.REASON_DRIFT, [TextEvent.STATE_UPDATED]),
-])
+@pytest.mark.parametrize(
+    ('reason', 'states'),
+    [
+        (SemanticChange.REASON_FIRST, [TextEvent.STATE_STARTED]),
+        (SemanticChange.REASON_DRIFT, [TextEvent.STATE_UPDATED]),
+    ],
+)
 def test_reasons_without_a_previous_segment(bench: Bench, reason: int, states: list[int]) -> None:
     desk = Desk(bench)
     desk.send(change(reason=reason, has_previous=False, previous_vector=array.array('f')))
@@ -82,7 +106,9 @@ def test_an_end_only_ends(bench: Bench) -> None:
     desk = Desk(bench)
     desk.send(change(reason=SemanticChange.REASON_END), change(2))
     assert [e.state for e in desk.events.wait(3)] == [
-        TextEvent.STATE_ENDED, TextEvent.STATE_ENDED, TextEvent.STATE_STARTED
+        TextEvent.STATE_ENDED,
+        TextEvent.STATE_ENDED,
+        TextEvent.STATE_STARTED,
     ]
 
 
@@ -103,11 +129,18 @@ def test_events_are_latched_for_who_comes_late(bench: Bench) -> None:
     assert [event.text for event in late.wait(2)] == ['the scene is red', 'the scene is blue']
 
 
-@pytest.mark.parametrize(('bad', 'message', 'counter'), [
-    ({'model_id': 'other-1-2'}, "model 'other-1-2' cannot be put into words by 'fake-", 'refused'),
-    ({'reason': 99}, 'reason (99)', 'refused'),
-    ({'vector': array.array('f')}, 'empty or not finite', 'refused'),
-])
+@pytest.mark.parametrize(
+    ('bad', 'message', 'counter'),
+    [
+        (
+            {'model_id': 'other-1-2'},
+            "model 'other-1-2' cannot be put into words by 'fake-",
+            'refused',
+        ),
+        ({'reason': 99}, 'reason (99)', 'refused'),
+        ({'vector': array.array('f')}, 'empty or not finite', 'refused'),
+    ],
+)
 def test_a_bad_change_is_refused_and_the_next_is_written(
     bench: Bench, bad: dict[str, Any], message: str, counter: str
 ) -> None:
@@ -132,7 +165,9 @@ def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None
     desk = Desk(bench, FaultyLanguage())
     desk.send(change(1), change(2))
     assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
-    assert bench.status(desk.node, lambda s: s.level == b'\x02').message == 'RuntimeError: no memory'
+    assert (
+        bench.status(desk.node, lambda s: s.level == b'\x02').message == 'RuntimeError: no memory'
+    )
     assert desk.node.health.counts['errors in the model thread'] == 1
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ def test_empty_arguments_change_nothing() -> None:
 def test_image_is_one_camera_in_the_callers_namespace() -> None:
     arguments = {'image': 'camera/image_raw', 'image_transport': 'compressed'}
     assert overrides(arguments, '/robot1') == {
-        'cameras': ['camera'], 'camera.topic': '/robot1/camera/image_raw',
+        'cameras': ['camera'],
+        'camera.topic': '/robot1/camera/image_raw',
         'camera.transport': 'compressed',
     }
 
@@ -26,7 +28,9 @@ def test_image_is_one_camera_in_the_callers_namespace() -> None:
 def test_several_cameras() -> None:
     arguments = {'cameras': 'front:=/f/image_raw, rear:=r/image_raw'}
     assert overrides(arguments) == {
-        'cameras': ['front', 'rear'], 'front.topic': '/f/image_raw', 'rear.topic': '/r/image_raw',
+        'cameras': ['front', 'rear'],
+        'front.topic': '/f/image_raw',
+        'rear.topic': '/r/image_raw',
     }
 
 
@@ -37,25 +41,37 @@ def test_the_transport_alone_is_that_of_the_default_camera() -> None:
 def test_flags_and_names_are_passed_on() -> None:
     arguments = {'autostart': 'False', 'use_sim_time': 'true', 'model': 'big', 'device': 'cpu'}
     assert overrides(arguments) == {
-        'autostart': False, 'use_sim_time': True, 'model': 'big', 'device': 'cpu',
+        'autostart': False,
+        'use_sim_time': True,
+        'model': 'big',
+        'device': 'cpu',
     }
 
 
-@pytest.mark.parametrize(('topic', 'namespace', 'full'), [
-    ('/a/b', '/n', '/a/b'), ('a', '', '/a'), ('a/b', '/n/m/', '/n/m/a/b'), ('a', '/', '/a'),
-])
+@pytest.mark.parametrize(
+    ('topic', 'namespace', 'full'),
+    [
+        ('/a/b', '/n', '/a/b'),
+        ('a', '', '/a'),
+        ('a/b', '/n/m/', '/n/m/a/b'),
+        ('a', '/', '/a'),
+    ],
+)
 def test_topics_are_resolved(topic: str, namespace: str, full: str) -> None:
     assert resolve(topic, namespace) == full
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    ({'image': 'a', 'cameras': 'b:=c'}, 'image and cameras'),
-    ({'image_transport': 'theora'}, "'theora' is neither raw nor compressed"),
-    ({'cameras': 'front=/f'}, "'front=/f' is not NAME:=TOPIC"),
-    ({'cameras': '2nd:=/f'}, "'2nd:=/f' is not NAME:=TOPIC"),
-    ({'cameras': 'a:=/f,a:=/g'}, "'a' is there twice"),
-    ({'autostart': 'yes'}, "autostart 'yes'"),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'image': 'a', 'cameras': 'b:=c'}, 'image and cameras'),
+        ({'image_transport': 'theora'}, "'theora' is neither raw nor compressed"),
+        ({'cameras': 'front=/f'}, "'front=/f' is not NAME:=TOPIC"),
+        ({'cameras': '2nd:=/f'}, "'2nd:=/f' is not NAME:=TOPIC"),
+        ({'cameras': 'a:=/f,a:=/g'}, "'a' is there twice"),
+        ({'autostart': 'yes'}, "autostart 'yes'"),
+    ],
+)
 def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         overrides(arguments)
@@ -68,3 +84,26 @@ def test_the_override_file_is_for_every_node(tmp_path: Path) -> None:
     assert written == {
         EVERY_NODE: {'ros__parameters': {'cameras': ['front'], 'front.topic': '/f'}}
     }
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def panels(layout: object) -> list[str]:
+    """The leaves of a Foxglove layout."""
+    if isinstance(layout, str):
+        return [layout]
+    assert isinstance(layout, dict)
+    return panels(layout['first']) + panels(layout['second'])
+
+
+def test_the_foxglove_layout_places_each_panel_that_it_configures() -> None:
+    found = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
+    assert sorted(panels(found['layout'])) == sorted(found['configById'])
+
+
+def test_the_rviz_configuration_shows_the_camera() -> None:
+    found = yaml.safe_load((ROOT / 'config' / 'vljepa.rviz').read_text())
+    [display] = found['Visualization Manager']['Displays']
+    assert display['Class'] == 'rviz_default_plugins/Image'
+    assert display['Topic']['Reliability Policy'] == 'Best Effort'  # as sensors publish

@@ -94,12 +94,25 @@ def test_parameters_outlive_a_reconfiguration(bench: Bench, kind: Any) -> None:
     assert node.values() == before
 
 
-@pytest.mark.parametrize(('bad', 'transition', 'phase', 'steps', 'line'), [
-    ('setup', Transition.TRANSITION_CONFIGURE, 'unconfigured', ['setup', 'teardown'],
-     "cannot configure: KeyError: 'setup'"),
-    ('start', Transition.TRANSITION_ACTIVATE, 'inactive', ['start', 'stop'],
-     "cannot activate: KeyError: 'start'"),
-])
+@pytest.mark.parametrize(
+    ('bad', 'transition', 'phase', 'steps', 'line'),
+    [
+        (
+            'setup',
+            Transition.TRANSITION_CONFIGURE,
+            'unconfigured',
+            ['setup', 'teardown'],
+            "cannot configure: KeyError: 'setup'",
+        ),
+        (
+            'start',
+            Transition.TRANSITION_ACTIVATE,
+            'inactive',
+            ['start', 'stop'],
+            "cannot activate: KeyError: 'start'",
+        ),
+    ],
+)
 def test_an_exception_in_a_transition_is_one_line_and_a_failure(
     bench: Bench, bad: str, transition: int, phase: str, steps: list[str], line: str
 ) -> None:
@@ -205,5 +218,7 @@ def test_nodes_start_without_torch_and_without_the_offline_pipeline() -> None:
         "print([m for m in ('torch', 'transformers', 'vljepa_ros.stream.pipeline')"
         ' if m in sys.modules])'
     )
-    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == '[]'

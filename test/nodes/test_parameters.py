@@ -24,8 +24,10 @@ from vljepa_ros.stream.settings import (
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, Any] = {
-    'perception_node': PerceptionNode, 'change_detection_node': ChangeDetectionNode,
-    'decoder_node': DecoderNode, 'query_node': QueryNode,
+    'perception_node': PerceptionNode,
+    'change_detection_node': ChangeDetectionNode,
+    'decoder_node': DecoderNode,
+    'query_node': QueryNode,
 }
 
 
@@ -59,7 +61,8 @@ def test_every_parameter_is_described(bench: Bench, name: str) -> None:
         assert len(described.description) > 15, spec.name
         assert described.read_only == spec.read_only
         if isinstance(spec.default, float) or (
-            isinstance(spec.default, int) and not isinstance(spec.default, bool)
+            isinstance(spec.default, int)
+            and not isinstance(spec.default, bool)
             and not spec.choices
         ):
             assert described.floating_point_range or described.integer_range, spec.name
@@ -74,10 +77,20 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.answer_settings(defaults) == AnswerSettings()
     assert parameters.memory_settings(defaults) == MemorySettings()
     other = {
-        'prompts': ['a', ''], 'rate': 5.0, 'max_gap': 1.5, 'frames_kept': 7.0,
-        'change_threshold': 0.1, 'confirm_hops': 3, 'min_segment': 0.2, 'drift_threshold': 0.3,
-        'abstain_below': 0.4, 'memory_kept': 9.0,
-        'model': 'm', 'device': 'd', 'dtype': 't', 'threads': 2,
+        'prompts': ['a', ''],
+        'rate': 5.0,
+        'max_gap': 1.5,
+        'frames_kept': 7.0,
+        'change_threshold': 0.1,
+        'confirm_hops': 3,
+        'min_segment': 0.2,
+        'drift_threshold': 0.3,
+        'abstain_below': 0.4,
+        'memory_kept': 9.0,
+        'model': 'm',
+        'device': 'd',
+        'dtype': 't',
+        'threads': 2,
     }
     assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5, 7.0)
     assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3)
@@ -86,19 +99,22 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.model_spec(other) == parameters.ModelSpec('m', 'd', 't', 2)
 
 
-@pytest.mark.parametrize(('values', 'message'), [
-    ({'rate': -1.0}, 'rate'),
-    ({'rate': 'fast'}, 'rate'),
-    ({'prompts': 5}, 'prompts'),
-    ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
-    ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
-    ({'dtype': 'float8'}, "dtype is 'float8'"),
-    ({'cameras': ['front', 'front']}, "'front' is there twice"),
-    ({'cameras': ['the front']}, "'the front' is not of letters"),
-    ({'cameras': ['front'], 'frnt__topic': '/f'}, 'frnt.topic is for an unknown camera'),
-    ({'camera__rotate': 45}, 'camera.rotate is'),
-    ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
-])
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'rate': -1.0}, 'rate'),
+        ({'rate': 'fast'}, 'rate'),
+        ({'prompts': 5}, 'prompts'),
+        ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
+        ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
+        ({'dtype': 'float8'}, "dtype is 'float8'"),
+        ({'cameras': ['front', 'front']}, "'front' is there twice"),
+        ({'cameras': ['the front']}, "'the front' is not of letters"),
+        ({'cameras': ['front'], 'frnt__topic': '/f'}, 'frnt.topic is for an unknown camera'),
+        ({'camera__rotate': 45}, 'camera.rotate is'),
+        ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
+    ],
+)
 def test_a_bad_value_fails_configure_with_one_line(
     bench: Bench, values: dict[str, Any], message: str
 ) -> None:
@@ -126,7 +142,7 @@ def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
     assert not result.successful
-    assert 'confirm_hops can be changed while unconfigured only; the node is active' in result.reason
+    assert 'confirm_hops changes while unconfigured only; the node is active' in result.reason
     bench.do(node, node.trigger_deactivate)
     bench.do(node, node.trigger_cleanup)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
@@ -151,10 +167,11 @@ def test_one_bad_prompt_refuses_the_whole_request(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     before = list(node.get_parameter('prompts').value)
     response = bench.call(
-        SetParametersAtomically, 'perception_node/set_parameters_atomically',
-        SetParametersAtomically.Request(parameters=[
-            Parameter('prompts', value=['good', 'b' * 5000]).to_parameter_msg()
-        ]),
+        SetParametersAtomically,
+        'perception_node/set_parameters_atomically',
+        SetParametersAtomically.Request(
+            parameters=[Parameter('prompts', value=['good', 'b' * 5000]).to_parameter_msg()]
+        ),
     )
     assert not response.result.successful
     assert 'prompt of 5,000 characters is too long' in response.result.reason

@@ -27,11 +27,11 @@ from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
-
 from vljepa_ros.action import Watch
 from vljepa_ros.msg import Embedding, Moment, SemanticChange, SemanticEmbedding, TextEvent
-from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.srv import Predict, Query, Search
+
+from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
 
 NOW = START_NS + 10_000 * MS
@@ -71,12 +71,16 @@ class Counter:
     ) -> None:
         self.bench, self.asked = bench, []  # type: ignore[var-annotated]
         if predict is not None:
+
             def note(request: Any, response: Any) -> Any:
                 self.asked.append(request)
                 return predict(request, response)
 
             bench.probe.create_service(
-                Predict, 'predict', note, callback_group=ReentrantCallbackGroup(),
+                Predict,
+                'predict',
+                note,
+                callback_group=ReentrantCallbackGroup(),
                 qos_profile=QoSProfile(depth=256),
             )
         self.language = language or fakes.FakeLanguage()
@@ -95,16 +99,26 @@ class Counter:
             hops.publish(hop('red' if n < 10 else 'blue', n))
         eventually(lambda: self.node.health.counts['embeddings'] == 20)
         common: dict[str, Any] = {
-            'source': 'camera', 'prompt': 'What?', 'model_id': fakes.FACTS.model_id,
+            'source': 'camera',
+            'prompt': 'What?',
+            'model_id': fakes.FACTS.model_id,
             'session_id': 's',
         }
-        changes.publish(SemanticChange(
-            header=Header(stamp=stamp(START_NS + 2200 * MS)), segment_id=1,
-            segment_start=stamp(START_NS + 2000 * MS), reason=SemanticChange.REASON_MEANING,
-            vector=floats('blue'), has_previous=True, previous_segment_id=0,
-            previous_start=stamp(START_NS), previous_end=stamp(START_NS + 2000 * MS),
-            previous_vector=floats('red'), **common,
-        ))
+        changes.publish(
+            SemanticChange(
+                header=Header(stamp=stamp(START_NS + 2200 * MS)),
+                segment_id=1,
+                segment_start=stamp(START_NS + 2000 * MS),
+                reason=SemanticChange.REASON_MEANING,
+                vector=floats('blue'),
+                has_previous=True,
+                previous_segment_id=0,
+                previous_start=stamp(START_NS),
+                previous_end=stamp(START_NS + 2000 * MS),
+                previous_vector=floats('red'),
+                **common,
+            )
+        )
         eventually(lambda: len(self.node._memory._segments) == 2)
         events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
         eventually(lambda: any(s.text for s in self.node._memory._segments.values()))
@@ -113,8 +127,12 @@ class Counter:
 def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
     newest = START_NS + number * 200 * MS
     message = SemanticEmbedding(
-        header=Header(stamp=stamp(newest)), window_start=stamp(newest - 700 * MS), source='camera',
-        prompt='What?', model_id=fakes.FACTS.model_id, vector=floats(colour),
+        header=Header(stamp=stamp(newest)),
+        window_start=stamp(newest - 700 * MS),
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        vector=floats(colour),
     )
     for name, value in changes.items():
         setattr(message, name, value)
@@ -131,11 +149,14 @@ def test_an_open_question_field_by_field(bench: Bench) -> None:
     assert response.latency.nanosec > 0
     response.latency = Duration()
     assert response == Query.Response(
-        success=True, answer='the scene is red', confidence=1.0, abstained=False,
-        evidence=[Moment(
-            source='camera', start=stamp(NOW - 700 * MS), end=stamp(NOW), score=1.0
-        )],
-        basis=Query.Response.BASIS_NOW, vector=floats('red'), model_id=fakes.FACTS.model_id,
+        success=True,
+        answer='the scene is red',
+        confidence=1.0,
+        abstained=False,
+        evidence=[Moment(source='camera', start=stamp(NOW - 700 * MS), end=stamp(NOW), score=1.0)],
+        basis=Query.Response.BASIS_NOW,
+        vector=floats('red'),
+        model_id=fakes.FACTS.model_id,
         stamp=stamp(NOW),
     )
     assert counter.asked == [Predict.Request(prompts=['What is it?'])]
@@ -175,9 +196,9 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     assert response.success
     assert response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
-    assert response.evidence == [Moment(
-        source='camera', start=stamp(START_NS), end=stamp(START_NS + 1800 * MS), score=1.0
-    )]
+    assert response.evidence == [
+        Moment(source='camera', start=stamp(START_NS), end=stamp(START_NS + 1800 * MS), score=1.0)
+    ]
     later = counter.ask(start=stamp(START_NS + 2000 * MS))
     assert later.answer == 'the scene is blue'
     assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
@@ -203,12 +224,15 @@ def test_it_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
 # Bad input.
 
 
-@pytest.mark.parametrize(('fields', 'message'), [
-    ({'prompt': 'x' * 10_000_000}, 'prompt of 10,000,000 characters is too long'),
-    ({'candidates': ['a', ' ']}, 'candidate is empty'),
-    ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
-    ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
-])
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'prompt': 'x' * 10_000_000}, 'prompt of 10,000,000 characters is too long'),
+        ({'candidates': ['a', ' ']}, 'candidate is empty'),
+        ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
+        ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
+    ],
+)
 def test_a_bad_question_is_refused_before_anything_is_computed(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
@@ -230,7 +254,8 @@ def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
 def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
     response = Counter(bench, failing('no frame yet: the model has seen nothing')).ask()
     assert (response.success, response.message) == (
-        False, 'no frame yet: the model has seen nothing'
+        False,
+        'no frame yet: the model has seen nothing',
     )
 
 
@@ -280,9 +305,12 @@ def test_predict_missing_is_told_in_time(bench: Bench) -> None:
 
 def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
     counter = Counter(bench, predict_timeout=5.0)
-    threading.Timer(0.4, lambda: bench.probe.create_service(
-        Predict, 'predict', seen('red'), callback_group=ReentrantCallbackGroup()
-    )).start()
+    threading.Timer(
+        0.4,
+        lambda: bench.probe.create_service(
+            Predict, 'predict', seen('red'), callback_group=ReentrantCallbackGroup()
+        ),
+    ).start()
     assert counter.ask().answer == 'the scene is red'
 
 
@@ -304,7 +332,8 @@ def test_predict_hung_is_told_in_time_and_the_next_answer_is_the_right_one(bench
     counter = Counter(bench, predict_timeout=0.5)
     response = counter.ask()
     assert (response.success, response.message) == (
-        False, f'{bench.namespace}/predict did not answer within 0.5 s'
+        False,
+        f'{bench.namespace}/predict did not answer within 0.5 s',
     )
     free.set()
     assert counter.ask().answer == 'the scene is blue'
@@ -336,7 +365,8 @@ def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
     first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
     eventually(lambda: first.done() and second.done())
     assert sorted([first.result().message, second.result().message]) == [
-        'busy: 1 requests are in hand', f'nobody serves {bench.namespace}/predict (waited 1 s)'
+        'busy: 1 requests are in hand',
+        f'nobody serves {bench.namespace}/predict (waited 1 s)',
     ]
 
 
@@ -365,21 +395,37 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
     counter = Counter(bench)
     counter.fill_memory()
     response = bench.call(Search, 'search', Search.Request(text='something red'))
-    assert response == Search.Response(success=True, model_id=fakes.FACTS.model_id, moments=[
-        Moment(source='camera', start=stamp(START_NS), end=stamp(START_NS + 2000 * MS), score=1.0,
-               text='it was red'),
-        Moment(source='camera', start=stamp(START_NS + 2000 * MS),
-               end=stamp(START_NS + 3800 * MS), score=0.0),
-    ])
+    assert response == Search.Response(
+        success=True,
+        model_id=fakes.FACTS.model_id,
+        moments=[
+            Moment(
+                source='camera',
+                start=stamp(START_NS),
+                end=stamp(START_NS + 2000 * MS),
+                score=1.0,
+                text='it was red',
+            ),
+            Moment(
+                source='camera',
+                start=stamp(START_NS + 2000 * MS),
+                end=stamp(START_NS + 3800 * MS),
+                score=0.0,
+            ),
+        ],
+    )
     one = bench.call(Search, 'search', Search.Request(text='blue', limit=1))
     assert [m.start for m in one.moments] == [stamp(START_NS + 2000 * MS)]
 
 
-@pytest.mark.parametrize(('fields', 'message'), [
-    ({'text': ''}, 'text is empty'),
-    ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
-    ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
-])
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'text': ''}, 'text is empty'),
+        ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
+        ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
+    ],
+)
 def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, str], message: str) -> None:
     counter = Counter(bench)
     counter.fill_memory()
@@ -425,14 +471,20 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_SUCCEEDED
     assert found.result == Watch.Result(
-        fired=True, confidence=1.0, moment=Moment(
-            source='camera', start=stamp(START_NS - 300 * MS), end=stamp(START_NS + 400 * MS),
-            score=1.0, text='it is blue',
+        fired=True,
+        confidence=1.0,
+        moment=Moment(
+            source='camera',
+            start=stamp(START_NS - 300 * MS),
+            end=stamp(START_NS + 400 * MS),
+            score=1.0,
+            text='it is blue',
         ),
     )
     # rclpy's client forgets a goal with its result: the last feedback may come after that.
     assert [(f.score, f.stamp) for f in watcher.feedback[:2]] == [
-        (0.0, stamp(START_NS)), (0.0, stamp(START_NS + 200 * MS))
+        (0.0, stamp(START_NS)),
+        (0.0, stamp(START_NS + 200 * MS)),
     ]
 
 
@@ -449,8 +501,9 @@ def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
 
 def test_the_threshold_is_the_goals_or_the_nodes(bench: Bench) -> None:
     watcher = Watcher(bench, watch_threshold=0.9)
-    half = array.array('f', np.array(
-        [0, 0.8, 0, 0.6, 0, 0, 0, 0], np.float32).tobytes())  # red 0.8, blue 0.6
+    half = array.array(
+        'f', np.array([0, 0.8, 0, 0.6, 0, 0, 0, 0], np.float32).tobytes()
+    )  # red 0.8, blue 0.6
     nodes, goals = watcher.goal(condition='red'), watcher.goal(condition='red', threshold=0.7)
     watcher.hops.publish(hop('red', 0, vector=half))
     assert watcher.result(goals).result.fired
@@ -489,11 +542,14 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
     assert watcher.result(second).result.fired
 
 
-@pytest.mark.parametrize(('fields', 'message'), [
-    ({'condition': ''}, 'watch refused: condition is empty'),
-    ({'condition': 'a', 'threshold': 2.0}, 'watch refused: threshold (2.0) is not in 0..1'),
-    ({'condition': 'x' * 5000}, 'watch refused: condition of 5,000 characters is too long'),
-])
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'condition': ''}, 'watch refused: condition is empty'),
+        ({'condition': 'a', 'threshold': 2.0}, 'watch refused: threshold (2.0) is not in 0..1'),
+        ({'condition': 'x' * 5000}, 'watch refused: condition of 5,000 characters is too long'),
+    ],
+)
 def test_a_bad_goal_is_refused_with_the_reason_logged(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
@@ -523,8 +579,12 @@ def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:
     watcher = Watcher(bench, max_waiting=64)
     deep = QoSProfile(depth=256)
     client = ActionClient(
-        bench.probe, Watch, 'watch', goal_service_qos_profile=deep,
-        result_service_qos_profile=deep, cancel_service_qos_profile=deep,
+        bench.probe,
+        Watch,
+        'watch',
+        goal_service_qos_profile=deep,
+        result_service_qos_profile=deep,
+        cancel_service_qos_profile=deep,
         feedback_sub_qos_profile=RELIABLE,
     )
     assert client.wait_for_server(5)

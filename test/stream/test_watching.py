@@ -73,11 +73,17 @@ def test_sources_do_not_mix_where_any_counts() -> None:
     assert fired.source == 'rear'
 
 
-@pytest.mark.parametrize(('text', 'threshold', 'message'), [
-    ('', 0.5, 'condition is empty'), ('  ', 0.5, 'condition is empty'),
-    ('x' * 5000, 0.5, 'too long'), ('a', 1.5, r'threshold \(1.5\)'),
-    ('a', float('nan'), r'threshold \(nan\)'), ('a', -0.1, r'threshold \(-0.1\)'),
-])
+@pytest.mark.parametrize(
+    ('text', 'threshold', 'message'),
+    [
+        ('', 0.5, 'condition is empty'),
+        ('  ', 0.5, 'condition is empty'),
+        ('x' * 5000, 0.5, 'too long'),
+        ('a', 1.5, r'threshold \(1.5\)'),
+        ('a', float('nan'), r'threshold \(nan\)'),
+        ('a', -0.1, r'threshold \(-0.1\)'),
+    ],
+)
 def test_a_bad_condition_is_refused(text: str, threshold: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Condition(text, threshold)

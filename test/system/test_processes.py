@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in processes of their own: what happens to the others when one is missing, hung or dead."""
+"""Nodes in processes of their own: one is missing, hung or dead, and the others go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bench import LATCHED, MS, START_NS, Bench, eventually, image_message
 from processes import Process, Processes
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from vljepa_ros.msg import TextEvent
 from vljepa_ros.srv import Query
 
@@ -30,7 +29,10 @@ def bench(ros: int) -> Iterator[Bench]:
 @pytest.fixture(scope='module')
 def values(tiny_folder: Path) -> dict[str, Any]:
     return {
-        'model': str(tiny_folder), 'device': 'cpu', 'threads': 1, 'predict_timeout': TIMEOUT_S,
+        'model': str(tiny_folder),
+        'device': 'cpu',
+        'threads': 1,
+        'predict_timeout': TIMEOUT_S,
         'camera.topic': '/cell/image',
     }
 
@@ -96,7 +98,8 @@ def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> Non
     cell.nodes['perception_node'].pause()
     response, seconds = cell.ask()
     assert (response.success, response.message) == (
-        False, f'/cell/predict did not answer within {TIMEOUT_S} s'
+        False,
+        f'/cell/predict did not answer within {TIMEOUT_S} s',
     )
     assert TIMEOUT_S <= seconds < TIMEOUT_S + 1
     cell.nodes['perception_node'].go_on()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all nodes share: lifecycle without surprises, autostart, diagnostics, waiting without blocking.
+"""What all nodes share: a lifecycle without surprises, diagnostics, waiting without blocking.
 
 A node fills in four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
 `teardown` (cleanup). What they raise becomes one line in the log and a FAILURE, never silence.
@@ -115,6 +115,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Activate, or log one line."""
+
         def activate() -> None:
             LifecycleNodeMixin.on_activate(self, state)
             self.phase = 'active'
@@ -129,6 +130,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Deactivate, or log one line."""
+
         def deactivate() -> None:
             self.stop()
             self.phase = 'inactive'
@@ -142,6 +144,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Shut down from any state, or log one line."""
+
         def shut_down() -> None:
             if self.is_active:
                 self.stop()
@@ -184,7 +187,10 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         self._forget_prepared()
 
     def _step(
-        self, name: str, phase: str, step: Callable[[], None],
+        self,
+        name: str,
+        phase: str,
+        step: Callable[[], None],
         undo: Callable[[], None] | None = None,
     ) -> TransitionCallbackReturn:
         try:
@@ -259,7 +265,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             except Exception as error:
                 which = wanted.label or wanted.id
                 self.get_logger().error(
-                    f'transition {which} is not possible while {self.phase}: {describe_error(error)}'
+                    f'transition {which} is impossible while {self.phase}: {describe_error(error)}'
                 )
                 response.success = False
                 return response
@@ -281,7 +287,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
                 for name in ours:
                     if not specs[name].runtime and self.get_parameter(name).value != ours[name]:
                         raise InputError(
-                            f'{name} can be changed while unconfigured only; the node is {self.phase}'
+                            f'{name} changes while unconfigured only; the node is {self.phase}'
                         )
             self.check_runtime({name: ours[name] for name in ours if specs[name].runtime})
         except (InputError, TypeError) as error:
@@ -333,7 +339,9 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             facts = self._lease.facts
             values |= {'model': facts.model_id, 'device': facts.device, 'dtype': facts.dtype}
         status = DiagnosticStatus(
-            level=bytes([level]), name=self.get_fully_qualified_name(), message=message,
+            level=bytes([level]),
+            name=self.get_fully_qualified_name(),
+            message=message,
             hardware_id=values.get('device', ''),
             values=[KeyValue(key=k, value=v) for k, v in (values | self.describe()).items()],
         )
@@ -344,7 +352,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     # Requests.
 
     async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
-        """Fill a response by `work`; what it raises, and a node that cannot, become its message."""
+        """Fill a response by `work`; what it raises, or what forbids it, becomes its message."""
         try:
             if not self.is_active:
                 raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
@@ -378,7 +386,10 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     ) -> Any:
         """A subscription whose QoS parameters can override."""
         return self.create_subscription(
-            kind, name, callback, qos,
+            kind,
+            name,
+            callback,
+            qos,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
@@ -388,9 +399,11 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             self.executor.create_task(function, *args)
 
     def enqueue(self, function: Callable[..., None], *args: Any) -> None:
-        """Run in the model thread, in order; what is beyond the backlog is dropped, and counted."""
+        """Run in the model thread, in order; beyond the backlog it is dropped, and counted."""
         if self.backlog >= MAX_BACKLOG:
-            self.trouble('dropped messages', f'{self.backlog} messages wait already: one is dropped')
+            self.trouble(
+                'dropped messages', f'{self.backlog} messages wait already: one is dropped'
+            )
             return
         self.backlog += 1
         work = partial(self.guarded, partial(function, *args))
@@ -410,7 +423,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         return done  # type: ignore[no-any-return]
 
     async def within(self, future: Future, seconds: float) -> bool:
-        """Await a future for that long on the steady clock; False, and cancelled, if it is late."""
+        """Await a future for that long on the steady clock; late, it is cancelled, and False."""
         timer = self.create_timer(
             max(seconds, 1e-3), future.cancel, callback_group=self.group, clock=self.steady
         )

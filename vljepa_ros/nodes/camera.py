@@ -45,7 +45,9 @@ class Camera:
         self._heard_s = self._said_s = time.monotonic()
 
     def subscribe(
-        self, node: VljepaNode, on_picture: Callable[[Camera, Arrived], None],
+        self,
+        node: VljepaNode,
+        on_picture: Callable[[Camera, Arrived], None],
         on_refused: Callable[[Camera, Any], None],
     ) -> None:
         """Take messages from now on."""
@@ -86,7 +88,9 @@ class Camera:
         now = time.monotonic()
         silent = now - self._heard_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
-            f'{publishers} publisher(s), but nothing arrives' if publishers else 'nobody publishes it'
+            f'{publishers} publisher(s), but nothing arrives'
+            if publishers
+            else 'nobody publishes it'
         )
         node.health.condition(f'{self.name}: waiting', text if silent else '')
         if silent and now - self._said_s >= WAITING_S:
@@ -97,17 +101,20 @@ class Camera:
         """For the diagnostics."""
         intake, received = self.intake, self.intake.received
         sent = received + self.lost
-        return {f'{self.name}: {name}': str(value) for name, value in {
-            'topic': self.topic,
-            'frames received': received,
-            'frames lost before us': self.lost,
-            'share of frames received': f'{received / sent:.3f}' if sent else 'none yet',
-            'dropped: stamp went back': intake.dropped_back,
-            'dropped: stamp stood still': intake.dropped_still,
-            'rejected pictures': intake.rejected,
-            'starts anew': intake.resets,
-            'size changes': intake.size_changes,
-        }.items()}
+        return {
+            f'{self.name}: {name}': str(value)
+            for name, value in {
+                'topic': self.topic,
+                'frames received': received,
+                'frames lost before us': self.lost,
+                'share of frames received': f'{received / sent:.3f}' if sent else 'none yet',
+                'dropped: stamp went back': intake.dropped_back,
+                'dropped: stamp stood still': intake.dropped_still,
+                'rejected pictures': intake.rejected,
+                'starts anew': intake.resets,
+                'size changes': intake.size_changes,
+            }.items()
+        }
 
     def _note(self, message: Any, info: Mapping[str, Any]) -> None:
         self.frame_id = message.header.frame_id

@@ -63,8 +63,12 @@ def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Imag
         picture = images.decode_compressed(message.format, message.data)
     else:
         picture = images.decode_raw(
-            message.encoding, message.width, message.height, message.step,
-            bool(message.is_bigendian), message.data,
+            message.encoding,
+            message.width,
+            message.height,
+            message.step,
+            bool(message.is_bigendian),
+            message.data,
         )
     return images.rotate(picture, degrees)
 
@@ -76,15 +80,20 @@ def to_embedding_message(
     return msg.SemanticEmbedding(
         header=to_header(embedding.stamp_ns, frame_id),
         window_start=to_time(embedding.window_start_ns),
-        source=embedding.key.source, prompt=embedding.key.prompt, model_id=embedding.key.model_id,
-        vector=to_floats(embedding.vector), latency=to_duration(latency_ns),
+        source=embedding.key.source,
+        prompt=embedding.key.prompt,
+        model_id=embedding.key.model_id,
+        vector=to_floats(embedding.vector),
+        latency=to_duration(latency_ns),
     )
 
 
 def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
     """From semantic_embedding. Raises InputError."""
     return types.Embedding(
-        to_ns(message.header.stamp), to_ns(message.window_start), _key(message),
+        to_ns(message.header.stamp),
+        to_ns(message.window_start),
+        _key(message),
         from_floats(message.vector),
     )
 
@@ -94,14 +103,20 @@ def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange
     before = change.previous or types.Segment(0, 0, 0)
     return msg.SemanticChange(
         header=to_header(change.stamp_ns, frame_id),
-        source=change.key.source, prompt=change.key.prompt, model_id=change.key.model_id,
+        source=change.key.source,
+        prompt=change.key.prompt,
+        model_id=change.key.model_id,
         session_id=change.session_id,
-        segment_id=change.segment_id, segment_start=to_time(change.segment_start_ns),
+        segment_id=change.segment_id,
+        segment_start=to_time(change.segment_start_ns),
         has_previous=change.previous is not None,
-        previous_segment_id=before.segment_id, previous_start=to_time(before.start_ns),
+        previous_segment_id=before.segment_id,
+        previous_start=to_time(before.start_ns),
         previous_end=to_time(before.end_ns),
-        score=float(change.score), reason=int(change.reason),
-        vector=to_floats(change.vector), previous_vector=to_floats(change.previous_vector),
+        score=float(change.score),
+        reason=int(change.reason),
+        vector=to_floats(change.vector),
+        previous_vector=to_floats(change.previous_vector),
     )
 
 
@@ -117,8 +132,15 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
             message.previous_segment_id, to_ns(message.previous_start), to_ns(message.previous_end)
         )
     return types.Change(
-        to_ns(message.header.stamp), _key(message), message.session_id, message.segment_id,
-        to_ns(message.segment_start), message.score, reason, from_floats(message.vector), previous,
+        to_ns(message.header.stamp),
+        _key(message),
+        message.session_id,
+        message.segment_id,
+        to_ns(message.segment_start),
+        message.score,
+        reason,
+        from_floats(message.vector),
+        previous,
         from_floats(message.previous_vector) if message.previous_vector else None,
     )
 
@@ -127,10 +149,16 @@ def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
     """For text_event."""
     return msg.TextEvent(
         header=to_header(event.stamp_ns, frame_id),
-        source=event.key.source, prompt=event.key.prompt, model_id=event.key.model_id,
-        session_id=event.session_id, segment_id=event.segment_id,
-        start=to_time(event.start_ns), end=to_time(event.end_ns), state=int(event.state),
-        text=event.text, confidence=float(event.confidence),
+        source=event.key.source,
+        prompt=event.key.prompt,
+        model_id=event.key.model_id,
+        session_id=event.session_id,
+        segment_id=event.segment_id,
+        start=to_time(event.start_ns),
+        end=to_time(event.end_ns),
+        state=int(event.state),
+        text=event.text,
+        confidence=float(event.confidence),
         alternatives=to_candidates(event.alternatives),
     )
 
@@ -142,8 +170,15 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
     except ValueError as error:
         raise InputError(f'state ({message.state}) of an event is none that is known') from error
     return types.Event(
-        to_ns(message.header.stamp), _key(message), message.session_id, message.segment_id,
-        to_ns(message.start), to_ns(message.end), state, message.text, message.confidence,
+        to_ns(message.header.stamp),
+        _key(message),
+        message.session_id,
+        message.segment_id,
+        to_ns(message.start),
+        to_ns(message.end),
+        state,
+        message.text,
+        message.confidence,
         tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
     )
 
@@ -156,8 +191,11 @@ def to_candidates(candidates: Iterable[types.Candidate]) -> list[msg.Candidate]:
 def to_moment(moment: types.Moment) -> msg.Moment:
     """A span of a source."""
     return msg.Moment(
-        source=moment.source, start=to_time(moment.start_ns), end=to_time(moment.end_ns),
-        score=float(moment.score), text=moment.text,
+        source=moment.source,
+        start=to_time(moment.start_ns),
+        end=to_time(moment.end_ns),
+        score=float(moment.score),
+        text=moment.text,
     )
 
 
@@ -177,10 +215,16 @@ def to_model_info(
     """For model_info; `rate_hz` is the rate in use, and all spans follow from it."""
     hop_ns = round(facts.tubelet_frames * SECOND_NS / rate_hz)
     return msg.ModelInfo(
-        model_id=facts.model_id, embedding_dim=facts.embedding_dim, rate=rate_hz,
-        hop=to_duration(hop_ns), attention_window=to_duration(facts.window_tubelets * hop_ns),
+        model_id=facts.model_id,
+        embedding_dim=facts.embedding_dim,
+        rate=rate_hz,
+        hop=to_duration(hop_ns),
+        attention_window=to_duration(facts.window_tubelets * hop_ns),
         receptive_field=to_duration(facts.receptive_tubelets * hop_ns),
-        prompts=list(prompts), sources=list(sources), device=facts.device, dtype=facts.dtype,
+        prompts=list(prompts),
+        sources=list(sources),
+        device=facts.device,
+        dtype=facts.dtype,
     )
 
 

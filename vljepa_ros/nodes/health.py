@@ -58,7 +58,7 @@ class Health:
             self._hops.append(latency_s)
 
     def trouble(self, kind: str, text: str, level: Level = Level.WARN) -> str:
-        """Note that something went wrong; returns the line to log, '' where one was logged just now."""
+        """Note that something went wrong; returns the line to log, '' after one just now."""
         now = self._now_s()
         with self._lock:
             self.counts[kind] += 1
@@ -68,7 +68,9 @@ class Health:
                 known.level, known.text, known.seen_s = level, text, now
                 known.unlogged += 1
                 return ''
-            more = f' ({known.unlogged} more of its kind before)' if known and known.unlogged else ''
+            more = (
+                f' ({known.unlogged} more of its kind before)' if known and known.unlogged else ''
+            )
             self._troubles[kind] = _Trouble(level, text, now, now)
             return text + more
 
@@ -85,7 +87,9 @@ class Health:
         now = self._now_s()
         with self._lock:
             wrong = list(self._conditions.values())
-            wrong += [(t.level, t.text) for t in self._troubles.values() if now - t.seen_s < SHOWN_S]
+            wrong += [
+                (t.level, t.text) for t in self._troubles.values() if now - t.seen_s < SHOWN_S
+            ]
         if not wrong:
             return Level.OK, fine
         level = max(item[0] for item in wrong)

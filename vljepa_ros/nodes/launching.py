@@ -18,7 +18,7 @@ EVERY_NODE = '/**/*'
 
 
 def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[str, Any]:
-    """The parameters that launch arguments set; an empty argument leaves the parameter file's value.
+    """The parameters that launch arguments set; an empty one leaves the parameter file's value.
 
     Topics are resolved in the namespace of whoever includes the launch file, not in the nodes'.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model halves of one process: loaded once, shared by its nodes, freed with the last of them."""
+"""The model halves of one process: loaded once, shared by its nodes, freed with the last."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ class ModelPool:
                 parts = tuple(sorted({part} | self._expected.get(spec, set())))
                 held = self._held[spec] = _Held(self.load(spec, parts), parts)
             held.users += 1
-            return Lease(held.model.facts, getattr(held.model, part), self._release_once(spec, held))
+            return Lease(
+                held.model.facts, getattr(held.model, part), self._release_once(spec, held)
+            )
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End the threads; False where one does not end."""

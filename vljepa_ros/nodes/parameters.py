@@ -48,14 +48,16 @@ class Spec:
     def descriptor(self) -> ParameterDescriptor:
         """For `ros2 param describe`."""
         found = ParameterDescriptor(
-            name=self.name, description=self.description, read_only=self.read_only,
+            name=self.name,
+            description=self.description,
+            read_only=self.read_only,
             additional_constraints=_one_of(self.choices),
         )
         if self.low is not None and self.high is not None:
             if isinstance(self.default, int):
-                found.integer_range = [IntegerRange(
-                    from_value=int(self.low), to_value=int(self.high), step=1
-                )]
+                found.integer_range = [
+                    IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)
+                ]
             else:
                 found.floating_point_range = [
                     FloatingPointRange(from_value=self.low, to_value=self.high)
@@ -67,60 +69,137 @@ _EVENTS = SegmenterSettings()
 _SIGHT = PerceptionSettings()
 
 COMMON = (
-    Spec('autostart', True, 'Configure and activate after start; false under a lifecycle manager',
-         read_only=True),
+    Spec(
+        'autostart',
+        True,
+        'Configure and activate after start; false under a lifecycle manager',
+        read_only=True,
+    ),
 )
 MODEL = (
     Spec('model', 'small', 'Name of an installed model, or a folder with model.yaml'),
-    Spec('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:N (language in a process of its own: cpu)'),
-    Spec('dtype', 'float32', 'Numbers that the model computes with',
-         choices=('float32', 'bfloat16', 'float16')),
-    Spec('threads', 0, 'CPU threads of the model, for the whole process (0: torch decides)', 0, 1024),
+    Spec(
+        'device',
+        'auto',
+        'Where the model runs: auto, cpu, cuda or cuda:N (language in a process of its own: cpu)',
+    ),
+    Spec(
+        'dtype',
+        'float32',
+        'Numbers that the model computes with',
+        choices=('float32', 'bfloat16', 'float16'),
+    ),
+    Spec(
+        'threads', 0, 'CPU threads of the model, for the whole process (0: torch decides)', 0, 1024
+    ),
 )
 SERVICES = (
-    Spec('service_depth', 256, 'Requests that the middleware keeps until they are looked at',
-         1, 10_000, read_only=True),
+    Spec(
+        'service_depth',
+        256,
+        'Requests that the middleware keeps until they are looked at',
+        1,
+        10_000,
+        read_only=True,
+    ),
     Spec('max_waiting', 256, 'Requests in hand; one more is answered "busy"', 1, 10_000),
 )
 PERCEPTION = (
-    *COMMON, *MODEL, *SERVICES,
-    Spec('cameras', ['camera'], 'Names of the cameras; each has <name>.topic, .transport, .rotate'),
-    Spec('prompts', list(_SIGHT.prompts),
-         'Standing prompts: each gets one embedding a hop. All are replaced at once', runtime=True),
-    Spec('rate', _SIGHT.rate, 'Frames that the model looks at, in 1/s (0: as it was trained)',
-         0.0, 1000.0),
-    Spec('max_gap', _SIGHT.max_gap_s,
-         'A longer gap between the stamps of received frames starts the camera anew, in s',
-         0.01, 3600.0),
-    Spec('frames_kept', _SIGHT.frames_kept_s,
-         'How far back `predict` can look at frames again, in s', 0.0, 3600.0),
+    *COMMON,
+    *MODEL,
+    *SERVICES,
+    Spec(
+        'cameras', ['camera'], 'Names of the cameras; each has <name>.topic, .transport, .rotate'
+    ),
+    Spec(
+        'prompts',
+        list(_SIGHT.prompts),
+        'Standing prompts: each gets one embedding a hop. All are replaced at once',
+        runtime=True,
+    ),
+    Spec(
+        'rate',
+        _SIGHT.rate,
+        'Frames that the model looks at, in 1/s (0: as it was trained)',
+        0.0,
+        1000.0,
+    ),
+    Spec(
+        'max_gap',
+        _SIGHT.max_gap_s,
+        'A longer gap between the stamps of received frames starts the camera anew, in s',
+        0.01,
+        3600.0,
+    ),
+    Spec(
+        'frames_kept',
+        _SIGHT.frames_kept_s,
+        'How far back `predict` can look at frames again, in s',
+        0.0,
+        3600.0,
+    ),
 )
 CAMERA = (
     Spec('topic', 'image', 'Image topic, without the /compressed of the compressed transport'),
     Spec('transport', 'raw', 'Which messages to take', choices=('raw', 'compressed')),
-    Spec('rotate', 0, 'Turn the pictures clockwise by this, in degrees', choices=(0, 90, 180, 270)),
+    Spec(
+        'rotate', 0, 'Turn the pictures clockwise by this, in degrees', choices=(0, 90, 180, 270)
+    ),
 )
 CHANGE_DETECTION = (
     *COMMON,
-    Spec('change_threshold', _EVENTS.change_threshold,
-         'Cosine distance to the running segment at which its meaning may have changed', 0.0, 2.0),
-    Spec('confirm_hops', _EVENTS.confirm_hops,
-         'Embeddings in a row beyond change_threshold that make a change', 1, 100),
+    Spec(
+        'change_threshold',
+        _EVENTS.change_threshold,
+        'Cosine distance to the running segment at which its meaning may have changed',
+        0.0,
+        2.0,
+    ),
+    Spec(
+        'confirm_hops',
+        _EVENTS.confirm_hops,
+        'Embeddings in a row beyond change_threshold that make a change',
+        1,
+        100,
+    ),
     Spec('min_segment', _EVENTS.min_segment_s, 'Shortest segment, in s', 0.0, 3600.0),
-    Spec('drift_threshold', _EVENTS.drift_threshold,
-         'Cosine distance that a segment drifts before it is put into words again', 0.0, 2.0),
+    Spec(
+        'drift_threshold',
+        _EVENTS.drift_threshold,
+        'Cosine distance that a segment drifts before it is put into words again',
+        0.0,
+        2.0,
+    ),
 )
 DECODER = (*COMMON, *MODEL)
 QUERY = (
-    *COMMON, *MODEL, *SERVICES,
-    Spec('predict_timeout', 5.0, 'How long to wait for `predict`, in s of the steady clock',
-         0.01, 600.0),
-    Spec('abstain_below', AnswerSettings().abstain_below,
-         'An answer with less confidence is given as an abstention', 0.0, 1.0),
-    Spec('memory_kept', MemorySettings().kept_s, 'How long the stream is remembered, in s',
-         1.0, 1e6),
-    Spec('watch_threshold', 0.5, 'Score at which a Watch without a threshold of its own fires',
-         0.0, 1.0),
+    *COMMON,
+    *MODEL,
+    *SERVICES,
+    Spec(
+        'predict_timeout',
+        5.0,
+        'How long to wait for `predict`, in s of the steady clock',
+        0.01,
+        600.0,
+    ),
+    Spec(
+        'abstain_below',
+        AnswerSettings().abstain_below,
+        'An answer with less confidence is given as an abstention',
+        0.0,
+        1.0,
+    ),
+    Spec(
+        'memory_kept', MemorySettings().kept_s, 'How long the stream is remembered, in s', 1.0, 1e6
+    ),
+    Spec(
+        'watch_threshold',
+        0.5,
+        'Score at which a Watch without a threshold of its own fires',
+        0.0,
+        1.0,
+    ),
 )
 TABLE: dict[str, tuple[Spec, ...]] = {
     'perception_node': PERCEPTION,
@@ -133,7 +212,14 @@ TABLE: dict[str, tuple[Spec, ...]] = {
 def camera_specs(name: str) -> tuple[Spec, ...]:
     """The parameters of one camera."""
     return tuple(
-        Spec(f'{name}.{s.name}', s.default, f'Camera {name}: {s.description}', s.low, s.high, s.choices)
+        Spec(
+            f'{name}.{s.name}',
+            s.default,
+            f'Camera {name}: {s.description}',
+            s.low,
+            s.high,
+            s.choices,
+        )
         for s in CAMERA
     )
 
@@ -187,13 +273,16 @@ def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
     known = set(cameras)
     fields = {spec.name for spec in CAMERA}
     found = sorted(
-        name for name in given
-        if '.' in name and name.rsplit('.', 1)[1] in fields
-        and not name.startswith('qos_overrides.') and name.rsplit('.', 1)[0] not in known
+        name
+        for name in given
+        if '.' in name
+        and name.rsplit('.', 1)[1] in fields
+        and not name.startswith('qos_overrides.')
+        and name.rsplit('.', 1)[0] not in known
     )
     if not found:
         return ''
-    return f"parameter {found[0]} is for an unknown camera (cameras: {', '.join(sorted(known))})"
+    return f'parameter {found[0]} is for an unknown camera (cameras: {", ".join(sorted(known))})'
 
 
 def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
@@ -217,7 +306,9 @@ def model_spec(values: Mapping[str, Any]) -> ModelSpec:
 def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
     """For the Perceiver."""
     return PerceptionSettings(
-        prompts=tuple(values['prompts']), rate=values['rate'], max_gap_s=values['max_gap'],
+        prompts=tuple(values['prompts']),
+        rate=values['rate'],
+        max_gap_s=values['max_gap'],
         frames_kept_s=values['frames_kept'],
     )
 
@@ -225,8 +316,10 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
 def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
     """For the Segmenter."""
     return SegmenterSettings(
-        change_threshold=values['change_threshold'], confirm_hops=values['confirm_hops'],
-        min_segment_s=values['min_segment'], drift_threshold=values['drift_threshold'],
+        change_threshold=values['change_threshold'],
+        confirm_hops=values['confirm_hops'],
+        min_segment_s=values['min_segment'],
+        drift_threshold=values['drift_threshold'],
     )
 
 
@@ -241,7 +334,7 @@ def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
 
 
 def _one_of(choices: tuple[Value, ...]) -> str:
-    return f"one of {', '.join(map(str, choices))}" if choices else ''
+    return f'one of {", ".join(map(str, choices))}' if choices else ''
 
 
 def _one_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 """perception_node: camera pictures in, one semantic embedding a hop and standing prompt out.
 
 Callbacks judge stamps and hand the newest picture of each camera over; the model thread unpacks it
-and looks. Every picture that was received is acknowledged on `frame_processed`, whatever became of it.
+and looks. Every picture received is acknowledged on `frame_processed`, whatever became of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class PerceptionNode(VljepaNode):
         self.problems |= parameters.declare(self, self._camera_specs())
         depth = self.get_parameter('service_depth').value
         self.create_service(
-            Predict, 'predict', self._on_predict, qos_profile=qos.service(depth),
+            Predict,
+            'predict',
+            self._on_predict,
+            qos_profile=qos.service(depth),
             callback_group=self.group,
         )
 
@@ -133,9 +136,11 @@ class PerceptionNode(VljepaNode):
         frame = Frame(arrived.stamp_ns, picture, camera.name)
         for embedding in self._perceiver.push(frame, arrived.epoch):
             latency_s = time.monotonic() - arrived.arrived_s
-            self._embeddings.publish(conversions.to_embedding_message(
-                embedding, camera.frame_id, round(latency_s * 1e9)
-            ))
+            self._embeddings.publish(
+                conversions.to_embedding_message(
+                    embedding, camera.frame_id, round(latency_s * 1e9)
+                )
+            )
             self.health.output(latency_s)
 
     def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
@@ -166,8 +171,10 @@ class PerceptionNode(VljepaNode):
         if request.source and request.source not in self._perceiver.sources:
             raise InputError(f"no frame yet from '{request.source}'")
         return self._perceiver.predict(
-            request.source, list(request.prompts),
-            conversions.to_ns(request.start), conversions.to_ns(request.end),
+            request.source,
+            list(request.prompts),
+            conversions.to_ns(request.start),
+            conversions.to_ns(request.end),
         )
 
     def _check_source(self, source: str) -> None:
@@ -200,9 +207,11 @@ class PerceptionNode(VljepaNode):
     def _publish_model_info(self) -> None:
         if self._perceiver is None:
             return
-        self._model_info.publish(conversions.to_model_info(
-            self.lease.facts, self._perceiver.prompts, self._cameras, self._rate_hz
-        ))
+        self._model_info.publish(
+            conversions.to_model_info(
+                self.lease.facts, self._perceiver.prompts, self._cameras, self._rate_hz
+            )
+        )
 
     # Parameters of cameras.
 
@@ -214,8 +223,9 @@ class PerceptionNode(VljepaNode):
         if not self.has_parameter('cameras'):
             return ()
         names = self.get_parameter('cameras').value or ()
-        return tuple(s for name in names if name.isidentifier()
-                     for s in parameters.camera_specs(name))
+        return tuple(
+            s for name in names if name.isidentifier() for s in parameters.camera_specs(name)
+        )
 
     def _declare_cameras(self) -> None:
         """Names may have changed since construction."""

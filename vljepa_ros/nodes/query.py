@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """query_node: answers to questions, search in what was seen, and watching for a condition.
 
-The embedding of a question comes from `predict`; words, ranks and scores from the language half, in
-its own thread, which also owns the memory of the stream.
+The embedding of a question comes from `predict`; words, ranks and scores from the language half,
+in its own thread, which also owns the memory of the stream.
 """
 
 from __future__ import annotations
@@ -66,14 +66,22 @@ class QueryNode(VljepaNode):
         )
         self._predict_name = self.resolve_service_name('predict')
         for kind, name, callback in (
-            (Query, 'query', self._on_query), (Search, 'search', self._on_search)
+            (Query, 'query', self._on_query),
+            (Search, 'search', self._on_search),
         ):
             self.create_service(kind, name, callback, qos_profile=deep, callback_group=self.group)
         self._watch_server = ActionServer(
-            self, Watch, 'watch', self._watch, callback_group=self.group,
-            goal_callback=self._on_goal, cancel_callback=self._on_cancel,
-            goal_service_qos_profile=deep, result_service_qos_profile=deep,
-            cancel_service_qos_profile=deep, feedback_pub_qos_profile=deep,
+            self,
+            Watch,
+            'watch',
+            self._watch,
+            callback_group=self.group,
+            goal_callback=self._on_goal,
+            cancel_callback=self._on_cancel,
+            goal_service_qos_profile=deep,
+            result_service_qos_profile=deep,
+            cancel_service_qos_profile=deep,
+            feedback_pub_qos_profile=deep,
         )
 
     def setup(self) -> None:
@@ -90,10 +98,18 @@ class QueryNode(VljepaNode):
         memory = self._memory
         for kind, name, profile, record in (
             (SemanticEmbedding, 'semantic_embedding', qos.STREAM, self._on_embedding),
-            (SemanticChange, 'semantic_change', qos.STREAM, self._recorder(
-                lambda m: memory.change(conversions.from_change_message(m)))),
-            (TextEvent, 'text_event', qos.EVENTS, self._recorder(
-                lambda m: memory.event(conversions.from_event_message(m)))),
+            (
+                SemanticChange,
+                'semantic_change',
+                qos.STREAM,
+                self._recorder(lambda m: memory.change(conversions.from_change_message(m))),
+            ),
+            (
+                TextEvent,
+                'text_event',
+                qos.EVENTS,
+                self._recorder(lambda m: memory.event(conversions.from_event_message(m))),
+            ),
         ):
             self._subscriptions_made.append(self.subscriber(kind, name, record, profile))
 
@@ -173,9 +189,7 @@ class QueryNode(VljepaNode):
         self, prompt: str, vector: Vector, candidates: list[str], basis: Basis, moment: Moment
     ) -> Answer:
         assert self._answerer is not None
-        return self._answerer.answer(
-            prompt, vector, moment.end_ns, candidates, basis, [moment]
-        )
+        return self._answerer.answer(prompt, vector, moment.end_ns, candidates, basis, [moment])
 
     def _recall(
         self, request: Query.Request, start_ns: int, end_ns: int
@@ -202,14 +216,17 @@ class QueryNode(VljepaNode):
                     f'nobody serves {self._predict_name} (waited {self._timeout_s:g} s)'
                 )
             await self.sleep(min(LOOK_AGAIN_S, self._timeout_s))
-        future = self._predict.call_async(Predict.Request(
-            source=request.source, prompts=[request.prompt], start=request.start, end=request.end
-        ))
+        future = self._predict.call_async(
+            Predict.Request(
+                source=request.source,
+                prompts=[request.prompt],
+                start=request.start,
+                end=request.end,
+            )
+        )
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
-            raise BusyError(
-                f'{self._predict_name} did not answer within {self._timeout_s:g} s'
-            )
+            raise BusyError(f'{self._predict_name} did not answer within {self._timeout_s:g} s')
         return self._checked(future.result())
 
     def _checked(self, found: Predict.Response) -> tuple[Vector, Moment]:
@@ -224,8 +241,10 @@ class QueryNode(VljepaNode):
         if len(found.vectors) != 1:
             raise InputError(f'predict answered one prompt with {len(found.vectors)} vectors')
         moment = Moment(
-            found.source, conversions.to_ns(found.window_start),
-            conversions.to_ns(found.header.stamp), 1.0,
+            found.source,
+            conversions.to_ns(found.window_start),
+            conversions.to_ns(found.header.stamp),
+            1.0,
         )
         return conversions.from_embedding(found.vectors[0]), moment
 
@@ -237,8 +256,12 @@ class QueryNode(VljepaNode):
     async def _search(self, request: Search.Request, response: Search.Response) -> None:
         assert self._memory is not None
         moments = await self.in_thread(
-            self._memory.search, self.lease.half, request.text, request.source,
-            conversions.to_ns(request.start), conversions.to_ns(request.end),
+            self._memory.search,
+            self.lease.half,
+            request.text,
+            request.source,
+            conversions.to_ns(request.start),
+            conversions.to_ns(request.end),
             request.limit or DEFAULT_LIMIT,
         )
         response.model_id = self.lease.facts.model_id
@@ -308,9 +331,11 @@ class QueryNode(VljepaNode):
             if score is None or watched.ended.done():
                 continue
             moment = watched.condition.push(embedding, score)
-            watched.goal.publish_feedback(Watch.Feedback(
-                score=float(watched.condition.score),
-                stamp=conversions.to_time(embedding.stamp_ns),
-            ))
+            watched.goal.publish_feedback(
+                Watch.Feedback(
+                    score=float(watched.condition.score),
+                    stamp=conversions.to_time(embedding.stamp_ns),
+                )
+            )
             if moment is not None:
                 watched.end(moment)

@@ -10,5 +10,5 @@ from vljepa_ros.nodes.query import QueryNode
 
 
 def factories() -> list[type]:
-    """In the order of the data: what comes first is brought down first, so that the rest hears it."""
+    """In the order of the data: what comes first ends first, so that the rest hears it."""
     return [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]

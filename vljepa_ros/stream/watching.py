@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a condition in words holds in a stream: the judge behind the Watch action. Reads no clock.
+"""Whether a condition in words holds in a stream: the judge of Watch. Reads no clock.
 
 A hop has one embedding a standing prompt; the condition's score in it is the best of theirs. It
 holds as soon as one reaches the threshold, and has ceased only when a whole hop stays below.

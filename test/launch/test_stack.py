@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch file as a robot runs it; needs launch_testing and the built package."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip(
+    'launch_testing', reason='launch_testing is not installed: it comes with ROS, not from PyPI'
+)
+pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes with ROS')
+
+import launch_testing
+import launch_testing.asserts
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import GroupAction, IncludeLaunchDescription, SetEnvironmentVariable
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import PushRosNamespace
+from launch_testing.actions import ReadyToTest
+from lifecycle_msgs.srv import GetState
+from tiny import save_tiny
+
+from vljepa_ros.cli.ros_environment import reserve_domain
+
+NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
+DOMAIN, LOCK = reserve_domain()
+FOLDER = tempfile.TemporaryDirectory(prefix='vljepa_ros_test_')
+
+
+@pytest.mark.launch_test
+def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
+    """One robot in four processes, another in one; both in a namespace of their caller's."""
+    model = save_tiny(Path(FOLDER.name) / 'tiny')
+    path = Path(get_package_share_directory('vljepa_ros')) / 'launch' / 'vljepa.launch.py'
+
+    def stack(namespace: str, composed: str) -> IncludeLaunchDescription:
+        return IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(path)),
+            launch_arguments={
+                'namespace': namespace,
+                'composed': composed,
+                'model': str(model),
+                'device': 'cpu',
+                'image': 'camera/image_raw',
+                'image_transport': 'compressed',
+            }.items(),
+        )
+
+    return LaunchDescription(
+        [
+            SetEnvironmentVariable('ROS_DOMAIN_ID', str(DOMAIN)),
+            SetEnvironmentVariable('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST'),
+            GroupAction([PushRosNamespace('lab'), stack('four', 'false'), stack('one', 'true')]),
+            ReadyToTest(),
+        ]
+    ), {}
+
+
+class TestStack(unittest.TestCase):
+    """While it runs."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.context = rclpy.Context()
+        rclpy.init(context=cls.context, domain_id=DOMAIN)
+        cls.node = rclpy.create_node('probe', context=cls.context)
+        cls.executor = rclpy.executors.SingleThreadedExecutor(context=cls.context)
+        cls.executor.add_node(cls.node)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.node.destroy_node()
+        rclpy.shutdown(context=cls.context)
+
+    def test_every_node_of_both_forms_comes_up(self, proc_output: Any) -> None:
+        for namespace in ('four', 'one'):
+            for name in NODES:
+                proc_output.assertWaitFor(f'[lab.{namespace}.{name}]: active', timeout=120)
+
+    def test_states_are_active(self, proc_output: Any) -> None:
+        for namespace in ('four', 'one'):
+            proc_output.assertWaitFor(f'[lab.{namespace}.perception_node]: active', timeout=120)
+            client = self.node.create_client(
+                GetState, f'/lab/{namespace}/perception_node/get_state'
+            )
+            assert client.wait_for_service(20.0)
+            future = client.call_async(GetState.Request())
+            self.executor.spin_until_future_complete(future, 20.0)
+            assert future.result().current_state.label == 'active'
+
+    def test_the_image_topic_is_in_the_callers_namespace(self, proc_output: Any) -> None:
+        proc_output.assertWaitFor(
+            'waiting for images on /lab/camera/image_raw/compressed (compressed)', timeout=120
+        )
+
+
+@launch_testing.post_shutdown_test()
+class TestEnd(unittest.TestCase):
+    """After Ctrl-C."""
+
+    def test_every_process_ends_by_itself(self, proc_info: Any) -> None:
+        launch_testing.asserts.assertExitCodes(proc_info, [0])
+        FOLDER.cleanup()

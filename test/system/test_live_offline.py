@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The running stack, fed by `vljepa play --lossless`, says what `vljepa annotate` says.
+
+Four processes over DDS against the pipeline in this process: ids, states, texts, and spans to the
+nanosecond.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bags
+import numpy as np
+import pytest
+from bench import LATCHED, RELIABLE, Bench
+from processes import ROOT, Process, Processes
+from std_msgs.msg import Header
+from vljepa_ros.msg import TextEvent
+
+from vljepa_ros.cli.ros_environment import environment_in
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import registry
+from vljepa_ros.nodes.conversions import from_event_message
+from vljepa_ros.sources import open_source
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.settings import PerceptionSettings, SegmenterSettings, Settings
+from vljepa_ros.stream.types import Event, State
+
+NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
+# So fine that a model of random weights finds segments, drift and all.
+FINE = {
+    'change_threshold': 0.005,
+    'confirm_hops': 2,
+    'min_segment': 0.8,
+    'drift_threshold': 0.0005,
+}
+
+
+class Stack:
+    """The four processes in one namespace, and what is heard of them."""
+
+    def __init__(
+        self, processes: Processes, bench: Bench, name: str, values: dict[str, Any]
+    ) -> None:
+        values = {
+            'device': 'cpu',
+            'threads': 1,
+            'camera.topic': '/camera/image_raw',
+            'camera.transport': 'compressed',
+            **values,
+        }
+        self.processes: dict[str, Process] = {}
+        for node in NODES:
+            mine = (
+                values
+                if node == 'perception_node'
+                else {key: value for key, value in values.items() if not key.startswith('camera.')}
+            )
+            self.processes[node] = processes.start(node, f'/{name}', mine)
+        for node, process in self.processes.items():
+            process.says(f'[{name}.{node}]: active')
+        self.events = bench.hear(TextEvent, f'/{name}/text_event', LATCHED)
+        self.processed = bench.hear(Header, f'/{name}/frame_processed', RELIABLE)
+
+    def end(self) -> list[Event]:
+        """Interrupt the stack in the order of the data; all that it said."""
+        time.sleep(1.0)
+        for process in self.processes.values():
+            assert process.interrupt() == 0
+            time.sleep(0.5)
+        return [from_event_message(message) for message in self.events]
+
+
+def play(domain: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(folder), *options],
+        env=environment_in(domain, participants=8),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope='module')
+def bench(ros: int) -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def offline(model: str, folder: Path, settings: Settings) -> list[Event]:
+    pipeline = Pipeline(registry.load(model, device='cpu', threads=1), settings)
+    events: list[Event] = []
+    for frame in open_source(folder):
+        events += pipeline.push(frame)
+    return events + pipeline.finish()
+
+
+def same(live: list[Event], expected: list[Event]) -> None:
+    """Everything but the session."""
+
+    def plain(event: Event) -> tuple[Any, ...]:
+        return (
+            event.key,
+            event.segment_id,
+            event.state,
+            event.start_ns,
+            event.end_ns,
+            event.stamp_ns,
+            event.text,
+        )
+
+    assert [plain(event) for event in live] == [plain(event) for event in expected]
+    for a, b in zip(live, expected):
+        assert a.confidence == pytest.approx(b.confidence, abs=1e-6)
+    assert len({event.session_id for event in live}) == 1
+
+
+@pytest.fixture(scope='module')
+def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty seconds of changing colours with a bit of noise, stamps that jitter, one gap."""
+    rng = np.random.default_rng(4)
+    rows, stamp_ns = [], bags.START_NS
+    for number in range(200):
+        base = np.array([[255, 40, 40], [40, 60, 255], [30, 30, 30], [240, 240, 90]])[
+            number // 25 % 4
+        ]
+        image = np.clip(base + rng.normal(0, 12, (48, 64, 3)), 0, 255).astype(np.uint8)
+        rows.append((bags.TOPIC, stamp_ns, bags.compressed(stamp_ns, bags.jpeg(image))))
+        stamp_ns += 100_000_000 + int(rng.integers(-20_000_000, 20_000_000))
+        stamp_ns += 3_000_000_000 if number == 120 else 0
+    return bags.write(tmp_path_factory.mktemp('moving') / 'bag', rows)
+
+
+def test_the_running_stack_says_what_annotate_says(
+    ros: int, processes: Processes, bench: Bench, tiny_folder: Path, moving: Path
+) -> None:
+    stack = Stack(
+        processes,
+        bench,
+        'live',
+        {'model': str(tiny_folder), 'prompts': ['What is happening?', 'Which colour?'], **FINE},
+    )
+    found = play(ros, moving, '--lossless', '--namespace', 'live', '--json')
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)['messages'] == 200
+    live = stack.end()
+    expected = offline(
+        str(tiny_folder),
+        moving,
+        Settings(
+            PerceptionSettings(prompts=('What is happening?', 'Which colour?')),
+            SegmenterSettings(
+                **{f'{k}_s' if k == 'min_segment' else k: v for k, v in FINE.items()}
+            ),
+        ),
+    )
+    ended = [event for event in expected if event.state is State.ENDED]
+    assert len(ended) >= 8 and len({event.state for event in expected}) == 3
+    by_stream: Callable[[Event], Any] = lambda event: event.key.prompt  # noqa: E731
+    same(sorted(live, key=by_stream), sorted(expected, key=by_stream))
+    assert len(stack.processed) >= 200
+
+
+def test_the_shipped_model_live_equals_annotate_on_the_sample(
+    ros: int, processes: Processes, bench: Bench
+) -> None:
+    try:
+        registry.find('small')
+    except ModelError as error:
+        pytest.skip(str(error))
+    stack = Stack(processes, bench, 'shipped', {'model': 'small'})
+    sample = ROOT / 'samples' / 'bench'
+    found = play(ros, sample, '--lossless', '--namespace', 'shipped')
+    assert found.returncode == 0, found.stderr
+    live = [event for event in stack.end() if event.state is State.ENDED]
+    printed = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'vljepa_ros.cli.main',
+            'annotate',
+            str(sample),
+            '--json',
+            '--device',
+            'cpu',
+            '--threads',
+            '1',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        cwd=ROOT,
+    ).stdout
+    start_ns = open_source(sample).start_ns
+    expected = [json.loads(line) for line in printed.splitlines()]
+    assert len(expected) >= 10
+    assert expected == [
+        {
+            'source': event.key.source,
+            'segment': event.segment_id,
+            'start': round((event.start_ns - start_ns) / 1e9, 9),
+            'end': round((event.end_ns - start_ns) / 1e9, 9),
+            'text': event.text,
+            'confidence': pytest.approx(event.confidence, abs=1e-6),
+        }
+        for event in live
+    ]
+
+
+def test_play_says_that_nobody_listens(ros: int, moving: Path) -> None:
+    found = play(ros, moving, '--lossless', '--timeout', '1', '--namespace', 'nobody')
+    assert found.returncode == 2 and found.stdout == '' and found.stderr.count('\n') == 1
+    assert 'nobody listens' in found.stderr and '/nobody/frame_processed' in found.stderr
+
+
+def test_play_at_a_rate_keeps_time_stamps_and_clock(ros: int, bench: Bench, moving: Path) -> None:
+    from rosgraph_msgs.msg import Clock
+    from sensor_msgs.msg import CompressedImage
+
+    from vljepa_ros.nodes.conversions import to_ns
+
+    pictures = bench.hear(CompressedImage, '/elsewhere')
+    clock = bench.hear(Clock, '/clock')
+    began_s = time.monotonic()
+    found = play(
+        ros, moving, '--rate', '8', '--topic-remap', f'{bags.TOPIC}:=/elsewhere', '--json'
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)['seconds'] >= 23 / 8 - 0.1
+    assert time.monotonic() - began_s < 30
+    assert len(pictures.wait(200, 5.0)) == 200
+    stamps = [to_ns(message.header.stamp) for message in pictures]
+    assert stamps == [frame.stamp_ns for frame in open_source(moving)]
+    assert {message.header.frame_id for message in pictures} == {'optical'}
+    ticks = [to_ns(message.clock) for message in clock]
+    assert ticks == sorted(ticks) and len(ticks) > 200 and ticks[-1] == stamps[-1]
