@@ -66,7 +66,8 @@ def write(folder: Path, rows: Iterable[Row], plugin: StoragePlugin = StoragePlug
         for topic, log_ns, message in rows:
             if topic not in connections:
                 connections[topic] = writer.add_connection(
-                    topic, message.__msgtype__, typestore=STORE, offered_qos_profiles=list(profiles))
+                    topic, message.__msgtype__, typestore=STORE,
+                    offered_qos_profiles=list(profiles))
             data = STORE.serialize_cdr(message, message.__msgtype__)
             writer.write(connections[topic], log_ns, data)
     return folder

@@ -62,5 +62,5 @@ def vljepa(
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
     """Three seconds red, three blue, two green."""
-    rows = bags.colours(['red'], 30) + bags.colours(['red', 'blue'], 30)[30:]
-    return bags.write(tmp_path / 'bag', [*rows, *bags.colours(['red'] * 6 + ['green'] * 2, 10)[60:]])
+    shown = ['red'] * 3 + ['blue'] * 3 + ['green'] * 2
+    return bags.write(tmp_path / 'bag', bags.colours(shown, 10))

@@ -111,7 +111,7 @@ def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_broken_pipe_is_quiet() -> None:
     code = ('import sys; from vljepa_ros.cli import models, main\n'
-            'models.run = lambda args: [print("x" * 1000, flush=True) for _ in range(10000)] and 0\n'
+            'models.run = lambda _: [print("x" * 1000, flush=True) for i in range(10000)] and 0\n'
             'sys.exit(main.main(["models"]))')
     process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
@@ -125,7 +125,9 @@ def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
     code = ('import sys; from vljepa_ros.cli import main; main.make_parser()\n'
             'print([m for m in ("torch", "numpy", "cv2", "rosbags", "rich", "rclpy", "yaml") '
             'if m in sys.modules])')
-    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == '[]'
 
 

@@ -53,13 +53,13 @@ def test_its_metadata_are_what_ros2_bag_play_reads() -> None:
 def test_the_truth_tiles_it_with_tasks_rests_and_one_darkness(frames: list[Frame]) -> None:
     rows = read(BENCH / 'ground_truth.json')['annotations']
     assert rows[0]['start'] == 0 and rows[-1]['end'] == len(frames) / 10
-    assert all(a['end'] == b['start'] for a, b in zip(rows, rows[1:]))
+    assert [row['end'] for row in rows[:-1]] == [row['start'] for row in rows[1:]]
     assert read(BENCH / 'ground_truth.json')['start_ns'] == frames[0].stamp_ns
     acts = {row['task'] for row in rows if row['phase'] == 'act'}
     assert len(acts) >= 6 and acts <= set(TRAIN_TASKS)
     assert sum(row['phase'] == 'rest' for row in rows) >= 5
     dark = [row for row in rows if row['phase'] == 'dark']
-    assert len(dark) == 1 and 0 < dark[0]['start'] and dark[0]['end'] < rows[-1]['end']
+    assert len(dark) == 1 and dark[0]['start'] > 0 and dark[0]['end'] < rows[-1]['end']
 
 
 def test_the_light_goes_when_the_truth_says_so(frames: list[Frame]) -> None:
@@ -121,7 +121,8 @@ def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
 
 def test_its_camera_offsets_are_of_no_training_or_validation_stream() -> None:
     manifest = seen()
-    cameras = [s['camera'] for split in ('train', 'validation') for s in manifest[split]['streams']]
+    splits = (manifest['train'], manifest['validation'])
+    cameras = [stream['camera'] for split in splits for stream in split['streams']]
     for camera in (s['camera'] for s in sample()['streams']):
         assert camera not in cameras
         for part in ('offset_m', 'target_offset_m'):

@@ -24,7 +24,8 @@ def test_frames_have_header_stamps_and_rgb_pictures(
     tmp_path: Path, plugin: StoragePlugin, as_file: bool
 ) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colours(['red', 'blue'], 2), plugin)
-    path = next(p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3')) if as_file else folder
+    files = [p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3')]
+    path = files[0] if as_file else folder
     source = open_source(path)
     frames = list(source)
     assert [frame.stamp_ns for frame in frames] == bags.stamps(4)

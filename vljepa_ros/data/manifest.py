@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model was trained and validated on: `python -m vljepa_ros.data.manifest DATA --out FILE`.
+"""What a model was trained on: `python -m vljepa_ros.data.manifest DATA --out FILE`.
 
-Collects seeds and camera offsets of the streams in DATA/train and DATA/validation, and the wordings
-that training may use, so that a sample can be shown to share none of them. Needs no simulator.
+Collects seeds and camera offsets of the streams in DATA/train and DATA/validation, and the
+wordings that training may use, so that a sample can be shown to share none of them. No simulator.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def templates(node: Any, inside: bool = False) -> Iterator[str]:
 
 def prompts() -> list[str]:
     """All question wordings of the lists called `train`, with {} left open."""
-    tables = (value for name, value in vars(questions).items() if name.isupper())
-    found = {text for table in tables if isinstance(table, dict) for text in table.get('train', ())}
-    return sorted(found)
+    named = (value for name, value in vars(questions).items() if name.isupper())
+    tables = (value for value in named if isinstance(value, dict))
+    return sorted({text for table in tables for text in table.get('train', ())})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,12 +25,12 @@ from std_msgs.msg import Header
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.nodes.conversions import to_ns, to_time
-from vljepa_ros.sources.bag import Bag, BagMessage, BagTopic, stamp_of
+from vljepa_ros.sources.bag import RAW, Bag, BagMessage, BagTopic, stamp_of
 
 CLOCK_S = 0.02  # between two messages, /clock goes on in steps of this
 RESEND_S = 2.0
-LISTENERS_S = 2.0  # how long play at a rate waits for somebody to listen
-SETTLE_S = 0.5  # once somebody listens, others may follow
+LISTENERS_S = 6.0  # how long play at a rate waits for somebody to listen; discovery takes 3 s
+SETTLE_S = 0.5  # once somebody listens, others may follow, and they must know us, too
 OURS = ('/clock', '/rosout', '/parameter_events')
 
 
@@ -113,7 +113,9 @@ class Player:
         return found
 
     def _publisher(self, topic: BagTopic) -> Any:
-        profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        # Deep enough for a listener's pause; raw pictures are big, and wait in memory.
+        depth = 10 if topic.type == RAW else 100
+        profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         if topic.latched:
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
         name = self._options.remap.get(topic.name, topic.name)
@@ -143,7 +145,7 @@ class Player:
                 f'nobody listens to {whose}, or publishes {self._acknowledgements}, after '
                 f'{self._options.timeout_s:g} s: is the stack active, and its topic the same?'
             )
-        self.wait_until(lambda: len(listened()) == len(pictures), SETTLE_S)
+        self.wait_until(lambda: False, SETTLE_S)
         found = listened()
         for topic in pictures:
             if topic not in found:
