@@ -72,11 +72,11 @@ class Stream:
 
     def frames(self) -> NDArray[np.uint8]:
         """(T, S, S, 3) uint8 RGB, memory-mapped, read-only."""
-        return np.load(self.folder / 'frames.npy', mmap_mode='r')  # type: ignore[no-any-return]
+        return np.load(self.folder / 'frames.npy', mmap_mode='r')
 
     def stamps_ns(self) -> NDArray[np.int64]:
         """(T,) int64 nanoseconds."""
-        return np.load(self.folder / 'stamps.npy')  # type: ignore[no-any-return]
+        return np.load(self.folder / 'stamps.npy')
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def parse(cls: type[T], values: Any, where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return parse(hint, value, where)  # type: ignore[type-var]
+        return parse(hint, value, where)  # type: ignore[arg-type]
     if hint is float and type(value) is int:
         return float(value)
     if getattr(hint, '__origin__', None) is tuple:

@@ -17,6 +17,7 @@ from vljepa_ros.model.y_decoder import END
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.types import Candidate, Decoded, Vector
 
+KNOWN_TEXTS = 1024  # whose embeddings are kept
 BATCH = 64  # texts or vectors a forward pass: bounds memory for 1,000 candidates
 
 
@@ -26,6 +27,7 @@ class TextLanguage:
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
         self._net, self._tower = net, tower
+        self._known: dict[str, NDArray[np.float32]] = {}
         self.calibration: CalibrationConfig = net.config.calibration
 
     @torch.inference_mode()
@@ -34,6 +36,14 @@ class TextLanguage:
         for text in texts:
             if not text.strip():
                 raise InputError('a text to embed is empty')
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        known = self._known | dict(zip(fresh, self._encode(fresh), strict=True))
+        # What is watched for and chosen from is asked again and again.
+        self._known = dict(list(known.items())[-KNOWN_TEXTS:])
+        rows = [known[text][None] for text in texts]
+        return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         dtype = next(self._net.y_encoder.parameters()).dtype
         rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
         for start in range(0, len(texts), BATCH):

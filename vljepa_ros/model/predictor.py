@@ -42,7 +42,7 @@ class Predictor(nn.Module):
         """Merge M x M neighbours: (..., g*g, Dx) -> (..., g*g / M^2, D)."""
         side, m = self.grid // self.config.merge, self.config.merge
         x = visual.unflatten(-2, (side, m, side, m)).movedim(-4, -3)  # (..., side, side, m, m, Dx)
-        return self.visual(x.flatten(-3).flatten(-3, -2))  # type: ignore[no-any-return]
+        return self.visual(x.flatten(-3).flatten(-3, -2))
 
     def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
         """Every tubelet's answer to each of its P prompts, under the banded mask.

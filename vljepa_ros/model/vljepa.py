@@ -42,4 +42,4 @@ class VLJEPA(nn.Module):
         images (B, T, F, S, S, 3) uint8; prompt (B, P, L, Dt); prompt_mask (B, P, L).
         Returns unit vectors (B, P, T, D).
         """
-        return self.predictor(self.x_encoder(images), prompt, prompt_mask)  # type: ignore[no-any-return]
+        return self.predictor(self.x_encoder(images), prompt, prompt_mask)

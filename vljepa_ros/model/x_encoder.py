@@ -68,7 +68,7 @@ class XEncoder(nn.Module):
         mask = band_mask(tubelets, tokens, self.time.window_tubelets, x.device)
         for block in self.blocks:
             x, _ = block.band(x, mask)  # type: ignore[operator]
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
     def step(
         self, images: Tensor, caches: list[KeyValue | None]

@@ -31,7 +31,7 @@ def _channels(count: int, order: tuple[int, ...]) -> Callable[[Rows], NDArray[np
 def _colour(code: int, count: int) -> Callable[[Rows], NDArray[np.uint8]]:
     def convert(rows: Rows) -> NDArray[np.uint8]:
         pixels = rows.reshape(len(rows), -1, count) if count > 1 else rows
-        return cv2.cvtColor(np.ascontiguousarray(pixels), code)  # type: ignore[return-value]
+        return cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
     return convert
 
@@ -107,7 +107,7 @@ def decode_compressed(
         picture = None
     if picture is None:
         raise InputError(f"compressed image '{format}' of {len(buffer)} bytes cannot be decoded")
-    return np.ascontiguousarray(picture[..., ::-1])  # type: ignore[return-value]
+    return np.ascontiguousarray(picture[..., ::-1])
 
 
 def rotate(image: Image, degrees: int) -> Image:
@@ -126,4 +126,4 @@ def fit(image: Image, size: int) -> Image:
     if side == size:
         return np.ascontiguousarray(square)
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(square, (size, size), interpolation=how)  # type: ignore[return-value]
+    return cv2.resize(square, (size, size), interpolation=how)

@@ -37,7 +37,8 @@ class _Stream:
 
     def mean(self) -> Vector:
         """The segment's pooled vector, unit norm."""
-        return np.asarray(self.total / max(np.linalg.norm(self.total), 1e-12), dtype=np.float32)
+        norm = max(float(np.linalg.norm(self.total)), 1e-12)
+        return np.asarray(self.total / norm, dtype=np.float32)
 
 
 class Segmenter:
@@ -101,7 +102,7 @@ class Segmenter:
         before: _Stream | None,
     ) -> Change:
         key, start_ns = embedding.key, members[0].stamp_ns
-        total = np.sum([item.vector for item in members], axis=0, dtype=np.float64)
+        total = np.stack([item.vector for item in members]).sum(axis=0, dtype=np.float64)
         number = self._next_id.get(key, 0)
         self._next_id[key] = number + 1
         stream = _Stream(key, number, start_ns, embedding.stamp_ns, total, np.zeros(0, np.float32))

@@ -135,10 +135,10 @@ def fit_logistic(
         logits = weights[0] * inputs + weights[1]
         value = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
         value = value + ridge * weights[0] ** 2
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     first, second = weights.detach().tolist()
     slope = first / spread
     return slope, second - slope * mean

@@ -7,6 +7,7 @@ Shapes: B clips, T tubelets, F frames a tubelet, S image side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,7 +84,7 @@ class ClipSampler:
         return asked
 
 
-def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[np.float64]) -> list[int]:
+def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) -> list[int]:
     starts = np.array([item.start for item in annotations])
     found = np.searchsorted(starts, times, side='right') - 1
     return [int(i) for i in found]
@@ -107,4 +108,4 @@ def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
         )
         for frame in frames
     ]
-    return np.stack(moved)  # type: ignore[return-value]
+    return np.stack(moved)

@@ -112,7 +112,7 @@ class DecoderStage:
                 self.config.learning_rate, self.done, self.config.warmup_steps, self.config.steps
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         self.optimizer.step()
         self.done += 1

@@ -82,7 +82,7 @@ class EyesStage:
         for group in self.optimizer.param_groups:
             group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.done += 1

@@ -71,8 +71,7 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
-    phase, _, rest = meaning.partition(':')
-    subject, _, colour = rest.rpartition(':')
+    subject, _, colour = meaning.partition(':')[2].rpartition(':')
     return tuple(
         text.replace('<colour>', colour).replace('<object>', subject) for text in table[which]
     )
@@ -82,7 +81,7 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
     if phase in ('rest', 'dark', 'reach'):
-        return wordings()[phase]  # type: ignore[no-any-return]
+        return wordings()[phase]
     entry = wordings()['tasks'].get(subject)
     if entry is None or phase not in ('act', 'done'):
         return None
@@ -168,7 +167,7 @@ def _stems() -> dict[str, list[frozenset[str]]]:
 def nearest(text: str) -> str:
     """The meaning (without colour) whose wording shares most words with `text` (Jaccard)."""
     said = frozenset(words(text)) - set(COLOUR_NAMES)
-    best, score = '', -1.0
+    best, score = '', 0.0
     for key, wordings_of in _stems().items():
         for item in wordings_of:
             overlap = len(said & item) / max(len(said | item), 1)

@@ -87,9 +87,9 @@ def questions(
 ) -> list[Question]:
     """One question of each kind that can be asked in this moment, in wordings of `which`."""
     light = annotation.light
-    asked = [caption(annotation, rng, which), _light(light, rng, which)]
+    asked: list[Question | None] = [caption(annotation, rng, which), _light(light, rng, which)]
     if not light:
-        return asked
+        return [item for item in asked if item is not None]
     resting = annotation.phase == 'rest'
     if annotation.phase != 'done':  # the arm holds still then, too
         asked.append(_yes_no(REST, which, rng, resting))

@@ -20,9 +20,9 @@ from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
 os.environ.setdefault('LP_NUM_THREADS', '1')
 
-import mujoco  # noqa: E402
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS  # noqa: E402
-from metaworld.policies import ENV_POLICY_MAP  # noqa: E402
+import mujoco
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
+from metaworld.policies import ENV_POLICY_MAP
 
 OVERSAMPLING = 2  # pictures are rendered larger and reduced by area, instead of multisampling
 MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
@@ -77,7 +77,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     """Light and colours of the surroundings."""
 
     def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
-        return tuple(rng.uniform(low, high, 3).round(3).tolist())  # type: ignore[return-value]
+        return tuple(rng.uniform(low, high, 3).round(3).tolist())
 
     light = float(np.round(rng.uniform(0.75, 1.2), 3))
     return Look(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
@@ -114,7 +114,7 @@ class Scene:
         """Start an episode, all its positions drawn from `seed`; returns the observation."""
         self.env.np_random = np.random.default_rng(seed)
         obs, _ = self.env.reset()
-        return obs  # type: ignore[no-any-return]
+        return obs
 
     def replay(self, seed: list[int]) -> None:
         """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
@@ -165,7 +165,7 @@ class Scene:
         self._renderer.update_scene(self.data, camera=self._camera)
         self._add_backdrop(self._renderer.scene, light)
         large = self._renderer.render()
-        return cv2.resize(  # type: ignore[return-value]
+        return cv2.resize(
             large, (self._size, self._size), interpolation=cv2.INTER_AREA
         )
 
