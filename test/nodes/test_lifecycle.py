@@ -133,6 +133,17 @@ def test_an_exception_in_a_transition_is_one_line_and_a_failure(
     bench.status(node, lambda s: s.level == b'\x00')
 
 
+def test_a_deactivation_that_fails_leaves_the_node_at_work(bench: Bench) -> None:
+    node = bench.start(Stubborn)
+    node.steps, node.bad = [], 'stop'
+    assert not change_state(bench, 'stubborn', Transition.TRANSITION_DEACTIVATE)
+    assert node.steps == ['stop', 'start']
+    assert state(bench, 'stubborn') == node.phase == 'active'
+    node.bad = ''
+    assert change_state(bench, 'stubborn', Transition.TRANSITION_DEACTIVATE)
+    assert node.phase == 'inactive'
+
+
 def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     assert not change_state(bench, 'change_detection_node', Transition.TRANSITION_CONFIGURE)

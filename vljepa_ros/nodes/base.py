@@ -136,7 +136,8 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             self.phase = 'inactive'
             LifecycleNodeMixin.on_deactivate(self, state)
 
-        return self._step('deactivate', 'inactive', deactivate)
+        # Where the work in hand does not end in time the node is active still: so it works on.
+        return self._step('deactivate', 'inactive', deactivate, self.start)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Clean up, or log one line."""

@@ -35,6 +35,7 @@ class PerceptionNode(VljepaNode):
         super().__init__('perception_node', pool, **options)
         self._cameras: dict[str, Camera] = {}
         self._perceiver: Perceiver | None = None
+        self._counters: dict[str, int] = {}  # the model thread's, replaced as a whole
         self.problems |= parameters.declare(self, self._camera_specs())
         depth = self.get_parameter('service_depth').value
         self.create_service(
@@ -77,7 +78,7 @@ class PerceptionNode(VljepaNode):
     def teardown(self) -> None:
         """Forget everything that was seen."""
         self._perceiver = None
-        self._cameras = {}
+        self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):
             if hasattr(self, name):
                 self.destroy_lifecycle_publisher(getattr(self, name))
@@ -91,12 +92,7 @@ class PerceptionNode(VljepaNode):
     def describe(self) -> dict[str, str]:
         """Each camera's counters."""
         found = {'cameras': ', '.join(self._cameras)}
-        if self._perceiver is not None:
-            found |= {
-                'hops': str(self._perceiver.hops),
-                'skipped slots': str(self._perceiver.skipped_slots),
-                'prompts': str(len(self._perceiver.prompts)),
-            }
+        found |= {name: str(value) for name, value in self._counters.items()}
         for camera in self._cameras.values():
             found |= camera.describe()
         return found
@@ -134,14 +130,21 @@ class PerceptionNode(VljepaNode):
         if resized:
             self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, picture, camera.name)
-        for embedding in self._perceiver.push(frame, arrived.epoch):
-            latency_s = time.monotonic() - arrived.arrived_s
+        embeddings = self._perceiver.push(frame, arrived.epoch)
+        latency_s = time.monotonic() - arrived.arrived_s
+        for embedding in embeddings:
             self._embeddings.publish(
                 conversions.to_embedding_message(
                     embedding, camera.frame_id, round(latency_s * 1e9)
                 )
             )
+        if embeddings:
             self.health.output(latency_s)
+        self._counters = {
+            'hops': self._perceiver.hops,
+            'skipped slots': self._perceiver.skipped_slots,
+            'prompts': len(self._perceiver.prompts),
+        }
 
     def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
         self._processed.publish(conversions.to_header(stamp_ns, camera.name))

@@ -58,6 +58,7 @@ class QueryNode(VljepaNode):
         super().__init__('query_node', pool, **options)
         self._memory: Memory | None = None
         self._answerer: Answerer | None = None
+        self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
         self._subscriptions_made: list[Any] = []
         self._watched: list[_Watched] = []
         deep = qos.service(self.get_parameter('service_depth').value)
@@ -125,11 +126,12 @@ class QueryNode(VljepaNode):
     def teardown(self) -> None:
         """Forget everything."""
         self._memory = self._answerer = None
+        self._sources = ()
 
     def describe(self) -> dict[str, str]:
         """What is known and asked."""
         return {
-            'sources remembered': ', '.join(self._memory.sources) if self._memory else '',
+            'sources remembered': ', '.join(self._sources),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
             'predict is there': str(self._predict.service_is_ready()),
@@ -150,6 +152,7 @@ class QueryNode(VljepaNode):
         assert self._memory is not None
         embedding = conversions.from_embedding_message(message)
         self._memory.record(embedding)
+        self._sources = self._memory.sources
         scores = {
             text: float(self.lease.half.similarity(embedding.vector[None], text)[0])
             for text in texts

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vljepa_ros.model import language as module
+
+
+def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    states = language._tower.states
+
+    def count(texts: list[str], limit: int) -> Any:
+        asked.append(list(texts))
+        return states(texts, limit)
+
+    monkeypatch.setattr(language._tower, 'states', count)
+    first = language.encode(['it is open', 'it is shut'])
+    again = language.encode(['it is shut', 'yes', 'it is shut', 'it is open'])
+    assert asked == [['it is open', 'it is shut'], ['yes']]
+    assert (again[[3, 0]] == first).all()
+    assert (again[2] == first[1]).all()
+    assert np.allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
+
+
+def test_old_texts_are_forgotten(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, 'KNOWN_TEXTS', 2)
+    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language.encode(['a', 'b', 'c'])
+    assert list(language._known) == ['b', 'c']
