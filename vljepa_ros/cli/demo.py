@@ -34,6 +34,7 @@ LEAD = 0.20  # of F1, over each baseline
 NAMESPACE = 'vljepa'
 WRONG_PROMPT = 'Is the light on?'
 LIMIT_S = 300.0  # of the whole run of the stack
+INTERRUPTED = 130
 STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
 
@@ -147,7 +148,7 @@ class Live:
     def _follow(self, processes: Processes) -> None:
         """Read the client's findings to the end. Raises ProcessError."""
         client = processes.process('demo_client')
-        late = threading.Timer(LIMIT_S, client.kill)
+        late = threading.Timer(LIMIT_S, client.send_signal, [signal.SIGINT])
         watch = threading.Thread(target=self._watch, args=(processes, client), daemon=True)
         late.start()
         watch.start()
@@ -160,9 +161,13 @@ class Live:
             late.cancel()
         if status == 0:
             return
-        others = {name for name in processes.names if name != 'demo_client'}
+        others = [name for name in processes.names if name != 'demo_client']
         dead = [n for n in others if processes.process(n).poll() is not None]
-        what = f'{dead[0]} died' if dead else f'the client ended with status {status}'
+        what = f'the client ended with status {status}'
+        if dead:
+            what = f'{", ".join(dead)} ended'
+        elif status == INTERRUPTED:
+            what = f'not done after {LIMIT_S:g} s'
         raise ProcessError(what + ''.join(processes.tail(n) for n in dead or processes.names))
 
     @staticmethod
@@ -171,7 +176,7 @@ class Live:
         nodes = [processes.process(name) for name in processes.names if name != 'demo_client']
         while client.poll() is None:
             if any(node.poll() is not None for node in nodes):
-                client.kill()
+                client.send_signal(signal.SIGINT)
                 return
             time.sleep(0.2)
 

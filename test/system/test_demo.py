@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa demo` as a process: it fails clearly, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import ROOT
+
+
+def demo(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, '-m', 'vljepa_ros.cli.main', 'demo', *map(str, arguments)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True,
+    )
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started and that live."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            fields = path.read_text().rpartition(')')[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != 'Z':
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_node_that_cannot_start_fails_the_demo_with_the_end_of_its_log() -> None:
+    out, err = (process := demo('--model', 'nowhere')).communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.startswith('vljepa: the stack failed: ') and 'ended' in err.splitlines()[0]
+    assert "unknown model 'nowhere'" in err and 'Traceback' not in err
+    assert 'starting the stack' in out
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_demo_leaves_no_process_behind(
+    tiny_folder: Path, number: signal.Signals, status: int
+) -> None:
+    process = demo('--model', tiny_folder)
+    deadline_s = time.monotonic() + 30
+    while len(started := children(process.pid)) < 5 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert len(started) == 5
+    time.sleep(4.0)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status and err == ''
+    for pid in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_sample_without_questions_is_one_line(tmp_path: Path) -> None:
+    _, err = (process := demo('--sample', tmp_path)).communicate(timeout=60)
+    assert process.returncode == 2 and err.count('\n') == 1 and 'ground_truth.json' in err
