@@ -176,3 +176,17 @@ def test_one_bad_prompt_refuses_the_whole_request(bench: Bench) -> None:
     assert not response.result.successful
     assert 'prompt of 5,000 characters is too long' in response.result.reason
     assert list(node.get_parameter('prompts').value) == before
+
+
+def test_a_slip_of_the_pen_is_a_warning_that_names_it(bench: Bench) -> None:
+    node = bench.start(
+        ChangeDetectionNode,
+        use_sim_time=False,
+        promts=['a'],
+        model='small',
+        camera__topic='/x',
+        **{'qos_overrides__/a__subscription__depth': 3},
+    )
+    status = bench.status(node, lambda s: s.level == b'\x01')
+    assert status.message == 'unknown parameters are ignored: promts'
+    assert node.phase == 'active'

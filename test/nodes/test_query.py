@@ -26,6 +26,7 @@ from builtin_interfaces.msg import Duration
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from vljepa_ros.action import Watch
 from vljepa_ros.msg import Embedding, Moment, SemanticChange, SemanticEmbedding, TextEvent
@@ -520,6 +521,25 @@ def test_a_watch_ends_with_its_timeout(bench: Bench) -> None:
     assert found.status == GoalStatus.STATUS_SUCCEEDED
     assert found.result == Watch.Result(fired=False, message='timeout')
     assert watcher.node._watched == []
+
+
+def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench) -> None:
+    watcher = Watcher(bench, use_sim_time=True)
+    clock = bench.publisher(Clock, '/clock')
+
+    def tick(time_ns: int) -> None:
+        clock.publish(Clock(clock=stamp(time_ns)))
+        eventually(lambda: watcher.node.get_clock().now().nanoseconds == time_ns)
+
+    tick(START_NS)
+    handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=200 * MS))
+    result = handle.get_result_async()
+    tick(START_NS + 100 * MS)
+    time.sleep(0.5)
+    assert not result.done()
+    tick(START_NS + 300 * MS)
+    eventually(result.done)
+    assert result.result().result == Watch.Result(fired=False, message='timeout')
 
 
 def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> None:

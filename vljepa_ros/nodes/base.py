@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all nodes share: a lifecycle without surprises, diagnostics, waiting without blocking.
+"""What all nodes share: a lifecycle without surprises, parameters, diagnostics.
 
 A node fills in four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
 `teardown` (cleanup). What they raise becomes one line in the log and a FAILURE, never silence.
@@ -7,35 +7,25 @@ A node fills in four steps: `setup` (configure), `start` (activate), `stop` (dea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future as ThreadFuture
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.task import Future
 
-from vljepa_ros.errors import BusyError, InputError, VljepaError
+from vljepa_ros.errors import InputError
 from vljepa_ros.nodes import parameters
-from vljepa_ros.nodes.health import Health, Level
+from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.models import Lease, ModelPool, ModelSpec
+from vljepa_ros.nodes.working import WorkingNode, describe_error
 
-T = TypeVar('T')
 SETTLE_S = 5.0  # the longest that a transition waits for the work in hand
-MAX_BACKLOG = 10_000  # messages that wait for the model thread
-OUTCOMES = {True: TransitionCallbackReturn.SUCCESS, False: TransitionCallbackReturn.FAILURE}
 
 
-class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
+class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
     """A lifecycle node; `part` is the half of the model that it needs, if any."""
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
@@ -43,23 +33,16 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
 
     def __init__(self, name: str, pool: ModelPool | None = None, **options: Any) -> None:
         """Everything that must exist before configure; `options` go to rclpy's Node."""
-        Node.__init__(self, name, **options)
-        # Reentrant: `get_state` answers while `change_state` awaits the weights.
-        self.group = ReentrantCallbackGroup()
+        WorkingNode.__init__(self, name, **options)
+        # In a reentrant group `get_state` answers while `change_state` awaits the weights.
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
-        self.steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.health = Health()
-        self.phase = 'unconfigured'
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
         self._prepared: tuple[ModelSpec, Lease] | None = None
-        self.backlog = 0  # messages that wait for the model thread
-        self._in_hand = 0  # requests that are being served
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.beside_the_eyes(specs)
         self.problems = parameters.declare(self, specs)
-        self._max_waiting = 0
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
         if self.part:
@@ -97,11 +80,6 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         """Raise InputError if runtime parameters may not become `values`."""
 
     # Lifecycle.
-
-    @property
-    def is_active(self) -> bool:
-        """Whether requests and messages are served."""
-        return self.phase == 'active'
 
     @property
     def lease(self) -> Lease:
@@ -223,6 +201,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
     def _configure(self) -> None:
         for problem in self.problems.values():
             raise InputError(problem)
+        self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
             spec = self._model_spec()
@@ -233,7 +212,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
             else:
                 (_, lease), self._prepared = self._prepared, None
             self._lease = lease
-        self._max_waiting = self.values().get('max_waiting', 0)
+        self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
     def _unconfigure(self) -> None:
@@ -307,29 +286,7 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         """The parameters declared, those of cameras included."""
         return self.specs
 
-    # Trouble and diagnostics.
-
-    def trouble(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
-        """Count it, show it in the diagnostics, log it unless one of its kind was just logged."""
-        line = self.health.trouble(kind, describe_error(error), level)
-        if line and level is Level.ERROR:
-            self.get_logger().error(line)  # rclpy refuses a line of code that changes its severity
-        elif line:
-            self.get_logger().warning(line)
-
-    def condition(self, name: str, text: str, level: Level = Level.WARN) -> None:
-        """Set or clear (empty text) a lasting condition; logged when it changes."""
-        if self.health.condition(name, text, level) and text:
-            self.get_logger().warning(text)
-
-    def guarded(self, function: Callable[[], None]) -> None:
-        """Run in the model thread; whatever it raises is reported and survived."""
-        try:
-            function()
-        except VljepaError as error:
-            self.trouble('refused', error)
-        except Exception as error:
-            self.trouble('errors in the model thread', error, Level.ERROR)
+    # Diagnostics.
 
     def _tick(self) -> None:
         if self.is_active:
@@ -349,113 +306,3 @@ class VljepaNode(LifecycleNodeMixin, Node):  # type: ignore[misc]
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
-
-    # Requests.
-
-    async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
-        """Fill a response by `work`; what it raises, or what forbids it, becomes its message."""
-        try:
-            if not self.is_active:
-                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
-            if self._in_hand >= self._max_waiting:
-                raise BusyError(f'busy: {self._in_hand} requests are in hand')
-            self._in_hand += 1
-            try:
-                await work()
-            finally:
-                self._in_hand -= 1
-            response.success = True
-            self.health.count('requests answered')
-        except VljepaError as error:
-            self.health.count('requests refused')
-            response.success, response.message = False, describe_error(error)
-        except Exception as error:
-            self.trouble('requests failed', error, Level.ERROR)
-            response.success, response.message = False, describe_error(error)
-        return response
-
-    # Publishing and waiting.
-
-    def publisher(self, kind: type, name: str, qos: QoSProfile) -> Any:
-        """A lifecycle publisher whose QoS parameters can override."""
-        return self.create_lifecycle_publisher(
-            kind, name, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
-        )
-
-    def subscriber(
-        self, kind: type, name: str, callback: Callable[..., None], qos: QoSProfile
-    ) -> Any:
-        """A subscription whose QoS parameters can override."""
-        return self.create_subscription(
-            kind,
-            name,
-            callback,
-            qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run in this node's executor, from any thread."""
-        if self.executor is not None:
-            self.executor.create_task(function, *args)
-
-    def enqueue(self, function: Callable[..., None], *args: Any) -> None:
-        """Run in the model thread, in order; beyond the backlog it is dropped, and counted."""
-        if self.backlog >= MAX_BACKLOG:
-            self.trouble(
-                'dropped messages', f'{self.backlog} messages wait already: one is dropped'
-            )
-            return
-        self.backlog += 1
-        work = partial(self.guarded, partial(function, *args))
-        self.thread.call(work).add_done_callback(lambda _: self.post(self._dequeued))
-
-    def _dequeued(self) -> None:
-        self.backlog -= 1
-
-    def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
-        """Await a call in the model thread without holding up the executor."""
-        done: Future = Future()
-
-        def hand_over(outcome: ThreadFuture[T]) -> None:
-            self.post(_copy, outcome, done)  # a task, so that the executor wakes up
-
-        self.thread.call(function, *args).add_done_callback(hand_over)
-        return done  # type: ignore[no-any-return]
-
-    async def within(self, future: Future, seconds: float) -> bool:
-        """Await a future for that long on the steady clock; late, it is cancelled, and False."""
-        timer = self.create_timer(
-            max(seconds, 1e-3), future.cancel, callback_group=self.group, clock=self.steady
-        )
-        try:
-            await future
-        finally:
-            timer.cancel()
-            self.destroy_timer(timer)
-        return not future.cancelled()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait on the steady clock."""
-        await self.within(Future(), seconds)
-
-
-def describe_error(error: Exception | str) -> str:
-    """One line; what we did not raise on purpose says its type."""
-    text = ' '.join(str(error).split())
-    if isinstance(error, (str, VljepaError)):
-        return text
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__
-
-
-def _copy(outcome: ThreadFuture[Any], done: Future) -> None:
-    if done.cancelled():
-        return
-    if outcome.cancelled():
-        done.set_exception(RuntimeError('the model thread has stopped'))
-        return
-    error = outcome.exception()
-    if error is not None:
-        done.set_exception(error)
-    else:
-        done.set_result(outcome.result())

@@ -21,9 +21,10 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vljepa_ros.nodes.base import VljepaNode, describe_error
+from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.nodes.working import describe_error
 
 GOODBYE_S = 8.0  # a node that has not ended by then is left behind
 LAST_WORDS_S = 0.1  # for the middleware to bring a node's last messages to the next one
@@ -50,7 +51,7 @@ class Spinner:
         while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
             time.sleep(0.01)
         ended = task.done()
-        self.executor.create_task(self._end)  # a task, as a mere wake-up goes on waiting
+        self.executor.create_task(self._end)  # a task: a mere wake-up goes on waiting
         self._thread.join(max(0.1, deadline_s - time.monotonic()))
         return ended and not self._thread.is_alive()
 
@@ -60,7 +61,7 @@ class Spinner:
     def _spin(self) -> None:
         while not self._stopping and self.executor.context.ok():
             try:
-                self.executor.spin_once(timeout_sec=1.0)
+                self.executor.spin_once()
             except ExternalShutdownException:
                 return
             except Exception as error:

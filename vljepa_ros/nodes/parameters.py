@@ -29,6 +29,8 @@ from vljepa_ros.stream.settings import (
     SegmenterSettings,
 )
 
+QOS_OVERRIDES = 'qos_overrides.'
+ROS_OWN = ('use_sim_time', 'start_type_description_service')
 Value = bool | int | float | str | list[str]
 
 
@@ -268,6 +270,18 @@ def check_cameras(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def unknown(given: Iterable[str]) -> str:
+    """One line on parameters that no node has: a slip of the pen; or ''."""
+    names = {spec.name for specs in TABLE.values() for spec in specs} | set(ROS_OWN)
+    fields = tuple(f'.{spec.name}' for spec in CAMERA)
+    found = sorted(
+        name
+        for name in given
+        if name not in names and not name.endswith(fields) and not name.startswith(QOS_OVERRIDES)
+    )
+    return f'unknown parameters are ignored: {", ".join(found)}' if found else ''
+
+
 def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
     """One line on parameters for cameras that are not named in `cameras`, or ''."""
     known = set(cameras)
@@ -277,7 +291,7 @@ def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
         for name in given
         if '.' in name
         and name.rsplit('.', 1)[1] in fields
-        and not name.startswith('qos_overrides.')
+        and not name.startswith(QOS_OVERRIDES)
         and name.rsplit('.', 1)[0] not in known
     )
     if not found:

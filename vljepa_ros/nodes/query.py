@@ -276,7 +276,7 @@ class QueryNode(VljepaNode):
         try:
             if not self.is_active:
                 raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
-            if len(self._watched) >= self._max_waiting:
+            if len(self._watched) >= self.max_waiting:
                 raise BusyError(f'busy: {len(self._watched)} conditions are watched for')
             self._condition(goal)
         except VljepaError as error:

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a node works without ever blocking its executor: requests, the model thread, steady waiting.
+
+Whatever goes wrong becomes a line in the log, a counter and a diagnostic, or a response's message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future as ThreadFuture
+from functools import partial
+from typing import Any, TypeVar
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.task import Future
+
+from vljepa_ros.errors import BusyError, VljepaError
+from vljepa_ros.nodes.health import Health, Level
+from vljepa_ros.nodes.worker import ModelThread
+
+T = TypeVar('T')
+MAX_BACKLOG = 10_000  # messages that wait for the model thread
+
+
+class WorkingNode(Node):
+    """A node with a model thread beside it; `phase` is its lifecycle state."""
+
+    thread: ModelThread
+
+    def __init__(self, name: str, **options: Any) -> None:
+        """`options` go to rclpy's Node."""
+        super().__init__(name, **options)
+        # Reentrant: a request that waits holds up no other.
+        self.group = ReentrantCallbackGroup()
+        self.steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.health = Health()
+        self.phase = 'unconfigured'
+        self.backlog = 0  # messages that wait for the model thread
+        self.max_waiting = 0  # requests that may be in hand
+        self._in_hand = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether requests and messages are served."""
+        return self.phase == 'active'
+
+    # Trouble.
+
+    def trouble(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
+        """Count it, show it in the diagnostics, log it unless one of its kind was just logged."""
+        line = self.health.trouble(kind, describe_error(error), level)
+        if line and level is Level.ERROR:
+            self.get_logger().error(line)  # rclpy refuses a line of code that changes its severity
+        elif line:
+            self.get_logger().warning(line)
+
+    def condition(self, name: str, text: str, level: Level = Level.WARN) -> None:
+        """Set or clear (empty text) a lasting condition; logged when it changes."""
+        if self.health.condition(name, text, level) and text:
+            self.get_logger().warning(text)
+
+    def guarded(self, function: Callable[[], None]) -> None:
+        """Run in the model thread; whatever it raises is reported and survived."""
+        try:
+            function()
+        except VljepaError as error:
+            self.trouble('refused', error)
+        except Exception as error:
+            self.trouble('errors in the model thread', error, Level.ERROR)
+
+    # Requests.
+
+    async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
+        """Fill a response by `work`; what it raises, or what forbids it, becomes its message."""
+        try:
+            if not self.is_active:
+                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
+            if self._in_hand >= self.max_waiting:
+                raise BusyError(f'busy: {self._in_hand} requests are in hand')
+            self._in_hand += 1
+            try:
+                await work()
+            finally:
+                self._in_hand -= 1
+            response.success = True
+            self.health.count('requests answered')
+        except VljepaError as error:
+            self.health.count('requests refused')
+            response.success, response.message = False, describe_error(error)
+        except Exception as error:
+            self.trouble('requests failed', error, Level.ERROR)
+            response.success, response.message = False, describe_error(error)
+        return response
+
+    # Publishing and waiting.
+
+    def publisher(self, kind: type, name: str, qos: QoSProfile) -> Any:
+        """A lifecycle publisher whose QoS parameters can override."""
+        return self.create_lifecycle_publisher(
+            kind, name, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+
+    def subscriber(
+        self, kind: type, name: str, callback: Callable[..., None], qos: QoSProfile
+    ) -> Any:
+        """A subscription whose QoS parameters can override."""
+        return self.create_subscription(
+            kind,
+            name,
+            callback,
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run in this node's executor, from any thread."""
+        if self.executor is not None:
+            self.executor.create_task(function, *args)
+
+    def enqueue(self, function: Callable[..., None], *args: Any) -> None:
+        """Run in the model thread, in order; beyond the backlog it is dropped, and counted."""
+        if self.backlog >= MAX_BACKLOG:
+            self.trouble(
+                'dropped messages', f'{self.backlog} messages wait already: one is dropped'
+            )
+            return
+        self.backlog += 1
+        work = partial(self.guarded, partial(function, *args))
+        self.thread.call(work).add_done_callback(lambda _: self.post(self._dequeued))
+
+    def _dequeued(self) -> None:
+        self.backlog -= 1
+
+    def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Await a call in the model thread without holding up the executor."""
+        done: Future = Future()
+
+        def hand_over(outcome: ThreadFuture[T]) -> None:
+            self.post(_copy, outcome, done)  # a task, so that the executor wakes up
+
+        self.thread.call(function, *args).add_done_callback(hand_over)
+        return done  # type: ignore[no-any-return]
+
+    async def within(self, future: Future, seconds: float) -> bool:
+        """Await a future for that long on the steady clock; late, it is cancelled, and False."""
+        timer = self.create_timer(
+            max(seconds, 1e-3), future.cancel, callback_group=self.group, clock=self.steady
+        )
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self.destroy_timer(timer)
+        return not future.cancelled()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the steady clock."""
+        await self.within(Future(), seconds)
+
+
+def describe_error(error: Exception | str) -> str:
+    """One line; what we did not raise on purpose says its type."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, (str, VljepaError)):
+        return text
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def _copy(outcome: ThreadFuture[Any], done: Future) -> None:
+    if done.cancelled():
+        return
+    if outcome.cancelled():
+        done.set_exception(RuntimeError('the model thread has stopped'))
+        return
+    error = outcome.exception()
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(outcome.result())
