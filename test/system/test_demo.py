@@ -16,8 +16,12 @@ from processes import ROOT
 
 def demo(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, '-m', 'vljepa_ros.cli.main', 'demo', *map(str, arguments)], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True,
+        [sys.executable, '-m', 'vljepa_ros.cli.main', 'demo', *map(str, arguments)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,
     )
 
 
