@@ -53,13 +53,12 @@ class Process:
         """The first line that holds a text."""
 
         def find() -> str | None:
-            assert text or self.popen.poll() is None
-            return next((line for line in self.lines[after:] if text in line), None)
+            ended = self.popen.poll() is not None
+            found = next((line for line in self.lines[after:] if text in line), None)
+            assert found or not ended, f"ended before it said '{text}'; said: {self.lines}"
+            return found
 
-        try:
-            return str(eventually(find, timeout_s))
-        except AssertionError:
-            raise AssertionError(f"'{text}' was not said; said: {self.lines}") from None
+        return str(eventually(find, timeout_s, f"'{text}'; said: {self.lines}"))
 
     def ends(self, timeout_s: float = STARTS_S) -> int:
         """Its exit status."""
