@@ -75,6 +75,7 @@ def robots(processes: Processes, tiny_folder: Path) -> Iterator[tuple[Robot, Rob
                     'model': str(tiny_folder),
                     'device': 'cpu',
                     'threads': 1,
+                    'predict_timeout': 30.0,  # 64 at once, on a machine that may be busy
                     'camera.topic': f'/{name}/camera/image_raw',
                     'prompts': [f'What does {name} see?'],
                     'change_threshold': 0.001,
