@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/decoding.py [--model NAME]`: the Y-Decoder on held-out combinations, as JSON."""
+"""`python benchmarks/decoding.py`: the Y-Decoder on combinations never trained, as JSON."""
 
 from __future__ import annotations
 

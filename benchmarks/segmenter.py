@@ -63,9 +63,9 @@ def main() -> None:
     model = load(args.model, device='cpu')
     assert model.eyes is not None and model.language is not None
     names = meanings()
-    centroids = np.stack([
-        unit(model.language.encode(sentences(name)).mean(axis=0)) for name in names
-    ])
+    centroids = np.stack(
+        [unit(model.language.encode(sentences(name)).mean(axis=0)) for name in names]
+    )
     perceiver = Perceiver(model.eyes)
     recorded = [
         (truths(stream), hops(stream, perceiver))
@@ -81,10 +81,15 @@ def main() -> None:
             changes = [c for e in embeddings for c in segmenter.push(e)] + segmenter.end()
             ended = [c for c in changes if c.previous is not None]
             nearest = [int(np.argmax(centroids @ c.previous_vector)) for c in ended]
-            marks = grade([
-                Said(c.previous.start_ns / 1e9, c.previous.end_ns / 1e9, sentences(names[n])[0])
-                for c, n in zip(ended, nearest, strict=True)
-            ], truth)
+            marks = grade(
+                [
+                    Said(
+                        c.previous.start_ns / 1e9, c.previous.end_ns / 1e9, sentences(names[n])[0]
+                    )
+                    for c, n in zip(ended, nearest, strict=True)
+                ],
+                truth,
+            )
             matched, said, true = matched + marks.matched, said + marks.said, true + marks.true
         results.append((2 * matched / (said + true), matched / said, matched / true, settings))
     for f1, precision, recall, settings in sorted(results, key=lambda r: -r[0])[:15]:

@@ -88,10 +88,12 @@ def write_bag(out: Path, data: StreamData) -> None:
             message = types[TYPE](
                 header=types['std_msgs/msg/Header'](
                     stamp=types['builtin_interfaces/msg/Time'](
-                        sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9),
+                        sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
+                    ),
                     frame_id=FRAME_ID,
                 ),
-                format='rgb8; jpeg compressed bgr8', data=jpeg(picture),
+                format='rgb8; jpeg compressed bgr8',
+                data=jpeg(picture),
             )
             writer.write(connection, stamp_ns, store.serialize_cdr(message, TYPE))
 
@@ -120,17 +122,39 @@ def questions(
     after = max((a for a in acts if a.start >= dark.end), key=lambda a: a.end - a.start)
     others = [a for a in acts if a.task != after.task]
     wrong = [others[i] for i in rng.choice(len(others), 2, replace=False)]
-    meanings = [after.meaning, after.meaning.replace('act:', 'done:'),
-                *(a.meaning for a in wrong), 'rest']
+    meanings = [
+        after.meaning,
+        after.meaning.replace('act:', 'done:'),
+        *(a.meaning for a in wrong),
+        'rest',
+    ]
     texts = [sentences(meaning, 'sample')[0] for meaning in meanings]
     prompt, light = asking.CAPTION['sample'][0], asking.LIGHT['sample'][0]
     return [
-        {'kind': 'open', 'at': middle(before), 'prompt': prompt, 'candidates': [],
-         'meaning': before.meaning, 'answer': sentences(before.meaning, 'sample')[0]},
-        {'kind': 'yes/no', 'at': middle(dark), 'prompt': light, 'candidates': ['yes', 'no'],
-         'meaning': 'no', 'answer': 'no'},
-        {'kind': 'candidates', 'at': middle(after), 'prompt': prompt,
-         'candidates': sorted(texts), 'meaning': after.meaning, 'answer': texts[0]},
+        {
+            'kind': 'open',
+            'at': middle(before),
+            'prompt': prompt,
+            'candidates': [],
+            'meaning': before.meaning,
+            'answer': sentences(before.meaning, 'sample')[0],
+        },
+        {
+            'kind': 'yes/no',
+            'at': middle(dark),
+            'prompt': light,
+            'candidates': ['yes', 'no'],
+            'meaning': 'no',
+            'answer': 'no',
+        },
+        {
+            'kind': 'candidates',
+            'at': middle(after),
+            'prompt': prompt,
+            'candidates': sorted(texts),
+            'meaning': after.meaning,
+            'answer': texts[0],
+        },
     ]
 
 
@@ -144,9 +168,12 @@ def manifest(
 ) -> dict[str, Any]:
     """Where everything came from."""
     return {
-        'command': 'python samples/make_bench.py', 'topic': TOPIC, 'picture_size': SIZE,
+        'command': 'python samples/make_bench.py',
+        'topic': TOPIC,
+        'picture_size': SIZE,
         'streams': [{'seed': meta['seed'], 'camera': meta['camera']}],
-        'episodes': meta['episodes'], 'looks': meta['looks'],
+        'episodes': meta['episodes'],
+        'looks': meta['looks'],
         'sentences': sorted({a['sentence'] for a in truth}),
         'prompts': sorted({q['prompt'] for q in asked}),
     }

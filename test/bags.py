@@ -30,13 +30,17 @@ def jpeg(image: np.ndarray) -> np.ndarray:
 def header(stamp_ns: int, frame_id: str = 'optical') -> Any:
     return TYPES['std_msgs/msg/Header'](
         stamp=TYPES['builtin_interfaces/msg/Time'](
-            sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9), frame_id=frame_id)
+            sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9
+        ),
+        frame_id=frame_id,
+    )
 
 
 def compressed(stamp_ns: int, data: np.ndarray) -> Any:
     """A CompressedImage of bytes that may be a JPEG."""
     return TYPES['sensor_msgs/msg/CompressedImage'](
-        header=header(stamp_ns), format='jpeg', data=data)
+        header=header(stamp_ns), format='jpeg', data=data
+    )
 
 
 def raw(stamp_ns: int, image: np.ndarray, padding: int = 0, encoding: str = 'rgb8') -> Any:
@@ -44,8 +48,14 @@ def raw(stamp_ns: int, image: np.ndarray, padding: int = 0, encoding: str = 'rgb
     height, width = image.shape[:2]
     rows = np.pad(image.reshape(height, -1), ((0, 0), (0, padding)))
     return TYPES['sensor_msgs/msg/Image'](
-        header=header(stamp_ns), height=height, width=width, encoding=encoding, is_bigendian=0,
-        step=width * 3 + padding, data=rows.ravel())
+        header=header(stamp_ns),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=width * 3 + padding,
+        data=rows.ravel(),
+    )
 
 
 def odd(value: float) -> Any:
@@ -56,8 +66,13 @@ def odd(value: float) -> Any:
 Row = tuple[str, int, Any]  # topic, time of recording, message
 
 
-def write(folder: Path, rows: Iterable[Row], plugin: StoragePlugin = StoragePlugin.MCAP,
-          topics: Iterable[tuple[str, str]] = (), profiles: Iterable[Qos] = ()) -> Path:
+def write(
+    folder: Path,
+    rows: Iterable[Row],
+    plugin: StoragePlugin = StoragePlugin.MCAP,
+    topics: Iterable[tuple[str, str]] = (),
+    profiles: Iterable[Qos] = (),
+) -> Path:
     """Write a bag folder; `topics` (name, type) are there even without messages."""
     with Writer(folder, version=9, storage_plugin=plugin) as writer:
         connections = {
@@ -66,8 +81,11 @@ def write(folder: Path, rows: Iterable[Row], plugin: StoragePlugin = StoragePlug
         for topic, log_ns, message in rows:
             if topic not in connections:
                 connections[topic] = writer.add_connection(
-                    topic, message.__msgtype__, typestore=STORE,
-                    offered_qos_profiles=list(profiles))
+                    topic,
+                    message.__msgtype__,
+                    typestore=STORE,
+                    offered_qos_profiles=list(profiles),
+                )
             data = STORE.serialize_cdr(message, message.__msgtype__)
             writer.write(connections[topic], log_ns, data)
     return folder

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from vljepa_ros.model import registry  # noqa: E402
+from vljepa_ros.model import registry
 
 
 @pytest.fixture(scope='session')

@@ -19,13 +19,22 @@ from vljepa_ros.stream.interfaces import Model, ModelFacts
 from vljepa_ros.stream.types import Candidate, Decoded, Image, Vector
 
 COLOURS = {
-    'black': (0, 0, 0), 'red': (255, 0, 0), 'green': (0, 255, 0), 'blue': (0, 0, 255),
-    'yellow': (255, 255, 0), 'white': (255, 255, 255),
+    'black': (0, 0, 0),
+    'red': (255, 0, 0),
+    'green': (0, 255, 0),
+    'blue': (0, 0, 255),
+    'yellow': (255, 255, 0),
+    'white': (255, 255, 255),
 }
 DIM = 8
 FACTS = ModelFacts(
-    model_id='fake-00000000-00000000', embedding_dim=DIM, image_size=16, rate_hz=10.0,
-    tubelet_frames=2, window_tubelets=4, receptive_tubelets=4,
+    model_id='fake-00000000-00000000',
+    embedding_dim=DIM,
+    image_size=16,
+    rate_hz=10.0,
+    tubelet_frames=2,
+    window_tubelets=4,
+    receptive_tubelets=4,
 )
 
 
@@ -97,7 +106,8 @@ class FakeLanguage:
             if not text.strip():
                 raise InputError('a text to embed is empty')
         rows = [
-            next((colour_vector(c) for c in COLOURS if c in t.split()), direction(t)) for t in texts
+            next((colour_vector(c) for c in COLOURS if c in t.split()), direction(t))
+            for t in texts
         ]
         return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
 
@@ -108,7 +118,9 @@ class FakeLanguage:
         for vector in vectors:
             best = int(np.argmax(vector[: len(COLOURS)]))
             text = f'the scene is {list(COLOURS)[best]}'
-            found.append(Decoded(text, float(np.clip(vector[best], 0, 1)), (Candidate('other', 0.1),)))
+            found.append(
+                Decoded(text, float(np.clip(vector[best], 0, 1)), (Candidate('other', 0.1),))
+            )
         return found
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
@@ -116,7 +128,9 @@ class FakeLanguage:
         logit = 10 * (self.encode(candidates) @ vector)
         score = np.exp(logit - logit.max())
         score /= score.sum()
-        return [Candidate(candidates[i], float(score[i])) for i in np.argsort(-score, kind='stable')]
+        return [
+            Candidate(candidates[i], float(score[i])) for i in np.argsort(-score, kind='stable')
+        ]
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
         """Cosine, negative ones as 0."""

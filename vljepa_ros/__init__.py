@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streaming VL-JEPA for ROS 2: semantic embeddings, text events and answers from camera streams."""
+"""Streaming VL-JEPA for ROS 2: embeddings, text events and answers from camera streams."""
 
 from pkgutil import extend_path
 

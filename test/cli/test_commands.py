@@ -27,11 +27,16 @@ def ended(folder: Path) -> list[dict[str, Any]]:
         events += pipeline.push(frame)
     events += pipeline.finish()
     return [
-        {'source': e.key.source, 'segment': e.segment_id,
-         'start': round((e.start_ns - bags.START_NS) / 1e9, 9),
-         'end': round((e.end_ns - bags.START_NS) / 1e9, 9),
-         'text': e.text, 'confidence': e.confidence}
-        for e in events if e.state is State.ENDED
+        {
+            'source': e.key.source,
+            'segment': e.segment_id,
+            'start': round((e.start_ns - bags.START_NS) / 1e9, 9),
+            'end': round((e.end_ns - bags.START_NS) / 1e9, 9),
+            'text': e.text,
+            'confidence': e.confidence,
+        }
+        for e in events
+        if e.state is State.ENDED
     ]
 
 
@@ -51,8 +56,10 @@ def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> No
 
 
 def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> None:
-    default, other = (vljepa('annotate', bag, '--json', *more).lines
-                      for more in ((), ('--prompt', 'Which colour?')))
+    default, other = (
+        vljepa('annotate', bag, '--json', *more).lines
+        for more in ((), ('--prompt', 'Which colour?'))
+    )
     assert [line['confidence'] for line in default] != [line['confidence'] for line in other]
 
 
@@ -62,7 +69,9 @@ def test_several_cameras_are_annotated_by_name(vljepa: Run, tmp_path: Path) -> N
     folder = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
     lines = vljepa('annotate', folder, '--json').lines
     assert {(line['source'], line['text']) for line in lines} == {
-        ('front', 'the scene is red'), ('rear', 'the scene is blue')}
+        ('front', 'the scene is red'),
+        ('rear', 'the scene is blue'),
+    }
     one = vljepa('annotate', folder, '--json', '--topic', 'x=/rear/image_raw/compressed').lines
     assert {line['source'] for line in one} == {'x'}
 
@@ -75,7 +84,11 @@ def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
         made += pipeline.last_embeddings
     arrays = np.load(tmp_path / 'e.npz')
     assert found.status == 0 and found.json == {
-        'out': str(tmp_path / 'e.npz'), 'hops': 40, 'dim': 8, 'model_id': 'fake-00000000-00000000'}
+        'out': str(tmp_path / 'e.npz'),
+        'hops': 40,
+        'dim': 8,
+        'model_id': 'fake-00000000-00000000',
+    }
     assert arrays['vector'].dtype == np.float32 and arrays['stamp'].dtype == np.float64
     assert (arrays['vector'] == np.stack([e.vector for e in made])).all()
     assert np.allclose(arrays['stamp'], [0.1 + 0.2 * i for i in range(40)])
@@ -88,20 +101,28 @@ def test_ask_at_a_moment_is_what_the_stack_says_then(vljepa: Run, bag: Path) -> 
         if frame.stamp_ns <= bags.START_NS + 4_000_000_000:
             pipeline.push(frame)
     expected = pipeline.ask('Which?', ['red', 'blue'])
-    found = vljepa('ask', bag, 'Which?', '--candidate', 'red', '--candidate', 'blue',
-                   '--at', '4', '--json').json
+    found = vljepa(
+        'ask', bag, 'Which?', '--candidate', 'red', '--candidate', 'blue', '--at', '4', '--json'
+    ).json
     assert list(found) == ['answer', 'confidence', 'abstained', 'ranked', 'stamp']
     assert found['answer'] == expected.answer == 'blue' and found['abstained'] is False
     assert found['confidence'] == pytest.approx(expected.confidence)
-    assert found['ranked'] == [{'text': c.text, 'score': pytest.approx(c.score)}
-                               for c in expected.ranked]
+    assert found['ranked'] == [
+        {'text': c.text, 'score': pytest.approx(c.score)} for c in expected.ranked
+    ]
     assert found['stamp'] == 3.9  # the newest hop
 
 
-@pytest.mark.parametrize(('span', 'colour', 'stamp'), [
-    (('--from', '3.2', '--to', '5'), 'blue', 4.9), (('--from', '6.4'), 'green', 7.9),
-    (('--to', '2'), 'red', 1.9), (('--at', '7'), 'green', 6.9), (('--from', '3.1'), 'blue', 7.9),
-])
+@pytest.mark.parametrize(
+    ('span', 'colour', 'stamp'),
+    [
+        (('--from', '3.2', '--to', '5'), 'blue', 4.9),
+        (('--from', '6.4'), 'green', 7.9),
+        (('--to', '2'), 'red', 1.9),
+        (('--at', '7'), 'green', 6.9),
+        (('--from', '3.1'), 'blue', 7.9),
+    ],
+)
 def test_ask_pools_over_the_span_that_is_asked_about(
     vljepa: Run, bag: Path, span: tuple[str, ...], colour: str, stamp: float
 ) -> None:

@@ -39,11 +39,20 @@ def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) 
     assert grade([Said(start, 9, OPENS)], TRUTHS).matched == matches
 
 
-@pytest.mark.parametrize(('text', 'matches'), [
-    (OPENS, 1), ('the robot opens the door', 1), ('the robot opens the blue door', 0), (CLOSED, 0),
-    ('the robot opens the red drawer', 0), ('the robot closes the red door', 0),
-    ('the arm moves toward the red door', 0), (REST, 0), ('', 0),
-])
+@pytest.mark.parametrize(
+    ('text', 'matches'),
+    [
+        (OPENS, 1),
+        ('the robot opens the door', 1),
+        ('the robot opens the blue door', 0),
+        (CLOSED, 0),
+        ('the robot opens the red drawer', 0),
+        ('the robot closes the red door', 0),
+        ('the arm moves toward the red door', 0),
+        (REST, 0),
+        ('', 0),
+    ],
+)
 def test_a_text_must_name_the_right_object_and_action(text: str, matches: int) -> None:
     assert grade([Said(5, 8, text)], TRUTHS).matched == matches
 
@@ -65,11 +74,16 @@ def test_nothing_said_is_no_error() -> None:
 
 
 def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
-    rows = [{'start': a, 'end': b, 'meaning': m, 'sentence': m, 'phase': '', 'task': ''}
-            for a, b, m in ((0, 2, 'rest'), (2, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest'))]
+    rows = [
+        {'start': a, 'end': b, 'meaning': m, 'sentence': m, 'phase': '', 'task': ''}
+        for a, b, m in ((0, 2, 'rest'), (2, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest'))
+    ]
     (tmp_path / 'ground_truth.json').write_text(json.dumps({'annotations': rows}))
     assert [(t.start, t.end, t.meaning) for t in read_truth(tmp_path)] == [
-        (0, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest')]
+        (0, 3, 'rest'),
+        (3, 4, 'dark'),
+        (4, 5, 'rest'),
+    ]
 
 
 def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:

@@ -24,40 +24,49 @@ def bad(found: Any, *parts: str) -> None:
     assert all(part in found.err for part in parts), found.err
 
 
-@pytest.mark.parametrize(('arguments', 'parts'), [
-    (['annotate', '{bag}', '--model', 'nope'], ["unknown model 'nope'"]),
-    (['annotate', '{bag}', '--topic', '/x'], ["no topic '/x'", '/camera/image_raw/compressed']),
-    (['annotate', '{bag}', '--fps', '3'], ['fps']),
-    (['annotate', '{bag}', '--prompt', 'x' * 5000], ['prompt of 5,000 characters is too long']),
-    (['annotate', '{bag}', '--threads', '-1'], ['--threads']),
-    (['annotate', '/nowhere/at/all'], ['no such file or folder', '/nowhere/at/all']),
-    (['annotate'], ['SOURCE']),
-    (['ask', '{bag}'], ['PROMPT']),
-    (['ask', '{bag}', 'x\0y'], ['NUL']),
-    (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate is empty']),
-    (['ask', '{bag}', 'x', '--at', '99'], ['99 s is after its end (7.9 s)']),
-    (['ask', '{bag}', 'x', '--at', '0'], ['too little']),
-    (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),
-    (['ask', '{bag}', 'x', '--at', 'nan'], ['--at']),
-    (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', 'give one']),
-    (['ask', '{bag}', 'x', '--from', '3', '--to', '2'], ['--to (2) is before --from (3)']),
-    (['ask', '{bag}', 'x', '--from', '50'], ['50 s is after its end']),
-    (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
-    (['search', '{bag}', ' '], ['text is empty']),
-    (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
-    (['embed', '{bag}'], ['--out']),
-    (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['no such folder: /nowhere']),
-    (['models', '--model', 'gone'], ["unknown model 'gone'"]),
-    (['train', '/nowhere.yaml'], ['/nowhere.yaml']),
-    (['play', '/nowhere'], ['no such file or folder']),
-    (['play', '{bag}', '--rate', '0'], ['--rate (0)']),
-    (['play', '{bag}', '--rate', '2', '--lossless'], ['not allowed']),
-    (['play', '{bag}', '--topic-remap', 'a=b'], ['FROM:=TO']),
-    (['play', '{file}'], ['is no bag']),
-    (['demo', '--sample', '/nowhere'], ['/nowhere']),
-    (['fly'], ['fly']),
-    ([], ['COMMAND']),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'parts'),
+    [
+        (['annotate', '{bag}', '--model', 'nope'], ["unknown model 'nope'"]),
+        (
+            ['annotate', '{bag}', '--topic', '/x'],
+            ["no topic '/x'", '/camera/image_raw/compressed'],
+        ),
+        (['annotate', '{bag}', '--fps', '3'], ['fps']),
+        (
+            ['annotate', '{bag}', '--prompt', 'x' * 5000],
+            ['prompt of 5,000 characters is too long'],
+        ),
+        (['annotate', '{bag}', '--threads', '-1'], ['--threads']),
+        (['annotate', '/nowhere/at/all'], ['no such file or folder', '/nowhere/at/all']),
+        (['annotate'], ['SOURCE']),
+        (['ask', '{bag}'], ['PROMPT']),
+        (['ask', '{bag}', 'x\0y'], ['NUL']),
+        (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate is empty']),
+        (['ask', '{bag}', 'x', '--at', '99'], ['99 s is after its end (7.9 s)']),
+        (['ask', '{bag}', 'x', '--at', '0'], ['too little']),
+        (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),
+        (['ask', '{bag}', 'x', '--at', 'nan'], ['--at']),
+        (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', 'give one']),
+        (['ask', '{bag}', 'x', '--from', '3', '--to', '2'], ['--to (2) is before --from (3)']),
+        (['ask', '{bag}', 'x', '--from', '50'], ['50 s is after its end']),
+        (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
+        (['search', '{bag}', ' '], ['text is empty']),
+        (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
+        (['embed', '{bag}'], ['--out']),
+        (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['no such folder: /nowhere']),
+        (['models', '--model', 'gone'], ["unknown model 'gone'"]),
+        (['train', '/nowhere.yaml'], ['/nowhere.yaml']),
+        (['play', '/nowhere'], ['no such file or folder']),
+        (['play', '{bag}', '--rate', '0'], ['--rate (0)']),
+        (['play', '{bag}', '--rate', '2', '--lossless'], ['not allowed']),
+        (['play', '{bag}', '--topic-remap', 'a=b'], ['FROM:=TO']),
+        (['play', '{file}'], ['is no bag']),
+        (['demo', '--sample', '/nowhere'], ['/nowhere']),
+        (['fly'], ['fly']),
+        ([], ['COMMAND']),
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(
     vljepa: Run, bag: Path, tmp_path: Path, arguments: list[str], parts: list[str]
 ) -> None:
@@ -110,11 +119,14 @@ def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_broken_pipe_is_quiet() -> None:
-    code = ('import sys; from vljepa_ros.cli import models, main\n'
-            'models.run = lambda _: [print("x" * 1000, flush=True) for i in range(10000)] and 0\n'
-            'sys.exit(main.main(["models"]))')
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    code = (
+        'import sys; from vljepa_ros.cli import models, main\n'
+        'models.run = lambda _: [print("x" * 1000, flush=True) for i in range(10000)] and 0\n'
+        'sys.exit(main.main(["models"]))'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
@@ -122,9 +134,11 @@ def test_a_broken_pipe_is_quiet() -> None:
 
 
 def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
-    code = ('import sys; from vljepa_ros.cli import main; main.make_parser()\n'
-            'print([m for m in ("torch", "numpy", "cv2", "rosbags", "rich", "rclpy", "yaml") '
-            'if m in sys.modules])')
+    code = (
+        'import sys; from vljepa_ros.cli import main; main.make_parser()\n'
+        'print([m for m in ("torch", "numpy", "cv2", "rosbags", "rich", "rclpy", "yaml") '
+        'if m in sys.modules])'
+    )
     found = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, check=True
     )

@@ -48,8 +48,10 @@ def test_a_process_that_will_not_end_is_made_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, 'GOODBYE_S', 0.5)
-    code = ('import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
-            'print("up", flush=True); time.sleep(60)')
+    code = (
+        'import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); '
+        'print("up", flush=True); time.sleep(60)'
+    )
     with Processes(dict(os.environ), tmp_path) as running:
         running.start('stubborn', python(code))
         pid = running.process('stubborn').pid

@@ -26,7 +26,12 @@ ALL = meanings(tuple(TASKS))
 def test_fifty_tasks_of_which_five_are_never_trained() -> None:
     assert len(TASKS) == 50 and len(TRAIN_TASKS) == 45
     assert set(TEST_TASKS) == {
-        'bin-picking', 'box-close', 'door-lock', 'door-unlock', 'hand-insert'}
+        'bin-picking',
+        'box-close',
+        'door-lock',
+        'door-unlock',
+        'hand-insert',
+    }
 
 
 def test_the_three_lists_share_no_sentence() -> None:
@@ -37,23 +42,29 @@ def test_the_three_lists_share_no_sentence() -> None:
 @pytest.mark.parametrize('which', LISTS)
 def test_every_wording_is_right_about_its_own_meaning(which: str) -> None:
     wrong = [
-        (meaning, text) for meaning in ALL if meaning in ('rest', 'dark') or ':red' in meaning
-        for text in sentences(meaning, which) if not is_right(meaning, text)
+        (meaning, text)
+        for meaning in ALL
+        if meaning in ('rest', 'dark') or ':red' in meaning
+        for text in sentences(meaning, which)
+        if not is_right(meaning, text)
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize(('meaning', 'text'), [
-    ('act:drawer-open:red', 'the robot closes the red drawer'),
-    ('act:drawer-open:red', 'the robot opens the blue drawer'),
-    ('act:drawer-open:red', 'the robot opens the red window'),
-    ('act:drawer-open:red', 'the red drawer is open'),
-    ('act:drawer-open:red', 'the arm moves toward the red drawer'),
-    ('reach:drawer:red', 'the robot opens the red drawer'),
-    ('rest', 'it is dark'),
-    ('dark', 'the arm is at rest'),
-    ('act:plate-slide:green', 'the robot slides the green plate sideways into the goal'),
-])
+@pytest.mark.parametrize(
+    ('meaning', 'text'),
+    [
+        ('act:drawer-open:red', 'the robot closes the red drawer'),
+        ('act:drawer-open:red', 'the robot opens the blue drawer'),
+        ('act:drawer-open:red', 'the robot opens the red window'),
+        ('act:drawer-open:red', 'the red drawer is open'),
+        ('act:drawer-open:red', 'the arm moves toward the red drawer'),
+        ('reach:drawer:red', 'the robot opens the red drawer'),
+        ('rest', 'it is dark'),
+        ('dark', 'the arm is at rest'),
+        ('act:plate-slide:green', 'the robot slides the green plate sideways into the goal'),
+    ],
+)
 def test_one_wrong_slot_is_not_right(meaning: str, text: str) -> None:
     assert not is_right(meaning, text)
 
@@ -72,8 +83,9 @@ def test_an_unknown_meaning_is_named() -> None:
 
 
 def annotation(phase: str, light: bool = True) -> Annotation:
-    return Annotation(0, 5, meaning_of('drawer-open', phase, 'red'), phase, 'drawer-open',
-                      'drawer', 'red', light)
+    return Annotation(
+        0, 5, meaning_of('drawer-open', phase, 'red'), phase, 'drawer-open', 'drawer', 'red', light
+    )
 
 
 @pytest.mark.parametrize('which', LISTS)

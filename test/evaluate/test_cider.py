@@ -36,8 +36,12 @@ def test_it_equals_pycocoevalcap() -> None:
     scorer = pytest.importorskip(
         'pycocoevalcap.cider.cider_scorer', reason='pip install pycocoevalcap to compare'
     )
-    said = ['the robot opens the red drawer now', 'the arm shuts the window', 'it is it is off',
-            'the green button']
+    said = [
+        'the robot opens the red drawer now',
+        'the arm shuts the window',
+        'it is it is off',
+        'the green button',
+    ]
     theirs = scorer.CiderScorer(n=4, sigma=6.0)
     for sentence, references in zip(said, CORPUS, strict=True):
         theirs += (sentence, references)

@@ -35,20 +35,22 @@ class Reference:
         for layer in range(int(self._config['x_encoder']['layers'])):  # type: ignore[call-overload]
             x = self._block(f'x_encoder.blocks.{layer}', x, time, band, self._heads('x_encoder'))
         x = self._norm('x_encoder.norm', x)
-        return np.stack([self._answers(x.reshape(count, tokens, -1), prompt) for prompt in prompts])
+        return np.stack(
+            [self._answers(x.reshape(count, tokens, -1), prompt) for prompt in prompts]
+        )
 
     def _answers(self, visual: Array, prompt: Array) -> Array:
-        """All hops at once: visual tokens, then for each hop a copy of prompt and answer tokens."""
+        """All hops at once: visual tokens, then for each hop a copy of the suffix."""
         merged = self._merge(visual)
         count, tokens, width = merged.shape
-        own = np.concatenate([
-            self._linear('predictor.prompt', prompt), self._w['predictor.answer']
-        ])
+        own = np.concatenate(
+            [self._linear('predictor.prompt', prompt), self._w['predictor.answer']]
+        )
         length = len(own)
         x = np.concatenate([merged.reshape(-1, width), np.tile(own, (count, 1))])
-        time = np.concatenate([
-            np.repeat(np.arange(count), tokens), np.repeat(np.arange(count), length)
-        ])
+        time = np.concatenate(
+            [np.repeat(np.arange(count), tokens), np.repeat(np.arange(count), length)]
+        )
         is_visual = np.arange(len(x)) < count * tokens
         age = time[:, None] - time[None, :]
         sees_visual = is_visual[None, :] & (age >= 0) & (age < self.window)
@@ -66,9 +68,13 @@ class Reference:
         count, _, size, _, _ = frames.shape
         x = (frames.astype(np.float64) / 255 - 0.45) / 0.25
         x = x.transpose(0, 1, 4, 2, 3).reshape(count, -1, size, size)
-        stages = sorted({
-            int(name.split('.')[3]) for name in self._w if name.startswith('x_encoder.stem.layers')
-        })
+        stages = sorted(
+            {
+                int(name.split('.')[3])
+                for name in self._w
+                if name.startswith('x_encoder.stem.layers')
+            }
+        )
         for place in stages:
             weight = self._w[f'x_encoder.stem.layers.{place}.weight']
             if weight.ndim == 4:
@@ -88,12 +94,14 @@ class Reference:
             np.concatenate(
                 [grid[:, r * m + i, c * m + j] for i in range(m) for j in range(m)], axis=-1
             )
-            for r in range(side // m) for c in range(side // m)
+            for r in range(side // m)
+            for c in range(side // m)
         ]
         return self._linear('predictor.visual', np.stack(cells, axis=1))
 
-    def _block(self, name: str, x: Array, time: NDArray[np.int64], mask: NDArray[np.bool_],
-               heads: int) -> Array:
+    def _block(
+        self, name: str, x: Array, time: NDArray[np.int64], mask: NDArray[np.bool_], heads: int
+    ) -> Array:
         qkv = self._linear(f'{name}.qkv', self._norm(f'{name}.norm_attention', x))
         width = x.shape[-1]
         out = []

@@ -93,7 +93,9 @@ def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Refe
     for hop in range(10_000):
         eyes.step(state, list(frames[hop % len(frames)]))
     state.steps += 10**9  # and no count of hops enters
-    tail = np.stack([frames[h % len(frames)] for h in range(10_000 - facts.receptive_tubelets, 10_000)])
+    tail = np.stack(
+        [frames[h % len(frames)] for h in range(10_000 - facts.receptive_tubelets, 10_000)]
+    )
     expected = reference.predict(tail, prompt_states(shipped))[:, -1]
     np.testing.assert_allclose(eyes.predict(state, PROMPTS), expected, atol=TOLERANCE)
 

@@ -85,12 +85,19 @@ def damage(folder: Path, how: str) -> None:
         config.write_text(yaml.safe_dump(values))
 
 
-@pytest.mark.parametrize(('how', 'words'), [
-    ('truncated', 'missing or damaged'), ('garbage', 'missing or damaged'),
-    ('missing', 'missing or damaged'), ('yaml', 'model.yaml'),
-    ('key', "x_encoder: unknown key 'depth'"), ('type', 'embedding_dim: expected int'),
-    ('shape', 'does not match the model'), ('tower', 'has hash'),
-])
+@pytest.mark.parametrize(
+    ('how', 'words'),
+    [
+        ('truncated', 'missing or damaged'),
+        ('garbage', 'missing or damaged'),
+        ('missing', 'missing or damaged'),
+        ('yaml', 'model.yaml'),
+        ('key', "x_encoder: unknown key 'depth'"),
+        ('type', 'embedding_dim: expected int'),
+        ('shape', 'does not match the model'),
+        ('tower', 'has hash'),
+    ],
+)
 def test_damage_is_told_in_one_line(
     tiny_folder: Path, tmp_path: Path, how: str, words: str
 ) -> None:
@@ -110,16 +117,21 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
     state = load_file(folder / registry.WEIGHTS)
     state['predictor.head.bias'][0] = float('nan')
     save_file(state, folder / registry.WEIGHTS)
-    with pytest.raises(ModelError, match='predictor.head.bias holds values that are not finite'):
+    with pytest.raises(
+        ModelError, match=r'predictor\.head\.bias holds values that are not finite'
+    ):
         registry.load(str(folder), device='cpu')
 
 
-@pytest.mark.parametrize(('arguments', 'words'), [
-    ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
-    ({'device': 'tpu'}, "unknown device 'tpu'"),
-    ({'device': 'cuda:7'}, "device 'cuda:7' was asked for, but torch sees"),
-    ({'dtype': 'int8'}, "unknown dtype 'int8'"),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
+        ({'device': 'tpu'}, "unknown device 'tpu'"),
+        ({'device': 'cuda:7'}, "device 'cuda:7' was asked for, but torch sees"),
+        ({'dtype': 'int8'}, "unknown dtype 'int8'"),
+    ],
+)
 def test_what_is_not_there_is_named(
     tiny_folder: Path, arguments: dict[str, str], words: str
 ) -> None:

@@ -114,7 +114,8 @@ def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
     manifest = seen()
     used = {s['seed'] for split in ('train', 'validation') for s in manifest[split]['streams']}
     own = {s['seed'] for s in sample()['streams']} | {
-        episode['seed'][0] for episode in sample()['episodes']}
+        episode['seed'][0] for episode in sample()['episodes']
+    }
     assert len(used) > 100 and not own & used
     assert all(FIRST_SEEDS['sample'] <= seed < SEED_LIMITS['sample'] for seed in own)
 

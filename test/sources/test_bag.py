@@ -74,8 +74,10 @@ def test_one_camera_can_be_chosen_and_named(tmp_path: Path) -> None:
 
 def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:
     rows = bags.colours(['red'], 2, '/camera/image_raw/compressed')
-    rows += [('/camera/image_raw', log_ns, bags.raw(log_ns, picture('red')))
-             for log_ns in bags.stamps(2)]
+    rows += [
+        ('/camera/image_raw', log_ns, bags.raw(log_ns, picture('red')))
+        for log_ns in bags.stamps(2)
+    ]
     source = open_source(bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1])))
     assert source.cameras == ('camera',) and len(list(source)) == 2
 
@@ -144,9 +146,7 @@ def test_a_bag_of_damaged_pictures_only_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.95])
-def test_a_truncated_bag_is_one_line(
-    tmp_path: Path, plugin: StoragePlugin, share: float
-) -> None:
+def test_a_truncated_bag_is_one_line(tmp_path: Path, plugin: StoragePlugin, share: float) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colours(['red', 'blue'], 30), plugin)
     file = next(p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3'))
     with file.open('r+b') as stream:

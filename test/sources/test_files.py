@@ -103,11 +103,17 @@ def test_natural_order_counts_digits_as_numbers() -> None:
     assert sorted(['a10', 'a2', 'b1', '3'], key=natural) == ['3', 'a2', 'a10', 'b1']
 
 
-@pytest.mark.parametrize(('topic', 'name'), [
-    ('/camera/image_raw/compressed', 'camera'), ('/front/image_raw', 'front'),
-    ('/robot/arm/color/image_rect_color', 'arm'), ('/image', 'camera'),
-    ('/usb-cam/rgb', 'usb_cam'), ('/7/image', 'camera_7'),
-])
+@pytest.mark.parametrize(
+    ('topic', 'name'),
+    [
+        ('/camera/image_raw/compressed', 'camera'),
+        ('/front/image_raw', 'front'),
+        ('/robot/arm/color/image_rect_color', 'arm'),
+        ('/image', 'camera'),
+        ('/usb-cam/rgb', 'usb_cam'),
+        ('/7/image', 'camera_7'),
+    ],
+)
 def test_a_cameras_name_follows_from_its_topic(topic: str, name: str) -> None:
     assert camera_name(topic) == name
 

@@ -26,7 +26,9 @@ def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted(
     assert intake.admit(10 * S + 1).epoch == 0
 
 
-@pytest.mark.parametrize(('stamp', 'words'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')])
+@pytest.mark.parametrize(
+    ('stamp', 'words'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')]
+)
 def test_a_jump_starts_anew(stamp: int, words: str) -> None:
     intake = Intake(2 * S)
     intake.admit(10 * S)

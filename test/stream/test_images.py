@@ -52,9 +52,15 @@ def test_mono16_keeps_the_high_byte_of_either_endianness(big: bool) -> None:
     np.testing.assert_array_equal(found[..., 1], (values.astype(int) >> 8))
 
 
-@pytest.mark.parametrize(('encoding', 'order'), [
-    ('yuv422', 'uyvy'), ('uyvy', 'uyvy'), ('yuv422_yuy2', 'yuyv'), ('yuyv', 'yuyv'),
-])
+@pytest.mark.parametrize(
+    ('encoding', 'order'),
+    [
+        ('yuv422', 'uyvy'),
+        ('uyvy', 'uyvy'),
+        ('yuv422_yuy2', 'yuyv'),
+        ('yuyv', 'yuyv'),
+    ],
+)
 def test_yuv422_by_the_formula_of_bt601(encoding: str, order: str) -> None:
     luma, u, v = RNG.integers(60, 180, (2, 4)), RNG.integers(100, 150, (2, 2)), None
     v = RNG.integers(100, 150, (2, 2))
@@ -70,26 +76,39 @@ def test_yuv422_by_the_formula_of_bt601(encoding: str, order: str) -> None:
 
 
 def test_bayer_patterns_are_named_by_their_first_row() -> None:
-    for encoding, place in (('bayer_rggb8', (0, 0)), ('bayer_bggr8', (1, 1)),
-                            ('bayer_grbg8', (0, 1)), ('bayer_gbrg8', (1, 0))):
+    for encoding, place in (
+        ('bayer_rggb8', (0, 0)),
+        ('bayer_bggr8', (1, 1)),
+        ('bayer_grbg8', (0, 1)),
+        ('bayer_gbrg8', (1, 0)),
+    ):
         mosaic = np.zeros((8, 8), np.uint8)
         mosaic[place[0] :: 2, place[1] :: 2] = 200  # only the red cells are lit
         inner = decode_raw(encoding, 8, 8, 8, False, mosaic.tobytes())[2:-2, 2:-2]
         assert inner[..., 0].mean() > 150 and inner[..., 2].max() == 0, encoding
 
 
-@pytest.mark.parametrize(('change', 'words'), [
-    ({'encoding': '32FC1'}, "unknown encoding '32FC1'"),
-    ({'step': 10}, 'step (10) is shorter than a row of 6 pixels of rgb8 (18)'),
-    ({'data': b'123'}, 'data of 3 bytes does not match height (4) x step (18)'),
-    ({'data': bytes(200)}, 'data of 200 bytes'),
-    ({'width': 0}, 'image of 0x4 pixels'),
-    ({'width': 2**31, 'step': 2**33}, 'pixels'),
-    ({'encoding': 'yuyv', 'width': 5, 'step': 12, 'data': bytes(48)}, 'even width'),
-])
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'encoding': '32FC1'}, "unknown encoding '32FC1'"),
+        ({'step': 10}, 'step (10) is shorter than a row of 6 pixels of rgb8 (18)'),
+        ({'data': b'123'}, 'data of 3 bytes does not match height (4) x step (18)'),
+        ({'data': bytes(200)}, 'data of 200 bytes'),
+        ({'width': 0}, 'image of 0x4 pixels'),
+        ({'width': 2**31, 'step': 2**33}, 'pixels'),
+        ({'encoding': 'yuyv', 'width': 5, 'step': 12, 'data': bytes(48)}, 'even width'),
+    ],
+)
 def test_values_that_disagree_are_named(change: dict, words: str) -> None:
-    good = {'encoding': 'rgb8', 'width': 6, 'height': 4, 'step': 18, 'is_bigendian': False,
-            'data': RGB.tobytes()}
+    good = {
+        'encoding': 'rgb8',
+        'width': 6,
+        'height': 4,
+        'step': 18,
+        'is_bigendian': False,
+        'data': RGB.tobytes(),
+    }
     with pytest.raises(InputError) as caught:
         decode_raw(**{**good, **change})
     assert words in str(caught.value) and '\n' not in str(caught.value)

@@ -17,7 +17,11 @@ HOP = 200 * MS
 
 
 def feed(
-    perceiver: Perceiver, colours: list[str], start: int = 0, epoch: int = 0, source: str = 'camera'
+    perceiver: Perceiver,
+    colours: list[str],
+    start: int = 0,
+    epoch: int = 0,
+    source: str = 'camera',
 ) -> list[Embedding]:
     found = []
     for number, colour in enumerate(colours):

@@ -13,7 +13,12 @@ from vljepa_ros.errors import InputError, ModelError, ModelMismatchError
 from vljepa_ros.stream.answers import MAX_CANDIDATES
 from vljepa_ros.stream.events import EventWriter
 from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.settings import AnswerSettings, PerceptionSettings, SegmenterSettings, Settings
+from vljepa_ros.stream.settings import (
+    AnswerSettings,
+    PerceptionSettings,
+    SegmenterSettings,
+    Settings,
+)
 from vljepa_ros.stream.types import Basis, Change, Event, Frame, Reason, State, StreamKey
 
 MS = 1_000_000
@@ -59,7 +64,9 @@ def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
     events += play(pipeline, [('red', 3)], start=100 * MS)
     assert pipeline.intakes['camera'].resets == 1
     assert [(e.state, e.segment_id, e.start_ns) for e in events] == [
-        (State.ENDED, 0, 100 * MS), (State.STARTED, 1, 100 * MS)]
+        (State.ENDED, 0, 100 * MS),
+        (State.STARTED, 1, 100 * MS),
+    ]
 
 
 def test_dropped_stamps_change_nothing() -> None:
@@ -69,8 +76,7 @@ def test_dropped_stamps_change_nothing() -> None:
     assert dirty.push(Frame(900 * MS, picture('blue'))) == []
     assert dirty.push(Frame(500 * MS, picture('blue'))) == []
     play(dirty, [('red', 10)], start=1000 * MS)
-    np.testing.assert_array_equal(
-        clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
+    np.testing.assert_array_equal(clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
 
 
 def test_answers_rank_candidates_or_use_words() -> None:
@@ -78,7 +84,7 @@ def test_answers_rank_candidates_or_use_words() -> None:
     play(pipeline, [('red', 30), ('blue', 10)])
     answer = pipeline.ask('what colour?', ['it is red', 'it is blue', 'it is green'])
     assert answer.answer == 'it is blue' and answer.basis is Basis.NOW
-    assert [c.text for c in answer.ranked][0] == 'it is blue'
+    assert answer.ranked[0].text == 'it is blue'
     assert sum(c.score for c in answer.ranked) == pytest.approx(1.0)
     assert answer.confidence == answer.ranked[0].score
     assert pipeline.ask('what colour?').answer == 'the scene is blue'
@@ -95,13 +101,16 @@ def test_an_unsure_answer_abstains() -> None:
     assert not pipeline.ask('?').abstained
 
 
-@pytest.mark.parametrize(('prompt', 'candidates', 'words'), [
-    ('x' * 10_000_000, [], 'prompt of 10,000,000 characters is too long'),
-    ('\0', [], 'NUL'),
-    (7, [], 'prompt is of type int'),
-    ('?', [''], 'candidate is empty'),
-    ('?', ['a'] * (MAX_CANDIDATES + 1), 'candidates are too many'),
-])
+@pytest.mark.parametrize(
+    ('prompt', 'candidates', 'words'),
+    [
+        ('x' * 10_000_000, [], 'prompt of 10,000,000 characters is too long'),
+        ('\0', [], 'NUL'),
+        (7, [], 'prompt is of type int'),
+        ('?', [''], 'candidate is empty'),
+        ('?', ['a'] * (MAX_CANDIDATES + 1), 'candidates are too many'),
+    ],
+)
 def test_bad_questions_are_refused_in_one_line(prompt: str, candidates: list, words: str) -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 10)])
@@ -129,7 +138,9 @@ def test_search_finds_the_moment() -> None:
 
 def test_models_are_not_mixed() -> None:
     other = dataclasses.replace(FACTS, model_id='other')
-    change = Change(0, StreamKey('c', '', 'other'), 's', 0, 0, 1.0, Reason.FIRST, np.ones(8, np.float32))
+    change = Change(
+        0, StreamKey('c', '', 'other'), 's', 0, 0, 1.0, Reason.FIRST, np.ones(8, np.float32)
+    )
     with pytest.raises(ModelMismatchError, match='other'):
         EventWriter(FakeLanguage()).push(change)
     pipeline = Pipeline(fake_model())
@@ -144,13 +155,16 @@ def test_half_a_model_is_refused() -> None:
         Pipeline(model)
 
 
-@pytest.mark.parametrize(('make', 'words'), [
-    (lambda: PerceptionSettings(max_gap_s=0.0), 'max_gap'),
-    (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
-    (lambda: PerceptionSettings(prompts=('a', 'a')), 'the same'),
-    (lambda: SegmenterSettings(confirm_hops=0), 'confirm_hops'),
-    (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
-])
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda: PerceptionSettings(max_gap_s=0.0), 'max_gap'),
+        (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
+        (lambda: PerceptionSettings(prompts=('a', 'a')), 'the same'),
+        (lambda: SegmenterSettings(confirm_hops=0), 'confirm_hops'),
+        (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
+    ],
+)
 def test_settings_check_themselves(make: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()  # type: ignore[operator]

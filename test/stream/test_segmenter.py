@@ -21,7 +21,9 @@ SETTINGS = SegmenterSettings(
 
 
 def at(degrees: float) -> np.ndarray:
-    return np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0], np.float32)
+    return np.array(
+        [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0], np.float32
+    )
 
 
 def hop(number: int, degrees: float, key: StreamKey = KEY, window: int = 8) -> Embedding:
@@ -53,7 +55,10 @@ def test_a_change_needs_confirmation_and_dates_back_to_its_first_hop() -> None:
     assert change.segment_id == 1
     assert change.previous is not None and change.previous_vector is not None
     assert (change.previous.segment_id, change.previous.start_ns, change.previous.end_ns) == (
-        0, 0, 10 * HOP)
+        0,
+        0,
+        10 * HOP,
+    )
     assert change.score == pytest.approx(1.0)
     np.testing.assert_allclose(change.vector, at(90), atol=1e-6)
     np.testing.assert_allclose(change.previous_vector, at(0), atol=1e-6)
@@ -104,7 +109,9 @@ def test_end_closes_every_stream_once() -> None:
         segmenter.push(hop(n, 30, other))
     ended = segmenter.end()
     assert [(c.key.source, c.reason) for c in ended] == [
-        ('camera', Reason.END), ('rear', Reason.END)]
+        ('camera', Reason.END),
+        ('rear', Reason.END),
+    ]
     assert ended[0].previous is not None and ended[0].previous.end_ns == 3 * HOP
     assert segmenter.end() == []
     assert segmenter.push(hop(9, 0))[0].segment_id == 1  # ids go on
@@ -121,7 +128,8 @@ def test_a_bad_vector_is_refused_and_changes_nothing(bad: list[float]) -> None:
     found = [c for n in (6, 7) for c in segmenter.push(hop(n, 90))]
     expected = [c for n in (6, 7) for c in clean.push(hop(n, 90))]
     assert [(c.stamp_ns, c.segment_start_ns, c.score) for c in found] == [
-        (c.stamp_ns, c.segment_start_ns, c.score) for c in expected]
+        (c.stamp_ns, c.segment_start_ns, c.score) for c in expected
+    ]
     assert found
 
 

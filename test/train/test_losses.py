@@ -43,13 +43,9 @@ def test_nothing_is_its_own_positive_among_texts() -> None:
 
 def test_the_gap_term_vanishes_at_the_texts() -> None:
     texts, ids = torch.eye(4), torch.arange(4)
-    _, parts = joint_loss(
-        texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3
-    )
+    _, parts = joint_loss(texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3)
     assert parts['gap'].item() == pytest.approx(0.0, abs=1e-6)
-    _, parts = joint_loss(
-        -texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3
-    )
+    _, parts = joint_loss(-texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3)
     assert parts['gap'].item() == pytest.approx(2.0, abs=1e-6)
 
 

@@ -50,10 +50,12 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def as_json(event: Event, start_ns: int) -> dict[str, Any]:
     """A segment as the object that is printed."""
     return {
-        'source': event.key.source, 'segment': event.segment_id,
+        'source': event.key.source,
+        'segment': event.segment_id,
         'start': common.seconds(event.start_ns, start_ns),
         'end': common.seconds(event.end_ns, start_ns),
-        'text': event.text, 'confidence': float(event.confidence),
+        'text': event.text,
+        'confidence': float(event.confidence),
     }
 
 
@@ -62,5 +64,9 @@ def show(segment: dict[str, Any], as_line_of_json: bool) -> None:
     if as_line_of_json:
         common.print_json(segment)
         return
-    print('{start:8.2f} - {end:8.2f} s  {source} #{segment}  {text} ({confidence:.2f})'.format(
-        **segment), flush=True)
+    print(
+        '{start:8.2f} - {end:8.2f} s  {source} #{segment}  {text} ({confidence:.2f})'.format(
+            **segment
+        ),
+        flush=True,
+    )

@@ -24,8 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
     parser.add_argument('prompt', metavar='PROMPT', help='the question')
-    parser.add_argument('--candidate', action='append', default=[], metavar='C',
-                        help='an answer to choose from; may be repeated')
+    parser.add_argument(
+        '--candidate',
+        action='append',
+        default=[],
+        metavar='C',
+        help='an answer to choose from; may be repeated',
+    )
     add_span_arguments(parser, moment=True)
     common.add_model_arguments(parser)
 
@@ -41,11 +46,15 @@ def run(args: argparse.Namespace) -> int:
     stamp = common.seconds(answer.stamp_ns, source.start_ns)
     ranked = [(c.text, float(c.score)) for c in answer.ranked]
     if args.json:
-        common.print_json({
-            'answer': answer.answer, 'confidence': float(answer.confidence),
-            'abstained': answer.abstained,
-            'ranked': [{'text': text, 'score': score} for text, score in ranked], 'stamp': stamp,
-        })
+        common.print_json(
+            {
+                'answer': answer.answer,
+                'confidence': float(answer.confidence),
+                'abstained': answer.abstained,
+                'ranked': [{'text': text, 'score': score} for text, score in ranked],
+                'stamp': stamp,
+            }
+        )
     else:
         doubt = ', abstained' if answer.abstained else ''
         print(f'{answer.answer}  ({answer.confidence:.2f}{doubt}, at {stamp:.2f} s)')

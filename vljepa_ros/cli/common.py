@@ -27,25 +27,45 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model, --device, --dtype, --threads, --json."""
     group = parser.add_argument_group('model')
-    group.add_argument('--model', default='small', metavar='NAME|DIR',
-                       help='an installed model (vljepa models) or its folder (default: small)')
+    group.add_argument(
+        '--model',
+        default='small',
+        metavar='NAME|DIR',
+        help='an installed model (vljepa models) or its folder (default: small)',
+    )
     group.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
     group.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16')
-    group.add_argument('--threads', type=int, default=0, metavar='N',
-                       help="CPU threads (default: 0, torch's choice)")
+    group.add_argument(
+        '--threads',
+        type=int,
+        default=0,
+        metavar='N',
+        help="CPU threads (default: 0, torch's choice)",
+    )
     add_output_arguments(parser)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """SOURCE, --topic, --fps."""
-    parser.add_argument('source', metavar='SOURCE',
-                        help='a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder '
-                             'of pictures')
-    parser.add_argument('--topic', action='append', default=[], metavar='[NAME=]TOPIC',
-                        help='an image topic of the bag, and what to call its camera; may be '
-                             'repeated (default: all)')
-    parser.add_argument('--fps', type=float, default=0.0,
-                        help='frames per second of a folder of pictures (default: 10)')
+    parser.add_argument(
+        'source',
+        metavar='SOURCE',
+        help='a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of pictures',
+    )
+    parser.add_argument(
+        '--topic',
+        action='append',
+        default=[],
+        metavar='[NAME=]TOPIC',
+        help='an image topic of the bag, and what to call its camera; may be '
+        'repeated (default: all)',
+    )
+    parser.add_argument(
+        '--fps',
+        type=float,
+        default=0.0,
+        help='frames per second of a folder of pictures (default: 10)',
+    )
 
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +90,10 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
 
     source = open_source(args.source, args.topic, args.fps)
     if one_camera and len(source.cameras) > 1:
-        raise InputError(f'{args.source}: several cameras ({", ".join(source.cameras)}); '
-                         'choose one with --topic')
+        raise InputError(
+            f'{args.source}: several cameras ({", ".join(source.cameras)}); '
+            'choose one with --topic'
+        )
     return source
 
 
@@ -124,8 +146,9 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
     from rich.progress import Progress
 
     # rich would take stdout for the terminal even where it is a pipe.
-    with Progress(console=Console(stderr=True), transient=True,
-                  redirect_stdout=False, redirect_stderr=False) as bar:
+    with Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
         yield from bar.track(source.items(), total=source.total, description=source.name)
 
 

@@ -40,11 +40,17 @@ STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('--sample', type=Path, default=None, metavar='DIR',
-                        help='a bag with ground_truth.json and questions.json (default: the one '
-                             'that comes with the package)')
-    parser.add_argument('--keep-logs', type=Path, metavar='DIR',
-                        help="keep the processes' logs here")
+    parser.add_argument(
+        '--sample',
+        type=Path,
+        default=None,
+        metavar='DIR',
+        help='a bag with ground_truth.json and questions.json (default: the one '
+        'that comes with the package)',
+    )
+    parser.add_argument(
+        '--keep-logs', type=Path, metavar='DIR', help="keep the processes' logs here"
+    )
     common.add_model_arguments(parser)
     # Processes that share few cores slow each other down by far when each has threads for all.
     parser.set_defaults(threads=1)
@@ -117,7 +123,8 @@ class Live:
 
         return [
             Said(self._s(e['start_ns']), self._s(e['end_ns']), e['text'])
-            for e in self.events if e['state'] == 'ENDED'
+            for e in self.events
+            if e['state'] == 'ENDED'
         ]
 
     def run(self, sample: Path, args: argparse.Namespace) -> None:
@@ -128,8 +135,11 @@ class Live:
         source = BagSource(sample)
         self.start_ns = source.start_ns
         topic, length_s = source.topics[0].name, (source.total or 0) / 10
-        with _folder(args.keep_logs) as logs, ros_environment() as environment, \
-                Processes(environment, logs) as processes:
+        with (
+            _folder(args.keep_logs) as logs,
+            ros_environment() as environment,
+            Processes(environment, logs) as processes,
+        ):
             domain = environment['ROS_DOMAIN_ID']
             self._say(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
             device = 'cpu' if args.device == 'auto' else args.device
@@ -138,10 +148,20 @@ class Live:
             )
             for name, command in commands.items():
                 processes.start(name, command)
-            processes.start('demo_client', [
-                sys.executable, '-m', 'vljepa_ros.nodes.demo_client', str(sample),
-                '--questions', str(sample / 'questions.json'), '--namespace', NAMESPACE,
-            ], piped=True)
+            processes.start(
+                'demo_client',
+                [
+                    sys.executable,
+                    '-m',
+                    'vljepa_ros.nodes.demo_client',
+                    str(sample),
+                    '--questions',
+                    str(sample / 'questions.json'),
+                    '--namespace',
+                    NAMESPACE,
+                ],
+                piped=True,
+            )
             self._say(f'playing {sample.name}: {topic}, {length_s:g} s')
             self._follow(processes)
 
@@ -185,8 +205,10 @@ class Live:
             event = finding['event']
             self.events.append(event)
             state = STATES[event['state']]
-            self._say(f'{self._s(event["start_ns"]):7.2f} - {self._s(event["end_ns"]):7.2f} s  '
-                      f'{state:6}  {event["text"]} ({event["confidence"]:.2f})')
+            self._say(
+                f'{self._s(event["start_ns"]):7.2f} - {self._s(event["end_ns"]):7.2f} s  '
+                f'{state:6}  {event["text"]} ({event["confidence"]:.2f})'
+            )
         elif 'answer' in finding:
             self._take_answer(finding['answer'])
         elif 'active' in finding:
@@ -200,8 +222,10 @@ class Live:
         self.answers.append((question, answer, right))
         mark = 'right' if right else f'wrong, it is: {question.answer}'
         text = answer['answer'] if answer['success'] else answer['message']
-        self._say(f'{question.at:7.2f} s  ? ({question.kind}) {question.prompt}\n'
-                  f'           ! {text} ({answer["confidence"]:.2f}) - {mark}')
+        self._say(
+            f'{question.at:7.2f} s  ? ({question.kind}) {question.prompt}\n'
+            f'           ! {text} ({answer["confidence"]:.2f}) - {mark}'
+        )
 
     def _s(self, stamp_ns: int) -> float:
         return common.seconds(stamp_ns, self.start_ns)
@@ -239,16 +263,24 @@ def judge(
         'prompt shuffled': grading.grade(offline[WRONG_PROMPT], truths).f1,
     }
     passed = {
-        'precision': marks.precision >= NEEDED, 'recall': marks.recall >= NEEDED,
+        'precision': marks.precision >= NEEDED,
+        'recall': marks.recall >= NEEDED,
         **{name: marks.f1 - f1 >= LEAD for name, f1 in baselines.items()},
         'answers': len(live.answers) == 3 and all(right for _, _, right in live.answers),
     }
     return {
-        'precision': marks.precision, 'recall': marks.recall, 'f1': marks.f1,
-        'matched': marks.matched, 'events': marks.said, 'annotations': marks.true,
-        'baselines': baselines, 'answers_right': sum(right for _, _, right in live.answers),
-        'answers': len(live.answers), 'live_equals_offline': offline[prompt] == said,
-        'played': live.played, 'model_id': model.facts.model_id,
+        'precision': marks.precision,
+        'recall': marks.recall,
+        'f1': marks.f1,
+        'matched': marks.matched,
+        'events': marks.said,
+        'annotations': marks.true,
+        'baselines': baselines,
+        'answers_right': sum(right for _, _, right in live.answers),
+        'answers': len(live.answers),
+        'live_equals_offline': offline[prompt] == said,
+        'played': live.played,
+        'model_id': model.facts.model_id,
         'failed': [name for name, good in passed.items() if not good],
         'passed': all(passed.values()),
     }
@@ -297,6 +329,8 @@ F1          {marks['f1']:.2f}""")
     for name, f1 in report['baselines'].items():
         print(f'  {name:16} {f1:.2f}  (lead {marks["f1"] - f1:+.2f}, needed {LEAD:+.2f})')
     print(f'answers     {report["answers_right"]} of {report["answers"]} right')
-    print(f'the running stack {same} vljepa annotate; model {report["model_id"]}, '
-          f'{report["seconds"]:.0f} s in all')
+    print(
+        f'the running stack {same} vljepa annotate; model {report["model_id"]}, '
+        f'{report["seconds"]:.0f} s in all'
+    )
     print('PASSED' if report['passed'] else f'FAILED: {", ".join(report["failed"])}')

@@ -49,8 +49,14 @@ def run(args: argparse.Namespace) -> int:
     }
     _write(args.out, arrays)
     if args.json:
-        common.print_json({'out': str(args.out), 'hops': len(found),
-                           'dim': model.facts.embedding_dim, 'model_id': model.facts.model_id})
+        common.print_json(
+            {
+                'out': str(args.out),
+                'hops': len(found),
+                'dim': model.facts.embedding_dim,
+                'model_id': model.facts.model_id,
+            }
+        )
     else:
         print(f'{len(found)} embeddings of {model.facts.embedding_dim} values in {args.out}')
     return 0

@@ -113,9 +113,7 @@ def _read(path: Path) -> Any:
 
 def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
     """The largest one-to-one matching of events and annotations."""
-    options = [
-        [i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said
-    ]
+    options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said]
     owner: dict[int, int] = {}  # annotation -> event
 
     def place(event: int, tried: set[int]) -> bool:

@@ -32,18 +32,26 @@ def run(args: argparse.Namespace) -> int:
         except ModelError as error:
             common.note(f'{name}: {error}')
             continue
-        found.append({
-            'name': name, 'folder': str(folder), 'description': config.description,
-            'embedding_dim': config.embedding_dim, 'rate': config.time.rate_hz,
-            'window': config.time.window_tubelets * config.time.tubelet_frames
-            / config.time.rate_hz,
-        })
+        found.append(
+            {
+                'name': name,
+                'folder': str(folder),
+                'description': config.description,
+                'embedding_dim': config.embedding_dim,
+                'rate': config.time.rate_hz,
+                'window': config.time.window_tubelets
+                * config.time.tubelet_frames
+                / config.time.rate_hz,
+            }
+        )
     if args.json:
         common.print_json(found)
     elif not found:
         common.note('no model is installed')
     else:
         for model in found:
-            print('{name:12} {description}\n{0:12} {embedding_dim} values, {rate:g} frames/s, '
-                  'window {window:g} s, {folder}'.format('', **model))
+            print(
+                '{name:12} {description}\n{0:12} {embedding_dim} values, {rate:g} frames/s, '
+                'window {window:g} s, {folder}'.format('', **model)
+            )
     return 0

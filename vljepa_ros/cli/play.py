@@ -19,18 +19,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument('bag', metavar='BAG', help='a rosbag2 folder, an .mcap or .db3 file')
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument('--rate', type=float, default=1.0, metavar='R',
-                      help='so many times as fast as it was recorded (default: 1)')
-    pace.add_argument('--lossless', action='store_true',
-                      help='as fast as the stack can, waiting for it at every picture')
-    parser.add_argument('--topic', action='append', default=[], metavar='TOPIC',
-                        help='only this topic; may be repeated (default: all known types)')
-    parser.add_argument('--topic-remap', action='append', default=[], metavar='FROM:=TO',
-                        help='publish a topic under another name; may be repeated')
-    parser.add_argument('--namespace', default='vljepa',
-                        help='where the stack runs, for --lossless (default: vljepa)')
-    parser.add_argument('--timeout', type=float, default=30.0, metavar='S',
-                        help='for --lossless: the longest wait for the stack (default: 30 s)')
+    pace.add_argument(
+        '--rate',
+        type=float,
+        default=1.0,
+        metavar='R',
+        help='so many times as fast as it was recorded (default: 1)',
+    )
+    pace.add_argument(
+        '--lossless',
+        action='store_true',
+        help='as fast as the stack can, waiting for it at every picture',
+    )
+    parser.add_argument(
+        '--topic',
+        action='append',
+        default=[],
+        metavar='TOPIC',
+        help='only this topic; may be repeated (default: all known types)',
+    )
+    parser.add_argument(
+        '--topic-remap',
+        action='append',
+        default=[],
+        metavar='FROM:=TO',
+        help='publish a topic under another name; may be repeated',
+    )
+    parser.add_argument(
+        '--namespace',
+        default='vljepa',
+        help='where the stack runs, for --lossless (default: vljepa)',
+    )
+    parser.add_argument(
+        '--timeout',
+        type=float,
+        default=30.0,
+        metavar='S',
+        help='for --lossless: the longest wait for the stack (default: 30 s)',
+    )
     parser.add_argument('--model', metavar='NAME|DIR', help='unused: a bag needs no model')
     common.add_output_arguments(parser)
 
@@ -54,10 +80,17 @@ def run(args: argparse.Namespace) -> int:
         from vljepa_ros.nodes import play
     except ImportError as error:
         raise InputError(f'play needs ROS 2 (rclpy): {error}') from error
-    report = play.play(bag, play.PlayOptions(
-        topics=tuple(args.topic), remap=remap, namespace=args.namespace,
-        rate=0.0 if args.lossless else args.rate, timeout_s=args.timeout,
-    ), note=common.note)
+    report = play.play(
+        bag,
+        play.PlayOptions(
+            topics=tuple(args.topic),
+            remap=remap,
+            namespace=args.namespace,
+            rate=0.0 if args.lossless else args.rate,
+            timeout_s=args.timeout,
+        ),
+        note=common.note,
+    )
     if args.json:
         common.print_json(report)
     else:

@@ -45,8 +45,13 @@ class Processes:
         """Start a process; `piped`: its output is read by `lines`, only its errors are logged."""
         with (self._logs / f'{name}.log').open('w') as log:
             self._running[name] = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stderr=log,
-                stdout=subprocess.PIPE if piped else log, text=True, start_new_session=True,
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                stdout=subprocess.PIPE if piped else log,
+                text=True,
+                start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
             )
 
@@ -102,8 +107,10 @@ def node_command(
 
 def executable(name: str) -> Path:
     """A node's executable, as installed or beside the source. Raises ProcessError."""
-    places = [Path(sys.prefix) / 'lib' / 'vljepa_ros',
-              Path(__file__).resolve().parents[2] / 'scripts']
+    places = [
+        Path(sys.prefix) / 'lib' / 'vljepa_ros',
+        Path(__file__).resolve().parents[2] / 'scripts',
+    ]
     for place in places:
         if (place / name).is_file():
             return place / name
@@ -111,7 +118,11 @@ def executable(name: str) -> Path:
 
 
 def stack_commands(
-    namespace: str, model: str, topic: str, params_file: Path | None, device: str = 'cpu',
+    namespace: str,
+    model: str,
+    topic: str,
+    params_file: Path | None,
+    device: str = 'cpu',
     threads: int = 1,
 ) -> dict[str, list[str]]:
     """The four nodes, on one camera's compressed pictures."""
@@ -121,7 +132,9 @@ def stack_commands(
         if name != 'change_detection_node':
             parameters |= {'model': model, 'device': device, 'threads': threads}
         if name == 'perception_node':
-            parameters |= {'camera.topic': topic.removesuffix('/compressed'),
-                           'camera.transport': 'compressed'}
+            parameters |= {
+                'camera.topic': topic.removesuffix('/compressed'),
+                'camera.transport': 'compressed',
+            }
         found[name] = node_command(name, namespace, parameters, params_file)
     return found

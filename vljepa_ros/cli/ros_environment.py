@@ -46,7 +46,8 @@ PROFILES = (('fastdds.xml', 68 * MIB), ('fastdds_small.xml', 18 * MIB))
 def clean(environment: dict[str, str]) -> dict[str, str]:
     """`environment` without what an inherited ROS installation set."""
     return {
-        key: value for key, value in environment.items()
+        key: value
+        for key, value in environment.items()
         if key in KEPT or not INHERITED.fullmatch(key)
     }
 
@@ -63,7 +64,9 @@ def shared_memory_profile(
             return folder / name
     log.warning(
         '/dev/shm has %d MiB free, too little for %d processes of 18 MiB: pictures go by UDP, '
-        'slower and with losses (in a container: --shm-size=1g)', free_bytes // MIB, participants,
+        'slower and with losses (in a container: --shm-size=1g)',
+        free_bytes // MIB,
+        participants,
     )
     return None
 
@@ -90,7 +93,8 @@ def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
     """This process's environment, made fit for ROS processes in `domain`."""
     environment = clean(dict(os.environ)) | MALLOC
     environment |= {
-        'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'ROS_DOMAIN_ID': str(domain),
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'PYTHONUNBUFFERED': '1',
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{environment.get("PATH", "")}',
     }

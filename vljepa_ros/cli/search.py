@@ -40,8 +40,12 @@ def run(args: argparse.Namespace) -> int:
         args.text, start_ns=span.start_ns or 0, end_ns=span.end_ns or 0, limit=args.limit
     )
     found: list[dict[str, Any]] = [
-        {'start': common.seconds(m.start_ns, source.start_ns),
-         'end': common.seconds(m.end_ns, source.start_ns), 'score': float(m.score), 'text': m.text}
+        {
+            'start': common.seconds(m.start_ns, source.start_ns),
+            'end': common.seconds(m.end_ns, source.start_ns),
+            'score': float(m.score),
+            'text': m.text,
+        }
         | ({'source': m.source} if len(source.cameras) > 1 else {})
         for m in moments
     ]

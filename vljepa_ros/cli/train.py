@@ -11,10 +11,16 @@ from vljepa_ros.cli import common
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('config', type=Path, metavar='CONFIG',
-                        help='for example models/small/train.yaml')
-    parser.add_argument('--threads', type=int, default=0, metavar='N',
-                        help="CPU threads (default: 0, torch's choice)")
+    parser.add_argument(
+        'config', type=Path, metavar='CONFIG', help='for example models/small/train.yaml'
+    )
+    parser.add_argument(
+        '--threads',
+        type=int,
+        default=0,
+        metavar='N',
+        help="CPU threads (default: 0, torch's choice)",
+    )
     common.add_output_arguments(parser)
 
 

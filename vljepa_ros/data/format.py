@@ -152,8 +152,10 @@ def _check(stream: Stream, shape: tuple[int, ...]) -> None:
     if len(shape) != 4 or shape[0] != count or shape[3] != 3:
         raise InputError(f'stream {name}: frames {shape} do not match {count} stamps')
     if stream.meta.get('frame_count') != count:
-        raise InputError(f'stream {name}: {count} stamps, but its meta says '
-                         f'{stream.meta.get("frame_count")} frames')
+        raise InputError(
+            f'stream {name}: {count} stamps, but its meta says '
+            f'{stream.meta.get("frame_count")} frames'
+        )
     at = 0.0
     for annotation in stream.annotations:
         if abs(annotation.start - at) > 1e-6 or annotation.end <= annotation.start:

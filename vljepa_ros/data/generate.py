@@ -22,7 +22,11 @@ _director = None  # one per process: scenes are made once
 
 
 def generate(
-    split: str, out: Path, streams: int, seconds: float = 60.0, jobs: int = 1,
+    split: str,
+    out: Path,
+    streams: int,
+    seconds: float = 60.0,
+    jobs: int = 1,
     first_seed: int | None = None,
 ) -> int:
     """Make the streams of a split that are not there yet; returns how many were made.
@@ -52,8 +56,10 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
     first = FIRST_SEEDS[split] if first_seed is None else first_seed
     low, high = FIRST_SEEDS[split], SEED_LIMITS[split]
     if streams < 1 or first < low or first + streams > high:
-        raise InputError(f'seeds {first}..{first + streams - 1} are not in {low}..{high - 1}, '
-                         f'the range of split {split!r}')
+        raise InputError(
+            f'seeds {first}..{first + streams - 1} are not in {low}..{high - 1}, '
+            f'the range of split {split!r}'
+        )
     return range(first, first + streams)
 
 
@@ -65,8 +71,9 @@ def require_simulator() -> None:
     """
     absent = [n for n in ('mujoco', 'metaworld') if importlib.util.find_spec(n) is None]
     if absent:
-        raise InputError(f'making data needs {" and ".join(absent)}: '
-                         "pip install 'vljepa_ros[data]'")
+        raise InputError(
+            f"making data needs {' and '.join(absent)}: pip install 'vljepa_ros[data]'"
+        )
 
 
 def _is_whole(folder: Path) -> bool:
@@ -118,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--first-seed', type=int)
     args = parser.parse_args(arguments)
     try:
-        made = generate(args.split, args.out, args.streams, args.seconds, args.jobs,
-                        args.first_seed)
+        made = generate(
+            args.split, args.out, args.streams, args.seconds, args.jobs, args.first_seed
+        )
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -52,8 +52,7 @@ def grams(text: str) -> Grams:
     """All n-grams of a text with their counts."""
     words = re.findall(r"[\w']+", text.lower())
     return Counter(
-        tuple(words[i : i + n])
-        for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1)
+        tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1)
     )
 
 
@@ -61,9 +60,7 @@ def _length(text: str) -> int:
     return max(len(re.findall(r"[\w']+", text)) - 1, 0)
 
 
-def _cosine(
-    own: dict[tuple[str, ...], float], other: dict[tuple[str, ...], float]
-) -> float:
+def _cosine(own: dict[tuple[str, ...], float], other: dict[tuple[str, ...], float]) -> float:
     """Clipped at the reference, normalised by both whole vectors."""
     shared = sum(min(own[g], other[g]) * other[g] for g in own.keys() & other.keys())
     norm = math.sqrt(sum(v * v for v in own.values())) * math.sqrt(

@@ -32,16 +32,22 @@ def held_out_meanings() -> list[str]:
     """Acts and results of the training tasks in the colour that training never showed."""
     return [
         meaning_of(task, phase, held_out_colour(task))
-        for task in TRAIN_TASKS for phase in ('act', 'done')
+        for task in TRAIN_TASKS
+        for phase in ('act', 'done')
     ]
 
 
 def decode_held_out(language: Language) -> Decoding:
     """Decode every held-out sentence."""
     items = [(m, text) for m in held_out_meanings() for text in sentences(m, 'train')]
-    known = sorted({
-        text for m in meanings(TRAIN_TASKS, held_out_colours=False) for text in sentences(m, 'train')
-    } - {text for _, text in items})
+    known = sorted(
+        {
+            text
+            for m in meanings(TRAIN_TASKS, held_out_colours=False)
+            for text in sentences(m, 'train')
+        }
+        - {text for _, text in items}
+    )
     vectors = language.encode([text for _, text in items])
     nearest = np.argmax(vectors @ language.encode(known).T, axis=1)
     cider = Cider([sentences(m, 'train') for m in meanings(TRAIN_TASKS)])
@@ -49,16 +55,24 @@ def decode_held_out(language: Language) -> Decoding:
     recalled = [known[i] for i in nearest]
 
     def mean_cider(texts: list[str]) -> float:
-        return float(np.mean([
-            cider.score(text, sentences(m, 'train'))
-            for text, (m, _) in zip(texts, items, strict=True)
-        ]))
+        return float(
+            np.mean(
+                [
+                    cider.score(text, sentences(m, 'train'))
+                    for text, (m, _) in zip(texts, items, strict=True)
+                ]
+            )
+        )
 
     def share_right(texts: list[str]) -> float:
-        return float(np.mean([
-            is_right(m, text) for text, (m, _) in zip(texts, items, strict=True)
-        ]))
+        return float(
+            np.mean([is_right(m, text) for text, (m, _) in zip(texts, items, strict=True)])
+        )
 
     return Decoding(
-        len(items), mean_cider(said), mean_cider(recalled), share_right(said), share_right(recalled)
+        len(items),
+        mean_cider(said),
+        mean_cider(recalled),
+        share_right(said),
+        share_right(recalled),
     )

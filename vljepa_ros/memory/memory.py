@@ -63,9 +63,13 @@ class Memory:
         if change.reason is Reason.RESET and before and change.segment_start_ns < before.end_ns:
             self._forget(lambda item: item.key == change.key)
         if before is not None and change.previous_vector is not None:
-            self._put(change, before.segment_id, before.start_ns, before.end_ns, change.previous_vector)
+            self._put(
+                change, before.segment_id, before.start_ns, before.end_ns, change.previous_vector
+            )
         if change.reason is not Reason.END:
-            self._put(change, change.segment_id, change.segment_start_ns, change.stamp_ns, change.vector)
+            self._put(
+                change, change.segment_id, change.segment_start_ns, change.stamp_ns, change.vector
+            )
         oldest = change.stamp_ns - self._kept_ns
         self._forget(lambda item: item.key.source == change.key.source and item.end_ns < oldest)
 
@@ -92,7 +96,12 @@ class Memory:
         return None
 
     def search(
-        self, language: Language, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0,
+        self,
+        language: Language,
+        text: str,
+        source: str = '',
+        start_ns: int = 0,
+        end_ns: int = 0,
         limit: int = 10,
     ) -> list[Moment]:
         """The segments nearest to a text, best first; `end_ns` 0 is now.
@@ -106,17 +115,24 @@ class Memory:
             known = ', '.join(self.sources) or 'none yet'
             raise InputError(f"unknown source '{source}' (known: {known})")
         found = [
-            item for item in self._segments.values()
+            item
+            for item in self._segments.values()
             if source in ('', item.key.source)
-            and item.end_ns >= start_ns and (end_ns == 0 or item.start_ns <= end_ns)
+            and item.end_ns >= start_ns
+            and (end_ns == 0 or item.start_ns <= end_ns)
         ]
         if not found:
             return []
         scores = language.similarity(np.stack([item.vector for item in found]), text)
         order = np.argsort(-scores, kind='stable')[:limit]
         return [
-            Moment(found[i].key.source, found[i].start_ns, self._end(found[i]), float(scores[i]),
-                   found[i].text)
+            Moment(
+                found[i].key.source,
+                found[i].start_ns,
+                self._end(found[i]),
+                float(scores[i]),
+                found[i].text,
+            )
             for i in order
         ]
 

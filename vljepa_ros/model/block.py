@@ -6,7 +6,7 @@ Shapes: B batch, T tubelets, N tokens a tubelet, D width, H heads, E = D / H, W 
 
 - `band`: all tubelets at once under a banded mask (training);
 - `step`: the newest tubelet over cached keys and values (streaming);
-- `suffix`: prompt and answer tokens over one window of visual keys and values, and over themselves.
+- `suffix`: prompt and answer tokens over one window of visual keys, and over themselves.
 Keys are cached unrotated and rotated by their age, so `step` repeated gives exactly `band`.
 """
 
@@ -45,7 +45,9 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values of x (..., L, D), each (..., H, L, E)."""
@@ -67,14 +69,10 @@ class Block(nn.Module):
             rotate(q, index), rotate(k, index), v, attn_mask=mask
         )
         out = self.finish(x.flatten(1, 2), attended)
-        cache = KeyValue(
-            k.unflatten(2, (tubelets, tokens)), v.unflatten(2, (tubelets, tokens))
-        )
+        cache = KeyValue(k.unflatten(2, (tubelets, tokens)), v.unflatten(2, (tubelets, tokens)))
         return out.unflatten(1, (tubelets, tokens)), cache
 
-    def step(
-        self, x: Tensor, cache: KeyValue | None, window: int
-    ) -> tuple[Tensor, KeyValue]:
+    def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
         """The newest tubelet x (B, N, D) over the cache of older ones."""
         q, k, v = self.split(x)  # (B, H, N, E)
         newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
@@ -116,6 +114,6 @@ def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> 
 
 
 def windows(x: Tensor, window: int) -> Tensor:
-    """Every tubelet's window, oldest first: (B, H, T, N, E) -> (B, H, T, W, N, E), zeros before."""
+    """Each tubelet's window, oldest first: (B, H, T, N, E) -> (B, H, T, W, N, E), zeros before."""
     padded = functional.pad(x, (0, 0, 0, 0, window - 1, 0))
     return padded.unfold(2, window, 1).movedim(-1, 3)

@@ -72,10 +72,13 @@ class Predictor(nn.Module):
         batch, prompts, length = prompt.shape[:3]
         tokens = prefix[0].keys.shape[3]
         seen = self._seen(at, tokens)  # (Q, W*N)
-        allowed = torch.cat([
-            seen[None, None].expand(batch, prompts, -1, -1),
-            self._suffix_mask(prompt_mask)[:, :, None].expand(-1, -1, len(at), -1),
-        ], dim=-1).flatten(0, 2)[:, None, None]  # (B*P*Q, 1, 1, V+S)
+        allowed = torch.cat(
+            [
+                seen[None, None].expand(batch, prompts, -1, -1),
+                self._suffix_mask(prompt_mask)[:, :, None].expand(-1, -1, len(at), -1),
+            ],
+            dim=-1,
+        ).flatten(0, 2)[:, None, None]  # (B*P*Q, 1, 1, V+S)
         suffix = self._suffix(prompt)[:, :, None].expand(-1, -1, len(at), -1, -1).flatten(0, 2)
         index = at.expand(batch, prompts, -1).flatten()
         for block, cache in zip(self.blocks, prefix, strict=True):
@@ -83,9 +86,7 @@ class Predictor(nn.Module):
             suffix = block.suffix(suffix, keys, values, allowed, index)  # type: ignore[operator]
         return self._pool(suffix, length).unflatten(0, (batch, prompts, len(at)))
 
-    def step(
-        self, visual: Tensor, caches: list[KeyValue | None]
-    ) -> list[KeyValue | None]:
+    def step(self, visual: Tensor, caches: list[KeyValue | None]) -> list[KeyValue | None]:
         """Advance the visual prefix by one tubelet (B, Nx, Dx); returns the renewed caches."""
         x = self.merge(visual)
         renewed: list[KeyValue | None] = []
@@ -94,9 +95,7 @@ class Predictor(nn.Module):
             renewed.append(cache)
         return renewed
 
-    def ask(
-        self, caches: list[KeyValue | None], prompt: Tensor, prompt_mask: Tensor
-    ) -> Tensor:
+    def ask(self, caches: list[KeyValue | None], prompt: Tensor, prompt_mask: Tensor) -> Tensor:
         """Answers (P, embedding_dim) over the caches of one stream (B = 1).
 
         prompt (P, L, Dt), prompt_mask (P, L).

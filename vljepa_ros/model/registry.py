@@ -54,7 +54,9 @@ def find(name_or_dir: str) -> Path:
     names = available()
     if name_or_dir not in names:
         known = ', '.join(names) or 'none installed'
-        raise ModelError(f"unknown model '{name_or_dir}' (known: {known}; or a folder with {CONFIG})")
+        raise ModelError(
+            f"unknown model '{name_or_dir}' (known: {known}; or a folder with {CONFIG})"
+        )
     return names[name_or_dir]
 
 
@@ -80,7 +82,9 @@ def pick_device(device: str) -> torch.device:
     if chosen.type == 'cuda':
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
-            raise ModelError(f"device '{device}' was asked for, but torch sees {count} CUDA devices")
+            raise ModelError(
+                f"device '{device}' was asked for, but torch sees {count} CUDA devices"
+            )
     return chosen
 
 
@@ -104,7 +108,7 @@ def load(
         torch.set_num_threads(threads)
     names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
     net = VLJEPA(config, names)
-    _load_weights(net, folder / WEIGHTS, names)
+    load_weights(net, folder / WEIGHTS, names)
     net.to(device=chosen, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     tower = TextTower(config.text_tower, chosen)
     facts = ModelFacts(
@@ -150,7 +154,8 @@ def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     )
 
 
-def _load_weights(net: VLJEPA, path: Path, parts: tuple[str, ...]) -> None:
+def load_weights(net: VLJEPA, path: Path, parts: tuple[str, ...]) -> None:
+    """Fill the named parts of `net`. Raises ModelError: damaged, or of another shape."""
     try:
         with safe_open(path, framework='pt') as stored:
             keys = [key for key in stored.keys() if key.split('.')[0] in parts]  # noqa: SIM118

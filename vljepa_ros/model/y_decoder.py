@@ -29,7 +29,9 @@ class DecoderBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, Dw) -> the same shape."""
@@ -93,8 +95,11 @@ class YDecoder(nn.Module):
             score, flat = (score.unsqueeze(-1) + step).flatten(1).topk(beams, dim=-1)
             beam, token = flat // step.shape[-1], flat % step.shape[-1]
             tokens = torch.cat(
-                [tokens.gather(1, beam.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])),
-                 token.unsqueeze(-1)], dim=-1,
+                [
+                    tokens.gather(1, beam.unsqueeze(-1).expand(-1, -1, tokens.shape[-1])),
+                    token.unsqueeze(-1),
+                ],
+                dim=-1,
             )
             length = length.gather(1, beam) + (~done.gather(1, beam)).float()
             done = done.gather(1, beam) | (token == END)

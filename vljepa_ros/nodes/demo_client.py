@@ -57,7 +57,10 @@ class Client:
         )
         self._query = self._node.create_client(Query, 'query')
         self.player = Player(
-            self._node, self._spin, bag, PlayOptions(namespace=namespace, timeout_s=timeout_s),
+            self._node,
+            self._spin,
+            bag,
+            PlayOptions(namespace=namespace, timeout_s=timeout_s),
             lambda line: print(line, file=sys.stderr),
         )
 
@@ -78,8 +81,15 @@ class Client:
             start_ns = start_ns or stamp_ns
             while asked and stamp_ns - start_ns >= round(asked[0]['at'] * 1e9):
                 self._ask(asked.pop(0))
-        self._emit({'played': {'messages': self.player.sent, 'resent': self.player.resent,
-                               'seconds': round(time.monotonic() - began_s, 3)}})
+        self._emit(
+            {
+                'played': {
+                    'messages': self.player.sent,
+                    'resent': self.player.resent,
+                    'seconds': round(time.monotonic() - began_s, 3),
+                }
+            }
+        )
         self._end()
 
     def _wait_for_stack(self) -> None:
@@ -101,12 +111,19 @@ class Client:
         found = self._call(self._query, request, CALL_S)
         if found is None:
             raise InputError(f'query did not answer within {CALL_S:g} s')
-        self._emit({'answer': {
-            'prompt': question['prompt'], 'success': found.success, 'message': found.message,
-            'answer': found.answer, 'confidence': float(found.confidence),
-            'stamp_ns': conversions.to_ns(found.stamp),
-            'latency_ns': conversions.to_ns(found.latency),
-        }})
+        self._emit(
+            {
+                'answer': {
+                    'prompt': question['prompt'],
+                    'success': found.success,
+                    'message': found.message,
+                    'answer': found.answer,
+                    'confidence': float(found.confidence),
+                    'stamp_ns': conversions.to_ns(found.stamp),
+                    'latency_ns': conversions.to_ns(found.latency),
+                }
+            }
+        )
 
     def _end(self) -> None:
         """Wait until all is through, then end the streams and wait for their last words."""
@@ -157,11 +174,21 @@ class Client:
             self._open.discard(name)
         else:
             self._open.add(name)
-        self._emit({'event': {
-            'source': event.key.source, 'prompt': event.key.prompt, 'segment': event.segment_id,
-            'state': event.state.name, 'start_ns': event.start_ns, 'end_ns': event.end_ns,
-            'stamp_ns': event.stamp_ns, 'text': event.text, 'confidence': event.confidence,
-        }})
+        self._emit(
+            {
+                'event': {
+                    'source': event.key.source,
+                    'prompt': event.key.prompt,
+                    'segment': event.segment_id,
+                    'state': event.state.name,
+                    'start_ns': event.start_ns,
+                    'end_ns': event.end_ns,
+                    'stamp_ns': event.stamp_ns,
+                    'text': event.text,
+                    'confidence': event.confidence,
+                }
+            }
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,7 +49,11 @@ class Player:
     """Publishes one bag from a node that `spin(timeout_s)` serves. Counters: `sent`, `resent`."""
 
     def __init__(
-        self, node: Node, spin: Callable[[float], None], bag: Bag, options: PlayOptions,
+        self,
+        node: Node,
+        spin: Callable[[float], None],
+        bag: Bag,
+        options: PlayOptions,
         note: Callable[[str], None],
     ) -> None:
         self._node, self._spin, self._note = node, spin, note
@@ -204,8 +208,12 @@ def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[st
         player = Player(node, executor.spin_once, bag, options, note)
         for _ in player.run():
             pass
-        return {'messages': player.sent, 'topics': len(player.topics), 'resent': player.resent,
-                'seconds': round(time.monotonic() - began_s, 3)}
+        return {
+            'messages': player.sent,
+            'topics': len(player.topics),
+            'resent': player.resent,
+            'seconds': round(time.monotonic() - began_s, 3),
+        }
     finally:
         executor.shutdown()
         node.destroy_node()

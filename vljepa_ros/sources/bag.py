@@ -81,8 +81,10 @@ class Bag:
             if name not in known:
                 raise InputError(f"{self.path}: no topic '{name}' (image topics: {listed})")
             if not known[name].is_picture:
-                raise InputError(f"{self.path}: topic '{name}' is of type {known[name].type}, "
-                                 f'not a picture (image topics: {listed})')
+                raise InputError(
+                    f"{self.path}: topic '{name}' is of type {known[name].type}, "
+                    f'not a picture (image topics: {listed})'
+                )
         if names:
             return tuple(known[name] for name in dict.fromkeys(names))
         raw = {topic.name for topic in self.pictures if topic.type == RAW}
@@ -199,7 +201,13 @@ def unpacker() -> Callable[[str, bytes], Image]:
             raise InputError(f'message of {len(data)} bytes is no {kind}') from error
         if kind == COMPRESSED:
             return decode_compressed(message.format, message.data)
-        return decode_raw(message.encoding, message.width, message.height, message.step,
-                          bool(message.is_bigendian), message.data)
+        return decode_raw(
+            message.encoding,
+            message.width,
+            message.height,
+            message.step,
+            bool(message.is_bigendian),
+            message.data,
+        )
 
     return unpack

@@ -97,5 +97,8 @@ class FolderSource(Source):
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sorting key: runs of digits count as numbers, and come before letters."""
-    return [(0, int(part), '') if part.isdecimal() else (1, 0, part)
-            for part in re.split(r'(\d+)', name.lower()) if part]
+    return [
+        (0, int(part), '') if part.isdecimal() else (1, 0, part)
+        for part in re.split(r'(\d+)', name.lower())
+        if part
+    ]

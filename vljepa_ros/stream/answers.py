@@ -29,8 +29,13 @@ class Answerer:
         self._language, self._settings = language, settings or AnswerSettings()
 
     def answer(
-        self, prompt: str, vector: Vector, stamp_ns: int, candidates: Sequence[str] = (),
-        basis: Basis = Basis.NOW, evidence: Sequence[Moment] = (),
+        self,
+        prompt: str,
+        vector: Vector,
+        stamp_ns: int,
+        candidates: Sequence[str] = (),
+        basis: Basis = Basis.NOW,
+        evidence: Sequence[Moment] = (),
     ) -> Answer:
         """Rank the candidates, or decode where there are none. Raises InputError."""
         check_question(prompt, candidates)
@@ -41,6 +46,13 @@ class Answerer:
             decoded = self._language.decode(vector[None])[0]
             ranked, text, confidence = (), decoded.text, decoded.confidence
         return Answer(
-            text, confidence, confidence < self._settings.abstain_below, stamp_ns,
-            self._language.facts.model_id, vector, ranked, tuple(evidence), basis,
+            text,
+            confidence,
+            confidence < self._settings.abstain_below,
+            stamp_ns,
+            self._language.facts.model_id,
+            vector,
+            ranked,
+            tuple(evidence),
+            basis,
         )

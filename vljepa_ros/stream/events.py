@@ -46,6 +46,14 @@ class EventWriter:
 
 def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> Event:
     return Event(
-        change.stamp_ns, change.key, change.session_id, segment.segment_id, segment.start_ns,
-        segment.end_ns, state, decoded.text, decoded.confidence, decoded.alternatives,
+        change.stamp_ns,
+        change.key,
+        change.session_id,
+        segment.segment_id,
+        segment.start_ns,
+        segment.end_ns,
+        state,
+        decoded.text,
+        decoded.confidence,
+        decoded.alternatives,
     )

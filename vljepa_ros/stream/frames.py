@@ -65,7 +65,7 @@ class Intake:
         self.rejected += 1
 
     def resize(self, shape: tuple[int, int]) -> str:
-        """Note a picture's (height, width) where it is known later than its stamp; a line if it is new."""
+        """Note (height, width) where it is known later than the stamp; a line if it is new."""
         before, self._shape = self._shape, shape
         if before is None or before == shape:
             return ''

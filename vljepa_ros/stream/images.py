@@ -59,10 +59,14 @@ ENCODINGS: dict[str, tuple[int, Callable[[Rows], NDArray[np.uint8]]]] = {
 
 
 def decode_raw(
-    encoding: str, width: int, height: int, step: int, is_bigendian: bool,
+    encoding: str,
+    width: int,
+    height: int,
+    step: int,
+    is_bigendian: bool,
     data: bytes | bytearray | memoryview | NDArray[np.uint8],
 ) -> Image:
-    """The picture of a sensor_msgs/Image. Raises InputError that names the values that disagree."""
+    """The picture of a sensor_msgs/Image. Raises InputError that names what disagrees."""
     if encoding not in ENCODINGS:
         raise InputError(f"unknown encoding '{encoding}' (known: {', '.join(ENCODINGS)})")
     size, convert = ENCODINGS[encoding]
@@ -89,7 +93,7 @@ def decode_raw(
 
 
 def decode_compressed(
-    format: str, data: bytes | bytearray | memoryview | NDArray[np.uint8]  # noqa: A002
+    format: str, data: bytes | bytearray | memoryview | NDArray[np.uint8]
 ) -> Image:
     """The picture of a sensor_msgs/CompressedImage (JPEG or PNG). Raises InputError if damaged."""
     buffer = np.frombuffer(data, np.uint8)

@@ -152,8 +152,10 @@ class Perceiver:
         assert camera.stamp_ns is not None
         return [
             Embedding(
-                camera.stamp_ns, camera.starts_ns[0],
-                StreamKey(source, prompt, self._eyes.facts.model_id), vector,
+                camera.stamp_ns,
+                camera.starts_ns[0],
+                StreamKey(source, prompt, self._eyes.facts.model_id),
+                vector,
             )
             for prompt, vector in zip(self._prompts, vectors, strict=True)
         ]
@@ -181,7 +183,9 @@ class Perceiver:
             raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
         history = list(camera.history)
         inside = [i for i, t in enumerate(history) if start_ns <= t[-1].stamp_ns <= end_ns]
-        if not inside or (history[0][0].stamp_ns > start_ns and len(history) == camera.history.maxlen):
+        if not inside or (
+            history[0][0].stamp_ns > start_ns and len(history) == camera.history.maxlen
+        ):
             oldest, newest = history[0][0].stamp_ns, camera.stamp_ns
             raise InputError(
                 f'the frames of {start_ns / 1e9:.3f}..{end_ns / 1e9:.3f} s are not held '
@@ -195,8 +199,10 @@ class Perceiver:
             self._eyes.step(state, [slot.image for slot in history[i]])
             if i >= inside[0]:
                 vectors.append(self._eyes.predict(state, prompts))
-        return history[inside[-1]][-1].stamp_ns, history[inside[0]][0].stamp_ns, unit(
-            np.mean(vectors, axis=0)
+        return (
+            history[inside[-1]][-1].stamp_ns,
+            history[inside[0]][0].stamp_ns,
+            unit(np.mean(vectors, axis=0)),
         )
 
 

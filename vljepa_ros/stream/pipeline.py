@@ -72,7 +72,11 @@ class Pipeline:
         return [event for change in self.segmenter.end() for event in self._settle(change)]
 
     def ask(
-        self, prompt: str, candidates: Sequence[str] = (), source: str = '', start_ns: int = 0,
+        self,
+        prompt: str,
+        candidates: Sequence[str] = (),
+        source: str = '',
+        start_ns: int = 0,
         end_ns: int = 0,
     ) -> Answer:
         """Answer a question about now, or about a span of the frames that are held."""

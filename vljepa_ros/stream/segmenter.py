@@ -57,7 +57,10 @@ class Segmenter:
             raise InputError('an embedding holds a value that is not finite, or only zeros')
         stream = self._streams.get(embedding.key)
         if stream is None:
-            return [*self._make_room(), self._open(embedding, [embedding], Reason.FIRST, 1.0, None)]
+            return [
+                *self._make_room(),
+                self._open(embedding, [embedding], Reason.FIRST, 1.0, None),
+            ]
         if len(stream.total) != len(embedding.vector):
             raise InputError(
                 f'embedding of {len(embedding.vector)} values in a stream of {len(stream.total)}'
@@ -92,13 +95,25 @@ class Segmenter:
             return []
         stream.said = mean
         self.changes += 1
-        return [Change(
-            embedding.stamp_ns, stream.key, self._session_id, stream.segment_id, stream.start_ns,
-            score, Reason.DRIFT, mean,
-        )]
+        return [
+            Change(
+                embedding.stamp_ns,
+                stream.key,
+                self._session_id,
+                stream.segment_id,
+                stream.start_ns,
+                score,
+                Reason.DRIFT,
+                mean,
+            )
+        ]
 
     def _open(
-        self, embedding: Embedding, members: list[Embedding], reason: Reason, score: float,
+        self,
+        embedding: Embedding,
+        members: list[Embedding],
+        reason: Reason,
+        score: float,
         before: _Stream | None,
     ) -> Change:
         key, start_ns = embedding.key, members[0].stamp_ns
@@ -111,7 +126,14 @@ class Segmenter:
         self.changes += 1
         end_ns = start_ns if reason is Reason.MEANING else (before.newest_ns if before else 0)
         return Change(
-            embedding.stamp_ns, key, self._session_id, number, start_ns, score, reason, stream.said,
+            embedding.stamp_ns,
+            key,
+            self._session_id,
+            number,
+            start_ns,
+            score,
+            reason,
+            stream.said,
             Segment(before.segment_id, before.start_ns, end_ns) if before else None,
             before.mean() if before else None,
         )
@@ -120,9 +142,16 @@ class Segmenter:
         stream = self._streams.pop(key)
         self.changes += 1
         return Change(
-            stream.newest_ns, key, self._session_id, stream.segment_id, stream.start_ns, 0.0,
-            Reason.END, stream.mean(),
-            Segment(stream.segment_id, stream.start_ns, stream.newest_ns), stream.mean(),
+            stream.newest_ns,
+            key,
+            self._session_id,
+            stream.segment_id,
+            stream.start_ns,
+            0.0,
+            Reason.END,
+            stream.mean(),
+            Segment(stream.segment_id, stream.start_ns, stream.newest_ns),
+            stream.mean(),
         )
 
     def _make_room(self) -> list[Change]:
@@ -133,10 +162,7 @@ class Segmenter:
 
 def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
     """Whether the eyes forgot what came before: time goes back, or the windows do not overlap."""
-    return (
-        embedding.stamp_ns < stream.newest_ns
-        or embedding.window_start_ns > stream.newest_ns
-    )
+    return embedding.stamp_ns < stream.newest_ns or embedding.window_start_ns > stream.newest_ns
 
 
 def _distance(a: Vector, b: Vector) -> float:

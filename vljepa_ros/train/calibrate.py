@@ -59,15 +59,17 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
     slope, bias = fit_logistic(cosine, right)
     decoded = language.decode(np.stack([a.vector for a in asked]))
     score = np.array([_raw(d, language) for d in decoded])
-    said_right = np.array([
-        _is_right(a.question, d.text) for a, d in zip(asked, decoded, strict=True)
-    ])
+    said_right = np.array(
+        [_is_right(a.question, d.text) for a, d in zip(asked, decoded, strict=True)]
+    )
     decode_slope, decode_bias = fit_logistic(score, said_right)
     return replace(
         start,
         rank_temperature=_temperature(language, asked),
-        match_scale=1.0 / slope, match_centre=-bias / slope,
-        decode_slope=decode_slope, decode_bias=decode_bias,
+        match_scale=1.0 / slope,
+        match_centre=-bias / slope,
+        decode_slope=decode_slope,
+        decode_bias=decode_bias,
     )
 
 

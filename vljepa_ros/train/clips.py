@@ -69,7 +69,9 @@ class ClipSampler:
         caption = questions.caption(item, self.rng, 'train')
         return Clip(
             augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
-            [stream.annotations[i] for i in at], caption.prompt, asked,
+            [stream.annotations[i] for i in at],
+            caption.prompt,
+            asked,
         )
 
     def _ask(

@@ -73,12 +73,16 @@ class DecoderTraining:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run: where the data is, the model, the stages, the seed."""
+    """A whole run: where the data is, the model, the stages, the seed.
+
+    `start`: a model folder whose eyes and Y-Encoder stage 1 goes on from.
+    """
 
     data: str
     out: str
     model: ModelConfig
     seed: int = 0
+    start: str = ''
     eyes: EyesTraining = field(default_factory=EyesTraining)
     decoder: DecoderTraining = field(default_factory=DecoderTraining)
     checkpoint_steps: int = 100

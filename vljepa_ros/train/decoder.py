@@ -86,8 +86,12 @@ class DecoderStage:
     """One run of stage 2; `step` is one optimiser step."""
 
     def __init__(
-        self, decoder: YDecoder, config: DecoderTraining, vocabulary: Vocabulary,
-        kinds: Sequence[Pairs], seed: int,
+        self,
+        decoder: YDecoder,
+        config: DecoderTraining,
+        vocabulary: Vocabulary,
+        kinds: Sequence[Pairs],
+        seed: int,
     ) -> None:
         self.decoder, self.config, self.kinds = decoder, config, kinds
         self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0

@@ -51,12 +51,17 @@ class EyesStage:
         self.net, self.config, self.stage = net, config, config.eyes
         self.sampler, self.bank, self.meanings = sampler, bank, Meanings()
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.probe = nn.Linear(2 * config.model.x_encoder.width, sum(len(names) for names in PROBED))
+        self.probe = nn.Linear(
+            2 * config.model.x_encoder.width, sum(len(names) for names in PROBED)
+        )
         self.parameters = [p for part in PARTS for p in getattr(net, part).parameters()]
         self.optimizer = torch.optim.AdamW(
-            [*groups([*self.parameters, *self.probe.parameters()], self.stage.weight_decay),
-             {'params': [self.log_scale], 'weight_decay': 0.0}],
-            lr=self.stage.learning_rate, betas=(0.9, 0.98),
+            [
+                *groups([*self.parameters, *self.probe.parameters()], self.stage.weight_decay),
+                {'params': [self.log_scale], 'weight_decay': 0.0},
+            ],
+            lr=self.stage.learning_rate,
+            betas=(0.9, 0.98),
         )
         self.average = [p.detach().clone() for p in self.parameters]
         self.done = 0
@@ -70,12 +75,19 @@ class EyesStage:
         present = sorted(set(answers.meanings))
         others = self.meanings.negatives(present, stage.negatives, rng)
         names = [*present, *present, *others]
-        texts = self.net.y_encoder(*self.bank.states([self.meanings.wording(m, rng) for m in names]))
+        texts = self.net.y_encoder(
+            *self.bank.states([self.meanings.wording(m, rng) for m in names])
+        )
         number = {name: i for i, name in enumerate([*present, *others])}
         loss, parts = joint_loss(
-            answers.vectors, torch.tensor([number[m] for m in answers.meanings]), answers.weight,
-            texts, torch.tensor([number[m] for m in names]), self.log_scale.exp().clamp(max=100.0),
-            stage.gap_weight, stage.text_weight,
+            answers.vectors,
+            torch.tensor([number[m] for m in answers.meanings]),
+            answers.weight,
+            texts,
+            torch.tensor([number[m] for m in names]),
+            self.log_scale.exp().clamp(max=100.0),
+            stage.gap_weight,
+            stage.text_weight,
         )
         loss = loss + stage.probe_weight * answers.probe
         parts['probe'] = answers.probe
@@ -88,8 +100,11 @@ class EyesStage:
         self.done += 1
         decay = min(stage.ema, self.done / (self.done + 10))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        return {'loss': loss.item(), **{k: v.item() for k, v in parts.items()},
-                'scale': math.exp(self.log_scale.item())}
+        return {
+            'loss': loss.item(),
+            **{k: v.item() for k, v in parts.items()},
+            'scale': math.exp(self.log_scale.item()),
+        }
 
     def answer(self, clips: list[Clip], question_tubelets: int) -> Answers:
         """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
@@ -115,7 +130,7 @@ class EyesStage:
         return Answers(torch.cat(parts), meanings, torch.tensor(weight), probe)
 
     def _probe(self, features: Tensor, shown: list[Annotation]) -> Tensor:
-        """Cross-entropies of task, colour and phase, linear in mean and maximum of tokens (M, 2 D).
+        """Cross-entropies of task, colour and phase, linear in the tokens' mean and maximum.
 
         They get the X-Encoder off the ground; nothing of the probe is kept.
         """
@@ -143,7 +158,8 @@ class EyesStage:
         kept = [
             (row, column, question.meaning)
             for row, (question, holds) in enumerate(asked)
-            for column, t in enumerate(at.tolist()) if t in holds
+            for column, t in enumerate(at.tolist())
+            if t in holds
         ]
         rows, columns = [k[0] for k in kept], [k[1] for k in kept]
         return vectors[rows, columns], [k[2] for k in kept]
@@ -159,8 +175,11 @@ class EyesStage:
     def state(self) -> dict[str, Any]:
         """Everything that a later run needs to go on."""
         return {
-            'net': self.net.state_dict(), 'average': self.average, 'done': self.done,
-            'optimizer': self.optimizer.state_dict(), 'scale': self.log_scale.detach(),
+            'net': self.net.state_dict(),
+            'average': self.average,
+            'done': self.done,
+            'optimizer': self.optimizer.state_dict(),
+            'scale': self.log_scale.detach(),
             'probe': self.probe.state_dict(),
         }
 
@@ -195,4 +214,3 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix('.part')
     torch.save(state, part)
     part.replace(path)
-

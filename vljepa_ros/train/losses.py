@@ -16,8 +16,13 @@ from torch.nn import functional
 
 
 def contrast(
-    queries: Tensor, query_ids: Tensor, keys: Tensor, key_ids: Tensor, scale: Tensor,
-    weight: Tensor, same: bool = False,
+    queries: Tensor,
+    query_ids: Tensor,
+    keys: Tensor,
+    key_ids: Tensor,
+    scale: Tensor,
+    weight: Tensor,
+    same: bool = False,
 ) -> Tensor:
     """Mean negative log-probability of the positives of each query (M, D) among keys (N, D).
 
@@ -37,8 +42,14 @@ def contrast(
 
 
 def joint_loss(
-    predicted: Tensor, predicted_ids: Tensor, weight: Tensor, texts: Tensor, text_ids: Tensor,
-    scale: Tensor, gap_weight: float, text_weight: float,
+    predicted: Tensor,
+    predicted_ids: Tensor,
+    weight: Tensor,
+    texts: Tensor,
+    text_ids: Tensor,
+    scale: Tensor,
+    gap_weight: float,
+    text_weight: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of predictions (M, D) and texts (N, D), all unit vectors; and its parts."""
     ones = torch.ones(len(texts), device=texts.device)

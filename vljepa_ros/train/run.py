@@ -18,14 +18,14 @@ import torch
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.language import TextLanguage
-from vljepa_ros.model.registry import load, save
+from vljepa_ros.model.registry import WEIGHTS, load, load_weights, save
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.train.calibrate import ask_all, calibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import train_decoder
-from vljepa_ros.train.eyes import EyesStage, save_checkpoint
+from vljepa_ros.train.eyes import PARTS, EyesStage, save_checkpoint
 from vljepa_ros.train.texts import TextBank
 from vljepa_ros.train.validate import accuracy, classify
 
@@ -49,7 +49,9 @@ class Run:
     def eyes(self) -> VLJEPA:
         """Stage 1, from its checkpoint if there is one; returns the net with averaged weights."""
         config = self.config
-        net = VLJEPA(config.model, ('x_encoder', 'predictor', 'y_encoder'))
+        net = VLJEPA(config.model, PARTS)
+        if config.start:
+            load_weights(net, Path(config.start) / WEIGHTS, PARTS)
         path = self.folder / 'eyes.pt'
         state = torch.load(path, weights_only=True) if path.exists() else None
         seed = config.seed + (state['done'] if state else 0)
@@ -89,15 +91,26 @@ class Run:
                 sums[key] = sums.get(key, 0.0) + value
             if stage.done % 20 == 0:
                 pace = (time.monotonic() - start) / (stage.done - first)
-                self._note({'step': stage.done, 's/step': round(pace, 2),
-                            **{k: round(v / 20, 4) for k, v in sums.items()}})
+                self._note(
+                    {
+                        'step': stage.done,
+                        's/step': round(pace, 2),
+                        **{k: round(v / 20, 4) for k, v in sums.items()},
+                    }
+                )
                 sums.clear()
             if stage.done % every == 0 or stage.done == stage.stage.steps:
                 save_checkpoint(path, stage.state())
             if stage.done % (4 * every) == 0 or stage.done == stage.stage.steps:
                 stage.use_average()
-                self._note({'step': stage.done, 'validation top-1':
-                            round(accuracy(classify(stage.net, self.bank, self.validation)), 4)})
+                self._note(
+                    {
+                        'step': stage.done,
+                        'validation top-1': round(
+                            accuracy(classify(stage.net, self.bank, self.validation)), 4
+                        ),
+                    }
+                )
                 stage.use_average()
 
     def _note(self, values: dict[str, Any]) -> None:

@@ -58,9 +58,11 @@ def classify(
 def accuracy(guesses: list[Guess]) -> float:
     """Share of right guesses, every task weighing the same."""
     tasks = sorted({g.task for g in guesses})
-    return float(np.mean([
-        np.mean([g.guess == g.task for g in guesses if g.task == task]) for task in tasks
-    ]))
+    return float(
+        np.mean(
+            [np.mean([g.guess == g.task for g in guesses if g.task == task]) for task in tasks]
+        )
+    )
 
 
 def _predict(

@@ -2,8 +2,8 @@
 """What meanings are called, and whether a sentence says the right thing.
 
 `wordings.yaml` holds the sentences, in three disjoint lists a meaning: `train`, `heldout` and
-`sample`. A sentence is right when it names the meaning's object and
-colour and no other's, and of all wordings of all meanings one of its own shares most words with it.
+`sample`. A sentence is right when it names the meaning's object and colour and no other's, and of
+all wordings of all meanings one of its own shares most words with it.
 """
 
 from __future__ import annotations
@@ -53,16 +53,20 @@ NOUNS: dict[str, tuple[str, ...]] = {
 }
 # Nouns that a sentence about the key may use although another object owns them.
 ALSO: dict[str, tuple[str, ...]] = {
-    'ring': ('peg',), 'lock': ('door',), 'mug': ('coffee',), 'faucet': ('handle', 'knob'),
-    'coffee button': ('button',), 'stick': ('rod',), 'handle': ('lever',),
+    'ring': ('peg',),
+    'lock': ('door',),
+    'mug': ('coffee',),
+    'faucet': ('handle', 'knob'),
+    'coffee button': ('button',),
+    'stick': ('rod',),
+    'handle': ('lever',),
 }
+
 
 @cache
 def wordings() -> dict[str, Any]:
     """The parsed file of wordings."""
-    loaded: dict[str, Any] = yaml.safe_load(
-        (Path(__file__).parent / 'wordings.yaml').read_text()
-    )
+    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'wordings.yaml').read_text())
     return loaded
 
 
@@ -93,9 +97,7 @@ def doing(task: str, colour: str) -> str:
     return str(wordings()['tasks'][task]['ing']).replace('<colour>', colour)
 
 
-def meanings(
-    names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True
-) -> list[str]:
+def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
     """All meaning ids of the given tasks, with or without the combinations unseen in training."""
     found = ['rest', 'dark']
     for name in names:
@@ -107,9 +109,7 @@ def meanings(
 def sentence_index(which: str = 'train') -> dict[str, str]:
     """Every sentence of a list -> its meaning id (all 50 tasks)."""
     return {
-        text: meaning
-        for meaning in meanings(tuple(TASKS))
-        for text in sentences(meaning, which)
+        text: meaning for meaning in meanings(tuple(TASKS)) for text in sentences(meaning, which)
     }
 
 
@@ -155,11 +155,14 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
 def _stems() -> dict[str, list[frozenset[str]]]:
     """Every wording (all lists) of every meaning without its colour, as sets of words."""
     table: dict[str, list[frozenset[str]]] = {}
-    for meaning in [m for m in meanings(tuple(TASKS)) if m in ('rest', 'dark') or
-                    m.endswith(':red')]:
+    for meaning in [
+        m for m in meanings(tuple(TASKS)) if m in ('rest', 'dark') or m.endswith(':red')
+    ]:
         key = meaning.removesuffix(':red')
         table[key] = [
-            frozenset(words(text)) - {'red'} for which in LISTS for text in sentences(meaning, which)
+            frozenset(words(text)) - {'red'}
+            for which in LISTS
+            for text in sentences(meaning, which)
         ]
     return table
 

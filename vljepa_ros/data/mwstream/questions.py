@@ -21,8 +21,15 @@ from vljepa_ros.data.mwstream.tasks import (
 )
 
 CAPTION = {
-    'train': ('What is happening?', 'What is the robot doing?', '', 'Describe the scene.',
-              'What happens now?', 'What can you see?', 'Say what the robot does.'),
+    'train': (
+        'What is happening?',
+        'What is the robot doing?',
+        '',
+        'Describe the scene.',
+        'What happens now?',
+        'What can you see?',
+        'Say what the robot does.',
+    ),
     'heldout': ('What is going on?', 'Tell me what the arm is up to.'),
     'sample': ('What is taking place?',),
 }
@@ -52,20 +59,29 @@ DOING = {
     'sample': ('Is the arm {} just now?',),
 }
 REACHING = {
-    'train': ('Is the robot reaching for the {}?', 'Does the arm move toward the {}?',
-              'Is the gripper going to the {}?'),
+    'train': (
+        'Is the robot reaching for the {}?',
+        'Does the arm move toward the {}?',
+        'Is the gripper going to the {}?',
+    ),
     'heldout': ('Is the machine heading for the {}?',),
     'sample': ('Is the arm coming near the {}?',),
 }
 COLOUR = {
-    'train': ('What colour is the {}?', 'Which colour does the {} have?',
-              'Tell me the colour of the {}.'),
+    'train': (
+        'What colour is the {}?',
+        'Which colour does the {} have?',
+        'Tell me the colour of the {}.',
+    ),
     'heldout': ('What is the hue of the {}?',),
     'sample': ('The {} is of what colour?',),
 }
 OBJECT = {
-    'train': ('What is the robot working with?', 'Which object does the robot deal with?',
-              'What is on the table?'),
+    'train': (
+        'What is the robot working with?',
+        'Which object does the robot deal with?',
+        'What is on the table?',
+    ),
     'heldout': ('What thing is the machine busy with?',),
     'sample': ('Which thing is the arm concerned with?',),
 }
@@ -112,7 +128,10 @@ def _pick(table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generato
 
 
 def _yes_no(
-    table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generator, true: bool,
+    table: dict[str, tuple[str, ...]],
+    which: str,
+    rng: np.random.Generator,
+    true: bool,
     thing: str = '',
 ) -> Question:
     prompt = _pick(table, which, rng).format(thing)
@@ -137,8 +156,11 @@ def _object(annotation: Annotation, rng: np.random.Generator, which: str) -> Que
     said = [f'the {annotation.colour} {annotation.object}']
     said += [f'the {annotation.colour} {thing}' for thing in wrong]
     return Question(
-        _pick(OBJECT, which, rng), said[0], f'object:{annotation.object}:{annotation.colour}',
-        'object', tuple(sorted(said)),
+        _pick(OBJECT, which, rng),
+        said[0],
+        f'object:{annotation.object}:{annotation.colour}',
+        'object',
+        tuple(sorted(said)),
     )
 
 

@@ -26,8 +26,15 @@ from metaworld.policies import ENV_POLICY_MAP
 
 OVERSAMPLING = 2  # pictures are rendered larger and reduced by area, instead of multisampling
 MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
-OUT_OF_VIEW = ('pedestal', 'right_arm_base_link', 'head', 'screen', 'torso', 'controller_box',
-               'pedestal_feet')
+OUT_OF_VIEW = (
+    'pedestal',
+    'right_arm_base_link',
+    'head',
+    'screen',
+    'torso',
+    'controller_box',
+    'pedestal_feet',
+)
 GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 
@@ -101,8 +108,17 @@ class Scene:
         self._gripper_geoms = self._geoms_of({self.model.body(n).id for n in GRIPPER})
         self._original = {
             name: getattr(self.model, name).copy()
-            for name in ('cam_pos', 'cam_quat', 'cam_fovy', 'geom_rgba', 'geom_matid', 'mat_rgba',
-                         'light_diffuse', 'light_ambient', 'light_specular')
+            for name in (
+                'cam_pos',
+                'cam_quat',
+                'cam_fovy',
+                'geom_rgba',
+                'geom_matid',
+                'mat_rgba',
+                'light_diffuse',
+                'light_ambient',
+                'light_specular',
+            )
         }
         self._renderer: Any = None
 
@@ -121,8 +137,12 @@ class Scene:
         self.reset(seed)
         side = OVERSAMPLING * self._size
         self._renderer = mujoco.Renderer(self.model, side, side)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION,
-                     mujoco.mjtRndFlag.mjRND_SKYBOX, mujoco.mjtRndFlag.mjRND_HAZE):
+        for flag in (
+            mujoco.mjtRndFlag.mjRND_SHADOW,
+            mujoco.mjtRndFlag.mjRND_REFLECTION,
+            mujoco.mjtRndFlag.mjRND_SKYBOX,
+            mujoco.mjtRndFlag.mjRND_HAZE,
+        ):
             self._renderer.scene.flags[flag] = 0
 
     def close(self) -> None:
@@ -165,9 +185,7 @@ class Scene:
         self._renderer.update_scene(self.data, camera=self._camera)
         self._add_backdrop(self._renderer.scene, light)
         large = self._renderer.render()
-        return cv2.resize(
-            large, (self._size, self._size), interpolation=cv2.INTER_AREA
-        )
+        return cv2.resize(large, (self._size, self._size), interpolation=cv2.INTER_AREA)
 
     def _prepare_model(self) -> None:
         model = self.model
@@ -179,8 +197,11 @@ class Scene:
             body, mesh = model.body(model.geom_bodyid[geom]).name, int(model.geom_dataid[geom])
             if body in OUT_OF_VIEW:
                 model.geom_matid[geom], model.geom_rgba[geom, 3] = -1, 0.0
-            elif (model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH
-                    and body.startswith('right_') and mesh not in seen):
+            elif (
+                model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH
+                and body.startswith('right_')
+                and mesh not in seen
+            ):
                 seen.add(mesh)
                 simplify_mesh(model, mesh, MESH_CELL_M)
 
@@ -245,7 +266,11 @@ class Scene:
             size = np.array((0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0))
             geom = scene.geoms[scene.ngeom]
             mujoco.mjv_initGeom(
-                geom, mujoco.mjtGeom.mjGEOM_BOX, size, np.array((x, y, 0.0)), np.eye(3).ravel(),
+                geom,
+                mujoco.mjtGeom.mjGEOM_BOX,
+                size,
+                np.array((x, y, 0.0)),
+                np.eye(3).ravel(),
                 np.array((*self._look.backdrop, 1.0), dtype=np.float32),
             )
             scene.ngeom += 1

@@ -90,17 +90,24 @@ class Director:
         pictures, looks = self._pictures(episodes, view, light, rng)
         annotations = annotate(moments, light)
         meta = {
-            'seed': seed, 'split': split, 'rate_hz': RATE_HZ, 'camera': asdict(view),
-            'looks': looks, 'episodes': [
-                {**asdict(e.plan), 'frames': len(e.states), 'success': e.success}
-                for e in episodes
+            'seed': seed,
+            'split': split,
+            'rate_hz': RATE_HZ,
+            'camera': asdict(view),
+            'looks': looks,
+            'episodes': [
+                {**asdict(e.plan), 'frames': len(e.states), 'success': e.success} for e in episodes
             ],
         }
         stamps = FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
         return StreamData(f'{split}-{seed:05d}', pictures, stamps, tuple(annotations), meta)
 
     def _episodes(
-        self, seed: int, frames: int, style: Style, tasks: tuple[str, ...],
+        self,
+        seed: int,
+        frames: int,
+        style: Style,
+        tasks: tuple[str, ...],
         rng: np.random.Generator,
     ) -> list[Episode]:
         episodes: list[Episode] = []
@@ -117,7 +124,10 @@ class Director:
         return episodes
 
     def _pictures(
-        self, episodes: list[Episode], view: View, light: NDArray[np.float64],
+        self,
+        episodes: list[Episode],
+        view: View,
+        light: NDArray[np.float64],
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
         frames, at, looks = len(light), 0, []
@@ -156,7 +166,9 @@ def draw_plan(
     low, high = style.rest_s
     rest_s = min(low + rng.exponential((high - low) / 4), high)
     return EpisodePlan(
-        task=task, colour=str(rng.choice(colours)), seed=seed,
+        task=task,
+        colour=str(rng.choice(colours)),
+        seed=seed,
         steps_per_frame=int(rng.choice(len(style.speeds), p=style.speeds)) + 1,
         noise=round(float(rng.uniform(0.0, style.noise)), 4),
         rest_frames=round(rest_s * RATE_HZ),
@@ -183,7 +195,9 @@ def moments_of(episode: Episode, index: int) -> list[Moment]:
     """What is true of each frame of an episode."""
     plan = episode.plan
     return [
-        Moment(meaning_of(plan.task, phase, plan.colour), phase, index, plan.task, plan.colour, state)
+        Moment(
+            meaning_of(plan.task, phase, plan.colour), phase, index, plan.task, plan.colour, state
+        )
         for phase, state in zip(episode.phases, episode.object_states, strict=True)
     ]
 
@@ -196,8 +210,9 @@ def annotate(moments: list[Moment], light: NDArray[np.float64]) -> list[Annotati
     ]
     runs: list[list[int]] = []
     for i, key in enumerate(keys):
-        joins = runs and key[:2] == keys[i - 1][:2] and (key[2] == keys[i - 1][2]
-                                                         or key[0] == 'dark')
+        joins = (
+            runs and key[:2] == keys[i - 1][:2] and (key[2] == keys[i - 1][2] or key[0] == 'dark')
+        )
         if joins:
             runs[-1][1] = i + 1
         else:
@@ -225,16 +240,21 @@ def _join_short(runs: list[list[int]], keys: list[tuple[str, str, int]]) -> list
     return joined
 
 
-def _annotation(
-    moments: list[Moment], key: tuple[str, str, int], run: list[int]
-) -> Annotation:
+def _annotation(moments: list[Moment], key: tuple[str, str, int], run: list[int]) -> Annotation:
     start, end, named = run
     part, moment = moments[start:end], moments[named]
     own = [m for m in part if m.meaning == key[0]] or part
     states = {m.object_state for m in own}
     return Annotation(
-        start=start / RATE_HZ, end=end / RATE_HZ, meaning=key[0], phase=key[1],
-        task=moment.task, object=TASKS[moment.task].object, colour=moment.colour,
-        light=key[0] != 'dark', object_state=states.pop() if len(states) == 1 else '',
-        success=key[1] == 'done', episode=moment.episode,
+        start=start / RATE_HZ,
+        end=end / RATE_HZ,
+        meaning=key[0],
+        phase=key[1],
+        task=moment.task,
+        object=TASKS[moment.task].object,
+        colour=moment.colour,
+        light=key[0] != 'dark',
+        object_state=states.pop() if len(states) == 1 else '',
+        success=key[1] == 'done',
+        episode=moment.episode,
     )

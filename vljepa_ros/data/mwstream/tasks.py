@@ -80,7 +80,11 @@ TASKS: dict[str, TaskFacts] = {
 }
 
 TEST_TASKS: tuple[str, ...] = (
-    'bin-picking', 'box-close', 'door-lock', 'door-unlock', 'hand-insert'
+    'bin-picking',
+    'box-close',
+    'door-lock',
+    'door-unlock',
+    'hand-insert',
 )
 TRAIN_TASKS: tuple[str, ...] = tuple(t for t in TASKS if t not in TEST_TASKS)
 
