@@ -359,6 +359,12 @@ def test_64_questions_at_once_are_all_answered(bench: Bench) -> None:
     assert [f.result().answer for f in futures] == ['the scene is red'] * 64
 
 
+def test_an_answer_waits_for_no_timer(bench: Bench) -> None:
+    counter = Counter(bench, seen('red'))
+    latencies = sorted(counter.ask().latency.nanosec for _ in range(9))
+    assert latencies[4] < 300 * MS  # the next timer would be the diagnostics', once a second
+
+
 def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
     Counter(bench, max_waiting=1, predict_timeout=1.0)
     client = bench.probe.create_client(Query, 'query')

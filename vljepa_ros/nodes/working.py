@@ -116,10 +116,17 @@ class WorkingNode(Node):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def post(self, function: Callable[..., Any], *args: Any) -> None:
+    def post(self, function: Callable[..., None], *args: Any) -> None:
         """Run in this node's executor, from any thread."""
-        if self.executor is not None:
-            self.executor.create_task(function, *args)
+        executor = self.executor
+        if executor is None:
+            return
+
+        def run() -> None:
+            function(*args)
+            executor.wake()  # rclpy looks at coroutines that wait before this, in Kilted
+
+        executor.create_task(run)
 
     def enqueue(self, function: Callable[..., None], *args: Any) -> None:
         """Run in the model thread, in order; beyond the backlog it is dropped, and counted."""
@@ -140,7 +147,7 @@ class WorkingNode(Node):
         done: Future = Future()
 
         def hand_over(outcome: ThreadFuture[T]) -> None:
-            self.post(_copy, outcome, done)  # a task, so that the executor wakes up
+            self.post(_copy, outcome, done)
 
         self.thread.call(function, *args).add_done_callback(hand_over)
         return done  # type: ignore[no-any-return]
