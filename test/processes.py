@@ -95,7 +95,7 @@ class Process:
                 target = Path(os.readlink(link))
             except OSError:
                 continue
-            ours = target.name.endswith('_el') and not target.name.startswith('fastrtps_port')
+            ours = target.name.endswith('_el') and '_port' not in target.name
             if target.parent == Path('/dev/shm') and ours:
                 name = target.name.removesuffix('_el')
                 found |= {target, target.with_name(name)}
