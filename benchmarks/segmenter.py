@@ -25,8 +25,8 @@ from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Frame
 
 GRID = {
-    'change_threshold': (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6),
-    'confirm_hops': (1, 2, 3),
+    'change_threshold': (0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3),
+    'confirm_hops': (1, 2, 3, 4),
     'min_segment_s': (0.6, 0.8, 1.0),
 }
 

@@ -117,9 +117,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
     state = load_file(folder / registry.WEIGHTS)
     state['predictor.head.bias'][0] = float('nan')
     save_file(state, folder / registry.WEIGHTS)
-    with pytest.raises(
-        ModelError, match=r'predictor\.head\.bias holds values that are not finite'
-    ):
+    with pytest.raises(ModelError, match=r'head\.bias holds values that are not finite'):
         registry.load(str(folder), device='cpu')
 
 

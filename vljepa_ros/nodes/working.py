@@ -154,15 +154,27 @@ class WorkingNode(Node):
 
     async def within(self, future: Future, seconds: float) -> bool:
         """Await a future for that long on the steady clock; late, it is cancelled, and False."""
+        ended: Future = Future()  # not every rclpy ends the await of a cancelled future
+
+        def end(_: object = None) -> None:
+            if not ended.done():
+                ended.set_result(None)
+                if self.executor is not None:
+                    self.executor.wake()
+
         timer = self.create_timer(
-            max(seconds, 1e-3), future.cancel, callback_group=self.group, clock=self.steady
+            max(seconds, 1e-3), end, callback_group=self.group, clock=self.steady
         )
+        future.add_done_callback(end)
         try:
-            await future
+            await ended
         finally:
             timer.cancel()
             self.destroy_timer(timer)
-        return not future.cancelled()
+        if not future.done():
+            future.cancel()
+            return False
+        return True
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the steady clock."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped model says what it should: its size, its card, and that its parts work together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vljepa_ros.data.mwstream.meanings import meanings, sentences
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.evaluate.decoding import decode_held_out
+from vljepa_ros.model import registry
+from vljepa_ros.stream.interfaces import Model
+
+
+def test_it_is_small_and_described() -> None:
+    folder = registry.find('small')
+    assert (folder / registry.WEIGHTS).stat().st_size < 30_000_000
+    card = (folder / 'MODEL_CARD.md').read_text()
+    assert 'vljepa train' in card and 'seed' in card.lower()
+    config = registry.read_config(folder)
+    assert config.x_encoder.layers + config.predictor.layers >= 4
+    assert len(config.text_tower.sha256) == 64
+
+
+def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
+    assert shipped.language is not None
+    for one, other in (
+        ('drawer-open', 'drawer-close'),
+        ('window-open', 'window-close'),
+        ('faucet-open', 'faucet-close'),
+    ):
+        a, b = (
+            shipped.language.encode(sentences(f'act:{task}:red', 'train')) for task in (one, other)
+        )
+        assert (a @ a.T).mean() > (a @ b.T).mean() + 0.2
+
+
+def test_the_decoder_says_a_text_embedding_again(shipped: Model) -> None:
+    assert shipped.language is not None
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(meanings(TRAIN_TASKS, held_out_colours=False), 60, replace=False)
+    texts = [sentences(meaning, 'train')[0] for meaning in chosen]
+    decoded = shipped.language.decode(shipped.language.encode(texts))
+    shared = [
+        len(set(d.text.split()) & set(t.split())) / len(set(t.split()))
+        for d, t in zip(decoded, texts, strict=True)
+    ]
+    assert np.mean(shared) > 0.7
+
+
+def test_darkness_is_seen(shipped: Model) -> None:
+    assert shipped.eyes is not None and shipped.language is not None
+    size = shipped.facts.image_size
+    state = shipped.eyes.new_state()
+    for _ in range(6):
+        shipped.eyes.step(state, [np.zeros((size, size, 3), np.uint8)] * 2)
+    vector = shipped.eyes.predict(state, ['What is happening?'])[0]
+    best = shipped.language.rank(
+        vector, ['it is dark', 'the robot opens the red drawer', 'the arm is at rest']
+    )[0]
+    assert best.text == 'it is dark'
+
+
+def test_the_decoder_beats_recall_on_combinations_never_trained(shipped: Model) -> None:
+    assert shipped.language is not None
+    found = decode_held_out(shipped.language)
+    assert found.sentences > 200
+    assert found.decoder_cider > found.nearest_cider
+    assert found.decoder_right > found.nearest_right
