@@ -80,10 +80,10 @@ class SegmenterSettings:
     moved by `drift_threshold` since it was last put into words is put into words again.
     """
 
-    change_threshold: float = 0.35
+    change_threshold: float = 0.04
     confirm_hops: int = 2
     min_segment_s: float = 0.8
-    drift_threshold: float = 0.12
+    drift_threshold: float = 0.02
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -63,6 +63,9 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
         [_is_right(a.question, d.text) for a, d in zip(asked, decoded, strict=True)]
     )
     decode_slope, decode_bias = fit_logistic(score, said_right)
+    if decode_slope <= 0.0:  # likelier sentences were no better: all get the share of right ones
+        share = float(np.clip(said_right.mean(), 0.01, 0.99))
+        decode_slope, decode_bias = 0.0, float(np.log(share / (1 - share)))
     return replace(
         start,
         rank_temperature=_temperature(language, asked),
@@ -81,7 +84,7 @@ def _is_right(question: Question, text: str) -> bool:
 
 def _raw(decoded: Decoded, language: TextLanguage) -> float:
     """The mean log-probability behind a confidence (the inverse of the present calibration)."""
-    c = language.calibration
+    c = language.calibration  # its own, not fitted yet: the slope is not 0
     p = min(max(decoded.confidence, 1e-9), 1 - 1e-9)
     return float((np.log(p / (1 - p)) - c.decode_bias) / c.decode_slope)
 
