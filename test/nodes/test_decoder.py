@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import sys
 import threading
 import time
 from typing import Any
@@ -196,7 +197,7 @@ def test_what_was_heard_is_written_before_deactivation_ends(bench: Bench) -> Non
 def test_a_backlog_without_end_drops_and_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('vljepa_ros.nodes.working.MAX_BACKLOG', 1)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.working'], 'MAX_BACKLOG', 1)
     language = SlowLanguage()
     desk = Desk(bench, language)
     desk.send(change(1))

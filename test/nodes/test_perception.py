@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -359,7 +360,7 @@ def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
 def test_no_camera_at_all_says_what_it_waits_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('vljepa_ros.nodes.camera.WAITING_S', 0.5)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 0.5)
     node = bench.start(PerceptionNode, up=False, camera__topic='/lens/image_raw')
     logged: list[str] = []
     node.get_logger().warning = logged.append
@@ -371,7 +372,7 @@ def test_no_camera_at_all_says_what_it_waits_for(
     publisher = bench.publisher(Image, '/lens/image_raw')
     eventually(lambda: logged[-1].endswith('1 publisher(s), but nothing arrives'))
     done = bench.hear(Header, 'frame_processed', LATCHED)
-    monkeypatch.setattr('vljepa_ros.nodes.camera.WAITING_S', 60.0)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
     publisher.publish(pictures('red', 0, 1)[0])
     done.wait(1)
     assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'
