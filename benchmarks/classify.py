@@ -18,7 +18,7 @@ from vljepa_ros.data.format import open_split
 from vljepa_ros.model.registry import WEIGHTS, find, load_weights, read_config
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
-from vljepa_ros.train.eyes import PARTS
+from vljepa_ros.train.run import PARTS
 from vljepa_ros.train.texts import TextBank
 from vljepa_ros.train.validate import accuracy, classify
 

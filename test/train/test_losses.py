@@ -13,39 +13,50 @@ from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
 from vljepa_ros.train.calibrate import fit_logistic
 from vljepa_ros.train.clips import augment
 from vljepa_ros.train.decoder import IGNORED, pad
-from vljepa_ros.train.eyes import rate
-from vljepa_ros.train.losses import contrast, joint_loss
+from vljepa_ros.train.losses import joint_loss, text_loss
+from vljepa_ros.train.optimizer import rate
 from vljepa_ros.train.texts import Meanings
 
 
-def test_contrast_of_two_orthogonal_pairs() -> None:
-    eye = torch.eye(2)
-    ids = torch.tensor([0, 1])
-    loss = contrast(eye, ids, eye, ids, torch.tensor(3.0), torch.ones(2))
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-3.0)), abs=1e-6)
+def test_joint_loss_of_two_orthogonal_pairs() -> None:
+    eye, ids = torch.eye(2), torch.tensor([0, 1])
+    _, parts = joint_loss(eye, ids, torch.ones(2), eye, torch.tensor(3.0), 0.0)
+    expected = math.log(1 + math.exp(-3.0))
+    assert parts['forth'].item() == pytest.approx(expected, abs=1e-6)
+    assert parts['back'].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_all_positives_of_a_meaning_count() -> None:
-    queries, keys = torch.eye(3)[:1], torch.eye(3)
-    loss = contrast(
-        queries, torch.tensor([5]), keys, torch.tensor([5, 5, 7]), torch.tensor(1.0), torch.ones(1)
-    )
-    total = math.e + 2
-    expected = -(math.log(math.e / total) + math.log(1 / total)) / 2
-    assert loss.item() == pytest.approx(expected, abs=1e-6)
+def test_all_predictions_of_a_meaning_are_its_positives() -> None:
+    predicted, ids = torch.eye(3)[:2], torch.tensor([2, 2])  # meaning 2 is the third axis
+    targets = torch.eye(3)
+    _, parts = joint_loss(predicted, ids, torch.ones(2), targets, torch.tensor(1.0), 0.0)
+    assert parts['forth'].item() == pytest.approx(math.log(math.e + 2), abs=1e-6)
+    assert parts['back'].item() == pytest.approx(math.log(2), abs=1e-6)  # both at cosine 0
 
 
-def test_nothing_is_its_own_positive_among_texts() -> None:
-    texts, ids = torch.eye(2), torch.tensor([0, 1])
-    loss = contrast(texts, ids, texts, ids, torch.tensor(3.0), torch.ones(2), same=True)
-    assert loss.item() == 0.0
+def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
+    predicted, targets = torch.eye(2)[[0, 0]], torch.eye(2)
+    ids, scale = torch.tensor([0, 1]), torch.tensor(3.0)
+    _, parts = joint_loss(predicted, ids, torch.tensor([3.0, 1.0]), targets, scale, 0.0)
+    right, wrong = math.log(1 + math.exp(-3.0)), math.log(1 + math.exp(3.0))
+    assert parts['forth'].item() == pytest.approx((3 * right + wrong) / 4, abs=1e-6)
+
+
+def test_only_rewordings_are_positives_among_texts() -> None:
+    texts = torch.eye(3)[[0, 0, 1, 2]]  # two wordings of one meaning, and two meanings alone
+    loss = text_loss(texts, torch.tensor([0, 0, 1, 2]), temperature=0.5)
+    assert loss.item() == pytest.approx(math.log(math.exp(2) + 2) - 2, abs=1e-6)
+
+
+def test_texts_without_a_rewording_have_no_loss() -> None:
+    assert text_loss(torch.eye(2), torch.tensor([0, 1]), 0.1).item() == 0.0
 
 
 def test_the_gap_term_vanishes_at_the_texts() -> None:
     texts, ids = torch.eye(4), torch.arange(4)
-    _, parts = joint_loss(texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3)
+    _, parts = joint_loss(texts, ids, torch.ones(4), texts, torch.tensor(10.0), 0.5)
     assert parts['gap'].item() == pytest.approx(0.0, abs=1e-6)
-    _, parts = joint_loss(-texts, ids, torch.ones(4), texts, ids, torch.tensor(10.0), 0.5, 0.3)
+    _, parts = joint_loss(-texts, ids, torch.ones(4), texts, torch.tensor(10.0), 0.5)
     assert parts['gap'].item() == pytest.approx(2.0, abs=1e-6)
 
 

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from vljepa_ros.cli import common
+from vljepa_ros.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,27 +16,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'config', type=Path, metavar='CONFIG', help='for example models/small/train.yaml'
     )
     parser.add_argument(
-        '--threads',
+        '--processes',
         type=int,
         default=0,
         metavar='N',
-        help="CPU threads (default: 0, torch's choice)",
+        help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as well',
     )
     common.add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from vljepa_ros.train import parallel
     from vljepa_ros.train.config import read_config
 
     config = read_config(args.config)
-    import torch
-
+    if args.processes < 0:
+        raise InputError(f'--processes ({args.processes}) is negative')
+    if not parallel.started():
+        json = ['--json'] if args.json else []
+        parallel.launch(
+            ['train', str(args.config), *json], args.processes or parallel.default_processes()
+        )
     from vljepa_ros.train.run import train
 
-    if args.threads > 0:
-        torch.set_num_threads(args.threads)
     folder = train(config)
+    if not parallel.is_first():
+        return 0
     if args.json:
         common.print_json({'folder': str(folder)})
     else:

@@ -70,8 +70,9 @@ class Predictor(nn.Module):
     ) -> Tensor:
         """Answers (B, P, Q, embedding_dim) of the Q tubelets with indices `at` (Q,)."""
         batch, prompts, length = prompt.shape[:3]
-        tokens = prefix[0].keys.shape[3]
-        seen = self._seen(at, tokens)  # (Q, W*N)
+        tubelets, tokens = prefix[0].keys.shape[2:4]
+        window = min(self.window, tubelets)
+        seen = self._seen(at, tokens, window)  # (Q, W*N)
         allowed = torch.cat(
             [
                 seen[None, None].expand(batch, prompts, -1, -1),
@@ -82,7 +83,7 @@ class Predictor(nn.Module):
         suffix = self._suffix(prompt)[:, :, None].expand(-1, -1, len(at), -1, -1).flatten(0, 2)
         index = at.expand(batch, prompts, -1).flatten()
         for block, cache in zip(self.blocks, prefix, strict=True):
-            keys, values = self._spread(cache, prompts, at)
+            keys, values = self._spread(cache, prompts, at, window)
             suffix = block.suffix(suffix, keys, values, allowed, index)  # type: ignore[operator]
         return self._pool(suffix, length).unflatten(0, (batch, prompts, len(at)))
 
@@ -124,16 +125,18 @@ class Predictor(nn.Module):
         answer = prompt_mask.new_ones(*prompt_mask.shape[:-1], self.config.answer_tokens)
         return torch.cat([prompt_mask, answer], dim=-1)
 
-    def _seen(self, at: Tensor, tokens: int) -> Tensor:
-        index = at[:, None] - ages(self.window, at.device)
+    def _seen(self, at: Tensor, tokens: int, window: int) -> Tensor:
+        index = at[:, None] - ages(window, at.device)
         return (index >= 0).repeat_interleave(tokens, dim=1)
 
-    def _spread(self, cache: KeyValue, prompts: int, at: Tensor) -> tuple[Tensor, Tensor]:
+    def _spread(
+        self, cache: KeyValue, prompts: int, at: Tensor, window: int
+    ) -> tuple[Tensor, Tensor]:
         """The windows of keys (rotated by index) and values behind `at`: (B*P*Q, H, W*N, E)."""
         index = torch.arange(cache.keys.shape[2], device=at.device)[:, None]
         spread = []
         for x in (rotate(cache.keys, index), cache.values):
-            x = windows(x, self.window)[:, :, at]  # (B, H, Q, W, N, E)
+            x = windows(x, window)[:, :, at]  # (B, H, Q, W, N, E)
             x = x.movedim(2, 1).flatten(3, 4)  # (B, Q, H, W*N, E)
             spread.append(x[:, None].expand(-1, prompts, -1, -1, -1, -1).flatten(0, 2))
         return spread[0], spread[1]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vljepa_ros.model.block import Block
+from vljepa_ros.model.block import Block, attend
 from vljepa_ros.model.config import ModelConfig
 
 
@@ -35,9 +35,7 @@ class YEncoder(nn.Module):
         x = states
         for block in self.blocks:
             q, k, v = block.split(x)  # type: ignore[operator]
-            attended = functional.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask[:, None, None]
-            )
+            attended = attend(q, k, v, mask[:, None, None])
             x = block.finish(x, attended)  # type: ignore[operator]
         x = self.norm(x)
         weight = self.score(x).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(dim=-1)

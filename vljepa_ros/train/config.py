@@ -27,27 +27,38 @@ class Clips:
 
 
 @dataclass(frozen=True)
+class TextTraining:
+    """Stage 1: the Y-Encoder's head, text to text. A step takes two wordings of each meaning."""
+
+    steps: int = 250
+    meanings: int = 160
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    temperature: float = 0.1
+    dropped_tokens: float = 0.1
+
+
+@dataclass(frozen=True)
 class EyesTraining:
-    """Stage 1: eyes and Y-Encoder, together.
+    """Stage 2: the eyes, towards the texts' embeddings of stage 1.
 
     Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
     clips with movement, from the share `medium_from` of the steps on; then with transitions, from
-    `long_from`.
+    `long_from`. Numbers of clips are those of one process.
     """
 
-    steps: int = 2300
-    short: Clips = field(default_factory=lambda: Clips(110, 1, 1, 1))
-    medium: Clips = field(default_factory=lambda: Clips(15, 8, 1, 3))
-    long: Clips = field(default_factory=lambda: Clips(6, 20, 2, 4))
+    steps: int = 9000
+    short: Clips = field(default_factory=lambda: Clips(64, 1, 1, 1))
+    medium: Clips = field(default_factory=lambda: Clips(8, 8, 1, 2))
+    long: Clips = field(default_factory=lambda: Clips(4, 20, 1, 4))
     medium_from: float = 0.4
-    long_from: float = 0.82
-    negatives: int = 64
-    learning_rate: float = 1.5e-3
-    warmup_steps: int = 100
+    long_from: float = 0.8
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
     weight_decay: float = 0.05
-    ema: float = 0.998
+    ema: float = 0.999
     gap_weight: float = 0.5
-    text_weight: float = 0.3
     probe_weight: float = 0.5
     rest_weight: float = 0.4
 
@@ -60,7 +71,7 @@ class EyesTraining:
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """Stage 2: the Y-Decoder on text embeddings with noise and on predictions of the eyes."""
+    """Stage 3: the Y-Decoder on text embeddings with noise and on predictions of the eyes."""
 
     steps: int = 3000
     batch: int = 128
@@ -75,7 +86,8 @@ class DecoderTraining:
 class TrainConfig:
     """A whole run: where the data is, the model, the stages, the seed.
 
-    `start`: a model folder whose eyes and Y-Encoder stage 1 goes on from.
+    `start`: a model folder whose Y-Encoder and eyes are kept and trained on: stage 1 is left out.
+    `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe.
     """
 
     data: str
@@ -83,9 +95,13 @@ class TrainConfig:
     model: ModelConfig
     seed: int = 0
     start: str = ''
+    device: str = 'auto'
+    amp: bool = True
+    text: TextTraining = field(default_factory=TextTraining)
     eyes: EyesTraining = field(default_factory=EyesTraining)
     decoder: DecoderTraining = field(default_factory=DecoderTraining)
-    checkpoint_steps: int = 100
+    checkpoint_steps: int = 200
+    validation_steps: int = 1000
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: the Y-Decoder learns to put embeddings into words; all else is frozen.
+"""Stage 3: the Y-Decoder learns to put embeddings into words; all else is frozen.
 
 Half of each batch are embeddings of the training sentences, which it must say again; half are
-predictions of the eyes, which it must put into one of their meaning's wordings. Noise on both
-covers the rest of the gap between the two kinds (DESIGN.md section 1).
+predictions of the eyes on streams that they were not trained on, which it must put into one of
+their meaning's wordings. Noise on both covers the rest of the gap between the two kinds (DESIGN.md
+section 1).
 
 Shapes: B batch, L tokens, D embedding_dim.
 """
@@ -26,7 +27,8 @@ from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.model.y_decoder import END, YDecoder
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import DecoderTraining, TrainConfig
-from vljepa_ros.train.eyes import EyesStage, groups, rate
+from vljepa_ros.train.eyes import Asker
+from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.texts import Meanings, TextBank
 
 log = logging.getLogger(__name__)
@@ -70,20 +72,21 @@ def text_pairs(net: VLJEPA, bank: TextBank, meanings: Meanings) -> Pairs:
 def prediction_pairs(
     net: VLJEPA, config: TrainConfig, sampler: ClipSampler, bank: TextBank, meanings: Meanings
 ) -> Pairs:
-    """What the eyes predict on training clips."""
-    stage = EyesStage(net, config, sampler, bank)
+    """What the eyes predict on clips."""
+    asker = Asker(net, bank, sampler.rng, 1.0)
     vectors, sentences = [], []
     size = config.eyes.medium
     for _ in range(max(config.decoder.clips // size.clips, 1)):
         clips = [sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
-        answers = stage.answer(clips, size.question_tubelets)
-        vectors.append(answers.vectors)
+        with autocast(bank.device, config.amp):
+            answers = asker.answer(clips, size.question_tubelets)
+        vectors.append(answers.vectors.float())
         sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
     return Pairs(torch.cat(vectors), sentences)
 
 
 class DecoderStage:
-    """One run of stage 2; `step` is one optimiser step."""
+    """One run of stage 3; `step` is one optimiser step."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1: X-Encoder, Predictor and the Y-Encoder's head, trained together.
+"""Stage 2: X-Encoder and Predictor learn to predict the texts' embeddings of stage 1.
 
 Every tubelet's answer to a caption prompt is pulled towards the label of that tubelet; questions
 are answered at a few tubelets where their answers hold.
@@ -22,138 +22,72 @@ from torch.nn import functional
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS
 from vljepa_ros.model.block import KeyValue
-from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train.clips import Clip, ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
+from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.texts import Meanings, TextBank
 
-PARTS = ('x_encoder', 'predictor', 'y_encoder')
 PROBED = (TRAIN_TASKS, COLOUR_NAMES, ('rest', 'reach', 'act', 'done', 'dark'))
 
 
 @dataclass
 class Answers:
-    """Predictions (M, D) with their meanings and weights (M,); the probe's loss beside them."""
+    """Predictions (M, D) with their meanings and weights (M,).
+
+    Beside them what the tubelets are seen as, (B, T, N, Dx), and what they show, B*T.
+    """
 
     vectors: Tensor
     meanings: list[str]
     weight: Tensor
-    probe: Tensor
+    visual: Tensor
+    shown: list[Annotation]
 
 
-class EyesStage:
-    """One run of stage 1; `step` is one optimiser step."""
+class Asker:
+    """Asks the eyes about clips."""
 
     def __init__(
-        self, net: VLJEPA, config: TrainConfig, sampler: ClipSampler, bank: TextBank
+        self, net: VLJEPA, bank: TextBank, rng: np.random.Generator, rest_weight: float
     ) -> None:
-        self.net, self.config, self.stage = net, config, config.eyes
-        self.sampler, self.bank, self.meanings = sampler, bank, Meanings()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.probe = nn.Linear(
-            2 * config.model.x_encoder.width, sum(len(names) for names in PROBED)
-        )
-        self.parameters = [p for part in PARTS for p in getattr(net, part).parameters()]
-        self.optimizer = torch.optim.AdamW(
-            [
-                *groups([*self.parameters, *self.probe.parameters()], self.stage.weight_decay),
-                {'params': [self.log_scale], 'weight_decay': 0.0},
-            ],
-            lr=self.stage.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.average = [p.detach().clone() for p in self.parameters]
-        self.done = 0
-
-    def step(self) -> dict[str, float]:
-        """Draw clips, take one step; returns the parts of the loss."""
-        stage, rng = self.stage, self.sampler.rng
-        size = stage.clips_at(self.done)
-        clips = [self.sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
-        answers = self.answer(clips, size.question_tubelets)
-        present = sorted(set(answers.meanings))
-        others = self.meanings.negatives(present, stage.negatives, rng)
-        names = [*present, *present, *others]
-        texts = self.net.y_encoder(
-            *self.bank.states([self.meanings.wording(m, rng) for m in names])
-        )
-        number = {name: i for i, name in enumerate([*present, *others])}
-        loss, parts = joint_loss(
-            answers.vectors,
-            torch.tensor([number[m] for m in answers.meanings]),
-            answers.weight,
-            texts,
-            torch.tensor([number[m] for m in names]),
-            self.log_scale.exp().clamp(max=100.0),
-            stage.gap_weight,
-            stage.text_weight,
-        )
-        loss = loss + stage.probe_weight * answers.probe
-        parts['probe'] = answers.probe
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.done += 1
-        decay = min(stage.ema, self.done / (self.done + 10))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        return {
-            'loss': loss.item(),
-            **{k: v.item() for k, v in parts.items()},
-            'scale': math.exp(self.log_scale.item()),
-        }
+        self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
 
     def answer(self, clips: list[Clip], question_tubelets: int) -> Answers:
         """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
-        frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+        device = self.bank.device
+        frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(device)
         tubelets = frames.shape[1]
         visual = self.net.x_encoder(frames)
         prefix = self.net.predictor.prefix(visual)
         states, mask = self.bank.states([clip.prompt for clip in clips])
-        vectors = self.net.predictor.answers(
-            prefix, states[:, None], mask[:, None], torch.arange(tubelets)
-        )
+        at = torch.arange(tubelets, device=device)
+        vectors = self.net.predictor.answers(prefix, states[:, None], mask[:, None], at)
         parts = [vectors.flatten(0, 2)]
         shown = [item for clip in clips for item in clip.shown]
         meanings = [item.meaning for item in shown]
-        weight = [self.stage.rest_weight if m == 'rest' else 1.0 for m in meanings]
+        weight = [self.rest_weight if m == 'rest' else 1.0 for m in meanings]
         if clips[0].asked:
             asked, said = self._questions(prefix, clips, min(question_tubelets, tubelets))
             parts.append(asked)
             meanings += said
             weight += [0.7] * len(said)
-        features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1)
-        probe = self._probe(features.flatten(0, 1), shown)
-        return Answers(torch.cat(parts), meanings, torch.tensor(weight), probe)
-
-    def _probe(self, features: Tensor, shown: list[Annotation]) -> Tensor:
-        """Cross-entropies of task, colour and phase, linear in the tokens' mean and maximum.
-
-        They get the X-Encoder off the ground; nothing of the probe is kept.
-        """
-        logits = self.probe(features).split([len(names) for names in PROBED], dim=-1)
-        lit = torch.tensor([item.light for item in shown])
-        total = torch.zeros(())
-        for part, names, field in zip(logits, PROBED, ('task', 'colour', 'phase'), strict=True):
-            target = torch.tensor([names.index(getattr(item, field)) for item in shown])
-            kept = lit if field != 'phase' else torch.ones_like(lit)
-            if kept.any():
-                total = total + functional.cross_entropy(part[kept], target[kept])
-        return total
+        return Answers(
+            torch.cat(parts), meanings, torch.tensor(weight, device=device), visual, shown
+        )
 
     def _questions(
         self, prefix: list[KeyValue], clips: list[Clip], count: int
     ) -> tuple[Tensor, list[str]]:
         tubelets = len(clips[0].shown)
-        at = torch.from_numpy(self.sampler.rng.permutation(tubelets)[:count].copy())
+        at = torch.from_numpy(self.rng.permutation(tubelets)[:count].copy())
         asked = [item for clip in clips for item in clip.asked]
         states, mask = self.bank.states([question.prompt for question, _ in asked])
         shape = (len(clips), len(clips[0].asked))
         vectors = self.net.predictor.answers(
-            prefix, states.unflatten(0, shape), mask.unflatten(0, shape), at
+            prefix, states.unflatten(0, shape), mask.unflatten(0, shape), at.to(states.device)
         ).flatten(0, 1)  # (B*P, Q, D)
         kept = [
             (row, column, question.meaning)
@@ -163,6 +97,86 @@ class EyesStage:
         ]
         rows, columns = [k[0] for k in kept], [k[1] for k in kept]
         return vectors[rows, columns], [k[2] for k in kept]
+
+
+class EyesStage:
+    """One run of stage 2; `step` is one optimiser step."""
+
+    def __init__(
+        self,
+        net: VLJEPA,
+        targets: Tensor,
+        config: TrainConfig,
+        sampler: ClipSampler,
+        bank: TextBank,
+        workers: Workers,
+    ) -> None:
+        """`targets` (meanings, D): see `text_space.meaning_vectors`."""
+        self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
+        self.sampler, self.meanings = sampler, Meanings()
+        self.asker = Asker(net, bank, sampler.rng, config.eyes.rest_weight)
+        self.targets, device = targets, workers.device
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
+        self.probe = nn.Linear(
+            2 * config.model.x_encoder.width, sum(len(names) for names in PROBED)
+        ).to(device)
+        self.parameters = [p for part in EYES for p in getattr(net, part).parameters()]
+        self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
+        workers.same(self.trained)
+        self.optimizer = torch.optim.AdamW(
+            groups(self.trained, self.stage.weight_decay), betas=(0.9, 0.98)
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.done = 0
+
+    def step(self) -> dict[str, float]:
+        """Draw clips, take one step; returns the parts of the loss."""
+        stage, size = self.stage, self.stage.clips_at(self.done)
+        device = self.workers.device
+        clips = [self.sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        with autocast(device, self.config.amp):
+            answers = self.asker.answer(clips, size.question_tubelets)
+            probe = self._probe(answers)
+        loss, parts = joint_loss(
+            answers.vectors.float(),
+            torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device),
+            answers.weight,
+            self.targets,
+            self.log_scale.exp().clamp(max=100.0),
+            stage.gap_weight,
+        )
+        loss = loss + stage.probe_weight * probe
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.workers.average(self.trained)
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.done += 1
+        decay = min(stage.ema, self.done / (self.done + 10))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        found = {'loss': loss, **parts, 'probe': probe, 'scale': self.log_scale.exp()}
+        return {key: value.item() for key, value in found.items()}
+
+    def _probe(self, answers: Answers) -> Tensor:
+        """Cross-entropies of task, colour and phase, linear in the tokens' mean and maximum.
+
+        They get the X-Encoder off the ground; nothing of the probe is kept.
+        """
+        visual, shown = answers.visual, answers.shown
+        features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
+        logits = self.probe(features).split([len(names) for names in PROBED], dim=-1)
+        lit = torch.tensor([item.light for item in shown], device=logits[0].device)
+        total = torch.zeros((), device=lit.device)
+        for part, names, field in zip(logits, PROBED, ('task', 'colour', 'phase'), strict=True):
+            target = torch.tensor(
+                [names.index(getattr(item, field)) for item in shown], device=lit.device
+            )
+            kept = lit if field != 'phase' else torch.ones_like(lit)
+            if kept.any():
+                total = total + functional.cross_entropy(part[kept].float(), target[kept])
+        return total
 
     def use_average(self) -> None:
         """Put the averaged weights into the net (for validation and at the end)."""
@@ -191,22 +205,6 @@ class EyesStage:
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
-
-
-def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
-    return [
-        {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': decay},
-        {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
-    ]
-
-
-def rate(peak: float, done: int, warmup: int, steps: int) -> float:
-    """Learning rate: linear warm-up, then a cosine down to 2% of the peak."""
-    if done < warmup:
-        return peak * (done + 1) / warmup
-    share = min((done - warmup) / max(steps - warmup, 1), 1.0)
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

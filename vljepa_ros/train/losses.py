@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bidirectional InfoNCE between predictions and texts, with several positives a meaning.
+"""Bidirectional InfoNCE between predictions and texts, with positives by meaning.
 
 As in the paper (arXiv 2512.10942, section 3), with what closes the gap between the two kinds of
-vectors: a pull of each prediction towards its meaning's texts, and text-to-text pairs
-(DESIGN.md section 1).
+vectors: a pull of each prediction towards its meaning's texts (DESIGN.md section 1).
 
-Shapes: M predictions, N texts, D embedding_dim.
+Shapes: M predictions, N texts or meanings, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -15,50 +14,42 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def contrast(
-    queries: Tensor,
-    query_ids: Tensor,
-    keys: Tensor,
-    key_ids: Tensor,
-    scale: Tensor,
-    weight: Tensor,
-    same: bool = False,
-) -> Tensor:
-    """Mean negative log-probability of the positives of each query (M, D) among keys (N, D).
-
-    Ids are meanings; equal ids are positives. `same`: queries are the keys, and nothing is its own
-    positive. Queries without a positive do not count; `weight` (M,) weighs the others.
-    """
-    logits = scale * queries @ keys.T
-    positive = query_ids[:, None] == key_ids[None, :]
-    if same:
-        own = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-        logits, positive = logits.masked_fill(own, -1e4), positive & ~own
-    log_p = logits.log_softmax(dim=-1)
-    count = positive.sum(dim=-1)
-    each = -(log_p * positive).sum(dim=-1) / count.clamp(min=1)
-    weight = weight * (count > 0)
-    return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+def text_loss(texts: Tensor, meanings: Tensor, temperature: float) -> Tensor:
+    """InfoNCE among texts (N, D) of `meanings` (N,): rewordings together, all others apart."""
+    own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
+    logits = (texts @ texts.T / temperature).masked_fill(own, -1e4)
+    positive = (meanings[:, None] == meanings[None, :]) & ~own
+    return _mean_positive(logits.log_softmax(dim=-1), positive)
 
 
 def joint_loss(
     predicted: Tensor,
-    predicted_ids: Tensor,
+    meanings: Tensor,
     weight: Tensor,
-    texts: Tensor,
-    text_ids: Tensor,
+    targets: Tensor,
     scale: Tensor,
     gap_weight: float,
-    text_weight: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of predictions (M, D) and texts (N, D), all unit vectors; and its parts."""
-    ones = torch.ones(len(texts), device=texts.device)
-    forth = contrast(predicted, predicted_ids, texts, text_ids, scale, weight)
-    back = contrast(texts, text_ids, predicted, predicted_ids, scale, ones)
-    text = contrast(texts, text_ids, texts, text_ids, scale, ones, same=True)
-    positive = (predicted_ids[:, None] == text_ids[None, :]).float()
-    centre = functional.normalize(positive @ texts, dim=-1)
-    cosine = (predicted * centre).sum(dim=-1)
+    """The loss of predictions (M, D), and its parts.
+
+    Each prediction must find its meaning among all N `targets` (N, D), and each meaning that is
+    present its predictions among all M. `meanings` (M,) are rows of `targets`; `weight` (M,).
+    """
+    logits = scale * predicted @ targets.T
+    each = functional.cross_entropy(logits, meanings, reduction='none')
+    forth = (each * weight).sum() / weight.sum()
+    present = meanings.unique()
+    back = _mean_positive(
+        logits[:, present].T.log_softmax(dim=-1), present[:, None] == meanings[None, :]
+    )
+    cosine = (predicted * targets[meanings]).sum(dim=-1)
     gap = ((1 - cosine) * weight).sum() / weight.sum()
-    loss = 0.5 * (forth + back) + text_weight * text + gap_weight * gap
-    return loss, {'forth': forth, 'back': back, 'text': text, 'gap': gap}
+    loss = 0.5 * (forth + back) + gap_weight * gap
+    return loss, {'forth': forth, 'back': back, 'gap': gap}
+
+
+def _mean_positive(log_p: Tensor, positive: Tensor) -> Tensor:
+    """Mean over rows of the mean negative log-probability of each row's positives."""
+    count = positive.sum(dim=-1)
+    each = -(log_p * positive).sum(dim=-1) / count.clamp(min=1)
+    return each.sum() / (count > 0).sum().clamp(min=1)

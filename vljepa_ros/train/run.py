@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: eyes, then decoder, then calibration; writes the model folder.
+"""`vljepa train CONFIG`: texts, eyes, decoder, calibration; writes the model folder.
 
 Checkpoints lie in `<out>/checkpoints`; a run that was stopped goes on from them.
 """
@@ -9,7 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,20 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.registry import WEIGHTS, load, load_weights, save
 from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train.calibrate import ask_all, calibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import train_decoder
-from vljepa_ros.train.eyes import PARTS, EyesStage, save_checkpoint
-from vljepa_ros.train.texts import TextBank
+from vljepa_ros.train.eyes import EyesStage, save_checkpoint
+from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.text_space import TextStage, meaning_vectors
+from vljepa_ros.train.texts import Meanings, TextBank
 from vljepa_ros.train.validate import accuracy, classify
+
+PARTS = (*EYES, 'y_encoder')
+LOGGED = 20  # steps between two lines of the log
+HELD_BACK = 10  # one stream in so many is kept from the eyes
 
 log = logging.getLogger(__name__)
 
@@ -37,27 +46,40 @@ class Run:
 
     def __init__(self, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
+        self.workers = Workers(_device(config.device))
         self.config, self.out = config, Path(config.out)
         self.folder = self.out / 'checkpoints'
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.train = _streams(Path(config.data) / 'train')
+        self.train, self.held_back = hold_back(_streams(Path(config.data) / 'train'))
         self.validation = _streams(Path(config.data) / 'validation')
-        tower = TextTower(config.model.text_tower, torch.device('cpu'))
-        self.bank = TextBank(tower)
-        self.tower = tower
+        self.tower = TextTower(config.model.text_tower, self.workers.device)
+        self.bank, self.meanings = TextBank(self.tower), Meanings()
 
-    def eyes(self) -> VLJEPA:
-        """Stage 1, from its checkpoint if there is one; returns the net with averaged weights."""
-        config = self.config
-        net = VLJEPA(config.model, PARTS)
+    def texts(self) -> VLJEPA:
+        """Stage 1: a net whose Y-Encoder is trained."""
+        config, path = self.config, self.folder / 'texts.pt'
+        net = VLJEPA(config.model, PARTS).to(self.workers.device)
+        self.bank.add([t for texts in self.meanings.sentences.values() for t in texts])
         if config.start:
             load_weights(net, Path(config.start) / WEIGHTS, PARTS)
-        path = self.folder / 'eyes.pt'
+        elif path.exists():
+            net.y_encoder.load_state_dict(torch.load(path, weights_only=True))
+        else:
+            self._train_texts(TextStage(net.y_encoder, config, self.bank, self.workers))
+            if self.workers.first:
+                save_checkpoint(path, net.y_encoder.state_dict())
+        net.y_encoder.requires_grad_(False).eval()
+        return net
+
+    def eyes(self, net: VLJEPA) -> VLJEPA:
+        """Stage 2, from its checkpoint if there is one; returns the net with averaged weights."""
+        config, path = self.config, self.folder / 'eyes.pt'
         state = torch.load(path, weights_only=True) if path.exists() else None
-        seed = config.seed + (state['done'] if state else 0)
-        sampler = ClipSampler(self.train, config.model.time.tubelet_frames, seed)
-        stage = EyesStage(net, config, sampler, self.bank)
-        self.bank.add([t for texts in stage.meanings.sentences.values() for t in texts])
+        seed = config.seed + (state['done'] if state else 0) + 1_000_000 * self.workers.rank
+        own = [self.train[i] for i in self.workers.share(self.train)]
+        sampler = ClipSampler(own, config.model.time.tubelet_frames, seed)
+        targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
+        stage = EyesStage(net, targets, config, sampler, self.bank, self.workers)
         if state:
             stage.restore(state)
             log.info('eyes: going on from step %d', stage.done)
@@ -66,16 +88,16 @@ class Run:
         return net.eval()
 
     def decoder(self, eyes: VLJEPA) -> VLJEPA:
-        """Stage 2: the whole model."""
+        """Stage 3: the whole model."""
         sampler = ClipSampler(
-            self.train, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
+            self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
         return train_decoder(eyes, self.config, self.tower, self.bank, sampler)
 
     def calibrate(self, net: VLJEPA) -> None:
-        """Stage 3: writes the calibration into the saved model's configuration."""
+        """Stage 4: writes the calibration into the saved model's configuration."""
         save(net, self.out)
-        model = load(str(self.out), device='cpu')
+        model = load(str(self.out), device=self.config.device)
         assert model.eyes is not None and isinstance(model.language, TextLanguage)
         asked = ask_all(model.eyes, self.validation, self.config.seed)
         fitted = calibrate(model.language, asked, self.config.seed)
@@ -83,40 +105,56 @@ class Run:
         save(net, self.out)
         self._note({'calibration': dataclasses.asdict(fitted), 'questions': len(asked)})
 
+    def _train_texts(self, stage: TextStage) -> None:
+        total = 0.0
+        with progress('texts', stage.config.steps, shown=self.workers.first) as advance:
+            while stage.done < stage.config.steps:
+                total += stage.step()
+                advance(1)
+                if stage.done % 100 == 0:
+                    self._note({'texts': stage.done, 'loss': round(total / 100, 4)})
+                    total = 0.0
+
     def _train_eyes(self, stage: EyesStage, path: Path) -> None:
         every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, float]()
-        first = stage.done
-        while stage.done < stage.stage.steps:
-            for key, value in stage.step().items():
-                sums[key] = sums.get(key, 0.0) + value
-            if stage.done % 20 == 0:
-                pace = (time.monotonic() - start) / (stage.done - first)
-                self._note(
-                    {
-                        'step': stage.done,
-                        's/step': round(pace, 2),
-                        **{k: round(v / 20, 4) for k, v in sums.items()},
-                    }
-                )
-                sums.clear()
-            if stage.done % every == 0 or stage.done == stage.stage.steps:
-                save_checkpoint(path, stage.state())
-            if stage.done % (4 * every) == 0 or stage.done == stage.stage.steps:
-                stage.use_average()
-                self._note(
-                    {
-                        'step': stage.done,
-                        'validation top-1': round(
-                            accuracy(classify(stage.net, self.bank, self.validation)), 4
-                        ),
-                    }
-                )
-                stage.use_average()
+        first, steps = stage.done, stage.stage.steps
+        with progress('eyes', steps, first, self.workers.first) as advance:
+            while stage.done < steps:
+                for key, value in stage.step().items():
+                    sums[key] = sums.get(key, 0.0) + value
+                advance(1)
+                last = stage.done == steps
+                if stage.done % LOGGED == 0:
+                    pace = (time.monotonic() - start) / (stage.done - first)
+                    means = {key: round(value / LOGGED, 4) for key, value in sums.items()}
+                    self._note({'step': stage.done, 's/step': round(pace, 3), **means})
+                    sums.clear()
+                if self.workers.first and (stage.done % every == 0 or last):
+                    save_checkpoint(path, stage.state())
+                if stage.done % self.config.validation_steps == 0 or last:
+                    self._validate(stage)
+
+    def _validate(self, stage: EyesStage) -> None:
+        if self.workers.first:
+            stage.use_average()
+            guesses = classify(stage.net, self.bank, self.validation)
+            stage.use_average()
+            self._note({'step': stage.done, 'validation top-1': round(accuracy(guesses), 4)})
+        self.workers.wait()
 
     def _note(self, values: dict[str, Any]) -> None:
-        with (self.folder / 'log.jsonl').open('a') as stream:
-            stream.write(json.dumps(values) + '\n')
-        log.info('%s', ' '.join(f'{k} {v}' for k, v in values.items()))
+        if self.workers.first:
+            with (self.folder / 'log.jsonl').open('a') as stream:
+                stream.write(json.dumps(values) + '\n')
+            log.info('%s', ' '.join(f'{k} {v}' for k, v in values.items()))
+
+
+def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
+    """The streams for the eyes, and every tenth, which only the decoder is trained on."""
+    if len(streams) < HELD_BACK:
+        return streams, streams
+    kept = [stream for i, stream in enumerate(streams) if i % HELD_BACK != HELD_BACK - 1]
+    return kept, streams[HELD_BACK - 1 :: HELD_BACK]
 
 
 def _streams(folder: Path) -> list[Stream]:
@@ -128,8 +166,33 @@ def _streams(folder: Path) -> list[Stream]:
     return list(split.streams)
 
 
+def _device(name: str) -> torch.device:
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if name.startswith('cuda') and not torch.cuda.is_available():
+        raise InputError(f"device '{name}': there is no CUDA device here")
+    return torch.device(name)
+
+
+@contextmanager
+def progress(
+    name: str, total: int, done: int = 0, shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(
+        console=Console(stderr=True), disable=not (shown and sys.stderr.isatty())
+    ) as bar:
+        task = bar.add_task(name, total=total, completed=done)
+        yield lambda count: bar.advance(task, count)
+
+
 def train(config: TrainConfig) -> Path:
     """Run all stages that are not done yet; returns the model's folder."""
     run = Run(config)
-    run.calibrate(run.decoder(run.eyes()))
+    net = run.eyes(run.texts())
+    if run.workers.first:
+        run.calibrate(run.decoder(net))
     return run.out

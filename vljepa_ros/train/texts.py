@@ -22,6 +22,7 @@ class TextBank:
 
     def __init__(self, tower: TextTower, limit: int = 64) -> None:
         self._tower, self._limit = tower, limit
+        self.device = tower.device
         self._states: dict[str, Tensor] = {}
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ class TextBank:
         for row, item in enumerate(found):
             states[row, : len(item)] = item.float()
             mask[row, : len(item)] = True
-        return states, mask
+        return states.to(self.device), mask.to(self.device)
 
     def add(self, texts: Sequence[str]) -> None:
         """Compute what is not there yet."""
@@ -43,7 +44,7 @@ class TextBank:
             part = missing[start : start + BATCH]
             states, mask = self._tower.states(part, self._limit)
             for text, row, kept in zip(part, states, mask, strict=True):
-                self._states[text] = row[kept].half().clone()
+                self._states[text] = row[kept].half().cpu().clone()
 
 
 class Meanings:
@@ -55,6 +56,7 @@ class Meanings:
         }
         self.sentences.update({m: answers(m) for m in answer_meanings(False)})
         self.names = list(self.sentences)
+        self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
         for name in self.names:
             for key in _slots(name):
@@ -83,6 +85,6 @@ class Meanings:
 def _slots(meaning: str) -> list[tuple[str, ...]]:
     """The meaning with one slot left open, in each way."""
     parts = meaning.split(':')
-    if len(parts) != 3 or parts[0] == 'object':
-        return []
+    if len(parts) < 3:  # rest and dark; yes and no; the colours
+        return [(parts[0] if len(parts) == 2 else 'bare',)]
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]

@@ -73,8 +73,8 @@ def _predict(
     end = int((item.start + item.end) / 2 * 10) + 1
     frames = np.asarray(stream.frames()[max(0, end - tubelets * per) : end])
     frames = frames[len(frames) % per :]
-    clip = torch.from_numpy(frames).unflatten(0, (-1, per))[None]
-    at = torch.tensor([clip.shape[1] - 1])
+    clip = torch.from_numpy(frames).unflatten(0, (-1, per))[None].to(prompt[0].device)
+    at = torch.tensor([clip.shape[1] - 1], device=clip.device)
     prefix = net.predictor.prefix(net.x_encoder(clip))
     return net.predictor.answers(prefix, prompt[0][None], prompt[1][None], at)[0, 0, 0]
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 1: the Y-Encoder's head learns the space of meanings, text to text.
+
+Rewordings of one meaning come together and one-slot changes (other object, colour, phase) apart,
+before the eyes learn to predict. Trained together with the eyes, the head would put together what
+they still confuse (measured: opening and closing a drawer at a cosine of 0.99).
+
+Shapes: N texts, L tokens, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.model.y_encoder import YEncoder
+from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.losses import text_loss
+from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.texts import Meanings, TextBank
+
+ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
+BATCH = 256
+
+
+class TextStage:
+    """One run of stage 1; `step` is one optimiser step."""
+
+    def __init__(
+        self, encoder: YEncoder, config: TrainConfig, bank: TextBank, workers: Workers
+    ) -> None:
+        self.encoder, self.config, self.amp, self.bank = encoder, config.text, config.amp, bank
+        self.meanings, self.workers, self.done = Meanings(), workers, 0
+        self.rng = np.random.default_rng([config.seed, workers.rank])
+        workers.same(encoder.parameters())
+        self.optimizer = torch.optim.AdamW(
+            groups(list(encoder.parameters()), self.config.weight_decay), betas=(0.9, 0.98)
+        )
+
+    def step(self) -> float:
+        """One step; returns the loss."""
+        config, names = self.config, self._draw()
+        texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
+        states, mask = self.bank.states(texts)
+        with autocast(self.workers.device, self.amp):
+            vectors = self.encoder(states, self._drop(mask)).float()
+        same = torch.arange(len(names), device=vectors.device).repeat(2)
+        loss = text_loss(vectors, same, config.temperature)
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate(config.learning_rate, self.done, config.warmup_steps, config.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.workers.average(self.encoder.parameters())
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.done += 1
+        return loss.item()
+
+    def _draw(self) -> list[str]:
+        free = round(ANCHORS * self.config.meanings)
+        drawn = self.rng.choice(self.meanings.names, free, replace=False).tolist()
+        anchors = list(dict.fromkeys(['yes', 'no', *drawn]))  # in no sentence's neighbourhood
+        return [
+            *anchors,
+            *self.meanings.negatives(anchors, self.config.meanings - len(anchors), self.rng),
+        ]
+
+    def _drop(self, mask: Tensor) -> Tensor:
+        """`mask` (N, L) without some of its tokens; [CLS] stays."""
+        kept = torch.rand(mask.shape, device=mask.device) >= self.config.dropped_tokens
+        kept[:, 0] = True
+        return mask & kept
+
+
+@torch.inference_mode()
+def meaning_vectors(encoder: YEncoder, bank: TextBank, meanings: Meanings) -> Tensor:
+    """What the eyes aim at: the centre of each meaning's wordings, (meanings, D) unit vectors."""
+    texts = [text for name in meanings.names for text in meanings.sentences[name]]
+    counts = [len(meanings.sentences[name]) for name in meanings.names]
+    vectors = torch.cat(
+        [encoder(*bank.states(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
+    )
+    centres = torch.stack([part.mean(dim=0) for part in vectors.float().split(counts)])
+    return functional.normalize(centres, dim=-1)
