@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vljepa_ros.errors import InputError
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
@@ -36,11 +37,21 @@ IGNORED = -100  # padding, in functional.cross_entropy
 
 
 class Vocabulary:
-    """The wordpieces of the training sentences; local id 0 is END."""
+    """The wordpieces of the training sentences; local id 0 is END.
 
-    def __init__(self, tower: TextTower, sentences: Sequence[str]) -> None:
+    Raises InputError for a sentence of more than `limit` tokens.
+    """
+
+    def __init__(self, tower: TextTower, sentences: Sequence[str], limit: int) -> None:
         self._tokenizer = tower.tokenizer
-        pieces = {i for text in sentences for i in self._encode(text)}
+        pieces = set[int]()
+        for text in sentences:
+            found = self._encode(text)
+            if len(found) > limit:
+                raise InputError(
+                    f'"{text}" has {len(found)} tokens, y_decoder.max_tokens is {limit}'
+                )
+            pieces.update(found)
         self.ids = [0, *sorted(pieces)]
         self._local = {piece: number for number, piece in enumerate(self.ids) if number}
 
@@ -110,9 +121,10 @@ class DecoderStage:
             vectors.append(pairs.vectors[torch.from_numpy(chosen)])
             texts += [str(self.rng.choice(pairs.sentences[i])) for i in chosen]
         tokens, targets = pad([self.vocabulary.tokens(text) for text in texts])
-        logits = self.decoder(self._noisy(torch.cat(vectors)), tokens)
+        noisy = self._noisy(torch.cat(vectors))
+        logits = self.decoder(noisy, tokens.to(noisy.device))
         loss = functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED
+            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED
         )
         for group in self.optimizer.param_groups:
             group['lr'] = rate(
@@ -128,7 +140,7 @@ class DecoderStage:
     def _noisy(self, vectors: Tensor) -> Tensor:
         """Noise of a random length up to `noise`, then unit norm again."""
         noise = functional.normalize(torch.randn_like(vectors), dim=-1)
-        length = self.config.noise * torch.rand(len(vectors), 1)
+        length = self.config.noise * torch.rand(len(vectors), 1, device=vectors.device)
         return functional.normalize(vectors + length * noise, dim=-1)
 
 
@@ -144,7 +156,12 @@ def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def train_decoder(
-    eyes: VLJEPA, config: TrainConfig, tower: TextTower, bank: TextBank, sampler: ClipSampler
+    eyes: VLJEPA,
+    config: TrainConfig,
+    vocabulary: Vocabulary,
+    bank: TextBank,
+    sampler: ClipSampler,
+    tower_hash: str,
 ) -> VLJEPA:
     """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
     meanings = Meanings()
@@ -152,9 +169,8 @@ def train_decoder(
         text_pairs(eyes, bank, meanings),
         prediction_pairs(eyes, config, sampler, bank, meanings),
     ]
-    vocabulary = Vocabulary(tower, [t for said in meanings.sentences.values() for t in said])
-    model = with_vocabulary(config.model, len(vocabulary.ids), tower.sha256)
-    net = VLJEPA(model)
+    model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
+    net = VLJEPA(model).to(bank.device)
     net.load_state_dict(eyes.state_dict(), strict=False)
     net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))
     stage = DecoderStage(net.y_decoder, config.decoder, vocabulary, kinds, config.seed)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,10 +204,3 @@ class EyesStage:
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside and rename: a run that is killed leaves the older one whole."""
-    part = path.with_suffix('.part')
-    torch.save(state, part)
-    part.replace(path)

@@ -24,11 +24,12 @@ from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.registry import WEIGHTS, load, load_weights, save
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, VLJEPA
+from vljepa_ros.train import checkpoint
 from vljepa_ros.train.calibrate import ask_all, calibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import TrainConfig
-from vljepa_ros.train.decoder import train_decoder
-from vljepa_ros.train.eyes import EyesStage, save_checkpoint
+from vljepa_ros.train.decoder import Vocabulary, train_decoder
+from vljepa_ros.train.eyes import EyesStage
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_space import TextStage, meaning_vectors
 from vljepa_ros.train.texts import Meanings, TextBank
@@ -54,27 +55,31 @@ class Run:
         self.validation = _streams(Path(config.data) / 'validation')
         self.tower = TextTower(config.model.text_tower, self.workers.device)
         self.bank, self.meanings = TextBank(self.tower), Meanings()
+        self.sentences = [t for texts in self.meanings.sentences.values() for t in texts]
+        limit = config.model.y_decoder.max_tokens
+        self.vocabulary = Vocabulary(self.tower, self.sentences, limit)
 
     def texts(self) -> VLJEPA:
         """Stage 1: a net whose Y-Encoder is trained."""
         config, path = self.config, self.folder / 'texts.pt'
+        state = checkpoint.read(path, config)
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
-        self.bank.add([t for texts in self.meanings.sentences.values() for t in texts])
+        self.bank.add(self.sentences)
         if config.start:
             load_weights(net, Path(config.start) / WEIGHTS, PARTS)
-        elif path.exists():
-            net.y_encoder.load_state_dict(torch.load(path, weights_only=True))
+        elif state:
+            net.y_encoder.load_state_dict(state)
         else:
             self._train_texts(TextStage(net.y_encoder, config, self.bank, self.workers))
             if self.workers.first:
-                save_checkpoint(path, net.y_encoder.state_dict())
+                checkpoint.write(path, config, net.y_encoder.state_dict())
         net.y_encoder.requires_grad_(False).eval()
         return net
 
     def eyes(self, net: VLJEPA) -> VLJEPA:
         """Stage 2, from its checkpoint if there is one; returns the net with averaged weights."""
         config, path = self.config, self.folder / 'eyes.pt'
-        state = torch.load(path, weights_only=True) if path.exists() else None
+        state = checkpoint.read(path, config)
         seed = config.seed + (state['done'] if state else 0) + 1_000_000 * self.workers.rank
         own = [self.train[i] for i in self.workers.share(self.train)]
         sampler = ClipSampler(own, config.model.time.tubelet_frames, seed)
@@ -92,7 +97,9 @@ class Run:
         sampler = ClipSampler(
             self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
-        return train_decoder(eyes, self.config, self.tower, self.bank, sampler)
+        return train_decoder(
+            eyes, self.config, self.vocabulary, self.bank, sampler, self.tower.sha256
+        )
 
     def calibrate(self, net: VLJEPA) -> None:
         """Stage 4: writes the calibration into the saved model's configuration."""
@@ -130,7 +137,7 @@ class Run:
                     self._note({'step': stage.done, 's/step': round(pace, 3), **means})
                     sums.clear()
                 if self.workers.first and (stage.done % every == 0 or last):
-                    save_checkpoint(path, stage.state())
+                    checkpoint.write(path, self.config, stage.state())
                 if stage.done % self.config.validation_steps == 0 or last:
                     self._validate(stage)
 

@@ -71,7 +71,7 @@ def _predict(
     per = net.config.time.tubelet_frames
     tubelets = int(CONTEXT_S * 10) // per
     end = int((item.start + item.end) / 2 * 10) + 1
-    frames = np.asarray(stream.frames()[max(0, end - tubelets * per) : end])
+    frames = np.array(stream.frames()[max(0, end - tubelets * per) : end])
     frames = frames[len(frames) % per :]
     clip = torch.from_numpy(frames).unflatten(0, (-1, per))[None].to(prompt[0].device)
     at = torch.tensor([clip.shape[1] - 1], device=clip.device)

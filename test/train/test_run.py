@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole training run on a tiny model and streams of coloured squares: it learns and resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation, Stream, StreamData, open_split, write_stream
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.errors import InputError
+from vljepa_ros.model import registry
+from vljepa_ros.model.config import (
+    ModelConfig,
+    PredictorConfig,
+    TimeConfig,
+    XEncoderConfig,
+    YDecoderConfig,
+)
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.types import Frame
+from vljepa_ros.train.config import Clips, DecoderTraining, EyesTraining, TextTraining, TrainConfig
+from vljepa_ros.train.run import Run, hold_back, train
+
+SIZE, RATE_HZ, ACT_S = 32, 10, 3
+# What goes on, and the grey levels that show it: any model that looks can tell.
+SCENES = {
+    ('drawer-open', 'drawer', 'red'): (230, 20, 20),
+    ('door-close', 'door', 'green'): (20, 200, 20),
+    ('faucet-open', 'faucet', 'blue'): (20, 20, 230),
+    ('lever-pull', 'lever', 'white'): (240, 240, 240),
+    ('dial-turn', 'dial', 'orange'): (250, 140, 10),
+    ('soccer', 'soccer ball', 'purple'): (130, 20, 170),
+}
+
+
+def film(name: str, seed: int) -> StreamData:
+    """A square of the scene's colour somewhere, each scene for three seconds after a rest."""
+    rng, frames, said, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
+    for number in rng.permutation(len(SCENES)):
+        (task, thing, colour), rgb = list(SCENES.items())[number]
+        for phase, square in (('rest', None), ('act', rgb)):
+            meaning = 'rest' if square is None else f'act:{task}:{colour}'
+            frames += [_picture(rng, square) for _ in range(ACT_S * RATE_HZ)]
+            said.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, colour))
+            at += ACT_S
+    stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
+    return StreamData(name, np.stack(frames), stamps, tuple(said), {'seed': seed})
+
+
+def _picture(rng: np.random.Generator, square: tuple[int, int, int] | None) -> NDArray[np.uint8]:
+    picture = rng.integers(90, 130, (SIZE, SIZE, 3)).astype(np.uint8)
+    if square:
+        y, x = rng.integers(4, 12, 2)
+        picture[y : y + 16, x : x + 16] = square
+    return picture
+
+
+def configuration(data: Path, out: Path) -> TrainConfig:
+    return TrainConfig(
+        data=str(data),
+        out=str(out),
+        model=ModelConfig(
+            name='tiny',
+            embedding_dim=64,
+            time=TimeConfig(window_tubelets=4),
+            x_encoder=XEncoderConfig(image_size=SIZE, stem=(8, 16), width=32, layers=1, heads=2),
+            predictor=PredictorConfig(width=32, layers=1, heads=2, answer_tokens=2),
+            y_decoder=YDecoderConfig(width=32, layers=1, heads=2, max_tokens=24),
+        ),
+        seed=3,
+        amp=False,
+        text=TextTraining(steps=15, meanings=48, warmup_steps=3),
+        eyes=EyesTraining(
+            steps=120,
+            short=Clips(16, 1, 1, 1),
+            medium=Clips(3, 4, 1, 2),
+            long=Clips(2, 6, 1, 2),
+            learning_rate=3e-3,
+            warmup_steps=10,
+            ema=0.95,
+        ),
+        decoder=DecoderTraining(steps=10, batch=16, clips=6, warmup_steps=2),
+        checkpoint_steps=60,
+        validation_steps=120,
+    )
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('squares')
+    for split, first, count in (('train', 0, 6), ('validation', 100, 1), ('test', 200, 1)):
+        for seed in range(first, first + count):
+            write_stream(folder / split, film(f'{split}-{seed:05d}', seed))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return train(configuration(data, tmp_path_factory.mktemp('trained')))
+
+
+def test_the_trained_model_finds_the_right_scene(trained: Path, data: Path) -> None:
+    """Retrieval of the middle of every act among all scenes: chance is one in six."""
+    model = registry.load(str(trained), device='cpu')
+    assert model.eyes is not None and model.language is not None
+    names = [f'act:{task}:{colour}' for task, _, colour in SCENES]
+    centres = np.stack([model.language.encode(sentences(name)).mean(axis=0) for name in names])
+    right = []
+    for stream in open_split(data / 'test').streams:
+        vectors = embeddings(stream, Perceiver(model.eyes))
+        for item in stream.annotations:
+            if item.phase == 'act':
+                vector = vectors[round((item.start + item.end) / 2, 1)]
+                right.append(names[int(np.argmax(centres @ vector))] == item.meaning)
+    assert np.mean(right) >= 0.6
+
+
+def embeddings(stream: Stream, perceiver: Perceiver) -> dict[float, NDArray[np.float32]]:
+    """Each hop's vector by the time of its newest frame, and of the frame after it."""
+    found = {}
+    for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True):
+        for hop in perceiver.push(Frame(int(stamp_ns), np.asarray(image))):
+            found[round(hop.stamp_ns / 1e9, 1)] = hop.vector
+            found[round(hop.stamp_ns / 1e9 + 0.1, 1)] = hop.vector
+    return found
+
+
+def test_the_folder_says_how_it_was_calibrated_and_for_which_tower(trained: Path) -> None:
+    config = registry.read_config(trained)
+    assert config.calibration != type(config.calibration)()
+    assert len(config.text_tower.sha256) == 64 and config.y_decoder.vocabulary > 100
+
+
+def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -> None:
+    config = configuration(data, trained)
+    run = Run(config)
+    net = run.texts()
+    text = torch.load(trained / 'checkpoints' / 'texts.pt', weights_only=True)['state']
+    assert all(torch.equal(text[k], v) for k, v in net.y_encoder.state_dict().items())
+    lines = (trained / 'checkpoints' / 'log.jsonl').read_text()
+    run.eyes(net)  # all steps are done: nothing is trained, nothing is logged
+    assert (trained / 'checkpoints' / 'log.jsonl').read_text() == lines
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
+    config = configuration(data, trained)
+    other = dataclasses.replace(config, eyes=dataclasses.replace(config.eyes, gap_weight=0.25))
+    with pytest.raises(InputError, match=r'made with eyes\.gap_weight: 0\.5.* has 0\.25'):
+        Run(other).texts()
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+    run = Run(configuration(data, tmp_path))
+    (tmp_path / 'checkpoints' / 'texts.pt').write_bytes(b'PK\x03\x04 not a checkpoint')
+    with pytest.raises(InputError, match=r'texts\.pt is no checkpoint'):
+        run.texts()
+
+
+def test_a_tenth_of_the_streams_is_kept_from_the_eyes(data: Path) -> None:
+    few = list(open_split(data / 'train').streams)
+    assert hold_back(few) == (few, few)
+    many = (few * 4)[:20]
+    eyes, decoder = hold_back(many)
+    assert decoder == [many[9], many[19]] and len(eyes) == 18
+
+
+def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
+    data: Path, tmp_path: Path
+) -> None:
+    config = configuration(data, tmp_path)
+    short = dataclasses.replace(config.model.y_decoder, max_tokens=8)
+    with pytest.raises(InputError, match=r'y_decoder\.max_tokens is 8'):
+        Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
+
+
+def test_no_data_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='no such folder of streams'):
+        train(configuration(tmp_path / 'nowhere', tmp_path / 'out'))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: whole or not there, and taken up only by the configuration that made them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.train.config import TrainConfig
+
+DECIDING = ('seed', 'start', 'model', 'text', 'eyes')  # keys that a checkpoint depends on
+
+
+def write(path: Path, config: TrainConfig, state: dict[str, Any]) -> None:
+    """Write beside and rename: a run that is killed leaves the older one whole."""
+    part = path.with_suffix('.part')
+    torch.save({'config': _deciding(config), 'state': state}, part)
+    part.replace(path)
+
+
+def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The state that `write` was given; None where there is no checkpoint.
+
+    Raises:
+        InputError: it is damaged, or of another configuration: the first key that differs.
+    """
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True, map_location='cpu')
+        before, state = found['config'], found['state']
+    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+        raise InputError(f'{path} is no checkpoint: {str(error).splitlines()[0]}') from error
+    now = _deciding(config)
+    for key in [*now, *before]:
+        if now.get(key) != before.get(key):
+            raise InputError(
+                f'{path} was made with {key}: {before.get(key)}, the configuration has '
+                f'{now.get(key)}; give another `out`, or remove the checkpoint'
+            )
+    return dict(state)
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    """The values that matter, by their dotted names."""
+    plain = dataclasses.asdict(config)
+    return _flat({key: plain[key] for key in DECIDING})
+
+
+def _flat(values: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f'{prefix}{key}.'))
+        else:
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found
