@@ -18,7 +18,7 @@ from typing import NoReturn
 from vljepa_ros import __version__
 from vljepa_ros.errors import VljepaError
 
-COMMANDS = ('annotate', 'embed', 'ask', 'search', 'play', 'train', 'models', 'demo')
+COMMANDS = ('annotate', 'embed', 'ask', 'search', 'play', 'train', 'evaluate', 'models', 'demo')
 
 
 class Parser(argparse.ArgumentParser):

@@ -19,6 +19,8 @@ from vljepa_ros.errors import InputError
 
 SHIFT_PX = 5  # random shift of a clip's pictures
 KINDS = {'act': 0.5, 'reach': 0.17, 'done': 0.15, 'rest': 0.08, 'dark': 0.1}
+# What needs most practice is asked most: these compare the question's words with the scene.
+HARD = {'doing': 4.0, 'reaching': 4.0, 'rest': 2.0, 'moving': 2.0}
 
 
 @dataclass
@@ -81,7 +83,8 @@ class ClipSampler:
         for _ in range(count):
             chosen = int(self.rng.choice(sorted(set(at))))
             pool = questions.questions(annotations[chosen], self.rng)[1:]
-            question = pool[int(self.rng.integers(len(pool)))]
+            weight = np.array([HARD.get(question.topic, 1.0) for question in pool])
+            question = pool[int(self.rng.choice(len(pool), p=weight / weight.sum()))]
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
 

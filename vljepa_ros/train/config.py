@@ -49,9 +49,9 @@ class EyesTraining:
     """
 
     steps: int = 9000
-    short: Clips = field(default_factory=lambda: Clips(64, 1, 1, 1))
-    medium: Clips = field(default_factory=lambda: Clips(8, 8, 1, 2))
-    long: Clips = field(default_factory=lambda: Clips(4, 20, 1, 4))
+    short: Clips = field(default_factory=lambda: Clips(64, 1, 2, 1))
+    medium: Clips = field(default_factory=lambda: Clips(8, 8, 3, 2))
+    long: Clips = field(default_factory=lambda: Clips(4, 20, 3, 4))
     medium_from: float = 0.4
     long_from: float = 0.8
     learning_rate: float = 1e-3

@@ -87,15 +87,29 @@ OBJECT = {
 }
 
 
+YES_NO = {
+    'light': LIGHT,
+    'dark': DARK,
+    'rest': REST,
+    'moving': MOVING,
+    'doing': DOING,
+    'reaching': REACHING,
+}
+
+
 @dataclass(frozen=True)
 class Question:
-    """A prompt with its answer as text and as a meaning id; candidates where it has them."""
+    """A prompt with its answer as text and as a meaning id; candidates where it has them.
+
+    `topic` is what a yes/no question is about, whatever its wording.
+    """
 
     prompt: str
     answer: str
     meaning: str
     kind: str
     candidates: tuple[str, ...] = ()
+    topic: str = ''
 
 
 def questions(
@@ -108,8 +122,8 @@ def questions(
         return [item for item in asked if item is not None]
     resting = annotation.phase == 'rest'
     if annotation.phase != 'done':  # the arm holds still then, too
-        asked.append(_yes_no(REST, which, rng, resting))
-        asked.append(_yes_no(MOVING, which, rng, not resting))
+        asked.append(_yes_no('rest', which, rng, resting))
+        asked.append(_yes_no('moving', which, rng, not resting))
     if annotation.object:
         asked += [_colour(annotation, rng, which), _object(annotation, rng, which)]
         asked.append(_doing(annotation, rng, which, true=True))
@@ -128,21 +142,21 @@ def _pick(table: dict[str, tuple[str, ...]], which: str, rng: np.random.Generato
 
 
 def _yes_no(
-    table: dict[str, tuple[str, ...]],
+    topic: str,
     which: str,
     rng: np.random.Generator,
     true: bool,
     thing: str = '',
 ) -> Question:
-    prompt = _pick(table, which, rng).format(thing)
+    prompt = _pick(YES_NO[topic], which, rng).format(thing)
     answer = 'yes' if true else 'no'
-    return Question(prompt, answer, answer, 'yes/no', ('yes', 'no'))
+    return Question(prompt, answer, answer, 'yes/no', ('yes', 'no'), topic=topic)
 
 
 def _light(light: bool, rng: np.random.Generator, which: str) -> Question:
     if rng.random() < 0.5:
-        return _yes_no(LIGHT, which, rng, light)
-    return _yes_no(DARK, which, rng, not light)
+        return _yes_no('light', which, rng, light)
+    return _yes_no('dark', which, rng, not light)
 
 
 def _colour(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
@@ -171,18 +185,18 @@ def _doing(
     task, colour, phase = annotation.task, annotation.colour, annotation.phase
     thing = f'{colour} {annotation.object}'
     if true and phase == 'act':
-        return _yes_no(DOING, which, rng, True, doing(task, colour))
+        return _yes_no('doing', which, rng, True, doing(task, colour))
     if true:
-        return _yes_no(REACHING, which, rng, True, thing) if phase == 'reach' else None
+        return _yes_no('reaching', which, rng, True, thing) if phase == 'reach' else None
     if phase == 'act':
         same = [n for n in TRAIN_TASKS if TASKS[n].object == annotation.object and n != task]
         pool = same if same and rng.random() < 0.6 else [n for n in TRAIN_TASKS if n != task]
-        return _yes_no(DOING, which, rng, False, doing(str(rng.choice(pool)), colour))
+        return _yes_no('doing', which, rng, False, doing(str(rng.choice(pool)), colour))
     if phase == 'reach':
         things = [TASKS[n].object for n in TRAIN_TASKS]
         other = str(rng.choice([item for item in things if item != annotation.object]))
-        return _yes_no(REACHING, which, rng, False, f'{colour} {other}')
-    return _yes_no(DOING, which, rng, False, doing(task, colour))
+        return _yes_no('reaching', which, rng, False, f'{colour} {other}')
+    return _yes_no('doing', which, rng, False, doing(task, colour))
 
 
 # How the answers of questions are worded, by the first part of their meaning id.

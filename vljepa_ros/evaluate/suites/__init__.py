@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evaluation suites, one module a subject; each turns a `Context` into a `Report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.report import Report
+from vljepa_ros.evaluate.suites.caption import caption
+from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
+from vljepa_ros.evaluate.suites.retrieve import retrieve
+from vljepa_ros.evaluate.suites.texts import gap, paraphrase
+from vljepa_ros.evaluate.suites.vqa import vqa
+
+SUITES: dict[str, Callable[[Context], Report]] = {
+    'classify': classify,
+    'classify-unseen': classify_unseen,
+    'retrieve': retrieve,
+    'vqa': vqa,
+    'caption': caption,
+    'paraphrase': paraphrase,
+    'gap': gap,
+}

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the eyes answer about moments of annotated streams, by the streaming path.
+
+Every suite looks through here: a moment is streamed from `CONTEXT_S` before it with empty caches,
+tubelet by tubelet, as a robot would. The blind answer to a prompt is what the same eyes say when
+all they are shown is grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.stream.interfaces import Eyes
+
+CONTEXT_S = 2.0
+GREY = 128
+
+Vectors = NDArray[np.float32]
+
+
+def middle(annotation: Annotation) -> float:
+    """The annotation's time, in seconds."""
+    return (annotation.start + annotation.end) / 2
+
+
+def answers(eyes: Eyes, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
+    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
+    facts = eyes.facts
+    per, end = facts.tubelet_frames, int(at_s * stream.meta['rate_hz'] + 1e-6) + 1
+    count = min(round(CONTEXT_S * facts.rate_hz) // per, end // per)
+    frames = np.asarray(stream.frames()[end - count * per : end])
+    return eyes.predict(_streamed(eyes, frames), prompts)
+
+
+def blind_answers(eyes: Eyes, prompts: Sequence[str]) -> Vectors:
+    """Answers (P, D) to `prompts` without anything to see."""
+    facts = eyes.facts
+    count = round(CONTEXT_S * facts.rate_hz)
+    shape = (count, facts.image_size, facts.image_size, 3)
+    return eyes.predict(_streamed(eyes, np.full(shape, GREY, np.uint8)), prompts)
+
+
+def _streamed(eyes: Eyes, frames: NDArray[np.uint8]) -> Any:
+    state, per = eyes.new_state(), eyes.facts.tubelet_frames
+    for t in range(len(frames) // per):
+        eyes.step(state, list(frames[per * t : per * (t + 1)]))
+    return state
+
+
+def centre(vectors: Vectors) -> Vectors:
+    """The unit vector in the middle of some."""
+    total = vectors.mean(axis=0)
+    return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
