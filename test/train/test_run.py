@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from squares import SCENES, SIZE, film
 
-from vljepa_ros.data.format import Annotation, Stream, StreamData, open_split, write_stream
+from vljepa_ros.data.format import Stream, open_split, write_stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.errors import InputError
 from vljepa_ros.model import registry
@@ -26,39 +27,6 @@ from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.types import Frame
 from vljepa_ros.train.config import Clips, DecoderTraining, EyesTraining, TextTraining, TrainConfig
 from vljepa_ros.train.run import Run, hold_back, train
-
-SIZE, RATE_HZ, ACT_S = 32, 10, 3
-# What goes on, and the grey levels that show it: any model that looks can tell.
-SCENES = {
-    ('drawer-open', 'drawer', 'red'): (230, 20, 20),
-    ('door-close', 'door', 'green'): (20, 200, 20),
-    ('faucet-open', 'faucet', 'blue'): (20, 20, 230),
-    ('lever-pull', 'lever', 'white'): (240, 240, 240),
-    ('dial-turn', 'dial', 'orange'): (250, 140, 10),
-    ('soccer', 'soccer ball', 'purple'): (130, 20, 170),
-}
-
-
-def film(name: str, seed: int) -> StreamData:
-    """A square of the scene's colour somewhere, each scene for three seconds after a rest."""
-    rng, frames, said, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
-    for number in rng.permutation(len(SCENES)):
-        (task, thing, colour), rgb = list(SCENES.items())[number]
-        for phase, square in (('rest', None), ('act', rgb)):
-            meaning = 'rest' if square is None else f'act:{task}:{colour}'
-            frames += [_picture(rng, square) for _ in range(ACT_S * RATE_HZ)]
-            said.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, colour))
-            at += ACT_S
-    stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
-    return StreamData(name, np.stack(frames), stamps, tuple(said), {'seed': seed})
-
-
-def _picture(rng: np.random.Generator, square: tuple[int, int, int] | None) -> NDArray[np.uint8]:
-    picture = rng.integers(90, 130, (SIZE, SIZE, 3)).astype(np.uint8)
-    if square:
-        y, x = rng.integers(4, 12, 2)
-        picture[y : y + 16, x : x + 16] = square
-    return picture
 
 
 def configuration(data: Path, out: Path) -> TrainConfig:

@@ -29,9 +29,13 @@ def middle(annotation: Annotation) -> float:
 
 
 def answers(eyes: Eyes, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
-    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
+    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`.
+
+    The stream's frames are taken to come at the model's rate.
+    """
     facts = eyes.facts
-    per, end = facts.tubelet_frames, int(at_s * stream.meta['rate_hz'] + 1e-6) + 1
+    stamps, per = stream.stamps_ns(), facts.tubelet_frames
+    end = int(np.searchsorted(stamps, stamps[0] + round(at_s * 1e9), side='right'))
     count = min(round(CONTEXT_S * facts.rate_hz) // per, end // per)
     frames = np.asarray(stream.frames()[end - count * per : end])
     return eyes.predict(_streamed(eyes, frames), prompts)
