@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained is what runs: the banded pass, with and without gradients, equals streaming."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+PROMPTS = ['What is happening?', '', 'Is the red door open now?']
+TUBELETS = 11  # of a window of 4: seven are evicted
+
+
+def padded(tower: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token states (1, P, L, Dt) of the prompts and their mask."""
+    states, mask = tower.states(PROMPTS, 128)
+    return states[None].clone(), mask[None]
+
+
+@pytest.mark.parametrize('gradients', [False, True])
+def test_the_banded_pass_equals_streaming(tiny: Any, gradients: bool) -> None:
+    eyes, size = tiny.eyes, tiny.facts.image_size
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 256, (TUBELETS, 2, size, size, 3), dtype=np.uint8)
+    state, streamed = eyes.new_state(), []
+    for t in range(TUBELETS):
+        eyes.step(state, list(frames[t]))
+        streamed.append(eyes.predict(state, PROMPTS))
+    net = copy.deepcopy(eyes._net).requires_grad_(gradients)
+    with torch.enable_grad():
+        banded = net(torch.from_numpy(frames)[None], *padded(eyes._tower))
+    assert banded.requires_grad == gradients
+    np.testing.assert_allclose(banded[0].detach().numpy(), np.stack(streamed, axis=1), atol=1e-5)
+
+
+def test_answers_of_some_tubelets_are_those_of_all(tiny: Any) -> None:
+    net, size = tiny.eyes._net, tiny.facts.image_size
+    frames = torch.randint(0, 256, (2, TUBELETS, 2, size, size, 3), dtype=torch.uint8)
+    states, mask = padded(tiny.eyes._tower)
+    states, mask = states.expand(2, -1, -1, -1), mask.expand(2, -1, -1)
+    with torch.no_grad():
+        prefix = net.predictor.prefix(net.x_encoder(frames))
+        all_of_them = net.predictor.answers(prefix, states, mask, torch.arange(TUBELETS))
+        at = torch.tensor([9, 0, 4])
+        some = net.predictor.answers(prefix, states, mask, at)
+    torch.testing.assert_close(some, all_of_them[:, :, at], atol=1e-5, rtol=0.0)
+
+
+def test_padding_of_a_text_does_not_change_its_embedding(tiny: Any) -> None:
+    tower = tiny.language._tower
+    for gradients in (False, True):
+        encoder = copy.deepcopy(tiny.language._net.y_encoder).requires_grad_(gradients)
+        with torch.enable_grad():
+            states, mask = tower.states(['yes', 'the robot opens the red drawer'], 64)
+            together = encoder(states.clone(), mask)[0]
+            alone = encoder(*(x.clone() for x in tower.states(['yes'], 64)))[0]
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0.0)
