@@ -31,5 +31,5 @@ test: build  ## everything that can run on a CPU without network
 lint: venv  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-clean:  ## remove .venv and build/
+clean:  ## remove .venv and build/ (trained models and data stay: runs/, data/)
 	rm -rf .venv build

@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/decoding.py`: the Y-Decoder on combinations never trained, as JSON."""
+"""`python benchmarks/decoding.py [--json]`: the Y-Decoder on combinations never trained."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
+import sys
 
+from common import run, show
+
+from vljepa_ros.cli.common import add_model_arguments, load_model
+from vljepa_ros.cli.main import Parser
 from vljepa_ros.evaluate.decoding import decode_held_out
-from vljepa_ros.model.registry import load
 
 
 def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--model', default='small', help='name or folder')
-    model = load(parser.parse_args().model, device='cpu', parts=('language',))
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__)
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    model = load_model(args, 'language')
     assert model.language is not None
     found = dataclasses.asdict(decode_held_out(model.language))
-    print(json.dumps({'model_id': model.facts.model_id, **found}, indent=1))
+    table = '\n'.join(f'{name:14} {round(value, 4):g}' for name, value in found.items())
+    show(args, model.facts, found, table)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(run(main))

@@ -8,7 +8,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
 from launch.conditions import IfCondition, UnlessCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 
 SHARE = Path(get_package_share_directory('vljepa_ros'))
 OWN = {
@@ -17,8 +17,11 @@ OWN = {
     'delay': ('8.0', 'Seconds before it starts: the stack loads its weights meanwhile'),
     'loop': ('false', 'Begin again at its end'),
 }
+# `image` is short for one camera: where `cameras` are given it has no default.
+IMAGE = PythonExpression(["'' if '", LaunchConfiguration('cameras'), "' else '/camera/image_raw'"])
 STACK = {
-    'image': ('/camera/image_raw', 'Image topic of the bag, without /compressed'),
+    'cameras': ('', 'Several: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)'),
+    'image': (IMAGE, 'Image topic of the bag, without /compressed'),
     'image_transport': ('compressed', 'raw or compressed'),
     'use_sim_time': ('true', 'The bag gives the time, on /clock'),
 }

@@ -28,10 +28,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.data.format import Annotation, StreamData
+from vljepa_ros.data.generate import check_seconds, require_simulator, seed_range
 from vljepa_ros.data.mwstream import questions as asking
 from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.streams import Director
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, VljepaError
 
 TOPIC, TYPE = '/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage'
 FRAME_ID = 'camera_optical_frame'
@@ -46,12 +46,23 @@ def main() -> int:
     parser.add_argument('--seconds', type=float, default=SECONDS)
     parser.add_argument('--out', type=Path, default=Path(__file__).parent / 'bench')
     args = parser.parse_args()
-    make(args.out, args.seed, args.seconds)
+    try:
+        make(args.out, args.seed, args.seconds)
+    except VljepaError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
     return 0
 
 
 def make(out: Path, seed: int, seconds: float) -> None:
-    """Film the stream and write the folder. Raises InputError for a seed that does not serve."""
+    """Film the stream and write the folder. Raises InputError for what does not serve."""
+    check_seconds(seconds)
+    seed_range('sample', 1, seed)
+    if out.exists() and not (out / 'metadata.yaml').is_file():  # it will be removed
+        raise InputError(f'{out} is there, and is no sample')
+    require_simulator()
+    from vljepa_ros.data.mwstream.streams import Director
+
     data = Director(SIZE).film('sample', seed, seconds)
     check(data.annotations, data.meta)
     shutil.rmtree(out, ignore_errors=True)
@@ -74,6 +85,11 @@ def check(annotations: tuple[Annotation, ...], meta: dict[str, Any]) -> None:
         raise InputError('an episode failed')
     if len(things) - len(set(things)) > 1:  # an act that the dark interrupts counts twice
         raise InputError('an object occurs twice')
+    acts = [a for a in annotations if a.phase == 'act']
+    early = sum(a.end <= dark[0].start for a in acts)
+    late = sum(a.start >= dark[0].end for a in acts)
+    if not early or not late or len({a.task for a in acts}) < 3:
+        raise InputError('too few acts to ask about')
 
 
 def write_bag(out: Path, data: StreamData) -> None:

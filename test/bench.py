@@ -6,7 +6,8 @@ from __future__ import annotations
 import array
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import fakes
@@ -78,6 +79,7 @@ class Bench:
         self.namespace = f'/bench{next(numbers)}'
         self.probe = Node('probe', namespace=self.namespace)
         self._spinners: list[Any] = []
+        self._publishers: list[Any] = []
         self._pools: list[ModelPool] = []
         self._add(Spinner(self.probe))  # type: ignore[arg-type]
         self.diagnostics: list[DiagnosticStatus] = []
@@ -90,14 +92,28 @@ class Bench:
         spinner.start()
 
     def start(
-        self, kind: type[VljepaNode], pool: ModelPool | None = None, up: bool = True, **values: Any
+        self,
+        kind: type[VljepaNode],
+        pool: ModelPool | None = None,
+        up: bool = True,
+        files: Sequence[Path] = (),
+        **values: Any,
     ) -> Any:
-        """A node with parameters (dots as __), configured and activated unless not `up`."""
+        """A node with parameters (dots as __), configured and activated unless not `up`.
+
+        Parameter `files` count as they do in launch: the last one wins.
+        """
         pool = pool or fake_pool()
         if pool not in self._pools:
             self._pools.append(pool)
         overrides = [Parameter(k.replace('__', '.'), value=v) for k, v in values.items()]
-        node = kind(pool, namespace=self.namespace, parameter_overrides=overrides)
+        given = [word for file in files for word in ('--params-file', str(file))]
+        node = kind(
+            pool,
+            namespace=self.namespace,
+            parameter_overrides=overrides,
+            cli_args=['--ros-args', *given],
+        )
         spinner = Spinner(node)
         self._add(spinner)
         if up:
@@ -121,6 +137,7 @@ class Bench:
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE, to: int = 1) -> Any:
         """A publisher that `to` subscriptions listen to."""
         made = self.probe.create_publisher(kind, topic, qos)
+        self._publishers.append(made)
         eventually(lambda: made.get_subscription_count() >= to, what=f'nobody listens to {topic}')
         return made
 
@@ -153,7 +170,9 @@ class Bench:
         )
 
     def close(self) -> None:
-        """End all nodes."""
+        """End all nodes; what they could still wait for is over first."""
+        for publisher in self._publishers:
+            self.do(self.probe, self.probe.destroy_publisher, publisher)
         end_s = time.monotonic() + 10
         for spinner in reversed(self._spinners):
             if isinstance(spinner.node, VljepaNode):

@@ -27,6 +27,7 @@ COLOURS = {
     'white': (255, 255, 255),
 }
 DIM = 8
+MAX_WORDS = 64  # of a text, or a prompt
 FACTS = ModelFacts(
     model_id='fake-00000000-00000000',
     embedding_dim=DIM,
@@ -82,10 +83,17 @@ class FakeEyes:
         mean = images[-1].reshape(-1, 3).mean(axis=0)
         state.seen.append(min(COLOURS, key=lambda c: float(np.abs(mean - COLOURS[c]).sum())))
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """None may have too many words."""
+        for words in (len(prompt.split()) for prompt in prompts):
+            if words > MAX_WORDS:
+                raise InputError(f'prompt of {words} words is too long (at most {MAX_WORDS})')
+
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
         """The newest colour's vector, turned a little by each prompt."""
         if not state.seen:
             raise InputError('no frame yet: the model has seen nothing')
+        self.check_prompts(prompts)
         rows = [colour_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
         if not rows:
             return np.zeros((0, DIM), np.float32)
@@ -100,11 +108,18 @@ class FakeLanguage:
         self.facts = facts
         self.decoded = 0
 
+    def check(self, text: str) -> None:
+        """An empty text, or one of too many words."""
+        if not text.strip():
+            raise InputError('a text to embed is empty')
+        words = len(text.split())
+        if words > MAX_WORDS:
+            raise InputError(f'text of {words} words is too long (at most {MAX_WORDS})')
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """A colour's vector where the text names one."""
         for text in texts:
-            if not text.strip():
-                raise InputError('a text to embed is empty')
+            self.check(text)
         rows = [
             next((colour_vector(c) for c in COLOURS if c in t.split()), direction(t))
             for t in texts

@@ -17,6 +17,7 @@ from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.types import State
 
 Run = Callable[..., Any]
+BLUE = bags.jpeg(picture('blue'))
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
@@ -95,6 +96,28 @@ def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
     assert str(arrays['model_id']) == 'fake-00000000-00000000'
 
 
+def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Path) -> None:
+    link, target = tmp_path / 'link.npz', tmp_path / 'there' / 'target.npz'
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for _ in range(2):  # to what is not there yet, and to what is
+        assert vljepa('embed', bag, '--out', link).status == 0
+        assert link.is_symlink() and len(np.load(target)['stamp']) == 40
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_too_short_a_source_is_one_line_on_stderr(vljepa: Run, tmp_path: Path) -> None:
+    folder = bags.write(tmp_path / 'short', bags.colours(['red'], 1))
+    for arguments in (
+        ('annotate', folder),
+        ('search', folder, 'x', '--json'),
+        ('embed', folder, '--out', tmp_path / 'e.npz'),
+    ):
+        found = vljepa(*arguments)
+        assert found.status == 0 and found.err.count('\n') == 1
+        assert 'short: too few pictures for the model to see anything' in found.err
+
+
 def test_ask_at_a_moment_is_what_the_stack_says_then(vljepa: Run, bag: Path) -> None:
     pipeline = Pipeline(fake_model())
     for frame in open_source(bag):
@@ -150,6 +173,26 @@ def test_search_gives_moments_best_first(vljepa: Run, bag: Path) -> None:
     assert [m['text'] for m in late] == ['the scene is green']
 
 
+def test_search_looks_at_more_than_the_last_hour(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red'], 20)
+    rows += [
+        (topic, log_ns + 10_000 * 10**9, bags.compressed(log_ns + 10_000 * 10**9, BLUE))
+        for topic, log_ns, _ in bags.colours(['blue'], 20)
+    ]
+    found = vljepa('search', bags.write(tmp_path / 'long', rows), 'red', '--json').json
+    assert [m['text'] for m in found] == ['the scene is red', 'the scene is blue']
+    assert found[0]['end'] < 10 and found[1]['start'] > 9_000
+
+
+def test_search_up_to_0_is_not_all_of_it(vljepa: Run, tmp_path: Path) -> None:
+    import cv2
+
+    for i in range(20):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+    assert vljepa('search', tmp_path, 'red', '--json', '--to', '0').json == []
+    assert len(vljepa('search', tmp_path, 'red', '--json', '--to', '1').json) == 1
+
+
 def test_models_lists_what_is_installed(
     vljepa: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +201,28 @@ def test_models_lists_what_is_installed(
     assert rows['tiny']['embedding_dim'] == 32 and rows['tiny']['window'] == pytest.approx(0.8)
     assert [r['name'] for r in vljepa('models', '--model', tiny_folder, '--json').json] == ['tiny']
     assert 'tiny' in vljepa('models').out
+
+
+def test_a_broken_model_is_named_and_hides_no_other(
+    vljepa: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (tiny_folder / 'model.yaml').read_text()
+    for name, content in (
+        ('broken', text.replace('rate_hz: 10.0', 'rate_hz: 0')),
+        ('fine', text),
+        ('no_yaml', 'name: x\n}'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'model.yaml').write_text(content)
+    monkeypatch.setenv('VLJEPA_MODELS', str(tmp_path))
+    found = vljepa('models', '--json')
+    names = [row['name'] for row in found.json]
+    assert found.status == 0 and 'fine' in names and not {'broken', 'no_yaml'} & set(names)
+    assert found.err.count('\n') == 2
+    assert f'{tmp_path}/broken: time.rate_hz (0)' in found.err
+    one = vljepa('models', '--model', tmp_path / 'no_yaml')
+    assert (one.status, one.out) == (2, '') and one.err.count('\n') == 1
+    assert 'no_yaml/model.yaml: line 2: ' in one.err
 
 
 def test_a_damaged_picture_is_one_line_on_stderr_and_costs_nothing_else(

@@ -94,6 +94,60 @@ def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:
         read_questions(tmp_path)
 
 
+ROW = {'start': 0.0, 'end': 1.0, 'meaning': 'rest', 'sentence': 'the arm is at rest'}
+ASKED = {
+    'kind': 'open',
+    'at': 1.0,
+    'prompt': '?',
+    'candidates': [],
+    'meaning': 'rest',
+    'answer': 'the arm is at rest',
+}
+
+
+@pytest.mark.parametrize(
+    ('values', 'named'),
+    [
+        ({}, "'annotations'"),
+        ([], "'annotations'"),
+        ({'annotations': {}}, "'annotations'"),
+        ({'annotations': []}, "'annotations'"),
+        ({'annotations': [7]}, 'row 0'),
+        ({'annotations': [{'start': 0.0, 'end': 1.0, 'meaning': 'rest'}]}, "'sentence'"),
+        ({'annotations': [ROW, {**ROW, 'start': '1'}]}, "row 1: 'start'"),
+        ({'annotations': [{**ROW, 'end': float('nan')}]}, "'end'"),
+        ({'annotations': [{**ROW, 'meaning': 'act:fly:red'}]}, 'act:fly:red'),
+    ],
+)
+def test_a_truth_names_its_file_and_the_key_that_is_wrong(
+    tmp_path: Path, values: object, named: str
+) -> None:
+    (tmp_path / 'ground_truth.json').write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r'ground_truth\.json') as raised:
+        read_truth(tmp_path)
+    assert named in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ('values', 'named'),
+    [
+        ({}, 'list'),
+        ([{'kind': 'open'}], "'at'"),
+        ([{**ASKED, 'at': None}], "'at'"),
+        ([{**ASKED, 'candidates': 'yes'}], "'candidates'"),
+        ([{**ASKED, 'candidates': [1]}], "'candidates'"),
+        ([{**ASKED, 'meaning': 'act:fly:red'}], 'act:fly:red'),
+    ],
+)
+def test_a_question_names_its_file_and_the_key_that_is_wrong(
+    tmp_path: Path, values: object, named: str
+) -> None:
+    (tmp_path / 'questions.json').write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r'questions\.json') as raised:
+        read_questions(tmp_path)
+    assert named in str(raised.value)
+
+
 def test_an_open_answer_is_judged_by_its_meaning_others_word_for_word() -> None:
     asked = Question('open', 1.0, '?', (), 'act:door-open:red', 'the robot gets the red door open')
     assert asked.is_answered_by(OPENS) and not asked.is_answered_by(CLOSED)

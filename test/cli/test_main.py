@@ -39,6 +39,7 @@ def bad(found: Any, *parts: str) -> None:
         ),
         (['annotate', '{bag}', '--threads', '-1'], ['--threads']),
         (['annotate', '/nowhere/at/all'], ['no such file or folder', '/nowhere/at/all']),
+        (['annotate', '/' + 'x' * 300], ['File name too long']),
         (['annotate'], ['SOURCE']),
         (['ask', '{bag}'], ['PROMPT']),
         (['ask', '{bag}', 'x\0y'], ['NUL']),
@@ -53,15 +54,22 @@ def bad(found: Any, *parts: str) -> None:
         (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
         (['search', '{bag}', ' '], ['text is empty']),
         (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
+        (['search', '{bag}', 'x', '--from', '500'], ['500 s is after its end (7.9 s)']),
         (['embed', '{bag}'], ['--out']),
         (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['no such folder: /nowhere']),
+        (['embed', '{bag}', '--out', '', '--model', 'nope'], ['--out is empty']),
+        (['embed', '{bag}', '--out', '.', '--model', 'nope'], ['--out: . is a folder']),
+        (['embed', '{bag}', '--out', '/dev/null', '--model', 'nope'], ['no regular file']),
+        (['embed', '{bag}', '--out', 'x' * 300, '--model', 'nope'], ['--out: xxx', 'too long']),
         (['models', '--model', 'gone'], ["unknown model 'gone'"]),
+        (['models', '--model', 'x' * 300], ["unknown model 'xxx"]),
         (['train', '/nowhere.yaml'], ['/nowhere.yaml']),
         (['play', '/nowhere'], ['no such file or folder']),
         (['play', '{bag}', '--rate', '0'], ['--rate (0)']),
         (['play', '{bag}', '--rate', '2', '--lossless'], ['not allowed']),
         (['play', '{bag}', '--topic-remap', 'a=b'], ['FROM:=TO']),
         (['play', '{file}'], ['is no bag']),
+        (['play', '/' + 'x' * 300], ['File name too long']),
         (['demo', '--sample', '/nowhere'], ['/nowhere']),
         (['fly'], ['fly']),
         ([], ['COMMAND']),
@@ -80,6 +88,7 @@ def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
     folder = bags.write(tmp_path / 'two', rows)
     bad(vljepa('ask', folder, 'x'), 'several cameras', 'a, b', '--topic')
     bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'several cameras')
+    bad(vljepa('search', folder, 'x'), 'several cameras', 'a, b', '--topic')
     assert not (tmp_path / 'x.npz').exists()
 
 
@@ -99,6 +108,30 @@ def test_play_says_where_ros_is_missing(
 
     monkeypatch.delattr(vljepa_ros.nodes, 'play', raising=False)
     bad(vljepa('play', bag), 'play needs ROS 2 (rclpy)')
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ('arguments', 'parts'),
+    [
+        (['--namespace', 'bad ns'], ['Invalid topic name', "'/bad ns/frame_processed'"]),
+        (['--topic-remap', f'{bags.TOPIC}:=a b'], ['Invalid topic name', "'a b'"]),
+        (['--topic-remap', f'{bags.TOPIC}:=/a/{{x}}'], ["topic name '/a/{x}' is invalid"]),
+        (['--topic-remap', f'{bags.TOPIC}:=a//b'], ["must not contain repeated '/'"]),
+    ],
+)
+def test_play_says_which_name_is_no_name_of_a_topic(
+    vljepa: Run, bag: Path, arguments: list[str], parts: list[str]
+) -> None:
+    bad(vljepa('play', bag, *arguments), *parts)
+
+
+@pytest.mark.ros
+def test_play_says_where_the_domain_is_no_number(
+    vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
+    bad(vljepa('play', bag), 'ROS does not start', 'ROS_DOMAIN_ID is not an integral number')
 
 
 def test_a_missing_package_is_named(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,11 @@ def test_node_commands_name_namespace_and_parameters() -> None:
     assert '-r __ns:=/robot --params-file p.yaml' in eyes
     assert '-p model:=tiny' in eyes and '-p camera.topic:=/c/image_raw ' in eyes
     assert 'model:=' not in ' '.join(commands['change_detection_node'])
+
+
+def test_the_nodes_with_a_model_are_told_its_device_and_dtype() -> None:
+    commands = processes.stack_commands('robot', 'tiny', '/c', None, 'cuda:1', 2, 'bfloat16')
+    for name, command in commands.items():
+        line = ' '.join(command)
+        told = '-p device:=cuda:1 -p dtype:=bfloat16 -p threads:=2' in line
+        assert told == (name != 'change_detection_node')

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation, StreamData, open_split, read_stream, write_stream
-from vljepa_ros.data.generate import main, seed_range
 from vljepa_ros.errors import InputError
 
 
@@ -60,19 +59,3 @@ def test_a_broken_stream_is_named_and_the_others_are_kept(tmp_path: Path, how: s
     split = open_split(tmp_path)
     assert [s.name for s in split.streams] == ['train-00000']
     assert [name for name, _ in split.skipped] == ['train-00001']
-
-
-def test_seeds_stay_in_their_split() -> None:
-    assert seed_range('validation', 3) == range(10_000, 10_003)
-    for split, streams, first in (('nothing', 1, None), ('train', 10_001, None), ('test', 5, 0)):
-        with pytest.raises(InputError):
-            seed_range(split, streams, first)
-
-
-def test_the_generator_says_how_to_get_the_simulator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    assert main(['mwstream', '--split', 'train', '--out', str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith('error: ') and 'metaworld' in error and error.count('\n') == 1

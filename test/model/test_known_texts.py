@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vljepa_ros.errors import InputError
 from vljepa_ros.model import language as module
 
 
@@ -32,3 +33,19 @@ def test_old_texts_are_forgotten(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> 
     language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
     language.encode(['a', 'b', 'c'])
     assert list(language._known) == ['b', 'c']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [(' ', 'a text to embed is empty'), ('word ' * 70, r'72 tokens is too long \(at most 64\)')],
+)
+def test_a_text_that_cannot_be_embedded_is_told_before_anything_is_computed(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    monkeypatch.setattr(language._tower, 'states', None)
+    with pytest.raises(InputError, match=message):
+        language.check(text)
+    with pytest.raises(InputError, match=message):
+        language.encode(['it is open', text])
+    language.check('word ' * 62)  # with [CLS] and [SEP]

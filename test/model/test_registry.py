@@ -14,6 +14,7 @@ import yaml
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry
 from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.settings import MAX_PROMPTS
 
 
 def frames(model: Model, count: int = 6) -> list[list[np.ndarray]]:
@@ -109,6 +110,73 @@ def test_damage_is_told_in_one_line(
     assert words in str(caught.value) and '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('time.rate_hz', 0, 'time.rate_hz (0) is not in 0.01..1000'),
+        ('time.rate_hz', -1.0, 'time.rate_hz (-1)'),
+        ('time.rate_hz', float('nan'), 'time.rate_hz (nan)'),
+        ('time.rate_hz', float('inf'), 'time.rate_hz'),
+        ('time.rate_hz', 10**400, 'time.rate_hz: expected float'),
+        ('time.tubelet_frames', 0, 'time.tubelet_frames (0)'),
+        ('time.window_tubelets', 0, 'time.window_tubelets (0)'),
+        ('x_encoder.stem', [], 'x_encoder.stem has 0 widths'),
+        ('x_encoder.stem', [8, 0], 'x_encoder.stem (0)'),
+        ('x_encoder.width', -4, 'x_encoder.width (-4)'),
+        ('x_encoder.image_size', 4096, 'grid (512)'),
+        ('predictor.merge', 0, 'predictor.merge (0)'),
+        ('predictor.heads', 0, 'predictor.heads (0)'),
+        ('predictor.width', 10**9, 'predictor.width (1e+09) is not in 4..8192'),
+        ('predictor.width', 10**400, 'predictor.width (huge)'),
+        ('y_encoder.max_tokens', 0, 'y_encoder.max_tokens (0)'),
+        ('y_decoder.beams', 0, 'y_decoder.beams (0)'),
+        ('y_decoder.vocabulary', -1, 'y_decoder.vocabulary (-1)'),
+        ('calibration.rank_temperature', 0.0, 'calibration.rank_temperature (0)'),
+        ('calibration.match_scale', 0.0, 'calibration.match_scale is 0'),
+        ('calibration.decode_bias', float('nan'), 'calibration.decode_bias (nan)'),
+        ('embedding_dim', 0, 'embedding_dim (0)'),
+    ],
+)
+def test_numbers_that_no_model_can_have_are_named(
+    tiny_folder: Path, tmp_path: Path, key: str, value: object, words: str
+) -> None:
+    values = yaml.safe_load((tiny_folder / registry.CONFIG).read_text())
+    *part, name = key.split('.')
+    (values[part[0]] if part else values)[name] = value
+    (tmp_path / registry.CONFIG).write_text(yaml.safe_dump(values))
+    with pytest.raises(ModelError) as caught:
+        registry.read_config(tmp_path)
+    assert str(caught.value).startswith(f'{tmp_path}: ') and words in str(caught.value)
+    assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_widths_that_are_too_much_together_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load((tiny_folder / registry.CONFIG).read_text())
+    values['predictor'] |= {'width': 8192, 'layers': 128}
+    (tmp_path / registry.CONFIG).write_text(yaml.safe_dump(values))
+    with pytest.raises(ModelError, match=r'103,.* weights are too many'):
+        registry.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('name: x\ntime: [1,\nkind: b: c', 'model.yaml: line 3: '),
+        ('name: x\nwhen: 2001-99-99\n', 'model.yaml: month must be in'),
+        ('[' * 5000, 'model.yaml: '),
+        ('name: x\n1: 2\nother: 3\n', "unknown key '1'"),
+        ('', 'expected a mapping'),
+    ],
+)
+def test_a_model_yaml_that_cannot_be_read_is_one_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / registry.CONFIG).write_text(text)
+    with pytest.raises(ModelError) as caught:
+        registry.read_config(tmp_path)
+    assert words in str(caught.value) and '\n' not in str(caught.value)
+
+
 def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -125,6 +193,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
     ('arguments', 'words'),
     [
         ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
+        ({'name_or_dir': 'x' * 300}, "unknown model 'xxx"),
         ({'device': 'tpu'}, "unknown device 'tpu'"),
         ({'device': 'cuda:7'}, "device 'cuda:7' was asked for, but torch sees"),
         ({'dtype': 'int8'}, "unknown dtype 'int8'"),
@@ -152,6 +221,9 @@ def test_bad_input_to_the_halves(tiny: Model) -> None:
     before = eyes.predict(state, [''])
     with pytest.raises(InputError, match='too long'):
         eyes.predict(state, ['word ' * 3000])
+    with pytest.raises(InputError, match='of 3002 tokens is too long'):
+        eyes.check_prompts(['', 'word ' * 3000])
+    eyes.check_prompts(['', 'What is happening?'])
     np.testing.assert_array_equal(eyes.predict(state, ['']), before)
     with pytest.raises(InputError, match='empty'):
         language.encode(['  '])
@@ -169,6 +241,21 @@ def test_a_prompts_answer_does_not_depend_on_its_company(tiny: Model) -> None:
     alone = tiny.eyes.predict(state, ['Is it dark?'])
     together = tiny.eyes.predict(state, ['', 'a much longer prompt than the other', 'Is it dark?'])
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
+
+
+def test_standing_prompts_are_not_computed_again_after_the_largest_request(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes = tiny.eyes
+    assert eyes is not None
+    state = eyes.new_state()
+    eyes.step(state, frames(tiny)[0])
+    standing = [f'standing {n}' for n in range(MAX_PROMPTS)]
+    eyes.predict(state, standing)
+    eyes.predict(state, [f'asked {n}' for n in range(MAX_PROMPTS)])
+    tower = eyes._tower  # type: ignore[attr-defined]
+    monkeypatch.setattr(tower, 'states', None)
+    assert len(eyes.predict(state, standing)) == MAX_PROMPTS
 
 
 def test_rank_and_similarity_are_scores(tiny: Model) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from bench import MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
+from bench import LATCHED, MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
 from std_msgs.msg import Header
-from vljepa_ros.msg import SemanticChange, SemanticEmbedding
+from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 
 from vljepa_ros.nodes.change_detection import SESSION_ID, ChangeDetectionNode
 
@@ -124,6 +124,85 @@ def test_segment_ids_go_on_after_a_pause(bench: Bench) -> None:
     publisher = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     publisher.publish(embedding('red', 1))
     assert line.changes.wait(3)[2].segment_id == 1
+
+
+def test_segment_ids_go_on_after_a_cleanup(bench: Bench) -> None:
+    line = Line(bench)
+    line.send(embedding('red', 0))
+    line.changes.wait(1)
+    bench.do(line.node, line.node.bring_down)
+    assert bench.do(line.node, line.node.bring_up)
+    publisher = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    publisher.publish(embedding('red', 1))
+    first, _, second = line.changes.wait(3)
+    assert (first.session_id, second.session_id) == (SESSION_ID, SESSION_ID)
+    assert (first.segment_id, second.segment_id) == (0, 1)
+
+
+class Informed(Line):
+    """A line that is told what stands."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self._info = bench.publisher(ModelInfo, 'model_info', LATCHED)
+
+    def stand(self, *prompts: str, **fields: Any) -> None:
+        """As perception_node does; returns once it is known."""
+        before = self.node._standing
+        info = {'sources': ['camera'], 'model_id': fakes.FACTS.model_id} | fields
+        self._info.publish(ModelInfo(prompts=prompts, **info))
+        eventually(lambda: self.node._standing is not before)
+
+    def feed(self, hop: int, *prompts: str) -> None:
+        """One hop; returns once it was looked at."""
+        seen = self.node.health.counts['embeddings'] + len(prompts)
+        self.send(*(embedding('red', hop, prompt=prompt) for prompt in prompts))
+        eventually(lambda: self.node.health.counts['embeddings'] == seen)
+
+    def said(self, count: int) -> list[tuple[str, int, int]]:
+        """Prompt, reason and segment of each change."""
+        return [(c.prompt, c.reason, c.segment_id) for c in self.changes.wait(count)]
+
+
+FIRST, END = SemanticChange.REASON_FIRST, SemanticChange.REASON_END
+
+
+def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back(bench: Bench) -> None:
+    line = Informed(bench)
+    line.stand('One?', 'Two?')
+    for n in range(3):
+        line.feed(n, 'One?', 'Two?')
+    line.stand('One?')
+    [*_, ended] = line.changes.wait(3)
+    assert (ended.prompt, ended.reason) == ('Two?', END)
+    assert ended.previous_end == stamp(START_NS + 400 * MS)
+    line.feed(3, 'One?')
+    line.stand('One?', 'Two?')
+    line.feed(30, 'Two?')
+    assert line.said(4)[2:] == [('Two?', END, 0), ('Two?', FIRST, 1)]
+
+
+def test_what_arrives_of_a_removed_prompt_opens_no_stream(bench: Bench) -> None:
+    line = Informed(bench)
+    line.stand('One?')
+    line.feed(0, 'One?')
+    line.stand()
+    line.feed(1, 'One?')
+    status = bench.status(line.node, lambda s: 'embeddings of no standing prompt' in str(s))
+    assert values_of(status)['embeddings of no standing prompt'] == '1'
+    line.stand('One?')
+    line.feed(2, 'One?')
+    assert line.said(3) == [('One?', FIRST, 0), ('One?', END, 0), ('One?', FIRST, 1)]
+
+
+@pytest.mark.parametrize('fields', [{'sources': ['rear']}, {'model_id': 'other-1-2'}])
+def test_streams_of_a_camera_or_model_that_is_gone_end(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    line = Informed(bench)
+    line.feed(0, 'One?')  # before anything is known of what stands
+    line.stand('One?', **fields)
+    assert line.said(2) == [('One?', FIRST, 0), ('One?', END, 0)]
 
 
 def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:

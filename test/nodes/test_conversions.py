@@ -234,6 +234,16 @@ def test_model_info_follows_the_rate_in_use() -> None:
     )
 
 
+def test_model_info_names_a_stream_for_each_camera_and_prompt() -> None:
+    info = msg.ModelInfo(model_id='m', prompts=['a', ''], sources=['front', 'rear'])
+    assert conversions.streams_of(info) == {
+        types.StreamKey(source, prompt, 'm')
+        for source in ('front', 'rear')
+        for prompt in ('a', '')
+    }
+    assert conversions.streams_of(msg.ModelInfo(sources=['front'])) == frozenset()
+
+
 def test_embeddings_of_prompts() -> None:
     messages = conversions.to_embeddings(np.stack([A, B]))
     assert [list(m.data) for m in messages] == [list(A), list(B)]

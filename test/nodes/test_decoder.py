@@ -11,6 +11,7 @@ import fakes
 import numpy as np
 import pytest
 from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp, values_of
+from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
 
@@ -206,3 +207,32 @@ def test_a_backlog_without_end_drops_and_says_so(
     eventually(lambda: desk.node.health.counts['dropped messages'] == 1)
     assert len(desk.events.wait(2)) == 2
     assert 'one is dropped' in values_of(bench.status(desk.node, lambda s: True))['last trouble']
+
+
+def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None:
+    desk = Desk(bench)
+    down = desk.node.executor.create_task(desk.node.bring_down)
+    time.sleep(0.3)
+    desk.send(change())  # whoever sends this was interrupted at the same time
+    desk.events.wait(2)
+    assert not down.done()
+    bench.do(bench.probe, bench.probe.destroy_publisher, desk._publisher)
+    eventually(down.done, 1.0)
+    assert desk.node.phase == 'unconfigured'
+
+
+def test_the_end_of_the_process_does_not_wait_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.decoder'], 'LISTEN_ON_S', 0.2)
+    desk = Desk(bench)
+    bench.do(desk.node, desk.node.bring_down)
+    assert desk.node.phase == 'unconfigured'
+
+
+def test_a_topics_durability_can_be_overridden(bench: Bench) -> None:
+    topic = f'{bench.namespace}/text_event'
+    name = f'qos_overrides__{topic}__publisher__durability'
+    bench.start(DecoderNode, **{name: 'volatile'})
+    [info] = bench.probe.get_publishers_info_by_topic(topic)
+    assert info.qos_profile.durability == DurabilityPolicy.VOLATILE

@@ -21,7 +21,7 @@ def test_image_is_one_camera_in_the_callers_namespace() -> None:
     assert overrides(arguments, '/robot1') == {
         'cameras': ['camera'],
         'camera.topic': '/robot1/camera/image_raw',
-        'camera.transport': 'compressed',
+        'image_transport': 'compressed',
     }
 
 
@@ -34,8 +34,8 @@ def test_several_cameras() -> None:
     }
 
 
-def test_the_transport_alone_is_that_of_the_default_camera() -> None:
-    assert overrides({'image_transport': 'raw'}) == {'camera.transport': 'raw'}
+def test_the_transport_is_for_every_camera_whatever_they_are_called() -> None:
+    assert overrides({'image_transport': 'raw'}) == {'image_transport': 'raw'}
 
 
 def test_flags_and_names_are_passed_on() -> None:

@@ -11,6 +11,7 @@ import pytest
 from bench import Bench, eventually, fake_pool, values_of
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from vljepa_ros.srv import Query
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.nodes.base import VljepaNode
@@ -144,6 +145,35 @@ def test_a_deactivation_that_fails_leaves_the_node_at_work(bench: Bench) -> None
     assert node.phase == 'inactive'
 
 
+def test_a_shutdown_that_fails_ends_the_node_and_frees_its_model(bench: Bench) -> None:
+    pool = fake_pool()
+    freed: list[bool] = []
+    pool.free = lambda: freed.append(True)
+    node = bench.start(QueryNode, pool)
+
+    def stop() -> None:
+        raise RuntimeError('busy')
+
+    node.stop = stop
+    assert not change_state(bench, 'query_node', Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert state(bench, 'query_node') == node.phase == 'finalized'
+    assert freed == [True]
+    response = bench.call(Query, 'query', Query.Request(prompt='What?'))
+    assert response.message == 'inactive: query_node is finalized'
+    status = bench.status(node, lambda s: s.level == b'\x02')
+    assert status.message == 'cannot shut down: RuntimeError: busy'
+
+
+def test_a_shutdown_frees_a_model_that_was_prepared(bench: Bench) -> None:
+    pool = fake_pool()
+    freed: list[bool] = []
+    pool.free = lambda: freed.append(True)
+    node = bench.start(QueryNode, pool, up=False)
+    bench.do(node, node.prepare)
+    assert change_state(bench, 'query_node', Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert freed == [True]
+
+
 def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     assert not change_state(bench, 'change_detection_node', Transition.TRANSITION_CONFIGURE)
@@ -183,7 +213,10 @@ def test_get_state_answers_while_the_weights_load_in_the_model_thread(bench: Ben
 
 
 def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Bench) -> None:
-    def load(*_: Any) -> Any:
+    loads: list[Any] = []
+
+    def load(*asked: Any) -> Any:
+        loads.append(asked)
         raise ModelError("unknown model 'big' (known: small)")
 
     node = bench.start(DecoderNode, ModelPool(load=load, free=lambda: None), up=False)
@@ -191,6 +224,23 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Benc
     node.get_logger().error = logged.append
     assert not bench.do(node, node.bring_up)
     assert logged == ["cannot configure: unknown model 'big' (known: small)"]
+    assert len(loads) == 1
+    assert not change_state(bench, 'decoder_node', Transition.TRANSITION_CONFIGURE)
+    assert len(loads) == 2  # what was mended meanwhile is found
+
+
+def test_a_failure_that_configure_never_told_is_not_told_later(bench: Bench) -> None:
+    models: list[Any] = [ModelError('damaged'), fakes.fake_model()]
+
+    def load(*_: Any) -> Any:
+        found = models.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    node = bench.start(DecoderNode, ModelPool(load=load, free=lambda: None), up=False)
+    bench.do(node, node.prepare)
+    assert bench.do(node, node.bring_up)
 
 
 def test_cleanup_frees_the_model_and_configure_loads_it_again(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from bench import Bench
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 
-from vljepa_ros.nodes import parameters
+from vljepa_ros.nodes import launching, parameters
 from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 from vljepa_ros.nodes.decoder import DecoderNode
 from vljepa_ros.nodes.perception import PerceptionNode
@@ -110,7 +110,8 @@ def test_parameters_become_the_core_settings() -> None:
         ({'dtype': 'float8'}, "dtype is 'float8'"),
         ({'cameras': ['front', 'front']}, "'front' is there twice"),
         ({'cameras': ['the front']}, "'the front' is not of letters"),
-        ({'cameras': ['front'], 'frnt__topic': '/f'}, 'frnt.topic is for an unknown camera'),
+        ({'prompts': ['word ' * 65]}, 'prompt of 65 words is too long'),
+        ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
         ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
     ],
@@ -163,19 +164,99 @@ def test_cameras_can_be_named_anew_while_unconfigured(bench: Bench) -> None:
     assert node.get_parameter('left.topic').value == 'image'
 
 
-def test_one_bad_prompt_refuses_the_whole_request(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ('bad', 'reason'),
+    [
+        ('b' * 5000, 'prompt of 5,000 characters is too long'),
+        ('word ' * 65, 'prompt of 65 words is too long'),  # the model's own limit
+    ],
+)
+def test_one_bad_prompt_refuses_the_whole_request(bench: Bench, bad: str, reason: str) -> None:
     node = bench.start(PerceptionNode)
     before = list(node.get_parameter('prompts').value)
     response = bench.call(
         SetParametersAtomically,
         'perception_node/set_parameters_atomically',
         SetParametersAtomically.Request(
-            parameters=[Parameter('prompts', value=['good', 'b' * 5000]).to_parameter_msg()]
+            parameters=[Parameter('prompts', value=['good', bad]).to_parameter_msg()]
         ),
     )
     assert not response.result.successful
-    assert 'prompt of 5,000 characters is too long' in response.result.reason
+    assert reason in response.result.reason
     assert list(node.get_parameter('prompts').value) == before
+
+
+DEFAULTS = ROOT / 'config' / 'vljepa.yaml'
+FRONT_AND_REAR = {
+    'front': ('/f/image_raw', 'compressed'),
+    'rear': ('/r/image_raw', 'compressed'),
+}
+
+
+def as_launched(arguments: dict[str, str], tmp_path: Path, *files: Path) -> list[Path]:
+    """Parameter files, and what launch puts after them."""
+    path = tmp_path / 'overrides.yaml'
+    made = launching.override_file(launching.overrides(arguments))
+    made.replace(path)
+    return [*files, path]
+
+
+def taken(node: PerceptionNode) -> dict[str, tuple[str, str]]:
+    """Each camera's topic and transport."""
+    return {name: (c.topic, c.transport) for name, c in node._cameras.items()}
+
+
+def test_the_default_file_works_with_any_cameras(bench: Bench, tmp_path: Path) -> None:
+    arguments = {
+        'cameras': 'front:=/f/image_raw,rear:=/r/image_raw',
+        'image_transport': 'compressed',
+    }
+    node = bench.start(PerceptionNode, files=as_launched(arguments, tmp_path, DEFAULTS))
+    assert taken(node) == FRONT_AND_REAR
+    assert 'unknown' not in bench.status(node, lambda s: True).message
+
+
+def test_the_launched_transport_is_that_of_every_camera_of_a_file(
+    bench: Bench, tmp_path: Path
+) -> None:
+    own = tmp_path / 'own.yaml'
+    cameras = {name: {'topic': topic} for name, (topic, _) in FRONT_AND_REAR.items()}
+    values = {'cameras': ['front', 'rear'], **cameras}
+    own.write_text(yaml.safe_dump({'/**/perception_node': {'ros__parameters': values}}))
+    arguments = {'image_transport': 'compressed'}
+    node = bench.start(PerceptionNode, files=as_launched(arguments, tmp_path, DEFAULTS, own))
+    assert taken(node) == FRONT_AND_REAR
+
+
+def test_a_camera_that_is_not_named_is_a_warning_that_names_it(bench: Bench) -> None:
+    node = bench.start(PerceptionNode, cameras=['front'], frnt__topic='/f', camera__topic='/c')
+    status = bench.status(node, lambda s: s.level == b'\x01')
+    text = 'parameters for unknown cameras are ignored: frnt.topic (cameras: front)'
+    assert text in status.message
+    assert node.phase == 'active'
+
+
+def test_an_empty_list_in_a_file_is_an_empty_list(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / 'own.yaml'
+    file.write_text('/**/perception_node: {ros__parameters: {prompts: []}}')
+    node = bench.start(PerceptionNode, files=[file])
+    assert node.values()['prompts'] == []
+    assert node._perceiver.prompts == ()
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [('cameras', 'cameras names no camera'), ('rate', 'it is not a list: rate')],
+)
+def test_an_empty_list_where_none_is_wanted_is_one_line(
+    bench: Bench, tmp_path: Path, name: str, message: str
+) -> None:
+    file = tmp_path / 'own.yaml'
+    file.write_text(f'/**/perception_node: {{ros__parameters: {{{name}: []}}}}')
+    node = bench.start(PerceptionNode, up=False, files=[file])
+    assert not bench.do(node, node.bring_up)
+    status = bench.status(node, lambda s: s.level == b'\x02')
+    assert message in status.message
 
 
 def test_a_slip_of_the_pen_is_a_warning_that_names_it(bench: Bench) -> None:

@@ -214,6 +214,8 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
         (Predict.Request(prompts=['a'], source='up'), "unknown source 'up' (known: left, right)"),
         (Predict.Request(prompts=['a'], source='right'), 'no frame yet'),
         (Predict.Request(prompts=['x' * 10_000_000], source='left'), '10,000,000 characters'),
+        (Predict.Request(prompts=['word ' * 65], source='left'), 'prompt of 65 words'),
+        (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
     ],
 )
 def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -> None:
@@ -275,7 +277,46 @@ def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
     assert node._cameras['camera'].intake.resets == 0  # our own drops are no gap
-    assert [m.header.stamp.nanosec // MS for m in heard.wait(1)] == [100]
+    # The slots of 2..4 are skipped, not filled with what was there before: one hop is now.
+    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
+    eventually(lambda: node.describe()['skipped slots'] == '3')
+
+
+def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) -> None:
+    eyes = SlowEyes()
+    node = bench.start(PerceptionNode, with_eyes(eyes))
+    heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 1))
+    feed._publisher.publish(pictures('red', 1, 1)[0])
+    assert eyes.entered.wait(5)
+    for n, message in enumerate([*pictures('red', 2, 1), broken(3, step=1)], 3):
+        feed._publisher.publish(message)
+        eventually(lambda n=n: node._cameras['camera'].intake.received == n)
+    feed.done.wait(2)  # the damaged one is done with at once
+    eyes.go.set()
+    feed.done.wait(4)
+    feed.send(*pictures('red', 4, 1))
+    assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 200]
+    assert node.health.counts['camera: dropped, too slow'] == 0
+    assert node.health.counts['camera: bad pictures'] == 1
+
+
+def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None:
+    eyes = LookingEyes()
+    node = bench.start(PerceptionNode, with_eyes(eyes), camera__transport='compressed')
+    feed = Feed(bench, 'image/compressed', CompressedImage)
+    red, blue = (
+        cv2.imencode('.png', fakes.picture(colour)[..., ::-1])[1].tobytes()
+        for colour in ('red', 'blue')
+    )
+    for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
+        header = Header(stamp=stamp(START_NS + n * 100 * MS))
+        feed.send(CompressedImage(header=header, format='jpeg', data=data))
+    eventually(lambda: len(eyes.shown) == 4)
+    assert node._cameras['camera'].intake.rejected == 1
+    # Its slot is filled by the frame before it, as `vljepa annotate` does.
+    assert [shown[0, 0].tolist() for shown in eyes.shown[2:]] == [[255, 0, 0], [0, 0, 255]]
 
 
 def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
@@ -355,6 +396,23 @@ def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
     eventually(lambda: camera.intake.received == 2)
     assert camera.lost == 8
     assert camera.describe()['camera: share of frames received'] == '0.200'
+
+
+def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    feed, camera = Feed(bench), node._cameras['camera']
+    feed.send(*pictures('red', 0, 6))
+    assert camera.lost == 0
+    second = Feed(bench)
+    for n in range(6, 12, 2):  # the numbers of one publisher and of the other take turns
+        second.send(*pictures('red', n, 1))
+        feed.send(*pictures('red', n + 1, 1))
+    bench.probe.destroy_publisher(feed._publisher)
+    eventually(lambda: node.count_publishers(camera.resolved) == 1)
+    bench.status(node, lambda s: 'share' not in s.message)
+    second.send(*pictures('red', 12, 2))
+    assert camera.lost == 0
+    assert camera.describe()['camera: share of frames received'] == '1.000'
 
 
 def test_no_camera_at_all_says_what_it_waits_for(

@@ -29,7 +29,14 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 from vljepa_ros.action import Watch
-from vljepa_ros.msg import Embedding, Moment, SemanticChange, SemanticEmbedding, TextEvent
+from vljepa_ros.msg import (
+    Embedding,
+    ModelInfo,
+    Moment,
+    SemanticChange,
+    SemanticEmbedding,
+    TextEvent,
+)
 from vljepa_ros.srv import Predict, Query, Search
 
 from vljepa_ros.nodes.query import QueryNode
@@ -120,9 +127,12 @@ class Counter:
                 **common,
             )
         )
-        eventually(lambda: len(self.node._memory._segments) == 2)
+        eventually(lambda: len(self.remembered()) == 2)
         events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
-        eventually(lambda: any(s.text for s in self.node._memory._segments.values()))
+        eventually(lambda: any(moment.text for moment in self.remembered()))
+
+    def remembered(self) -> list[Moment]:
+        return self.bench.call(Search, 'search', Search.Request(text='red')).moments
 
 
 def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
@@ -205,6 +215,22 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
 
 
+def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
+    counter = Counter(bench, failing('the frames are not held'))
+    counter.fill_memory()
+    odd = 77 * MS  # no frame's
+    for span, first, last in (
+        ({'start': stamp(START_NS + odd), 'end': stamp(START_NS + 700 * MS)}, 200, 600),
+        ({'end': stamp(START_NS + 700 * MS)}, 0, 600),
+        ({'start': stamp(START_NS + 3500 * MS), 'end': stamp(NOW)}, 3600, 3800),
+    ):
+        response = counter.ask(**span)
+        assert response.basis == Query.Response.BASIS_MEMORY
+        [moment] = response.evidence
+        assert moment.start == stamp(START_NS + first * MS)
+        assert moment.end == response.stamp == stamp(START_NS + last * MS)
+
+
 def test_a_span_that_nobody_remembers_tells_the_first_reason(bench: Bench) -> None:
     counter = Counter(bench, failing('the frames are not held'))
     response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
@@ -220,6 +246,35 @@ def test_it_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
     assert counter.ask().success
     bench.do(counter.node, counter.node.trigger_deactivate)
     assert counter.ask().message == 'inactive: query_node is inactive'
+
+
+def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> None:
+    asked, free = threading.Event(), threading.Event()
+
+    async def predict(request: Any, response: Any) -> Any:
+        asked.set()
+        while not free.is_set():
+            await slept(bench)
+        return seen('red')(request, response)
+
+    bench.probe.create_service(
+        Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
+    )
+    node = Counter(bench).node
+    logged: list[str] = []
+    node.get_logger().error = logged.append
+    client = bench.probe.create_client(Query, 'query')
+    assert client.wait_for_service(5)
+    future = client.call_async(Query.Request(prompt='What?'))
+    assert asked.wait(5)
+    bench.do(node, node.bring_down)
+    free.set()
+    eventually(future.done)
+    assert (future.result().success, future.result().message) == (
+        False,
+        'inactive: query_node is unconfigured',
+    )
+    assert logged == []
 
 
 # Bad input.
@@ -289,7 +344,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
-    assert counter.node._memory.current('camera').stamp_ns == START_NS + 200 * MS
+    [stream] = counter.node._memory._streams.values()
+    assert [h.stamp_ns for h in stream.hops] == [START_NS + 200 * MS]
 
 
 # predict missing or hung; a dead one is a matter of processes (test/system).
@@ -574,6 +630,11 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
         ({'condition': ''}, 'watch refused: condition is empty'),
         ({'condition': 'a', 'threshold': 2.0}, 'watch refused: threshold (2.0) is not in 0..1'),
         ({'condition': 'x' * 5000}, 'watch refused: condition of 5,000 characters is too long'),
+        ({'condition': 'word ' * 70}, 'watch refused: text of 70 words is too long'),
+        (
+            {'condition': 'a', 'timeout': Duration(sec=-1)},
+            'watch refused: timeout (-1 s) is negative',
+        ),
     ],
 )
 def test_a_bad_goal_is_refused_with_the_reason_logged(
@@ -587,6 +648,65 @@ def test_a_bad_goal_is_refused_with_the_reason_logged(
     assert line.startswith(message)
     assert watcher.node.health.counts['goals refused'] == 1
     assert watcher.goal(condition='a').accepted
+
+
+class Faulty(fakes.FakeLanguage):
+    """Stumbles over one text."""
+
+    def similarity(self, vectors: Any, text: str) -> Any:
+        if text == 'stumble':
+            raise RuntimeError('no memory')
+        return super().similarity(vectors, text)
+
+
+def test_a_condition_that_cannot_be_scored_harms_no_other(bench: Bench) -> None:
+    watcher = Watcher(bench, language=Faulty())
+    assert watcher.goal(condition='stumble').accepted
+    handle = watcher.goal(condition='it is blue')
+    watcher.hops.publish(hop('blue', 0))
+    assert watcher.result(handle).result.fired
+    assert watcher.node.health.counts['errors in the model thread'] == 1
+
+
+def test_feedback_comes_from_the_watched_source_only(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    watcher.goal(condition='it is blue', source='front')
+    watcher.goal(condition='it is blue', source='rear')
+    for n, source in enumerate(['rear', 'front', 'elsewhere', 'front']):
+        watcher.hops.publish(hop('red', n, source=source))
+    eventually(lambda: len(watcher.feedback) >= 3)
+    time.sleep(0.2)
+    seen = sorted(f.stamp.nanosec // MS for f in watcher.feedback)
+    assert seen == [0, 200, 600]  # rear, front, front
+
+
+def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    early = watcher.goal(condition='it is blue', source='raer')
+    front = watcher.goal(condition='it is blue', source='front')
+    assert early.accepted and front.accepted
+    waiting = 'no model_info has come: front, raer is watched, and may be no source'
+    bench.status(watcher.node, lambda s: values_of(s).get('last trouble') == waiting)
+    info = bench.publisher(ModelInfo, 'model_info', LATCHED)
+    info.publish(ModelInfo(sources=['front', 'rear']))
+    found = watcher.result(early)
+    reason = "unknown source 'raer' (known: front, rear)"
+    assert found.status == GoalStatus.STATUS_ABORTED
+    assert found.result == Watch.Result(fired=False, message=reason)
+    assert not watcher.goal(condition='it is blue', source='raer').accepted
+    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert trouble == f'watch refused: {reason}'
+    watcher.hops.publish(hop('blue', 0, source='front'))
+    assert watcher.result(front).result.fired
+
+
+def test_a_threshold_that_no_goal_could_use_fails_configure(bench: Bench) -> None:
+    node = bench.start(QueryNode, up=False, watch_threshold=0.0)
+    logged: list[str] = []
+    node.get_logger().error = logged.append
+    assert not bench.do(node, node.bring_up)
+    [line] = logged
+    assert line.startswith('cannot configure: ') and 'watch_threshold' in line
 
 
 def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Bench) -> None:

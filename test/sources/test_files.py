@@ -8,12 +8,13 @@ from fakes import picture
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.sources.files import natural
+from vljepa_ros.sources.files import VideoSource, natural
 from vljepa_ros.sources.names import camera_name, camera_names
+from vljepa_ros.stream.types import Frame
 
 
-def video(path: Path, count: int = 10, fps: float = 20.0) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, (32, 24))
+def video(path: Path, count: int = 10, fps: float = 20.0, codec: str = 'MJPG') -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (32, 24))
     for i in range(count):
         writer.write(np.ascontiguousarray(picture('red' if i < 5 else 'blue')[..., ::-1]))
     writer.release()
@@ -81,16 +82,120 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
     fails(tmp_path / 'a.png', 'one picture is no stream')
 
 
-def test_a_truncated_video_is_one_line_or_shorter(tmp_path: Path) -> None:
-    path = video(tmp_path / 'v.avi')
+@pytest.mark.parametrize('suffix', ['avi', 'mkv'])
+def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> None:
+    path = video(tmp_path / f'v.{suffix}', 60)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    try:
-        count = len(list(open_source(path)))
-    except InputError as error:
-        assert '\n' not in str(error)
-    else:
-        assert 0 < count < 10
+    items = list(open_source(path).items())
+    assert all(isinstance(item, Frame) for item in items[:-1]) and 10 < len(items) < 50
+    assert isinstance(items[-1], Damaged) and items[-1].stamp_ns > items[-2].stamp_ns
+    assert items[-1].message == f'the video ends after {len(items) - 1} of 60 frames'
+
+
+def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
+    path = video(tmp_path / 'v.mp4', 60)
+    data = path.read_bytes()
+    end = data.index(b'moov')
+    middle, size = end // 2, end // 10
+    path.write_bytes(data[:middle] + bytes(size) + data[middle + size :])
+    items = list(open_source(path).items())
+    lost = [i for i, item in enumerate(items) if isinstance(item, Damaged)]
+    assert len(items) == 60 and 4 <= len(lost) <= 9 and lost[-1] < 40
+    assert [item.stamp_ns for item in items] == [i * 50_000_000 for i in range(60)]
+    first = items[lost[0]]
+    assert isinstance(first, Damaged)
+    assert first.message == f'frame {lost[0] + 1} of 60 cannot be decoded'
+
+
+def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) -> None:
+    path = video(tmp_path / 'v.avi', 60)
+    data = path.read_bytes()
+    middle, size = len(data) // 2, len(data) // 8
+    path.write_bytes(data[:middle] + bytes(size) + data[middle + size :])
+    items = list(open_source(path).items())
+    assert 45 <= sum(isinstance(item, Frame) for item in items) < 60
+    assert isinstance(items[-1], Damaged) and 'the video ends after' in items[-1].message
+
+
+@pytest.mark.parametrize(
+    ('codec', 'suffix'),
+    [('MJPG', 'avi'), ('XVID', 'avi'), ('mp4v', 'mp4'), ('MJPG', 'mkv'), ('VP80', 'webm')],
+)
+@pytest.mark.parametrize(('count', 'fps'), [(1, 20.0), (7, 29.97), (60, 12.5)])
+def test_an_intact_video_is_all_frames(
+    tmp_path: Path, codec: str, suffix: str, count: int, fps: float
+) -> None:
+    items = list(open_source(video(tmp_path / f'v.{suffix}', count, fps, codec)).items())
+    assert len(items) == count and all(isinstance(item, Frame) for item in items)
+
+
+class Capture:
+    """Reads `pictures` (None: damaged), 40 ms apart unless told, and nothing after them."""
+
+    def __init__(self, pictures: list[np.ndarray | None], promised: float, step_ms: float) -> None:
+        self.pictures, self.promised, self.step_ms, self.reads = pictures, promised, step_ms, 0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        found = self.pictures[self.reads] if self.reads < len(self.pictures) else None
+        self.reads += 1
+        return found is not None, found
+
+    def get(self, which: int) -> float:
+        known = {cv2.CAP_PROP_FRAME_COUNT: self.promised, cv2.CAP_PROP_FPS: 25.0}
+        return known.get(which, (self.reads - 1) * self.step_ms)
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def opened(
+    monkeypatch: pytest.MonkeyPatch,
+    path: Path,
+    pictures: list[np.ndarray | None],
+    promised: float,
+    step_ms: float = 40.0,
+) -> tuple[VideoSource, list[Capture]]:
+    path.write_bytes(b'x')
+    made: list[Capture] = []
+
+    def capture(_: str) -> Capture:
+        made.append(Capture(pictures, promised, step_ms))
+        return made[-1]
+
+    monkeypatch.setattr(cv2, 'VideoCapture', capture)
+    return VideoSource(path), made
+
+
+def test_a_count_that_is_far_too_high_is_not_tried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [picture('red')] * 3
+    source, made = opened(monkeypatch, tmp_path / 'v.avi', [*shown], 1e12)
+    items = list(source.items())
+    assert len(items) == 4 and isinstance(items[-1], Damaged)
+    assert made[-1].reads < 20_000
+
+
+@pytest.mark.parametrize('promised', [float('nan'), float('inf'), -4e15, 0.0])
+def test_a_count_that_is_none_promises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: float
+) -> None:
+    source, _ = opened(monkeypatch, tmp_path / 'v.avi', [picture('red')] * 3, promised)
+    assert source.total is None
+    assert all(isinstance(item, Frame) for item in source.items())
+
+
+def test_a_rate_that_varies_makes_the_count_an_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a screen recording at half the rate that its header says, nothing is missing."""
+    shown = [picture('red')] * 30
+    source, _ = opened(monkeypatch, tmp_path / 'v.mkv', [*shown], 60.0, step_ms=80.0)
+    assert all(isinstance(item, Frame) for item in source.items())
 
 
 def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:

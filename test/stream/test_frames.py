@@ -84,6 +84,18 @@ def test_a_slot_at_a_frame_is_filled_at_once() -> None:
     assert [s.image[0, 0, 0] for s in sampler.push(5 + 200 * MS, image(2))] == [1, 2]
 
 
+def test_after_drops_the_newest_slots_take_the_new_frame_and_older_ones_are_skipped() -> None:
+    sampler = Sampler(100 * MS, 2 * S)
+    sampler.push(0, image(0))
+    slots = sampler.push(730 * MS, image(7), room=2)
+    assert [(slot.slot_ns // MS, slot.image[0, 0, 0]) for slot in slots] == [(600, 7), (700, 7)]
+    assert sampler.skipped == 5
+    assert sampler.push(790 * MS, image(8), room=2) == []  # no slot is due, and none is skipped
+    slots = sampler.push(810 * MS, image(9))  # nothing was dropped: as ever
+    assert [(slot.slot_ns // MS, slot.image[0, 0, 0]) for slot in slots] == [(800, 8)]
+    assert sampler.skipped == 5
+
+
 def test_a_frame_is_repeated_no_longer_than_max_gap_and_the_rest_is_skipped() -> None:
     sampler = Sampler(100 * MS, 300 * MS)
     sampler.push(0, image(0))

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.images import decode_compressed, decode_raw, fit, rotate
+from vljepa_ros.stream.images import (
+    check_compressed,
+    decode_compressed,
+    decode_raw,
+    fit,
+    rotate,
+)
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -130,6 +136,20 @@ def test_a_truncated_jpeg_is_an_error(kept: float) -> None:
     cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
     with pytest.raises(InputError, match='compressed image'):
         decode_compressed('jpeg', cut)
+
+
+@pytest.mark.parametrize('kept', [4, 0.5, 0.95])
+def test_a_truncated_png_is_an_error(kept: float) -> None:
+    data = cv2.imencode('.png', RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))[1].tobytes()
+    cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
+    with pytest.raises(InputError, match='is truncated'):
+        check_compressed('png', cut)
+
+
+def test_what_begins_neither_as_jpeg_nor_as_png_is_refused_where_it_is_called_so() -> None:
+    with pytest.raises(InputError, match='begins neither as JPEG nor as PNG'):
+        check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
+    check_compressed('webp', b'RIFF')  # whether that is one, the decoder says
 
 
 def test_depth_is_refused_by_name() -> None:

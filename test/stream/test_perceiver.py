@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from fakes import FACTS, FakeEyes, picture
@@ -10,7 +13,7 @@ from fakes import FACTS, FakeEyes, picture
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.settings import PerceptionSettings
-from vljepa_ros.stream.types import Embedding, Frame
+from vljepa_ros.stream.types import Embedding, Frame, Image
 
 MS = 1_000_000
 HOP = 200 * MS
@@ -70,7 +73,7 @@ def test_cameras_do_not_mix() -> None:
 def test_prompts_change_at_once_or_not_at_all() -> None:
     perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('a',)))
     feed(perceiver, ['red'] * 2)
-    for bad in (['x', 'x'], ['y' * 10_000_000], ['\0']):
+    for bad in (['x', 'x'], ['y' * 10_000_000], ['\0'], ['word ' * 65], ['x'] * 33):
         with pytest.raises(InputError):
             perceiver.set_prompts(bad)
         assert perceiver.prompts == ('a',)
@@ -107,6 +110,25 @@ def test_predict_says_what_is_missing() -> None:
         perceiver.predict('', ['what?'])
 
 
+@pytest.mark.parametrize(
+    ('prompts', 'words'),
+    [(['a'] * 33, '33 prompts are too many \\(at most 32'), (['a', 'word ' * 65], '65 words')],
+)
+def test_predict_refuses_too_many_prompts_and_too_long_ones(
+    prompts: list[str], words: str
+) -> None:
+    perceiver = Perceiver(FakeEyes())
+    feed(perceiver, ['red'] * 4)
+    with pytest.raises(InputError, match=words):
+        perceiver.predict('', prompts)
+    assert len(perceiver.predict('', ['a'] * 32).vectors) == 32
+
+
+def test_a_standing_prompt_that_the_model_cannot_take_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match='prompt of 65 words is too long'):
+        Perceiver(FakeEyes(), PerceptionSettings(prompts=('word ' * 65,)))
+
+
 def test_predict_now_is_the_newest_hop() -> None:
     perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('what?',)))
     newest = feed(perceiver, ['red'] * 6 + ['blue'] * 4)[-1]
@@ -133,6 +155,72 @@ def test_a_span_whose_frames_are_gone_is_refused() -> None:
     feed(perceiver, ['red'] * 40)
     with pytest.raises(InputError, match='not held'):
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
+
+
+class NumberedEyes(FakeEyes):
+    """Keeps the number of each picture that it was shown, hop by hop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[int]] = []
+
+    def step(self, state: Any, images: Sequence[Image]) -> None:
+        self.seen.append([int(i[0, 0, 0]) * 256 + int(i[0, 0, 1]) for i in images])
+        super().step(state, images)
+
+
+def numbered(number: int) -> Image:
+    return np.full((24, 32, 3), (number // 256, number % 256, 0), np.uint8)
+
+
+def live(
+    eyes: NumberedEyes, frame_ns: int, hop_ns: int, count: int
+) -> tuple[Perceiver, list[int]]:
+    """Newest wins, as in the node, where a hop takes `hop_ns`; the latency of each hop."""
+    perceiver, latencies = Perceiver(eyes), []
+    now = looked_at = 0
+    while looked_at < count - 1:
+        newest = min(max(now // frame_ns, looked_at + 1), count - 1)
+        now = max(now, newest * frame_ns)
+        frame = Frame(newest * frame_ns, numbered(newest))
+        for [embedding] in perceiver.see(frame, dropped=newest > looked_at + 1):
+            now += hop_ns
+            latencies.append(now - embedding.stamp_ns)
+        looked_at = newest
+    return perceiver, latencies
+
+
+@pytest.mark.parametrize('frame_ns', [100 * MS, 33 * MS])
+@pytest.mark.parametrize('load', [1.1, 2.0])
+def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
+    load: float, frame_ns: int
+) -> None:
+    hop_ns, seconds = round(load * HOP), 60
+    eyes = NumberedEyes()
+    perceiver, latencies = live(eyes, frame_ns, hop_ns, seconds * 1000 * MS // frame_ns)
+    assert max(latencies) <= 2 * hop_ns
+    assert np.mean(latencies[-20:]) <= 1.2 * np.mean(latencies[:20])  # it does not grow
+    newest = [hop[-1] for hop in eyes.seen]
+    assert newest == sorted(set(newest))
+    assert perceiver.hops >= 0.9 * seconds * 1000 * MS / hop_ns  # the time is used
+    missing = seconds * 10 - 2 * perceiver.hops  # of 10 slots a second, two a hop
+    assert abs(perceiver.skipped_slots - missing) <= 4
+
+
+def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_enough() -> None:
+    eyes = NumberedEyes()
+    perceiver, latencies = live(eyes, 33 * MS, round(0.9 * HOP), 1800)
+    assert perceiver.skipped_slots == 0
+    assert perceiver.hops >= 1799 * 33 * MS // HOP - 1
+    assert max(latencies) <= 2 * HOP
+
+
+def test_each_hop_comes_as_soon_as_it_is_done() -> None:
+    eyes = NumberedEyes()
+    perceiver = Perceiver(eyes)
+    assert list(perceiver.see(Frame(0, picture('red')))) == []
+    hops = perceiver.see(Frame(500 * MS, picture('red')))  # a slow camera: three hops
+    assert [len(eyes.seen) for _ in hops] == [1, 2, 3]
 
 
 def test_stamps_far_from_zero_give_the_same_vectors() -> None:

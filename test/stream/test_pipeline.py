@@ -168,3 +168,24 @@ def test_half_a_model_is_refused() -> None:
 def test_settings_check_themselves(make: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()  # type: ignore[operator]
+
+
+def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back() -> None:
+    pipeline = Pipeline(fake_model(), Settings(PerceptionSettings(prompts=('a', 'b'))))
+    play(pipeline, [('red', 10)])
+    [ended] = pipeline.set_prompts(['a'])
+    assert (ended.state, ended.key.prompt, ended.segment_id) == (State.ENDED, 'b', 0)
+    assert ended.end_ns == 900 * MS
+    assert play(pipeline, [('red', 10)], start=1000 * MS) == []
+    assert pipeline.set_prompts(['a', 'b']) == []
+    again = play(pipeline, [('red', 10)], start=2000 * MS)
+    assert [(e.state, e.key.prompt, e.segment_id) for e in again] == [(State.STARTED, 'b', 1)]
+    assert pipeline.last_changes == [] and len(pipeline.finish()) == 2
+
+
+def test_bad_prompts_end_nothing() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 10)])
+    with pytest.raises(InputError, match='the same'):
+        pipeline.set_prompts(['a', 'a'])
+    assert len(pipeline.finish()) == 1

@@ -140,3 +140,19 @@ def test_streams_that_pile_up_end_with_the_oldest() -> None:
     ended, opened = segmenter.push(hop(MAX_STREAMS, 0, StreamKey('camera', 'one more', 'model')))
     assert ended.reason is Reason.END and ended.key.prompt == '0'
     assert opened.reason is Reason.FIRST
+
+
+def test_end_closes_the_streams_that_are_picked() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    other = StreamKey('rear', 'what?', 'model')
+    segmenter.push(hop(0, 0))
+    segmenter.push(hop(0, 0, other))
+    assert [c.key for c in segmenter.end(lambda key: key == other)] == [other]
+    assert segmenter.push(hop(1, 0, other))[0].reason is Reason.FIRST
+    assert segmenter.push(hop(1, 0)) == []
+
+
+def test_a_second_segmenter_of_a_session_counts_on() -> None:
+    next_id: dict[StreamKey, int] = {}
+    ids = [Segmenter(SETTINGS, 's', next_id).push(hop(0, 0))[0].segment_id for _ in range(3)]
+    assert ids == [0, 1, 2]

@@ -87,3 +87,9 @@ def test_sources_do_not_mix_where_any_counts() -> None:
 def test_a_bad_condition_is_refused(text: str, threshold: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Condition(text, threshold)
+
+
+def test_a_condition_says_which_sources_concern_it() -> None:
+    assert Condition('it is open', 0.5).concerns('front')
+    assert Condition('it is open', 0.5, source='rear').concerns('rear')
+    assert not Condition('it is open', 0.5, source='rear').concerns('front')

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,12 +39,22 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_a_node_that_cannot_start_fails_the_demo_with_the_end_of_its_log() -> None:
-    out, err = (process := demo('--model', 'nowhere')).communicate(timeout=120)
+def test_a_node_that_cannot_start_fails_the_demo_with_the_end_of_its_log(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(tiny_folder, tmp_path / 'damaged')
+    (damaged / 'weights.safetensors').write_bytes(b'x')
+    out, err = (process := demo('--model', damaged)).communicate(timeout=120)
     assert process.returncode == 1
     assert err.startswith('vljepa: the stack failed: ') and 'ended' in err.splitlines()[0]
-    assert "unknown model 'nowhere'" in err and 'Traceback' not in err
+    assert 'weights.safetensors' in err and 'Traceback' not in err
     assert 'starting the stack' in out
+
+
+def test_an_unknown_model_is_one_line_before_anything_starts() -> None:
+    out, err = (process := demo('--model', 'nope', '--json')).communicate(timeout=60)
+    assert process.returncode == 2 and out == ''
+    assert err.count('\n') == 1 and "unknown model 'nope'" in err
 
 
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,10 +137,19 @@ def test_a_decoder_that_was_killed_comes_back_and_writes_on(cell: Cell) -> None:
     assert states == [TextEvent.STATE_ENDED, TextEvent.STATE_STARTED]
 
 
-def test_each_process_ends_by_ctrl_c_without_a_trace(cell: Cell) -> None:
+def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cell: Cell) -> None:
+    events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
+    eventually(lambda: events and events[-1].state == TextEvent.STATE_STARTED)
+    slow = cell.nodes['change_detection_node']  # as on a busy machine: the others are ahead
+    slow.pause()
     for process in cell.nodes.values():
-        assert process.interrupt() == 0
+        process.popen.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    slow.go_on()
+    for process in cell.nodes.values():
+        assert process.ends(20.0) == 0
         assert not [line for line in process.lines if 'Traceback' in line]
+    eventually(lambda: events[-1].state == TextEvent.STATE_ENDED)
 
 
 def damaged(folder: Path, to: Path) -> Path:

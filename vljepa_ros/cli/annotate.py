@@ -32,9 +32,13 @@ def run(args: argparse.Namespace) -> int:
 
     settings, source = settings_of(args), common.open_given(args)
     pipeline = Pipeline(common.load_model(args), settings)
+    seen = False
     for event in watching.events(pipeline, source, streams_out=True):
+        seen = True
         if event.state is State.ENDED:
             show(as_json(event, source.start_ns), args.json)
+    if not seen:
+        common.note_unseen(source)
     return 0
 
 

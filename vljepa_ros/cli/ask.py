@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.spans import Span, add_span_arguments, read_span
+from vljepa_ros.cli.spans import Span, add_span_arguments, check_reached, read_span
 from vljepa_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,15 +100,5 @@ def look(model: Model, source: Source, prompt: str, span: Span) -> list[Embeddin
                 found = [embedding]
             elif not span.begins_after(embedding.stamp_ns):
                 found.append(embedding)
-    _check_reached(source, span, newest_ns)
+    check_reached(source, span, newest_ns)
     return found
-
-
-def _check_reached(source: Source, span: Span, newest_ns: int) -> None:
-    """Raise InputError if what was asked for lies behind the recording's end."""
-    asked_ns = span.end_ns if span.moment else span.start_ns
-    slack_ns = common.SECOND_NS  # the last frames may not fill a hop
-    if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
-        asked = common.seconds(asked_ns, source.start_ns)
-        end = common.seconds(newest_ns, source.start_ns)
-        raise InputError(f'{source.path}: {asked:g} s is after its end ({end:g} s)')

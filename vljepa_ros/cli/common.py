@@ -134,6 +134,11 @@ def note(line: str) -> None:
     print(f'vljepa: {line}', file=sys.stderr, flush=True)
 
 
+def note_unseen(source: Source) -> None:
+    """Say why there is no result."""
+    note(f'{source.name}: too few pictures for the model to see anything')
+
+
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
     """The source's items, with a progress bar where somebody sees it.
 

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
+    settle(args)
     say = _silent if args.json else _say
     # Whoever ends us ends the processes, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -80,6 +81,28 @@ def run(args: argparse.Namespace) -> int:
     else:
         summarise(report)
     return 0 if report['passed'] else 1
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Check what all processes will be given, and choose one device for them. Raises VljepaError.
+
+    Here it is one line; from a process of the stack it would be the end of a log.
+    """
+    from vljepa_ros.model import registry
+
+    if args.threads < 0:
+        raise InputError(f'--threads ({args.threads}) is negative')
+    if args.dtype not in registry.DTYPES:
+        raise InputError(f"unknown dtype '{args.dtype}' (known: {', '.join(registry.DTYPES)})")
+    registry.read_config(registry.find(args.model))
+    args.device = str(registry.pick_device(args.device))
+
+
+def node_commands(args: argparse.Namespace, topic: str) -> dict[str, list[str]]:
+    """How to start the four nodes, with the model that the comparison loads, too."""
+    return stack_commands(
+        NAMESPACE, args.model, topic, params_file(), args.device, args.threads, args.dtype
+    )
 
 
 def sample_folder() -> Path:
@@ -142,11 +165,7 @@ class Live:
         ):
             domain = environment['ROS_DOMAIN_ID']
             self._say(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
-            device = 'cpu' if args.device == 'auto' else args.device
-            commands = stack_commands(
-                NAMESPACE, args.model, topic, params_file(), device, args.threads
-            )
-            for name, command in commands.items():
+            for name, command in node_commands(args, topic).items():
                 processes.start(name, command)
             processes.start(
                 'demo_client',
@@ -235,7 +254,10 @@ class Live:
 def _folder(kept: Path | None) -> Iterator[Path]:
     """Where logs go; a temporary folder goes away again."""
     if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'{kept}: {error.strerror}') from error
         yield kept
         return
     folder = Path(tempfile.mkdtemp(prefix='vljepa_demo_'))
@@ -281,6 +303,8 @@ def judge(
         'live_equals_offline': offline[prompt] == said,
         'played': live.played,
         'model_id': model.facts.model_id,
+        'device': model.facts.device,
+        'dtype': model.facts.dtype,
         'failed': [name for name, good in passed.items() if not good],
         'passed': all(passed.values()),
     }
@@ -331,6 +355,6 @@ F1          {marks['f1']:.2f}""")
     print(f'answers     {report["answers_right"]} of {report["answers"]} right')
     print(
         f'the running stack {same} vljepa annotate; model {report["model_id"]}, '
-        f'{report["seconds"]:.0f} s in all'
+        f'{report["device"]}, {report["dtype"]}, {report["seconds"]:.0f} s in all'
     )
     print('PASSED' if report['passed'] else f'FAILED: {", ".join(report["failed"])}')

@@ -18,7 +18,7 @@ from vljepa_ros.errors import InputError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
-    parser.add_argument('--out', required=True, type=Path, metavar='F.npz', help='file to write')
+    parser.add_argument('--out', required=True, metavar='F.npz', help='file to write')
     common.add_prompt_argument(parser)
     common.add_model_arguments(parser)
 
@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
 
-    if not args.out.parent.is_dir():
-        raise InputError(f'--out: no such folder: {args.out.parent}')
+    out = checked_out(args.out)
     settings = settings_of(args).perception
     source = common.open_given(args, one_camera=True)
     model = common.load_model(args, 'eyes')
@@ -47,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
         'model_id': np.array(model.facts.model_id),
         'prompt': np.array(settings.prompts[0]),
     }
-    _write(args.out, arrays)
+    _write(out, arrays)
+    if not found:
+        common.note_unseen(source)
     if args.json:
         common.print_json(
             {
-                'out': str(args.out),
+                'out': args.out,
                 'hops': len(found),
                 'dim': model.facts.embedding_dim,
                 'model_id': model.facts.model_id,
@@ -62,11 +63,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def checked_out(name: str) -> Path:
+    """The file to write, behind any link. Raises InputError where it cannot be one."""
+    if not name:
+        raise InputError('--out is empty')
+    path = Path(name)
+    try:
+        target = path.resolve()
+        if target.is_dir():
+            raise InputError(f'--out: {path} is a folder')
+        if target.exists() and not target.is_file():
+            raise InputError(f'--out: {path} is no regular file')
+        if not target.parent.is_dir():
+            raise InputError(f'--out: no such folder: {path.parent}')
+    except (OSError, RuntimeError) as error:  # a name that is too long, or links in a circle
+        raise InputError(f'--out: {path}: {getattr(error, "strerror", error)}') from error
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f'--out: nothing can be written in {path.parent}')
+    return target
+
+
 def _write(path: Path, arrays: dict[str, object]) -> None:
     """Whole or not at all."""
     import numpy as np
 
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    partial = path.with_name(f'.vljepa-embed-{os.getpid()}')
     try:
         with partial.open('wb') as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]

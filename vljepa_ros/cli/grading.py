@@ -8,10 +8,11 @@ within `ONSET_S` of it; each counts once. Neighbours of equal meaning are one an
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from vljepa_ros.stream.interfaces import Language
 
 ONSET_S = 1.5
 DRAWS = 100  # of the blind baseline
+TEXTS = 'tuple[str, ...]'
+NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,19 @@ class Question:
         return text == self.answer
 
 
+Record = TypeVar('Record', Truth, Question)
+
+
 def read_truth(folder: Path) -> list[Truth]:
-    """A sample's annotations. Raises InputError."""
-    rows = _read(folder / 'ground_truth.json')['annotations']
+    """A sample's annotations. Raises InputError that names the file and the key."""
+    path = folder / 'ground_truth.json'
+    values = _read(path)
+    rows = values.get('annotations') if isinstance(values, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path}: no list of 'annotations', or an empty one")
     found: list[Truth] = []
-    for row in rows:
-        truth = Truth(row['start'], row['end'], row['meaning'], row['sentence'])
+    for truth in _records(path, rows, Truth):
+        _check_meaning(path, truth.meaning)
         if found and found[-1].meaning == truth.meaning and found[-1].end == truth.start:
             before = found.pop()
             truth = Truth(before.start, truth.end, before.meaning, before.sentence)
@@ -98,9 +108,15 @@ def read_truth(folder: Path) -> list[Truth]:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """A sample's questions, in the order of their times. Raises InputError."""
-    rows = _read(folder / 'questions.json')
-    found = [Question(**{**row, 'candidates': tuple(row['candidates'])}) for row in rows]
+    """A sample's questions by their times. Raises InputError that names the file and the key."""
+    path = folder / 'questions.json'
+    rows = _read(path)
+    if not isinstance(rows, list):
+        raise InputError(f'{path}: not a list of questions')
+    found = _records(path, rows, Question)
+    for question in found:
+        if question.kind == 'open':  # others are judged word for word
+            _check_meaning(path, question.meaning)
     return sorted(found, key=lambda question: question.at)
 
 
@@ -108,6 +124,39 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
+        raise InputError(f'{path}: {error}') from error
+
+
+def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record]:
+    """Each row as a dataclass; keys that it does not know are left out."""
+    found = []
+    for number, row in enumerate(rows):
+        where = f'{path}, row {number}'
+        if not isinstance(row, dict):
+            raise InputError(f'{where}: not an object')
+        found.append(kind(**{f.name: _field(where, row, f) for f in fields(kind)}))
+    return found
+
+
+def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
+    """One value of a row, of the type that the dataclass says."""
+    if field.name not in row:
+        raise InputError(f"{where}: no '{field.name}'")
+    value = row[field.name]
+    if field.type == 'float' and isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    if field.type == 'str' and isinstance(value, str):
+        return value
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if field.type == TEXTS and texts:
+        return tuple(value)
+    raise InputError(f"{where}: '{field.name}' is no {NAMES[str(field.type)]}")
+
+
+def _check_meaning(path: Path, meaning: str) -> None:
+    try:
+        sentences(meaning)
+    except InputError as error:
         raise InputError(f'{path}: {error}') from error
 
 

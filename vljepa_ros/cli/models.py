@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from vljepa_ros.cli import common
@@ -20,30 +21,16 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.model import registry
 
+    found: list[dict[str, Any]] = []
     if args.model is not None:
         folder = registry.find(args.model)
-        folders = {folder.resolve().name: folder}
+        found.append(as_json(folder.resolve().name, folder))
     else:
-        folders = registry.available()
-    found: list[dict[str, Any]] = []
-    for name, folder in folders.items():
-        try:
-            config = registry.read_config(folder)
-        except ModelError as error:
-            common.note(f'{name}: {error}')
-            continue
-        found.append(
-            {
-                'name': name,
-                'folder': str(folder),
-                'description': config.description,
-                'embedding_dim': config.embedding_dim,
-                'rate': config.time.rate_hz,
-                'window': config.time.window_tubelets
-                * config.time.tubelet_frames
-                / config.time.rate_hz,
-            }
-        )
+        for name, folder in registry.available().items():
+            try:
+                found.append(as_json(name, folder))
+            except ModelError as error:
+                common.note(str(error))
     if args.json:
         common.print_json(found)
     elif not found:
@@ -55,3 +42,19 @@ def run(args: argparse.Namespace) -> int:
                 'window {window:g} s, {folder}'.format('', **model)
             )
     return 0
+
+
+def as_json(name: str, folder: Path) -> dict[str, Any]:
+    """What is printed about a model. Raises ModelError where its model.yaml is broken."""
+    from vljepa_ros.model import registry
+
+    config = registry.read_config(folder)
+    time = config.time
+    return {
+        'name': name,
+        'folder': str(folder),
+        'description': config.description,
+        'embedding_dim': config.embedding_dim,
+        'rate': time.rate_hz,
+        'window': time.window_tubelets * time.tubelet_frames / time.rate_hz,
+    }

@@ -63,18 +63,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.sources.bag import Bag
-    from vljepa_ros.sources.opening import is_bag
-
     path = Path(args.bag)
-    if not path.exists():
-        raise InputError(f'no such file or folder: {path}')
-    if not is_bag(path):
-        raise InputError(f'{path} is no bag (a rosbag2 folder, an .mcap or .db3 file)')
+    check_bag(path)
     for name, value in (('--rate', args.rate), ('--timeout', args.timeout)):
         if not math.isfinite(value) or value <= 0:
             raise InputError(f'{name} ({value:g}) is not positive')
     remap = read_remap(args.topic_remap)
+    from vljepa_ros.sources.bag import Bag
+
     bag = Bag(path)
     try:
         from vljepa_ros.nodes import play
@@ -96,6 +92,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         print('{messages} messages of {topics} topics in {seconds:.1f} s'.format(**report))
     return 0
+
+
+def check_bag(path: Path) -> None:
+    """Raise InputError where there is no bag."""
+    from vljepa_ros.sources.opening import is_bag
+
+    try:
+        if not path.exists():
+            raise InputError(f'no such file or folder: {path}')
+        if not is_bag(path):
+            raise InputError(f'{path} is no bag (a rosbag2 folder, an .mcap or .db3 file)')
+    except OSError as error:  # not permitted, or a name that is too long
+        raise InputError(f'{path}: {error.strerror or error}') from error
 
 
 def read_remap(given: list[str]) -> dict[str, str]:

@@ -124,13 +124,14 @@ def stack_commands(
     params_file: Path | None,
     device: str = 'cpu',
     threads: int = 1,
+    dtype: str = 'float32',
 ) -> dict[str, list[str]]:
     """The four nodes, on one camera's compressed pictures."""
     found = {}
     for name in NODES:
         parameters: dict[str, object] = {}
         if name != 'change_detection_node':
-            parameters |= {'model': model, 'device': device, 'threads': threads}
+            parameters |= {'model': model, 'device': device, 'dtype': dtype, 'threads': threads}
         if name == 'perception_node':
             parameters |= {
                 'camera.topic': topic.removesuffix('/compressed'),

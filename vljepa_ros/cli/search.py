@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.spans import add_span_arguments, read_span
+from vljepa_ros.cli.spans import Span, add_span_arguments, check_reached, read_span
 from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.sources import Source
+    from vljepa_ros.stream.settings import Settings
+    from vljepa_ros.stream.types import Moment
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,22 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.cli import watching
-    from vljepa_ros.cli.annotate import settings_of
-    from vljepa_ros.stream.pipeline import Pipeline
     from vljepa_ros.stream.settings import check_text
 
     check_text(args.text, 'text', may_be_empty=False)
     if args.limit < 1:
         raise InputError(f'--limit ({args.limit}) is not positive')
-    settings, source = settings_of(args), common.open_given(args)
+    settings, source = settings_of(args), common.open_given(args, one_camera=True)
     span = read_span(args, source.start_ns)
-    pipeline = Pipeline(common.load_model(args), settings)
-    for _ in watching.events(pipeline, source):
-        pass
-    moments = pipeline.search(
-        args.text, start_ns=span.start_ns or 0, end_ns=span.end_ns or 0, limit=args.limit
-    )
     found: list[dict[str, Any]] = [
         {
             'start': common.seconds(m.start_ns, source.start_ns),
@@ -46,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
             'score': float(m.score),
             'text': m.text,
         }
-        | ({'source': m.source} if len(source.cameras) > 1 else {})
-        for m in moments
+        for m in moments_of(args, settings, source, span)
     ]
     if args.json:
         common.print_json(found)
@@ -55,3 +51,28 @@ def run(args: argparse.Namespace) -> int:
         for moment in found:
             print('{score:5.3f}  {start:8.2f} - {end:8.2f} s  {text}'.format(**moment))
     return 0
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Those of annotate, but a recording is remembered to its beginning."""
+    from vljepa_ros.cli import annotate
+    from vljepa_ros.stream.settings import EVER_S, MemorySettings
+
+    return dataclasses.replace(annotate.settings_of(args), memory=MemorySettings(EVER_S))
+
+
+def moments_of(
+    args: argparse.Namespace, settings: Settings, source: Source, span: Span
+) -> list[Moment]:
+    """Look at all of the source, then search. Raises InputError for a span behind its end."""
+    from vljepa_ros.cli import watching
+    from vljepa_ros.stream.pipeline import Pipeline
+
+    pipeline = Pipeline(common.load_model(args), settings)
+    newest_ns = max((e.end_ns for e in watching.events(pipeline, source)), default=0)
+    check_reached(source, span, newest_ns)
+    if not newest_ns:
+        common.note_unseen(source)
+    # An end of 0 would mean now; no segment begins in the first nanosecond.
+    end_ns = 0 if span.end_ns is None else max(span.end_ns, 1)
+    return pipeline.search(args.text, '', span.start_ns or 0, end_ns, args.limit)

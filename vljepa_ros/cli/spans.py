@@ -6,8 +6,12 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.sources import Source
 
 SECOND_NS = 1_000_000_000
 
@@ -50,3 +54,12 @@ def read_span(args: argparse.Namespace, source_start_ns: int) -> Span:
     if at_s is not None:
         return Span(None, stamp(at_s), True)
     return Span(stamp(from_s), stamp(to_s))
+
+
+def check_reached(source: Source, span: Span, newest_ns: int) -> None:
+    """Raise InputError if what was asked for lies behind the newest hop; 0 is no hop at all."""
+    asked_ns = span.end_ns if span.moment else span.start_ns
+    slack_ns = SECOND_NS  # the last frames may not fill a hop
+    if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
+        asked_s, end_s = ((ns - source.start_ns) / SECOND_NS for ns in (asked_ns, newest_ns))
+        raise InputError(f'{source.path}: {asked_s:g} s is after its end ({end_s:g} s)')

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes annotated streams: `python -m vljepa_ros.data.generate mwstream --split train --out DIR`.
 
-Resumable: streams that lie in the folder already are kept, and the rest is made.
+Resumable: streams that lie in the folder already, whole and of the length that is asked for, are
+kept, and the rest is made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vljepa_ros.errors import InputError, VljepaError
 
 FIRST_SEEDS = {'train': 0, 'validation': 10_000, 'test': 20_000, 'sample': 30_000}
 SEED_LIMITS = {'train': 10_000, 'validation': 20_000, 'test': 30_000, 'sample': 31_000}
+LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 _director = None  # one per process: scenes are made once
 
 
@@ -32,17 +34,33 @@ def generate(
     """Make the streams of a split that are not there yet; returns how many were made.
 
     Raises:
-        InputError: unknown split, seeds outside the split's range, or no simulator.
+        InputError: no such length, unknown split, seeds outside its range, no folder to write
+            in, or no simulator.
     """
-    require_simulator()
+    check_seconds(seconds)
     seeds = seed_range(split, streams, first_seed)
+    require_simulator()
     folder = out / split
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}')]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'{folder}: {error.strerror}') from error
+    missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}', seconds)]
     work = [(split, seed, seconds, str(folder)) for seed in missing]
     for _ in _progress(_run(work, jobs), len(work), split):
         pass
     return len(work)
+
+
+def check_seconds(seconds: float) -> None:
+    """Whether streams can be so long.
+
+    Raises:
+        InputError: too short for a phase, or too long for memory.
+    """
+    low, high = LENGTHS_S
+    if not low <= seconds <= high:  # nan is in no range
+        raise InputError(f'--seconds ({seconds:g}) is not in {low:g}..{high:g}')
 
 
 def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
@@ -72,16 +90,17 @@ def require_simulator() -> None:
     absent = [n for n in ('mujoco', 'metaworld') if importlib.util.find_spec(n) is None]
     if absent:
         raise InputError(
-            f"making data needs {' and '.join(absent)}: pip install 'vljepa_ros[data]'"
+            f'making data needs {" and ".join(absent)}: '
+            'pip install -r requirements/data.txt (in the checkout)'
         )
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, seconds: float) -> bool:
     try:
-        read_stream(folder)
+        stream = read_stream(folder)
     except VljepaError:
         return False
-    return True
+    return stream.frame_count == round(seconds * stream.meta.get('rate_hz', 0))
 
 
 def _run(work: Sequence[tuple[str, int, float, str]], jobs: int) -> Iterator[str]:
@@ -131,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print(f'{made} streams made in {args.out / args.split}')
+    there = args.streams - made
+    print(f'{made} streams made in {args.out / args.split}, {there} were there already')
     return 0
 
 

@@ -2,7 +2,8 @@
 """The architecture of a streaming VL-JEPA as frozen, self-validating dataclasses.
 
 `models/<name>/model.yaml` is parsed into `ModelConfig`; an unknown, missing or wrong key is a
-ModelError that names it.
+ModelError that names it, and so is a number out of range. The ranges are generous: they keep a
+damaged file from asking for more than a machine has.
 """
 
 from __future__ import annotations
@@ -15,6 +16,21 @@ from vljepa_ros.errors import ModelError
 
 T = TypeVar('T')
 
+MAX_WIDTH, MAX_LAYERS, MAX_HEADS, MAX_TOKENS, MAX_GRID = 8192, 128, 128, 4096, 64
+MAX_WEIGHTS = 2_000_000_000  # in all stacks together, about; 8 GB in float32
+STACK = {'width': (4, MAX_WIDTH), 'layers': (1, MAX_LAYERS), 'heads': (1, MAX_HEADS)}
+ANY = (-1e30, 1e30)  # what a fit may give: finite, no more
+
+
+def _check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
+    """Raise ModelError where a number, or one of a list, is not in its range."""
+    for key, (low, high) in ranges.items():
+        value = getattr(config, key)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not low <= number <= high:  # nor is nan
+                shown = 'huge' if abs(number) > 1e12 else f'{number:g}'
+                raise ModelError(f'{part}{key} ({shown}) is not in {low:g}..{high:g}')
+
 
 @dataclass(frozen=True)
 class TimeConfig:
@@ -23,6 +39,11 @@ class TimeConfig:
     rate_hz: float = 10.0
     tubelet_frames: int = 2
     window_tubelets: int = 8
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('time.', self, rate_hz=(0.01, 1000), tubelet_frames=(1, 64))
+        _check('time.', self, window_tubelets=(1, 1024))
 
 
 @dataclass(frozen=True)
@@ -34,6 +55,12 @@ class XEncoderConfig:
     width: int = 192
     layers: int = 4
     heads: int = 3
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        if not 1 <= len(self.stem) <= 8:
+            raise ModelError(f'x_encoder.stem has {len(self.stem)} widths, not 1..8')
+        _check('x_encoder.', self, image_size=(8, 4096), stem=(1, MAX_WIDTH), **STACK)
 
     @property
     def grid(self) -> int:
@@ -52,6 +79,11 @@ class PredictorConfig:
     answer_tokens: int = 4
     max_prompt_tokens: int = 128
 
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('predictor.', self, merge=(1, MAX_GRID), answer_tokens=(1, 256), **STACK)
+        _check('predictor.', self, max_prompt_tokens=(1, MAX_TOKENS))
+
 
 @dataclass(frozen=True)
 class TextTowerConfig:
@@ -61,6 +93,10 @@ class TextTowerConfig:
     width: int = 384
     sha256: str = ''
 
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('text_tower.', self, width=STACK['width'])
+
 
 @dataclass(frozen=True)
 class YEncoderConfig:
@@ -69,6 +105,11 @@ class YEncoderConfig:
     layers: int = 1
     heads: int = 6
     max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('y_encoder.', self, layers=STACK['layers'], heads=STACK['heads'])
+        _check('y_encoder.', self, max_tokens=(1, MAX_TOKENS))
 
 
 @dataclass(frozen=True)
@@ -82,6 +123,11 @@ class YDecoderConfig:
     max_tokens: int = 24
     beams: int = 3
     vocabulary: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('y_decoder.', self, prefix_tokens=(1, 256), max_tokens=(1, MAX_TOKENS), **STACK)
+        _check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
 
 
 @dataclass(frozen=True)
@@ -98,6 +144,13 @@ class CalibrationConfig:
     match_scale: float = 0.1
     decode_slope: float = 2.0
     decode_bias: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        _check('calibration.', self, rank_temperature=(1e-6, 1e6), match_scale=ANY)
+        _check('calibration.', self, match_centre=ANY, decode_slope=ANY, decode_bias=ANY)
+        if not self.match_scale:
+            raise ModelError('calibration.match_scale is 0')
 
 
 @dataclass(frozen=True)
@@ -119,6 +172,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what one part needs of another."""
         x, p = self.x_encoder, self.predictor
+        _check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.kind != 'streaming':
             raise ModelError(f"unknown model kind '{self.kind}' (known: streaming)")
         if x.image_size % 2 ** (len(x.stem) + 1):
@@ -126,6 +180,8 @@ class ModelConfig:
                 f'image_size ({x.image_size}) is not a multiple of {2 ** (len(x.stem) + 1)}, '
                 f'as the stem with {len(x.stem)} widths needs'
             )
+        if not 1 <= x.grid <= MAX_GRID:
+            raise ModelError(f'grid ({x.grid}) of x_encoder is not in 1..{MAX_GRID}')
         if x.grid % p.merge:
             raise ModelError(f'grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})')
         for part, width, heads in (
@@ -136,6 +192,17 @@ class ModelConfig:
         ):
             if width % (4 * heads):
                 raise ModelError(f'{part}: width ({width}) is not a multiple of 4 heads ({heads})')
+        if self._weights > MAX_WEIGHTS:
+            raise ModelError(f'{self._weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
+
+    @property
+    def _weights(self) -> int:
+        """How many there are, about: of blocks, of the stem, and of the vocabulary."""
+        y, stem = self.y_decoder, (3, *self.x_encoder.stem, self.x_encoder.width)
+        stacks = [(part.layers, part.width) for part in (self.x_encoder, self.predictor, y)]
+        stacks.append((self.y_encoder.layers, self.text_tower.width))
+        blocks = sum(12 * layers * width**2 for layers, width in stacks)
+        return blocks + sum(9 * a * b for a, b in zip(stem, stem[1:])) + y.vocabulary * y.width
 
     @property
     def receptive_tubelets(self) -> int:
@@ -149,7 +216,7 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     if not isinstance(values, dict):
         raise ModelError(f'{where}: expected a mapping, found {type(values).__name__}')
     hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(set(values) - set(hints), key=str)
     if unknown:
         raise ModelError(f"{where}: unknown key '{unknown[0]}' (known: {', '.join(hints)})")
     found = {key: _convert(hints[key], value, f'{where}.{key}') for key, value in values.items()}
@@ -162,15 +229,21 @@ def parse(cls: type[T], values: Any, where: str) -> T:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return parse(hint, value, where)  # type: ignore[arg-type]
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 1 << 64:
         return float(value)
     if getattr(hint, '__origin__', None) is tuple:
         if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise ModelError(f'{where}: expected a list of integers, found {value!r}')
+            raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
         return tuple(value)
     if type(value) is not hint:
-        raise ModelError(f'{where}: expected {hint.__name__}, found {value!r}')
+        raise ModelError(f'{where}: expected {hint.__name__}, found {_shown(value)}')
     return value
+
+
+def _shown(value: Any) -> str:
+    """What was found, but not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
 
 
 def as_mapping(config: ModelConfig) -> dict[str, Any]:

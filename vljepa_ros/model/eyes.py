@@ -17,9 +17,11 @@ from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.settings import MAX_PROMPTS
 from vljepa_ros.stream.types import Image
 
-PROMPTS_KEPT = 64  # token states of the prompts asked last; standing prompts never leave
+# Token states of the prompts used last: the standing ones, used every hop, and a request's.
+PROMPTS_KEPT = 2 * MAX_PROMPTS
 
 
 @dataclass
@@ -32,7 +34,7 @@ class EyesState:
 
 
 class StreamingEyes:
-    """Implements `stream.interfaces.Eyes`. Not thread-safe: one thread owns it."""
+    """Implements `stream.interfaces.Eyes`. One thread owns it; `check_prompts` is for any."""
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
@@ -63,6 +65,10 @@ class StreamingEyes:
         state.predictor = self._net.predictor.step(visual, state.predictor)
         state.x_encoder = x_encoder
         state.steps += 1
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise InputError on a prompt of too many tokens."""
+        self._tower.tokens(prompts, self._net.config.predictor.max_prompt_tokens)
 
     @torch.inference_mode()
     def predict(self, state: EyesState, prompts: Sequence[str]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ BATCH = 64  # texts or vectors a forward pass: bounds memory for 1,000 candidate
 
 
 class TextLanguage:
-    """Implements `stream.interfaces.Language`. Not thread-safe: one thread owns it."""
+    """Implements `stream.interfaces.Language`. One thread owns it; `check` is for any thread."""
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
@@ -30,13 +30,18 @@ class TextLanguage:
         self._known: dict[str, NDArray[np.float32]] = {}
         self.calibration: CalibrationConfig = net.config.calibration
 
+    def check(self, text: str) -> None:
+        """Raise InputError on an empty text, or one of too many tokens."""
+        if not text.strip():
+            raise InputError('a text to embed is empty')
+        self._tower.tokens([text], self._net.config.y_encoder.max_tokens)
+
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Text embeddings (N, D), unit norm."""
-        for text in texts:
-            if not text.strip():
-                raise InputError('a text to embed is empty')
         fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for text in fresh:
+            self.check(text)
         known = self._known | dict(zip(fresh, self._encode(fresh), strict=True))
         # What is watched for and chosen from is asked again and again.
         self._known = dict(list(known.items())[-KNOWN_TEXTS:])

@@ -35,7 +35,7 @@ def folders() -> list[Path]:
     found.append(own / 'models')
     prefixes = [Path(sys.prefix), *(parent for parent in Path(__file__).resolve().parents)]
     found += [prefix / 'share' / 'vljepa_ros' / 'models' for prefix in prefixes]
-    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(found) if os.path.isdir(folder)]
 
 
 def available() -> dict[str, Path]:
@@ -49,7 +49,7 @@ def available() -> dict[str, Path]:
 
 def find(name_or_dir: str) -> Path:
     """The folder of a model. Raises ModelError that lists what is there."""
-    if (Path(name_or_dir) / CONFIG).is_file():
+    if os.path.isfile(Path(name_or_dir) / CONFIG):  # Path.is_file raises where a name is too long
         return Path(name_or_dir)
     names = available()
     if name_or_dir not in names:
@@ -61,12 +61,17 @@ def find(name_or_dir: str) -> Path:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Parse a folder's model.yaml."""
+    """Parse a folder's model.yaml. Raises ModelError that names the file and what is wrong."""
+    path = folder / CONFIG
     try:
-        values = yaml.safe_load((folder / CONFIG).read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f'{folder / CONFIG}: {str(error).splitlines()[0]}') from error
-    return parse(ModelConfig, values, CONFIG)
+        return parse(ModelConfig, yaml.safe_load(path.read_text()), CONFIG)
+    except ModelError as error:
+        raise ModelError(f'{folder}: {error}') from error
+    except yaml.MarkedYAMLError as error:
+        line = f'line {error.problem_mark.line + 1}: ' if error.problem_mark else ''
+        raise ModelError(f'{path}: {line}{error.problem}') from error
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ModelError(f'{path}: {str(error).splitlines()[0]}') from error
 
 
 def pick_device(device: str) -> torch.device:

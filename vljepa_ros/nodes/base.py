@@ -38,7 +38,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
-        self._prepared: tuple[ModelSpec, Lease] | None = None
+        self._prepared: tuple[ModelSpec, Lease | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.beside_the_eyes(specs)
@@ -59,6 +59,9 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
 
     def start(self) -> None:
         """Activate: subscribe and work."""
+
+    async def hear_out(self) -> None:
+        """At the process's end, while still active: wait for what others have yet to say."""
 
     def stop(self) -> None:
         """Deactivate: end the work in hand; publishers still publish."""
@@ -125,9 +128,13 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         """Shut down from any state, or log one line."""
 
         def shut_down() -> None:
-            if self.is_active:
-                self.stop()
-            self._unconfigure()
+            try:
+                if self.is_active:
+                    self.stop()
+            finally:  # the lifecycle ends here, whatever fails
+                self.phase = 'finalized'
+                self._forget_prepared()
+                self._unconfigure()
 
         return self._step('shut down', 'finalized', shut_down)
 
@@ -148,17 +155,22 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
         spec = self._model_spec()
-        if self._prepared is not None and self._prepared[0] == spec:
+        if isinstance(self._prepared_for(spec), Lease):
             return
+        found: Lease | Exception
         try:
-            lease = await self.in_thread(self.pool.acquire, spec, self.part)
-        except Exception:
-            return  # configure tries again, and reports
+            found = await self.in_thread(self.pool.acquire, spec, self.part)
+        except Exception as error:
+            found = error
         self._forget_prepared()
-        self._prepared = (spec, lease)
+        self._prepared = (spec, found)
+        if self.phase == 'finalized':  # meanwhile
+            self._forget_prepared()
 
-    def bring_down(self) -> None:
+    async def bring_down(self) -> None:
         """End in good order, whatever the state."""
+        if self.phase == 'active':
+            await self.hear_out()
         if self.phase == 'active':
             self.trigger_deactivate()
         if self.phase == 'inactive':
@@ -204,14 +216,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
-            spec = self._model_spec()
-            if self._prepared is None or self._prepared[0] != spec:
-                self._forget_prepared()
-                # Only where nobody awaited `prepare`; then get_state has to wait, too.
-                lease = self.thread.call(self.pool.acquire, spec, self.part).result()
-            else:
-                (_, lease), self._prepared = self._prepared, None
-            self._lease = lease
+            self._lease = self._take_lease(self._model_spec())
         self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
@@ -223,9 +228,25 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
             if lease is not None:
                 lease.release()
 
+    def _take_lease(self, spec: ModelSpec) -> Lease:
+        """What `prepare` found, or else loaded now. Raises what went wrong."""
+        found = self._prepared_for(spec)
+        if found is None:
+            self._forget_prepared()
+            # Only where nobody awaited `prepare`; then get_state has to wait, too.
+            return self.thread.call(self.pool.acquire, spec, self.part).result()
+        self._prepared = None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _prepared_for(self, spec: ModelSpec) -> Lease | Exception | None:
+        known = self._prepared
+        return known[1] if known is not None and known[0] == spec else None
+
     def _forget_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None:
+        if prepared is not None and isinstance(prepared[1], Lease):
             prepared[1].release()
 
     def _model_spec(self) -> ModelSpec:

@@ -10,9 +10,11 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from vljepa_ros.errors import InputError
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.conversions import to_ns
+from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
+from vljepa_ros.stream import types
 from vljepa_ros.stream.frames import Intake
 
 WAITING_S = 5.0  # how often a node says what it waits for
@@ -27,6 +29,7 @@ class Arrived:
     stamp_ns: int
     epoch: int
     arrived_s: float
+    number: int  # counts on without a gap: one that is missing was dropped by us
 
 
 class Camera:
@@ -40,6 +43,9 @@ class Camera:
         self.intake = Intake(max_gap_ns)
         self.frame_id = ''
         self.lost = 0
+        self.behind = False  # pictures were dropped since the last one that the model saw
+        self._arrived = self._taken = 0  # numbers of the newest pictures
+        self._shared = False  # by several publishers, each of which numbers its own messages
         self._sequence: int | None = None
         self._subscription: Any = None
         self._heard_s = self._said_s = time.monotonic()
@@ -60,14 +66,16 @@ class Camera:
 
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
             stamp_ns = to_ns(message.header.stamp)
-            self._note(message, info)
+            self._note(node, message, info)
             verdict = self.intake.admit(stamp_ns)
             if verdict.message:
                 node.trouble(f'{self.name}: odd stamps', f'{self.name}: {verdict.message}')
-            if verdict.accepted:
-                on_picture(self, Arrived(message, stamp_ns, verdict.epoch, self._heard_s))
-            else:
+            if not verdict.accepted or not self._is_sound(node, message):
                 on_refused(self, message.header)
+                return
+            self._arrived += 1
+            arrived = Arrived(message, stamp_ns, verdict.epoch, self._heard_s, self._arrived)
+            on_picture(self, arrived)
 
         kind = CompressedImage if self.transport == 'compressed' else Image
         self._subscription = node.subscriber(kind, name, on_message, qos.IMAGE)
@@ -78,9 +86,21 @@ class Camera:
             node.destroy_subscription(self._subscription)
             self._subscription = None
 
+    def take(self, arrived: Arrived) -> types.Image:
+        """The picture, in the model thread. Raises InputError for one that is damaged."""
+        self.behind |= arrived.number > self._taken + 1
+        self._taken = arrived.number
+        return to_picture(arrived.message, self.degrees)
+
+    def reject(self, node: VljepaNode, error: InputError) -> None:
+        """Report a picture that is damaged."""
+        self.intake.reject()
+        node.trouble(f'{self.name}: bad pictures', f'{self.name}: {error}')
+
     def look_around(self, node: VljepaNode) -> None:
         """Say what is waited for, every few seconds, and who else publishes here."""
         publishers = node.count_publishers(self.resolved)
+        self._shared = publishers > 1
         node.condition(
             f'{self.name}: publishers',
             f'{publishers} publishers share {self.resolved}' if publishers > 1 else '',
@@ -116,12 +136,25 @@ class Camera:
             }.items()
         }
 
-    def _note(self, message: Any, info: Mapping[str, Any]) -> None:
+    def _is_sound(self, node: VljepaNode, message: Any) -> bool:
+        """Whether it may displace the picture that waits: a damaged one shall not."""
+        try:
+            check_picture(message)
+        except InputError as error:
+            self.reject(node, error)
+            return False
+        return True
+
+    def _note(self, node: VljepaNode, message: Any, info: Mapping[str, Any]) -> None:
         self.frame_id = message.header.frame_id
         self._heard_s = time.monotonic()
         sequence = info.get('publication_sequence_number')
         if sequence is None or sequence == NO_SEQUENCE:
             return
         before, self._sequence = self._sequence, sequence
-        if before is not None and sequence > before:
-            self.lost += sequence - before - 1
+        if before is not None and sequence > before + 1:
+            self._shared |= node.count_publishers(self.resolved) > 1  # one may have come just now
+            if not self._shared:
+                self.lost += sequence - before - 1
+        if self._shared:
+            self._sequence = None

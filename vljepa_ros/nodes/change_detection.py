@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""change_detection_node: the stream of embeddings in, a message where the meaning changed out."""
+"""change_detection_node: the stream of embeddings in, a message where the meaning changed out.
+
+Streams are those that `model_info` names: when it comes anew, all others end, and what arrives of
+them later is ignored, for the topics have no common order. Until it first comes, every stream
+counts.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from vljepa_ros.errors import VljepaError
-from vljepa_ros.msg import SemanticChange, SemanticEmbedding
+from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.types import Change
+from vljepa_ros.stream.types import Change, StreamKey
 
 SESSION_ID = uuid.uuid4().hex  # one per process start
 
@@ -30,27 +35,33 @@ class ChangeDetectionNode(VljepaNode):
         """`session_id` makes segment ids unique over restarts."""
         super().__init__('change_detection_node', pool, **options)
         self._session_id = session_id
+        self._next_id: dict[StreamKey, int] = {}  # as old as the session: it outlives cleanup
         self._segmenter: Segmenter | None = None
-        self._subscription: Any = None
+        self._standing: frozenset[StreamKey] | None = None  # None: not known yet
+        self._subscriptions_made: list[Any] = []
         self._frame_ids: dict[str, str] = {}  # source -> the newest header's
         self._model_ids: dict[tuple[str, str], str] = {}  # source, prompt -> model_id
 
     def setup(self) -> None:
         """The segmenter and its publisher."""
-        self._segmenter = Segmenter(parameters.segmenter_settings(self.values()), self._session_id)
+        settings = parameters.segmenter_settings(self.values())
+        self._segmenter = Segmenter(settings, self._session_id, self._next_id)
         self._changes = self.publisher(SemanticChange, 'semantic_change', qos.STREAM)
 
     def start(self) -> None:
         """Listen."""
-        self._subscription = self.subscriber(
-            SemanticEmbedding, 'semantic_embedding', self._on_embedding, qos.STREAM
-        )
+        self._standing = None
+        self._subscriptions_made = [
+            self.subscriber(ModelInfo, 'model_info', self._on_model_info, qos.MODEL_INFO),
+            self.subscriber(
+                SemanticEmbedding, 'semantic_embedding', self._on_embedding, qos.STREAM
+            ),
+        ]
 
     def stop(self) -> None:
         """Listen no more, and end every open stream while that can still be said."""
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        while self._subscriptions_made:
+            self.destroy_subscription(self._subscriptions_made.pop())
         if self._segmenter is not None:
             self._publish(self._segmenter.end())
 
@@ -67,6 +78,11 @@ class ChangeDetectionNode(VljepaNode):
         changes = self._segmenter.changes if self._segmenter else 0
         return {'changes': str(changes), 'session': self._session_id}
 
+    def _on_model_info(self, message: ModelInfo) -> None:
+        assert self._segmenter is not None
+        standing = self._standing = conversions.streams_of(message)
+        self._publish(self._segmenter.end(lambda key: key not in standing))
+
     def _on_embedding(self, message: SemanticEmbedding) -> None:
         began_s = time.monotonic()
         assert self._segmenter is not None
@@ -75,6 +91,9 @@ class ChangeDetectionNode(VljepaNode):
             embedding = conversions.from_embedding_message(message)
             self._frame_ids[message.source] = message.header.frame_id
             self._note_model(message)
+            if self._standing is not None and embedding.key not in self._standing:
+                self.health.count('embeddings of no standing prompt')
+                return
             changes = self._segmenter.push(embedding)
         except VljepaError as error:
             self.trouble('bad embeddings', error)

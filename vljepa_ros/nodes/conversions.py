@@ -57,6 +57,16 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     return vector
 
 
+def check_picture(message: Image | CompressedImage) -> None:
+    """Raise InputError for one that is damaged, as far as that shows without unpacking it."""
+    if isinstance(message, CompressedImage):
+        images.check_compressed(message.format, message.data)
+    else:
+        images.check_raw(
+            message.encoding, message.width, message.height, message.step, len(message.data)
+        )
+
+
 def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Image:
     """A picture, turned. Raises InputError for one that is damaged."""
     if isinstance(message, CompressedImage):
@@ -225,6 +235,15 @@ def to_model_info(
         sources=list(sources),
         device=facts.device,
         dtype=facts.dtype,
+    )
+
+
+def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
+    """The streams that a model_info names."""
+    return frozenset(
+        types.StreamKey(source, prompt, message.model_id)
+        for source in message.sources
+        for prompt in message.prompts
     )
 
 

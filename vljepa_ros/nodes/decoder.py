@@ -12,6 +12,9 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.stream.events import EventWriter
 
+LISTEN_ON_S = 2.0  # the longest that the process's end waits for the last changes
+LOOK_AGAIN_S = 0.05  # how often to look whether they may still come
+
 
 class DecoderNode(VljepaNode):
     """The Y-Decoder on the stream."""
@@ -35,6 +38,14 @@ class DecoderNode(VljepaNode):
         self._subscription = self.subscriber(
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
+
+    async def hear_out(self) -> None:
+        """Listen until the change detection has gone: Ctrl-C comes to both processes at once."""
+        end_s = time.monotonic() + LISTEN_ON_S
+        while self.is_active and time.monotonic() < end_s:
+            if not self._subscription.get_publisher_count():
+                return
+            await self.sleep(LOOK_AGAIN_S)
 
     def stop(self) -> None:
         """Listen no more; what was heard is still put into words."""

@@ -39,11 +39,10 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
     transport = arguments.get('image_transport', '')
     if transport not in ('', 'raw', 'compressed'):
         raise InputError(f"image_transport '{transport}' is neither raw nor compressed")
+    if transport:
+        found['image_transport'] = transport
     for name, topic in cameras.items():
         found[f'{name}.topic'] = resolve(topic, caller_namespace)
-    if transport:
-        for name in cameras or ('camera',):
-            found[f'{name}.transport'] = transport
     return found
 
 

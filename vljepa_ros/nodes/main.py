@@ -27,6 +27,7 @@ from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.nodes.working import describe_error
 
 GOODBYE_S = 8.0  # a node that has not ended by then is left behind
+LOOK_AGAIN_S = 0.5  # how often to look for a signal
 LAST_WORDS_S = 0.1  # for the middleware to bring a node's last messages to the next one
 Factory = Callable[..., VljepaNode]
 
@@ -107,7 +108,8 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
     for spinner in spinners:
         spinner.start()
         autostart(spinner, failed)
-    stop.wait()
+    while not stop.wait(LOOK_AGAIN_S):
+        pass  # a signal that the system gave to another thread does not end the wait
     deadline_s = time.monotonic() + GOODBYE_S
     clean = True
     for spinner in spinners:

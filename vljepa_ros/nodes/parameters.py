@@ -7,7 +7,7 @@ node is unconfigured. What is wrong with a value is one line, at configure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from vljepa_ros.stream.settings import (
     SegmenterSettings,
 )
 
+DEFAULT_CAMERA = 'camera'
 QOS_OVERRIDES = 'qos_overrides.'
 ROS_OWN = ('use_sim_time', 'start_type_description_service')
 Value = bool | int | float | str | list[str]
@@ -111,7 +112,15 @@ PERCEPTION = (
     *MODEL,
     *SERVICES,
     Spec(
-        'cameras', ['camera'], 'Names of the cameras; each has <name>.topic, .transport, .rotate'
+        'cameras',
+        [DEFAULT_CAMERA],
+        'Names of the cameras; each has <name>.topic, .transport, .rotate',
+    ),
+    Spec(
+        'image_transport',
+        '',
+        'Which messages to take from every camera (empty: what its own transport says)',
+        choices=('', 'raw', 'compressed'),
     ),
     Spec(
         'prompts',
@@ -199,7 +208,7 @@ QUERY = (
         'watch_threshold',
         0.5,
         'Score at which a Watch without a threshold of its own fires',
-        0.0,
+        0.001,
         1.0,
     ),
 )
@@ -234,11 +243,20 @@ def beside_the_eyes(specs: Iterable[Spec]) -> tuple[Spec, ...]:
 def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
     """Declare what is not declared yet; a bad override is left out, and named in the result."""
     problems: dict[str, str] = {}
+    given = getattr(node, '_parameter_overrides', {})
     for spec in specs:
         if node.has_parameter(spec.name):
             continue
+        # What is written `[]` in YAML comes without a type.
+        empty = spec.name in given and given[spec.name].type_ == Parameter.Type.NOT_SET
         try:
-            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+            if empty and not isinstance(spec.default, list):
+                raise InvalidParameterValueException(spec.name, '[]', 'it is not a list')
+            node.declare_parameter(
+                spec.name, spec.default, spec.descriptor(), ignore_override=empty
+            )
+            if empty:
+                node.set_parameters([Parameter(spec.name, Parameter.Type.STRING_ARRAY, [])])
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             problems[spec.name] = _one_line(error)
             node.declare_parameter(
@@ -282,9 +300,9 @@ def unknown(given: Iterable[str]) -> str:
     return f'unknown parameters are ignored: {", ".join(found)}' if found else ''
 
 
-def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
+def strangers(given: Iterable[str], cameras: Sequence[str]) -> str:
     """One line on parameters for cameras that are not named in `cameras`, or ''."""
-    known = set(cameras)
+    known = {*cameras, DEFAULT_CAMERA}  # the parameter file always speaks of that one
     fields = {spec.name for spec in CAMERA}
     found = sorted(
         name
@@ -296,7 +314,8 @@ def strangers(given: Iterable[str], cameras: Iterable[str]) -> str:
     )
     if not found:
         return ''
-    return f'parameter {found[0]} is for an unknown camera (cameras: {", ".join(sorted(known))})'
+    names = ', '.join(cameras)
+    return f'parameters for unknown cameras are ignored: {", ".join(found)} (cameras: {names})'
 
 
 def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
@@ -305,7 +324,7 @@ def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
 
 
 def plain(parameter: Parameter) -> Any:
-    """A parameter's value; an empty list in YAML has no type and comes as None or ()."""
+    """A parameter's value."""
     value = parameter.value
     if parameter.type_ == Parameter.Type.STRING_ARRAY:
         return list(value)
@@ -348,7 +367,7 @@ def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
 
 
 def _one_of(choices: tuple[Value, ...]) -> str:
-    return f'one of {", ".join(map(str, choices))}' if choices else ''
+    return 'one of ' + ', '.join(str(c) or "''" for c in choices) if choices else ''
 
 
 def _one_line(error: Exception) -> str:

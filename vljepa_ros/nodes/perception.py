@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """perception_node: camera pictures in, one semantic embedding a hop and standing prompt out.
 
-Callbacks judge stamps and hand the newest picture of each camera over; the model thread unpacks it
-and looks. Every picture received is acknowledged on `frame_processed`, whatever became of it.
+Callbacks judge stamps and hand the newest sound picture of each camera over; the model thread
+unpacks it and looks. Every picture received is acknowledged on `frame_processed`, whatever became
+of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict
 from vljepa_ros.stream.perceiver import Perceiver, Prediction
 from vljepa_ros.stream.settings import check_prompts
-from vljepa_ros.stream.types import Frame
+from vljepa_ros.stream.types import Embedding, Frame
 
 
 class PerceptionNode(VljepaNode):
@@ -48,15 +49,15 @@ class PerceptionNode(VljepaNode):
 
     def setup(self) -> None:
         """Cameras, eyes, publishers."""
-        self._declare_cameras()
+        names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
         self._perceiver = Perceiver(self.lease.half, settings)
         self._rate_hz = settings.rate or self.lease.facts.rate_hz
         camera_values = parameters.values_of(self, self._camera_specs())
-        self._cameras = {
-            name: Camera(name, camera_values, settings.max_gap_ns) for name in values['cameras']
-        }
+        if values['image_transport']:
+            camera_values |= {f'{n}.transport': values['image_transport'] for n in names}
+        self._cameras = {name: Camera(name, camera_values, settings.max_gap_ns) for name in names}
         self._embeddings = self.publisher(SemanticEmbedding, 'semantic_embedding', qos.STREAM)
         self._model_info = self.publisher(ModelInfo, 'model_info', qos.MODEL_INFO)
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
@@ -121,17 +122,24 @@ class PerceptionNode(VljepaNode):
     def _push(self, camera: Camera, arrived: Arrived) -> None:
         assert self._perceiver is not None
         try:
-            picture = conversions.to_picture(arrived.message, camera.degrees)
+            picture = camera.take(arrived)
         except InputError as error:
-            camera.intake.reject()
-            self.trouble(f'{camera.name}: bad pictures', f'{camera.name}: {error}')
+            camera.reject(self, error)
             return
         resized = camera.intake.resize(picture.shape[:2])
         if resized:
             self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, picture, camera.name)
-        embeddings = self._perceiver.push(frame, arrived.epoch)
-        latency_s = time.monotonic() - arrived.arrived_s
+        behind, camera.behind = camera.behind, False
+        for embeddings in self._perceiver.see(frame, arrived.epoch, behind):
+            self._publish(camera, embeddings, time.monotonic() - arrived.arrived_s)
+        self._counters = {
+            'hops': self._perceiver.hops,
+            'skipped slots': self._perceiver.skipped_slots,
+            'prompts': len(self._perceiver.prompts),
+        }
+
+    def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:
             self._embeddings.publish(
                 conversions.to_embedding_message(
@@ -140,11 +148,6 @@ class PerceptionNode(VljepaNode):
             )
         if embeddings:
             self.health.output(latency_s)
-        self._counters = {
-            'hops': self._perceiver.hops,
-            'skipped slots': self._perceiver.skipped_slots,
-            'prompts': len(self._perceiver.prompts),
-        }
 
     def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
         self._processed.publish(conversions.to_header(stamp_ns, camera.name))
@@ -191,8 +194,13 @@ class PerceptionNode(VljepaNode):
 
     def check_runtime(self, values: dict[str, Any]) -> None:
         """Before any of it is set."""
-        if 'prompts' in values:
-            check_prompts(tuple(values['prompts'] or ()))
+        if 'prompts' not in values:
+            return
+        prompts = tuple(values['prompts'] or ())
+        if self._perceiver is None:
+            check_prompts(prompts)
+        else:
+            self._perceiver.check_prompts(prompts)
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
         """All prompts at once, between two hops."""
@@ -230,13 +238,12 @@ class PerceptionNode(VljepaNode):
             s for name in names if name.isidentifier() for s in parameters.camera_specs(name)
         )
 
-    def _declare_cameras(self) -> None:
+    def _declare_cameras(self) -> tuple[str, ...]:
         """Names may have changed since construction."""
         names = parameters.check_cameras(list(self.get_parameter('cameras').value or ()))
         for problem in parameters.declare(self, self._camera_specs()).values():
             raise InputError(problem)
         given = getattr(self, '_parameter_overrides', {})
-        stranger = parameters.strangers(given, names)
-        if stranger:
-            raise InputError(stranger)
+        self.condition('cameras', parameters.strangers(given, names))
         parameters.check(self._camera_specs(), parameters.values_of(self, self._camera_specs()))
+        return names

@@ -11,11 +11,13 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -65,9 +67,10 @@ class Player:
         space = options.namespace.strip('/')
         self._acknowledgements = f'/{space}/frame_processed' if space else '/frame_processed'
         # Volatile: what was acknowledged before we came is about another run.
-        node.create_subscription(
-            Header, self._acknowledgements, self._on_processed, QoSProfile(depth=100)
-        )
+        with _valid_name():
+            node.create_subscription(
+                Header, self._acknowledgements, self._on_processed, QoSProfile(depth=100)
+            )
 
     @property
     def topics(self) -> tuple[BagTopic, ...]:
@@ -123,7 +126,8 @@ class Player:
         if topic.latched:
             profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
         name = self._options.remap.get(topic.name, topic.name)
-        return self._node.create_publisher(message_type(topic.type), name, profile)
+        with _valid_name():
+            return self._node.create_publisher(message_type(topic.type), name, profile)
 
     def _wait_for_listeners(self) -> set[BagTopic]:
         """The picture topics that are listened to; only those are waited for when lossless."""
@@ -199,9 +203,8 @@ class Player:
 
 def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[str, Any]:
     """Play a whole bag in a node of its own. Raises InputError."""
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = _start()
     executor = SingleThreadedExecutor()
-    node = Node('vljepa_play')
     executor.add_node(node)
     began_s = time.monotonic()
     try:
@@ -218,6 +221,27 @@ def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[st
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _start() -> Node:
+    """The node that plays. Raises InputError where ROS refuses its environment."""
+    try:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        return Node('vljepa_play')
+    except RuntimeError as error:  # RCLError is one; rclpy does not export it
+        rclpy.try_shutdown()
+        raise InputError(f'ROS does not start: {error}') from error
+
+
+@contextmanager
+def _valid_name() -> Iterator[None]:
+    """Turns what rclpy says about a topic's name into one line."""
+    try:
+        yield
+    except (NameValidationException, ValueError) as error:
+        # The third line of the former is a caret under the second, the name.
+        line = ' '.join(part.strip() for part in str(error).splitlines()[:2])
+        raise InputError(line) from error
 
 
 def message_type(name: str) -> Any:

@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def _profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSProfile:
@@ -20,6 +27,14 @@ STREAM = _profile(50)
 EVENTS = _profile(50, latched=True)
 MODEL_INFO = _profile(1, latched=True)
 PROCESSED = _profile(50, latched=True)
+OVERRIDABLE = QoSOverridingOptions(
+    (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+)
 
 
 def service(depth: int) -> QoSProfile:

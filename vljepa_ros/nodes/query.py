@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -18,7 +19,7 @@ from rclpy.task import Future
 from vljepa_ros.action import Watch
 from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, VljepaError
 from vljepa_ros.memory.memory import Memory
-from vljepa_ros.msg import SemanticChange, SemanticEmbedding, TextEvent
+from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
@@ -59,6 +60,7 @@ class QueryNode(VljepaNode):
         self._memory: Memory | None = None
         self._answerer: Answerer | None = None
         self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
+        self._cameras: tuple[str, ...] | None = None  # None: no model_info has come yet
         self._subscriptions_made: list[Any] = []
         self._watched: list[_Watched] = []
         deep = qos.service(self.get_parameter('service_depth').value)
@@ -97,7 +99,9 @@ class QueryNode(VljepaNode):
         """Remember from now on."""
         assert self._memory is not None
         memory = self._memory
+        self._cameras = None
         for kind, name, profile, record in (
+            (ModelInfo, 'model_info', qos.MODEL_INFO, self._on_model_info),
             (SemanticEmbedding, 'semantic_embedding', qos.STREAM, self._on_embedding),
             (
                 SemanticChange,
@@ -128,6 +132,20 @@ class QueryNode(VljepaNode):
         self._memory = self._answerer = None
         self._sources = ()
 
+    def look_around(self) -> None:
+        """End watches of a source that is none, and say so while the sources are not known."""
+        unknown = sorted({w.condition.source for w in self._watched} - {''})
+        if unknown and self._cameras is None:
+            self.trouble(
+                'watches without model_info',
+                f'no model_info has come: {", ".join(unknown)} is watched, and may be no source',
+            )
+        for watched in self._watched:
+            try:
+                self._check_source(watched.condition.source)
+            except InputError as error:
+                watched.end(None, str(error))
+
     def describe(self) -> dict[str, str]:
         """What is known and asked."""
         return {
@@ -144,7 +162,8 @@ class QueryNode(VljepaNode):
 
     def _on_embedding(self, message: SemanticEmbedding) -> None:
         self.health.count('embeddings')
-        texts = tuple(dict.fromkeys(w.condition.text for w in self._watched))
+        watched = [w.condition for w in self._watched if w.condition.concerns(message.source)]
+        texts = tuple(dict.fromkeys(condition.text for condition in watched))
         self.enqueue(self._remember, message, texts)
 
     def _remember(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
@@ -153,12 +172,14 @@ class QueryNode(VljepaNode):
         embedding = conversions.from_embedding_message(message)
         self._memory.record(embedding)
         self._sources = self._memory.sources
-        scores = {
-            text: float(self.lease.half.similarity(embedding.vector[None], text)[0])
-            for text in texts
-        }
+        scores: dict[str, float] = {}
+        for text in texts:  # each on its own: what is wrong with one harms no other
+            self.guarded(partial(self._score, embedding.vector, text, scores))
         if scores:
             self.post(self._judge, embedding, scores)
+
+    def _score(self, vector: Vector, text: str, scores: dict[str, float]) -> None:
+        scores[text] = float(self.lease.half.similarity(vector[None], text)[0])
 
     # Questions.
 
@@ -179,7 +200,7 @@ class QueryNode(VljepaNode):
         except ModelMismatchError:
             raise
         except VljepaError as error:
-            remembered = await self.in_thread(self._recall, request, *span) if any(span) else None
+            remembered = await self.in_thread(self._recall, request) if any(span) else None
             if remembered is None:
                 raise error
             (vector, moment), basis = remembered, Basis.MEMORY
@@ -194,21 +215,13 @@ class QueryNode(VljepaNode):
         assert self._answerer is not None
         return self._answerer.answer(prompt, vector, moment.end_ns, candidates, basis, [moment])
 
-    def _recall(
-        self, request: Query.Request, start_ns: int, end_ns: int
-    ) -> tuple[Vector, Moment] | None:
-        """The span's pooled vector from memory, of the same prompt if that is a standing one."""
+    def _recall(self, request: Query.Request) -> tuple[Vector, Moment] | None:
+        """The span's pooled vector from memory, and the stretch of the hops in it."""
         assert self._memory is not None
-        memory, source = self._memory, request.source
-        newest = memory.current(source)
-        if newest is None or (not source and len(memory.sources) > 1):
+        if not request.source and len(self._memory.sources) > 1:
             return None
-        end_ns = min(end_ns, newest.stamp_ns) if end_ns else newest.stamp_ns
-        source = newest.key.source
-        vector = memory.pooled(source, start_ns, end_ns, request.prompt)
-        if vector is None:
-            vector = memory.pooled(source, start_ns, end_ns)
-        return None if vector is None else (vector, Moment(source, start_ns, end_ns, 1.0))
+        start_ns, end_ns = conversions.to_ns(request.start), conversions.to_ns(request.end)
+        return self._memory.recall(request.source, start_ns, end_ns, request.prompt)
 
     async def _ask_predict(self, request: Query.Request) -> tuple[Vector, Moment]:
         """The question's embedding. Raises BusyError in time where `predict` cannot."""
@@ -275,10 +288,10 @@ class QueryNode(VljepaNode):
     def _on_goal(self, goal: Watch.Goal) -> GoalResponse:
         try:
             if not self.is_active:
-                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
+                raise self.inactive()
             if len(self._watched) >= self.max_waiting:
                 raise BusyError(f'busy: {len(self._watched)} conditions are watched for')
-            self._condition(goal)
+            self._check_goal(goal)
         except VljepaError as error:
             self.trouble('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
@@ -287,6 +300,23 @@ class QueryNode(VljepaNode):
     def _condition(self, goal: Watch.Goal) -> Condition:
         threshold = goal.threshold or self._watch_threshold
         return Condition(goal.condition, threshold, goal.until_not, goal.source)
+
+    def _check_goal(self, goal: Watch.Goal) -> None:
+        """Raise InputError for a goal that would wait in vain."""
+        self.lease.half.check(self._condition(goal).text)
+        self._check_source(goal.source)
+        timeout_s = conversions.to_ns(goal.timeout) / 1e9
+        if timeout_s < 0:
+            raise InputError(f'timeout ({timeout_s:g} s) is negative')
+
+    def _check_source(self, source: str) -> None:
+        if source and self._cameras is not None and source not in self._cameras:
+            known = ', '.join(self._cameras)
+            raise InputError(f"unknown source '{source}' (known: {known})")
+
+    def _on_model_info(self, message: ModelInfo) -> None:
+        self._cameras = tuple(message.sources)
+        self.look_around()
 
     def _on_cancel(self, goal: Any) -> CancelResponse:
         for watched in self._watched:
@@ -331,7 +361,8 @@ class QueryNode(VljepaNode):
         """In the executor: what the model thread scored, against each goal."""
         for watched in list(self._watched):
             score = scores.get(watched.condition.text)
-            if score is None or watched.ended.done():
+            concerned = watched.condition.concerns(embedding.key.source)
+            if score is None or not concerned or watched.ended.done():
                 continue
             moment = watched.condition.push(embedding, score)
             watched.goal.publish_feedback(

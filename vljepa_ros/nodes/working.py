@@ -15,10 +15,10 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.task import Future
 
 from vljepa_ros.errors import BusyError, VljepaError
+from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.health import Health, Level
 from vljepa_ros.nodes.worker import ModelThread
 
@@ -78,7 +78,7 @@ class WorkingNode(Node):
         """Fill a response by `work`; what it raises, or what forbids it, becomes its message."""
         try:
             if not self.is_active:
-                raise BusyError(f'inactive: {self.get_name()} is {self.phase}')
+                raise self.inactive()
             if self._in_hand >= self.max_waiting:
                 raise BusyError(f'busy: {self._in_hand} requests are in hand')
             self._in_hand += 1
@@ -88,32 +88,38 @@ class WorkingNode(Node):
                 self._in_hand -= 1
             response.success = True
             self.health.count('requests answered')
-        except VljepaError as error:
-            self.health.count('requests refused')
-            response.success, response.message = False, describe_error(error)
         except Exception as error:
-            self.trouble('requests failed', error, Level.ERROR)
-            response.success, response.message = False, describe_error(error)
+            response.success, response.message = False, self._refusal(error)
         return response
+
+    def inactive(self) -> BusyError:
+        """What to tell whoever asks while the node is not active."""
+        return BusyError(f'inactive: {self.get_name()} is {self.phase}')
+
+    def _refusal(self, error: Exception) -> str:
+        """An error in a request, in one line."""
+        if not isinstance(error, VljepaError):
+            if self.is_active:
+                self.trouble('requests failed', error, Level.ERROR)
+                return describe_error(error)
+            error = self.inactive()  # deactivated meanwhile, which took away what the work needs
+        self.health.count('requests refused')
+        return describe_error(error)
 
     # Publishing and waiting.
 
-    def publisher(self, kind: type, name: str, qos: QoSProfile) -> Any:
+    def publisher(self, kind: type, name: str, profile: QoSProfile) -> Any:
         """A lifecycle publisher whose QoS parameters can override."""
         return self.create_lifecycle_publisher(
-            kind, name, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            kind, name, profile, qos_overriding_options=qos.OVERRIDABLE
         )
 
     def subscriber(
-        self, kind: type, name: str, callback: Callable[..., None], qos: QoSProfile
+        self, kind: type, name: str, callback: Callable[..., None], profile: QoSProfile
     ) -> Any:
         """A subscription whose QoS parameters can override."""
         return self.create_subscription(
-            kind,
-            name,
-            callback,
-            qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            kind, name, callback, profile, qos_overriding_options=qos.OVERRIDABLE
         )
 
     def post(self, function: Callable[..., None], *args: Any) -> None:

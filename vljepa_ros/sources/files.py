@@ -20,6 +20,8 @@ from vljepa_ros.stream.types import Frame
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0
+COUNTED = ('.avi', '.mp4', '.m4v', '.mov')  # hold how many frames they have; others, how long
+MAX_LOST = 10_000  # pictures in a row that cannot be read, before a video is given up
 
 
 class VideoSource(Source):
@@ -30,29 +32,59 @@ class VideoSource(Source):
         if path.stat().st_size == 0:
             raise InputError(f'{path}: the file is empty')
         capture = self._open()
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         capture.release()
-        self.total = count if count > 0 else None
+        self.total = int(count) if math.isfinite(count) and count >= 1 else None
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Frames in order."""
+        """Frames in order, and what stands for those that the file promises and cannot give."""
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
-        period_ns = round(1e9 / rate) if math.isfinite(rate) and rate > 0 else 40_000_000
-        before_ns = -1
+        clock = _Clock(round(1e9 / rate) if math.isfinite(rate) and rate > 0 else 40_000_000)
+        place = 0
         try:
             while True:
-                good, picture = capture.read()
-                if not good:
-                    return
-                stamp_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-                if stamp_ns <= before_ns:
-                    stamp_ns = before_ns + period_ns
-                before_ns = stamp_ns
+                picture, lost = self._read(capture, place)
+                if picture is None:
+                    break
+                before_ns, stamp_ns = clock.now_ns, clock.next(capture.get(cv2.CAP_PROP_POS_MSEC))
+                yield from self._lost(place, lost, before_ns, stamp_ns)
+                place += lost + 1
                 yield Frame(stamp_ns, np.ascontiguousarray(picture[..., ::-1]))
         finally:
             capture.release()
+        if self._ends_early(place, clock):
+            message = f'the video ends after {place} of {self.total} frames'
+            yield Damaged(clock.now_ns + clock.period_ns, 'camera', message)
+
+    def _read(self, capture: Any, place: int) -> tuple[Any, int]:
+        """The next picture that can be read, and how many before it cannot; None at the end."""
+        promised = max(0, (self.total or 0) - place)
+        for lost in range(min(promised, MAX_LOST) + 1):
+            good, picture = capture.read()
+            if good:
+                return picture, lost
+        return None, 0
+
+    def _lost(
+        self, place: int, count: int, before_ns: int, after_ns: int
+    ) -> Iterator[Frame | Damaged]:
+        """What stands for `count` frames that lie between two that can be read."""
+        for i in range(count):
+            stamp_ns = max(0, before_ns + (after_ns - before_ns) * (i + 1) // (count + 1))
+            message = f'frame {place + i + 1} of {self.total} cannot be decoded'
+            yield Damaged(stamp_ns, 'camera', message)
+
+    def _ends_early(self, place: int, clock: _Clock) -> bool:
+        """Whether frames are missing; a count that is only an estimate gets the benefit of doubt.
+
+        Length times rate is no count where the rate varies, or the sound is a little longer.
+        """
+        missing = (self.total or 0) - place
+        if self.path.suffix.lower() in COUNTED:
+            return missing > 0
+        return missing > max(2, place // 50) and clock.is_constant
 
     def _open(self) -> Any:
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # we say it ourselves, in one line
@@ -64,6 +96,31 @@ class VideoSource(Source):
         if capture is None or not capture.isOpened():
             raise InputError(f'{self.path}: neither a bag (.mcap, .db3) nor a readable video')
         return capture
+
+
+class _Clock:
+    """A video's stamps, which rise; `is_constant` if most of them are one period apart."""
+
+    def __init__(self, period_ns: int) -> None:
+        self.period_ns = period_ns
+        self.now_ns = -1
+        self._regular = self._steps = 0
+
+    def next(self, position_ms: float) -> int:
+        """The stamp of a frame that says to be at a position."""
+        stamp_ns = round(position_ms * 1e6) if math.isfinite(position_ms) else -1
+        if stamp_ns <= self.now_ns:
+            stamp_ns = self.now_ns + self.period_ns
+        if self.now_ns >= 0:
+            self._steps += 1
+            self._regular += abs(stamp_ns - self.now_ns - self.period_ns) * 4 < self.period_ns
+        self.now_ns = stamp_ns
+        return stamp_ns
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the rate is."""
+        return self._regular * 2 >= self._steps
 
 
 class FolderSource(Source):

@@ -30,8 +30,8 @@ def open_source(path: str | Path, topics: Sequence[str] = (), fps: float = 0.0) 
     path = Path(path)
     try:
         return _open(path, topics, fps)
-    except PermissionError as error:
-        raise InputError(f'{path}: {error.strerror}') from error
+    except OSError as error:  # not permitted, or a name that is too long
+        raise InputError(f'{path}: {error.strerror or error}') from error
 
 
 def _open(path: Path, topics: Sequence[str], fps: float) -> Source:

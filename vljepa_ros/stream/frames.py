@@ -90,7 +90,8 @@ class Sampler:
     """Fills the slots of a grid of `period_ns` that begins at the first frame.
 
     A slot takes the newest frame at or before it; a frame is repeated for up to `max_gap_ns`, and
-    what lies beyond is skipped (counted): then we are too slow, or the caller dropped frames.
+    what lies beyond is skipped. So are slots whose frames the caller dropped for lack of time, as
+    filling them would cost the time that dropping saved. `skipped` counts both.
     """
 
     def __init__(self, period_ns: int, max_gap_ns: int) -> None:
@@ -100,21 +101,25 @@ class Sampler:
         self._held: tuple[int, Image] | None = None
         self.skipped = 0
 
-    def push(self, stamp_ns: int, image: Image) -> list[Slot]:
-        """The slots settled now: older ones by the frame held, one at `stamp_ns` by this one."""
-        if self._held is None:
+    def push(self, stamp_ns: int, image: Image, room: int | None = None) -> list[Slot]:
+        """The slots settled now: older ones by the frame held, one at `stamp_ns` by this one.
+
+        `room` says that frames before this one were dropped, and how many slots to fill at most:
+        the newest, and by this frame, which is the nearest left.
+        """
+        held, self._held = self._held, (stamp_ns, image)
+        if held is None:
             self._start_ns, self._next = stamp_ns, 0
-            self._held = (stamp_ns, image)
             return [self._take(self._held)]
+        if room is not None:
+            self._skip(self._slots_before(stamp_ns + 1) - room)
+            held = self._held
         slots = []
         while self._slot_ns() < stamp_ns:
-            if self._slot_ns() - self._held[0] > self._max_gap_ns:
-                missing = -(-(stamp_ns - self._slot_ns()) // self._period_ns)
-                self._next += missing
-                self.skipped += missing
-                break
-            slots.append(self._take(self._held))
-        self._held = (stamp_ns, image)
+            if self._slot_ns() - held[0] > self._max_gap_ns:
+                self._skip(self._slots_before(stamp_ns))
+            else:
+                slots.append(self._take(held))
         if self._slot_ns() == stamp_ns:
             slots.append(self._take(self._held))
         return slots
@@ -125,6 +130,14 @@ class Sampler:
 
     def _slot_ns(self) -> int:
         return self._start_ns + self._next * self._period_ns
+
+    def _slots_before(self, end_ns: int) -> int:
+        return -((self._slot_ns() - end_ns) // self._period_ns)
+
+    def _skip(self, count: int) -> None:
+        if count > 0:
+            self._next += count
+            self.skipped += count
 
     def _take(self, frame: tuple[int, Image]) -> Slot:
         slot = Slot(self._slot_ns(), *frame)

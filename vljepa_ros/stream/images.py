@@ -18,6 +18,8 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.stream.types import Image
 
 MAX_PIXELS = 100_000_000  # a header that claims more is damaged
+MARKS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how JPEG and PNG begin, and end
+Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 Rows = NDArray[np.uint8]  # (H, W * bytes a pixel)
 
 
@@ -58,32 +60,33 @@ ENCODINGS: dict[str, tuple[int, Callable[[Rows], NDArray[np.uint8]]]] = {
 }
 
 
-def decode_raw(
-    encoding: str,
-    width: int,
-    height: int,
-    step: int,
-    is_bigendian: bool,
-    data: bytes | bytearray | memoryview | NDArray[np.uint8],
-) -> Image:
-    """The picture of a sensor_msgs/Image. Raises InputError that names what disagrees."""
+def check_raw(encoding: str, width: int, height: int, step: int, length: int) -> None:
+    """Raise InputError that names what disagrees in a sensor_msgs/Image of `length` bytes."""
     if encoding not in ENCODINGS:
         raise InputError(f"unknown encoding '{encoding}' (known: {', '.join(ENCODINGS)})")
-    size, convert = ENCODINGS[encoding]
+    size, _ = ENCODINGS[encoding]
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise InputError(f'image of {width}x{height} pixels')
     if step < width * size:
         raise InputError(
             f'step ({step}) is shorter than a row of {width} pixels of {encoding} ({width * size})'
         )
-    buffer = np.frombuffer(data, np.uint8)
     least = step * (height - 1) + width * size  # the last row may come without its padding
-    if not least <= len(buffer) <= step * height:
+    if not least <= length <= step * height:
         raise InputError(
-            f'data of {len(buffer)} bytes does not match height ({height}) x step ({step})'
+            f'data of {length} bytes does not match height ({height}) x step ({step})'
         )
     if width % 2 and encoding.startswith(('yuv', 'uyvy', 'yuyv')):
         raise InputError(f'{encoding} needs an even width, not {width}')
+
+
+def decode_raw(
+    encoding: str, width: int, height: int, step: int, is_bigendian: bool, data: Buffer
+) -> Image:
+    """The picture of a sensor_msgs/Image. Raises InputError that names what disagrees."""
+    buffer = np.frombuffer(data, np.uint8)
+    check_raw(encoding, width, height, step, len(buffer))
+    size, convert = ENCODINGS[encoding]
     if len(buffer) < step * height:
         buffer = np.concatenate([buffer, np.zeros(step * height - len(buffer), np.uint8)])
     rows = buffer.reshape(height, step)[:, : width * size]
@@ -92,19 +95,27 @@ def decode_raw(
     return np.ascontiguousarray(convert(rows))
 
 
-def decode_compressed(
-    format: str, data: bytes | bytearray | memoryview | NDArray[np.uint8]
-) -> Image:
-    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG). Raises InputError if damaged."""
+def check_compressed(format: str, data: Buffer) -> None:
+    """Raise InputError where the ends of a sensor_msgs/CompressedImage show that it is damaged."""
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
         raise InputError(f"compressed image '{format}' without data")
     if re.search(r'compressedDepth', format):
         raise InputError(f"compressed format '{format}' is a depth image, not a picture")
-    jpeg = buffer[:2].tobytes() == b'\xff\xd8'
+    head, tail = buffer[:4].tobytes(), buffer[-4096:].tobytes()
+    end = next((end for begin, end in MARKS.items() if head.startswith(begin)), None)
+    what = f"compressed image '{format}' of {len(buffer)} bytes"
+    if end is None and re.search('jpe?g|png', format):
+        raise InputError(f'{what} cannot be decoded: it begins neither as JPEG nor as PNG')
     # libjpeg fills in what is missing and only warns: without its end mark a picture is damaged.
-    if jpeg and buffer[-4096:].tobytes().rfind(b'\xff\xd9') < 0:
-        raise InputError(f"compressed image '{format}' of {len(buffer)} bytes is truncated")
+    if end is not None and end not in tail:
+        raise InputError(f'{what} is truncated')
+
+
+def decode_compressed(format: str, data: Buffer) -> Image:
+    """The picture of a sensor_msgs/CompressedImage (JPEG or PNG). Raises InputError if damaged."""
+    check_compressed(format, data)
+    buffer = np.frombuffer(data, np.uint8)
     try:
         picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
     except cv2.error:

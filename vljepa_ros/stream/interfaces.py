@@ -62,6 +62,10 @@ class Eyes(Protocol):
         """Advance `state` by one tubelet: `tubelet_frames` images of (S, S, 3) uint8 RGB."""
         ...
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise InputError where `predict` would. It computes nothing, and any thread may ask."""
+        ...
+
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Answer embeddings (P, D), unit norm, of the prompts over what `state` has seen.
 
@@ -76,6 +80,10 @@ class Language(Protocol):
     @property
     def facts(self) -> ModelFacts:
         """The model's constants; `model_id` equals the eyes'."""
+        ...
+
+    def check(self, text: str) -> None:
+        """Raise InputError where `encode` would. It computes nothing, and any thread may ask."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

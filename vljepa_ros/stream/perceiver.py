@@ -8,7 +8,7 @@ epoch than the one before it starts its camera anew.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,12 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.stream.frames import Sampler, Slot
 from vljepa_ros.stream.images import fit
 from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.settings import PerceptionSettings, check_prompts, check_text
+from vljepa_ros.stream.settings import (
+    MAX_PROMPTS,
+    PerceptionSettings,
+    check_prompts,
+    check_text,
+)
 from vljepa_ros.stream.types import Embedding, Frame, StreamKey, Vector
 
 MAX_SPAN_HOPS = 64  # a question about the past may hold up the stream for no longer than these
@@ -76,7 +81,7 @@ class Perceiver:
         rate = self._settings.rate
         self._period_ns = round(1e9 / rate) if rate else eyes.facts.frame_period_ns
         self._cameras: dict[str, _Camera] = {}
-        self._prompts = self._settings.prompts
+        self._prompts = self.check_prompts(self._settings.prompts)
         self.hops = 0
 
     @property
@@ -86,7 +91,13 @@ class Perceiver:
 
     def set_prompts(self, prompts: Sequence[str]) -> None:
         """Replace all standing prompts, or none: InputError leaves the old ones."""
-        self._prompts = check_prompts(tuple(prompts))
+        self._prompts = self.check_prompts(prompts)
+
+    def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Standing prompts that this model can take, or InputError; any thread may ask."""
+        checked = check_prompts(tuple(prompts))
+        self._eyes.check_prompts(checked)
+        return checked
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -95,7 +106,7 @@ class Perceiver:
 
     @property
     def skipped_slots(self) -> int:
-        """Slots of the grid that were not filled, as no frame was near."""
+        """Slots of the grid that were not filled: no frame was near, or theirs were dropped."""
         return sum(c.skipped + c.sampler.skipped for c in self._cameras.values())
 
     def reset(self) -> None:
@@ -104,6 +115,16 @@ class Perceiver:
 
     def push(self, frame: Frame, epoch: int = 0) -> list[Embedding]:
         """The embeddings that this frame completes, by hop and then by prompt."""
+        return [embedding for hop in self.see(frame, epoch) for embedding in hop]
+
+    def see(
+        self, frame: Frame, epoch: int = 0, dropped: bool = False
+    ) -> Iterator[list[Embedding]]:
+        """Each hop that this frame completes, as soon as it is done: its embeddings by prompt.
+
+        `dropped` says that frames before this one were, for lack of time: then it completes one
+        hop at most, so that what is seen stays near to now.
+        """
         image = self._checked(frame)
         camera = self._cameras.get(frame.source)
         if camera is None:
@@ -112,15 +133,15 @@ class Perceiver:
         if camera.epoch not in (None, epoch):
             camera.restart()
         camera.epoch = epoch
-        found: list[Embedding] = []
-        for slot in camera.sampler.push(frame.stamp_ns, image):
+        length = self._eyes.facts.tubelet_frames
+        room = length - len(camera.pending) if dropped else None
+        for slot in camera.sampler.push(frame.stamp_ns, image, room):
             camera.pending.append(slot)
-            if len(camera.pending) == self._eyes.facts.tubelet_frames:
+            if len(camera.pending) == length:
                 tubelet, camera.pending = tuple(camera.pending), []
                 camera.step(tubelet)
                 self.hops += 1
-                found += self._embed(frame.source, camera)
-        return found
+                yield self._embed(frame.source, camera)
 
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
@@ -129,8 +150,11 @@ class Perceiver:
 
         Raises InputError: an unknown source, no frame yet, a bad prompt, a span that is not held.
         """
+        if len(prompts) > MAX_PROMPTS:
+            raise InputError(f'{len(prompts):,} prompts are too many (at most {MAX_PROMPTS})')
         for prompt in prompts:
             check_text(prompt)
+        self._eyes.check_prompts(prompts)
         source, camera = self._camera(source)
         if start_ns == 0 and end_ns == 0:
             vectors = self._eyes.predict(camera.state, prompts)

@@ -6,7 +6,7 @@ The nodes are built from the same parts, wired by topics instead; neither knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.memory.memory import Memory
@@ -17,7 +17,16 @@ from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import Settings
-from vljepa_ros.stream.types import Answer, Basis, Change, Embedding, Event, Frame, Moment
+from vljepa_ros.stream.types import (
+    Answer,
+    Basis,
+    Change,
+    Embedding,
+    Event,
+    Frame,
+    Moment,
+    StreamKey,
+)
 
 
 class Pipeline:
@@ -67,9 +76,14 @@ class Pipeline:
         self.last_message = intake.admit(stamp_ns).message
         intake.reject()
 
+    def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
+        """Replace all standing prompts, and end the streams of those that stand no more."""
+        self.perceiver.set_prompts(prompts)
+        return self._end(lambda key: key.prompt not in self.perceiver.prompts)
+
     def finish(self) -> list[Event]:
         """End every stream: its last segment's final words."""
-        return [event for change in self.segmenter.end() for event in self._settle(change)]
+        return self._end(lambda _: True)
 
     def ask(
         self,
@@ -96,6 +110,9 @@ class Pipeline:
 
     def _intake(self, source: str) -> Intake:
         return self.intakes.setdefault(source, Intake(self.settings.perception.max_gap_ns))
+
+    def _end(self, which: Callable[[StreamKey], bool]) -> list[Event]:
+        return [event for change in self.segmenter.end(which) for event in self._settle(change)]
 
     def _settle(self, change: Change) -> list[Event]:
         self.last_changes.append(change)

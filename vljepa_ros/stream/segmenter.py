@@ -11,6 +11,7 @@ A stream whose window no longer reaches back to the embedding before it was rese
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,13 +43,21 @@ class _Stream:
 
 
 class Segmenter:
-    """Segments any number of streams; ids are unique per stream and session."""
+    """Segments any number of streams; ids are unique per stream and session.
 
-    def __init__(self, settings: SegmenterSettings, session_id: str) -> None:
+    `next_id` is counted on: whoever makes several segmenters in one session gives all the same.
+    """
+
+    def __init__(
+        self,
+        settings: SegmenterSettings,
+        session_id: str,
+        next_id: dict[StreamKey, int] | None = None,
+    ) -> None:
         self._settings, self._session_id = settings, session_id
         self._min_segment_ns = round(settings.min_segment_s * 1e9)
         self._streams: dict[StreamKey, _Stream] = {}
-        self._next_id: dict[StreamKey, int] = {}
+        self._next_id = {} if next_id is None else next_id
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
@@ -69,9 +78,9 @@ class Segmenter:
             return [self._open(embedding, [embedding], Reason.RESET, 1.0, stream)]
         return self._advance(stream, embedding)
 
-    def end(self) -> list[Change]:
-        """Close every open stream."""
-        return [self._close(key) for key in list(self._streams)]
+    def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
+        """Close the open streams that `which` picks, or all."""
+        return [self._close(key) for key in list(self._streams) if which(key)]
 
     def _advance(self, stream: _Stream, embedding: Embedding) -> list[Change]:
         settings, mean = self._settings, stream.mean()

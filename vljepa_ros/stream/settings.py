@@ -13,6 +13,7 @@ from vljepa_ros.errors import InputError
 
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
+EVER_S = 1e10  # longer than any two stamps of ROS are apart
 
 
 def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
@@ -80,10 +81,10 @@ class SegmenterSettings:
     moved by `drift_threshold` since it was last put into words is put into words again.
     """
 
-    change_threshold: float = 0.04
+    change_threshold: float = 0.1
     confirm_hops: int = 2
     min_segment_s: float = 0.8
-    drift_threshold: float = 0.02
+    drift_threshold: float = 0.05
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -112,7 +113,7 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _in_range('memory_kept', self.kept_s, 1.0, 1e6)
+        _in_range('memory_kept', self.kept_s, 1.0, EVER_S)
 
 
 @dataclass(frozen=True)

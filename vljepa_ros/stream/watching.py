@@ -43,10 +43,14 @@ class Condition:
         self.score = 0.0
         self._hops: dict[str, _Hop] = {}
 
+    def concerns(self, source: str) -> bool:
+        """Whether embeddings of a source count."""
+        return self.source in ('', source)
+
     def push(self, embedding: Embedding, score: float) -> Moment | None:
         """The moment that made it fire, if this embedding does; `score` is its 0..1 similarity."""
         source = embedding.key.source
-        if self.source not in ('', source):
+        if not self.concerns(source):
             return None
         before = self._hops.get(source)
         hop, fired = before, None

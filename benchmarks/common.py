@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: a figure's circumstances, and one line for bad input."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vljepa_ros.errors import VljepaError
+from vljepa_ros.stream.interfaces import ModelFacts
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(main: Callable[[], None]) -> int:
+    """The exit status: 0, or 2 on bad input."""
+    try:
+        main()
+    except VljepaError as error:
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    return 0
+
+
+def show(args: Namespace, facts: ModelFacts, found: dict[str, Any], table: str) -> None:
+    """Print the findings as JSON or as a table, with their circumstances."""
+    about = circumstances(facts)
+    if args.json:
+        print(json.dumps({**about, **found}, indent=1))
+        return
+    versions = ', '.join(f'{name} {version}' for name, version in about['versions'].items())
+    print(table)
+    print(f'{facts.model_id}, {facts.device}, {facts.dtype}, {versions}, {about["commit"]}')
+
+
+def circumstances(facts: ModelFacts) -> dict[str, Any]:
+    """What a figure depends on beside the data."""
+    return {
+        'model_id': facts.model_id,
+        'device': facts.device,
+        'dtype': facts.dtype,
+        'versions': {
+            'python': platform.python_version(),
+            'torch': torch.__version__,
+            'numpy': np.__version__,
+        },
+        'commit': commit(),
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, `-dirty` where files differ from it; '' outside of git."""
+    # No locks: whoever works in the checkout meanwhile is not disturbed.
+    git = ('git', '--no-optional-locks', '-C', str(ROOT))
+    describe = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+    try:
+        result = subprocess.run((*git, *describe), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+    return result.stdout.strip()

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""package.xml names what rosdep must install for the launch files to run."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def declared() -> set[str]:
+    """What is needed to run."""
+    root = ElementTree.parse(ROOT / 'package.xml').getroot()
+    return {str(e.text) for tag in ('depend', 'exec_depend') for e in root.iter(tag)}
+
+
+def test_every_ros_package_that_a_launch_file_imports_is_declared() -> None:
+    imported: set[str] = set()
+    for path in (ROOT / 'launch').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split('.')[0])
+    assert {'launch', 'launch_ros', 'ament_index_python'} <= imported
+    assert imported - {'pathlib', 'vljepa_ros'} <= declared()
+
+
+def test_what_plays_the_sample_bag_is_declared() -> None:
+    assert {'ros2bag', 'rosbag2_storage_mcap'} <= declared()

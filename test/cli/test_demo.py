@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `vljepa demo` checks before it starts anything, and what it hands to the stack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vljepa_ros.cli import demo
+from vljepa_ros.cli.main import main
+from vljepa_ros.model import registry
+
+
+@pytest.fixture
+def tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command, whose stack must not start, and returns its line of error."""
+    monkeypatch.setattr(demo, 'Processes', None)
+    monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)  # it would outlive the test
+
+    def run(*arguments: object) -> str:
+        assert main(['demo', *map(str, arguments), '--json']) == 2
+        out, err = capsys.readouterr()
+        assert out == '' and err.count('\n') == 1
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'named'),
+    [
+        (('--model', 'nope'), "unknown model 'nope'"),
+        (('--device', 'gpu'), "unknown device 'gpu'"),
+        (('--dtype', 'int8'), "unknown dtype 'int8'"),
+        (('--threads', '-1'), '--threads (-1)'),
+    ],
+)
+def test_a_bad_argument_is_told_before_the_stack_starts(
+    tells: Any, arguments: tuple[str, ...], named: str
+) -> None:
+    assert named in tells(*arguments)
+
+
+def test_a_damaged_model_yaml_is_told_before_the_stack_starts(tells: Any, tmp_path: Path) -> None:
+    (tmp_path / 'model.yaml').write_text('name: [')
+    assert 'model.yaml' in tells('--model', tmp_path)
+
+
+def test_a_sample_without_its_files_or_keys_is_told(tells: Any, tmp_path: Path) -> None:
+    assert 'ground_truth.json' in tells('--sample', tmp_path)
+    (tmp_path / 'ground_truth.json').write_text('{}')
+    error = tells('--sample', tmp_path)
+    assert 'ground_truth.json' in error and "'annotations'" in error
+    sample = demo.sample_folder()
+    (tmp_path / 'ground_truth.json').write_text((sample / 'ground_truth.json').read_text())
+    (tmp_path / 'questions.json').write_text(json.dumps([{'kind': 'open'}]))
+    error = tells('--sample', tmp_path)
+    assert 'questions.json' in error and "'at'" in error
+    (tmp_path / 'questions.json').write_text('[]')
+    assert 'metadata.yaml' in tells('--sample', tmp_path)
+
+
+def test_logs_that_cannot_be_kept_are_told(tells: Any, tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    assert str(tmp_path / 'file') in tells('--keep-logs', tmp_path / 'file')
+
+
+def test_the_stack_and_the_comparison_share_one_device_and_dtype(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, 'pick_device', lambda device: torch.device('cuda'))
+    loaded: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(registry, 'load', lambda *given: loaded.append(given))
+    args = argparse.Namespace(model='small', device='auto', dtype='bfloat16', threads=1)
+    demo.settle(args)
+    commands = demo.node_commands(args, '/camera/compressed')
+    demo.common.load_model(args)
+    assert loaded[0][1:3] == ('cuda', 'bfloat16')
+    for name in ('perception_node', 'decoder_node', 'query_node'):
+        line = ' '.join(commands[name])
+        assert '-p device:=cuda ' in line and '-p dtype:=bfloat16' in line

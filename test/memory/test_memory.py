@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered, for how long, and what a search and a question find in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import FakeLanguage, colour_vector
+
+from vljepa_ros.errors import InputError, ModelMismatchError
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.stream.settings import MemorySettings
+from vljepa_ros.stream.types import (
+    Change,
+    Embedding,
+    Event,
+    Moment,
+    Reason,
+    Segment,
+    State,
+    StreamKey,
+)
+
+S = 1_000_000_000
+
+
+def key(prompt: str = 'What?', source: str = 'camera', model_id: str = 'm') -> StreamKey:
+    return StreamKey(source, prompt, model_id)
+
+
+def hop(second: float, colour: str = 'red', of: StreamKey | None = None) -> Embedding:
+    stamp_ns = round(second * S)
+    return Embedding(stamp_ns, stamp_ns - S, of or key(), colour_vector(colour))
+
+
+def change(
+    second: int,
+    number: int,
+    colour: str = 'red',
+    before: tuple[int, int, str] | None = None,
+    reason: Reason = Reason.MEANING,
+    of: StreamKey | None = None,
+) -> Change:
+    """Segment `number` begins; `before` is the start, end and colour of the one before it."""
+    previous = before and Segment(number - 1, before[0] * S, before[1] * S)
+    return Change(
+        second * S,
+        of or key(),
+        's',
+        number,
+        second * S,
+        1.0,
+        reason,
+        colour_vector(colour),
+        previous,
+        colour_vector(before[2]) if before else None,
+    )
+
+
+def end(start: int, stop: int, number: int, colour: str = 'red') -> Change:
+    segment = Segment(number, start * S, stop * S)
+    vector = colour_vector(colour)
+    return Change(
+        stop * S, key(), 's', number, start * S, 0.0, Reason.END, vector, segment, vector
+    )
+
+
+def words(number: int, text: str, of: StreamKey | None = None) -> Event:
+    return Event(0, of or key(), 's', number, 0, 0, State.ENDED, text, 1.0)
+
+
+def spans(memory: Memory, text: str = 'red', **fields: object) -> list[tuple[float, float]]:
+    found = memory.search(FakeLanguage(), text, **fields)  # type: ignore[arg-type]
+    return [(moment.start_ns / S, moment.end_ns / S) for moment in found]
+
+
+def hops_left(memory: Memory, of: StreamKey) -> int:
+    stream = memory._streams.get(of)
+    return len(stream.hops) if stream else 0
+
+
+# How long.
+
+
+def test_what_ended_before_the_kept_time_is_forgotten() -> None:
+    memory = Memory('m', MemorySettings(kept_s=10.0))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(change(4, 1, before=(0, 4, 'red')))
+    memory.change(change(8, 2, before=(4, 8, 'red')))
+    for second in range(16):
+        memory.record(hop(second))
+    assert spans(memory) == [(4, 8), (8, 15)]  # 15 - 10 = 5: the first ended before that
+    assert memory.recall('', 0, 0, '')[1].start_ns == 5 * S  # type: ignore[index]
+
+
+def test_a_scene_that_lasts_longer_than_the_kept_time_is_remembered_still() -> None:
+    memory = Memory('m', MemorySettings(kept_s=5.0))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(change(0, 0, reason=Reason.FIRST, of=key('Other?')))
+    for second in range(20):
+        memory.record(hop(second))
+        memory.record(hop(second, of=key('Other?')))
+    memory.change(change(20, 1, before=(0, 20, 'red'), of=key('Other?')))
+    assert (0, 19) in spans(memory)
+
+
+def test_a_removed_prompt_is_forgotten_with_time() -> None:
+    memory = Memory('m', MemorySettings(kept_s=10.0))
+    memory.record(hop(0, of=key('Old?')))
+    memory.change(change(0, 0, reason=Reason.FIRST, of=key('Old?')))
+    memory.record(hop(5))
+    assert hops_left(memory, key('Old?')) == 1
+    memory.record(hop(11))
+    assert memory._streams.keys() == {key()}
+
+
+def test_another_camera_does_not_make_a_camera_forget() -> None:
+    memory = Memory('m', MemorySettings(kept_s=10.0))
+    memory.record(hop(0, of=key(source='front')))
+    memory.record(hop(100, of=key(source='rear')))
+    assert memory.sources == ('front', 'rear')
+
+
+# Time that goes back.
+
+
+def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
+    memory = Memory('m')
+    both = [key(), key('Other?')]
+    for of in both:
+        for second in range(20):
+            memory.record(hop(second, of=of))
+        memory.change(change(0, 0, reason=Reason.FIRST, of=of))
+        memory.change(change(10, 1, 'blue', before=(0, 10, 'red'), of=of))
+    for second in range(3):
+        for of in both:
+            memory.record(hop(second, of=of))
+    for of in both:
+        memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
+    assert spans(memory) == [(0, 2), (0, 2)]
+    assert memory.recall('', 0, 0, '')[1] == Moment('camera', 0, 2 * S, 1.0)  # type: ignore[index]
+
+
+def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
+    memory = Memory('m')
+    memory.record(hop(18, of=key('Old?')))
+    memory.record(hop(19))
+    memory.record(hop(0))
+    assert hops_left(memory, key('Old?')) == 0
+
+
+def test_a_jump_back_to_the_middle_keeps_what_was_before_it() -> None:
+    memory = Memory('m')
+    for second in range(20):
+        memory.record(hop(second))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(change(5, 1, 'blue', before=(0, 5, 'red')))
+    memory.change(change(15, 2, before=(5, 15, 'blue')))
+    memory.record(hop(8))
+    memory.change(change(8, 3, before=(15, 19, 'red'), reason=Reason.RESET))
+    assert spans(memory) == [(0, 5), (8, 8)]
+    assert memory.recall('', 0, 0, '')[1].end_ns == 8 * S  # type: ignore[index]
+
+
+def test_a_gap_keeps_the_segment_before_it() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(change(50, 1, before=(0, 9, 'red'), reason=Reason.RESET))
+    assert spans(memory) == [(0, 9), (50, 50)]
+
+
+# Segments and their words.
+
+
+def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.record(hop(7))
+    assert spans(memory) == [(0, 7)]
+    assert spans(memory, start_ns=5 * S) == [(0, 7)]
+    memory.change(end(0, 7, 0))
+    memory.record(hop(9))
+    assert spans(memory) == [(0, 7)]
+
+
+def test_words_stay_with_their_segment() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.event(words(0, 'it is red'))
+    memory.event(words(7, 'nobody knows this segment'))
+    memory.event(words(0, 'nor this stream', of=key('Other?')))
+    memory.change(change(5, 1, 'blue', before=(0, 5, 'red')))
+    assert [m.text for m in memory.search(FakeLanguage(), 'red')] == ['it is red', '']
+
+
+# Search.
+
+
+def test_search_merges_cameras_and_prompts_best_first() -> None:
+    memory = Memory('m')
+    for n, (colour, of) in enumerate(
+        [
+            ('blue', key(source='front')),
+            ('red', key(source='rear')),
+            ('red', key('Other?', source='front')),
+        ]
+    ):
+        memory.change(change(n, 0, colour, reason=Reason.FIRST, of=of))
+    found = memory.search(FakeLanguage(), 'red')
+    assert [(m.source, m.start_ns // S, m.score) for m in found] == [
+        ('rear', 1, 1.0),
+        ('front', 2, 1.0),
+        ('front', 0, 0.0),
+    ]
+    assert [m.start_ns // S for m in memory.search(FakeLanguage(), 'red', limit=1)] == [1]
+    assert [m.start_ns // S for m in memory.search(FakeLanguage(), 'red', 'front')] == [2, 0]
+    assert spans(memory, start_ns=1 * S, end_ns=1 * S) == [(1, 1)]
+
+
+@pytest.mark.parametrize('empty', [True, False])
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'text': ' '}, 'text is empty'),
+        ({'text': 'x' * 5000}, 'text of 5,000 characters is too long'),
+        ({'text': 'word ' * 65}, 'text of 65 words is too long'),
+        ({'text': 'red', 'limit': 0}, r'limit \(0\) is not positive'),
+        ({'text': 'red', 'source': 'rear'}, r"unknown source 'rear' \(known: (camera|none yet)\)"),
+    ],
+)
+def test_a_bad_search_is_refused_whatever_is_remembered(
+    fields: dict[str, object], message: str, empty: bool
+) -> None:
+    memory = Memory('m')
+    if not empty:
+        memory.change(change(0, 0, reason=Reason.FIRST))
+    with pytest.raises(InputError, match=message):
+        memory.search(FakeLanguage(), **fields)  # type: ignore[arg-type]
+
+
+def test_another_models_vectors_are_refused_and_change_nothing() -> None:
+    memory, other = Memory('m'), key(model_id='other')
+    with pytest.raises(ModelMismatchError, match="'other' cannot be compared with 'm'"):
+        memory.record(hop(0, of=other))
+    with pytest.raises(ModelMismatchError):
+        memory.change(change(0, 0, reason=Reason.FIRST, of=other))
+    assert memory.sources == ()
+
+
+# Questions about the past.
+
+
+def test_a_question_is_answered_by_its_own_prompt_or_by_the_one_asked_last() -> None:
+    memory = Memory('m')
+    for second in range(4):
+        memory.record(hop(second, 'green', key('Removed?')))
+        memory.record(hop(second, 'red', key('Old?')))
+    for second in range(3, 6):
+        memory.record(hop(second, 'blue', key('New?')))
+
+    def recalled(prompt: str, start: int, stop: int) -> tuple[object, int, int]:
+        found = memory.recall('camera', start * S, stop * S, prompt)
+        assert found is not None
+        vector, moment = found
+        colours = [c for c in ('red', 'green', 'blue') if np.allclose(vector, colour_vector(c))]
+        return colours, moment.start_ns // S, moment.end_ns // S
+
+    assert recalled('Old?', 0, 0) == (['red'], 0, 3)
+    assert recalled('Never asked?', 0, 0) == (['blue'], 3, 5)
+    assert recalled('Never asked?', 0, 1) == (['green'], 0, 1)
+    assert memory.recall('camera', 9 * S, 0, '') is None
+    assert memory.recall('rear', 0, 0, '') is None
+
+
+def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
+    memory = Memory('m')
+    for second, colour in ((0.2, 'green'), (1.2, 'red'), (2.2, 'blue'), (3.2, 'green')):
+        memory.record(hop(second, colour))
+    found = memory.recall('', 1 * S, 3 * S, '')
+    assert found is not None
+    half = (colour_vector('red') + colour_vector('blue')) / np.sqrt(2)
+    assert np.allclose(found[0], half, atol=1e-6)
+    assert found[1] == Moment('camera', 1_200_000_000, 2_200_000_000, 1.0)
