@@ -84,3 +84,20 @@ def test_the_stack_and_the_comparison_share_one_device_and_dtype(
     for name in ('perception_node', 'decoder_node', 'query_node'):
         line = ' '.join(commands[name])
         assert '-p device:=cuda ' in line and '-p dtype:=bfloat16' in line
+
+
+@pytest.mark.parametrize(
+    ('successes', 'right', 'answered'),
+    [
+        ((True, True, True), (True, True, False), True),
+        ((True, True, False), (True, True, False), False),
+        ((True, True), (True, True), False),  # one was never answered
+    ],
+)
+def test_every_question_has_to_be_answered(
+    successes: tuple[bool, ...], right: tuple[bool, ...], answered: bool
+) -> None:
+    live = demo.Live(['first', 'second', 'third'], str)  # type: ignore[list-item]
+    for success, good in zip(successes, right, strict=True):
+        live.answers.append((live._pending.pop(0), {'success': success}, good))
+    assert live.all_answered is answered

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -49,6 +50,16 @@ def test_a_node_that_cannot_start_fails_the_demo_with_the_end_of_its_log(
     assert err.startswith('vljepa: the stack failed: ') and 'ended' in err.splitlines()[0]
     assert 'weights.safetensors' in err and 'Traceback' not in err
     assert 'starting the stack' in out
+
+
+def test_the_demo_reaches_its_marks_and_live_equals_offline() -> None:
+    out, err = (process := demo('--json')).communicate(timeout=300)
+    found = json.loads(out)
+    assert process.returncode == 0, (found, err)
+    assert found['passed'] and found['failed'] == [] and found['live_equals_offline']
+    assert found['precision'] >= 0.7 and found['recall'] >= 0.7
+    assert all(found['f1'] - f1 >= 0.2 for f1 in found['baselines'].values())
+    assert found['answers'] == 3
 
 
 def test_an_unknown_model_is_one_line_before_anything_starts() -> None:

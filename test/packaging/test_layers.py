@@ -14,9 +14,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'vljepa_ros'
 OPTIONAL = ('metaworld', 'mujoco', 'gymnasium', 'rosbags', 'sklearn', 'scipy')
 ROS = (
-    'rclpy', 'launch', 'launch_ros', 'ament_index_python', 'builtin_interfaces', 'std_msgs',
-    'sensor_msgs', 'diagnostic_msgs', 'lifecycle_msgs', 'rosgraph_msgs', 'rcl_interfaces',
-    'action_msgs', 'rosidl_runtime_py', 'vljepa_ros.msg', 'vljepa_ros.srv', 'vljepa_ros.action',
+    'rclpy',
+    'launch',
+    'launch_ros',
+    'ament_index_python',
+    'builtin_interfaces',
+    'std_msgs',
+    'sensor_msgs',
+    'diagnostic_msgs',
+    'lifecycle_msgs',
+    'rosgraph_msgs',
+    'rcl_interfaces',
+    'action_msgs',
+    'rosidl_runtime_py',
+    'vljepa_ros.msg',
+    'vljepa_ros.srv',
+    'vljepa_ros.action',
 )
 IMPORT_ALL = """
 import importlib, sys
@@ -55,9 +68,18 @@ def modules(*below: str) -> dict[str, Path]:
 def import_all(names: dict[str, Path], forbidden: tuple[str, ...]) -> None:
     """Import modules in a new process that must not reach the forbidden ones."""
     done = subprocess.run(
-        [sys.executable, '-c', IMPORT_ALL, ','.join(forbidden), ','.join(OPTIONAL),
-         ','.join(names)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [
+            sys.executable,
+            '-c',
+            IMPORT_ALL,
+            ','.join(forbidden),
+            ','.join(OPTIONAL),
+            ','.join(names),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == [str(len(names)), 'modules']

@@ -26,7 +26,8 @@ pytestmark = [
 def sources(folder: str, pattern: str = '*') -> list[Path]:
     """The files of a folder of the repository, relative to it."""
     return sorted(
-        path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern)
+        path.relative_to(ROOT)
+        for path in (ROOT / folder).rglob(pattern)
         if path.is_file() and '__pycache__' not in path.parts
     )
 
@@ -39,8 +40,11 @@ def test_interfaces_and_modules_are_one_package(where: Path) -> None:
         'print(TextEvent.STATE_ENDED, Query.Response.BASIS_MEMORY, Watch.Goal().threshold)'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code], cwd=where, env=clean(dict(os.environ)),
-        capture_output=True, text=True,
+        [sys.executable, '-c', code],
+        cwd=where,
+        env=clean(dict(os.environ)),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ['2', '2', '0.0']
@@ -74,8 +78,11 @@ def test_every_executable_is_installed_and_runs_in_the_active_environment() -> N
 
 def test_the_command_line_runs_from_anywhere() -> None:
     done = subprocess.run(
-        [PREFIX / 'bin' / 'vljepa', '--help'], cwd='/', env=clean(dict(os.environ)),
-        capture_output=True, text=True,
+        [PREFIX / 'bin' / 'vljepa', '--help'],
+        cwd='/',
+        env=clean(dict(os.environ)),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert 'annotate' in done.stdout

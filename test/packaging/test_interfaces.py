@@ -12,9 +12,7 @@ import pytest
 from vljepa_ros.stream.types import Basis, Reason, State
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted(
-    path for folder in ('msg', 'srv', 'action') for path in (ROOT / folder).iterdir()
-)
+FILES = sorted(path for folder in ('msg', 'srv', 'action') for path in (ROOT / folder).iterdir())
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
@@ -41,8 +39,19 @@ def test_constants_are_those_of_the_core(name: str, prefix: str, enum: type[IntE
 
 
 def test_the_interfaces_of_the_contract_are_there() -> None:
-    assert [path.name for path in FILES] == sorted([
-        'Candidate.msg', 'Embedding.msg', 'ModelInfo.msg', 'Moment.msg', 'SemanticChange.msg',
-        'SemanticEmbedding.msg', 'TextEvent.msg', 'Predict.srv', 'Query.srv', 'Search.srv',
-        'Watch.action',
-    ], key=[path.name for path in FILES].index)
+    assert [path.name for path in FILES] == sorted(
+        [
+            'Candidate.msg',
+            'Embedding.msg',
+            'ModelInfo.msg',
+            'Moment.msg',
+            'SemanticChange.msg',
+            'SemanticEmbedding.msg',
+            'TextEvent.msg',
+            'Predict.srv',
+            'Query.srv',
+            'Search.srv',
+            'Watch.action',
+        ],
+        key=[path.name for path in FILES].index,
+    )

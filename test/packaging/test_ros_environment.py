@@ -18,11 +18,20 @@ from vljepa_ros.errors import BusyError
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 FOREIGN = {
-    'PYTHONPATH': '/opt/ros/x', 'LD_LIBRARY_PATH': '/opt/ros/x/lib', 'AMENT_PREFIX_PATH': '/x',
-    'CMAKE_PREFIX_PATH': '/x', 'RMW_IMPLEMENTATION': 'rmw_missing', 'ROS_DISTRO': 'humble',
-    'ROS_LOCALHOST_ONLY': '1', 'ROS_DOMAIN_ID': '0', 'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4',
-    'FASTRTPS_DEFAULT_PROFILES_FILE': '/x.xml', '_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1',
-    'ROS_STATIC_PEERS': '10.0.0.1', 'CYCLONEDDS_URI': 'x', 'COLCON_DEFAULTS_FILE': '/x',
+    'PYTHONPATH': '/opt/ros/x',
+    'LD_LIBRARY_PATH': '/opt/ros/x/lib',
+    'AMENT_PREFIX_PATH': '/x',
+    'CMAKE_PREFIX_PATH': '/x',
+    'RMW_IMPLEMENTATION': 'rmw_missing',
+    'ROS_DISTRO': 'humble',
+    'ROS_LOCALHOST_ONLY': '1',
+    'ROS_DOMAIN_ID': '0',
+    'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4',
+    'FASTRTPS_DEFAULT_PROFILES_FILE': '/x.xml',
+    '_ROS_WHEELS_BOOTSTRAP_COMPLETE': '1',
+    'ROS_STATIC_PEERS': '10.0.0.1',
+    'CYCLONEDDS_URI': 'x',
+    'COLCON_DEFAULTS_FILE': '/x',
 }
 MINE = {'ROS_LOG_DIR': '/tmp/log', 'HOME': '/root', 'ROSTER': 'kept', 'MY_ROS_X': 'kept'}
 # How many of eight blocks of 31 MiB glibc maps, instead of taking them from the heap.
@@ -54,8 +63,11 @@ def test_what_a_ros_installation_sets_is_not_inherited() -> None:
 def test_the_shell_cleans_as_python_does() -> None:
     script = str(ROOT / 'tools' / 'clean_env.sh')
     done = subprocess.run(
-        [script, 'env'], env=FOREIGN | MINE | {'PATH': os.environ['PATH']},
-        capture_output=True, text=True, check=True,
+        [script, 'env'],
+        env=FOREIGN | MINE | {'PATH': os.environ['PATH']},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     left = dict(line.split('=', 1) for line in done.stdout.splitlines())
     for name in ('PATH', 'PWD', 'OLDPWD', 'SHLVL', '_'):
@@ -69,7 +81,8 @@ def test_processes_find_domain_profile_and_loopback(locks: Path) -> None:
         assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
         assert environment['PATH'].startswith(str(Path(sys.executable).parent))
         assert environment.get('FASTDDS_DEFAULT_PROFILES_FILE') == environment.get(
-            'FASTRTPS_DEFAULT_PROFILES_FILE')
+            'FASTRTPS_DEFAULT_PROFILES_FILE'
+        )
 
 
 def test_no_two_holders_get_one_domain(locks: Path) -> None:
@@ -100,9 +113,19 @@ def test_another_process_respects_the_lock(locks: Path) -> None:
 def test_a_command_holds_its_domain_until_it_ends(locks: Path) -> None:
     environment = os.environ | {'TMPDIR': str(locks)}
     command = subprocess.Popen(
-        [sys.executable, '-m', 'vljepa_ros.cli.ros_environment', 'sh', '-c',
-         'echo $ROS_DOMAIN_ID; read line'],
-        cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            '-m',
+            'vljepa_ros.cli.ros_environment',
+            'sh',
+            '-c',
+            'echo $ROS_DOMAIN_ID; read line',
+        ],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert command.stdout is not None
     number = int(command.stdout.readline())
@@ -114,8 +137,14 @@ def test_a_command_holds_its_domain_until_it_ends(locks: Path) -> None:
 
 @pytest.mark.parametrize(
     'free_mib, participants, profile',
-    [(1024, 6, 'fastdds.xml'), (408, 6, 'fastdds.xml'), (407, 6, 'fastdds_small.xml'),
-     (64, 3, 'fastdds_small.xml'), (64, 4, None), (0, 1, None)],
+    [
+        (1024, 6, 'fastdds.xml'),
+        (408, 6, 'fastdds.xml'),
+        (407, 6, 'fastdds_small.xml'),
+        (64, 3, 'fastdds_small.xml'),
+        (64, 4, None),
+        (0, 1, None),
+    ],
 )
 def test_the_profile_fits_into_shared_memory(
     free_mib: int, participants: int, profile: str | None, caplog: pytest.LogCaptureFixture
@@ -140,8 +169,10 @@ def test_profiles_have_the_sizes_that_the_choice_counts_with(name: str, segment:
 def test_glibc_accepts_the_thresholds() -> None:
     def mapped(extra: dict[str, str]) -> int:
         done = subprocess.run(
-            [sys.executable, '-c', MAPPED], env=module.clean(dict(os.environ)) | extra,
-            capture_output=True, text=True,
+            [sys.executable, '-c', MAPPED],
+            env=module.clean(dict(os.environ)) | extra,
+            capture_output=True,
+            text=True,
         )
         if 'mallinfo2' in done.stderr:
             pytest.skip('needs glibc 2.33')

@@ -19,7 +19,10 @@ CONSUMER = Path(__file__).resolve().parents[1] / 'cpp_consumer'
 def run(*command: object, environment: dict[str, str]) -> str:
     """Standard output of a command that must succeed."""
     done = subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True,
+        [str(word) for word in command],
+        env=environment,
+        capture_output=True,
+        text=True,
         timeout=300,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
@@ -32,7 +35,8 @@ def test_a_cpp_package_compiles_and_fills_in_an_event(tmp_path: Path) -> None:
         pytest.skip('vljepa_ros is not installed in this Python environment')
     environment = os.environ | {
         'PATH': f'{prefix / "bin"}{os.pathsep}{os.environ["PATH"]}',
-        'AMENT_PREFIX_PATH': str(prefix), 'CMAKE_PREFIX_PATH': str(prefix),
+        'AMENT_PREFIX_PATH': str(prefix),
+        'CMAKE_PREFIX_PATH': str(prefix),
         'LD_LIBRARY_PATH': str(prefix / 'lib'),
     }
     cmake = shutil.which('cmake', path=environment['PATH'])
