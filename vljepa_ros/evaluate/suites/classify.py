@@ -93,6 +93,8 @@ def classify(context: Context) -> Report:
 def classify_unseen(context: Context) -> Report:
     """Top-1 of the five tasks that training never had."""
     unseen, seen = acts(context, TEST_TASKS), acts(context, TRAIN_TASKS)
+    if not unseen:
+        return Report('classify-unseen', (), ('These streams show none of the unseen tasks.',))
     everything = Candidates(context, tuple(TASKS), 'train')
     among_five = Candidates(context, TEST_TASKS, 'train')
     vectors = [act.vector for act in unseen]
