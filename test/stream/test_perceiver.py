@@ -11,7 +11,7 @@ import pytest
 from fakes import FACTS, FakeEyes, picture
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.perceiver import Perceiver, unit
 from vljepa_ros.stream.settings import PerceptionSettings
 from vljepa_ros.stream.types import Embedding, Frame, Image
 
@@ -227,3 +227,41 @@ def test_stamps_far_from_zero_give_the_same_vectors() -> None:
     colours = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
     near, far = (feed(Perceiver(FakeEyes()), colours, start=s) for s in (0, 10**9 * HOP))
     np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])
+
+
+class Remembering(FakeEyes):
+    """Notes how much the state had seen at each answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[str]] = []
+
+    def predict(self, state: Any, prompts: Sequence[str]) -> Any:
+        self.seen.append(list(state.seen))
+        return super().predict(state, prompts)
+
+
+def test_another_epoch_has_caches_and_kept_frames_of_its_own() -> None:
+    eyes = Remembering()
+    perceiver = Perceiver(eyes)
+    feed(perceiver, ['red'] * 10)
+    eyes.seen.clear()
+    feed(perceiver, ['blue'] * 4, start=60_000 * MS, epoch=1)
+    assert not any('red' in seen for seen in eyes.seen)
+    with pytest.raises(InputError, match='not held'):
+        perceiver.predict('camera', ['a'], start_ns=100 * MS, end_ns=900 * MS)
+
+
+def test_a_span_is_streamed_from_one_window_before_it() -> None:
+    eyes = Remembering()
+    perceiver = Perceiver(eyes)
+    feed(perceiver, [c for c in ('red', 'green', 'blue', 'yellow', 'white') for _ in range(4)])
+    eyes.seen.clear()
+    perceiver.predict('camera', ['a'], start_ns=1700 * MS, end_ns=1800 * MS)
+    (first,) = eyes.seen  # the hop of 1.7 s, and the four of its window before it
+    assert first == ['blue', 'blue', 'yellow', 'yellow', 'white']
+
+
+def test_unit_leaves_zero_alone() -> None:
+    rows = unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeLanguage, fake_model, picture
+from fakes import FACTS, FakeLanguage, colour_vector, fake_model, picture
 
 from vljepa_ros.errors import InputError, ModelError, ModelMismatchError
 from vljepa_ros.stream.answers import MAX_CANDIDATES
@@ -189,3 +189,13 @@ def test_bad_prompts_end_nothing() -> None:
     with pytest.raises(InputError, match='the same'):
         pipeline.set_prompts(['a', 'a'])
     assert len(pipeline.finish()) == 1
+
+
+def test_a_drift_updates_the_segment_that_runs() -> None:
+    writer = EventWriter(FakeLanguage())
+    key = StreamKey('camera', 'what?', FACTS.model_id)
+    vector = colour_vector('red')
+    drift = Change(9 * MS, key, 's', 4, 2 * MS, 0.2, Reason.DRIFT, vector)
+    (event,) = writer.push(drift)
+    assert event.state is State.UPDATED and event.segment_id == 4
+    assert (event.start_ns, event.end_ns, event.text) == (2 * MS, 9 * MS, 'the scene is red')

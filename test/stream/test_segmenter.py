@@ -156,3 +156,13 @@ def test_a_second_segmenter_of_a_session_counts_on() -> None:
     next_id: dict[StreamKey, int] = {}
     ids = [Segmenter(SETTINGS, 's', next_id).push(hop(0, 0))[0].segment_id for _ in range(3)]
     assert ids == [0, 1, 2]
+
+
+def test_outliers_that_were_no_change_count_in_the_mean() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    angles = [0, 0, 0, 0, 80, 0]  # one hop far off, and back
+    for number, angle in enumerate(angles):
+        segmenter.push(hop(number, angle))
+    (end,) = segmenter.end()
+    total = np.sum([at(angle) for angle in angles], axis=0)
+    np.testing.assert_allclose(end.vector, total / np.linalg.norm(total), atol=1e-6)
