@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,17 @@ def test_one_wrong_word_costs_and_the_wrong_object_costs_more() -> None:
     near = cider.score('the robot opens the blue drawer', CORPUS[0])
     far = cider.score('the robot closes the blue window', CORPUS[0])
     assert right > near > far
+
+
+@pytest.mark.parametrize('extra', [1, 6])
+def test_a_longer_sentence_is_worth_less_as_worked_out_by_hand(extra: int) -> None:
+    """Every word is as rare as any other; of n words more, n bigrams are none of the reference."""
+    sentence = 'ash birch' + ''.join(f' w{i}' for i in range(extra))
+    one = 2 / math.sqrt((2 + extra) * 2)
+    two = 1 / math.sqrt(1 + extra)
+    expected = 10 * math.exp(-(extra**2) / (2 * 6.0**2)) * (one + two) / 4
+    found = Cider([['ash birch'], ['oak elm']]).score(sentence, ['ash birch'])
+    assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_it_equals_pycocoevalcap() -> None:
