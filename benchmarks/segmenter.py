@@ -24,8 +24,9 @@ from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.mwstream.meanings import meanings, sentences
 from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.views import centre
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.perceiver import Perceiver, unit
+from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Frame
@@ -52,8 +53,7 @@ class Namer:
     def __init__(self, language: Language) -> None:
         names = meanings()
         self._texts = [sentences(name)[0] for name in names]
-        vectors = [language.encode(sentences(name)).mean(axis=0) for name in names]
-        self._centroids = np.stack([unit(vector) for vector in vectors])
+        self._centroids = np.stack([centre(language.encode(sentences(name))) for name in names])
 
     def name(self, vector: np.ndarray) -> str:
         """The meaning's first wording."""

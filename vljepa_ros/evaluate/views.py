@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.stream.interfaces import Eyes
+from vljepa_ros.stream.perceiver import unit
 
 CONTEXT_S = 2.0
 GREY = 128
@@ -58,5 +59,4 @@ def _streamed(eyes: Eyes, frames: NDArray[np.uint8]) -> Any:
 
 def centre(vectors: Vectors) -> Vectors:
     """The unit vector in the middle of some."""
-    total = vectors.mean(axis=0)
-    return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
+    return unit(vectors.mean(axis=0))

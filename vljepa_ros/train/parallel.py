@@ -11,9 +11,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+T = TypeVar('T')
 
 # Fresh memory is what a step on a CPU costs most: huge pages, and nothing given back. (glibc)
 ALLOCATOR = (
@@ -71,9 +74,9 @@ class Workers:
         """Whether this one writes files and logs."""
         return self.rank == 0
 
-    def share(self, items: Sequence[object]) -> list[int]:
-        """Indices of this process's part of `items`."""
-        return list(range(self.rank, len(items), self.count))
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of `items`."""
+        return list(items[self.rank :: self.count])
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their mean over all processes."""

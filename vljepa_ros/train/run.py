@@ -21,7 +21,7 @@ import torch
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.language import TextLanguage
-from vljepa_ros.model.registry import WEIGHTS, load, load_weights, save
+from vljepa_ros.model.registry import WEIGHTS, load, load_weights, pick_device, save
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train import checkpoint
@@ -47,7 +47,7 @@ class Run:
 
     def __init__(self, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
-        self.workers = Workers(_device(config.device))
+        self.workers = Workers(pick_device(config.device))
         self.config, self.out = config, Path(config.out)
         self.folder = self.out / 'checkpoints'
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,8 +81,9 @@ class Run:
         config, path = self.config, self.folder / 'eyes.pt'
         state = checkpoint.read(path, config)
         seed = config.seed + (state['done'] if state else 0) + 1_000_000 * self.workers.rank
-        own = [self.train[i] for i in self.workers.share(self.train)]
-        sampler = ClipSampler(own, config.model.time.tubelet_frames, seed)
+        sampler = ClipSampler(
+            self.workers.share(self.train), config.model.time.tubelet_frames, seed
+        )
         targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
         stage = EyesStage(net, targets, config, sampler, self.bank, self.workers)
         if state:
@@ -171,14 +172,6 @@ def _streams(folder: Path) -> list[Stream]:
     if not split.streams:
         raise InputError(f'no whole stream in {folder}')
     return list(split.streams)
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if name.startswith('cuda') and not torch.cuda.is_available():
-        raise InputError(f"device '{name}': there is no CUDA device here")
-    return torch.device(name)
 
 
 @contextmanager
