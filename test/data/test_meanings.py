@@ -3,13 +3,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream import questions
-from vljepa_ros.data.mwstream.meanings import LISTS, is_right, meanings, sentences
+from vljepa_ros.data.mwstream.meanings import (
+    LISTS,
+    is_right,
+    meanings,
+    sentences,
+    without_colour,
+    words,
+)
+from vljepa_ros.data.mwstream.questions import (
+    TOPICS,
+    Question,
+    answer_meaning,
+    answers,
+    negated_states,
+    prompts,
+    questions,
+    reached_state,
+)
 from vljepa_ros.data.mwstream.tasks import (
+    BARE,
     COLOUR_NAMES,
     TASKS,
     TEST_TASKS,
@@ -39,16 +58,43 @@ def test_the_three_lists_share_no_sentence() -> None:
     assert not said[0] & said[1] and not said[0] & said[2] and not said[1] & said[2]
 
 
+RED = [m for m in ALL if m in BARE or m.endswith(':red')]
+STOP = set(
+    words(
+        'a an the of to in on at by it is are was be been being has have had and or not no with'
+        ' from its out into over up down for as that this there than all so their them'
+    )
+)
+
+
 @pytest.mark.parametrize('which', LISTS)
 def test_every_wording_is_right_about_its_own_meaning(which: str) -> None:
-    wrong = [
-        (meaning, text)
-        for meaning in ALL
-        if meaning in ('rest', 'dark') or ':red' in meaning
-        for text in sentences(meaning, which)
-        if not is_right(meaning, text)
-    ]
+    wrong = [(m, text) for m in RED for text in sentences(m, which) if not is_right(m, text)]
     assert wrong == []
+
+
+def test_every_meaning_has_twelve_wordings_of_which_three_are_held_out() -> None:
+    few = [m for m in RED if len(sentences(m, 'train')) < 9 or len(sentences(m, 'heldout')) < 3]
+    assert few == []
+
+
+def test_each_held_out_wording_has_a_word_that_training_lacks() -> None:
+    for meaning in RED:
+        known = {word for text in sentences(meaning, 'train') for word in words(text)}
+        for text in sentences(meaning, 'heldout'):
+            assert set(words(text)) - known - STOP, (meaning, text)
+
+
+def test_a_sentence_belongs_to_one_meaning() -> None:
+    said = [text.lower() for m in RED for which in LISTS for text in sentences(m, which)]
+    assert len(said) == len(set(said))
+
+
+def test_without_its_colour_a_meaning_has_the_same_sentences() -> None:
+    bare = without_colour('act:drawer-open:red')
+    assert bare == 'act:drawer-open:any' and without_colour('rest') is None
+    coloured = sentences('act:drawer-open:red')
+    assert sentences(bare) == tuple(text.replace('red ', '') for text in coloured)
 
 
 @pytest.mark.parametrize(
@@ -82,42 +128,131 @@ def test_an_unknown_meaning_is_named() -> None:
         sentences('act:fly:red')
 
 
-def annotation(phase: str, light: bool = True) -> Annotation:
-    return Annotation(
-        0, 5, meaning_of('drawer-open', phase, 'red'), phase, 'drawer-open', 'drawer', 'red', light
-    )
+def annotation(phase: str, **more: Any) -> Annotation:
+    """A moment of opening the red drawer, beside a blue tin."""
+    facts = {'light': phase not in ('dark', 'covered'), 'covered': phase == 'covered'}
+    state = {'rest': 'closed', 'done': 'open'}.get(phase, '')
+    meaning = meaning_of('drawer-open', phase, 'red')
+    values = {'object_state': state, 'thing': 'blue tin', **facts, **more}
+    return Annotation(0, 5, meaning, phase, 'drawer-open', 'drawer', 'red', **values)
+
+
+def asked(phase: str, which: str = 'train', seeds: int = 40, **more: Any) -> list[Question]:
+    """All questions of some draws."""
+    item = annotation(phase, **more)
+    return [
+        q for seed in range(seeds) for q in questions(item, np.random.default_rng(seed), which)
+    ]
+
+
+TRUTH = {
+    'rest': lambda phase, prompt: phase == 'rest',
+    'moving': lambda phase, prompt: phase in ('reach', 'contact', 'act'),
+    'light': lambda phase, prompt: True,
+    'dark': lambda phase, prompt: False,
+    'covered': lambda phase, prompt: False,
+    'finished': lambda phase, prompt: phase == 'done',
+    'present': lambda phase, prompt: 'blue tin' in prompt,
+    'doing': lambda phase, prompt: phase == 'act' and 'opening the red drawer' in prompt,
+    'reaching': lambda phase, prompt: phase == 'reach' and 'red drawer' in prompt,
+    'state': lambda phase, prompt: (' open' in prompt) == (phase == 'done'),
+}
 
 
 @pytest.mark.parametrize('which', LISTS)
+@pytest.mark.parametrize('phase', ['rest', 'reach', 'contact', 'act', 'done'])
+def test_yes_and_no_are_true(phase: str, which: str) -> None:
+    found = [q for q in asked(phase, which) if q.kind == 'yes/no' and q.meaning != 'unknown']
+    assert len({q.topic for q in found}) >= 5
+    for q in found:
+        assert q.answer == ('yes' if TRUTH[q.topic](phase, q.prompt) else 'no'), q
+        assert q.candidates == ('yes', 'no')
+
+
+def test_both_answers_of_what_has_two_are_met() -> None:
+    for topic in ('doing', 'reaching', 'state', 'present'):
+        phases = ('rest', 'reach', 'act', 'done')
+        met = {q.answer for phase in phases for q in asked(phase) if q.topic == topic}
+        assert met >= {'yes', 'no'}, topic
+
+
+def test_choices_name_what_is_there() -> None:
+    for q in asked('act'):
+        if q.kind == 'object':
+            assert q.answer == 'the red drawer' and q.answer in q.candidates
+        if q.kind == 'thing':
+            assert q.answer == 'the blue tin' and q.answer in q.candidates
+        if q.kind == 'colour' and q.meaning != 'unknown':
+            assert q.answer == ('blue' if ' tin' in q.prompt else 'red')
+    nothing = [q for q in asked('act', thing='') if q.kind == 'thing']
+    assert nothing and {q.answer for q in nothing} == {'nothing else'}
+    assert all(q.answer in q.candidates for q in nothing)
+
+
 @pytest.mark.parametrize('phase', ['rest', 'reach', 'act', 'done'])
-def test_questions_have_true_answers(phase: str, which: str) -> None:
-    truth = {'rest': ('rest',), 'moving': ('reach', 'act')}
-    for seed in range(30):
-        for asked in questions.questions(annotation(phase), np.random.default_rng(seed), which):
-            if asked.candidates:
-                assert asked.answer in asked.candidates
-            if asked.prompt in questions.REST[which]:
-                assert asked.answer == ('yes' if phase in truth['rest'] else 'no')
-            if asked.prompt in questions.MOVING[which]:
-                assert asked.answer == ('yes' if phase in truth['moving'] else 'no')
-            if asked.prompt in questions.LIGHT[which]:
-                assert asked.answer == 'yes'
-            if asked.kind == 'colour':
-                assert asked.answer == 'red'
-            if asked.kind == 'object':
-                assert asked.answer == 'the red drawer'
-            if asked.kind == 'yes/no' and 'opening the red drawer' in asked.prompt:
-                assert asked.answer == ('yes' if phase == 'act' else 'no')
+def test_what_is_not_there_cannot_be_told(phase: str) -> None:
+    found = [q for q in asked(phase) if q.meaning == 'unknown']
+    assert found and {q.answer for q in found} == {'cannot tell'}
+    for q in found:
+        assert q.topic in ('state', 'colour') and q.answer not in q.candidates
+        assert 'drawer' not in q.prompt and ' tin' not in q.prompt
 
 
-def test_in_the_dark_only_the_light_is_asked_about() -> None:
-    asked = questions.questions(annotation('dark', light=False), np.random.default_rng(0))
-    assert [q.kind for q in asked] == ['caption', 'yes/no']
-    assert asked[1].answer == ('no' if asked[1].prompt in questions.LIGHT['train'] else 'yes')
+def test_in_the_dark_nothing_but_light_and_cover_can_be_told() -> None:
+    for q in asked('dark'):
+        if q.topic in ('light', 'dark', 'covered'):
+            assert q.answer == ('yes' if q.topic == 'dark' else 'no')
+        elif q.kind != 'caption':
+            assert q.meaning == 'unknown'
+
+
+def test_behind_a_cover_the_light_cannot_be_told_either() -> None:
+    found = asked('covered')
+    assert {q.answer for q in found if q.topic == 'covered'} == {'yes'}
+    rest = [q for q in found if q.topic != 'covered' and q.kind != 'caption']
+    assert {q.meaning for q in rest} == {'unknown'}
+    assert {q.topic for q in rest} >= {'light', 'dark', 'rest', 'colour'}
+
+
+def test_a_fuller_answer_says_the_same() -> None:
+    for q in asked('act'):
+        if q.full and q.kind == 'yes/no':
+            assert q.full.startswith(q.answer)
+    full = {q.full for q in asked('done') if q.topic == 'state'}
+    assert 'yes, the drawer is open' in full
+    assert 'no, it is not so that the drawer is closed' in full
 
 
 def test_the_first_wording_of_an_answer_is_its_text() -> None:
-    for seed in range(20):
-        for asked in questions.questions(annotation('act'), np.random.default_rng(seed)):
-            if asked.kind != 'caption':
-                assert questions.answers(asked.meaning)[0] == asked.answer
+    for phase in ('act', 'dark'):
+        for q in asked(phase):
+            if q.kind != 'caption':
+                assert answers(q.meaning)[0] == q.answer
+
+
+def test_prompts_come_in_three_lists_that_share_none() -> None:
+    for topic in TOPICS:
+        lists = [set(prompts(topic, which)) for which in LISTS]
+        assert len(lists[0]) >= 9 and len(lists[1]) >= 3 and len(lists[2]) >= 1
+        assert not lists[0] & lists[1] and not lists[0] & lists[2] and not lists[1] & lists[2]
+
+
+def test_a_denied_state_is_the_other_one() -> None:
+    found = negated_states()
+    assert 'the drawer is not closed' in found['is:drawer:open']
+    assert 'the ring is no longer on the peg' in found['is:ring:off']
+    assert reached_state('done:drawer-open:red') == 'is:drawer:open'
+    assert reached_state('act:drawer-open:red') is None
+
+
+@pytest.mark.parametrize(
+    ('text', 'meaning'),
+    [
+        ('Yes.', 'yes'),
+        ('no', 'no'),
+        ('I cannot tell', 'unknown'),
+        ('The  red Cup', 'say:the red cup'),
+    ],
+)
+def test_what_people_answer_has_a_meaning(text: str, meaning: str) -> None:
+    assert answer_meaning(text) == meaning

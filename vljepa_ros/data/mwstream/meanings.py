@@ -9,15 +9,21 @@ all wordings of all meanings one of its own shares most words with it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from vljepa_ros.data.mwstream.tasks import (
+    BARE,
     COLOUR_NAMES,
+    PHASES,
     TASKS,
+    THINGS,
     TRAIN_TASKS,
     meaning_of,
     training_colours,
@@ -25,6 +31,8 @@ from vljepa_ros.data.mwstream.tasks import (
 from vljepa_ros.errors import InputError
 
 LISTS = ('train', 'heldout', 'sample')
+ANY = 'any'  # in place of a colour: a sentence that names none
+SHARED = ('reach', 'contact', 'appear', 'gone')  # phases whose wordings leave the object open
 
 # Words that name each object; the first is the object's own.
 NOUNS: dict[str, tuple[str, ...]] = {
@@ -50,6 +58,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     'soccer ball': ('soccer', 'football', 'ball'),
     'stick': ('stick', 'thermos', 'bottle', 'flask'),
     'window': ('window',),
+    **{thing: (thing,) for thing in THINGS},
 }
 # Nouns that a sentence about the key may use although another object owns them.
 ALSO: dict[str, tuple[str, ...]] = {
@@ -76,15 +85,16 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
     subject, _, colour = meaning.partition(':')[2].rpartition(':')
+    named = '' if colour == ANY else f'{colour} '
     return tuple(
-        text.replace('<colour>', colour).replace('<object>', subject) for text in table[which]
+        text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
     )
 
 
 def _templates(meaning: str) -> dict[str, list[str]] | None:
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
-    if phase in ('rest', 'dark', 'reach'):
+    if phase in BARE or phase in SHARED:
         return wordings()[phase]
     entry = wordings()['tasks'].get(subject)
     if entry is None or phase not in ('act', 'done'):
@@ -99,11 +109,18 @@ def doing(task: str, colour: str) -> str:
 
 def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
     """All meaning ids of the given tasks, with or without the combinations unseen in training."""
-    found = ['rest', 'dark']
+    found = list(BARE)
     for name in names:
         for colour in COLOUR_NAMES if held_out_colours else training_colours(name):
-            found += [meaning_of(name, phase, colour) for phase in ('reach', 'act', 'done')]
+            found += [meaning_of(name, phase, colour) for phase in PHASES[1:]]
+    for thing in THINGS:
+        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOUR_NAMES]
     return list(dict.fromkeys(found))
+
+
+def without_colour(meaning: str) -> str | None:
+    """The meaning of the same sentences without the colour; None where there is none."""
+    return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
 
 def sentence_index(which: str = 'train') -> dict[str, str]:
@@ -128,17 +145,17 @@ def names_object(meaning: str, text: str) -> bool:
 
 
 def object_of(meaning: str) -> str:
-    """The object of a reach, act or done meaning."""
+    """The object of a meaning that has one."""
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
-    return subject if phase == 'reach' else TASKS[subject].object
+    return subject if phase in SHARED else TASKS[subject].object
 
 
 def is_right(meaning: str, text: str, colour: bool = True) -> bool:
     """Whether `text` says what `meaning` means (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
-    if phase in ('rest', 'dark'):
+    if phase in BARE:
         return nearest(text) == phase
     said = set(words(text))
     if not names_object(meaning, text):
@@ -148,32 +165,44 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
     found = nearest(text).split(':')
     if found[0] != phase:
         return False
-    return phase == 'reach' or found[1] == subject
+    return phase in SHARED or found[1] == subject
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Every wording (all lists) of every meaning without its colour, as bags of words.
+
+    meanings: of each wording. number: word -> column. has: (wordings, words) bool.
+    """
+
+    meanings: tuple[str, ...]
+    number: dict[str, int]
+    has: NDArray[np.float32]
 
 
 @cache
-def _stems() -> dict[str, list[frozenset[str]]]:
-    """Every wording (all lists) of every meaning without its colour, as sets of words."""
-    table: dict[str, list[frozenset[str]]] = {}
-    for meaning in [
-        m for m in meanings(tuple(TASKS)) if m in ('rest', 'dark') or m.endswith(':red')
-    ]:
-        key = meaning.removesuffix(':red')
-        table[key] = [
-            frozenset(words(text)) - {'red'}
-            for which in LISTS
-            for text in sentences(meaning, which)
-        ]
-    return table
+def _known() -> _Known:
+    said = [
+        (meaning.removesuffix(':red'), set(words(text)) - {'red'})
+        for meaning in meanings(tuple(TASKS))
+        if meaning in BARE or meaning.endswith(':red')
+        for which in LISTS
+        for text in sentences(meaning, which)
+    ]
+    vocabulary = sorted({word for _, bag in said for word in bag})
+    number = {word: column for column, word in enumerate(vocabulary)}
+    has = np.zeros((len(said), len(number)), np.float32)
+    for row, (_, bag) in enumerate(said):
+        has[row, [number[word] for word in bag]] = 1.0
+    return _Known(tuple(meaning for meaning, _ in said), number, has)
 
 
 def nearest(text: str) -> str:
     """The meaning (without colour) whose wording shares most words with `text` (Jaccard)."""
-    said = frozenset(words(text)) - set(COLOUR_NAMES)
-    best, score = '', 0.0
-    for key, wordings_of in _stems().items():
-        for item in wordings_of:
-            overlap = len(said & item) / max(len(said | item), 1)
-            if overlap > score:
-                best, score = key, overlap
-    return best
+    known, bag = _known(), set(words(text)) - set(COLOUR_NAMES)
+    said = np.zeros(len(known.number), np.float32)
+    said[[known.number[word] for word in bag if word in known.number]] = 1.0
+    both = known.has @ said
+    overlap = both / (known.has.sum(axis=1) + len(bag) - both)
+    best = int(overlap.argmax())
+    return known.meanings[best] if overlap[best] > 0 else ''

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.mwstream.meshes import simplify_mesh
+from vljepa_ros.data.mwstream.record import Thing
 from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -66,7 +67,17 @@ Point = tuple[float, float, float]
 VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
     'corner': ((-1.1, -0.4, 0.6), (0.0, 0.66, 0.07), 27.0),
     'corner2': ((1.27, -0.15, 1.05), (0.0, 0.69, 0.09), 27.0),
+    'corner3': ((0.9, 0.0, 1.5), (0.0, 0.66, 0.07), 26.0),
+    'topview': ((-0.6, 0.5, 1.5), (0.0, 0.64, 0.05), 30.0),
 }
+# What stands beside the task: MuJoCo's kind of shape, half its sizes (m), how high its middle is.
+SHAPES: dict[str, tuple[int, Point, float]] = {
+    'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
+    'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),
+    'brick': (mujoco.mjtGeom.mjGEOM_BOX, (0.065, 0.035, 0.03), 0.03),
+    'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
+}
+FREE_M = 0.2  # a thing stands at least this far from the task's object
 
 
 def draw_view(rng: np.random.Generator, name: str) -> View:
@@ -78,6 +89,19 @@ def draw_view(rng: np.random.Generator, name: str) -> View:
         float(np.round(rng.uniform(-0.05, 0.05), 4)),
         float(np.round(rng.uniform(0.92, 1.08), 4)),
     )
+
+
+def draw_thing(
+    rng: np.random.Generator, colour: str, taken_m: NDArray[np.float64]
+) -> Thing | None:
+    """A thing on the table, of another colour than `colour`, away from (N, 3) `taken_m`."""
+    kind = str(rng.choice(list(SHAPES)))
+    other = str(rng.choice([name for name in COLOURS if name != colour]))
+    for _ in range(20):
+        place = np.array([rng.uniform(-0.33, 0.33), rng.uniform(0.42, 0.8)]).round(3)
+        if np.linalg.norm(taken_m[:, :2] - place, axis=1).min() > FREE_M:
+            return Thing(kind, other, (float(place[0]), float(place[1])))
+    return None
 
 
 def draw_look(rng: np.random.Generator) -> Look:
@@ -106,6 +130,10 @@ class Scene:
         self._object_geoms = self._geoms_of(bodies)
         self._painted = [g for g in self._object_geoms if self._is_painted(g, facts.paint)]
         self._gripper_geoms = self._geoms_of({self.model.body(n).id for n in GRIPPER})
+        self._finger_geoms = [
+            self._geoms_of({self.model.body(side + part).id for part in ('claw', 'pad')})
+            for side in ('right', 'left')
+        ]
         self._original = {
             name: getattr(self.model, name).copy()
             for name in (
@@ -120,11 +148,12 @@ class Scene:
                 'light_specular',
             )
         }
+        self._joint = self._object_joint(bodies)
         self._renderer: Any = None
 
-    def policy(self) -> Any:
-        """A fresh scripted policy of the task."""
-        return ENV_POLICY_MAP[f'{self.task}-v3']()
+    def policy(self, task: str = '') -> Any:
+        """A fresh scripted policy, of this scene's task or of another."""
+        return ENV_POLICY_MAP[f'{task or self.task}-v3']()
 
     def reset(self, seed: list[int]) -> NDArray[np.float64]:
         """Start an episode, all its positions drawn from `seed`; returns the observation."""
@@ -158,32 +187,52 @@ class Scene:
         self._aim(view)
         self._paint(look, colour)
 
-    def touched(self) -> bool:
-        """Whether the gripper touches the task's object."""
-        contact = self.data.contact
-        pairs = contact.geom[: self.data.ncon]
+    def grip(self) -> tuple[bool, bool]:
+        """Whether the gripper touches the task's object, and whether both fingers do."""
+        pairs = self.data.contact.geom[: self.data.ncon]
         if len(pairs) == 0:
-            return False
-        gripper = np.isin(pairs, self._gripper_geoms)
+            return False, False
         thing = np.isin(pairs, self._object_geoms)
-        return bool(np.any((gripper[:, 0] & thing[:, 1]) | (gripper[:, 1] & thing[:, 0])))
+        other = pairs[thing[:, ::-1] & ~thing]  # what touches the object, one a contact
+        sides = [bool(np.isin(other, geoms).any()) for geoms in self._finger_geoms]
+        return bool(np.isin(other, self._gripper_geoms).any()), all(sides)
+
+    def opening(self) -> float:
+        """Where the object's joint is between its ends, 0..1; nan where it has none."""
+        if self._joint is None:
+            return float('nan')
+        low, high = self.model.jnt_range[self._joint]
+        at = float(self.data.qpos[self.model.jnt_qposadr[self._joint]])
+        return float(np.clip((at - low) / (high - low), 0.0, 1.0))
 
     def object_position(self) -> NDArray[np.float64]:
         """Where the task's main object (its handle) is, in metres."""
         return np.array(self.env._get_pos_objects()[:3], dtype=np.float64)
 
+    def object_position_in(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same, with the joints of a recorded frame."""
+        self.data.qpos[:] = joints
+        mujoco.mj_kinematics(self.model, self.data)
+        return self.object_position()
+
     def state(self) -> NDArray[np.float64]:
         """The joint positions: all that a picture needs."""
         return np.array(self.data.qpos, dtype=np.float64)
 
-    def render(self, state: NDArray[np.float64], light: float) -> NDArray[np.uint8]:
-        """The picture of `state` under `light` (0 dark, 1 as drawn): (S, S, 3) uint8 RGB."""
+    def render(
+        self, state: NDArray[np.float64], light: float, thing: Thing | None = None
+    ) -> NDArray[np.uint8]:
+        """The picture of `state` under `light` (0 dark, 1 as drawn), with a thing: (S, S, 3)."""
         self.data.qpos[:] = state
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         self._illuminate(light)
         self._renderer.update_scene(self.data, camera=self._camera)
-        self._add_backdrop(self._renderer.scene, light)
+        self._add_backdrop(self._renderer.scene)
+        if thing is not None:
+            kind, size, height = SHAPES[thing.kind]
+            place = (*thing.place_m, height)
+            _add_shape(self._renderer.scene, kind, size, place, COLOURS[thing.colour])
         large = self._renderer.render()
         return cv2.resize(large, (self._size, self._size), interpolation=cv2.INTER_AREA)
 
@@ -212,6 +261,16 @@ class Scene:
                 wanted.add(body)
         return wanted
 
+    def _object_joint(self, bodies: set[int]) -> int | None:
+        """The hinge or slide of the object, if it has just one."""
+        kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        joints = [
+            j
+            for j in range(self.model.njnt)
+            if int(self.model.jnt_bodyid[j]) in bodies and self.model.jnt_type[j] in kinds
+        ]
+        return joints[0] if len(joints) == 1 else None
+
     def _geoms_of(self, bodies: set[int]) -> list[int]:
         return [g for g in range(self.model.ngeom) if int(self.model.geom_bodyid[g]) in bodies]
 
@@ -227,7 +286,8 @@ class Scene:
         position = np.array(place) + view.offset_m
         back = position - (np.array(target) + view.target_offset_m)
         back /= np.linalg.norm(back)
-        right = np.cross((0.0, 0.0, 1.0), back)
+        upward = (0.0, 1.0, 0.0) if view.name == 'topview' else (0.0, 0.0, 1.0)
+        right = np.cross(upward, back)
         right /= np.linalg.norm(right)
         up = np.cross(back, right)
         c, s = np.cos(view.roll_rad), np.sin(view.roll_rad)
@@ -260,17 +320,21 @@ class Scene:
         head = self.model.vis.headlight
         head.ambient[:], head.diffuse[:], head.specular[:] = 0.3 * level, 0.4 * level, 0.1 * level
 
-    def _add_backdrop(self, scene: Any, light: float) -> None:
+    def _add_backdrop(self, scene: Any) -> None:
         """Four walls of one colour around the room, where the sky would be black."""
         for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
-            size = np.array((0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0))
-            geom = scene.geoms[scene.ngeom]
-            mujoco.mjv_initGeom(
-                geom,
-                mujoco.mjtGeom.mjGEOM_BOX,
-                size,
-                np.array((x, y, 0.0)),
-                np.eye(3).ravel(),
-                np.array((*self._look.backdrop, 1.0), dtype=np.float32),
-            )
-            scene.ngeom += 1
+            size = (0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0)
+            _add_shape(scene, mujoco.mjtGeom.mjGEOM_BOX, size, (x, y, 0.0), self._look.backdrop)
+
+
+def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) -> None:
+    """Draw a shape that the physics knows nothing of."""
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom],
+        kind,
+        np.array(size),
+        np.array(place),
+        np.eye(3).ravel(),
+        np.array((*colour, 1.0), dtype=np.float32),
+    )
+    scene.ngeom += 1

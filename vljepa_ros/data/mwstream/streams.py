@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream: episodes of different tasks and colours, rests, light off and on, all from a seed.
+"""One stream: episodes of different tasks and colours, rests, light, covers and things that come
+and go, all from a seed.
 
-The stream's frames are (T, 96, 96, 3) uint8 at 10 frames/s; its annotations tile it.
+The stream's frames are (T, 96, 96, 3) uint8 at 10 frames/s; its annotations tile it, and its state
+is one number a frame of each of `STATE`.
 """
 
 from __future__ import annotations
@@ -12,29 +14,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.format import Annotation, StreamData
-from vljepa_ros.data.mwstream.episode import Episode, EpisodePlan, simulate
-from vljepa_ros.data.mwstream.scene import VIEWPOINTS, Scene, View, draw_look, draw_view
+from vljepa_ros.data.format import StreamData
+from vljepa_ros.data.mwstream.cover import (
+    Cloth,
+    Level,
+    draw_cover,
+    draw_light,
+    sway_of,
+)
+from vljepa_ros.data.mwstream.episode import simulate
+from vljepa_ros.data.mwstream.labels import RATE_HZ, SEEN_FRAMES, annotate, moments_of
+from vljepa_ros.data.mwstream.record import Episode, EpisodePlan, Prop
+from vljepa_ros.data.mwstream.scene import (
+    VIEWPOINTS,
+    Scene,
+    View,
+    draw_look,
+    draw_thing,
+    draw_view,
+)
 from vljepa_ros.data.mwstream.tasks import (
     COLOUR_NAMES,
-    TASKS,
+    TEST_TASKS,
     TRAIN_TASKS,
-    meaning_of,
+    UNDONE_BY,
     training_colours,
 )
 
-RATE_HZ = 10
 PERIOD_NS = 100_000_000
 FIRST_STAMP_NS = 1_000_000_000
 SIZE = 96
-SHORTEST_FRAMES = 8  # a phase under 0.8 s joins the next
-DARK_BELOW = 0.15
 TRIES = 3  # an episode that fails is drawn again, at most this often
+STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a split's streams are drawn; times in seconds."""
+    """How a split's streams are drawn; times in seconds, shares of the episodes."""
 
     rest_s: tuple[float, float]
     hold_s: tuple[float, float]
@@ -43,25 +59,28 @@ class Style:
     dark_s: tuple[float, float]
     noise: float
     held_out_colours: bool  # whether combinations unseen in training may appear
+    cover_gap_s: float = 60.0
+    stopped: float = 0.06
+    wrong: float = 0.03
+    undone: float = 0.08  # of the tasks that can be
+    things: float = 0.55
+    moving_things: float = 0.6  # of those: come, go or both
 
 
-TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 30.0, (2.0, 6.0), 0.2, False)
-EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 60.0, (3.0, 7.0), 0.1, True)
+TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 45.0, (2.0, 5.0), 0.2, False)
+EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 75.0, (3.0, 7.0), 0.1, True)
 # The sample bag is short: briefer rests, and only what training has in other combinations.
-SAMPLE = Style((3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False)
-STYLES = {'train': TRAINING, 'validation': EVALUATION, 'test': EVALUATION, 'sample': SAMPLE}
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What is true of one frame."""
-
-    meaning: str
-    phase: str
-    episode: int
-    task: str
-    colour: str
-    object_state: str
+SAMPLE = Style(
+    (3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0
+)
+STYLES = {
+    'train': TRAINING,
+    'validation': EVALUATION,
+    'test': EVALUATION,
+    'unseen': EVALUATION,
+    'sample': SAMPLE,
+}
+SPLIT_TASKS = {'unseen': TEST_TASKS}  # all other splits: TRAIN_TASKS
 
 
 class Director:
@@ -77,18 +96,21 @@ class Director:
             self._scenes[task] = Scene(task, self._size)
         return self._scenes[task]
 
-    def film(
-        self, split: str, seed: int, seconds: float, tasks: tuple[str, ...] = TRAIN_TASKS
-    ) -> StreamData:
+    def film(self, split: str, seed: int, seconds: float) -> StreamData:
         """The stream of one seed."""
         style, frames = STYLES[split], round(seconds * RATE_HZ)
         rng = np.random.default_rng([seed, 1])
         view = draw_view(rng, str(rng.choice(list(VIEWPOINTS))))
-        episodes = self._episodes(seed, frames, style, tasks, rng)
-        moments = [m for i, e in enumerate(episodes) for m in moments_of(e, i)][:frames]
-        light = draw_light(frames, style, rng)
-        pictures, looks = self._pictures(episodes, view, light, rng)
-        annotations = annotate(moments, light)
+        episodes = self._episodes(seed, frames, style, SPLIT_TASKS.get(split, TRAIN_TASKS), rng)
+        props = [self._prop(episode, style, rng) for episode in episodes]
+        light = draw_light(frames, RATE_HZ, style.light_gap_s, style.dark_s, rng)
+        cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
+        pictures, looks = self._pictures(episodes, props, view, light, cover, rng)
+        moments = [
+            moment
+            for i, (episode, prop) in enumerate(zip(episodes, props, strict=True))
+            for moment in moments_of(episode, i, prop)
+        ][:frames]
         meta = {
             'seed': seed,
             'split': split,
@@ -96,11 +118,20 @@ class Director:
             'camera': asdict(view),
             'looks': looks,
             'episodes': [
-                {**asdict(e.plan), 'frames': len(e.states), 'success': e.success} for e in episodes
+                {**asdict(e.plan), 'frames': len(e.instants), 'success': e.success}
+                for e in episodes
             ],
+            'things': [asdict(prop) if prop else None for prop in props],
         }
         stamps = FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
-        return StreamData(f'{split}-{seed:05d}', pictures, stamps, tuple(annotations), meta)
+        return StreamData(
+            f'{split}-{seed:05d}',
+            pictures,
+            stamps,
+            tuple(annotate(moments, light, cover)),
+            meta,
+            state_of(episodes, light, cover),
+        )
 
     def _episodes(
         self,
@@ -114,38 +145,72 @@ class Director:
         total = 0
         while total < frames:
             task = task_of(seed, len(episodes), tasks)
+            ending = draw_ending(task, style, rng)
             for attempt in range(TRIES):
-                plan = draw_plan(task, (seed, len(episodes), attempt), style, rng)
+                plan = draw_plan(task, ending, (seed, len(episodes), attempt), style, rng)
                 episode = simulate(self.scene(task), plan)
-                if episode.success:
+                if episode.success or ending in ('stopped', 'wrong'):
                     break
             episodes.append(episode)
-            total += len(episode.states)
+            total += len(episode.instants)
         return episodes
+
+    def _prop(self, episode: Episode, style: Style, rng: np.random.Generator) -> Prop | None:
+        if rng.random() >= style.things:
+            return None
+        scene, plan = self.scene(episode.plan.task), episode.plan
+        scene.reset(list(plan.seed))
+        taken = [scene.object_position()]
+        for instant in (episode.instants[0], episode.instants[-1]):
+            taken.append(scene.object_position_in(instant.joints))
+        thing = draw_thing(rng, plan.colour, np.array(taken))
+        if thing is None:
+            return None
+        count = len(episode.instants)
+        first, last = 0, count
+        if rng.random() < style.moving_things and count > 6 * SEEN_FRAMES:
+            # Not within a second of a cut: it would be all of what is said.
+            times = rng.integers(SEEN_FRAMES, count - SEEN_FRAMES, 2)
+            way = int(rng.integers(3))
+            first = int(times.min()) if way != 1 else 0
+            last = int(times.max()) if way != 0 else count
+            if way == 2 and last - first < 2 * SEEN_FRAMES:
+                last = count
+        return Prop(thing, first, last)
 
     def _pictures(
         self,
         episodes: list[Episode],
+        props: list[Prop | None],
         view: View,
-        light: NDArray[np.float64],
+        light: Level,
+        cover: Level,
         rng: np.random.Generator,
     ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
         frames, at, looks = len(light), 0, []
         pictures = np.empty((frames, self._size, self._size, 3), dtype=np.uint8)
         noise = float(rng.uniform(0.5, 3.0))  # of the camera's sensor, in grey levels
-        for episode in episodes:
+        cloth = Cloth(self._size, rng)
+        for episode, prop in zip(episodes, props, strict=True):
             scene, look = self.scene(episode.plan.task), draw_look(rng)
             scene.replay(list(episode.plan.seed))
             scene.dress(view, look, episode.plan.colour)
             looks.append(asdict(look))
-            previous: tuple[Any, float] | None = None
-            for state in episode.states[: frames - at]:
-                level = float(light[at])
-                if previous is None or previous[1] != level or (previous[0] != state).any():
-                    clean = scene.render(state, level)
-                    previous = (state, level)
+            previous: tuple[Any, float, bool] | None = None
+            for i, instant in enumerate(episode.instants[: frames - at]):
+                level, there = float(light[at]), prop is not None and prop.first <= i < prop.last
+                same = previous is not None and previous[1:] == (level, there)
+                if previous is None or not same or (previous[0] != instant.joints).any():
+                    thing = prop.thing if prop and there else None
+                    clean = scene.render(instant.joints, level, thing)
+                    previous = (instant.joints, level, there)
+                seen = clean.astype(np.float32)
+                if cover[at] > 0:
+                    seen = cloth.over(seen, float(cover[at]), sway_of(at, self._size))
+                elif at and cover[at - 1] > 0:
+                    cloth = Cloth(self._size, rng)  # another comes next
                 grain = rng.normal(0.0, noise, clean.shape).astype(np.float32)
-                pictures[at] = np.clip(clean + grain + 0.5, 0, 255)
+                pictures[at] = np.clip(seen + grain + 0.5, 0, 255)
                 at += 1
             scene.close()
         return pictures, looks
@@ -158,11 +223,23 @@ def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
     return tasks[int(shuffled[at % len(tasks)])]
 
 
+def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
+    """How an episode ends (see EpisodePlan)."""
+    shares = {'stopped': style.stopped}
+    if task in UNDONE_BY:
+        shares |= {'wrong': style.wrong, 'undone': style.undone}
+    names = [*shares, 'success']
+    weight = [*shares.values(), 1.0 - sum(shares.values())]
+    return str(rng.choice(names, p=weight))
+
+
 def draw_plan(
-    task: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
+    task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
 ) -> EpisodePlan:
     """Colour, speed, noise and the pauses of one episode."""
     colours = COLOUR_NAMES if style.held_out_colours else training_colours(task)
+    if ending == 'undone' and not style.held_out_colours:
+        colours = tuple(c for c in colours if c in training_colours(UNDONE_BY[task]))
     low, high = style.rest_s
     rest_s = min(low + rng.exponential((high - low) / 4), high)
     return EpisodePlan(
@@ -173,88 +250,14 @@ def draw_plan(
         noise=round(float(rng.uniform(0.0, style.noise)), 4),
         rest_frames=round(rest_s * RATE_HZ),
         hold_frames=round(float(rng.uniform(*style.hold_s)) * RATE_HZ),
+        ending=ending,
+        stop_steps=int(rng.integers(15, 70)) if ending == 'stopped' else 0,
     )
 
 
-def draw_light(frames: int, style: Style, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The light's level at every frame: 1, with times of darkness, some entered gradually."""
-    level = np.ones(frames)
-    at = int(RATE_HZ * (2.0 + rng.exponential(style.light_gap_s)))
-    while at < frames:
-        dark = int(RATE_HZ * rng.uniform(*style.dark_s))
-        fade = 0 if rng.random() < 0.5 else int(RATE_HZ * rng.uniform(0.5, 1.5))
-        rest = float(rng.uniform(0.0, 0.04))
-        down = np.linspace(1.0, rest, fade + 2)[1:-1]
-        shape = np.concatenate([down, np.full(dark, rest), down[::-1]])[: frames - at]
-        level[at : at + len(shape)] = shape
-        at += len(shape) + int(RATE_HZ * (3.0 + rng.exponential(style.light_gap_s)))
-    return level
-
-
-def moments_of(episode: Episode, index: int) -> list[Moment]:
-    """What is true of each frame of an episode."""
-    plan = episode.plan
-    return [
-        Moment(
-            meaning_of(plan.task, phase, plan.colour), phase, index, plan.task, plan.colour, state
-        )
-        for phase, state in zip(episode.phases, episode.object_states, strict=True)
-    ]
-
-
-def annotate(moments: list[Moment], light: NDArray[np.float64]) -> list[Annotation]:
-    """Runs of one meaning, dark over all else; a run under 0.8 s joins the next."""
-    keys = [
-        ('dark', 'dark', m.episode) if level < DARK_BELOW else (m.meaning, m.phase, m.episode)
-        for m, level in zip(moments, light, strict=True)
-    ]
-    runs: list[list[int]] = []
-    for i, key in enumerate(keys):
-        joins = (
-            runs and key[:2] == keys[i - 1][:2] and (key[2] == keys[i - 1][2] or key[0] == 'dark')
-        )
-        if joins:
-            runs[-1][1] = i + 1
-        else:
-            runs.append([i, i + 1])
-    return [_annotation(moments, keys[r[2]], r) for r in _join_short(runs, keys)]
-
-
-def _join_short(runs: list[list[int]], keys: list[tuple[str, str, int]]) -> list[list[int]]:
-    """Runs as [start, end, a frame that names them]; never names a lit run dark."""
-    joined: list[list[int]] = []
-    pending = -1
-    for index, (start, end) in enumerate(runs):
-        begin = start if pending < 0 else pending
-        pending = -1
-        last = index + 1 == len(runs)
-        next_dark = not last and keys[runs[index + 1][0]][0] == 'dark'
-        if end - begin >= SHORTEST_FRAMES or keys[start][0] == 'dark':
-            joined.append([begin, end, start])
-        elif joined and (last or next_dark):
-            joined[-1][1] = end
-        elif last or next_dark:
-            joined.append([begin, end, start])
-        else:
-            pending = begin
-    return joined
-
-
-def _annotation(moments: list[Moment], key: tuple[str, str, int], run: list[int]) -> Annotation:
-    start, end, named = run
-    part, moment = moments[start:end], moments[named]
-    own = [m for m in part if m.meaning == key[0]] or part
-    states = {m.object_state for m in own}
-    return Annotation(
-        start=start / RATE_HZ,
-        end=end / RATE_HZ,
-        meaning=key[0],
-        phase=key[1],
-        task=moment.task,
-        object=TASKS[moment.task].object,
-        colour=moment.colour,
-        light=key[0] != 'dark',
-        object_state=states.pop() if len(states) == 1 else '',
-        success=key[1] == 'done',
-        episode=moment.episode,
-    )
+def state_of(episodes: list[Episode], light: Level, cover: Level) -> dict[str, NDArray[Any]]:
+    """(T,) arrays of what the simulator knows, float16."""
+    instants = [instant for episode in episodes for instant in episode.instants][: len(light)]
+    found = {name: [float(getattr(i, name)) for i in instants] for name in STATE[:4]}
+    levels = {'light': light, 'cover': cover}
+    return {name: np.array(values, np.float16) for name, values in (found | levels).items()}

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 50 tasks of Meta-World v3: objects, states, colours, and the meaning ids of what happens.
 
-A meaning id is `rest`, `dark`, `reach:<object>:<colour>`, `act:<task>:<colour>` or
-`done:<task>:<colour>`. Tasks that share an object share its `reach`: nothing tells them apart.
+A meaning id is `rest`, `dark`, `covered`, `reach:<object>:<colour>`,
+`contact:<object>:<colour>`, `act:<task>:<colour>`, `done:<task>:<colour>`,
+`appear:<thing>:<colour>` or `gone:<thing>:<colour>`. Tasks that share an object share its
+`reach` and `contact`: nothing tells them apart.
 Plain facts, no simulator: the generator and the wordings both read them.
 """
 
@@ -88,6 +90,21 @@ TEST_TASKS: tuple[str, ...] = (
 )
 TRAIN_TASKS: tuple[str, ...] = tuple(t for t in TASKS if t not in TEST_TASKS)
 
+# Which task puts back what a task did, in the same scene and by its own policy.
+UNDONE_BY: dict[str, str] = {
+    'drawer-open': 'drawer-close',
+    'drawer-close': 'drawer-open',
+    'door-close': 'door-open',
+    'window-close': 'window-open',
+    'handle-press': 'handle-pull',
+    'handle-pull': 'handle-press',
+    'handle-pull-side': 'handle-press-side',
+    'plate-slide-side': 'plate-slide-back-side',
+}
+
+# What may stand beside the task, appear and go: nothing to do with the task.
+THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
+
 COLOURS: dict[str, tuple[float, float, float]] = {
     'red': (0.85, 0.08, 0.08),
     'green': (0.08, 0.62, 0.12),
@@ -99,6 +116,11 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     'black': (0.05, 0.05, 0.05),
 }
 COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
+
+
+# Phases, and what is above them all: nothing of the scene is seen, or something new is.
+PHASES: tuple[str, ...] = ('rest', 'reach', 'contact', 'act', 'done')
+BARE: tuple[str, ...] = ('rest', 'dark', 'covered')
 
 
 def held_out_colour(task: str) -> str:
@@ -113,6 +135,6 @@ def training_colours(task: str) -> tuple[str, ...]:
 
 def meaning_of(task: str, phase: str, colour: str) -> str:
     """The meaning id of a phase of a task."""
-    if phase in ('rest', 'dark'):
+    if phase in BARE:
         return phase
-    return f'{phase}:{TASKS[task].object if phase == "reach" else task}:{colour}'
+    return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{colour}'

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Light and cover: what takes the whole scene away, and when. Pictures are (S, S, 3) uint8.
+
+Levels are one number a frame: of light, 1 lit .. 0 dark; of cover, 0 free .. 1 covered.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+DARK_BELOW = 0.15
+COVERED_ABOVE = 0.9
+
+Level = NDArray[np.float64]
+
+
+def draw_light(
+    frames: int, rate_hz: int, gap_s: float, dark_s: tuple[float, float], rng: np.random.Generator
+) -> Level:
+    """1, with times of darkness, some entered gradually."""
+    level = np.ones(frames)
+    at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
+    while at < frames:
+        dark = int(rate_hz * rng.uniform(*dark_s))
+        fade = 0 if rng.random() < 0.5 else int(rate_hz * rng.uniform(0.5, 1.5))
+        rest = float(rng.uniform(0.0, 0.04))
+        down = np.linspace(1.0, rest, fade + 2)[1:-1]
+        shape = np.concatenate([down, np.full(dark, rest), down[::-1]])[: frames - at]
+        level[at : at + len(shape)] = shape
+        at += len(shape) + int(rate_hz * (3.0 + rng.exponential(gap_s)))
+    return level
+
+
+def draw_cover(
+    light: Level,
+    rate_hz: int,
+    gap_s: float,
+    covered_s: tuple[float, float],
+    rng: np.random.Generator,
+) -> Level:
+    """0, with times at which something is before the lens, never while the light changes."""
+    frames, level = len(light), np.zeros(len(light))
+    at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
+    while at < frames:
+        slide = int(rng.integers(1, 5))  # frames that it takes to come and to go
+        length = int(rate_hz * rng.uniform(*covered_s))
+        come = np.linspace(0.0, 1.0, slide + 1)[1:]
+        shape = np.concatenate([come, np.ones(length), come[::-1][1:]])[: frames - at]
+        around = light[max(0, at - rate_hz) : at + len(shape) + rate_hz]
+        if (around == 1.0).all():
+            level[at : at + len(shape)] = shape
+        at += len(shape) + int(rate_hz * (3.0 + rng.exponential(gap_s)))
+    return level
+
+
+class Cloth:
+    """Something that slides before the lens: a colour, folds, and the side it comes from."""
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        grey = rng.uniform(35, 210)
+        colour = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
+        folds = rng.normal(0.0, rng.uniform(4.0, 22.0), (int(rng.integers(2, 7)),) * 2)
+        smooth = cv2.resize(folds, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
+        self._picture = (colour + smooth[..., None]).astype(np.float32)
+        self._side, self._size = int(rng.integers(4)), size
+
+    def over(self, picture: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:
+        """`picture` (S, S, 3) with the cloth over a share `level` of it."""
+        size = self._size
+        part = self._picture[sway : sway + size, sway : sway + size]
+        edge = round(level * size)
+        rows = np.arange(size) < edge
+        rows = rows if self._side % 2 else rows[::-1]
+        mask = rows[:, None] if self._side < 2 else rows[None, :]
+        return np.where(mask[..., None], part, picture)
+
+
+def sway_of(frame: int, size: int) -> int:
+    """How far a cloth hangs from where it was, in pixels: it is never quite still."""
+    return round(size / 12 * (1 + np.sin(frame / 5.0)))
