@@ -12,6 +12,10 @@ class InputError(VljepaError):
     """Bad input from outside: an image, a prompt, a bag, a stamp, an argument."""
 
 
+class OutputError(VljepaError):
+    """A place that cannot be written to: no space left, not permitted, in the way."""
+
+
 class ModelError(VljepaError):
     """A model folder that is missing, damaged, of another shape, or asked for an absent device."""
 

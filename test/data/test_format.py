@@ -3,23 +3,43 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vljepa_ros.data.format import Annotation, StreamData, open_split, read_stream, write_stream
-from vljepa_ros.errors import InputError
+from vljepa_ros.data import format as data_format
+from vljepa_ros.data.format import (
+    Annotation,
+    StreamData,
+    Told,
+    open_split,
+    read_stream,
+    write_stream,
+)
+from vljepa_ros.errors import InputError, OutputError
+
+ASKED = (
+    Told(0.3, 0.4, 'Is it dark?', 'no', ('yes', 'no')),
+    Told(1.0, 1.1, 'What is that?', 'a “puck”\u2028'),
+)
 
 
-def stream(name: str = 'train-00001') -> StreamData:
-    frames = np.arange(20 * 4 * 4 * 3, dtype=np.uint8).reshape(20, 4, 4, 3)
+def stream(name: str = 'train-00001', side: int = 4) -> StreamData:
+    frames = np.arange(20 * side * side * 3, dtype=np.uint8).reshape(20, side, side, 3)
     said = (
         Annotation(0.0, 1.2, 'rest', 'rest', 'push', 'puck', 'red'),
         Annotation(1.2, 2.0, 'reach:puck:red', 'reach', 'push', 'puck', 'red', object_state='x'),
     )
-    return StreamData(name, frames, np.arange(20) * 100_000_000, said, {'seed': 1})
+    state = {'light': np.linspace(0, 1, 20).astype(np.float16)}
+    return StreamData(
+        name, frames, np.arange(20) * 100_000_000, said, {'seed': 1}, state, told=ASKED
+    )
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -27,30 +47,118 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = read_stream(folder)
     np.testing.assert_array_equal(found.frames(), stream().frames)
     np.testing.assert_array_equal(found.stamps_ns(), stream().stamps_ns)
-    assert found.annotations == stream().annotations
+    assert found.frames().dtype == np.uint8 and found.stamps_ns().dtype == np.int64
+    assert found.annotations == stream().annotations and found.told() == ASKED
+    assert list(found.state()) == ['light']
+    np.testing.assert_array_equal(found.state()['light'], stream().state['light'])
     assert found.meta['seed'] == 1 and found.frame_count == 20
     assert [p.name for p in tmp_path.iterdir()] == ['train-00001']
 
 
+def test_frames_in_any_order_of_memory_are_written(tmp_path: Path) -> None:
+    turned = np.asfortranarray(stream().frames)
+    folder = write_stream(tmp_path, replace(stream(), frames=turned))
+    np.testing.assert_array_equal(np.load(folder / 'frames.npy'), stream().frames)
+
+
+def test_state_and_questions_may_be_absent(tmp_path: Path) -> None:
+    folder = write_stream(tmp_path, replace(stream(), state={}, told=()))
+    assert read_stream(folder).told() == () and read_stream(folder).state() == {}
+    assert not (folder / 'questions.jsonl').exists() and not (folder / 'state.npz').exists()
+
+
+def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
+    folder = write_stream(tmp_path, stream())
+    for name in ('annotations.jsonl', 'questions.jsonl'):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        text = ''.join(json.dumps({**row, 'new': 1}) + '\n' for row in rows)
+        (folder / name).write_text(text)
+    found = read_stream(folder)
+    assert found.annotations == stream().annotations and found.told() == ASKED
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        (-0.1, 1.0, 'q', 'a'),
+        (1.0, 1.0, 'q', 'a'),
+        (float('nan'), 1.0, 'q', 'a'),
+        (0.0, float('inf'), 'q', 'a'),
+        (0.0, 1.0, ' ', 'a'),
+        (0.0, 1.0, 'q', ''),
+        (0.0, 1.0, 'q', 'a', ('a', '')),
+        (0.0, 1.0, 'q', 7),
+    ],
+)
+def test_a_question_that_says_nothing_is_refused(values: tuple[object, ...]) -> None:
+    with pytest.raises(InputError):
+        Told(*values)  # type: ignore[arg-type]
+
+
+def edit(path: Path, **values: object) -> None:
+    """Change the first line of a file of JSON lines."""
+    first, *others = path.read_text().splitlines()
+    path.write_text('\n'.join([json.dumps({**json.loads(first), **values}), *others]) + '\n')
+
+
 def break_stream(folder: Path, how: str) -> None:
+    meta, said, asked, state = (
+        folder / name
+        for name in ('meta.json', 'annotations.jsonl', 'questions.jsonl', 'state.npz')
+    )
     if how == 'truncated':
         path = folder / 'frames.npy'
-        path.write_bytes(path.read_bytes()[:200])
+        path.write_bytes(path.read_bytes()[:-1])
     elif how == 'missing':
-        (folder / 'meta.json').unlink()
+        meta.unlink()
     elif how == 'json':
-        (folder / 'annotations.jsonl').write_text('{')
+        said.write_text('{')
+    elif how == 'list':
+        meta.write_text('[]')
     elif how == 'gap':
-        lines = (folder / 'annotations.jsonl').read_text().splitlines()
-        (folder / 'annotations.jsonl').write_text(lines[1] + '\n')
+        said.write_text(said.read_text().splitlines()[1] + '\n')
+    elif how == 'nan':
+        edit(said, start=float('nan'))
+    elif how == 'text':
+        edit(said, start='0')
     elif how == 'count':
         np.save(folder / 'stamps.npy', np.arange(7))
+    elif how == 'meta count':
+        edit(meta, frame_count=7)
+    elif how == 'floats':
+        np.save(folder / 'frames.npy', np.zeros((20, 4, 4, 3), np.float32))
     elif how == 'partial':
-        meta = json.loads((folder / 'meta.json').read_text())
-        (folder / 'meta.json').write_text(json.dumps({**meta, 'complete': False}))
+        edit(meta, complete=False)
+    elif how == 'question':
+        edit(asked, prompt='')
+    elif how == 'question json':
+        asked.write_text('nonsense\n')
+    elif how == 'state':
+        np.savez(state, light=np.zeros(19))
+    elif how == 'state zip':
+        state.write_bytes(state.read_bytes()[:-40])
 
 
-@pytest.mark.parametrize('how', ['truncated', 'missing', 'json', 'gap', 'count', 'partial'])
+@pytest.mark.parametrize(
+    'how',
+    [
+        'truncated',
+        'missing',
+        'json',
+        'list',
+        'gap',
+        'nan',
+        'text',
+        'count',
+        'meta count',
+        'floats',
+        'partial',
+        'question',
+        'question json',
+        'state',
+        'state zip',
+    ],
+)
 def test_a_broken_stream_is_named_and_the_others_are_kept(tmp_path: Path, how: str) -> None:
     write_stream(tmp_path, stream('train-00000'))
     break_stream(write_stream(tmp_path, stream('train-00001')), how)
@@ -59,3 +167,53 @@ def test_a_broken_stream_is_named_and_the_others_are_kept(tmp_path: Path, how: s
     split = open_split(tmp_path)
     assert [s.name for s in split.streams] == ['train-00000']
     assert [name for name, _ in split.skipped] == ['train-00001']
+
+
+def test_a_split_is_the_streams_that_lie_in_it(tmp_path: Path) -> None:
+    for name in ('b', 'a', '.c.123'):
+        write_stream(tmp_path, stream(name))
+    (tmp_path / 'notes.txt').write_text('no stream')
+    split = open_split(tmp_path)
+    assert [s.name for s in split.streams] == ['a', 'b'] and split.skipped == ()
+    with pytest.raises(InputError, match='gone'):
+        open_split(tmp_path / 'gone')
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_stream(tmp_path, stream())
+
+    def fail(path: Path, rows: object) -> None:
+        assert (path.parent / 'frames.npy').is_file()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(data_format, '_write_lines', fail)
+    with pytest.raises(OutputError, match=rf'{tmp_path}: No space left on device.*again'):
+        write_stream(tmp_path, replace(stream(), meta={'seed': 2}))
+    assert read_stream(folder).meta['seed'] == 1
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_last_byte_that_does_not_fit_is_noticed(tmp_path: Path) -> None:
+    data = stream(side=16)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    header = len((write_stream(tmp_path / 'a', data) / 'frames.npy').read_bytes())
+    header -= data.frames.nbytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (header + data.frames.nbytes - 1, before[1]))
+    try:
+        with pytest.raises(OutputError, match='File too large'):
+            write_stream(tmp_path / 'b', data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / 'b').iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_format, '_write_lines', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_stream(tmp_path, stream())
+    assert list(tmp_path.iterdir()) == []

@@ -3,93 +3,184 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import filming
 import pytest
+from filming import film
 
-from vljepa_ros.data import generate
-from vljepa_ros.data.format import Annotation, StreamData, read_stream, write_stream
-from vljepa_ros.data.generate import main, seed_range
-from vljepa_ros.errors import InputError
-
-
-def film(split: str, seed: int, seconds: float) -> StreamData:
-    """A stream of blank pictures, as the director would name it."""
-    count = round(seconds * 10)
-    said = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
-    return StreamData(
-        f'{split}-{seed:05d}',
-        np.zeros((count, 4, 4, 3), np.uint8),
-        np.arange(count) * 100_000_000,
-        said if count else (),
-        {'seed': seed, 'rate_hz': 10},
-    )
+from vljepa_ros.data import generate as module
+from vljepa_ros.data.format import read_stream, write_stream
+from vljepa_ros.data.generate import FIRST_SEEDS, generate, seed_range
+from vljepa_ros.errors import InputError, OutputError, VljepaError
 
 
 @pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No simulator is needed, and pictures are blank."""
-
-    def make(work: tuple[str, int, float, str]) -> str:
-        split, seed, seconds, folder = work
-        return write_stream(Path(folder), film(split, seed, seconds)).name
-
-    monkeypatch.setattr(generate, 'require_simulator', lambda: None)
-    monkeypatch.setattr(generate, '_make', make)
+def made_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[filming.Work], str]], None]:
+    """Sets what makes a stream; no simulator is needed."""
+    monkeypatch.setattr(module, 'require_simulator', lambda: None)
+    return lambda make: monkeypatch.setattr(module, '_make', make)
 
 
-def command(out: Path, *more: str) -> int:
-    return main(['mwstream', '--split', 'train', '--out', str(out), '--streams', '2', *more])
+@pytest.fixture
+def blank(made_by: Callable[..., None]) -> None:
+    """Streams are blank."""
+    made_by(filming.make)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def ended_process() -> int:
+    """The number of a process that runs no more."""
+    process = subprocess.Popen([sys.executable, '-c', ''])
+    process.wait()
+    return process.pid
 
 
 def test_seeds_stay_in_their_split() -> None:
     assert seed_range('validation', 3) == range(10_000, 10_003)
-    for split, streams, first in (('nothing', 1, None), ('train', 10_001, None), ('test', 5, 0)):
+    assert seed_range('test', 5_000) == range(20_000, 25_000)
+    assert seed_range('unseen', 2) == range(25_000, 25_002)
+    assert seed_range('train', 2, 7) == range(7, 9)
+    for split, streams, first in (
+        ('nothing', 1, None),
+        ('train', 10_001, None),
+        ('test', 5_001, None),
+        ('test', 5, 0),
+        ('train', 0, None),
+    ):
         with pytest.raises(InputError):
             seed_range(split, streams, first)
 
 
+def test_no_seed_belongs_to_two_splits() -> None:
+    seeds = [s for split in FIRST_SEEDS for s in seed_range(split, 1_000)]
+    assert len(seeds) == len(set(seeds)) == 5_000
+
+
 def test_the_generator_says_how_to_get_the_simulator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    assert main(['mwstream', '--split', 'train', '--out', str(tmp_path)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith('error: ') and 'metaworld' in error and error.count('\n') == 1
-    assert 'requirements/data.txt' in error
-
-
-@pytest.mark.parametrize('seconds', ['0', '-5', 'nan', 'inf', '0.5', '1e9'])
-def test_a_length_that_makes_no_stream_is_one_line(
-    blank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: str
-) -> None:
-    assert command(tmp_path / 'data', f'--seconds={seconds}') == 2
-    error = capsys.readouterr().err
-    assert '--seconds' in error and error.count('\n') == 1
+    with pytest.raises(InputError, match=r'metaworld.*requirements/data.txt'):
+        generate('train', tmp_path / 'data', 1)
     assert not (tmp_path / 'data').exists()
 
 
-def test_what_is_there_is_kept_and_counted(
-    blank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize('seconds', [0, -5, float('nan'), float('inf'), 0.5, 1e9])
+def test_a_length_that_makes_no_stream_is_refused(
+    blank: None, tmp_path: Path, seconds: float
 ) -> None:
-    write_stream(tmp_path / 'train', film('train', 1, 2.0))
-    assert command(tmp_path, '--seconds', '2') == 0
-    out = capsys.readouterr().out
-    assert '1 streams made' in out and '1 were there already' in out
+    with pytest.raises(InputError, match='--seconds'):
+        generate('train', tmp_path / 'data', 2, seconds, 1)
+    assert not (tmp_path / 'data').exists()
+
+
+def test_what_is_there_is_kept(blank: None, tmp_path: Path) -> None:
+    kept = write_stream(tmp_path / 'train', film('train', 1, 2.0))
+    before = (kept / 'frames.npy').stat()
+    assert generate('train', tmp_path, 3, 2.0, 1) == 2
+    assert (kept / 'frames.npy').stat() == before
+    assert names(tmp_path / 'train') == ['train-00000', 'train-00001', 'train-00002']
+    assert generate('train', tmp_path, 3, 2.0, 1) == 0
 
 
 def test_a_stream_of_another_length_is_made_again(blank: None, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', film('train', 0, 0.0))
     write_stream(tmp_path / 'train', film('train', 1, 1.0))
-    assert command(tmp_path, '--seconds', '2') == 0
-    assert [read_stream(p).frame_count for p in sorted((tmp_path / 'train').iterdir())] == [20, 20]
+    write_stream(tmp_path / 'train', film('train', 2, 3.0))
+    assert generate('train', tmp_path, 3, 2.0, 1) == 3
+    assert {read_stream(p).frame_count for p in (tmp_path / 'train').iterdir()} == {20}
 
 
-def test_a_place_that_is_a_file_is_one_line(
-    blank: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize('name', ['frames.npy', 'stamps.npy', 'annotations.jsonl', 'meta.json'])
+def test_a_corrupt_stream_is_made_again(blank: None, tmp_path: Path, name: str) -> None:
+    for seed in (0, 1):
+        folder = write_stream(tmp_path / 'train', film('train', seed, 2.0))
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+    assert generate('train', tmp_path, 2, 2.0, 1) == 1
+    assert (folder / name).read_bytes() == whole
+
+
+def test_a_place_that_is_a_file_is_named(blank: None, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
-    assert command(tmp_path / 'file') == 2
-    error = capsys.readouterr().err
-    assert str(tmp_path / 'file') in error and error.count('\n') == 1
+    with pytest.raises(OutputError, match=str(tmp_path / 'file')):
+        generate('train', tmp_path / 'file', 1, 2.0, 1)
+
+
+def test_streams_are_made_by_as_many_processes_as_jobs(
+    made_by: Callable[..., None], tmp_path: Path
+) -> None:
+    made_by(filming.make_in_a_child)
+    assert generate('train', tmp_path, 3, 2.0, 2) == 3
+    makers = {int(p.suffix[1:]) for p in tmp_path.glob('train-*')}
+    assert len(list(tmp_path.glob('train-*'))) == 3
+    assert 1 <= len(makers) <= 2 and os.getpid() not in makers
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_full_disk_is_told_and_the_next_run_goes_on(
+    made_by: Callable[..., None], tmp_path: Path, jobs: int
+) -> None:
+    made_by(filming.make_until_full)
+    with pytest.raises(OutputError) as caught:
+        generate('train', tmp_path, 2, 2.0, jobs)
+    said = str(caught.value)
+    assert f'{tmp_path}/train' in said and 'No space left on device' in said
+    assert 'run the same command again' in said and '\n' not in said
+    assert set(names(tmp_path / 'train')) <= {'train-00000'}
+    made_by(filming.make)
+    generate('train', tmp_path, 2, 2.0, 1)
+    assert names(tmp_path / 'train') == ['train-00000', 'train-00001']
+
+
+def test_after_a_failure_nothing_new_is_begun(
+    made_by: Callable[..., None], tmp_path: Path
+) -> None:
+    made_by(filming.make_slowly_but_the_first)
+    with pytest.raises(OutputError):
+        generate('train', tmp_path, 16, 2.0, 2)
+    assert len(names(tmp_path / 'train')) <= 6
+
+
+def test_a_killed_process_is_told_and_leaves_nothing(
+    made_by: Callable[..., None], tmp_path: Path
+) -> None:
+    made_by(filming.make_until_killed)
+    with pytest.raises(VljepaError, match=r'a process died.*--jobs'):
+        generate('train', tmp_path, 2, 2.0, 2)
+    assert names(tmp_path / 'train') == []
+
+
+def test_an_interrupt_leaves_what_is_whole(made_by: Callable[..., None], tmp_path: Path) -> None:
+    def interrupted(work: filming.Work) -> str:
+        if work[1] == 1:
+            raise KeyboardInterrupt
+        return filming.make(work)
+
+    made_by(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate('train', tmp_path, 3, 2.0, 1)
+    assert names(tmp_path / 'train') == ['train-00000']
+    made_by(filming.make)
+    assert generate('train', tmp_path, 3, 2.0, 1) == 2
+
+
+def test_what_killed_runs_left_is_removed_but_not_what_others_write(
+    blank: None, tmp_path: Path
+) -> None:
+    left = tmp_path / 'train' / f'.train-00000.{ended_process()}'
+    written = tmp_path / 'train' / f'.train-00009.{os.getppid()}'
+    own = tmp_path / 'train' / '.notes.kept'
+    for folder in (left, written, own):
+        folder.mkdir(parents=True)
+        (folder / 'frames.npy').touch()
+    generate('train', tmp_path, 1, 2.0, 1)
+    assert names(tmp_path / 'train') == sorted([own.name, written.name, 'train-00000'])

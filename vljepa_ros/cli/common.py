@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vljepa_ros.stream.types import Frame
 
 SECOND_NS = 1_000_000_000
+SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of pictures'
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +51,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'source',
         metavar='SOURCE',
-        help='a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of pictures',
+        help=SOURCE_HELP,
     )
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """--topic, --fps."""
     parser.add_argument(
         '--topic',
         action='append',

@@ -18,7 +18,18 @@ from typing import NoReturn
 from vljepa_ros import __version__
 from vljepa_ros.errors import VljepaError
 
-COMMANDS = ('annotate', 'embed', 'ask', 'search', 'play', 'train', 'evaluate', 'models', 'demo')
+COMMANDS = (
+    'annotate',
+    'embed',
+    'ask',
+    'search',
+    'play',
+    'data',
+    'train',
+    'evaluate',
+    'models',
+    'demo',
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,31 +5,42 @@
         frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable
         stamps.npy          (T,) int64, nanoseconds
         annotations.jsonl   one Annotation a line; they tile the stream; seconds from its start
-        meta.json           seeds, camera offsets, what was drawn; frame count; "complete": true
+        questions.jsonl     one Told a line: questions that people wrote; may be absent
+        state.npz           (T,) arrays of the simulator's state; may be absent
+        meta.json           where it comes from; frame count; "complete": true
 
-A folder appears only when it is whole (it is renamed into place). No torch, no simulator.
+A folder appears only when it is whole. No torch, no simulator. docs/DATA.md describes every field.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from dataclasses import asdict, dataclass, fields
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from vljepa_ros.data.whole import appearing
 from vljepa_ros.errors import InputError
+
+Row = TypeVar('Row', 'Annotation', 'Told')
+DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError)
 
 
 @dataclass(frozen=True)
 class Annotation:
     """What is true from `start` to `end` (seconds from the stream's start).
 
-    `light`: whether it is on. `object_state`: where known and constant, else ''.
+    `phase` is 'told' where a person wrote the text, and 'none' where nothing is known. `text`: a
+    sentence that says it. `light`: whether it is on. `covered`: whether the camera is.
+    `object_state`: where known and constant, else ''. `thing`: what else is there, 'blue tin'.
     """
 
     start: float
@@ -43,6 +54,32 @@ class Annotation:
     object_state: str = ''
     success: bool = False
     episode: int = 0
+    covered: bool = False
+    thing: str = ''
+    text: str = ''
+
+
+@dataclass(frozen=True)
+class Told:
+    """A question that somebody wrote; its answer holds from `start` to `end` (s, as above).
+
+    Raises:
+        InputError: no such time, or an empty text.
+    """
+
+    start: float
+    end: float
+    prompt: str
+    answer: str
+    candidates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if not 0 <= self.start < self.end < math.inf:
+            raise InputError(f'a question cannot hold from {self.start:g} to {self.end:g} s')
+        for text in (self.prompt, self.answer, *self.candidates):
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f'the question at {self.start:g} s has an empty text: {text!r}')
 
 
 @dataclass(frozen=True)
@@ -54,6 +91,8 @@ class StreamData:
     stamps_ns: NDArray[np.int64]
     annotations: tuple[Annotation, ...]
     meta: dict[str, Any]
+    state: dict[str, NDArray[Any]] = field(default_factory=dict)
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +117,19 @@ class Stream:
         """(T,) int64 nanoseconds."""
         return np.load(self.folder / 'stamps.npy')
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """(T,) arrays by name; none where no simulator made the stream."""
+        path = self.folder / 'state.npz'
+        if not path.is_file():
+            return {}
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    def told(self) -> tuple[Told, ...]:
+        """The questions that somebody wrote, if any."""
+        path = self.folder / 'questions.jsonl'
+        return _rows(Told, path) if path.is_file() else ()
+
 
 @dataclass(frozen=True)
 class Split:
@@ -88,19 +140,14 @@ class Split:
 
 
 def write_stream(folder: Path, data: StreamData) -> Path:
-    """Write one stream below `folder`; returns where. Whole or not at all."""
+    """Write one stream below `folder`; returns where. Whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written there, for lack of space for example.
+    """
     final = folder / data.name
-    partial = folder / f'.{data.name}.{os.getpid()}'
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / 'frames.npy', data.frames)
-    np.save(partial / 'stamps.npy', data.stamps_ns)
-    lines = [json.dumps(asdict(a)) + '\n' for a in data.annotations]
-    (partial / 'annotations.jsonl').write_text(''.join(lines), encoding='utf-8')
-    meta = {**data.meta, 'frame_count': len(data.frames), 'complete': True}
-    (partial / 'meta.json').write_text(json.dumps(meta) + '\n', encoding='utf-8')
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    with appearing(final) as partial:
+        _fill(partial, data)
     return final
 
 
@@ -112,19 +159,19 @@ def read_stream(folder: Path) -> Stream:
     """
     try:
         meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
-        text = (folder / 'annotations.jsonl').read_text(encoding='utf-8')
-        annotations = tuple(_annotation(json.loads(line)) for line in text.splitlines())
-        shape = np.load(folder / 'frames.npy', mmap_mode='r').shape
-        stamps = np.load(folder / 'stamps.npy')
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        annotations = _rows(Annotation, folder / 'annotations.jsonl')
+        frames = np.load(folder / 'frames.npy', mmap_mode='r')
+        stream = Stream(folder, len(np.load(folder / 'stamps.npy')), annotations, meta)
+        _check(stream, frames)
+        _check_tiling(annotations)
+        stream.told()
+    except (InputError, zipfile.BadZipFile, zlib.error, *DAMAGE) as error:
         raise InputError(f'stream {folder.name}: {error}') from None
-    stream = Stream(folder, len(stamps), annotations, meta)
-    _check(stream, shape)
     return stream
 
 
 def open_split(folder: Path) -> Split:
-    """All whole streams of `folder`, by name; the others are named in `skipped`.
+    """All whole streams that lie in `folder`, by name; the others are named in `skipped`.
 
     Raises:
         InputError: `folder` does not exist.
@@ -140,24 +187,59 @@ def open_split(folder: Path) -> Split:
     return Split(tuple(streams), tuple(skipped))
 
 
-def _annotation(values: dict[str, Any]) -> Annotation:
-    known = {f.name for f in fields(Annotation)}
-    return Annotation(**{k: v for k, v in values.items() if k in known})
+def _fill(folder: Path, data: StreamData) -> None:
+    _save(folder / 'frames.npy', data.frames)
+    _save(folder / 'stamps.npy', data.stamps_ns)
+    if data.state:
+        np.savez_compressed(folder / 'state.npz', **data.state)  # type: ignore[arg-type]
+    _write_lines(folder / 'annotations.jsonl', data.annotations)
+    if data.told:
+        _write_lines(folder / 'questions.jsonl', data.told)
+    meta = {**data.meta, 'frame_count': len(data.frames), 'complete': True}
+    (folder / 'meta.json').write_text(json.dumps(meta) + '\n', encoding='utf-8')
 
 
-def _check(stream: Stream, shape: tuple[int, ...]) -> None:
-    name, count = stream.name, stream.frame_count
-    if stream.meta.get('complete') is not True:
-        raise InputError(f'stream {name}: not complete')
-    if len(shape) != 4 or shape[0] != count or shape[3] != 3:
-        raise InputError(f'stream {name}: frames {shape} do not match {count} stamps')
-    if stream.meta.get('frame_count') != count:
-        raise InputError(
-            f'stream {name}: {count} stamps, but its meta says '
-            f'{stream.meta.get("frame_count")} frames'
-        )
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """As np.save, which does not notice that the disk is full where the last block is lost."""
+    array = np.ascontiguousarray(array)
+    with path.open('wb') as stream:
+        npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
+        stream.write(array.data)
+
+
+def _write_lines(path: Path, rows: Sequence[Row]) -> None:
+    lines = [json.dumps(asdict(row)) + '\n' for row in rows]
+    path.write_text(''.join(lines), encoding='utf-8')
+
+
+def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
+    """One row a line; keys that are not known here are left out."""
+    known = {f.name for f in fields(kind)}
+    rows = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        values = {k: v for k, v in json.loads(line).items() if k in known}
+        if 'candidates' in values:
+            values['candidates'] = tuple(values['candidates'])
+        rows.append(kind(**values))
+    return tuple(rows)
+
+
+def _check(stream: Stream, frames: NDArray[Any]) -> None:
+    meta, count, shape = stream.meta, stream.frame_count, frames.shape
+    if meta.get('complete') is not True:
+        raise InputError('not complete')
+    if len(shape) != 4 or shape[0] != count or shape[3] != 3 or frames.dtype != np.uint8:
+        raise InputError(f'frames {shape} {frames.dtype} do not match {count} stamps')
+    if meta.get('frame_count') != count:
+        raise InputError(f'{count} stamps, but its meta says {meta.get("frame_count")} frames')
+    for name, values in stream.state().items():
+        if len(values) != count:
+            raise InputError(f'{len(values)} values of {name} for {count} frames')
+
+
+def _check_tiling(annotations: Sequence[Annotation]) -> None:
     at = 0.0
-    for annotation in stream.annotations:
-        if abs(annotation.start - at) > 1e-6 or annotation.end <= annotation.start:
-            raise InputError(f'stream {name}: annotations do not tile it at {at:.1f} s')
+    for annotation in annotations:
+        if abs(annotation.start - at) > 1e-6 or not annotation.start < annotation.end:
+            raise InputError(f'annotations do not tile it at {at:.1f} s')
         at = annotation.end

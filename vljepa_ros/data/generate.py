@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes annotated streams: `python -m vljepa_ros.data.generate mwstream --split train --out DIR`.
+"""Makes annotated streams in the simulator: the work of `vljepa data mwstream`.
 
 Resumable: streams that lie in the folder already, whole and of the length that is asked for, are
 kept, and the rest is made.
@@ -7,18 +7,35 @@ kept, and the rest is made.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from vljepa_ros.data.format import read_stream, write_stream
+from vljepa_ros.data.whole import open_folder, remove_partial
 from vljepa_ros.errors import InputError, VljepaError
 
-FIRST_SEEDS = {'train': 0, 'validation': 10_000, 'test': 20_000, 'sample': 30_000}
-SEED_LIMITS = {'train': 10_000, 'validation': 20_000, 'test': 30_000, 'sample': 31_000}
+FIRST_SEEDS = {
+    'train': 0,
+    'validation': 10_000,
+    'test': 20_000,
+    'unseen': 25_000,  # the tasks that training never has, within the seeds of the test
+    'sample': 30_000,
+}
+SEED_LIMITS = {
+    'train': 10_000,
+    'validation': 20_000,
+    'test': 25_000,
+    'unseen': 30_000,
+    'sample': 31_000,
+}
+Work = tuple[str, int, float, str]  # split, seed, seconds, folder
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 _director = None  # one per process: scenes are made once
 
@@ -28,27 +45,31 @@ def generate(
     out: Path,
     streams: int,
     seconds: float = 60.0,
-    jobs: int = 1,
+    jobs: int = 0,
     first_seed: int | None = None,
 ) -> int:
     """Make the streams of a split that are not there yet; returns how many were made.
 
+    `jobs` processes make one stream each at a time (0: as many as there are CPUs).
+
     Raises:
-        InputError: no such length, unknown split, seeds outside its range, no folder to write
-            in, or no simulator.
+        InputError: no such length, unknown split, seeds outside its range, or no simulator.
+        OutputError: the folder cannot be written to.
+        VljepaError: a process died.
     """
     check_seconds(seconds)
     seeds = seed_range(split, streams, first_seed)
     require_simulator()
     folder = out / split
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'{folder}: {error.strerror}') from error
+    open_folder(folder)
     missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}', seconds)]
     work = [(split, seed, seconds, str(folder)) for seed in missing]
-    for _ in _progress(_run(work, jobs), len(work), split):
-        pass
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(work))
+    try:
+        for _ in _progress(_run(work, jobs), len(work), split):
+            pass
+    finally:
+        remove_partial(folder)
     return len(work)
 
 
@@ -103,15 +124,29 @@ def _is_whole(folder: Path, seconds: float) -> bool:
     return stream.frame_count == round(seconds * stream.meta.get('rate_hz', 0))
 
 
-def _run(work: Sequence[tuple[str, int, float, str]], jobs: int) -> Iterator[str]:
+def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
     if jobs <= 1:
         yield from map(_make, work)
         return
-    with multiprocessing.get_context('spawn').Pool(jobs) as pool:
-        yield from pool.imap(_make, work)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'), _start)
+    try:
+        for done in as_completed([pool.submit(_make, item) for item in work]):
+            yield done.result()
+    except BrokenProcessPool:
+        raise VljepaError(
+            'a process died, for lack of memory perhaps: run the same command again to go on, '
+            'with fewer --jobs'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _make(work: tuple[str, int, float, str]) -> str:
+def _start() -> None:
+    """Begin a process of the pool: Ctrl-C ends it at once, without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _make(work: Work) -> str:
     global _director
     from vljepa_ros.data.mwstream.streams import Director
 
@@ -123,37 +158,10 @@ def _make(work: tuple[str, int, float, str]) -> str:
 
 
 def _progress(items: Iterable[str], total: int, split: str) -> Iterator[str]:
-    try:
-        from rich.console import Console
-        from rich.progress import track
-    except ImportError:
+    if not sys.stderr.isatty():
         yield from items
         return
+    from rich.console import Console
+    from rich.progress import track
+
     yield from track(items, f'{split} streams', total, console=Console(stderr=True))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 2 on bad input."""
-    parser = argparse.ArgumentParser(prog='vljepa_ros.data.generate', description=__doc__)
-    parser.add_argument('suite', choices=['mwstream'])
-    parser.add_argument('--split', required=True, choices=list(FIRST_SEEDS))
-    parser.add_argument('--out', required=True, type=Path)
-    parser.add_argument('--streams', type=int, default=10)
-    parser.add_argument('--seconds', type=float, default=60.0)
-    parser.add_argument('--jobs', type=int, default=1)
-    parser.add_argument('--first-seed', type=int)
-    args = parser.parse_args(arguments)
-    try:
-        made = generate(
-            args.split, args.out, args.streams, args.seconds, args.jobs, args.first_seed
-        )
-    except VljepaError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    there = args.streams - made
-    print(f'{made} streams made in {args.out / args.split}, {there} were there already')
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa data`: summaries, exit statuses, what is skipped, and what goes on after a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filming
+import pytest
+from recordings import asked, lines, said, video
+
+from vljepa_ros.cli import data as command
+from vljepa_ros.data import format as data_format
+from vljepa_ros.data import generate
+from vljepa_ros.data.format import open_split, read_stream, write_stream
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No simulator is needed, and pictures are blank."""
+    monkeypatch.setattr(generate, 'require_simulator', lambda: None)
+    monkeypatch.setattr(generate, '_make', filming.make)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
+
+
+def one_line(found: Any, *parts: str) -> None:
+    """Exit 2, nothing on stdout, one line on stderr that says `parts`."""
+    assert found.status == 2 and found.out == ''
+    assert found.err.count('\n') == 1 and found.err.startswith('vljepa'), found.err
+    assert all(part in found.err for part in parts), found.err
+
+
+@pytest.mark.parametrize('name', ['mwstream', 'import', 'manifest'])
+def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
+    found = vljepa('data', name, '--help')
+    assert found.status == 0 and '--json' in found.out and '--out' in found.out
+    assert name in vljepa('data', '--help').out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'parts'),
+    [
+        ([], ['COMMAND']),
+        (['mwstream', '--split', 'train'], ['--out']),
+        (['mwstream', '--split', 'sample', '--out', '{out}'], ['--split', 'sample']),
+        (['mwstream', '--split', 'train', '--out', '{out}', '--jobs', '0'], ['--jobs (0)']),
+        (['mwstream', '--split', 'train', '--out', '{out}', '--streams', '0'], ['seeds']),
+        (['mwstream', '--split', 'test', '--out', '{out}', '--first-seed', '7'], ['20000..24999']),
+        (['mwstream', '--split', 'train', '--out', '{out}', '--seconds', 'nan'], ['--seconds']),
+        (['import', '--out', '{out}'], ['SOURCE']),
+        (['import', 'x.avi', '--out', '{out}', '--rate', '0'], ['rate (0)']),
+        (['import', 'x.avi', '--out', '{out}', '--size', '0'], ['size (0)']),
+        (
+            ['import', 'x', 'y', '--out', '{out}', '--annotations', 'z'],
+            ['1 files of --annotations', '2 sources'],
+        ),
+        (['manifest', '/nowhere', '--out', '{out}'], ['no such folder', '/nowhere/train']),
+        (['manifest', '/nowhere', '--out', '/gone/x'], ['no such folder: /gone']),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_made(
+    blank: None, vljepa: Run, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    out = tmp_path / 'out'
+    one_line(vljepa('data', *[a.format(out=out) for a in arguments]), *parts)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize('split', command.SPLITS)
+def test_every_split_begins_at_its_own_seed(
+    blank: None, vljepa: Run, tmp_path: Path, split: str
+) -> None:
+    first = {'train': 0, 'validation': 10_000, 'test': 20_000, 'unseen': 25_000}[split]
+    given = ('data', 'mwstream', '--split', split, '--out', tmp_path, '--streams', '2')
+    found = vljepa(*given, '--seconds', '1', '--jobs', '1', '--json')
+    assert found.status == 0 and found.err == ''
+    assert found.json == {'folder': str(tmp_path / split), 'made': 2, 'kept': 0}
+    assert [s.meta['seed'] for s in open_split(tmp_path / split).streams] == [first, first + 1]
+
+
+def test_what_is_there_is_kept_and_counted(blank: None, vljepa: Run, tmp_path: Path) -> None:
+    write_stream(tmp_path / 'train', filming.film('train', 1, 2.0))
+    given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '3')
+    found = vljepa(*given, '--seconds', '2', '--jobs', '1')
+    assert found.out == f'2 streams made in {tmp_path}/train, 1 were there already\n'
+
+
+def test_there_is_a_job_a_cpu_but_none_without_work(
+    blank: None, vljepa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+
+    def run(work: list[filming.Work], count: int) -> list[str]:
+        jobs.append(count)
+        return [filming.make(item) for item in work]
+
+    monkeypatch.setattr(generate, '_run', run)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 3, 4})
+    for streams, more in ((5, ()), (7, ()), (12, ('--jobs', '4'))):
+        given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--seconds', '1')
+        assert vljepa(*given, '--streams', streams, *more).status == 0
+    assert jobs == [3, 2, 4]
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    blank: None, vljepa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '2')
+    given += ('--seconds', '1', '--jobs', '1')
+    with monkeypatch.context() as full:
+        full.setattr(generate, '_make', filming.make_until_full)
+        one_line(
+            vljepa(*given), f'{tmp_path}/train', 'No space left', 'run the same command again'
+        )
+    assert vljepa(*given).out == f'1 streams made in {tmp_path}/train, 1 were there already\n'
+
+
+def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_path: Path) -> None:
+    sources = [video(tmp_path / f'{name}.avi', 50) for name in 'ab']
+    for source in sources:
+        lines(source.with_suffix('.jsonl'), said(0, 1, source.stem), asked(1.5))
+    found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
+    assert (found.status, found.err) == (0, '')
+    assert found.out == f'2 streams made, 0 skipped: {tmp_path}/train\n'
+    a, b = open_split(tmp_path / 'train').streams
+    assert [(s.name, s.frames().shape, s.meta['rate_hz']) for s in (a, b)] == [
+        ('a', (20, 96, 96, 3), 10.0),
+        ('b', (20, 96, 96, 3), 10.0),
+    ]
+    assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
+    assert [len(s.told()) for s in (a, b)] == [1, 1]
+
+
+def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> None:
+    source = video(tmp_path / 'a.avi', 50)
+    files = [lines(tmp_path / f'{i}.jsonl', said(0, 1, str(i))) for i in (1, 2)]
+    other = video(tmp_path / 'b.avi', 25)
+    given = ('--size', '16', '--rate', '5', '--out', tmp_path / 'x', '--json')
+    found = vljepa('data', 'import', source, other, '--annotations', *files, *given)
+    assert found.json == {'folder': str(tmp_path / 'x'), 'made': ['a', 'b'], 'skipped': []}
+    a, b = open_split(tmp_path / 'x').streams
+    assert a.frames().shape == (10, 16, 16, 3) and b.frames().shape == (5, 16, 16, 3)
+    assert [s.annotations[0].text for s in (a, b)] == ['1', '2']
+
+
+def test_importing_again_changes_nothing(vljepa: Run, tmp_path: Path) -> None:
+    source = video(tmp_path / 'a.avi', 50)
+    lines(tmp_path / 'a.jsonl', said(0, 1))
+    results = []
+    for _ in range(2):
+        assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
+        results.append(contents(tmp_path / 'train'))
+    assert results[0] == results[1] and len(results[0]) == 4
+
+
+def test_what_a_killed_import_left_is_removed(vljepa: Run, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, '-c', ''])
+    ended.wait()
+    (tmp_path / 'train' / f'.a.{ended.pid}').mkdir(parents=True)
+    source = video(tmp_path / 'a.avi', 10)
+    lines(tmp_path / 'a.jsonl', said(0, 0.2))
+    assert vljepa('data', 'import', source, '--out', tmp_path / 'train').status == 0
+    assert os.listdir(tmp_path / 'train') == ['a']
+
+
+def test_what_cannot_be_read_is_skipped_and_counted(vljepa: Run, tmp_path: Path) -> None:
+    good, alone = video(tmp_path / 'good.avi', 10), video(tmp_path / 'alone.avi', 10)
+    broken = tmp_path / 'broken.avi'
+    broken.write_bytes(good.read_bytes()[:300])
+    for name in ('good', 'broken', 'gone'):
+        lines(tmp_path / f'{name}.jsonl', said(0, 0.2))
+    sources = (broken, alone, good, tmp_path / 'gone.avi')
+    found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
+    assert found.status == 0
+    assert found.out == f'1 streams made, 3 skipped: {tmp_path}/train\n'
+    err = found.err.splitlines()
+    assert [line.split(': ')[1] for line in err] == [
+        f'skipped {path}' for path in (broken, alone, tmp_path / 'gone.avi')
+    ]
+    assert 'alone.jsonl is not there' in err[1] and 'no such file' in err[2]
+    assert os.listdir(tmp_path / 'train') == ['good']
+
+
+def test_nothing_imported_is_status_2(vljepa: Run, tmp_path: Path) -> None:
+    found = vljepa('data', 'import', tmp_path / 'gone.avi', '--out', tmp_path / 'x', '--json')
+    assert found.status == 2 and found.json['made'] == []
+    (skipped,) = found.json['skipped']
+    assert skipped['source'] == str(tmp_path / 'gone.avi') and 'no such file' in skipped['reason']
+
+
+@pytest.mark.parametrize(
+    ('line', 'part'),
+    [(said(1, 99), '99 s is after the end'), (said(1, 0), 'end (0) is not after start (1)')],
+)
+def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
+    vljepa: Run, tmp_path: Path, line: dict[str, Any], part: str
+) -> None:
+    wrong, good = video(tmp_path / 'a.avi', 50), video(tmp_path / 'b.avi', 50)
+    lines(tmp_path / 'a.jsonl', said(0, 1), line)
+    lines(tmp_path / 'b.jsonl', said(0, 1))
+    found = vljepa('data', 'import', wrong, good, '--out', tmp_path / 'train')
+    assert found.status == 2 and found.out.startswith('1 streams made, 1 skipped')
+    assert found.err.count('\n') == 1
+    assert f'{tmp_path}/a.jsonl:2: ' in found.err and part in found.err
+    assert os.listdir(tmp_path / 'train') == ['b']
+
+
+def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path: Path) -> None:
+    a, b = video(tmp_path / 'a.avi', 10), video(tmp_path / 'b.avi', 10)
+    file = lines(tmp_path / 'said.jsonl', said(0, 0.2))
+    given = ('--annotations', tmp_path / 'gone.jsonl', file, '--out', tmp_path / 'train')
+    found = vljepa('data', 'import', a, b, *given)
+    assert found.status == 2 and 'gone.jsonl: No such file' in found.err
+    assert os.listdir(tmp_path / 'train') == ['b']
+
+
+def test_damage_within_a_video_is_told(vljepa: Run, tmp_path: Path) -> None:
+    source = video(tmp_path / 'a.avi', 50)
+    source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])
+    lines(tmp_path / 'a.jsonl', said(0, 0.5))
+    found = vljepa('data', 'import', source, '--out', tmp_path / 'train')
+    assert found.status == 0 and 'skipped a damaged picture' in found.err
+    assert 5 <= open_split(tmp_path / 'train').streams[0].frame_count < 20
+
+
+def test_a_full_disk_ends_an_import_with_one_line(
+    vljepa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [video(tmp_path / f'{name}.avi', 10) for name in 'abc']
+    for source in sources:
+        lines(source.with_suffix('.jsonl'), said(0, 0.2))
+    write, tried = data_format._write_lines, []
+
+    def fail(path: Path, rows: Any) -> None:
+        tried.append(path)
+        if len(tried) == 2:
+            raise filming.FULL
+        write(path, rows)
+
+    given = ('data', 'import', *sources, '--out', tmp_path / 'train')
+    with monkeypatch.context() as full:
+        full.setattr(data_format, '_write_lines', fail)
+        one_line(vljepa(*given), f'{tmp_path}/train', 'No space left', 'the same command again')
+    assert len(tried) == 2 and os.listdir(tmp_path / 'train') == ['a']
+    assert vljepa(*given).status == 0
+    assert sorted(os.listdir(tmp_path / 'train')) == ['a', 'b', 'c']
+
+
+def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_path: Path) -> None:
+    for split in ('train', 'validation'):
+        vljepa('data', 'mwstream', '--split', split, '--out', tmp_path, '--streams', '2')
+    source = video(tmp_path / 'a.avi', 50)
+    lines(tmp_path / 'a.jsonl', said(0.5, 1))
+    vljepa('data', 'import', source, '--out', tmp_path / 'train')
+    out = tmp_path / 'manifest.json'
+    found = vljepa('data', 'manifest', tmp_path, '--out', out)
+    assert found.out == f'{out}: 3 streams of train, 2 streams of validation\n'
+    manifest = json.loads(out.read_text())
+    assert manifest['train']['streams'] == [
+        {'source': 'a.avi', 'camera': 'camera'},
+        {'seed': 0},
+        {'seed': 1},
+    ]
+    assert manifest['train']['annotations'] == 3 and manifest['train']['seconds'] == 122.0
+    assert manifest['train']['most_frequent_meaning'] == 'rest'
+    assert manifest['validation']['streams'] == [{'seed': 10_000}, {'seed': 10_001}]
+    assert 'Is the light on?' in manifest['prompts'] and 'it is dark' in manifest['sentences']
+    assert 'Is the lamp lit?' not in manifest['prompts']  # held out
+    assert read_stream(tmp_path / 'train' / 'a').name == 'a'

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings become streams: which picture at which time, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bags
+import cv2
+import numpy as np
+import pytest
+from recordings import asked, bag, grey, lines, numbers, pictures, rows, said, video
+
+from vljepa_ros.data.format import StreamData, Told, open_split, read_stream
+from vljepa_ros.data.recordings import Grid, Recorder, write_all
+from vljepa_ros.data.told import AnnotationError, read_annotations
+from vljepa_ros.errors import InputError
+from vljepa_ros.sources import open_source
+
+BENCH = Path(__file__).resolve().parents[2] / 'samples' / 'bench'
+SMALL = Grid(size=8)
+FRONT, REAR = '/front/image_raw/compressed', '/rear/image_raw/compressed'
+
+
+def streams(path: Path, *given: Any, grid: Grid = SMALL, fps: float = 0) -> list[StreamData]:
+    """The streams of a recording with these annotations."""
+    source = open_source(path, fps=fps)
+    recorder = Recorder(source, grid)
+    for item in source.items():
+        recorder.push(item)
+    return recorder.streams(read_annotations(lines(path.parent / 'said.jsonl', *given)))
+
+
+def times(stream: StreamData) -> list[tuple[float, float, str]]:
+    return [(a.start, a.end, a.text) for a in stream.annotations]
+
+
+def test_a_video_is_laid_on_the_grid_by_its_stamps(tmp_path: Path) -> None:
+    (found,) = streams(video(tmp_path / 'run.avi', 50, 25.0), said(0, 2))
+    assert numbers(found.frames) == [100 * k // 40 for k in range(20)]  # ms
+    assert found.stamps_ns.tolist() == [k * 100_000_000 for k in range(20)]
+    assert found.stamps_ns.dtype == np.int64
+    assert found.frames.shape == (20, 8, 8, 3) and found.frames.dtype == np.uint8
+    assert found.name == 'run'
+
+
+def test_the_grid_has_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+    (found,) = streams(pictures(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
+    assert numbers(found.frames) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7]
+    assert found.stamps_ns.tolist() == [k * 250_000_000 for k in range(15)]
+    assert times(found) == [(0.0, 1.0, 'It moves.'), (1.0, 3.75, '')]
+    assert found.meta['rate_hz'] == 4.0
+
+
+def test_pictures_are_cut_and_scaled_as_at_run_time(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    (tmp_path / 'f').mkdir()
+    cv2.imwrite(str(tmp_path / 'f' / '0.png'), image[..., ::-1])
+    (found,) = streams(tmp_path / 'f', said(0, 0.1))
+    means = image[:, 4:28].reshape(8, 3, 8, 3, 3).mean((1, 3))
+    assert np.abs(found.frames[0] - means).max() <= 0.51
+
+
+def test_what_is_said_tiles_the_stream(tmp_path: Path) -> None:
+    (found,) = streams(
+        video(tmp_path / 'run.avi', 50),
+        said(1.25, 1.5, 'It  stops.'),
+        said(0.2, 0.7, 'it moves'),
+        said(0.7, 0.9, 'It moves. '),
+    )
+    facts = [(a.start, a.end, a.phase, a.meaning, a.text) for a in found.annotations]
+    assert facts == [
+        (0.0, 0.2, 'none', '', ''),
+        (0.2, 0.7, 'told', 'say:it moves', 'it moves'),
+        (0.7, 0.9, 'told', 'say:it moves', 'It moves. '),
+        (0.9, 1.25, 'none', '', ''),
+        (1.25, 1.5, 'told', 'say:it stops', 'It  stops.'),
+        (1.5, 2.0, 'none', '', ''),
+    ]
+    assert {(a.task, a.object, a.colour) for a in found.annotations} == {('', '', '')}
+
+
+def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
+    given = (asked(0), asked(1.9, 'Which?', 'b', candidates=['a', 'b']), asked(0.33))
+    (found,) = streams(video(tmp_path / 'run.avi', 50), *given)
+    assert found.told == (
+        Told(0.0, 0.1, 'Does it?', 'yes'),
+        Told(0.33, 0.43, 'Does it?', 'yes'),
+        Told(1.9, 2.0, 'Which?', 'b', ('a', 'b')),
+    )
+    assert [(a.start, a.end, a.phase) for a in found.annotations] == [(0.0, 2.0, 'none')]
+
+
+@pytest.mark.parametrize(
+    ('line', 'part'),
+    [
+        (said(1, 2.2), '2.2 s is after the end'),
+        (said(5, 6), '6 s is after the end'),
+        (asked(2.5), '2.5 s is after the end'),
+        (said(0, 1, source='rear'), "no camera 'rear' (cameras: camera)"),
+        (asked(0, source='rear'), "no camera 'rear'"),
+    ],
+)
+def test_a_line_about_what_was_not_recorded_is_named(
+    tmp_path: Path, line: dict[str, Any], part: str
+) -> None:
+    path = video(tmp_path / 'run.avi', 50)
+    with pytest.raises(AnnotationError) as caught:
+        streams(path, asked(0.5), line)
+    assert f'{tmp_path}/said.jsonl:2: ' in str(caught.value) and part in str(caught.value)
+
+
+def test_the_last_picture_may_be_spoken_of_to_its_end(tmp_path: Path) -> None:
+    (fast,) = streams(video(tmp_path / 'run.avi', 50), said(1, 2.06))  # 1.96 s and a frame
+    assert times(fast)[-1] == (1.0, 2.0, 'It moves.')
+    slow = pictures(tmp_path / 'f', 4)
+    (found,) = streams(slow, said(1, 4), fps=1.0)
+    assert len(found.frames) == 31 and times(found)[-1] == (1.0, 3.1, 'It moves.')
+    with pytest.raises(AnnotationError, match=r'4\.1 s is after the end'):
+        streams(slow, said(1, 4.1), fps=1.0)
+
+
+def test_cameras_have_streams_and_lines_of_their_own(tmp_path: Path) -> None:
+    folder = bag(
+        tmp_path / 'two',
+        rows([k / 10 for k in range(20)], FRONT),
+        rows([0.5 + k / 10 for k in range(10)], REAR),
+    )
+    front, rear = streams(
+        folder,
+        said(0, 1, 'both'),
+        said(1, 1.2, 'left', source='front'),
+        said(1, 1.2, 'right', source='rear'),
+        asked(0.2, source='front'),
+        asked(0.8, source='rear'),
+    )
+    assert (front.name, rear.name) == ('two-front', 'two-rear')
+    assert times(front) == [(0.0, 1.0, 'both'), (1.0, 1.2, 'left'), (1.2, 2.0, '')]
+    assert times(rear) == [(0.0, 0.5, 'both'), (0.5, 0.7, 'right'), (0.7, 1.0, '')]
+    assert [(t.start, t.end) for t in front.told] == [(0.2, 0.3)]
+    assert [(t.start, t.end) for t in rear.told] == [(0.3, 0.4)]
+    assert rear.stamps_ns[0] == bags.START_NS + 500_000_000
+    assert {k: rear.meta[k] for k in ('source', 'camera', 'topic', 'offset_s', 'path')} == {
+        'source': 'two',
+        'camera': 'rear',
+        'topic': REAR,
+        'offset_s': 0.5,
+        'path': str(folder),
+    }
+    assert 'seed' not in rear.meta
+
+
+def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
+    seen = [k / 10 for k in range(10)] + [4 + k / 10 for k in range(5)]
+    path = bag(tmp_path / 'hole', rows(seen))
+    first, second = streams(
+        path, said(0.1, 0.5, 'A'), said(0.5, 4.2), said(4.3, 4.4, 'B'), asked(4.3)
+    )
+    assert (first.name, second.name) == ('hole-1', 'hole-2')
+    assert numbers(first.frames) == list(range(10))
+    assert numbers(second.frames) == list(range(10, 15))
+    assert second.stamps_ns.tolist() == [
+        bags.START_NS + 4_000_000_000 + k * 100_000_000 for k in range(5)
+    ]
+    assert times(first) == [(0.0, 0.1, ''), (0.1, 0.5, 'A'), (0.5, 1.0, 'It moves.')]
+    assert times(second) == [
+        (0.0, 0.2, 'It moves.'),
+        (0.2, 0.3, ''),
+        (0.3, 0.4, 'B'),
+        (0.4, 0.5, ''),
+    ]
+    assert first.told == () and [(t.start, t.end) for t in second.told] == [(0.3, 0.4)]
+    for lost in (said(1, 4), asked(2)):
+        with pytest.raises(AnnotationError, match=r'said.jsonl:2: no picture was recorded'):
+            streams(path, said(0, 0.5), lost)
+
+
+def test_a_short_pause_repeats_the_last_picture(tmp_path: Path) -> None:
+    (found,) = streams(bag(tmp_path / 'b', rows([0, 0.1, 2.1, 2.2])), said(0, 1))
+    assert numbers(found.frames) == [0, *[1] * 20, 2, 3]
+
+
+def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> None:
+    seen = rows([k / 10 for k in range(45)])
+    for k in range(5, 35):
+        topic, stamp, _ = seen[k]
+        seen[k] = (topic, stamp, bags.compressed(stamp, np.zeros(9, np.uint8)))
+    first, second = streams(bag(tmp_path / 'b', seen), said(0, 1))
+    # The last good picture, of 0.4 s, holds for two seconds.
+    assert numbers(first.frames) == [0, 1, 2, 3, *[4] * 21]
+    assert second.stamps_ns[0] == bags.START_NS + 3_500_000_000
+    assert numbers(second.frames) == list(range(35, 45))
+
+
+def test_odd_stamps_are_dropped_and_told(tmp_path: Path) -> None:
+    source = open_source(odd(tmp_path / 'b'))
+    recorder = Recorder(source, Grid(size=8))
+    said_of = [recorder.push(item) for item in source.items()]
+    assert [bool(line) for line in said_of] == [False, False, True, True, False]
+    (found,) = recorder.streams(read_annotations(lines(tmp_path / 'a.jsonl', said(0, 0.1))))
+    assert numbers(found.frames) == [0, 1, 4]
+
+
+def odd(folder: Path) -> Path:
+    """Stamps that stand still, and go back a little."""
+    found = rows([0, 0.1, 0.1, 0.05, 0.2])
+    return bags.write(folder, [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)])
+
+
+def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
+    found = rows([10, 10.1, 0, 0.1])
+    path = bags.write(
+        tmp_path / 'b', [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)]
+    )
+    with pytest.raises(InputError, match=r'camera: after 2 pictures .* back by 10.100 s'):
+        streams(path, said(0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ('rate', 'size'),
+    [(0.0, 96), (-1.0, 96), (float('nan'), 96), (1e4, 96), (10.0, 7), (10.0, 5000)],
+)
+def test_a_grid_that_is_none_is_refused(rate: float, size: int) -> None:
+    with pytest.raises(InputError, match=r'rate|size'):
+        Grid(rate, size)
+
+
+def test_the_sample_bag_can_be_imported(tmp_path: Path) -> None:
+    source = open_source(BENCH)
+    recorder = Recorder(source, Grid())
+    for item in source.items():
+        recorder.push(item)
+    path = lines(tmp_path / 'a.jsonl', said(0, 60), asked(119.9))
+    assert write_all(tmp_path / 'train', recorder.streams(read_annotations(path))) == ['bench']
+    (found,) = open_split(tmp_path / 'train').streams
+    assert found.frames().shape == (1200, 96, 96, 3)
+    assert np.unique(np.diff(found.stamps_ns())).tolist() == [100_000_000]
+    assert [(a.start, a.end) for a in found.annotations] == [(0.0, 60.0), (60.0, 120.0)]
+    assert [(t.start, t.end) for t in found.told()] == [(119.9, 120.0)]
+
+
+def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    for place in ('a', 'b'):
+        (tmp_path / place).mkdir()
+    ours = video(tmp_path / 'a' / 'run.avi', 10)
+    write_all(out, streams(ours, said(0, 0.2, 'old')))
+    write_all(out, streams(ours, said(0, 0.2, 'new')))
+    assert read_stream(out / 'run').annotations[0].text == 'new'
+    with pytest.raises(InputError, match=r'out/run is there.*b/run.avi'):
+        write_all(out, streams(video(tmp_path / 'b' / 'run.avi', 10), said(0, 0.2, 'other')))
+    assert read_stream(out / 'run').annotations[0].text == 'new'
+
+
+def test_a_folder_that_is_no_stream_is_never_replaced(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / 'shots', 3)
+    with pytest.raises(InputError, match='shots is there'):
+        write_all(tmp_path, streams(folder, said(0, 0.2)))
+    assert len(list(folder.iterdir())) == 3
+    assert cv2.imread(str(folder / '2.png')).tolist() == grey(2).tolist()

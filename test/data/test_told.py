@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotation files: what they hold, and which line is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recordings import asked, lines, said
+
+from vljepa_ros.data.told import AnnotationError, default_path, meaning_of, read_annotations
+
+
+def fails(path: Path, *parts: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        read_annotations(path)
+    text = str(caught.value)
+    assert text.startswith(str(path)) and '\n' not in text
+    assert all(part in text for part in parts), text
+
+
+def test_lines_are_read_in_the_order_of_their_times(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / 'a.jsonl',
+        said(2, 3.5, 'B'),
+        '',
+        asked(4, candidates=['no', 'yes'], source='front'),
+        said(0, 2, 'A'),
+        '   ',
+        asked(0.5),
+    )
+    found = read_annotations(path)
+    assert [(s.number, s.start, s.end, s.text) for s in found.said] == [
+        (4, 0.0, 2.0, 'A'),
+        (1, 2.0, 3.5, 'B'),
+    ]
+    assert [(a.number, a.start, a.end, a.source, a.candidates) for a in found.asked] == [
+        (6, 0.5, 0.5, '', ()),
+        (3, 4.0, 4.0, 'front', ('no', 'yes')),
+    ]
+    assert (found.asked[0].prompt, found.asked[0].answer) == ('Does it?', 'yes')
+
+
+def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
+    path = tmp_path / 'a.jsonl'
+    texts = (
+        '{"start": 0, "end": 1, "text": "one\u2028line"}\r\n{"start": 1, "end": 2, "text": "é"}'
+    )
+    path.write_bytes(b'\xef\xbb\xbf' + texts.encode())
+    assert [(s.number, s.text) for s in read_annotations(path).said] == [
+        (1, 'one\u2028line'),
+        (2, 'é'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('line', 'parts'),
+    [
+        (said(-0.5, 1), ['start (-0.5)', 'before the start']),
+        (said(2, 2), ['end (2)', 'start (2)']),
+        (said(2, 1), ['end (1)', 'start (2)']),
+        (said(0, float('nan')), ['end is not finite']),
+        (said(float('inf'), 1), ['start is not finite']),
+        (said(0, 10**400), ['end is not finite']),
+        (said('0', 1), ["start ('0')", 'no number']),
+        (said(True, 2), ['start (True)', 'no number']),
+        (said(None, 2), ['start (None)']),
+        (said(0, 1, ''), ['text is empty']),
+        (said(0, 1, ' . '), ['text is empty']),
+        (said(0, 1, 7), ['text', 'int']),
+        (said(0, 1, 'x' * 5000), ['text of 5,000 characters']),
+        (said(0, 1, source=''), ['source is empty']),
+        (said(0, 1, label=3), ["unknown key 'label'", 'start, end, text, source']),
+        ({'start': 0, 'text': 'x'}, ["'end' is missing"]),
+        ({'end': 1, 'text': 'x'}, ["'start' is missing"]),
+        ({'start': 0, 'end': 1}, ["'text' is missing"]),
+        (asked(-1), ['time (-1)', 'before the start']),
+        (asked(float('nan')), ['time is not finite']),
+        (asked(0, ''), ['prompt is empty']),
+        (asked(0, 'q', ' '), ['answer is empty']),
+        (asked(0, end=3), ["unknown key 'end'", 'time, prompt, answer, candidates, source']),
+        ({'time': 0, 'prompt': 'q'}, ["'answer' is missing"]),
+        ({'prompt': 'q', 'answer': 'a'}, ["'time' is missing"]),
+        (asked(0, candidates='yes'), ['candidates is no list']),
+        (asked(0, candidates=['yes', '']), ['candidate is empty']),
+        (asked(0, candidates=['no', 'perhaps']), ["answer 'yes'", 'candidates']),
+        ([1], ['no JSON object']),
+        ('7', ['no JSON object']),
+        ('{"start": 0,', ['is no JSON', 'column']),
+        ('9' * 5000, []),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
+    path = lines(tmp_path / 'a.jsonl', said(10, 11), line)
+    fails(path, f'{path}:2: ', *parts)
+
+
+def test_a_file_without_lines_is_named(tmp_path: Path) -> None:
+    fails(tmp_path / 'gone.jsonl', 'No such file')
+    fails(lines(tmp_path / 'a.jsonl', '', ' '), 'holds no annotation')
+    (tmp_path / 'b.jsonl').write_bytes(b'{"start": 0, "end": 1, "text": "\xff"}')
+    fails(tmp_path / 'b.jsonl', 'no UTF-8')
+    fails(tmp_path, 'Is a directory')
+
+
+def test_an_overlap_names_both_lines(tmp_path: Path) -> None:
+    path = lines(tmp_path / 'a.jsonl', said(4, 6), said(0, 2), said(1.5, 3))
+    fails(path, f'{path}:3: overlaps line 2')
+    fails(lines(path, said(0, 9), said(2, 3), said(3, 4)), f'{path}:2: overlaps line 1')
+    fails(lines(path, said(0, 2, source='a'), said(1, 3)), f'{path}:2: overlaps line 1')
+    fails(lines(path, said(1, 2, source='a'), said(1, 2, source='a')), 'overlaps line 1')
+
+
+def test_what_touches_or_is_of_another_camera_does_not_overlap(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / 'a.jsonl',
+        said(0, 0.1 + 0.2),
+        said(0.3, 1),
+        said(1, 2, source='a'),
+        said(1, 2, source='b'),
+        asked(0.5),
+        asked(0.5),
+    )
+    assert len(read_annotations(path).said) == 4 and len(read_annotations(path).asked) == 2
+
+
+def test_a_meaning_is_a_text_without_its_looks() -> None:
+    assert meaning_of(' The  Arm\nrests. ') == 'say:the arm rests' == meaning_of('the arm rests')
+    assert meaning_of('the arm rests .') == 'say:the arm rests'
+    assert meaning_of('the arms rest') != meaning_of('the arm rests')
+    assert meaning_of('at 0.5 m. done') == 'say:at 0.5 m. done'
+
+
+def test_annotations_lie_beside_their_recording(tmp_path: Path) -> None:
+    (tmp_path / 'run.1').mkdir()
+    assert default_path(tmp_path / 'run.1') == tmp_path / 'run.1.jsonl'
+    assert default_path(tmp_path / 'run.1' / '..' / 'run.1') == tmp_path / 'run.1.jsonl'
+    assert default_path(tmp_path / 'clip.2.mp4') == tmp_path / 'clip.2.jsonl'

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stands in for the simulator: blank streams, in processes of their own as well."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vljepa_ros.data import format as data_format
+from vljepa_ros.data.format import Annotation, StreamData, write_stream
+from vljepa_ros.errors import OutputError
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+Work = tuple[str, int, float, str]
+
+
+def film(split: str, seed: int, seconds: float) -> StreamData:
+    """A stream of blank pictures, as the director would name it."""
+    count = round(seconds * 10)
+    said = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
+    return StreamData(
+        f'{split}-{seed:05d}',
+        np.zeros((count, 4, 4, 3), np.uint8),
+        np.arange(count) * 100_000_000,
+        said if count else (),
+        {'seed': seed, 'rate_hz': 10},
+    )
+
+
+def make(work: Work) -> str:
+    """Make one stream."""
+    split, seed, seconds, folder = work
+    return write_stream(Path(folder), film(split, seed, seconds)).name
+
+
+def make_in_a_child(work: Work) -> str:
+    """Make one stream, and note the process that did."""
+    name = make(work)
+    (Path(work[3]).parent / f'{name}.{os.getpid()}').touch()
+    return name
+
+
+def make_until_full(work: Work) -> str:
+    """Make the streams of even seeds; the disk is full in the middle of the others."""
+    if work[1] % 2 == 0:
+        return make(work)
+    saved = data_format._save
+
+    def save(path: Path, array: np.ndarray) -> None:
+        if path.name == 'stamps.npy':
+            raise FULL
+        saved(path, array)
+
+    data_format._save = save
+    try:
+        return make(work)
+    finally:
+        data_format._save = saved
+
+
+def make_slowly_but_the_first(work: Work) -> str:
+    """Fail at once for the first seed, take a while for others."""
+    if work[1] == 0:
+        raise OutputError('full')
+    time.sleep(0.3)
+    return make(work)
+
+
+def make_until_killed(work: Work) -> str:
+    """Leave half a stream behind, as a process that the kernel kills does."""
+    split, seed, _, folder = work
+    partial = Path(folder) / f'.{split}-{seed:05d}.{os.getpid()}'
+    partial.mkdir()
+    (partial / 'frames.npy').write_bytes(b'half')
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ''
