@@ -39,6 +39,6 @@ setup(
     package_data={'vljepa_ros': ['**/*.yaml']},
     data_files=files('models') + files('config'),
     install_requires=requirements('core.txt'),
-    extras_require={'data': requirements('data.txt'), 'dev': requirements('dev.txt')},
+    extras_require={name: requirements(f'{name}.txt') for name in ('data', 'train', 'dev')},
     entry_points={'console_scripts': ['vljepa = vljepa_ros.cli.main:main']},
 )

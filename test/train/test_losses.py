@@ -13,9 +13,10 @@ from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
 from vljepa_ros.train.calibrate import fit_logistic
 from vljepa_ros.train.clips import augment
 from vljepa_ros.train.decoder import IGNORED, pad
+from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.losses import joint_loss, text_loss
 from vljepa_ros.train.optimizer import rate
-from vljepa_ros.train.texts import Meanings
+from vljepa_ros.train.texts import Meanings, thinned
 
 
 def test_joint_loss_of_two_orthogonal_pairs() -> None:
@@ -52,6 +53,20 @@ def test_texts_without_a_rewording_have_no_loss() -> None:
     assert text_loss(torch.eye(2), torch.tensor([0, 1]), 0.1).item() == 0.0
 
 
+def test_what_also_holds_is_neither_positive_nor_negative() -> None:
+    also = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+    ids, scale = torch.tensor([0, 2]), torch.tensor(1.0)
+    predicted, targets = torch.eye(3)[[0, 2]], torch.eye(3)
+    _, parts = joint_loss(predicted, ids, torch.ones(2), targets, scale, 0.0, also)
+    alone = [math.log(math.e + 1) - 1, math.log(math.e + 2) - 1]  # two rivals less one; two
+    assert parts['forth'].item() == pytest.approx(sum(alone) / 2, abs=1e-6)
+    texts = torch.eye(3)[[0, 0, 1, 2]]
+    near = torch.zeros(4, 4, dtype=torch.bool)
+    near[:2, 2], near[2, :2] = True, True
+    loss = text_loss(texts, torch.tensor([0, 0, 1, 2]), temperature=0.5, also=near)
+    assert loss.item() == pytest.approx(math.log(math.exp(2) + 1) - 2, abs=1e-6)
+
+
 def test_the_gap_term_vanishes_at_the_texts() -> None:
     texts, ids = torch.eye(4), torch.arange(4)
     _, parts = joint_loss(texts, ids, torch.ones(4), texts, torch.tensor(10.0), 0.5)
@@ -68,6 +83,56 @@ def test_negatives_are_near_and_never_present() -> None:
     assert not set(found) & set(present)
     near = [m for m in found if m.startswith('act:drawer-open:')]
     assert len(near) >= 4 and f'done:drawer-open:{colour}' in found
+
+
+def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
+    meanings = Meanings()
+    holds = meanings.also_holds()
+    done = meanings.number['done:drawer-open:white']
+    found = {meanings.names[i] for i in holds[done].nonzero().flatten().tolist()}
+    assert found == {'done:drawer-open:any', 'is:drawer:open'}
+    assert (holds == holds.T).all() and not holds.diagonal().any()
+    for alone in ('yes', 'rest', 'colour:red'):
+        assert not holds[meanings.number[alone]].any()
+
+
+def test_fuller_answers_are_read_but_never_said() -> None:
+    meanings, rng = Meanings(), np.random.default_rng(0)
+    drawn = {meanings.wording('yes', rng) for _ in range(400)}
+    assert drawn & set(meanings.sentences['yes']) and drawn & set(meanings.read['yes'])
+    assert all(text.startswith('yes, ') for text in meanings.read['yes'])
+    act = {meanings.wording('act:drawer-open:white', rng) for _ in range(200)}
+    assert 'opening the white drawer' in act
+    assert 'opening the white drawer' not in meanings.sentences['act:drawer-open:white']
+
+
+def test_there_are_more_than_a_thousand_meanings() -> None:
+    assert len(Meanings().names) > 1300
+
+
+def test_what_people_told_is_a_meaning_by_its_text() -> None:
+    meanings = Meanings({'say:the cup is full': ('The cup is full.', 'the cup is full')}, tasks=())
+    assert set(meanings.names) == {'yes', 'no', 'unknown', 'say:the cup is full'}
+
+
+def test_unknown_numbers_cost_nothing_in_the_state_head() -> None:
+    nan = float('nan')
+    state = torch.tensor([[1.0, 0.0, nan, nan], [nan, nan, nan, 1.0]])
+    loss = state_loss(torch.zeros(2, 4), state)
+    assert loss.item() == pytest.approx(math.log(2))
+    assert state_loss(torch.zeros(1, 4), torch.full((1, 4), nan)).item() == 0.0
+    sure = torch.tensor([[9.0, -9.0, 5.0, 5.0], [5.0, 5.0, 5.0, 9.0]])
+    assert state_loss(sure, state).item() < 0.001
+
+
+def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
+    torch.manual_seed(0)
+    mask = torch.ones(400, 20, dtype=torch.bool)
+    mask[:, 15:] = False
+    kept = thinned(mask, 0.2)
+    assert kept[:, 0].all() and not kept[:, 15:].any()
+    assert kept[:, 1:15].float().mean().item() == pytest.approx(0.8, abs=0.02)
+    assert (thinned(mask, 0.0) == mask).all()
 
 
 def test_held_out_combinations_are_in_no_training_text() -> None:

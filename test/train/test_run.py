@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,33 @@ def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
     short = dataclasses.replace(config.model.y_decoder, max_tokens=8)
     with pytest.raises(InputError, match=r'y_decoder\.max_tokens is 8'):
         Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
+
+
+def test_streams_for_another_model_are_named(data: Path, tmp_path: Path) -> None:
+    write_stream(tmp_path / 'train', replace(film('fast', 1), meta={'rate_hz': 20}))
+    with pytest.raises(
+        InputError, match=r'fast: 20 pictures a second of 32x32, the model takes 10'
+    ):
+        Run(configuration(tmp_path, tmp_path / 'out'))
+
+
+def test_streams_shorter_than_a_clip_are_left_out(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = film('whole', 1)
+    short = replace(
+        whole,
+        name='short',
+        frames=whole.frames[:11],
+        stamps_ns=whole.stamps_ns[:11],
+        annotations=(replace(whole.annotations[0], end=1.1),),
+    )
+    for made in (whole, short):
+        write_stream(tmp_path / 'train', made)
+    (tmp_path / 'validation').symlink_to(data / 'validation')
+    run = Run(configuration(tmp_path, tmp_path / 'out'))
+    assert [stream.name for stream in run.train] == ['whole']
+    assert 'skipped short: shorter than a clip (12 frames)' in caplog.text
 
 
 def test_no_data_is_one_clear_error(tmp_path: Path) -> None:

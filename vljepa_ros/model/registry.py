@@ -116,15 +116,28 @@ def load(
     load_weights(net, folder / WEIGHTS, names)
     net.to(device=chosen, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     tower = TextTower(config.text_tower, chosen)
+    named = model_id(config, file_hash(folder / WEIGHTS), tower.sha256)
+    return assemble(net, tower, named, dtype, parts)
+
+
+def assemble(
+    net: VLJEPA,
+    tower: TextTower,
+    model_id: str,
+    dtype: str = 'float32',
+    parts: tuple[str, ...] = ('eyes', 'language'),
+) -> Model:
+    """The halves of a net that is in memory, on the tower's device."""
+    config = net.config
     facts = ModelFacts(
-        model_id=model_id(config, file_hash(folder / WEIGHTS), tower.sha256),
+        model_id=model_id,
         embedding_dim=config.embedding_dim,
         image_size=config.x_encoder.image_size,
         rate_hz=config.time.rate_hz,
         tubelet_frames=config.time.tubelet_frames,
         window_tubelets=config.time.window_tubelets,
         receptive_tubelets=config.receptive_tubelets,
-        device=str(chosen),
+        device=str(tower.device),
         dtype=dtype,
     )
     return Model(

@@ -1,101 +1,207 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3: fits on validation streams what turns cosines and log-probabilities into confidences.
+"""Stage 4: fits on validation streams what turns cosines and log-probabilities into confidences.
 
-Every annotation is asked about at its middle, streamed from the stream's start: its caption, and
-each kind of question (BENCHMARK.md, suite calibrate).
+Every stream is streamed from its start, and asked in held-out wordings, as users' are, what the
+suite calibrate asks (`evaluate.asking`, BENCHMARK.md).
+
+Shapes: N answers, C candidates (padded), F features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import is_right
-from vljepa_ros.data.mwstream.questions import Question, answers, questions
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
+from vljepa_ros.evaluate.asking import CAPTION, pose, says
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.language import Said, TextLanguage, is_yes_no
 from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.types import Decoded
+from vljepa_ros.train.clips import as_question
 
 WRONG_TEXTS = 4  # texts of other meanings that each prediction is compared with
+ABSTAINED = 0.04  # share of the answerable questions, at most (5% may be on the test split)
+TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
+BIASES = np.linspace(-3.0, 3.0, 25)
+FOLDS = 5
+FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
+BETTER = 1e-3  # log-loss that one more feature must gain
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Fitted = dict[str, Any]  # of CalibrationConfig: key -> number
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, and the eyes' answer."""
+    """A question, the eyes' answer, and the stream that it is about."""
 
     question: Question
     vector: NDArray[np.float32]
+    stream: str = ''
+
+    @property
+    def answerable(self) -> bool:
+        """Whether anybody can tell."""
+        return self.question.meaning != UNKNOWN
 
 
 def ask_all(eyes: Eyes, streams: Sequence[Stream], seed: int) -> list[Asked]:
-    """Ask about every annotation of the streams, in training wordings."""
+    """Ask about every annotation of the streams, and what people asked."""
     rng, asked = np.random.default_rng(seed), list[Asked]()
-    per = eyes.facts.tubelet_frames
+    per, rate_hz = eyes.facts.tubelet_frames, eyes.facts.rate_hz
     for stream in streams:
         state, frames, done = eyes.new_state(), stream.frames(), 0
-        for item in stream.annotations:
-            middle = int((item.start + item.end) / 2 * eyes.facts.rate_hz) // per
-            for t in range(done, middle):
+        for at_s, pool in _moments(stream, rng):
+            last = int(at_s * rate_hz) // per
+            for t in range(done, last):
                 eyes.step(state, list(np.asarray(frames[per * t : per * (t + 1)])))
-            done = max(done, middle)
+            done = max(done, last)
             if done:
-                pool = questions(item, rng)
                 vectors = eyes.predict(state, [q.prompt for q in pool])
-                asked += [Asked(q, v) for q, v in zip(pool, vectors, strict=True)]
+                asked += [Asked(q, v, stream.name) for q, v in zip(pool, vectors, strict=True)]
     return asked
 
 
+def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
+    """(seconds, what is asked then), in the order of time."""
+    found = [moment for item in stream.annotations for moment in pose(item, rng)]
+    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
+    return sorted(found, key=lambda moment: moment[0])
+
+
 def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
-    """Fit all four numbers groups; `language`'s own calibration does not matter."""
-    rng, start = np.random.default_rng(seed), CalibrationConfig()
+    """Fit everything; `language`'s own calibration is replaced by what was fitted."""
+    unknown = '' if all(a.answerable for a in asked) else answers(UNKNOWN)[0]
+    fitted = CalibrationConfig(unknown=unknown)
+    fitted = replace(fitted, **_scales(language, asked, unknown))
+    fitted = replace(fitted, **_match(language, asked, np.random.default_rng(seed)))
+    said = language.said(np.stack([a.vector for a in asked]))
+    captions = [(a, row) for a, row in zip(asked, said, strict=True) if a.question.kind == CAPTION]
+    fitted = replace(fitted, **_words('decode', captions))
+    fitted = replace(fitted, **_words('answer', list(zip(asked, said, strict=True))))
+    language.calibration = fitted
+    if not unknown:
+        return fitted
+    fitted = replace(fitted, **_abstention(language, asked, said))
+    language.calibration = fitted
+    return fitted
+
+
+# Candidates.
+
+
+def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fitted:
+    """Temperatures and biases at which the right candidates, or `unknown`, are likeliest."""
+    given = [a for a in asked if a.question.candidates]
+    pairs = [a for a in given if is_yes_no(a.question.candidates)]
+    others = [a for a in given if not is_yes_no(a.question.candidates)]
+    found: Fitted = {}
+    if (own := scale(language, pairs, unknown)) is not None:
+        found = {'yes_no_temperature': own[0], 'yes_no_unknown_bias': own[1]}
+    if (ranked := scale(language, others, unknown) or own) is not None:
+        found |= {'rank_temperature': ranked[0], 'unknown_bias': ranked[1]}
+    return found
+
+
+def scale(
+    language: TextLanguage, asked: Sequence[Asked], unknown: str
+) -> tuple[float, float] | None:
+    """The best of `TEMPERATURES` and `BIASES`; None where no question has a right candidate."""
+    asked = [a for a in asked if not a.answerable or a.question.answer in a.question.candidates]
+    if not asked:
+        return None
+    texts = sorted({c for a in asked for c in a.question.candidates} | ({unknown} - {''}))
+    row, embedded = {text: i for i, text in enumerate(texts)}, language.encode(texts)
+    most = max(len(a.question.candidates) for a in asked) + 1
+    cosine, right = np.full((len(asked), most), -np.inf), np.zeros(len(asked), np.int64)
+    for i, a in enumerate(asked):
+        against = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
+        cosine[i, : len(against)] = embedded[[row[text] for text in against]] @ a.vector
+        right[i] = against.index(a.question.answer if a.answerable else unknown)
+    first = np.eye(1, most)
+    return min(
+        ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
+        key=lambda fit: surprise(cosine / fit[0] + fit[1] * first, right),
+    )
+
+
+def surprise(logits: Array, right: NDArray[np.int64]) -> float:
+    """Mean -log softmax of the right ones: logits (N, C), -inf where there is none; right (N,)."""
+    own = np.take_along_axis(logits, right[:, None], axis=1)[:, 0]
+    return float((np.logaddexp.reduce(logits, axis=1) - own).mean())
+
+
+# Abstention.
+
+
+def _abstention(
+    language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
+) -> Fitted:
+    """The share of `unknown` above which an answer is one: of candidates, and of words."""
+    given = [a for a in asked if a.question.candidates]
+    beside = [language.unknown_share(a.vector, a.question.candidates) for a in given]
+    words = [
+        language.unknown_share(a.vector, [row[0].text] if row else [])
+        for a, row in zip(asked, said, strict=True)
+    ]
+    return {
+        'abstain_above': threshold(np.array(beside), _answerable(given)),
+        'abstain_words_above': threshold(np.array(words), _answerable(asked)),
+    }
+
+
+def _answerable(asked: Sequence[Asked]) -> Flags:
+    return np.array([a.answerable for a in asked], bool)
+
+
+def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float:
+    """Where abstaining above it tells the unanswerable from the answerable best.
+
+    `share` (N,) of `unknown`. Of the thresholds that abstain from at most `most` of the
+    answerable, the one with the greatest difference between the two kinds' shares of abstentions,
+    the highest of equals; 1 where one of the kinds is not there.
+    """
+    if answerable.all() or not answerable.any():
+        return 1.0
+    values = np.unique(np.append(share, 1.0))[::-1]
+    between = np.append((values[:-1] + values[1:]) / 2, 0.0)
+    best, gained = 1.0, 0.0
+    for value in between:
+        lost = float((share[answerable] > value).mean())
+        gain = float((share[~answerable] > value).mean()) - lost
+        if lost <= most and gain > gained:
+            best, gained = float(value), gain
+    return best
+
+
+# One text, and words.
+
+
+def _match(language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator) -> Fitted:
+    """What tells captions' own sentences from others'; nothing where that cannot be told."""
     cosine, right = _matches(language, asked, rng)
+    if right.all() or not right.any():
+        return {}
     slope, bias = fit_logistic(cosine, right)
-    decoded = language.decode(np.stack([a.vector for a in asked]))
-    score = np.array([_raw(d, language) for d in decoded])
-    said_right = np.array(
-        [_is_right(a.question, d.text) for a, d in zip(asked, decoded, strict=True)]
-    )
-    decode_slope, decode_bias = fit_logistic(score, said_right)
-    if decode_slope <= 0.0:  # likelier sentences were no better: all get the share of right ones
-        share = float(np.clip(said_right.mean(), 0.01, 0.99))
-        decode_slope, decode_bias = 0.0, float(np.log(share / (1 - share)))
-    return replace(
-        start,
-        rank_temperature=_temperature(language, asked),
-        match_scale=1.0 / slope,
-        match_centre=-bias / slope,
-        decode_slope=decode_slope,
-        decode_bias=decode_bias,
-    )
-
-
-def _is_right(question: Question, text: str) -> bool:
-    if question.kind == 'caption':
-        return is_right(question.meaning, text)
-    return text in answers(question.meaning)
-
-
-def _raw(decoded: Decoded, language: TextLanguage) -> float:
-    """The mean log-probability behind a confidence (the inverse of the present calibration)."""
-    c = language.calibration  # its own, not fitted yet: the slope is not 0
-    p = min(max(decoded.confidence, 1e-9), 1 - 1e-9)
-    return float((np.log(p / (1 - p)) - c.decode_bias) / c.decode_slope)
+    return {'match_scale': 1.0 / slope, 'match_centre': -bias / slope} if slope > 0.0 else {}
 
 
 def _matches(
     language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[Array, Flags]:
     """Cosines of captions with their own sentence and with others'."""
-    captions = [a for a in asked if a.question.kind == 'caption']
-    texts = [a.question.answer for a in captions]
-    embedded = language.encode(texts)
+    captions = [a for a in asked if a.question.kind == CAPTION]
+    embedded = language.encode([a.question.answer for a in captions])
     cosine, right = [], []
     for row, item in enumerate(captions):
         cosine.append(float(item.vector @ embedded[row]))
@@ -104,46 +210,73 @@ def _matches(
             if captions[other].question.meaning != item.question.meaning:
                 cosine.append(float(item.vector @ embedded[other]))
                 right.append(False)
-    return np.array(cosine), np.array(right)
+    return np.array(cosine), np.array(right, bool)
 
 
-def _temperature(language: TextLanguage, asked: Sequence[Asked]) -> float:
-    """The temperature at which the right candidates are likeliest."""
-    groups = [a for a in asked if a.question.candidates]
-    texts = sorted({c for a in groups for c in a.question.candidates})
-    row = {text: i for i, text in enumerate(texts)}
-    embedded = language.encode(texts)
-    best, least = 0.07, np.inf
-    for temperature in np.geomspace(0.01, 0.5, 60):
-        loss = 0.0
-        for item in groups:
-            chosen = item.question.candidates
-            logit = embedded[[row[c] for c in chosen]] @ item.vector / temperature
-            right = chosen.index(item.question.answer)
-            loss += float(np.logaddexp.reduce(logit) - logit[right])
-        if loss < least:
-            best, least = float(temperature), loss
+def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
+    """How likely a text is right, by those of `FEATURES` that tell it in streams left out."""
+    rows = [(a, row[0]) for a, row in pairs if row]
+    if not rows:
+        return {}
+    x = np.array([[s.log_probability, s.margin, s.cosine, s.words] for _, s in rows])
+    right = np.array([says(a.question, s.text) for a, s in rows])
+    kept = choose(x, right, [a.stream for a, _ in rows])
+    slopes, bias = fit_linear(x[:, kept], right)
+    found = {f'{name}_{part}': 0.0 for part in FEATURES} | {f'{name}_bias': bias}
+    return found | {f'{name}_{FEATURES[i]}': slope for i, slope in zip(kept, slopes, strict=True)}
+
+
+def choose(x: Array, right: Flags, streams: Sequence[str]) -> list[int]:
+    """The columns of x (N, F) with the least log-loss in streams left out; few where they do."""
+    names = sorted(set(streams))
+    fold = np.array([names.index(name) % FOLDS for name in streams])
+    best, least = list[int](), float('inf')
+    for count in range(x.shape[1] + 1):
+        for columns in map(list, combinations(range(x.shape[1]), count)):
+            loss = left_out_loss(x[:, columns], right, fold)
+            if loss < least - BETTER:
+                best, least = columns, loss
     return best
 
 
-def fit_logistic(
-    x: NDArray[np.float64], y: NDArray[np.bool_], ridge: float = 1e-3
-) -> tuple[float, float]:
-    """Slope and bias of a logistic regression of y on x, by LBFGS."""
-    mean, spread = float(x.mean()), float(x.std()) or 1.0
+def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64]) -> float:
+    """Mean log-loss of a logistic regression in the folds that it was not fitted on."""
+    loss = np.zeros(len(x))
+    for number in np.unique(fold):
+        out = fold == number
+        slopes, bias = fit_linear(x[~out], right[~out])
+        logit = x[out] @ np.array(slopes) + bias
+        loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
+    return float(loss.mean())
+
+
+def fit_logistic(x: Array, y: Flags, ridge: float = 1e-3) -> tuple[float, float]:
+    """Slope and bias of a logistic regression of y (N,) on x (N,)."""
+    (slope,), bias = fit_linear(x[:, None], y, ridge)
+    return slope, bias
+
+
+def fit_linear(x: Array, y: Flags, ridge: float = 1e-3) -> tuple[list[float], float]:
+    """Slopes (F,) and bias of a logistic regression of y (N,) on x (N, F), by LBFGS.
+
+    One more right one and one more wrong one at the mean of x (Laplace) keep it finite.
+    """
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
     inputs, target = torch.tensor((x - mean) / spread), torch.tensor(y, dtype=torch.float64)
-    weights = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn='strong_wolfe')
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        logits = weights[0] * inputs + weights[1]
-        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
-        value = value + ridge * weights[0] ** 2
+        logits = inputs @ weights[:-1] + weights[-1]
+        value = binary_cross_entropy_with_logits(logits, target)
+        value = value + ridge * (weights[:-1] ** 2).sum()
+        value = value + softplus(torch.stack([weights[-1], -weights[-1]])).sum() / len(x)
         value.backward()
         return value
 
     optimizer.step(loss)
-    first, second = weights.detach().tolist()
-    slope = first / spread
-    return slope, second - slope * mean
+    *scaled, bias = weights.detach().tolist()
+    slopes = np.array(scaled) / spread
+    return slopes.tolist(), float(bias - slopes @ mean)

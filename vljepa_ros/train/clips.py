@@ -6,6 +6,7 @@ Shapes: B clips, T tubelets, F frames a tubelet, S image side.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,27 +14,66 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.mwstream import questions
 from vljepa_ros.errors import InputError
 
 SHIFT_PX = 5  # random shift of a clip's pictures
-KINDS = {'act': 0.5, 'reach': 0.17, 'done': 0.15, 'rest': 0.08, 'dark': 0.1}
+DAMAGED = 0.3  # share of the clips that a poor camera took
+KINDS = {
+    'act': 0.42,
+    'reach': 0.15,
+    'contact': 0.04,
+    'done': 0.15,
+    'rest': 0.08,
+    'dark': 0.05,
+    'covered': 0.04,
+    'appear': 0.04,
+    'gone': 0.03,
+    'told': 1.0,  # by people, in recordings
+    'asked': 0.5,
+}
+RAREST = 8.0  # how much more likely a rare answer is drawn, at most
+TOLD = 0.8  # share of what people asked, where they asked something
+UNANSWERABLE = 0.2  # share of the questions
 # What needs most practice is asked most: these compare the question's words with the scene.
-HARD = {'doing': 4.0, 'reaching': 4.0, 'rest': 2.0, 'moving': 2.0}
+HARD = {
+    'doing': 4.0,
+    'reaching': 4.0,
+    'state': 2.5,
+    'present': 3.0,
+    'thing': 2.0,
+    'finished': 2.0,
+    'rest': 2.0,
+    'moving': 2.0,
+    'covered': 0.5,
+    'light': 0.5,
+}
+# What the state head learns of each tubelet, and is dropped at export; nan is unknown.
+STATE = ('gripper', 'contact', 'opening', 'visible')
 
 
 @dataclass
 class Clip:
-    """frames (T, F, S, S, 3) uint8; one annotation a tubelet; a caption prompt; questions.
+    """frames (T, F, S, S, 3) uint8; an annotation and a state (4,) a tubelet; a caption prompt.
 
     `asked[q]` is a question with the indices of the tubelets for which its answer holds.
     """
 
     frames: NDArray[np.uint8]
     shown: list[Annotation]
+    state: NDArray[np.float32]
     prompt: str
     asked: list[tuple[questions.Question, list[int]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where clips may end: in which stream, and from when to when (s)."""
+
+    stream: int
+    earliest_s: float
+    latest_s: float
 
 
 class ClipSampler:
@@ -45,48 +85,105 @@ class ClipSampler:
         self._streams, self._per = streams, tubelet_frames
         # In memory: clips are drawn at random, and a disk would be read for each of them.
         self._frames = [np.array(stream.frames()) for stream in streams]
+        self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
-        self._places: dict[str, dict[str, list[tuple[int, int]]]] = {}
-        for s, stream in enumerate(streams):
-            for a, item in enumerate(stream.annotations):
-                by_task = self._places.setdefault(item.phase, {})
-                by_task.setdefault(item.task, []).append((s, a))
+        self._told = [stream.told() for stream in streams]
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._places: dict[str, dict[str, list[Place]]] = {}
+        for number, stream in enumerate(streams):
+            for item in stream.annotations:
+                place = Place(number, item.start + 0.2, item.end + 0.8)
+                self._places.setdefault(item.phase, {}).setdefault(item.task, []).append(place)
+            for asked in self._told[number]:
+                place = Place(number, asked.start + 0.1, asked.end + 0.1)
+                self._places.setdefault('asked', {}).setdefault('', []).append(place)
 
     def draw(self, tubelets: int, question_count: int) -> Clip:
         """A clip whose newest part lies in a drawn annotation, with transitions before it."""
+        place, length = self._place(), tubelets * self._per
+        stream = self._streams[place.stream]
+        end_s = self.rng.uniform(place.earliest_s, place.latest_s)
+        first = int(end_s * 10) - length + int(self.rng.integers(0, self._per))
+        first = int(np.clip(first, 0, stream.frame_count - length))
+        frames = np.asarray(self._frames[place.stream][first : first + length])
+        last = first + self._per * np.arange(1, tubelets + 1) - 1
+        at = _annotations_at(stream.annotations, (last + 0.5) / 10.0)
+        shown = [stream.annotations[i] for i in at]
+        return Clip(
+            augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
+            shown,
+            self._states[place.stream][last],
+            str(self.rng.choice(questions.prompts('caption'))),
+            self._ask(place.stream, at, last, question_count),
+        )
+
+    def _place(self) -> Place:
         kinds = [kind for kind in KINDS if kind in self._places]
         weight = np.array([KINDS[kind] for kind in kinds])
         by_task = self._places[str(self.rng.choice(kinds, p=weight / weight.sum()))]
         places = by_task[str(self.rng.choice(list(by_task)))]
-        number, chosen = places[int(self.rng.integers(len(places)))]
-        stream, item = self._streams[number], self._streams[number].annotations[chosen]
-        length = tubelets * self._per
-        end_s = self.rng.uniform(item.start + 0.2, item.end + 0.8)
-        first = int(end_s * 10) - length + int(self.rng.integers(0, self._per))
-        first = int(np.clip(first, 0, stream.frame_count - length))
-        frames = np.asarray(self._frames[number][first : first + length])
-        newest = (first + self._per * np.arange(1, tubelets + 1) - 0.5) / 10.0
-        at = _annotations_at(stream.annotations, newest)
-        asked = self._ask(stream.annotations, at, question_count)
-        caption = questions.caption(item, self.rng, 'train')
-        return Clip(
-            augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
-            [stream.annotations[i] for i in at],
-            caption.prompt,
-            asked,
-        )
+        return places[int(self.rng.integers(len(places)))]
 
     def _ask(
-        self, annotations: tuple[Annotation, ...], at: list[int], count: int
+        self, number: int, at: list[int], last: NDArray[Any], count: int
     ) -> list[tuple[questions.Question, list[int]]]:
-        asked = []
+        """`count` questions with the tubelets where they hold; what people asked goes first."""
+        annotations, asked = self._streams[number].annotations, []
+        told = [(q, self._holding(q, last)) for q in self._told[number]]
+        held = [(as_question(q), holds) for q, holds in told if holds]
         for _ in range(count):
+            if held and self.rng.random() < TOLD:
+                asked.append(held[int(self.rng.integers(len(held)))])
+                continue
             chosen = int(self.rng.choice(sorted(set(at))))
-            pool = questions.questions(annotations[chosen], self.rng)[1:]
-            weight = np.array([HARD.get(question.topic, 1.0) for question in pool])
-            question = pool[int(self.rng.choice(len(pool), p=weight / weight.sum()))]
+            question = self._question(annotations[chosen])
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
+
+    def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
+        """The tubelets that show some of a question's time; `last` is each one's last frame."""
+        begin, end = (last + 1 - self._per) / 10.0, (last + 1) / 10.0
+        return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
+
+    def _question(self, item: Annotation) -> questions.Question:
+        """A question about an annotation; a share of them is unanswerable."""
+        pool = questions.questions(item, self.rng)
+        known = [q for q in pool[1:] if q.meaning != questions.UNKNOWN]
+        unknown = [q for q in pool[1:] if q.meaning == questions.UNKNOWN]
+        if unknown and self.rng.random() < UNANSWERABLE:
+            return unknown[int(self.rng.integers(len(unknown)))]
+        if not known:
+            return pool[0]  # nothing but the caption can be asked
+        weight = np.array([HARD.get(q.topic, 1.0) * self._rarity(q) for q in known])
+        question = known[int(self.rng.choice(len(known), p=weight / weight.sum()))]
+        self._asked[question.topic, question.meaning] += 1
+        return question
+
+    def _rarity(self, question: questions.Question) -> float:
+        """How much rarer an answer is than the other one of its topic, so far, in what was asked.
+
+        Most scenes have more to deny than to affirm: unbalanced, a model learns to say no.
+        """
+        if question.kind != 'yes/no':
+            return 1.0
+        own = self._asked[question.topic, question.meaning]
+        both = sum(self._asked[question.topic, said] for said in questions.YES_NO)
+        return min((both + 20) / (2 * own + 20), RAREST)
+
+
+def as_question(told: Told) -> questions.Question:
+    """A question that somebody wrote."""
+    meaning = questions.answer_meaning(told.answer)
+    return questions.Question(told.prompt, told.answer, meaning, 'told', told.candidates)
+
+
+def states(stream: Stream) -> NDArray[np.float32]:
+    """(T, 4) what `STATE` names at every frame; nan where the stream does not say."""
+    told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
+    found = {name: told.get(name, unknown) for name in STATE}
+    if 'light' in told and 'cover' in told:
+        found['visible'] = (told['light'] > 0.15) & (told['cover'] < 0.9)
+    return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
 
 
 def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) -> list[int]:
@@ -113,4 +210,31 @@ def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
         )
         for frame in frames
     ]
+    if rng.random() < DAMAGED:
+        moved = damaged(moved, rng)
     return np.stack(moved)
+
+
+def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
+    """What poor cameras and links do to pictures (S, S, 3): blur, coarseness, JPEG, grain."""
+    size = frames[0].shape[0]
+    how = int(rng.integers(4))
+    if how == 0:
+        sigma = float(rng.uniform(0.4, 1.3))
+        return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
+    if how == 1:
+        small = int(size * rng.uniform(0.45, 0.9))
+        return [
+            cv2.resize(cv2.resize(f, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+            for f in frames
+        ]
+    if how == 2:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
+        return [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in frames]
+    strength = float(rng.uniform(3.0, 14.0))
+    grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
+    dark = np.array([f.mean() < 8 for f in frames])  # black stays black
+    return [
+        f if d else np.clip(f + g + 0.5, 0, 255).astype(np.uint8)
+        for f, g, d in zip(frames, grain, dark, strict=True)
+    ]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -45,13 +45,15 @@ class EyesTraining:
 
     Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
     clips with movement, from the share `medium_from` of the steps on; then with transitions, from
-    `long_from`. Numbers of clips are those of one process.
+    `long_from`. Until `questions_from` they only learn captions, then questions as well (the two
+    stages of the paper, section 3.2). Numbers of clips are those of one process.
     """
 
     steps: int = 9000
     short: Clips = field(default_factory=lambda: Clips(64, 1, 2, 1))
     medium: Clips = field(default_factory=lambda: Clips(8, 8, 3, 2))
     long: Clips = field(default_factory=lambda: Clips(4, 20, 3, 4))
+    questions_from: float = 0.1
     medium_from: float = 0.4
     long_from: float = 0.8
     learning_rate: float = 1e-3
@@ -61,9 +63,17 @@ class EyesTraining:
     gap_weight: float = 0.5
     probe_weight: float = 0.5
     rest_weight: float = 0.4
+    dropped_tokens: float = 0.1
+
+    @property
+    def longest_tubelets(self) -> int:
+        """Of all clips."""
+        return max(size.tubelets for size in (self.short, self.medium, self.long))
 
     def clips_at(self, step: int) -> Clips:
         """What the step with this number is made of."""
+        if step < self.questions_from * self.steps:
+            return replace(self.short, questions=0)
         if step < self.medium_from * self.steps:
             return self.short
         return self.medium if step < self.long_from * self.steps else self.long

@@ -12,7 +12,6 @@ Shapes: B batch, L tokens, D embedding_dim.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,10 +28,10 @@ from vljepa_ros.model.y_decoder import END, YDecoder
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import DecoderTraining, TrainConfig
 from vljepa_ros.train.eyes import Asker
+from vljepa_ros.train.logs import Log
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.texts import Meanings, TextBank
 
-log = logging.getLogger(__name__)
 IGNORED = -100  # padding, in functional.cross_entropy
 
 
@@ -43,7 +42,7 @@ class Vocabulary:
     """
 
     def __init__(self, tower: TextTower, sentences: Sequence[str], limit: int) -> None:
-        self._tokenizer = tower.tokenizer
+        self._tokenizer, self.tower_hash = tower.tokenizer, tower.sha256
         pieces = set[int]()
         for text in sentences:
             found = self._encode(text)
@@ -160,16 +159,16 @@ def train_decoder(
     config: TrainConfig,
     vocabulary: Vocabulary,
     bank: TextBank,
+    meanings: Meanings,
     sampler: ClipSampler,
-    tower_hash: str,
+    notes: Log,
 ) -> VLJEPA:
     """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
-    meanings = Meanings()
     kinds = [
         text_pairs(eyes, bank, meanings),
         prediction_pairs(eyes, config, sampler, bank, meanings),
     ]
-    model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
+    model = with_vocabulary(config.model, len(vocabulary.ids), vocabulary.tower_hash)
     net = VLJEPA(model).to(bank.device)
     net.load_state_dict(eyes.state_dict(), strict=False)
     net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))
@@ -178,7 +177,7 @@ def train_decoder(
     while stage.done < config.decoder.steps:
         total += stage.step()
         if stage.done % 100 == 0:
-            log.info('decoder: step %d cross-entropy %.4f', stage.done, total / 100)
+            notes.note('decoder', stage.done, {'cross-entropy': total / 100})
             total = 0.0
     return net.eval()
 

@@ -19,24 +19,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, PHASES, TRAIN_TASKS
 from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.vljepa import EYES, VLJEPA
-from vljepa_ros.train.clips import Clip, ClipSampler
+from vljepa_ros.train.clips import STATE, Clip, ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank
+from vljepa_ros.train.texts import Meanings, TextBank, thinned
 
-PROBED = (TRAIN_TASKS, COLOUR_NAMES, ('rest', 'reach', 'act', 'done', 'dark'))
+# What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
+PROBED = {
+    'task': TRAIN_TASKS,
+    'colour': COLOUR_NAMES,
+    'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
+}
+SCENE = ('task', 'colour')  # seen only where there is light, and no cover
+UNTOLD = -100  # what functional.cross_entropy leaves out
 
 
 @dataclass
 class Answers:
     """Predictions (M, D) with their meanings and weights (M,).
 
-    Beside them what the tubelets are seen as, (B, T, N, Dx), and what they show, B*T.
+    Beside them what the tubelets are seen as, (B, T, N, Dx), what they show, B*T, and their state,
+    (B*T, 4).
     """
 
     vectors: Tensor
@@ -44,15 +52,23 @@ class Answers:
     weight: Tensor
     visual: Tensor
     shown: list[Annotation]
+    state: Tensor
 
 
 class Asker:
     """Asks the eyes about clips."""
 
     def __init__(
-        self, net: VLJEPA, bank: TextBank, rng: np.random.Generator, rest_weight: float
+        self,
+        net: VLJEPA,
+        bank: TextBank,
+        rng: np.random.Generator,
+        rest_weight: float,
+        dropped_tokens: float = 0.0,
     ) -> None:
+        """`dropped_tokens`: share of the prompts' tokens that the eyes are not shown."""
         self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
+        self.dropped_tokens = dropped_tokens
 
     def answer(self, clips: list[Clip], question_tubelets: int) -> Answers:
         """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
@@ -61,21 +77,27 @@ class Asker:
         tubelets = frames.shape[1]
         visual = self.net.x_encoder(frames)
         prefix = self.net.predictor.prefix(visual)
-        states, mask = self.bank.states([clip.prompt for clip in clips])
+        states, mask = self._prompts([clip.prompt for clip in clips])
         at = torch.arange(tubelets, device=device)
         vectors = self.net.predictor.answers(prefix, states[:, None], mask[:, None], at)
-        parts = [vectors.flatten(0, 2)]
         shown = [item for clip in clips for item in clip.shown]
-        meanings = [item.meaning for item in shown]
+        told = [row for row, item in enumerate(shown) if item.meaning]
+        parts = [vectors.flatten(0, 2)[told]]
+        meanings = [shown[row].meaning for row in told]
         weight = [self.rest_weight if m == 'rest' else 1.0 for m in meanings]
         if clips[0].asked:
             asked, said = self._questions(prefix, clips, min(question_tubelets, tubelets))
             parts.append(asked)
             meanings += said
             weight += [0.7] * len(said)
+        state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
         return Answers(
-            torch.cat(parts), meanings, torch.tensor(weight, device=device), visual, shown
+            torch.cat(parts), meanings, torch.tensor(weight, device=device), visual, shown, state
         )
+
+    def _prompts(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        states, mask = self.bank.states(texts)
+        return states, thinned(mask, self.dropped_tokens)
 
     def _questions(
         self, prefix: list[KeyValue], clips: list[Clip], count: int
@@ -83,7 +105,7 @@ class Asker:
         tubelets = len(clips[0].shown)
         at = torch.from_numpy(self.rng.permutation(tubelets)[:count].copy())
         asked = [item for clip in clips for item in clip.asked]
-        states, mask = self.bank.states([question.prompt for question, _ in asked])
+        states, mask = self._prompts([question.prompt for question, _ in asked])
         shape = (len(clips), len(clips[0].asked))
         vectors = self.net.predictor.answers(
             prefix, states.unflatten(0, shape), mask.unflatten(0, shape), at.to(states.device)
@@ -105,6 +127,7 @@ class EyesStage:
         self,
         net: VLJEPA,
         targets: Tensor,
+        meanings: Meanings,
         config: TrainConfig,
         sampler: ClipSampler,
         bank: TextBank,
@@ -112,12 +135,15 @@ class EyesStage:
     ) -> None:
         """`targets` (meanings, D): see `text_space.meaning_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
-        self.sampler, self.meanings = sampler, Meanings()
-        self.asker = Asker(net, bank, sampler.rng, config.eyes.rest_weight)
+        self.sampler, self.meanings = sampler, meanings
+        self.also = meanings.also_holds().to(workers.device)
+        self.asker = Asker(
+            net, bank, sampler.rng, config.eyes.rest_weight, config.eyes.dropped_tokens
+        )
         self.targets, device = targets, workers.device
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
         self.probe = nn.Linear(
-            2 * config.model.x_encoder.width, sum(len(names) for names in PROBED)
+            2 * config.model.x_encoder.width, sum(map(len, PROBED.values())) + len(STATE)
         ).to(device)
         self.parameters = [p for part in EYES for p in getattr(net, part).parameters()]
         self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
@@ -143,6 +169,7 @@ class EyesStage:
             self.targets,
             self.log_scale.exp().clamp(max=100.0),
             stage.gap_weight,
+            self.also,
         )
         loss = loss + stage.probe_weight * probe
         for group in self.optimizer.param_groups:
@@ -159,23 +186,25 @@ class EyesStage:
         return {key: value.item() for key, value in found.items()}
 
     def _probe(self, answers: Answers) -> Tensor:
-        """Cross-entropies of task, colour and phase, linear in the tokens' mean and maximum.
-
-        They get the X-Encoder off the ground; nothing of the probe is kept.
+        """What task, colour and phase it is, and the state's numbers: linear in the tokens' mean
+        and maximum. They get the X-Encoder off the ground; nothing of the probe is kept.
         """
         visual, shown = answers.visual, answers.shown
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
-        logits = self.probe(features).split([len(names) for names in PROBED], dim=-1)
-        lit = torch.tensor([item.light for item in shown], device=logits[0].device)
-        total = torch.zeros((), device=lit.device)
-        for part, names, field in zip(logits, PROBED, ('task', 'colour', 'phase'), strict=True):
+        logits = self.probe(features).float().split([*map(len, PROBED.values()), len(STATE)], -1)
+        total = state_loss(logits[-1], answers.state)
+        for part, (field, names) in zip(logits, PROBED.items(), strict=False):
             target = torch.tensor(
-                [names.index(getattr(item, field)) for item in shown], device=lit.device
+                [self._label(item, field, names) for item in shown], device=part.device
             )
-            kept = lit if field != 'phase' else torch.ones_like(lit)
-            if kept.any():
-                total = total + functional.cross_entropy(part[kept].float(), target[kept])
+            if (target != UNTOLD).any():
+                total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
         return total
+
+    def _label(self, item: Annotation, field: str, names: tuple[str, ...]) -> int:
+        value = getattr(item, field)
+        hidden = field in SCENE and not item.light
+        return UNTOLD if hidden or value not in names else names.index(value)
 
     def use_average(self) -> None:
         """Put the averaged weights into the net (for validation and at the end)."""
@@ -204,3 +233,13 @@ class EyesStage:
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
+
+
+def state_loss(predicted: Tensor, state: Tensor) -> Tensor:
+    """Binary cross-entropy of (M, 4) logits and what `STATE` names, 0..1; nan is left out."""
+    known = ~state.isnan()
+    if not known.any():
+        return predicted.sum() * 0.0
+    return functional.binary_cross_entropy_with_logits(
+        predicted[known], state[known].clamp(0.0, 1.0)
+    )

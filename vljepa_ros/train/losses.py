@@ -14,10 +14,16 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def text_loss(texts: Tensor, meanings: Tensor, temperature: float) -> Tensor:
-    """InfoNCE among texts (N, D) of `meanings` (N,): rewordings together, all others apart."""
+def text_loss(
+    texts: Tensor, meanings: Tensor, temperature: float, also: Tensor | None = None
+) -> Tensor:
+    """InfoNCE among texts (N, D) of `meanings` (N,): rewordings together, all others apart.
+
+    `also` (N, N), true where two texts may hold together: these are left out.
+    """
     own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
-    logits = (texts @ texts.T / temperature).masked_fill(own, -1e4)
+    left_out = own if also is None else own | also
+    logits = (texts @ texts.T / temperature).masked_fill(left_out, -1e4)
     positive = (meanings[:, None] == meanings[None, :]) & ~own
     return _mean_positive(logits.log_softmax(dim=-1), positive)
 
@@ -29,13 +35,17 @@ def joint_loss(
     targets: Tensor,
     scale: Tensor,
     gap_weight: float,
+    also: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of predictions (M, D), and its parts.
 
     Each prediction must find its meaning among all N `targets` (N, D), and each meaning that is
-    present its predictions among all M. `meanings` (M,) are rows of `targets`; `weight` (M,).
+    present its predictions among all M. `meanings` (M,) are rows of `targets`; `weight` (M,);
+    `also` (N, N), true where two meanings may hold together: these are left out.
     """
     logits = scale * predicted @ targets.T
+    if also is not None:
+        logits = logits.masked_fill(also[meanings], -1e4)
     each = functional.cross_entropy(logits, meanings, reduction='none')
     forth = (each * weight).sum() / weight.sum()
     present = meanings.unique()

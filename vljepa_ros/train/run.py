@@ -7,18 +7,14 @@ Checkpoints lie in `<out>/checkpoints`; a run that was stopped goes on from them
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.registry import WEIGHTS, load, load_weights, pick_device, save
@@ -30,13 +26,16 @@ from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import Vocabulary, train_decoder
 from vljepa_ros.train.eyes import EyesStage
+from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_space import TextStage, meaning_vectors
-from vljepa_ros.train.texts import Meanings, TextBank
-from vljepa_ros.train.validate import accuracy, classify
+from vljepa_ros.train.texts import Meanings, TextBank, told_meanings
+from vljepa_ros.train.validate import validate
 
 PARTS = (*EYES, 'y_encoder')
+RATE_HZ = 10.0  # of streams that do not say
 LOGGED = 20  # steps between two lines of the log
+VALIDATED = 16  # streams of the validation split that the curves are drawn from
 HELD_BACK = 10  # one stream in so many is kept from the eyes
 
 log = logging.getLogger(__name__)
@@ -51,26 +50,35 @@ class Run:
         self.config, self.out = config, Path(config.out)
         self.folder = self.out / 'checkpoints'
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.train, self.held_back = hold_back(_streams(Path(config.data) / 'train'))
-        self.validation = _streams(Path(config.data) / 'validation')
+        self.train, self.held_back = hold_back(_streams(config, 'train'))
+        self.validation = _streams(config, 'validation')
         self.tower = TextTower(config.model.text_tower, self.workers.device)
-        self.bank, self.meanings = TextBank(self.tower), Meanings()
+        self.bank, self.meanings = TextBank(self.tower), self._meanings()
+        self.log = Log(self.folder, self.out / 'tensorboard', self.workers.first)
         self.sentences = [t for texts in self.meanings.sentences.values() for t in texts]
         limit = config.model.y_decoder.max_tokens
         self.vocabulary = Vocabulary(self.tower, self.sentences, limit)
+
+    def _meanings(self) -> Meanings:
+        """Those of the simulator's tasks that are shown, and what people told."""
+        streams = [*self.train, *self.held_back]
+        shown = {item.task for stream in streams for item in stream.annotations}
+        return Meanings(told_meanings(streams), tuple(t for t in TRAIN_TASKS if t in shown))
 
     def texts(self) -> VLJEPA:
         """Stage 1: a net whose Y-Encoder is trained."""
         config, path = self.config, self.folder / 'texts.pt'
         state = checkpoint.read(path, config)
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
-        self.bank.add(self.sentences)
+        self.bank.prepare(self.sentences, self.folder / 'tokens.pt', self.workers)
         if config.start:
             load_weights(net, Path(config.start) / WEIGHTS, PARTS)
         elif state:
             net.y_encoder.load_state_dict(state)
         else:
-            self._train_texts(TextStage(net.y_encoder, config, self.bank, self.workers))
+            self._train_texts(
+                TextStage(net.y_encoder, config, self.bank, self.meanings, self.workers)
+            )
             if self.workers.first:
                 checkpoint.write(path, config, net.y_encoder.state_dict())
         net.y_encoder.requires_grad_(False).eval()
@@ -85,7 +93,7 @@ class Run:
             self.workers.share(self.train), config.model.time.tubelet_frames, seed
         )
         targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
-        stage = EyesStage(net, targets, config, sampler, self.bank, self.workers)
+        stage = EyesStage(net, targets, self.meanings, config, sampler, self.bank, self.workers)
         if state:
             stage.restore(state)
             log.info('eyes: going on from step %d', stage.done)
@@ -99,7 +107,7 @@ class Run:
             self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
         return train_decoder(
-            eyes, self.config, self.vocabulary, self.bank, sampler, self.tower.sha256
+            eyes, self.config, self.vocabulary, self.bank, self.meanings, sampler, self.log
         )
 
     def calibrate(self, net: VLJEPA) -> None:
@@ -111,7 +119,7 @@ class Run:
         fitted = calibrate(model.language, asked, self.config.seed)
         net.config = dataclasses.replace(net.config, calibration=fitted)
         save(net, self.out)
-        self._note({'calibration': dataclasses.asdict(fitted), 'questions': len(asked)})
+        self.log.note('calibration', 0, dataclasses.asdict(fitted) | {'questions': len(asked)})
 
     def _train_texts(self, stage: TextStage) -> None:
         total = 0.0
@@ -120,7 +128,7 @@ class Run:
                 total += stage.step()
                 advance(1)
                 if stage.done % 100 == 0:
-                    self._note({'texts': stage.done, 'loss': round(total / 100, 4)})
+                    self.log.note('texts', stage.done, {'loss': total / 100})
                     total = 0.0
 
     def _train_eyes(self, stage: EyesStage, path: Path) -> None:
@@ -134,8 +142,8 @@ class Run:
                 last = stage.done == steps
                 if stage.done % LOGGED == 0:
                     pace = (time.monotonic() - start) / (stage.done - first)
-                    means = {key: round(value / LOGGED, 4) for key, value in sums.items()}
-                    self._note({'step': stage.done, 's/step': round(pace, 3), **means})
+                    means = {key: value / LOGGED for key, value in sums.items()}
+                    self.log.note('eyes', stage.done, {'s/step': pace, **means})
                     sums.clear()
                 if self.workers.first and (stage.done % every == 0 or last):
                     checkpoint.write(path, self.config, stage.state())
@@ -145,16 +153,10 @@ class Run:
     def _validate(self, stage: EyesStage) -> None:
         if self.workers.first:
             stage.use_average()
-            guesses = classify(stage.net, self.bank, self.validation)
+            found = validate(stage.net, self.tower, self.validation[:VALIDATED])
             stage.use_average()
-            self._note({'step': stage.done, 'validation top-1': round(accuracy(guesses), 4)})
+            self.log.note('validation', stage.done, found)
         self.workers.wait()
-
-    def _note(self, values: dict[str, Any]) -> None:
-        if self.workers.first:
-            with (self.folder / 'log.jsonl').open('a') as stream:
-                stream.write(json.dumps(values) + '\n')
-            log.info('%s', ' '.join(f'{k} {v}' for k, v in values.items()))
 
 
 def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
@@ -165,28 +167,27 @@ def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
     return kept, streams[HELD_BACK - 1 :: HELD_BACK]
 
 
-def _streams(folder: Path) -> list[Stream]:
-    split = open_split(folder)
-    for name, reason in split.skipped:
+def _streams(config: TrainConfig, split: str) -> list[Stream]:
+    """The whole streams of a split. Raises InputError: none, or made for another model."""
+    folder, model = Path(config.data) / split, config.model
+    found = open_split(folder)
+    for name, reason in found.skipped:
         log.warning('skipped %s: %s', name, reason)
-    if not split.streams:
-        raise InputError(f'no whole stream in {folder}')
-    return list(split.streams)
-
-
-@contextmanager
-def progress(
-    name: str, total: int, done: int = 0, shown: bool = True
-) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(
-        console=Console(stderr=True), disable=not (shown and sys.stderr.isatty())
-    ) as bar:
-        task = bar.add_task(name, total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
+    for stream in found.streams:
+        rate, side = stream.meta.get('rate_hz', RATE_HZ), stream.frames().shape[1]
+        if rate != model.time.rate_hz or side != model.x_encoder.image_size:
+            raise InputError(
+                f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
+                f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
+            )
+    longest = config.eyes.longest_tubelets * model.time.tubelet_frames
+    kept = [stream for stream in found.streams if stream.frame_count >= longest]
+    for stream in found.streams:
+        if stream.frame_count < longest:
+            log.warning('skipped %s: shorter than a clip (%d frames)', stream.name, longest)
+    if not kept:
+        raise InputError(f'no whole stream of {longest} frames or more in {folder}')
+    return kept
 
 
 def train(config: TrainConfig) -> Path:

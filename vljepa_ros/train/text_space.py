@@ -20,7 +20,7 @@ from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import text_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank
+from vljepa_ros.train.texts import Meanings, TextBank, thinned
 
 ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
 BATCH = 256
@@ -30,10 +30,16 @@ class TextStage:
     """One run of stage 1; `step` is one optimiser step."""
 
     def __init__(
-        self, encoder: YEncoder, config: TrainConfig, bank: TextBank, workers: Workers
+        self,
+        encoder: YEncoder,
+        config: TrainConfig,
+        bank: TextBank,
+        meanings: Meanings,
+        workers: Workers,
     ) -> None:
         self.encoder, self.config, self.amp, self.bank = encoder, config.text, config.amp, bank
-        self.meanings, self.workers, self.done = Meanings(), workers, 0
+        self.meanings, self.workers, self.done = meanings, workers, 0
+        self.also = meanings.also_holds()
         self.rng = np.random.default_rng([config.seed, workers.rank])
         workers.same(encoder.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -46,9 +52,11 @@ class TextStage:
         texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
         states, mask = self.bank.states(texts)
         with autocast(self.workers.device, self.amp):
-            vectors = self.encoder(states, self._drop(mask)).float()
+            vectors = self.encoder(states, thinned(mask, config.dropped_tokens)).float()
         same = torch.arange(len(names), device=vectors.device).repeat(2)
-        loss = text_loss(vectors, same, config.temperature)
+        rows = torch.tensor([self.meanings.number[name] for name in names]).repeat(2)
+        also = self.also[rows][:, rows].to(vectors.device)
+        loss = text_loss(vectors, same, config.temperature, also)
         for group in self.optimizer.param_groups:
             group['lr'] = rate(config.learning_rate, self.done, config.warmup_steps, config.steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -60,19 +68,15 @@ class TextStage:
         return loss.item()
 
     def _draw(self) -> list[str]:
-        free = round(ANCHORS * self.config.meanings)
+        free = min(round(ANCHORS * self.config.meanings), len(self.meanings.names))
         drawn = self.rng.choice(self.meanings.names, free, replace=False).tolist()
-        anchors = list(dict.fromkeys(['yes', 'no', *drawn]))  # in no sentence's neighbourhood
+        anchors = list(
+            dict.fromkeys(['yes', 'no', 'unknown', *drawn])
+        )  # in no sentence's neighbourhood
         return [
             *anchors,
             *self.meanings.negatives(anchors, self.config.meanings - len(anchors), self.rng),
         ]
-
-    def _drop(self, mask: Tensor) -> Tensor:
-        """`mask` (N, L) without some of its tokens; [CLS] stays."""
-        kept = torch.rand(mask.shape, device=mask.device) >= self.config.dropped_tokens
-        kept[:, 0] = True
-        return mask & kept
 
 
 @torch.inference_mode()

@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All texts of a training run with their token states, computed once by the frozen text tower."""
+"""All texts of a training run: meanings with their wordings, and the frozen tower's token states.
+
+A positive is a wording of the same meaning, whatever its string; what also holds ("the drawer is
+open" where the red drawer is) is neither a positive nor a negative.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vljepa_ros.data.mwstream.meanings import meanings, sentences
-from vljepa_ros.data.mwstream.questions import answer_meanings, answers
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.meanings import ANY, doing, meanings, sentences, without_colour
+from vljepa_ros.data.mwstream.questions import (
+    answer_meaning,
+    answer_meanings,
+    answers,
+    full_answers,
+    negated_states,
+    reached_state,
+)
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
+FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
 
 
 class TextBank:
@@ -39,22 +54,50 @@ class TextBank:
 
     def add(self, texts: Sequence[str]) -> None:
         """Compute what is not there yet."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._states]
+        missing = sorted({text for text in texts if text not in self._states}, key=len)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             states, mask = self._tower.states(part, self._limit)
             for text, row, kept in zip(part, states, mask, strict=True):
                 self._states[text] = row[kept].half().cpu().clone()
 
+    def prepare(self, texts: Sequence[str], path: Path, workers: Workers) -> None:
+        """`add`, by one of the processes, and kept in a file for the others and for later runs."""
+        if workers.first and not path.is_file():
+            self.add(texts)
+            part = path.with_suffix('.part')
+            torch.save(self._states, part)
+            part.replace(path)
+        workers.wait()
+        self._states |= torch.load(path, weights_only=True)
+        self.add(texts)  # those of a changed file of wordings
+
+
+def thinned(mask: Tensor, dropped: float) -> Tensor:
+    """`mask` (N, L) without a random share `dropped` of its tokens; [CLS] stays."""
+    kept = torch.rand(mask.shape, device=mask.device) >= dropped
+    kept[:, 0] = True
+    return mask & kept
+
 
 class Meanings:
-    """The training meanings and their wordings, and which of them are easily confused."""
+    """The training meanings and their wordings, and which of them are easily confused.
 
-    def __init__(self) -> None:
-        self.sentences: dict[str, tuple[str, ...]] = {
-            meaning: sentences(meaning, 'train') for meaning in meanings(TRAIN_TASKS, False)
-        }
-        self.sentences.update({m: answers(m) for m in answer_meanings(False)})
+    `sentences` may be said by the decoder; `read` are further rewordings that are only understood.
+    """
+
+    def __init__(
+        self,
+        told: Mapping[str, tuple[str, ...]] | None = None,
+        tasks: tuple[str, ...] = TRAIN_TASKS,
+    ) -> None:
+        """`told`: what people said of recordings. `tasks`: those of mwstream that are shown."""
+        self.sentences: dict[str, tuple[str, ...]] = {}
+        self.read: dict[str, tuple[str, ...]] = {}
+        if tasks:
+            self._add_simulated(tasks)
+        self.sentences.update({m: answers(m) for m in ('yes', 'no', 'unknown')})
+        self.sentences.update(told or {})
         self.names = list(self.sentences)
         self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
@@ -62,9 +105,33 @@ class Meanings:
             for key in _slots(name):
                 self._alike.setdefault(key, []).append(name)
 
+    def _add_simulated(self, tasks: tuple[str, ...]) -> None:
+        captions = meanings(tasks, held_out_colours=False)
+        bare = dict.fromkeys(m for name in captions if (m := without_colour(name)))
+        self.sentences.update({m: sentences(m) for m in (*captions, *bare)})
+        self.sentences.update(negated_states(tasks))
+        self.sentences.update({m: answers(m) for m in answer_meanings(False, tasks)})
+        self.read.update(full_answers(np.random.default_rng(0), FULL_ANSWERS, tasks))
+        for name in (*captions, *bare):
+            phase, _, rest = name.partition(':')
+            if phase == 'act':
+                task, _, colour = rest.rpartition(':')
+                self.read[name] = (doing(task, colour).replace(f'{ANY} ', ''),)
+
+    def also_holds(self) -> Tensor:
+        """(meanings, meanings) bool: whether the second holds wherever the first does, or may."""
+        holds = torch.zeros(len(self.names), len(self.names), dtype=torch.bool)
+        for row, name in enumerate(self.names):
+            for other in (without_colour(name), reached_state(name)):
+                if other != name and other in self.number:
+                    holds[row, self.number[other]] = holds[self.number[other], row] = True
+        return holds
+
     def wording(self, meaning: str, rng: np.random.Generator) -> str:
-        """One of a meaning's training wordings."""
-        return str(rng.choice(self.sentences[meaning]))
+        """One of a meaning's training wordings; half are whole sentences where there are such."""
+        said, read = self.sentences[meaning], self.read.get(meaning, ())
+        pool = read if read and rng.random() < min(0.5, len(read) / len(said)) else said
+        return pool[int(rng.integers(len(pool)))]
 
     def negatives(self, present: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
         """`count` meanings that are not present: half differ in one slot from one that is."""
@@ -85,6 +152,21 @@ class Meanings:
 def _slots(meaning: str) -> list[tuple[str, ...]]:
     """The meaning with one slot left open, in each way."""
     parts = meaning.split(':')
-    if len(parts) < 3:  # rest and dark; yes and no; the colours
+    if len(parts) < 3:  # rest and dark; yes and no; the colours; what people told
         return [(parts[0] if len(parts) == 2 else 'bare',)]
+    if parts[0] == 'is':
+        return [('is', parts[1])]
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]
+
+
+def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
+    """What people said of recordings: meaning id -> texts; equal texts are one meaning."""
+    found: dict[str, dict[str, None]] = {}
+    for stream in streams:
+        for item in stream.annotations:
+            if item.phase == 'told':
+                found.setdefault(item.meaning, {})[item.text] = None
+        for asked in stream.told():
+            for text in (asked.answer, *asked.candidates):
+                found.setdefault(answer_meaning(text), {})[text] = None
+    return {name: tuple(texts) for name, texts in found.items() if ':' in name}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fits behind confidences and abstentions, on data whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from squares import film
+
+from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
+from vljepa_ros.evaluate.asking import pose
+from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.train import calibrate as module
+from vljepa_ros.train.calibrate import (
+    Asked,
+    ask_all,
+    calibrate,
+    choose,
+    fit_linear,
+    left_out_loss,
+    surprise,
+    threshold,
+)
+
+
+@pytest.mark.parametrize(
+    ('most', 'expected'),
+    [
+        (0.3, 0.45),  # all of the unanswerable for one of four: the middle of the gap
+        (0.25, 0.45),
+        (0.2, 0.925),  # none may be lost: above 0.9 lies one of the three
+    ],
+)
+def test_a_threshold_wins_most_within_what_it_may_lose(most: float, expected: float) -> None:
+    share = np.array([0.1, 0.2, 0.3, 0.9, 0.6, 0.8, 0.95])
+    answerable = np.array([True] * 4 + [False] * 3)
+    assert threshold(share, answerable, most) == pytest.approx(expected)
+
+
+def test_nothing_is_abstained_from_where_it_helps_nobody() -> None:
+    both = np.array([True, False])
+    assert threshold(np.array([0.9, 0.1]), both) == 1.0  # it would take the wrong one first
+    assert threshold(np.array([0.9, 0.1]), np.array([True, True])) == 1.0
+    assert threshold(np.array([0.9, 0.1]), np.array([False, False])) == 1.0
+    assert threshold(np.array([0.1, 0.9]), both) == pytest.approx(0.5)
+
+
+def test_at_most_four_of_a_hundred_answerable_questions_are_abstained_from() -> None:
+    rng = np.random.default_rng(0)
+    answerable = rng.random(4000) < 0.8
+    share = np.where(answerable, rng.beta(2, 4, 4000), rng.beta(4, 2, 4000))
+    found = threshold(share, answerable)
+    assert 0.03 < (share[answerable] > found).mean() <= 0.04
+
+
+def test_surprise_is_the_mean_of_minus_log_probability() -> None:
+    logits = np.array([[2.0, 1.0, -np.inf], [0.0, 0.0, 0.0]])
+    # log(1 + 1/e) and log(3)
+    assert surprise(logits, np.array([0, 2])) == pytest.approx((0.31326169 + 1.09861229) / 2)
+
+
+def test_a_regression_finds_all_slopes() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal([2.0, -1.0], [3.0, 0.5], (30_000, 2))
+    y = rng.random(30_000) < 1 / (1 + np.exp(-(0.5 * x[:, 0] - 2.0 * x[:, 1] + 1.0)))
+    slopes, bias = fit_linear(x, y, ridge=0.0)
+    assert slopes == pytest.approx([0.5, -2.0], rel=0.06) and bias == pytest.approx(1.0, abs=0.15)
+    slopes, bias = fit_linear(np.zeros((4, 0)), np.array([True, True, True, False]))
+    assert slopes == [] and bias == pytest.approx(np.log((3 + 1) / (1 + 1)), abs=1e-4)
+
+
+def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    streams = [f's{i % 10}' for i in range(2000)]
+    x = rng.normal(size=(2000, 3))
+    right = rng.random(2000) < 1 / (1 + np.exp(-2.0 * x[:, 1]))
+    assert choose(x, right, streams) == [1]
+    assert choose(x, rng.random(2000) < 0.7, streams) == []
+
+
+def test_the_loss_is_that_of_streams_never_fitted() -> None:
+    fold = np.repeat([0, 1], 50)
+    right = fold == 0  # what is learnt of one half is wrong of the other
+    found = left_out_loss(np.zeros((100, 0)), right, fold)
+    assert found == pytest.approx(np.log(52), abs=1e-3)  # 1 of 50 + 2
+
+
+class Table:
+    """A language whose texts have given vectors."""
+
+    def __init__(self, vectors: dict[str, Any]) -> None:
+        self.vectors = vectors
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        return np.stack([self.vectors[text] for text in texts])
+
+
+@pytest.mark.parametrize(('truth', 'bias'), [(0.05, 0.0), (0.2, 1.5), (0.1, -1.0)])
+def test_the_scale_that_made_the_answers_is_found(truth: float, bias: float) -> None:
+    rng = np.random.default_rng(1)
+    texts = ['red', 'blue', 'green', 'cannot tell']
+    language = Table(dict(zip(texts, np.eye(4), strict=True)))
+    asked = []
+    for vector in rng.uniform(0.0, 0.5, (3000, 4)):
+        weight = np.exp(vector / truth + bias * np.eye(4)[3])
+        said = texts[int(rng.choice(4, p=weight / weight.sum()))]
+        meaning = UNKNOWN if said == 'cannot tell' else f'colour:{said}'
+        asked.append(Asked(Question('?', said, meaning, 'colour', tuple(texts[:3])), vector))
+    found = module.scale(language, asked, 'cannot tell')  # type: ignore[arg-type]
+    assert found is not None
+    assert found[0] == pytest.approx(truth, rel=0.15) and found[1] == pytest.approx(bias, abs=0.3)
+    known = [a for a in asked if a.answerable]
+    assert module.scale(language, known, '')[1] == 0.0  # type: ignore[arg-type,index]
+    assert module.scale(language, [], 'cannot tell') is None  # type: ignore[arg-type]
+
+
+def questioned(number: int) -> list[Asked]:
+    """What is asked of some annotations, without vectors."""
+    rng, asked = np.random.default_rng(0), []
+    for i in range(number):
+        task, thing, colour = (('drawer-open', 'drawer', 'red'), ('door-close', 'door', 'green'))[
+            i % 2
+        ]
+        item = Annotation(0, 4, f'act:{task}:{colour}', 'act', task, thing, colour)
+        for _, pool in pose(item, rng):
+            asked += [Asked(q, np.zeros(1, np.float32), f's{i % 5}') for q in pool]
+    return asked
+
+
+def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
+    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    rng = np.random.default_rng(0)
+    asked = []
+    for a in questioned(20):
+        noise = 0.1 * rng.normal(size=tiny.facts.embedding_dim) / tiny.facts.embedding_dim**0.5
+        vector = language.encode([a.question.answer])[0] + noise
+        vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+        asked.append(Asked(a.question, vector, a.stream))
+    fitted = calibrate(language, asked, 0)
+    assert language.calibration == fitted and fitted.unknown == answers(UNKNOWN)[0]
+    assert fitted.yes_no_temperature > 0.0 and 0.0 < fitted.abstain_above < 1.0
+    abstained = {True: [], False: []}
+    for a in asked:
+        if a.question.candidates:
+            said = language.rank(a.vector, a.question.candidates)[0].text
+            abstained[a.answerable].append(
+                language.cannot_tell(a.vector, a.question.candidates, said)
+            )
+    assert np.mean(abstained[True]) <= 0.04 and np.mean(abstained[False]) > 0.9
+
+
+def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
+    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    asked = [
+        Asked(a.question, language.encode([a.question.answer])[0], a.stream)
+        for a in questioned(4)
+        if a.answerable
+    ]
+    fitted = calibrate(language, asked, 0)
+    assert (fitted.unknown, fitted.abstain_above) == ('', 1.0)
+    assert not language.cannot_tell(asked[0].vector, [], '')
+
+
+def test_what_only_people_said_can_be_calibrated(tiny: Any) -> None:
+    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    asked = [
+        Asked(Question('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text)
+        for text in ('a cat sits', 'a dog runs')
+    ]
+    fitted = calibrate(language, asked, 0)
+    start = CalibrationConfig()
+    assert fitted.rank_temperature == start.rank_temperature
+    assert fitted.yes_no_temperature == 0.0
+
+
+class Counting:
+    """Eyes whose vector is how many tubelets they have seen."""
+
+    def __init__(self, facts: Any) -> None:
+        self.facts = facts
+
+    def new_state(self) -> list[int]:
+        return [0]
+
+    def step(self, state: list[int], images: Any) -> None:
+        assert len(images) == 2
+        state[0] += 1
+
+    def predict(self, state: list[int], prompts: Sequence[str]) -> Any:
+        return np.full((len(prompts), 1), state[0], np.float32)
+
+
+def test_every_moment_is_asked_about_as_the_stream_gets_there(tiny: Any, tmp_path: Path) -> None:
+    stream: Stream = read_stream(write_stream(tmp_path, film('a', 0)))
+    asked = ask_all(Counting(tiny.facts), [stream], 0)  # type: ignore[arg-type]
+    assert {a.stream for a in asked} == {'a'}
+    captions = [int(a.vector[0]) for a in asked if a.question.kind == 'caption']
+    # Twelve annotations of 3 s: at 0.75, 1.5 and 2.25 s of each, three prompts, five tubelets/s.
+    expected = [int((3 * n + q) * 5) for n in range(12) for q in (0.75, 1.5, 2.25)]
+    assert captions == [tubelet for tubelet in expected for _ in range(3)]
+    others = {int(a.vector[0]) for a in asked if a.question.kind != 'caption'}
+    assert others == {int((3 * n + 1.5) * 5) for n in range(12)}
+    assert any(not a.answerable for a in asked)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What clips are drawn, and what is asked about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from squares import film
+
+from vljepa_ros.data.format import Annotation, Stream, StreamData, Told, read_stream, write_stream
+from vljepa_ros.train.clips import STATE, ClipSampler, damaged, states
+
+
+def told_stream(folder: Path) -> Stream:
+    """Six seconds of which two are described, with one question about the fourth second."""
+    frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None, None], 8, axis=1)
+    said = (
+        Annotation(0.0, 2.0, '', 'none', '', '', ''),
+        Annotation(2.0, 4.0, 'say:it rains', 'told', '', '', '', text='It rains.'),
+        Annotation(4.0, 6.0, '', 'none', '', '', ''),
+    )
+    asked = (Told(3.0, 3.1, 'Does it rain?', 'Yes', ('yes', 'no')),)
+    data = StreamData(
+        'rain',
+        np.repeat(np.repeat(frames, 8, axis=2), 3, axis=3),
+        np.arange(60, dtype=np.int64) * 100_000_000,
+        said,
+        {'rate_hz': 10},
+        told=asked,
+    )
+    return read_stream(write_stream(folder, data))
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> list[Stream]:
+    folder = tmp_path / 'train'
+    return [read_stream(write_stream(folder, film(f's{seed}', seed))) for seed in range(3)]
+
+
+def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
+    sampler = ClipSampler(squares, 2, 0)
+    clips = [sampler.draw(4, 1) for _ in range(200)]
+    assert all(c.frames.shape[:2] == (4, 2) and len(c.shown) == 4 for c in clips)
+    newest = Counter(c.shown[-1].phase for c in clips)
+    assert newest['act'] > 2 * newest['rest'] > 0
+    assert len({c.shown[-1].task for c in clips}) == 6
+
+
+def test_a_fifth_of_the_questions_cannot_be_answered(squares: list[Stream]) -> None:
+    sampler = ClipSampler(squares, 2, 0)
+    asked = [q for _ in range(300) for q, _ in sampler.draw(1, 2).asked]
+    share = np.mean([q.meaning == 'unknown' for q in asked])
+    assert 0.14 < share < 0.26
+    topics = Counter(q.topic for q in asked)
+    assert topics['doing'] > topics['light']
+
+
+def test_what_is_rarely_so_is_asked_about_more_often(squares: list[Stream]) -> None:
+    sampler, said = ClipSampler(squares, 2, 0), Counter[tuple[str, str]]()
+    for _ in range(600):
+        said.update((q.topic, q.meaning) for q, _ in sampler.draw(1, 2).asked)
+    # Half the stream rests, but acts are drawn five times as often: without balance 8 times.
+    assert said['rest', 'yes'] > said['rest', 'no'] / 3
+    assert said['doing', 'yes'] > said['doing', 'no'] / 2
+
+
+def test_answers_hold_where_their_annotation_is_shown(squares: list[Stream]) -> None:
+    sampler = ClipSampler(squares, 2, 1)
+    for _ in range(50):
+        clip = sampler.draw(8, 2)
+        for question, holds in clip.asked:
+            assert holds and len({clip.shown[t].meaning for t in holds}) == 1
+            if question.topic == 'rest':
+                resting = clip.shown[holds[0]].phase == 'rest'
+                assert question.answer == ('yes' if resting else 'no')
+
+
+def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
+    sampler = ClipSampler([told_stream(tmp_path)], 2, 0)
+    met = 0
+    for _ in range(100):
+        clip = sampler.draw(2, 1)
+        newest = clip.shown[-1]
+        assert newest.phase in ('told', 'none')
+        for question, holds in clip.asked:
+            if question.kind != 'told':
+                continue
+            met += 1
+            assert (question.prompt, question.meaning) == ('Does it rain?', 'yes')
+            times = clip.frames[holds, :, 0, 0, 0].astype(int)
+            assert len(holds) == 1 and times.size == 2
+    assert met > 20
+
+
+def test_no_state_is_told_where_there_is_none(squares: list[Stream]) -> None:
+    assert np.isnan(states(squares[0])).all()
+
+
+def test_visible_is_lit_and_not_covered(tmp_path: Path) -> None:
+    data = film('s', 0)
+    count = len(data.frames)
+    level = {name: np.ones(count) for name in ('gripper', 'contact', 'light')}
+    level['cover'], level['opening'] = np.zeros(count), np.full(count, np.nan)
+    level['light'][5], level['cover'][7] = 0.0, 1.0
+    found = states(read_stream(write_stream(tmp_path, replace(data, state=level))))
+    visible = found[:, STATE.index('visible')]
+    assert visible[5] == visible[7] == 0.0 and visible.sum() == count - 2
+    assert np.isnan(found[:, STATE.index('opening')]).all()
+
+
+def test_damage_changes_pictures_but_never_the_dark() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for _ in range(20):
+        seen, black = damaged([picture, np.zeros_like(picture)], rng)
+        assert seen.shape == picture.shape and seen.dtype == np.uint8
+        assert (seen != picture).any() and black.max() <= 2
