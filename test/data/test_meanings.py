@@ -22,6 +22,7 @@ from vljepa_ros.data.mwstream.questions import (
     Question,
     answer_meaning,
     answers,
+    full_answers,
     negated_states,
     prompts,
     questions,
@@ -221,6 +222,12 @@ def test_a_fuller_answer_says_the_same() -> None:
     full = {q.full for q in asked('done') if q.topic == 'state'}
     assert 'yes, the drawer is open' in full
     assert 'no, it is not so that the drawer is closed' in full
+
+
+def test_of_one_task_there_are_fewer_full_answers_than_asked_for() -> None:
+    found = full_answers(np.random.default_rng(0), 300, ('drawer-open',))
+    assert 30 < len(found['yes']) < 300 and len(set(found['yes'])) == len(found['yes'])
+    assert not any('door ' in text for texts in found.values() for text in texts)
 
 
 def test_the_first_wording_of_an_answer_is_its_text() -> None:

@@ -22,6 +22,9 @@ def test_it_is_small_and_described() -> None:
     assert len(config.text_tower.sha256) == 64
 
 
+SAID = ('reach:', 'act:', 'done:')
+
+
 def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
     assert shipped.language is not None
     for one, other in (
@@ -38,7 +41,8 @@ def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
 def test_the_decoder_says_a_text_embedding_again(shipped: Model) -> None:
     assert shipped.language is not None
     rng = np.random.default_rng(0)
-    chosen = rng.choice(meanings(TRAIN_TASKS, held_out_colours=False), 60, replace=False)
+    known = [m for m in meanings(TRAIN_TASKS, held_out_colours=False) if m.startswith(SAID)]
+    chosen = rng.choice(known, 60, replace=False)
     texts = [sentences(meaning, 'train')[0] for meaning in chosen]
     decoded = shipped.language.decode(shipped.language.encode(texts))
     shared = [

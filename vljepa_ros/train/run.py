@@ -119,7 +119,8 @@ class Run:
         fitted = calibrate(model.language, asked, self.config.seed)
         net.config = dataclasses.replace(net.config, calibration=fitted)
         save(net, self.out)
-        self.log.note('calibration', 0, dataclasses.asdict(fitted) | {'questions': len(asked)})
+        numbers = {k: v for k, v in dataclasses.asdict(fitted).items() if not isinstance(v, str)}
+        self.log.note('calibration', 0, numbers | {'questions': len(asked)})
 
     def _train_texts(self, stage: TextStage) -> None:
         total = 0.0

@@ -383,13 +383,13 @@ def answer_meanings(
 def full_answers(
     rng: np.random.Generator, count: int, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> dict[str, tuple[str, ...]]:
-    """Yes and no as whole sentences, `count` of each: of these the text space knows many."""
-    found: dict[str, set[str]] = {'yes': set(), 'no': set()}
-    while min(len(texts) for texts in found.values()) < count:
+    """Yes and no as whole sentences, at most `count` of each: the text space knows many."""
+    found: dict[str, dict[str, None]] = {'yes': {}, 'no': {}}
+    for _ in range(count):
         for question in questions(_any_annotation(rng, tasks), rng):
             if question.full and question.meaning in found:
-                found[question.meaning].add(question.full)
-    return {meaning: tuple(sorted(texts))[:count] for meaning, texts in found.items()}
+                found[question.meaning][question.full] = None
+    return {meaning: tuple(texts)[:count] for meaning, texts in found.items()}
 
 
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
