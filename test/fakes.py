@@ -102,10 +102,13 @@ class FakeEyes:
 
 
 class FakeLanguage:
-    """Names the nearest colour; a text's vector is that of the colour that it names."""
+    """Names the nearest colour; a text's vector is that of the colour that it names.
 
-    def __init__(self, facts: ModelFacts = FACTS) -> None:
-        self.facts = facts
+    Where it sees the colour `unseen` ('': none), nobody can tell.
+    """
+
+    def __init__(self, facts: ModelFacts = FACTS, unseen: str = '') -> None:
+        self.facts, self.unseen = facts, unseen
         self.decoded = 0
 
     def check(self, text: str) -> None:
@@ -126,7 +129,7 @@ class FakeLanguage:
         ]
         return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
 
-    def decode(self, vectors: NDArray[np.float32]) -> list[Decoded]:
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
         """'the scene is <colour>' with the cosine as confidence."""
         self.decoded += len(vectors)
         found = []
@@ -146,6 +149,10 @@ class FakeLanguage:
         return [
             Candidate(candidates[i], float(score[i])) for i in np.argsort(-score, kind='stable')
         ]
+
+    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+        """Where the vector is that of `unseen`."""
+        return list(COLOURS)[int(np.argmax(vector[: len(COLOURS)]))] == self.unseen
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
         """Cosine, negative ones as 0."""

@@ -45,6 +45,22 @@ def test_a_longer_sentence_is_worth_less_as_worked_out_by_hand(extra: int) -> No
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+def test_counts_stand_for_as_many_items() -> None:
+    counted = Cider(CORPUS[:3], [3, 1, 2])
+    repeated = Cider([CORPUS[0]] * 3 + [CORPUS[1]] + [CORPUS[2]] * 2)
+    for sentence in ('the robot opens the blue drawer', 'the light is off', 'the arm'):
+        expected = repeated.score(sentence, CORPUS[0])
+        assert counted.score(sentence, CORPUS[0]) == pytest.approx(expected)
+    assert counted.score('the robot opens', CORPUS[0]) != Cider(CORPUS[:3]).score(
+        'the robot opens', CORPUS[0]
+    )
+
+
+def test_every_item_has_a_count() -> None:
+    with pytest.raises(ValueError, match='zip'):
+        Cider(CORPUS, [1, 2])
+
+
 def test_it_equals_pycocoevalcap() -> None:
     scorer = pytest.importorskip(
         'pycocoevalcap.cider.cider_scorer', reason='pip install pycocoevalcap to compare'

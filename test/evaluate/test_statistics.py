@@ -9,8 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Mean, mean
+from vljepa_ros.evaluate.report import Report, Row, summary
+from vljepa_ros.evaluate.statistics import Mean, draws, harmonic, mean, share
 from vljepa_ros.evaluate.suites.texts import auc, separability
 
 
@@ -36,6 +36,71 @@ def test_groups_must_fit_the_values() -> None:
         mean([1.0, 2.0], ['a'])
 
 
+def test_items_of_a_cluster_count_as_one_for_the_interval() -> None:
+    """200 coins, each seen 10 times: the interval is that of 200."""
+    values = np.repeat(np.tile([0.0, 1.0], 100), 10)
+    found = mean(values, clusters=[i // 10 for i in range(2000)])
+    half = 1.96 * math.sqrt(0.25 / 200)
+    assert found.value == 0.5 and found.count == 2000
+    assert found.low == pytest.approx(0.5 - half, abs=0.015)
+    assert found.high == pytest.approx(0.5 + half, abs=0.015)
+
+
+def test_clusters_of_one_item_are_as_items() -> None:
+    values = np.tile([0.0, 1.0], 200)
+    one, other = mean(values), mean(values, clusters=range(400))
+    assert other.low == pytest.approx(one.low, abs=0.01)
+    assert other.high == pytest.approx(one.high, abs=0.01)
+
+
+def test_groups_weigh_the_same_in_drawn_clusters_too() -> None:
+    """Every cluster has nine right of group a and one wrong of group b: always one half."""
+    values = [1.0] * 9 + [0.0]
+    found = mean(values * 5, (['a'] * 9 + ['b']) * 5, clusters=[i // 10 for i in range(50)])
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_group_that_a_draw_lacks_is_left_out_of_it() -> None:
+    """Group b is in one of 30 clusters; in most draws without it the mean is that of a."""
+    values, groups = [1.0] * 30 + [0.0], ['a'] * 30 + ['b']
+    found = mean(values, groups, clusters=[*range(30), 0])
+    assert found.value == 0.5 and (found.low, found.high) == (0.5, 1.0)
+
+
+def test_one_cluster_has_no_interval() -> None:
+    found = mean([1.0, 0.0], clusters=['a', 'a'])
+    assert found.value == 0.5 and math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_clusters_must_fit_the_values() -> None:
+    with pytest.raises(ValueError, match='1 clusters for 2 values'):
+        mean([1.0, 2.0], clusters=['a'])
+
+
+@pytest.mark.parametrize('clusters', [(), range(50)])
+def test_a_share_of_what_it_is_a_part_of_is_certain(clusters: range) -> None:
+    whole = np.random.default_rng(0).uniform(1, 2, 50)
+    found = share(draws(0.8 * whole, (), clusters), draws(whole, (), clusters))
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
+    assert found.count == 50
+
+
+def test_a_share_of_nothing_is_none() -> None:
+    assert not math.isfinite(share(draws([1.0]), draws([0.0])).value)
+
+
+def test_what_is_not_a_number_has_no_interval() -> None:
+    found = mean([1.0, math.nan], clusters=['a', 'b'])
+    assert math.isnan(found.value) and math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_the_harmonic_mean_of_two_figures() -> None:
+    found = harmonic(draws([1.0, 0.5]), draws([0.25, 0.25, 0.25]))
+    assert found.value == pytest.approx(2 / (1 / 0.75 + 1 / 0.25)) and found.count == 5
+    assert found.low <= found.value <= found.high
+    assert harmonic(draws([0.0]), draws([0.0])).value == 0.0
+
+
 @pytest.mark.parametrize(
     ('value', 'at_most', 'reached'),
     [(0.8, False, True), (0.79, False, False), (0.8, True, True), (0.81, True, False)],
@@ -44,12 +109,51 @@ def test_a_mark_is_reached_from_the_right_side(value: float, at_most: bool, reac
     assert Row('ours', 'x', Mean(value, 0, 1, 9), 0.8, at_most).reached is reached
 
 
+def test_above_a_mark_is_more_than_at_it() -> None:
+    for value, reached in ((0.0, False), (0.001, True)):
+        assert Row('ours', 'x', Mean(value, 0, 1, 9), 0.0, above=True).reached is reached
+    assert Row('ours', 'x', Mean(0.0, 0, 1, 9)).reached is None
+    assert Row('ours', 'x', Mean(math.nan, 0, 1, 9), 0.0).reached is False
+
+
+def test_a_summary_has_every_mark_and_ours_where_there_is_none() -> None:
+    one = Report(
+        'vqa',
+        (
+            Row('ours', 'all', Mean(0.9, 0.8, 1.0, 9), 0.88),
+            Row('ours', 'topic', Mean(0.7, 0.6, 0.8, 3)),
+            Row('blind', 'all', Mean(0.6, 0.5, 0.7, 9), 0.55, at_most=True),
+            Row('ours - nearest', 'x', Mean(0.1, 0.0, 0.2, 9), 0.0, above=True),
+        ),
+    )
+    other = Report('gap', (Row('ours', 'cosine', mean([])), Row('blind', 'cosine', mean([]))))
+    assert summary([one, other]).splitlines() == [
+        '| suite | figure | value | 95% interval | mark | reached |',
+        '|---|---|---|---|---|---|',
+        '| vqa | ours: all | 0.900 | 0.800 - 1.000 | >= 0.88 | yes |',
+        '| vqa | blind: all | 0.600 | 0.500 - 0.700 | <= 0.55 | NO |',
+        '| vqa | ours - nearest: x | 0.100 | 0.000 - 0.200 | > 0 | yes |',
+        '| gap | ours: cosine | nan | nan - nan |  |  |',
+    ]
+
+
 def test_a_report_is_a_table_and_valid_json() -> None:
     rows = (Row('ours', 'top-1', Mean(0.91, 0.9, 0.92, 100), 0.92), Row('blind', 'x', mean([])))
     report = Report('classify', rows, ('A note.',))
     assert '| ours | top-1 | 0.910 | 0.900 - 0.920 | 100 | >= 0.92: MISSED |' in report.as_text()
     found = json.loads(json.dumps(report.as_json(), allow_nan=False))
     assert found['rows'][0]['reached'] is False and found['rows'][1]['value'] is None
+
+
+def test_without_rows_there_are_notes_only() -> None:
+    report = Report('retrieve', (), ('Nothing.',))
+    assert report.as_text() == '### retrieve\n\n\nNothing.\n'
+
+
+def test_infinity_is_no_number_in_json() -> None:
+    row = Row('ours', 'share', Mean(math.inf, math.nan, -math.inf, 1))
+    found = Report('caption', (row,)).as_json()['rows'][0]
+    assert (found['value'], found['low'], found['high']) == (None, None, None)
 
 
 def test_auc_counts_pairs_in_order() -> None:
@@ -62,3 +166,10 @@ def test_shifted_vectors_are_told_apart_and_equal_ones_not() -> None:
     one, other = rng.normal(0, 1, (2, 300, 8)).astype(np.float32)
     assert np.mean(separability(one, other)) == pytest.approx(0.5, abs=0.08)
     assert np.mean(separability(one + 2.0, other)) > 0.99
+
+
+def test_of_few_vectors_folds_of_one_kind_do_not_count() -> None:
+    one, other = np.random.default_rng(0).normal(0, 1, (2, 6, 4)).astype(np.float32)
+    assert separability(one, other, 12) == []  # one vector a fold
+    found = separability(one, other)
+    assert 0 < len(found) <= 5 and all(0 <= value <= 1 for value in found)

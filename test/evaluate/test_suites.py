@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The suites: which frames are looked at, what is asked, who is right."""
+"""Which frames are looked at, and the command that runs the suites."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import toys
 from squares import SIZE, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
-from vljepa_ros.data.format import Annotation, Stream, open_split, write_stream
-from vljepa_ros.data.mwstream.questions import Question
-from vljepa_ros.evaluate.suites import SUITES
-from vljepa_ros.evaluate.suites.caption import is_new
-from vljepa_ros.evaluate.suites.retrieve import first
-from vljepa_ros.evaluate.suites.texts import change
-from vljepa_ros.evaluate.suites.vqa import Asked, balanced
+from vljepa_ros.data.format import Stream, open_split, write_stream
+from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
 from vljepa_ros.stream.interfaces import ModelFacts
 
@@ -76,72 +72,106 @@ def test_the_blind_see_grey_only() -> None:
     assert len(eyes.shown) == 20 and (np.stack(eyes.shown) == 128).all()
 
 
-def test_yes_and_no_are_balanced_within_topic_and_task() -> None:
-    def asked(task: str, answer: str, topic: str = 'doing', kind: str = 'yes/no') -> Asked:
-        item = Annotation(0, 1, 'rest', 'rest', task, 'door', 'red')
-        question = Question('?', answer, answer, kind, ('yes', 'no'), topic)
-        return Asked(item, question, np.zeros(4, np.float32))
-
-    pool = [asked('door-open', 'yes')] * 5 + [asked('door-open', 'no')] * 2
-    pool += [asked('door-close', 'yes')] * 3  # nothing to balance them with
-    pool += [asked('door-open', 'red', '', 'colour')] * 4
-    kept = balanced(pool, np.random.default_rng(0))
-    said = [a.question.answer for a in kept]
-    assert sorted(said) == ['no', 'no', 'red', 'red', 'red', 'red', 'yes', 'yes']
-    assert {a.annotation.task for a in kept} == {'door-open'}
-
-
-def test_retrieval_counts_any_clip_of_the_meaning() -> None:
-    items = np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32)
-    queries = np.array([[0.9, 0.43], [0, 1], [1, 0]], np.float32)
-    found = first(queries, ['a', 'b', 'b'], items, ['b', 'b', 'a'])
-    assert found.value == pytest.approx(1.0)
-    assert first(queries[::-1], ['a', 'b', 'b'], items, ['b', 'b', 'a']).value == pytest.approx(
-        1 / 3
-    )
-
-
-@pytest.mark.parametrize(
-    ('slot', 'same'),
-    [('phase', slice(1, 3)), ('colour', slice(0, 2))],
-)
-def test_a_distractor_differs_in_one_slot(slot: str, same: slice) -> None:
-    known = ['act:door-open:red', 'done:door-open:red', 'act:door-open:blue', 'act:push:green']
-    other = change('act:door-open:red', slot, known, np.random.default_rng(0))
-    assert other is not None and other != 'act:door-open:red'
-    assert other.split(':')[same] == ['act', 'door-open', 'red'][same]
-    assert change('rest', slot, known, np.random.default_rng(0)) is None
-
-
-def test_combinations_kept_from_training_are_new() -> None:
-    from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
-
-    def act(colour: str) -> Annotation:
-        return Annotation(0, 1, f'act:dial-turn:{colour}', 'act', 'dial-turn', 'dial', colour)
-
-    assert is_new(act(held_out_colour('dial-turn')))
-    assert not is_new(act(training_colours('dial-turn')[0]))
-
-
 def test_the_command_knows_all_suites() -> None:
-    assert tuple(SUITES) == evaluate.NAMES
+    assert tuple(SUITES) == evaluate.NAMES and tuple(SLOW) == evaluate.SLOW
 
 
-def test_all_suites_run_and_the_oracle_is_above_chance(
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's model is a toy that reads the truth."""
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+
+
+@pytest.fixture(scope='module')
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A test split, and an unseen one."""
+    folder = tmp_path_factory.mktemp('toys')
+    for name in ('a', 'b'):
+        tasks = ('drawer-open', 'drawer-close', 'soccer')
+        acts = [toys.annotation('act', t, c) for t in tasks for c in ('red', 'blue', 'white')]
+        rests = [toys.annotation('done', t, thing='red tin') for t in ('push', 'drawer-open')]
+        toys.film(folder / 'test', name, [*acts, *rests, toys.annotation('dark', light=False)])
+        toys.film(folder / 'unseen', name, [toys.annotation('act', 'door-lock')])
+    return folder
+
+
+@pytest.mark.usefixtures('toy')
+def test_all_suites_run_and_perfect_eyes_reach_their_marks(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'new' / 'all.json'
+    status = main(['evaluate', 'all', '--data', str(toy_data), '--out', str(out)])
+    text, found = capsys.readouterr().out, json.loads(out.read_text())
+    assert status == 0 and found['split'] == 'test' and found['model_id'] == 'toy-0'
+    assert found['streams'] == 2 and found['unseen_streams'] == 2
+    suites = {suite['suite']: suite['rows'] for suite in found['suites']}
+    assert tuple(suites) == evaluate.NAMES and all(suites.values())
+    top1 = {r['who']: r for r in suites['classify'] if r['what'] == 'top-1, seen wording'}
+    assert top1['ours']['value'] == top1['oracle']['value'] == 1.0 and top1['ours']['reached']
+    unseen = {(r['who'], r['what']): r for r in suites['classify-unseen']}
+    assert unseen['ours', 'unseen tasks among the 5']['value'] == 1.0
+    summary = text[text.index('### summary') :]
+    assert '| classify | ours: top-1, seen wording | 1.000 |' in summary
+    assert '| classify-unseen | ours: harmonic mean of both | 1.000 |' in summary
+    tables = [line for line in text.splitlines() if line.startswith('### ')]
+    assert tables == [*(f'### {name}' for name in evaluate.NAMES), '### summary']
+
+
+@pytest.mark.usefixtures('toy')
+def test_one_suite_is_a_table_or_json(toy_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ['--data', str(toy_data), '--streams', '1']
+    assert main(['evaluate', 'classify', *given]) == 0
+    assert '### classify' in (out := capsys.readouterr().out) and 'summary' not in out
+    assert main(['evaluate', 'classify-unseen', *given, '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found['streams'], found['unseen_streams']) == (1, 1)
+    assert [suite['suite'] for suite in found['suites']] == ['classify-unseen']
+
+
+@pytest.mark.usefixtures('toy')
+def test_validation_has_no_unseen_tasks(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'unseen').symlink_to(toy_data / 'unseen')
+    (tmp_path / 'validation').symlink_to(toy_data / 'test')
+    given = ['evaluate', 'classify-unseen', '--data', str(tmp_path), '--split', 'validation']
+    assert main([*given, '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['unseen_streams'] == 0 and found['suites'][0]['rows'] == []
+    assert 'split `unseen`' in found['suites'][0]['notes'][0]
+
+
+@pytest.mark.usefixtures('toy')
+def test_the_unseen_tasks_may_be_absent(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'test').symlink_to(toy_data / 'test')
+    assert main(['evaluate', 'classify-unseen', '--data', str(tmp_path)]) == 0
+    assert 'split `unseen`' in capsys.readouterr().out
+
+
+def test_a_real_model_goes_the_same_way(
     data: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = main(['evaluate', 'all', '--data', str(data), '--model', str(tiny_folder), '--json'])
+    given = ['--data', str(data), '--model', str(tiny_folder), '--json']
+    assert main(['evaluate', 'gap', *given]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert status == 0 and found['split'] == 'test' and found['streams'] == 2
-    suites = {suite['suite']: suite['rows'] for suite in found['suites']}
-    assert tuple(suites) == evaluate.NAMES
-    top1 = {r['who']: r for r in suites['classify'] if r['what'] == 'top-1, seen wording'}
-    assert top1['ours']['count'] == 12  # six acts in each of two streams
-    assert top1['oracle']['value'] > 0.9 > 0.5 > top1['blind']['value']
+    rows = {(r['who'], r['what']): r for r in found['suites'][0]['rows']}
+    assert found['model_id'].startswith('tiny-') and found['dtype'] == 'float32'
+    # Six acts in each of two streams, each in a colour that its task has in training.
+    assert rows['ours', 'cosine to the target']['count'] == 12
+    assert -1 <= rows['ours', 'cosine to the target']['value'] <= 1
 
 
-def test_bad_input_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(['evaluate', 'classify', '--data', str(data), '--split', 'validation']) == 2
     assert 'no such folder of streams' in capsys.readouterr().err
     assert main(['evaluate', 'classify', '--data', str(data), '--streams', '-1']) == 2
     assert '--streams (-1) is negative' in capsys.readouterr().err
+    (tmp_path / 'file').touch()
+    for out in (tmp_path, tmp_path / 'file' / 'x.json'):
+        assert main(['evaluate', 'classify', '--data', str(data), '--out', str(out)]) == 2
+        err = capsys.readouterr().err
+        assert f'cannot write {out}' in err and err.count('\n') == 1

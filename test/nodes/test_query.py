@@ -436,11 +436,11 @@ def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
 class FaultyLanguage(fakes.FakeLanguage):
     """Fails once."""
 
-    def decode(self, vectors: Any) -> Any:
+    def decode(self, vectors: Any, asked: bool = False) -> Any:
         if self.decoded == 0:
             self.decoded = 1
             raise RuntimeError('no memory')
-        return super().decode(vectors)
+        return super().decode(vectors, asked)
 
 
 def test_an_exception_in_the_model_thread_is_told_and_survived(bench: Bench) -> None:

@@ -4,25 +4,40 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from vljepa_ros.data.format import Stream
 
 # As in vljepa_ros.evaluate.suites, which needs numpy: `--help` should not.
-NAMES = ('classify', 'classify-unseen', 'retrieve', 'vqa', 'caption', 'paraphrase', 'gap')
+NAMES = (
+    'classify',
+    'classify-unseen',
+    'retrieve',
+    'vqa',
+    'caption',
+    'paraphrase',
+    'calibrate',
+    'gap',
+)
+SLOW = ('robustness',)  # not part of `all`
+UNSEEN = 'unseen'  # the split of the tasks that training never had, beside `test`
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        'suite', metavar='SUITE', choices=(*NAMES, 'all'), help=', '.join(NAMES) + ', or all'
+        'suite',
+        metavar='SUITE',
+        choices=(*NAMES, *SLOW, 'all'),
+        help=f'{", ".join((*NAMES, *SLOW))}, or all but {SLOW[0]}',
     )
     parser.add_argument(
         '--data',
@@ -40,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
     )
+    parser.add_argument('--out', type=Path, metavar='FILE', help='write the JSON there as well')
     common.add_model_arguments(parser)
 
 
@@ -47,31 +63,71 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
-    from vljepa_ros.data.format import open_split
-
-    split = open_split(args.data / args.split)
-    for name, reason in split.skipped:
-        common.note(f'skipped {name}: {reason}')
+    if args.out:
+        _make_room(args.out)
+    streams = _streams(args, args.split)
     model = common.load_model(args)
 
     from vljepa_ros.evaluate.context import Context
+    from vljepa_ros.evaluate.report import summary
+    from vljepa_ros.evaluate.suites import SLOW as SLOW_SUITES
     from vljepa_ros.evaluate.suites import SUITES
 
-    context = Context(model, split.streams[: args.streams or None], _progress)
-    wanted = SUITES if args.suite == 'all' else {args.suite: SUITES[args.suite]}
+    context = Context(model, streams, _progress, _unseen(args))
+    wanted = SUITES if args.suite == 'all' else {args.suite: (SUITES | SLOW_SUITES)[args.suite]}
     reports = []
     for suite in wanted.values():
         reports.append(suite(context))
         if not args.json:
             print(reports[-1].as_text(), flush=True)
+    found: dict[str, object] = {'model_id': model.facts.model_id, 'split': args.split}
+    found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
+    found |= {'streams': len(context.streams), 'unseen_streams': len(context.unseen)}
+    found |= {'suites': [report.as_json() for report in reports]}
+    if args.out:
+        _write(args.out, found)
     if args.json:
-        found: dict[str, object] = {'model_id': model.facts.model_id, 'split': args.split}
-        found['streams'] = len(context.streams)
-        common.print_json(found | {'suites': [report.as_json() for report in reports]})
+        common.print_json(found)
+    elif args.suite == 'all':
+        print(f'### summary\n\n{summary(reports)}', flush=True)
     return 0
 
 
-def _progress(items: Iterable[Stream], name: str, total: int) -> Iterable[Stream]:
+def _streams(args: argparse.Namespace, name: str) -> tuple[Stream, ...]:
+    from vljepa_ros.data.format import open_split
+
+    split = open_split(args.data / name)
+    for stream, reason in split.skipped:
+        common.note(f'skipped {stream}: {reason}')
+    return split.streams[: args.streams or None]
+
+
+def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
+    """The unseen tasks' streams, where a suite wants them and they are there."""
+    wanted = args.suite in ('classify-unseen', 'all') and args.split == 'test'
+    if not wanted or not (args.data / UNSEEN).is_dir():
+        return ()
+    return _streams(args, UNSEEN)
+
+
+def _make_room(path: Path) -> None:
+    """Fail before the work where the file cannot be written after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f'cannot write {path}: {error.strerror or error}') from error
+    if path.is_dir():
+        raise OutputError(f'cannot write {path}: it is a folder')
+
+
+def _write(path: Path, found: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise OutputError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def _progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
     if not sys.stderr.isatty():
         yield from items
         return

@@ -3,7 +3,8 @@
 
 n-grams of 1 to 4 words, weighed by how rare they are among the references of the whole corpus;
 counts clipped at the reference's, lengths compared by a Gaussian of sigma 6, times 10. Lower case,
-no punctuation, no stemming. The tests compare it with pycocoevalcap's.
+no punctuation, no stemming. The tests compare it with pycocoevalcap's. `document_frequencies` has
+the corpus of the suites.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ Grams = Counter[tuple[str, ...]]
 
 
 class Cider:
-    """Document frequencies of one corpus: a list of references for every item."""
+    """Document frequencies of one corpus: a list of references for every item.
 
-    def __init__(self, corpus: Sequence[Sequence[str]]) -> None:
+    `counts`: how many items have these references; 1 where it is not given.
+    """
+
+    def __init__(self, corpus: Sequence[Sequence[str]], counts: Sequence[int] = ()) -> None:
+        counts = counts or [1] * len(corpus)
         self._documents: Counter[tuple[str, ...]] = Counter()
-        for references in corpus:
-            self._documents.update({gram for text in references for gram in grams(text)})
-        self._log_count = math.log(max(len(corpus), 2))
+        for references, count in zip(corpus, counts, strict=True):
+            for gram in {gram for text in references for gram in grams(text)}:
+                self._documents[gram] += count
+        self._log_count = math.log(max(sum(counts), 2))
 
     def score(self, sentence: str, references: Sequence[str]) -> float:
         """0 (nothing in common) to 10 (the reference itself)."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
@@ -11,34 +12,54 @@ from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.evaluate.views import Vectors, centre
 from vljepa_ros.stream.interfaces import Eyes, Language, Model
 
-Progress = Callable[[Iterable[Stream], str, int], Iterable[Stream]]
+Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+T = TypeVar('T')
 
 
-def silent(items: Iterable[Stream], name: str, total: int) -> Iterable[Stream]:
+def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
     """No progress at all."""
     del name, total
     return items
 
 
 class Context:
-    """One model on one split. Raises ModelError for half a model, InputError without streams."""
+    """One model on one split, and on `unseen`: streams of the tasks that training never had.
+
+    Raises ModelError for half a model, InputError without streams.
+    """
 
     def __init__(
-        self, model: Model, streams: Sequence[Stream], progress: Progress = silent
+        self,
+        model: Model,
+        streams: Sequence[Stream],
+        progress: Progress = silent,
+        unseen: Sequence[Stream] = (),
     ) -> None:
         if model.eyes is None or model.language is None:
             raise ModelError('evaluation needs both halves of a model')
         if not streams:
             raise InputError('no streams to evaluate on')
-        self.model, self.streams = model, tuple(streams)
+        self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
         self.eyes: Eyes = model.eyes
         self.language: Language = model.language
         self._progress = progress
         self._centres: dict[str, Vectors] = {}
+        self._made: dict[str, Any] = {}
 
     def watched(self, name: str) -> Iterator[Stream]:
         """All streams, with progress."""
-        yield from self._progress(self.streams, name, len(self.streams))
+        yield from self.each(self.streams, name)
+
+    def each(self, items: Sequence[T], name: str) -> Iterator[T]:
+        """Items of any kind, with progress."""
+        yield from self._progress(items, name, len(items))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` makes, which several suites ask for; made at the first time."""
+        if name not in self._made:
+            self._made[name] = make()
+        found: T = self._made[name]
+        return found
 
     def centre(self, meaning: str) -> Vectors:
         """What an oracle predicts: the centre of the meaning's training wordings."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,20 +13,33 @@ from vljepa_ros.evaluate.statistics import Mean
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of whom (ours, oracle, blind, ...), what, and the mark it must reach."""
+    """One figure: of whom (ours, oracle, blind, ...), what, and the mark it must reach.
+
+    `at_most`: it may not be above the mark. `above`: the mark itself is not enough.
+    """
 
     who: str
     what: str
     mean: Mean
     mark: float | None = None
     at_most: bool = False
+    above: bool = False
 
     @property
     def reached(self) -> bool | None:
         """Whether the mark is reached; None where there is none."""
         if self.mark is None:
             return None
+        if self.above:
+            return self.mean.value > self.mark
         return self.mean.value <= self.mark if self.at_most else self.mean.value >= self.mark
+
+    @property
+    def wanted(self) -> str:
+        """The mark with its sign; '' where there is none."""
+        if self.mark is None:
+            return ''
+        return f'{"<=" if self.at_most else ">" if self.above else ">="} {self.mark:.3g}'
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Report:
     notes: tuple[str, ...] = field(default=())
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; NaN becomes null."""
+        """Plain values; what is no number becomes null."""
         rows = []
         for row in self.rows:
             numbers = {k: _plain(v) for k, v in asdict(row.mean).items()}
@@ -49,8 +63,9 @@ class Report:
 
     def as_text(self) -> str:
         """A Markdown table, as model cards have it."""
-        lines = [f'### {self.suite}', '', '| | | value | 95% interval | n | mark |']
-        lines.append('|---|---|---|---|---|---|')
+        lines = [f'### {self.suite}', '']
+        if self.rows:
+            lines += ['| | | value | 95% interval | n | mark |', '|---' * 6 + '|']
         for row in self.rows:
             m = row.mean
             lines.append(
@@ -61,11 +76,25 @@ class Report:
 
 
 def _plain(value: float) -> float | None:
-    return None if isinstance(value, float) and math.isnan(value) else round(value, 6)
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _mark(row: Row) -> str:
     if row.mark is None:
         return ''
-    sign = '<=' if row.at_most else '>='
-    return f'{sign} {row.mark:g}: {"reached" if row.reached else "MISSED"}'
+    return f'{row.wanted}: {"reached" if row.reached else "MISSED"}'
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """One Markdown table for a model card: every mark, and our figures where a suite has none."""
+    lines = ['| suite | figure | value | 95% interval | mark | reached |', '|---' * 6 + '|']
+    for report in reports:
+        marked = [row for row in report.rows if row.mark is not None]
+        for row in marked or [row for row in report.rows if row.who == 'ours']:
+            m = row.mean
+            reached = {True: 'yes', False: 'NO', None: ''}[row.reached]
+            lines.append(
+                f'| {report.suite} | {row.who}: {row.what} | {m.value:.3f} '
+                f'| {m.low:.3f} - {m.high:.3f} | {row.wanted} | {reached} |'
+            )
+    return '\n'.join(lines) + '\n'

@@ -30,16 +30,18 @@ def middle(annotation: Annotation) -> float:
 
 
 def answers(eyes: Eyes, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
-    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`.
+    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
+    frames = np.asarray(stream.frames()[window(eyes, stream, at_s)])
+    return eyes.predict(_streamed(eyes, frames), prompts)
 
-    The stream's frames are taken to come at the model's rate.
-    """
+
+def window(eyes: Eyes, stream: Stream, at_s: float) -> slice:
+    """The frames to stream for a moment: whole tubelets, taken to come at the model's rate."""
     facts = eyes.facts
     stamps, per = stream.stamps_ns(), facts.tubelet_frames
     end = int(np.searchsorted(stamps, stamps[0] + round(at_s * 1e9), side='right'))
     count = min(round(CONTEXT_S * facts.rate_hz) // per, end // per)
-    frames = np.asarray(stream.frames()[end - count * per : end])
-    return eyes.predict(_streamed(eyes, frames), prompts)
+    return slice(end - count * per, end)
 
 
 def blind_answers(eyes: Eyes, prompts: Sequence[str]) -> Vectors:

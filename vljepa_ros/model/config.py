@@ -132,25 +132,71 @@ class YDecoderConfig:
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """Fitted on the validation split: cosine -> scores.
+    """Fitted on the validation split: cosines and log-probabilities -> scores.
 
-    Candidates: softmax(cosine / rank_temperature). One text: sigmoid of
+    Candidates: softmax(cosine / rank_temperature), in which `unknown` competes, the text that says
+    that nobody can tell ('': the model knows none), with unknown_bias added to its logit.
+    Candidates that are yes and no have a temperature and a bias of their own (temperature 0: the
+    same as others). An answer is an abstention where the share of `unknown`
+    is above `abstain_above`; of an answer in the model's own words, where it is above
+    `abstain_words_above` beside those words alone. One text: sigmoid of
     (cosine - match_centre) / match_scale. Decoded text: sigmoid of
-    decode_slope * (mean token log-probability) + decode_bias.
+    decode_slope * (mean token log-probability) + decode_margin * (how far that is above the other
+    beams') + decode_cosine * (cosine of the vector to the text) + decode_words * (how many words)
+    + decode_bias; of text that answers a question, answer_* in their place, unless all are 0.
     """
 
     rank_temperature: float = 0.07
+    unknown_bias: float = 0.0
+    yes_no_temperature: float = 0.0
+    yes_no_unknown_bias: float = 0.0
+    unknown: str = ''
+    abstain_above: float = 1.0
+    abstain_words_above: float = 1.0
     match_centre: float = 0.5
     match_scale: float = 0.1
     decode_slope: float = 2.0
+    decode_margin: float = 0.0
+    decode_cosine: float = 0.0
+    decode_words: float = 0.0
     decode_bias: float = 2.0
+    answer_slope: float = 0.0
+    answer_margin: float = 0.0
+    answer_cosine: float = 0.0
+    answer_words: float = 0.0
+    answer_bias: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('calibration.', self, rank_temperature=(1e-6, 1e6), match_scale=ANY)
-        _check('calibration.', self, match_centre=ANY, decode_slope=ANY, decode_bias=ANY)
+        _check('calibration.', self, rank_temperature=(1e-6, 1e6))
+        _check('calibration.', self, unknown_bias=(-100, 100), yes_no_unknown_bias=(-100, 100))
+        _check('calibration.', self, abstain_above=(0, 1), abstain_words_above=(0, 1))
+        _check('calibration.', self, match_centre=ANY, match_scale=ANY)
+        for part in ('slope', 'margin', 'cosine', 'words', 'bias'):
+            _check('calibration.', self, **{f'decode_{part}': ANY, f'answer_{part}': ANY})
+        if self.yes_no_temperature:
+            _check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
             raise ModelError('calibration.match_scale is 0')
+
+    def words(self, asked: bool) -> tuple[float, float, float, float, float]:
+        """Of slope, margin, cosine, words and bias; `asked`: for answers to questions."""
+        answers = (
+            self.answer_slope,
+            self.answer_margin,
+            self.answer_cosine,
+            self.answer_words,
+            self.answer_bias,
+        )
+        if asked and any(answers):
+            return answers
+        return (
+            self.decode_slope,
+            self.decode_margin,
+            self.decode_cosine,
+            self.decode_words,
+            self.decode_bias,
+        )
 
 
 @dataclass(frozen=True)
@@ -192,6 +238,12 @@ class ModelConfig:
         ):
             if width % (4 * heads):
                 raise ModelError(f'{part}: width ({width}) is not a multiple of 4 heads ({heads})')
+        unknown, longest = self.calibration.unknown, self.y_encoder.max_tokens - 2
+        if unknown and (len(unknown) > longest or unknown != unknown.strip()):
+            raise ModelError(
+                f'calibration.unknown ({_shown(unknown)}) must be a text of at most {longest} '
+                f'characters, without blanks around it'
+            )
         if self._weights > MAX_WEIGHTS:
             raise ModelError(f'{self._weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A predicted answer embedding -> an answer: the best candidate, or words from the Y-Decoder."""
+"""A predicted answer embedding -> an answer: the best candidate, or words from the Y-Decoder.
+
+It is an abstention where the model holds that nobody can tell (it asks about what is not there, or
+cannot be seen), or where the confidence is less than the user wants.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +47,13 @@ class Answerer:
             ranked = tuple(self._language.rank(vector, candidates))
             text, confidence = ranked[0].text, ranked[0].score
         else:
-            decoded = self._language.decode(vector[None])[0]
+            decoded = self._language.decode(vector[None], asked=True)[0]
             ranked, text, confidence = (), decoded.text, decoded.confidence
+        unsure = confidence < self._settings.abstain_below
         return Answer(
             text,
             confidence,
-            confidence < self._settings.abstain_below,
+            unsure or self._language.cannot_tell(vector, candidates, text),
             stamp_ns,
             self._language.facts.model_id,
             vector,

@@ -90,12 +90,26 @@ class Language(Protocol):
         """Text embeddings (N, D), unit norm. Raises InputError on an empty or huge text."""
         ...
 
-    def decode(self, vectors: NDArray[np.float32]) -> list[Decoded]:
-        """Words for each of (N, D) predicted vectors, bounded in length."""
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
+        """Words for each of (N, D) predicted vectors, bounded in length.
+
+        `asked`: they answer a question, and so does what their confidence was fitted on.
+        """
         ...
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
-        """Candidates with calibrated scores that sum to 1, best first; ties keep their order."""
+        """Candidates with calibrated scores, best first; ties keep their order.
+
+        A score is the probability that the candidate is the answer. What they lack to a sum of 1
+        is the probability that nobody can tell.
+        """
+        ...
+
+    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+        """Whether so much speaks for it that nobody can tell that the answer is an abstention.
+
+        `said`: the best candidate, or the words of `decode` where there are no candidates.
+        """
         ...
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:

@@ -147,7 +147,11 @@ class Basis(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to one question; `ranked` is filled when candidates were given."""
+    """An answer to one question; `ranked` is filled when candidates were given.
+
+    `confidence` is the probability that the answer is right. `abstained`: nobody can tell, or the
+    confidence is too low.
+    """
 
     answer: str
     confidence: float

@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report
+from vljepa_ros.evaluate.suites.calibrate import calibrate
 from vljepa_ros.evaluate.suites.caption import caption
 from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
+from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
-from vljepa_ros.evaluate.suites.texts import gap, paraphrase
+from vljepa_ros.evaluate.suites.robustness import robustness
+from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.vqa import vqa
 
 SUITES: dict[str, Callable[[Context], Report]] = {
@@ -20,5 +23,9 @@ SUITES: dict[str, Callable[[Context], Report]] = {
     'vqa': vqa,
     'caption': caption,
     'paraphrase': paraphrase,
+    'calibrate': calibrate,
     'gap': gap,
 }
+
+# Those that take too long to be part of `all`.
+SLOW: dict[str, Callable[[Context], Report]] = {'robustness': robustness}

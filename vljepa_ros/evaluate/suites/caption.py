@@ -2,14 +2,16 @@
 """Suite caption: the middle of every annotation in words.
 
 The share of right sentences (see `data.mwstream.meanings.is_right`) and CIDEr-D against five fixed
-wordings, every (task, phase) weighing the same. Beside the Y-Decoder stands the training sentence
-whose embedding is nearest; combinations of task and colour that training never had are told apart.
+wordings. Every (task, phase) weighs the same; dark, covered, appear and gone are a group each,
+whatever the task. Beside the Y-Decoder stands the training sentence whose embedding is nearest;
+combinations of task and colour that training never had are told apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,59 +20,108 @@ from vljepa_ros.data.mwstream.meanings import is_right, meanings, sentences
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, held_out_colour
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.document_frequencies import references, scorer
+from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Mean, mean
+from vljepa_ros.evaluate.statistics import Draws, draws, share
 from vljepa_ros.evaluate.suites.classify import PROMPT
-from vljepa_ros.evaluate.views import CONTEXT_S, answers, blind_answers, middle
+from vljepa_ros.evaluate.views import Vectors, answers, blind_answers
 
-REFERENCES, MARK = 5, 0.80
+MARK = 0.80
+TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that have nothing to do with the task
+RIGHT, CIDER, NEW = 'right sentences', 'CIDEr-D', ', new combinations'
+OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one speaker says about all items."""
+class Marked:
+    """What one speaker's sentences about the moments are worth: an array a measure."""
 
     who: str
-    texts: Sequence[str]
+    values: dict[str, np.ndarray]
 
 
 def caption(context: Context) -> Report:
     """Right sentences and CIDEr of the decoder, of recall, of the oracle and of the blind."""
-    items, vectors = [], []
-    for stream in context.watched('captions'):
-        for item in stream.annotations:
-            if middle(item) >= CONTEXT_S and item.task in TRAIN_TASKS:
-                items.append(item)
-                vectors.append(answers(context.eyes, stream, middle(item), [PROMPT])[0])
-    seen = np.stack(vectors)
-    oracle = np.stack([context.centre(item.meaning) for item in items])
-    blind = _decode(context, blind_answers(context.eyes, [PROMPT])) * len(items)
-    speakers = [
-        Said('ours', _decode(context, seen)),
-        Said('nearest sentence', _recall(context, seen)),
-        Said('oracle', _decode(context, oracle)),
-        Said('blind', blind),
+    found = moments(context.streams, TRAIN_TASKS)
+    if not found:
+        return Report('caption', (), ('These streams have nothing to caption.',))
+    cider, corpus = scorer(context.streams)
+    marked = [mark(who, texts, found, cider) for who, texts in say(context, found).items()]
+    fresh = [i for i, moment in enumerate(found) if is_new(moment.item)]
+    rows = [
+        *compare(marked, found, list(range(len(found))), ''),
+        *compare(marked, found, fresh, NEW),
+        *by_phase(marked[0], found),
     ]
-    cider = Cider([sentences(a.meaning, 'train')[:REFERENCES] for a in items])
-    rows = []
-    for said in speakers:
-        right = [is_right(a.meaning, text) for a, text in zip(items, said.texts, strict=True)]
-        score = [
-            cider.score(text, sentences(a.meaning, 'train')[:REFERENCES])
-            for a, text in zip(items, said.texts, strict=True)
+    notes = (
+        f'{len(found)} annotations; every (task, phase) weighs the same. '
+        f'Document frequencies: {corpus}.',
+    )
+    return Report('caption', tuple(rows), notes)
+
+
+def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
+    """What each speaker says about the moments."""
+    seen = np.stack(
+        [
+            answers(context.eyes, m.stream, m.at_s, [PROMPT])[0]
+            for m in context.each(found, 'captions')
         ]
-        mark = MARK if said.who == 'ours' else None
-        rows.append(Row(said.who, 'right sentences', _macro(right, items), mark))
-        rows.append(Row(said.who, 'CIDEr-D', _macro(score, items)))
-        fresh = [i for i, item in enumerate(items) if is_new(item)]
-        new = [items[i] for i in fresh]
-        rows.append(
-            Row(said.who, 'right, new combinations', _macro([right[i] for i in fresh], new))
-        )
-        rows.append(
-            Row(said.who, 'CIDEr-D, new combinations', _macro([score[i] for i in fresh], new))
-        )
-    return Report('caption', tuple(rows), ('Macro-averaged over (task, phase).',))
+    )
+    names = sorted({moment.item.meaning for moment in found})
+    best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
+    return {
+        OURS: _decode(context, seen),
+        NEAREST: _recall(context, seen),
+        ORACLE: [best[moment.item.meaning] for moment in found],
+        BLIND: _decode(context, blind_answers(context.eyes, [PROMPT])) * len(found),
+    }
+
+
+def mark(who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider) -> Marked:
+    """Whether each sentence is right, and its CIDEr-D."""
+
+    @cache
+    def judge(meaning: str, text: str) -> tuple[float, float]:
+        return float(is_right(meaning, text)), cider.score(text, references(meaning))
+
+    judged = np.array(
+        [judge(moment.item.meaning, text) for moment, text in zip(found, texts, strict=True)]
+    )
+    return Marked(who, {RIGHT: judged[:, 0], CIDER: judged[:, 1]})
+
+
+def compare(
+    marked: Sequence[Marked], found: Sequence[Moment], among: Sequence[int], suffix: str
+) -> list[Row]:
+    """Every speaker on some of the moments; the decoder must equal recall, on new ones beat it."""
+    part = [found[i] for i in among]
+    of = {m.who: {k: v[list(among)] for k, v in m.values.items()} for m in marked}
+    best = _draws(of[ORACLE][CIDER], part)
+    rows = []
+    for who, values in of.items():
+        least = MARK if who == OURS and not suffix else None
+        score = _draws(values[CIDER], part)
+        rows += [
+            Row(who, RIGHT + suffix, _draws(values[RIGHT], part).interval(), least),
+            Row(who, CIDER + suffix, score.interval()),
+            Row(who, f"{CIDER}, share of the oracle's{suffix}", share(score, best)),
+        ]
+    for what in (RIGHT, CIDER):
+        more = _draws(of[OURS][what] - of[NEAREST][what], part).interval()
+        rows.append(Row(f'{OURS} - {NEAREST}', what + suffix, more, 0.0, above=bool(suffix)))
+    return rows
+
+
+def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
+    """Our right sentences, phase by phase."""
+    rows = []
+    for phase in sorted({moment.item.phase for moment in found}):
+        among = [i for i, moment in enumerate(found) if moment.item.phase == phase]
+        right = _draws(ours.values[RIGHT][among], [found[i] for i in among])
+        rows.append(Row(OURS, f'{RIGHT}: {phase}', right.interval()))
+    return rows
 
 
 def is_new(item: Annotation) -> bool:
@@ -78,11 +129,16 @@ def is_new(item: Annotation) -> bool:
     return item.phase in ('act', 'done') and item.colour == held_out_colour(item.task)
 
 
-def _decode(context: Context, vectors: np.ndarray) -> list[str]:
+def group(item: Annotation) -> tuple[str, str]:
+    """What weighs the same as any other group."""
+    return ('', item.phase) if item.phase in TASKLESS else (item.task, item.phase)
+
+
+def _decode(context: Context, vectors: Vectors) -> list[str]:
     return [decoded.text for decoded in context.language.decode(vectors)]
 
 
-def _recall(context: Context, vectors: np.ndarray) -> list[str]:
+def _recall(context: Context, vectors: Vectors) -> list[str]:
     known = [
         t for m in meanings(TRAIN_TASKS, held_out_colours=False) for t in sentences(m, 'train')
     ]
@@ -90,5 +146,5 @@ def _recall(context: Context, vectors: np.ndarray) -> list[str]:
     return [texts[i] for i in np.argmax(vectors @ context.language.encode(texts).T, axis=1)]
 
 
-def _macro(values: Sequence[float], items: Sequence[Annotation]) -> Mean:
-    return mean(np.array(values, float), [(item.task, item.phase) for item in items])
+def _draws(values: np.ndarray, found: Sequence[Moment]) -> Draws:
+    return draws(values, [group(m.item) for m in found], [m.stream.name for m in found])

@@ -1,67 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite retrieve: a held-out wording finds a clip that shows its meaning, among 500.
 
-Clips are middles of reaches and acts, drawn evenly over (task, phase); what is relevant is told by
-meaning ids. Every meaning in the gallery is asked for once.
+Clips are middles of reaches, contacts and acts, drawn evenly over (task, phase) and within these
+over the cameras; what is relevant is told by meaning ids. Every meaning of the gallery is asked
+for once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Mean, mean
+from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.suites.classify import PROMPT
-from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers, middle
+from vljepa_ros.evaluate.views import Vectors, answers, blind_answers
 
-CLIPS, PHASES, MARK = 500, ('reach', 'act'), 0.80
+CLIPS, PHASES, MARK, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
 
 
 def retrieve(context: Context) -> Report:
-    """R@1 of texts looking for clips, and of clips looking for texts."""
+    """R@1 and R@5 of texts looking for clips, and R@1 of clips looking for texts."""
     rng = np.random.default_rng(0)
-    chosen = gallery(context, rng)
-    meanings = [item.meaning for _, item in chosen]
+    chosen = gallery(context.streams, rng)
+    if not chosen:
+        return Report('retrieve', (), ('These streams have no clip to find.',))
+    meanings = [moment.item.meaning for moment in chosen]
+    streams = [moment.stream.name for moment in chosen]
     wanted = sorted(set(meanings))
     texts = context.language.encode([str(rng.choice(sentences(m, 'heldout'))) for m in wanted])
-    clips = np.stack([answers(context.eyes, s, middle(item), [PROMPT])[0] for s, item in chosen])
-    oracle = np.stack([context.centre(meaning) for meaning in meanings])
+    rows: list[tuple[Row, ...]] = []
+    for who, clips in speakers(context, chosen, rng).items():
+        found, wide = (
+            hits(texts, wanted, clips, meanings),
+            hits(texts, wanted, clips, meanings, WIDE),
+        )
+        named = hits(clips, meanings, texts, wanted)
+        rows.append(
+            (
+                Row(who, 'text to clip R@1', mean(found), MARK if who == 'ours' else None),
+                Row(who, f'text to clip R@{WIDE}', mean(wide)),
+                Row(who, 'clip to text R@1', mean(named, clusters=streams)),
+            )
+        )
+    fewer = '' if len(chosen) == CLIPS else f' (there are no {CLIPS})'
+    note = f'{len(chosen)} clips{fewer} of {len(wanted)} meanings, held-out wording.'
+    return Report('retrieve', tuple(row for kind in zip(*rows) for row in kind), (note,))
+
+
+def speakers(
+    context: Context, chosen: Sequence[Moment], rng: np.random.Generator
+) -> dict[str, Vectors]:
+    """(N, D) of the clips: what the eyes answer, what an oracle does, and what the blind do."""
+    ours = [
+        answers(context.eyes, m.stream, m.at_s, [PROMPT])[0]
+        for m in context.each(chosen, 'clips to find')
+    ]
     blind = np.repeat(blind_answers(context.eyes, [PROMPT]), len(chosen), axis=0)
     blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # no order among equals
-    rows = [
-        Row('ours', 'text to clip R@1', first(texts, wanted, clips, meanings), MARK),
-        Row('oracle', 'text to clip R@1', first(texts, wanted, oracle, meanings)),
-        Row('blind', 'text to clip R@1', first(texts, wanted, blind, meanings)),
-        Row('ours', 'clip to text R@1', first(clips, meanings, texts, wanted)),
-        Row('oracle', 'clip to text R@1', first(oracle, meanings, texts, wanted)),
-        Row('blind', 'clip to text R@1', first(blind, meanings, texts, wanted)),
+    oracle = [context.centre(m.item.meaning) for m in chosen]
+    return {'ours': np.stack(ours), 'oracle': np.stack(oracle), 'blind': blind}
+
+
+def gallery(
+    streams: Sequence[Stream], rng: np.random.Generator, count: int = CLIPS
+) -> list[Moment]:
+    """At most `count` clips: one of each (task, phase) in turn."""
+    found = moments(streams, TRAIN_TASKS, PHASES)
+    shuffled = [found[i] for i in rng.permutation(len(found))]
+    return in_turn(evenly(shuffled), lambda m: (m.item.task, m.item.phase))[:count]
+
+
+def hits(
+    queries: Vectors,
+    wanted: Sequence[str],
+    items: Vectors,
+    meanings: Sequence[str],
+    count: int = 1,
+) -> list[float]:
+    """For each query 1 where one of its `count` nearest items has the meaning that is wanted."""
+    nearest = np.argsort(-(queries @ items.T), axis=1, kind='stable')[:, :count]
+    return [
+        float(any(meanings[n] == meaning for n in row))
+        for row, meaning in zip(nearest, wanted, strict=True)
     ]
-    note = f'{len(chosen)} clips of {len(wanted)} meanings, held-out wording.'
-    return Report('retrieve', tuple(rows), (note,))
-
-
-def gallery(context: Context, rng: np.random.Generator) -> list[tuple[Stream, Annotation]]:
-    """At most `CLIPS` clips: one of each (task, phase) in turn."""
-    places: dict[tuple[str, str], list[tuple[Stream, Annotation]]] = {}
-    for stream in context.streams:
-        for item in stream.annotations:
-            seen = item.phase in PHASES and middle(item) >= CONTEXT_S
-            if seen and item.task in TRAIN_TASKS:
-                places.setdefault((item.task, item.phase), []).append((stream, item))
-    for found in places.values():
-        rng.shuffle(found)
-    chosen: list[tuple[Stream, Annotation]] = []
-    while len(chosen) < CLIPS and any(places.values()):
-        chosen += [found.pop() for found in places.values() if found]
-    return chosen[:CLIPS]
-
-
-def first(queries: Vectors, wanted: list[str], items: Vectors, meanings: list[str]) -> Mean:
-    """Share of queries whose nearest item has the meaning that is wanted."""
-    nearest = np.argmax(queries @ items.T, axis=1)
-    right = [meanings[n] == meaning for n, meaning in zip(nearest, wanted, strict=True)]
-    return mean(np.array(right, float))

@@ -2,87 +2,126 @@
 """Suite vqa: yes/no questions and choices in held-out wordings, about the middle of annotations.
 
 Yes and no are balanced within each (topic, task), so that no rule without a look does better than
-half; choices are among the eight colours, and among four objects.
+half; choices are among the eight colours, among four objects, and among four things and none.
+What nobody can answer is not asked here: that is the suite calibrate's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.questions import Question, questions
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, questions
 from vljepa_ros.data.mwstream.questions import answers as wordings
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers, centre, middle
+from vljepa_ros.evaluate.views import Vectors, answers, blind_answers, centre
 
 MARK, BLIND_MARK = 0.88, 0.55
-YES_NO, CHOICES = 'yes/no', ('colour', 'object')
+YES_NO, CHOICES = 'yes/no', ('colour', 'object', 'thing')
+PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question about an annotation, with the eyes' answer."""
+class Posed:
+    """A question about a moment."""
 
-    annotation: Annotation
+    moment: Moment
     question: Question
-    vector: Vectors
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A question, and who answers it right."""
+
+    posed: Posed
+    right: dict[str, float]
 
 
 def vqa(context: Context) -> Report:
     """Accuracy of yes/no and of choices."""
-    asked = ask(context)
-    prompts = sorted({a.question.prompt for a in asked})
-    blind = dict(zip(prompts, blind_answers(context.eyes, prompts), strict=True))
+    graded = grade(context, pose(context.streams))
     rows = []
-    for name, kinds in ((YES_NO, (YES_NO,)), ('choices', CHOICES), ('all', (YES_NO, *CHOICES))):
-        part = [a for a in asked if a.question.kind in kinds]
-        marks = (MARK, BLIND_MARK) if name == YES_NO else (MARK, None)
-        ours = [is_right(context, a.question, a.vector) for a in part]
-        oracle = [is_right(context, a.question, truth(context, a.question)) for a in part]
-        unseen = [is_right(context, a.question, blind[a.question.prompt]) for a in part]
+    for name, kinds in PARTS.items():
+        part = [g for g in graded if g.posed.question.kind in kinds]
         rows += [
-            Row('ours', name, mean(np.array(ours, float)), marks[0]),
-            Row('oracle', name, mean(np.array(oracle, float))),
-            Row('blind', name, mean(np.array(unseen, float)), marks[1], at_most=True),
+            _row(part, 'ours', name, MARK),
+            _row(part, 'oracle', name),
+            _row(part, 'blind', name, BLIND_MARK if name == YES_NO else None, at_most=True),
         ]
-    for topic in sorted({a.question.topic for a in asked if a.question.topic}):
-        part = [a for a in asked if a.question.topic == topic]
-        right = [is_right(context, a.question, a.vector) for a in part]
-        rows.append(Row('ours', f'yes/no: {topic}', mean(np.array(right, float))))
-    return Report('vqa', tuple(rows), ('Held-out wordings of all questions.',))
+    for kind in PARTS['all']:
+        for topic in sorted({g.posed.question.topic for g in graded if is_of(g, kind)}):
+            part = [g for g in graded if is_of(g, kind) and g.posed.question.topic == topic]
+            rows += [_row(part, who, f'{kind}: {topic}') for who in ('ours', 'oracle', 'blind')]
+    note = f'{len(graded)} questions in held-out wordings; as many yes as no of a topic and task.'
+    return Report('vqa', tuple(rows), (note,))
 
 
-def ask(context: Context) -> list[Asked]:
-    """All balanced questions with answers."""
-    rng, asked = np.random.default_rng(0), list[Asked]()
-    for stream in context.watched('questions'):
-        for item in stream.annotations:
-            if middle(item) < CONTEXT_S or item.task not in TRAIN_TASKS:
-                continue
-            pool = [q for q in questions(item, rng, 'heldout') if q.kind in (YES_NO, *CHOICES)]
-            vectors = answers(context.eyes, stream, middle(item), [q.prompt for q in pool])
-            asked += [Asked(item, q, v) for q, v in zip(pool, vectors, strict=True)]
-    return balanced(asked, rng)
+def pose(streams: Sequence[Stream]) -> list[Posed]:
+    """All questions that have an answer, yes and no balanced."""
+    rng = np.random.default_rng(0)
+    return balanced(
+        [
+            Posed(moment, question)
+            for moment in moments(streams, TRAIN_TASKS)
+            for question in questions(moment.item, rng, 'heldout')
+            if question.kind in PARTS['all'] and question.meaning != UNKNOWN
+        ],
+        rng,
+    )
 
 
-def balanced(asked: list[Asked], rng: np.random.Generator) -> list[Asked]:
-    """As many yes as no of each (topic, task); all of the choices."""
-    kept = [a for a in asked if a.question.kind != YES_NO]
-    groups: dict[tuple[str, str], dict[str, list[Asked]]] = {}
-    for a in asked:
-        if a.question.kind == YES_NO:
-            group = groups.setdefault((a.question.topic, a.annotation.task), {'yes': [], 'no': []})
-            group[a.question.answer].append(a)
+def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
+    """As many yes as no of each (topic, task), and all of the choices, in their order."""
+    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
+    kept: list[int] = []
+    for i, item in enumerate(posed):
+        if item.question.kind != YES_NO:
+            kept.append(i)
+            continue
+        name = (item.question.topic, item.moment.item.task)
+        groups.setdefault(name, {'yes': [], 'no': []})[item.question.meaning].append(i)
     for group in groups.values():
         count = min(len(found) for found in group.values())
         for found in group.values():
-            kept += [found[i] for i in rng.permutation(len(found))[:count]]
-    return kept
+            kept += rng.permutation(found)[:count].tolist()
+    return [posed[i] for i in sorted(kept)]
+
+
+def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
+    """Ask, and see who is right: we, the oracle, the blind."""
+    prompts = sorted({p.question.prompt for p in posed})
+    blind: dict[str, Vectors] = {}
+    if prompts:
+        blind = dict(zip(prompts, blind_answers(context.eyes, prompts), strict=True))
+    groups: dict[tuple[str, float], list[Posed]] = {}
+    for item in posed:
+        groups.setdefault((item.moment.stream.name, item.moment.at_s), []).append(item)
+    graded = []
+    for group in context.each(list(groups.values()), 'questions'):
+        seen = answers(
+            context.eyes,
+            group[0].moment.stream,
+            group[0].moment.at_s,
+            [item.question.prompt for item in group],
+        )
+        for item, vector in zip(group, seen, strict=True):
+            said = {'ours': vector, 'oracle': truth(context, item.question)}
+            said['blind'] = blind[item.question.prompt]
+            right = {w: float(is_right(context, item.question, v)) for w, v in said.items()}
+            graded.append(Graded(item, right))
+    return graded
+
+
+def is_of(graded: Graded, kind: str) -> bool:
+    """Whether it is a question of a kind."""
+    return graded.posed.question.kind == kind
 
 
 def is_right(context: Context, question: Question, vector: Vectors) -> bool:
@@ -92,4 +131,15 @@ def is_right(context: Context, question: Question, vector: Vectors) -> bool:
 
 def truth(context: Context, question: Question) -> Vectors:
     """What an oracle predicts: the centre of the answer's wordings."""
-    return centre(context.language.encode(wordings(question.meaning)))
+    return context.once(
+        f'answer {question.meaning}',
+        lambda: centre(context.language.encode(wordings(question.meaning))),
+    )
+
+
+def _row(
+    part: Sequence[Graded], who: str, what: str, mark: float | None = None, at_most: bool = False
+) -> Row:
+    right = [graded.right[who] for graded in part]
+    streams = [graded.posed.moment.stream.name for graded in part]
+    return Row(who, what, mean(right, clusters=streams), mark, at_most)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured of an arm: captions, the act among 45 tasks, yes/no, on one split.
+
+Moments are the middles of annotations, asked in held-out wordings, as in the suites of `vljepa
+evaluate`; of captions each meaning without its colour weighs the same, of acts each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.comparison.arms import Arm, EmbeddingArm
+from benchmarks.comparison.examples import TUBELET_S, Recording
+from benchmarks.comparison.settings import Settings
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.mwstream.meanings import is_right, sentences
+from vljepa_ros.data.mwstream.questions import YES_NO, Question, prompts, questions
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS, meaning_of
+from vljepa_ros.evaluate.cider import Cider
+
+BATCH = 64
+REFERENCES = 5  # wordings that a caption is compared with, by CIDEr-D
+PROMPT = prompts('caption', 'heldout')[0]
+CHOSEN_BY = ('right', 'top1_seen', 'yes_no')  # learning rates, by their mean
+LISTS = {'top1_seen': 'train', 'top1_heldout': 'heldout'}
+
+Marks = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The middle of an annotation, and what is asked there."""
+
+    stream: Recording
+    newest: int
+    item: Annotation
+    prompt: str = PROMPT
+    answer: str = ''
+
+
+def candidates(colour: str, which: str) -> tuple[str, ...]:
+    """What the robot may be doing with an object of this colour: one sentence a task."""
+    return tuple(sentences(meaning_of(task, 'act', colour), which)[0] for task in TRAIN_TASKS)
+
+
+def candidate_texts() -> list[str]:
+    """All that an arm must be able to score."""
+    acts = [t for which in LISTS.values() for c in COLOUR_NAMES for t in candidates(c, which)]
+    return [*acts, *YES_NO]
+
+
+class Judge:
+    """Judges arms by the same moments of a split."""
+
+    def __init__(
+        self, streams: Sequence[Recording], settings: Settings, bank: Sequence[str]
+    ) -> None:
+        """`bank`: the training sentences that D chooses from."""
+        rng, self._tubelets, self._bank = np.random.default_rng(0), settings.tubelets, list(bank)
+        moments = list(self._moments(streams))
+        self._captions = _some(moments, settings.captions, rng)
+        self._acts = list[Moment]()
+        for task in TRAIN_TASKS:
+            own = [m for m in moments if (m.item.task, m.item.phase) == (task, 'act')]
+            self._acts += _some(own, settings.acts, rng)
+        self._yes_no = _some_pairs(_asked(moments, rng), settings.yes_no, rng)
+        self._references = [sentences(m.item.meaning)[:REFERENCES] for m in self._captions]
+        self._cider = Cider(self._references)
+        self._bank_vectors: Tensor | None = None
+
+    def _moments(self, streams: Sequence[Recording]) -> list[Moment]:
+        found = []
+        for stream in streams:
+            for item in stream.annotations:
+                newest = int((item.start + item.end) / 2 / TUBELET_S) - 1
+                if item.task in TRAIN_TASKS and newest + 1 >= self._tubelets:
+                    found.append(Moment(stream, newest, item))
+        return found
+
+    @torch.inference_mode()
+    def judge(self, arm: Arm) -> Marks:
+        """All marks of an arm."""
+        return self._said(arm.say(self._see(arm, self._captions))) | self._chosen(arm)
+
+    @torch.inference_mode()
+    def recall(self, arm: EmbeddingArm, marks: Marks) -> Marks:
+        """D's marks, by those of its `arm`, whose texts' embeddings stay as they are."""
+        if self._bank_vectors is None:
+            self._bank_vectors = arm.encode(self._bank)
+        nearest = (self._see(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
+        return marks | self._said([self._bank[i] for i in nearest.tolist()])
+
+    def _chosen(self, arm: Arm) -> Marks:
+        seen, found = self._see(arm, self._acts), Marks()
+        for name, which in LISTS.items():
+            scores = arm.score(seen, [candidates(m.item.colour, which) for m in self._acts])
+            right = [
+                TRAIN_TASKS[int(score.argmax())] == m.item.task
+                for score, m in zip(scores, self._acts, strict=True)
+            ]
+            found[name] = macro(right, [m.item.task for m in self._acts])
+        scores = arm.score(self._see(arm, self._yes_no), [YES_NO] * len(self._yes_no))
+        answers = [YES_NO[int(score.argmax())] for score in scores]
+        right = [text == m.answer for text, m in zip(answers, self._yes_no, strict=True)]
+        return found | {'yes_no': float(np.mean(right))}
+
+    def _said(self, texts: Sequence[str]) -> Marks:
+        pairs = list(zip(texts, self._captions, strict=True))
+        cider = [self._cider.score(t, r) for t, r in zip(texts, self._references, strict=True)]
+        return {
+            'right': self._macro([is_right(m.item.meaning, text) for text, m in pairs]),
+            'right_but_colour': self._macro(
+                [is_right(m.item.meaning, text, colour=False) for text, m in pairs]
+            ),
+            'cider': self._macro(cider),
+        }
+
+    def _macro(self, values: Sequence[float]) -> float:
+        return macro(values, [_uncoloured(m.item.meaning) for m in self._captions])
+
+    def _see(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
+        found = []
+        for start in range(0, len(moments), BATCH):
+            part = moments[start : start + BATCH]
+            shown = np.stack([m.stream.window(m.newest, self._tubelets) for m in part])
+            found.append(arm.see(torch.from_numpy(shown).float(), [m.prompt for m in part]))
+        return torch.cat(found)
+
+
+def _uncoloured(meaning: str) -> str:
+    return meaning.rpartition(':')[0] or meaning
+
+
+def macro(values: Sequence[float], groups: Sequence[Hashable]) -> float:
+    """The mean of the groups' means."""
+    parts: dict[Hashable, list[float]] = {}
+    for value, group in zip(values, groups, strict=True):
+        parts.setdefault(group, []).append(value)
+    return float(np.mean([np.mean(part) for part in parts.values()]))
+
+
+def score(marks: Marks) -> float:
+    """What learning rates are chosen by."""
+    return float(np.mean([marks[name] for name in CHOSEN_BY]))
+
+
+def _some(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
+    return [moments[i] for i in rng.permutation(len(moments))[:count]]
+
+
+def _asked(moments: Sequence[Moment], rng: np.random.Generator) -> list[tuple[Moment, Moment]]:
+    """Pairs of a question with the answer yes and one with no, of the same topic and task."""
+    groups: dict[tuple[str, str], dict[str, list[Moment]]] = {}
+    for m in moments:
+        for q in questions(m.item, rng, 'heldout'):
+            if q.kind == 'yes/no' and q.answer in YES_NO:
+                group = groups.setdefault((q.topic, m.item.task), {a: [] for a in YES_NO})
+                group[q.answer].append(_ask(m, q))
+    shuffled = [[_some(group[a], len(group[a]), rng) for a in YES_NO] for group in groups.values()]
+    return [pair for yes, no in shuffled for pair in zip(yes, no, strict=False)]
+
+
+def _ask(moment: Moment, question: Question) -> Moment:
+    return Moment(moment.stream, moment.newest, moment.item, question.prompt, question.answer)
+
+
+def _some_pairs(
+    pairs: Sequence[tuple[Moment, Moment]], count: int, rng: np.random.Generator
+) -> list[Moment]:
+    return [m for i in rng.permutation(len(pairs))[: count // 2] for m in pairs[i]]

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.comparison.neutral`: an X-Encoder that no arm had a say in.
+
+It has the architecture of models/small and learns the simulator's state, by linear heads on its
+tokens' mean and maximum: no text, no names of tasks or colours. Then every stream's features
+are written, as in streaming: <out>/features/<split>/<stream>.npy, float16 (T, N, D).
+
+Shapes: B clips or streams, T tubelets, F frames a tubelet, S image side, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.common import run
+from benchmarks.comparison.settings import Settings
+from vljepa_ros.cli.common import note
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.x_encoder import XEncoder
+from vljepa_ros.train.clips import augment
+from vljepa_ros.train.eyes import state_loss
+from vljepa_ros.train.optimizer import autocast, groups, rate
+
+STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')  # of state.npz, all 0..1
+CLIPS, RATE, WARMUP, DECAY = 8, 1e-3, 100, 0.05
+BATCH = 16  # streams at once
+CPU = torch.device('cpu')
+
+
+class Clips:
+    """Draws clips from all streams, each moment as likely as any other."""
+
+    def __init__(self, streams: Sequence[Stream], config: ModelConfig, seed: int) -> None:
+        self._frames = [stream.frames() for stream in streams]
+        self._state = [state_of(stream) for stream in streams]
+        self._tubelets, self._per = config.time.window_tubelets, config.time.tubelet_frames
+        self._rng = np.random.default_rng(seed)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, F, S, S, 3) uint8, and the state (B, T, 6) at each tubelet's end."""
+        clips, state, length = [], [], self._tubelets * self._per
+        for _ in range(count):
+            number = int(self._rng.integers(len(self._frames)))
+            frames = self._frames[number]
+            first = int(self._rng.integers(len(frames) - length + 1))
+            clips.append(augment(np.asarray(frames[first : first + length]), self._rng))
+            state.append(self._state[number][first + self._per - 1 : first + length : self._per])
+        shown = torch.from_numpy(np.stack(clips)).unflatten(1, (self._tubelets, self._per))
+        return shown, torch.from_numpy(np.stack(state))
+
+
+def state_of(stream: Stream) -> NDArray[np.float32]:
+    """(T, 6) what `STATE` names at every frame; nan where the stream does not say."""
+    told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
+    return np.stack([told.get(name, unknown).astype(np.float32) for name in STATE], axis=1)
+
+
+def train_encoder(
+    streams: Sequence[Stream], config: ModelConfig, steps: int, seed: int = 0
+) -> XEncoder:
+    """Train an X-Encoder on the state of `streams`."""
+    torch.manual_seed(seed)
+    encoder = XEncoder(config.x_encoder, config.time)
+    heads = nn.Linear(2 * config.x_encoder.width, len(STATE))
+    trained = [*encoder.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(groups(trained, DECAY), betas=(0.9, 0.98))
+    clips, total = Clips(streams, config, seed), 0.0
+    for step in range(steps):
+        frames, state = clips.draw(CLIPS)
+        with autocast(CPU, True):
+            tokens = encoder(frames)
+            seen = torch.cat([tokens.mean(dim=2), tokens.amax(dim=2)], dim=-1)
+            loss = state_loss(heads(seen).float().flatten(0, 1), state.flatten(0, 1))
+        for group in optimizer.param_groups:
+            group['lr'] = rate(RATE, step, WARMUP, steps)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        total += loss.item()
+        if (step + 1) % 100 == 0:
+            note(f'{step + 1} of {steps}: cross-entropy of the state {total / 100:.4f}')
+            total = 0.0
+    return encoder.eval()
+
+
+@torch.inference_mode()
+def features(encoder: XEncoder, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """Streams (B, frames, S, S, 3) of equal length -> (B, T, N, D), exactly as in streaming."""
+    per = encoder.time.tubelet_frames
+    caches: list[KeyValue | None] = [None] * len(encoder.blocks)
+    found = []
+    for at in range(0, frames.shape[1] - per + 1, per):
+        tokens, caches = encoder.step(torch.from_numpy(frames[:, at : at + per].copy()), caches)
+        found.append(tokens.half().numpy())
+    return np.stack(found, axis=1)
+
+
+def write_features(encoder: XEncoder, streams: Sequence[Stream], folder: Path) -> None:
+    """One file a stream; those that are there stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [s for s in streams if not (folder / f'{s.name}.npy').is_file()]
+    start, done = time.monotonic(), 0
+    for part in _alike(missing):
+        found = features(encoder, np.stack([np.asarray(s.frames()) for s in part]))
+        for stream, rows in zip(part, found, strict=True):
+            partial = folder / f'.{stream.name}.npy'
+            np.save(partial, rows)
+            partial.rename(folder / f'{stream.name}.npy')
+        done += len(part)
+        note(f'{folder}: {done} of {len(missing)} streams, {time.monotonic() - start:.0f} s')
+
+
+def _alike(streams: Sequence[Stream]) -> Iterator[list[Stream]]:
+    """Streams of equal length, at most `BATCH` of them."""
+    for length in sorted({s.frame_count for s in streams}):
+        part = [s for s in streams if s.frame_count == length]
+        yield from (part[i : i + BATCH] for i in range(0, len(part), BATCH))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__.split('\n')[0])
+    parser.add_argument('--data', type=Path, default=Settings.data, help='folder of the splits')
+    parser.add_argument('--out', type=Path, default=Settings.out)
+    parser.add_argument('--steps', type=int, default=3000)
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
+    parser.add_argument('--splits', nargs='+', default=['train', 'validation'], metavar='SPLIT')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, unless that was done, and write what is missing. Raises VljepaError."""
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    config, path = Settings().model, args.out / 'neutral.pt'
+    if not path.is_file():
+        args.out.mkdir(parents=True, exist_ok=True)
+        streams = open_split(args.data / 'train').streams
+        torch.save(train_encoder(streams, config, args.steps).state_dict(), path)
+    encoder = XEncoder(config.x_encoder, config.time).eval()
+    encoder.load_state_dict(torch.load(path, weights_only=True))
+    for split in args.splits:
+        streams = open_split(args.data / split).streams
+        write_features(encoder, streams, args.out / 'features' / split)
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

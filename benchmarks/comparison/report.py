@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks.comparison.report`: the findings as docs/comparison.md, .png and .json.
+
+docs/ablations.md as well, where there are any. The picture needs requirements/benchmarks.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import ROOT, run
+from benchmarks.comparison import ablations
+from benchmarks.comparison.cost import MINUTE
+from benchmarks.comparison.run import Result, best_rates, plans, read
+from benchmarks.comparison.settings import WORDINGS, Plan, Settings
+from vljepa_ros.cli.common import note
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.errors import InputError
+
+NAMES = {
+    'A': 'A: VL-JEPA, Y-Decoder',
+    'B': 'B: autoregressive',
+    'C': 'C: Y-Encoder from scratch',
+    'D': 'D: nearest sentence',
+}
+MARKS = {
+    'right': 'captions right',
+    'right_but_colour': 'right but for the colour',
+    'cider': 'CIDEr-D',
+    'top1_seen': 'act among 45, seen wording',
+    'top1_heldout': 'act among 45, held-out wording',
+    'yes_no': 'yes/no',
+}
+DRAWN = ('right', 'cider', 'top1_heldout', 'yes_no')
+COLOURS = {'A': '#1b6ca8', 'B': '#c8553d', 'C': '#7a9e3f', 'D': '#8a6bb1'}
+
+PAGE = """# VL-JEPA and an autoregressive model under equal conditions
+
+Written by `python -m benchmarks.comparison.report`; what the arms are, what is equal and how to
+run it: [benchmarks/comparison](../benchmarks/comparison/__init__.py). Mean and standard deviation
+over seeds on the {split} split, after {examples:,} examples.
+
+{marks}
+
+![marks against examples](comparison.png)
+
+## Every wording of a meaning, or one
+
+{wordings}
+
+## Against the number of examples
+
+{right}
+
+{top1}
+
+Learning rates, chosen on validation: {rates}. Trained parameters: {sizes}.
+"""
+COST = """
+## Cost
+
+By `python -m benchmarks.comparison.cost`: one thread, float32, all in one run, torch {torch},
+{commit}. "Changes in words" are the {changes:.1f} annotations a minute of the validation streams.
+
+{table}
+"""
+ABLATIONS = """# What VL-JEPA's own choices are worth
+
+Written by `python -m benchmarks.comparison.report`. Arm A of [the comparison](comparison.md), all
+wordings, {examples:,} examples, one choice changed at a time.
+
+{marks}
+"""
+
+Curves = dict[tuple[str, str], list[list[dict[str, float]]]]  # arm, wordings -> seeds, counts
+
+
+def curves(found: Mapping[str, Result], planned: Sequence[Plan]) -> Curves:
+    """The marks of those planned that are finished. Raises InputError where none is."""
+    kept = Curves()
+    for plan in planned:
+        for arm, marks in found.get(plan.name, {'marks': {}})['marks'].items():
+            kept.setdefault((arm, plan.wordings), []).append(marks)
+    if not kept:
+        raise InputError('no finished run: python -m benchmarks.comparison.run')
+    return dict(sorted(kept.items()))
+
+
+def spread(runs: Sequence[Sequence[Mapping[str, float]]], mark: str, at: int = -1) -> str:
+    """Mean and standard deviation over seeds."""
+    values = [run[at][mark] for run in runs]
+    deviation = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.3f}{deviation}'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def marks_table(found: Curves) -> str:
+    """Everything at the greatest count."""
+    rows = [
+        [NAMES[arm], which, str(len(runs)), *(spread(runs, mark) for mark in MARKS)]
+        for (arm, which), runs in found.items()
+    ]
+    return table(['arm', 'wordings', 'seeds', *MARKS.values()], rows)
+
+
+def growth_table(found: Curves, mark: str) -> str:
+    """One mark at every count."""
+    counts = [f'{int(m["examples"]):,}' for m in next(iter(found.values()))[0]]
+    rows = [
+        [NAMES[arm], which, *(spread(runs, mark, at) for at in range(len(counts)))]
+        for (arm, which), runs in found.items()
+    ]
+    return table([MARKS[mark], 'wordings', *counts], rows)
+
+
+def wordings_table(found: Curves) -> str:
+    """What all wordings instead of one change: the claim."""
+    rows = []
+    for arm in [arm for arm in NAMES if all((arm, which) in found for which in WORDINGS)]:
+        one, every = ([run[-1] for run in found[arm, which]] for which in WORDINGS)
+        change = [np.mean([m[k] for m in every]) - np.mean([m[k] for m in one]) for k in MARKS]
+        rows.append([NAMES[arm], *(f'{value:+.3f}' for value in change)])
+    return table(['all wordings less one', *MARKS.values()], rows)
+
+
+def cost_table(costs: Mapping[str, Any]) -> str:
+    """GFLOPs and ms, and how often A's they are where A has the same row."""
+    rows = []
+    for arm, found in costs['arms'].items():
+        for what, (flops, ms) in found.items():
+            known = what if what in costs['arms']['A'] else MINUTE
+            base, same = costs['arms']['A'][known], arm != 'A'
+            ratio = f'{flops / base[0]:.2f}, {ms / base[1]:.2f}' if same else ''
+            rows.append([arm, what, f'{flops:.3f}', f'{ms:.1f}', ratio])
+    return table(['arm', 'what', 'GFLOPs', 'ms', 'of A: FLOPs, ms'], rows)
+
+
+def comparison(
+    finished: Mapping[str, Result], planned: Sequence[Plan], costs: Mapping[str, Any]
+) -> str:
+    """docs/comparison.md."""
+    found = curves(finished, planned)
+    rates = {plan.arm: plan.learning_rate for plan in planned}
+    sizes = {p.arm: finished[p.name]['parameters'] for p in planned if p.name in finished}
+    page = PAGE.format(
+        marks=marks_table(found),
+        wordings=wordings_table(found),
+        right=growth_table(found, 'right'),
+        top1=growth_table(found, 'top1_heldout'),
+        rates=', '.join(f'{arm} {rate:g}' for arm, rate in rates.items()),
+        sizes=', '.join(f'{arm} {size:,}' for arm, size in sizes.items()),
+        split=planned[0].split,
+        examples=planned[0].counts[-1],
+    )
+    return page + (COST.format(table=cost_table(costs), **costs) if costs else '')
+
+
+def ablation_table(found: Mapping[str, Result], rate: float, seeds: int, split: str) -> str:
+    """docs/ablations.md."""
+    rows = []
+    for name, planned in ablations.plans(rate, seeds, split).items():
+        runs = [found[plan.name]['marks']['A'] for plan in planned if plan.name in found]
+        if runs:
+            rows.append([name, str(len(runs)), *(spread(runs, mark) for mark in MARKS)])
+    marks = table(['', 'seeds', *MARKS.values()], rows)
+    return ABLATIONS.format(examples=ablations.COUNTS[-1], marks=marks)
+
+
+def draw(found: Curves, path: Path) -> None:
+    """Marks against examples: full lines with all wordings, dashed ones with one."""
+    try:
+        from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise InputError('the picture needs requirements/benchmarks.txt') from error
+    pyplot.switch_backend('Agg')
+    size = (4 * len(DRAWN), 4.2)
+    figure, panels = pyplot.subplots(1, len(DRAWN), figsize=size, layout='constrained')
+    for panel, mark in zip(panels, DRAWN, strict=True):
+        for (arm, which), runs in found.items():
+            values = np.array([[m[mark] for m in run] for run in runs])
+            examples = [int(m['examples']) for m in runs[0]]
+            mean, deviation = values.mean(axis=0), values.std(axis=0)
+            style = '-' if which == 'all' else '--'
+            label = f'{NAMES[arm]}, {which}' if which == 'all' else f'{arm}, one wording'
+            panel.plot(examples, mean, style, color=COLOURS[arm], marker='.', label=label)
+            low, high = mean - deviation, mean + deviation
+            panel.fill_between(examples, low, high, color=COLOURS[arm], alpha=0.12, lw=0)
+        panel.set(xscale='log', title=MARKS[mark], xlabel='examples')
+        panel.set_xticks(examples, [f'{count // 1024}k' for count in examples])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.spines[['top', 'right']].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=4, frameon=False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__.split('\n')[0])
+    parser.add_argument('--out', type=Path, default=Settings.out, help='folder of the results')
+    parser.add_argument('--docs', type=Path, default=ROOT / 'docs')
+    parser.add_argument('--split', default='validation', help='that was judged on')
+    parser.add_argument('--seeds', type=int, default=3)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write all that there is to tell. Raises VljepaError."""
+    args = _arguments()
+    results = args.out / 'results.jsonl'
+    rates, finished = best_rates(results), read(results)
+    planned, cost = plans(rates, args.seeds, args.split), args.out / 'cost.json'
+    costs = json.loads(cost.read_text()) if cost.is_file() else {}
+    (args.docs / 'comparison.md').write_text(comparison(finished, planned, costs))
+    tried = read(args.out / 'ablations.jsonl')
+    if tried:
+        text = ablation_table(tried, rates['A'], args.seeds, args.split)
+        (args.docs / 'ablations.md').write_text(text)
+    kept = {'runs': list(finished.values()), 'ablations': list(tried.values()), 'costs': costs}
+    (args.docs / 'comparison.json').write_text(json.dumps(kept, indent=1) + '\n')
+    draw(curves(finished, planned), args.docs / 'comparison.png')
+    note(f'{len(finished)} runs, {len(tried)} ablations: {args.docs}')
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

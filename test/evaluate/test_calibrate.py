@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ECE, AUROC, and the suite that reports them beside abstentions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from vljepa_ros.data.format import Annotation, open_split
+from vljepa_ros.data.mwstream.questions import Question
+from vljepa_ros.evaluate.asking import pose, says
+from vljepa_ros.evaluate.report import Row
+from vljepa_ros.evaluate.statistics import auroc, ece, mean, redrawn
+from vljepa_ros.evaluate.suites.calibrate import (
+    DRAWS,
+    Given,
+    Posed,
+    abstentions,
+    calibrate,
+    confidences,
+    pose_all,
+)
+
+
+def test_ece_by_hand() -> None:
+    # Two bins of two: |0.4 - 1| and |1.5 - 2|, of four answers.
+    found = ece([0.9, 0.1, 0.6, 0.3], [True, False, True, True], bins=2)
+    assert found == pytest.approx((0.6 + 0.5) / 4)
+
+
+def test_ece_is_over_bins_of_equal_mass() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.beta(5, 1, 3000)
+    right = rng.random(3000) < confidence**2
+    bins = np.array_split(np.argsort(confidence), 15)
+    expected = sum(len(b) / 3000 * abs(confidence[b].mean() - right[b].mean()) for b in bins)
+    assert ece(confidence, right) == pytest.approx(expected)
+
+
+def test_answers_of_one_confidence_share_a_bin() -> None:
+    assert ece([0.7] * 10, [True] * 7 + [False] * 3) == pytest.approx(0.0)
+    assert ece([0.7] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize('figure', [ece, auroc])
+def test_an_answer_that_weighs_two_counts_twice(figure: Any) -> None:
+    rng = np.random.default_rng(0)
+    confidence, weight = rng.random(90).round(2), rng.integers(0, 4, 90)
+    right = rng.random(90) < confidence
+    twice = figure(np.repeat(confidence, weight), np.repeat(right, weight))
+    assert figure(confidence, right, weight.astype(float)) == pytest.approx(twice)
+    assert math.isnan(figure(confidence, right, np.zeros(90)))
+
+
+def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
+    # 3 > 2, 3 > 1, 1 < 2, 1 = 1
+    assert auroc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 2.5 / 4
+    assert auroc([0.1, 0.9], [True, False]) == 0.0
+    assert math.isnan(auroc([0.1, 0.9], [True, True]))
+
+
+def test_whole_streams_are_drawn_again() -> None:
+    rng = np.random.default_rng(0)
+    values, streams = rng.random(60), [f's{i % 7}' for i in range(60)]
+    found = redrawn(lambda w: float((w * values).sum() / w.sum()), streams).interval()
+    other = mean(values, clusters=streams)
+    assert (found.value, found.count) == (pytest.approx(other.value), 60)
+    assert (found.low, found.high) == (pytest.approx(other.low), pytest.approx(other.high))
+    alone = redrawn(lambda w: float(w.sum()), ['a'] * 5).interval()
+    assert alone.value == 5.0 and math.isnan(alone.low)
+    assert math.isnan(redrawn(lambda w: 1.0, []).interval().value)
+
+
+ACT = Annotation(2, 6, 'act:drawer-open:red', 'act', 'drawer-open', 'drawer', 'red')
+
+
+@pytest.mark.parametrize(
+    ('meaning', 'kind', 'text', 'right'),
+    [
+        ('yes', 'yes/no', 'yes, it is', True),
+        ('yes', 'yes/no', 'no', False),
+        ('unknown', 'colour', 'I cannot tell', True),
+        ('unknown', 'colour', 'red', False),
+        ('act:drawer-open:red', 'caption', 'the robot opens the red drawer', True),
+        ('act:drawer-open:red', 'caption', 'the robot closes the red drawer', False),
+        ('say:a cat sits', 'caption', 'A cat  sits.', True),
+        ('say:a cat sits', 'told', 'a dog sits', False),
+    ],
+)
+def test_words_are_right_where_they_mean_the_answer(
+    meaning: str, kind: str, text: str, right: bool
+) -> None:
+    assert says(Question('?', '', meaning, kind), text) is right
+
+
+def test_an_annotation_is_asked_about_at_its_quarters() -> None:
+    found = pose(ACT, np.random.default_rng(0), 2)
+    assert [at_s for at_s, _ in found] == [3.0, 4.0, 5.0]
+    for _, pool in found:
+        captions = [q for q in pool if q.kind == 'caption']
+        assert len({q.prompt for q in captions}) == len(captions) == 3
+    assert len(found[0][1]) == len(found[2][1]) == 3
+    unanswerable = [q for q in found[1][1] if q.meaning == 'unknown']
+    assert len(unanswerable) == 4 and all(q.candidates for q in unanswerable)  # two a draw
+    nothing = Annotation(2, 6, '', 'none', '', '', '')
+    assert pose(nothing, np.random.default_rng(0)) == []
+
+
+def posed(stream: Any, kind: str, meaning: str, phase: str = 'act') -> Posed:
+    candidates = () if kind in ('caption', 'open') else ('yes', 'no')
+    item = Annotation(2, 6, 'dark', phase, 'drawer-open', 'drawer', 'red')
+    return Posed(stream, item, 3.0, Question('?', 'yes', meaning, kind, candidates))
+
+
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def rows_of(rows: list[Row]) -> dict[str, Row]:
+    return {row.what: row for row in rows}
+
+
+def test_kinds_and_reasons() -> None:
+    one = Named('a')
+    kinds = [posed(one, kind, 'yes').kind for kind in ('yes/no', 'colour', 'caption', 'open')]
+    assert kinds == ['yes/no', 'choices', 'sentences', 'own words']
+    reasons = [posed(one, 'colour', 'unknown', p).reason for p in ('dark', 'covered', 'rest')]
+    assert reasons == ['dark', 'covered', 'absent']
+    assert posed(one, 'colour', 'yes', 'dark').reason == ''
+
+
+def test_figures_of_a_kind_and_of_what_can_be_answered() -> None:
+    a, b = Named('a'), Named('b')
+    given = [
+        Given(posed(a, 'yes/no', 'yes'), 0.9, False, True),
+        Given(posed(b, 'yes/no', 'no'), 0.6, False, False),
+        Given(posed(b, 'yes/no', 'unknown'), 0.7, True, False),
+        Given(posed(b, 'colour', 'no'), 0.1, False, False),
+    ]
+    rows = rows_of(confidences('ours', 'yes/no', given))
+    assert rows['yes/no: ECE'].mean.value == pytest.approx((0.1 + 0.6 + 0.7) / 3)
+    assert (rows['yes/no: ECE'].mark, rows['yes/no: ECE'].at_most) == (0.05, True)
+    assert rows['yes/no: AUROC'].mean.value == 1.0 and rows['yes/no: AUROC'].mark == 0.80
+    assert rows['yes/no: right'].mean.value == pytest.approx(1 / 3)
+    assert rows['yes/no, answerable: ECE'].mean.value == pytest.approx((0.1 + 0.6) / 2)
+    assert rows['yes/no, answerable: ECE'].mean.count == 2
+    blind = rows_of(confidences('blind', 'yes/no', given))
+    assert {row.mark for row in blind.values()} == {None}
+    assert confidences('ours', 'sentences', given) == []
+
+
+def test_shares_of_abstentions() -> None:
+    a, b = Named('a'), Named('b')
+
+    def given(kind: str, meaning: str, phase: str, abstained: bool) -> Given:
+        return Given(posed(a if abstained else b, kind, meaning, phase), 0.5, abstained, False)
+
+    rows = rows_of(
+        abstentions(
+            'ours',
+            [
+                given('colour', 'unknown', 'dark', True),
+                given('colour', 'unknown', 'dark', False),
+                given('yes/no', 'unknown', 'rest', True),
+                given('yes/no', 'yes', 'rest', False),
+                given('yes/no', 'yes', 'dark', False),
+                given('yes/no', 'yes', 'rest', True),
+                given('open', 'unknown', 'rest', False),
+                given('open', 'yes', 'rest', True),
+                given('caption', 'dark', 'dark', True),
+            ],
+        )
+    )
+    shares = {what.removeprefix('abstained: '): row.mean.value for what, row in rows.items()}
+    assert shares == {
+        'dark': 0.5,
+        'absent': 1.0,
+        'unanswerable': pytest.approx(2 / 3),
+        'answerable': pytest.approx(1 / 3),
+        'unanswerable, own words': 0.0,
+        'answerable, own words': 1.0,
+    }
+    assert rows['abstained: unanswerable'].mark == 0.85
+    assert (rows['abstained: answerable'].mark, rows['abstained: answerable'].at_most) == (0.05, 1)
+    assert rows['abstained: answerable, own words'].mark is None
+
+
+def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
+    acts = [toys.annotation('act', 'drawer-open', colour) for colour in ('red', 'blue')]
+    for name in ('a', 'b'):
+        toys.film(tmp_path, name, [*acts, toys.annotation('dark', light=False)])
+    streams = open_split(tmp_path).streams
+    found = calibrate(toys.context(streams))
+    rows = {(row.who, row.what): row for row in found.rows}
+    asked = pose_all(streams)
+    captions = [p for p in asked if p.kind == 'sentences']
+    assert rows['ours', 'sentences: right'].mean.count == len(captions)
+    assert rows['ours', 'sentences: right'].mean.value == 1.0
+    own = [p for p in asked if p.kind == 'own words']
+    assert len(own) * DRAWS == sum(bool(p.question.candidates) for p in asked)
+    assert rows['ours', 'abstained: unanswerable'].mean.value == 0.0  # a toy always can
+    assert {who for who, _ in rows} == {'ours', 'oracle', 'blind'}
+    assert 'sentences: ' in found.notes[0] and 'Fewer than 5000' in found.notes[0]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite caption: who weighs what, what recall cannot say, and which corpus CIDEr-D counts."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toys import ToyEyes, annotation, context, film
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.evaluate.cider import Cider
+from vljepa_ros.evaluate.document_frequencies import scorer
+from vljepa_ros.evaluate.report import Row
+from vljepa_ros.evaluate.suites.caption import caption, group, is_new
+
+KNOWN, NEW = training_colours('dial-turn')[0], held_out_colour('dial-turn')
+Rows = dict[tuple[str, str], Row]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
+    """The suite's rows; the corpus of CIDEr-D is the streams at hand."""
+    suite = importlib.import_module('vljepa_ros.evaluate.suites.caption')
+    monkeypatch.setattr(suite, 'scorer', lambda streams: scorer(streams, tmp_path / 'none.json'))
+
+    def measure(*streams: list[Annotation], mistake: Callable[[str], str] = str) -> Rows:
+        films: list[Stream] = [film(tmp_path, f's{i}', s) for i, s in enumerate(streams)]
+        report = caption(context(films, ToyEyes(mistake)))
+        return {(row.who, row.what): row for row in report.rows}
+
+    return measure
+
+
+def test_combinations_kept_from_training_are_new() -> None:
+    assert is_new(annotation('act', 'dial-turn', NEW))
+    assert is_new(annotation('done', 'dial-turn', NEW))
+    assert not is_new(annotation('reach', 'dial-turn', NEW))  # other dials have that colour
+    assert not is_new(annotation('act', 'dial-turn', KNOWN))
+
+
+def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
+    for phase in ('dark', 'covered'):
+        assert group(annotation(phase, 'push')) == group(annotation(phase, 'soccer'))
+    gone = [annotation('gone', t, meaning='gone:tin:red') for t in ('push', 'soccer')]
+    assert group(gone[0]) == group(gone[1]) != group(annotation('dark'))
+    assert group(annotation('rest', 'push')) != group(annotation('rest', 'soccer'))
+    assert group(annotation('act', 'push')) != group(annotation('done', 'push'))
+
+
+def test_perfect_eyes_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
+    rows = run([annotation('act', 'dial-turn', KNOWN), annotation('dark')], [annotation('reach')])
+    assert rows['ours', 'right sentences'].mean.value == 1.0
+    assert rows['ours', 'right sentences'].mark == 0.80
+    assert rows['ours', "CIDEr-D, share of the oracle's"].mean.value == pytest.approx(1.0)
+    assert rows['oracle', 'right sentences'].mean.value == 1.0
+    assert rows['blind', 'right sentences'].mean.value < 1.0
+    equal = rows['ours - nearest sentence', 'right sentences']
+    assert equal.mean.value == 0.0 and equal.reached is True
+    assert rows['ours', 'right sentences: act'].mean.count == 1
+
+
+def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
+    """Of the darks one group, whatever the task; of the acts one a task: 2 of 3 are right."""
+    dark = [annotation('dark', task) for task in ('push', 'soccer', 'hammer', 'sweep')]
+    rows = run(
+        [*dark, annotation('act', 'push')],
+        [annotation('act', 'soccer')],
+        mistake=lambda m: 'rest' if m == 'dark' else m,
+    )
+    assert rows['ours', 'right sentences'].mean.value == pytest.approx(2 / 3)
+    assert rows['ours', 'right sentences'].mean.count == 6
+    assert rows['ours', 'right sentences: dark'].mean.value == 0.0
+
+
+def test_recall_cannot_say_what_training_never_said(run: Callable[..., Rows]) -> None:
+    rows = run([annotation('act', 'dial-turn', NEW)], [annotation('act', 'dial-turn', KNOWN)])
+    what = 'right sentences, new combinations'
+    assert rows['ours', what].mean.value == 1.0 and rows['ours', what].mean.count == 1
+    assert rows['nearest sentence', what].mean.value == 0.0
+    better = rows['ours - nearest sentence', what]
+    assert better.mean.value == 1.0 and better.reached is True
+    assert rows['ours - nearest sentence', 'right sentences'].mean.value == pytest.approx(0.5)
+
+
+def test_to_equal_recall_on_new_combinations_is_not_enough(run: Callable[..., Rows]) -> None:
+    rows = run([annotation('act', 'dial-turn', NEW)], mistake=lambda m: 'rest')
+    assert rows['ours - nearest sentence', 'right sentences, new combinations'].reached is False
+    assert rows['ours - nearest sentence', 'right sentences'].reached is True
+
+
+def test_cider_is_against_the_first_five_wordings(run: Callable[..., Rows]) -> None:
+    items = [annotation('act', 'dial-turn', KNOWN), annotation('act', 'soccer')]
+    rows = run(items, mistake=lambda m: m.replace('soccer', 'push'))
+    five = {m: sentences(m)[:5] for m in (items[0].meaning, 'act:soccer:red', 'rest')}
+    said = {items[0].meaning: items[0].meaning, 'act:soccer:red': 'act:push:red'}
+    cider = Cider([five['rest'], five[items[0].meaning], five['act:soccer:red']])
+    expected = [cider.score(sentences(said[m])[0], five[m]) for m in said]
+    found = rows['ours', 'CIDEr-D'].mean.value
+    best = rows['oracle', 'CIDEr-D'].mean.value
+    assert found == pytest.approx(sum(expected) / 2)
+    share = rows['ours', "CIDEr-D, share of the oracle's"].mean.value
+    assert share == pytest.approx(found / best)
+
+
+def test_streams_without_a_moment_are_no_error(tmp_path: Path) -> None:
+    assert caption(context([film(tmp_path, 'a', [])])).rows == ()

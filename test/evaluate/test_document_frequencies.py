@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The corpus of CIDEr-D: counted from a split, kept in a file, and used from there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toys import annotation, film
+
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.evaluate.cider import Cider
+from vljepa_ros.evaluate.document_frequencies import count, load, main, references, save, scorer
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> list[Stream]:
+    """Each begins with a rest."""
+    return [
+        film(tmp_path / 'test', 'a', [annotation('act'), annotation('dark')]),
+        film(tmp_path / 'test', 'b', [annotation('act')]),
+    ]
+
+
+def test_references_are_five_training_wordings() -> None:
+    assert len(references('act:push:red')) == 5
+    assert set(references('act:push:red')) < set(sentences('act:push:red', 'train'))
+
+
+def test_annotations_are_counted_by_meaning(streams: list[Stream]) -> None:
+    assert count(streams) == {'act:push:red': 2, 'dark': 1, 'rest': 2}
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path, streams: list[Stream]) -> None:
+    path = tmp_path / 'counts.json'
+    assert load(path) is None
+    save(count(streams), path)
+    assert load(path) == count(streams)
+    assert json.loads(path.read_text())['documents'] == 5
+
+
+@pytest.mark.parametrize(
+    'text', ['{', '[]', '{}', '{"documents": 2, "annotations": {"rest": 1}}', '{"annotations": 1}']
+)
+def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / 'counts.json'
+    path.write_text(text)
+    with pytest.raises(InputError, match=r'counts\.json is damaged'):
+        load(path)
+
+
+def test_the_file_counts_and_not_the_streams_at_hand(
+    tmp_path: Path, streams: list[Stream]
+) -> None:
+    path = tmp_path / 'counts.json'
+    save({'rest': 3, 'dark': 1}, path)
+    cider, corpus = scorer(streams, path)
+    assert corpus == '4 annotations of the test split'
+    by_hand = Cider([references('rest')] * 3 + [references('dark')])
+    for said in ('the arm is at rest', 'the light is off', 'it is the robot'):
+        expected = by_hand.score(said, references('rest'))
+        assert cider.score(said, references('rest')) == pytest.approx(expected)
+    assert cider.score('the arm is at rest', references('rest')) > 0
+
+
+def test_without_the_file_the_streams_at_hand_count(tmp_path: Path, streams: list[Stream]) -> None:
+    cider, corpus = scorer(streams, tmp_path / 'none.json')
+    assert corpus == '5 annotations of the streams at hand'
+    each = [references(a.meaning) for stream in streams for a in stream.annotations]
+    said = 'the robot pushes the red puck forward'
+    expected = Cider(each).score(said, references('act:push:red'))
+    assert cider.score(said, references('act:push:red')) == pytest.approx(expected)
+
+
+def test_the_command_writes_the_file(
+    tmp_path: Path, streams: list[Stream], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'counts.json'
+    assert main([str(streams[0].folder.parent), '--out', str(path)]) == 0
+    assert load(path) == count(streams)
+    assert '5 annotations of 3 meanings' in capsys.readouterr().out
+
+
+def test_the_command_takes_no_split_in_the_making(
+    tmp_path: Path, streams: list[Stream], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'counts.json'
+    split = streams[0].folder.parent
+    (split / 'b' / 'meta.json').write_text('{}')
+    assert main([str(split), '--out', str(path)]) == 2
+    assert main([str(tmp_path / 'nowhere'), '--out', str(path)]) == 2
+    assert not path.exists() and capsys.readouterr().err.count('\n') == 2
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match='cannot write'):
+        save({'rest': 1}, tmp_path / 'no' / 'folder.json')

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite robustness: what is done to pictures and stamps, and that nothing else changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import DIM, ToyEyes, annotation, context, film
+
+from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
+from vljepa_ros.evaluate.disturbances import (
+    DISTURBANCES,
+    Clip,
+    at_rate,
+    blurred,
+    jpeg,
+    noisy,
+    resized,
+    shaken,
+    unchanged,
+)
+from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.suites.robustness import robustness, seen, some_questions
+from vljepa_ros.evaluate.views import answers
+from vljepa_ros.stream.interfaces import ModelFacts
+
+RNG = np.random.default_rng
+
+
+def numbered(count: int = 20, size: int = 8) -> Clip:
+    """Pictures 0, 1, ... at 10 frames/s."""
+    stamps = tuple(7 + 100_000_000 * i for i in range(count))
+    return Clip(stamps, tuple(np.full((size, size, 3), i, np.uint8) for i in range(count)))
+
+
+def scene(size: int = 32) -> Clip:
+    rng = RNG(3)
+    picture = np.kron(rng.integers(40, 216, (size // 4, size // 4, 3)), np.ones((4, 4, 1)))
+    return Clip((0,), (picture.astype(np.uint8),))
+
+
+def shown(clip: Clip) -> list[int]:
+    return [int(image[0, 0, 0]) for image in clip.images]
+
+
+@pytest.mark.parametrize(
+    ('rate', 'expected'),
+    [(10, list(range(20))), (5, list(range(1, 20, 2))), (2, [4, 9, 14, 19])],
+)
+def test_a_slow_camera_drops_frames_and_keeps_the_newest(rate: int, expected: list[int]) -> None:
+    clip = at_rate(rate)(numbered(), RNG(0))
+    assert shown(clip) == expected
+    assert list(clip.stamps_ns) == [7 + 100_000_000 * i for i in expected]
+
+
+def test_a_fast_camera_repeats_frames_at_stamps_between() -> None:
+    clip = at_rate(30)(numbered(4), RNG(0))
+    assert shown(clip) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    gaps = np.diff(clip.stamps_ns)
+    assert clip.stamps_ns[-1] == 300_000_007 and np.abs(gaps - 1e9 / 30).max() <= 1
+    clip = at_rate(15)(numbered(4), RNG(0))  # 0.033, 0.1, 0.167, 0.233, 0.3 s
+    assert shown(clip) == [0, 1, 1, 2, 3]
+
+
+def test_a_small_camera_has_small_pictures() -> None:
+    clip = resized(4)(scene(), RNG(0))
+    assert clip.images[0].shape == (4, 4, 3)
+    mean = clip.images[0].mean()
+    assert mean == pytest.approx(scene().images[0].mean(), abs=1.0)
+
+
+def test_jpeg_loses_more_at_less_quality_and_keeps_the_colours_in_place() -> None:
+    before = scene().images[0].astype(float)
+    loss = [
+        np.abs(jpeg(quality)(scene(), RNG(0)).images[0] - before).mean() for quality in (5, 30, 95)
+    ]
+    assert loss[0] > loss[1] > loss[2] > 0
+    red = Clip((0,), (np.full((16, 16, 3), (200, 10, 30), np.uint8),))
+    sent = jpeg(90)(red, RNG(0)).images[0]
+    np.testing.assert_allclose(sent[8, 8], (200, 10, 30), atol=6)
+
+
+def test_noise_has_the_spread_that_is_asked_for() -> None:
+    grey = Clip((0,), (np.full((64, 64, 3), 128, np.uint8),))
+    found = noisy(10)(grey, RNG(0)).images[0].astype(float)
+    assert found.std() == pytest.approx(10, rel=0.05) and found.mean() == pytest.approx(128, abs=1)
+    white = Clip((0,), (np.full((8, 8, 3), 255, np.uint8),))
+    assert noisy(10)(white, RNG(0)).images[0].min() > 150  # no grey level wraps round
+
+
+def test_blur_spreads_a_point_by_sigma() -> None:
+    picture = np.zeros((33, 33, 3), np.uint8)
+    picture[16, 16] = 255
+    found = blurred(2.0)(Clip((0,), (picture,)), RNG(0)).images[0][..., 0].astype(float)
+    x = np.arange(33) - 16
+    assert found[16].sum() > 0
+    spread = np.sqrt((found.sum(axis=0) * x**2).sum() / found.sum())
+    assert spread == pytest.approx(2.0, rel=0.2)
+
+
+def test_every_picture_is_shifted_by_itself_and_not_too_far() -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[14:18, 14:18] = 255
+    clip = shaken(3)(Clip(tuple(range(60)), (picture,) * 60), RNG(0))
+    places = [tuple(np.argwhere(i[..., 0])[0] - 14) for i in clip.images]
+    assert len(set(places)) > 10
+    assert np.abs(places).max() == 3 and all(i.shape == (32, 32, 3) for i in clip.images)
+    assert all((i == 255).sum() == 48 for i in clip.images)
+    flat = Clip((0,), (np.full((8, 8, 3), 99, np.uint8),))
+    assert (shaken(8)(flat, RNG(0)).images[0] == 99).all()  # the edge is repeated
+
+
+def test_the_settings_are_those_of_the_contract() -> None:
+    assert len(DISTURBANCES) == 1 + 4 + 5 + 5 + 3 + 4 + 4
+    assert {'24x24 pixels', 'JPEG quality 5', '30 frames/s', 'blur of 0.5 px'} <= set(DISTURBANCES)
+    assert {'noise of 40 grey levels', 'shaken by 8 px', 'as recorded'} <= set(DISTURBANCES)
+
+
+class Noting:
+    """Eyes that note what they are shown."""
+
+    facts = ModelFacts('noting', DIM, 8, 10.0, 2, 4, 7)
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def new_state(self) -> None:
+        self.shown.clear()
+
+    def step(self, state: None, images: Sequence[Any]) -> None:
+        self.shown += [np.array(image) for image in images]
+
+    def predict(self, state: None, prompts: Sequence[str]) -> Any:
+        return np.eye(DIM, dtype=np.float32)[: len(prompts)]
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """All are fine."""
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Stream:
+    """Six seconds; each picture is its number."""
+    frames = np.stack([np.full((8, 8, 3), i, np.uint8) for i in range(60)])
+    said = (Annotation(0.0, 6.0, 'act:push:red', 'act', 'push', 'puck', 'red'),)
+    stamps = 5 + np.arange(60, dtype=np.int64) * 100_000_000
+    return read_stream(write_stream(tmp_path, StreamData('s', frames, stamps, said, {})))
+
+
+def test_an_undisturbed_clip_is_seen_as_by_the_other_suites(stream: Stream) -> None:
+    moment = Moment(stream, stream.annotations[0])
+    one, other = Noting(), Noting()
+    vectors = seen(one, moment, ['a', 'b'], unchanged)
+    np.testing.assert_array_equal(vectors, answers(other, stream, moment.at_s, ['a', 'b']))
+    np.testing.assert_array_equal(one.shown, other.shown)
+    assert len(one.shown) == 20 and int(one.shown[-1][0, 0, 0]) == 30
+
+
+def test_frames_of_another_rate_are_laid_on_the_models_grid(stream: Stream) -> None:
+    eyes, moment = Noting(), Moment(stream, stream.annotations[0])
+    seen(eyes, moment, ['a'], at_rate(5))
+    twice = [number for number in range(12, 30, 2) for _ in (0, 1)]  # 30 has no partner yet
+    assert [int(image[0, 0, 0]) for image in eyes.shown] == twice
+
+
+def test_small_pictures_are_seen_at_the_models_size(stream: Stream) -> None:
+    eyes, moment = Noting(), Moment(stream, stream.annotations[0])
+    seen(eyes, moment, ['a'], resized(4))
+    assert {image.shape for image in eyes.shown} == {(8, 8, 3)}
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> list[Stream]:
+    scenes = []
+    for i, thing in enumerate(('blue tin', '')):
+        for phase, state in (('rest', 'closed'), ('act', ''), ('done', 'open')):
+            more = {'thing': thing, 'episode': i, 'object_state': state}
+            scenes.append(annotation(phase, 'drawer-open', **more))
+    return [film(tmp_path, name, scenes) for name in 'abc']
+
+
+def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
+    for count in (4, 8, 12):
+        found = some_questions(streams, count)
+        topics = {p.question.topic for p in found}
+        answered = Counter(p.question.meaning for p in found)
+        assert len(found) == count and answered['yes'] == answered['no'] == count // 2
+        assert len(topics) == min(count // 2, 6)
+    assert {p.question.kind for p in found} == {'yes/no'}
+    assert found == some_questions(streams, 12)
+
+
+def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:
+    report = robustness(context(streams, ToyEyes()))
+    rows = {(row.who, row.what): row.mean for row in report.rows}
+    assert len(rows) == 2 * len(DISTURBANCES)
+    assert {who for who, _ in rows} == set(DISTURBANCES)
+    assert rows['as recorded', 'top-1, seen wording'].value == 1.0
+    assert rows['as recorded', 'top-1, seen wording'].count == 3  # of one task
+    assert rows['2 frames/s', 'top-1, seen wording'].value == 1.0
+    assert rows['as recorded', 'yes/no'].count > 10
+    assert rows['noise of 40 grey levels', 'top-1, seen wording'].value == 0.0

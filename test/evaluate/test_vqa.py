@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite vqa: what is asked, what is balanced, and that the blind gain nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import ToyEyes, annotation, context, film
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, prompts
+from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, Posed, balanced, pose, vqa
+
+
+def asked(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:
+    item = Annotation(0, 1, 'rest', 'rest', task, 'door', 'red')
+    question = Question('?', answer, answer, kind, ('yes', 'no'), topic)
+    return Posed(Moment(Stream(Path('x'), 0, (), {}), item), question)
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> list[Stream]:
+    """Drawers that open, in the light and in the dark, with and without a thing beside them."""
+    scenes = []
+    for i, thing in enumerate(('blue tin', '')):
+        more = {'thing': thing, 'episode': i}
+        scenes += [
+            annotation('rest', 'drawer-open', object_state='closed', **more),
+            annotation('reach', 'drawer-open', object_state='closed', **more),
+            annotation('act', 'drawer-open', **more),
+            annotation('done', 'drawer-open', object_state='open', success=True, **more),
+            annotation('dark', 'drawer-open', light=False, **more),
+            annotation('covered', 'drawer-open', light=False, covered=True, **more),
+        ]
+    return [film(tmp_path, 'a', scenes), film(tmp_path, 'b', scenes)]
+
+
+def test_yes_and_no_are_balanced_within_topic_and_task() -> None:
+    pool = [asked('door-open', 'yes')] * 5 + [asked('door-open', 'no')] * 2
+    pool += [asked('door-close', 'yes')] * 3  # nothing to balance them with
+    pool += [asked('door-open', 'yes', 'rest')] * 3 + [asked('door-open', 'no', 'rest')]
+    pool += [asked('door-open', 'red', '', 'colour')] * 4
+    kept = balanced(pool, np.random.default_rng(0))
+    assert Counter((p.question.topic, p.question.answer) for p in kept) == {
+        ('doing', 'yes'): 2,
+        ('doing', 'no'): 2,
+        ('rest', 'yes'): 1,
+        ('rest', 'no'): 1,
+        ('', 'red'): 4,
+    }
+    assert {p.moment.item.task for p in kept} == {'door-open'}
+
+
+def test_what_nobody_can_answer_is_not_asked(streams: list[Stream]) -> None:
+    posed = pose(streams)
+    assert posed and all(p.question.meaning != UNKNOWN for p in posed)
+    kinds = {p.question.kind for p in posed}
+    assert kinds == {YES_NO, *CHOICES}
+    topics = {p.question.topic for p in posed if p.question.kind == YES_NO}
+    assert {'covered', 'rest', 'moving', 'doing', 'finished', 'state', 'present'} <= topics
+    assert posed == pose(streams)
+
+
+def test_questions_are_in_held_out_wordings(streams: list[Stream]) -> None:
+    known = {prompt for topic in ('covered', 'rest', 'moving') for prompt in prompts(topic)}
+    assert not known & {p.question.prompt for p in pose(streams)}
+
+
+def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) -> None:
+    report = vqa(context(streams, ToyEyes(answer='yes')))
+    found = {(r.who, r.what): r for r in report.rows}
+    assert found['ours', YES_NO].mean.value == pytest.approx(0.5)
+    assert found['blind', YES_NO].mean.value == pytest.approx(0.5)
+    assert found['ours', YES_NO].mark == 0.88 and found['blind', YES_NO].reached is True
+    for who in ('ours', 'oracle', 'blind'):
+        topics = {w: r.mean for (name, w), r in found.items() if name == who and ': ' in w}
+        assert {'yes/no: state', 'colour: colour', 'object: object', 'thing: thing'} <= set(topics)
+        parts = sum(m.count for m in topics.values())
+        assert parts == found[who, 'all'].mean.count
+    assert found['ours', 'yes/no: covered'].mean.value == pytest.approx(0.5)
+
+
+def test_the_oracle_is_right_and_one_answer_to_all_choices_is_not(streams: list[Stream]) -> None:
+    report = vqa(context(streams, ToyEyes(answer='nothing')))
+    found = {(r.who, r.what): r.mean for r in report.rows}
+    for name in (YES_NO, 'choices', 'all'):
+        assert found['oracle', name].value == 1.0
+    # Half of the moments that show the scene have no thing beside the drawer.
+    assert found['ours', 'thing: thing'].value == pytest.approx(0.5)
+    assert found['ours', 'all'].count == sum(
+        found['ours', name].count for name in (YES_NO, 'choices')
+    )
+
+
+def test_streams_that_nothing_can_be_asked_about_are_no_error(tmp_path: Path) -> None:
+    report = vqa(context([film(tmp_path, 'a', [])]))
+    assert all(r.mean.count == 0 for r in report.rows)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores and confidences: the calibration's formulas, worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import language as module
+from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
+from vljepa_ros.model.language import Said, TextLanguage, is_yes_no
+
+# Cosines of these texts to the vector (1, 0, 0, ...).
+COSINES = {'yes': 0.6, 'no': 0.5, 'cannot tell': 0.4, 'red': 0.6, 'blue': 0.5, 'green': 0.4}
+UNKNOWN = {'unknown': 'cannot tell', 'rank_temperature': 0.1}
+# softmax(2, 1, 0), and softmax(3, 2, 1, 1) as e^2, e, 1, 1 over their sum.
+THREE = (0.66524096, 0.24472847, 0.09003057)
+FOUR = (0.61029569, 0.22451524, 0.08259454, 0.08259454)
+
+
+@pytest.fixture
+def language(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> TextLanguage:
+    made = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+
+    def encode(texts: Sequence[str]) -> Any:
+        rows = np.zeros((len(texts), tiny.facts.embedding_dim), np.float32)
+        rows[:, 0] = [COSINES[text] for text in texts]
+        return rows
+
+    monkeypatch.setattr(made, 'encode', encode)
+    return made
+
+
+@pytest.fixture
+def vector(tiny: Any) -> Any:
+    return np.eye(1, tiny.facts.embedding_dim, dtype=np.float32)[0]
+
+
+def test_unknown_takes_its_share_of_every_candidate(language: TextLanguage, vector: Any) -> None:
+    language.calibration = CalibrationConfig(**UNKNOWN)
+    ranked = language.rank(vector, ['blue', 'green', 'red'])
+    assert [c.text for c in ranked] == ['red', 'blue', 'green']
+    assert [c.score for c in ranked] == pytest.approx(FOUR[:3], abs=1e-6)
+    assert language.unknown_share(vector, ['blue', 'green', 'red']) == pytest.approx(FOUR[3])
+    assert language.rank(vector, []) == []
+
+
+def test_yes_and_no_have_their_own_temperature(language: TextLanguage, vector: Any) -> None:
+    language.calibration = CalibrationConfig(
+        rank_temperature=5.0, yes_no_temperature=0.1, unknown='cannot tell'
+    )
+    ranked = language.rank(vector, ['no', 'yes'])
+    assert [c.score for c in ranked] == pytest.approx(THREE[:2], abs=1e-6)
+    hot = [c.score for c in language.rank(vector, ['red', 'blue'])]  # at a temperature of 5
+    assert 0.3 < hot[1] < hot[0] < 0.35
+    language.calibration = CalibrationConfig(**UNKNOWN)  # 0: as others
+    assert [c.score for c in language.rank(vector, ['no', 'yes'])] == pytest.approx(
+        THREE[:2], abs=1e-6
+    )
+
+
+def test_a_bias_is_added_to_the_logit_of_unknown(language: TextLanguage, vector: Any) -> None:
+    language.calibration = CalibrationConfig(**UNKNOWN, unknown_bias=1.0)
+    # Logits 6, 5 and 4 + 1.
+    expected = np.exp([1, 0, 0]) / np.exp([1, 0, 0]).sum()
+    for texts in (['red', 'blue'], ['yes', 'no']):  # the pair has no scale of its own here
+        assert [c.score for c in language.rank(vector, texts)] == pytest.approx(
+            expected[:2], abs=1e-6
+        )
+        assert language.unknown_share(vector, texts) == pytest.approx(expected[2], abs=1e-6)
+    language.calibration = CalibrationConfig(
+        **UNKNOWN, unknown_bias=9.0, yes_no_temperature=0.1, yes_no_unknown_bias=1.0
+    )
+    assert language.unknown_share(vector, ['yes', 'no']) == pytest.approx(expected[2], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('texts', 'pair'),
+    [
+        (['yes', 'no'], True),
+        (['No, it is not.', 'YES, it is'], True),
+        (['"yes"', ' no'], True),
+        (['yes', 'no', 'red'], False),
+        (['yes', 'yes, it is'], False),
+        (['yes', 'north'], False),
+        (['yes', 'no', '!'], False),
+        (['yes'], False),
+        ([], False),
+    ],
+)
+def test_a_pair_of_yes_and_no_is_told_by_first_words(texts: list[str], pair: bool) -> None:
+    assert is_yes_no(texts) is pair
+
+
+def test_an_answer_is_an_abstention_above_the_threshold_only(
+    language: TextLanguage, vector: Any
+) -> None:
+    for above, abstained in ((0.0900, True), (0.0901, False)):
+        language.calibration = CalibrationConfig(**UNKNOWN, abstain_above=above)
+        assert language.cannot_tell(vector, ['yes', 'no'], 'yes') is abstained
+
+
+def test_words_compete_alone_and_have_their_own_threshold(
+    language: TextLanguage, vector: Any
+) -> None:
+    share = float(1 / (1 + np.exp(2)))  # of 0.4 beside 0.6 at 0.1
+    for words, abstained in ((share - 1e-4, True), (share + 1e-4, False)):
+        language.calibration = CalibrationConfig(
+            **UNKNOWN, abstain_above=0.0, abstain_words_above=words
+        )
+        assert language.cannot_tell(vector, [], 'red') is abstained
+    assert language.cannot_tell(vector, [], '')  # nothing was said
+
+
+def test_who_offers_unknown_as_a_candidate_has_it_once(
+    language: TextLanguage, vector: Any
+) -> None:
+    language.calibration = CalibrationConfig(**UNKNOWN, abstain_above=0.08)
+    candidates = ['green', 'cannot tell', 'red']
+    ranked = language.rank(vector, candidates)
+    assert sum(c.score for c in ranked) == pytest.approx(1.0)
+    assert language.unknown_share(vector, candidates) == pytest.approx(1 / (np.exp(2) + 2))
+    assert language.cannot_tell(vector, candidates, 'red')
+
+
+def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    vector, texts = language.encode(['it is dark'])[0], ['yes', 'no', 'it is dark']
+    logit = (language.encode(texts) @ vector).astype(np.float64) / 0.07
+    score = np.exp(logit - logit.max())
+    score /= score.sum()
+    order = np.argsort(-score, kind='stable')
+    ranked = [(c.text, c.score) for c in language.rank(vector, texts)]
+    assert ranked == [(texts[i], float(score[i])) for i in order]  # to the last bit
+    assert not language.cannot_tell(vector, texts, 'no')
+    assert not language.cannot_tell(vector, [], '')
+
+    vectors = language.encode(['a', 'b', 'c'])
+    said = language.said(vectors)
+    monkeypatch.setattr(language._tower, 'states', None)  # no text is embedded for its confidence
+    for asked in (False, True):
+        for decoded, texts_said in zip(language.decode(vectors, asked), said, strict=True):
+            log_probability = texts_said[0].log_probability
+            assert decoded.text == texts_said[0].text
+            assert decoded.confidence == float(1 / (1 + np.exp(-(2.0 * log_probability + 2.0))))
+            assert len(decoded.alternatives) == len(texts_said) - 1
+
+
+def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
+    known = {'a b': np.array([0.6, 0.8], np.float32)}
+    found = module._said({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
+    assert [s.text for s in found] == ['a b', 'c', 'd']
+    assert [s.margin for s in found] == pytest.approx([0.4, -0.4, -5.0])
+    assert [s.cosine for s in found] == pytest.approx([0.8, 0.0, 0.0])
+    assert [s.words for s in found] == [2, 1, 1]
+    alone = module._said({'a': -0.1}, np.array([0.0, 1.0]), {})
+    assert alone == [Said('a', -0.1, 5.0, 0.0)]
+
+
+def test_the_confidence_of_words_weighs_what_is_known_of_them(
+    language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = [Said('the arm is still', -0.5, 0.2, 0.8), Said('it rests', -0.7, -0.2, 0.5)]
+    looked: list[bool] = []
+
+    def said(vectors: Any, cosines: bool) -> list[list[Said]]:
+        looked.append(cosines)
+        return [row]
+
+    monkeypatch.setattr(language, 'said', said)
+    parts = {'slope': 2.0, 'margin': 0.5, 'cosine': 3.0, 'words': -0.25, 'bias': -1.0}
+    for prefix in ('decode', 'answer'):
+        fitted = {f'{prefix}_{name}': value for name, value in parts.items()}
+        language.calibration = CalibrationConfig(**fitted)
+        decoded = language.decode(vector[None], asked=prefix == 'answer')[0]
+        # -1 + 0.1 + 2.4 - 1 - 1, and -1.4 - 0.1 + 1.5 - 0.5 - 1
+        assert decoded.confidence == pytest.approx(1 / (1 + np.exp(0.5)))
+        assert decoded.alternatives[0].score == pytest.approx(1 / (1 + np.exp(1.5)))
+    assert looked == [True, True]
+    language.decode(vector[None])  # the answers' cosine does not concern events
+    language.calibration = CalibrationConfig(decode_cosine=1.0, answer_bias=0.5)
+    assert language.decode(vector[None], asked=True)[0].confidence == pytest.approx(
+        1 / (1 + np.exp(-0.5))
+    )
+    assert looked == [True, True, False, False]
+
+
+def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
+    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    assert list(language._embedded({'it is dark', 'word ' * 70})) == ['it is dark']
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'abstain_above': 1.5}, 'calibration.abstain_above (1.5)'),
+        ({'abstain_words_above': -0.1}, 'calibration.abstain_words_above (-0.1)'),
+        ({'yes_no_temperature': 1e-9}, 'calibration.yes_no_temperature (1e-09)'),
+        ({'decode_margin': float('nan')}, 'calibration.decode_margin'),
+        ({'answer_cosine': float('inf')}, 'calibration.answer_cosine'),
+        ({'unknown': ' cannot tell'}, "calibration.unknown (' cannot tell')"),
+        ({'unknown': 'x' * 11}, "calibration.unknown ('xxxxxxxxxxx')"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        ModelConfig(
+            'm', y_encoder=YEncoderConfig(max_tokens=12), calibration=CalibrationConfig(**values)
+        )
+    assert message in str(caught.value)
+
+
+def test_short_texts_of_unknown_fit() -> None:
+    ModelConfig(
+        'm', y_encoder=YEncoderConfig(max_tokens=1), calibration=CalibrationConfig(unknown='')
+    )
+    ModelConfig(
+        'm',
+        y_encoder=YEncoderConfig(max_tokens=12),
+        calibration=CalibrationConfig(unknown='x' * 10),
+    )

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m vljepa_ros.evaluate.document_frequencies DATA/test`: CIDEr-D's corpus, as a file.
+
+A document is an annotation of the test split with the five reference wordings of its meaning, so
+that it is enough to keep how many annotations each meaning has: `document_frequencies.json` is
+{"documents": N, "annotations": {meaning id: count}}, and n-grams are counted from these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.errors import InputError, OutputError, VljepaError
+from vljepa_ros.evaluate.cider import Cider
+
+FILE = Path(__file__).with_name('document_frequencies.json')
+REFERENCES = 5
+
+
+def references(meaning: str) -> tuple[str, ...]:
+    """The five fixed wordings that sentences about a meaning are compared with."""
+    return sentences(meaning, 'train')[:REFERENCES]
+
+
+def count(streams: Iterable[Stream]) -> dict[str, int]:
+    """How many annotations each meaning has, by meaning id."""
+    found = Counter(
+        item.meaning for stream in streams for item in stream.annotations if item.task in TASKS
+    )
+    return dict(sorted(found.items()))
+
+
+def save(counts: Mapping[str, int], path: Path = FILE) -> None:
+    """Write the file. Raises OutputError."""
+    content = {'documents': sum(counts.values()), 'annotations': dict(counts)}
+    try:
+        path.write_text(json.dumps(content, indent=0) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise OutputError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def load(path: Path = FILE) -> dict[str, int] | None:
+    """What the file holds; None where there is none. Raises InputError for a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        counts = {str(meaning): int(n) for meaning, n in content['annotations'].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f'{path} is damaged: {error!r}') from error
+    if sum(counts.values()) != content['documents']:
+        raise InputError(f'{path} is damaged: its counts do not sum to {content["documents"]}')
+    return counts
+
+
+def scorer(streams: Iterable[Stream], path: Path = FILE) -> tuple[Cider, str]:
+    """CIDEr-D over the committed corpus, and what that is; over `streams` where there is none."""
+    counts = load(path)
+    corpus = 'the test split'
+    if counts is None:
+        counts, corpus = count(streams), 'the streams at hand'
+    cider = Cider([references(meaning) for meaning in counts], list(counts.values()))
+    return cider, f'{sum(counts.values()):,} annotations of {corpus}'
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count a split's annotations into the file; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog='python -m vljepa_ros.evaluate.document_frequencies',
+        description="Count the test split's annotations into document_frequencies.json.",
+    )
+    parser.add_argument('split', type=Path, help='the folder of the test split')
+    parser.add_argument('--out', type=Path, default=FILE, help=f'(default: {FILE})')
+    args = parser.parse_args(arguments)
+    try:
+        split = open_split(args.split)
+        if split.skipped or not split.streams:
+            raise InputError(f'{args.split}: {len(split.skipped)} streams are not whole, or none')
+        counts = count(split.streams)
+        save(counts, args.out)
+    except VljepaError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(f'{args.out}: {sum(counts.values()):,} annotations of {len(counts):,} meanings')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite calibrate: is a confidence the share of right answers? Is it known what nobody can tell?
+
+By kind of answer: yes/no and choices among candidates, sentences (captions), and the same
+questions answered in own words. ECE in 15 bins of equal mass, AUROC of confidence against
+correctness. No candidate is right where nobody can tell: there an answer must be an abstention.
+Whole streams are drawn again for the intervals. See `evaluate.asking` for what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question
+from vljepa_ros.data.mwstream.questions import answers as wordings
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.evaluate.asking import CAPTION, pose, says
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import Mean, auroc, ece, mean, redrawn
+from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers, centre
+from vljepa_ros.stream.types import Decoded
+
+ECE_MARK, AUROC_MARK = 0.05, 0.80
+ABSTAINED_MARK, LOST_MARK = 0.85, 0.05  # of the unanswerable, of the answerable
+ENOUGH = 5000  # answers of a kind
+DRAWS = 3  # of the questions about one annotation
+YES_NO, CHOICES, SENTENCES, OWN_WORDS = 'yes/no', 'choices', 'sentences', 'own words'
+KINDS = (YES_NO, CHOICES, SENTENCES, OWN_WORDS)
+REASONS = ('absent', 'dark', 'covered')  # why nobody can tell
+
+Figure = Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], float]
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A question about a moment of a stream, `at_s` from its start."""
+
+    stream: Stream
+    item: Annotation
+    at_s: float
+    question: Question
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        if self.question.kind == CAPTION:
+            return SENTENCES
+        if not self.question.candidates:
+            return OWN_WORDS
+        return YES_NO if self.question.kind == YES_NO else CHOICES
+
+    @property
+    def reason(self) -> str:
+        """One of `REASONS`, or '' where there is an answer."""
+        if self.question.meaning != UNKNOWN:
+            return ''
+        return self.item.phase if self.item.phase in REASONS else 'absent'
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer as the stack gives it, and whether it is right."""
+
+    posed: Posed
+    confidence: float
+    abstained: bool
+    right: bool
+
+
+def calibrate(context: Context) -> Report:
+    """Confidences and abstentions."""
+    posed = pose_all(context.streams)
+    if not posed:
+        return Report('calibrate', (), ('These streams have nothing to ask about.',))
+    given = {
+        'ours': give(context, posed, look(context, posed)),
+        'oracle': give(context, posed, np.stack([_truth(context, p.question) for p in posed])),
+        'blind': give(context, posed, _blind(context, posed)),
+    }
+    rows = [row for kind in KINDS for who in given for row in confidences(who, kind, given[who])]
+    rows += [row for who in given for row in abstentions(who, given[who])]
+    few = [f'{kind}: {n}' for kind in KINDS if (n := sum(p.kind == kind for p in posed)) < ENOUGH]
+    notes = [f'Fewer than {ENOUGH} answers ({", ".join(few)}): give more streams.'] if few else []
+    return Report('calibrate', tuple(rows), tuple(notes))
+
+
+def pose_all(streams: Sequence[Stream]) -> list[Posed]:
+    """All questions; of one draw of them, each in own words as well."""
+    rng, found = np.random.default_rng(0), list[Posed]()
+    for stream in streams:
+        for item in stream.annotations:
+            if item.task not in TRAIN_TASKS:
+                continue
+            for at_s, pool in pose(item, rng, DRAWS):
+                asked = [q for q in pool if q.candidates]
+                open_ones = [replace(q, candidates=()) for q in asked[: len(asked) // DRAWS]]
+                captions = [q for q in pool if q.kind == CAPTION]
+                if at_s >= CONTEXT_S:
+                    both = [*captions, *asked, *open_ones]
+                    found += [Posed(stream, item, at_s, question) for question in both]
+    return found
+
+
+def look(context: Context, posed: Sequence[Posed]) -> Vectors:
+    """The eyes' answers (N, D), each moment streamed once."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    for i, p in enumerate(posed):
+        groups.setdefault((p.stream.name, p.at_s), []).append(i)
+    found = np.zeros((len(posed), context.eyes.facts.embedding_dim), np.float32)
+    for rows in context.each(list(groups.values()), 'answers'):
+        prompts = list(dict.fromkeys(posed[i].question.prompt for i in rows))
+        seen = answers(context.eyes, posed[rows[0]].stream, posed[rows[0]].at_s, prompts)
+        found[rows] = seen[[prompts.index(posed[i].question.prompt) for i in rows]]
+    return found
+
+
+def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
+    """What the language half makes of the vectors (N, D)."""
+    language = context.language
+    decoded = dict[int, Decoded]()
+    for kind in (SENTENCES, OWN_WORDS):
+        at = [i for i, p in enumerate(posed) if p.kind == kind]
+        decoded |= dict(zip(at, language.decode(vectors[at], kind == OWN_WORDS), strict=True))
+    given = []
+    for i, p in enumerate(posed):
+        question = p.question
+        if i in decoded:
+            text, confidence = decoded[i].text, decoded[i].confidence
+            right = says(question, text)
+        else:
+            best = language.rank(vectors[i], question.candidates)[0]
+            text, confidence, right = best.text, best.score, best.text == question.answer
+        abstained = language.cannot_tell(vectors[i], question.candidates, text)
+        given.append(Given(p, confidence, abstained, right))
+    return given
+
+
+def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
+    """ECE and AUROC of one kind of answer, and how many are right; ours of the answerable too."""
+    part = [g for g in given if g.posed.kind == kind]
+    if not part:
+        return []
+    marked = who == 'ours' and kind != OWN_WORDS
+    rows = [
+        _row(who, f'{kind}: ECE', part, ece, ECE_MARK if marked else None, at_most=True),
+        _row(who, f'{kind}: AUROC', part, auroc, AUROC_MARK if marked else None),
+        Row(who, f'{kind}: right', _share([g.right for g in part], part)),
+    ]
+    some = [g for g in part if not g.posed.reason]
+    if who == 'ours' and 0 < len(some) < len(part):
+        rows.append(_row(who, f'{kind}, answerable: ECE', some, ece))
+        rows.append(_row(who, f'{kind}, answerable: AUROC', some, auroc))
+    return rows
+
+
+def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
+    """Shares of abstentions, by why nobody can tell; in own words apart."""
+    chosen = [g for g in given if g.posed.question.candidates]
+    words = [g for g in given if g.posed.kind == OWN_WORDS]
+    ours = who == 'ours'
+    rows = []
+    for reason in REASONS:
+        rows += _abstained(who, reason, [g for g in chosen if g.posed.reason == reason])
+    for name, part in (('', chosen), (', own words', words)):
+        marks = (ABSTAINED_MARK, LOST_MARK) if ours and not name else (None, None)
+        unanswerable = [g for g in part if g.posed.reason]
+        answerable = [g for g in part if not g.posed.reason]
+        rows += _abstained(who, f'unanswerable{name}', unanswerable, marks[0])
+        rows += _abstained(who, f'answerable{name}', answerable, marks[1], at_most=True)
+    return rows
+
+
+def _abstained(
+    who: str, what: str, part: Sequence[Given], mark: float | None = None, at_most: bool = False
+) -> list[Row]:
+    if not part:
+        return []
+    share = _share([g.abstained for g in part], part)
+    return [Row(who, f'abstained: {what}', share, mark, at_most)]
+
+
+def _row(
+    who: str,
+    what: str,
+    part: Sequence[Given],
+    figure: Figure,
+    mark: float | None = None,
+    at_most: bool = False,
+) -> Row:
+    confidence, right = np.array([g.confidence for g in part]), np.array([g.right for g in part])
+    found = redrawn(lambda weight: figure(confidence, right, weight), _streams(part))
+    return Row(who, what, found.interval(), mark, at_most)
+
+
+def _share(flags: Sequence[bool], part: Sequence[Given]) -> Mean:
+    return mean(np.array(flags, np.float64), clusters=_streams(part))
+
+
+def _streams(part: Sequence[Given]) -> list[str]:
+    return [g.posed.stream.name for g in part]
+
+
+def _truth(context: Context, question: Question) -> Vectors:
+    """What an oracle predicts: the centre of the answer's training wordings."""
+    if question.kind == CAPTION:
+        return context.centre(question.meaning)
+    return context.once(
+        f'answer {question.meaning}',
+        lambda: centre(context.language.encode(wordings(question.meaning))),
+    )
+
+
+def _blind(context: Context, posed: Sequence[Posed]) -> Vectors:
+    prompts = list(dict.fromkeys(p.question.prompt for p in posed))
+    seen = blind_answers(context.eyes, prompts)
+    return seen[[prompts.index(p.question.prompt) for p in posed]]
