@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.mwstream import questions
+from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.errors import InputError
 
 SHIFT_PX = 5  # random shift of a clip's pictures
@@ -182,7 +183,7 @@ def states(stream: Stream) -> NDArray[np.float32]:
     told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: told.get(name, unknown) for name in STATE}
     if 'light' in told and 'cover' in told:
-        found['visible'] = (told['light'] > 0.15) & (told['cover'] < 0.9)
+        found['visible'] = (told['light'] > DARK_BELOW) & (told['cover'] < COVERED_ABOVE)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
 
 

@@ -13,13 +13,12 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.data.mwstream.record import Episode, Prop
-from vljepa_ros.data.mwstream.tasks import TASKS, meaning_of
+from vljepa_ros.data.mwstream.tasks import TASKS, UNSEEN, meaning_of
 
 RATE_HZ = 10
 LEAD_FRAMES = 10  # the last second before success belongs to the act
 SHORTEST_FRAMES = 8  # a phase under 0.8 s joins the next
 SEEN_FRAMES = 10  # that something came or went is said for a second
-UNSEEN = ('dark', 'covered')
 KEPT = (*UNSEEN, 'appear', 'gone')  # however short they are, no phase takes their time
 
 

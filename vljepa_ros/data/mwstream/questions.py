@@ -25,6 +25,7 @@ from vljepa_ros.data.mwstream.tasks import (
     TASKS,
     THINGS,
     TRAIN_TASKS,
+    UNSEEN,
     meaning_of,
     training_colours,
 )
@@ -48,7 +49,6 @@ TOPICS = (
     'object',
     'thing',
 )
-UNSEEN = 'dark', 'covered'  # the phases in which nothing of the scene shows
 
 
 @dataclass(frozen=True)

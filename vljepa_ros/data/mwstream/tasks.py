@@ -120,7 +120,8 @@ COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
 
 # Phases, and what is above them all: nothing of the scene is seen, or something new is.
 PHASES: tuple[str, ...] = ('rest', 'reach', 'contact', 'act', 'done')
-BARE: tuple[str, ...] = ('rest', 'dark', 'covered')
+UNSEEN: tuple[str, ...] = ('dark', 'covered')
+BARE: tuple[str, ...] = ('rest', *UNSEEN)
 
 
 def held_out_colour(task: str) -> str:
