@@ -16,6 +16,7 @@ from vljepa_ros.train.decoder import IGNORED, pad
 from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.losses import joint_loss, text_loss
 from vljepa_ros.train.optimizer import rate
+from vljepa_ros.train.text_space import drawn
 from vljepa_ros.train.texts import Meanings, thinned
 
 
@@ -87,13 +88,46 @@ def test_negatives_are_near_and_never_present() -> None:
 
 def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
     meanings = Meanings()
-    holds = meanings.also_holds()
+    holds = meanings.also_holds(meanings.names)
     done = meanings.number['done:drawer-open:white']
     found = {meanings.names[i] for i in holds[done].nonzero().flatten().tolist()}
     assert found == {'done:drawer-open:any', 'is:drawer:open'}
     assert (holds == holds.T).all() and not holds.diagonal().any()
     for alone in ('yes', 'rest', 'colour:red'):
         assert not holds[meanings.number[alone]].any()
+
+
+def test_a_denied_sentence_is_a_meaning_of_its_own() -> None:
+    meanings, rng = Meanings(), np.random.default_rng(0)
+    denied = meanings.denied('done:drawer-open:white')
+    said = {meanings.wording(denied, rng) for _ in range(200)}
+    assert len(said) > 20 and all(' not ' in t or "n't" in t or 'no longer' in t for t in said)
+    assert all('white drawer' in text for text in said)
+    assert meanings.denied('rest') and not meanings.denied('yes')
+    assert not meanings.denied('object:mug:red') and not meanings.denied('is:drawer:open')
+
+
+def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> None:
+    names = [
+        'not:done:drawer-open:white',
+        'not:done:drawer-open:any',
+        'is:drawer:closed',
+        'done:drawer-close:white',
+        'done:drawer-open:white',
+        'is:drawer:open',
+        'act:drawer-open:white',
+        'not:rest',
+    ]
+    holds = Meanings().also_holds(names)
+    assert [names[i] for i in holds[0].nonzero().flatten()] == names[1:4]
+    assert (holds == holds.T).all() and not holds[-1].any()
+
+
+def test_stage_1_shows_sentences_beside_their_denials() -> None:
+    names = drawn(Meanings(), 160, np.random.default_rng(0))
+    denied = [name for name in names if name.startswith('not:')]
+    assert len(denied) > 10 and len(set(names)) == len(names)
+    assert all(name.removeprefix('not:') in names for name in denied)
 
 
 def test_fuller_answers_are_read_but_never_said() -> None:

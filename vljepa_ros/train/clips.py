@@ -44,7 +44,7 @@ HARD = {
     'state': 2.5,
     'present': 3.0,
     'thing': 2.0,
-    'finished': 2.0,
+    'finished': 3.0,
     'rest': 2.0,
     'moving': 2.0,
     'covered': 0.5,

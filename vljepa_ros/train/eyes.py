@@ -136,7 +136,7 @@ class EyesStage:
         """`targets` (meanings, D): see `text_space.meaning_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
         self.sampler, self.meanings = sampler, meanings
-        self.also = meanings.also_holds().to(workers.device)
+        self.also = meanings.also_holds(meanings.names).to(workers.device)
         self.asker = Asker(
             net, bank, sampler.rng, config.eyes.rest_weight, config.eyes.dropped_tokens
         )

@@ -23,6 +23,7 @@ from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.texts import Meanings, TextBank, thinned
 
 ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
+DENIED = 0.2  # share of a step's meanings whose sentences are denied as well
 BATCH = 256
 
 
@@ -39,7 +40,6 @@ class TextStage:
     ) -> None:
         self.encoder, self.config, self.amp, self.bank = encoder, config.text, config.amp, bank
         self.meanings, self.workers, self.done = meanings, workers, 0
-        self.also = meanings.also_holds()
         self.rng = np.random.default_rng([config.seed, workers.rank])
         workers.same(encoder.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -48,14 +48,13 @@ class TextStage:
 
     def step(self) -> float:
         """One step; returns the loss."""
-        config, names = self.config, self._draw()
+        config, names = self.config, drawn(self.meanings, self.config.meanings, self.rng)
         texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
         states, mask = self.bank.states(texts)
         with autocast(self.workers.device, self.amp):
             vectors = self.encoder(states, thinned(mask, config.dropped_tokens)).float()
         same = torch.arange(len(names), device=vectors.device).repeat(2)
-        rows = torch.tensor([self.meanings.number[name] for name in names]).repeat(2)
-        also = self.also[rows][:, rows].to(vectors.device)
+        also = self.meanings.also_holds(names).repeat(2, 2).to(vectors.device)
         loss = text_loss(vectors, same, config.temperature, also)
         for group in self.optimizer.param_groups:
             group['lr'] = rate(config.learning_rate, self.done, config.warmup_steps, config.steps)
@@ -67,16 +66,16 @@ class TextStage:
         self.done += 1
         return loss.item()
 
-    def _draw(self) -> list[str]:
-        free = min(round(ANCHORS * self.config.meanings), len(self.meanings.names))
-        drawn = self.rng.choice(self.meanings.names, free, replace=False).tolist()
-        anchors = list(
-            dict.fromkeys(['yes', 'no', 'unknown', *drawn])
-        )  # in no sentence's neighbourhood
-        return [
-            *anchors,
-            *self.meanings.negatives(anchors, self.config.meanings - len(anchors), self.rng),
-        ]
+
+def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:
+    """`count` meanings, of which most are easily confused with another, and denials of some."""
+    free = min(round(ANCHORS * count), len(meanings.names))
+    # Yes, no and cannot tell are in no sentence's neighbourhood.
+    anchors = ['yes', 'no', 'unknown', *rng.choice(meanings.names, free, replace=False).tolist()]
+    anchors = list(dict.fromkeys(anchors))
+    names = [*anchors, *meanings.negatives(anchors, count - len(anchors), rng)]
+    denied = [found for name in names if rng.random() < DENIED and (found := meanings.denied(name))]
+    return [*names, *denied]
 
 
 @torch.inference_mode()

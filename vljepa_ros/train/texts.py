@@ -2,7 +2,8 @@
 """All texts of a training run: meanings with their wordings, and the frozen tower's token states.
 
 A positive is a wording of the same meaning, whatever its string; what also holds ("the drawer is
-open" where the red drawer is) is neither a positive nor a negative.
+open" where the red drawer is) is neither a positive nor a negative. A denied sentence is a meaning
+of its own (`not:act:drawer-open:red`), which only stage 1 reads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import ANY, doing, meanings, sentences, without_colour
+from vljepa_ros.data.mwstream.meanings import (
+    ANY,
+    denials,
+    doing,
+    meanings,
+    sentences,
+    without_colour,
+)
 from vljepa_ros.data.mwstream.questions import (
     answer_meaning,
     answer_meanings,
@@ -24,12 +32,14 @@ from vljepa_ros.data.mwstream.questions import (
     negated_states,
     reached_state,
 )
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.mwstream.tasks import BARE, PHASES, TASKS, TRAIN_TASKS
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
 FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
+NOT = 'not:'
+CAPTIONED = (*PHASES, 'appear', 'gone')
 
 
 class TextBank:
@@ -99,6 +109,12 @@ class Meanings:
         self.sentences.update({m: answers(m) for m in ('yes', 'no', 'unknown')})
         self.sentences.update(told or {})
         self.names = list(self.sentences)
+        self._deniable = {
+            name
+            for name in self.names
+            if name in BARE or (name.partition(':')[0] in CAPTIONED and name.count(':') == 2)
+            if any(denials(text) for text in self.sentences[name])
+        }
         self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
         for name in self.names:
@@ -113,22 +129,32 @@ class Meanings:
         self.sentences.update({m: answers(m) for m in answer_meanings(False, tasks)})
         self.read.update(full_answers(np.random.default_rng(0), FULL_ANSWERS, tasks))
         for name in (*captions, *bare):
+            self.read[name] = sentences(name, 'read')
             phase, _, rest = name.partition(':')
             if phase == 'act':
                 task, _, colour = rest.rpartition(':')
-                self.read[name] = (doing(task, colour).replace(f'{ANY} ', ''),)
+                self.read[name] += (doing(task, colour).replace(f'{ANY} ', ''),)
 
-    def also_holds(self) -> Tensor:
-        """(meanings, meanings) bool: whether the second holds wherever the first does, or may."""
-        holds = torch.zeros(len(self.names), len(self.names), dtype=torch.bool)
-        for row, name in enumerate(self.names):
-            for other in (without_colour(name), reached_state(name)):
-                if other != name and other in self.number:
-                    holds[row, self.number[other]] = holds[self.number[other], row] = True
+    def also_holds(self, names: Sequence[str]) -> Tensor:
+        """(names, names) bool: whether the second holds wherever the first does, or may."""
+        row = {name: i for i, name in enumerate(names)}
+        holds = torch.zeros(len(names), len(names), dtype=torch.bool)
+        for name in names:
+            for other in _implied(name):
+                if other != name and other in row:
+                    holds[row[name], row[other]] = holds[row[other], row[name]] = True
         return holds
+
+    def denied(self, meaning: str) -> str:
+        """The meaning of its sentences denied; '' where they cannot be."""
+        return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
     def wording(self, meaning: str, rng: np.random.Generator) -> str:
         """One of a meaning's training wordings; half are whole sentences where there are such."""
+        if meaning.startswith(NOT):
+            ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := denials(t))]
+            pool = ways[int(rng.integers(len(ways)))]
+            return pool[int(rng.integers(len(pool)))]
         said, read = self.sentences[meaning], self.read.get(meaning, ())
         pool = read if read and rng.random() < min(0.5, len(read) / len(said)) else said
         return pool[int(rng.integers(len(pool)))]
@@ -157,6 +183,21 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
     if parts[0] == 'is':
         return [('is', parts[1])]
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]
+
+
+def _implied(meaning: str) -> list[str]:
+    """Meanings that may hold where this one does."""
+    if not meaning.startswith(NOT):
+        return [name for name in (without_colour(meaning), reached_state(meaning)) if name]
+    denied = meaning.removeprefix(NOT)
+    found = [f'{NOT}{bare}'] if (bare := without_colour(denied)) else []
+    phase, _, rest = denied.partition(':')
+    task, _, colour = rest.rpartition(':')
+    if phase == 'done' and (facts := TASKS[task]).before:
+        found.append(f'is:{facts.object}:{facts.before}')
+        undone = [n for n, t in TASKS.items() if (t.object, t.after) == (facts.object, facts.before)]
+        found += [f'done:{name}:{hue}' for name in undone for hue in (colour, ANY)]
+    return found
 
 
 def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:

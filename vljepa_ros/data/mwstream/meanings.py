@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What meanings are called, and whether a sentence says the right thing.
 
-`wordings.yaml` holds the sentences, in three disjoint lists a meaning: `train`, `heldout` and
-`sample`. A sentence is right when it names the meaning's object and colour and no other's, and of
-all wordings of all meanings one of its own shares most words with it.
+`wordings.yaml` holds the sentences, in disjoint lists a meaning: `train`, `heldout`, `sample`, and
+`read` (training sentences that are understood, but never said). A sentence is right when it names the meaning's object and colour and no other's, and of
+all wordings of all meanings one of its own shares most words with it, without a denial or the
+opposite of a word between the two.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from vljepa_ros.data.mwstream.tasks import (
 from vljepa_ros.errors import InputError
 
 LISTS = ('train', 'heldout', 'sample')
+DENIED = re.compile(r"\b(not|no|nothing|cannot|without|longer)\b|n't")
+AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
 ANY = 'any'  # in place of a colour: a sentence that names none
 SHARED = ('reach', 'contact', 'appear', 'gone')  # phases whose wordings leave the object open
 
@@ -71,6 +74,34 @@ ALSO: dict[str, tuple[str, ...]] = {
     'handle': ('lever',),
 }
 
+_ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
+NAMED_BARE = {'cover'}  # 'something covers the camera' may say so
+# With 't' of "isn't".
+NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without', 'nobody'}
+OPPOSITES = (
+    (
+        'open opens opened opening ajar unlocks unlocked',
+        'close closes closed closing shut shuts shutting sealed locks locked',
+    ),
+    ('on onto', 'off'),
+    ('in into inside', 'out outside'),
+    ('up upward raises raised raising lifts lifted lifting', 'down downward lowers lowered lowering'),
+    ('pull pulls pulled pulling drags draws', 'push pushes pushed pushing press presses pressed'),
+    ('front', 'side sideways'),
+    ('forward ahead', 'back backward'),
+    ('forward ahead back backward', 'sideways'),
+    ('above over', 'below under'),
+    ('over', 'around'),
+    ('to toward', 'from away'),
+    ('appears appeared', 'gone disappeared'),
+)
+_OPPOSITE: dict[str, set[str]] = {}
+for _one, _other in OPPOSITES:
+    for _word in _one.split():
+        _OPPOSITE.setdefault(_word, set()).update(_other.split())
+    for _word in _other.split():
+        _OPPOSITE.setdefault(_word, set()).update(_one.split())
+
 
 @cache
 def wordings() -> dict[str, Any]:
@@ -87,7 +118,8 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     subject, _, colour = meaning.partition(':')[2].rpartition(':')
     named = '' if colour == ANY else f'{colour} '
     return tuple(
-        text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
+        text.replace('<colour> ', named).replace('<object>', subject)
+        for text in table.get(which, ())
     )
 
 
@@ -123,6 +155,19 @@ def without_colour(meaning: str) -> str | None:
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
 
+def denials(text: str) -> tuple[str, ...]:
+    """The sentence denied in several ways, first by 'not'; () where it is denied already."""
+    if DENIED.search(text):
+        return ()
+    ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
+    clause = text[:1].lower() + text[1:]
+    return (
+        *(AUXILIARY.sub(way, text, count=1) for way in ways),
+        f'It is not true that {clause}',
+        f'It is not the case that {clause}',
+    )
+
+
 def sentence_index(which: str = 'train') -> dict[str, str]:
     """Every sentence of a list -> its meaning id (all 50 tasks)."""
     return {
@@ -155,27 +200,39 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
     """Whether `text` says what `meaning` means (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
-    if phase in BARE:
-        return nearest(text) == phase
     said = set(words(text))
-    if not names_object(meaning, text):
+    if phase in BARE:
+        if said & _ALL_NOUNS - NAMED_BARE:
+            return False
+    elif not names_object(meaning, text):
         return False
-    if said & set(COLOUR_NAMES) - {hue} or (colour and hue not in said):
+    elif said & set(COLOUR_NAMES) - {hue} or (colour and hue not in said):
         return False
-    found = nearest(text).split(':')
-    if found[0] != phase:
+    own = phase if phase in BARE else f'{phase}:{subject}'
+    for name, bag in _nearest(text):
+        same = name.partition(':')[0] == phase if phase in SHARED else name == own
+        if same and _agree(said, bag):
+            return True
+    return False
+
+
+def _agree(said: set[str], wording: set[str]) -> bool:
+    """Whether a sentence neither denies a wording nor has the opposite of one of its words."""
+    lacks = wording - said
+    if said & NEGATIONS != wording & NEGATIONS:
         return False
-    return phase in SHARED or found[1] == subject
+    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - wording)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Every wording (all lists) of every meaning without its colour, as bags of words.
+    """Every wording (of `LISTS`) of every meaning without its colour, as bags of words.
 
-    meanings: of each wording. number: word -> column. has: (wordings, words) bool.
+    meanings, bags: of each wording. number: word -> column. has: (wordings, words) bool.
     """
 
     meanings: tuple[str, ...]
+    bags: tuple[set[str], ...]
     number: dict[str, int]
     has: NDArray[np.float32]
 
@@ -194,15 +251,18 @@ def _known() -> _Known:
     has = np.zeros((len(said), len(number)), np.float32)
     for row, (_, bag) in enumerate(said):
         has[row, [number[word] for word in bag]] = 1.0
-    return _Known(tuple(meaning for meaning, _ in said), number, has)
+    names, bags = zip(*said, strict=True)
+    return _Known(names, bags, number, has)
 
 
-def nearest(text: str) -> str:
-    """The meaning (without colour) whose wording shares most words with `text` (Jaccard)."""
+def _nearest(text: str) -> list[tuple[str, set[str]]]:
+    """The wordings that share most words with `text` (Jaccard): meaning without colour, words."""
     known, bag = _known(), set(words(text)) - set(COLOUR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
     both = known.has @ said
     overlap = both / (known.has.sum(axis=1) + len(bag) - both)
-    best = int(overlap.argmax())
-    return known.meanings[best] if overlap[best] > 0 else ''
+    best = overlap.max()
+    if best == 0:
+        return []
+    return [(known.meanings[i], known.bags[i]) for i in np.flatnonzero(overlap >= best - 1e-6)]

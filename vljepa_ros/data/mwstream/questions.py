@@ -242,9 +242,10 @@ class _Asker:
     def object(self) -> Question:
         """What the robot works with."""
         item = self.item
-        things = sorted({TASKS[name].object for name in TRAIN_TASKS} - {item.object})
-        wrong = self.rng.choice(things, 3, replace=False).tolist()
-        said = tuple(sorted(f'the {item.colour} {name}' for name in (item.object, *wrong)))
+        names = {item.object}
+        while len(names) < 4:  # as often as robots work with them: the frequent is not the answer
+            names.add(TASKS[self.pick(TRAIN_TASKS)].object)
+        said = tuple(sorted(f'the {item.colour} {name}' for name in names))
         meaning = f'object:{item.object}:{item.colour}'
         return self.ask('object', 'object', meaning, candidates=said)
 

@@ -9,14 +9,13 @@ counts words is mostly wrong (the row `shared words`). Every slot weighs the sam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
 import numpy as np
 
-from vljepa_ros.data.mwstream.meanings import doing, sentences, words
+from vljepa_ros.data.mwstream.meanings import AUXILIARY, denials, doing, sentences, words
 from vljepa_ros.data.mwstream.tasks import BARE, COLOUR_NAMES, TASKS, THINGS, TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import in_turn
@@ -58,8 +57,6 @@ OPPOSITES = (
     ('plate-slide-side', 'plate-slide-back-side'),
     ('coffee-push', 'coffee-pull'),
 )
-DENIED = re.compile(r"\b(not|no|nothing|cannot|without|longer)\b|n't")
-AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
 
 Pair = tuple[str, str]  # meaning ids, with {} for the colour
 
@@ -118,8 +115,7 @@ def shares_more(triple: Triple) -> bool:
 
 def negate(text: str) -> str:
     """The sentence denied: 'the drawer is not open'; '' where it has no auxiliary or is denied."""
-    denied = AUXILIARY.sub(r'\1 not', text, count=1)
-    return '' if denied == text or DENIED.search(text) else denied
+    return next(iter(denials(text)), '') if AUXILIARY.search(text) else ''
 
 
 def _triple(pair: Pair, rng: np.random.Generator) -> Triple:
