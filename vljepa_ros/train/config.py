@@ -28,15 +28,19 @@ class Clips:
 
 @dataclass(frozen=True)
 class TextTraining:
-    """Stage 1: the Y-Encoder's head, text to text. A step takes two wordings of each meaning."""
+    """Stage 1: the Y-Encoder's head, text to text. A step takes two wordings of each meaning.
 
-    steps: int = 250
+    `noise` on the tower's token states, in their standard deviations.
+    """
+
+    steps: int = 500
     meanings: int = 160
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     weight_decay: float = 0.05
     temperature: float = 0.1
     dropped_tokens: float = 0.1
+    noise: float = 0.3
 
 
 @dataclass(frozen=True)

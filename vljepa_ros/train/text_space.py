@@ -51,6 +51,7 @@ class TextStage:
         config, names = self.config, drawn(self.meanings, self.config.meanings, self.rng)
         texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
         states, mask = self.bank.states(texts)
+        states = states + config.noise * states.std() * torch.randn_like(states)
         with autocast(self.workers.device, self.amp):
             vectors = self.encoder(states, thinned(mask, config.dropped_tokens)).float()
         same = torch.arange(len(names), device=vectors.device).repeat(2)
