@@ -19,6 +19,7 @@ from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data import generate
 from vljepa_ros.data.format import open_split, read_stream, write_stream
+from vljepa_ros.data.mwstream.meanings import wordings
 
 Run = Callable[..., Any]
 
@@ -26,7 +27,7 @@ Run = Callable[..., Any]
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     """No simulator is needed, and pictures are blank."""
-    monkeypatch.setattr(generate, 'require_simulator', lambda: None)
+    monkeypatch.setattr(generate, 'require_simulator', lambda split: None)
     monkeypatch.setattr(generate, '_make', filming.make)
 
 
@@ -45,7 +46,7 @@ def one_line(found: Any, *parts: str) -> None:
     assert all(part in found.err for part in parts), found.err
 
 
-@pytest.mark.parametrize('name', ['mwstream', 'import', 'manifest'])
+@pytest.mark.parametrize('name', ['mwstream', 'kitchen', 'import', 'manifest'])
 def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
     found = vljepa('data', name, '--help')
     assert found.status == 0 and '--json' in found.out and '--out' in found.out
@@ -62,6 +63,8 @@ def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
         (['mwstream', '--split', 'train', '--out', '{out}', '--streams', '0'], ['seeds']),
         (['mwstream', '--split', 'test', '--out', '{out}', '--first-seed', '7'], ['20000..24999']),
         (['mwstream', '--split', 'train', '--out', '{out}', '--seconds', 'nan'], ['--seconds']),
+        (['kitchen', '--out', '{out}', '--jobs', '0'], ['--jobs (0)']),
+        (['kitchen', '--out', '{out}', '--first-seed', '7'], ['40000..40999']),
         (['import', '--out', '{out}'], ['SOURCE']),
         (['import', 'x.avi', '--out', '{out}', '--rate', '0'], ['rate (0)']),
         (['import', 'x.avi', '--out', '{out}', '--size', '0'], ['size (0)']),
@@ -91,6 +94,15 @@ def test_every_split_begins_at_its_own_seed(
     assert found.status == 0 and found.err == ''
     assert found.json == {'folder': str(tmp_path / split), 'made': 2, 'kept': 0}
     assert [s.meta['seed'] for s in open_split(tmp_path / split).streams] == [first, first + 1]
+
+
+def test_the_kitchen_is_a_split_of_its_own(blank: None, vljepa: Run, tmp_path: Path) -> None:
+    given = ('data', 'kitchen', '--out', tmp_path, '--seconds', '1', '--jobs', '1')
+    assert vljepa(*given, '--streams', '2').out == (
+        f'2 streams made in {tmp_path}/kitchen, 0 were there already\n'
+    )
+    assert [s.meta['seed'] for s in open_split(tmp_path / 'kitchen').streams] == [40_000, 40_001]
+    assert vljepa(*given, '--streams', '3', '--json').json['kept'] == 2
 
 
 def test_what_is_there_is_kept_and_counted(blank: None, vljepa: Run, tmp_path: Path) -> None:
@@ -281,4 +293,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     assert manifest['validation']['streams'] == [{'seed': 10_000}, {'seed': 10_001}]
     assert 'Is the light on?' in manifest['prompts'] and 'it is dark' in manifest['sentences']
     assert 'Is the lamp lit?' not in manifest['prompts']  # held out
+    drawer = wordings()['tasks']['drawer-open']
+    assert set(drawer['read']) < set(manifest['sentences'])
+    assert not set(drawer['heldout']) & set(manifest['sentences'])
     assert read_stream(tmp_path / 'train' / 'a').name == 'a'

@@ -22,7 +22,7 @@ from vljepa_ros.errors import InputError, OutputError, VljepaError
 @pytest.fixture
 def made_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[filming.Work], str]], None]:
     """Sets what makes a stream; no simulator is needed."""
-    monkeypatch.setattr(module, 'require_simulator', lambda: None)
+    monkeypatch.setattr(module, 'require_simulator', lambda split: None)
     return lambda make: monkeypatch.setattr(module, '_make', make)
 
 
@@ -48,6 +48,7 @@ def test_seeds_stay_in_their_split() -> None:
     assert seed_range('test', 5_000) == range(20_000, 25_000)
     assert seed_range('unseen', 2) == range(25_000, 25_002)
     assert seed_range('train', 2, 7) == range(7, 9)
+    assert seed_range('kitchen', 2) == range(40_000, 40_002)
     for split, streams, first in (
         ('nothing', 1, None),
         ('train', 10_001, None),
@@ -61,7 +62,7 @@ def test_seeds_stay_in_their_split() -> None:
 
 def test_no_seed_belongs_to_two_splits() -> None:
     seeds = [s for split in FIRST_SEEDS for s in seed_range(split, 1_000)]
-    assert len(seeds) == len(set(seeds)) == 5_000
+    assert len(seeds) == len(set(seeds)) == 6_000
 
 
 def test_the_generator_says_how_to_get_the_simulator(
@@ -70,6 +71,8 @@ def test_the_generator_says_how_to_get_the_simulator(
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(InputError, match=r'metaworld.*requirements/data.txt'):
         generate('train', tmp_path / 'data', 1)
+    with pytest.raises(InputError, match=r'gymnasium_robotics.*requirements/data.txt'):
+        generate('kitchen', tmp_path / 'data', 1)
     assert not (tmp_path / 'data').exists()
 
 

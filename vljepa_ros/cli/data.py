@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa data COMMAND`: make annotated streams for training, by simulation or of recordings.
 
-`mwstream` films a robot arm in simulation, `import` reads recordings with what people say of them,
-`manifest` lists what a model was trained on. docs/DATA.md describes the files.
+`mwstream` films a robot arm in simulation, `kitchen` a scene that no model is trained on, `import`
+reads recordings with what people say of them, `manifest` lists what a model was trained on.
+docs/DATA.md describes the files.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # As in vljepa_ros.data.generate, which needs numpy: `--help` should not.
 SPLITS = ('train', 'validation', 'test', 'unseen')
+KITCHEN = 'kitchen'  # a split of its own
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, add, act in (
         ('mwstream', _add_mwstream, _mwstream),
+        ('kitchen', _add_filming, _kitchen),
         ('import', _add_import, _import),
         ('manifest', _add_manifest, _manifest),
     ):
@@ -45,6 +48,10 @@ def _add_mwstream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--split', required=True, choices=SPLITS, help='which seeds, and how they are drawn'
     )
+    _add_filming(parser)
+
+
+def _add_filming(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', required=True, type=Path, metavar='DIR', help='the folder of the splits'
     )
@@ -62,14 +69,21 @@ def _add_mwstream(parser: argparse.ArgumentParser) -> None:
 
 def _mwstream(args: argparse.Namespace) -> int:
     """Film Meta-World streams; what is there already is kept."""
+    return _film(args, args.split)
+
+
+def _kitchen(args: argparse.Namespace) -> int:
+    """Film streams of the Franka kitchen, for the suite transfer; what is there is kept."""
+    return _film(args, KITCHEN)
+
+
+def _film(args: argparse.Namespace, split: str) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
     from vljepa_ros.data.generate import generate
 
-    made = generate(
-        args.split, args.out, args.streams, args.seconds, args.jobs or 0, args.first_seed
-    )
-    folder, kept = args.out / args.split, args.streams - made
+    made = generate(split, args.out, args.streams, args.seconds, args.jobs or 0, args.first_seed)
+    folder, kept = args.out / split, args.streams - made
     if args.json:
         common.print_json({'folder': str(folder), 'made': made, 'kept': kept})
     else:

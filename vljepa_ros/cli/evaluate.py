@@ -27,8 +27,9 @@ NAMES = (
     'calibrate',
     'gap',
 )
-SLOW = ('robustness',)  # not part of `all`
+SLOW = ('robustness', 'transfer')  # not part of `all`
 UNSEEN = 'unseen'  # the split of the tasks that training never had, beside `test`
+KITCHEN = 'kitchen'  # the split of the suite transfer, whatever --split says
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'suite',
         metavar='SUITE',
         choices=(*NAMES, *SLOW, 'all'),
-        help=f'{", ".join((*NAMES, *SLOW))}, or all but {SLOW[0]}',
+        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {" and ".join(SLOW)})',
     )
     parser.add_argument(
         '--data',
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f'--streams ({args.streams}) is negative')
     if args.out:
         _make_room(args.out)
-    streams = _streams(args, args.split)
+    split = _split(args)
+    streams = _streams(args, split)
     model = common.load_model(args)
 
     from vljepa_ros.evaluate.context import Context
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         reports.append(suite(context))
         if not args.json:
             print(reports[-1].as_text(), flush=True)
-    found: dict[str, object] = {'model_id': model.facts.model_id, 'split': args.split}
+    found: dict[str, object] = {'model_id': model.facts.model_id, 'split': split}
     found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
     found |= {'streams': len(context.streams), 'unseen_streams': len(context.unseen)}
     found |= {'suites': [report.as_json() for report in reports]}
@@ -91,6 +93,18 @@ def run(args: argparse.Namespace) -> int:
     elif args.suite == 'all':
         print(f'### summary\n\n{summary(reports)}', flush=True)
     return 0
+
+
+def _split(args: argparse.Namespace) -> str:
+    """The split that the suite reads. Raises InputError where the kitchen's is not there."""
+    if args.suite != 'transfer':
+        return str(args.split)
+    if not (args.data / KITCHEN).is_dir():
+        raise InputError(
+            f'no streams of the kitchen in {args.data / KITCHEN}: '
+            f'make them by `vljepa data kitchen --out {args.data}`'
+        )
+    return KITCHEN
 
 
 def _streams(args: argparse.Namespace, name: str) -> tuple[Stream, ...]:

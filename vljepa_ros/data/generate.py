@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes annotated streams in the simulator: the work of `vljepa data mwstream`.
+"""Makes annotated streams in the simulator: the work of `vljepa data mwstream` and `data kitchen`.
 
 Resumable: streams that lie in the folder already, whole and of the length that is asked for, are
 kept, and the rest is made.
@@ -15,7 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.whole import open_folder, remove_partial
@@ -27,6 +29,7 @@ FIRST_SEEDS = {
     'test': 20_000,
     'unseen': 25_000,  # the tasks that training never has, within the seeds of the test
     'sample': 30_000,
+    'kitchen': 40_000,  # another scene, that training never has
 }
 SEED_LIMITS = {
     'train': 10_000,
@@ -34,10 +37,11 @@ SEED_LIMITS = {
     'test': 25_000,
     'unseen': 30_000,
     'sample': 31_000,
+    'kitchen': 41_000,
 }
+KITCHEN = 'kitchen'
 Work = tuple[str, int, float, str]  # split, seed, seconds, folder
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
-_director = None  # one per process: scenes are made once
 
 
 def generate(
@@ -59,7 +63,7 @@ def generate(
     """
     check_seconds(seconds)
     seeds = seed_range(split, streams, first_seed)
-    require_simulator()
+    require_simulator(split)
     folder = out / split
     open_folder(folder)
     missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}', seconds)]
@@ -102,13 +106,14 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
     return range(first, first + streams)
 
 
-def require_simulator() -> None:
-    """Say how to get the simulator where it is absent.
+def require_simulator(split: str = 'train') -> None:
+    """Say how to get the simulator that makes a split where it is absent.
 
     Raises:
-        InputError: metaworld or mujoco is not installed.
+        InputError: mujoco, or the package that has the scenes, is not installed.
     """
-    absent = [n for n in ('mujoco', 'metaworld') if importlib.util.find_spec(n) is None]
+    scenes = 'gymnasium_robotics' if split == KITCHEN else 'metaworld'
+    absent = [n for n in ('mujoco', scenes) if importlib.util.find_spec(n) is None]
     if absent:
         raise InputError(
             f'making data needs {" and ".join(absent)}: '
@@ -147,14 +152,22 @@ def _start() -> None:
 
 
 def _make(work: Work) -> str:
-    global _director
+    split, seed, seconds, folder = work
+    data = _director(split == KITCHEN).film(split, seed, seconds)
+    write_stream(Path(folder), data)
+    return str(data.name)
+
+
+@cache
+def _director(kitchen: bool) -> Any:
+    """What films; one per process, for scenes are made once."""
+    if kitchen:
+        from vljepa_ros.data.kitchen.streams import Director as KitchenDirector
+
+        return KitchenDirector()
     from vljepa_ros.data.mwstream.streams import Director
 
-    split, seed, seconds, folder = work
-    _director = _director or Director()
-    data = _director.film(split, seed, seconds)
-    write_stream(Path(folder), data)
-    return data.name
+    return Director()
 
 
 def _progress(items: Iterable[str], total: int, split: str) -> Iterator[str]:

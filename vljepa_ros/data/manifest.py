@@ -41,10 +41,10 @@ def collect_split(folder: Path) -> dict[str, Any]:
 
 
 def templates(node: Any, inside: bool = False) -> Iterator[str]:
-    """All sentences of the lists called `train`, with <colour> and <object> left open."""
+    """All sentences of the lists `train` and `read`, with <colour> and <object> left open."""
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from templates(value, key == 'train')
+            yield from templates(value, key in ('train', 'read'))
     elif inside:
         yield from node
 

@@ -75,7 +75,9 @@ def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]
     anchors = ['yes', 'no', 'unknown', *rng.choice(meanings.names, free, replace=False).tolist()]
     anchors = list(dict.fromkeys(anchors))
     names = [*anchors, *meanings.negatives(anchors, count - len(anchors), rng)]
-    denied = [found for name in names if rng.random() < DENIED and (found := meanings.denied(name))]
+    denied = [
+        found for name in names if rng.random() < DENIED and (found := meanings.denied(name))
+    ]
     return [*names, *denied]
 
 

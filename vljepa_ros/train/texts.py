@@ -195,7 +195,9 @@ def _implied(meaning: str) -> list[str]:
     task, _, colour = rest.rpartition(':')
     if phase == 'done' and (facts := TASKS[task]).before:
         found.append(f'is:{facts.object}:{facts.before}')
-        undone = [n for n, t in TASKS.items() if (t.object, t.after) == (facts.object, facts.before)]
+        undone = [
+            n for n, t in TASKS.items() if (t.object, t.after) == (facts.object, facts.before)
+        ]
         found += [f'done:{name}:{hue}' for name in undone for hue in (colour, ANY)]
     return found
 

@@ -2,9 +2,9 @@
 """What meanings are called, and whether a sentence says the right thing.
 
 `wordings.yaml` holds the sentences, in disjoint lists a meaning: `train`, `heldout`, `sample`, and
-`read` (training sentences that are understood, but never said). A sentence is right when it names the meaning's object and colour and no other's, and of
-all wordings of all meanings one of its own shares most words with it, without a denial or the
-opposite of a word between the two.
+`read` (training sentences that are understood, but never said). A sentence is right when it names
+the meaning's object and colour and no other's, and of all wordings of all meanings one of its own
+shares most words with it, without a denial or the opposite of a word between the two.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ OPPOSITES = (
     ),
     ('on onto', 'off'),
     ('in into inside', 'out outside'),
-    ('up upward raises raised raising lifts lifted lifting', 'down downward lowers lowered lowering'),
+    (
+        'up upward raises raised raising lifts lifted lifting',
+        'down downward lowers lowered lowering',
+    ),
     ('pull pulls pulled pulling drags draws', 'push pushes pushed pushing press presses pressed'),
     ('front', 'side sideways'),
     ('forward ahead', 'back backward'),
@@ -204,9 +207,11 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
     if phase in BARE:
         if said & _ALL_NOUNS - NAMED_BARE:
             return False
-    elif not names_object(meaning, text):
-        return False
-    elif said & set(COLOUR_NAMES) - {hue} or (colour and hue not in said):
+    elif (
+        not names_object(meaning, text)
+        or said & set(COLOUR_NAMES) - {hue}
+        or (colour and hue not in said)
+    ):
         return False
     own = phase if phase in BARE else f'{phase}:{subject}'
     for name, bag in _nearest(text):

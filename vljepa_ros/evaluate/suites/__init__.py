@@ -14,6 +14,7 @@ from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
 from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.texts import gap
+from vljepa_ros.evaluate.suites.transfer import transfer
 from vljepa_ros.evaluate.suites.vqa import vqa
 
 SUITES: dict[str, Callable[[Context], Report]] = {
@@ -27,5 +28,5 @@ SUITES: dict[str, Callable[[Context], Report]] = {
     'gap': gap,
 }
 
-# Those that take too long to be part of `all`.
-SLOW: dict[str, Callable[[Context], Report]] = {'robustness': robustness}
+# Not part of `all`: those that take long, or want streams of their own.
+SLOW: dict[str, Callable[[Context], Report]] = {'robustness': robustness, 'transfer': transfer}

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream of the kitchen: doors that open and close, light and covers, all from a seed.
+
+As a stream of mwstream: frames (T, 96, 96, 3) uint8 at 10 frames/s, annotations that tile it. Its
+state is how far each door is open, the light and the cover, one number a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import StreamData
+from vljepa_ros.data.kitchen.doors import DOORS, Openings, draw_movements, openings, tell
+from vljepa_ros.data.kitchen.scene import Kitchen, View, draw_view
+from vljepa_ros.data.mwstream.cover import Cloth, Level, draw_cover, draw_light, sway_of
+from vljepa_ros.data.mwstream.labels import RATE_HZ
+
+SIZE = 96
+PERIOD_NS = 1_000_000_000 // RATE_HZ
+FIRST_STAMP_NS = 1_000_000_000
+GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # between times of dark (or of cover) on average; how long
+
+
+class Director:
+    """Draws and films streams; the kitchen is made once."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self._size, self._kitchen = size, Kitchen(size)
+
+    def film(self, split: str, seed: int, seconds: float) -> StreamData:
+        """The stream of one seed."""
+        frames, rng = round(seconds * RATE_HZ), np.random.default_rng([seed, 1])
+        view = draw_view(rng)
+        light = draw_light(frames, RATE_HZ, GAP_S, HIDDEN_S, rng)
+        cover = draw_cover(light, RATE_HZ, GAP_S, HIDDEN_S, rng)
+        movements = draw_movements(light, cover, rng)
+        opened = openings(frames, movements)
+        levels = {**dict(zip(DOORS, opened.T, strict=True)), 'light': light, 'cover': cover}
+        return StreamData(
+            f'{split}-{seed:05d}',
+            self._pictures(view, opened, light, cover, rng),
+            FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64),
+            tell(opened, light, cover),
+            {
+                'seed': seed,
+                'split': split,
+                'rate_hz': RATE_HZ,
+                'camera': asdict(view),
+                'episodes': [asdict(movement) for movement in movements],
+            },
+            {name: values.astype(np.float16) for name, values in levels.items()},
+        )
+
+    def _pictures(
+        self,
+        view: View,
+        opened: Openings,
+        light: Level,
+        cover: Level,
+        rng: np.random.Generator,
+    ) -> NDArray[np.uint8]:
+        """(T, S, S, 3); a picture is rendered again only where something has changed."""
+        pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
+        noise = float(rng.uniform(0.5, 3.0))  # of the camera's sensor, in grey levels
+        cloth = Cloth(self._size, rng)
+        self._kitchen.enter(view)
+        for at, (doors, level) in enumerate(zip(opened, light, strict=True)):
+            if not at or level != light[at - 1] or (doors != opened[at - 1]).any():
+                clean = self._kitchen.render(doors, float(level))
+            seen = clean.astype(np.float32)
+            if cover[at] > 0:
+                seen = cloth.over(seen, float(cover[at]), sway_of(at, self._size))
+            elif at and cover[at - 1] > 0:
+                cloth = Cloth(self._size, rng)  # another comes next
+            grain = rng.normal(0.0, noise, clean.shape).astype(np.float32)
+            pictures[at] = np.clip(seen + grain + 0.5, 0, 255)
+        self._kitchen.leave()
+        return pictures

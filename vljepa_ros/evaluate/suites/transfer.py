@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite transfer: what is still told in a scene that was never trained on, the kitchen.
+
+An event is the start of a segment, as `vljepa annotate` prints it, with its final words; the true
+ones are the starts of annotations. What a stream begins with is no event. An event has one label
+or none: `dark`, `covered`, `light back` and `uncovered` for what follows on them, `open` and
+`close` for both the way and the end of a door (a sentence may call it a drawer, of any colour).
+Questions are about objects that Meta-World has and the kitchen lacks, and about light and cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.meanings import ANY, is_right, words
+from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers, prompts, state_words
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.matching import Counts, f1, pairs
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import mean
+from vljepa_ros.evaluate.suites.calibrate import Given, Posed, give, look
+from vljepa_ros.evaluate.suites.vqa import truth
+from vljepa_ros.evaluate.views import CONTEXT_S, blind_answers, middle
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.types import Event, Frame, State
+
+WITHIN_S = 1.0
+DARK, COVERED, OPEN, CLOSE = 'dark', 'covered', 'open', 'close'
+BACK = {DARK: 'light back', COVERED: 'uncovered'}
+KINDS = {
+    'light': (DARK, BACK[DARK]),
+    'cover': (COVERED, BACK[COVERED]),
+    'open': (OPEN,),
+    'close': (CLOSE,),
+}
+LABELS = tuple(label for labels in KINDS.values() for label in labels)
+OURS, ORACLE, BLIND = 'ours', 'oracle', 'blind'
+# Objects of Meta-World that neither the kitchen has, nor anything that looks like them.
+ABSENT = ('ring', 'basketball', 'block', 'hammer', 'puck', 'peg', 'soccer ball', 'stick', *THINGS)
+YES_NO = ('yes', 'no')
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Something new, `at_s` from the stream's start; `label` is one of `LABELS`, or ''."""
+
+    at_s: float
+    label: str
+
+
+Events = dict[str, list[list[Labelled]]]  # speaker -> stream -> events
+
+
+def transfer(context: Context) -> Report:
+    """Labelled events, and abstentions."""
+    true, said = watch(context)
+    names = [stream.name for stream in context.streams]
+    rows = []
+    for kind, labels in (*KINDS.items(), ('all', LABELS)):
+        for who, events in said.items():
+            counts = count(events, true, labels)
+            rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names)))
+    rows.append(Row(OURS, 'F1: boundaries', f1(count(said[OURS], true), names)))
+    rows += abstentions(context)
+    note = f'{len(names)} streams of a scene never trained on; events match within {WITHIN_S:g} s.'
+    return Report('transfer', tuple(rows), (note,))
+
+
+def watch(context: Context) -> tuple[list[list[Labelled]], Events]:
+    """What was in each stream, and what we, the oracle and the blind say was."""
+    true: list[list[Labelled]] = []
+    said: Events = {OURS: [], ORACLE: [], BLIND: []}
+    for stream in context.watched('streams'):
+        starts = [item.start for item in stream.annotations]
+        true.append(labelled(starts, [state_of(item.meaning) for item in stream.annotations]))
+        vectors = np.stack([context.centre(item.meaning) for item in stream.annotations])
+        best = [says(decoded.text) for decoded in context.language.decode(vectors)]
+        said[ORACLE].append(labelled(starts, best))
+        segments = list(segment(context, stream))
+        times = [(event.start_ns - int(stream.stamps_ns()[0])) / 1e9 for event in segments]
+        said[OURS].append(labelled(times, [says(event.text) for event in segments]))
+        said[BLIND].append(labelled(times, [blind(context)] * len(segments)))
+    return true, said
+
+
+def segment(context: Context, stream: Stream) -> Iterator[Event]:
+    """The segments of a stream in their final words, by the whole stack with its defaults."""
+    pipeline = Pipeline(context.model)
+    for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True):
+        events = pipeline.push(Frame(int(stamp_ns), np.asarray(image)))
+        yield from (event for event in events if event.state is State.ENDED)
+    yield from (event for event in pipeline.finish() if event.state is State.ENDED)
+
+
+def blind(context: Context) -> str:
+    """The state that is said of the standing prompt without anything to see."""
+
+    def make() -> str:
+        prompt = Pipeline(context.model).perceiver.prompts[0]
+        vectors = blind_answers(context.eyes, [prompt])
+        return says(context.language.decode(vectors)[0].text)
+
+    return context.once('blind words', make)
+
+
+def state_of(meaning: str) -> str:
+    """What a meaning says of light, cover and doors: one of `MEANINGS`, or ''."""
+    return next((name for name, meanings in MEANINGS.items() if meaning in meanings), '')
+
+
+@cache
+def says(text: str) -> str:
+    """What a sentence says of them, whatever its colour."""
+    plain = ' '.join(word for word in words(text) if word not in COLOUR_NAMES)
+    for name, meanings in MEANINGS.items():
+        if any(is_right(meaning, plain, colour=False) for meaning in meanings):
+            return name
+    return ''
+
+
+def labelled(starts_s: Sequence[float], states: Sequence[str]) -> list[Labelled]:
+    """Events of what is said in turn: out of the dark, whatever is said has the light back."""
+    return [
+        Labelled(at_s, now if now in BACK else BACK.get(before, now))
+        for at_s, (before, now) in zip(starts_s[1:], pairwise(states), strict=True)
+    ]
+
+
+def count(
+    said: Sequence[Sequence[Labelled]],
+    true: Sequence[Sequence[Labelled]],
+    labels: Sequence[str] = (),
+) -> Counts:
+    """(S, 3) matched, said and true events of `labels`; none given: of all, labelled or not."""
+    rows = []
+    for ours, theirs in zip(said, true, strict=True):
+        row = np.zeros(3)
+        for label in labels or (None,):
+            one, other = _times(ours, label), _times(theirs, label)
+            row += (pairs(one, other, WITHIN_S), len(one), len(other))
+        rows.append(row)
+    return np.array(rows)
+
+
+def _times(events: Sequence[Labelled], label: str | None) -> list[float]:
+    return [event.at_s for event in events if label is None or event.label == label]
+
+
+def abstentions(context: Context) -> list[Row]:
+    """Shares of 'cannot tell' where nobody can tell and where one can, and who is right there."""
+    posed = pose(context.streams)
+    if not posed:
+        return []
+    asked = list(dict.fromkeys(p.question.prompt for p in posed))
+    unseen = dict(zip(asked, blind_answers(context.eyes, asked), strict=True))
+    vectors = {
+        OURS: look(context, posed),
+        ORACLE: np.stack([truth(context, p.question) for p in posed]),
+        BLIND: np.stack([unseen[p.question.prompt] for p in posed]),
+    }
+    rows = []
+    for who, seen in vectors.items():
+        given = give(context, posed, seen)
+        unanswerable = [g for g in given if g.posed.reason]
+        answerable = [g for g in given if not g.posed.reason]
+        rows += [_abstained(who, 'unanswerable', unanswerable)]
+        for kind in ('colour', 'state'):
+            part = [g for g in unanswerable if g.posed.question.topic == kind]
+            rows.append(_abstained(who, f'unanswerable, {kind}', part))
+        rows += [_abstained(who, 'answerable', answerable), _right(who, answerable)]
+    return rows
+
+
+def pose(streams: Sequence[Stream]) -> list[Posed]:
+    """What is asked in the middle of every annotation, in held-out wordings."""
+    rng = np.random.default_rng(0)
+    return [
+        Posed(stream, item, middle(item), question)
+        for stream in streams
+        for item in stream.annotations
+        if middle(item) >= CONTEXT_S
+        for question in (*_answerable(item, rng), *_unanswerable(rng))
+    ]
+
+
+def _answerable(item: Annotation, rng: np.random.Generator) -> list[Question]:
+    """Whether the camera is covered, and where it is not, whether it is dark."""
+    found = [_ask('covered', 'yes' if item.covered else 'no', rng)]
+    if not item.covered:
+        found.append(_ask('dark', 'no' if item.light else 'yes', rng))
+    return found
+
+
+def _unanswerable(rng: np.random.Generator) -> list[Question]:
+    """The colour, and the state, of what is not there."""
+    stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
+    facts = stateful[int(rng.integers(len(stateful)))]
+    state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))
+    return [
+        _ask('colour', UNKNOWN, rng, str(rng.choice(ABSENT)), candidates=COLOUR_NAMES),
+        _ask('state', UNKNOWN, rng, facts.object, state=state),
+    ]
+
+
+def _ask(
+    topic: str,
+    meaning: str,
+    rng: np.random.Generator,
+    *slots: str,
+    candidates: tuple[str, ...] = YES_NO,
+    **named: str,
+) -> Question:
+    prompt = str(rng.choice(prompts(topic, 'heldout'))).format(*slots, **named)
+    kind = 'yes/no' if candidates == YES_NO else topic
+    return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic)
+
+
+def _abstained(who: str, what: str, part: Sequence[Given]) -> Row:
+    shares = mean([float(g.abstained) for g in part], clusters=_streams(part))
+    return Row(who, f'abstained: {what}', shares)
+
+
+def _right(who: str, part: Sequence[Given]) -> Row:
+    """Every topic's yes and no weigh the same."""
+    groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
+    right = mean([float(g.right) for g in part], groups, clusters=_streams(part))
+    return Row(who, 'right: answerable, yes and no alike', right)
+
+
+def _streams(part: Sequence[Given]) -> list[str]:
+    return [g.posed.stream.name for g in part]
+
+
+def _ways(what: str) -> tuple[str, ...]:
+    """The meanings of a door's or a drawer's way and of its end."""
+    return tuple(
+        meaning_of(f'{thing}-{what}', phase, ANY)
+        for thing in ('door', 'drawer')
+        for phase in ('act', 'done')
+    )
+
+
+# The meanings that say what.
+MEANINGS = {DARK: (DARK,), COVERED: (COVERED,), OPEN: _ways('open'), CLOSE: _ways('close')}
