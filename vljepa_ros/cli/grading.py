@@ -18,6 +18,7 @@ import numpy as np
 
 from vljepa_ros.data.mwstream.meanings import is_right, sentences
 from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.matching import matched
 from vljepa_ros.stream.interfaces import Language
 
 ONSET_S = 1.5
@@ -163,20 +164,7 @@ def _check_meaning(path: Path, meaning: str) -> None:
 def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
     """The largest one-to-one matching of events and annotations."""
     options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said]
-    owner: dict[int, int] = {}  # annotation -> event
-
-    def place(event: int, tried: set[int]) -> bool:
-        for truth in options[event]:
-            if truth in tried:
-                continue
-            tried.add(truth)
-            if truth not in owner or place(owner[truth], tried):
-                owner[truth] = event
-                return True
-        return False
-
-    matched = sum(place(event, set()) for event in range(len(said)))
-    return Marks(matched, len(said), len(truths))
+    return Marks(matched(options), len(said), len(truths))
 
 
 def _matches(said: Said, truth: Truth) -> bool:

@@ -18,21 +18,29 @@ Counts = NDArray[np.float64]
 ROUNDING_S = 1e-6
 
 
-def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
-    """The most one-to-one pairs that are at most `within_s` apart.
+def matched(options: Sequence[Sequence[int]]) -> int:
+    """The most one-to-one pairs; `options[said]` are the true events that may be its own."""
+    owner: dict[int, int] = {}  # true event -> said event
 
-    The earliest of both are paired wherever they can be: as all may be equally far apart, no other
-    way gives more.
-    """
-    said, true = sorted(said_s), sorted(true_s)
-    i = j = found = 0
-    while i < len(said) and j < len(true):
-        near = abs(said[i] - true[j]) <= within_s + ROUNDING_S
-        found += near
-        first = said[i] <= true[j]
-        i += near or first
-        j += near or not first
-    return found
+    def place(event: int, tried: set[int]) -> bool:
+        for true in options[event]:
+            if true in tried:
+                continue
+            tried.add(true)
+            if true not in owner or place(owner[true], tried):
+                owner[true] = event
+                return True
+        return False
+
+    return sum(place(event, set()) for event in range(len(options)))
+
+
+def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
+    """The most one-to-one pairs that are at most `within_s` apart."""
+    near = within_s + ROUNDING_S
+    return matched(
+        [[j for j, true in enumerate(true_s) if abs(at - true) <= near] for at in said_s]
+    )
 
 
 def f1(counts: Counts, streams: Sequence[str]) -> Mean:

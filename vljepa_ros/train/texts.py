@@ -32,14 +32,13 @@ from vljepa_ros.data.mwstream.questions import (
     negated_states,
     reached_state,
 )
-from vljepa_ros.data.mwstream.tasks import BARE, PHASES, TASKS, TRAIN_TASKS
+from vljepa_ros.data.mwstream.tasks import TASKS, TRAIN_TASKS
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
 FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
 NOT = 'not:'
-CAPTIONED = (*PHASES, 'appear', 'gone')
 
 
 class TextBank:
@@ -104,17 +103,12 @@ class Meanings:
         """`told`: what people said of recordings. `tasks`: those of mwstream that are shown."""
         self.sentences: dict[str, tuple[str, ...]] = {}
         self.read: dict[str, tuple[str, ...]] = {}
+        self._deniable: set[str] = set()
         if tasks:
             self._add_simulated(tasks)
         self.sentences.update({m: answers(m) for m in ('yes', 'no', 'unknown')})
         self.sentences.update(told or {})
         self.names = list(self.sentences)
-        self._deniable = {
-            name
-            for name in self.names
-            if name in BARE or (name.partition(':')[0] in CAPTIONED and name.count(':') == 2)
-            if any(denials(text) for text in self.sentences[name])
-        }
         self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
         for name in self.names:
@@ -130,6 +124,8 @@ class Meanings:
         self.read.update(full_answers(np.random.default_rng(0), FULL_ANSWERS, tasks))
         for name in (*captions, *bare):
             self.read[name] = sentences(name, 'read')
+            if any(denials(text) for text in self.sentences[name]):
+                self._deniable.add(name)
             phase, _, rest = name.partition(':')
             if phase == 'act':
                 task, _, colour = rest.rpartition(':')

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.kitchen.doors import DOORS
 from vljepa_ros.data.mwstream.meshes import simplify_mesh
+from vljepa_ros.data.mwstream.rendering import Renderer, prepare_model
 from vljepa_ros.errors import InputError
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -29,7 +29,6 @@ import mujoco
 
 PACKAGE = 'gymnasium_robotics'
 MODEL = Path('envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml')
-OVERSAMPLING = 2  # pictures are rendered larger and reduced by area, instead of multisampling
 MESH_CELL_M, FINE_FACES = 0.01, 5000  # finer meshes, the arm's, are thinned to such cells
 ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded aside, so that all doors are seen
 ANGLE_DEG = 40.0  # vertical, of the camera
@@ -88,18 +87,10 @@ class Kitchen:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = view.azimuth_deg, view.elevation_deg
         self._camera.distance, self._camera.lookat[:] = view.distance_m, view.target_m
-        side = OVERSAMPLING * self._size
-        self._renderer = mujoco.Renderer(self.model, side, side)
-        for flag in (
-            mujoco.mjtRndFlag.mjRND_SHADOW,
-            mujoco.mjtRndFlag.mjRND_REFLECTION,
-            mujoco.mjtRndFlag.mjRND_SKYBOX,
-            mujoco.mjtRndFlag.mjRND_HAZE,
-        ):
-            self._renderer.scene.flags[flag] = 0
+        self._renderer = Renderer(self.model, self._size)
 
     def leave(self) -> None:
-        """Free the renderer: OSMesa serves one at a time in a process."""
+        """Free the renderer, for another scene."""
         self._renderer.close()
         self._renderer = None
 
@@ -112,14 +103,12 @@ class Kitchen:
             getattr(self.model, name)[:] = self._lights[name] * self._view.light * light
             head = getattr(self.model.vis.headlight, name[6:])
             head[:] = self._head[name] * self._view.light * light
-        self._renderer.update_scene(self.data, camera=self._camera)
-        large = self._renderer.render()
-        return cv2.resize(large, (self._size, self._size), interpolation=cv2.INTER_AREA)
+        self._renderer.update(self.data, self._camera)
+        return self._renderer.picture()
 
     def _prepare_model(self) -> None:
         model = self.model
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * self._size
+        prepare_model(model, self._size)
         model.vis.global_.fovy = ANGLE_DEG
         for mesh in np.flatnonzero(model.mesh_facenum > FINE_FACES):
             simplify_mesh(model, int(mesh), MESH_CELL_M)

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from vljepa_ros.data.format import StreamData
 from vljepa_ros.data.kitchen.doors import DOORS, Openings, draw_movements, openings, tell
 from vljepa_ros.data.kitchen.scene import Kitchen, View, draw_view
-from vljepa_ros.data.mwstream.cover import Cloth, Level, draw_cover, draw_light, sway_of
-from vljepa_ros.data.mwstream.labels import RATE_HZ
+from vljepa_ros.data.mwstream.cover import Lens, Level, draw_cover, draw_light
+from vljepa_ros.data.mwstream.labels import RATE_HZ, stamps_ns
 
 SIZE = 96
-PERIOD_NS = 1_000_000_000 // RATE_HZ
-FIRST_STAMP_NS = 1_000_000_000
 GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # between times of dark (or of cover) on average; how long
 
 
@@ -42,7 +40,7 @@ class Director:
         return StreamData(
             f'{split}-{seed:05d}',
             self._pictures(view, opened, light, cover, rng),
-            FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64),
+            stamps_ns(frames),
             tell(opened, light, cover),
             {
                 'seed': seed,
@@ -64,18 +62,11 @@ class Director:
     ) -> NDArray[np.uint8]:
         """(T, S, S, 3); a picture is rendered again only where something has changed."""
         pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
-        noise = float(rng.uniform(0.5, 3.0))  # of the camera's sensor, in grey levels
-        cloth = Cloth(self._size, rng)
+        lens = Lens(self._size, rng)
         self._kitchen.enter(view)
         for at, (doors, level) in enumerate(zip(opened, light, strict=True)):
             if not at or level != light[at - 1] or (doors != opened[at - 1]).any():
                 clean = self._kitchen.render(doors, float(level))
-            seen = clean.astype(np.float32)
-            if cover[at] > 0:
-                seen = cloth.over(seen, float(cover[at]), sway_of(at, self._size))
-            elif at and cover[at - 1] > 0:
-                cloth = Cloth(self._size, rng)  # another comes next
-            grain = rng.normal(0.0, noise, clean.shape).astype(np.float32)
-            pictures[at] = np.clip(seen + grain + 0.5, 0, 255)
+            pictures[at] = lens.picture(clean, cover, at)
         self._kitchen.leave()
         return pictures

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Light and cover: what takes the whole scene away, and when. Pictures are (S, S, 3) uint8.
+"""Light and cover: what takes the whole scene away, and when; and what a lens makes of a scene.
 
-Levels are one number a frame: of light, 1 lit .. 0 dark; of cover, 0 free .. 1 covered.
+Pictures are (S, S, 3) uint8. Levels are one number a frame: of light, 1 lit .. 0 dark; of cover,
+0 free .. 1 covered.
 """
 
 from __future__ import annotations
@@ -75,6 +76,25 @@ class Cloth:
         rows = rows if self._side % 2 else rows[::-1]
         mask = rows[:, None] if self._side < 2 else rows[None, :]
         return np.where(mask[..., None], part, picture)
+
+
+class Lens:
+    """What lies between a scene and its picture: a cloth, a new one each time, and grain."""
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self._size, self._rng = size, rng
+        self._noise = float(rng.uniform(0.5, 3.0))  # of the sensor, in grey levels
+        self._cloth = Cloth(size, rng)
+
+    def picture(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:
+        """What is seen of `scene` in frame `at`; frames are asked for one after the other."""
+        seen = scene.astype(np.float32)
+        if cover[at] > 0:
+            seen = self._cloth.over(seen, float(cover[at]), sway_of(at, self._size))
+        elif at and cover[at - 1] > 0:
+            self._cloth = Cloth(self._size, self._rng)  # another comes next
+        grain = self._rng.normal(0.0, self._noise, scene.shape).astype(np.float32)
+        return np.clip(seen + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 def sway_of(frame: int, size: int) -> int:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.mwstream.meanings import sentences
@@ -16,6 +19,8 @@ from vljepa_ros.data.mwstream.record import Episode, Prop
 from vljepa_ros.data.mwstream.tasks import TASKS, UNSEEN, meaning_of
 
 RATE_HZ = 10
+PERIOD_NS = 1_000_000_000 // RATE_HZ
+FIRST_STAMP_NS = 1_000_000_000
 LEAD_FRAMES = 10  # the last second before success belongs to the act
 SHORTEST_FRAMES = 8  # a phase under 0.8 s joins the next
 SEEN_FRAMES = 10  # that something came or went is said for a second
@@ -33,6 +38,11 @@ class Moment:
     colour: str
     object_state: str
     thing: str
+
+
+def stamps_ns(frames: int) -> NDArray[np.int64]:
+    """When each frame of a stream was taken."""
+    return FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
 
 
 def phases(count: int, contact: int, moved: int, success: int) -> list[str]:

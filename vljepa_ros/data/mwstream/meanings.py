@@ -32,7 +32,6 @@ from vljepa_ros.data.mwstream.tasks import (
 from vljepa_ros.errors import InputError
 
 LISTS = ('train', 'heldout', 'sample')
-DENIED = re.compile(r"\b(not|no|nothing|cannot|without|longer)\b|n't")
 AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
 ANY = 'any'  # in place of a colour: a sentence that names none
 SHARED = ('reach', 'contact', 'appear', 'gone')  # phases whose wordings leave the object open
@@ -121,8 +120,7 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     subject, _, colour = meaning.partition(':')[2].rpartition(':')
     named = '' if colour == ANY else f'{colour} '
     return tuple(
-        text.replace('<colour> ', named).replace('<object>', subject)
-        for text in table.get(which, ())
+        text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
     )
 
 
@@ -160,7 +158,7 @@ def without_colour(meaning: str) -> str | None:
 
 def denials(text: str) -> tuple[str, ...]:
     """The sentence denied in several ways, first by 'not'; () where it is denied already."""
-    if DENIED.search(text):
+    if NEGATIONS & set(words(text)):
         return ()
     ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
     clause = text[:1].lower() + text[1:]
@@ -188,8 +186,7 @@ def names_object(meaning: str, text: str) -> bool:
     thing = object_of(meaning)
     said = set(words(text))
     own = set(NOUNS[thing]) | set(ALSO.get(thing, ()))
-    others = {noun for nouns in NOUNS.values() for noun in nouns} - own
-    return bool(said & set(NOUNS[thing])) and not said & others
+    return bool(said & set(NOUNS[thing])) and not said & _ALL_NOUNS - own
 
 
 def object_of(meaning: str) -> str:

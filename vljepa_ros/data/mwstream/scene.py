@@ -10,12 +10,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.mwstream.record import Thing
+from vljepa_ros.data.mwstream.rendering import Renderer, prepare_model
 from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -25,7 +25,6 @@ import mujoco
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 
-OVERSAMPLING = 2  # pictures are rendered larger and reduced by area, instead of multisampling
 MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
 OUT_OF_VIEW = (
     'pedestal',
@@ -164,18 +163,10 @@ class Scene:
     def replay(self, seed: list[int]) -> None:
         """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
         self.reset(seed)
-        side = OVERSAMPLING * self._size
-        self._renderer = mujoco.Renderer(self.model, side, side)
-        for flag in (
-            mujoco.mjtRndFlag.mjRND_SHADOW,
-            mujoco.mjtRndFlag.mjRND_REFLECTION,
-            mujoco.mjtRndFlag.mjRND_SKYBOX,
-            mujoco.mjtRndFlag.mjRND_HAZE,
-        ):
-            self._renderer.scene.flags[flag] = 0
+        self._renderer = Renderer(self.model, self._size)
 
     def close(self) -> None:
-        """Free the renderer: OSMesa serves one at a time in a process."""
+        """Free the renderer, for another scene."""
         self._renderer.close()
         self._renderer = None
 
@@ -227,19 +218,17 @@ class Scene:
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         self._illuminate(light)
-        self._renderer.update_scene(self.data, camera=self._camera)
+        self._renderer.update(self.data, self._camera)
         self._add_backdrop(self._renderer.scene)
         if thing is not None:
             kind, size, height = SHAPES[thing.kind]
             place = (*thing.place_m, height)
             _add_shape(self._renderer.scene, kind, size, place, COLOURS[thing.colour])
-        large = self._renderer.render()
-        return cv2.resize(large, (self._size, self._size), interpolation=cv2.INTER_AREA)
+        return self._renderer.picture()
 
     def _prepare_model(self) -> None:
         model = self.model
-        model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * self._size
+        prepare_model(model, self._size)
         model.site_rgba[:, 3] = 0.0  # goal markers give the answer away
         seen = set()
         for geom in range(model.ngeom):

@@ -15,15 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import StreamData
-from vljepa_ros.data.mwstream.cover import (
-    Cloth,
-    Level,
-    draw_cover,
-    draw_light,
-    sway_of,
-)
+from vljepa_ros.data.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.mwstream.episode import simulate
-from vljepa_ros.data.mwstream.labels import RATE_HZ, SEEN_FRAMES, annotate, moments_of
+from vljepa_ros.data.mwstream.labels import RATE_HZ, SEEN_FRAMES, annotate, moments_of, stamps_ns
 from vljepa_ros.data.mwstream.record import Episode, EpisodePlan, Prop
 from vljepa_ros.data.mwstream.scene import (
     VIEWPOINTS,
@@ -41,8 +35,6 @@ from vljepa_ros.data.mwstream.tasks import (
     training_colours,
 )
 
-PERIOD_NS = 100_000_000
-FIRST_STAMP_NS = 1_000_000_000
 SIZE = 96
 TRIES = 3  # an episode that fails is drawn again, at most this often
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
@@ -123,11 +115,10 @@ class Director:
             ],
             'things': [asdict(prop) if prop else None for prop in props],
         }
-        stamps = FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
         return StreamData(
             f'{split}-{seed:05d}',
             pictures,
-            stamps,
+            stamps_ns(frames),
             tuple(annotate(moments, light, cover)),
             meta,
             state_of(episodes, light, cover),
@@ -189,8 +180,7 @@ class Director:
     ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
         frames, at, looks = len(light), 0, []
         pictures = np.empty((frames, self._size, self._size, 3), dtype=np.uint8)
-        noise = float(rng.uniform(0.5, 3.0))  # of the camera's sensor, in grey levels
-        cloth = Cloth(self._size, rng)
+        lens = Lens(self._size, rng)
         for episode, prop in zip(episodes, props, strict=True):
             scene, look = self.scene(episode.plan.task), draw_look(rng)
             scene.replay(list(episode.plan.seed))
@@ -204,13 +194,7 @@ class Director:
                     thing = prop.thing if prop and there else None
                     clean = scene.render(instant.joints, level, thing)
                     previous = (instant.joints, level, there)
-                seen = clean.astype(np.float32)
-                if cover[at] > 0:
-                    seen = cloth.over(seen, float(cover[at]), sway_of(at, self._size))
-                elif at and cover[at - 1] > 0:
-                    cloth = Cloth(self._size, rng)  # another comes next
-                grain = rng.normal(0.0, noise, clean.shape).astype(np.float32)
-                pictures[at] = np.clip(seen + grain + 0.5, 0, 255)
+                pictures[at] = lens.picture(clean, cover, at)
                 at += 1
             scene.close()
         return pictures, looks

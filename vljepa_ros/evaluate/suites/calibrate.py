@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question
-from vljepa_ros.data.mwstream.questions import answers as wordings
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.asking import CAPTION, pose, says
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, auroc, ece, mean, redrawn
-from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers, centre
+from vljepa_ros.evaluate.suites.vqa import truth
+from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers
 from vljepa_ros.stream.types import Decoded
 
 ECE_MARK, AUROC_MARK = 0.05, 0.80
@@ -78,11 +78,7 @@ def calibrate(context: Context) -> Report:
     posed = pose_all(context.streams)
     if not posed:
         return Report('calibrate', (), ('These streams have nothing to ask about.',))
-    given = {
-        'ours': give(context, posed, look(context, posed)),
-        'oracle': give(context, posed, np.stack([_truth(context, p.question) for p in posed])),
-        'blind': give(context, posed, _blind(context, posed)),
-    }
+    given = answered(context, posed)
     rows = [row for kind in KINDS for who in given for row in confidences(who, kind, given[who])]
     rows += [row for who in given for row in abstentions(who, given[who])]
     few = [f'{kind}: {n}' for kind in KINDS if (n := sum(p.kind == kind for p in posed)) < ENOUGH]
@@ -105,6 +101,15 @@ def pose_all(streams: Sequence[Stream]) -> list[Posed]:
                     both = [*captions, *asked, *open_ones]
                     found += [Posed(stream, item, at_s, question) for question in both]
     return found
+
+
+def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]:
+    """What we, the oracle and the blind answer."""
+    return {
+        'ours': give(context, posed, look(context, posed)),
+        'oracle': give(context, posed, np.stack([_truth(context, p.question) for p in posed])),
+        'blind': give(context, posed, _blind(context, posed)),
+    }
 
 
 def look(context: Context, posed: Sequence[Posed]) -> Vectors:
@@ -136,8 +141,8 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
         else:
             best = language.rank(vectors[i], question.candidates)[0]
             text, confidence, right = best.text, best.score, best.text == question.answer
-        abstained = language.cannot_tell(vectors[i], question.candidates, text)
-        given.append(Given(p, confidence, abstained, right))
+        unknown = language.cannot_tell(vectors[i], question.candidates, text)
+        given.append(Given(p, confidence, unknown, right))
     return given
 
 
@@ -166,19 +171,20 @@ def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
     ours = who == 'ours'
     rows = []
     for reason in REASONS:
-        rows += _abstained(who, reason, [g for g in chosen if g.posed.reason == reason])
+        rows += abstained(who, reason, [g for g in chosen if g.posed.reason == reason])
     for name, part in (('', chosen), (', own words', words)):
         marks = (ABSTAINED_MARK, LOST_MARK) if ours and not name else (None, None)
         unanswerable = [g for g in part if g.posed.reason]
         answerable = [g for g in part if not g.posed.reason]
-        rows += _abstained(who, f'unanswerable{name}', unanswerable, marks[0])
-        rows += _abstained(who, f'answerable{name}', answerable, marks[1], at_most=True)
+        rows += abstained(who, f'unanswerable{name}', unanswerable, marks[0])
+        rows += abstained(who, f'answerable{name}', answerable, marks[1], at_most=True)
     return rows
 
 
-def _abstained(
+def abstained(
     who: str, what: str, part: Sequence[Given], mark: float | None = None, at_most: bool = False
 ) -> list[Row]:
+    """The share of abstentions; no row where nothing was asked."""
     if not part:
         return []
     share = _share([g.abstained for g in part], part)
@@ -194,15 +200,16 @@ def _row(
     at_most: bool = False,
 ) -> Row:
     confidence, right = np.array([g.confidence for g in part]), np.array([g.right for g in part])
-    found = redrawn(lambda weight: figure(confidence, right, weight), _streams(part))
+    found = redrawn(lambda weight: figure(confidence, right, weight), streams_of(part))
     return Row(who, what, found.interval(), mark, at_most)
 
 
 def _share(flags: Sequence[bool], part: Sequence[Given]) -> Mean:
-    return mean(np.array(flags, np.float64), clusters=_streams(part))
+    return mean(np.array(flags, np.float64), clusters=streams_of(part))
 
 
-def _streams(part: Sequence[Given]) -> list[str]:
+def streams_of(part: Sequence[Given]) -> list[str]:
+    """The stream of each answer: what is drawn again for an interval."""
     return [g.posed.stream.name for g in part]
 
 
@@ -210,10 +217,7 @@ def _truth(context: Context, question: Question) -> Vectors:
     """What an oracle predicts: the centre of the answer's training wordings."""
     if question.kind == CAPTION:
         return context.centre(question.meaning)
-    return context.once(
-        f'answer {question.meaning}',
-        lambda: centre(context.language.encode(wordings(question.meaning))),
-    )
+    return truth(context, question)
 
 
 def _blind(context: Context, posed: Sequence[Posed]) -> Vectors:

@@ -25,8 +25,7 @@ from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites.calibrate import Given, Posed, give, look
-from vljepa_ros.evaluate.suites.vqa import truth
+from vljepa_ros.evaluate.suites.calibrate import Given, Posed, abstained, answered, streams_of
 from vljepa_ros.evaluate.views import CONTEXT_S, blind_answers, middle
 from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.types import Event, Frame, State
@@ -158,23 +157,15 @@ def abstentions(context: Context) -> list[Row]:
     posed = pose(context.streams)
     if not posed:
         return []
-    asked = list(dict.fromkeys(p.question.prompt for p in posed))
-    unseen = dict(zip(asked, blind_answers(context.eyes, asked), strict=True))
-    vectors = {
-        OURS: look(context, posed),
-        ORACLE: np.stack([truth(context, p.question) for p in posed]),
-        BLIND: np.stack([unseen[p.question.prompt] for p in posed]),
-    }
     rows = []
-    for who, seen in vectors.items():
-        given = give(context, posed, seen)
+    for who, given in answered(context, posed).items():
         unanswerable = [g for g in given if g.posed.reason]
         answerable = [g for g in given if not g.posed.reason]
-        rows += [_abstained(who, 'unanswerable', unanswerable)]
+        rows += abstained(who, 'unanswerable', unanswerable)
         for kind in ('colour', 'state'):
             part = [g for g in unanswerable if g.posed.question.topic == kind]
-            rows.append(_abstained(who, f'unanswerable, {kind}', part))
-        rows += [_abstained(who, 'answerable', answerable), _right(who, answerable)]
+            rows += abstained(who, f'unanswerable, {kind}', part)
+        rows += [*abstained(who, 'answerable', answerable), _right(who, answerable)]
     return rows
 
 
@@ -222,20 +213,11 @@ def _ask(
     return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic)
 
 
-def _abstained(who: str, what: str, part: Sequence[Given]) -> Row:
-    shares = mean([float(g.abstained) for g in part], clusters=_streams(part))
-    return Row(who, f'abstained: {what}', shares)
-
-
 def _right(who: str, part: Sequence[Given]) -> Row:
     """Every topic's yes and no weigh the same."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
-    right = mean([float(g.right) for g in part], groups, clusters=_streams(part))
+    right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
     return Row(who, 'right: answerable, yes and no alike', right)
-
-
-def _streams(part: Sequence[Given]) -> list[str]:
-    return [g.posed.stream.name for g in part]
 
 
 def _ways(what: str) -> tuple[str, ...]:
