@@ -74,8 +74,10 @@ class Trunk(Predictor):
     def see(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
         """(B, W, Nx, Dx) and prompts (B, P, L, Dt) -> unit vectors (M, D), or tokens (M, K, D)."""
         prefix = self.prefix(visual[:, -self.window :])
-        newest = torch.tensor([prefix[0].keys.shape[2] - 1])
-        return self.answers(prefix, prompt, prompt_mask, newest).flatten(0, 2)
+        batch, prompts = prompt.shape[:2]
+        clip = torch.arange(batch).repeat_interleave(prompts)
+        newest = torch.full_like(clip, prefix[0].keys.shape[2] - 1)
+        return self.answers(prefix, prompt.flatten(0, 1), prompt_mask.flatten(0, 1), clip, newest)
 
     def prefix(self, visual: Tensor) -> list[KeyValue]:
         """As the Predictor's; without the causal mask every tubelet sees the whole window."""

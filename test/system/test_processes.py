@@ -83,18 +83,14 @@ def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
 
 
 def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
-    cell.begin('perception_node')  # it loads meanwhile
     response, seconds = cell.ask()
     assert not response.success
-    if 'nobody serves' in response.message:
-        assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
-    else:  # the process was quick
-        assert response.message.startswith(('inactive: ', '/cell/predict did not answer within'))
+    assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
     assert seconds < TIMEOUT_S + 4
 
 
 def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
-    cell.nodes['perception_node'].says('[cell.perception_node]: active')
+    cell.up('perception_node')
     events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
     cell.feed(0, 8)
     assert events.wait(1)[0].state == TextEvent.STATE_STARTED
@@ -132,9 +128,13 @@ def test_a_decoder_that_was_killed_comes_back_and_writes_on(cell: Cell) -> None:
     cell.nodes['decoder_node'].kill()
     cell.up('decoder_node')
     events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
-    cell.feed(200, 4)  # a gap: the stream starts anew, which is a change
-    states = [event.state for event in events.wait(2)]
-    assert states == [TextEvent.STATE_ENDED, TextEvent.STATE_STARTED]
+    for first in (200, 300, 400):  # the others may not have found it yet: one more change
+        cell.feed(first, 4)  # a gap: the stream starts anew, which is a change
+        with contextlib.suppress(AssertionError):
+            events.wait(2, 5.0)
+            break
+    states = [event.state for event in events]
+    assert states[-2:] == [TextEvent.STATE_ENDED, TextEvent.STATE_STARTED]
 
 
 def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cell: Cell) -> None:

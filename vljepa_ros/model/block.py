@@ -117,8 +117,3 @@ def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> 
     age = index[:, None] - index[None, :]
     return (age >= 0) & (age < window)
 
-
-def windows(x: Tensor, window: int) -> Tensor:
-    """Each tubelet's window, oldest first: (B, H, T, N, E) -> (B, H, T, W, N, E), zeros before."""
-    padded = functional.pad(x, (0, 0, 0, 0, window - 1, 0))
-    return padded.unfold(2, window, 1).movedim(-1, 3)

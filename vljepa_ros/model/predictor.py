@@ -5,9 +5,8 @@ The visual prefix is block-causal and does not see the prompt, so that all promp
 prompt's tokens and K learned answer tokens attend to the window of visual tokens and to each
 other; the answer is pooled over the answer tokens only (DESIGN.md section 1).
 
-Shapes: B batch, T tubelets, N visual tokens a tubelet (merged M x M), D width, P prompts,
-L prompt tokens, K answer tokens, S = L + K, W window, G groups,
-Q tubelets that are asked.
+Shapes: B batch, T tubelets, N visual tokens a tubelet (merged m x m), D width, P prompts,
+L prompt tokens, K answer tokens, S = L + K, W window, M prompts of any clips.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vljepa_ros.model.block import Block, KeyValue, ages, band_mask, windows
+from vljepa_ros.model.block import Block, KeyValue, ages, band_mask
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.rope import rotate
 
@@ -39,7 +38,7 @@ class Predictor(nn.Module):
         self.head = nn.Linear(width, config.embedding_dim)
 
     def merge(self, visual: Tensor) -> Tensor:
-        """Merge M x M neighbours: (..., g*g, Dx) -> (..., g*g / M^2, D)."""
+        """Merge m x m neighbours: (..., g*g, Dx) -> (..., g*g / m^2, D)."""
         side, m = self.grid // self.config.merge, self.config.merge
         x = visual.unflatten(-2, (side, m, side, m)).movedim(-4, -3)  # (..., side, side, m, m, Dx)
         return self.visual(x.flatten(-3).flatten(-3, -2))
@@ -50,9 +49,15 @@ class Predictor(nn.Module):
         visual (B, T, Nx, Dx); prompt (B, P, L, Dt) token states; prompt_mask (B, P, L), true for
         real tokens. Returns unit vectors (B, P, T, embedding_dim).
         """
-        prefix = self.prefix(visual)
-        at = torch.arange(visual.shape[1], device=visual.device)
-        return self.answers(prefix, prompt, prompt_mask, at)
+        batch, tubelets = visual.shape[:2]
+        prompts = prompt.shape[1]
+        clip = torch.arange(batch, device=visual.device).repeat_interleave(prompts * tubelets)
+        at = torch.arange(tubelets, device=visual.device).repeat(batch * prompts)
+        each, mask = (
+            x.flatten(0, 1).repeat_interleave(tubelets, dim=0) for x in (prompt, prompt_mask)
+        )
+        answers = self.answers(self.prefix(visual), each, mask, clip, at)
+        return answers.unflatten(0, (batch, prompts, tubelets))
 
     def prefix(self, visual: Tensor) -> list[KeyValue]:
         """All tubelets (B, T, Nx, Dx) at once: keys and values of each layer."""
@@ -66,26 +71,32 @@ class Predictor(nn.Module):
         return caches
 
     def answers(
-        self, prefix: list[KeyValue], prompt: Tensor, prompt_mask: Tensor, at: Tensor
+        self, prefix: list[KeyValue], prompt: Tensor, prompt_mask: Tensor, clip: Tensor, at: Tensor
     ) -> Tensor:
-        """Answers (B, P, Q, embedding_dim) of the Q tubelets with indices `at` (Q,)."""
-        batch, prompts, length = prompt.shape[:3]
+        """Answers (M, embedding_dim) to M prompts, each about one tubelet of one clip.
+
+        prompt (M, L, Dt); prompt_mask (M, L); clip (M,) and at (M,): which of B, which of T.
+        """
         tubelets, tokens = prefix[0].keys.shape[2:4]
         window = min(self.window, tubelets)
-        seen = self._seen(at, tokens, window)  # (Q, W*N)
-        allowed = torch.cat(
-            [
-                seen[None, None].expand(batch, prompts, -1, -1),
-                self._suffix_mask(prompt_mask)[:, :, None].expand(-1, -1, len(at), -1),
-            ],
-            dim=-1,
-        ).flatten(0, 2)[:, None, None]  # (B*P*Q, 1, 1, V+S)
-        suffix = self._suffix(prompt)[:, :, None].expand(-1, -1, len(at), -1, -1).flatten(0, 2)
-        index = at.expand(batch, prompts, -1).flatten()
+        behind = at[:, None] - ages(window, at.device)  # (M, W), below 0 before the clip
+        seen = (behind >= 0).repeat_interleave(tokens, dim=1)
+        allowed = torch.cat([seen, self._suffix_mask(prompt_mask)], dim=-1)[:, None, None]
+        rows = (clip[:, None] * tubelets + behind.clamp(min=0)).flatten()
+        index = torch.arange(tubelets, device=at.device)[:, None]
+        suffix = self._suffix(prompt)
         for block, cache in zip(self.blocks, prefix, strict=True):
-            keys, values = self._spread(cache, prompts, at, window)
-            suffix = block.suffix(suffix, keys, values, allowed, index)  # type: ignore[operator]
-        return self._pool(suffix, length).unflatten(0, (batch, prompts, len(at)))
+            keys, values = (
+                x.transpose(1, 2)  # (B, T, H, N, E)
+                .flatten(0, 1)
+                .index_select(0, rows)
+                .unflatten(0, (-1, window))
+                .transpose(1, 2)
+                .flatten(2, 3)  # (M, H, W*N, E)
+                for x in (rotate(cache.keys, index), cache.values)
+            )
+            suffix = block.suffix(suffix, keys, values, allowed, at)  # type: ignore[operator]
+        return self._pool(suffix, prompt.shape[1])
 
     def step(self, visual: Tensor, caches: list[KeyValue | None]) -> list[KeyValue | None]:
         """Advance the visual prefix by one tubelet (B, Nx, Dx); returns the renewed caches."""
@@ -124,22 +135,6 @@ class Predictor(nn.Module):
     def _suffix_mask(self, prompt_mask: Tensor) -> Tensor:
         answer = prompt_mask.new_ones(*prompt_mask.shape[:-1], self.config.answer_tokens)
         return torch.cat([prompt_mask, answer], dim=-1)
-
-    def _seen(self, at: Tensor, tokens: int, window: int) -> Tensor:
-        index = at[:, None] - ages(window, at.device)
-        return (index >= 0).repeat_interleave(tokens, dim=1)
-
-    def _spread(
-        self, cache: KeyValue, prompts: int, at: Tensor, window: int
-    ) -> tuple[Tensor, Tensor]:
-        """The windows of keys (rotated by index) and values behind `at`: (B*P*Q, H, W*N, E)."""
-        index = torch.arange(cache.keys.shape[2], device=at.device)[:, None]
-        spread = []
-        for x in (rotate(cache.keys, index), cache.values):
-            x = windows(x, window)[:, :, at]  # (B, H, Q, W, N, E)
-            x = x.movedim(2, 1).flatten(3, 4)  # (B, Q, H, W*N, E)
-            spread.append(x[:, None].expand(-1, prompts, -1, -1, -1, -1).flatten(0, 2))
-        return spread[0], spread[1]
 
     def _pool(self, suffix: Tensor, length: int) -> Tensor:
         pooled = self.norm(suffix[:, length:]).mean(dim=1)

@@ -4,7 +4,7 @@
 Every tubelet's answer to a caption prompt is pulled towards the label of that tubelet; questions
 are answered at a few tubelets where their answers hold.
 
-Shapes: B clips, T tubelets, P prompts, Q tubelets asked, M predictions, N texts.
+Shapes: B clips, T tubelets, P prompts, M predictions, N texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, PHASES, TRAIN_TASKS
+from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, PHASES, TASKS, THINGS, TRAIN_TASKS
 from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train.clips import STATE, Clip, ClipSampler
@@ -33,9 +33,15 @@ from vljepa_ros.train.texts import Meanings, TextBank, thinned
 PROBED = {
     'task': TRAIN_TASKS,
     'colour': COLOUR_NAMES,
+    'object_state': tuple(
+        sorted({s for name in TRAIN_TASKS for s in (TASKS[name].before, TASKS[name].after)} - {''})
+    ),
+    'thing': (*THINGS, ''),
+    'thing_colour': COLOUR_NAMES,
     'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
 }
-SCENE = ('task', 'colour')  # seen only where there is light, and no cover
+QUESTION_WEIGHT = 0.7  # in the loss; a caption has 1
+LENGTHS = 4  # groups of prompts by their length
 UNTOLD = -100  # what functional.cross_entropy leaves out
 
 
@@ -53,6 +59,17 @@ class Answers:
     visual: Tensor
     shown: list[Annotation]
     state: Tensor
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt about one tubelet of one clip, and what its answer means."""
+
+    clip: int
+    tubelet: int
+    prompt: str
+    meaning: str
+    weight: float
 
 
 class Asker:
@@ -74,50 +91,47 @@ class Asker:
         """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
         device = self.bank.device
         frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(device)
-        tubelets = frames.shape[1]
         visual = self.net.x_encoder(frames)
         prefix = self.net.predictor.prefix(visual)
-        states, mask = self._prompts([clip.prompt for clip in clips])
-        at = torch.arange(tubelets, device=device)
-        vectors = self.net.predictor.answers(prefix, states[:, None], mask[:, None], at)
         shown = [item for clip in clips for item in clip.shown]
-        told = [row for row, item in enumerate(shown) if item.meaning]
-        parts = [vectors.flatten(0, 2)[told]]
-        meanings = [shown[row].meaning for row in told]
-        weight = [self.rest_weight if m == 'rest' else 1.0 for m in meanings]
-        if clips[0].asked:
-            asked, said = self._questions(prefix, clips, min(question_tubelets, tubelets))
-            parts.append(asked)
-            meanings += said
-            weight += [0.7] * len(said)
+        asked = self._captions(clips) + self._questions(clips, question_tubelets)
+        vectors = self._predict(prefix, asked)
+        weight = torch.tensor([item.weight for item in asked], device=device)
         state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
-        return Answers(
-            torch.cat(parts), meanings, torch.tensor(weight, device=device), visual, shown, state
-        )
+        return Answers(vectors, [item.meaning for item in asked], weight, visual, shown, state)
 
-    def _prompts(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        states, mask = self.bank.states(texts)
-        return states, thinned(mask, self.dropped_tokens)
-
-    def _questions(
-        self, prefix: list[KeyValue], clips: list[Clip], count: int
-    ) -> tuple[Tensor, list[str]]:
-        tubelets = len(clips[0].shown)
-        at = torch.from_numpy(self.rng.permutation(tubelets)[:count].copy())
-        asked = [item for clip in clips for item in clip.asked]
-        states, mask = self._prompts([question.prompt for question, _ in asked])
-        shape = (len(clips), len(clips[0].asked))
-        vectors = self.net.predictor.answers(
-            prefix, states.unflatten(0, shape), mask.unflatten(0, shape), at.to(states.device)
-        ).flatten(0, 1)  # (B*P, Q, D)
-        kept = [
-            (row, column, question.meaning)
-            for row, (question, holds) in enumerate(asked)
-            for column, t in enumerate(at.tolist())
-            if t in holds
+    def _captions(self, clips: list[Clip]) -> list[Asked]:
+        rest = self.rest_weight
+        return [
+            Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
+            for row, clip in enumerate(clips)
+            for t, item in enumerate(clip.shown)
+            if item.meaning
         ]
-        rows, columns = [k[0] for k in kept], [k[1] for k in kept]
-        return vectors[rows, columns], [k[2] for k in kept]
+
+    def _questions(self, clips: list[Clip], count: int) -> list[Asked]:
+        """Each at `count` of the tubelets where its answer holds."""
+        return [
+            Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
+            for row, clip in enumerate(clips)
+            for question, holds in clip.asked
+            for t in self.rng.permutation(holds)[:count]
+        ]
+
+    def _predict(self, prefix: list[KeyValue], asked: list[Asked]) -> Tensor:
+        """The answers (M, D). Prompts of like lengths go together: padding costs what words do."""
+        order = np.argsort(self.bank.lengths([item.prompt for item in asked]), kind='stable')
+        parts = []
+        for rows in np.array_split(order, min(LENGTHS, len(asked))):
+            some = [asked[row] for row in rows]
+            states, mask = self.bank.states([item.prompt for item in some])
+            clip, at = (
+                torch.tensor(index, device=states.device)
+                for index in ([item.clip for item in some], [item.tubelet for item in some])
+            )
+            mask = thinned(mask, self.dropped_tokens)
+            parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
+        return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(parts[0].device)]
 
 
 class EyesStage:
@@ -186,25 +200,21 @@ class EyesStage:
         return {key: value.item() for key, value in found.items()}
 
     def _probe(self, answers: Answers) -> Tensor:
-        """What task, colour and phase it is, and the state's numbers: linear in the tokens' mean
-        and maximum. They get the X-Encoder off the ground; nothing of the probe is kept.
+        """What is `PROBED`, and the state's numbers: linear in the tokens' mean and maximum.
+
+        They get the X-Encoder off the ground; nothing of the probe is kept.
         """
         visual, shown = answers.visual, answers.shown
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
         logits = self.probe(features).float().split([*map(len, PROBED.values()), len(STATE)], -1)
         total = state_loss(logits[-1], answers.state)
-        for part, (field, names) in zip(logits, PROBED.items(), strict=False):
-            target = torch.tensor(
-                [self._label(item, field, names) for item in shown], device=part.device
-            )
+        for part, (kind, names) in zip(logits, PROBED.items(), strict=False):
+            labels = [probed(item).get(kind) for item in shown]
+            rows = [names.index(label) if label in names else UNTOLD for label in labels]
+            target = torch.tensor(rows, device=part.device)
             if (target != UNTOLD).any():
                 total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
         return total
-
-    def _label(self, item: Annotation, field: str, names: tuple[str, ...]) -> int:
-        value = getattr(item, field)
-        hidden = field in SCENE and not item.light
-        return UNTOLD if hidden or value not in names else names.index(value)
 
     def use_average(self) -> None:
         """Put the averaged weights into the net (for validation and at the end)."""
@@ -233,6 +243,17 @@ class EyesStage:
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
+
+
+def probed(item: Annotation) -> dict[str, str]:
+    """The name of each kind in `PROBED` that can be seen: only the phase in the dark."""
+    seen = {'phase': item.phase}
+    if item.light and not item.covered:
+        colour, _, kind = item.thing.partition(' ')
+        seen |= {'task': item.task, 'colour': item.colour, 'object_state': item.object_state}
+        if item.phase != 'gone':  # it leaves somewhen in between
+            seen |= {'thing': kind, 'thing_colour': colour}
+    return seen
 
 
 def state_loss(predicted: Tensor, state: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ class TextBank:
             mask[row, : len(item)] = True
         return states.to(self.device), mask.to(self.device)
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many token states each has."""
+        self.add(texts)
+        return [len(self._states[text]) for text in texts]
+
     def add(self, texts: Sequence[str]) -> None:
         """Compute what is not there yet."""
         missing = sorted({text for text in texts if text not in self._states}, key=len)
