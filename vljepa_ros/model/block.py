@@ -116,4 +116,3 @@ def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> 
     index = torch.arange(tubelets, device=device).repeat_interleave(tokens)
     age = index[:, None] - index[None, :]
     return (age >= 0) & (age < window)
-

@@ -195,7 +195,7 @@ def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) ->
 
 
 def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One random shift, turn, zoom, gain, contrast and tint for all frames (L, S, S, 3) of a clip."""
+    """One random shift, turn, zoom, gain, contrast and tint for a clip's frames (L, S, S, 3)."""
     size = frames.shape[1]
     angle, zoom = rng.uniform(-TURN_DEG, TURN_DEG), rng.uniform(0.9, 1.12)
     matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, zoom)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probes of stage 2 are told, and how questions are asked of clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.mwstream.questions import Question
+from vljepa_ros.train.clips import Clip
+from vljepa_ros.train.eyes import PROBED, Asker, probed
+
+
+def annotation(phase: str, **more: Any) -> Annotation:
+    """A moment beside a blue tin."""
+    values = {'object_state': 'open', 'thing': 'blue tin', **more}
+    return Annotation(0, 5, f'{phase}:x', phase, 'drawer-open', 'drawer', 'red', **values)
+
+
+def test_what_is_seen_is_probed() -> None:
+    told = probed(annotation('done'))
+    assert told == {
+        'phase': 'done',
+        'task': 'drawer-open',
+        'colour': 'red',
+        'object_state': 'open',
+        'thing': 'tin',
+        'thing_colour': 'blue',
+    }
+    assert told.keys() == PROBED.keys()
+    assert all(name in PROBED[kind] for kind, name in told.items())
+    assert probed(annotation('done', thing=''))['thing'] == ''
+
+
+def test_what_nobody_sees_is_not_probed() -> None:
+    assert probed(annotation('dark', light=False)) == {'phase': 'dark'}
+    assert probed(annotation('covered', covered=True)) == {'phase': 'covered'}
+    assert 'thing' not in probed(annotation('gone'))  # it leaves somewhen in between
+
+
+@pytest.mark.parametrize('count', [1, 3, 9])
+def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int) -> None:
+    question = Question('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
+    frames = np.zeros((6, 2, 8, 8, 3), np.uint8)
+    item = annotation('done')
+    clip = Clip(frames, [item] * 6, np.zeros((6, 4), np.float32), '', [(question, [2, 3, 5])])
+    asker = Asker(tiny.eyes._net, None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
+    asked = asker._questions([clip, clip], count)
+    for number in (0, 1):
+        at = [item.tubelet for item in asked if item.clip == number]
+        assert set(at) <= {2, 3, 5} and len(at) == len(set(at)) == min(count, 3)
