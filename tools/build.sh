@@ -37,7 +37,8 @@ cat > "$venv/bin/vljepa" <<EOF
 #!$venv/bin/python
 from vljepa_ros.cli.main import main
 
-raise SystemExit(main())
+if __name__ == '__main__':  # worker processes read this file as well
+    raise SystemExit(main())
 EOF
 chmod +x "$venv/bin/vljepa"
 echo "$wanted" > $stamp

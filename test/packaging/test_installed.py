@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -86,3 +87,8 @@ def test_the_command_line_runs_from_anywhere() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert 'annotate' in done.stdout
+
+
+def test_the_command_line_does_nothing_when_a_worker_process_reads_it() -> None:
+    # As multiprocessing does to start one: `vljepa data` makes streams in several.
+    runpy.run_path(str(PREFIX / 'bin' / 'vljepa'), run_name='__mp_main__')

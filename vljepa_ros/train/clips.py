@@ -85,8 +85,6 @@ class ClipSampler:
         if not streams:
             raise InputError('no whole stream to train on')
         self._streams, self._per = streams, tubelet_frames
-        # In memory: clips are drawn at random, and a disk would be read for each of them.
-        self._frames = [np.array(stream.frames()) for stream in streams]
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
         self._told = [stream.told() for stream in streams]
@@ -107,7 +105,7 @@ class ClipSampler:
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
         first = int(end_s * 10) - length + int(self.rng.integers(0, self._per))
         first = int(np.clip(first, 0, stream.frame_count - length))
-        frames = np.asarray(self._frames[place.stream][first : first + length])
+        frames = np.asarray(stream.frames()[first : first + length])  # mapped: as much as is read
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / 10.0)
         shown = [stream.annotations[i] for i in at]
@@ -115,7 +113,7 @@ class ClipSampler:
             augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
             shown,
             self._states[place.stream][last],
-            str(self.rng.choice(questions.prompts('caption'))),
+            questions.pick(questions.prompts('caption'), self.rng),
             self._ask(place.stream, at, last, question_count),
         )
 
@@ -123,7 +121,7 @@ class ClipSampler:
         kinds = [kind for kind in KINDS if kind in self._places]
         weight = np.array([KINDS[kind] for kind in kinds])
         by_task = self._places[str(self.rng.choice(kinds, p=weight / weight.sum()))]
-        places = by_task[str(self.rng.choice(list(by_task)))]
+        places = by_task[questions.pick(tuple(by_task), self.rng)]
         return places[int(self.rng.integers(len(places)))]
 
     def _ask(

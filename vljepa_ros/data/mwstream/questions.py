@@ -9,7 +9,7 @@ Prompts and the wordings of answers are in prompts.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,9 +74,15 @@ def _file() -> dict[str, Any]:
     return loaded
 
 
+@cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
     """The prompts of a topic in one of the lists, with {}, {state} and the like left open."""
     return tuple(_file()[topic][which])
+
+
+def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
+    """One of `texts`; numpy's own choice would make an array of them each time."""
+    return texts[int(rng.integers(len(texts)))]
 
 
 def state_words(thing: str, state: str) -> str:
@@ -133,7 +139,7 @@ class _Asker:
         **named: str,
     ) -> Question:
         """A question in a drawn wording."""
-        prompt = str(self.rng.choice(prompts(topic, self.which))).format(*slots, **named)
+        prompt = pick(prompts(topic, self.which), self.rng).format(*slots, **named)
         return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
 
     def yes_no(
@@ -153,7 +159,7 @@ class _Asker:
 
     def pick(self, values: Any) -> str:
         """One of `values`."""
-        return str(self.rng.choice(list(values)))
+        return pick(tuple(values), self.rng)
 
     def light(self) -> Question:
         """Whether the light is on, or off."""
@@ -343,8 +349,8 @@ def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Que
     said: tuple[str, ...] = (annotation.text,)
     if annotation.phase not in ('told', 'none'):
         said = sentences(annotation.meaning, which)
-    prompt = str(rng.choice(prompts('caption', which)))
-    return Question(prompt, str(rng.choice(said)), annotation.meaning, 'caption', topic='caption')
+    prompt = pick(prompts('caption', which), rng)
+    return Question(prompt, pick(said, rng), annotation.meaning, 'caption', topic='caption')
 
 
 def answers(meaning: str) -> tuple[str, ...]:
