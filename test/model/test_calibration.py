@@ -12,7 +12,7 @@ import pytest
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model import language as module
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
-from vljepa_ros.model.language import Said, TextLanguage, is_yes_no
+from vljepa_ros.model.language import Said, TextLanguage, yes_among
 
 # Cosines of these texts to the vector (1, 0, 0, ...).
 COSINES = {'yes': 0.6, 'no': 0.5, 'cannot tell': 0.4, 'red': 0.6, 'blue': 0.5, 'green': 0.4}
@@ -78,22 +78,34 @@ def test_a_bias_is_added_to_the_logit_of_unknown(language: TextLanguage, vector:
     assert language.unknown_share(vector, ['yes', 'no']) == pytest.approx(expected[2], abs=1e-6)
 
 
+def test_a_bias_of_yes_is_added_where_yes_and_no_are_the_choice(
+    language: TextLanguage, vector: Any
+) -> None:
+    language.calibration = CalibrationConfig(**UNKNOWN, yes_bias=-2.0)
+    weight = np.exp([6 - 2, 5, 4])  # yes, no, cannot tell
+    for texts in (['no', 'yes'], ['yes', 'no']):
+        found = {c.text: c.score for c in language.rank(vector, texts)}
+        assert [found['yes'], found['no']] == pytest.approx((weight / weight.sum())[:2], abs=1e-6)
+    found = {c.text: c.score for c in language.rank(vector, ['yes', 'no', 'red'])}
+    assert found['yes'] == found['red']  # no pair, and equal cosines
+
+
 @pytest.mark.parametrize(
-    ('texts', 'pair'),
+    ('texts', 'yes'),
     [
-        (['yes', 'no'], True),
-        (['No, it is not.', 'YES, it is'], True),
-        (['"yes"', ' no'], True),
-        (['yes', 'no', 'red'], False),
-        (['yes', 'yes, it is'], False),
-        (['yes', 'north'], False),
-        (['yes', 'no', '!'], False),
-        (['yes'], False),
-        ([], False),
+        (['yes', 'no'], 0),
+        (['No, it is not.', 'YES, it is'], 1),
+        (['"yes"', ' no'], 0),
+        (['yes', 'no', 'red'], None),
+        (['yes', 'yes, it is'], None),
+        (['yes', 'north'], None),
+        (['yes', 'no', '!'], None),
+        (['yes'], None),
+        ([], None),
     ],
 )
-def test_a_pair_of_yes_and_no_is_told_by_first_words(texts: list[str], pair: bool) -> None:
-    assert is_yes_no(texts) is pair
+def test_a_pair_of_yes_and_no_is_told_by_first_words(texts: list[str], yes: int | None) -> None:
+    assert yes_among(texts) == yes
 
 
 def test_an_answer_is_an_abstention_above_the_threshold_only(

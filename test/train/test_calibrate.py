@@ -120,6 +120,22 @@ def test_the_scale_that_made_the_answers_is_found(truth: float, bias: float) -> 
     assert module.scale(language, [], 'cannot tell') is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize('lean', [-0.1, 0.0, 0.15])
+def test_a_lean_towards_no_is_set_right_however_rare_yes_is(lean: float) -> None:
+    rng = np.random.default_rng(2)
+    language = Table({'yes': np.array([1.0, 0.0]), 'no': np.array([0.0, 1.0])})
+    asked = []
+    for _ in range(4000):
+        yes = rng.random() < 0.1
+        margin = (0.2 if yes else -0.2) - lean + rng.normal(0.0, 0.2)
+        vector = np.array([0.5 + margin / 2, 0.5 - margin / 2])
+        said = 'yes' if yes else 'no'
+        question = Question('?', said, said, 'yes/no', ('no', 'yes'), 'rest')
+        asked.append(Asked(question, vector))
+    found = module.yes_bias(language, asked, 0.1)  # type: ignore[arg-type]
+    assert found == pytest.approx(lean / 0.1, abs=0.3)
+
+
 def questioned(number: int) -> list[Asked]:
     """What is asked of some annotations, without vectors."""
     rng, asked = np.random.default_rng(0), []

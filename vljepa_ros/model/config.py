@@ -137,7 +137,7 @@ class CalibrationConfig:
     Candidates: softmax(cosine / rank_temperature), in which `unknown` competes, the text that says
     that nobody can tell ('': the model knows none), with unknown_bias added to its logit.
     Candidates that are yes and no have a temperature and a bias of their own (temperature 0: the
-    same as others). An answer is an abstention where the share of `unknown`
+    same as others), and yes_bias is added to the logit of yes. An answer is an abstention where the share of `unknown`
     is above `abstain_above`; of an answer in the model's own words, where it is above
     `abstain_words_above` beside those words alone. One text: sigmoid of
     (cosine - match_centre) / match_scale. Decoded text: sigmoid of
@@ -150,6 +150,7 @@ class CalibrationConfig:
     unknown_bias: float = 0.0
     yes_no_temperature: float = 0.0
     yes_no_unknown_bias: float = 0.0
+    yes_bias: float = 0.0
     unknown: str = ''
     abstain_above: float = 1.0
     abstain_words_above: float = 1.0
@@ -170,6 +171,7 @@ class CalibrationConfig:
         """Check every number."""
         _check('calibration.', self, rank_temperature=(1e-6, 1e6))
         _check('calibration.', self, unknown_bias=(-100, 100), yes_no_unknown_bias=(-100, 100))
+        _check('calibration.', self, yes_bias=(-100, 100))
         _check('calibration.', self, abstain_above=(0, 1), abstain_words_above=(0, 1))
         _check('calibration.', self, match_centre=ANY, match_scale=ANY)
         for part in ('slope', 'margin', 'cosine', 'words', 'bias'):

@@ -152,6 +152,8 @@ class TextLanguage:
         logit = cosine.astype(np.float64) / temperature
         if self.calibration.unknown:
             logit[against.index(self.calibration.unknown)] += bias
+        if (yes := yes_among(texts)) is not None:
+            logit[yes] += self.calibration.yes_bias
         score = np.exp(logit - logit.max())
         shares: NDArray[np.float64] = score / score.sum()
         return shares
@@ -159,7 +161,7 @@ class TextLanguage:
     def _scale(self, candidates: Sequence[str]) -> tuple[float, float]:
         """Temperature, and what is added to the logit of `unknown`."""
         c = self.calibration
-        if c.yes_no_temperature and is_yes_no(candidates):
+        if c.yes_no_temperature and yes_among(candidates) is not None:
             return c.yes_no_temperature, c.yes_no_unknown_bias
         return c.rank_temperature, c.unknown_bias
 
@@ -197,10 +199,10 @@ class TextLanguage:
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
-def is_yes_no(candidates: Sequence[str]) -> bool:
-    """Whether these are one text that begins with yes, and one that begins with no."""
-    first = [re.findall(r'[^\W_]+', candidate.lower())[:1] for candidate in candidates]
-    return sorted(first) == [['no'], ['yes']]
+def yes_among(candidates: Sequence[str]) -> int | None:
+    """Which begins with yes, where the only other one begins with no."""
+    first = [''.join(re.findall(r'[^\W_]+', text.lower())[:1]) for text in candidates]
+    return first.index('yes') if sorted(first) == ['no', 'yes'] else None
 
 
 def _competing(texts: Sequence[str], unknown: str) -> list[str]:

@@ -9,6 +9,7 @@ Shapes: N answers, C candidates (padded), F features.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -24,7 +25,7 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.asking import CAPTION, pose, says
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import Said, TextLanguage, is_yes_no
+from vljepa_ros.model.language import Said, TextLanguage, yes_among
 from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.train.clips import as_question
 
@@ -103,11 +104,12 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
 def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fitted:
     """Temperatures and biases at which the right candidates, or `unknown`, are likeliest."""
     given = [a for a in asked if a.question.candidates]
-    pairs = [a for a in given if is_yes_no(a.question.candidates)]
-    others = [a for a in given if not is_yes_no(a.question.candidates)]
+    pairs = [a for a in given if yes_among(a.question.candidates) is not None]
+    others = [a for a in given if yes_among(a.question.candidates) is None]
     found: Fitted = {}
     if (own := scale(language, pairs, unknown)) is not None:
         found = {'yes_no_temperature': own[0], 'yes_no_unknown_bias': own[1]}
+        found |= {'yes_bias': yes_bias(language, pairs, own[0])}
     if (ranked := scale(language, others, unknown) or own) is not None:
         found |= {'rank_temperature': ranked[0], 'unknown_bias': ranked[1]}
     return found
@@ -132,6 +134,29 @@ def scale(
     return min(
         ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
         key=lambda fit: surprise(cosine / fit[0] + fit[1] * first, right),
+    )
+
+
+def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float) -> float:
+    """Of `BIASES`, the one with which yes and no are right alike.
+
+    Every (topic, answer) weighs the same: which of the two is asked more often is not learned.
+    """
+    asked = [a for a in asked if a.answerable]
+    texts = sorted({c for a in asked for c in a.question.candidates})
+    embedded = dict(zip(texts, language.encode(texts), strict=True))
+    margin, groups = np.zeros(len(asked)), list[tuple[str, bool]]()
+    for i, a in enumerate(asked):
+        candidates = a.question.candidates
+        yes = candidates[yes_among(candidates) or 0]
+        (no,) = set(candidates) - {yes}
+        margin[i] = (embedded[yes] - embedded[no]) @ a.vector / temperature
+        groups.append((a.question.topic, a.question.answer == yes))
+    sign = np.array([1.0 if is_yes else -1.0 for _, is_yes in groups])
+    count = Counter(groups)
+    weight = np.array([1 / count[group] for group in groups])
+    return min(
+        (float(b) for b in BIASES), key=lambda b: weight @ np.logaddexp(0.0, -sign * (margin + b))
     )
 
 
