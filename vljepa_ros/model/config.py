@@ -137,13 +137,13 @@ class CalibrationConfig:
     Candidates: softmax(cosine / rank_temperature), in which `unknown` competes, the text that says
     that nobody can tell ('': the model knows none), with unknown_bias added to its logit.
     Candidates that are yes and no have a temperature and a bias of their own (temperature 0: the
-    same as others), and yes_bias is added to the logit of yes. An answer is an abstention where the share of `unknown`
-    is above `abstain_above`; of an answer in the model's own words, where it is above
-    `abstain_words_above` beside those words alone. One text: sigmoid of
-    (cosine - match_centre) / match_scale. Decoded text: sigmoid of
-    decode_slope * (mean token log-probability) + decode_margin * (how far that is above the other
-    beams') + decode_cosine * (cosine of the vector to the text) + decode_words * (how many words)
-    + decode_bias; of text that answers a question, answer_* in their place, unless all are 0.
+    same as others), and yes_bias is added to the logit of yes. An answer is an abstention where
+    the share of `unknown` is above `abstain_above`; of an answer in the model's own words, where
+    it is above `abstain_words_above` beside those words alone. One text: sigmoid of (cosine -
+    match_centre) / match_scale. Decoded text: sigmoid of decode_slope * (mean token log-
+    probability) + decode_margin * (how far that is above the other beams') + decode_cosine *
+    (cosine of the vector to the text) + decode_words * (how many words) + decode_bias; of text
+    that answers a question, answer_* in their place, unless all are 0.
     """
 
     rank_temperature: float = 0.07
