@@ -22,18 +22,19 @@ from vljepa_ros.errors import InputError
 SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
 DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
-    'act': 0.42,
-    'reach': 0.15,
-    'contact': 0.04,
-    'done': 0.15,
-    'rest': 0.08,
-    'dark': 0.05,
+    'act': 0.34,
+    'reach': 0.14,
+    'contact': 0.06,
+    'done': 0.14,
+    'rest': 0.12,
+    'dark': 0.04,
     'covered': 0.04,
-    'appear': 0.04,
-    'gone': 0.03,
+    'appear': 0.08,
+    'gone': 0.08,
     'told': 1.0,  # by people, in recordings
     'asked': 0.5,
 }
+CHANGES = ('appear', 'gone')  # a clip of one tubelet does not show them
 RAREST = 8.0  # how much more likely a rare answer is drawn, at most
 TOLD = 0.8  # share of what people asked, where they asked something
 UNANSWERABLE = 0.2  # share of the questions
@@ -100,7 +101,7 @@ class ClipSampler:
 
     def draw(self, tubelets: int, question_count: int) -> Clip:
         """A clip whose newest part lies in a drawn annotation, with transitions before it."""
-        place, length = self._place(), tubelets * self._per
+        place, length = self._place(tubelets > 1), tubelets * self._per
         stream = self._streams[place.stream]
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
         first = int(end_s * 10) - length + int(self.rng.integers(0, self._per))
@@ -117,8 +118,9 @@ class ClipSampler:
             self._ask(place.stream, at, last, question_count),
         )
 
-    def _place(self) -> Place:
-        kinds = [kind for kind in KINDS if kind in self._places]
+    def _place(self, changes: bool) -> Place:
+        there = [kind for kind in KINDS if kind in self._places]
+        kinds = there if changes else [kind for kind in there if kind not in CHANGES] or there
         weight = np.array([KINDS[kind] for kind in kinds])
         by_task = self._places[str(self.rng.choice(kinds, p=weight / weight.sum()))]
         places = by_task[questions.pick(tuple(by_task), self.rng)]

@@ -66,7 +66,7 @@ class EyesTraining:
     ema: float = 0.999
     gap_weight: float = 0.5
     probe_weight: float = 0.5
-    rest_weight: float = 0.4
+    rest_weight: float = 0.8
     dropped_tokens: float = 0.1
 
     @property
