@@ -145,7 +145,7 @@ def questions(
         'rest',
     ]
     texts = [sentences(meaning, 'sample')[0] for meaning in meanings]
-    prompt, light = asking.CAPTION['sample'][0], asking.LIGHT['sample'][0]
+    prompt, light = (asking.prompts(topic, 'sample')[0] for topic in ('caption', 'light'))
     return [
         {
             'kind': 'open',

@@ -3,18 +3,50 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.mwstream.tasks import TASKS, meaning_of
+
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'samples' / 'make_bench.py'
+
+
+def annotation(start: float, phase: str, task: str) -> Annotation:
+    """Five seconds of a task with a red object."""
+    meaning = meaning_of(task, phase, 'red')
+    return Annotation(start, start + 5, meaning, phase, task, TASKS[task].object, 'red')
+
+
+def test_it_asks_about_what_is_there_before_in_and_after_the_darkness() -> None:
+    script = runpy.run_path(str(SCRIPT))
+    rows = (
+        annotation(0, 'act', 'drawer-open'),
+        annotation(5, 'act', 'window-close'),
+        annotation(10, 'dark', 'window-close'),
+        annotation(15, 'act', 'faucet-open'),
+    )
+    found = script['questions'](rows, np.random.default_rng(0))
+    assert [(q['kind'], q['at'], q['meaning']) for q in found] == [
+        ('open', 2.5, 'act:drawer-open:red'),
+        ('yes/no', 12.5, 'no'),
+        ('candidates', 17.5, 'act:faucet-open:red'),
+    ]
+    assert all(q['prompt'] for q in found)
+    assert len(set(found[2]['candidates'])) == 5 and found[2]['answer'] in found[2]['candidates']
+    told = [script['describe'](row)['sentence'] for row in rows]
+    assert len(set(told)) == 4 and found[0]['answer'] == told[0]
 
 
 def make(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / 'samples' / 'make_bench.py'), *map(str, arguments)],
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
         text=True,
         capture_output=True,
         cwd=ROOT,

@@ -22,13 +22,13 @@ from vljepa_ros.errors import InputError
 SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
 DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
-    'act': 0.34,
+    'act': 0.30,
     'reach': 0.14,
-    'contact': 0.06,
+    'contact': 0.12,
     'done': 0.14,
-    'rest': 0.12,
-    'dark': 0.04,
-    'covered': 0.04,
+    'rest': 0.14,
+    'dark': 0.03,
+    'covered': 0.03,
     'appear': 0.08,
     'gone': 0.08,
     'told': 1.0,  # by people, in recordings
@@ -48,8 +48,8 @@ HARD = {
     'thing': 2.0,
     'colour': 1.5,
     'rest': 1.5,
-    'moving': 1.5,
-    'covered': 0.5,
+    'moving': 2.5,
+    'covered': 1.0,
     'light': 0.5,
 }
 # What the state head learns of each tubelet, and is dropped at export; nan is unknown.
