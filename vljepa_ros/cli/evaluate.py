@@ -27,7 +27,7 @@ NAMES = (
     'calibrate',
     'gap',
 )
-SLOW = ('robustness', 'transfer')  # not part of `all`
+SLOW = ('robustness', 'events', 'transfer')  # not part of `all`
 UNSEEN = 'unseen'  # the split of the tasks that training never had, beside `test`
 KITCHEN = 'kitchen'  # the split of the suite transfer, whatever --split says
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'suite',
         metavar='SUITE',
         choices=(*NAMES, *SLOW, 'all'),
-        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {" and ".join(SLOW)})',
+        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {", ".join(SLOW)})',
     )
     parser.add_argument(
         '--data',
