@@ -51,11 +51,12 @@ class Hops:
 
 
 def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
-    """(A,) the nearest of stamps that rise to each time; of two as near, the earlier."""
+    """(A,) the nearest of ordered stamps to each time; of those as near, the first."""
     after = np.searchsorted(stamps_ns, times_ns).clip(max=len(stamps_ns) - 1)
     before = (after - 1).clip(min=0)
     is_earlier = np.abs(times_ns - stamps_ns[before]) <= np.abs(times_ns - stamps_ns[after])
-    return np.where(is_earlier, before, after)
+    found = stamps_ns[np.where(is_earlier, before, after)]
+    return np.searchsorted(stamps_ns, found)
 
 
 def hops_of(eyes: Eyes, stream: Stream) -> Hops:

@@ -14,6 +14,7 @@ from vljepa_ros.evaluate.suites.events import events
 from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
 from vljepa_ros.evaluate.suites.robustness import robustness
+from vljepa_ros.evaluate.suites.selective import selective
 from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.transfer import transfer
 from vljepa_ros.evaluate.suites.vqa import vqa
@@ -33,5 +34,6 @@ SUITES: dict[str, Callable[[Context], Report]] = {
 SLOW: dict[str, Callable[[Context], Report]] = {
     'robustness': robustness,
     'events': events,
+    'selective': selective,
     'transfer': transfer,
 }

@@ -101,7 +101,7 @@ def hear(context: Context, stream: Stream) -> Heard:
     starts_s = [segment.start_s for segment in ours]
     oracle = oracle_texts(context, [item.meaning for item in true])
     spread, moved = evenly(len(ours), truths[-1].end), moving(stream, len(ours))
-    events = {
+    found = {
         OURS: said(starts_s, [segment.text for segment in ours]),
         FIRST_WORDS: said(starts_s, [segment.first_text for segment in ours]),
         ORACLE: said([item.start for item in true], oracle),
@@ -109,7 +109,7 @@ def hear(context: Context, stream: Stream) -> Heard:
         MOTION: in_words(context, watched.hops, moved),
         BLIND: said(starts_s, [blind_text(context)] * len(ours)),
     }
-    return Heard(stream.name, truths, ours, events)
+    return Heard(stream.name, truths, ours, found)
 
 
 def said(at_s: Sequence[float], texts: Sequence[str]) -> list[Said]:
