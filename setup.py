@@ -39,6 +39,8 @@ setup(
     package_data={'vljepa_ros': ['**/*.yaml', '**/*.json']},
     data_files=files('models') + files('config'),
     install_requires=requirements('core.txt'),
-    extras_require={name: requirements(f'{name}.txt') for name in ('data', 'train', 'dev')},
+    extras_require={
+        name: requirements(f'{name}.txt') for name in ('data', 'train', 'evaluate', 'dev')
+    },
     entry_points={'console_scripts': ['vljepa = vljepa_ros.cli.main:main']},
 )

@@ -24,6 +24,7 @@ from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.mwstream.meanings import meanings, sentences
 from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.segments import merged
 from vljepa_ros.evaluate.views import centre
 from vljepa_ros.stream.interfaces import Language
 from vljepa_ros.stream.perceiver import Perceiver
@@ -62,13 +63,7 @@ class Namer:
 
 def truths(stream: Stream) -> list[Truth]:
     """Annotations, neighbours of equal meaning as one."""
-    found: list[Truth] = []
-    for item in stream.annotations:
-        if found and found[-1].meaning == item.meaning:
-            found[-1] = Truth(found[-1].start, item.end, item.meaning, '')
-        else:
-            found.append(Truth(item.start, item.end, item.meaning, ''))
-    return found
+    return [Truth(a.start, a.end, a.meaning, '') for a in merged(stream.annotations)]
 
 
 def hops(stream: Stream, perceiver: Perceiver) -> list[Embedding]:

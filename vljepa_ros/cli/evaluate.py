@@ -15,6 +15,7 @@ from vljepa_ros.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from vljepa_ros.data.format import Stream
+    from vljepa_ros.evaluate.report import Report
 
 # As in vljepa_ros.evaluate.suites, which needs numpy: `--help` should not.
 NAMES = (
@@ -27,7 +28,9 @@ NAMES = (
     'calibrate',
     'gap',
 )
-SLOW = ('robustness', 'transfer')  # not part of `all`
+SLOW = ('robustness', 'events', 'selective', 'transfer')  # not part of `all`
+SELECTIVE = 'selective'
+VALIDATION = 'validation'  # the split that every choice is made on
 UNSEEN = 'unseen'  # the split of the tasks that training never had, beside `test`
 KITCHEN = 'kitchen'  # the split of the suite transfer, whatever --split says
 
@@ -38,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'suite',
         metavar='SUITE',
         choices=(*NAMES, *SLOW, 'all'),
-        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {" and ".join(SLOW)})',
+        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {", ".join(SLOW)})',
     )
     parser.add_argument(
         '--data',
@@ -50,49 +53,119 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--split',
         default='test',
-        choices=('test', 'validation'),
+        choices=('test', VALIDATION),
         help='test for reports (default), validation for every choice',
     )
     parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the JSON there as well')
+    _add_selective_arguments(parser)
     common.add_model_arguments(parser)
+
+
+def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        SELECTIVE,
+        'Its thresholds are chosen on the split validation of --data, whatever --split says: all '
+        'of its streams with --split test, the same streams with --split validation. '
+        "Needs scikit-learn, and --plot matplotlib: pip install '.[evaluate]'.",
+    )
+    group.add_argument(
+        '--plot', type=Path, metavar='FILE.png', help='draw CIDEr-D against decodes a second'
+    )
+    group.add_argument(
+        '--embeddings',
+        type=Path,
+        metavar='FILE.npz',
+        help='instead of --data: vectors (T, D) float and stamps_ns (T,) int64 of your own',
+    )
+    group.add_argument(
+        '--annotations',
+        type=Path,
+        metavar='FILE.jsonl',
+        help='what is said of them, {"start", "end", "text"} a line, seconds from the first stamp',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    _check(args)
+    reports, found = _on_own(args) if args.embeddings else _on_streams(args)
+    found |= {'suites': [report.as_json() for report in reports]}
+    if args.out:
+        _write(args.out, found)
+    if args.plot:
+        from vljepa_ros.evaluate.plots import draw
+
+        draw(reports[-1].curves, args.plot)
+    if args.json:
+        common.print_json(found)
+    elif args.suite == 'all':
+        from vljepa_ros.evaluate.report import summary
+
+        print(f'### summary\n\n{summary(reports)}', flush=True)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Fail before the work where an argument is wrong, or what is found cannot be written."""
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
-    if args.out:
-        _make_room(args.out)
+    for name in ('plot', 'embeddings', 'annotations'):
+        if getattr(args, name) and args.suite != SELECTIVE:
+            raise InputError(f'--{name} is for the suite {SELECTIVE} only')
+    if bool(args.embeddings) != bool(args.annotations):
+        raise InputError('--embeddings and --annotations go together')
+    if args.plot:
+        from vljepa_ros.evaluate.plots import need_pyplot
+
+        need_pyplot()
+    for path in (args.out, args.plot):
+        if path:
+            _make_room(path)
+
+
+def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
+    """The suites' reports, printed as they come, and what they are about."""
     split = _split(args)
-    streams = _streams(args, split)
+    streams = _streams(args.data / split, args.streams)
+    validation = _validation(args, streams)
     model = common.load_model(args)
 
     from vljepa_ros.evaluate.context import Context
-    from vljepa_ros.evaluate.report import summary
     from vljepa_ros.evaluate.suites import SLOW as SLOW_SUITES
     from vljepa_ros.evaluate.suites import SUITES
 
-    context = Context(model, streams, _progress, _unseen(args))
+    context = Context(model, streams, _progress, _unseen(args), validation)
     wanted = SUITES if args.suite == 'all' else {args.suite: (SUITES | SLOW_SUITES)[args.suite]}
     reports = []
     for suite in wanted.values():
         reports.append(suite(context))
-        if not args.json:
-            print(reports[-1].as_text(), flush=True)
+        _print(args, reports[-1])
     found: dict[str, object] = {'model_id': model.facts.model_id, 'split': split}
     found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
     found |= {'streams': len(context.streams), 'unseen_streams': len(context.unseen)}
-    found |= {'suites': [report.as_json() for report in reports]}
-    if args.out:
-        _write(args.out, found)
-    if args.json:
-        common.print_json(found)
-    elif args.suite == 'all':
-        print(f'### summary\n\n{summary(reports)}', flush=True)
-    return 0
+    return reports, found
+
+
+def _on_own(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
+    """The same of somebody's own embeddings."""
+    model = common.load_model(args, 'language')
+    assert model.language is not None
+
+    from vljepa_ros.evaluate.suites.selective import selective_of_own
+
+    reports = [selective_of_own(args.embeddings, args.annotations, model.language)]
+    _print(args, reports[-1])
+    found: dict[str, object] = {'model_id': model.facts.model_id}
+    found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
+    return reports, found | {'embeddings': str(args.embeddings)}
+
+
+def _print(args: argparse.Namespace, report: Report) -> None:
+    if not args.json:
+        print(report.as_text(), flush=True)
 
 
 def _split(args: argparse.Namespace) -> str:
@@ -107,13 +180,30 @@ def _split(args: argparse.Namespace) -> str:
     return KITCHEN
 
 
-def _streams(args: argparse.Namespace, name: str) -> tuple[Stream, ...]:
+def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
+    """The first `limit` whole streams of a split, or all (0)."""
     from vljepa_ros.data.format import open_split
 
-    split = open_split(args.data / name)
+    split = open_split(folder)
     for stream, reason in split.skipped:
         common.note(f'skipped {stream}: {reason}')
-    return split.streams[: args.streams or None]
+    return split.streams[: limit or None]
+
+
+def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
+    """The streams that thresholds are chosen on. Raises InputError where there are none."""
+    if args.suite != SELECTIVE:
+        return ()
+    if args.split == VALIDATION:
+        return streams
+    folder = args.data / VALIDATION
+    found = _streams(folder) if folder.is_dir() else ()
+    if not found:
+        raise InputError(
+            f'no streams of validation in {folder}, where {SELECTIVE} chooses its thresholds: '
+            f'make them by `vljepa data mwstream --split {VALIDATION} --out {args.data}`'
+        )
+    return found
 
 
 def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
@@ -121,7 +211,7 @@ def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
     wanted = args.suite in ('classify-unseen', 'all') and args.split == 'test'
     if not wanted or not (args.data / UNSEEN).is_dir():
         return ()
-    return _streams(args, UNSEEN)
+    return _streams(args.data / UNSEEN, args.streams)
 
 
 def _make_room(path: Path) -> None:

@@ -23,9 +23,10 @@ def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
 
 
 class Context:
-    """One model on one split, and on `unseen`: streams of the tasks that training never had.
+    """One model on one split.
 
-    Raises ModelError for half a model, InputError without streams.
+    `unseen`: streams of the tasks that training never had. `validation`: those that thresholds
+    are chosen on. Raises ModelError for half a model, InputError without streams.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Context:
         streams: Sequence[Stream],
         progress: Progress = silent,
         unseen: Sequence[Stream] = (),
+        validation: Sequence[Stream] = (),
     ) -> None:
         if model.eyes is None or model.language is None:
             raise ModelError('evaluation needs both halves of a model')
         if not streams:
             raise InputError('no streams to evaluate on')
         self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
+        self.validation = tuple(validation)
         self.eyes: Eyes = model.eyes
         self.language: Language = model.language
         self._progress = progress

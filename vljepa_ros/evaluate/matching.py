@@ -12,14 +12,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.evaluate.statistics import Mean, redrawn
+from vljepa_ros.evaluate.statistics import Draws, Mean, redrawn
 
 Counts = NDArray[np.float64]
 ROUNDING_S = 1e-6
 
 
-def matched(options: Sequence[Sequence[int]]) -> int:
-    """The most one-to-one pairs; `options[said]` are the true events that may be its own."""
+def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """(said, true) of the most one-to-one pairs, by said event.
+
+    `options[said]` are the true events that may be its own, the best first.
+    """
     owner: dict[int, int] = {}  # true event -> said event
 
     def place(event: int, tried: set[int]) -> bool:
@@ -32,23 +35,41 @@ def matched(options: Sequence[Sequence[int]]) -> int:
                 return True
         return False
 
-    return sum(place(event, set()) for event in range(len(options)))
+    for event in range(len(options)):
+        place(event, set())
+    return sorted((said, true) for true, said in owner.items())
+
+
+def matched(options: Sequence[Sequence[int]]) -> int:
+    """How many pairs `match` finds."""
+    return len(match(options))
+
+
+def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> list[list[int]]:
+    """Options for `match`: the true events at most `within_s` from each, the nearest first."""
+    limit = within_s + ROUNDING_S
+    found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in said_s]
+    return [
+        sorted(row, key=lambda j: abs(at - true_s[j]))
+        for at, row in zip(said_s, found, strict=True)
+    ]
 
 
 def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
     """The most one-to-one pairs that are at most `within_s` apart."""
-    near = within_s + ROUNDING_S
-    return matched(
-        [[j for j, true in enumerate(true_s) if abs(at - true) <= near] for at in said_s]
-    )
+    return matched(near(said_s, true_s, within_s))
 
 
 def f1(counts: Counts, streams: Sequence[str]) -> Mean:
     """Of all events together, streams drawn again; its count is that of the true events."""
+    return f1_draws(counts, streams).interval()
+
+
+def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
+    """As `f1`, with its draws: they pair with those of other counts of the same streams."""
 
     def figure(weight: NDArray[np.float64]) -> float:
         matched, said, true = weight @ counts
         return float(2 * matched / (said + true)) if said + true else float('nan')
 
-    found = redrawn(figure, streams).interval()
-    return replace(found, count=int(counts[:, 2].sum()))
+    return replace(redrawn(figure, streams), count=int(counts[:, 2].sum()))

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vljepa_ros.evaluate.statistics import Mean
+
+Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one suite, and notes for the reader."""
+    """All rows of one suite, notes for the reader, and what can be drawn: (x, y) by name."""
 
     suite: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    curves: Mapping[str, Points] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what is no number becomes null."""
@@ -59,7 +62,12 @@ class Report:
                 {'who': row.who, 'what': row.what, **numbers}
                 | ({} if row.mark is None else {'mark': row.mark, 'reached': row.reached})
             )
-        return {'suite': self.suite, 'rows': rows, 'notes': list(self.notes)}
+        found = {'suite': self.suite, 'rows': rows, 'notes': list(self.notes)}
+        curves = {
+            name: [[_plain(x), _plain(y)] for x, y in points]
+            for name, points in self.curves.items()
+        }
+        return found | ({'curves': curves} if curves else {})
 
     def as_text(self) -> str:
         """A Markdown table, as model cards have it."""

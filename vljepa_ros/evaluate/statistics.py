@@ -106,6 +106,11 @@ def share(part: Draws, whole: Draws) -> Mean:
         return Draws(value, part.drawn / whole.drawn, part.count).interval()
 
 
+def more(one: Draws, other: Draws) -> Mean:
+    """By how much a figure is above another of the same items."""
+    return Draws(one.value - other.value, one.drawn - other.drawn, one.count).interval()
+
+
 def harmonic(one: Draws, other: Draws) -> Mean:
     """The harmonic mean of two figures."""
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -129,6 +134,21 @@ def redrawn(
     rng = np.random.default_rng(seed)
     weight = rng.multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)
     return Draws(value, np.array([figure(row[cluster]) for row in weight]), len(cluster))
+
+
+def quantile(
+    values: Sequence[float] | NDArray[np.float64],
+    share: float,
+    weight: NDArray[np.float64] | None = None,
+) -> float:
+    """The least of the values that `share` of all are not above; NaN of none."""
+    array = np.asarray(values, np.float64)
+    mass = np.ones(len(array)) if weight is None else weight
+    if not mass.sum():
+        return float('nan')
+    order = np.argsort(array, kind='stable')
+    up_to = np.cumsum(mass[order])
+    return float(array[order][np.searchsorted(up_to, share * up_to[-1] - 1e-9)])
 
 
 def ece(

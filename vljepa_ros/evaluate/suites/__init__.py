@@ -10,9 +10,11 @@ from vljepa_ros.evaluate.report import Report
 from vljepa_ros.evaluate.suites.calibrate import calibrate
 from vljepa_ros.evaluate.suites.caption import caption
 from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
+from vljepa_ros.evaluate.suites.events import events
 from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
 from vljepa_ros.evaluate.suites.robustness import robustness
+from vljepa_ros.evaluate.suites.selective import selective
 from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.transfer import transfer
 from vljepa_ros.evaluate.suites.vqa import vqa
@@ -29,4 +31,9 @@ SUITES: dict[str, Callable[[Context], Report]] = {
 }
 
 # Not part of `all`: those that take long, or want streams of their own.
-SLOW: dict[str, Callable[[Context], Report]] = {'robustness': robustness, 'transfer': transfer}
+SLOW: dict[str, Callable[[Context], Report]] = {
+    'robustness': robustness,
+    'events': events,
+    'selective': selective,
+    'transfer': transfer,
+}

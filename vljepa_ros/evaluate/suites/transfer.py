@@ -10,7 +10,7 @@ Questions are about objects that Meta-World has and the kitchen lacks, and about
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -24,11 +24,11 @@ from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
 from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.segments import watch
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.suites.calibrate import Given, Posed, abstained, answered, streams_of
-from vljepa_ros.evaluate.views import CONTEXT_S, blind_answers, middle
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Event, Frame, State
+from vljepa_ros.evaluate.views import CONTEXT_S, middle
+from vljepa_ros.evaluate.words import blind_text, oracle_texts
 
 WITHIN_S = 1.0
 DARK, COVERED, OPEN, CLOSE = 'dark', 'covered', 'open', 'close'
@@ -59,7 +59,7 @@ Events = dict[str, list[list[Labelled]]]  # speaker -> stream -> events
 
 def transfer(context: Context) -> Report:
     """Labelled events, and abstentions."""
-    true, said = watch(context)
+    true, said = tell(context)
     names = [stream.name for stream in context.streams]
     rows = []
     for kind, labels in (*KINDS.items(), ('all', LABELS)):
@@ -72,41 +72,20 @@ def transfer(context: Context) -> Report:
     return Report('transfer', tuple(rows), (note,))
 
 
-def watch(context: Context) -> tuple[list[list[Labelled]], Events]:
+def tell(context: Context) -> tuple[list[list[Labelled]], Events]:
     """What was in each stream, and what we, the oracle and the blind say was."""
     true: list[list[Labelled]] = []
     said: Events = {OURS: [], ORACLE: [], BLIND: []}
     for stream in context.watched('streams'):
         starts = [item.start for item in stream.annotations]
         true.append(labelled(starts, [state_of(item.meaning) for item in stream.annotations]))
-        vectors = np.stack([context.centre(item.meaning) for item in stream.annotations])
-        best = [says(decoded.text) for decoded in context.language.decode(vectors)]
-        said[ORACLE].append(labelled(starts, best))
-        segments = list(segment(context, stream))
-        times = [(event.start_ns - int(stream.stamps_ns()[0])) / 1e9 for event in segments]
-        said[OURS].append(labelled(times, [says(event.text) for event in segments]))
-        said[BLIND].append(labelled(times, [blind(context)] * len(segments)))
+        best = oracle_texts(context, [item.meaning for item in stream.annotations])
+        said[ORACLE].append(labelled(starts, [says(text) for text in best]))
+        segments = watch(context, stream).segments
+        times = [segment.start_s for segment in segments]
+        said[OURS].append(labelled(times, [says(segment.text) for segment in segments]))
+        said[BLIND].append(labelled(times, [says(blind_text(context))] * len(segments)))
     return true, said
-
-
-def segment(context: Context, stream: Stream) -> Iterator[Event]:
-    """The segments of a stream in their final words, by the whole stack with its defaults."""
-    pipeline = Pipeline(context.model)
-    for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True):
-        events = pipeline.push(Frame(int(stamp_ns), np.asarray(image)))
-        yield from (event for event in events if event.state is State.ENDED)
-    yield from (event for event in pipeline.finish() if event.state is State.ENDED)
-
-
-def blind(context: Context) -> str:
-    """The state that is said of the standing prompt without anything to see."""
-
-    def make() -> str:
-        prompt = Pipeline(context.model).perceiver.prompts[0]
-        vectors = blind_answers(context.eyes, [prompt])
-        return says(context.language.decode(vectors)[0].text)
-
-    return context.once('blind words', make)
 
 
 def state_of(meaning: str) -> str:

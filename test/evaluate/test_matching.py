@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is paired with whom, and weighted quantiles and differences of what that gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vljepa_ros.evaluate.matching import f1, f1_draws, match, matched, near
+from vljepa_ros.evaluate.statistics import draws, mean, more, quantile
+
+
+def test_each_is_paired_once_and_with_the_nearest() -> None:
+    # The second is nearer to 5.0, and only one can have it.
+    assert match(near([5.4, 5.1, 9.0], [5.0, 9.5], 1.0)) == [(0, 0), (2, 1)]
+    assert match(near([5.1, 5.9], [5.0, 6.0], 1.0)) == [(0, 0), (1, 1)]
+
+
+def test_the_nearest_gives_way_where_another_has_no_other() -> None:
+    assert near([5.2, 4.2], [5.0, 6.0], 1.0) == [[0, 1], [0]]
+    assert match(near([5.2, 4.2], [5.0, 6.0], 1.0)) == [(0, 1), (1, 0)]
+    assert matched([[0, 1], [0]]) == 2
+
+
+def test_nothing_is_paired_with_nothing() -> None:
+    assert match([]) == [] and match([[], []]) == []
+
+
+def test_the_draws_of_two_f1_pair() -> None:
+    counts = np.array([[2.0, 4.0, 4.0], [1.0, 3.0, 2.0], [5.0, 5.0, 6.0]])
+    names = ['a', 'b', 'c']
+    assert f1_draws(counts, names).interval() == f1(counts, names)
+    gap = more(f1_draws(counts, names), f1_draws(counts, names))
+    assert (gap.value, gap.low, gap.high, gap.count) == (0.0, 0.0, 0.0, 12)
+
+
+def test_a_difference_is_that_of_paired_items() -> None:
+    rng = np.random.default_rng(0)
+    ours, other = rng.uniform(size=(2, 60))
+    clusters = [i // 6 for i in range(60)]
+    found = more(draws(ours, (), clusters), draws(other, (), clusters))
+    paired = mean(ours - other, clusters=clusters)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (paired.value, paired.low, paired.high)
+    )
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.9, 1.0])
+def test_a_quantile_is_the_least_value_that_so_many_are_not_above(share: float) -> None:
+    rng = np.random.default_rng(1)
+    values, weight = rng.normal(size=23), rng.integers(0, 4, 23)
+    expected = np.percentile(values, 100 * share, method='inverted_cdf')
+    assert quantile(values, share) == expected
+    repeated = np.percentile(np.repeat(values, weight), 100 * share, method='inverted_cdf')
+    assert quantile(values, share, weight.astype(float)) == repeated
+
+
+def test_nothing_has_no_quantile() -> None:
+    assert np.isnan(quantile([], 0.5)) and np.isnan(quantile([1.0], 0.5, np.zeros(1)))

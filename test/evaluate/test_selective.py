@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite selective: which decode is taken, what counts, and where thresholds come from."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from toys import annotation, context, film
+
+from vljepa_ros.cli import evaluate
+from vljepa_ros.cli.main import main
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate import selection
+from vljepa_ros.evaluate.cider import Cider
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.hops import Hops, nearest
+from vljepa_ros.evaluate.plots import draw
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.selection import (
+    PERIODS_S,
+    Decodes,
+    allowed,
+    clustered,
+    named,
+    online,
+    pooled,
+    threshold_within,
+    uniform,
+    ward,
+    within,
+)
+from vljepa_ros.evaluate.suites.selective import (
+    Recorded,
+    Said,
+    Scored,
+    Table,
+    in_force,
+    judge,
+    report,
+    selective,
+    taken,
+)
+from vljepa_ros.evaluate.words import Words
+from vljepa_ros.stream.types import Decoded
+
+HOP_NS = 200_000_000
+
+
+def hops(vectors: Any) -> Hops:
+    """One hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
+    array = np.array(vectors, np.float32)
+    array /= np.linalg.norm(array, axis=1, keepdims=True)
+    return Hops(array, np.arange(len(array), dtype=np.int64) * HOP_NS + HOP_NS // 2)
+
+
+def plateaus(lengths: Sequence[int], axes: Sequence[int], dim: int = 6) -> Hops:
+    """Stretches of hops that point along an axis each."""
+    return hops(np.eye(dim)[np.repeat(axes, lengths)])
+
+
+def slots(decodes: Decodes) -> list[int]:
+    """The hops that the times of decodes are those of."""
+    return ((decodes.at_ns - HOP_NS // 2) // HOP_NS).tolist()
+
+
+class Axes:
+    """A language that names a vector's longest axis, and counts."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def decode(self, vectors: Any, asked: bool = False) -> list[Decoded]:
+        """A text each."""
+        self.calls.append(len(vectors))
+        return [Decoded(f'axis {int(i)}', 1.0) for i in np.argmax(vectors, axis=1)]
+
+
+def stamps(*at: int) -> np.ndarray:
+    return np.array(at, np.int64)
+
+
+@pytest.mark.parametrize(
+    ('at', 'expected'), [(-5, 0), (0, 0), (14, 0), (15, 0), (16, 1), (45, 1), (46, 2), (999, 2)]
+)
+def test_an_annotation_takes_the_nearest_decode_and_of_two_the_earlier(
+    at: int, expected: int
+) -> None:
+    assert nearest(stamps(0, 30, 60), stamps(at)).tolist() == [expected]
+    assert nearest(stamps(7), stamps(at)).tolist() == [0]
+
+
+def test_the_nearest_is_that_of_trying_all() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        at = np.sort(rng.integers(0, 40, rng.integers(1, 9)))
+        times = rng.integers(-5, 45, 20)
+        expected = [int(np.argmin([abs(t - a) for a in at])) for t in times]
+        assert nearest(at, times).tolist() == expected
+
+
+def test_in_force_is_the_last_text_that_came_before() -> None:
+    assert in_force(stamps(10, 20, 20, 30), stamps(5, 10, 11, 20, 21, 99)).tolist() == [
+        -1,
+        -1,
+        0,
+        0,
+        2,
+        3,
+    ]
+
+
+def test_a_decode_is_taken_by_its_time_and_in_force_from_when_it_is_known() -> None:
+    decodes = Decodes(np.eye(2, dtype=np.float32), stamps(10, 40), stamps(20, 50))
+    near, force = taken(decodes, stamps(15, 24, 26, 60))
+    assert near.tolist() == [0, 0, 1, 1] and force.tolist() == [-1, 0, 0, 1]
+    offline = Decodes(decodes.vectors, decodes.at_ns)
+    assert len(taken(offline, stamps(15))) == 1
+
+
+def test_budgets_are_at_most_one_in_so_long_and_never_none() -> None:
+    minute, ten = plateaus([300], [0]), plateaus([3000], [0])
+    assert minute.seconds == pytest.approx(60.0)
+    assert [allowed(minute, p) for p in PERIODS_S] == [300, 60, 21, 12, 6, 2, 1]
+    assert [allowed(ten, p) for p in PERIODS_S] == [3000, 600, 210, 120, 60, 20, 6]
+    assert 210 / 600 <= 1 / 2.85  # what the mark asks for can be reached
+    assert [named(p) for p in PERIODS_S[:3]] == ['every hop', '1/1 s', '1/2.85 s']
+    short = plateaus([3], [0])
+    assert [allowed(short, p) for p in PERIODS_S] == [3, 1, 1, 1, 1, 1, 1]
+    assert allowed(Hops(short.vectors, short.stamps_ns * 10), 1.0) == 3  # no more than there are
+
+
+def test_uniform_decodes_the_middle_of_equal_parts() -> None:
+    found = uniform(plateaus([15], [0]), 3)
+    assert slots(found) == [2, 7, 12]
+    assert found.emitted_ns is not None and (found.emitted_ns == found.at_ns).all()
+    assert slots(uniform(plateaus([4], [0]), 2)) == [0, 2]  # of two the earlier
+    assert slots(uniform(plateaus([5], [0]), 5)) == [0, 1, 2, 3, 4]
+
+
+def test_pooling_takes_the_mean_at_the_middle_and_knows_it_at_the_end() -> None:
+    given = hops([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
+    found = pooled(given, 2)
+    assert found.emitted_ns is not None
+    assert slots(found) == [1, 3]  # of three, and between two: 0.5, and 0.8 s
+    assert found.at_ns.tolist() == [300_000_000, 800_000_000]
+    assert found.emitted_ns.tolist() == [500_000_000, 900_000_000]
+    expected = [[1 / math.sqrt(5), 2 / math.sqrt(5)], [math.sqrt(0.5)] * 2]
+    np.testing.assert_allclose(found.vectors, expected, rtol=1e-6)
+
+
+def slow_ward(vectors: np.ndarray, count: int) -> list[list[int]]:
+    """Join the two neighbours that add least to the sum of squares, until `count` are left."""
+    parts = [[i] for i in range(len(vectors))]
+    while len(parts) > count:
+
+        def cost(i: int) -> float:
+            one, other = parts[i], parts[i + 1]
+            gap = vectors[one].mean(axis=0) - vectors[other].mean(axis=0)
+            return len(one) * len(other) / (len(one) + len(other)) * float(gap @ gap)
+
+        best = min(range(len(parts) - 1), key=cost)
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts
+
+
+def test_ward_joins_neighbours_that_add_least_to_the_sum_of_squares() -> None:
+    pytest.importorskip('sklearn')
+    for seed in range(5):
+        given = hops(np.random.default_rng(seed).normal(size=(17, 5)))
+        for count in (1, 2, 5, 11, 16, 17, 40):
+            found = [part.tolist() for part in clustered(given.vectors, count)]
+            assert found == slow_ward(given.vectors.astype(float), min(count, 17))
+
+
+def test_ward_finds_what_comes_again_as_a_segment_of_its_own() -> None:
+    pytest.importorskip('sklearn')
+    found = ward(plateaus([6, 4, 5], [0, 1, 0]), 3)
+    assert np.argmax(found.vectors, axis=1).tolist() == [0, 1, 0]
+    middles = [(0 + 5) / 2, (6 + 9) / 2, (10 + 14) / 2]
+    assert (found.at_ns / HOP_NS - 0.5).tolist() == pytest.approx(middles)
+    assert found.emitted_ns is None  # the whole stream has to be seen
+
+
+def test_ours_decodes_what_begins_when_it_is_sure_of_it() -> None:
+    found = online(plateaus([10, 10, 10], [0, 1, 2]), 0.1)
+    assert slots(found) == [0, 11, 21]  # two hops in a row are a new segment
+    assert np.argmax(found.vectors, axis=1).tolist() == [0, 1, 2]
+    assert found.emitted_ns is not None and (found.emitted_ns == found.at_ns).all()
+
+
+def test_updates_count_as_decodes() -> None:
+    """Five hops of one direction, then hops that are too near to it to be a change.
+
+    Their mean turns by and by; once it is 0.05 from what was said, it is said again.
+    """
+    away = math.acos(0.91)  # a distance of 0.09, below the threshold of 0.1
+    given = hops([[1, 0]] * 5 + [[math.cos(away), math.sin(away)]] * 40)
+
+    def moved(count: int) -> float:
+        x, y = 5 + count * math.cos(away), count * math.sin(away)
+        return 1 - x / math.hypot(x, y)
+
+    expected = next(count for count in range(1, 40) if moved(count) > 0.05)
+    found = online(given, 0.1)
+    assert slots(found) == [0, 4 + expected]
+    assert len(online(given, 0.5).at_ns) == 1  # at five times the threshold, no more
+
+
+def test_an_oracle_knows_the_spans() -> None:
+    given = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
+    found = within(given, [(0.0, 1.0), (1.0, 2.0), (2.0, 2.05), (2.05, 3.0)])
+    assert found.at_ns.tolist() == [500_000_000, 1_500_000_000, 2_025_000_000, 2_525_000_000]
+    assert np.argmax(found.vectors, axis=1).tolist() == [0, 1, 2, 2]  # no hop in 2.00..2.05 s
+    np.testing.assert_allclose(found.vectors.max(axis=1), 1.0)
+    later = within(given, [(2.0, 3.0), (0.0, 1.0)])
+    assert np.argmax(later.vectors, axis=1).tolist() == [0, 2]  # in the order of time
+
+
+def test_one_threshold_keeps_all_streams_together_within_the_budget() -> None:
+    rng = np.random.default_rng(0)
+    streams = [hops(np.repeat(rng.normal(size=(n, 8)), 7, axis=0)) for n in (40, 15)]
+    budgets = {period: sum(allowed(s, period) for s in streams) for period in PERIODS_S}
+
+    def spent(threshold: float) -> int:
+        return sum(len(online(s, threshold).at_ns) for s in streams)
+
+    for period in PERIODS_S:
+        found = threshold_within(streams, period)
+        assert spent(found) <= max(budgets[period], spent(selection.HIGHEST_THRESHOLD))
+        if 0 < found < selection.HIGHEST_THRESHOLD:  # a little lower it breaks
+            assert (
+                spent(found - 2 * selection.HIGHEST_THRESHOLD / 2**selection.HALVINGS)
+                > (budgets[period])
+            )
+    assert threshold_within(streams, 0.0) == 0.0
+    assert threshold_within(streams, 5.0) > 0.0
+
+
+def test_distinct_vectors_are_decoded_once() -> None:
+    language = Axes()
+    words = Words(language)  # type: ignore[arg-type]
+    eye = np.eye(3, dtype=np.float32)
+    assert words.say(eye[[0, 1, 0]]) == ['axis 0', 'axis 1', 'axis 0']
+    assert words.say(eye[[1, 2]]) == ['axis 1', 'axis 2']
+    assert language.calls == [2, 1] and words.decoded == 3
+    assert words.say(eye[:0]) == []
+
+
+SAID = (
+    Said(0.0, 2.0, ('axis 0',)),
+    Said(2.0, 4.0, ('axis 1',)),
+    Said(4.0, 6.0, ('axis 2',)),
+)
+
+
+def judged(given: Hops, thresholds: dict[float, float]) -> tuple[dict[Any, Scored], Axes]:
+    language = Axes()
+    recorded = Recorded('a', given, SAID, {'blind': ['axis 5', 'axis 1', 'axis 5']})
+    words = Words(language)  # type: ignore[arg-type]
+    return judge(recorded, thresholds, words, Cider([s.references for s in SAID])), language
+
+
+def test_every_row_is_scored_and_what_nobody_takes_is_not_decoded() -> None:
+    pytest.importorskip('sklearn')
+    given = plateaus([10, 10, 10], [0, 1, 2])
+    best = Cider([s.references for s in SAID]).score('axis 1', ('axis 1',))
+    assert best > 0 and Cider([s.references for s in SAID]).score('axis 1', ('axis 2',)) == 0.0
+    found, language = judged(given, {0.0: 0.0, 1.0: 0.1, 2.85: 2.0})
+    assert found['uniform', 0.0].decodes == 30 and found['uniform', 1.0].decodes == 6
+    assert found['ours', 1.0].decodes == 3 and found['ours', 2.85].decodes == 1
+    assert found['oracle boundaries', 0.0].decodes == 3
+    for who in ('uniform', 'uniform + pooling', 'offline Ward', 'ours'):
+        assert found[who, 1.0].nearest.tolist() == pytest.approx([best] * 3)
+    assert found['oracle boundaries', 0.0].nearest.tolist() == pytest.approx([best] * 3)
+    assert found['oracle boundaries', 0.0].in_force is None
+    assert found['offline Ward', 1.0].in_force is None
+    assert found['ours', 2.85].nearest.tolist() == pytest.approx([best, 0, 0])
+    # Of two parts the first is known at its end, at 2.9 s: after the first midpoint.
+    force = found['uniform + pooling', 2.85].in_force
+    assert force is not None and force[0] == 0.0
+    assert found['blind', 0.0].nearest.tolist() == pytest.approx([0, best, 0])
+    assert len(language.calls) == 1 and language.calls[0] <= 8  # of 30 hops that are 3 vectors
+
+
+def test_before_anything_is_said_nothing_is_in_force() -> None:
+    pytest.importorskip('sklearn')
+    given = plateaus([10, 10, 10], [0, 1, 2])
+    found, _ = judged(given, {30.0: 0.1})  # uniform has one decode, of hop 14, at 2.9 s
+    force = found['uniform', 30.0].in_force
+    assert force is not None and force[0] == 0.0 and force[1] > 0.0 and force[2] == 0.0
+    near = found['uniform', 30.0].nearest
+    assert near[0] == 0.0 and near[1] > 0.0 and near[2] == 0.0
+
+
+def rows(found: Report) -> dict[tuple[str, str], Row]:
+    return {(row.who, row.what): row for row in found.rows}
+
+
+def invented(ours: Sequence[float], decodes: int) -> dict[tuple[str, str], Row]:
+    """A report of two streams of 100 s with two annotations each, all at CIDEr-D 4 but ours."""
+    recorded = [Recorded(name, plateaus([500], [0]), SAID[:2]) for name in 'ab']
+    thresholds = {1.0: 0.2, 2.85: 0.3}
+    four = np.array([4.0, 4.0])
+    scored = {
+        (who, period): Scored(round(100 / period), four, four)
+        for who in ('uniform', 'uniform + pooling', 'offline Ward')
+        for period in thresholds
+    }
+    scored |= {('ours', period): Scored(decodes, np.array(ours), four) for period in thresholds}
+    scored |= {('oracle boundaries', 0.0): Scored(2, 1.25 * four)}
+    return rows(report(Table(recorded, [scored, scored]), thresholds, 'A note.'))
+
+
+def test_the_marks_are_shares_of_the_baseline() -> None:
+    found = invented([3.92, 3.92], 35)
+    kept = found['ours', "CIDEr-D, share of the baseline's: 1/2.85 s"]
+    assert kept.mean.value == pytest.approx(0.98) and kept.mark == 0.98
+    spent = found['ours', "decodes, share of the baseline's: 1/2.85 s"]
+    assert spent.mean.value == 0.35 and spent.mean.count == 70
+    assert spent.mark == pytest.approx(1 / 2.85) and spent.at_most and spent.reached
+    assert invented([3.9, 3.9], 36)['ours', spent.what].reached is False
+    base = found['baseline', "CIDEr-D, share of the oracle boundaries'"]
+    assert base.mean.value == pytest.approx(0.8) and base.mark == 0.70 and base.reached
+    assert found['ours', "CIDEr-D, share of the baseline's: 1/1 s"].mark is None
+    assert found['ours - uniform', 'CIDEr-D: 1/2.85 s'].mean.value == pytest.approx(-0.08)
+    assert found['ours', 'decodes a second: 1/1 s'].mean.value == pytest.approx(0.35)
+    assert found['ours', 'threshold: 1/2.85 s'].mean.value == 0.3
+
+
+def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:
+    what = 'decodes an annotation, of the least budget that keeps 98%'
+    assert invented([3.93, 3.93], 5)['ours', what].mean.value == pytest.approx(2.5)
+    assert np.isnan(invented([3.0, 3.0], 5)['ours', what].mean.value)
+
+
+STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open')]
+
+
+def test_perfect_eyes_keep_everything_with_one_decode_an_annotation(tmp_path: Path) -> None:
+    """Twelve seconds, four meanings of three seconds: one in 2.85 s allows four decodes."""
+    pytest.importorskip('sklearn')
+    films = [film(tmp_path, name, STREAM) for name in 'ab']
+    given = context(films)
+    report = selective(Context(given.model, films, validation=films))
+    found = rows(report)
+    assert found['ours', "CIDEr-D, share of the baseline's: 1/2.85 s"].reached
+    spent = found['ours', "decodes, share of the baseline's: 1/2.85 s"]
+    assert spent.mean.value == pytest.approx(4 / 12) and spent.reached
+    for best in ('oracle', 'oracle boundaries'):
+        assert found[best, 'CIDEr-D'].mean.value == found['baseline', 'CIDEr-D'].mean.value
+    assert found['blind', 'CIDEr-D'].mean.value < found['ours', 'CIDEr-D: 1/2.85 s'].mean.value
+    assert found['ours', 'CIDEr-D: 1/5 s'].mean.value < found['baseline', 'CIDEr-D'].mean.value
+    least = found['ours', 'decodes an annotation, of the least budget that keeps 98%']
+    assert least.mean.value == 1.0
+    assert ('offline Ward', 'CIDEr-D in force: 1/1 s') not in found
+    assert [x for x, _ in report.curves['uniform']] == pytest.approx(
+        [5, 1, 4 / 12, 2 / 12, 1 / 12, 1 / 12, 1 / 12]
+    )
+    assert len(report.curves['oracle boundaries']) == len(report.curves['baseline']) == 1
+    assert report.as_json()['curves']['baseline'] == [
+        [1.0, round(found['baseline', 'CIDEr-D'].mean.value, 6)]
+    ]
+
+
+def test_without_validation_there_is_no_threshold(tmp_path: Path) -> None:
+    pytest.importorskip('sklearn')
+    with pytest.raises(InputError, match='validation'):
+        selective(context([film(tmp_path, 'a', STREAM)]))
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, Any, str]]:
+    """`vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args, *parts: toys.model())
+
+    def run(*arguments: object, suite: str = 'selective') -> tuple[int, Any, str]:
+        status = main(['evaluate', suite, *map(str, arguments), '--json'])
+        captured = capsys.readouterr()
+        return status, json.loads(captured.out) if captured.out else None, captured.err
+
+    return run
+
+
+def thresholds(found: Any) -> list[float]:
+    return [r['value'] for r in found['suites'][0]['rows'] if r['what'].startswith('threshold: ')]
+
+
+def test_the_command_takes_thresholds_of_validation_to_test(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    pytest.importorskip('sklearn')
+    film(tmp_path / 'test', 'a', [annotation('rest')] * 3)
+    status, _, err = command('--data', tmp_path)
+    assert status == 2 and err.count('\n') == 1
+    assert f'no streams of validation in {tmp_path / "validation"}' in err
+    (tmp_path / 'validation').mkdir()
+    assert command('--data', tmp_path)[0] == 2  # an empty one will not do either
+    for name in 'bc':
+        film(tmp_path / 'validation', name, STREAM)
+    status, on_test, _ = command('--data', tmp_path, '--streams', 1)
+    assert status == 0 and on_test['split'] == 'test' and on_test['streams'] == 1
+    assert '2 streams of validation' in on_test['suites'][0]['notes'][0]  # all, whatever --streams
+    status, on_validation, _ = command('--data', tmp_path, '--split', 'validation')
+    assert status == 0 and on_validation['streams'] == 2
+    assert thresholds(on_test) == thresholds(on_validation)
+    assert len(thresholds(on_test)) == len(PERIODS_S) and thresholds(on_test)[-1] > 0.5
+
+
+def own(folder: Path, **arrays: Any) -> tuple[Path, Path]:
+    """Embeddings of rest, a push and rest, two seconds each, and what is said of them."""
+    meanings = ['rest', 'act:push:red', 'rest']
+    vectors = np.repeat([2.5 * toys.direction(m) for m in meanings], 10, axis=0)
+    given = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
+    np.savez(folder / 'own.npz', **{k: v for k, v in given.items() if v is not None})
+    lines = [
+        json.dumps({'start': 2.0 * i, 'end': 2.0 * i + 2, 'text': sentences(m)[0]})
+        for i, m in enumerate(meanings)
+    ]
+    (folder / 'own.jsonl').write_text('\n'.join(lines))
+    return folder / 'own.npz', folder / 'own.jsonl'
+
+
+def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    pytest.importorskip('sklearn')
+    vectors, texts = own(tmp_path, model_id=np.array('toy-0'))
+    status, found, _ = command('--embeddings', vectors, '--annotations', texts)
+    assert status == 0 and found['embeddings'] == str(vectors) and 'split' not in found
+    (suite,) = found['suites']
+    by_name = {(r['who'], r['what']): r for r in suite['rows']}
+    base = by_name['baseline', 'CIDEr-D']
+    assert base['value'] > 0 and base['count'] == 3
+    best = by_name['baseline', "CIDEr-D, share of the oracle boundaries'"]
+    assert best['value'] == pytest.approx(1.0)
+    assert by_name['ours', "CIDEr-D, share of the baseline's: 1/1 s"]['value'] == pytest.approx(1)
+    assert ('oracle', 'CIDEr-D') not in by_name  # nobody knows the meanings
+    assert 'these 3 annotations' in suite['notes'][0]
+
+
+ONES = np.ones((30, toys.DIM), np.float32)
+HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
+
+
+@pytest.mark.parametrize(
+    ('arrays', 'parts'),
+    [
+        ({'vectors': None}, ["no array 'vectors'", 'stamps_ns']),
+        ({'stamps_ns': None}, ["no array 'stamps_ns'"]),
+        ({'vectors': ONES[:, :5]}, ['5 values', f'the model decodes {toys.DIM}', '--model']),
+        ({'vectors': ONES[0]}, [f"'vectors' ({toys.DIM},)", 'not (T, D) float']),
+        ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64 is not (T, D) float']),
+        ({'vectors': ONES[:1], 'stamps_ns': np.arange(1)}, ['T >= 2']),
+        ({'vectors': HOLED}, ['not finite']),
+        ({'vectors': 0 * ONES}, ['only zeros']),
+        ({'vectors': np.array([None])}, ['is no .npz file of arrays']),
+        ({'stamps_ns': np.arange(29)}, ["'stamps_ns' (29,) int64 is not (30,) int64"]),
+        ({'stamps_ns': np.arange(30.0)}, ["'stamps_ns'", 'float64 is not (30,) int64']),
+        ({'stamps_ns': np.arange(30) // 2}, ["'stamps_ns' do not rise"]),
+        ({'model_id': np.array('other-1')}, ["model 'other-1', not of 'toy-0'"]),
+    ],
+)
+def test_bad_embeddings_are_one_line_that_names_the_file(
+    tmp_path: Path, command: Callable[..., Any], arrays: dict[str, Any], parts: list[str]
+) -> None:
+    pytest.importorskip('sklearn')
+    vectors, texts = own(tmp_path, **arrays)
+    status, found, err = command('--embeddings', vectors, '--annotations', texts)
+    assert status == 2 and found is None and err.count('\n') == 1
+    assert all(part in err for part in [str(vectors), *parts]), err
+
+
+def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[..., Any]) -> None:
+    pytest.importorskip('sklearn')
+    vectors, texts = own(tmp_path)
+    for path, content in (('text.npz', b'no zip'), ('cut.npz', vectors.read_bytes()[:900])):
+        (tmp_path / path).write_bytes(content)
+        status, _, err = command('--embeddings', tmp_path / path, '--annotations', texts)
+        assert status == 2 and f'{path}: is no .npz file' in err and err.count('\n') == 1
+    np.save(tmp_path / 'bare.npy', ONES)
+    status, _, err = command('--embeddings', tmp_path / 'bare.npy', '--annotations', texts)
+    assert status == 2 and 'bare.npy: is no .npz file of arrays' in err
+    status, _, err = command('--embeddings', tmp_path / 'gone.npz', '--annotations', texts)
+    assert status == 2 and 'gone.npz: No such file' in err
+    for line, reason in (('{"start": 1', 'is no JSON'), ('{"start": 1, "end": 3}', "'text'")):
+        texts.write_text(f'{{"start": 0, "end": 1, "text": "a"}}\n{line}\n')
+        status, _, err = command('--embeddings', vectors, '--annotations', texts)
+        assert status == 2 and f'{texts}:2: ' in err and reason in err and err.count('\n') == 1
+    texts.write_text('{"time": 1, "prompt": "?", "answer": "no"}')
+    status, _, err = command('--embeddings', vectors, '--annotations', texts)
+    assert status == 2 and f'{texts}: holds no text' in err
+
+
+@pytest.mark.parametrize(
+    ('suite', 'arguments', 'part'),
+    [
+        ('events', ['--plot', 'x.png'], '--plot is for the suite selective only'),
+        ('all', ['--embeddings', 'x.npz', '--annotations', 'x'], '--embeddings is for the suite'),
+        ('selective', ['--embeddings', 'x.npz'], 'go together'),
+        ('selective', ['--annotations', 'x.jsonl'], 'go together'),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(
+    command: Callable[..., Any], suite: str, arguments: list[str], part: str
+) -> None:
+    status, found, err = command(*arguments, suite=suite)
+    assert status == 2 and found is None and part in err and err.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    ('package', 'arguments'), [('matplotlib', ['--plot', 'x.png']), ('sklearn.cluster', [])]
+)
+def test_what_is_not_installed_is_named_with_its_extra(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., Any],
+    package: str,
+    arguments: list[str],
+) -> None:
+    for split in ('test', 'validation'):
+        film(tmp_path / split, 'a', STREAM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    status, _, err = command('--data', tmp_path, *arguments)
+    assert status == 2 and "pip install '.[evaluate]'" in err and err.count('\n') == 1
+    assert ('matplotlib' if arguments else 'scikit-learn') in err
+
+
+def test_the_picture_is_drawn(tmp_path: Path, command: Callable[..., Any]) -> None:
+    pytest.importorskip('sklearn')
+    pytest.importorskip('matplotlib')
+    vectors, texts = own(tmp_path)
+    picture = tmp_path / 'new' / 'selective.png'
+    given = ['--embeddings', vectors, '--annotations', texts, '--plot', picture]
+    assert command(*given)[0] == 0 and picture.stat().st_size > 10_000
+    status, _, err = command(*given[:-1], tmp_path / 'x.what')
+    assert status == 2 and 'x.what' in err and err.count('\n') == 1
+    with pytest.raises(InputError, match='nothing to draw'):
+        draw({}, picture)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boundaries without a model: where the picture moves most.
+
+Energy is the mean absolute difference of a frame to the one before it, in grey levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Energy = NDArray[np.float64]
+
+
+def energy(frames: NDArray[np.uint8]) -> Energy:
+    """(T,) of frames (T, H, W, 3); 0 of the first. One frame after another: streams are long."""
+    found, before = np.zeros(len(frames)), np.zeros(0, np.int16)
+    for t, frame in enumerate(frames):
+        now = frame.astype(np.int16)
+        if t:
+            found[t] = np.abs(now - before).mean()
+        before = now
+    return found
+
+
+def peaks(
+    values: Energy, at_s: Sequence[float] | NDArray[np.float64], count: int, apart_s: float
+) -> list[float]:
+    """The times, in order, of the `count` highest values that are at least `apart_s` apart.
+
+    The highest are taken first, of equal ones the earlier. Fewer where no more have room.
+    """
+    taken = list[float]()
+    for t in np.argsort(-values, kind='stable'):
+        if len(taken) == count:
+            break
+        if all(abs(at_s[t] - other) >= apart_s for other in taken):
+            taken.append(float(at_s[t]))
+    return sorted(taken)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Segments of a stream: those that the whole stack finds, in words, and those that are annotated.
+
+Times are seconds from the stream's start, by the stream's stamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.hops import SECOND_NS, Hops, gathered
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.types import Embedding, Event, Frame, State
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment in words: `first_text` came out at `heard_s`, `text` when it was over."""
+
+    start_s: float
+    heard_s: float
+    first_text: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the stack makes of a stream."""
+
+    segments: tuple[Segment, ...]
+    hops: Hops
+
+
+def watch(context: Context, stream: Stream) -> Watched:
+    """A stream through the whole stack with its defaults."""
+    pipeline, stamps_ns = Pipeline(context.model), stream.stamps_ns()
+    events, embeddings = list[Event](), list[Embedding]()
+    for stamp_ns, image in zip(stamps_ns, stream.frames(), strict=True):
+        events += pipeline.push(Frame(int(stamp_ns), np.asarray(image)))
+        embeddings += pipeline.last_embeddings
+    events += pipeline.finish()
+    start_ns = int(stamps_ns[0])
+    return Watched(tuple(joined(events, start_ns)), gathered(embeddings, start_ns))
+
+
+def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
+    """The events of one stream, segment by segment."""
+    opened: dict[int, Event] = {}
+    for event in events:
+        if event.state is State.STARTED:
+            opened[event.segment_id] = event
+        elif event.state is State.ENDED:
+            first = opened.pop(event.segment_id)
+            yield Segment(
+                (event.start_ns - start_ns) / SECOND_NS,
+                (first.stamp_ns - start_ns) / SECOND_NS,
+                first.text,
+                event.text,
+            )
+
+
+def merged(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Annotations, neighbours of equal meaning as one."""
+    found = list[Annotation]()
+    for item in annotations:
+        if found and found[-1].meaning == item.meaning:
+            found[-1] = replace(found[-1], end=item.end)
+        else:
+            found.append(item)
+    return found

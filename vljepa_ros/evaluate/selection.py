@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which embeddings of a stream are put into words: the rules that the suite selective compares.
+
+Each turns the hops of one stream into its decodes, (N, D) vectors in the order of time. The
+paper's own (arXiv 2512.10942, section 4.3) is offline: Ward's clustering of neighbours cuts a
+whole stream into N segments, and the mean of each is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.hops import SECOND_NS, Hops, Indices, Stamps
+from vljepa_ros.evaluate.views import Vectors
+from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.types import Embedding, Reason, StreamKey
+
+# Budgets: one decode in so long; 0 is one a hop.
+PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
+HIGHEST_THRESHOLD = 2.0  # two unit vectors are no farther apart
+ROUNDING = 1e-6
+HALVINGS = 16  # of 0..HIGHEST_THRESHOLD
+KEY = StreamKey('stream', '', '')
+
+
+@dataclass(frozen=True)
+class Decodes:
+    """What one rule decodes of one stream.
+
+    vectors: (N, D). at_ns: (N,) a decode's time, rising: its newest frame, or the middle of what
+    is pooled offline. emitted_ns: (N,) the newest frame that had to be seen for it; None where the
+    rule has to see the whole stream.
+    """
+
+    vectors: Vectors
+    at_ns: Stamps
+    emitted_ns: Stamps | None = None
+
+
+def our_rule(threshold: float) -> Segmenter:
+    """Our change detection at one threshold, 0..HIGHEST_THRESHOLD: the only place that knows it.
+
+    Updates keep their share of the change threshold, so that one number sets all decodes.
+    """
+    defaults = SegmenterSettings()
+    drift = threshold * defaults.drift_threshold / defaults.change_threshold
+    settings = replace(defaults, change_threshold=threshold, drift_threshold=drift)
+    return Segmenter(settings, 'selective')
+
+
+def online(hops: Hops, threshold: float) -> Decodes:
+    """Ours: one decode where a segment begins (the first one too), and one an update."""
+    segmenter, before_ns = our_rule(threshold), int(hops.stamps_ns[0])
+    changes = []
+    for stamp_ns, vector in zip(hops.stamps_ns.tolist(), hops.vectors, strict=True):
+        changes += segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
+        before_ns = stamp_ns  # nothing is forgotten in between
+    assert all(change.reason is not Reason.END for change in changes)
+    stamps_ns = np.array([change.stamp_ns for change in changes], np.int64)
+    return Decodes(np.stack([change.vector for change in changes]), stamps_ns, stamps_ns)
+
+
+def uniform(hops: Hops, count: int) -> Decodes:
+    """The hop in the middle of each of `count` equal parts, of two the earlier."""
+    middle = [part[(len(part) - 1) // 2] for part in equal_parts(hops, count)]
+    stamps_ns = hops.stamps_ns[middle]
+    return Decodes(hops.vectors[middle], stamps_ns, stamps_ns)
+
+
+def pooled(hops: Hops, count: int) -> Decodes:
+    """The mean of each of `count` equal parts, which is known at the part's end."""
+    return mean_of(hops, equal_parts(hops, count), emitted=True)
+
+
+def ward(hops: Hops, count: int) -> Decodes:
+    """The mean of each of `count` segments of the whole stream: the paper's."""
+    return mean_of(hops, clustered(hops.vectors, count), emitted=False)
+
+
+def within(hops: Hops, spans_s: Sequence[tuple[float, float]]) -> Decodes:
+    """The mean of each given span, whose time is the span's middle: the oracle's."""
+    spans_s = sorted(spans_s, key=sum)
+    vectors = np.stack([hops.pooled(hops.within(*span)) for span in spans_s])
+    return Decodes(vectors, np.array([middle_ns(*span) for span in spans_s], np.int64))
+
+
+def middle_ns(start_s: float, end_s: float) -> int:
+    """The middle of a span in nanoseconds."""
+    return round((start_s + end_s) / 2 * SECOND_NS)
+
+
+def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
+    """The mean of each part, at the middle between its first and its last stamp."""
+    stamps_ns = hops.stamps_ns
+    first, last = (stamps_ns[[part[i] for part in parts]] for i in (0, -1))
+    vectors = np.stack([hops.pooled(part) for part in parts])
+    return Decodes(vectors, (first + last) // 2, last if emitted else None)
+
+
+def equal_parts(hops: Hops, count: int) -> list[Indices]:
+    """All hops in `count` parts, as equal as they can be."""
+    return np.array_split(np.arange(len(hops.stamps_ns)), count)
+
+
+def clustered(vectors: Vectors, count: int) -> list[Indices]:
+    """Ward's segments; neighbours only are joined, so that each is a stretch of time."""
+    if count >= len(vectors):
+        return list(np.arange(len(vectors))[:, None])
+    agglomerative, chain = need_ward()
+    joined = agglomerative(count, connectivity=chain(len(vectors), 1, 1), linkage='ward')
+    label = joined.fit(vectors.astype(np.float64)).labels_
+    return np.split(np.arange(len(vectors)), np.flatnonzero(np.diff(label)) + 1)
+
+
+def need_ward() -> tuple[Any, Any]:
+    """scikit-learn's clustering, and its graph of neighbours. Raises InputError without it."""
+    try:
+        from sklearn.cluster import AgglomerativeClustering
+        from sklearn.feature_extraction.image import grid_to_graph
+    except ImportError as error:
+        raise InputError("offline Ward needs scikit-learn (pip install '.[evaluate]')") from error
+    return AgglomerativeClustering, grid_to_graph
+
+
+def named(period_s: float) -> str:
+    """What a budget is called."""
+    return f'1/{period_s:g} s' if period_s else 'every hop'
+
+
+def allowed(hops: Hops, period_s: float) -> int:
+    """How many decodes are at most one in `period_s` (0: every hop); of any stream, one."""
+    count = len(hops.stamps_ns)
+    return min(count, max(1, int(hops.seconds / period_s + ROUNDING))) if period_s else count
+
+
+def threshold_within(streams: Sequence[Hops], period_s: float) -> float:
+    """The lowest threshold at which ours keeps to a budget over all the streams together.
+
+    Found by halving: decodes become fewer as the threshold rises, but for ripples. Where none
+    does, the highest.
+    """
+    budget = sum(allowed(hops, period_s) for hops in streams)
+
+    def is_kept(threshold: float) -> bool:
+        return sum(len(online(hops, threshold).at_ns) for hops in streams) <= budget
+
+    low, high = 0.0, HIGHEST_THRESHOLD
+    if is_kept(low):
+        return low
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_kept(middle) else (middle, high)
+    return high

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite events: what begins when, by the whole stack with its defaults, against the annotations.
+
+An event is a segment's start with its sentence, as `vljepa annotate` prints it: the final words.
+Annotations that are neighbours and mean the same are one. What a stream begins with is no event,
+neither of the annotations nor of any speaker. Events match one-to-one within `WITHIN_S`; the
+labelled F1 counts right sentences only. A false event at rest starts while the arm is at rest,
+and matches no start at all.
+
+Uniform and motion energy (the highest peaks of the difference between frames) say as many events
+as ours, in our Y-Decoder's words at that moment: of the first hop whose newest frame is not
+before it. The oracle knows starts and meanings, and decodes these; the blind say one sentence at
+our times. A delay is from the true start to the stamp that the segment's first words came with, of
+the events that match in their final words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.meanings import is_right
+from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.hops import SECOND_NS, Hops
+from vljepa_ros.evaluate.matching import Counts, f1, f1_draws, match, near
+from vljepa_ros.evaluate.motion import energy, peaks
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.segments import Segment, merged, watch
+from vljepa_ros.evaluate.statistics import more, quantile, redrawn
+from vljepa_ros.evaluate.views import Vectors
+from vljepa_ros.evaluate.words import blind_text, oracle_texts, words_of
+from vljepa_ros.stream.settings import SegmenterSettings
+
+WITHIN_S = 1.0
+OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'
+FIRST_WORDS = 'ours, first words'
+LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events a minute at rest'
+F1 = {LABELLED: 0.70, BOUNDARIES: 0.85}  # with our marks
+MORE_MARK = 0.10  # ours above the simple speakers'
+DELAYS = {'delay to the text, p50 (s)': 0.5, 'delay to the text, p90 (s)': 0.9}
+REST = 'rest'  # a phase
+CLOSEST_S = SegmenterSettings().min_segment_s  # peaks of motion are as far apart as our segments
+
+
+@dataclass(frozen=True)
+class Said:
+    """An event: something new, `at_s` from the stream's start."""
+
+    at_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One stream: its annotations, merged; our segments, without the first; what each one says."""
+
+    name: str
+    truths: list[Annotation]
+    segments: tuple[Segment, ...]
+    said: dict[str, list[Said]]
+
+    @property
+    def starts_s(self) -> list[float]:
+        """When the true events begin."""
+        return [item.start for item in self.truths[1:]]
+
+
+def events(context: Context) -> Report:
+    """F1 of all speakers, false events at rest, and our delay."""
+    streams = [s for s in context.streams if all(item.task in TASKS for item in s.annotations)]
+    if not streams:
+        return Report('events', (), ('These streams have no events of known tasks.',))
+    heard = [hear(context, stream) for stream in context.each(streams, 'streams')]
+    first = count(heard, FIRST_WORDS, labelled=True)
+    rows = [
+        *(row for who in (OURS, ORACLE, UNIFORM, MOTION, BLIND) for row in figures(heard, who)),
+        Row(FIRST_WORDS, LABELLED, f1(first, [h.name for h in heard])),
+        *(row for who in (UNIFORM, MOTION) for row in compare(heard, who)),
+        *delays(heard),
+    ]
+    said = sum(len(h.segments) for h in heard)
+    notes = (
+        f'{len(heard)} streams; we say {said} events. They match within {WITHIN_S:g} s; what a '
+        'stream begins with is none.',
+        "Delays are by the streams' stamps: the time that the model takes, the Y-Decoder's "
+        'included, is not in them.',
+    )
+    return Report('events', tuple(rows), notes)
+
+
+def hear(context: Context, stream: Stream) -> Heard:
+    """What everybody says of a stream."""
+    truths, watched = merged(stream.annotations), watch(context, stream)
+    ours, true = watched.segments[1:], truths[1:]
+    starts_s = [segment.start_s for segment in ours]
+    oracle = oracle_texts(context, [item.meaning for item in true])
+    spread, moved = evenly(len(ours), truths[-1].end), moving(stream, len(ours))
+    found = {
+        OURS: said(starts_s, [segment.text for segment in ours]),
+        FIRST_WORDS: said(starts_s, [segment.first_text for segment in ours]),
+        ORACLE: said([item.start for item in true], oracle),
+        UNIFORM: in_words(context, watched.hops, spread),
+        MOTION: in_words(context, watched.hops, moved),
+        BLIND: said(starts_s, [blind_text(context)] * len(ours)),
+    }
+    return Heard(stream.name, truths, ours, found)
+
+
+def said(at_s: Sequence[float], texts: Sequence[str]) -> list[Said]:
+    """Events."""
+    return [Said(at, text) for at, text in zip(at_s, texts, strict=True)]
+
+
+def evenly(count: int, length_s: float) -> list[float]:
+    """The starts of all but the first of `count` + 1 equal segments."""
+    return [length_s * (i + 1) / (count + 1) for i in range(count)]
+
+
+def moving(stream: Stream, count: int) -> list[float]:
+    """When most moves."""
+    stamps_ns = stream.stamps_ns()
+    at_s = (stamps_ns - stamps_ns[0]) / SECOND_NS
+    return peaks(energy(stream.frames()), at_s, count, CLOSEST_S)
+
+
+def in_words(context: Context, hops: Hops, at_s: Sequence[float]) -> list[Said]:
+    """Events at these times, in the words for what is seen then."""
+    return said(at_s, words_of(context).say(seen(hops, at_s)) if at_s else [])
+
+
+def seen(hops: Hops, at_s: Sequence[float]) -> Vectors:
+    """(N, D): of each time the first hop that is not before it, or the last."""
+    at_ns = [round(at * SECOND_NS) for at in at_s]
+    first = np.searchsorted(hops.stamps_ns, at_ns)
+    return hops.vectors[np.minimum(first, len(hops.stamps_ns) - 1)]
+
+
+def figures(heard: Sequence[Heard], who: str) -> list[Row]:
+    """One speaker's F1 and false events."""
+    names, marked = [h.name for h in heard], who == OURS
+    found = {what: f1(count(heard, who, what == LABELLED), names) for what in F1}
+    return [
+        *(Row(who, what, found[what], mark if marked else None) for what, mark in F1.items()),
+        at_rest(heard, who),
+    ]
+
+
+def compare(heard: Sequence[Heard], who: str) -> list[Row]:
+    """By how much our F1 is above a simple speaker's."""
+    rows, names = [], [h.name for h in heard]
+    for what in F1:
+        ours, other = (
+            f1_draws(count(heard, name, what == LABELLED), names) for name in (OURS, who)
+        )
+        rows.append(Row(f'{OURS} - {who}', what, more(ours, other), MORE_MARK))
+    return rows
+
+
+def count(heard: Sequence[Heard], who: str, labelled: bool) -> Counts:
+    """(S, 3) matched, said and true events."""
+    return np.array(
+        [(len(matches(h, who, labelled)), len(h.said[who]), len(h.starts_s)) for h in heard], float
+    )
+
+
+def matches(heard: Heard, who: str, labelled: bool) -> list[tuple[int, int]]:
+    """Pairs (said, true) within the time; `labelled`: of right sentences only."""
+    said = heard.said[who]
+    options = near([event.at_s for event in said], heard.starts_s, WITHIN_S)
+    if labelled:
+        options = [
+            [j for j in row if right(heard.truths[1:][j].meaning, event.text)]
+            for row, event in zip(options, said, strict=True)
+        ]
+    return match(options)
+
+
+@cache
+def right(meaning: str, text: str) -> bool:
+    """Whether a sentence is right."""
+    return is_right(meaning, text)
+
+
+def at_rest(heard: Sequence[Heard], who: str) -> Row:
+    """False events a minute of all rests together; its count is that of the false events."""
+    found = np.array([false_at_rest(h, who) for h in heard], float)
+
+    def figure(weight: NDArray[np.float64]) -> float:
+        false, minutes = weight @ found
+        return float(false / minutes) if minutes else float('nan')
+
+    rate = redrawn(figure, [h.name for h in heard]).interval()
+    return Row(who, AT_REST, replace(rate, count=int(found[:, 0].sum())))
+
+
+def false_at_rest(heard: Heard, who: str) -> tuple[int, float]:
+    """False events at rest, and the minutes of rest."""
+    rests = [item for item in heard.truths if item.phase == REST]
+    matched = {said for said, _ in matches(heard, who, labelled=False)}
+    false = [e.at_s for i, e in enumerate(heard.said[who]) if i not in matched]
+    during = sum(any(item.start <= at < item.end for item in rests) for at in false)
+    return during, sum(item.end - item.start for item in rests) / 60
+
+
+def delays(heard: Sequence[Heard]) -> list[Row]:
+    """Median and 90th percentile of the delay to the text."""
+    found = [
+        (h.name, h.segments[said].heard_s - h.starts_s[true])
+        for h in heard
+        for said, true in matches(h, OURS, labelled=True)
+    ]
+    streams, after_s = [name for name, _ in found], [delay_s for _, delay_s in found]
+    return [
+        Row(OURS, what, redrawn(partial(quantile, after_s, share), streams).interval())
+        for what, share in DELAYS.items()
+    ]

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite selective: how few decodes say what a stream shows? The paper's protocol, made exact.
+
+An annotation's time is its midpoint, and it takes the text of the nearest decode, ties to the
+earlier; the score is the mean CIDEr-D against five fixed wordings. Beside it, *in force*: the last
+text emitted before the midpoint, and 0 before there is one. Rules that see the whole stream first
+(offline Ward, oracle boundaries) emit nothing in time and have no such figure.
+
+Embeddings are computed once a stream; `evaluate.selection` has the rules. Every decode that a rule
+asks for counts: of ours the first of a stream, one a new segment, and one an update. (The stack
+says the final words of the segment that ended in the same call; they are neither scored here nor
+counted.) What no annotation takes is counted, and never computed.
+
+The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
+streams: the lowest that keeps to it over all the streams of `context.validation` together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.cider import Cider
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.document_frequencies import references, scorer
+from vljepa_ros.evaluate.hops import Hops, Indices, Stamps, hops_of, nearest
+from vljepa_ros.evaluate.own_embeddings import read_embeddings, read_said
+from vljepa_ros.evaluate.report import Points, Report, Row
+from vljepa_ros.evaluate.selection import (
+    PERIODS_S,
+    Decodes,
+    allowed,
+    middle_ns,
+    named,
+    need_ward,
+    online,
+    pooled,
+    threshold_within,
+    uniform,
+    ward,
+    within,
+)
+from vljepa_ros.evaluate.statistics import Draws, Mean, draws, mean, more, redrawn, share
+from vljepa_ros.evaluate.views import Vectors
+from vljepa_ros.evaluate.words import Words, blind_text, oracle_texts, words_of
+from vljepa_ros.stream.interfaces import Language
+
+UNIFORM, POOLED, WARD, OURS = 'uniform', 'uniform + pooling', 'offline Ward', 'ours'
+LINES = (UNIFORM, POOLED, WARD, OURS)
+EMITTING = (UNIFORM, POOLED, OURS)
+BOUNDARIES, BASELINE, ORACLE, BLIND = 'oracle boundaries', 'baseline', 'oracle', 'blind'
+ONES = (BLIND, ORACLE, BOUNDARIES)  # rows without a budget
+# Both are called the oracle: the true meaning's own words, and what we say of the true boundaries.
+BEST = {ORACLE: "share of the oracle's", BOUNDARIES: "share of the oracle boundaries'"}
+BASELINE_S, SPARSE_S = 1.0, 2.85  # one decode in so long: the baseline, and the mark of ours
+KEPT_MARK, ORACLE_MARK = 0.98, 0.70  # of the baseline's CIDEr; of the oracle's, by the baseline
+CIDER, IN_FORCE = 'CIDEr-D', 'CIDEr-D in force'
+
+Key = tuple[str, float]  # a row, and the period of its budget in seconds
+ONCE = 0.0  # the period of rows without a budget
+Thresholds = Mapping[float, float]  # period -> threshold
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is true of a span (seconds), in all the wordings that a text is compared with."""
+
+    start_s: float
+    end_s: float
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A stream's hops and annotations; `others`: who says what of each, whatever the hops."""
+
+    name: str
+    hops: Hops
+    said: tuple[Said, ...]
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def middles_ns(self) -> Stamps:
+        """The annotations' times (A,)."""
+        return np.array([middle_ns(s.start_s, s.end_s) for s in self.said], np.int64)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row in one stream: decodes; CIDEr-D (A,) of the nearest texts, and of those in force."""
+
+    decodes: int
+    nearest: Values
+    in_force: Values | None = None
+
+
+def selective(context: Context) -> Report:
+    """All rows on the context's streams, with thresholds from its validation."""
+    need_ward()
+    if not context.validation:
+        raise InputError('the suite selective chooses its thresholds on validation: give streams')
+    chosen_on = [embedded(context, s) for s in context.each(context.validation, 'validation')]
+    recorded = [record(context, s) for s in context.watched('streams') if is_known(s)]
+    chosen_on = [hops for hops in chosen_on if len(hops.stamps_ns) > 1]
+    recorded = [r for r in recorded if len(r.hops.stamps_ns) > 1]
+    if not recorded:
+        return Report('selective', (), ('These streams have nothing to caption.',))
+    thresholds = choose(chosen_on, context.each(PERIODS_S, 'thresholds'))
+    cider, corpus = scorer(context.streams)
+    said = words_of(context)
+    scored = [judge(r, thresholds, said, cider) for r in context.each(recorded, 'decodes')]
+    about = f'Thresholds of ours: {len(chosen_on)} streams of validation.'
+    note = f'{about} Document frequencies: {corpus}.'
+    return report(Table(recorded, scored), thresholds, note)
+
+
+def selective_of_own(embeddings: Path, annotations: Path, language: Language) -> Report:
+    """All rows on embeddings of anybody's own; thresholds are chosen on them as well.
+
+    A text is compared with the annotation's own. Raises InputError for a file that is no such.
+    """
+    need_ward()
+    found, texts = read_embeddings(embeddings, language.facts), read_said(annotations)
+    said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
+    recorded = Recorded(embeddings.name, found, said)
+    thresholds = choose([found], PERIODS_S)
+    cider = Cider([s.references for s in said])
+    scored = judge(recorded, thresholds, Words(language), cider)
+    note = f'Thresholds of ours and document frequencies: these {len(said)} annotations.'
+    return report(Table([recorded], [scored]), thresholds, note)
+
+
+def is_known(stream: Stream) -> bool:
+    """Whether there are wordings for all that is said of a stream."""
+    return bool(stream.annotations) and all(item.task in TASKS for item in stream.annotations)
+
+
+def embedded(context: Context, stream: Stream) -> Hops:
+    """A stream's embeddings, made once."""
+    return context.once(f'hops of {stream.folder}', lambda: hops_of(context.eyes, stream))
+
+
+def record(context: Context, stream: Stream) -> Recorded:
+    """A stream with what is compared to it."""
+    said = tuple(Said(a.start, a.end, references(a.meaning)) for a in stream.annotations)
+    others = {
+        ORACLE: oracle_texts(context, [a.meaning for a in stream.annotations]),
+        BLIND: [blind_text(context)] * len(said),
+    }
+    return Recorded(stream.name, embedded(context, stream), said, others)
+
+
+def choose(streams: Sequence[Hops], periods_s: Iterable[float]) -> Thresholds:
+    """Our threshold of each budget."""
+    return {period: threshold_within(streams, period) for period in periods_s}
+
+
+def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
+    """What every row decodes of a stream."""
+    hops, found = recorded.hops, dict[Key, Decodes]()
+    for period, threshold in thresholds.items():
+        count = allowed(hops, period)
+        found[UNIFORM, period] = uniform(hops, count)
+        found[POOLED, period] = pooled(hops, count)
+        found[WARD, period] = ward(hops, count)
+        found[OURS, period] = online(hops, threshold)
+    spans_s = [(s.start_s, s.end_s) for s in recorded.said]
+    return found | {(BOUNDARIES, ONCE): within(hops, spans_s)}
+
+
+def in_force(emitted_ns: Stamps, times_ns: Stamps) -> Indices:
+    """(A,) the last decode that is emitted before each time; -1 where there is none."""
+    return np.searchsorted(emitted_ns, times_ns, side='left') - 1
+
+
+def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
+    """What annotations take: the nearest decodes, and those in force where there are any."""
+    found = [nearest(decodes.at_ns, times_ns)]
+    if decodes.emitted_ns is not None:
+        found.append(in_force(decodes.emitted_ns, times_ns))
+    return found
+
+
+def judge(
+    recorded: Recorded, thresholds: Thresholds, words: Words, cider: Cider
+) -> dict[Key, Scored]:
+    """Every row's scores in one stream; all that is needed is decoded at once."""
+    plans, times_ns = planned(recorded, thresholds), recorded.middles_ns
+    picks = {key: taken(decodes, times_ns) for key, decodes in plans.items()}
+    rows = [plans[key].vectors[pick[pick >= 0]] for key in plans for pick in picks[key]]
+    words.say(np.concatenate(rows))
+    worth = cache(cider.score)
+
+    def score(vectors: Vectors, pick: Indices) -> Values:
+        found, heard = np.zeros(len(pick)), np.flatnonzero(pick >= 0)
+        for i, text in zip(heard, words.say(vectors[pick[heard]]), strict=True):
+            found[i] = worth(text, recorded.said[i].references)
+        return found
+
+    scored = {
+        key: Scored(len(d.at_ns), *(score(d.vectors, pick) for pick in picks[key]))
+        for key, d in plans.items()
+    }
+    for who, texts in recorded.others.items():
+        each = zip(texts, recorded.said, strict=True)
+        values = np.array([worth(text, said.references) for text, said in each])
+        scored[who, ONCE] = Scored(0, values)
+    return scored
+
+
+class Table:
+    """All rows over all streams; (S,) arrays have a value a stream."""
+
+    def __init__(
+        self, recorded: Sequence[Recorded], scored: Sequence[Mapping[Key, Scored]]
+    ) -> None:
+        self._scored = scored
+        self._streams = [r.name for r in recorded]
+        self._of = [r.name for r in recorded for _ in r.said]
+        self.seconds = np.array([r.hops.seconds for r in recorded])
+        self.annotations = np.array([len(r.said) for r in recorded], float)
+
+    def has(self, who: str) -> bool:
+        """Whether there is such a row, without a budget."""
+        return (who, ONCE) in self._scored[0]
+
+    def cider(self, who: str, period: float) -> Draws:
+        """Of the nearest texts."""
+        return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
+
+    def in_force(self, who: str, period: float) -> Mean:
+        """Of the texts in force."""
+        found = [s[who, period].in_force for s in self._scored]
+        return mean(
+            np.concatenate([values for values in found if values is not None]), (), 0, self._of
+        )
+
+    def decodes(self, who: str, period: float) -> Values:
+        """(S,) how many."""
+        return np.array([s[who, period].decodes for s in self._scored], float)
+
+    def decodes_per(self, who: str, period: float, what: Values) -> Mean:
+        """A row's decodes as a share of something (S,) that all streams have; counts them."""
+        decodes = self.decodes(who, period)
+        found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
+        return replace(found.interval(), count=int(decodes.sum()))
+
+
+def report(table: Table, thresholds: Thresholds, note: str) -> Report:
+    """The marks first, then every row at every budget."""
+    rows = [*marks(table, thresholds), *comparisons(table, thresholds), *listed(table, thresholds)]
+    return Report('selective', tuple(rows), (note,), curves(table, thresholds))
+
+
+def marks(table: Table, periods: Iterable[float]) -> list[Row]:
+    """The baseline beside the oracle and the blind, and what ours keeps of it for how much."""
+    base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
+    rows = [Row(BASELINE, CIDER, base.interval())]
+    rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]
+    rows += [
+        Row(BASELINE, f'{CIDER}, {what}', share(base, table.cider(who, ONCE)), ORACLE_MARK)
+        for who, what in BEST.items()
+        if table.has(who)
+    ]
+    for period in periods:
+        is_marked = period == SPARSE_S
+        kept, spent = share(table.cider(OURS, period), base), table.decodes_per(OURS, period, each)
+        what = f"share of the baseline's: {named(period)}"
+        rows += [
+            Row(OURS, f'{CIDER}, {what}', kept, KEPT_MARK if is_marked else None),
+            Row(OURS, f'decodes, {what}', spent, 1 / SPARSE_S if is_marked else None, True),
+        ]
+    return rows
+
+
+def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
+    """Ours above the others at every budget; the fewest decodes that keep the mark."""
+    base = table.cider(UNIFORM, BASELINE_S)
+    ours = {period: table.cider(OURS, period) for period in periods}
+    rows = [
+        Row(f'{OURS} - {who}', f'{CIDER}: {named(period)}', more(mine, table.cider(who, period)))
+        for who in (UNIFORM, POOLED, WARD)
+        for period, mine in ours.items()
+    ]
+    spent = [
+        table.decodes_per(OURS, period, table.annotations)
+        for period, mine in ours.items()
+        if share(mine, base).value >= KEPT_MARK
+    ]
+    least = min(spent, key=lambda found: found.value, default=mean([]))
+    what = f'decodes an annotation, of the least budget that keeps {KEPT_MARK:.0%}'
+    return [*rows, Row(OURS, what, least)]
+
+
+def listed(table: Table, thresholds: Thresholds) -> list[Row]:
+    """Every row at every budget, and our thresholds."""
+    rows = list[Row]()
+    for period, threshold in thresholds.items():
+        at = named(period)
+        rows += [Row(w, f'{CIDER}: {at}', table.cider(w, period).interval()) for w in LINES]
+        rows += [Row(w, f'{IN_FORCE}: {at}', table.in_force(w, period)) for w in EMITTING]
+        for who in (UNIFORM, OURS):  # the others decode as often as uniform
+            per_second = table.decodes_per(who, period, table.seconds)
+            rows.append(Row(who, f'decodes a second: {at}', per_second))
+        chosen = Mean(threshold, threshold, threshold, 1)
+        rows.append(Row(OURS, f'threshold: {at}', chosen))
+    return rows
+
+
+def curves(table: Table, periods: Iterable[float]) -> dict[str, Points]:
+    """(decodes a second, CIDEr-D) of every line, and of what is one point."""
+
+    def point(who: str, period: float) -> tuple[float, float]:
+        per_second = table.decodes_per(who, period, table.seconds)
+        return per_second.value, table.cider(who, period).value
+
+    found = {who: tuple(point(who, period) for period in periods) for who in LINES}
+    found[BOUNDARIES] = (point(BOUNDARIES, ONCE),)
+    return found | {BASELINE: (point(UNIFORM, BASELINE_S),)}

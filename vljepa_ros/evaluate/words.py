@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors in words: each distinct vector is decoded once. What the oracle and the blind say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.views import Vectors, blind_answers
+from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.settings import PerceptionSettings
+
+
+class Words:
+    """The Y-Decoder with a memory. Counter: `decoded`, of distinct vectors."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._known: dict[bytes, str] = {}
+
+    @property
+    def decoded(self) -> int:
+        """How many vectors were decoded."""
+        return len(self._known)
+
+    def say(self, vectors: Vectors) -> list[str]:
+        """A text for each of (N, D); those not known are decoded in one batch."""
+        keys = [vector.tobytes() for vector in vectors]
+        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
+        if fresh:
+            decoded = self._language.decode(np.stack(list(fresh.values())))
+            self._known |= dict(zip(fresh, (d.text for d in decoded), strict=True))
+        return [self._known[key] for key in keys]
+
+
+def words_of(context: Context) -> Words:
+    """The context's own."""
+    return context.once('words', lambda: Words(context.language))
+
+
+def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
+    """What is said of the true meanings' own texts."""
+    centres = [context.centre(meaning) for meaning in meanings]
+    return words_of(context).say(np.stack(centres)) if centres else []
+
+
+def blind_text(context: Context) -> str:
+    """What is said to the default prompt without anything to see."""
+    prompts = PerceptionSettings().prompts
+    return words_of(context).say(blind_answers(context.eyes, prompts))[0]
