@@ -33,7 +33,7 @@ from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Frame
 
 GRID: dict[str, tuple[Any, ...]] = {
-    'change_threshold': (0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4),
+    'change_threshold': (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7),
     'confirm_hops': (1, 2, 3),
     'min_segment_s': (0.4, 0.6, 0.8, 1.0),
 }

@@ -26,6 +26,7 @@ from vljepa_ros.evaluate.hops import Hops, nearest
 from vljepa_ros.evaluate.plots import draw
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.selection import (
+    HIGHEST_THRESHOLD,
     PERIODS_S,
     Decodes,
     allowed,
@@ -198,21 +199,21 @@ def test_ours_decodes_what_begins_when_it_is_sure_of_it() -> None:
 
 
 def test_updates_count_as_decodes() -> None:
-    """Five hops of one direction, then hops that are too near to it to be a change.
+    """A segment that begins with two hops on the way to where it stays, which is said again."""
 
-    Their mean turns by and by; once it is 0.05 from what was said, it is said again.
-    """
-    away = math.acos(0.91)  # a distance of 0.09, below the threshold of 0.1
-    given = hops([[1, 0]] * 5 + [[math.cos(away), math.sin(away)]] * 40)
+    def at(degrees: float) -> list[float]:
+        return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
+
+    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(90)] * 30)
 
     def moved(count: int) -> float:
-        x, y = 5 + count * math.cos(away), count * math.sin(away)
-        return 1 - x / math.hypot(x, y)
+        mean = np.array([at(60)] * 2 + [at(90)] * count).sum(axis=0)
+        return 1 - float(mean @ at(60) / np.linalg.norm(mean))
 
-    expected = next(count for count in range(1, 40) if moved(count) > 0.05)
-    found = online(given, 0.1)
-    assert slots(found) == [0, 4 + expected]
-    assert len(online(given, 0.5).at_ns) == 1  # at five times the threshold, no more
+    expected = next(count for count in range(1, 30) if moved(count) > 0.05)
+    found = online(given, 0.45)  # and updates at 0.05
+    assert slots(found) == [0, 11, 11 + expected]
+    assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
 
 
 def test_an_oracle_knows_the_spans() -> None:
@@ -274,7 +275,7 @@ def test_every_row_is_scored_and_what_nobody_takes_is_not_decoded() -> None:
     given = plateaus([10, 10, 10], [0, 1, 2])
     best = Cider([s.references for s in SAID]).score('axis 1', ('axis 1',))
     assert best > 0 and Cider([s.references for s in SAID]).score('axis 1', ('axis 2',)) == 0.0
-    found, language = judged(given, {0.0: 0.0, 1.0: 0.1, 2.85: 2.0})
+    found, language = judged(given, {0.0: 0.0, 1.0: 0.1, 2.85: HIGHEST_THRESHOLD})
     assert found['uniform', 0.0].decodes == 30 and found['uniform', 1.0].decodes == 6
     assert found['ours', 1.0].decodes == 3 and found['ours', 2.85].decodes == 1
     assert found['oracle boundaries', 0.0].decodes == 3

@@ -162,6 +162,7 @@ def test_half_a_model_is_refused() -> None:
         (lambda: PerceptionSettings(rate=float('nan')), 'rate'),
         (lambda: PerceptionSettings(prompts=('a', 'a')), 'the same'),
         (lambda: SegmenterSettings(confirm_hops=0), 'confirm_hops'),
+        (lambda: SegmenterSettings(confirm_hops=9), 'confirm_hops'),
         (lambda: AnswerSettings(abstain_below=2.0), 'abstain_below'),
     ],
 )

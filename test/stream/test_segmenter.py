@@ -16,7 +16,7 @@ from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
 HOP = 200_000_000
 KEY = StreamKey('camera', 'what?', 'model')
 SETTINGS = SegmenterSettings(
-    change_threshold=0.3, confirm_hops=2, min_segment_s=0.6, drift_threshold=0.1
+    change_threshold=0.9, confirm_hops=2, min_segment_s=0.6, drift_threshold=0.1
 )
 
 
@@ -41,10 +41,27 @@ def test_the_first_embedding_opens_segment_zero() -> None:
     assert change.previous is None and change.session_id == 's' and change.key == KEY
 
 
-def test_no_change_below_the_threshold() -> None:
-    just_below = math.degrees(math.acos(1 - 0.29))
-    settings = SegmenterSettings(0.3, 2, 0.6, 2.0)
-    assert len(run([0] * 20 + [just_below], settings)) == 1
+@pytest.mark.parametrize('last', [2, 3, 5, 8])
+def test_the_farther_off_the_sooner_by_wards_criterion(last: int) -> None:
+    settings, before = SegmenterSettings(0.9, 2, 0.6, 2.0), 40
+    # What `last` hops at this distance cost beside the 40: n k / (n + k) |m - r|^2.
+    distance = 0.9 / (2 * before * last / (before + last))
+    for more, begins in ((0.95, None), (1.05, last)):
+        angle = math.degrees(math.acos(1 - more * distance))
+        changes = run([0] * before + [angle] * last, settings)[1:]
+        assert [c.segment_start_ns for c in changes] == ([before * HOP] if begins else [])
+
+
+@pytest.mark.parametrize('noise', [0.0, 0.3, 0.6, 1.0])
+def test_one_default_serves_quiet_and_noisy_streams(noise: float) -> None:
+    rng, meanings = np.random.default_rng(1), np.eye(256)[[0, 1, 0, 2]]
+    vectors = np.repeat(meanings, 50, axis=0)
+    vectors = vectors + noise / 16 * rng.normal(size=vectors.shape)
+    segmenter, changes = Segmenter(SegmenterSettings(), 's'), list[Change]()
+    for n, vector in enumerate(vectors.astype(np.float32)):
+        changes += segmenter.push(Embedding(n * HOP, max(0, n - 8) * HOP, KEY, vector))
+    starts = [c.segment_start_ns // HOP for c in changes if c.reason is Reason.MEANING]
+    assert starts == [50, 100, 150]
 
 
 def test_a_change_needs_confirmation_and_dates_back_to_its_first_hop() -> None:
@@ -76,7 +93,7 @@ def test_a_segment_is_no_shorter_than_the_minimum() -> None:
 
 
 def test_slow_drift_is_told_once_per_step() -> None:
-    settings = SegmenterSettings(0.9, 2, 0.0, 0.1)
+    settings = SegmenterSettings(90.0, 2, 0.0, 0.1)
     changes = run([0] * 5 + [40] * 60, settings)
     drifts = [c for c in changes if c.reason is Reason.DRIFT]
     assert 1 <= len(drifts) <= 3

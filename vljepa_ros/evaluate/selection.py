@@ -18,12 +18,13 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.hops import SECOND_NS, Hops, Indices, Stamps
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Reason, StreamKey
 
 # Budgets: one decode in so long; 0 is one a hop.
 PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
-HIGHEST_THRESHOLD = 2.0  # two unit vectors are no farther apart
+HIGHEST_THRESHOLD = 4.0 * LONGEST_RUN  # the longest run, opposite to what was before
+MOST_DRIFT = 2.0  # two unit vectors are no farther apart
 ROUNDING = 1e-6
 HALVINGS = 16  # of 0..HIGHEST_THRESHOLD
 KEY = StreamKey('stream', '', '')
@@ -49,7 +50,7 @@ def our_rule(threshold: float) -> Segmenter:
     Updates keep their share of the change threshold, so that one number sets all decodes.
     """
     defaults = SegmenterSettings()
-    drift = threshold * defaults.drift_threshold / defaults.change_threshold
+    drift = min(threshold * defaults.drift_threshold / defaults.change_threshold, MOST_DRIFT)
     settings = replace(defaults, change_threshold=threshold, drift_threshold=drift)
     return Segmenter(settings, 'selective')
 

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from vljepa_ros.errors import InputError
 from vljepa_ros.nodes.models import ModelSpec
 from vljepa_ros.stream.settings import (
+    LONGEST_RUN,
     AnswerSettings,
     MemorySettings,
     PerceptionSettings,
@@ -162,16 +163,16 @@ CHANGE_DETECTION = (
     Spec(
         'change_threshold',
         _EVENTS.change_threshold,
-        'Cosine distance to the running segment at which its meaning may have changed',
+        'What a change costs at least: up to 2 x its cosine distance x the embeddings it lasts',
         0.0,
-        2.0,
+        100.0,
     ),
     Spec(
         'confirm_hops',
         _EVENTS.confirm_hops,
-        'Embeddings in a row beyond change_threshold that make a change',
+        'Embeddings in a row that make a change, at least',
         1,
-        100,
+        LONGEST_RUN,
     ),
     Spec('min_segment', _EVENTS.min_segment_s, 'Shortest segment, in s', 0.0, 3600.0),
     Spec(

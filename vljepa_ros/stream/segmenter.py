@@ -1,45 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
 """Change detection: a stream of embeddings -> segments of one meaning. Reads no clock.
 
-Everything that affects the state of a stream is in `_Stream`. A segment is summed up by the mean
-of its vectors. An embedding that is farther from it than `change_threshold` may begin a new
-segment; `confirm_hops` of them in a row do, and the new segment began with the first of them.
+An online form of the paper's offline rule (arXiv 2512.10942, section 4.3), which joins neighbours
+by Ward's criterion. The newest k embeddings, with mean r, stand against the n before them in the
+segment, with mean m; keeping them in it costs n k / (n + k) |m - r|^2, of which the stream's own
+noise explains one variance. Where more than `change_threshold` is left for some k, a new segment
+began with the k-th newest: a great change is told after `confirm_hops`, a small one only if it
+lasts.
 
-This is the online counterpart of the paper's offline clustering (arXiv 2512.10942, section 4.3).
-A stream whose window no longer reaches back to the embedding before it was reset by the eyes.
+Everything that affects the state of a stream is in `_Stream`, which does not grow. A stream whose
+window no longer reaches back to the embedding before it was reset by the eyes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
 
 MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
+NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
+OUTLIER = 4.0  # no embedding counts for more than so many variances
+
+Vector64 = NDArray[np.float64]
 
 
 @dataclass
 class _Stream:
-    """One stream's open segment, and the embeddings that may begin the next one."""
+    """One stream's open segment: the sum of what is settled, and the newest unit vectors.
+
+    `noise`: the variance of vectors in their segments, over segments. `said`: the mean when it was
+    last put into words.
+    """
 
     key: StreamKey
     segment_id: int
     start_ns: int
     newest_ns: int
-    total: NDArray[np.float64]
-    said: Vector  # the mean when it was last put into words
-    pending: list[Embedding] = field(default_factory=list)
+    settled: Vector64
+    run: list[tuple[int, Vector64]]  # (stamp, vector)
+    noise: float = NOISE
+    count: int = 0  # of what is settled
+    said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def total(self) -> Vector64:
+        """The sum of the segment's vectors."""
+        return self.settled + sum(vector for _, vector in self.run)
 
     def mean(self) -> Vector:
         """The segment's pooled vector, unit norm."""
-        norm = max(float(np.linalg.norm(self.total)), 1e-12)
-        return np.asarray(self.total / norm, dtype=np.float32)
+        return np.asarray(_unit(self.total()), dtype=np.float32)
+
+    def add(self, stamp_ns: int, vector: Vector64) -> None:
+        """One more vector; what is too old to begin a segment is settled."""
+        self.run.append((stamp_ns, vector))
+        self.newest_ns = stamp_ns
+        if len(self.run) > LONGEST_RUN:
+            _, oldest = self.run.pop(0)
+            if self.count:
+                off = float(((oldest - self.settled / self.count) ** 2).sum())
+                self.noise += NOISE_RATE * (min(off, OUTLIER * self.noise + NOISE) - self.noise)
+            self.settled, self.count = self.settled + oldest, self.count + 1
+
+    def costs(self, least: int) -> Vector64:
+        """What the newest `least`, `least` + 1, ... embeddings cost in the segment.
+
+        0 where one of the newest `least` is nearer to those before the run: an outlier, or one
+        that is over, makes none. None that would leave the segment empty.
+        """
+        newest = np.array([vector for _, vector in reversed(self.run)])
+        k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)
+        n = self.count + len(newest) - k
+        runs = newest.cumsum(axis=0)[k - 1]
+        before, run = (self.total() - runs) / n[:, None], runs / k[:, None]
+        cost = n * k / (n + k) * _squared(before - run) - self.noise
+        off, own = (_squared(newest[:least, None] - mean) for mean in (before, run))
+        found: Vector64 = np.where((own < off).all(axis=0), cost, 0.0)
+        return found
 
 
 class Segmenter:
@@ -68,39 +112,41 @@ class Segmenter:
         if stream is None:
             return [
                 *self._make_room(),
-                self._open(embedding, [embedding], Reason.FIRST, 1.0, None),
+                self._open(embedding, [_member(embedding)], Reason.FIRST, 1.0, None),
             ]
-        if len(stream.total) != len(embedding.vector):
+        if len(stream.settled) != len(embedding.vector):
             raise InputError(
-                f'embedding of {len(embedding.vector)} values in a stream of {len(stream.total)}'
+                f'embedding of {len(embedding.vector)} values in a stream of {len(stream.settled)}'
             )
         if _was_reset(stream, embedding):
-            return [self._open(embedding, [embedding], Reason.RESET, 1.0, stream)]
-        return self._advance(stream, embedding)
+            return [self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)]
+        stream.add(*_member(embedding))
+        return self._changed(stream, embedding) or self._drift(stream, embedding)
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
         """Close the open streams that `which` picks, or all."""
         return [self._close(key) for key in list(self._streams) if which(key)]
 
-    def _advance(self, stream: _Stream, embedding: Embedding) -> list[Change]:
-        settings, mean = self._settings, stream.mean()
-        score = _distance(mean, embedding.vector)
-        stream.newest_ns = embedding.stamp_ns
-        long_enough = embedding.stamp_ns - stream.start_ns >= self._min_segment_ns
-        if score > settings.change_threshold and long_enough:
-            stream.pending.append(embedding)
-            if len(stream.pending) >= settings.confirm_hops:
-                return [self._open(embedding, stream.pending, Reason.MEANING, score, stream)]
+    def _changed(self, stream: _Stream, embedding: Embedding) -> list[Change]:
+        """The change that this embedding confirms: of all runs, the one that costs most."""
+        settings, least = self._settings, self._settings.confirm_hops
+        allowed = [
+            (cost, k)
+            for k, cost in enumerate(stream.costs(least).tolist(), least)
+            if stream.run[-k][0] - stream.start_ns >= self._min_segment_ns
+        ]
+        cost, k = max(allowed, default=(0.0, 0))
+        if not k or cost <= settings.change_threshold:
             return []
-        for item in (*stream.pending, embedding):
-            stream.total += item.vector
-        stream.pending.clear()
-        return self._drift(stream, embedding) if long_enough else []
+        members, stream.run = stream.run[-k:], stream.run[:-k]
+        score = _distance(stream.mean(), np.sum([vector for _, vector in members], axis=0))
+        return [self._open(embedding, members, Reason.MEANING, score, stream)]
 
     def _drift(self, stream: _Stream, embedding: Embedding) -> list[Change]:
         mean = stream.mean()
         score = _distance(stream.said, mean)
-        if score <= self._settings.drift_threshold:
+        long_enough = embedding.stamp_ns - stream.start_ns >= self._min_segment_ns
+        if score <= self._settings.drift_threshold or not long_enough:
             return []
         stream.said = mean
         self.changes += 1
@@ -120,16 +166,18 @@ class Segmenter:
     def _open(
         self,
         embedding: Embedding,
-        members: list[Embedding],
+        members: list[tuple[int, Vector64]],
         reason: Reason,
         score: float,
         before: _Stream | None,
     ) -> Change:
-        key, start_ns = embedding.key, members[0].stamp_ns
-        total = np.stack([item.vector for item in members]).sum(axis=0, dtype=np.float64)
+        key, start_ns = embedding.key, members[0][0]
         number = self._next_id.get(key, 0)
         self._next_id[key] = number + 1
-        stream = _Stream(key, number, start_ns, embedding.stamp_ns, total, np.zeros(0, np.float32))
+        nothing = np.zeros_like(members[0][1])
+        stream = _Stream(key, number, start_ns, embedding.stamp_ns, nothing, members)
+        if before:
+            stream.noise = before.noise
         stream.said = stream.mean()
         self._streams[key] = stream
         self.changes += 1
@@ -169,11 +217,24 @@ class Segmenter:
         return [self._close(min(self._streams, key=lambda key: self._streams[key].newest_ns))]
 
 
+def _member(embedding: Embedding) -> tuple[int, Vector64]:
+    return embedding.stamp_ns, _unit(embedding.vector.astype(np.float64))
+
+
 def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
     """Whether the eyes forgot what came before: time goes back, or the windows do not overlap."""
     return embedding.stamp_ns < stream.newest_ns or embedding.window_start_ns > stream.newest_ns
 
 
-def _distance(a: Vector, b: Vector) -> float:
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Cosine distance, of a unit vector and any vector."""
-    return 1.0 - float(np.dot(a, b) / max(float(np.linalg.norm(b)), 1e-12))
+    return 1.0 - float(np.dot(a, _unit(b)))
+
+
+def _squared(vectors: Vector64) -> Vector64:
+    """Squared lengths: (..., D) -> (...)."""
+    return np.asarray((vectors**2).sum(axis=-1))
+
+
+def _unit(vector: NDArray[Any]) -> NDArray[Any]:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

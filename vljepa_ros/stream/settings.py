@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a user may set about the stream; every value is checked once, here.
 
-Durations are in seconds (``_s``), thresholds are cosine distances (0 equal, 1 orthogonal).
+Durations are in seconds (``_s``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from vljepa_ros.errors import InputError
 
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
+LONGEST_RUN = 8  # embeddings that may begin a segment, at most
 EVER_S = 1e10  # longer than any two stamps of ROS are apart
 
 
@@ -76,20 +77,22 @@ def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
 class SegmenterSettings:
     """When the meaning of a stream has changed.
 
-    A change needs `confirm_hops` embeddings in a row at more than `change_threshold` from the
-    segment's mean, and the segment before it a length of `min_segment_s`. A segment whose mean has
-    moved by `drift_threshold` since it was last put into words is put into words again.
+    `change_threshold`: what the newest embeddings must cost in the running segment, by Ward's
+    criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k.
+    There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
+    segment whose mean has moved by `drift_threshold` (cosine distance) since it was last put into
+    words is put into words again.
     """
 
-    change_threshold: float = 0.1
+    change_threshold: float = 0.9
     confirm_hops: int = 2
     min_segment_s: float = 0.8
-    drift_threshold: float = 0.05
+    drift_threshold: float = 0.1
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _in_range('change_threshold', self.change_threshold, 0.0, 2.0)
-        _in_range('confirm_hops', self.confirm_hops, 1, 100)
+        _in_range('change_threshold', self.change_threshold, 0.0, 100.0)
+        _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
         _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
         _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
 
