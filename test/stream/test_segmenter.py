@@ -101,6 +101,15 @@ def test_slow_drift_is_told_once_per_step() -> None:
     assert drifts[0].score > 0.1
 
 
+def test_what_is_about_to_be_a_change_is_no_drift() -> None:
+    settings = SegmenterSettings(0.9, 6, 0.0, 0.01)
+    changes = run([0] * 6 + [90] * 6, settings)
+    assert [(c.reason, c.stamp_ns // HOP) for c in changes] == [
+        (Reason.FIRST, 0),
+        (Reason.MEANING, 11),
+    ]
+
+
 @pytest.mark.parametrize(('stamp', 'window_start'), [(3, 3), (50, 49)])
 def test_a_reset_of_the_eyes_opens_a_segment(stamp: int, window_start: int) -> None:
     segmenter = Segmenter(SETTINGS, 's')

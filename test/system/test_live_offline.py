@@ -35,10 +35,10 @@ from vljepa_ros.stream.types import Event, State
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
 # So fine that a model of random weights finds segments, drift and all.
 FINE = {
-    'change_threshold': 0.005,
+    'change_threshold': 0.02,
     'confirm_hops': 2,
     'min_segment': 0.8,
-    'drift_threshold': 0.0005,
+    'drift_threshold': 0.00005,
 }
 
 

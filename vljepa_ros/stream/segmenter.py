@@ -143,10 +143,12 @@ class Segmenter:
         return [self._open(embedding, members, Reason.MEANING, score, stream)]
 
     def _drift(self, stream: _Stream, embedding: Embedding) -> list[Change]:
-        mean = stream.mean()
+        """What is settled is no longer what was said; the newest may yet begin a segment."""
+        if not stream.count:
+            return []
+        mean = np.asarray(_unit(stream.settled), np.float32)
         score = _distance(stream.said, mean)
-        long_enough = embedding.stamp_ns - stream.start_ns >= self._min_segment_ns
-        if score <= self._settings.drift_threshold or not long_enough:
+        if score <= self._settings.drift_threshold:
             return []
         stream.said = mean
         self.changes += 1

@@ -80,8 +80,8 @@ class SegmenterSettings:
     `change_threshold`: what the newest embeddings must cost in the running segment, by Ward's
     criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k.
     There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
-    segment whose mean has moved by `drift_threshold` (cosine distance) since it was last put into
-    words is put into words again.
+    segment whose mean, without the newest, has moved by `drift_threshold` (cosine distance) since
+    it was last put into words is put into words again.
     """
 
     change_threshold: float = 0.9
