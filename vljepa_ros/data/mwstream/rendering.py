@@ -6,6 +6,7 @@ Pictures are (S, S, 3) uint8; they are rendered larger and reduced by area.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cv2
@@ -13,12 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERSAMPLING = 2
+MAX_SHAPES = 10_000  # in a scene, as mujoco.Renderer has
 
 
 def prepare_model(model: Any, size: int) -> None:
     """Let a model be rendered in pictures of `size`."""
     model.vis.quality.offsamples = 0
     model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * size
+
+
+@functools.cache
+def _gl_context(side: int) -> Any:
+    """OpenGL of this process. Kept: a new one compiles its shaders anew, half of a film's time."""
+    import mujoco
+
+    return mujoco.gl_context.GLContext(side, side)
+
+
+def model_camera(number: int) -> Any:
+    """A camera of the model, by its id."""
+    import mujoco
+
+    camera = mujoco.MjvCamera()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, number
+    return camera
 
 
 class Renderer:
@@ -28,7 +47,9 @@ class Renderer:
         import mujoco  # by now the caller has chosen what renders
 
         self._size, side = size, OVERSAMPLING * size
-        self._renderer = mujoco.Renderer(model, side, side)
+        self._model, self._rect = model, mujoco.MjrRect(0, 0, side, side)
+        self._large = np.empty((side, side, 3), np.uint8)
+        self.scene = mujoco.MjvScene(model, maxgeom=MAX_SHAPES)  # shapes can be added to it
         for flag in (
             mujoco.mjtRndFlag.mjRND_SHADOW,
             mujoco.mjtRndFlag.mjRND_REFLECTION,
@@ -36,21 +57,26 @@ class Renderer:
             mujoco.mjtRndFlag.mjRND_HAZE,
         ):
             self.scene.flags[flag] = 0
-
-    @property
-    def scene(self) -> Any:
-        """What is drawn: shapes can be added after `update`."""
-        return self._renderer.scene
+        _gl_context(side).make_current()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def update(self, data: Any, camera: Any) -> None:
-        """Take over where everything is, seen by a camera."""
-        self._renderer.update_scene(data, camera=camera)
+        """Take over where everything is, seen by an MjvCamera."""
+        import mujoco
+
+        option, kinds = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, option, None, camera, kinds.value, self.scene)
 
     def picture(self) -> NDArray[np.uint8]:
         """The picture of the scene."""
-        large = self._renderer.render()
-        return cv2.resize(large, (self._size, self._size), interpolation=cv2.INTER_AREA)
+        import mujoco
+
+        mujoco.mjr_render(self._rect, self.scene, self._context)
+        mujoco.mjr_readPixels(self._large, None, self._rect, self._context)
+        size = (self._size, self._size)
+        return cv2.resize(self._large[::-1], size, interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
         """Free it, for another one."""
-        self._renderer.close()
+        self._context.free()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.mwstream.record import Thing
-from vljepa_ros.data.mwstream.rendering import Renderer, prepare_model
+from vljepa_ros.data.mwstream.rendering import Renderer, model_camera, prepare_model
 from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -218,7 +218,7 @@ class Scene:
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
         self._illuminate(light)
-        self._renderer.update(self.data, self._camera)
+        self._renderer.update(self.data, model_camera(self._camera))
         self._add_backdrop(self._renderer.scene)
         if thing is not None:
             kind, size, height = SHAPES[thing.kind]
