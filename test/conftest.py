@@ -6,11 +6,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from vljepa_ros.model import registry
+
+# The same examples every time: a test that fails, fails for everybody.
+hypothesis.settings.register_profile('steady', derandomize=True, deadline=None)
+hypothesis.settings.load_profile('steady')
 
 
 @pytest.fixture(scope='session')

@@ -222,6 +222,7 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
         ({'vector': array.array('f')}, 'empty'),
         ({'vector': array.array('f', [0.0] * 8)}, 'only zeros'),
         ({'vector': array.array('f', [1.0, 0.0])}, 'embedding of 2 values in a stream of 8'),
+        ({'header': Header(stamp=stamp(START_NS + 600 * MS))}, 's comes after that of'),
     ],
 )
 def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message: str) -> None:
@@ -236,6 +237,22 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
     assert np.allclose(change.vector, fakes.colour_vector('blue'))
     assert line.node.health.counts['bad embeddings'] == 1
     assert message in values_of(bench.status(line.node, lambda s: True))['last trouble']
+
+
+def test_a_frame_that_was_looked_at_again_confirms_nothing(bench: Bench) -> None:
+    line = Line(bench)
+    line.send(*(embedding('red', n) for n in range(6)), *[embedding('blue', 6)] * 4)
+    eventually(lambda: line.node.health.counts['embeddings of no newer frame'] == 3)
+    line.send(embedding('blue', 7))
+    assert line.changes.wait(2)[1].header.stamp == stamp(START_NS + 1400 * MS)
+
+
+def test_time_may_go_back_in_another_epoch(bench: Bench) -> None:
+    line = Line(bench)
+    line.send(*(embedding('red', n) for n in range(6)), embedding('red', 2, epoch=1))
+    _, change = line.changes.wait(2)
+    assert change.reason == SemanticChange.REASON_RESET
+    assert change.segment_start == stamp(START_NS + 400 * MS)
 
 
 def test_embeddings_are_kept_for_a_node_that_is_busy(bench: Bench) -> None:

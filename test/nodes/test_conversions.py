@@ -53,11 +53,12 @@ def test_vectors_that_are_none_are_refused(bad: list[float]) -> None:
 
 
 def test_embedding_field_by_field() -> None:
-    embedding = types.Embedding(NS, NS - 1_000_000_000, KEY, A)
+    embedding = types.Embedding(NS, NS - 1_000_000_000, KEY, A, 7)
     message = conversions.to_embedding_message(embedding, 'lens', 5_000_000)
     assert message == msg.SemanticEmbedding(
         header=Header(stamp=STAMP, frame_id='lens'),
         window_start=Time(sec=1_699_999_999, nanosec=123_456_789),
+        epoch=7,
         source='front',
         prompt='What?',
         model_id='small-1-2',
@@ -66,6 +67,7 @@ def test_embedding_field_by_field() -> None:
     )
     back = conversions.from_embedding_message(message)
     assert (back.stamp_ns, back.window_start_ns, back.key) == (NS, NS - 1_000_000_000, KEY)
+    assert back.epoch == 7
     assert (back.vector == A).all()
 
 

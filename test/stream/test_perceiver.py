@@ -53,7 +53,7 @@ def test_another_epoch_starts_anew() -> None:
     perceiver = Perceiver(FakeEyes())
     feed(perceiver, ['red'] * 5)
     found = feed(perceiver, ['blue'] * 4, start=30, epoch=1)
-    assert [e.window_start_ns for e in found] == [30, 30]
+    assert [(e.window_start_ns, e.epoch) for e in found] == [(30, 1), (30, 1)]
     fresh = feed(Perceiver(FakeEyes()), ['blue'] * 4, start=30)
     np.testing.assert_array_equal(found[-1].vector, fresh[-1].vector)
 

@@ -69,6 +69,18 @@ def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
     ]
 
 
+def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> None:
+    pipeline, events, changes = Pipeline(fake_model()), list[Event](), list[Change]()
+    for n, colour in enumerate(['red'] * 4 + ['green'] + ['red'] * 3 + ['blue'] * 4):  # 2 a second
+        events += pipeline.push(Frame(n * 500 * MS, picture(colour)))
+        changes += pipeline.last_changes
+    assert [e.text for e in events if e.state is State.STARTED] == [
+        'the scene is red',
+        'the scene is blue',
+    ]
+    assert changes[-1].stamp_ns == 4500 * MS  # two pictures of blue
+
+
 def test_dropped_stamps_change_nothing() -> None:
     clean, dirty = Pipeline(fake_model()), Pipeline(fake_model())
     play(clean, [('red', 20)])

@@ -110,15 +110,35 @@ def test_what_is_about_to_be_a_change_is_no_drift() -> None:
     ]
 
 
-@pytest.mark.parametrize(('stamp', 'window_start'), [(3, 3), (50, 49)])
-def test_a_reset_of_the_eyes_opens_a_segment(stamp: int, window_start: int) -> None:
+@pytest.mark.parametrize(
+    ('stamp', 'window_start', 'epoch'), [(3, 3, 1), (9, 9, 1), (12, 12, 1), (50, 49, 0)]
+)
+def test_a_reset_of_the_eyes_opens_a_segment(stamp: int, window_start: int, epoch: int) -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for n in range(10):
         segmenter.push(hop(n, 0))
-    (change,) = segmenter.push(Embedding(stamp * HOP, window_start * HOP, KEY, at(0)))
+    (change,) = segmenter.push(Embedding(stamp * HOP, window_start * HOP, KEY, at(0), epoch))
     assert change.reason is Reason.RESET and change.segment_id == 1
     assert change.segment_start_ns == stamp * HOP
     assert change.previous is not None and change.previous.end_ns == 9 * HOP
+
+
+@pytest.mark.parametrize('stamp', [9, 8, 3, 0])
+def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
+    segmenter, clean = Segmenter(SETTINGS, 's'), Segmenter(SETTINGS, 's')
+    for n in range(10):
+        segmenter.push(hop(n, 0))
+        clean.push(hop(n, 0))
+    again = hop(stamp, 90)
+    assert segmenter.is_repeated(again) == (stamp == 9)
+    with pytest.raises(InputError, match=r'embedding of \d.\d00 s comes after that of 1.800 s'):
+        segmenter.push(again)
+    later = [hop(n, 90) for n in range(10, 14)]
+    found, expected = ([c for e in later for c in s.push(e)] for s in (segmenter, clean))
+    assert [(c.segment_start_ns, c.score) for c in found] == [
+        (c.segment_start_ns, c.score) for c in expected
+    ]
+    assert found
 
 
 def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:

@@ -40,7 +40,7 @@ class Camera:
         self.topic: str = values[f'{name}.topic']
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
-        self.intake = Intake(max_gap_ns)
+        self.intake = Intake(max_gap_ns, time.time_ns())  # an epoch of no other process
         self.frame_id = ''
         self.lost = 0
         self.behind = False  # pictures were dropped since the last one that the model saw

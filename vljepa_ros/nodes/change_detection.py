@@ -94,6 +94,9 @@ class ChangeDetectionNode(VljepaNode):
             if self._standing is not None and embedding.key not in self._standing:
                 self.health.count('embeddings of no standing prompt')
                 return
+            if self._segmenter.is_repeated(embedding):
+                self.health.count('embeddings of no newer frame')
+                return
             changes = self._segmenter.push(embedding)
         except VljepaError as error:
             self.trouble('bad embeddings', error)

@@ -90,6 +90,7 @@ def to_embedding_message(
     return msg.SemanticEmbedding(
         header=to_header(embedding.stamp_ns, frame_id),
         window_start=to_time(embedding.window_start_ns),
+        epoch=embedding.epoch,
         source=embedding.key.source,
         prompt=embedding.key.prompt,
         model_id=embedding.key.model_id,
@@ -105,6 +106,7 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
         to_ns(message.window_start),
         _key(message),
         from_floats(message.vector),
+        message.epoch,
     )
 
 

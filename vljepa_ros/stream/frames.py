@@ -28,11 +28,12 @@ class Verdict:
 class Intake:
     """Judges one camera's received stamps. An illegal stamp leaves the state as it was."""
 
-    def __init__(self, max_gap_ns: int) -> None:
+    def __init__(self, max_gap_ns: int, epoch: int = 0) -> None:
+        """`epoch`: the first one, where they are to be told from those of another process."""
         self._max_gap_ns = max_gap_ns
         self._newest_ns: int | None = None
         self._shape: tuple[int, int] | None = None
-        self.epoch = 0
+        self.epoch = epoch
         self.received = self.accepted = self.rejected = 0
         self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
 

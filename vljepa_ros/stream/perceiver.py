@@ -44,12 +44,14 @@ class Prediction:
 class _Camera:
     """Everything that depends on one camera's past."""
 
-    def __init__(self, eyes: Eyes, period_ns: int, settings: PerceptionSettings) -> None:
+    def __init__(
+        self, eyes: Eyes, period_ns: int, settings: PerceptionSettings, epoch: int
+    ) -> None:
         facts = eyes.facts
         self.sampler = Sampler(period_ns, settings.max_gap_ns)
         kept = max(round(settings.frames_kept_s * 1e9 / period_ns), facts.tubelet_frames)
         self.history: deque[tuple[Slot, ...]] = deque(maxlen=max(kept // facts.tubelet_frames, 1))
-        self.epoch: int | None = None
+        self.epoch = epoch
         self.skipped = 0
         self._eyes = eyes
         self.restart()
@@ -128,11 +130,11 @@ class Perceiver:
         image = self._checked(frame)
         camera = self._cameras.get(frame.source)
         if camera is None:
-            camera = _Camera(self._eyes, self._period_ns, self._settings)
+            camera = _Camera(self._eyes, self._period_ns, self._settings, epoch)
             self._cameras[frame.source] = camera
-        if camera.epoch not in (None, epoch):
+        if camera.epoch != epoch:
             camera.restart()
-        camera.epoch = epoch
+            camera.epoch = epoch
         length = self._eyes.facts.tubelet_frames
         room = length - len(camera.pending) if dropped else None
         for slot in camera.sampler.push(frame.stamp_ns, image, room):
@@ -180,6 +182,7 @@ class Perceiver:
                 camera.starts_ns[0],
                 StreamKey(source, prompt, self._eyes.facts.model_id),
                 vector,
+                camera.epoch,
             )
             for prompt, vector in zip(self._prompts, vectors, strict=True)
         ]

@@ -65,6 +65,8 @@ class Pipeline:
         events: list[Event] = []
         for embedding in self.last_embeddings:
             self.memory.record(embedding)
+            if self.segmenter.is_repeated(embedding):
+                continue
             for change in self.segmenter.push(embedding):
                 events += self._settle(change)
         return events

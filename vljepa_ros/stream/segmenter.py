@@ -8,8 +8,8 @@ noise explains one variance. Where more than `change_threshold` is left for some
 began with the k-th newest: a great change is told after `confirm_hops`, a small one only if it
 lasts.
 
-Everything that affects the state of a stream is in `_Stream`, which does not grow. A stream whose
-window no longer reaches back to the embedding before it was reset by the eyes.
+Everything that affects the state of a stream is in `_Stream`, which does not grow. The eyes began
+anew where the epoch is another, or the window no longer reaches back to the embedding before.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class _Stream:
     """
 
     key: StreamKey
+    epoch: int
     segment_id: int
     start_ns: int
     newest_ns: int
@@ -105,7 +106,11 @@ class Segmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """The changes that this embedding settles. Raises InputError, the state unchanged."""
+        """The changes that this embedding settles.
+
+        Raises InputError, the state unchanged: a vector that is none, or of another length; a
+        stamp that stands still or goes back within an epoch.
+        """
         if not np.isfinite(embedding.vector).all() or not embedding.vector.any():
             raise InputError('an embedding holds a value that is not finite, or only zeros')
         stream = self._streams.get(embedding.key)
@@ -120,8 +125,25 @@ class Segmenter:
             )
         if _was_reset(stream, embedding):
             return [self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)]
+        if embedding.stamp_ns <= stream.newest_ns:
+            raise InputError(
+                f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
+                f'{stream.newest_ns / 1e9:.3f} s'
+            )
         stream.add(*_member(embedding))
         return self._changed(stream, embedding) or self._drift(stream, embedding)
+
+    def is_repeated(self, embedding: Embedding) -> bool:
+        """Whether it shows no newer frame than the one before: a slow camera's. Not to be pushed.
+
+        A frame that is looked at again confirms nothing.
+        """
+        stream = self._streams.get(embedding.key)
+        return (
+            stream is not None
+            and stream.epoch == embedding.epoch
+            and stream.newest_ns == embedding.stamp_ns
+        )
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
         """Close the open streams that `which` picks, or all."""
@@ -177,7 +199,9 @@ class Segmenter:
         number = self._next_id.get(key, 0)
         self._next_id[key] = number + 1
         nothing = np.zeros_like(members[0][1])
-        stream = _Stream(key, number, start_ns, embedding.stamp_ns, nothing, members)
+        stream = _Stream(
+            key, embedding.epoch, number, start_ns, embedding.stamp_ns, nothing, members
+        )
         if before:
             stream.noise = before.noise
         stream.said = stream.mean()
@@ -224,8 +248,8 @@ def _member(embedding: Embedding) -> tuple[int, Vector64]:
 
 
 def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
-    """Whether the eyes forgot what came before: time goes back, or the windows do not overlap."""
-    return embedding.stamp_ns < stream.newest_ns or embedding.window_start_ns > stream.newest_ns
+    """Whether the eyes forgot what came before."""
+    return embedding.epoch != stream.epoch or embedding.window_start_ns > stream.newest_ns
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:

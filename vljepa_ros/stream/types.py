@@ -37,12 +37,16 @@ class StreamKey:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The predicted answer embedding of one hop; `stamp_ns` is its newest input frame's."""
+    """The predicted answer embedding of one hop; `stamp_ns` is its newest input frame's.
+
+    `epoch` is another one whenever the eyes have begun anew.
+    """
 
     stamp_ns: int
     window_start_ns: int
     key: StreamKey
     vector: Vector
+    epoch: int = 0
 
 
 class Reason(IntEnum):
