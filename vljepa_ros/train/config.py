@@ -101,7 +101,7 @@ class TrainConfig:
     """A whole run: where the data is, the model, the stages, the seed.
 
     `start`: a model folder whose Y-Encoder and eyes are kept and trained on: stage 1 is left out.
-    `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe.
+    `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe and faster.
     """
 
     data: str
