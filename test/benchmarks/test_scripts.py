@@ -47,27 +47,27 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sweep(
+def run_script(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
 ) -> Callable[..., str]:
-    """The sweep in this process, with three meanings only: to encode all takes minutes."""
+    """A script in this process, with three meanings only: to encode all takes minutes."""
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
     segmenter = importlib.import_module('segmenter')
     monkeypatch.setattr(segmenter, 'meanings', lambda: ['rest', 'dark', 'reach:puck:red'])
 
-    def run(*arguments: object) -> str:
+    def run(name: str, *arguments: object) -> str:
         given = [*map(str, arguments), '--model', str(tiny_folder)]
-        monkeypatch.setattr(sys, 'argv', ['segmenter.py', *given])
-        segmenter.main()
+        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *given])
+        importlib.import_module(name).main()
         return capsys.readouterr().out
 
     return run
 
 
 def test_the_sweep_gives_every_setting_with_its_circumstances(
-    sweep: Callable[..., str], split: Path
+    run_script: Callable[..., str], split: Path
 ) -> None:
-    found = json.loads(sweep(split, '--json'))
+    found = json.loads(run_script('segmenter', split, '--json'))
     assert found['model_id'].startswith('tiny-') and found['dtype'] == 'float32'
     assert found['versions'] == {
         'python': platform.python_version(),
@@ -80,9 +80,38 @@ def test_the_sweep_gives_every_setting_with_its_circumstances(
     assert scores == sorted(scores, reverse=True)
 
 
-def test_the_sweep_is_a_table_for_people(sweep: Callable[..., str], split: Path) -> None:
-    out = sweep(split, '--streams', 1)
+def test_the_sweep_is_a_table_for_people(run_script: Callable[..., str], split: Path) -> None:
+    out = run_script('segmenter', split, '--streams', 1)
     assert 'precision' in out and torch.__version__ in out
+
+
+def test_all_rules_of_change_detection_are_compared(
+    run_script: Callable[..., str], split: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('matplotlib')
+    picture = tmp_path / 'changes.png'
+    found = json.loads(run_script('changes', split, '--json', '--plot', picture))
+    names = [row['rule'] for row in found['rules']]
+    assert {'ours', 'cumulative sum', 'Bayesian change points'} <= set(names)
+    for row in found['rules']:
+        assert len(row['curve']['labelled']) == len(row['curve']['threshold']) > 10
+    assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('number', range(8))
+def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
+    rule = importlib.import_module('change_rules').RULES[number]
+    if rule.needs:
+        pytest.importorskip(rule.needs)
+    rng = np.random.default_rng(0)
+    meanings = np.repeat(np.eye(32)[[0, 1, 2, 0]], 20, axis=0)
+    vectors = meanings + 0.3 / np.sqrt(32) * rng.normal(size=meanings.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = [rule.cut(vectors, threshold) for threshold in rule.thresholds]
+    assert any(np.array_equal(starts, [20, 40, 60]) for starts in found), rule.name
+    counts = [len(starts) for starts in found]
+    assert counts[0] >= counts[-1]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from vljepa_ros.evaluate.selection import (
     PERIODS_S,
     Decodes,
     allowed,
-    clustered,
     named,
     online,
     pooled,
@@ -51,6 +50,7 @@ from vljepa_ros.evaluate.suites.selective import (
     taken,
 )
 from vljepa_ros.evaluate.words import Words
+from vljepa_ros.stream.offline import clustered
 from vljepa_ros.stream.types import Decoded
 
 HOP_NS = 200_000_000

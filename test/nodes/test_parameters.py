@@ -85,6 +85,7 @@ def test_parameters_become_the_core_settings() -> None:
         'confirm_hops': 3,
         'min_segment': 0.2,
         'drift_threshold': 0.3,
+        'events_per_minute': 20.0,
         'abstain_below': 0.4,
         'memory_kept': 9.0,
         'model': 'm',
@@ -93,7 +94,7 @@ def test_parameters_become_the_core_settings() -> None:
         'threads': 2,
     }
     assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5, 7.0)
-    assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3)
+    assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3, 20.0)
     assert parameters.answer_settings(other) == AnswerSettings(0.4)
     assert parameters.memory_settings(other) == MemorySettings(9.0)
     assert parameters.model_spec(other) == parameters.ModelSpec('m', 'd', 't', 2)

@@ -19,7 +19,16 @@ from vljepa_ros.stream.settings import (
     SegmenterSettings,
     Settings,
 )
-from vljepa_ros.stream.types import Basis, Change, Event, Frame, Reason, State, StreamKey
+from vljepa_ros.stream.types import (
+    Basis,
+    Change,
+    Event,
+    Frame,
+    Reason,
+    Segment,
+    State,
+    StreamKey,
+)
 
 MS = 1_000_000
 
@@ -212,3 +221,37 @@ def test_a_drift_updates_the_segment_that_runs() -> None:
     (event,) = writer.push(drift)
     assert event.state is State.UPDATED and event.segment_id == 4
     assert (event.start_ns, event.end_ns, event.text) == (2 * MS, 9 * MS, 'the scene is red')
+
+
+def closing(segment_id: int, session_id: str = 's') -> Change:
+    """A change from red to green that closes this segment."""
+    key = StreamKey('camera', 'what?', FACTS.model_id)
+    red, green = colour_vector('red'), colour_vector('green')
+    before = Segment(segment_id, 0, 5 * MS)
+    return Change(
+        6 * MS, key, session_id, segment_id + 1, 5 * MS, 1.0, Reason.MEANING, green, before, red
+    )
+
+
+def test_a_segment_ends_in_the_words_that_were_last_said_of_it() -> None:
+    writer = EventWriter(FakeLanguage())
+    key = StreamKey('camera', 'what?', FACTS.model_id)
+    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, colour_vector('blue')))
+    writer.push(Change(3 * MS, key, 's', 4, MS, 0.2, Reason.DRIFT, colour_vector('black')))
+    ended, started = writer.push(closing(4))
+    assert (ended.state, ended.text) == (State.ENDED, 'the scene is black')
+    assert (started.state, started.text) == (State.STARTED, 'the scene is green')
+    assert writer.decodes == 3
+
+
+@pytest.mark.parametrize(('segment_id', 'session_id'), [(3, 's'), (4, 'other')])
+def test_a_segment_of_which_nothing_was_said_is_put_into_words_at_its_end(
+    segment_id: int, session_id: str
+) -> None:
+    writer = EventWriter(FakeLanguage())
+    assert [e.text for e in writer.push(closing(7))] == ['the scene is red', 'the scene is green']
+    key = StreamKey('camera', 'what?', FACTS.model_id)
+    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, colour_vector('blue')))
+    ended, _ = writer.push(closing(segment_id, session_id))
+    assert ended.text == 'the scene is red'
+    assert writer.decodes == 5

@@ -141,6 +141,25 @@ def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
     assert found
 
 
+@pytest.mark.parametrize('how', ['a change', 'a reset', 'the end'])
+def test_a_segment_whose_words_are_off_gets_others_before_it_ends(how: str) -> None:
+    segmenter = Segmenter(SegmenterSettings(5.0, 2, 0.0, 0.1), 's')
+    for n, angle in enumerate([0] + [40] * 7):  # the mean has moved, but nothing is settled
+        changes = segmenter.push(hop(n, angle))
+    assert changes == []
+    if how == 'a change':
+        changes = [c for n in (8, 9) for c in segmenter.push(hop(n, 180))]
+    elif how == 'a reset':
+        changes = segmenter.push(hop(60, 40))
+    else:
+        changes = segmenter.end()
+    drift, last = changes
+    assert drift.reason is Reason.DRIFT and drift.segment_id == 0 and drift.previous is None
+    assert last.previous is not None and last.previous.segment_id == 0
+    assert drift.stamp_ns == last.stamp_ns
+    np.testing.assert_array_equal(drift.vector, last.previous_vector)
+
+
 def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     segmenter.push(hop(0, 0))

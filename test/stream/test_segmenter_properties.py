@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.segmenter import RISE, Segmenter
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
 
@@ -124,6 +125,22 @@ def test_a_rotation_of_all_vectors_changes_nothing(stream: list[Embedding], seed
     ]
     found, expected = (push_all(Segmenter(SegmenterSettings(), 's'), s) for s in (turned, stream))
     assert plain(found) == plain(expected)
+
+
+@given(st.lists(streams(), min_size=1, max_size=8), st.floats(0.5, 60.0))
+def test_no_span_has_more_texts_than_its_budget_and_a_fixed_number(
+    parts: list[list[Embedding]], budget: float
+) -> None:
+    settings = SegmenterSettings(0.3, 1, 0.0, 0.01, budget)
+    segmenter, stamp, texts = Segmenter(settings, 's'), 0, list[int]()
+    for embedding in (e for part in parts for e in part):
+        stamp += HOP
+        changes = segmenter.push(Embedding(stamp, 0, KEY, embedding.vector))
+        texts += [stamp] * len(changes)
+    most = math.log(2 / 0.01) / RISE + 2
+    for first, start in enumerate(texts):
+        for count, end in enumerate(texts[first:], 1):
+            assert count <= most + budget * (end - start) / 60e9
 
 
 BAD = ('nan', 'infinite', 'zeros', 'shorter', 'repeated', 'backward')

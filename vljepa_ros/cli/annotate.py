@@ -2,12 +2,14 @@
 """`vljepa annotate SOURCE`: what happens in a recording, segment by segment, in words.
 
 With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
-the source's start. A segment is printed when it has ended, in its final words.
+the source's start. A segment is printed when it has ended, in its final words; with --offline all
+are printed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
@@ -21,17 +23,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)
+    parser.add_argument(
+        '--events-per-minute',
+        type=float,
+        default=0.0,
+        metavar='N',
+        help='how much may be said of each camera (default: as much as there is)',
+    )
+    parser.add_argument(
+        '--offline',
+        action='store_true',
+        help='see the whole source before cutting it into segments, by Ward (needs scikit-learn)',
+    )
     common.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.cli import watching
+    from vljepa_ros.stream.offline import OfflineSegmenter
     from vljepa_ros.stream.pipeline import Pipeline
+    from vljepa_ros.stream.settings import SegmenterSettings
     from vljepa_ros.stream.types import State
 
-    settings, source = settings_of(args), common.open_given(args)
-    pipeline = Pipeline(common.load_model(args), settings)
+    segmentation = SegmenterSettings(events_per_minute=args.events_per_minute)
+    settings = dataclasses.replace(settings_of(args), segmenter=segmentation)
+    offline = OfflineSegmenter(segmentation, 'offline') if args.offline else None
+    source = common.open_given(args)
+    pipeline = Pipeline(common.load_model(args), settings, segmenter=offline)
     seen = False
     for event in watching.events(pipeline, source, streams_out=True):
         seen = True

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.hops import SECOND_NS, Hops, Indices, Stamps
 from vljepa_ros.evaluate.views import Vectors
-from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
+from vljepa_ros.stream.offline import clustered
+from vljepa_ros.stream.segmenter import HIGHEST_THRESHOLD, Segmenter
+from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Reason, StreamKey
 
 # Budgets: one decode in so long; 0 is one a hop.
 PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
-HIGHEST_THRESHOLD = 4.0 * LONGEST_RUN  # the longest run, opposite to what was before
 MOST_DRIFT = 2.0  # two unit vectors are no farther apart
 ROUNDING = 1e-6
 HALVINGS = 16  # of 0..HIGHEST_THRESHOLD
@@ -56,13 +54,16 @@ def our_rule(threshold: float) -> Segmenter:
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
-    """Ours: one decode where a segment begins (the first one too), and one an update."""
+    """Ours: one decode where a segment begins (the first one too), and one an update.
+
+    A segment ends in the words that were last said of it: that is no decode.
+    """
     segmenter, before_ns = our_rule(threshold), int(hops.stamps_ns[0])
     changes = []
     for stamp_ns, vector in zip(hops.stamps_ns.tolist(), hops.vectors, strict=True):
         changes += segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
         before_ns = stamp_ns  # nothing is forgotten in between
-    assert all(change.reason is not Reason.END for change in changes)
+    changes += [change for change in segmenter.end() if change.reason is not Reason.END]
     stamps_ns = np.array([change.stamp_ns for change in changes], np.int64)
     return Decodes(np.stack([change.vector for change in changes]), stamps_ns, stamps_ns)
 
@@ -107,26 +108,6 @@ def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
 def equal_parts(hops: Hops, count: int) -> list[Indices]:
     """All hops in `count` parts, as equal as they can be."""
     return np.array_split(np.arange(len(hops.stamps_ns)), count)
-
-
-def clustered(vectors: Vectors, count: int) -> list[Indices]:
-    """Ward's segments; neighbours only are joined, so that each is a stretch of time."""
-    if count >= len(vectors):
-        return list(np.arange(len(vectors))[:, None])
-    agglomerative, chain = need_ward()
-    joined = agglomerative(count, connectivity=chain(len(vectors), 1, 1), linkage='ward')
-    label = joined.fit(vectors.astype(np.float64)).labels_
-    return np.split(np.arange(len(vectors)), np.flatnonzero(np.diff(label)) + 1)
-
-
-def need_ward() -> tuple[Any, Any]:
-    """scikit-learn's clustering, and its graph of neighbours. Raises InputError without it."""
-    try:
-        from sklearn.cluster import AgglomerativeClustering
-        from sklearn.feature_extraction.image import grid_to_graph
-    except ImportError as error:
-        raise InputError("offline Ward needs scikit-learn (pip install '.[evaluate]')") from error
-    return AgglomerativeClustering, grid_to_graph
 
 
 def named(period_s: float) -> str:

@@ -182,6 +182,13 @@ CHANGE_DETECTION = (
         0.0,
         2.0,
     ),
+    Spec(
+        'events_per_minute',
+        _EVENTS.events_per_minute,
+        'Texts that a stream may give a minute: both thresholds rise to keep to it (0: no limit)',
+        0.0,
+        6000.0,
+    ),
 )
 DECODER = (*COMMON, *MODEL)
 QUERY = (
@@ -354,6 +361,7 @@ def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
         confirm_hops=values['confirm_hops'],
         min_segment_s=values['min_segment'],
         drift_threshold=values['drift_threshold'],
+        events_per_minute=values['events_per_minute'],
     )
 
 

@@ -1,47 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes -> events in words: one call of the Y-Decoder a change (DESIGN.md section 6, rule 8)."""
+"""Changes -> events in words: one decode a change (DESIGN.md section 6, rule 8)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from vljepa_ros.errors import ModelMismatchError
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.types import Change, Decoded, Event, Reason, Segment, State, Vector
+from vljepa_ros.stream.types import Change, Decoded, Event, Reason, Segment, State, StreamKey
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The words of a stream's running segment."""
+
+    session_id: str
+    segment_id: int
+    words: Decoded
 
 
 class EventWriter:
-    """Puts segments into words. Counters: `decodes` (calls), `written` (events)."""
+    """Puts segments into words. Counters: `decodes` (vectors), `written` (events)."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
+        self._said: dict[StreamKey, _Said] = {}  # of the streams that are open
         self.decodes = self.written = 0
 
     def push(self, change: Change) -> list[Event]:
-        """Close the segment that ended, in its final words; begin or update the one that runs."""
+        """Close the segment that ended, in the words last said; begin or update the one that runs.
+
+        A segment whose words are not known here, as it began before this writer did, is put into
+        words at its end.
+        """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
             raise ModelMismatchError(
                 f"a change of model '{change.key.model_id}' cannot be put into words by '{ours}'"
             )
-        wanted: list[Vector] = []
-        if change.previous is not None and change.previous_vector is not None:
-            wanted.append(change.previous_vector)
-        if change.reason is not Reason.END:
-            wanted.append(change.vector)
-        if not wanted:
-            return []
-        decoded = self._language.decode(np.stack(wanted))
-        self.decodes += 1
+        closed, begins = change.previous, change.reason is not Reason.END
+        final = self._final_words(change)
+        wanted = [] if final or change.previous_vector is None else [change.previous_vector]
+        wanted += [change.vector] if begins else []
+        decoded = self._language.decode(np.stack(wanted)) if wanted else []
+        self.decodes += len(wanted)
         events = []
-        if change.previous is not None and change.previous_vector is not None:
-            events.append(_event(change, change.previous, State.ENDED, decoded[0]))
-        if change.reason is not Reason.END:
+        if closed is not None and (final or change.previous_vector is not None):
+            events.append(_event(change, closed, State.ENDED, final or decoded[0]))
+        if begins:
             running = Segment(change.segment_id, change.segment_start_ns, change.stamp_ns)
             state = State.UPDATED if change.reason is Reason.DRIFT else State.STARTED
             events.append(_event(change, running, state, decoded[-1]))
+            self._said[change.key] = _Said(change.session_id, change.segment_id, decoded[-1])
         self.written += len(events)
         return events
+
+    def _final_words(self, change: Change) -> Decoded | None:
+        """What was last said of the segment that this change closes."""
+        said, closed = self._said.get(change.key), change.previous
+        if closed is None:
+            return None
+        self._said.pop(change.key, None)
+        names = (change.session_id, closed.segment_id)
+        return said.words if said and (said.session_id, said.segment_id) == names else None
 
 
 def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> Event:

@@ -14,6 +14,7 @@ from vljepa_ros.stream.answers import Answerer, check_question
 from vljepa_ros.stream.events import EventWriter
 from vljepa_ros.stream.frames import Intake
 from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.offline import OfflineSegmenter
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import Settings
@@ -37,14 +38,19 @@ class Pipeline:
     """
 
     def __init__(
-        self, model: Model, settings: Settings | None = None, session_id: str = 'offline'
+        self,
+        model: Model,
+        settings: Settings | None = None,
+        session_id: str = 'offline',
+        segmenter: Segmenter | OfflineSegmenter | None = None,
     ) -> None:
+        """`segmenter`: another than that of the settings."""
         if model.eyes is None or model.language is None:
             raise ModelError('the pipeline needs both halves of a model')
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
         self.perceiver = Perceiver(model.eyes, self.settings.perception)
-        self.segmenter = Segmenter(self.settings.segmenter, session_id)
+        self.segmenter = segmenter or Segmenter(self.settings.segmenter, session_id)
         self.writer = EventWriter(model.language)
         self.answerer = Answerer(model.language, self.settings.answers)
         self.memory = Memory(model.facts.model_id, self.settings.memory)

@@ -14,6 +14,7 @@ anew where the epoch is another, or the window no longer reaches back to the emb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
 
 MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
+MINUTE_NS = 60_000_000_000
+# An event raises the thresholds by this (as a logarithm), what the budget allows lowers them.
+RISE = 0.3
+HIGHEST_THRESHOLD = 4.0 * LONGEST_RUN  # the longest run, opposite to what was before it
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
 OUTLIER = 4.0  # no embedding counts for more than so many variances
 
@@ -37,7 +42,7 @@ class _Stream:
     """One stream's open segment: the sum of what is settled, and the newest unit vectors.
 
     `noise`: the variance of vectors in their segments, over segments. `said`: the mean when it was
-    last put into words.
+    last put into words. `strictness` multiplies the thresholds, to keep to a budget.
     """
 
     key: StreamKey
@@ -48,6 +53,7 @@ class _Stream:
     settled: Vector64
     run: list[tuple[int, Vector64]]  # (stamp, vector)
     noise: float = NOISE
+    strictness: float = 1.0
     count: int = 0  # of what is settled
     said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -57,7 +63,7 @@ class _Stream:
 
     def mean(self) -> Vector:
         """The segment's pooled vector, unit norm."""
-        return np.asarray(_unit(self.total()), dtype=np.float32)
+        return np.asarray(unit(self.total()), dtype=np.float32)
 
     def add(self, stamp_ns: int, vector: Vector64) -> None:
         """One more vector; what is too old to begin a segment is settled."""
@@ -111,8 +117,7 @@ class Segmenter:
         Raises InputError, the state unchanged: a vector that is none, or of another length; a
         stamp that stands still or goes back within an epoch.
         """
-        if not np.isfinite(embedding.vector).all() or not embedding.vector.any():
-            raise InputError('an embedding holds a value that is not finite, or only zeros')
+        check_vector(embedding.vector)
         stream = self._streams.get(embedding.key)
         if stream is None:
             return [
@@ -124,14 +129,18 @@ class Segmenter:
                 f'embedding of {len(embedding.vector)} values in a stream of {len(stream.settled)}'
             )
         if _was_reset(stream, embedding):
-            return [self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)]
+            reset = self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)
+            return [*self._corrected(stream, reset.stamp_ns), reset]
         if embedding.stamp_ns <= stream.newest_ns:
             raise InputError(
                 f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
                 f'{stream.newest_ns / 1e9:.3f} s'
             )
+        elapsed_ns = embedding.stamp_ns - stream.newest_ns
         stream.add(*_member(embedding))
-        return self._changed(stream, embedding) or self._drift(stream, embedding)
+        changes = self._changed(stream, embedding) or self._drift(stream, embedding)
+        self._spend(self._streams[embedding.key], len(changes), elapsed_ns)
+        return changes
 
     def is_repeated(self, embedding: Embedding) -> bool:
         """Whether it shows no newer frame than the one before: a slow camera's. Not to be pushed.
@@ -147,7 +156,23 @@ class Segmenter:
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
         """Close the open streams that `which` picks, or all."""
-        return [self._close(key) for key in list(self._streams) if which(key)]
+        ended = [self._close(key) for key in list(self._streams) if which(key)]
+        return [change for changes in ended for change in changes]
+
+    def _spend(self, stream: _Stream, events: int, elapsed_ns: int) -> None:
+        """Stricter with every event, less so with time: at the budget the two even out.
+
+        As nothing is a change at the highest strictness, no span of time has more events than its
+        budget and a fixed number; the rule is that of an adaptive quantile (Gibbs and Candes,
+        arXiv 2106.00170).
+        """
+        settings = self._settings
+        if not settings.events_per_minute:
+            return
+        due = settings.events_per_minute * elapsed_ns / MINUTE_NS
+        lowest = min(settings.change_threshold / HIGHEST_THRESHOLD, settings.drift_threshold / 2.0)
+        stricter = stream.strictness * math.exp(RISE * (events - due))
+        stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
     def _changed(self, stream: _Stream, embedding: Embedding) -> list[Change]:
         """The change that this embedding confirms: of all runs, the one that costs most."""
@@ -158,25 +183,34 @@ class Segmenter:
             if stream.run[-k][0] - stream.start_ns >= self._min_segment_ns
         ]
         cost, k = max(allowed, default=(0.0, 0))
-        if not k or cost <= settings.change_threshold:
+        if not k or cost <= settings.change_threshold * stream.strictness:
             return []
         members, stream.run = stream.run[-k:], stream.run[:-k]
         score = _distance(stream.mean(), np.sum([vector for _, vector in members], axis=0))
-        return [self._open(embedding, members, Reason.MEANING, score, stream)]
+        begun = self._open(embedding, members, Reason.MEANING, score, stream)
+        return [*self._corrected(stream, embedding.stamp_ns), begun]
 
     def _drift(self, stream: _Stream, embedding: Embedding) -> list[Change]:
         """What is settled is no longer what was said; the newest may yet begin a segment."""
         if not stream.count:
             return []
-        mean = np.asarray(_unit(stream.settled), np.float32)
+        mean = np.asarray(unit(stream.settled), np.float32)
+        return self._moved(stream, mean, embedding.stamp_ns)
+
+    def _corrected(self, stream: _Stream, stamp_ns: int) -> list[Change]:
+        """The last words for a segment that is over, where those in force are not right of it."""
+        return self._moved(stream, stream.mean(), stamp_ns)
+
+    def _moved(self, stream: _Stream, mean: Vector, stamp_ns: int) -> list[Change]:
+        """A drift, where the mean is too far from what was last put into words."""
         score = _distance(stream.said, mean)
-        if score <= self._settings.drift_threshold:
+        if score <= self._settings.drift_threshold * stream.strictness:
             return []
         stream.said = mean
         self.changes += 1
         return [
             Change(
-                embedding.stamp_ns,
+                stamp_ns,
                 stream.key,
                 self._session_id,
                 stream.segment_id,
@@ -203,7 +237,7 @@ class Segmenter:
             key, embedding.epoch, number, start_ns, embedding.stamp_ns, nothing, members
         )
         if before:
-            stream.noise = before.noise
+            stream.noise, stream.strictness = before.noise, before.strictness
         stream.said = stream.mean()
         self._streams[key] = stream
         self.changes += 1
@@ -221,10 +255,11 @@ class Segmenter:
             before.mean() if before else None,
         )
 
-    def _close(self, key: StreamKey) -> Change:
+    def _close(self, key: StreamKey) -> list[Change]:
         stream = self._streams.pop(key)
         self.changes += 1
-        return Change(
+        corrected = self._corrected(stream, stream.newest_ns)
+        end = Change(
             stream.newest_ns,
             key,
             self._session_id,
@@ -236,15 +271,16 @@ class Segmenter:
             Segment(stream.segment_id, stream.start_ns, stream.newest_ns),
             stream.mean(),
         )
+        return [*corrected, end]
 
     def _make_room(self) -> list[Change]:
         if len(self._streams) < MAX_STREAMS:
             return []
-        return [self._close(min(self._streams, key=lambda key: self._streams[key].newest_ns))]
+        return self._close(min(self._streams, key=lambda key: self._streams[key].newest_ns))
 
 
 def _member(embedding: Embedding) -> tuple[int, Vector64]:
-    return embedding.stamp_ns, _unit(embedding.vector.astype(np.float64))
+    return embedding.stamp_ns, unit(embedding.vector.astype(np.float64))
 
 
 def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
@@ -254,7 +290,7 @@ def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Cosine distance, of a unit vector and any vector."""
-    return 1.0 - float(np.dot(a, _unit(b)))
+    return 1.0 - float(np.dot(a, unit(b)))
 
 
 def _squared(vectors: Vector64) -> Vector64:
@@ -262,5 +298,12 @@ def _squared(vectors: Vector64) -> Vector64:
     return np.asarray((vectors**2).sum(axis=-1))
 
 
-def _unit(vector: NDArray[Any]) -> NDArray[Any]:
+def check_vector(vector: Vector) -> None:
+    """Raise InputError for one that has no direction."""
+    if not np.isfinite(vector).all() or not vector.any():
+        raise InputError('an embedding holds a value that is not finite, or only zeros')
+
+
+def unit(vector: NDArray[Any]) -> NDArray[Any]:
+    """The vector at length 1."""
     return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -81,13 +81,15 @@ class SegmenterSettings:
     criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k.
     There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
     segment whose mean, without the newest, has moved by `drift_threshold` (cosine distance) since
-    it was last put into words is put into words again.
+    it was last put into words is put into words again. Where there is more to say than
+    `events_per_minute` (0: no limit), both thresholds rise until there is not.
     """
 
     change_threshold: float = 0.9
     confirm_hops: int = 2
     min_segment_s: float = 0.8
     drift_threshold: float = 0.1
+    events_per_minute: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -95,6 +97,9 @@ class SegmenterSettings:
         _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
         _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
         _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
+        _in_range('events_per_minute', self.events_per_minute, 0.0, 6000.0)
+        if self.events_per_minute and not (self.change_threshold and self.drift_threshold):
+            raise InputError('events_per_minute needs thresholds above 0, which it can raise')
 
 
 @dataclass(frozen=True)

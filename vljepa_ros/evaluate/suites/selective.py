@@ -7,9 +7,9 @@ text emitted before the midpoint, and 0 before there is one. Rules that see the 
 (offline Ward, oracle boundaries) emit nothing in time and have no such figure.
 
 Embeddings are computed once a stream; `evaluate.selection` has the rules. Every decode that a rule
-asks for counts: of ours the first of a stream, one a new segment, and one an update. (The stack
-says the final words of the segment that ended in the same call; they are neither scored here nor
-counted.) What no annotation takes is counted, and never computed.
+asks for counts: of ours the first of a stream, one a new segment, and one an update. (A segment
+ends in the words that were last said of it.) What no annotation takes is counted, and never
+computed.
 
 The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
 streams: the lowest that keeps to it over all the streams of `context.validation` together.
@@ -40,7 +40,6 @@ from vljepa_ros.evaluate.selection import (
     allowed,
     middle_ns,
     named,
-    need_ward,
     online,
     pooled,
     threshold_within,
@@ -52,6 +51,7 @@ from vljepa_ros.evaluate.statistics import Draws, Mean, draws, mean, more, redra
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.evaluate.words import Words, blind_text, oracle_texts, words_of
 from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.offline import need_ward
 
 UNIFORM, POOLED, WARD, OURS = 'uniform', 'uniform + pooling', 'offline Ward', 'ours'
 LINES = (UNIFORM, POOLED, WARD, OURS)

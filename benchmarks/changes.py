@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python benchmarks/changes.py DATA/validation`: which rule of change detection does best?
+
+Streams every recording once, then cuts its embeddings into segments by each rule of
+`change_rules`, at many thresholds. A segment is named by the nearest training meaning; events
+count as in the suite `events` (one-to-one within 1 s, right sentences only). Of every rule the
+best threshold of one half of the streams is judged on the other half, both ways.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from change_rules import RULES, Rule
+from common import run, show
+from numpy.typing import NDArray
+from segmenter import Namer, open_streams
+
+from vljepa_ros.cli.common import add_model_arguments, load_model, note
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.meanings import is_right
+from vljepa_ros.evaluate.hops import SECOND_NS, Hops, hops_of
+from vljepa_ros.evaluate.matching import matched, near
+from vljepa_ros.evaluate.plots import need_pyplot
+from vljepa_ros.evaluate.segments import merged
+from vljepa_ros.stream.interfaces import Eyes
+
+WITHIN_S = 1.0
+Counts = NDArray[np.float64]  # matched, matched by a right sentence, said, true
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was true in a stream, and what the model saw."""
+
+    truths: list[Annotation]
+    hops: Hops
+
+
+def watched(eyes: Eyes, stream: Stream) -> Recording:
+    """A stream through the eyes."""
+    return Recording(merged(stream.annotations), hops_of(eyes, stream))
+
+
+def counts(recording: Recording, starts: Sequence[int], namer: Namer) -> Counts:
+    """(4,) of one recording that is cut before these hops; its first segment is no event."""
+    hops, truths = recording.hops, recording.truths[1:]
+    bounds = [*starts, len(hops.vectors)]
+    texts = [
+        namer.name(hops.pooled(np.arange(a, b))) for a, b in zip(bounds, bounds[1:], strict=False)
+    ]
+    at_s = [float(hops.stamps_ns[start]) / SECOND_NS for start in starts]
+    options = near(at_s, [item.start for item in truths], WITHIN_S)
+    right = [
+        [j for j in row if is_right(truths[j].meaning, text)]
+        for row, text in zip(options, texts, strict=True)
+    ]
+    return np.array([matched(options), matched(right), len(starts), len(truths)], float)
+
+
+def table_of(rule: Rule, recordings: Sequence[Recording], namer: Namer) -> Counts:
+    """(thresholds, streams, 4)."""
+    return np.array(
+        [
+            [counts(r, rule.cut(r.hops.vectors, threshold), namer) for r in recordings]
+            for threshold in rule.thresholds
+        ]
+    )
+
+
+def f1(found: Counts, which: int) -> NDArray[np.float64]:
+    """Of counts (..., 4): which is 0 for boundaries, 1 for labelled."""
+    return 2 * found[..., which] / np.maximum(found[..., 2] + found[..., 3], 1)
+
+
+def judged(table: Counts) -> dict[str, float]:
+    """F1 of each half of the streams at the threshold that is best for the other."""
+    total = np.zeros(4)
+    halves = (table[:, 0::2], table[:, 1::2])
+    for own, other in (halves, halves[::-1]):
+        best = int(np.argmax(f1(own.sum(axis=1), 1)))
+        total += other[best].sum(axis=0)
+    return {'labelled': float(f1(total, 1)), 'boundaries': float(f1(total, 0))}
+
+
+def there() -> list[Rule]:
+    """The rules whose packages are installed."""
+    found = [rule for rule in RULES if not rule.needs or importlib.util.find_spec(rule.needs)]
+    for rule in RULES:
+        if rule not in found:
+            note(f'{rule.name} needs {rule.needs}: pip install -r requirements/benchmarks.txt')
+    return found
+
+
+def compare(
+    recordings: Sequence[Recording], namer: Namer, rules: Sequence[Rule]
+) -> list[dict[str, Any]]:
+    """The rules, the best first, each with its curve over thresholds."""
+    minutes = sum(r.hops.seconds for r in recordings) / 60
+    rows = []
+    for rule in rules:
+        table = table_of(rule, recordings, namer)
+        total = table.sum(axis=1)
+        curve = {
+            'threshold': list(rule.thresholds),
+            'events_per_minute': (total[:, 2] / minutes).tolist(),
+            'labelled': f1(total, 1).tolist(),
+            'boundaries': f1(total, 0).tolist(),
+        }
+        rows.append({'rule': rule.name, 'online': rule.online, **judged(table), 'curve': curve})
+    return sorted(rows, key=lambda row: -row['labelled'])
+
+
+def as_table(rows: Sequence[dict[str, Any]]) -> str:
+    """F1 of every rule."""
+    lines = [f'{"rule":<34}labelled  boundaries']
+    for row in rows:
+        name = row['rule'] + ('' if row['online'] else ' (offline)')
+        lines.append(f'{name:<34}{row["labelled"]:.3f}     {row["boundaries"]:.3f}')
+    return '\n'.join(lines)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Labelled F1 against how much is said."""
+    pyplot = need_pyplot()
+    figure, panel = pyplot.subplots(figsize=(7, 4.6), layout='constrained')
+    for row in rows:
+        style = '-' if row['online'] else '--'
+        curve = row['curve']
+        width = 2.4 if row['rule'] == 'ours' else 1.2
+        panel.plot(
+            curve['events_per_minute'],
+            curve['labelled'],
+            style,
+            linewidth=width,
+            marker='.',
+            label=row['rule'],
+        )
+    panel.set(xscale='log', xlabel='events a minute', ylabel='labelled F1')
+    panel.xaxis.set_major_formatter('{x:g}')
+    panel.grid(alpha=0.3)
+    panel.spines[['top', 'right']].set_visible(False)
+    panel.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__)
+    parser.add_argument('split', type=Path)
+    parser.add_argument(
+        '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
+    )
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves')
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    streams = open_streams(args.split, args.streams)
+    model = load_model(args)
+    assert model.eyes is not None and model.language is not None
+    recordings = [watched(model.eyes, stream) for stream in streams]
+    rows = compare(recordings, Namer(model.language), there())
+    if args.plot:
+        draw(rows, args.plot)
+    found = {'split': str(args.split), 'streams': len(streams), 'rules': rows}
+    show(args, model.facts, found, as_table(rows))
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

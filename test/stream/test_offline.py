@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Change detection that sees the whole recording first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import fake_model, picture
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.offline import OfflineSegmenter, clustered
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, State, StreamKey
+
+pytest.importorskip('sklearn')
+HOP = 200_000_000
+KEY, OTHER = StreamKey('camera', 'what?', 'model'), StreamKey('rear', 'what?', 'model')
+
+
+def hop(number: int, direction: int, key: StreamKey = KEY, epoch: int = 0) -> Embedding:
+    return Embedding(number * HOP, 0, key, np.eye(4, dtype=np.float32)[direction], epoch)
+
+
+def cut(hops: list[Embedding], settings: SegmenterSettings | None = None) -> list[Change]:
+    segmenter = OfflineSegmenter(settings or SegmenterSettings(), 's')
+    assert [change for embedding in hops for change in segmenter.push(embedding)] == []
+    return segmenter.end()
+
+
+def test_all_changes_come_at_the_end_with_final_vectors() -> None:
+    hops = [hop(n, 0) for n in range(5)] + [hop(n, 1) for n in range(5, 15)]
+    first, change, end = cut(hops)
+    assert [c.reason for c in (first, change, end)] == [Reason.FIRST, Reason.MEANING, Reason.END]
+    assert first.previous is None and first.segment_start_ns == 0
+    assert change.segment_start_ns == change.stamp_ns == 5 * HOP and change.score == 1.0
+    for closing, number, start, until, direction in ((change, 0, 0, 5, 0), (end, 1, 5, 14, 1)):
+        closed = closing.previous
+        assert closed is not None and closing.previous_vector is not None
+        assert (closed.segment_id, closed.start_ns, closed.end_ns) == (
+            number,
+            start * HOP,
+            until * HOP,
+        )
+        np.testing.assert_array_equal(closing.previous_vector, np.eye(4)[direction])
+
+
+def test_streams_are_kept_apart_and_cut_where_the_eyes_began_anew() -> None:
+    hops = [hop(n, 0) for n in range(4)] + [hop(n, 2, OTHER) for n in range(4)]
+    hops += [hop(n, 0, epoch=1) for n in (2, 3)]
+    found = cut(hops)
+    own = [c for c in found if c.key == KEY]
+    assert [c.reason for c in own] == [Reason.FIRST, Reason.RESET, Reason.END]
+    assert own[1].previous is not None and own[1].previous.end_ns == 3 * HOP
+    assert own[1].segment_start_ns == 2 * HOP
+    assert [c.reason for c in found if c.key == OTHER] == [Reason.FIRST, Reason.END]
+
+
+@pytest.mark.parametrize(('budget', 'segments'), [(1.0, 1), (6.0, 1), (12.1, 2), (30.0, 5)])
+def test_a_budget_says_how_many_segments(budget: float, segments: int) -> None:
+    directions = np.repeat([0, 1, 0, 2, 3, 1], 8)
+    hops = [hop(n, int(d)) for n, d in enumerate(np.append(directions, [1] * 3))]  # ten seconds
+    found = cut(hops, SegmenterSettings(events_per_minute=budget))
+    assert len(found) == segments + 1
+
+
+def test_a_join_may_cost_as_much_as_online() -> None:
+    """n k / (n + k) |m - r|^2 of two stretches, 6 and 3 long, at 90 degrees: 4."""
+    vectors = np.eye(2)[[0] * 6 + [1] * 3]
+    for threshold, segments in ((3.99, 2), (4.01, 1)):
+        assert len(clustered(vectors, threshold=threshold)) == segments
+
+
+def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
+    segmenter = OfflineSegmenter(SegmenterSettings(), 's')
+    segmenter.push(hop(0, 0))
+    with pytest.raises(InputError, match='not finite'):
+        segmenter.push(Embedding(HOP, 0, KEY, np.full(4, np.nan, np.float32)))
+    (first, end) = segmenter.end()
+    assert end.previous is not None and end.previous.end_ns == 0 == first.stamp_ns
+
+
+def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
+    pipeline = Pipeline(fake_model(), segmenter=OfflineSegmenter(SegmenterSettings(), 'offline'))
+    for n in range(60):
+        assert pipeline.push(Frame(n * 100_000_000, picture('red' if n < 30 else 'green'))) == []
+    events = pipeline.finish()
+    ended = [e for e in events if e.state is State.ENDED]
+    assert [e.text for e in ended] == ['the scene is red', 'the scene is green']
+    assert pipeline.writer.decodes == 2
