@@ -71,6 +71,13 @@ def make_slowly_but_the_first(work: Work) -> str:
     return make(work)
 
 
+def make_forever(work: Work) -> str:
+    """Note the process that makes the stream, which takes very long."""
+    (Path(work[3]).parent / f'making.{os.getpid()}').touch()
+    time.sleep(600)
+    return ''
+
+
 def make_until_killed(work: Work) -> str:
     """Leave half a stream behind, as a process that the kernel kills does."""
     split, seed, _, folder = work

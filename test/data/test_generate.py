@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +162,49 @@ def test_a_killed_process_is_told_and_leaves_nothing(
     with pytest.raises(VljepaError, match=r'a process died.*--jobs'):
         generate('train', tmp_path, 2, 2.0, 2)
     assert names(tmp_path / 'train') == []
+
+
+KILLED = """
+from pathlib import Path
+import filming
+from vljepa_ros.data import generate as module
+if __name__ == '__main__':
+    module.require_simulator = lambda split: None
+    module._make = filming.make_forever
+    module.generate('train', Path({out!r}), 2, 2.0, 2)
+"""
+
+
+def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / 'run.py'
+    script.write_text(KILLED.format(out=str(tmp_path)))
+    path = os.pathsep.join([str(Path(filming.__file__).parent), *sys.path])
+    run = subprocess.Popen([sys.executable, str(script)], env=os.environ | {'PYTHONPATH': path})
+
+    def makers() -> list[int]:
+        return [int(p.suffix[1:]) for p in tmp_path.glob('making.*')]
+
+    def running() -> list[int]:
+        """Of the makers; one that nobody has waited for is none."""
+        stats = [Path(f'/proc/{pid}/stat') for pid in makers()]
+        return [int(s.parent.name) for s in stats if s.exists() and ') Z' not in s.read_text()]
+
+    def eventually(condition: Callable[[], bool]) -> bool:
+        end_s = time.monotonic() + 60
+        while not condition() and time.monotonic() < end_s:
+            time.sleep(0.1)
+        return condition()
+
+    try:
+        assert eventually(lambda: len(makers()) == 2) and len(running()) == 2
+        run.kill()
+        run.wait()
+        assert eventually(lambda: not running())
+    finally:
+        run.kill()
+        run.wait()
+        for pid in running():
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_an_interrupt_leaves_what_is_whole(made_by: Callable[..., None], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -147,8 +148,19 @@ def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
 
 
 def _start() -> None:
-    """Begin a process of the pool: Ctrl-C ends it at once, without a word."""
+    """Begin a process of the pool: Ctrl-C ends it at once, without a word, and so does its parent.
+
+    A pool's processes wait for work for ever where the parent was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make(work: Work) -> str:
