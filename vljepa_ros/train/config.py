@@ -40,7 +40,7 @@ class TextTraining:
     weight_decay: float = 0.05
     temperature: float = 0.1
     dropped_tokens: float = 0.1
-    noise: float = 0.3
+    noise: float = 0.23
 
 
 @dataclass(frozen=True)

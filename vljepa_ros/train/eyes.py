@@ -27,7 +27,7 @@ from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank, thinned
+from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned
 
 # What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
 PROBED = {
@@ -41,7 +41,6 @@ PROBED = {
     'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
 }
 QUESTION_WEIGHT = 0.7  # in the loss; a caption has 1
-LENGTHS = 4  # groups of prompts by their length
 UNTOLD = -100  # what functional.cross_entropy leaves out
 
 
@@ -119,10 +118,9 @@ class Asker:
         ]
 
     def _predict(self, prefix: list[KeyValue], asked: list[Asked]) -> Tensor:
-        """The answers (M, D). Prompts of like lengths go together: padding costs what words do."""
-        order = np.argsort(self.bank.lengths([item.prompt for item in asked]), kind='stable')
-        parts = []
-        for rows in np.array_split(order, min(LENGTHS, len(asked))):
+        """The answers (M, D)."""
+        parts, groups = [], self.bank.alike([item.prompt for item in asked])
+        for rows in groups:
             some = [asked[row] for row in rows]
             states, mask = self.bank.states([item.prompt for item in some])
             clip, at = (
@@ -131,7 +129,7 @@ class Asker:
             )
             mask = thinned(mask, self.dropped_tokens)
             parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
-        return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(parts[0].device)]
+        return in_order(parts, groups)
 
 
 class EyesStage:

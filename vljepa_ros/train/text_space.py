@@ -20,7 +20,7 @@ from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import text_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank, thinned
+from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned
 
 ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
 DENIED = 0.2  # share of a step's meanings whose sentences are denied as well
@@ -50,10 +50,10 @@ class TextStage:
         """One step; returns the loss."""
         config, names = self.config, drawn(self.meanings, self.config.meanings, self.rng)
         texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
-        states, mask = self.bank.states(texts)
-        states = states + config.noise * states.std() * torch.randn_like(states)
+        groups = self.bank.alike(texts)
         with autocast(self.workers.device, self.amp):
-            vectors = self.encoder(states, thinned(mask, config.dropped_tokens)).float()
+            parts = [self._encode([texts[row] for row in rows]) for rows in groups]
+        vectors = in_order(parts, groups).float()
         same = torch.arange(len(names), device=vectors.device).repeat(2)
         also = self.meanings.also_holds(names).repeat(2, 2).to(vectors.device)
         loss = text_loss(vectors, same, config.temperature, also)
@@ -66,6 +66,14 @@ class TextStage:
         self.optimizer.step()
         self.done += 1
         return loss.item()
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        """Noisy embeddings (N, D)."""
+        states, mask = self.bank.states(texts)
+        noise = self.config.noise * states[mask].std()
+        states = states + noise * torch.randn_like(states)
+        vectors: Tensor = self.encoder(states, thinned(mask, self.config.dropped_tokens))
+        return vectors
 
 
 def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:

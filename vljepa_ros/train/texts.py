@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.data.format import Stream
@@ -37,6 +38,7 @@ from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
+LENGTHS = 4  # groups of texts by their length
 FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
 NOT = 'not:'
 
@@ -61,10 +63,11 @@ class TextBank:
             mask[row, : len(item)] = True
         return states.to(self.device), mask.to(self.device)
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """How many token states each has."""
+    def alike(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
+        """The rows of `texts` in groups of like lengths: padding costs what words do."""
         self.add(texts)
-        return [len(self._states[text]) for text in texts]
+        order = np.argsort([len(self._states[text]) for text in texts], kind='stable')
+        return np.array_split(order, min(LENGTHS, len(texts)))
 
     def add(self, texts: Sequence[str]) -> None:
         """Compute what is not there yet."""
@@ -85,6 +88,12 @@ class TextBank:
         workers.wait()
         self._states |= torch.load(path, weights_only=True)
         self.add(texts)  # those of a changed file of wordings
+
+
+def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
+    """(N, ...) from its parts, of which each has these rows."""
+    back = torch.from_numpy(np.argsort(np.concatenate(rows)))
+    return torch.cat(list(parts))[back.to(parts[0].device)]
 
 
 def thinned(mask: Tensor, dropped: float) -> Tensor:
