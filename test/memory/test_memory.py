@@ -89,7 +89,7 @@ def test_what_ended_before_the_kept_time_is_forgotten() -> None:
     memory.change(change(8, 2, before=(4, 8, 'red')))
     for second in range(16):
         memory.record(hop(second))
-    assert spans(memory) == [(4, 8), (8, 15)]  # 15 - 10 = 5: the first ended before that
+    assert spans(memory) == [(4, 7), (8, 15)]  # 15 - 10 = 5: the first ended before that
     assert memory.recall('', 0, 0, '')[1].start_ns == 5 * S  # type: ignore[index]
 
 
@@ -158,7 +158,7 @@ def test_a_jump_back_to_the_middle_keeps_what_was_before_it() -> None:
     memory.change(change(15, 2, before=(5, 15, 'blue')))
     memory.record(hop(8))
     memory.change(change(8, 3, before=(15, 19, 'red'), reason=Reason.RESET))
-    assert spans(memory) == [(0, 5), (8, 8)]
+    assert spans(memory) == [(0, 5), (6, 8)]
     assert memory.recall('', 0, 0, '')[1].end_ns == 8 * S  # type: ignore[index]
 
 
@@ -180,7 +180,7 @@ def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
     assert spans(memory, start_ns=5 * S) == [(0, 7)]
     memory.change(end(0, 7, 0))
     memory.record(hop(9))
-    assert spans(memory) == [(0, 7)]
+    assert spans(memory) == [(0, 7), (9, 9)]
 
 
 def test_words_stay_with_their_segment() -> None:
@@ -245,6 +245,61 @@ def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     with pytest.raises(ModelMismatchError):
         memory.change(change(0, 0, reason=Reason.FIRST, of=other))
     assert memory.sources == ()
+
+
+def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    for second, colour in enumerate(['red', 'red', 'blue', 'red', 'red', 'red', 'green', 'red']):
+        if second == 4:
+            memory.change(change(4, 1, before=(0, 4, 'red')))
+        memory.record(hop(second, colour))
+    memory.event(words(1, 'it is red'))
+    found = memory.search(FakeLanguage(), 'red', limit=4)
+    assert [(m.start_ns // S, m.end_ns // S, m.score) for m in found] == [
+        (0, 1, 1.0),
+        (3, 3, 1.0),
+        (4, 5, 1.0),
+        (7, 7, 1.0),
+    ]
+    assert [m.text for m in found] == ['', '', 'it is red', 'it is red']
+    assert [(m.start_ns // S, m.score) for m in memory.search(FakeLanguage(), 'red')[4:]] == [
+        (2, 0.0),
+        (6, 0.0),
+    ]
+
+
+def test_where_the_hops_are_gone_segments_are_found() -> None:
+    memory = Memory('m', MemorySettings(kept_s=100.0, hops_kept_s=5.0))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    for second in range(30):
+        if second == 10:
+            memory.change(change(10, 1, 'blue', before=(0, 10, 'red')))
+        if second == 20:
+            memory.change(change(20, 2, before=(10, 20, 'blue')))
+        memory.record(hop(second, 'blue' if 10 <= second < 20 else 'red'))
+    assert hops_left(memory, key()) == 6
+    assert spans(memory) == [(20, 29), (0, 10), (10, 20)]
+    assert spans(memory, start_ns=11 * S, end_ns=12 * S) == [(10, 20)]
+    found = memory.recall('', 5 * S, 15 * S, '')
+    assert found is not None and found[1] == Moment('camera', 5 * S, 15 * S, 1.0)
+    half = (colour_vector('red') + colour_vector('blue')) / np.sqrt(2)
+    assert np.allclose(found[0], half, atol=1e-6)
+
+
+def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
+    memory = Memory('m', MemorySettings(most_bytes=100_000))
+    limit = 100_000
+    for second in range(4_000):
+        if second % 2 == 0:
+            before = (second - 2, second, 'red') if second else None
+            reason = Reason.MEANING if second else Reason.FIRST
+            memory.change(change(second, second // 2, before=before, reason=reason))
+        memory.record(hop(second))
+        assert memory.held_bytes <= limit + 64 * 60 + 32 * 180  # it looks every 64 hops
+    assert 0 < hops_left(memory, key()) <= 64
+    starts = [start for start, _ in spans(memory, limit=4_000)]
+    assert min(starts) > 2_000 and max(starts) >= 3_990
 
 
 # Questions about the past.

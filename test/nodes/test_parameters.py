@@ -88,6 +88,8 @@ def test_parameters_become_the_core_settings() -> None:
         'events_per_minute': 20.0,
         'abstain_below': 0.4,
         'memory_kept': 9.0,
+        'memory_hops_kept': 3.0,
+        'memory_bytes': 200_000,
         'model': 'm',
         'device': 'd',
         'dtype': 't',
@@ -96,7 +98,7 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5, 7.0)
     assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3, 20.0)
     assert parameters.answer_settings(other) == AnswerSettings(0.4)
-    assert parameters.memory_settings(other) == MemorySettings(9.0)
+    assert parameters.memory_settings(other) == MemorySettings(9.0, 3.0, 200_000)
     assert parameters.model_spec(other) == parameters.ModelSpec('m', 'd', 't', 2)
 
 

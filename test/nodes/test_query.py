@@ -5,6 +5,7 @@ import array
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fakes
@@ -39,8 +40,10 @@ from vljepa_ros.msg import (
 )
 from vljepa_ros.srv import Predict, Query, Search
 
+from vljepa_ros.memory.store import Store
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.types import StreamKey
 
 NOW = START_NS + 10_000 * MS
 
@@ -345,7 +348,64 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     )
     assert counter.node.health.counts['refused'] == 1
     [stream] = counter.node._memory._streams.values()
-    assert [h.stamp_ns for h in stream.hops] == [START_NS + 200 * MS]
+    assert stream.hops.stamps_ns.tolist() == [START_NS + 200 * MS]
+
+
+# The memory's file.
+
+
+def test_what_is_remembered_survives_the_node(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    counter = Counter(bench, memory_path=str(path))
+    counter.fill_memory()
+    before = bench.call(Search, 'search', Search.Request(text='red'))
+    bench.do(counter.node, counter.node.bring_down)
+    assert bench.do(counter.node, counter.node.bring_up)
+    after = bench.call(Search, 'search', Search.Request(text='red'))
+    assert before.success and [m.text for m in before.moments] == ['it was red', '']
+    assert after == before
+    assert values_of(bench.status(counter.node, lambda s: True))['sources remembered'] == 'camera'
+
+
+def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Path) -> None:
+    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
+    counter.fill_memory()
+    reader = Store(tmp_path / 'memory.db', read_only=True)
+    key = StreamKey('camera', 'What?', fakes.FACTS.model_id)
+    eventually(lambda: len(reader.hops(key)[0]) == 20, 3.0)
+
+
+def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / 'notes').write_text('a diary, ' * 1000)
+    pool = fake_pool(lambda: Model(fakes.FACTS, None, fakes.FakeLanguage()))
+    node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'notes'))
+    lines: list[str] = []
+    node.get_logger().error = lines.append
+    assert not bench.do(node, node.bring_up)
+    [line] = lines
+    assert line.startswith('cannot configure: ') and 'notes is no memory: ' in line
+
+
+def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path: Path) -> None:
+    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
+    base = counter.node._memory._store._base
+    pages = base.execute('PRAGMA page_count').fetchone()[0]
+    base.execute(f'PRAGMA max_page_count = {pages}')
+    counter.fill_memory()
+    long = TextEvent(
+        source='camera',
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        session_id='s',
+        segment_id=0,
+        text='red ' * 10_000,
+    )
+    bench.publisher(TextEvent, 'text_event', LATCHED).publish(long)
+    status = bench.status(counter.node, lambda s: 'disk is full' in s.message)
+    assert status.level == b'\x01'
+    assert bench.call(Search, 'search', Search.Request(text='red')).success
+    base.execute('PRAGMA max_page_count = 100000')
+    bench.status(counter.node, lambda s: s.level == b'\x00')
 
 
 # predict missing or hung; a dead one is a matter of processes (test/system).
@@ -465,7 +525,7 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
             Moment(
                 source='camera',
                 start=stamp(START_NS),
-                end=stamp(START_NS + 2000 * MS),
+                end=stamp(START_NS + 1800 * MS),
                 score=1.0,
                 text='it was red',
             ),

@@ -58,7 +58,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     from vljepa_ros.cli import annotate
     from vljepa_ros.stream.settings import EVER_S, MemorySettings
 
-    return dataclasses.replace(annotate.settings_of(args), memory=MemorySettings(EVER_S))
+    return dataclasses.replace(annotate.settings_of(args), memory=MemorySettings(EVER_S, EVER_S))
 
 
 def moments_of(

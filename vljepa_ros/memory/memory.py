@@ -1,74 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remembered stream: embeddings of every hop, and segments with their words.
+"""The remembered stream: embeddings of recent hops, and segments with their words for longer.
 
-Vectors are unit norm; everything older than `kept_s` before a source's newest stamp is forgotten.
+Vectors are unit norm. Hops older than `hops_kept_s` before a source's newest stamp are forgotten,
+and segments older than `kept_s`; sooner, the oldest first, where all of it is more than
+`most_bytes`. With a `Store`, what is remembered survives the process.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
-
-from vljepa_ros.errors import InputError, ModelMismatchError
+from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
+from vljepa_ros.memory.store import Store
+from vljepa_ros.memory.stream import Remembered, RememberedStream, SegmentName
 from vljepa_ros.stream.interfaces import Language
 from vljepa_ros.stream.perceiver import unit
 from vljepa_ros.stream.settings import MemorySettings, check_text
 from vljepa_ros.stream.types import Change, Embedding, Event, Moment, Reason, StreamKey, Vector
 
-SegmentName = tuple[str, int]  # session, segment id
-
-
-@dataclass
-class _Segment:
-    """One segment of one stream."""
-
-    start_ns: int
-    end_ns: int
-    vector: Vector
-    text: str = ''
-
-
-@dataclass
-class _Stream:
-    """One stream's hops and segments, oldest first; `running` is the segment that is open."""
-
-    hops: deque[Embedding] = field(default_factory=deque)
-    segments: dict[SegmentName, _Segment] = field(default_factory=dict)
-    running: _Segment | None = None
-
-    def end_of(self, segment: _Segment) -> int:
-        """The running segment reaches to the newest hop."""
-        if segment is self.running and self.hops:
-            return max(segment.end_ns, self.hops[-1].stamp_ns)
-        return segment.end_ns
-
-    def put(self, name: SegmentName, start_ns: int, end_ns: int, vector: Vector) -> _Segment:
-        """Add a segment, or replace all of it but its words."""
-        known = self.segments.get(name)
-        segment = _Segment(start_ns, end_ns, vector, known.text if known else '')
-        self.segments[name] = segment
-        return segment
-
-    def forget_before(self, oldest_ns: int) -> None:
-        """Forget hops and segments that ended earlier."""
-        while self.hops and self.hops[0].stamp_ns < oldest_ns:
-            self.hops.popleft()
-        while self.segments and self.end_of(next(iter(self.segments.values()))) < oldest_ns:
-            del self.segments[next(iter(self.segments))]
+HOP_BYTES, SEGMENT_BYTES = 32, 160  # on the disk, beside the vector
+EVER_NS = 2**62  # later than any stamp
+CHECKED = 64  # hops between two looks at how much it all is
+GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
 
 
 class Memory:
     """What the query side knows of the past. Not thread-safe: one thread owns it.
 
     Where a source's time goes back (a looping bag), what it had seen after that is forgotten.
+    `trouble`: why the disk did not take all between the last two commits; '' if it did.
+    `foreign`: how many streams of the store are of other models: kept, and never compared.
     """
 
-    def __init__(self, model_id: str, settings: MemorySettings | None = None) -> None:
-        self._model_id = model_id
-        self._kept_ns = round((settings or MemorySettings()).kept_s * 1e9)
-        self._streams: dict[StreamKey, _Stream] = {}
+    def __init__(
+        self, model_id: str, settings: MemorySettings | None = None, store: Store | None = None
+    ) -> None:
+        """Remembers what `store` holds of this model."""
+        self._model_id, self._store = model_id, store
+        self._settings = settings or MemorySettings()
+        self._streams: dict[StreamKey, RememberedStream] = {}
+        self._recorded = 0
+        self.trouble, self._trouble, self.foreign = '', '', 0
+        if store is not None:
+            self._load(store)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -78,11 +54,18 @@ class Memory:
     def record(self, embedding: Embedding) -> None:
         """Remember one hop. Raises ModelMismatchError for another model's vector."""
         self._check(embedding.key)
-        for stream in self._streams_of(embedding.key.source):
-            while stream.hops and stream.hops[-1].stamp_ns > embedding.stamp_ns:
-                stream.hops.pop()
-        self._stream(embedding.key).hops.append(embedding)
-        self._forget_old(embedding.key.source, embedding.stamp_ns)
+        key, stamp_ns = embedding.key, embedding.stamp_ns
+        for other, stream in self._streams_of(key.source):
+            self._forget_hops_after(other, stream, stamp_ns)
+        hops = self._stream(key).hops
+        if len(hops) and hops.newest_ns == stamp_ns:  # a frame that was looked at again
+            hops.forget_after(stamp_ns - 1)
+        hops.append(stamp_ns, embedding.vector)
+        self._write(lambda store: store.put_hop(key, stamp_ns, embedding.vector))
+        self._forget_old(key.source, stamp_ns)
+        self._recorded += 1
+        if self._recorded % CHECKED == 0:
+            self._keep_small()
 
     def change(self, change: Change) -> None:
         """Remember a change's segments."""
@@ -92,44 +75,53 @@ class Memory:
             self._forget_segments_after(change.key.source, change.stamp_ns)
         elif before is not None and change.previous_vector is not None:
             name = (change.session_id, before.segment_id)
-            stream.put(name, before.start_ns, before.end_ns, change.previous_vector)
-        stream.running = None
+            stream.close(
+                self._put(change.key, name, before.start_ns, before.end_ns, change.previous_vector)
+            )
         if change.reason is not Reason.END:
             name = (change.session_id, change.segment_id)
-            stream.running = stream.put(
-                name, change.segment_start_ns, change.stamp_ns, change.vector
+            stream.open(
+                self._put(
+                    change.key, name, change.segment_start_ns, change.stamp_ns, change.vector
+                )
             )
         self._forget_old(change.key.source, change.stamp_ns)
 
     def event(self, event: Event) -> None:
         """Add its words to a remembered segment."""
-        stream = self._streams.get(event.key, _Stream())
-        found = stream.segments.get((event.session_id, event.segment_id))
+        stream = self._streams.get(event.key)
+        name = (event.session_id, event.segment_id)
+        found = stream.named(name) if stream else None
         if found is not None:
             found.text = event.text
+            self._write(lambda store: store.put_text(event.key, name, event.text))
+
+    def commit(self) -> None:
+        """What is remembered so far survives whatever happens; to be called every second."""
+        self._write(lambda store: store.commit())
+        self.trouble, self._trouble = self._trouble, ''
+
+    def close(self) -> None:
+        """Let another process have the store."""
+        if self._store is not None:
+            self.commit()
+            self._store.close()
+            self._store = None
 
     def recall(
         self, source: str, start_ns: int, end_ns: int, prompt: str
     ) -> tuple[Vector, Moment] | None:
-        """The pooled vector of the hops in a span, and the stretch of these; `end_ns` 0 is now.
+        """The pooled vector of a span, and the stretch that is known of it; `end_ns` 0 is now.
 
         Of the standing prompt that is `prompt`, or else of the one that was asked last.
         """
-        streams = [
-            (key, stream.hops)
-            for key, stream in self._streams.items()
-            if source in ('', key.source) and stream.hops
-        ]
-        streams.sort(key=lambda s: (s[0].prompt == prompt, s[1][-1].stamp_ns), reverse=True)
-        for key, hops in streams:
-            inside = [
-                hop
-                for hop in hops
-                if start_ns <= hop.stamp_ns and (end_ns == 0 or hop.stamp_ns <= end_ns)
-            ]
-            if inside:
-                vector = unit(np.mean([hop.vector for hop in inside], axis=0))
-                return vector, Moment(key.source, inside[0].stamp_ns, inside[-1].stamp_ns, 1.0)
+        streams = [item for item in self._streams.items() if source in ('', item[0].source)]
+        streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
+        for key, stream in streams:
+            found = stream.pooled(start_ns, end_ns)
+            if found is not None:
+                vector, span = found
+                return unit(vector), Moment(key.source, *span, 1.0)
         return None
 
     def search(
@@ -141,7 +133,10 @@ class Memory:
         end_ns: int = 0,
         limit: int = 10,
     ) -> list[Moment]:
-        """The segments nearest to a text, best first; `end_ns` 0 is now.
+        """The stretches nearest to a text, best first; `end_ns` 0 is now.
+
+        Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
+        segment.
 
         Raises InputError on an empty or huge text, a limit below 1, or an unknown source.
         """
@@ -151,44 +146,129 @@ class Memory:
         if source and source not in self.sources:
             known = ', '.join(self.sources) or 'none yet'
             raise InputError(f"unknown source '{source}' (known: {known})")
+        vector = language.encode([text])[0]
         found = [
-            (key.source, segment, stream.end_of(segment))
+            (key.source, moment)
             for key, stream in self._streams.items()
             if source in ('', key.source)
-            for segment in stream.segments.values()
-            if stream.end_of(segment) >= start_ns and (end_ns == 0 or segment.start_ns <= end_ns)
+            for moment in stream.find(
+                vector, lambda vectors: language.similarity(vectors, text), start_ns, end_ns, limit
+            )
         ]
-        if not found:
-            return []
-        scores = language.similarity(np.stack([segment.vector for _, segment, _ in found]), text)
-        ranked = sorted(zip(scores, found), key=lambda item: -item[0])[:limit]
+        found.sort(key=lambda item: -item[1].score)
         return [
-            Moment(where, segment.start_ns, segment_end_ns, float(score), segment.text)
-            for score, (where, segment, segment_end_ns) in ranked
+            Moment(where, *moment.span, moment.score, moment.text)
+            for where, moment in found[:limit]
         ]
 
-    def _stream(self, key: StreamKey) -> _Stream:
-        return self._streams.setdefault(key, _Stream())
-
-    def _streams_of(self, source: str) -> list[_Stream]:
-        return [stream for key, stream in self._streams.items() if key.source == source]
+    # Forgetting.
 
     def _forget_old(self, source: str, newest_ns: int) -> None:
         """Those of prompts that are no longer asked, too."""
-        for stream in self._streams_of(source):
-            stream.forget_before(newest_ns - self._kept_ns)
-        self._streams = {k: s for k, s in self._streams.items() if s.hops or s.segments}
+        settings = self._settings
+        hops_ns = newest_ns - round(min(settings.hops_kept_s, settings.kept_s) * 1e9)
+        segments_ns = newest_ns - round(settings.kept_s * 1e9)
+        for key, stream in self._streams_of(source):
+            self._forget_before(key, stream, hops_ns, segments_ns)
+
+    def _forget_before(
+        self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int
+    ) -> None:
+        held = len(stream.hops)
+        gone = stream.forget_before(hops_ns, segments_ns)
+        if len(stream.hops) < held:
+            self._write(lambda store: store.forget_hops(key, -EVER_NS, hops_ns))
+        self._forgotten(key, gone)
+        if not stream:
+            del self._streams[key]
+
+    def _forget_hops_after(self, key: StreamKey, stream: RememberedStream, stamp_ns: int) -> None:
+        if len(stream.hops) and stream.hops.newest_ns > stamp_ns:
+            stream.hops.forget_after(stamp_ns)
+            self._write(lambda store: store.forget_hops(key, stamp_ns + 1, EVER_NS))
 
     def _forget_segments_after(self, source: str, newest_ns: int) -> None:
-        for stream in self._streams_of(source):
-            stream.segments = {
-                name: segment
-                for name, segment in stream.segments.items()
-                if segment.end_ns <= newest_ns
-            }
+        for key, stream in self._streams_of(source):
+            self._forgotten(key, stream.forget_segments_after(newest_ns))
+
+    def _forgotten(self, key: StreamKey, segments: list[Remembered]) -> None:
+        for segment in segments:
+            self._write(partial(_forget, key=key, name=segment.name))
+
+    def _keep_small(self) -> None:
+        """Give up the oldest hops, and where there are none the oldest segments."""
+        if self.held_bytes <= self._settings.most_bytes:
+            return
+        while self.held_bytes > self._settings.most_bytes:
+            hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
+            ends = [[s.end_ns for s in stream.closed] for stream in self._streams.values()]
+            stamps = sorted(int(t) for part in (hops or ends) for t in part)
+            if not stamps:
+                return
+            until_ns = stamps[int(GIVEN_UP * len(stamps))] + 1
+            for key, stream in list(self._streams.items()):
+                self._forget_before(key, stream, until_ns, 0 if hops else until_ns)
+        self._write(lambda store: store.shrink())
+
+    @property
+    def held_bytes(self) -> int:
+        """How much is remembered, as it lies on the disk."""
+        return sum(
+            len(s.hops) * (2 * s.hops.dim + HOP_BYTES)
+            + len(s.closed) * (2 * s.hops.dim + SEGMENT_BYTES)
+            for s in self._streams.values()
+        )
+
+    # The store.
+
+    def _load(self, store: Store) -> None:
+        for key in store.streams():
+            if key.model_id != self._model_id:
+                self.foreign += 1
+                continue
+            stream = self._stream(key)
+            stamps_ns, vectors = store.hops(key)
+            if len(stamps_ns):
+                stream.hops.extend(stamps_ns, vectors)
+            for segment in store.segments(key):
+                stream.open(segment)  # and the one before it is over
+            if stream.running is not None:
+                stream.close(replace(stream.running, end_ns=stream.end_of(stream.running)))
+
+    def _put(
+        self, key: StreamKey, name: SegmentName, start_ns: int, end_ns: int, vector: Vector
+    ) -> Remembered:
+        self._write(lambda store: store.put_segment(key, name, start_ns, end_ns, vector))
+        return Remembered(name, start_ns, end_ns, vector)
+
+    def _write(self, action: Callable[[Store], None]) -> None:
+        """On the disk as well, as far as it can be: what fails there is remembered here still."""
+        if self._store is None:
+            return
+        try:
+            action(self._store)
+        except OutputError as error:
+            self._trouble = str(error)
+
+    # Streams.
+
+    def _stream(self, key: StreamKey) -> RememberedStream:
+        return self._streams.setdefault(key, RememberedStream())
+
+    def _streams_of(self, source: str) -> list[tuple[StreamKey, RememberedStream]]:
+        return [item for item in self._streams.items() if item[0].source == source]
 
     def _check(self, key: StreamKey) -> None:
         if key.model_id != self._model_id:
             raise ModelMismatchError(
                 f"a vector of model '{key.model_id}' cannot be compared with '{self._model_id}'"
             )
+
+
+def _forget(store: Store, key: StreamKey, name: SegmentName) -> None:
+    store.forget_segment(key, name)
+
+
+def _newest(stream: RememberedStream) -> int:
+    ends = [stream.hops.newest_ns] if len(stream.hops) else []
+    return max([*ends, *(s.end_ns for s in stream.closed[-1:])], default=0)

@@ -210,7 +210,30 @@ QUERY = (
         1.0,
     ),
     Spec(
-        'memory_kept', MemorySettings().kept_s, 'How long the stream is remembered, in s', 1.0, 1e6
+        'memory_path',
+        '',
+        'File that keeps what is remembered over restarts (empty: none, memory is in RAM only)',
+    ),
+    Spec(
+        'memory_kept',
+        MemorySettings().kept_s,
+        'How long segments and their words are remembered, in s',
+        1.0,
+        1e9,
+    ),
+    Spec(
+        'memory_hops_kept',
+        MemorySettings().hops_kept_s,
+        'How long every embedding is remembered, in s',
+        1.0,
+        1e9,
+    ),
+    Spec(
+        'memory_bytes',
+        MemorySettings().most_bytes,
+        'How much is remembered at most, in bytes; the oldest goes first',
+        100_000,
+        10**15,
     ),
     Spec(
         'watch_threshold',
@@ -372,7 +395,9 @@ def answer_settings(values: Mapping[str, Any]) -> AnswerSettings:
 
 def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
     """For the Memory."""
-    return MemorySettings(kept_s=values['memory_kept'])
+    return MemorySettings(
+        values['memory_kept'], values['memory_hops_kept'], values['memory_bytes']
+    )
 
 
 def _one_of(choices: tuple[Value, ...]) -> str:

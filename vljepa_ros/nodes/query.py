@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
@@ -19,6 +20,7 @@ from rclpy.task import Future
 from vljepa_ros.action import Watch
 from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, VljepaError
 from vljepa_ros.memory.memory import Memory
+from vljepa_ros.memory.store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
@@ -92,7 +94,15 @@ class QueryNode(VljepaNode):
         values = self.values()
         self._timeout_s: float = values['predict_timeout']
         self._watch_threshold: float = values['watch_threshold']
-        self._memory = Memory(self.lease.facts.model_id, parameters.memory_settings(values))
+        path = values['memory_path']
+        store = Store(Path(path).expanduser()) if path else None
+        self._memory = Memory(self.lease.facts.model_id, parameters.memory_settings(values), store)
+        self._sources = self._memory.sources
+        if self._memory.foreign:
+            self.get_logger().info(
+                f'{path}: {self._memory.foreign} streams are of other models: '
+                'kept, and not compared'
+            )
         self._answerer = Answerer(self.lease.half, parameters.answer_settings(values))
 
     def start(self) -> None:
@@ -124,16 +134,23 @@ class QueryNode(VljepaNode):
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
             watched.end(None, 'query_node was deactivated')
+        self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def teardown(self) -> None:
-        """Forget everything."""
+        """Forget everything; what is on the disk stays."""
+        if self._memory is not None:
+            self._memory.close()
         self._memory = self._answerer = None
         self._sources = ()
 
     def look_around(self) -> None:
-        """End watches of a source that is none, and say so while the sources are not known."""
+        """See to the memory's file; end watches of a source that is none.
+
+        Say so while the sources are not known.
+        """
+        self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
         if unknown and self._cameras is None:
             self.trouble(
@@ -148,8 +165,10 @@ class QueryNode(VljepaNode):
 
     def describe(self) -> dict[str, str]:
         """What is known and asked."""
+        memory = self._memory
         return {
             'sources remembered': ', '.join(self._sources),
+            'bytes remembered': f'{memory.held_bytes if memory else 0:,}',
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
             'predict is there': str(self._predict.service_is_ready()),
@@ -180,6 +199,12 @@ class QueryNode(VljepaNode):
 
     def _score(self, vector: Vector, text: str, scores: dict[str, float]) -> None:
         scores[text] = float(self.lease.half.similarity(vector[None], text)[0])
+
+    def _commit(self) -> None:
+        """In the model thread, every second: no more than that is lost."""
+        if self._memory is not None:
+            self._memory.commit()
+            self.condition('memory', self._memory.trouble)
 
     # Questions.
 

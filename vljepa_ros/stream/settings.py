@@ -115,13 +115,17 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """How long a stream is remembered."""
+    """How long a stream is remembered: in segments, and in every hop; how much of all at most."""
 
-    kept_s: float = 3600.0
+    kept_s: float = 7 * 86400.0
+    hops_kept_s: float = 3600.0
+    most_bytes: int = 1_000_000_000
 
     def __post_init__(self) -> None:
         """Check every value."""
         _in_range('memory_kept', self.kept_s, 1.0, EVER_S)
+        _in_range('memory_hops_kept', self.hops_kept_s, 1.0, EVER_S)
+        _in_range('memory_bytes', self.most_bytes, 100_000, 1e15)
 
 
 @dataclass(frozen=True)

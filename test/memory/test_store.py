@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What survives: a restart, a kill, a full disk; and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeLanguage, colour_vector
+
+from vljepa_ros.errors import BusyError, InputError, OutputError
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.memory.store import Store
+from vljepa_ros.stream.settings import MemorySettings
+from vljepa_ros.stream.types import (
+    Change,
+    Embedding,
+    Event,
+    Moment,
+    Reason,
+    Segment,
+    State,
+    StreamKey,
+)
+
+S = 1_000_000_000
+KEY = StreamKey('camera', 'What?', 'm')
+
+
+def hop(second: float, colour: str = 'red', key: StreamKey = KEY) -> Embedding:
+    return Embedding(round(second * S), 0, key, colour_vector(colour))
+
+
+def begun(second: int, number: int, colour: str, before: str = '', key: StreamKey = KEY) -> Change:
+    """A segment of five seconds begins, after another one."""
+    return Change(
+        second * S,
+        key,
+        's',
+        number,
+        second * S,
+        1.0,
+        Reason.MEANING if before else Reason.FIRST,
+        colour_vector(colour),
+        Segment(number - 1, (second - 5) * S, second * S) if before else None,
+        colour_vector(before) if before else None,
+    )
+
+
+def lived(memory: Memory, key: StreamKey = KEY) -> None:
+    """Five seconds of red, then three of blue, with words."""
+    memory.change(begun(0, 0, 'red', key=key))
+    for second in range(8):
+        if second == 5:
+            memory.change(begun(5, 1, 'blue', 'red', key))
+        memory.record(hop(second, 'red' if second < 5 else 'blue', key))
+    memory.event(Event(0, key, 's', 0, 0, 0, State.ENDED, 'it was red', 1.0))
+    memory.event(Event(0, key, 's', 1, 0, 0, State.STARTED, 'it is blue', 1.0))
+
+
+def found(memory: Memory) -> list[Moment]:
+    return memory.search(FakeLanguage(), 'red')
+
+
+MOMENTS = [
+    Moment('camera', 0, 4 * S, 1.0, 'it was red'),
+    Moment('camera', 5 * S, 7 * S, 0.0, 'it is blue'),
+]
+
+
+def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    lived(memory)
+    assert found(memory) == MOMENTS
+    memory.close()
+    again = Memory('m', store=Store(tmp_path / 'memory.db'))
+    assert found(again) == MOMENTS
+    vector, moment = again.recall('', 0, 4 * S, 'What?')  # type: ignore[misc]
+    assert np.allclose(vector, colour_vector('red')) and moment.end_ns == 4 * S
+    again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
+    assert found(again)[-1] == MOMENTS[1]
+
+
+def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:
+    settings = MemorySettings(kept_s=100.0, hops_kept_s=3.0)
+    memory = Memory('m', settings, Store(tmp_path / 'memory.db'))
+    lived(memory)
+    memory.record(hop(3))  # time goes back
+    memory.change(
+        Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, colour_vector('red'),
+               Segment(1, 5 * S, 7 * S), colour_vector('blue'))
+    )  # fmt: skip
+    expected = found(memory)
+    memory.close()
+    store = Store(tmp_path / 'memory.db', read_only=True)
+    assert store.hops(KEY)[0].tolist() == [3 * S]
+    assert [s.name for s in store.segments(KEY)] == [('s', 2)]
+    assert found(Memory('m', settings, store)) == expected
+
+
+DYING = """
+import sys
+from pathlib import Path
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.memory.store import Store
+from test_store import begun, hop
+memory = Memory('m', store=Store(Path(sys.argv[1])))
+memory.change(begun(0, 0, 'red'))
+for second in range(1000):
+    memory.record(hop(second))
+    if second == 500:
+        memory.commit()
+print('here', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    here = Path(__file__).parent
+    environment = os.environ | {
+        'PYTHONPATH': os.pathsep.join([str(here), str(here.parent), *sys.path])
+    }
+    process = subprocess.Popen(
+        [sys.executable, '-c', DYING, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == 'here\n'
+    with pytest.raises(BusyError, match='written by another process'):
+        Store(path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stamps, vectors = Store(path).hops(KEY)
+    assert stamps.tolist() == [second * S for second in range(501)]
+    assert np.allclose(vectors, colour_vector('red'))
+
+
+def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    memory.record(hop(0))
+    memory.commit()
+    reader = Store(tmp_path / 'memory.db', read_only=True)
+    memory.record(hop(1))
+    assert reader.hops(KEY)[0].tolist() == [0]
+    memory.commit()
+    assert reader.hops(KEY)[0].tolist() == [0, S]
+    with pytest.raises(OutputError, match='cannot be written: attempt to write a readonly'):
+        reader.put_hop(KEY, 2 * S, colour_vector('red'))
+
+
+def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    lived(memory)
+    memory.close()
+    other = Memory('other', store=Store(tmp_path / 'memory.db'))
+    assert other.foreign == 1 and other.sources == () and found(other) == []
+    lived(other, StreamKey('camera', 'What?', 'other'))
+    other.close()
+    assert found(Memory('m', store=Store(tmp_path / 'memory.db'))) == MOMENTS
+
+
+def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / 'memory.db')
+    memory = Memory('m', store=store)
+    memory.record(hop(0))
+    memory.commit()
+    pages = store._base.execute('PRAGMA page_count').fetchone()[0]
+    store._base.execute(f'PRAGMA max_page_count = {pages + 2}')
+    for second in range(1, 2000):
+        memory.record(hop(second))
+    memory.commit()
+    assert 'database or disk is full' in memory.trouble and str(store.path) in memory.trouble
+    assert memory.recall('', 0, 0, '')[1].end_ns == 1999 * S  # type: ignore[index]
+    store._base.execute('PRAGMA max_page_count = 1000000')
+    memory.record(hop(2000))
+    memory.commit()
+    assert memory.trouble == ''
+    memory.close()
+    stamps = Store(tmp_path / 'memory.db').hops(KEY)[0]
+    assert stamps[0] == 0 and stamps[-1] == 2000 * S
+
+
+def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
+    store = Store(tmp_path / 'memory.db')
+    memory = Memory('m', MemorySettings(most_bytes=200_000), store)
+    for second in range(20_000):
+        memory.record(hop(second))
+    memory.commit()
+    assert (tmp_path / 'memory.db').stat().st_size < 1.5 * 200_000
+    assert store.hops(KEY)[0][-1] == 19_999 * S
+
+
+@pytest.mark.parametrize('what', ['text', 'other', 'newer'])
+def test_what_is_no_memory_is_refused_and_left_as_it_is(tmp_path: Path, what: str) -> None:
+    path = tmp_path / 'memory.db'
+    if what == 'text':
+        path.write_text('a diary, ' * 1000)
+    else:
+        base = sqlite3.connect(path)
+        base.execute(
+            'CREATE TABLE birds (name TEXT)' if what == 'other' else 'PRAGMA user_version=9'
+        )
+        base.commit()
+        base.close()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r'memory\.db is no memory: '):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_not_there_is_made_or_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='no such file'):
+        Store(tmp_path / 'memory.db', read_only=True)
+    with pytest.raises(OutputError, match=r'nowhere/memory\.db cannot be made'):
+        Store(tmp_path / 'nowhere' / 'memory.db')
+    Store(tmp_path / 'memory.db').close()
+    Store(tmp_path / 'memory.db').close()

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream as it is remembered: embeddings of its recent hops, and segments with their words.
+
+Shapes: N hops or segments, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.memory.log import VectorLog
+from vljepa_ros.stream.types import Vector
+
+SegmentName = tuple[str, int]  # session, segment id
+Span = tuple[int, int]  # first and last stamp, in nanoseconds
+Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
+
+REACH = 300  # hops that a moment may go on to either side of its best one: a minute
+NEWEST = 1000  # segments that may yet get words
+HOLDS = 0.5  # share of the best hop's score that its neighbours need
+
+
+@dataclass
+class Remembered:
+    """A segment; `text` is '' until something is said of it."""
+
+    name: SegmentName
+    start_ns: int
+    end_ns: int
+    vector: Vector
+    text: str = ''
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stretch that fits a text, and the segment that it lies in, where one is known."""
+
+    span: Span
+    score: float
+    segment: Remembered | None = None
+
+    @property
+    def text(self) -> str:
+        """What was said of it."""
+        return self.segment.text if self.segment else ''
+
+
+class RememberedStream:
+    """Closed segments lie in the order of their ends; `running` is the one that is open."""
+
+    def __init__(self) -> None:
+        self.hops = VectorLog()
+        self.running: Remembered | None = None
+        self.closed: list[Remembered] = []
+        self._pooled = VectorLog()  # of the closed segments, by their ends
+
+    def __bool__(self) -> bool:
+        return bool(len(self.hops) or self.closed or self.running)
+
+    def open(self, segment: Remembered) -> None:
+        """A segment begins, or goes on with another vector."""
+        before = self.running
+        if before is not None and before.name == segment.name:
+            segment.text = before.text
+        elif before is not None:  # nobody said that it is over
+            self.close(replace(before, end_ns=min(self.end_of(before), segment.start_ns)))
+        self.running = segment
+
+    def close(self, segment: Remembered) -> None:
+        """A segment is over."""
+        if self.running is not None and self.running.name == segment.name:
+            segment.text = segment.text or self.running.text
+        self.running = None
+        self.closed.append(segment)
+        self._pooled.append(segment.end_ns, segment.vector)
+
+    def named(self, name: SegmentName) -> Remembered | None:
+        """The segment of that name, if it is not long over."""
+        if self.running is not None and self.running.name == name:
+            return self.running
+        return next((s for s in islice(reversed(self.closed), NEWEST) if s.name == name), None)
+
+    def end_of(self, segment: Remembered) -> int:
+        """The running segment reaches to the newest hop."""
+        if segment is self.running and len(self.hops):
+            return max(segment.end_ns, self.hops.newest_ns)
+        return segment.end_ns
+
+    def forget_before(self, hops_ns: int, segments_ns: int) -> list[Remembered]:
+        """Forget older hops, and segments that ended earlier; returns these."""
+        self.hops.forget_before(hops_ns)
+        count = int(np.searchsorted(self._pooled.stamps_ns, segments_ns, side='left'))
+        self._pooled.forget_before(segments_ns)
+        gone, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
+        running = self.running
+        if running is not None and self.end_of(running) < segments_ns:
+            gone.append(running)
+            self.running = None
+        return gone
+
+    def forget_segments_after(self, stamp_ns: int) -> list[Remembered]:
+        """Forget segments that ended later, and the one that is open; returns them."""
+        self._pooled.forget_after(stamp_ns)
+        count = len(self._pooled)
+        gone, self.closed = self.closed[count:], self.closed[:count]
+        if self.running is not None:
+            gone.append(self.running)
+            self.running = None
+        return gone
+
+    def pooled(self, start_ns: int, end_ns: int) -> tuple[Vector, Span] | None:
+        """The sum of what is known of a span (`end_ns` 0: until now), and its stretch.
+
+        Of the hops in it; where they are gone, of the segments, by how much of each lies in it.
+        """
+        inside = self.hops.within(start_ns, end_ns)
+        if inside.stop > inside.start:
+            stamps = self.hops.stamps_ns[inside]
+            return self.hops.vectors[inside].mean(axis=0), (int(stamps[0]), int(stamps[-1]))
+        last_ns = end_ns or max((s.end_ns for s in self.closed), default=0)
+        parts = [
+            (min(s.end_ns, last_ns) - max(s.start_ns, start_ns), s)
+            for s in self.closed
+            if s.start_ns <= last_ns and s.end_ns >= start_ns
+        ]
+        if not parts:
+            return None
+        weights = np.array([max(length_ns, 1) for length_ns, _ in parts], float)
+        vector = np.average([s.vector for _, s in parts], axis=0, weights=weights)
+        first, last = parts[0][1], parts[-1][1]
+        span = (max(first.start_ns, start_ns), min(last.end_ns, last_ns))
+        return np.asarray(vector, np.float32), span
+
+    def find(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        """The stretches that fit a text best, `limit` of hops and of segments without hops each.
+
+        `text` (D,) is its embedding, `similarity` the calibrated score.
+        """
+        found = self._find_hops(text, similarity, start_ns, end_ns, limit)
+        return found + self._find_segments(text, similarity, start_ns, end_ns, limit)
+
+    def _find_hops(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        part = self.hops.within(start_ns, end_ns)
+        if part.stop == part.start:
+            return []
+        cosine = self.hops.vectors[part] @ text
+        found = list[Found]()
+        while len(found) < limit:
+            best = int(np.argmax(cosine))
+            if cosine[best] == -np.inf:
+                break
+            segment = self._segment_at(int(self.hops.stamps_ns[part.start + best]))
+            own = self._neighbours(part.start + best, part, segment)
+            score = similarity(self.hops.vectors[own])
+            taken = cosine[own.start - part.start : own.stop - part.start] == -np.inf
+            peak = part.start + best - own.start
+            stretch = _around(peak, (score >= HOLDS * score[peak]) & ~taken)
+            moment = slice(own.start + stretch.start, own.start + stretch.stop)
+            found.append(Found(self._span(moment, segment), float(score[peak]), segment))
+            cosine[moment.start - part.start : moment.stop - part.start] = -np.inf
+        return found
+
+    def _neighbours(self, best: int, part: slice, segment: Remembered | None) -> slice:
+        """The hops that may be one moment with this one."""
+        first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
+        if segment is None:
+            return slice(first, end)
+        end_ns = self.end_of(segment)
+        if self._segment_at(end_ns) is not segment:  # the next one begins with that hop
+            end_ns -= 1
+        inside = self.hops.within(segment.start_ns, end_ns)
+        return slice(max(first, inside.start), min(end, inside.stop))
+
+    def _span(self, moment: slice, segment: Remembered | None) -> Span:
+        """First and last stamp; from the segment's start on where the hops before are gone."""
+        stamps = self.hops.stamps_ns[moment]
+        start_ns = int(stamps[0])
+        if segment is not None and moment.start == 0:
+            start_ns = min(start_ns, segment.start_ns)
+        return start_ns, int(stamps[-1])
+
+    def _segment_at(self, stamp_ns: int) -> Remembered | None:
+        """A segment ends where the next one begins: the later one has that hop."""
+        if self.running is not None and self.running.start_ns <= stamp_ns:
+            return self.running
+        at = int(np.searchsorted(self._pooled.stamps_ns, stamp_ns, side='right'))
+        if at < len(self.closed) and self.closed[at].start_ns <= stamp_ns:
+            return self.closed[at]
+        last = self.closed[at - 1] if at else None  # the stream ended with this hop
+        return last if last is not None and last.end_ns == stamp_ns else None
+
+    def _find_segments(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        ends = self._pooled.stamps_ns
+        first, last = int(np.searchsorted(ends, start_ns)), len(ends)
+        if len(self.hops):
+            last = int(np.searchsorted(ends, self.hops.stamps_ns[0]))
+        if end_ns:
+            last = min(last, int(np.searchsorted(ends, end_ns)) + 1)
+        vectors = self._pooled.vectors[first:last]
+        best = _best(vectors @ text, limit).tolist() if len(vectors) else []
+        gone = [self.closed[first + i] for i in best]
+        if self.running is not None and not len(self.hops) and self.running.end_ns >= start_ns:
+            gone.append(self.running)
+        gone = [s for s in gone if not end_ns or s.start_ns <= end_ns]
+        if not gone:
+            return []
+        scores = similarity(np.stack([s.vector for s in gone]))
+        return [
+            Found((s.start_ns, s.end_ns), float(score), s)
+            for s, score in zip(gone, scores, strict=True)
+        ]
+
+
+def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
+    """The run of true values that holds `peak`."""
+    ends = np.flatnonzero(~holds)
+    at = int(np.searchsorted(ends, peak))
+    first = int(ends[at - 1]) + 1 if at else 0
+    return slice(first, int(ends[at]) if at < len(ends) else len(holds))
+
+
+def _best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+    """The rows of the highest scores."""
+    if len(scores) <= limit:
+        return np.arange(len(scores))
+    return np.argpartition(-scores, limit - 1)[:limit]
