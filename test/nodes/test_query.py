@@ -4,7 +4,6 @@ from __future__ import annotations
 import array
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,15 @@ from bench import (
     values_of,
 )
 from builtin_interfaces.msg import Duration
+from counter import NOW, Counter, failing, floats, hop, seen
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import Header
 from vljepa_ros.action import Watch
 from vljepa_ros.msg import (
-    Embedding,
     ModelInfo,
     Moment,
-    SemanticChange,
     SemanticEmbedding,
     TextEvent,
 )
@@ -44,116 +41,6 @@ from vljepa_ros.memory.store import Store
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.types import StreamKey
-
-NOW = START_NS + 10_000 * MS
-
-
-def floats(colour: str) -> array.array[float]:
-    return array.array('f', fakes.colour_vector(colour).tobytes())
-
-
-def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
-    """A `predict` that sees one colour."""
-
-    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        response.success, response.source = True, request.source or 'camera'
-        response.header = Header(stamp=stamp(NOW))
-        response.window_start = stamp(NOW - 700 * MS)
-        response.model_id = fakes.FACTS.model_id
-        response.vectors = [Embedding(data=floats(colour)) for _ in request.prompts]
-        return response
-
-    return answer
-
-
-def failing(message: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
-    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        response.success, response.message = False, message
-        return response
-
-    return answer
-
-
-class Counter:
-    """The query node, and a `predict` that is scripted."""
-
-    def __init__(
-        self, bench: Bench, predict: Any = None, language: Any = None, **values: Any
-    ) -> None:
-        self.bench, self.asked = bench, []  # type: ignore[var-annotated]
-        if predict is not None:
-
-            def note(request: Any, response: Any) -> Any:
-                self.asked.append(request)
-                return predict(request, response)
-
-            bench.probe.create_service(
-                Predict,
-                'predict',
-                note,
-                callback_group=ReentrantCallbackGroup(),
-                qos_profile=QoSProfile(depth=256),
-            )
-        self.language = language or fakes.FakeLanguage()
-        pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
-        self.node = bench.start(QueryNode, pool, **values)
-
-    def ask(self, prompt: str = 'What?', **fields: Any) -> Query.Response:
-        return self.bench.call(Query, 'query', Query.Request(prompt=prompt, **fields))
-
-    def fill_memory(self) -> None:
-        """Red for two seconds, then blue for two, in words."""
-        hops = self.bench.publisher(SemanticEmbedding, 'semantic_embedding')
-        changes = self.bench.publisher(SemanticChange, 'semantic_change')
-        events = self.bench.publisher(TextEvent, 'text_event', LATCHED)
-        for n in range(20):
-            hops.publish(hop('red' if n < 10 else 'blue', n))
-        eventually(lambda: self.node.health.counts['embeddings'] == 20)
-        common: dict[str, Any] = {
-            'source': 'camera',
-            'prompt': 'What?',
-            'model_id': fakes.FACTS.model_id,
-            'session_id': 's',
-        }
-        changes.publish(
-            SemanticChange(
-                header=Header(stamp=stamp(START_NS + 2200 * MS)),
-                segment_id=1,
-                segment_start=stamp(START_NS + 2000 * MS),
-                reason=SemanticChange.REASON_MEANING,
-                vector=floats('blue'),
-                has_previous=True,
-                previous_segment_id=0,
-                previous_start=stamp(START_NS),
-                previous_end=stamp(START_NS + 2000 * MS),
-                previous_vector=floats('red'),
-                **common,
-            )
-        )
-        eventually(lambda: len(self.remembered()) == 2)
-        events.publish(TextEvent(segment_id=0, state=2, text='it was red', **common))
-        eventually(lambda: any(moment.text for moment in self.remembered()))
-
-    def remembered(self) -> list[Moment]:
-        return self.bench.call(Search, 'search', Search.Request(text='red')).moments
-
-
-def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
-    newest = START_NS + number * 200 * MS
-    message = SemanticEmbedding(
-        header=Header(stamp=stamp(newest)),
-        window_start=stamp(newest - 700 * MS),
-        source='camera',
-        prompt='What?',
-        model_id=fakes.FACTS.model_id,
-        vector=floats(colour),
-    )
-    for name, value in changes.items():
-        setattr(message, name, value)
-    return message
-
-
-# Questions.
 
 
 def test_an_open_question_field_by_field(bench: Bench) -> None:

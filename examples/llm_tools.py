@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tools for an agent with a language model: `TOOLS` for its API, `call` for what it decides.
+
+The definitions are JSON schemas in the form that most APIs take; what a call gives is JSON, errors
+included, so that the model can mend its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from vljepa_ros.errors import VljepaError
+from vljepa_ros.nodes.client import Client
+from vljepa_ros.stream.types import Moment
+
+
+def _tool(name: str, description: str, required: str, **properties: dict[str, Any]) -> Any:
+    parameters = {'type': 'object', 'properties': properties, 'required': [required]}
+    function = {'name': name, 'description': description, 'parameters': parameters}
+    return {'type': 'function', 'function': function}
+
+
+TEXT, NUMBER = {'type': 'string'}, {'type': 'number'}
+SPAN = {
+    'start': {**NUMBER, 'description': 'seconds of ROS time; leave out for the present'},
+    'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for until now'},
+}
+TOOLS = [
+    _tool(
+        'query',
+        "Ask what the robot's camera sees, or saw in a span of time. If `abstained` is true, "
+        'nobody can tell: do not use the answer.',
+        'prompt',
+        prompt={**TEXT, 'description': 'a question in plain English'},
+        candidates={
+            'type': 'array',
+            'items': TEXT,
+            'description': "possible answers, for example ['yes', 'no']",
+        },
+        **SPAN,
+    ),
+    _tool(
+        'search',
+        'Find the moments in what the camera has seen that a sentence describes, best first.',
+        'text',
+        text={**TEXT, 'description': "a statement, for example 'the drawer is opened'"},
+        limit={'type': 'integer', 'description': 'how many moments at most (10)'},
+        **SPAN,
+    ),
+    _tool(
+        'watch',
+        'Wait until a statement about the scene comes true.',
+        'condition',
+        condition={**TEXT, 'description': "for example 'the arm is at rest'"},
+        timeout={**NUMBER, 'description': 'seconds to wait at most (30)'},
+    ),
+]
+
+
+def call(robot: Client, name: str, arguments: str) -> str:
+    """Do what the model asks for: a tool's name, and its arguments as JSON."""
+    try:
+        given = json.loads(arguments)
+        found = {'query': _query, 'search': _search, 'watch': _watch}[name](robot, **given)
+    except KeyError:
+        found = {'error': f'there is no tool {name!r}'}
+    except (TypeError, ValueError, VljepaError) as error:
+        found = {'error': str(error)}
+    return json.dumps(found)
+
+
+def _query(
+    robot: Client, prompt: str, candidates: Any = (), start: float = 0, end: float = 0
+) -> dict[str, Any]:
+    answer = robot.query(prompt, candidates, start_s=start, end_s=end)
+    return {
+        'answer': answer.answer,
+        'confidence': round(answer.confidence, 3),
+        'abstained': answer.abstained,
+        'basis': answer.basis.name,
+    }
+
+
+def _search(
+    robot: Client, text: str, limit: int = 10, start: float = 0, end: float = 0
+) -> dict[str, Any]:
+    found = robot.search(text, limit, start_s=start, end_s=end)
+    return {'moments': [_as_json(moment) for moment in found]}
+
+
+def _watch(robot: Client, condition: str, timeout: float = 30) -> dict[str, Any]:
+    moment = robot.watch(condition, timeout).result()
+    return {'happened': moment is not None, 'moment': _as_json(moment) if moment else None}
+
+
+def _as_json(moment: Moment) -> dict[str, Any]:
+    return {
+        'start': moment.start_ns / 1e9,
+        'end': moment.end_ns / 1e9,
+        'score': round(moment.score, 3),
+        'text': moment.text,
+    }

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's client against the real node, with a scripted `predict`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+import fakes
+import numpy as np
+import pytest
+from bench import MS, START_NS, Bench, eventually
+from counter import NOW, Counter, failing, hop, seen
+from std_srvs.srv import Trigger
+from vljepa_ros.msg import SemanticEmbedding
+
+from vljepa_ros.errors import BusyError, InputError
+from vljepa_ros.nodes.client import Client
+from vljepa_ros.stream.types import Basis, Moment
+
+
+@pytest.fixture
+def client(bench: Bench) -> Iterator[Client]:
+    with Client(bench.namespace, timeout_s=5.0, context=bench.probe.context) as found:
+        yield found
+
+
+def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> None:
+    Counter(bench, seen('red'))
+    answer = client.query('What?', ['blue', 'red'])
+    assert (answer.answer, answer.abstained, answer.basis) == ('red', False, Basis.NOW)
+    assert answer.ranked[0].text == 'red' and len(answer.ranked) == 2
+    assert answer.confidence == answer.ranked[0].score
+    assert answer.stamp_ns == NOW and answer.model_id == fakes.FACTS.model_id
+    assert answer.vector is not None and np.allclose(answer.vector, fakes.colour_vector('red'))
+    assert answer.evidence == (Moment('camera', NOW - 700 * MS, NOW, 1.0),)
+    assert client.query('What?').answer == 'the scene is red'
+
+
+def test_a_span_is_asked_in_seconds_of_ros_time(bench: Bench, client: Client) -> None:
+    counter = Counter(bench, seen('red'))
+    answer = client.query('What?', start_s=1000.5, end_s=1002.25)
+    assert answer.basis is Basis.FRAMES
+    [asked] = counter.asked
+    assert (asked.start.sec, asked.start.nanosec) == (1000, 500_000_000)
+    assert (asked.end.sec, asked.end.nanosec) == (1002, 250_000_000)
+
+
+def test_search_finds_moments(bench: Bench, client: Client) -> None:
+    Counter(bench).fill_memory()
+    found = client.search('something red', limit=1)
+    assert found == [Moment('camera', START_NS, START_NS + 1800 * MS, 1.0, 'it was red')]
+
+
+def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
+    Counter(bench, failing('no frame yet: the model has seen nothing'))
+    with pytest.raises(InputError, match='no frame yet'):
+        client.query('What?')
+    with pytest.raises(InputError, match='text is empty'):
+        client.search('  ')
+
+
+def test_what_time_may_heal_is_busy(bench: Bench, client: Client) -> None:
+    counter = Counter(bench, seen('red'))
+    bench.do(counter.node, counter.node.trigger_deactivate)
+    with pytest.raises(BusyError, match='inactive: query_node is inactive'):
+        client.query('What?')
+
+
+def test_a_stack_that_is_not_there_is_told_in_time(bench: Bench) -> None:
+    with Client('/nowhere', timeout_s=0.3, context=bench.probe.context) as client:
+        began_s = time.monotonic()
+        with pytest.raises(BusyError, match=r'nobody serves /nowhere/query \(waited 0.3 s\)'):
+            client.query('What?')
+        with pytest.raises(BusyError, match='nobody serves /nowhere/watch'):
+            client.watch('it is red').result()
+        assert time.monotonic() - began_s < 3
+
+
+def test_a_stack_that_comes_later_is_waited_for(bench: Bench, client: Client) -> None:
+    later = client.query_later('What?')
+    time.sleep(0.2)
+    assert not later.done()
+    Counter(bench, seen('red'))
+    assert later.result(10).answer == 'the scene is red'
+
+
+def test_a_burst_of_64_questions_gets_64_answers(bench: Bench, client: Client) -> None:
+    Counter(bench, seen('red'))
+    asked = [client.query_later('What?') for _ in range(64)]
+    assert [later.result(20).answer for later in asked] == ['the scene is red'] * 64
+
+
+def test_futures_can_be_awaited(bench: Bench, client: Client) -> None:
+    Counter(bench, seen('red'))
+
+    async def both() -> list[str]:
+        asked = [client.query_later('What?', candidates=c) for c in (['red', 'blue'], [])]
+        return [a.answer for a in await asyncio.gather(*map(asyncio.wrap_future, asked))]
+
+    assert asyncio.run(both()) == ['red', 'the scene is red']
+
+
+def test_a_question_inside_a_callback_of_another_node_does_not_deadlock(
+    bench: Bench, client: Client
+) -> None:
+    Counter(bench, seen('red'))
+
+    def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = True, client.query('What?').answer
+        return response
+
+    with Client(bench.namespace, context=bench.probe.context) as other:
+        other._node.create_service(Trigger, 'planner', answer)
+        response = bench.call(Trigger, 'planner', Trigger.Request())
+        assert response.message == 'the scene is red'
+
+
+# Watching.
+
+
+def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
+    Counter(bench)
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    watching = client.watch('it is blue')
+    eventually(lambda: watching.goal is not None)
+    hops.publish(hop('red', 0))
+    with pytest.raises(FutureTimeoutError):
+        watching.result(0.2)
+    assert not watching.done()
+    for n in (1, 2, 3):
+        hops.publish(hop('blue', n))
+    moment = watching.result(5)
+    assert moment is not None and moment.text == 'it is blue'
+    assert eventually(lambda: watching.score == 1.0)
+
+
+def test_a_watch_that_is_cancelled_or_over_time_has_no_moment(
+    bench: Bench, client: Client
+) -> None:
+    Counter(bench)
+    cancelled, over = client.watch('it is blue'), client.watch('it is red', timeout_s=0.2)
+    cancelled.cancel()
+    assert cancelled.result(5) is None and over.result(5) is None
+    assert cancelled.is_cancelled and not over.is_cancelled
+
+
+def test_a_watch_that_is_refused_says_so(bench: Bench, client: Client) -> None:
+    Counter(bench)
+    with pytest.raises(InputError, match='was refused'):
+        client.watch(' ').result(5)
+
+
+def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
+    counter = Counter(bench)
+    watching = client.watch('it is blue')
+    eventually(lambda: counter.node._watched)
+    bench.do(counter.node, counter.node.trigger_deactivate)
+    with pytest.raises(InputError, match='query_node was deactivated'):
+        watching.result(5)

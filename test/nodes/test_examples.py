@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples for planners, against the real query node."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench import Bench, eventually
+from counter import Counter, hop, seen
+from vljepa_ros.msg import SemanticEmbedding
+
+from vljepa_ros.nodes.client import Client
+
+EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
+
+
+@pytest.fixture
+def robot(bench: Bench) -> Iterator[Client]:
+    with Client(bench.namespace, 5.0, bench.probe.context) as client:
+        yield client
+
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f'{name}.py')
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_script_asks_looks_back_and_waits(bench: Bench, robot: Client) -> None:
+    Counter(bench, seen('red')).fill_memory()
+    said = example('ask').main(robot, 'it is green', 0.2)
+    assert said[0].startswith('Is the light on? ') or said[0].startswith('I cannot tell')
+    assert said[-1] == '"it is green" did not come true' and len(said) == 3
+
+
+# Behaviours.
+
+
+def ticked(behaviour: Any, until: Any) -> Any:
+    """Tick until it is no longer running."""
+
+    def tick() -> Any:
+        behaviour.tick_once()
+        return behaviour.status is not until or None
+
+    eventually(tick, 10.0)
+    return behaviour.status
+
+
+def test_a_behaviour_succeeds_on_a_confident_yes_only(bench: Bench, robot: Client) -> None:
+    trees = pytest.importorskip('py_trees')
+    running = trees.common.Status.RUNNING
+    Holds = example('behaviour').Holds  # noqa: N806
+    Counter(bench, seen('red'))
+    behaviour = Holds(robot, 'Is it red?', confidence=0.0)
+    behaviour._robot = Scripted('yes', 0.9)
+    assert ticked(behaviour, running) is trees.common.Status.SUCCESS
+    for answer, confidence in (('no', 0.9), ('yes', 0.3)):
+        other = Holds(Scripted(answer, confidence), 'Is it red?')
+        assert ticked(other, running) is trees.common.Status.FAILURE
+    real = Holds(robot, ' ' * 5000)
+    assert ticked(real, running) is trees.common.Status.FAILURE
+    assert 'too long' in real.feedback_message
+
+
+class Scripted:
+    """A robot with one answer."""
+
+    def __init__(self, answer: str, confidence: float) -> None:
+        from concurrent.futures import Future
+
+        from vljepa_ros.stream.types import Answer
+
+        self._later: Future[Any] = Future()
+        self._later.set_result(Answer(answer, confidence, False, 0, 'm'))
+
+    def query_later(self, *_: object) -> Any:
+        return self._later
+
+
+def test_a_behaviour_waits_for_what_happens_without_blocking(bench: Bench, robot: Client) -> None:
+    trees = pytest.importorskip('py_trees')
+    running = trees.common.Status.RUNNING
+    counter = Counter(bench)
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    behaviour = example('behaviour').Happens(robot, 'it is blue')
+    began_s = time.monotonic()
+    behaviour.tick_once()
+    assert behaviour.status is running and time.monotonic() - began_s < 0.5
+    eventually(lambda: counter.node._watched)
+    for n in range(3):
+        hops.publish(hop('blue', n))
+    assert ticked(behaviour, running) is trees.common.Status.SUCCESS
+    left = example('behaviour').Happens(robot, 'it is green')
+    left.tick_once()
+    eventually(lambda: counter.node._watched)
+    left.stop(trees.common.Status.INVALID)
+    eventually(lambda: not counter.node._watched)
+
+
+# Tools.
+
+
+def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Client) -> None:
+    tools = example('llm_tools')
+    json.dumps(tools.TOOLS)
+    Counter(bench, seen('red')).fill_memory()
+    given = {
+        'query': {'prompt': 'What?', 'candidates': ['red', 'blue'], 'start': 1.0, 'end': 2.0},
+        'search': {'text': 'it is red', 'limit': 1},
+        'watch': {'condition': 'it is green', 'timeout': 0.2},
+    }
+    for tool in tools.TOOLS:
+        function = tool['function']
+        schema, arguments = function['parameters'], given[function['name']]
+        assert schema['required'][0] in schema['properties']
+        assert set(arguments) <= set(schema['properties'])
+        found = json.loads(tools.call(robot, function['name'], json.dumps(arguments)))
+        assert 'error' not in found, found
+    answer = json.loads(tools.call(robot, 'query', '{"prompt": "What?"}'))
+    assert answer['answer'] == 'the scene is red' and answer['basis'] == 'NOW'
+    moment = json.loads(tools.call(robot, 'search', '{"text": "red", "limit": 1}'))['moments'][0]
+    assert moment['text'] == 'it was red' and moment['score'] == 1.0
+
+
+@pytest.mark.parametrize(
+    ('name', 'arguments', 'message'),
+    [
+        ('dance', '{}', "there is no tool 'dance'"),
+        ('query', '{', 'Expecting'),
+        ('query', '{}', 'prompt'),
+        ('query', '{"prompt": "What?", "colour": 1}', 'colour'),
+        ('search', '{"text": " "}', 'text is empty'),
+    ],
+)
+def test_what_a_model_gets_wrong_is_told_to_it(
+    bench: Bench, robot: Client, name: str, arguments: str, message: str
+) -> None:
+    Counter(bench, seen('red'))
+    assert message in json.loads(example('llm_tools').call(robot, name, arguments))['error']
