@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from vljepa_ros.stream.offline import clustered
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
 from vljepa_ros.stream.types import Embedding, Reason, StreamKey
 
 Vectors = NDArray[np.float64]
@@ -55,12 +55,12 @@ def ours(vectors: Vectors, threshold: float) -> list[int]:
     ]
 
 
-def ours_without_noise(vectors: Vectors, threshold: float) -> list[int]:
-    """Ward's cost of the newest run in the running segment, nothing subtracted."""
+def ward_alone(vectors: Vectors, threshold: float) -> list[int]:
+    """Ward's cost of the newest run: no noise subtracted, and outliers not told from changes."""
     starts, start = [], 0
     for t in range(1, len(vectors)):
         costs = []
-        for k in range(CONFIRMED, min(SegmenterSettings().confirm_hops + 7, t - start) + 1):
+        for k in range(CONFIRMED, min(LONGEST_RUN, t - start) + 1):
             first = t + 1 - k
             if first - start < SHORTEST:
                 continue
@@ -137,7 +137,7 @@ def bayesian(vectors: Vectors, threshold: float) -> list[int]:
     squared distance that counts for one unit of evidence. A segment begins where the likeliest run
     does, once that is younger than the one before by more than it has aged.
     """
-    hazard, longest, spread = 1 / 25, 300, 0.5
+    hazard, longest, spread = 1 / 25, 3000, 0.5  # no run is longer than ten minutes
     mean = np.zeros_like(vectors[0])
     sums, counts = mean[None].copy(), np.zeros(1)
     log_run = np.zeros(1)
@@ -174,7 +174,7 @@ def offline_pelt(vectors: Vectors, threshold: float) -> list[int]:
 
 RULES = (
     Rule('ours', True, ours, steps(0.2, 6)),
-    Rule('ours, noise not subtracted', True, ours_without_noise, steps(0.2, 6)),
+    Rule("Ward's cost alone", True, ward_alone, steps(0.2, 6)),
     Rule('cosine to the mean', True, cosine, steps(0.05, 1.0)),
     Rule("windowed variance (the paper's)", True, variance, steps(0.05, 0.8)),
     Rule('cumulative sum', True, cusum, steps(0.2, 6)),

@@ -141,6 +141,30 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     assert memory.recall('', 0, 0, '')[1] == Moment('camera', 0, 2 * S, 1.0)  # type: ignore[index]
 
 
+def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
+    memory = Memory('m')
+    both = [key(), key('Other?')]
+    for of in both:
+        memory.change(change(10, 0, reason=Reason.FIRST, of=of))
+        memory.record(hop(19, of=of))
+    for of in both:
+        memory.record(hop(2, of=of))
+    for of in both:
+        memory.change(change(2, 1, before=(10, 19, 'red'), reason=Reason.RESET, of=of))
+        memory.event(words(1, 'it is red', of=of))
+    found = memory.search(FakeLanguage(), 'red')
+    assert [(m.start_ns // S, m.text) for m in found] == [(2, 'it is red')] * 2
+
+
+def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
+    memory = Memory('m')
+    memory.change(change(10, 0, reason=Reason.FIRST))
+    memory.change(change(20, 1, 'blue', before=(10, 20, 'red')))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(change(5, 1, 'blue', before=(0, 5, 'red')))
+    assert spans(memory) == [(0, 5), (5, 5)]
+
+
 def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
     memory = Memory('m')
     memory.record(hop(18, of=key('Old?')))
@@ -247,6 +271,40 @@ def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     assert memory.sources == ()
 
 
+def test_a_change_that_nobody_told_costs_no_segment() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.event(words(0, 'it is red'))
+    for second in range(12):
+        memory.record(hop(second, 'red' if second < 5 else 'blue'))
+    memory.change(change(12, 3, before=(9, 12, 'blue')))  # two changes were lost
+    best = memory.search(FakeLanguage(), 'red')[0]
+    assert (best.start_ns // S, best.text) == (0, 'it is red')
+
+
+def test_a_scene_that_lasts_longer_than_its_hops_is_found_in_its_past() -> None:
+    memory = Memory('m', MemorySettings(kept_s=1000.0, hops_kept_s=5.0))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.event(words(0, 'it is red'))
+    for second in range(100):
+        memory.record(hop(second))
+    assert spans(memory, start_ns=10 * S, end_ns=20 * S) == [(0, 99)]
+    found = memory.recall('', 10 * S, 20 * S, '')
+    assert found is not None and found[1] == Moment('camera', 10 * S, 20 * S, 1.0)
+    assert len(memory.search(FakeLanguage(), 'red')) == 1
+
+
+def test_a_vector_of_another_length_is_refused_and_changes_nothing() -> None:
+    memory = Memory('m')
+    memory.record(hop(0))
+    longer = Embedding(S, 0, key(), np.ones(9, np.float32))
+    with pytest.raises(InputError, match='vector of 9 values in a memory of 8'):
+        memory.record(longer)
+    memory.record(hop(1))
+    assert hops_left(memory, key()) == 2
+    assert memory.search(FakeLanguage(), 'red')[0].score == 1.0
+
+
 def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
@@ -296,7 +354,7 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
             reason = Reason.MEANING if second else Reason.FIRST
             memory.change(change(second, second // 2, before=before, reason=reason))
         memory.record(hop(second))
-        assert memory.held_bytes <= limit + 64 * 60 + 32 * 180  # it looks every 64 hops
+        assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # it looks every 64 hops
     assert 0 < hops_left(memory, key()) <= 64
     starts = [start for start, _ in spans(memory, limit=4_000)]
     assert min(starts) > 2_000 and max(starts) >= 3_990

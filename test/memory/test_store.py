@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -85,6 +86,41 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     assert np.allclose(vector, colour_vector('red')) and moment.end_ns == 4 * S
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
     assert found(again)[-1] == MOMENTS[1]
+
+
+def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    memory = Memory('m', store=Store(path))
+    lived(memory)
+    memory.close()
+    memory = Memory('m', store=Store(path))
+    later = begun(1000, 0, 'red')
+    memory.change(dataclasses.replace(later, session_id='t'))
+    memory.record(hop(1000))
+    memory.record(hop(1003))
+    memory.commit()
+    for _ in range(2):
+        memory.close()
+        memory = Memory('m', store=Store(path))
+        spans = sorted((m.start_ns // S, m.end_ns // S) for m in found(memory))
+        assert spans == [(0, 4), (5, 7), (1000, 1003)]
+    assert memory.recall('', 500 * S, 600 * S, '') is None
+
+
+def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    memory = Memory('m', store=Store(path))
+    lived(memory)
+    memory.close()
+    memory = Memory('m', store=Store(path))
+    memory.record(hop(8, 'blue'))
+    memory.record(hop(10))
+    memory.change(begun(10, 2, 'red', 'blue'))
+    assert [(m.start_ns // S, m.end_ns // S, m.text) for m in found(memory)] == [
+        (0, 4, 'it was red'),
+        (10, 10, ''),
+        (5, 8, 'it is blue'),
+    ]
 
 
 def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:

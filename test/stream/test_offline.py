@@ -56,8 +56,10 @@ def test_streams_are_kept_apart_and_cut_where_the_eyes_began_anew() -> None:
     assert [c.reason for c in found if c.key == OTHER] == [Reason.FIRST, Reason.END]
 
 
-@pytest.mark.parametrize(('budget', 'segments'), [(1.0, 1), (6.0, 1), (12.1, 2), (30.0, 5)])
-def test_a_budget_says_how_many_segments(budget: float, segments: int) -> None:
+@pytest.mark.parametrize(
+    ('budget', 'segments'), [(1.0, 1), (6.0, 1), (12.1, 2), (30.0, 5), (600.0, 6)]
+)
+def test_a_budget_says_how_many_segments_at_most(budget: float, segments: int) -> None:
     directions = np.repeat([0, 1, 0, 2, 3, 1], 8)
     hops = [hop(n, int(d)) for n, d in enumerate(np.append(directions, [1] * 3))]  # ten seconds
     found = cut(hops, SegmenterSettings(events_per_minute=budget))

@@ -64,8 +64,11 @@ def online(hops: Hops, threshold: float) -> Decodes:
         changes += segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
         before_ns = stamp_ns  # nothing is forgotten in between
     changes += [change for change in segmenter.end() if change.reason is not Reason.END]
-    stamps_ns = np.array([change.stamp_ns for change in changes], np.int64)
-    return Decodes(np.stack([change.vector for change in changes]), stamps_ns, stamps_ns)
+    emitted_ns = np.array([change.stamp_ns for change in changes], np.int64)
+    # The last words of a segment come with the first of the next one: their time is before that.
+    is_last = np.append(emitted_ns[:-1] == emitted_ns[1:], False)
+    at_ns = emitted_ns - is_last
+    return Decodes(np.stack([change.vector for change in changes]), at_ns, emitted_ns)
 
 
 def uniform(hops: Hops, count: int) -> Decodes:

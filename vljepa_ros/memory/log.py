@@ -47,12 +47,16 @@ class VectorLog:
 
     def append(self, stamp_ns: int, vector: Vector) -> None:
         """One more, no older than the last."""
-        if self._vectors.shape[1] != len(vector):
+        if not len(self) and self.dim != len(vector):
             self._vectors = np.zeros((len(self._stamps), len(vector)), np.float32)
         if self._end == len(self._stamps):
             self._make_room()
         self._stamps[self._end], self._vectors[self._end] = stamp_ns, vector
         self._end += 1
+
+    def drop_last(self) -> None:
+        """Forget the newest."""
+        self._end -= 1
 
     def extend(self, stamps_ns: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Many more."""

@@ -14,14 +14,13 @@ from functools import partial
 
 from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.store import Store
-from vljepa_ros.memory.stream import Remembered, RememberedStream, SegmentName
+from vljepa_ros.memory.stream import EVER_NS, Remembered, RememberedStream, SegmentName
 from vljepa_ros.stream.interfaces import Language
 from vljepa_ros.stream.perceiver import unit
 from vljepa_ros.stream.settings import MemorySettings, check_text
 from vljepa_ros.stream.types import Change, Embedding, Event, Moment, Reason, StreamKey, Vector
 
-HOP_BYTES, SEGMENT_BYTES = 32, 160  # on the disk, beside the vector
-EVER_NS = 2**62  # later than any stamp
+HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
 CHECKED = 64  # hops between two looks at how much it all is
 GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
 
@@ -41,7 +40,7 @@ class Memory:
         self._model_id, self._store = model_id, store
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
-        self._recorded = 0
+        self._recorded = self._dim = 0
         self.trouble, self._trouble, self.foreign = '', '', 0
         if store is not None:
             self._load(store)
@@ -52,8 +51,11 @@ class Memory:
         return tuple(dict.fromkeys(key.source for key in self._streams))
 
     def record(self, embedding: Embedding) -> None:
-        """Remember one hop. Raises ModelMismatchError for another model's vector."""
-        self._check(embedding.key)
+        """Remember one hop.
+
+        Raises ModelMismatchError for another model's vector, InputError for one of another length.
+        """
+        self._check(embedding.key, embedding.vector)
         key, stamp_ns = embedding.key, embedding.stamp_ns
         for other, stream in self._streams_of(key.source):
             self._forget_hops_after(other, stream, stamp_ns)
@@ -68,23 +70,24 @@ class Memory:
             self._keep_small()
 
     def change(self, change: Change) -> None:
-        """Remember a change's segments."""
-        self._check(change.key)
-        stream, before = self._stream(change.key), change.previous
+        """Remember a change's segments. Raises as `record` does."""
+        self._check(change.key, change.vector)
+        key, session, before = change.key, change.session_id, change.previous
+        stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
-            self._forget_segments_after(change.key.source, change.stamp_ns)
-        elif before is not None and change.previous_vector is not None:
-            name = (change.session_id, before.segment_id)
-            stream.close(
-                self._put(change.key, name, before.start_ns, before.end_ns, change.previous_vector)
-            )
+            self._forget_segments_after(key.source, change.stamp_ns)
+            before = None
+        elif stream.last_end_ns > change.stamp_ns:  # before we were told of this stream
+            self._forgotten(key, stream.forget_segments_after(change.stamp_ns))
+        if before is not None and change.previous_vector is not None:
+            name, vector = (session, before.segment_id), change.previous_vector
+            self._put(key, stream.close(Remembered(name, before.start_ns, before.end_ns, vector)))
+            self._put(key, stream.closed[-1])
         if change.reason is not Reason.END:
-            name = (change.session_id, change.segment_id)
-            stream.open(
-                self._put(
-                    change.key, name, change.segment_start_ns, change.stamp_ns, change.vector
-                )
-            )
+            name, vector = (session, change.segment_id), change.vector
+            begun = Remembered(name, change.segment_start_ns, change.stamp_ns, vector)
+            self._put(key, stream.open(begun))
+            self._put(key, begun)
         self._forget_old(change.key.source, change.stamp_ns)
 
     def event(self, event: Event) -> None:
@@ -98,6 +101,10 @@ class Memory:
 
     def commit(self) -> None:
         """What is remembered so far survives whatever happens; to be called every second."""
+        for key, stream in self._streams.items():
+            if stream.running is not None:
+                end_ns = stream.end_of(stream.running)
+                self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
         self.trouble, self._trouble = self._trouble, ''
 
@@ -166,8 +173,10 @@ class Memory:
     def _forget_old(self, source: str, newest_ns: int) -> None:
         """Those of prompts that are no longer asked, too."""
         settings = self._settings
-        hops_ns = newest_ns - round(min(settings.hops_kept_s, settings.kept_s) * 1e9)
-        segments_ns = newest_ns - round(settings.kept_s * 1e9)
+        hops_s = min(settings.hops_kept_s, settings.kept_s)
+        hops_ns, segments_ns = (
+            max(newest_ns - round(kept_s * 1e9), -EVER_NS) for kept_s in (hops_s, settings.kept_s)
+        )
         for key, stream in self._streams_of(source):
             self._forget_before(key, stream, hops_ns, segments_ns)
 
@@ -212,12 +221,14 @@ class Memory:
 
     @property
     def held_bytes(self) -> int:
-        """How much is remembered, as it lies on the disk."""
-        return sum(
-            len(s.hops) * (2 * s.hops.dim + HOP_BYTES)
-            + len(s.closed) * (2 * s.hops.dim + SEGMENT_BYTES)
-            for s in self._streams.values()
+        """About how much memory it takes; in the file it is half of that."""
+        streams = list(self._streams.values())
+        hops, segments = (
+            sum(map(len, parts))
+            for parts in ([s.hops for s in streams], [s.closed for s in streams])
         )
+        vector = 4 * self._dim
+        return hops * (vector + HOP_BYTES) + segments * (2 * vector + SEGMENT_BYTES)
 
     # The store.
 
@@ -226,20 +237,19 @@ class Memory:
             if key.model_id != self._model_id:
                 self.foreign += 1
                 continue
-            stream = self._stream(key)
+            stream = RememberedStream()
             stamps_ns, vectors = store.hops(key)
             if len(stamps_ns):
                 stream.hops.extend(stamps_ns, vectors)
             for segment in store.segments(key):
-                stream.open(segment)  # and the one before it is over
-            if stream.running is not None:
-                stream.close(replace(stream.running, end_ns=stream.end_of(stream.running)))
+                stream.close(segment)
+            if stream:
+                self._streams[key] = stream
+                self._dim = stream.dim
 
-    def _put(
-        self, key: StreamKey, name: SegmentName, start_ns: int, end_ns: int, vector: Vector
-    ) -> Remembered:
-        self._write(lambda store: store.put_segment(key, name, start_ns, end_ns, vector))
-        return Remembered(name, start_ns, end_ns, vector)
+    def _put(self, key: StreamKey, segment: Remembered | None) -> None:
+        if segment is not None:
+            self._write(lambda store: store.put_segment(key, segment))
 
     def _write(self, action: Callable[[Store], None]) -> None:
         """On the disk as well, as far as it can be: what fails there is remembered here still."""
@@ -258,11 +268,14 @@ class Memory:
     def _streams_of(self, source: str) -> list[tuple[StreamKey, RememberedStream]]:
         return [item for item in self._streams.items() if item[0].source == source]
 
-    def _check(self, key: StreamKey) -> None:
+    def _check(self, key: StreamKey, vector: Vector) -> None:
         if key.model_id != self._model_id:
             raise ModelMismatchError(
                 f"a vector of model '{key.model_id}' cannot be compared with '{self._model_id}'"
             )
+        if self._dim not in (0, len(vector)):
+            raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
+        self._dim = len(vector)
 
 
 def _forget(store: Store, key: StreamKey, name: SegmentName) -> None:

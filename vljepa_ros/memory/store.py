@@ -89,19 +89,17 @@ class Store:
         """One embedding; another of that stamp is replaced."""
         self._write('INSERT OR REPLACE INTO hops VALUES (?, ?, ?)', key, stamp_ns, _packed(vector))
 
-    def put_segment(
-        self, key: StreamKey, name: SegmentName, start_ns: int, end_ns: int, vector: Vector
-    ) -> None:
-        """A segment; all but the words of one with this name is replaced."""
+    def put_segment(self, key: StreamKey, segment: Remembered) -> None:
+        """A segment; all but the words of one with its name is replaced."""
         self._write(
             'INSERT INTO segments (stream, session, number, start_ns, end_ns, vector) '
             'VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET '
             'start_ns = excluded.start_ns, end_ns = excluded.end_ns, vector = excluded.vector',
             key,
-            *name,
-            start_ns,
-            end_ns,
-            _packed(vector),
+            *segment.name,
+            segment.start_ns,
+            segment.end_ns,
+            _packed(segment.vector),
         )
 
     def put_text(self, key: StreamKey, name: SegmentName, text: str) -> None:
@@ -169,10 +167,10 @@ class Store:
         return stamps, vectors.reshape(len(rows), -1).astype(np.float32)
 
     def segments(self, key: StreamKey) -> list[Remembered]:
-        """The segments of one stream, by their starts."""
+        """The segments of one stream, by their ends."""
         rows = self._base.execute(
             'SELECT session, number, start_ns, end_ns, vector, text FROM segments '
-            'WHERE stream = ? ORDER BY start_ns',
+            'WHERE stream = ? ORDER BY end_ns, start_ns',
             (self._id(key),),
         )
         return [

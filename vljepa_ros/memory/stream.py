@@ -21,6 +21,7 @@ Span = tuple[int, int]  # first and last stamp, in nanoseconds
 Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
 
 REACH = 300  # hops that a moment may go on to either side of its best one: a minute
+EVER_NS = 2**62  # later than any stamp
 NEWEST = 1000  # segments that may yet get words
 HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
@@ -59,23 +60,47 @@ class RememberedStream:
         self.closed: list[Remembered] = []
         self._pooled = VectorLog()  # of the closed segments, by their ends
 
+    @property
+    def dim(self) -> int:
+        """D; 0 where nothing is remembered."""
+        return self.hops.dim or self._pooled.dim
+
     def __bool__(self) -> bool:
         return bool(len(self.hops) or self.closed or self.running)
 
-    def open(self, segment: Remembered) -> None:
-        """A segment begins, or goes on with another vector."""
-        before = self.running
-        if before is not None and before.name == segment.name:
-            segment.text = before.text
-        elif before is not None:  # nobody said that it is over
-            self.close(replace(before, end_ns=min(self.end_of(before), segment.start_ns)))
-        self.running = segment
+    def open(self, segment: Remembered) -> Remembered | None:
+        """A segment begins, or goes on with another vector.
 
-    def close(self, segment: Remembered) -> None:
-        """A segment is over."""
-        if self.running is not None and self.running.name == segment.name:
-            segment.text = segment.text or self.running.text
+        Returns the one before, if nobody has said that it is over.
+        """
+        ended = self._take_over(segment)
+        self.running = segment
+        return ended
+
+    def close(self, segment: Remembered) -> Remembered | None:
+        """A segment is over. Returns another one that ran, if nobody has said that it is."""
+        ended = self._take_over(segment)
         self.running = None
+        self._archive(segment)
+        return ended
+
+    def _take_over(self, segment: Remembered) -> Remembered | None:
+        """Make way for a segment: it keeps the words of the one with its name."""
+        running, last = self.running, self.closed[-1:]
+        if running is not None and running.name == segment.name:
+            segment.text = segment.text or running.text
+            return None
+        if last and last[0].name == segment.name:  # it was thought to be over
+            segment.text = segment.text or last[0].text
+            self.closed.pop()
+            self._pooled.drop_last()
+        if running is None:
+            return None
+        ended = replace(running, end_ns=min(self.end_of(running), segment.start_ns))
+        self._archive(ended)
+        return ended
+
+    def _archive(self, segment: Remembered) -> None:
         self.closed.append(segment)
         self._pooled.append(segment.end_ns, segment.vector)
 
@@ -104,14 +129,19 @@ class RememberedStream:
         return gone
 
     def forget_segments_after(self, stamp_ns: int) -> list[Remembered]:
-        """Forget segments that ended later, and the one that is open; returns them."""
+        """Forget segments that reach to later; returns them."""
         self._pooled.forget_after(stamp_ns)
         count = len(self._pooled)
         gone, self.closed = self.closed[count:], self.closed[:count]
-        if self.running is not None:
+        if self.running is not None and self.end_of(self.running) > stamp_ns:
             gone.append(self.running)
             self.running = None
         return gone
+
+    @property
+    def last_end_ns(self) -> int:
+        """When the last closed segment ended; before everything if there is none."""
+        return self.closed[-1].end_ns if self.closed else -EVER_NS
 
     def pooled(self, start_ns: int, end_ns: int) -> tuple[Vector, Span] | None:
         """The sum of what is known of a span (`end_ns` 0: until now), and its stretch.
@@ -122,19 +152,19 @@ class RememberedStream:
         if inside.stop > inside.start:
             stamps = self.hops.stamps_ns[inside]
             return self.hops.vectors[inside].mean(axis=0), (int(stamps[0]), int(stamps[-1]))
-        last_ns = end_ns or max((s.end_ns for s in self.closed), default=0)
+        known = [*self.closed, *([self.running] if self.running else [])]
+        ends = [self.end_of(s) for s in known]
+        last_ns = end_ns or max(ends, default=0)
         parts = [
-            (min(s.end_ns, last_ns) - max(s.start_ns, start_ns), s)
-            for s in self.closed
-            if s.start_ns <= last_ns and s.end_ns >= start_ns
+            (max(s.start_ns, start_ns), min(end, last_ns), s.vector)
+            for s, end in zip(known, ends, strict=True)
+            if s.start_ns <= last_ns and end >= start_ns
         ]
         if not parts:
             return None
-        weights = np.array([max(length_ns, 1) for length_ns, _ in parts], float)
-        vector = np.average([s.vector for _, s in parts], axis=0, weights=weights)
-        first, last = parts[0][1], parts[-1][1]
-        span = (max(first.start_ns, start_ns), min(last.end_ns, last_ns))
-        return np.asarray(vector, np.float32), span
+        weights = np.array([max(end - start, 1) for start, end, _ in parts], float)
+        vector = np.average([part[2] for part in parts], axis=0, weights=weights)
+        return np.asarray(vector, np.float32), (parts[0][0], parts[-1][1])
 
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
@@ -210,14 +240,16 @@ class RememberedStream:
         vectors = self._pooled.vectors[first:last]
         best = _best(vectors @ text, limit).tolist() if len(vectors) else []
         gone = [self.closed[first + i] for i in best]
-        if self.running is not None and not len(self.hops) and self.running.end_ns >= start_ns:
-            gone.append(self.running)
+        if self.running is not None and self.end_of(self.running) >= start_ns:
+            hops_ns = self.hops.stamps_ns[:1].tolist()
+            if not hops_ns or (end_ns and end_ns < hops_ns[0]):  # of this span they are gone
+                gone.append(self.running)
         gone = [s for s in gone if not end_ns or s.start_ns <= end_ns]
         if not gone:
             return []
         scores = similarity(np.stack([s.vector for s in gone]))
         return [
-            Found((s.start_ns, s.end_ns), float(score), s)
+            Found((s.start_ns, self.end_of(s)), float(score), s)
             for s, score in zip(gone, scores, strict=True)
         ]
 

@@ -62,6 +62,7 @@ class QueryNode(VljepaNode):
         self._memory: Memory | None = None
         self._answerer: Answerer | None = None
         self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
+        self._held_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info has come yet
         self._subscriptions_made: list[Any] = []
         self._watched: list[_Watched] = []
@@ -165,10 +166,9 @@ class QueryNode(VljepaNode):
 
     def describe(self) -> dict[str, str]:
         """What is known and asked."""
-        memory = self._memory
         return {
             'sources remembered': ', '.join(self._sources),
-            'bytes remembered': f'{memory.held_bytes if memory else 0:,}',
+            'bytes remembered': f'{self._held_bytes:,}',
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
             'predict is there': str(self._predict.service_is_ready()),
@@ -204,6 +204,7 @@ class QueryNode(VljepaNode):
         """In the model thread, every second: no more than that is lost."""
         if self._memory is not None:
             self._memory.commit()
+            self._held_bytes = self._memory.held_bytes
             self.condition('memory', self._memory.trouble)
 
     # Questions.

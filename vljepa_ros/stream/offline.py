@@ -99,11 +99,11 @@ class OfflineSegmenter:
     def _parts(self, hops: list[Embedding]) -> list[list[Embedding]]:
         settings = self._settings
         vectors = np.array([unit(e.vector.astype(np.float64)) for e in hops])
+        parts = clustered(vectors, threshold=settings.change_threshold)
         if settings.events_per_minute:
             minutes = (hops[-1].stamp_ns - hops[0].stamp_ns) / MINUTE_NS
-            parts = clustered(vectors, max(1, int(minutes * settings.events_per_minute)))
-        else:
-            parts = clustered(vectors, threshold=settings.change_threshold)
+            most = max(1, int(minutes * settings.events_per_minute))
+            parts = clustered(vectors, most) if len(parts) > most else parts
         return [[hops[i] for i in part] for part in parts]
 
 

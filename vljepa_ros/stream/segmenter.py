@@ -129,8 +129,11 @@ class Segmenter:
                 f'embedding of {len(embedding.vector)} values in a stream of {len(stream.settled)}'
             )
         if _was_reset(stream, embedding):
+            elapsed_ns = max(embedding.stamp_ns - stream.newest_ns, 0)
+            corrected = self._corrected(stream, stream.newest_ns)
             reset = self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)
-            return [*self._corrected(stream, reset.stamp_ns), reset]
+            self._spend(self._streams[embedding.key], 1 + len(corrected), elapsed_ns)
+            return [*corrected, reset]
         if embedding.stamp_ns <= stream.newest_ns:
             raise InputError(
                 f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
