@@ -90,7 +90,7 @@ def _search(
 
 
 def _watch(robot: Client, condition: str, timeout: float = 30) -> dict[str, Any]:
-    moment = robot.watch(condition, timeout).result()
+    moment = robot.watch(condition, timeout if timeout > 0 else 30).result()
     return {'happened': moment is not None, 'moment': _as_json(moment) if moment else None}
 
 

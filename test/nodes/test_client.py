@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
 
 import fakes
 import numpy as np
@@ -15,6 +17,7 @@ from bench import MS, START_NS, Bench, eventually
 from counter import NOW, Counter, failing, hop, seen
 from std_srvs.srv import Trigger
 from vljepa_ros.msg import SemanticEmbedding
+from vljepa_ros.srv import Query
 
 from vljepa_ros.errors import BusyError, InputError
 from vljepa_ros.nodes.client import Client
@@ -62,11 +65,68 @@ def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
         client.search('  ')
 
 
-def test_what_time_may_heal_is_busy(bench: Bench, client: Client) -> None:
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'prompt': 5}, 'prompt is of type int'),
+        ({'prompt': '\ud800'}, 'half a character'),
+        ({'candidates': [1, 2]}, 'candidate is of type int'),
+        ({'candidates': 'yes'}, 'one text, not a list'),
+        ({'source': None}, 'source is of type NoneType'),
+        ({'start_s': 1_790_000_000_000.0}, 'start (1.79e+12 s) is not in 0..2147483647'),
+        ({'end_s': float('inf')}, 'end (inf) is no number'),
+        ({'end_s': 'now'}, "end ('now') is no number"),
+    ],
+)
+def test_what_no_message_can_hold_is_refused_here(
+    bench: Bench, client: Client, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        client.query(**{'prompt': 'What?'} | fields)
+    given = {'text': 'red'} | {k: v for k, v in fields.items() if k.endswith('_s')}
+    if len(given) > 1:
+        with pytest.raises(InputError, match=re.escape(message)):
+            client.search(**given)
+
+
+@pytest.mark.parametrize('limit', [0, -1, 1.5, '5', 2**32])
+def test_a_limit_that_is_none_is_refused_here(client: Client, limit: Any) -> None:
+    with pytest.raises(InputError, match=r'limit \(.*\) is no whole number above 0'):
+        client.search('red', limit)
+
+
+def test_what_time_may_heal_is_busy_once_the_time_is_over(bench: Bench) -> None:
     counter = Counter(bench, seen('red'))
     bench.do(counter.node, counter.node.trigger_deactivate)
-    with pytest.raises(BusyError, match='inactive: query_node is inactive'):
-        client.query('What?')
+    with Client(bench.namespace, 0.5, bench.probe.context) as client:
+        with pytest.raises(BusyError, match='inactive: query_node is inactive'):
+            client.query('What?')
+        with pytest.raises(BusyError, match='was refused'):
+            client.watch('it is red').result(5)
+
+
+def test_a_node_that_is_activated_meanwhile_answers(bench: Bench, client: Client) -> None:
+    counter = Counter(bench, seen('red'))
+    bench.do(counter.node, counter.node.trigger_deactivate)
+    later = client.query_later('What?')
+    time.sleep(0.3)
+    bench.do(counter.node, counter.node.trigger_activate)
+    assert later.result(5).answer == 'the scene is red'
+
+
+def test_an_answer_that_never_comes_is_given_up(bench: Bench) -> None:
+    def never(request: Query.Request, response: Query.Response) -> Query.Response:
+        time.sleep(1.5)
+        return response
+
+    with (
+        Client(bench.namespace, context=bench.probe.context) as other,
+        Client(bench.namespace, 0.4, bench.probe.context) as client,
+    ):
+        other._node.create_service(Query, 'query', never)
+        later = client.query_later('What?')
+        with pytest.raises(BusyError, match=r'query did not answer within 0.4 s'):
+            later.result(5)
 
 
 def test_a_stack_that_is_not_there_is_told_in_time(bench: Bench) -> None:
@@ -134,7 +194,7 @@ def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
         hops.publish(hop('blue', n))
     moment = watching.result(5)
     assert moment is not None and moment.text == 'it is blue'
-    assert eventually(lambda: watching.score == 1.0)
+    assert watching.score == 1.0
 
 
 def test_a_watch_that_is_cancelled_or_over_time_has_no_moment(
@@ -149,8 +209,9 @@ def test_a_watch_that_is_cancelled_or_over_time_has_no_moment(
 
 def test_a_watch_that_is_refused_says_so(bench: Bench, client: Client) -> None:
     Counter(bench)
-    with pytest.raises(InputError, match='was refused'):
-        client.watch(' ').result(5)
+    for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
+        with pytest.raises(InputError):
+            client.watch(**{'condition': 'it is red'} | fields).result(5)
 
 
 def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
@@ -158,5 +219,26 @@ def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
     watching = client.watch('it is blue')
     eventually(lambda: counter.node._watched)
     bench.do(counter.node, counter.node.trigger_deactivate)
-    with pytest.raises(InputError, match='query_node was deactivated'):
+    with pytest.raises(BusyError, match='query_node was deactivated'):
         watching.result(5)
+
+
+def test_a_watch_that_nobody_awaits_any_more_is_withdrawn(bench: Bench, client: Client) -> None:
+    counter = Counter(bench)
+
+    async def impatient() -> None:
+        watching = client.watch('it is blue')
+        await asyncio.wait_for(asyncio.wrap_future(watching.future), 0.3)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(impatient())
+    eventually(lambda: not counter.node._watched)
+
+
+def test_closing_withdraws_what_is_watched_for(bench: Bench) -> None:
+    counter = Counter(bench)
+    with Client(bench.namespace, context=bench.probe.context) as client:
+        watching = client.watch('it is blue')
+        eventually(lambda: counter.node._watched)
+    assert watching.result(1) is None
+    eventually(lambda: not counter.node._watched)

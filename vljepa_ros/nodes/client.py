@@ -13,11 +13,11 @@ time; errors are those of `vljepa_ros.errors`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,59 +33,67 @@ from vljepa_ros.action import Watch
 from vljepa_ros.errors import BusyError, InputError, VljepaError
 from vljepa_ros.nodes import conversions, qos
 from vljepa_ros.srv import Query, Search
+from vljepa_ros.stream.answers import check_question
+from vljepa_ros.stream.settings import check_text
 from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment
 
 DEPTH = 256  # answers that are kept, as the services keep requests
 CALL_S = 10.0  # how long a call waits, if it is not told otherwise
 LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-BUSY = ('busy', 'inactive', 'nobody serves')  # how refusals begin that time may heal
+GRACE_S = 5.0
+INACTIVE, TIMEOUT = 'inactive', 'timeout'  # as query_node says it
+BUSY = ('busy', INACTIVE, 'nobody serves')  # how refusals begin that time may heal
 T = TypeVar('T')
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """What is done as soon as a service is there, or what is not given in time."""
+@dataclass
+class _Call:
+    """What is asked: sent as soon as its service is there, and given up at a time."""
 
+    name: str
     is_there: Callable[[], bool]
-    begin: Callable[[], None]
+    send: Callable[[], Any]
+    forget: Callable[[Any], None]
     future: Future[Any]
     until_s: float
-    name: str
+    sent: Any = None  # rclpy's future, once it is sent
+    refusal: str = ''
 
 
 class Watching:
     """A condition that is watched for; `score` is its newest, 0..1."""
 
-    def __init__(self, cancel: Callable[[Watching], None]) -> None:
-        self._cancel = cancel
-        self._ended: Future[Moment | None] = Future()
+    def __init__(self, withdraw: Callable[[Watching], None]) -> None:
+        self.future: Future[Moment | None] = Future()  # for those who poll, or await
         self.score = 0.0
         self.goal: Any = None
         self.is_cancelled = False
-
-    @property
-    def future(self) -> Future[Moment | None]:
-        """For those who poll, or await."""
-        return self._ended
+        self._withdraw = withdraw
+        self.future.add_done_callback(self._on_done)
 
     def done(self) -> bool:
         """Whether it has ended, in whatever way."""
-        return self._ended.done()
+        return self.future.done()
 
     def result(self, timeout_s: float | None = None) -> Moment | None:
         """The moment that made it fire; None where its time was over, or it was cancelled.
 
         Raises:
-            InputError: it was refused, or the node stopped.
+            InputError: a bad condition.
+            BusyError: it was refused, or the node stopped.
             TimeoutError: it waits still (concurrent.futures' own before Python 3.11).
         """
-        return self._ended.result(timeout_s)
+        return self.future.result(timeout_s)
 
     def cancel(self) -> None:
         """Watch no more; `result` is None."""
         self.is_cancelled = True
-        self._cancel(self)
+        _settle(self.future, None)
+
+    def _on_done(self, future: Future[Moment | None]) -> None:
+        if self.is_cancelled or future.cancelled():  # by us, or by whoever awaited it
+            self._withdraw(self)
 
 
 class Client:
@@ -97,7 +105,7 @@ class Client:
         timeout_s: float = CALL_S,
         context: Context | None = None,
     ) -> None:
-        """`timeout_s`: for the stack to be there, and for each answer.
+        """`timeout_s`: for each answer, and for the stack to be there and active before it.
 
         Makes its own ROS context where `context` is none and rclpy is not initialised.
         """
@@ -121,7 +129,9 @@ class Client:
             cancel_service_qos_profile=deep,
             feedback_sub_qos_profile=deep,
         )
-        self._waiting: list[_Waiting] = []  # for a service that is not there yet
+        self._calls: list[_Call] = []  # that have no answer yet
+        self._watched: set[Watching] = set()  # that have a goal
+        self._stopping = False
         self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
         self._thread = threading.Thread(target=self._spin, name='vljepa client', daemon=True)
         self._thread.start()
@@ -133,9 +143,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Leave ROS. What is still asked is not answered."""
-        self._executor.shutdown()
+        """Leave ROS. What is still watched for is cancelled, what is still asked is BusyError."""
+        self._later(self._end)
         self._thread.join()
+        self._executor.shutdown()
         self._watch.destroy()
         self._node.destroy_node()
         if self._own is not None:
@@ -156,8 +167,7 @@ class Client:
 
         Raises InputError: a bad question. Raises BusyError: no answer in time.
         """
-        later = self.query_later(prompt, candidates, source, start_s, end_s)
-        return self._wait(later, self._query)
+        return self._wait(self.query_later(prompt, candidates, source, start_s, end_s))
 
     def query_later(
         self,
@@ -168,13 +178,19 @@ class Client:
         end_s: float = 0.0,
     ) -> Future[Answer]:
         """As `query`, at once."""
-        request = Query.Request(
-            prompt=prompt,
-            candidates=list(candidates),
-            source=source,
-            start=_time(start_s),
-            end=_time(end_s),
-        )
+
+        def request() -> Query.Request:
+            if isinstance(candidates, str):
+                raise InputError('candidates are one text, not a list of texts')
+            check_question(prompt, candidates)
+            return Query.Request(
+                prompt=prompt,
+                candidates=list(candidates),
+                source=check_text(source, 'source'),
+                start=_time('start', start_s),
+                end=_time('end', end_s),
+            )
+
         return self._call(self._query, request, _answer)
 
     def search(
@@ -189,8 +205,7 @@ class Client:
 
         Raises InputError: a bad text or source. Raises BusyError: no answer in time.
         """
-        later = self.search_later(text, limit, source, start_s, end_s)
-        return self._wait(later, self._search)
+        return self._wait(self.search_later(text, limit, source, start_s, end_s))
 
     def search_later(
         self,
@@ -201,9 +216,18 @@ class Client:
         end_s: float = 0.0,
     ) -> Future[list[Moment]]:
         """As `search`, at once."""
-        request = Search.Request(
-            text=text, limit=limit, source=source, start=_time(start_s), end=_time(end_s)
-        )
+
+        def request() -> Search.Request:
+            if not isinstance(limit, int) or not 1 <= limit < 2**32:
+                raise InputError(f'limit ({limit!r}) is no whole number above 0')
+            return Search.Request(
+                text=check_text(text, 'text', may_be_empty=False),
+                limit=int(limit),
+                source=check_text(source, 'source'),
+                start=_time('start', start_s),
+                end=_time('end', end_s),
+            )
+
         return self._call(self._search, request, lambda r: [_moment(m) for m in r.moments])
 
     def watch(
@@ -218,108 +242,156 @@ class Client:
 
         `timeout_s` is ROS time (0: for ever), `threshold` a score of 0..1 (0: the node's own).
         """
-        goal = Watch.Goal(
-            condition=condition,
-            source=source,
-            until_not=until_not,
-            threshold=threshold,
-            timeout=conversions.to_duration(round(timeout_s * 1e9)),
-        )
-        watching = Watching(self._cancel)
-        self._when_there(
+        watching = Watching(lambda watching: self._later(self._withdraw, watching))
+        try:
+            if not 0 <= _number('threshold', threshold) <= 1:
+                raise InputError(f'threshold ({threshold}) is not in 0..1')
+            goal = Watch.Goal(
+                condition=check_text(condition, 'condition', may_be_empty=False),
+                source=check_text(source, 'source'),
+                until_not=bool(until_not),
+                threshold=float(threshold),
+                timeout=conversions.to_duration(_ns('timeout', timeout_s)),
+            )
+        except VljepaError as error:
+            _settle(watching.future, error)
+            return watching
+        call = _Call(
+            'watch',
             self._watch.server_is_ready,
             lambda: self._begin(goal, watching),
+            lambda sent: None,
             watching.future,
-            'watch',
+            time.monotonic() + self._timeout_s,
         )
+        self._later(self._ask, call)
         return watching
 
     # In the client's own thread.
 
     def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        while not self._stopping and self._executor.context.ok():
+            try:
+                self._executor.spin_once()
+            except ExternalShutdownException:
+                return
+            except Exception as error:
+                self._node.get_logger().error(f'{type(error).__name__}: {error}')
+
+    def _end(self) -> None:
+        for watching in list(self._watched):
+            watching.cancel()
+            self._withdraw(watching)
+        for call in self._calls:
+            _settle(call.future, BusyError('the client was closed'))
+        self._stopping = True
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
-        self._executor.create_task(function, *args)
+        if not self._stopping:
+            self._executor.create_task(function, *args)
 
-    def _call(self, client: Any, request: Any, read: Callable[[Any], T]) -> Future[T]:
+    def _call(
+        self, client: Any, request: Callable[[], Any], read: Callable[[Any], T]
+    ) -> Future[T]:
         found: Future[T] = Future()
+        try:
+            message = request()
+        except VljepaError as error:
+            _settle(found, error)
+            return found
 
-        def send() -> None:
-            client.call_async(request).add_done_callback(receive)
+        def send() -> Any:
+            sent = client.call_async(message)
+            sent.add_done_callback(receive)
+            return sent
 
-        def receive(called: Any) -> None:
-            response = called.result()
-            _settle(found, read(response) if response.success else _refusal(response.message))
+        def receive(sent: Any) -> None:
+            if sent.cancelled() or sent is not call.sent:
+                return
+            response = sent.result()
+            if response.success:
+                _settle(found, read(response))
+            elif response.message.startswith(INACTIVE):
+                call.sent = None  # asked again, until its time is over
+                call.refusal = response.message
+            else:
+                _settle(found, _refusal(response.message))
 
-        self._when_there(client.service_is_ready, send, found, client.srv_name)
+        call = _Call(
+            client.srv_name,
+            client.service_is_ready,
+            send,
+            client.remove_pending_request,
+            found,
+            time.monotonic() + self._timeout_s,
+        )
+        self._later(self._ask, call)
         return found
 
-    def _when_there(
-        self,
-        is_there: Callable[[], bool],
-        begin: Callable[[], None],
-        future: Future[Any],
-        name: str,
-    ) -> None:
-        """Begin as soon as the service is there: what is sent before is lost."""
-        waiting = _Waiting(is_there, begin, future, time.monotonic() + self._timeout_s, name)
-
-        def wait() -> None:
-            self._waiting.append(waiting)
-            self._look_again()
-
-        self._later(wait)
+    def _ask(self, call: _Call) -> None:
+        self._calls.append(call)
+        self._look_again()
 
     def _look_again(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for item in waiting:
-            if item.is_there():
-                item.begin()
-            elif time.monotonic() < item.until_s:
-                self._waiting.append(item)
-            else:
-                name = self._node.resolve_service_name(item.name)
-                error = BusyError(f'nobody serves {name} (waited {self._timeout_s:g} s)')
-                _settle(item.future, error)
+        """Send what can be sent, and give up what waits too long."""
+        self._calls = [call for call in self._calls if not call.future.done()]
+        for call in self._calls:
+            if time.monotonic() >= call.until_s:
+                if call.sent is not None:
+                    call.forget(call.sent)
+                _settle(call.future, BusyError(self._lateness(call)))
+            elif call.sent is None and call.is_there():
+                try:
+                    call.sent = call.send()
+                except Exception as error:
+                    _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
 
-    def _wait(self, later: Future[T], client: Any) -> T:
-        try:
-            return later.result(2 * self._timeout_s)  # for the service, and for its answer
-        except FutureTimeoutError:
-            later.cancel()
-            name = self._node.resolve_service_name(client.srv_name)
-            raise BusyError(f'{name} did not answer within {2 * self._timeout_s:g} s') from None
+    def _lateness(self, call: _Call) -> str:
+        name = self._node.resolve_service_name(call.name)
+        if call.refusal:
+            return call.refusal
+        if call.sent is not None:
+            return f'{name} did not answer within {self._timeout_s:g} s'
+        return f'nobody serves {name} (waited {self._timeout_s:g} s)'
 
-    def _begin(self, goal: Watch.Goal, watching: Watching) -> None:
+    def _wait(self, later: Future[T]) -> T:
+        return later.result(self._timeout_s + GRACE_S)
+
+    def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
         def hear(message: Any) -> None:
             watching.score = float(message.feedback.score)
 
         def accepted(sent: Any) -> None:
             watching.goal = sent.result()
             if not watching.goal.accepted:
-                text = f"watch for '{goal.condition}' was refused: see query_node's log"
-                _settle(watching.future, InputError(text))
+                text = f"watch for '{goal.condition}' was refused: query_node's log says why"
+                _settle(watching.future, BusyError(text))
                 return
+            self._watched.add(watching)
             watching.goal.get_result_async().add_done_callback(ended)
-            if watching.is_cancelled:
-                self._cancel(watching)
+            self._calls = [call for call in self._calls if call.future is not watching.future]
+            if watching.done():  # cancelled meanwhile
+                self._withdraw(watching)
 
         def ended(got: Any) -> None:
+            self._watched.discard(watching)
             result = got.result().result
             if result.fired:
+                watching.score = float(result.moment.score)
                 _settle(watching.future, _moment(result.moment))
-            elif watching.is_cancelled or result.message == 'timeout':
+            elif result.message == TIMEOUT:
                 _settle(watching.future, None)
             else:
-                _settle(watching.future, InputError(result.message))
+                _settle(watching.future, BusyError(result.message))
 
-        self._watch.send_goal_async(goal, feedback_callback=hear).add_done_callback(accepted)
+        sent = self._watch.send_goal_async(goal, feedback_callback=hear)
+        sent.add_done_callback(accepted)
+        return sent
 
-    def _cancel(self, watching: Watching) -> None:
-        if watching.goal is not None and watching.goal.accepted and not watching.done():
-            self._later(watching.goal.cancel_goal_async)
+    def _withdraw(self, watching: Watching) -> None:
+        if watching in self._watched:
+            self._watched.discard(watching)
+            watching.goal.cancel_goal_async()
 
 
 def _settle(future: Future[Any], value: Any) -> None:
@@ -335,8 +407,22 @@ def _refusal(message: str) -> VljepaError:
     return BusyError(message) if message.startswith(BUSY) else InputError(message)
 
 
-def _time(seconds: float) -> Any:
-    return conversions.to_time(round(seconds * 1e9))
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f'{name} ({value!r}) is no number')
+    return float(value)
+
+
+def _ns(name: str, seconds: object) -> int:
+    """Nanoseconds that a ROS message can hold. Raises InputError."""
+    value = _number(name, seconds)
+    if not 0 <= value < 2**31:
+        raise InputError(f'{name} ({value:g} s) is not in 0..{2**31 - 1}')
+    return round(value * 1e9)
+
+
+def _time(name: str, seconds: object) -> Any:
+    return conversions.to_time(_ns(name, seconds))
 
 
 def _moment(message: Any) -> Moment:

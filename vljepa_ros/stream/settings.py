@@ -27,6 +27,8 @@ def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) ->
         )
     if '\0' in text:
         raise InputError(f'{what} holds a NUL character')
+    if any('\ud800' <= character <= '\udfff' for character in text):
+        raise InputError(f'{what} holds half a character (a lone surrogate)')
     if not may_be_empty and not text.strip():
         raise InputError(f'{what} is empty')
     return text
