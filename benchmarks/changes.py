@@ -143,7 +143,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             marker='.',
             label=row['rule'],
         )
-    panel.set(xscale='log', xlabel='events a minute', ylabel='labelled F1')
+    panel.set(xscale='log', xlabel='events a minute', ylabel='labelled F1', xlim=(1, None))
     panel.xaxis.set_major_formatter('{x:g}')
     panel.grid(alpha=0.3)
     panel.spines[['top', 'right']].set_visible(False)

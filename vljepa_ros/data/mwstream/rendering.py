@@ -6,6 +6,7 @@ Pictures are (S, S, 3) uint8; they are rendered larger and reduced by area.
 
 from __future__ import annotations
 
+import atexit
 import functools
 from typing import Any
 
@@ -29,6 +30,9 @@ def _gl_context(side: int) -> Any:
     import mujoco
 
     return mujoco.gl_context.GLContext(side, side)
+
+
+atexit.register(_gl_context.cache_clear)  # it frees itself, while that can still be done
 
 
 def model_camera(number: int) -> Any:
