@@ -64,6 +64,27 @@ def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> Non
     assert [line['confidence'] for line in default] != [line['confidence'] for line in other]
 
 
+def test_annotate_offline_sees_all_of_it_first(vljepa: Run, bag: Path) -> None:
+    pytest.importorskip('sklearn')
+    found = vljepa('annotate', bag, '--offline', '--json')
+    assert (found.status, found.err) == (0, '')
+    assert [line['text'].split()[-1] for line in found.lines] == ['red', 'blue', 'green']
+    assert found.lines[0]['start'] == pytest.approx(0.1) and found.lines[-1]['end'] == 7.9
+    assert [line['end'] for line in found.lines[:-1]] == [
+        line['start'] for line in found.lines[1:]
+    ]
+    one = vljepa('annotate', bag, '--offline', '--events-per-minute', '8', '--json')
+    assert [(line['start'], line['end']) for line in one.lines] == [(pytest.approx(0.1), 7.9)]
+
+
+@pytest.mark.parametrize('budget', ['-1', 'nan', '1e9'])
+def test_a_budget_that_is_none_is_one_line(vljepa: Run, bag: Path, budget: str) -> None:
+    found = vljepa('annotate', bag, '--events-per-minute', budget)
+    assert found.status == 2 and found.out == ''
+    assert 'events_per_minute' in found.err and found.err.count('\n') == 1
+    assert vljepa('annotate', bag, '--events-per-minute', '600', '--json').lines == ended(bag)
+
+
 def test_several_cameras_are_annotated_by_name(vljepa: Run, tmp_path: Path) -> None:
     rows = bags.colours(['red'], 20, '/front/image_raw/compressed')
     rows += bags.colours(['blue'], 20, '/rear/image_raw/compressed')

@@ -212,7 +212,7 @@ def test_updates_count_as_decodes() -> None:
 
     # The newest 8 are left out.
     expected = 8 + next(count for count in range(1, 30) if moved(count) > 0.05)
-    found = online(given, 0.45)  # and updates at 0.05
+    found = online(given, 0.6)  # and updates at 0.05
     assert slots(found) == [0, 11, 11 + expected]
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
 
