@@ -14,7 +14,7 @@ from functools import partial
 
 from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.store import Store
-from vljepa_ros.memory.stream import EVER_NS, Remembered, RememberedStream, SegmentName
+from vljepa_ros.memory.stream import EVER_NS, Remembered, RememberedStream
 from vljepa_ros.stream.interfaces import Language
 from vljepa_ros.stream.perceiver import unit
 from vljepa_ros.stream.settings import MemorySettings, check_text
@@ -202,7 +202,7 @@ class Memory:
 
     def _forgotten(self, key: StreamKey, segments: list[Remembered]) -> None:
         for segment in segments:
-            self._write(partial(_forget, key=key, name=segment.name))
+            self._write(partial(Store.forget_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
         """Give up the oldest hops, and where there are none the oldest segments."""
@@ -276,10 +276,6 @@ class Memory:
         if self._dim not in (0, len(vector)):
             raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
         self._dim = len(vector)
-
-
-def _forget(store: Store, key: StreamKey, name: SegmentName) -> None:
-    store.forget_segment(key, name)
 
 
 def _newest(stream: RememberedStream) -> int:

@@ -140,15 +140,6 @@ class Store:
 
     # Reading.
 
-    @property
-    def used_bytes(self) -> int:
-        """What it holds, without what was forgotten."""
-        size, pages, free = (
-            self._base.execute(f'PRAGMA {name}').fetchone()[0]
-            for name in ('page_size', 'page_count', 'freelist_count')
-        )
-        return int(size * (pages - free))
-
     def streams(self) -> list[StreamKey]:
         """All streams that were ever remembered, in that order."""
         rows = self._base.execute('SELECT source, prompt, model_id FROM streams ORDER BY id')
