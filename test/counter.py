@@ -12,7 +12,7 @@ from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
-from vljepa_ros.msg import Embedding, Moment, SemanticChange, SemanticEmbedding, TextEvent
+from vljepa_ros.msg import Embedding, Look, Moment, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.srv import Predict, Query, Search
 
 from vljepa_ros.nodes.query import QueryNode
@@ -34,9 +34,16 @@ def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.R
         response.window_start = stamp(NOW - 700 * MS)
         response.model_id = fakes.FACTS.model_id
         response.vectors = [Embedding(data=floats(colour)) for _ in request.prompts]
+        response.looks = [look(colour, NOW - 700 * MS, NOW)]
         return response
 
     return answer
+
+
+def look(colour: str, start_ns: int, end_ns: int) -> Look:
+    """What one prompt is answered."""
+    vectors = [Embedding(data=floats(colour))]
+    return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
 def failing(message: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import FakeLanguage, colour_vector
+from fakes import COLOURS, FakeLanguage, colour_vector
 
 from vljepa_ros.errors import InputError, ModelMismatchError
 from vljepa_ros.memory.memory import Memory
@@ -14,7 +14,6 @@ from vljepa_ros.stream.types import (
     Change,
     Embedding,
     Event,
-    Moment,
     Reason,
     Segment,
     State,
@@ -74,6 +73,22 @@ def spans(memory: Memory, text: str = 'red', **fields: object) -> list[tuple[flo
     return [(moment.start_ns / S, moment.end_ns / S) for moment in found]
 
 
+def recalled(
+    memory: Memory, start: int = 0, stop: int = 0, prompt: str = ''
+) -> list[tuple[int, int, list[str]]]:
+    """Start, end and colour of each stretch of a span."""
+    found = memory.recall('', start * S, stop * S, prompt)
+    assert found is not None
+    return [
+        (
+            seen.start_ns // S,
+            seen.end_ns // S,
+            [c for c in COLOURS if np.allclose(seen.vector, colour_vector(c), atol=1e-6)],
+        )
+        for seen in found.seen
+    ]
+
+
 def hops_left(memory: Memory, of: StreamKey) -> int:
     stream = memory._streams.get(of)
     return len(stream.hops) if stream else 0
@@ -90,7 +105,7 @@ def test_what_ended_before_the_kept_time_is_forgotten() -> None:
     for second in range(16):
         memory.record(hop(second))
     assert spans(memory) == [(4, 7), (8, 15)]  # 15 - 10 = 5: the first ended before that
-    assert memory.recall('', 0, 0, '')[1].start_ns == 5 * S  # type: ignore[index]
+    assert recalled(memory)[0][:2] == (5, 7)
 
 
 def test_a_scene_that_lasts_longer_than_the_kept_time_is_remembered_still() -> None:
@@ -138,7 +153,7 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     for of in both:
         memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
     assert spans(memory) == [(0, 2), (0, 2)]
-    assert memory.recall('', 0, 0, '')[1] == Moment('camera', 0, 2 * S, 1.0)  # type: ignore[index]
+    assert recalled(memory) == [(0, 2, ['red'])]
 
 
 def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
@@ -183,7 +198,7 @@ def test_a_jump_back_to_the_middle_keeps_what_was_before_it() -> None:
     memory.record(hop(8))
     memory.change(change(8, 3, before=(15, 19, 'red'), reason=Reason.RESET))
     assert spans(memory) == [(0, 5), (6, 8)]
-    assert memory.recall('', 0, 0, '')[1].end_ns == 8 * S  # type: ignore[index]
+    assert recalled(memory)[-1][1] == 8
 
 
 def test_a_gap_keeps_the_segment_before_it() -> None:
@@ -289,8 +304,7 @@ def test_a_scene_that_lasts_longer_than_its_hops_is_found_in_its_past() -> None:
     for second in range(100):
         memory.record(hop(second))
     assert spans(memory, start_ns=10 * S, end_ns=20 * S) == [(0, 99)]
-    found = memory.recall('', 10 * S, 20 * S, '')
-    assert found is not None and found[1] == Moment('camera', 10 * S, 20 * S, 1.0)
+    assert recalled(memory, 10, 20) == [(10, 20, ['red'])]
     assert len(memory.search(FakeLanguage(), 'red')) == 1
 
 
@@ -339,10 +353,7 @@ def test_where_the_hops_are_gone_segments_are_found() -> None:
     assert hops_left(memory, key()) == 6
     assert spans(memory) == [(20, 29), (0, 10), (10, 20)]
     assert spans(memory, start_ns=11 * S, end_ns=12 * S) == [(10, 20)]
-    found = memory.recall('', 5 * S, 15 * S, '')
-    assert found is not None and found[1] == Moment('camera', 5 * S, 15 * S, 1.0)
-    half = (colour_vector('red') + colour_vector('blue')) / np.sqrt(2)
-    assert np.allclose(found[0], half, atol=1e-6)
+    assert recalled(memory, 5, 15) == [(5, 10, ['red']), (10, 15, ['blue'])]
 
 
 def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
@@ -371,16 +382,11 @@ def test_a_question_is_answered_by_its_own_prompt_or_by_the_one_asked_last() -> 
     for second in range(3, 6):
         memory.record(hop(second, 'blue', key('New?')))
 
-    def recalled(prompt: str, start: int, stop: int) -> tuple[object, int, int]:
-        found = memory.recall('camera', start * S, stop * S, prompt)
-        assert found is not None
-        vector, moment = found
-        colours = [c for c in ('red', 'green', 'blue') if np.allclose(vector, colour_vector(c))]
-        return colours, moment.start_ns // S, moment.end_ns // S
-
-    assert recalled('Old?', 0, 0) == (['red'], 0, 3)
-    assert recalled('Never asked?', 0, 0) == (['blue'], 3, 5)
-    assert recalled('Never asked?', 0, 1) == (['green'], 0, 1)
+    assert recalled(memory, 0, 0, 'Old?') == [(0, 3, ['red'])]
+    assert recalled(memory, 0, 0, 'Never asked?') == [(3, 5, ['blue'])]
+    assert recalled(memory, 0, 1, 'Never asked?') == [(0, 1, ['green'])]
+    found = memory.recall('camera', 0, S, 'Never asked?')
+    assert found is not None and (found.source, found.prompt) == ('camera', 'Removed?')
     assert memory.recall('camera', 9 * S, 0, '') is None
     assert memory.recall('rear', 0, 0, '') is None
 
@@ -391,6 +397,35 @@ def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
         memory.record(hop(second, colour))
     found = memory.recall('', 1 * S, 3 * S, '')
     assert found is not None
+    [seen] = found.seen
     half = (colour_vector('red') + colour_vector('blue')) / np.sqrt(2)
-    assert np.allclose(found[0], half, atol=1e-6)
-    assert found[1] == Moment('camera', 1_200_000_000, 2_200_000_000, 1.0)
+    assert np.allclose(seen.vector, half, atol=1e-6)
+    assert (seen.start_ns, seen.end_ns) == (1_200_000_000, 2_200_000_000)
+
+
+def test_a_span_of_several_segments_is_told_by_segment() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.event(words(0, 'it is red'))
+    for second in range(20):
+        if second == 8:
+            memory.change(change(8, 1, 'blue', before=(0, 8, 'red')))
+        memory.record(hop(second, 'red' if second < 8 else 'blue'))
+    found = memory.recall('', 4 * S, 12 * S, '')
+    assert found is not None
+    assert [seen.text for seen in found.seen] == ['it is red', '']
+    assert recalled(memory, 4, 12) == [(4, 7, ['red']), (8, 12, ['blue'])]
+
+
+def test_of_very_many_segments_the_longest_are_told_in_order() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    start = 0
+    for number in range(1, 100):
+        end = start + (3 if number % 10 == 0 else 2)
+        memory.change(change(end, number, before=(start, end, 'red')))
+        start = end
+    found = recalled(memory)
+    assert len(found) == 64
+    assert found == sorted(found)
+    assert sum(end - start == 3 for start, end, _ in found) == 9

@@ -82,8 +82,10 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     memory.close()
     again = Memory('m', store=Store(tmp_path / 'memory.db'))
     assert found(again) == MOMENTS
-    vector, moment = again.recall('', 0, 4 * S, 'What?')  # type: ignore[misc]
-    assert np.allclose(vector, colour_vector('red')) and moment.end_ns == 4 * S
+    recalled = again.recall('', 0, 4 * S, 'What?')
+    assert recalled is not None
+    [seen] = recalled.seen
+    assert np.allclose(seen.vector, colour_vector('red')) and seen.end_ns == 4 * S
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
     assert found(again)[-1] == MOMENTS[1]
 
@@ -209,14 +211,15 @@ def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
     memory = Memory('m', store=store)
     memory.record(hop(0))
     memory.commit()
-    pages = store._base.execute('PRAGMA page_count').fetchone()[0]
-    store._base.execute(f'PRAGMA max_page_count = {pages + 2}')
+    [(pages,)] = store._base.read('PRAGMA page_count')
+    store._base.read(f'PRAGMA max_page_count = {pages + 2}')
     for second in range(1, 2000):
         memory.record(hop(second))
     memory.commit()
     assert 'database or disk is full' in memory.trouble and str(store.path) in memory.trouble
-    assert memory.recall('', 0, 0, '')[1].end_ns == 1999 * S  # type: ignore[index]
-    store._base.execute('PRAGMA max_page_count = 1000000')
+    recalled = memory.recall('', 0, 0, '')
+    assert recalled is not None and recalled.seen[-1].end_ns == 1999 * S
+    store._base.read('PRAGMA max_page_count = 1000000')
     memory.record(hop(2000))
     memory.commit()
     assert memory.trouble == ''

@@ -17,6 +17,7 @@ from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.settings import (
     AnswerSettings,
+    FootageSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -76,11 +77,14 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.segmenter_settings(defaults) == SegmenterSettings()
     assert parameters.answer_settings(defaults) == AnswerSettings()
     assert parameters.memory_settings(defaults) == MemorySettings()
+    assert parameters.footage_settings(defaults) == FootageSettings()
     other = {
         'prompts': ['a', ''],
         'rate': 5.0,
         'max_gap': 1.5,
         'frames_kept': 7.0,
+        'frames_bytes': 200_000,
+        'frames_path': 'frames.db',
         'change_threshold': 0.1,
         'confirm_hops': 3,
         'min_segment': 0.2,
@@ -95,7 +99,8 @@ def test_parameters_become_the_core_settings() -> None:
         'dtype': 't',
         'threads': 2,
     }
-    assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5, 7.0)
+    assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5)
+    assert parameters.footage_settings(other) == FootageSettings(7.0, 200_000)
     assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3, 20.0)
     assert parameters.answer_settings(other) == AnswerSettings(0.4)
     assert parameters.memory_settings(other) == MemorySettings(9.0, 3.0, 200_000)

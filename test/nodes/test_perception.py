@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,9 +28,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vljepa_ros.msg import ModelInfo, SemanticEmbedding
+from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.srv import Predict
 
+from vljepa_ros.nodes.conversions import to_floats
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.types import Image as Picture
@@ -205,6 +207,71 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
     assert response.success
     assert response.header.stamp == stamp(START_NS + 300 * MS)
     assert np.allclose(response.vectors[0].data, fakes.colour_vector('red'), atol=1e-6)
+    assert [(look.start, look.end) for look in response.looks] == [
+        (stamp(START_NS), stamp(START_NS + 300 * MS))
+    ]
+
+
+def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
+    """A segment of hops ended; another one begins."""
+    return SemanticChange(
+        header=Header(stamp=stamp(START_NS + end * 200 * MS)),
+        source=source,
+        prompt='What?',
+        model_id=fakes.FACTS.model_id,
+        vector=to_floats(fakes.colour_vector('red')),
+        reason=SemanticChange.REASON_MEANING,
+        segment_start=stamp(START_NS + end * 200 * MS),
+        has_previous=True,
+        previous_start=stamp(START_NS + start * 200 * MS),
+        previous_end=stamp(START_NS + end * 200 * MS),
+        previous_vector=to_floats(fakes.colour_vector('red')),
+    )
+
+
+def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
+    node = bench.start(PerceptionNode)
+    Feed(bench).send(*pictures('red', 0, 100), *pictures('blue', 100, 100))
+    changes = bench.publisher(SemanticChange, 'semantic_change')
+    changes.publish(segment(0, 50))
+    changes.publish(segment(50, 90))
+    request = Predict.Request(prompts=['', 'Why?'], start=stamp(START_NS))
+    eventually(lambda: len(bench.call(Predict, 'predict', request).looks) == 2)
+    looks = bench.call(Predict, 'predict', request).looks
+    assert [look.end for look in looks] == [
+        stamp(START_NS + (2 * hops - 1) * 100 * MS) for hops in (50, 90)
+    ]
+    for look, colour in zip(looks, ('red', 'blue'), strict=True):
+        assert np.allclose(look.vectors[0].data, fakes.colour_vector(colour), atol=1e-6)
+        assert np.allclose(look.vectors[1].data, blended(colour, 'Why?'), atol=1e-6)
+    changes.publish(SemanticChange(reason=99))  # whoever sends that
+    bench.status(node, lambda s: 'reason (99)' in s.message)
+    assert bench.call(Predict, 'predict', request).success
+
+
+def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None:
+    path = str(tmp_path / 'frames.db')
+    node = bench.start(PerceptionNode, frames_path=path)
+    Feed(bench).send(*pictures('red', 0, 20))
+    for step in (node.trigger_deactivate, node.trigger_cleanup):
+        bench.do(node, step)
+    assert bench.do(node, node.bring_up)
+    found = bench.call(
+        Predict, 'predict', Predict.Request(prompts=[''], start=stamp(START_NS + 1000 * MS))
+    )
+    assert found.success and found.source == 'camera'
+    assert np.allclose(found.vectors[0].data, fakes.colour_vector('red'), atol=1e-6)
+    bench.status(node, lambda s: values_of(s).get('bytes of frames', '0') != '0')
+
+
+def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'notes'
+    path.write_text('not a database ' * 100)
+    node = bench.start(PerceptionNode, up=False, frames_path=str(path))
+    lines: list[str] = []
+    node.get_logger().error = lines.append
+    assert not bench.do(node, node.bring_up)
+    assert 'notes is no footage' in lines[0]
 
 
 @pytest.mark.parametrize(

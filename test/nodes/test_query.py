@@ -23,7 +23,7 @@ from bench import (
     values_of,
 )
 from builtin_interfaces.msg import Duration
-from counter import NOW, Counter, failing, floats, hop, seen
+from counter import NOW, Counter, failing, floats, hop, look, seen
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
@@ -90,6 +90,52 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
     assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
+def looking(*colours: str) -> Any:
+    """A `predict` that saw one colour after the other."""
+
+    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
+        seen('red')(request, response)
+        response.looks = [
+            look(colour, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
+            for n, colour in enumerate(colours)
+        ]
+        return response
+
+    return answer
+
+
+def test_a_long_span_is_told_stretch_by_stretch(bench: Bench) -> None:
+    counter = Counter(bench, looking('red', 'blue', 'blue', 'green'))
+    response = counter.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
+    assert response.answer == 'the scene is red; the scene is blue; the scene is green'
+    assert response.basis == Query.Response.BASIS_FRAMES
+    assert [moment.text for moment in response.evidence] == [
+        f'the scene is {colour}' for colour in ('red', 'blue', 'blue', 'green')
+    ]
+    assert response.evidence[1].start == stamp(START_NS + 1000 * MS)
+    assert response.evidence[1].end == stamp(START_NS + 1700 * MS)
+    assert response.stamp == stamp(START_NS + 3700 * MS)
+
+
+def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
+    counter = Counter(bench, failing('the frames are not held'))
+    counter.fill_memory()
+    span = {'start': stamp(START_NS), 'end': stamp(NOW)}
+    for prompt, candidates, abstained in (
+        ('What?', [], False),  # the standing prompt
+        ('', [], False),
+        ('Is it hot?', ['yes', 'no'], True),
+        ('How hot is it?', [], True),
+        ('Which colour?', ['red', 'blue'], False),
+    ):
+        response = counter.ask(prompt, candidates=candidates, **span)
+        assert response.basis == Query.Response.BASIS_MEMORY
+        assert response.abstained is abstained, prompt
+    told = counter.ask('Is it hot?', candidates=['yes', 'no'], **span)
+    assert told.answer == 'the scene is red; the scene is blue'
+    assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
+
+
 def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
     counter = Counter(bench, failing('the frames are not held'))
     counter.fill_memory()
@@ -98,7 +144,13 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     assert response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
     assert response.evidence == [
-        Moment(source='camera', start=stamp(START_NS), end=stamp(START_NS + 1800 * MS), score=1.0)
+        Moment(
+            source='camera',
+            start=stamp(START_NS),
+            end=stamp(START_NS + 1800 * MS),
+            score=1.0,
+            text='it was red',
+        )
     ]
     later = counter.ask(start=stamp(START_NS + 2000 * MS))
     assert later.answer == 'the scene is blue'
@@ -276,8 +328,8 @@ def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_pat
 def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path: Path) -> None:
     counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
     base = counter.node._memory._store._base
-    pages = base.execute('PRAGMA page_count').fetchone()[0]
-    base.execute(f'PRAGMA max_page_count = {pages}')
+    [(pages,)] = base.read('PRAGMA page_count')
+    base.read(f'PRAGMA max_page_count = {pages}')
     counter.fill_memory()
     long = TextEvent(
         source='camera',
@@ -291,7 +343,7 @@ def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path:
     status = bench.status(counter.node, lambda s: 'disk is full' in s.message)
     assert status.level == b'\x01'
     assert bench.call(Search, 'search', Search.Request(text='red')).success
-    base.execute('PRAGMA max_page_count = 100000')
+    base.read('PRAGMA max_page_count = 100000')
     bench.status(counter.node, lambda s: s.level == b'\x00')
 
 

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -63,6 +64,45 @@ def test_frames_and_calls_take_turns(thread: ModelThread) -> None:
     gate.open()
     assert thread.settle(5)
     assert order == ['a', '1', 'b', '2']
+
+
+def test_other_work_comes_between_the_steps_of_a_call(thread: ModelThread) -> None:
+    order: list[str] = []
+
+    def steps() -> Generator[None, None, str]:
+        for number in range(3):
+            order.append(f'step {number}')
+            yield
+        return 'done'
+
+    gate = Gate(thread)
+    found = thread.call_by_steps(steps())
+    thread.call(order.append, 'call')
+    thread.offer('camera', 'frame', order.append)
+    gate.open()
+    assert found.result(5) == 'done'
+    assert order == ['frame', 'step 0', 'call', 'step 1', 'step 2']
+
+
+def test_an_exception_in_a_step_goes_to_the_caller(thread: ModelThread) -> None:
+    def steps() -> Generator[None, None, None]:
+        yield
+        raise ValueError('in the second step')
+
+    with pytest.raises(ValueError, match='in the second step'):
+        thread.call_by_steps(steps()).result(5)
+    assert thread.call(lambda: 7).result(5) == 7
+
+
+def test_a_call_by_steps_ends_with_the_thread(thread: ModelThread) -> None:
+    def steps() -> Generator[None, None, None]:
+        while True:
+            yield
+
+    found = thread.call_by_steps(steps())
+    assert thread.stop()
+    with pytest.raises((RuntimeError, CancelledError)):  # while it waits, or while it runs
+        found.result(5)
 
 
 def test_an_exception_goes_to_the_caller_and_the_thread_lives_on(thread: ModelThread) -> None:

@@ -43,6 +43,7 @@ def test_the_interfaces_of_the_contract_are_there() -> None:
         [
             'Candidate.msg',
             'Embedding.msg',
+            'Look.msg',
             'ModelInfo.msg',
             'Moment.msg',
             'SemanticChange.msg',

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import FACTS, FakeLanguage, colour_vector
 
 from vljepa_ros.stream.answers import Answerer
 from vljepa_ros.stream.settings import AnswerSettings
+from vljepa_ros.stream.types import Basis, Candidate, Moment, Seen
 
 CHOICES = ['it is red', 'it is blue']
 
@@ -48,3 +50,91 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
     answerer.answer('?', colour_vector('blue'), 7, CHOICES)
     answerer.answer('?', colour_vector('blue'), 7)
     assert told == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
+
+
+# The past: one answer from several stretches.
+
+
+def stretches(*colours: str) -> list[Seen]:
+    """Ten seconds of each."""
+    return [Seen(10 * n, 10 * n + 9, colour_vector(c)) for n, c in enumerate(colours)]
+
+
+def test_own_words_are_those_of_each_stretch_in_order() -> None:
+    answer = Answerer(FakeLanguage()).recount('?', 'front', stretches('red', 'red', 'blue', 'red'))
+    assert answer.answer == 'the scene is red; the scene is blue; the scene is red'
+    assert answer.evidence[2] == Moment('front', 20, 29, 1.0, 'the scene is blue')
+    assert (len(answer.evidence), answer.stamp_ns) == (4, 39)
+    assert answer.basis is Basis.FRAMES and not answer.abstained
+
+
+def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
+    seen = stretches('red', 'blue')
+    vague = np.asarray(0.6 * colour_vector('green'), np.float32)
+    answer = Answerer(FakeLanguage()).recount('?', '', [*seen, Seen(20, 29, vague)])
+    assert answer.confidence == pytest.approx(0.6)
+
+
+def test_it_was_ever_so_if_it_was_so_once() -> None:
+    """Yes is said where it is blue."""
+
+    class Decided(FakeLanguage):
+        def rank(self, vector: Any, candidates: Any) -> Any:
+            yes = 0.8 if vector[3] > 0.5 else 0.1
+            scores = {'yes': yes, 'No.': 0.95 - yes}
+            return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
+
+    answerer = Answerer(Decided())
+    once = answerer.recount('?', '', stretches('red', 'blue', 'red', 'red'), ['yes', 'No.'])
+    assert (once.answer, once.confidence) == ('yes', 0.8)
+    never = answerer.recount('?', '', stretches('red', 'red', 'green'), ['No.', 'yes'])
+    assert (never.answer, never.confidence) == ('No.', pytest.approx(0.85))
+
+
+def test_other_candidates_have_their_mean_scores_and_keep_their_number() -> None:
+    language = FakeLanguage()
+    candidates = ['it is red', 'it is blue', 'it is red']
+    seen = stretches('red', 'red', 'blue')
+    answer = Answerer(language).recount('?', '', seen, candidates)
+    one, other = (
+        {c.text: c.score for c in language.rank(colour_vector(colour), candidates)}
+        for colour in ('red', 'blue')
+    )
+    mean = {text: (2 * one[text] + other[text]) / 3 for text in one}
+    assert [c.text for c in answer.ranked] == ['it is red', 'it is red', 'it is blue']
+    assert [c.score for c in answer.ranked] == pytest.approx([mean[c.text] for c in answer.ranked])
+
+
+@pytest.mark.parametrize('candidates', [CHOICES, []])
+def test_stretches_that_cannot_tell_are_left_out(candidates: list[str]) -> None:
+    answerer = Answerer(FakeLanguage(FACTS, unseen='red'))
+    answer = answerer.recount('?', '', stretches('red', 'blue', 'red'), candidates)
+    assert 'blue' in answer.answer and 'red' not in answer.answer and not answer.abstained
+    nothing = answerer.recount('?', '', stretches('red', 'red'), candidates)
+    assert nothing.abstained
+
+
+def test_one_stretch_is_answered_as_ever() -> None:
+    answerer = Answerer(FakeLanguage())
+    vector = colour_vector('blue')
+    one = answerer.recount('?', 'front', [Seen(3, 7, vector)], CHOICES, Basis.NOW)
+    assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
+
+
+def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
+    answerer = Answerer(FakeLanguage())
+    seen = stretches('red', 'blue')
+    told = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
+    assert told.abstained and told.basis is Basis.MEMORY and told.ranked == ()
+    assert told.answer == 'the scene is red; the scene is blue'
+    assert [moment.text for moment in told.evidence] == ['the scene is red', 'the scene is blue']
+    assert answerer.remember('How hot is it?', '', seen, own=False).abstained
+    assert not answerer.remember('What?', '', seen, own=True).abstained
+    chosen = answerer.remember('Which?', '', stretches('blue', 'blue'), CHOICES, own=False)
+    assert chosen.answer == 'it is blue' and not chosen.abstained
+
+
+def test_words_that_were_said_then_are_the_evidence() -> None:
+    seen = [Seen(0, 9, colour_vector('red'), 'it was said to be red'), *stretches('blue')]
+    answer = Answerer(FakeLanguage()).remember('?', '', seen)
+    assert answer.evidence[0].text == 'it was said to be red'

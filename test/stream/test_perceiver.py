@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeEyes, picture
+from fakes import FACTS, FakeEyes, colour_vector, picture
 
 from vljepa_ros.errors import InputError
+from vljepa_ros.memory.footage import Footage
 from vljepa_ros.stream.perceiver import Perceiver, unit
-from vljepa_ros.stream.settings import PerceptionSettings
+from vljepa_ros.stream.settings import FootageSettings, PerceptionSettings
 from vljepa_ros.stream.types import Embedding, Frame, Image
 
 MS = 1_000_000
@@ -138,8 +140,14 @@ def test_predict_now_is_the_newest_hop() -> None:
     assert found.vectors.shape == (2, 8)
 
 
+def keeping(eyes: FakeEyes | None = None, **settings: Any) -> Perceiver:
+    """A perceiver that keeps frames."""
+    footage = Footage(FACTS, FootageSettings(**settings))
+    return Perceiver(eyes or FakeEyes(), PerceptionSettings(prompts=('what?',)), footage)
+
+
 def test_predict_of_a_span_sees_that_span() -> None:
-    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('what?',)))
+    perceiver = keeping()
     hops = feed(perceiver, ['red'] * 20 + ['blue'] * 20)
     found = perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
     np.testing.assert_allclose(found.vectors[0], hops[6].vector, atol=1e-6)
@@ -151,10 +159,88 @@ def test_predict_of_a_span_sees_that_span() -> None:
 
 
 def test_a_span_whose_frames_are_gone_is_refused() -> None:
-    perceiver = Perceiver(FakeEyes(), PerceptionSettings(frames_kept_s=1.0))
-    feed(perceiver, ['red'] * 40)
-    with pytest.raises(InputError, match='not held'):
+    perceiver = keeping(kept_s=1.0)
+    feed(perceiver, ['red'] * 128)
+    with pytest.raises(InputError, match=r'1\.000 s to 1\.900 s are not held \(held: 11\.6'):
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
+
+
+def test_without_footage_there_is_no_past() -> None:
+    perceiver = Perceiver(FakeEyes())
+    feed(perceiver, ['red'] * 20)
+    with pytest.raises(InputError, match='not held \\(held: none\\)'):
+        perceiver.predict('', ['what?'], 1000 * MS)
+
+
+def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
+    perceiver = keeping()
+    feed(perceiver, ['red'] * 10)
+    feed(perceiver, ['blue'] * 10, start=9000 * MS, epoch=1)
+    found = perceiver.predict('', ['what?'], 200 * MS, 9500 * MS)
+    assert [(look.start_ns, look.end_ns) for look in found.looks] == [
+        (200 * MS, 900 * MS),
+        (9000 * MS, 9500 * MS),
+    ]
+    assert (found.window_start_ns, found.stamp_ns) == (200 * MS, 9500 * MS)
+    first, second = (look.vectors[0] for look in found.looks)
+    assert first @ colour_vector('red') > 0.9 and second @ colour_vector('blue') > 0.9
+    np.testing.assert_allclose(found.vectors[0], unit(first + second), atol=1e-6)
+
+
+def test_of_a_long_span_each_segment_is_looked_at() -> None:
+    eyes = Remembering()
+    perceiver = keeping(eyes)
+    assert perceiver.footage is not None
+    feed(perceiver, ['red'] * 200 + ['blue'] * 100 + ['green'] * 100)
+    for end_ns in (20_000 * MS, 30_000 * MS):
+        perceiver.footage.keep_window('camera', end_ns)
+    eyes.seen.clear()
+    found = perceiver.predict('', ['what?'], 1, 40_000 * MS)
+    assert [look.end_ns for look in found.looks] == [19_900 * MS, 29_900 * MS]
+    assert [look.start_ns for look in found.looks] == [19_200 * MS, 29_200 * MS]
+    assert eyes.seen == [['red'] * 4, ['blue'] * 4]  # a window each, asked once
+
+
+def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
+    perceiver = keeping()
+    feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
+    found = perceiver.predict('', ['what?'], 1)
+    assert len(found.looks) == 16
+    colours = [int(look.vectors[0] @ colour_vector('blue') > 0.9) for look in found.looks]
+    assert colours == [0] * 8 + [1] * 8
+
+
+def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
+    eyes = FakeEyes()
+    perceiver, alone = keeping(eyes), keeping()
+    feed(perceiver, ['red'] * 20 + ['blue'] * 20)
+    feed(alone, ['red'] * 20 + ['blue'] * 20)
+    expected = alone.predict('', ['what?'], 1000 * MS, 3000 * MS)
+    steps = perceiver.predicting('', ['what?'], 1000 * MS, 3000 * MS)
+    made, taken = [], 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        made += feed(perceiver, ['green'] * 2, start=(40 + 2 * taken) * 100 * MS)
+        taken += 1
+    assert taken == 4 + 10  # a window before, and the hops from 1.0 to 2.9 s
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+    assert len(made) == taken and all(e.vector @ colour_vector('green') > 0.9 for e in made)
+
+
+def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    footage = Footage(FACTS, path=path)
+    feed(Perceiver(FakeEyes(), footage=footage), ['red'] * 40)
+    footage.close()
+    perceiver = Perceiver(FakeEyes(), footage=Footage(FACTS, path=path))
+    found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
+    assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
+    with pytest.raises(InputError, match='no frame yet'):
+        perceiver.predict('', ['what?'])
 
 
 class NumberedEyes(FakeEyes):
@@ -241,20 +327,21 @@ class Remembering(FakeEyes):
         return super().predict(state, prompts)
 
 
-def test_another_epoch_has_caches_and_kept_frames_of_its_own() -> None:
+def test_another_epoch_has_caches_of_its_own() -> None:
     eyes = Remembering()
-    perceiver = Perceiver(eyes)
+    perceiver = keeping(eyes)
     feed(perceiver, ['red'] * 10)
     eyes.seen.clear()
     feed(perceiver, ['blue'] * 4, start=60_000 * MS, epoch=1)
     assert not any('red' in seen for seen in eyes.seen)
-    with pytest.raises(InputError, match='not held'):
-        perceiver.predict('camera', ['a'], start_ns=100 * MS, end_ns=900 * MS)
+    eyes.seen.clear()
+    perceiver.predict('camera', ['a'], start_ns=60_100 * MS)
+    assert not any('red' in seen for seen in eyes.seen)
 
 
 def test_a_span_is_streamed_from_one_window_before_it() -> None:
     eyes = Remembering()
-    perceiver = Perceiver(eyes)
+    perceiver = keeping(eyes)
     feed(perceiver, [c for c in ('red', 'green', 'blue', 'yellow', 'white') for _ in range(4)])
     eyes.seen.clear()
     perceiver.predict('camera', ['a'], start_ns=1700 * MS, end_ns=1800 * MS)

@@ -11,18 +11,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.store import Store
-from vljepa_ros.memory.stream import EVER_NS, Remembered, RememberedStream
+from vljepa_ros.memory.stream import Remembered, RememberedStream
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.perceiver import unit
 from vljepa_ros.stream.settings import MemorySettings, check_text
-from vljepa_ros.stream.types import Change, Embedding, Event, Moment, Reason, StreamKey, Vector
+from vljepa_ros.stream.types import (
+    EVER_NS,
+    Change,
+    Embedding,
+    Event,
+    Moment,
+    Reason,
+    Seen,
+    StreamKey,
+    Vector,
+)
 
 HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
 CHECKED = 64  # hops between two looks at how much it all is
 GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
+MOST_SEEN = 64  # stretches that a question about the past is answered from
+
+
+class Recalled(NamedTuple):
+    """What one stream said in a span, in the order of time; it may be another prompt's."""
+
+    source: str
+    prompt: str
+    seen: list[Seen]
 
 
 class Memory:
@@ -115,20 +134,18 @@ class Memory:
             self._store.close()
             self._store = None
 
-    def recall(
-        self, source: str, start_ns: int, end_ns: int, prompt: str
-    ) -> tuple[Vector, Moment] | None:
-        """The pooled vector of a span, and the stretch that is known of it; `end_ns` 0 is now.
+    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> Recalled | None:
+        """What a span said, by segment, the longest where there are many; `end_ns` 0 is now.
 
         Of the standing prompt that is `prompt`, or else of the one that was asked last.
         """
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
         streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
         for key, stream in streams:
-            found = stream.pooled(start_ns, end_ns)
-            if found is not None:
-                vector, span = found
-                return unit(vector), Moment(key.source, *span, 1.0)
+            seen = stream.told(start_ns, end_ns)
+            if seen:
+                longest = sorted(seen, key=lambda s: s.start_ns - s.end_ns)[:MOST_SEEN]
+                return Recalled(key.source, key.prompt, sorted(longest, key=lambda s: s.start_ns))
         return None
 
     def search(

@@ -1,26 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered, on disk: an SQLite file in WAL mode, vectors in float16 with their stamps.
+"""What is remembered, on disk: vectors in float16 with their stamps, segments and their words.
 
-One process writes; others may read the file meanwhile. What is written counts from `commit` on: a
-process that is killed loses what came after its last one, and never the file. Each write is tiny
-(a hop is 0.5 kB), so that a file of its own for the vectors gains nothing.
+Each write is tiny (a hop is 0.5 kB), so that a file of its own for the vectors gains nothing.
 
 Shapes: N hops, D embedding_dim.
 """
 
 from __future__ import annotations
 
-import fcntl
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import BusyError, InputError, OutputError
+from vljepa_ros.errors import OutputError
+from vljepa_ros.memory.database import Database
 from vljepa_ros.memory.stream import Remembered, SegmentName
 from vljepa_ros.stream.types import StreamKey, Vector
 
@@ -45,43 +42,10 @@ class Store:
     """A memory's file. Not thread-safe; vectors of any models lie side by side."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Open it, or make it.
-
-        Raises:
-            InputError: it is no such file, or of another version.
-            OutputError: it cannot be made.
-            BusyError: another process writes it.
-        """
-        self.path, self._ids = path, dict[StreamKey, int]()
-        if read_only and not path.is_file():
-            raise InputError(f'{path}: no such file')
-        self._lock = None if read_only else _lock(path)
-        mode = 'ro' if read_only else 'rwc'
-        try:
-            self._base = sqlite3.connect(
-                f'{path.resolve().as_uri()}?mode={mode}',
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self._prepare(read_only)
-        except sqlite3.OperationalError as error:
-            self.close()
-            raise OutputError(f'{path} cannot be opened: {error}') from error
-        except (sqlite3.DatabaseError, InputError) as error:
-            self.close()
-            raise InputError(f'{path} is no memory: {error}') from error
-
-    def _prepare(self, read_only: bool) -> None:
-        (version,) = self._base.execute('PRAGMA user_version').fetchone()
-        (tables,) = self._base.execute('SELECT count(*) FROM sqlite_master').fetchone()
-        if version == 0 and tables == 0 and not read_only:
-            self._base.execute('PRAGMA auto_vacuum = INCREMENTAL')
-            self._base.execute('PRAGMA journal_mode = WAL')
-            self._base.executescript(f'BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;')
-        elif version != VERSION:
-            raise InputError(f'version {version}, not {VERSION}')
-        self._base.execute('PRAGMA synchronous = NORMAL')  # what is killed loses nothing committed
+        """Open it, or make it. Raises InputError, OutputError and BusyError as a Database does."""
+        self.path = path
+        self._base = Database(path, 'memory', TABLES, VERSION, read_only)
+        self._ids: dict[StreamKey, int] = {}
 
     # Writing. Raises OutputError: the disk is full, or the file is gone; nothing is half written.
 
@@ -128,29 +92,26 @@ class Store:
 
     def commit(self) -> None:
         """From now on it is there whatever happens to this process."""
-        with self._told():
-            if self._base.in_transaction:
-                self._base.execute('COMMIT')
+        with self._taking_back():
+            self._base.commit()
 
     def shrink(self) -> None:
         """Give what was forgotten back to the disk."""
-        self.commit()
-        with self._told():
-            self._base.execute('PRAGMA incremental_vacuum').fetchall()
+        with self._taking_back():
+            self._base.shrink()
 
     # Reading.
 
     def streams(self) -> list[StreamKey]:
         """All streams that were ever remembered, in that order."""
-        rows = self._base.execute('SELECT source, prompt, model_id FROM streams ORDER BY id')
+        rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')
         return [StreamKey(*row) for row in rows]
 
     def hops(self, key: StreamKey) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Stamps (N,), rising, and vectors (N, D) of one stream."""
-        rows = self._base.execute(
-            'SELECT stamp_ns, vector FROM hops WHERE stream = ? ORDER BY stamp_ns',
-            (self._id(key),),
-        ).fetchall()
+        rows = self._base.read(
+            'SELECT stamp_ns, vector FROM hops WHERE stream = ? ORDER BY stamp_ns', self._id(key)
+        )
         if not rows:
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         vectors = np.frombuffer(b''.join(blob for _, blob in rows), np.float16)
@@ -159,10 +120,10 @@ class Store:
 
     def segments(self, key: StreamKey) -> list[Remembered]:
         """The segments of one stream, by their ends."""
-        rows = self._base.execute(
+        rows = self._base.read(
             'SELECT session, number, start_ns, end_ns, vector, text FROM segments '
             'WHERE stream = ? ORDER BY end_ns, start_ns',
-            (self._id(key),),
+            self._id(key),
         )
         return [
             Remembered((session, number), start, end, _unpacked(vector), text)
@@ -171,49 +132,36 @@ class Store:
 
     def close(self) -> None:
         """Commit what can be, and let another process write."""
-        try:
-            if hasattr(self, '_base'):
-                if self._base.in_transaction:
-                    self._base.execute('COMMIT')
-                self._base.close()
-        except sqlite3.Error:
-            pass  # said at the write that failed
-        finally:
-            if self._lock is not None:
-                self._lock.close()
+        self._base.close()
 
     def _id(self, key: StreamKey) -> int:
         names = (key.source, key.prompt, key.model_id)
         if key not in self._ids:
-            found = self._base.execute(
-                'SELECT id FROM streams WHERE source = ? AND prompt = ? AND model_id = ?', names
-            ).fetchone()
-            if found is None:
+            found = self._base.read(
+                'SELECT id FROM streams WHERE source = ? AND prompt = ? AND model_id = ?', *names
+            )
+            if not found:
                 return -1
-            self._ids[key] = int(found[0])
+            self._ids[key] = int(found[0][0])
         return self._ids[key]
 
     def _write(self, statement: str, key: StreamKey, *values: Any) -> None:
-        with self._told():
-            if not self._base.in_transaction:
-                self._base.execute('BEGIN')
+        with self._taking_back():
             if self._id(key) < 0:
                 names = (key.source, key.prompt, key.model_id)
-                self._base.execute(
-                    'INSERT INTO streams (source, prompt, model_id) VALUES (?, ?, ?)', names
+                self._base.write(
+                    'INSERT INTO streams (source, prompt, model_id) VALUES (?, ?, ?)', *names
                 )
-            self._base.execute(statement, (self._id(key), *values))
+            self._base.write(statement, self._id(key), *values)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What fails takes back all since the last commit, and is an OutputError."""
+    def _taking_back(self) -> Iterator[None]:
+        """What fails takes back all since the last commit: a stream may be among it."""
         try:
             yield
-        except sqlite3.Error as error:
-            self._ids.clear()  # a stream may have been taken back
-            if self._base.in_transaction:
-                self._base.execute('ROLLBACK')
-            raise OutputError(f'{self.path} cannot be written: {error}') from error
+        except OutputError:
+            self._ids.clear()
+            raise
 
 
 def _packed(vector: Vector) -> bytes:
@@ -222,17 +170,3 @@ def _packed(vector: Vector) -> bytes:
 
 def _unpacked(blob: bytes) -> Vector:
     return np.frombuffer(blob, '<f2').astype(np.float32)
-
-
-def _lock(path: Path) -> IO[str]:
-    """The lock of the one process that writes, until it ends; it lies beside the file."""
-    try:
-        lock = path.with_name(f'{path.name}-lock').open('w')
-    except OSError as error:
-        raise OutputError(f'{path} cannot be made: {error.strerror}') from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise BusyError(f'{path} is written by another process') from error
-    return lock

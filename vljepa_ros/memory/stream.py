@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.memory.log import VectorLog
-from vljepa_ros.stream.types import Vector
+from vljepa_ros.stream.types import EVER_NS, Seen, Vector
 
 SegmentName = tuple[str, int]  # session, segment id
 Span = tuple[int, int]  # first and last stamp, in nanoseconds
 Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
 
 REACH = 300  # hops that a moment may go on to either side of its best one: a minute
-EVER_NS = 2**62  # later than any stamp
 NEWEST = 1000  # segments that may yet get words
 HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
@@ -143,28 +142,37 @@ class RememberedStream:
         """When the last closed segment ended; before everything if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
-    def pooled(self, start_ns: int, end_ns: int) -> tuple[Vector, Span] | None:
-        """The sum of what is known of a span (`end_ns` 0: until now), and its stretch.
+    def told(self, start_ns: int, end_ns: int) -> list[Seen]:
+        """What is known of a span (`end_ns` 0: until now), by segment: each part of one in it.
 
-        Of the hops in it; where they are gone, of the segments, by how much of each lies in it.
+        The mean of its hops there; where they are gone, the segment's own vector.
         """
-        inside = self.hops.within(start_ns, end_ns)
-        if inside.stop > inside.start:
-            stamps = self.hops.stamps_ns[inside]
-            return self.hops.vectors[inside].mean(axis=0), (int(stamps[0]), int(stamps[-1]))
+        end_ns = end_ns or EVER_NS
         known = [*self.closed, *([self.running] if self.running else [])]
-        ends = [self.end_of(s) for s in known]
-        last_ns = end_ns or max(ends, default=0)
         parts = [
-            (max(s.start_ns, start_ns), min(end, last_ns), s.vector)
-            for s, end in zip(known, ends, strict=True)
-            if s.start_ns <= last_ns and end >= start_ns
+            self._part(s, max(s.start_ns, start_ns), end_ns)
+            for s in known
+            if s.start_ns <= end_ns and self._own_end(s) >= start_ns
         ]
-        if not parts:
+        first_ns = parts[0].start_ns if parts else EVER_NS
+        before = self._mean(start_ns, min(end_ns, first_ns - 1))  # no segment is known of them
+        return [before, *parts] if before else parts
+
+    def _part(self, segment: Remembered, start_ns: int, end_ns: int) -> Seen:
+        found = self._mean(start_ns, min(self._own_end(segment), end_ns))
+        if found is None or found.start_ns - start_ns > found.end_ns - found.start_ns:
+            end_ns = min(self.end_of(segment), end_ns)  # most hops are gone
+            return Seen(start_ns, end_ns, segment.vector, segment.text)
+        return replace(found, text=segment.text)
+
+    def _mean(self, start_ns: int, end_ns: int) -> Seen | None:
+        inside = self.hops.within(start_ns, end_ns)
+        if inside.stop == inside.start:
             return None
-        weights = np.array([max(end - start, 1) for start, end, _ in parts], float)
-        vector = np.average([part[2] for part in parts], axis=0, weights=weights)
-        return np.asarray(vector, np.float32), (parts[0][0], parts[-1][1])
+        stamps = self.hops.stamps_ns[inside]
+        mean = self.hops.vectors[inside].mean(axis=0)
+        mean /= max(float(np.linalg.norm(mean)), 1e-12)
+        return Seen(int(stamps[0]), int(stamps[-1]), mean)
 
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
@@ -204,10 +212,7 @@ class RememberedStream:
         first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
         if segment is None:
             return slice(first, end)
-        end_ns = self.end_of(segment)
-        if self._segment_at(end_ns) is not segment:  # the next one begins with that hop
-            end_ns -= 1
-        inside = self.hops.within(segment.start_ns, end_ns)
+        inside = self.hops.within(segment.start_ns, self._own_end(segment))
         return slice(max(first, inside.start), min(end, inside.stop))
 
     def _span(self, moment: slice, segment: Remembered | None) -> Span:
@@ -217,6 +222,11 @@ class RememberedStream:
         if segment is not None and moment.start == 0:
             start_ns = min(start_ns, segment.start_ns)
         return start_ns, int(stamps[-1])
+
+    def _own_end(self, segment: Remembered) -> int:
+        """Its end, or just before it where the next one begins with that hop."""
+        end_ns = self.end_of(segment)
+        return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
 
     def _segment_at(self, stamp_ns: int) -> Remembered | None:
         """A segment ends where the next one begins: the later one has that hop."""

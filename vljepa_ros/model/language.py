@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.model.y_decoder import END
+from vljepa_ros.stream.answers import yes_among
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.types import Candidate, Decoded, Vector
 
@@ -197,12 +197,6 @@ class TextLanguage:
         if not np.isfinite(vectors).all():
             raise InputError('a vector holds a value that is not finite')
         return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
-def yes_among(candidates: Sequence[str]) -> int | None:
-    """Which begins with yes, where the only other one begins with no."""
-    first = [''.join(re.findall(r'[^\W_]+', text.lower())[:1]) for text in candidates]
-    return first.index('yes') if sorted(first) == ['no', 'yes'] else None
 
 
 def _competing(texts: Sequence[str], unknown: str) -> list[str]:

@@ -17,6 +17,7 @@ from vljepa_ros import msg
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream import images, types
 from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.perceiver import Look
 
 SECOND_NS = 1_000_000_000
 
@@ -209,6 +210,23 @@ def to_moment(moment: types.Moment) -> msg.Moment:
         score=float(moment.score),
         text=moment.text,
     )
+
+
+def to_look(look: Look) -> msg.Look:
+    """A stretch that was looked at."""
+    return msg.Look(
+        start=to_time(look.start_ns),
+        end=to_time(look.end_ns),
+        vectors=to_embeddings(look.vectors),
+    )
+
+
+def from_look(message: msg.Look) -> types.Seen:
+    """What one prompt was answered there. Raises InputError."""
+    if len(message.vectors) != 1:
+        raise InputError(f'one prompt was answered with {len(message.vectors)} vectors')
+    vector = from_embedding(message.vectors[0])
+    return types.Seen(to_ns(message.start), to_ns(message.end), vector)
 
 
 def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:

@@ -25,6 +25,7 @@ from vljepa_ros.nodes.models import ModelSpec
 from vljepa_ros.stream.settings import (
     LONGEST_RUN,
     AnswerSettings,
+    FootageSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -145,10 +146,22 @@ PERCEPTION = (
     ),
     Spec(
         'frames_kept',
-        _SIGHT.frames_kept_s,
-        'How far back `predict` can look at frames again, in s',
-        0.0,
-        3600.0,
+        FootageSettings().kept_s,
+        'How long frames are kept, for new questions about the past, in s',
+        1.0,
+        1e9,
+    ),
+    Spec(
+        'frames_bytes',
+        FootageSettings().most_bytes,
+        'How much is kept of them, in bytes; the last attention window of each segment goes last',
+        100_000,
+        10**15,
+    ),
+    Spec(
+        'frames_path',
+        '',
+        'File that keeps the frames over restarts (empty: none, they are in RAM only)',
     ),
 )
 CAMERA = (
@@ -373,8 +386,12 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
         prompts=tuple(values['prompts']),
         rate=values['rate'],
         max_gap_s=values['max_gap'],
-        frames_kept_s=values['frames_kept'],
     )
+
+
+def footage_settings(values: Mapping[str, Any]) -> FootageSettings:
+    """For the Footage."""
+    return FootageSettings(values['frames_kept'], values['frames_bytes'])
 
 
 def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:

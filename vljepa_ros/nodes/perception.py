@@ -9,18 +9,20 @@ of it.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from std_msgs.msg import Header
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.msg import ModelInfo, SemanticEmbedding
+from vljepa_ros.memory.footage import Footage
+from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict
-from vljepa_ros.stream.perceiver import Perceiver, Prediction
+from vljepa_ros.stream.perceiver import Perceiver, Steps
 from vljepa_ros.stream.settings import check_prompts
 from vljepa_ros.stream.types import Embedding, Frame
 
@@ -36,6 +38,8 @@ class PerceptionNode(VljepaNode):
         super().__init__('perception_node', pool, **options)
         self._cameras: dict[str, Camera] = {}
         self._perceiver: Perceiver | None = None
+        self._footage: Footage | None = None
+        self._changes: Any = None
         self._counters: dict[str, int] = {}  # the model thread's, replaced as a whole
         self.problems |= parameters.declare(self, self._camera_specs())
         depth = self.get_parameter('service_depth').value
@@ -52,7 +56,13 @@ class PerceptionNode(VljepaNode):
         names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
-        self._perceiver = Perceiver(self.lease.half, settings)
+        path = values['frames_path']
+        self._footage = Footage(
+            self.lease.facts,
+            parameters.footage_settings(values),
+            Path(path).expanduser() if path else None,
+        )
+        self._perceiver = Perceiver(self.lease.half, settings, self._footage)
         self._rate_hz = settings.rate or self.lease.facts.rate_hz
         camera_values = parameters.values_of(self, self._camera_specs())
         if values['image_transport']:
@@ -65,6 +75,9 @@ class PerceptionNode(VljepaNode):
     def start(self) -> None:
         """Watch the cameras."""
         self._publish_model_info()
+        self._changes = self.subscriber(
+            SemanticChange, 'semantic_change', self._on_change, qos.STREAM
+        )
         for camera in self._cameras.values():
             camera.subscribe(self, self._on_picture, self._on_refused)
 
@@ -73,12 +86,18 @@ class PerceptionNode(VljepaNode):
         for camera in self._cameras.values():
             camera.unsubscribe(self)
             self._dropped(camera, self.thread.withdraw(self._slot(camera)))
+        if self._changes is not None:
+            self.destroy_subscription(self._changes)
+            self._changes = None
+        self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def teardown(self) -> None:
         """Forget everything that was seen."""
-        self._perceiver = None
+        if self._footage is not None:
+            self._footage.close()
+        self._perceiver = self._footage = None
         self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):
             if hasattr(self, name):
@@ -86,7 +105,8 @@ class PerceptionNode(VljepaNode):
                 delattr(self, name)
 
     def look_around(self) -> None:
-        """Each camera's topic."""
+        """Each camera's topic, and the file of the frames."""
+        self.enqueue(self._commit)
         for camera in self._cameras.values():
             camera.look_around(self)
 
@@ -139,6 +159,24 @@ class PerceptionNode(VljepaNode):
             'prompts': len(self._perceiver.prompts),
         }
 
+    # What is kept of them.
+
+    def _on_change(self, message: SemanticChange) -> None:
+        self.enqueue(self._keep_window, message)
+
+    def _keep_window(self, message: SemanticChange) -> None:
+        """In the model thread: of the segment that ended."""
+        change = conversions.from_change_message(message)
+        if change.previous is not None and self._footage is not None:
+            self._footage.keep_window(change.key.source, change.previous.end_ns)
+
+    def _commit(self) -> None:
+        """In the model thread, every second: no more than that is lost."""
+        if self._footage is not None:
+            self._footage.commit()
+            self._counters['bytes of frames'] = self._footage.held_bytes
+            self.condition('frames', self._footage.trouble)
+
     def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:
             self._embeddings.publish(
@@ -164,23 +202,27 @@ class PerceptionNode(VljepaNode):
 
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
         self._check_source(request.source)
-        found = await self.in_thread(self._recollect, request)
+        found = await self.by_steps(self._recollect(request))
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
         response.source, response.model_id = found.source, found.model_id
         response.vectors = conversions.to_embeddings(found.vectors)
+        response.looks = [conversions.to_look(look) for look in found.looks]
 
-    def _recollect(self, request: Predict.Request) -> Prediction:
-        """In the model thread."""
-        assert self._perceiver is not None
-        if request.source and request.source not in self._perceiver.sources:
+    def _recollect(self, request: Predict.Request) -> Steps:
+        """In the model thread, step by step."""
+        assert self._perceiver is not None and self._footage is not None
+        known = (*self._perceiver.sources, *self._footage.sources)
+        if request.source and request.source not in known:
             raise InputError(f"no frame yet from '{request.source}'")
-        return self._perceiver.predict(
-            request.source,
-            list(request.prompts),
-            conversions.to_ns(request.start),
-            conversions.to_ns(request.end),
+        return (
+            yield from self._perceiver.predicting(
+                request.source,
+                list(request.prompts),
+                conversions.to_ns(request.start),
+                conversions.to_ns(request.end),
+            )
         )
 
     def _check_source(self, source: str) -> None:

@@ -8,7 +8,7 @@ in its own thread, which also owns the memory of the stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict, Query, Search
 from vljepa_ros.stream.answers import Answerer, check_question
-from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Vector
+from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Seen, Vector
 from vljepa_ros.stream.watching import Condition
 
 DEFAULT_LIMIT = 10
@@ -219,38 +219,46 @@ class QueryNode(VljepaNode):
 
     async def _answer(self, request: Query.Request, response: Query.Response) -> None:
         check_question(request.prompt, request.candidates)
-        span = (conversions.to_ns(request.start), conversions.to_ns(request.end))
+        past = any(conversions.to_ns(t) for t in (request.start, request.end))
         try:
-            vector, moment = await self._ask_predict(request)
-            basis = Basis.FRAMES if any(span) else Basis.NOW
+            source, seen = await self._ask_predict(request)
         except ModelMismatchError:
             raise
-        except VljepaError as error:
-            remembered = await self.in_thread(self._recall, request) if any(span) else None
-            if remembered is None:
-                raise error
-            (vector, moment), basis = remembered, Basis.MEMORY
-        answer = await self.in_thread(
-            self._word, request.prompt, vector, list(request.candidates), basis, moment
-        )
+        except VljepaError:
+            answer = await self.in_thread(self._recall, request) if past else None
+            if answer is None:
+                raise
+        else:
+            answer = await self.in_thread(
+                self._word, request, source, seen, Basis.FRAMES if past else Basis.NOW
+            )
         conversions.fill_answer(response, answer)
 
     def _word(
-        self, prompt: str, vector: Vector, candidates: list[str], basis: Basis, moment: Moment
+        self, request: Query.Request, source: str, seen: Sequence[Seen], basis: Basis
     ) -> Answer:
+        """In the model thread."""
         assert self._answerer is not None
-        return self._answerer.answer(prompt, vector, moment.end_ns, candidates, basis, [moment])
+        return self._answerer.recount(
+            request.prompt, source, seen, list(request.candidates), basis
+        )
 
-    def _recall(self, request: Query.Request) -> tuple[Vector, Moment] | None:
-        """The span's pooled vector from memory, and the stretch of the hops in it."""
-        assert self._memory is not None
+    def _recall(self, request: Query.Request) -> Answer | None:
+        """An answer from memory, in the model thread; None where nothing is remembered."""
+        assert self._memory is not None and self._answerer is not None
         if not request.source and len(self._memory.sources) > 1:
             return None
-        start_ns, end_ns = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        return self._memory.recall(request.source, start_ns, end_ns, request.prompt)
+        span = conversions.to_ns(request.start), conversions.to_ns(request.end)
+        found = self._memory.recall(request.source, *span, request.prompt)
+        if found is None:
+            return None
+        own = request.prompt in ('', found.prompt)
+        return self._answerer.remember(
+            request.prompt, found.source, found.seen, list(request.candidates), own
+        )
 
-    async def _ask_predict(self, request: Query.Request) -> tuple[Vector, Moment]:
-        """The question's embedding. Raises BusyError in time where `predict` cannot."""
+    async def _ask_predict(self, request: Query.Request) -> tuple[str, list[Seen]]:
+        """The source, and what it says. Raises BusyError in time where `predict` cannot."""
         deadline_s = time.monotonic() + self._timeout_s
         while not self._predict.service_is_ready():
             if time.monotonic() >= deadline_s:
@@ -271,7 +279,7 @@ class QueryNode(VljepaNode):
             raise BusyError(f'{self._predict_name} did not answer within {self._timeout_s:g} s')
         return self._checked(future.result())
 
-    def _checked(self, found: Predict.Response) -> tuple[Vector, Moment]:
+    def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
         if not found.success:
             raise InputError(found.message)
         ours = self.lease.facts.model_id
@@ -280,15 +288,9 @@ class QueryNode(VljepaNode):
                 f"predict answers with model '{found.model_id}', query_node has '{ours}': "
                 f'their vectors cannot be compared'
             )
-        if len(found.vectors) != 1:
-            raise InputError(f'predict answered one prompt with {len(found.vectors)} vectors')
-        moment = Moment(
-            found.source,
-            conversions.to_ns(found.window_start),
-            conversions.to_ns(found.header.stamp),
-            1.0,
-        )
-        return conversions.from_embedding(found.vectors[0]), moment
+        if not found.looks:
+            raise InputError('predict answered without having looked')
+        return found.source, [conversions.from_look(look) for look in found.looks]
 
     async def _on_search(
         self, request: Search.Request, response: Search.Response

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
@@ -58,6 +58,25 @@ class ModelThread:
                 raise RuntimeError('the model thread has stopped')
             self._calls.append((future, lambda: function(*args)))
             self._ready.notify()
+        return future
+
+    def call_by_steps(self, steps: Generator[None, None, T]) -> Future[T]:
+        """Run a generator in this thread, each step as a call: other work comes in between."""
+        future: Future[T] = Future()
+
+        def step() -> None:
+            try:
+                next(steps)
+                go_on()
+            except StopIteration as end:
+                future.set_result(end.value)
+            except Exception as error:
+                future.set_exception(error)
+
+        def go_on() -> None:
+            self.call(step).add_done_callback(lambda call: call.cancelled() and future.cancel())
+
+        go_on()
         return future
 
     def settle(self, timeout_s: float) -> bool:

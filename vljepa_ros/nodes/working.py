@@ -6,7 +6,7 @@ Whatever goes wrong becomes a line in the log, a counter and a diagnostic, or a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future as ThreadFuture
 from functools import partial
 from typing import Any, TypeVar
@@ -150,12 +150,15 @@ class WorkingNode(Node):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Await a call in the model thread without holding up the executor."""
+        return self._handed_over(self.thread.call(function, *args))
+
+    def by_steps(self, steps: Generator[None, None, T]) -> Awaitable[T]:
+        """Await a generator that runs in the model thread, one step at a time."""
+        return self._handed_over(self.thread.call_by_steps(steps))
+
+    def _handed_over(self, outcome: ThreadFuture[T]) -> Awaitable[T]:
         done: Future = Future()
-
-        def hand_over(outcome: ThreadFuture[T]) -> None:
-            self.post(_copy, outcome, done)
-
-        self.thread.call(function, *args).add_done_callback(hand_over)
+        outcome.add_done_callback(lambda outcome: self.post(_copy, outcome, done))
         return done  # type: ignore[no-any-return]
 
     async def within(self, future: Future, seconds: float) -> bool:

@@ -8,7 +8,7 @@ epoch than the one before it starts its camera anew.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
+from vljepa_ros.memory.footage import Footage, Hop
 from vljepa_ros.stream.frames import Sampler, Slot
 from vljepa_ros.stream.images import fit
 from vljepa_ros.stream.interfaces import Eyes
@@ -25,43 +26,64 @@ from vljepa_ros.stream.settings import (
     check_prompts,
     check_text,
 )
-from vljepa_ros.stream.types import Embedding, Frame, StreamKey, Vector
+from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey, Vector
 
-MAX_SPAN_HOPS = 64  # a question about the past may hold up the stream for no longer than these
+MAX_SPAN_HOPS = 64  # of a span that is looked at whole
+MAX_LOOKS = 16  # windows of a longer one
+
+Steps = Generator[None, None, 'Prediction']
+
+
+@dataclass(frozen=True)
+class Look:
+    """A stretch that was looked at: its oldest and newest frame, and the answers (P, D) to it."""
+
+    start_ns: int
+    end_ns: int
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answer embeddings (P, D) of one source: of now, or pooled over the hops of a span."""
+    """Answer embeddings of one source: one look at now, one or several at the past."""
 
     source: str
-    stamp_ns: int
-    window_start_ns: int
     model_id: str
-    vectors: NDArray[np.float32]
+    looks: tuple[Look, ...]
+
+    @property
+    def stamp_ns(self) -> int:
+        """Of the newest frame looked at."""
+        return self.looks[-1].end_ns
+
+    @property
+    def window_start_ns(self) -> int:
+        """Of the oldest frame looked at."""
+        return self.looks[0].start_ns
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """(P, D), pooled over the looks."""
+        vectors = [look.vectors for look in self.looks]
+        return pooled(vectors) if len(vectors) > 1 else vectors[0]
 
 
 class _Camera:
     """Everything that depends on one camera's past."""
 
-    def __init__(
-        self, eyes: Eyes, period_ns: int, settings: PerceptionSettings, epoch: int
-    ) -> None:
-        facts = eyes.facts
-        self.sampler = Sampler(period_ns, settings.max_gap_ns)
-        kept = max(round(settings.frames_kept_s * 1e9 / period_ns), facts.tubelet_frames)
-        self.history: deque[tuple[Slot, ...]] = deque(maxlen=max(kept // facts.tubelet_frames, 1))
+    def __init__(self, eyes: Eyes, sampler: Sampler, epoch: int) -> None:
+        self.sampler = sampler
         self.epoch = epoch
         self.skipped = 0
         self._eyes = eyes
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was seen; counters and the kept frames of `predict` go, too."""
+        """Forget what was seen."""
         self.skipped += self.sampler.skipped
         self.sampler.reset()
         self.sampler.skipped = 0
-        self.history.clear()
+        self.hops = 0
         self.pending: list[Slot] = []
         self.starts_ns: deque[int] = deque(maxlen=self._eyes.facts.window_tubelets)
         self.state: Any = self._eyes.new_state()
@@ -70,7 +92,7 @@ class _Camera:
     def step(self, tubelet: tuple[Slot, ...]) -> None:
         """See one tubelet."""
         self._eyes.step(self.state, [slot.image for slot in tubelet])
-        self.history.append(tubelet)
+        self.hops += 1
         self.starts_ns.append(tubelet[0].stamp_ns)
         self.stamp_ns = tubelet[-1].stamp_ns
 
@@ -78,8 +100,15 @@ class _Camera:
 class Perceiver:
     """The eyes of all cameras. Counters: `hops`, `skipped_slots`."""
 
-    def __init__(self, eyes: Eyes, settings: PerceptionSettings | None = None) -> None:
+    def __init__(
+        self,
+        eyes: Eyes,
+        settings: PerceptionSettings | None = None,
+        footage: Footage | None = None,
+    ) -> None:
+        """`footage` keeps the frames of the past that `predict` can look at again."""
         self._eyes, self._settings = eyes, settings or PerceptionSettings()
+        self.footage = footage
         rate = self._settings.rate
         self._period_ns = round(1e9 / rate) if rate else eyes.facts.frame_period_ns
         self._cameras: dict[str, _Camera] = {}
@@ -130,7 +159,8 @@ class Perceiver:
         image = self._checked(frame)
         camera = self._cameras.get(frame.source)
         if camera is None:
-            camera = _Camera(self._eyes, self._period_ns, self._settings, epoch)
+            sampler = Sampler(self._period_ns, self._settings.max_gap_ns)
+            camera = _Camera(self._eyes, sampler, epoch)
             self._cameras[frame.source] = camera
         if camera.epoch != epoch:
             camera.restart()
@@ -143,27 +173,46 @@ class Perceiver:
                 tubelet, camera.pending = tuple(camera.pending), []
                 camera.step(tubelet)
                 self.hops += 1
+                if self.footage is not None:
+                    self.footage.add(frame.source, tubelet, epoch, camera.hops)
                 yield self._embed(frame.source, camera)
 
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
     ) -> Prediction:
-        """Answers to prompts about now, or about a span of the recent past (0 = now).
+        """Answers to prompts about now, or about a span of the past (0 = now).
 
         Raises InputError: an unknown source, no frame yet, a bad prompt, a span that is not held.
         """
+        steps = self.predicting(source, prompts, start_ns, end_ns)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: Prediction = end.value
+                return found
+
+    def predicting(
+        self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
+    ) -> Steps:
+        """`predict` in steps of a hop each, between which the stream may go on."""
+        self._check_asked(prompts)
+        if start_ns == 0 and end_ns == 0:
+            source, camera = self._camera(source)
+            vectors = self._eyes.predict(camera.state, prompts)
+            now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors)
+            looks: tuple[Look, ...] = (now,)
+        else:
+            source = self._kept_source(source)
+            looks = yield from self._look_back(source, prompts, start_ns, end_ns)
+        return Prediction(source, self._eyes.facts.model_id, looks)
+
+    def _check_asked(self, prompts: Sequence[str]) -> None:
         if len(prompts) > MAX_PROMPTS:
             raise InputError(f'{len(prompts):,} prompts are too many (at most {MAX_PROMPTS})')
         for prompt in prompts:
             check_text(prompt)
         self._eyes.check_prompts(prompts)
-        source, camera = self._camera(source)
-        if start_ns == 0 and end_ns == 0:
-            vectors = self._eyes.predict(camera.state, prompts)
-            stamp_ns, window_start_ns = camera.stamp_ns or 0, camera.starts_ns[0]
-        else:
-            stamp_ns, window_start_ns, vectors = self._look_back(camera, prompts, start_ns, end_ns)
-        return Prediction(source, stamp_ns, window_start_ns, self._eyes.facts.model_id, vectors)
 
     def _checked(self, frame: Frame) -> NDArray[np.uint8]:
         image = frame.image
@@ -188,49 +237,96 @@ class Perceiver:
         ]
 
     def _camera(self, source: str) -> tuple[str, _Camera]:
-        known = ', '.join(self._cameras) or 'none yet'
-        if source == '':
-            if len(self._cameras) > 1:
-                raise InputError(f'several sources are seen, name one (known: {known})')
-            source = next(iter(self._cameras), '')
-        elif source not in self._cameras and self._cameras:
-            raise InputError(f"unknown source '{source}' (known: {known})")
+        source = _one_of(self.sources, source)
         camera = self._cameras.get(source)
         if camera is None or camera.stamp_ns is None:
             raise InputError('no frame yet: the model has seen nothing')
         return source, camera
 
+    # The past.
+
+    def _kept_source(self, source: str) -> str:
+        """What was seen before a restart counts, too."""
+        kept = self.footage.sources if self.footage is not None else ()
+        source = _one_of(tuple(dict.fromkeys((*self.sources, *kept))), source)
+        if not source:
+            raise InputError('no frame yet: the model has seen nothing')
+        return source
+
     def _look_back(
-        self, camera: _Camera, prompts: Sequence[str], start_ns: int, end_ns: int
-    ) -> tuple[int, int, NDArray[np.float32]]:
-        """Stream the kept frames of a span again, from one window earlier; pool over its hops."""
-        assert camera.stamp_ns is not None
-        end_ns = end_ns or camera.stamp_ns
+        self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
+    ) -> Generator[None, None, tuple[Look, ...]]:
+        """Stream kept frames again: all of a short span, or a window of each of its segments."""
+        end_ns = end_ns or EVER_NS
         if end_ns < start_ns:
             raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
-        history = list(camera.history)
-        inside = [i for i, t in enumerate(history) if start_ns <= t[-1].stamp_ns <= end_ns]
-        if not inside or (
-            history[0][0].stamp_ns > start_ns and len(history) == camera.history.maxlen
-        ):
-            oldest, newest = history[0][0].stamp_ns, camera.stamp_ns
-            raise InputError(
-                f'the frames of {start_ns / 1e9:.3f}..{end_ns / 1e9:.3f} s are not held '
-                f'(held: {oldest / 1e9:.3f}..{newest / 1e9:.3f} s)'
-            )
-        if len(inside) > MAX_SPAN_HOPS:
-            limit_s = MAX_SPAN_HOPS * self._period_ns * self._eyes.facts.tubelet_frames / 1e9
-            raise InputError(f'the span is too long to look at again (at most {limit_s:.1f} s)')
+        footage = self.footage
+        hops = footage.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if footage else []
+        if footage is None or not hops:
+            raise InputError(self._not_held(source, start_ns, end_ns))
+        window = self._eyes.facts.window_tubelets
+        looks = list[Look]()
+        if len(hops) <= MAX_SPAN_HOPS:
+            for run in _runs(hops):
+                earlier = footage.before(run[0], window)
+                looks.append((yield from self._see_again(footage, earlier, run, prompts)))
+        else:
+            _, newest_ns = footage.span(source) or (0, 0)
+            end_ns = min(end_ns, newest_ns)
+            for hop in footage.landmarks(source, hops[0].stamp_ns, end_ns, MAX_LOOKS):
+                earlier = footage.before(hop, window - 1)
+                looks.append((yield from self._see_again(footage, earlier, [hop], prompts)))
+        return tuple(looks)
+
+    def _see_again(
+        self, footage: Footage, earlier: Sequence[Hop], run: Sequence[Hop], prompts: Sequence[str]
+    ) -> Generator[None, None, Look]:
+        """Stream hops again, after those before them; pool the answers over them.
+
+        A single hop's answer is to all of its window.
+        """
         state, vectors = self._eyes.new_state(), []
-        for i in range(max(0, inside[0] - self._eyes.facts.window_tubelets), inside[-1] + 1):
-            self._eyes.step(state, [slot.image for slot in history[i]])
-            if i >= inside[0]:
+        for number, hop in enumerate([*earlier, *run]):
+            self._eyes.step(state, footage.images(hop))
+            if number >= len(earlier):
                 vectors.append(self._eyes.predict(state, prompts))
-        return (
-            history[inside[-1]][-1].stamp_ns,
-            history[inside[0]][0].stamp_ns,
-            unit(np.mean(vectors, axis=0)),
-        )
+            yield
+        first = [*earlier, *run][0] if len(run) == 1 else run[0]
+        return Look(first.start_ns, run[-1].stamp_ns, pooled(vectors))
+
+    def _not_held(self, source: str, start_ns: int, end_ns: int) -> str:
+        held = self.footage.span(source) if self.footage is not None else None
+        until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
+        known = f'{held[0] / 1e9:.3f}..{held[1] / 1e9:.3f} s' if held else 'none'
+        return f'the frames of {start_ns / 1e9:.3f} s to {until} are not held (held: {known})'
+
+
+def _one_of(known: tuple[str, ...], source: str) -> str:
+    """The source that is meant; '' where there is none. Raises InputError."""
+    names = ', '.join(known)
+    if source == '':
+        if len(known) > 1:
+            raise InputError(f'several sources are seen, name one (known: {names})')
+        return known[0] if known else ''
+    if known and source not in known:
+        raise InputError(f"unknown source '{source}' (known: {names})")
+    return source if known else ''
+
+
+def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
+    """The stretches that were seen without a gap."""
+    runs = [[hops[0]]]
+    for before, hop in zip(hops, hops[1:], strict=False):
+        if hop.follows(before):
+            runs[-1].append(hop)
+        else:
+            runs.append([hop])
+    return runs
+
+
+def pooled(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The mean of vectors of one shape, of unit norm again."""
+    return unit(np.mean(vectors, axis=0))
 
 
 def unit(vectors: NDArray[np.float32]) -> Vector:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vljepa_ros.errors import ModelError
+from vljepa_ros.memory.footage import Footage
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.stream.answers import Answerer, check_question
 from vljepa_ros.stream.events import EventWriter
@@ -26,6 +27,7 @@ from vljepa_ros.stream.types import (
     Event,
     Frame,
     Moment,
+    Seen,
     StreamKey,
 )
 
@@ -49,7 +51,8 @@ class Pipeline:
             raise ModelError('the pipeline needs both halves of a model')
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
-        self.perceiver = Perceiver(model.eyes, self.settings.perception)
+        footage = Footage(model.facts, self.settings.footage)
+        self.perceiver = Perceiver(model.eyes, self.settings.perception, footage)
         self.segmenter = segmenter or Segmenter(self.settings.segmenter, session_id)
         self.writer = EventWriter(model.language)
         self.answerer = Answerer(model.language, self.settings.answers)
@@ -101,14 +104,12 @@ class Pipeline:
         start_ns: int = 0,
         end_ns: int = 0,
     ) -> Answer:
-        """Answer a question about now, or about a span of the frames that are held."""
+        """Answer a question about now, or about a span of which frames are kept."""
         check_question(prompt, candidates)
         found = self.perceiver.predict(source, [prompt], start_ns, end_ns)
         basis = Basis.FRAMES if start_ns or end_ns else Basis.NOW
-        moment = Moment(found.source, found.window_start_ns, found.stamp_ns, 1.0)
-        return self.answerer.answer(
-            prompt, found.vectors[0], found.stamp_ns, candidates, basis, [moment]
-        )
+        seen = [Seen(look.start_ns, look.end_ns, look.vectors[0]) for look in found.looks]
+        return self.answerer.recount(prompt, found.source, seen, candidates, basis)
 
     def search(
         self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
@@ -126,6 +127,8 @@ class Pipeline:
         self.last_changes.append(change)
         events = self.writer.push(change)
         self.memory.change(change)
+        if change.previous is not None and self.perceiver.footage is not None:
+            self.perceiver.footage.keep_window(change.key.source, change.previous.end_ns)
         for event in events:
             self.memory.event(event)
         return events

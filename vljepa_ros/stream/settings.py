@@ -43,20 +43,18 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
 class PerceptionSettings:
     """Standing prompts, and how frames are sampled.
 
-    `rate` 0 means the model's own. `frames_kept_s`: how far back `predict` can look.
+    `rate` 0 means the model's own.
     """
 
     prompts: tuple[str, ...] = ('What is happening?',)
     rate: float = 0.0
     max_gap_s: float = 2.0
-    frames_kept_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Check every value."""
         check_prompts(self.prompts)
         _in_range('rate', self.rate, 0.0, 1000.0)
         _in_range('max_gap', self.max_gap_s, 0.01, 3600.0)
-        _in_range('frames_kept', self.frames_kept_s, 0.0, 3600.0)
 
     @property
     def max_gap_ns(self) -> int:
@@ -131,6 +129,19 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
+class FootageSettings:
+    """How long frames are kept, to be looked at again, and how much of all of them at most."""
+
+    kept_s: float = 7 * 86400.0
+    most_bytes: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('frames_kept', self.kept_s, 1.0, EVER_S)
+        _in_range('frames_bytes', self.most_bytes, 100_000, 1e15)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of it."""
 
@@ -138,3 +149,4 @@ class Settings:
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    footage: FootageSettings = field(default_factory=FootageSettings)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
+EVER_NS = 2**62  # later than any stamp
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,16 @@ class Moment:
     start_ns: int
     end_ns: int
     score: float
+    text: str = ''
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A stretch of one source, and what it says to one prompt."""
+
+    start_ns: int
+    end_ns: int
+    vector: Vector
     text: str = ''
 
 

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which frames are kept, how they are found again, and what goes first."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FACTS
+
+from vljepa_ros.errors import BusyError, InputError
+from vljepa_ros.memory.footage import Footage, Hop
+from vljepa_ros.stream.frames import Slot
+from vljepa_ros.stream.settings import FootageSettings
+from vljepa_ros.stream.types import Image
+
+MS = 1_000_000
+HOP = 200 * MS
+WINDOW = FACTS.window_tubelets
+
+
+def grey(level: int) -> Image:
+    return np.full((16, 16, 3), level, np.uint8)
+
+
+def noise(number: int) -> Image:
+    return np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+
+
+def size_of_noise() -> int:
+    """Bytes that a hop of it takes."""
+    footage = Footage(FACTS)
+    add(footage, range(64), picture=noise)
+    return footage.held_bytes // 64
+
+
+def add(
+    footage: Footage,
+    numbers: range,
+    source: str = 'camera',
+    epoch: int = 0,
+    start: int = 0,
+    picture: object = grey,
+) -> None:
+    """Hops of two frames, 100 ms apart, of that level."""
+    for n in numbers:
+        stamps = (start + n * HOP, start + n * HOP + 100 * MS)
+        image = picture(n % 250)  # type: ignore[operator]
+        footage.add(source, [Slot(s, s, image) for s in stamps], epoch, n)
+
+
+SIZE = size_of_noise()
+
+
+def numbers(hops: list[Hop]) -> list[int]:
+    return [hop.number for hop in hops]
+
+
+def everything(footage: Footage, source: str = 'camera') -> list[int]:
+    return numbers(footage.hops(source, 0, 10**18, 10**6))
+
+
+def test_the_frames_of_a_span_come_back() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(20))
+    hops = footage.hops('camera', 3 * HOP, 6 * HOP + 100 * MS, 100)
+    assert numbers(hops) == [3, 4, 5, 6]
+    assert (hops[0].start_ns, hops[0].stamp_ns) == (3 * HOP, 3 * HOP + 100 * MS)
+    for hop in hops:
+        first, second = footage.images(hop)
+        assert first.shape == second.shape == (16, 16, 3)
+        assert np.abs(first.astype(int) - hop.number).max() <= 1  # JPEG
+    assert footage.span('camera') == (0, 19 * HOP + 100 * MS)
+    assert footage.span('rear') is None
+
+
+def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
+    """They are one picture on the way: each comes back as JPEG would have made it alone."""
+    footage = Footage(dataclasses.replace(FACTS, image_size=96))
+    ramp = np.linspace(0, 255, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
+    pictures = [ramp, 255 - ramp]
+    footage.add('camera', [Slot(n, n, picture) for n, picture in enumerate(pictures)], 0, 0)
+    for image, picture in zip(footage.images(footage.hops('camera', 0, 9, 9)[0]), pictures):
+        assert np.abs(image.astype(int) - picture).mean() < 3
+        assert np.abs(image[[0, -1]].astype(int) - picture[[0, -1]]).mean() < 3
+
+
+def test_what_was_seen_before_ends_where_something_is_missing() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(10))
+    add(footage, range(14, 30))  # frames were dropped
+    add(footage, range(31, 40), epoch=1)
+    by_number = {hop.number: hop for hop in footage.hops('camera', 0, 10**18, 100)}
+    assert numbers(footage.before(by_number[9], 3)) == [6, 7, 8]
+    assert numbers(footage.before(by_number[15], 3)) == [14]
+    assert numbers(footage.before(by_number[31], 3)) == []
+    assert numbers(footage.before(by_number[0], 3)) == []
+
+
+def test_a_frame_that_is_looked_at_again_has_its_stamp_twice() -> None:
+    footage = Footage(FACTS)
+    for number in range(6):
+        stamp = number // 2 * HOP
+        footage.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+    hops = footage.hops('camera', 0, 10**18, 100)
+    assert numbers(hops) == [0, 1, 2, 3, 4, 5]
+    assert numbers(footage.before(hops[4], 3)) == [1, 2, 3]
+
+
+def test_cameras_do_not_mix() -> None:
+    footage = Footage(FACTS)
+    for number in range(8):
+        add(footage, range(number, number + 1), 'front')
+        add(footage, range(number, number + 1), 'rear', picture=lambda n: grey(200))
+    assert footage.sources == ('front', 'rear')
+    hop = footage.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
+    assert numbers(footage.before(hop, 3)) == [2, 3, 4]
+    assert footage.images(hop)[0].mean() == pytest.approx(200, abs=1)
+
+
+def test_time_that_goes_back_leaves_nothing_of_the_future() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(20))
+    add(footage, range(20), 'rear')
+    add(footage, range(3), epoch=1, start=5 * HOP)
+    assert everything(footage) == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert everything(footage, 'rear') == list(range(20))
+
+
+def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None:
+    room, count = 700, 1500
+    footage = Footage(FACTS, FootageSettings(most_bytes=room * SIZE))
+    for number in range(count):
+        add(footage, range(number, number + 1), picture=noise)
+        if number % 20 == 0 and number:  # segments of twenty hops
+            footage.keep_window('camera', number * HOP)
+    left = everything(footage)
+    assert 0.9 * room <= len(left) <= room + 64
+    windows = {n for n in range(count - 20) if n % 20 >= 20 - WINDOW}
+    assert windows <= set(left)
+    others = [n for n in range(count) if n not in windows]
+    kept = [n for n in left if n not in windows]
+    assert kept == others[-len(kept) :]
+
+
+def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
+    footage = Footage(FACTS, FootageSettings(most_bytes=100 * SIZE))
+    for number in range(1500):
+        add(footage, range(number, number + 1), picture=noise)
+        if number % 20 == 0 and number:
+            footage.keep_window('camera', number * HOP)
+    left = everything(footage)
+    assert left[-1] == 1499 and left == sorted(left)
+    assert 90 <= len(left) <= 100 + 64  # less than the newest minute
+
+
+def test_what_is_older_than_the_kept_time_goes() -> None:
+    footage = Footage(FACTS, FootageSettings(kept_s=10.0))
+    add(footage, range(128))
+    newest = 127 * HOP + 100 * MS
+    assert everything(footage)[0] == next(
+        n for n in range(128) if n * HOP + 100 * MS >= newest - 10_000 * MS
+    )
+
+
+def test_landmarks_are_the_ends_of_segments() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(100))
+    for end in (20, 45, 46, 80):
+        footage.keep_window('camera', end * HOP)
+    assert numbers(footage.landmarks('camera', 0, 10**12, 16)) == [19, 44, 45, 79]
+    assert numbers(footage.landmarks('camera', 0, 10**12, 2)) == [19, 79]
+    assert numbers(footage.landmarks('camera', 30 * HOP, 60 * HOP, 16)) == [44, 45]
+
+
+def test_without_segments_landmarks_lie_at_even_distances() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(101))
+    found = numbers(footage.landmarks('camera', 0, 100 * HOP + 100 * MS, 4))
+    assert found == [24, 49, 74, 100] or found == [25, 50, 75, 100]
+
+
+def test_frames_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
+    code = """
+import sys, time
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from test_footage import FACTS, Footage, add
+footage = Footage(FACTS, path=Path(sys.argv[1]))
+add(footage, range(10))
+footage.commit()
+add(footage, range(10, 15))
+print('there', flush=True)
+time.sleep(60)
+"""
+    path, here = tmp_path / 'frames.db', Path(__file__).parent
+    child = subprocess.Popen(
+        [sys.executable, '-c', code, str(path), str(here), str(here.parent)],
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    with pytest.raises(BusyError, match='written by another process'):
+        Footage(FACTS, path=path)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    again = Footage(FACTS, path=path)
+    assert everything(again) == list(range(10))
+    assert again.held_bytes > 0
+    add(again, range(3), epoch=7, start=10**12)
+    again.close()
+    assert everything(Footage(FACTS, path=path)) == [*range(10), 0, 1, 2]
+
+
+def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    footage = Footage(FACTS, path=path)
+    add(footage, range(4))
+    footage.close()
+    with pytest.raises(InputError, match='2 frames of 16x16 a hop, the model takes 2 of 24x24'):
+        Footage(dataclasses.replace(FACTS, image_size=24), path=path)
+    assert everything(Footage(FACTS, path=path)) == [0, 1, 2, 3]
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'notes'
+    path.write_text('no database ' * 100)
+    with pytest.raises(InputError, match='notes is no footage'):
+        Footage(FACTS, path=path)
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+    footage = Footage(FACTS, path=tmp_path / 'frames.db')
+    add(footage, range(10), picture=noise)
+    footage.commit()
+    [(pages,)] = footage._base.read('PRAGMA page_count')
+    footage._base.read(f'PRAGMA max_page_count = {pages}')
+    add(footage, range(10, 40), picture=noise)
+    footage.commit()
+    assert 'database or disk is full' in footage.trouble
+    assert set(everything(footage)) >= set(range(10))
+    footage._base.read('PRAGMA max_page_count = 1000000')
+    add(footage, range(40, 50), picture=noise)
+    footage.commit()
+    assert footage.trouble == '' and everything(footage)[-1] == 49
+
+
+def test_frames_that_were_just_given_up_are_an_error() -> None:
+    footage = Footage(FACTS, FootageSettings(most_bytes=100_000))
+    add(footage, range(10), picture=noise)
+    hop = footage.hops('camera', 0, HOP, 9)[0]
+    add(footage, range(10, 1000), picture=noise)
+    with pytest.raises(InputError, match='just given up'):
+        footage.images(hop)
