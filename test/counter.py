@@ -74,6 +74,7 @@ class Counter:
                 callback_group=ReentrantCallbackGroup(),
                 qos_profile=QoSProfile(depth=256),
             )
+        values.setdefault('watch_hops', 1)
         self.language = language or fakes.FakeLanguage()
         pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
         self.node = bench.start(QueryNode, pool, **values)

@@ -371,6 +371,30 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
     assert min(starts) > 2_000 and max(starts) >= 3_990
 
 
+def test_of_very_many_hops_some_are_compared_and_the_same_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Vectors wander slowly, as those of a stream do; colours come and go for some hops."""
+    rng, memory, vector = np.random.default_rng(3), Memory('m'), np.zeros(8)
+    towards = vector
+    for number in range(3000):
+        if number % 12 == 0:
+            towards = rng.normal(size=8)
+        vector = 0.8 * vector + 0.2 * towards
+        unit_vector = np.asarray(vector / np.linalg.norm(vector), np.float32)
+        memory.record(Embedding(number * S, number * S, key(), unit_vector))
+    every = memory.search(FakeLanguage(), 'red', limit=10)
+    monkeypatch.setattr('vljepa_ros.memory.stream.MOST_COMPARED', 1000)
+    some = memory.search(FakeLanguage(), 'red', limit=10)
+    assert len({moment.score for moment in every}) == 10
+    assert [(m.start_ns, m.end_ns) for m in some] == [(m.start_ns, m.end_ns) for m in every]
+    assert [m.score for m in some] == [m.score for m in every]
+    assert (
+        memory.search(FakeLanguage(), 'red', start_ns=7 * S, end_ns=2990 * S, limit=2)
+        == [m for m in every if m.start_ns >= 7 * S and m.end_ns <= 2990 * S][:2]
+    )
+
+
 # Questions about the past.
 
 

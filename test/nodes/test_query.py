@@ -522,6 +522,15 @@ class Watcher:
         return future.result()
 
 
+def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
+    watcher = Watcher(bench, watch_hops=2)
+    handle = watcher.goal(condition='it is blue')
+    for n, colour in enumerate(['blue', 'red', 'blue', 'blue']):
+        watcher.hops.publish(hop(colour, n))
+        eventually(lambda n=n: len(watcher.feedback) > n)
+    assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
+
+
 def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue')

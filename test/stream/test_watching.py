@@ -57,6 +57,39 @@ def test_a_prompt_that_is_gone_does_not_hold_a_condition_up() -> None:
     assert condition.push(hop(3, 'a'), 0.1) is not None
 
 
+def fired_at(condition: Condition, scores: list[float]) -> int | None:
+    """The number of the hop that makes it fire."""
+    fired = (n for n, score in enumerate(scores, 1) if condition.push(hop(n), score))
+    return next(fired, None)
+
+
+def test_what_flickers_about_the_threshold_does_not_hold() -> None:
+    scores = [0.6, 0.4, 0.6, 0.4, 0.6, 0.55, 0.1]
+    assert fired_at(Condition('it is open', 0.5, hops=2), scores) == 6
+    assert fired_at(Condition('it is open', 0.5, hops=3), scores) is None
+
+
+def test_what_falls_a_little_below_the_threshold_has_not_ceased() -> None:
+    scores = [0.9, 0.45, 0.41, 0.1, 0.6, 0.39, 0.2, 0.1]
+    assert fired_at(Condition('it is open', 0.5, until_not=True, hops=2), scores) == 7
+    assert fired_at(Condition('it is open', 0.5, until_not=True), scores) == 4
+
+
+def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
+    condition = Condition('it is open', 0.5, hops=2)
+    assert condition.push(hop(1, 'a'), 0.9) is None
+    assert condition.push(hop(1, 'b'), 0.1) is None
+    assert condition.push(hop(2, 'a'), 0.1) is None
+    assert condition.push(hop(2, 'b'), 0.9) is not None
+
+
+def test_each_source_has_a_row_of_its_own() -> None:
+    condition = Condition('it is open', 0.5, hops=2)
+    assert condition.push(hop(1, source='front'), 0.9) is None
+    assert condition.push(hop(1, source='rear'), 0.9) is None
+    assert condition.push(hop(2, source='front'), 0.9) is not None
+
+
 def test_only_its_source_counts() -> None:
     condition = Condition('it is open', 0.5, source='rear')
     assert condition.push(hop(1, source='front'), 0.9) is None

@@ -22,6 +22,7 @@ Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0
 
 REACH = 300  # hops that a moment may go on to either side of its best one: a minute
 NEWEST = 1000  # segments that may yet get words
+MOST_COMPARED = 250_000  # of more hops only each second, third, ...: neighbours are much alike
 HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
 
@@ -190,22 +191,37 @@ class RememberedStream:
         part = self.hops.within(start_ns, end_ns)
         if part.stop == part.start:
             return []
-        cosine = self.hops.vectors[part] @ text
-        found = list[Found]()
+        step = -(-(part.stop - part.start) // MOST_COMPARED)
+        cosine = self.hops.vectors[part][::step] @ text
+        found, moments = list[Found](), list[slice]()
         while len(found) < limit:
-            best = int(np.argmax(cosine))
-            if cosine[best] == -np.inf:
+            row = int(np.argmax(cosine))
+            if cosine[row] == -np.inf:
                 break
-            segment = self._segment_at(int(self.hops.stamps_ns[part.start + best]))
-            own = self._neighbours(part.start + best, part, segment)
+            best = self._peak(part.start + row * step, step, part, text)
+            cosine[row] = -np.inf
+            if any(taken.start <= best < taken.stop for taken in moments):
+                continue  # found before, from another row
+            segment = self._segment_at(int(self.hops.stamps_ns[best]))
+            own = self._neighbours(best, part, segment)
             score = similarity(self.hops.vectors[own])
-            taken = cosine[own.start - part.start : own.stop - part.start] == -np.inf
-            peak = part.start + best - own.start
-            stretch = _around(peak, (score >= HOLDS * score[peak]) & ~taken)
+            holds = score >= HOLDS * score[best - own.start]
+            for taken in moments:
+                holds[max(taken.start - own.start, 0) : max(taken.stop - own.start, 0)] = False
+            stretch = _around(best - own.start, holds)
             moment = slice(own.start + stretch.start, own.start + stretch.stop)
-            found.append(Found(self._span(moment, segment), float(score[peak]), segment))
-            cosine[moment.start - part.start : moment.stop - part.start] = -np.inf
+            moments.append(moment)
+            peak = float(score[best - own.start])
+            found.append(Found(self._span(moment, segment), peak, segment))
+            first, last = (-(-(hop - part.start) // step) for hop in (moment.start, moment.stop))
+            cosine[first:last] = -np.inf
         return found
+
+    def _peak(self, hop: int, step: int, part: slice, text: Vector) -> int:
+        """The best hop among those that stand for `hop` where not every one was compared."""
+        first = max(hop - step + 1, part.start)
+        near = self.hops.vectors[first : min(hop + step, part.stop)]
+        return first + int(np.argmax(near @ text))
 
     def _neighbours(self, best: int, part: slice, segment: Remembered | None) -> slice:
         """The hops that may be one moment with this one."""

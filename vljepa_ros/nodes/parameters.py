@@ -255,6 +255,13 @@ QUERY = (
         0.001,
         1.0,
     ),
+    Spec(
+        'watch_hops',
+        2,
+        'Embeddings in a row that a condition holds, or holds no more, before a Watch fires',
+        1,
+        1000,
+    ),
 )
 TABLE: dict[str, tuple[Spec, ...]] = {
     'perception_node': PERCEPTION,

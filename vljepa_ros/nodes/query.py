@@ -95,6 +95,7 @@ class QueryNode(VljepaNode):
         values = self.values()
         self._timeout_s: float = values['predict_timeout']
         self._watch_threshold: float = values['watch_threshold']
+        self._watch_hops: int = values['watch_hops']
         path = values['memory_path']
         store = Store(Path(path).expanduser()) if path else None
         self._memory = Memory(self.lease.facts.model_id, parameters.memory_settings(values), store)
@@ -327,7 +328,7 @@ class QueryNode(VljepaNode):
 
     def _condition(self, goal: Watch.Goal) -> Condition:
         threshold = goal.threshold or self._watch_threshold
-        return Condition(goal.condition, threshold, goal.until_not, goal.source)
+        return Condition(goal.condition, threshold, goal.until_not, goal.source, self._watch_hops)
 
     def _check_goal(self, goal: Watch.Goal) -> None:
         """Raise InputError for a goal that would wait in vain."""

@@ -2,7 +2,9 @@
 """Whether a condition in words holds in a stream: the judge of Watch. Reads no clock.
 
 A hop has one embedding a standing prompt; the condition's score in it is the best of theirs. It
-holds as soon as one reaches the threshold, and has ceased only when a whole hop stays below.
+holds when that reaches the threshold in some hops in a row, and has ceased when it stays clearly
+below in as many: what flickers about the threshold does neither. A hop counts as holding as soon
+as one of its prompts reaches the threshold, and as ceased only when it is whole.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class _Hop:
 
     stamp_ns: int
     window_start_ns: int
-    expected: int  # prompts of the hop before; 0 for the first hop
+    expected: int = 0  # prompts of the hop before; 0 for the first hop
+    row: int = 0  # hops directly before it that count
     scores: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -30,17 +33,27 @@ class _Hop:
         return max(self.scores.values())
 
 
+RELEASE = 0.8  # share of the threshold that the score of what has ceased stays below
+
+
 class Condition:
     """One condition on one source (empty: on any). Fires once."""
 
     def __init__(
-        self, text: str, threshold: float, until_not: bool = False, source: str = ''
+        self,
+        text: str,
+        threshold: float,
+        until_not: bool = False,
+        source: str = '',
+        hops: int = 1,
     ) -> None:
+        """`hops`: in a row, that it holds, or has ceased, before it fires."""
         self.text = check_text(text, 'condition', may_be_empty=False)
         if not math.isfinite(threshold) or not 0 < threshold <= 1:
             raise InputError(f'threshold ({threshold}) is not in 0..1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
+        self._needed = hops
         self._hops: dict[str, _Hop] = {}
 
     def concerns(self, source: str) -> bool:
@@ -57,10 +70,7 @@ class Condition:
         if before is None or before.stamp_ns != embedding.stamp_ns:
             # The hop before is whole now; where its prompts were known it was judged already.
             fired = self._ceased(source, before) if before and not before.expected else None
-            hop = _Hop(
-                embedding.stamp_ns, embedding.window_start_ns, len(before.scores) if before else 0
-            )
-            self._hops[source] = hop
+            hop = self._hops[source] = self._next(before, embedding)
         assert hop is not None
         hop.scores[embedding.key.prompt] = score
         self.score = hop.score
@@ -69,10 +79,24 @@ class Condition:
         if self.until_not:
             whole = hop.expected and len(hop.scores) >= hop.expected
             return self._ceased(source, hop) if whole else None
-        return self._moment(source, hop, hop.score) if hop.score >= self.threshold else None
+        if self._counts(hop) and hop.row + 1 >= self._needed:
+            return self._moment(source, hop, hop.score)
+        return None
+
+    def _next(self, before: _Hop | None, embedding: Embedding) -> _Hop:
+        hop = _Hop(embedding.stamp_ns, embedding.window_start_ns)
+        if before is not None:
+            hop.expected = len(before.scores)
+            hop.row = before.row + 1 if self._counts(before) else 0
+        return hop
+
+    def _counts(self, hop: _Hop) -> bool:
+        if self.until_not:
+            return hop.score < RELEASE * self.threshold
+        return hop.score >= self.threshold
 
     def _ceased(self, source: str, hop: _Hop) -> Moment | None:
-        if not self.until_not or hop.score >= self.threshold:
+        if not self.until_not or not self._counts(hop) or hop.row + 1 < self._needed:
             return None
         return self._moment(source, hop, 1 - hop.score)
 

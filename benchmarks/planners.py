@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m vljepa_ros.cli.ros_environment python benchmarks/planners.py [--json]`.
+
+What planners cost the stream, in ratios of one run: the rate of the embeddings while clients ask
+without a pause, against the rate without them (the whole stack as processes, on the sample bag);
+what standing conditions take of a hop; and how long a search among many vectors takes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import run, show
+
+from vljepa_ros.cli.common import add_model_arguments, load_model
+from vljepa_ros.cli.demo import params_file, sample_folder
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.cli.processes import Processes, stack_commands
+from vljepa_ros.memory.memory import Memory
+from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.perceiver import Perceiver, unit
+from vljepa_ros.stream.settings import MemorySettings
+from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, Segment, StreamKey
+
+NAMESPACE = 'vljepa'
+SEGMENT_HOPS = 22
+REPEATS = 21
+PROMPTS = ('Is the drawer open?', 'What is in the gripper?', 'Which object is being moved?')
+
+
+def main() -> None:
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__)
+    parser.add_argument('--clients', type=int, default=32, help='planners that ask at once')
+    parser.add_argument('--seconds', type=float, default=20.0, help='with them, and without')
+    parser.add_argument('--conditions', type=int, default=64, help='that are watched for')
+    parser.add_argument('--vectors', type=int, default=1_000_000, help='that are searched')
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    model = load_model(args, 'eyes', 'language')
+    found: dict[str, Any] = {'clients': args.clients, 'conditions': args.conditions}
+    found |= rates(args)
+    found |= conditions(model, args.conditions)
+    found |= search(model, args.vectors)
+    table = '\n'.join(f'{name:28} {value:.4g}' for name, value in found.items())
+    show(args, model.facts, found, table)
+
+
+# The rate of the stream under clients.
+
+
+def rates(args: Namespace) -> dict[str, float]:
+    """Embeddings a second without clients and with them, and answers a second."""
+    bag = sample_folder()
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        Processes(dict(os.environ), Path(logs)) as processes,
+        Counting() as counting,
+    ):
+        commands = stack_commands(NAMESPACE, args.model, '/camera/image_raw', params_file())
+        for name, command in commands.items():
+            processes.start(name, command)
+        counting.wait_for_stack()
+        processes.start('play', [sys.executable, '-m', 'vljepa_ros.nodes.play', str(bag)])
+        counting.wait_for_stream()
+        alone = counting.rate(args.seconds)
+        with Asking(args.clients) as asking:
+            under = counting.rate(args.seconds)
+        answered, refused = asking.answered, asking.refused
+    return {
+        'hops_per_s_alone': alone,
+        'hops_per_s_under_clients': under,
+        'rate_kept': under / alone,
+        'answers_per_s': answered / args.seconds,
+        'refused': refused,
+    }
+
+
+class Counting:
+    """Counts the embeddings of the stack."""
+
+    def __enter__(self) -> Counting:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from vljepa_ros.msg import SemanticEmbedding
+
+        rclpy.init()
+        self._count = 0
+        self._node = rclpy.create_node('counting', namespace=NAMESPACE)
+        self._node.create_subscription(SemanticEmbedding, 'semantic_embedding', self._on_one, 50)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        threading.Thread(target=self._executor.spin, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import rclpy
+
+        self._executor.shutdown()
+        rclpy.shutdown()
+
+    def _on_one(self, _: Any) -> None:
+        self._count += 1
+
+    def wait_for_stack(self) -> None:
+        """Until somebody publishes embeddings, and answers."""
+        from vljepa_ros.nodes.client import Client
+
+        with Client(NAMESPACE, timeout_s=120.0) as client:
+            client.search('anything')
+
+    def wait_for_stream(self) -> None:
+        """Until they come."""
+        _until(lambda: self._count > 5)
+
+    def rate(self, seconds: float) -> float:
+        """Embeddings a second, from now on."""
+        before, began_s = self._count, time.monotonic()
+        time.sleep(seconds)
+        return (self._count - before) / (time.monotonic() - began_s)
+
+
+class Asking:
+    """Clients that ask the next question as soon as they have an answer."""
+
+    def __init__(self, clients: int) -> None:
+        self._clients = clients
+        self.answered = self.refused = 0
+        self._over = threading.Event()
+
+    def __enter__(self) -> Asking:
+        from vljepa_ros.nodes.client import Client
+
+        self._client = Client(NAMESPACE)
+        for number in range(self._clients):
+            self._ask(number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._client.close()
+
+    def _ask(self, number: int) -> None:
+        candidates = ['yes', 'no'] if number % len(PROMPTS) == 0 else []
+        future = self._client.query_later(PROMPTS[number % len(PROMPTS)], candidates)
+        future.add_done_callback(lambda done: self._on_answer(done, number))
+
+    def _on_answer(self, done: Any, number: int) -> None:
+        if self._over.is_set():
+            return
+        if done.exception() is None:
+            self.answered += 1
+        else:
+            self.refused += 1
+        self._ask(number)
+
+
+def _until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError('the stack gives nothing')
+        time.sleep(0.05)
+
+
+# Conditions and search.
+
+
+def conditions(model: Model, count: int) -> dict[str, float]:
+    """What the scores of many conditions take, as a share of a hop."""
+    assert model.eyes is not None and model.language is not None
+    rng = np.random.default_rng(0)
+    size, period_ns = model.facts.image_size, model.facts.frame_period_ns
+    pictures = rng.integers(0, 256, (100, size, size, 3), np.uint8)
+    perceiver, hops = Perceiver(model.eyes), list[Embedding]()
+    began_s = time.perf_counter()
+    for number, picture in enumerate(pictures):
+        hops += perceiver.push(Frame(number * period_ns, picture))
+    hop_ms = 1e3 * (time.perf_counter() - began_s) / len(hops)
+    texts = [f'the drawer number {number} is open' for number in range(count)]
+    model.language.encode(texts)  # as the first hop does
+    began_s = time.perf_counter()
+    for hop in hops:
+        for text in texts:
+            model.language.similarity(hop.vector[None], text)
+    watch_ms = 1e3 * (time.perf_counter() - began_s) / len(hops)
+    return {'hop_ms': hop_ms, 'conditions_ms': watch_ms, 'share_of_hop': watch_ms / hop_ms}
+
+
+def search(model: Model, count: int) -> dict[str, float]:
+    """The median time of a search among that many remembered hops and their segments."""
+    assert model.language is not None
+    key = StreamKey('camera', 'What is happening?', model.facts.model_id)
+    memory = Memory(model.facts.model_id, MemorySettings(1e9, 1e9, 10**13))
+    rng, hop_ns = np.random.default_rng(0), model.facts.hop_ns
+    for first in range(0, count, SEGMENT_HOPS):
+        vectors = unit(rng.normal(size=(SEGMENT_HOPS, model.facts.embedding_dim)))
+        memory.change(_change(key, first, hop_ns, vectors[0]))
+        for number, vector in enumerate(vectors, first):
+            memory.record(Embedding(number * hop_ns, 0, key, vector))
+    times_ms = []
+    for number in range(REPEATS):
+        began_s = time.perf_counter()
+        memory.search(model.language, f'the robot opens the drawer for the {number}th time')
+        times_ms.append(1e3 * (time.perf_counter() - began_s))
+    return {'vectors': count, 'search_ms': statistics.median(times_ms)}
+
+
+def _change(key: StreamKey, first: int, hop_ns: int, vector: Any) -> Change:
+    number, start_ns = first // SEGMENT_HOPS, first * hop_ns
+    before = Segment(number - 1, start_ns - SEGMENT_HOPS * hop_ns, start_ns) if number else None
+    reason = Reason.MEANING if number else Reason.FIRST
+    old = vector if number else None
+    return Change(start_ns, key, 's', number, start_ns, 1.0, reason, vector, before, old)
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
