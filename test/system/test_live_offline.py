@@ -18,7 +18,7 @@ from typing import Any
 import bags
 import numpy as np
 import pytest
-from bench import LATCHED, RELIABLE, Bench
+from bench import LATCHED, RELIABLE, Bench, eventually, values_of
 from processes import ROOT, Process, Processes
 from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
@@ -65,8 +65,23 @@ class Stack:
             self.processes[node] = processes.start(node, f'/{name}', mine)
         for node, process in self.processes.items():
             process.says(f'[{name}.{node}]: active')
+        self._bench, self._decoder = bench, f'/{name}/decoder_node'
         self.events = bench.hear(TextEvent, f'/{name}/text_event', LATCHED)
         self.processed = bench.hear(Header, f'/{name}/frame_processed', RELIABLE)
+
+    def decodes(self) -> int:
+        """What the decoder has counted, once all has been said."""
+        time.sleep(1.0)
+        begin = len(self._bench.diagnostics)
+        found: list[int] = []
+
+        def told() -> bool:
+            mine = [s for s in self._bench.diagnostics[begin:] if s.name == self._decoder]
+            found[:] = [int(values_of(status)['decodes']) for status in mine]
+            return len(found) >= 2
+
+        eventually(told, 10.0, f'diagnostics of {self._decoder}')
+        return found[-1]
 
     def end(self) -> list[Event]:
         """Interrupt the stack in the order of the data; all that it said."""
@@ -95,12 +110,14 @@ def bench(ros: int) -> Iterator[Bench]:
     made.close()
 
 
-def offline(model: str, folder: Path, settings: Settings) -> list[Event]:
+def offline(model: str, folder: Path, settings: Settings) -> tuple[list[Event], int]:
+    """All events, and the decodes that they took before the recording ended."""
     pipeline = Pipeline(registry.load(model, device='cpu', threads=1), settings)
     events: list[Event] = []
     for frame in open_source(folder):
         events += pipeline.push(frame)
-    return events + pipeline.finish()
+    decodes = pipeline.writer.decodes
+    return events + pipeline.finish(), decodes
 
 
 def same(live: list[Event], expected: list[Event]) -> None:
@@ -151,8 +168,8 @@ def test_the_running_stack_says_what_annotate_says(
     found = play(ros, moving, '--lossless', '--namespace', 'live', '--json')
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)['messages'] == 200
-    live = stack.end()
-    expected = offline(
+    decodes, live = stack.decodes(), stack.end()
+    expected, wanted = offline(
         str(tiny_folder),
         moving,
         Settings(
@@ -162,6 +179,7 @@ def test_the_running_stack_says_what_annotate_says(
             ),
         ),
     )
+    assert decodes == wanted
     ended = [event for event in expected if event.state is State.ENDED]
     assert len(ended) >= 8 and len({event.state for event in expected}) == 3
     by_stream: Callable[[Event], Any] = lambda event: event.key.prompt  # noqa: E731
@@ -180,7 +198,9 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
     sample = ROOT / 'samples' / 'bench'
     found = play(ros, sample, '--lossless', '--namespace', 'shipped')
     assert found.returncode == 0, found.stderr
+    decodes = stack.decodes()
     live = [event for event in stack.end() if event.state is State.ENDED]
+    assert decodes == offline('small', sample, Settings())[1]
     printed = subprocess.run(
         [
             sys.executable,

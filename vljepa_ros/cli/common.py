@@ -177,3 +177,14 @@ def print_ranked(items: Iterable[tuple[str, float]]) -> None:
     """Texts with scores, as a table."""
     for text, score in items:
         print(f'  {score:5.3f}  {text}')
+
+
+def progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+    """The items, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, name, total, console=Console(stderr=True), transient=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.errors import InputError, OutputError
@@ -137,7 +135,7 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
     from vljepa_ros.evaluate.suites import SLOW as SLOW_SUITES
     from vljepa_ros.evaluate.suites import SUITES
 
-    context = Context(model, streams, _progress, _unseen(args), validation)
+    context = Context(model, streams, common.progress, _unseen(args), validation)
     wanted = SUITES if args.suite == 'all' else {args.suite: (SUITES | SLOW_SUITES)[args.suite]}
     reports = []
     for suite in wanted.values():
@@ -229,13 +227,3 @@ def _write(path: Path, found: dict[str, object]) -> None:
         path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
     except OSError as error:
         raise OutputError(f'cannot write {path}: {error.strerror or error}') from error
-
-
-def _progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, name, total, console=Console(stderr=True), transient=True)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m vljepa_ros.cli.ros_environment python benchmarks/live.py [--streams N] [--json]`.
+
+The suites vqa and calibrate through the running stack: perception and query as processes of their
+own, every moment's frames published as pictures, every question put to the `query` service. Beside
+it, the same questions in this process, which is what `vljepa evaluate` does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from common import run, show
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vljepa_ros.cli.common import add_model_arguments, load_model, progress
+from vljepa_ros.cli.demo import params_file
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.cli.processes import Processes, node_command
+from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.data.mwstream.questions import Question
+from vljepa_ros.errors import BusyError
+from vljepa_ros.evaluate.asking import says
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import mean
+from vljepa_ros.evaluate.suites import calibrate, vqa
+from vljepa_ros.evaluate.views import window
+from vljepa_ros.nodes import qos
+from vljepa_ros.nodes.client import Client
+from vljepa_ros.nodes.conversions import to_header, to_ns
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.types import Answer
+
+NAMESPACE = 'live'
+START_NS = 1_000_000_000_000
+APART_NS = 60_000_000_000  # between two moments: longer than any gap that is no new beginning
+RESEND_S, ATTEMPTS = 2.0, 10
+
+
+def main() -> None:
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__)
+    parser.add_argument('--data', type=Path, default=Path('data/mwstream'), help='the splits')
+    parser.add_argument('--split', default='validation', help='which (default: validation)')
+    parser.add_argument('--streams', type=int, default=2, help='only the first N (0: all)')
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    model = load_model(args, 'eyes', 'language')
+    streams = open_split(args.data / args.split).streams[: args.streams or None]
+    context = Context(model, streams, progress)
+    with Stack(args, model.facts) as stack:
+        reports = [live_vqa(context, stack), live_calibrate(context, stack)]
+    found = {report.suite: report.as_json() for report in reports}
+    show(args, model.facts, found, '\n\n'.join(report.as_text() for report in reports))
+
+
+# The suites.
+
+
+def live_vqa(context: Context, stack: Stack) -> Report:
+    """Accuracy, live and offline, and how often both say the same."""
+    posed = vqa.pose(context.streams)
+    answers = ask(context, stack, [(p.moment.stream, p.moment.at_s, p.question) for p in posed])
+    offline = vqa.grade(context, posed)
+    right = [float(a.answer == p.question.answer) for a, p in zip(answers, posed, strict=True)]
+    rows = []
+    for name, kinds in vqa.PARTS.items():
+        part = [i for i, p in enumerate(posed) if p.question.kind in kinds]
+        clusters = [posed[i].moment.stream.name for i in part]
+        for who, values in (('live', right), ('offline', [g.right['ours'] for g in offline])):
+            rows.append(Row(who, name, mean(np.array(values)[part], clusters=clusters)))
+    return Report('vqa', tuple(rows), (f'{len(posed)} questions put to the service.',))
+
+
+def live_calibrate(context: Context, stack: Stack) -> Report:
+    """Confidences and abstentions, live and offline; sentences are the text events', not asked."""
+    posed = [p for p in calibrate.pose_all(context.streams) if p.kind != calibrate.SENTENCES]
+    answers = ask(context, stack, [(p.stream, p.at_s, p.question) for p in posed])
+    live = [given(p, a) for p, a in zip(posed, answers, strict=True)]
+    offline = calibrate.give(context, posed, calibrate.look(context, posed))
+    rows = []
+    for who, all_given in (('live', live), ('offline', offline)):
+        for kind in calibrate.KINDS:
+            rows += calibrate.confidences(who, kind, all_given)
+        rows += calibrate.abstentions(who, all_given)
+    return Report('calibrate', tuple(rows), (f'{len(posed)} questions put to the service.',))
+
+
+def given(posed: calibrate.Posed, answer: Answer) -> calibrate.Given:
+    """An answer of the service, graded as the suite does."""
+    question = posed.question
+    right = (
+        answer.answer == question.answer if question.candidates else says(question, answer.answer)
+    )
+    return calibrate.Given(posed, answer.confidence, answer.abstained, right)
+
+
+def ask(
+    context: Context, stack: Stack, posed: Sequence[tuple[Stream, float, Question]]
+) -> list[Answer]:
+    """The service's answers; each moment is shown once, as `evaluate.views` shows it."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    for i, (stream, at_s, _) in enumerate(posed):
+        groups.setdefault((stream.name, at_s), []).append(i)
+    found: dict[int, Answer] = {}
+    for rows in context.each(list(groups.values()), 'live'):
+        stream, at_s, _ = posed[rows[0]]
+        stack.film(np.asarray(stream.frames()[window(context.eyes, stream, at_s)]))
+        later = [
+            stack.client.query_later(posed[i][2].prompt, posed[i][2].candidates) for i in rows
+        ]
+        found |= {i: future.result() for i, future in zip(rows, later, strict=True)}
+    return [found[i] for i in range(len(posed))]
+
+
+# The stack.
+
+
+class Stack:
+    """Perception and query as processes, a camera, and a client."""
+
+    def __init__(self, args: Namespace, facts: ModelFacts) -> None:
+        self._args, self._facts = args, facts
+        self._next_ns = START_NS
+
+    def __enter__(self) -> Stack:
+        self._logs = tempfile.TemporaryDirectory()
+        self._processes = Processes(dict(os.environ), Path(self._logs.name)).__enter__()
+        values = {'model': self._args.model, 'device': 'cpu', 'threads': 1}
+        for name in ('perception_node', 'query_node'):
+            self._processes.start(name, node_command(name, NAMESPACE, values, params_file()))
+        rclpy.init()
+        self._node = rclpy.create_node('camera', namespace=NAMESPACE)
+        self._pictures = self._node.create_publisher(Image, 'image', 10)
+        self._seen_ns = 0
+        self._node.create_subscription(Header, 'frame_processed', self._on_done, qos.PROCESSED)
+        self.client = Client(NAMESPACE, timeout_s=120.0)
+        self.client.search('anything')  # returns once the stack is active
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        rclpy.shutdown()
+        self._processes.stop()
+        self._logs.cleanup()
+
+    def film(self, frames: np.ndarray[Any, Any]) -> None:
+        """Show frames in RGB, each when the one before was looked at."""
+        for frame in frames:
+            self._show(frame)
+            self._next_ns += self._facts.frame_period_ns
+        self._next_ns += APART_NS
+
+    def _show(self, frame: np.ndarray[Any, Any]) -> None:
+        height, width, _ = frame.shape
+        message = Image(
+            header=to_header(self._next_ns, 'camera'),
+            encoding='rgb8',
+            height=height,
+            width=width,
+            step=3 * width,
+            data=frame.tobytes(),
+        )
+        for _ in range(ATTEMPTS):  # the topic is not reliable
+            self._pictures.publish(message)
+            until_s = time.monotonic() + RESEND_S
+            while time.monotonic() < until_s:
+                if self._seen_ns == self._next_ns:
+                    return
+                rclpy.spin_once(self._node, timeout_sec=0.05)
+        raise BusyError('the perception node takes no pictures')
+
+    def _on_done(self, message: Header) -> None:
+        self._seen_ns = to_ns(message.stamp)
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
