@@ -195,6 +195,29 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
         reader.put_hop(KEY, 2 * S, colour_vector('red'))
 
 
+def test_vectors_of_another_model_are_kept_as_long_as_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    memory = Memory('m', store=Store(path))
+    lived(memory)
+    memory.close()
+    other = dataclasses.replace(KEY, model_id='n')
+
+    def left() -> tuple[int, int]:
+        store = Store(path, read_only=True)
+        return len(store.hops(KEY)[0]), len(store.segments(KEY))
+
+    memory = Memory('n', MemorySettings(kept_s=300.0, hops_kept_s=100.0), Store(path))
+    for seconds, expected in ((range(10, 80), (8, 2)), (range(80, 150), (0, 2))):
+        for second in seconds:
+            memory.record(hop(second, key=other))
+        memory.commit()
+        assert left() == expected
+    for second in range(320, 400):
+        memory.record(hop(second, key=other))
+    memory.commit()
+    assert left() == (0, 0)
+
+
 def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     lived(memory)

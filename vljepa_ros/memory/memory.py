@@ -87,6 +87,8 @@ class Memory:
         self._recorded += 1
         if self._recorded % CHECKED == 0:
             self._keep_small()
+            bounds_ns = self._bounds_ns(stamp_ns)
+            self._write(lambda store: store.forget_of_others(self._model_id, *bounds_ns))
 
     def change(self, change: Change) -> None:
         """Remember a change's segments. Raises as `record` does."""
@@ -189,13 +191,16 @@ class Memory:
 
     def _forget_old(self, source: str, newest_ns: int) -> None:
         """Those of prompts that are no longer asked, too."""
+        for key, stream in self._streams_of(source):
+            self._forget_before(key, stream, *self._bounds_ns(newest_ns))
+
+    def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
+        """Hops, and segments, that end before these are forgotten."""
         settings = self._settings
         hops_s = min(settings.hops_kept_s, settings.kept_s)
-        hops_ns, segments_ns = (
-            max(newest_ns - round(kept_s * 1e9), -EVER_NS) for kept_s in (hops_s, settings.kept_s)
-        )
-        for key, stream in self._streams_of(source):
-            self._forget_before(key, stream, hops_ns, segments_ns)
+        oldest = (newest_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
+        hops_ns, segments_ns = (max(stamp_ns, -EVER_NS) for stamp_ns in oldest)
+        return hops_ns, segments_ns
 
     def _forget_before(
         self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int

@@ -90,6 +90,17 @@ class Store:
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
 
+    def forget_of_others(self, model_id: str, hops_ns: int, segments_ns: int) -> None:
+        """What is older than these, of all models but this one."""
+        others = 'stream IN (SELECT id FROM streams WHERE model_id != ?)'
+        with self._taking_back():
+            self._base.write(
+                f'DELETE FROM hops WHERE {others} AND stamp_ns < ?', model_id, hops_ns
+            )
+            self._base.write(
+                f'DELETE FROM segments WHERE {others} AND end_ns < ?', model_id, segments_ns
+            )
+
     def commit(self) -> None:
         """From now on it is there whatever happens to this process."""
         with self._taking_back():
