@@ -140,7 +140,7 @@ class PerceptionNode(VljepaNode):
         self._acknowledge(camera, arrived.stamp_ns)
 
     def _push(self, camera: Camera, arrived: Arrived) -> None:
-        assert self._perceiver is not None
+        assert self._perceiver is not None and self._footage is not None
         try:
             picture = camera.take(arrived)
         except InputError as error:
@@ -157,6 +157,7 @@ class PerceptionNode(VljepaNode):
             'hops': self._perceiver.hops,
             'skipped slots': self._perceiver.skipped_slots,
             'prompts': len(self._perceiver.prompts),
+            'bytes of frames': self._footage.held_bytes,
         }
 
     # What is kept of them.
@@ -174,7 +175,6 @@ class PerceptionNode(VljepaNode):
         """In the model thread, every second: no more than that is lost."""
         if self._footage is not None:
             self._footage.commit()
-            self._counters['bytes of frames'] = self._footage.held_bytes
             self.condition('frames', self._footage.trouble)
 
     def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
