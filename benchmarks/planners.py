@@ -35,6 +35,7 @@ from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, Segment, S
 NAMESPACE = 'vljepa'
 SEGMENT_HOPS = 22
 REPEATS = 21
+AGAIN_S = 0.2  # until one who was refused asks again
 PROMPTS = ('Is the drawer open?', 'What is in the gripper?', 'Which object is being moved?')
 
 
@@ -151,18 +152,22 @@ class Asking:
         self._client.close()
 
     def _ask(self, number: int) -> None:
+        """Every fourth asks about all of the past."""
+        if self._over.is_set():
+            return
         candidates = ['yes', 'no'] if number % len(PROMPTS) == 0 else []
-        future = self._client.query_later(PROMPTS[number % len(PROMPTS)], candidates)
+        start_s = 1.0 if number % 4 == 3 else 0.0
+        prompt = PROMPTS[number % len(PROMPTS)]
+        future = self._client.query_later(prompt, candidates, start_s=start_s)
         future.add_done_callback(lambda done: self._on_answer(done, number))
 
     def _on_answer(self, done: Any, number: int) -> None:
-        if self._over.is_set():
-            return
         if done.exception() is None:
             self.answered += 1
+            self._ask(number)
         else:
             self.refused += 1
-        self._ask(number)
+            threading.Timer(AGAIN_S, self._ask, [number]).start()
 
 
 def _until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:

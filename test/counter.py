@@ -49,6 +49,7 @@ def look(colour: str, start_ns: int, end_ns: int) -> Look:
 def failing(message: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         response.success, response.message = False, message
+        response.not_held = 'not held' in message
         return response
 
     return answer

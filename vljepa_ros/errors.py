@@ -12,6 +12,10 @@ class InputError(VljepaError):
     """Bad input from outside: an image, a prompt, a bag, a stamp, an argument."""
 
 
+class NotHeldError(InputError):
+    """A question about a time of which nothing is kept."""
+
+
 class OutputError(VljepaError):
     """A place that cannot be written to: no space left, not permitted, in the way."""
 

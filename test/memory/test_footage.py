@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -16,9 +17,10 @@ from fakes import FACTS
 
 from vljepa_ros.errors import BusyError, InputError
 from vljepa_ros.memory.footage import Footage, Hop
+from vljepa_ros.memory.store import Store
 from vljepa_ros.stream.frames import Slot
 from vljepa_ros.stream.settings import FootageSettings
-from vljepa_ros.stream.types import Image
+from vljepa_ros.stream.types import Change, Image, Reason, Segment, StreamKey
 
 MS = 1_000_000
 HOP = 200 * MS
@@ -58,12 +60,22 @@ def add(
 SIZE = size_of_noise()
 
 
+def ended(start: int, end: int, reason: Reason = Reason.MEANING, at: int | None = None) -> Change:
+    """A segment from hop `start` to hop `end`; the change is of hop `at` (none given: `end`)."""
+    vector = np.zeros(8, np.float32)
+    stamps = [n * HOP + 100 * MS for n in (end if at is None else at, start, end)]
+    key = StreamKey('camera', 'What?', 'm')
+    return Change(
+        stamps[0], key, 's', 1, stamps[0], 1.0, reason, vector, Segment(0, *stamps[1:]), vector
+    )
+
+
 def numbers(hops: list[Hop]) -> list[int]:
     return [hop.number for hop in hops]
 
 
 def everything(footage: Footage, source: str = 'camera') -> list[int]:
-    return numbers(footage.hops(source, 0, 10**18, 10**6))
+    return numbers(footage.hops(source, 0, 2**62, 10**6))
 
 
 def test_the_frames_of_a_span_come_back() -> None:
@@ -139,7 +151,7 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
     for number in range(count):
         add(footage, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:  # segments of twenty hops
-            footage.keep_window('camera', number * HOP)
+            footage.keep(ended(number - 20, number))
     left = everything(footage)
     assert 0.9 * room <= len(left) <= room + 64
     windows = {n for n in range(count - 20) if n % 20 >= 20 - WINDOW}
@@ -154,7 +166,7 @@ def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
     for number in range(1500):
         add(footage, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:
-            footage.keep_window('camera', number * HOP)
+            footage.keep(ended(number - 20, number))
     left = everything(footage)
     assert left[-1] == 1499 and left == sorted(left)
     assert 90 <= len(left) <= 100 + 64  # less than the newest minute
@@ -172,18 +184,61 @@ def test_what_is_older_than_the_kept_time_goes() -> None:
 def test_landmarks_are_the_ends_of_segments() -> None:
     footage = Footage(FACTS)
     add(footage, range(100))
-    for end in (20, 45, 46, 80):
-        footage.keep_window('camera', end * HOP)
-    assert numbers(footage.landmarks('camera', 0, 10**12, 16)) == [19, 44, 45, 79]
-    assert numbers(footage.landmarks('camera', 0, 10**12, 2)) == [19, 79]
-    assert numbers(footage.landmarks('camera', 30 * HOP, 60 * HOP, 16)) == [44, 45]
+    for start, end in ((0, 20), (20, 45), (45, 80)):
+        footage.keep(ended(start, end))
+    assert numbers(footage.landmarks('camera', 0, 10**12, 4)) == [19, 44, 79, 99]
+    found = numbers(footage.landmarks('camera', 0, 10**12, 16))
+    assert {19, 44, 79, 99} <= set(found) and len(found) > 8
+    assert all(b - a >= WINDOW / 2 for a, b in itertools.pairwise(found))
+
+
+def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(1000))
+    for end in range(5, 1000, 5):
+        footage.keep(ended(end - 5, end))
+    found = numbers(footage.landmarks('camera', 0, 10**12, 10))
+    assert found[-1] == 999 and len(found) == 10
+    assert all(n % 5 == 4 for n in found)
+    assert all(60 <= b - a <= 140 for a, b in itertools.pairwise(found))
+
+
+def test_what_lasts_long_and_what_is_not_over_is_looked_at_too() -> None:
+    """Four hops, four hops, and ten minutes that no segment has ended yet."""
+    footage = Footage(FACTS)
+    add(footage, range(3000))
+    for start, end in ((0, 20), (20, 40)):
+        footage.keep(ended(start, end))
+    found = numbers(footage.landmarks('camera', 0, 10**12, 16))
+    assert found[:2] == [19, 39] and found[-1] == 2999
+    assert len([n for n in found if n > 40]) >= 10
+    inside = numbers(footage.landmarks('camera', 100 * HOP, 1000 * HOP + 100 * MS, 16))
+    assert inside[-1] == 1000 and inside[0] >= 100
+    assert footage.landmarks('camera', 10**15, 10**16, 16) == []
+
+
+def test_a_segment_ends_with_the_hop_before_the_next_begins_or_with_its_last() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(40))
+    footage.keep(ended(0, 10))  # its change is of hop 10
+    footage.keep(ended(10, 19, Reason.END))
+    marks = dict(footage._base.read('SELECT number, kept FROM hops WHERE kept > 0'))
+    assert marks == {6: 1, 7: 1, 8: 1, 9: 2, 16: 1, 17: 1, 18: 1, 19: 2}
+
+
+def test_a_segment_of_the_forgotten_future_marks_nothing() -> None:
+    footage = Footage(FACTS)
+    add(footage, range(40))
+    add(footage, range(2), epoch=1)
+    footage.keep(ended(20, 39, Reason.RESET, at=1))
+    assert footage._base.read('SELECT number FROM hops WHERE kept > 0') == []
 
 
 def test_without_segments_landmarks_lie_at_even_distances() -> None:
     footage = Footage(FACTS)
     add(footage, range(101))
     found = numbers(footage.landmarks('camera', 0, 100 * HOP + 100 * MS, 4))
-    assert found == [24, 49, 74, 100] or found == [25, 50, 75, 100]
+    assert found[-1] == 100 and all(abs(b - a - 25) <= 1 for a, b in itertools.pairwise(found))
 
 
 def test_frames_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
@@ -254,7 +309,71 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
 def test_frames_that_were_just_given_up_are_an_error() -> None:
     footage = Footage(FACTS, FootageSettings(most_bytes=100_000))
     add(footage, range(10), picture=noise)
+    footage.commit()
     hop = footage.hops('camera', 0, HOP, 9)[0]
     add(footage, range(10, 1000), picture=noise)
     with pytest.raises(InputError, match='just given up'):
         footage.images(hop)
+
+
+def test_a_camera_with_another_clock_loses_nothing() -> None:
+    footage = Footage(FACTS, FootageSettings(kept_s=100.0))
+    add(footage, range(64), 'sim')
+    add(footage, range(64), 'live', start=1_700_000_000 * 1000 * MS)
+    assert everything(footage, 'sim') == everything(footage, 'live') == list(range(64))
+
+
+def test_many_hops_of_one_stamp_have_others_before_them() -> None:
+    """A camera so slow that one picture fills twenty hops."""
+    footage = Footage(FACTS)
+    for number in range(60):
+        stamp = number // 20 * 20 * HOP
+        footage.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+    hops = footage.hops('camera', 0, 10**18, 100)
+    assert numbers(footage.before(hops[40], 4)) == [36, 37, 38, 39]
+    assert numbers(footage.before(hops[50], 4)) == [46, 47, 48, 49]
+
+
+def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    footage = Footage(FACTS, path=path)
+    add(footage, range(3000), picture=noise)
+    footage.close()
+    before = path.stat().st_size
+    footage = Footage(FACTS, FootageSettings(most_bytes=200 * SIZE), path)
+    add(footage, range(3000, 4500), picture=noise)
+    footage.close()
+    assert path.stat().st_size < before / 2
+
+
+def test_the_file_of_a_memory_is_no_footage(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    Store(path).close()
+    with pytest.raises(InputError, match=r'memory.db is no footage: .*another kind'):
+        Footage(FACTS, path=path)
+    Footage(FACTS, path=tmp_path / 'frames.db').close()
+    with pytest.raises(InputError, match='is no memory'):
+        Store(tmp_path / 'frames.db')
+
+
+def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    footage = Footage(FACTS, path=path)
+    add(footage, range(200), picture=noise)
+    footage.commit()
+    footage._base.read('PRAGMA wal_checkpoint(TRUNCATE)')
+    with path.open('r+b') as file:
+        file.seek(4096)
+        file.write(b'\xff' * (path.stat().st_size - 4096))
+    footage._base.read('PRAGMA shrink_memory')
+    for epoch in (0, 1):
+        add(footage, range(200, 400), epoch=epoch, picture=noise)
+        footage.commit()
+    assert 'malformed' in footage.trouble or 'cannot be' in footage.trouble
+
+
+def test_no_time_is_too_long_to_keep() -> None:
+    footage = Footage(FACTS, FootageSettings(kept_s=1e9))
+    add(footage, range(200))
+    footage.commit()
+    assert footage.trouble == '' and len(everything(footage)) == 200

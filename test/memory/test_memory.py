@@ -441,6 +441,30 @@ def test_a_span_of_several_segments_is_told_by_segment() -> None:
     assert recalled(memory, 4, 12) == [(4, 7, ['red']), (8, 12, ['blue'])]
 
 
+def test_one_hop_of_a_segment_is_what_it_said() -> None:
+    memory = Memory('m')
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    for second in range(20):
+        memory.record(hop(second, 'blue' if second == 10 else 'red'))
+    memory.change(change(20, 1, before=(0, 20, 'red')))
+    found = memory.recall('', 9 * S + 1, 11 * S - 1, '')
+    assert found is not None
+    [seen] = found.seen
+    assert np.allclose(seen.vector, colour_vector('blue'))
+    assert (seen.start_ns, seen.end_ns) == (10 * S, 10 * S)
+
+
+def test_hops_that_no_segment_is_known_of_are_told_too() -> None:
+    memory = Memory('m')
+    for second in range(5):
+        memory.record(hop(second))
+    memory.change(change(0, 0, reason=Reason.FIRST))
+    memory.change(end(0, 4, 0))
+    for second in range(10, 50):
+        memory.record(hop(second, 'blue'))
+    assert recalled(memory) == [(0, 4, ['red']), (10, 49, ['blue'])]
+
+
 def test_of_very_many_segments_the_longest_are_told_in_order() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
@@ -450,6 +474,6 @@ def test_of_very_many_segments_the_longest_are_told_in_order() -> None:
         memory.change(change(end, number, before=(start, end, 'red')))
         start = end
     found = recalled(memory)
-    assert len(found) == 64
+    assert len(found) == 16
     assert found == sorted(found)
     assert sum(end - start == 3 for start, end, _ in found) == 9

@@ -195,7 +195,10 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
         reader.put_hop(KEY, 2 * S, colour_vector('red'))
 
 
-def test_vectors_of_another_model_are_kept_as_long_as_ones_own(tmp_path: Path) -> None:
+def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('vljepa_ros.memory.memory.SELDOM', 10)
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))
     lived(memory)

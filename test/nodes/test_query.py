@@ -126,7 +126,7 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         ('', [], False),
         ('Is it hot?', ['yes', 'no'], True),
         ('How hot is it?', [], True),
-        ('Which colour?', ['red', 'blue'], False),
+        ('Which colour?', ['red', 'blue'], True),
     ):
         response = counter.ask(prompt, candidates=candidates, **span)
         assert response.basis == Query.Response.BASIS_MEMORY

@@ -84,6 +84,46 @@ def test_other_work_comes_between_the_steps_of_a_call(thread: ModelThread) -> No
     assert order == ['frame', 'step 0', 'call', 'step 1', 'step 2']
 
 
+def test_generators_take_their_turns_one_after_the_other(thread: ModelThread) -> None:
+    order: list[str] = []
+
+    def steps(name: str) -> Generator[None, None, str]:
+        for number in range(2):
+            order.append(f'{name} {number}')
+            yield
+        return name
+
+    gate = Gate(thread)
+    found = [thread.call_by_steps(steps(name)) for name in 'abc']
+    found[1].cancel()
+    gate.open()
+    assert [found[0].result(5), found[2].result(5)] == ['a', 'c']
+    assert order == ['a 0', 'a 1', 'c 0', 'c 1']
+
+
+def test_a_generator_that_is_cancelled_takes_no_more_steps(thread: ModelThread) -> None:
+    taken = [0]
+
+    def steps() -> Generator[None, None, None]:
+        while True:
+            taken[0] += 1
+            yield
+
+    found = thread.call_by_steps(steps())
+    while not taken[0]:
+        pass
+    assert found.cancel()
+    assert thread.settle(5)
+    after = taken[0]
+    assert thread.settle(5) and taken[0] == after
+    assert thread.call_by_steps(iter_once()).result(5) == 'next'
+
+
+def iter_once() -> Generator[None, None, str]:
+    yield
+    return 'next'
+
+
 def test_an_exception_in_a_step_goes_to_the_caller(thread: ModelThread) -> None:
     def steps() -> Generator[None, None, None]:
         yield

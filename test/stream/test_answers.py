@@ -75,20 +75,41 @@ def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
     assert answer.confidence == pytest.approx(0.6)
 
 
-def test_it_was_ever_so_if_it_was_so_once() -> None:
-    """Yes is said where it is blue."""
+class Decided(FakeLanguage):
+    """Says yes where it is blue; of green nobody can tell."""
 
-    class Decided(FakeLanguage):
-        def rank(self, vector: Any, candidates: Any) -> Any:
-            yes = 0.8 if vector[3] > 0.5 else 0.1
-            scores = {'yes': yes, 'No.': 0.95 - yes}
-            return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
+    def rank(self, vector: Any, candidates: Any) -> Any:
+        yes = 0.8 if vector[3] > 0.5 else 0.1
+        scores = {'yes': yes, 'No.': 0.95 - yes, 'unknown': 0.01}
+        return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
 
+    def cannot_tell(self, vector: Any, candidates: Any, said: str) -> bool:
+        return bool(vector[2] > 0.5)
+
+
+@pytest.mark.parametrize('more', [[], ['unknown']])
+def test_it_was_ever_so_if_it_was_so_once(more: list[str]) -> None:
     answerer = Answerer(Decided())
-    once = answerer.recount('?', '', stretches('red', 'blue', 'red', 'red'), ['yes', 'No.'])
-    assert (once.answer, once.confidence) == ('yes', 0.8)
-    never = answerer.recount('?', '', stretches('red', 'red', 'green'), ['No.', 'yes'])
+    seen = stretches('red', 'blue', 'red', 'blue', 'red')
+    once = answerer.recount('?', '', seen, ['yes', 'No.', *more])
+    assert (once.answer, once.confidence, once.stamp_ns) == ('yes', 0.8, 39)
+    assert [(m.start_ns, m.text) for m in once.evidence] == [(10, 'yes'), (30, 'yes')]
+    assert once.vector is not None
+    np.testing.assert_allclose(once.vector, colour_vector('blue'))
+    never = answerer.recount('?', '', stretches('red', 'red'), ['No.', 'yes', *more])
     assert (never.answer, never.confidence) == ('No.', pytest.approx(0.85))
+    assert len(never.evidence) == 2
+
+
+def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
+    answerer = Answerer(Decided())
+    most = answerer.recount('?', '', stretches('red', 'green', 'red'), ['yes', 'No.'])
+    assert (most.answer, most.abstained) == ('No.', False)
+    assert most.confidence == pytest.approx(0.85 * 2 / 3)
+    assert [c.score for c in most.ranked] == pytest.approx([0.85 * 2 / 3, 0.1 * 2 / 3])
+    assert [m.start_ns for m in most.evidence] == [0, 20]
+    few = answerer.recount('?', '', stretches('red', 'green', 'green'), ['yes', 'No.'])
+    assert few.abstained
 
 
 def test_other_candidates_have_their_mean_scores_and_keep_their_number() -> None:
@@ -130,11 +151,13 @@ def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
     assert [moment.text for moment in told.evidence] == ['the scene is red', 'the scene is blue']
     assert answerer.remember('How hot is it?', '', seen, own=False).abstained
     assert not answerer.remember('What?', '', seen, own=True).abstained
+    assert answerer.remember('?', '', seen, ['yes', 'no', 'unknown'], own=False).ranked == ()
     chosen = answerer.remember('Which?', '', stretches('blue', 'blue'), CHOICES, own=False)
-    assert chosen.answer == 'it is blue' and not chosen.abstained
+    assert chosen.answer == 'it is blue' and chosen.abstained and len(chosen.ranked) == 2
 
 
 def test_words_that_were_said_then_are_the_evidence() -> None:
     seen = [Seen(0, 9, colour_vector('red'), 'it was said to be red'), *stretches('blue')]
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
     assert answer.evidence[0].text == 'it was said to be red'
+    assert answer.answer == 'it was said to be red; the scene is blue'

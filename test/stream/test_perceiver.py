@@ -15,7 +15,15 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.memory.footage import Footage
 from vljepa_ros.stream.perceiver import Perceiver, unit
 from vljepa_ros.stream.settings import FootageSettings, PerceptionSettings
-from vljepa_ros.stream.types import Embedding, Frame, Image
+from vljepa_ros.stream.types import (
+    Change,
+    Embedding,
+    Frame,
+    Image,
+    Reason,
+    Segment,
+    StreamKey,
+)
 
 MS = 1_000_000
 HOP = 200 * MS
@@ -192,13 +200,43 @@ def test_of_a_long_span_each_segment_is_looked_at() -> None:
     perceiver = keeping(eyes)
     assert perceiver.footage is not None
     feed(perceiver, ['red'] * 200 + ['blue'] * 100 + ['green'] * 100)
-    for end_ns in (20_000 * MS, 30_000 * MS):
-        perceiver.footage.keep_window('camera', end_ns)
+    for start_ns, end_ns in ((0, 20_100 * MS), (20_100 * MS, 30_100 * MS)):
+        perceiver.footage.keep(ended(start_ns, end_ns))
     eyes.seen.clear()
     found = perceiver.predict('', ['what?'], 1, 40_000 * MS)
-    assert [look.end_ns for look in found.looks] == [19_900 * MS, 29_900 * MS]
-    assert [look.start_ns for look in found.looks] == [19_200 * MS, 29_200 * MS]
-    assert eyes.seen == [['red'] * 4, ['blue'] * 4]  # a window each, asked once
+    spans = {look.end_ns // MS: look.start_ns // MS for look in found.looks}
+    assert {19_900: 19_200, 29_900: 29_200, 39_900: 39_200}.items() <= spans.items()
+    assert len(spans) == 16 and all(end - start == 700 for end, start in spans.items())
+    assert len(eyes.seen) == 16 and all(len(seen) == 4 for seen in eyes.seen)  # a window each
+    colours = [seen[-1] for seen in eyes.seen]
+    assert colours == sorted(colours, key=['red', 'blue', 'green'].index)
+    assert set(colours) == {'red', 'blue', 'green'}  # the last of them is not over
+
+
+def ended(start_ns: int, end_ns: int) -> Change:
+    """A segment is over."""
+    vector = colour_vector('red')
+    key = StreamKey('camera', 'what?', FACTS.model_id)
+    before = Segment(0, start_ns, end_ns)
+    return Change(end_ns, key, 's', 1, end_ns, 1.0, Reason.MEANING, vector, before, vector)
+
+
+def test_a_short_span_is_looked_at_window_by_window() -> None:
+    perceiver = keeping()
+    feed(perceiver, ['red'] * 42 + ['blue'] * 4 + ['red'] * 40)
+    found = perceiver.predict('', ['what?'], 1000 * MS, 7000 * MS)
+    assert [(look.start_ns // MS, look.end_ns // MS) for look in found.looks] == [
+        (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
+    ]
+    blue = [look.vectors[0] @ colour_vector('blue') for look in found.looks]
+    assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four pictures, and no more
+
+
+def test_many_short_stretches_are_not_all_looked_at() -> None:
+    perceiver = keeping()
+    for epoch in range(30):
+        feed(perceiver, ['red'] * 4, start=epoch * 3000 * MS, epoch=epoch)
+    assert len(perceiver.predict('', ['what?'], 1).looks) <= 16
 
 
 def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
+
 import fakes
 import pytest
 
@@ -81,6 +83,16 @@ def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
     assert condition.push(hop(1, 'b'), 0.1) is None
     assert condition.push(hop(2, 'a'), 0.1) is None
     assert condition.push(hop(2, 'b'), 0.9) is not None
+
+
+@pytest.mark.parametrize('until_not', [False, True])
+def test_a_row_of_hops_ends_where_the_eyes_began_anew(until_not: bool) -> None:
+    condition = Condition('it is open', 0.5, until_not, hops=2)
+    score = 0.1 if until_not else 0.9
+    later = [dataclasses.replace(hop(n), epoch=1) for n in (3600, 3601)]
+    assert condition.push(hop(1), score) is None
+    assert condition.push(later[0], score) is None
+    assert condition.push(later[1], score) is not None
 
 
 def test_each_source_has_a_row_of_its_own() -> None:

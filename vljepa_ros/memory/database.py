@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from vljepa_ros.errors import BusyError, InputError, OutputError
+
+PAGES_AT_ONCE = 2000  # 8 MB
 
 
 class Database:
@@ -36,7 +39,7 @@ class Database:
         self._lock = None if read_only or path is None else _lock(path)
         try:
             self._base = _connect(path, read_only)
-            self._prepare(tables, read_only)
+            self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
             raise OutputError(f'{path} cannot be opened: {error}') from error
@@ -44,22 +47,30 @@ class Database:
             self.close()
             raise InputError(f'{path} is no {what}: {error}') from error
 
-    def _prepare(self, tables: str, read_only: bool) -> None:
+    def _prepare(self, what: str, tables: str, read_only: bool) -> None:
         (version,) = self._base.execute('PRAGMA user_version').fetchone()
+        (kind,) = self._base.execute('PRAGMA application_id').fetchone()
         (count,) = self._base.execute('SELECT count(*) FROM sqlite_master').fetchone()
+        ours = zlib.crc32(what.encode()) >> 1  # it is signed
         if version == 0 and count == 0 and not read_only:
             self._base.execute('PRAGMA auto_vacuum = INCREMENTAL')
             self._base.execute('PRAGMA journal_mode = WAL')
             self._base.executescript(
-                f'BEGIN; {tables} PRAGMA user_version = {self._version}; COMMIT;'
+                f'BEGIN; {tables} PRAGMA user_version = {self._version}; '
+                f'PRAGMA application_id = {ours}; COMMIT;'
             )
+        elif kind != ours:
+            raise InputError('it is a database of another kind')
         elif version != self._version:
             raise InputError(f'version {version}, not {self._version}')
         self._base.execute('PRAGMA synchronous = NORMAL')  # what is killed loses nothing committed
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
-        return self._base.execute(statement, values).fetchall()
+        """The rows of a query. Raises OutputError where the file is damaged or gone."""
+        try:
+            return self._base.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise OutputError(f'{self.path} cannot be read: {error}') from error
 
     # Writing. Raises OutputError: the disk is full, or the file is gone. All since the last commit
     # is taken back then, nothing is half written.
@@ -83,10 +94,11 @@ class Database:
                 self._base.execute('COMMIT')
 
     def shrink(self) -> None:
-        """Give what was deleted back to the disk."""
+        """Give some of what was deleted back to the disk: so much that it takes no time."""
         self.commit()
         with self._told():
-            self._base.execute('PRAGMA incremental_vacuum').fetchall()
+            # Python's `execute` would take one step, which frees one page.
+            self._base.executescript(f'PRAGMA incremental_vacuum({PAGES_AT_ONCE});')
 
     def close(self) -> None:
         """Commit what can be, and let another process write."""

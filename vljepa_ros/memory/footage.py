@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.errors import InputError, OutputError, VljepaError
 from vljepa_ros.memory.database import Database
 from vljepa_ros.stream.frames import Slot
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.settings import FootageSettings
-from vljepa_ros.stream.types import EVER_NS, Image
+from vljepa_ros.stream.types import EVER_NS, Change, Image, Reason
 
 VERSION = 1
 TABLES = """
@@ -31,15 +31,13 @@ CREATE TABLE hops (
     number INTEGER, kept INTEGER DEFAULT 0, picture BLOB
 );
 CREATE INDEX seen ON hops (source, stamp_ns, number);
-CREATE INDEX oldest ON hops (kept, stamp_ns);
+CREATE INDEX oldest ON hops (source, kept, stamp_ns);
 """
 QUALITY = 92  # of the JPEGs, 0..100
-IN_WINDOW, WINDOW_END = 1, 2  # `kept`: of a segment's last window, and the last hop of one
+PLAIN, IN_WINDOW, WINDOW_END = 0, 1, 2  # `kept`: of no window, in a segment's last one, its end
 RECENT_NS = 60_000_000_000  # so new that their segment may not be over: they go last
-AT_ONCE = 500  # hops that are given up at once
 CHECKED = 64  # hops between two looks at how old and how much it all is
-GIVEN_UP = 0.05  # share that goes where it is too much
-ANY = 'kept BETWEEN 0 AND 2'  # every hop, by the index
+AT_ONCE = 256  # hops that are given up at most then
 COLUMNS = 'id, source, start_ns, stamp_ns, epoch, number'
 
 
@@ -66,16 +64,19 @@ class Hop(NamedTuple):
 
 
 @dataclass
-class _Newest:
-    stamp_ns: int
-    epoch: int
+class _Source:
+    """What is known of one camera's hops without a look at the file."""
+
+    stamp_ns: int = -EVER_NS  # of the newest
+    epoch: int | None = None
+    size: int = 0  # bytes
 
 
 class Footage:
     """The kept frames of all cameras. Not thread-safe: the eyes' thread owns it.
 
     Where a source's time goes back (a looping bag), what it had seen after that is forgotten.
-    `trouble`: why the disk did not take all between the last two commits; '' if it did.
+    `trouble`: what went wrong with the disk between the last two commits; '' if nothing did.
     """
 
     def __init__(
@@ -90,89 +91,41 @@ class Footage:
         """
         self._window, self._settings = facts.window_tubelets, settings or FootageSettings()
         self._base = Database(path, 'footage', TABLES, VERSION)
-        self._newest: dict[str, _Newest] = {}
+        self._sources: dict[str, _Source] = {}
         self._added = 0
+        self._uncertain = False  # what was taken back is still counted
         self.trouble, self._trouble = '', ''
-        self.held_bytes = self._bytes_of('1')
         try:
             self._check_format(facts, path)
-        except InputError:
+            self._count()
+        except VljepaError:
             self.close()
             raise
+
+    # The stream.
 
     def add(self, source: str, tubelet: Sequence[Slot], epoch: int, number: int) -> None:
         """Keep the frames of a hop, the `number`th of its epoch."""
         picture = _pack([slot.image for slot in tubelet])
-        start_ns, stamp_ns = tubelet[0].stamp_ns, tubelet[-1].stamp_ns
-        self._write(lambda: self._add(source, start_ns, stamp_ns, epoch, number, picture))
+        hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, epoch, number)
+        self._write(lambda: self._add(hop, picture))
         self._added += 1
         if self._added % CHECKED == 0:
-            self._write(lambda: self._keep_small(stamp_ns))
+            self._write(lambda: self._keep_small(source))
 
-    def keep_window(self, source: str, end_ns: int) -> None:
+    def keep(self, change: Change) -> None:
         """A segment ended: the hops of its last attention window outlive the others."""
-        window = self._last(source, end_ns - 1, self._window)
-        if not window:
+        ended = change.previous
+        if ended is None or change.stamp_ns < ended.end_ns:  # or time went back: it is forgotten
             return
-        marks = [(IN_WINDOW, hop.id) for hop in window[:-1]] + [(WINDOW_END, window[-1].id)]
-        statement = 'UPDATE hops SET kept = max(kept, ?) WHERE id = ?'
-        self._write(lambda: self._base.write_many(statement, marks))
-
-    def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """Those of start_ns <= stamp <= end_ns that are kept, at most the `limit` first ones."""
-        rows = self._base.read(
-            f'SELECT {COLUMNS} FROM hops WHERE source = ? AND stamp_ns BETWEEN ? AND ? '
-            'ORDER BY stamp_ns, number LIMIT ?',
-            source,
-            start_ns,
-            end_ns,
-            limit,
-        )
-        return [Hop(*row) for row in rows]
-
-    def before(self, hop: Hop, count: int) -> list[Hop]:
-        """Up to `count` hops that were seen directly before this one."""
-        return self._last(hop.source, hop.stamp_ns, count + 1, hop)[:-1]
-
-    def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """The last hops of the segments in a span, or hops at even distances; at most `limit`."""
-        rows = self._base.read(
-            f'SELECT {COLUMNS} FROM hops WHERE kept = ? AND stamp_ns BETWEEN ? AND ? '
-            'AND source = ? ORDER BY stamp_ns',
-            WINDOW_END,
-            start_ns,
-            end_ns,
-            source,
-        )
-        if len(rows) < 2:
-            times = np.linspace(start_ns, end_ns, limit + 1)[1:]
-            found = [self._last(source, int(t), 1) for t in times]
-            rows = [hop[0] for hop in found if hop and hop[0].stamp_ns >= start_ns]
-            rows = list(dict.fromkeys(rows))
-        even = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int))
-        return [Hop(*rows[i]) for i in even]
-
-    def span(self, source: str) -> tuple[int, int] | None:
-        """The stamps of the oldest and the newest frame that are kept."""
-        [(first, last)] = self._base.read(
-            'SELECT min(start_ns), max(stamp_ns) FROM hops WHERE source = ?', source
-        )
-        return None if first is None else (first, last)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The cameras of which frames are kept."""
-        return tuple(row[0] for row in self._base.read('SELECT DISTINCT source FROM hops'))
-
-    def images(self, hop: Hop) -> list[Image]:
-        """Its frames. Raises InputError where they were given up meanwhile."""
-        rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
-        if not rows:
-            raise InputError(f'the frames of {hop.stamp_ns / 1e9:.3f} s were just given up')
-        return _unpack(rows[0][0])
+        # A new meaning begins with the hop at which the segment before it ends.
+        last_ns = ended.end_ns - (change.reason is Reason.MEANING)
+        self._write(lambda: self._keep(change.key.source, ended.start_ns, last_ns))
 
     def commit(self) -> None:
         """What was added survives whatever happens; to be called every second."""
+        if self._uncertain:
+            self._write(self._count)
         self._write(self._base.commit)
         self.trouble, self._trouble = self._trouble, ''
 
@@ -180,11 +133,99 @@ class Footage:
         """Let another process have the file."""
         self._base.close()
 
+    # Looking back. Raises OutputError where the file is damaged or gone.
+
+    @property
+    def held_bytes(self) -> int:
+        """How much the frames take."""
+        return sum(source.size for source in self._sources.values())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The cameras of which frames are kept."""
+        return tuple(name for name, source in self._sources.items() if source.size)
+
+    def span(self, source: str) -> tuple[int, int] | None:
+        """The stamps of the oldest and the newest frame that are kept."""
+        rows = self._hops('source = ? ORDER BY stamp_ns, number LIMIT 1', source)
+        newest = self._last(source, EVER_NS, 1)
+        return (rows[0].start_ns, newest[0].stamp_ns) if rows and newest else None
+
+    def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
+        """Those of start_ns <= stamp <= end_ns that are kept, at most the `limit` first ones."""
+        which = 'source = ? AND stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns, number LIMIT ?'
+        return self._hops(which, source, start_ns, end_ns, limit)
+
+    def before(self, hop: Hop, count: int) -> list[Hop]:
+        """Up to `count` hops that were seen directly before this one."""
+        return self._last(hop.source, hop.stamp_ns, count + 1, hop.number)[:-1]
+
+    def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
+        """At most `limit` hops that speak for a span: ends of segments, its newest hop, others.
+
+        All segments' ends where they are few enough; what room there is beside them goes to hops
+        at even distances, for what lasts long.
+        """
+        newest = self._last(source, end_ns, 1)
+        first = self.hops(source, start_ns, end_ns, 1)
+        if not newest or not first:
+            return []
+        which = 'source = ? AND kept = ? AND stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns LIMIT ?'
+        ends = self._hops(which, source, WINDOW_END, start_ns, end_ns, limit)
+        times = np.linspace(first[0].stamp_ns, newest[0].stamp_ns, limit + 1)[1:].astype(np.int64)
+        if len(ends) == limit:  # or more
+            spread = [self._hops(which, source, WINDOW_END, int(t), end_ns, 1) for t in times]
+            return self._apart([*newest, *(hop for hops in spread for hop in hops)], limit)
+        others = [hop for t in times for hop in self._last(source, int(t), 1)]
+        return self._apart([*newest, *ends, *others], limit)
+
+    def images(self, hop: Hop) -> list[Image]:
+        """Its frames. Raises InputError where they were given up meanwhile, or are damaged."""
+        rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
+        if not rows:
+            raise InputError(f'the frames of {hop.stamp_ns / 1e9:.3f} s were just given up')
+        return _unpack(rows[0][0])
+
+    def _hops(self, which: str, *values: object) -> list[Hop]:
+        rows = self._base.read(f'SELECT {COLUMNS} FROM hops WHERE {which}', *values)
+        return [Hop(*row) for row in rows]
+
+    def _last(
+        self, source: str, stamp_ns: int, count: int, number: int | None = None
+    ) -> list[Hop]:
+        """The newest `count` hops up to a stamp, without a gap; oldest first.
+
+        `number`: of the last one, where several share its stamp.
+        """
+        found = list[Hop]()
+        for hop in self._hops(
+            'source = ? AND (stamp_ns, number) <= (?, ?) '
+            'ORDER BY stamp_ns DESC, number DESC LIMIT ?',
+            source,
+            stamp_ns,
+            EVER_NS if number is None else number,
+            count,
+        ):
+            if found and not found[-1].follows(hop):
+                break
+            found.append(hop)
+        return found[::-1]
+
+    def _apart(self, hops: Sequence[Hop], limit: int) -> list[Hop]:
+        """The first `limit` of `hops` that are at least half a window apart, in order of time."""
+        found = list[Hop]()
+        for hop in hops:
+            near = (h for h in found if h.epoch == hop.epoch)
+            apart = all(abs(h.number - hop.number) >= self._window / 2 for h in near)
+            if apart and len(found) < limit:
+                found.append(hop)
+        return sorted(found, key=lambda hop: (hop.stamp_ns, hop.number))
+
+    # Writing.
+
     def _check_format(self, facts: ModelFacts, path: Path | None) -> None:
-        ours, found = (
-            (facts.image_size, facts.tubelet_frames),
-            self._base.read('SELECT * FROM format'),
-        )
+        ours = (facts.image_size, facts.tubelet_frames)
+        found = self._base.read('SELECT * FROM format')
         if not found:
             self._base.write('INSERT INTO format VALUES (?, ?)', *ours)
         elif found[0] != ours:
@@ -194,84 +235,80 @@ class Footage:
                 f'{our_frames} of {our_size}x{our_size}: give another file'
             )
 
-    def _add(
-        self, source: str, start_ns: int, stamp_ns: int, epoch: int, number: int, picture: bytes
-    ) -> None:
-        newest = self._newest.get(source)
-        if newest is None or newest.epoch != epoch or stamp_ns < newest.stamp_ns:
-            self._forget_from(source, start_ns)
+    def _count(self) -> None:
+        """Read how much there is of each source."""
+        rows = self._base.read('SELECT source, sum(length(picture)) FROM hops GROUP BY source')
+        sizes = dict[str, int](rows)
+        for name in {*sizes, *self._sources}:
+            self._sources.setdefault(name, _Source()).size = sizes.get(name, 0)
+        self._uncertain = False
+
+    def _add(self, hop: tuple[str, int, int, int, int], picture: bytes) -> None:
+        source, start_ns, stamp_ns, epoch, _ = hop
+        known = self._sources.setdefault(source, _Source())
+        if known.epoch != epoch or stamp_ns < known.stamp_ns:
+            self._delete(source, 'stamp_ns >= ?', start_ns)
         self._base.write(
             'INSERT INTO hops (source, start_ns, stamp_ns, epoch, number, picture) '
             'VALUES (?, ?, ?, ?, ?, ?)',
-            source,
-            start_ns,
-            stamp_ns,
-            epoch,
-            number,
+            *hop,
             picture,
         )
-        self._newest[source] = _Newest(stamp_ns, epoch)
-        self.held_bytes += len(picture)
+        known.stamp_ns, known.epoch = stamp_ns, epoch
+        known.size += len(picture)
 
-    def _forget_from(self, source: str, start_ns: int) -> None:
-        self._delete('source = ? AND stamp_ns >= ?', source, start_ns)
+    def _keep(self, source: str, start_ns: int, last_ns: int) -> None:
+        window = [h for h in self._last(source, last_ns, self._window) if h.stamp_ns >= start_ns]
+        marks = [(IN_WINDOW, hop.id) for hop in window[:-1]]
+        marks += [(WINDOW_END, hop.id) for hop in window[-1:]]
+        self._base.write_many('UPDATE hops SET kept = max(kept, ?) WHERE id = ?', marks)
 
-    def _last(self, source: str, stamp_ns: int, count: int, end: Hop | None = None) -> list[Hop]:
-        """The newest `count` hops up to a stamp, or to `end`, without a gap; oldest first."""
-        rows = self._base.read(
-            f'SELECT {COLUMNS} FROM hops WHERE source = ? AND stamp_ns <= ? '
-            'ORDER BY stamp_ns DESC, number DESC LIMIT ?',
-            source,
-            stamp_ns,
-            2 * count if end else count,
-        )
-        found = list[Hop]()
-        for hop in map(Hop._make, rows):
-            if found and not found[-1].follows(hop):
-                break
-            if found or end is None or hop.id == end.id:
-                found.append(hop)
-        return found[:count][::-1]
-
-    def _keep_small(self, newest_ns: int) -> None:
-        self._delete(f'{ANY} AND stamp_ns < ?', newest_ns - round(self._settings.kept_s * 1e9))
+    def _keep_small(self, source: str) -> None:
+        known = self._sources[source]
+        oldest_ns = known.stamp_ns - round(self._settings.kept_s * 1e9)
+        self._delete(source, 'stamp_ns < ?', max(oldest_ns, -EVER_NS))
         if self.held_bytes <= self._settings.most_bytes:
             return
-        for which, until_ns in (
-            ('kept = 0', newest_ns - RECENT_NS),
-            ('kept > 0', EVER_NS),
-            ('kept = 0', EVER_NS),
+        largest = max(self._sources, key=lambda name: self._sources[name].size)
+        recent_ns = self._sources[largest].stamp_ns - RECENT_NS
+        room = AT_ONCE
+        for kinds, until_ns in (
+            ((PLAIN,), recent_ns),
+            ((IN_WINDOW, WINDOW_END), EVER_NS),
+            ((PLAIN,), EVER_NS),
         ):
-            self._give_up(which, until_ns)
+            room -= self._give_up(largest, kinds, until_ns, room)
         self._base.shrink()
 
-    def _give_up(self, which: str, until_ns: int) -> None:
-        """Delete the oldest of these hops until little enough is left."""
-        enough = (1 - GIVEN_UP) * self._settings.most_bytes
-        while self.held_bytes > enough:
-            rows = self._base.read(
-                f'SELECT id, length(picture) FROM hops WHERE {which} AND stamp_ns < ? '
-                'ORDER BY stamp_ns LIMIT ?',
+    def _give_up(self, source: str, kinds: tuple[int, ...], until_ns: int, most: int) -> int:
+        """Delete the oldest of such hops until little enough is left, or `most`; how many."""
+        rows = list[tuple[Any, ...]]()
+        for kept in kinds:  # one by one, by the index
+            rows += self._base.read(
+                'SELECT stamp_ns, id, length(picture) FROM hops '
+                'WHERE source = ? AND kept = ? AND stamp_ns < ? ORDER BY stamp_ns LIMIT ?',
+                source,
+                kept,
                 until_ns,
-                AT_ONCE,
+                most,
             )
-            if not rows:
-                return
-            sizes = np.cumsum([size for _, size in rows], dtype=np.int64)
-            count = int(np.searchsorted(sizes, self.held_bytes - enough)) + 1
-            gone = rows[:count]
-            self._base.write_many('DELETE FROM hops WHERE id = ?', [(row[0],) for row in gone])
-            self.held_bytes -= sum(row[1] for row in gone)
+        gone = list[tuple[int]]()
+        for _, number, size in sorted(rows)[:most]:
+            if self.held_bytes <= self._settings.most_bytes:
+                break
+            gone.append((number,))
+            self._sources[source].size -= size
+        self._base.write_many('DELETE FROM hops WHERE id = ?', gone)
+        return len(gone)
 
-    def _delete(self, which: str, *values: object) -> None:
-        gone = self._bytes_of(which, *values)
-        if gone:
-            self._base.write(f'DELETE FROM hops WHERE {which}', *values)
-            self.held_bytes -= gone
-
-    def _bytes_of(self, which: str, *values: object) -> int:
-        total = f'SELECT ifnull(sum(length(picture)), 0) FROM hops WHERE {which}'
-        return int(self._base.read(total, *values)[0][0])
+    def _delete(self, source: str, which: str, stamp_ns: int) -> None:
+        which = f'source = ? AND {which}'
+        [(size,)] = self._base.read(
+            f'SELECT ifnull(sum(length(picture)), 0) FROM hops WHERE {which}', source, stamp_ns
+        )
+        if size:
+            self._base.write(f'DELETE FROM hops WHERE {which}', source, stamp_ns)
+            self._sources[source].size -= size
 
     def _write(self, action: Callable[[], None]) -> None:
         """What the disk does not take is told, and cannot be looked at again."""
@@ -279,7 +316,7 @@ class Footage:
             action()
         except OutputError as error:
             self._trouble = str(error)
-            self.held_bytes = self._bytes_of('1')
+            self._uncertain = True
 
 
 def _pack(images: Sequence[Image]) -> bytes:
@@ -291,7 +328,10 @@ def _pack(images: Sequence[Image]) -> bytes:
 
 
 def _unpack(data: bytes) -> list[Image]:
-    """The frames, which are squares."""
-    rows = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
+    """The frames, which are squares. Raises InputError where the JPEG is damaged."""
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise InputError('kept frames are damaged')
+    rows = np.asarray(decoded, np.uint8)[..., ::-1]
     count = rows.shape[0] // rows.shape[1]
     return [np.ascontiguousarray(part) for part in np.split(rows, count)]

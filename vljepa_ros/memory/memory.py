@@ -32,8 +32,9 @@ from vljepa_ros.stream.types import (
 
 HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
 CHECKED = 64  # hops between two looks at how much it all is
+SELDOM = 4096  # hops between two looks at what there is of other models
 GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
-MOST_SEEN = 64  # stretches that a question about the past is answered from
+MOST_SEEN = 16  # stretches that a question about the past is answered from
 
 
 class Recalled(NamedTuple):
@@ -87,8 +88,9 @@ class Memory:
         self._recorded += 1
         if self._recorded % CHECKED == 0:
             self._keep_small()
-            bounds_ns = self._bounds_ns(stamp_ns)
-            self._write(lambda store: store.forget_of_others(self._model_id, *bounds_ns))
+        if self._recorded % SELDOM == 1:
+            mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
+            self._write(lambda store: store.forget_of_others(*mine, *bounds_ns))
 
     def change(self, change: Change) -> None:
         """Remember a change's segments. Raises as `record` does."""
@@ -144,10 +146,9 @@ class Memory:
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
         streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
         for key, stream in streams:
-            seen = stream.told(start_ns, end_ns)
+            seen = stream.told(start_ns, end_ns, MOST_SEEN)
             if seen:
-                longest = sorted(seen, key=lambda s: s.start_ns - s.end_ns)[:MOST_SEEN]
-                return Recalled(key.source, key.prompt, sorted(longest, key=lambda s: s.start_ns))
+                return Recalled(key.source, key.prompt, seen)
         return None
 
     def search(

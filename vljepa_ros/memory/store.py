@@ -90,16 +90,20 @@ class Store:
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
 
-    def forget_of_others(self, model_id: str, hops_ns: int, segments_ns: int) -> None:
-        """What is older than these, of all models but this one."""
-        others = 'stream IN (SELECT id FROM streams WHERE model_id != ?)'
+    def forget_of_others(self, model_id: str, source: str, hops_ns: int, segments_ns: int) -> None:
+        """What is older than these, of one source and all models but this one."""
+        others = 'stream IN (SELECT id FROM streams WHERE model_id != ? AND source = ?)'
         with self._taking_back():
-            self._base.write(
-                f'DELETE FROM hops WHERE {others} AND stamp_ns < ?', model_id, hops_ns
-            )
-            self._base.write(
-                f'DELETE FROM segments WHERE {others} AND end_ns < ?', model_id, segments_ns
-            )
+            for table, column, oldest_ns in (
+                ('hops', 'stamp_ns', hops_ns),
+                ('segments', 'end_ns', segments_ns),
+            ):
+                self._base.write(
+                    f'DELETE FROM {table} WHERE {others} AND {column} < ?',
+                    model_id,
+                    source,
+                    oldest_ns,
+                )
 
     def commit(self) -> None:
         """From now on it is there whatever happens to this process."""

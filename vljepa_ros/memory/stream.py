@@ -143,32 +143,54 @@ class RememberedStream:
         """When the last closed segment ended; before everything if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
-    def told(self, start_ns: int, end_ns: int) -> list[Seen]:
-        """What is known of a span (`end_ns` 0: until now), by segment: each part of one in it.
+    def told(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
+        """What is known of a span (`end_ns` 0: until now), by segment, the `limit` longest.
 
-        The mean of its hops there; where they are gone, the segment's own vector.
+        Each is the mean of its hops there; where they are gone, the segment's own vector. Hops
+        that no segment is known of are stretches, too.
         """
         end_ns = end_ns or EVER_NS
-        known = [*self.closed, *([self.running] if self.running else [])]
-        parts = [
-            self._part(s, max(s.start_ns, start_ns), end_ns)
-            for s in known
-            if s.start_ns <= end_ns and self._own_end(s) >= start_ns
-        ]
-        first_ns = parts[0].start_ns if parts else EVER_NS
-        before = self._mean(start_ns, min(end_ns, first_ns - 1))  # no segment is known of them
-        return [before, *parts] if before else parts
+        spans, segments = list[Span](), list[Remembered | None]()
+        next_ns = start_ns
+        for segment in self._overlapping(start_ns, end_ns):
+            spans += [(next_ns, segment.start_ns - 1), (segment.start_ns, self.end_of(segment))]
+            segments += [None, segment]
+            next_ns = spans[-1][1] + 1
+        spans.append((next_ns, end_ns))
+        segments.append(None)
+        inside = [(max(first, start_ns), min(last, end_ns)) for first, last in spans]
+        longest = sorted(range(len(spans)), key=lambda i: inside[i][0] - inside[i][1])
+        found = list[Seen]()
+        for i in longest:
+            part = self._part(segments[i], *inside[i])
+            found += [part] if part else []
+            if len(found) == limit:
+                break
+        return sorted(found, key=lambda seen: seen.start_ns)
 
-    def _part(self, segment: Remembered, start_ns: int, end_ns: int) -> Seen:
+    def _overlapping(self, start_ns: int, end_ns: int) -> list[Remembered]:
+        """The segments in a span; the hop that one ends and the next begins with is the next's."""
+        first = int(np.searchsorted(self._pooled.stamps_ns, start_ns, side='left'))
+        known = [*self.closed[first:], *([self.running] if self.running else [])]
+        return [
+            s
+            for s in known
+            if s.start_ns <= end_ns and (self.end_of(s) > start_ns or self._own_end(s) >= start_ns)
+        ]
+
+    def _part(self, segment: Remembered | None, start_ns: int, end_ns: int) -> Seen | None:
+        """What its hops, or it, said from `start_ns` to `end_ns`."""
+        if segment is None:
+            return self._mean(start_ns, end_ns)
         found = self._mean(start_ns, min(self._own_end(segment), end_ns))
-        if found is None or found.start_ns - start_ns > found.end_ns - found.start_ns:
-            end_ns = min(self.end_of(segment), end_ns)  # most hops are gone
+        gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
+        if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
             return Seen(start_ns, end_ns, segment.vector, segment.text)
         return replace(found, text=segment.text)
 
     def _mean(self, start_ns: int, end_ns: int) -> Seen | None:
         inside = self.hops.within(start_ns, end_ns)
-        if inside.stop == inside.start:
+        if end_ns < start_ns or inside.stop == inside.start:
             return None
         stamps = self.hops.stamps_ns[inside]
         mean = self.hops.vectors[inside].mean(axis=0)

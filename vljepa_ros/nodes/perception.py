@@ -14,7 +14,7 @@ from typing import Any
 
 from std_msgs.msg import Header
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, NotHeldError
 from vljepa_ros.memory.footage import Footage
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
@@ -22,9 +22,11 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict
-from vljepa_ros.stream.perceiver import Perceiver, Steps
+from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 from vljepa_ros.stream.settings import check_prompts
 from vljepa_ros.stream.types import Embedding, Frame
+
+LOOK_BACK_S = 10.0  # the longest that a question about the past may take
 
 
 class PerceptionNode(VljepaNode):
@@ -89,6 +91,7 @@ class PerceptionNode(VljepaNode):
         if self._changes is not None:
             self.destroy_subscription(self._changes)
             self._changes = None
+        self.end_steps()
         self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
@@ -96,7 +99,7 @@ class PerceptionNode(VljepaNode):
     def teardown(self) -> None:
         """Forget everything that was seen."""
         if self._footage is not None:
-            self._footage.close()
+            self.thread.call(self._footage.close).result(SETTLE_S)
         self._perceiver = self._footage = None
         self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):
@@ -167,9 +170,8 @@ class PerceptionNode(VljepaNode):
 
     def _keep_window(self, message: SemanticChange) -> None:
         """In the model thread: of the segment that ended."""
-        change = conversions.from_change_message(message)
-        if change.previous is not None and self._footage is not None:
-            self._footage.keep_window(change.key.source, change.previous.end_ns)
+        if self._footage is not None:
+            self._footage.keep(conversions.from_change_message(message))
 
     def _commit(self) -> None:
         """In the model thread, every second: no more than that is lost."""
@@ -201,8 +203,13 @@ class PerceptionNode(VljepaNode):
         return await self.serve(response, lambda: self._predict(request, response))
 
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
-        self._check_source(request.source)
-        found = await self.by_steps(self._recollect(request))
+        source = self._named(request.source)
+        span = conversions.to_ns(request.start), conversions.to_ns(request.end)
+        try:
+            found = await self._look_at(source, list(request.prompts), span)
+        except NotHeldError:
+            response.not_held = True
+            raise
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
@@ -210,27 +217,37 @@ class PerceptionNode(VljepaNode):
         response.vectors = conversions.to_embeddings(found.vectors)
         response.looks = [conversions.to_look(look) for look in found.looks]
 
-    def _recollect(self, request: Predict.Request) -> Steps:
+    async def _look_at(self, source: str, prompts: list[str], span: tuple[int, int]) -> Prediction:
+        """The past by steps, so that the stream, and questions about now, come in between."""
+        if any(span):
+            return await self.by_steps(self._recollect(source, prompts, span), LOOK_BACK_S)
+        return await self.in_thread(self._look_now, source, prompts)
+
+    def _look_now(self, source: str, prompts: list[str]) -> Prediction:
+        """In the model thread."""
+        assert self._perceiver is not None
+        self._check_seen(source, self._perceiver.sources)
+        return self._perceiver.predict(source, prompts)
+
+    def _recollect(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
         """In the model thread, step by step."""
         assert self._perceiver is not None and self._footage is not None
-        known = (*self._perceiver.sources, *self._footage.sources)
-        if request.source and request.source not in known:
-            raise InputError(f"no frame yet from '{request.source}'")
-        return (
-            yield from self._perceiver.predicting(
-                request.source,
-                list(request.prompts),
-                conversions.to_ns(request.start),
-                conversions.to_ns(request.end),
-            )
-        )
+        self._check_seen(source, (*self._perceiver.sources, *self._footage.sources))
+        return (yield from self._perceiver.predicting(source, prompts, *span))
 
-    def _check_source(self, source: str) -> None:
+    @staticmethod
+    def _check_seen(source: str, seen: tuple[str, ...]) -> None:
+        if source not in seen:
+            raise InputError(f"no frame yet from '{source}': the model has seen nothing")
+
+    def _named(self, source: str) -> str:
+        """The camera that is meant. Raises InputError."""
         known = ', '.join(self._cameras)
         if not source and len(self._cameras) > 1:
             raise InputError(f'there are several sources, name one (known: {known})')
         if source and source not in self._cameras:
             raise InputError(f"unknown source '{source}' (known: {known})")
+        return source or next(iter(self._cameras))
 
     # Prompts that change at run time.
 

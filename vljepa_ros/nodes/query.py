@@ -18,7 +18,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.task import Future
 
 from vljepa_ros.action import Watch
-from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, VljepaError
+from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, NotHeldError, VljepaError
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
@@ -223,9 +223,7 @@ class QueryNode(VljepaNode):
         past = any(conversions.to_ns(t) for t in (request.start, request.end))
         try:
             source, seen = await self._ask_predict(request)
-        except ModelMismatchError:
-            raise
-        except VljepaError:
+        except (NotHeldError, BusyError):
             answer = await self.in_thread(self._recall, request) if past else None
             if answer is None:
                 raise
@@ -282,7 +280,7 @@ class QueryNode(VljepaNode):
 
     def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
         if not found.success:
-            raise InputError(found.message)
+            raise NotHeldError(found.message) if found.not_held else InputError(found.message)
         ours = self.lease.facts.model_id
         if found.model_id != ours:
             raise ModelMismatchError(

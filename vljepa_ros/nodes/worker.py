@@ -31,7 +31,8 @@ class ModelThread:
         self._ready = threading.Condition()
         self._newest: OrderedDict[str, tuple[Handler, Any]] = OrderedDict()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._stopping = False
+        self._stepped: deque[tuple[Future[Any], Generator[None, None, Any]]] = deque()
+        self._is_stepping = self._stopping = False
         self._call_next = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -61,23 +62,54 @@ class ModelThread:
         return future
 
     def call_by_steps(self, steps: Generator[None, None, T]) -> Future[T]:
-        """Run a generator in this thread, each step as a call: other work comes in between."""
+        """Run a generator in this thread, each step as a call: other work comes in between.
+
+        One generator at a time, in their order; cancel the future to end one.
+        """
         future: Future[T] = Future()
-
-        def step() -> None:
-            try:
-                next(steps)
-                go_on()
-            except StopIteration as end:
-                future.set_result(end.value)
-            except Exception as error:
-                future.set_exception(error)
-
-        def go_on() -> None:
-            self.call(step).add_done_callback(lambda call: call.cancelled() and future.cancel())
-
-        go_on()
+        with self._ready:
+            self._stepped.append((future, steps))
+            begin, self._is_stepping = not self._is_stepping, True
+        if begin:
+            self._go_on()
         return future
+
+    def _go_on(self) -> None:
+        try:
+            self.call(self._step).add_done_callback(self._on_step)
+        except RuntimeError:  # it has stopped
+            self._cancel_steps()
+
+    def _step(self) -> None:
+        future, steps = self._stepped[0]
+        try:
+            if not future.cancelled():
+                next(steps)
+                return
+        except StopIteration as end:
+            if future.set_running_or_notify_cancel():
+                future.set_result(end.value)
+        except Exception as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+        steps.close()
+        with self._ready:
+            self._stepped.popleft()
+
+    def _on_step(self, call: Future[None]) -> None:
+        if call.cancelled():
+            self._cancel_steps()
+            return
+        with self._ready:
+            self._is_stepping = bool(self._stepped)
+        if self._is_stepping:
+            self._go_on()
+
+    def _cancel_steps(self) -> None:
+        with self._ready:
+            stepped, self._stepped, self._is_stepping = self._stepped, deque(), False
+        for future, _ in stepped:
+            future.cancel()
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until everything called before is done; False where that takes too long."""

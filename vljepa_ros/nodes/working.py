@@ -42,6 +42,7 @@ class WorkingNode(Node):
         self.backlog = 0  # messages that wait for the model thread
         self.max_waiting = 0  # requests that may be in hand
         self._in_hand = 0
+        self._stepping: set[ThreadFuture[Any]] = set()
 
     @property
     def is_active(self) -> bool:
@@ -150,16 +151,34 @@ class WorkingNode(Node):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Await a call in the model thread without holding up the executor."""
-        return self._handed_over(self.thread.call(function, *args))
+        return self._handed_over(self.thread.call(function, *args))  # type: ignore[no-any-return]
 
-    def by_steps(self, steps: Generator[None, None, T]) -> Awaitable[T]:
-        """Await a generator that runs in the model thread, one step at a time."""
-        return self._handed_over(self.thread.call_by_steps(steps))
+    async def by_steps(self, steps: Generator[None, None, T], seconds: float) -> T:
+        """Await a generator that runs in the model thread, one step at a time.
 
-    def _handed_over(self, outcome: ThreadFuture[T]) -> Awaitable[T]:
+        Raises BusyError where that takes longer, on the steady clock; then it is ended.
+        """
+        outcome = self.thread.call_by_steps(steps)
+        self._stepping.add(outcome)
+        done = self._handed_over(outcome)
+        try:
+            if not await self.within(done, seconds):
+                raise BusyError(f'not done within {seconds:g} s')
+            found: T = done.result()
+            return found
+        finally:
+            outcome.cancel()
+            self._stepping.discard(outcome)
+
+    def end_steps(self) -> None:
+        """End what runs by steps: no more of it runs once the thread has settled."""
+        for outcome in self._stepping:
+            outcome.cancel()
+
+    def _handed_over(self, outcome: ThreadFuture[T]) -> Future:
         done: Future = Future()
         outcome.add_done_callback(lambda outcome: self.post(_copy, outcome, done))
-        return done  # type: ignore[no-any-return]
+        return done
 
     async def within(self, future: Future, seconds: float) -> bool:
         """Await a future for that long on the steady clock; late, it is cancelled, and False."""

@@ -32,8 +32,18 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
 
 def yes_among(candidates: Sequence[str]) -> int | None:
     """Which begins with yes, where the only other one begins with no."""
-    first = [''.join(re.findall(r'[^\W_]+', text.lower())[:1]) for text in candidates]
+    first = [_first_word(text) for text in candidates]
     return first.index('yes') if sorted(first) == ['no', 'yes'] else None
+
+
+def yes_of(candidates: Sequence[str]) -> int | None:
+    """Which begins with yes, where it is the only one, and one begins with no."""
+    first = [_first_word(text) for text in candidates]
+    return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
+
+
+def _first_word(text: str) -> str:
+    return ''.join(re.findall(r'[^\W_]+', text.lower())[:1])
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class _Said:
     confidence: float
     abstained: bool
     ranked: tuple[Candidate, ...] = ()
+
+
+Told = tuple[Seen, _Said]
 
 
 class Answerer:
@@ -63,7 +76,7 @@ class Answerer:
     ) -> Answer:
         """Rank the candidates, or decode where there are none. Raises InputError."""
         check_question(prompt, candidates)
-        [said] = self._say([vector], candidates)
+        [said] = self._say([Seen(stamp_ns, stamp_ns, vector)], candidates)
         return Answer(
             said.text,
             said.confidence,
@@ -84,31 +97,32 @@ class Answerer:
         candidates: Sequence[str] = (),
         basis: Basis = Basis.FRAMES,
     ) -> Answer:
-        """One answer from one or several stretches of the past; all of them are its evidence.
+        """One answer from one or several stretches of the past; its evidence is what it rests on.
 
-        Of yes and no it is yes if it ever was so; other candidates have the mean of their scores;
-        own words are those of each stretch, one after the other. Stretches that cannot tell are
-        left out. Raises InputError.
+        Where yes and no are candidates it is yes if it ever was so; other candidates have the mean
+        of their scores; own words are those of each stretch, one after the other. Stretches that
+        cannot tell do not count, but the less of them can, the less certain is a no.
+        Raises InputError.
         """
         if len(seen) == 1:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
             return self.answer(prompt, only.vector, only.end_ns, candidates, basis, [moment])
         check_question(prompt, candidates)
-        said = self._say([s.vector for s in seen], candidates)
-        telling = [i for i, s in enumerate(said) if not s.abstained]
-        whole = _together([said[i] for i in telling or range(len(said))], candidates)
+        told = list(zip(seen, self._say(seen, candidates), strict=True))
+        telling = [(s, said) for s, said in told if not said.abstained]
+        rests_on, whole = _together(telling or told, len(told), candidates)
         return Answer(
             whole.text,
             whole.confidence,
-            not telling or whole.confidence < self._settings.abstain_below,
-            seen[-1].end_ns,
+            not telling or whole.abstained or whole.confidence < self._settings.abstain_below,
+            rests_on[-1][0].end_ns,
             self._language.facts.model_id,
-            _mean([seen[i].vector for i in telling or range(len(seen))]),
+            _mean([s.vector for s, _ in rests_on]),
             whole.ranked,
             tuple(
-                Moment(source, s.start_ns, s.end_ns, told.confidence, s.text or told.text)
-                for s, told in zip(seen, said, strict=True)
+                Moment(source, s.start_ns, s.end_ns, said.confidence, s.text or said.text)
+                for s, said in rests_on
             ),
             basis,
         )
@@ -123,21 +137,28 @@ class Answerer:
     ) -> Answer:
         """An answer from remembered vectors; `own`: those of this prompt.
 
-        Vectors of another prompt rank what might have happened, but are neither a yes nor a no,
-        nor any other answer: then what happened is told, as an abstention. Raises InputError.
+        Vectors of another prompt answer no question: it is an abstention that tells what happened,
+        and ranks the candidates by how well they say that, unless they are yes and no.
+        Raises InputError.
         """
-        if own or (candidates and yes_among(candidates) is None):
+        if own:
             return self.recount(prompt, source, seen, candidates, Basis.MEMORY)
-        told = self.recount(prompt, source, seen, (), Basis.MEMORY)
+        if yes_of(candidates) is not None:
+            candidates = ()
+        told = self.recount(prompt, source, seen, candidates, Basis.MEMORY)
         return replace(told, abstained=True)
 
-    def _say(self, vectors: Sequence[Vector], candidates: Sequence[str]) -> list[_Said]:
+    def _say(self, seen: Sequence[Seen], candidates: Sequence[str]) -> list[_Said]:
+        vectors = [s.vector for s in seen]
         if candidates:
             rankings = [tuple(self._language.rank(vector, candidates)) for vector in vectors]
             told = [(ranked[0].text, ranked[0].score, ranked) for ranked in rankings]
         else:
             words = self._language.decode(np.stack(vectors), asked=True)
-            told = [(decoded.text, decoded.confidence, ()) for decoded in words]
+            told = [
+                (s.text or decoded.text, decoded.confidence, ())
+                for s, decoded in zip(seen, words, strict=True)
+            ]
         return [
             _Said(text, confidence, self._doubts(vector, candidates, text, confidence), ranked)
             for vector, (text, confidence, ranked) in zip(vectors, told, strict=True)
@@ -150,18 +171,30 @@ class Answerer:
         return unsure or self._language.cannot_tell(vector, candidates, text)
 
 
-def _together(said: Sequence[_Said], candidates: Sequence[str]) -> _Said:
-    """One answer of several."""
+def _together(
+    told: Sequence[Told], stretches: int, candidates: Sequence[str]
+) -> tuple[Sequence[Told], _Said]:
+    """What one answer of several rests on, and says; `stretches`: with those that cannot tell."""
+    said = [item for _, item in told]
     if not candidates:
         texts = [s.text for i, s in enumerate(said) if i == 0 or s.text != said[i - 1].text]
-        return _Said('; '.join(texts), min(s.confidence for s in said), False)
+        return told, _Said('; '.join(texts), min(s.confidence for s in said), False)
     scores = [{c.text: c.score for c in s.ranked} for s in said]
-    yes = yes_among(candidates)
+    yes = yes_of(candidates)
     if yes is not None:
-        return said[int(np.argmax([score[candidates[yes]] for score in scores]))]
+        best = int(np.argmax([score[candidates[yes]] for score in scores]))
+        if said[best].text == candidates[yes]:
+            return [item for item in told if item[1].text == candidates[yes]], said[best]
+        return told, _scaled(said[best], len(told) / stretches)
     mean = {text: sum(score[text] for score in scores) / len(said) for text in candidates}
     ranked = sorted((Candidate(t, mean[t]) for t in candidates), key=lambda c: -c.score)
-    return _Said(ranked[0].text, ranked[0].score, False, tuple(ranked))
+    return told, _Said(ranked[0].text, ranked[0].score, False, tuple(ranked))
+
+
+def _scaled(said: _Said, share: float) -> _Said:
+    """The rest of the probability is that of "nobody can tell"; too much of it abstains."""
+    ranked = tuple(Candidate(c.text, c.score * share) for c in said.ranked)
+    return _Said(said.text, said.confidence * share, share <= 0.5, ranked)
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, NotHeldError
 from vljepa_ros.memory.footage import Footage, Hop
 from vljepa_ros.stream.frames import Sampler, Slot
 from vljepa_ros.stream.images import fit
@@ -36,7 +36,7 @@ Steps = Generator[None, None, 'Prediction']
 
 @dataclass(frozen=True)
 class Look:
-    """A stretch that was looked at: its oldest and newest frame, and the answers (P, D) to it."""
+    """A stretch of at most one window, from its oldest to its newest frame, and answers (P, D)."""
 
     start_ns: int
     end_ns: int
@@ -173,9 +173,9 @@ class Perceiver:
                 tubelet, camera.pending = tuple(camera.pending), []
                 camera.step(tubelet)
                 self.hops += 1
+                yield self._embed(frame.source, camera)
                 if self.footage is not None:
                     self.footage.add(frame.source, tubelet, epoch, camera.hops)
-                yield self._embed(frame.source, camera)
 
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
@@ -250,7 +250,7 @@ class Perceiver:
         kept = self.footage.sources if self.footage is not None else ()
         source = _one_of(tuple(dict.fromkeys((*self.sources, *kept))), source)
         if not source:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise NotHeldError('no frame yet: the model has seen nothing')
         return source
 
     def _look_back(
@@ -263,36 +263,39 @@ class Perceiver:
         footage = self.footage
         hops = footage.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if footage else []
         if footage is None or not hops:
-            raise InputError(self._not_held(source, start_ns, end_ns))
+            raise NotHeldError(self._not_held(source, start_ns, end_ns))
         window = self._eyes.facts.window_tubelets
+        runs = _runs(hops)
         looks = list[Look]()
-        if len(hops) <= MAX_SPAN_HOPS:
-            for run in _runs(hops):
+        if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_LOOKS:
+            for run in runs:
                 earlier = footage.before(run[0], window)
-                looks.append((yield from self._see_again(footage, earlier, run, prompts)))
+                looks += yield from self._see_again(footage, earlier, run, prompts)
         else:
-            _, newest_ns = footage.span(source) or (0, 0)
-            end_ns = min(end_ns, newest_ns)
-            for hop in footage.landmarks(source, hops[0].stamp_ns, end_ns, MAX_LOOKS):
+            for hop in footage.landmarks(source, start_ns, end_ns, MAX_LOOKS):
                 earlier = footage.before(hop, window - 1)
-                looks.append((yield from self._see_again(footage, earlier, [hop], prompts)))
+                [look] = yield from self._see_again(footage, earlier, [hop], prompts)
+                looks.append(replace(look, start_ns=[*earlier, hop][0].start_ns))
         return tuple(looks)
 
     def _see_again(
         self, footage: Footage, earlier: Sequence[Hop], run: Sequence[Hop], prompts: Sequence[str]
-    ) -> Generator[None, None, Look]:
-        """Stream hops again, after those before them; pool the answers over them.
-
-        A single hop's answer is to all of its window.
-        """
-        state, vectors = self._eyes.new_state(), []
+    ) -> Generator[None, None, list[Look]]:
+        """Stream hops again, after those before them; pool the answers window by window."""
+        window, state, vectors = self._eyes.facts.window_tubelets, self._eyes.new_state(), []
         for number, hop in enumerate([*earlier, *run]):
             self._eyes.step(state, footage.images(hop))
             if number >= len(earlier):
                 vectors.append(self._eyes.predict(state, prompts))
             yield
-        first = [*earlier, *run][0] if len(run) == 1 else run[0]
-        return Look(first.start_ns, run[-1].stamp_ns, pooled(vectors))
+        return [
+            Look(
+                run[first].start_ns,
+                run[min(first + window, len(run)) - 1].stamp_ns,
+                pooled(vectors[first : first + window]),
+            )
+            for first in range(0, len(run), window)
+        ]
 
     def _not_held(self, source: str, start_ns: int, end_ns: int) -> str:
         held = self.footage.span(source) if self.footage is not None else None

@@ -51,8 +51,8 @@ class Pipeline:
             raise ModelError('the pipeline needs both halves of a model')
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
-        footage = Footage(model.facts, self.settings.footage)
-        self.perceiver = Perceiver(model.eyes, self.settings.perception, footage)
+        self.footage = Footage(model.facts, self.settings.footage)
+        self.perceiver = Perceiver(model.eyes, self.settings.perception, self.footage)
         self.segmenter = segmenter or Segmenter(self.settings.segmenter, session_id)
         self.writer = EventWriter(model.language)
         self.answerer = Answerer(model.language, self.settings.answers)
@@ -127,8 +127,7 @@ class Pipeline:
         self.last_changes.append(change)
         events = self.writer.push(change)
         self.memory.change(change)
-        if change.previous is not None and self.perceiver.footage is not None:
-            self.perceiver.footage.keep_window(change.key.source, change.previous.end_ns)
+        self.footage.keep(change)
         for event in events:
             self.memory.event(event)
         return events

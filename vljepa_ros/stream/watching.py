@@ -23,6 +23,7 @@ class _Hop:
 
     stamp_ns: int
     window_start_ns: int
+    epoch: int
     expected: int = 0  # prompts of the hop before; 0 for the first hop
     row: int = 0  # hops directly before it that count
     scores: dict[str, float] = field(default_factory=dict)
@@ -84,10 +85,11 @@ class Condition:
         return None
 
     def _next(self, before: _Hop | None, embedding: Embedding) -> _Hop:
-        hop = _Hop(embedding.stamp_ns, embedding.window_start_ns)
+        hop = _Hop(embedding.stamp_ns, embedding.window_start_ns, embedding.epoch)
         if before is not None:
             hop.expected = len(before.scores)
-            hop.row = before.row + 1 if self._counts(before) else 0
+            goes_on = hop.epoch == before.epoch and hop.stamp_ns > before.stamp_ns
+            hop.row = before.row + 1 if goes_on and self._counts(before) else 0
         return hop
 
     def _counts(self, hop: _Hop) -> bool:
