@@ -160,7 +160,7 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
 
 
 def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
-    """Three seconds red before the front camera, blue before the rear one: each keeps its lines."""
+    """The front camera sees three seconds of red, the rear one of blue: each keeps its lines."""
     rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
     rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
     source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
