@@ -47,9 +47,9 @@ def vljepa(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def configuration(path: Path, start: Path, **values: Any) -> Path:
+def configuration(path: Path, **values: Any) -> Path:
     """Write a short training's YAML file."""
-    given = {'start': str(start), 'out': str(path.with_suffix('')), **SHORT, **values}
+    given = {'out': str(path.with_suffix('')), **SHORT, **values}
     path.write_text(yaml.safe_dump(given))
     return path
 
@@ -75,7 +75,7 @@ def test_from_my_bag_to_my_model(
     file.write_text('\n'.join([*edited(printed, colours), *questions]) + '\n')
     config = configuration(
         tmp_path / 'mine.yaml',
-        start,
+        start=str(start),
         tune='all',
         recordings=[{'source': str(bag)}],
         validation=[{'source': held_out.source, 'annotations': held_out.annotations}],
@@ -154,10 +154,10 @@ def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
 def test_bad_input_is_one_line(
     vljepa: Run, start: Path, tmp_path: Path, values: dict[str, Any], more: list[str], part: str
 ) -> None:
-    given = {'recordings': [{'source': 'x'}], **values}
+    given = {'recordings': [{'source': 'x'}], 'start': str(start), **values}
     if values.get('out'):
         given['out'] = str(start)
-    config = configuration(tmp_path / 'mine.yaml', start, **given)
+    config = configuration(tmp_path / 'mine.yaml', **given)
     status, out, err = vljepa('train', config, *more)
     assert (status, out, err.count('\n')) == (2, '', 1), err
     assert part in err
@@ -169,7 +169,7 @@ def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_p
         '{"start": 0, "end": 1, "text": "A."}\n{"start": 1, "end": 99, "text": "B."}\n'
     )
     given = [{'source': shown.source, 'annotations': str(file)}]
-    config = configuration(tmp_path / 'mine.yaml', start, recordings=given)
+    config = configuration(tmp_path / 'mine.yaml', start=str(start), recordings=given)
     status, _, err = vljepa('train', config)
     assert status == 2 and f'{file}:2: 99 s is after the end (12 s)' in err
 
