@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,16 @@ def test_bad_input_is_one_line(
     status, out, err = vljepa('train', config, *more)
     assert (status, out, err.count('\n')) == (2, '', 1), err
     assert part in err
+
+
+def test_a_missing_package_is_told_before_any_work(
+    vljepa: Run, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'peft', None)
+    given = {'start': str(start), 'tune': 'lora', 'recordings': [{'source': 'x'}]}
+    status, _, err = vljepa('train', configuration(tmp_path / 'mine.yaml', **given))
+    assert status == 2 and 'pip install' in err and err.count('\n') == 1
+    assert not (tmp_path / 'mine').exists()
 
 
 def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def choose(net: VLJEPA, config: TuneConfig) -> list[nn.Parameter]:
     Raises:
         InputError: LoRA is asked for without peft.
     """
+    require(config.tune)
     net.requires_grad_(False)
     if config.tune == LORA:
         _add_adapters(net, config)
@@ -31,6 +32,19 @@ def choose(net: VLJEPA, config: TuneConfig) -> list[nn.Parameter]:
     for layer in HEAD_LAYERS:
         getattr(net.predictor, layer).requires_grad_(True)
     return [p for part in EYES for p in getattr(net, part).parameters() if p.requires_grad]
+
+
+def require(tune: str) -> None:
+    """Raise InputError where the package that `tune` needs is absent: how to get it."""
+    if tune != LORA:
+        return
+    try:
+        import peft  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "tune: lora needs the Python package peft: pip install 'vljepa_ros[tune]' "
+            "(requirements/tune.txt), or tune 'heads'"
+        ) from error
 
 
 def merged(net: VLJEPA) -> VLJEPA:
@@ -45,13 +59,8 @@ def merged(net: VLJEPA) -> VLJEPA:
 
 def _add_adapters(net: VLJEPA, config: TuneConfig) -> None:
     """Beside every linear layer of the blocks in both stacks of the eyes."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "tune: lora needs the Python package peft: pip install 'vljepa_ros[tune]' "
-            "(requirements/tune.txt), or tune 'heads'"
-        ) from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     targets = [
         name
         for name, module in net.named_modules()

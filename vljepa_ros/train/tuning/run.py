@@ -33,10 +33,10 @@ from vljepa_ros.train.eyes import Asker
 from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.texts import Meanings, TextBank, told_meanings
 from vljepa_ros.train.tuning.config import TuneConfig
-from vljepa_ros.train.tuning.eyes import EyesTuning
+from vljepa_ros.train.tuning.eyes import EyesTuning, Nets
 from vljepa_ros.train.tuning.known import known_prompts, known_sentences
 from vljepa_ros.train.tuning.marks import Marks, mark
-from vljepa_ros.train.tuning.parts import choose, merged
+from vljepa_ros.train.tuning.parts import choose, merged, require
 from vljepa_ros.train.tuning.recordings import Importer, long_enough
 from vljepa_ros.train.tuning.texts import Texts
 from vljepa_ros.train.tuning.words import grown, train_words
@@ -64,6 +64,7 @@ class Tuning:
     """The data and the nets of one run."""
 
     def __init__(self, config: TuneConfig) -> None:
+        require(config.tune)
         torch.manual_seed(config.seed)
         self.config, self.out = config, Path(config.out)
         device = registry.pick_device(config.device)
@@ -118,12 +119,12 @@ class Tuning:
         config, sums = self.config, dict[str, float]()
         trained = choose(net, config)
         log.info('tune %s: %d numbers of the eyes', config.tune, sum(p.numel() for p in trained))
-        stage = EyesTuning(net, self.before, trained, config, self._sampler(0), self.bank)
         others = known_prompts({q.prompt for s in self.train for q in s.told()})
-        targets = texts.targets()
+        nets = Nets(net, self.before, trained)
+        stage = EyesTuning(nets, config, self._sampler(0), texts, others)
         with progress('eyes', config.steps) as advance:
             while stage.done < config.steps:
-                for key, value in stage.step(self.told, targets, texts.also, others).items():
+                for key, value in stage.step().items():
                     sums[key] = sums.get(key, 0.0) + value / LOGGED
                 advance(1)
                 if stage.done % LOGGED == 0:
