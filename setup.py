@@ -40,7 +40,7 @@ setup(
     data_files=files('models') + files('config'),
     install_requires=requirements('core.txt'),
     extras_require={
-        name: requirements(f'{name}.txt') for name in ('data', 'train', 'evaluate', 'dev')
+        name: requirements(f'{name}.txt') for name in ('data', 'train', 'tune', 'evaluate', 'dev')
     },
     entry_points={'console_scripts': ['vljepa = vljepa_ros.cli.main:main']},
 )

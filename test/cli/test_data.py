@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bags
 import filming
 import pytest
 from recordings import asked, lines, said, video
@@ -156,6 +157,24 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
     ]
     assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
     assert [len(s.told()) for s in (a, b)] == [1, 1]
+
+
+def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
+    """The front camera sees three seconds of red, the rear one of blue: each keeps its lines."""
+    rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
+    rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
+    source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
+    printed = vljepa('annotate', source, '--json').out
+    assert '"segment": ' in printed and '"confidence": ' in printed
+    file = tmp_path / 'two.jsonl'
+    file.write_text(printed.replace('the scene is red', 'It glows.'))
+    found = vljepa('data', 'import', source, '--out', tmp_path / 'train', '--json')
+    assert (found.status, found.json['made']) == (0, ['two-front', 'two-rear'])
+    front, rear = open_split(tmp_path / 'train').streams
+    assert {a.text for a in front.annotations if a.phase == 'told'} == {'It glows.'}
+    assert {a.text for a in rear.annotations if a.phase == 'told'} == {'the scene is blue'}
+    (told,) = [a for a in front.annotations if a.phase == 'told']
+    assert (told.start, told.end) == (0.1, 2.9)  # first and last hop: 0.1 s to 2.9 s
 
 
 def test_size_rate_and_annotations_can_be_given(vljepa: Run, tmp_path: Path) -> None:

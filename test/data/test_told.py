@@ -54,6 +54,12 @@ def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None:
+    line = said(0, 2, 'A', source='front', segment=7, confidence=0.25)
+    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', line)).said
+    assert (found.start, found.end, found.source, found.text) == (0.0, 2.0, 'front', 'A')
+
+
 @pytest.mark.parametrize(
     ('line', 'parts'),
     [
@@ -79,6 +85,7 @@ def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
         (asked(float('nan')), ['time is not finite']),
         (asked(0, ''), ['prompt is empty']),
         (asked(0, 'q', ' '), ['answer is empty']),
+        (asked(0, confidence=1), ["unknown key 'confidence'"]),
         (asked(0, end=3), ["unknown key 'end'", 'time, prompt, answer, candidates, source']),
         ({'time': 0, 'prompt': 'q'}, ["'answer' is missing"]),
         ({'prompt': 'q', 'answer': 'a'}, ["'time' is missing"]),

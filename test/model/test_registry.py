@@ -279,3 +279,14 @@ def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
     for decoded in first:
         assert 0 <= decoded.confidence <= 1 and len(decoded.text.split()) <= 6
         assert language.decode(vector[:0]) == []
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_a_folder_tells_how_its_weights_are_stored(
+    tiny: Model, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    registry.save(tiny.eyes._net, tmp_path, dtype)  # type: ignore[union-attr]
+    assert registry.stored_dtype(tmp_path) == dtype
+    (tmp_path / registry.WEIGHTS).write_bytes(b'none')
+    with pytest.raises(ModelError, match='missing or damaged'):
+        registry.stored_dtype(tmp_path)

@@ -15,7 +15,7 @@ from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.asking import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.language import Said, TextLanguage
 from vljepa_ros.train import calibrate as module
 from vljepa_ros.train.calibrate import (
     Asked,
@@ -24,6 +24,7 @@ from vljepa_ros.train.calibrate import (
     choose,
     fit_linear,
     left_out_loss,
+    recalibrate,
     surprise,
     threshold,
 )
@@ -223,3 +224,46 @@ def test_every_moment_is_asked_about_as_the_stream_gets_there(tiny: Any, tmp_pat
     others = {int(a.vector[0]) for a in asked if a.question.kind != 'caption'}
     assert others == {int((3 * n + 1.5) * 5) for n in range(12)}
     assert any(not a.answerable for a in asked)
+
+
+class Speaker(Table):
+    """Says 'right' of vectors whose first number is positive, and 'wrong' of all others."""
+
+    calibration = CalibrationConfig(
+        unknown='cannot tell', abstain_above=0.3, rank_temperature=0.09, decode_slope=7.0
+    )
+
+    def said(self, vectors: Any) -> list[list[Said]]:
+        return [
+            [Said('right', -0.1, 0.0, 0.9)] if v[0] > 0 else [Said('wrong', -0.1, 0.0, 0.2)]
+            for v in vectors
+        ]
+
+
+def told_captions(right: int, wrong: int) -> list[Asked]:
+    """What people said of two recordings: always 'right'."""
+    question = Question('What?', 'right', 'say:right', 'caption')
+    return [
+        Asked(question, np.array([1.0 if i < right else -1.0], np.float32), f's{i % 2}')
+        for i in range(right + wrong)
+    ]
+
+
+def test_few_answers_change_no_confidence() -> None:
+    before = Speaker.calibration
+    language: Any = Speaker({'right': np.ones(1)})
+    assert recalibrate(language, told_captions(15, 14), 0) == before  # 29 in all
+    assert recalibrate(language, told_captions(40, 4), 0) == before  # 4 wrong ones
+
+
+def test_only_what_the_answers_tell_is_fitted_again() -> None:
+    language: Any = Speaker({'right': np.ones(1)})
+    found = recalibrate(language, told_captions(40, 20), 0)
+    slope, margin, cosine, words, bias = found.words(asked=False)
+    logit = slope * -0.1 + words * 1 + bias
+    confidence = [1 / (1 + np.exp(-(logit + cosine * value))) for value in (0.9, 0.2)]
+    assert confidence[0] > 0.9 and confidence[1] < 0.1 and margin == 0.0
+    assert language.calibration == found
+    before = Speaker.calibration
+    kept = ('unknown', 'abstain_above', 'abstain_words_above', 'rank_temperature', 'unknown_bias')
+    assert [getattr(found, key) for key in kept] == [getattr(before, key) for key in kept]

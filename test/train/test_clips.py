@@ -116,6 +116,44 @@ def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
     assert met > 20
 
 
+def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
+    """Nine spans of one meaning and one of another, a second each."""
+    base = film('s0', 0)
+    said = tuple(
+        Annotation(k, k + 1, 'say:a' if k else 'say:b', 'told', '', '', '', text='ab'[k == 0])
+        for k in range(10)
+    )
+    frames, stamps = base.frames[:100], base.stamps_ns[:100]
+    data = replace(base, frames=frames, stamps_ns=stamps, annotations=said)
+    sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
+    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(400))
+    assert met['say:b'] > 100  # by spans: 40
+
+
+def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
+    """At 5 frames a second the last two of ten seconds are frames 40 to 49."""
+    base = film('s0', 0)
+    frames = np.zeros((50, 8, 8, 3), np.uint8)
+    frames[40:] = 200
+    said = (
+        Annotation(0, 8, '', 'none', '', '', ''),
+        Annotation(8, 10, 'say:a', 'told', '', '', '', text='a'),
+    )
+    data = replace(
+        base,
+        frames=frames,
+        stamps_ns=np.arange(50) * 200_000_000,
+        annotations=said,
+        meta={'rate_hz': 5.0},
+    )
+    sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
+    for _ in range(50):
+        clip = sampler.draw(4, 0)
+        lit = clip.frames[:, -1].mean((1, 2, 3)) > 50
+        assert [bool(item.meaning) for item in clip.shown] == lit.tolist()
+        assert lit[-1]
+
+
 def test_no_state_is_told_where_there_is_none(squares: list[Stream]) -> None:
     assert np.isnan(states(squares[0])).all()
 

@@ -52,3 +52,13 @@ def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int
     for number in (0, 1):
         at = [item.tubelet for item in asked if item.clip == number]
         assert set(at) <= {2, 3, 5} and len(at) == len(set(at)) == min(count, 3)
+
+
+def test_nothing_is_asked_of_what_nobody_knows(tiny: Any) -> None:
+    """Between the spans of an annotation file there is no meaning to aim at."""
+    nothing = Question('What is happening?', '', '', 'caption')
+    silent = Annotation(0, 5, '', 'none', '', '', '')
+    frames = np.zeros((2, 2, 8, 8, 3), np.uint8)
+    clip = Clip(frames, [silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])
+    asker = Asker(tiny.eyes._net, None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
+    assert asker._captions([clip]) == [] and asker._questions([clip], 2) == []

@@ -1,38 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: train a model as a train.yaml says; a run that was stopped goes on."""
+"""`vljepa train CONFIG`: train a model, or fine-tune one on recordings, as a YAML file says.
+
+A whole training that was stopped goes on where it was; fine-tuning takes minutes, and begins anew.
+"""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.train.config import TrainConfig
+    from vljepa_ros.train.tuning.config import TuneConfig
+    from vljepa_ros.train.tuning.run import Tuned
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        'config', type=Path, metavar='CONFIG', help='for example models/small/train.yaml'
+        'config',
+        type=Path,
+        metavar='CONFIG',
+        help='for example models/small/train.yaml, or samples/tuning/tune.yaml',
     )
     parser.add_argument(
         '--processes',
         type=int,
         default=0,
         metavar='N',
-        help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as well',
+        help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as '
+        'well. Fine-tuning runs in one',
     )
     common.add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.train import parallel
-    from vljepa_ros.train.config import read_config
+    from vljepa_ros.train.config import parse_training, read_values
+    from vljepa_ros.train.tuning.config import is_tuning, parse_tuning
 
-    config = read_config(args.config)
+    values = read_values(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
+    if is_tuning(values):
+        return _tune(args, parse_tuning(values, args.config))
+    return _train(args, parse_training(values, args.config))
+
+
+def _train(args: argparse.Namespace, config: TrainConfig) -> int:
+    from vljepa_ros.train import parallel
+
     if not parallel.started():
         json = ['--json'] if args.json else []
         parallel.launch(
@@ -48,3 +70,30 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f'trained: {folder}')
     return 0
+
+
+def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
+    if args.processes > 1:
+        raise InputError(f'--processes ({args.processes}): fine-tuning runs in one process')
+    from vljepa_ros.train.tuning.run import as_json, tune
+
+    found = tune(config)
+    if args.json:
+        common.print_json(as_json(found))
+    else:
+        show(found)
+    return 0
+
+
+def show(found: Tuned) -> None:
+    """Where the model is, and what it has learned."""
+    print(f'tuned: {found.folder}')
+    where = {'validation': 'on the validation recordings', 'recordings': 'on what it was shown'}
+    for what, key in (
+        ('texts said in your words', 'said'),
+        ('texts found among yours', 'found'),
+        ('questions answered', 'answered'),
+    ):
+        before, after = getattr(found.before, key), getattr(found.after, key)
+        if not math.isnan(after):
+            print(f'{what}, {where[found.judged_on]}: {before:.0%} before, {after:.0%} after')

@@ -5,7 +5,8 @@
     {"time": 1.2, "prompt": "Is the drawer open?", "answer": "no", "candidates": ["yes", "no"]}
 
 Times are seconds from the recording's start. "candidates" may be absent; "source" may name the one
-camera that a line is about. Texts do not overlap, camera by camera. docs/DATA.md says more.
+camera that a line is about. Texts do not overlap, camera by camera. What `vljepa annotate --json`
+prints is such a file, to be edited. docs/DATA.md says more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vljepa_ros.stream.settings import check_text
 
 TINY_S = 1e-6  # times that differ by less are the same
 SAID, ASKED = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
+ANNOTATED = ('segment', 'confidence')  # what `vljepa annotate` says beside them: passed over
 
 
 class AnnotationError(InputError):
@@ -135,7 +137,7 @@ def _line(number: int, values: Any) -> Line:
     if not isinstance(values, dict):
         raise InputError('is no JSON object')
     is_said = values.keys().isdisjoint((*ASKED, 'candidates'))
-    needed, more = (SAID, ('source',)) if is_said else (ASKED, ('candidates', 'source'))
+    needed, more = (SAID, ('source', *ANNOTATED)) if is_said else (ASKED, ('candidates', 'source'))
     for key in values:
         if key not in (*needed, *more):
             raise InputError(f'unknown key {key!r} (known here: {", ".join((*needed, *more))})')

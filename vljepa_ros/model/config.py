@@ -286,12 +286,19 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int and abs(value) < 1 << 64:
         return float(value)
     if getattr(hint, '__origin__', None) is tuple:
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
-        return tuple(value)
+        return _list(hint.__args__[0], value, where)
     if type(value) is not hint:
         raise ModelError(f'{where}: expected {hint.__name__}, found {_shown(value)}')
     return value
+
+
+def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
+    """A list of numbers, texts or mappings."""
+    if hint is int and not (isinstance(value, list) and all(type(item) is int for item in value)):
+        raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
+    if not isinstance(value, list):
+        raise ModelError(f'{where}: expected a list, found {_shown(value)}')
+    return tuple(_convert(hint, item, f'{where}[{i}]') for i, item in enumerate(value))
 
 
 def _shown(value: Any) -> str:

@@ -172,6 +172,20 @@ def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     )
 
 
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type that a folder's weights are stored in. Raises ModelError: missing or damaged."""
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework='pt') as stored:
+            for key in stored.keys():  # noqa: SIM118
+                tensor = stored.get_tensor(key)
+                if tensor.is_floating_point():
+                    return tensor.dtype
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f'{path} is missing or damaged: {str(error).splitlines()[0]}') from error
+    raise ModelError(f'{path} holds no weights')
+
+
 def load_weights(net: VLJEPA, path: Path, parts: tuple[str, ...]) -> None:
     """Fill the named parts of `net`. Raises ModelError: damaged, or of another shape."""
     try:

@@ -36,6 +36,7 @@ TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
 BIASES = np.linspace(-3.0, 3.0, 25)
 FOLDS = 5
 FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
+FEWEST, FEWEST_OF_A_KIND = 30, 5  # answers, and right, wrong or unanswerable ones, to fit again on
 BETTER = 1e-3  # log-loss that one more feature must gain
 
 Array = NDArray[np.float64]
@@ -95,6 +96,31 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
     if not unknown:
         return fitted
     fitted = replace(fitted, **_abstention(language, asked, said))
+    language.calibration = fitted
+    return fitted
+
+
+def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
+    """Fit again what these questions tell enough of; `language`'s calibration keeps the rest.
+
+    For few questions, of which few or none are unanswerable: what is not fitted again still
+    holds where the model answers as it did.
+    """
+    before = fitted = language.calibration
+    said = language.said(np.stack([a.vector for a in asked]))
+    pairs = list(zip(asked, said, strict=True))
+    captions = [(a, row) for a, row in pairs if a.question.kind == CAPTION]
+    if len(captions) >= FEWEST:
+        own = [a for a, _ in captions]
+        fitted = replace(fitted, **_match(language, own, np.random.default_rng(seed)))
+    for name, some in (('decode', captions), ('answer', pairs)):
+        right = sum(bool(row) and says(a.question, row[0].text) for a, row in some)
+        if min(right, len(some) - right) >= FEWEST_OF_A_KIND and len(some) >= FEWEST:
+            fitted = replace(fitted, **_words(name, some))
+    chosen = [a for a in asked if a.question.candidates]
+    unanswerable = sum(not a.answerable for a in chosen)
+    if len(chosen) >= FEWEST and (not before.unknown or unanswerable >= FEWEST_OF_A_KIND):
+        fitted = replace(fitted, **_scales(language, chosen, before.unknown))
     language.calibration = fitted
     return fitted
 

@@ -19,6 +19,7 @@ from vljepa_ros.data.mwstream import questions
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.errors import InputError
 
+RATE_HZ = 10.0  # of streams that do not say
 SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
 DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
@@ -80,12 +81,13 @@ class Place:
 
 
 class ClipSampler:
-    """Draws clips so that every task and phase is met equally often."""
+    """Draws clips so that every task and phase, or what people said, is met equally often."""
 
     def __init__(self, streams: list[Stream], tubelet_frames: int, seed: int) -> None:
         if not streams:
             raise InputError('no whole stream to train on')
         self._streams, self._per = streams, tubelet_frames
+        self._rate_hz = float(streams[0].meta.get('rate_hz', RATE_HZ))
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
         self._told = [stream.told() for stream in streams]
@@ -93,8 +95,9 @@ class ClipSampler:
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
             for item in stream.annotations:
-                place = Place(number, item.start + 0.2, item.end + 0.8)
-                self._places.setdefault(item.phase, {}).setdefault(item.task, []).append(place)
+                place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
+                own = item.task or item.meaning  # what people say rarely is met as often
+                self._places.setdefault(kind, {}).setdefault(own, []).append(place)
             for asked in self._told[number]:
                 place = Place(number, asked.start + 0.1, asked.end + 0.1)
                 self._places.setdefault('asked', {}).setdefault('', []).append(place)
@@ -104,11 +107,11 @@ class ClipSampler:
         place, length = self._place(tubelets > 1), tubelets * self._per
         stream = self._streams[place.stream]
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
-        first = int(end_s * 10) - length + int(self.rng.integers(0, self._per))
+        first = int(end_s * self._rate_hz) - length + int(self.rng.integers(0, self._per))
         first = int(np.clip(first, 0, stream.frame_count - length))
         frames = np.asarray(stream.frames()[first : first + length])  # mapped: as much as is read
         last = first + self._per * np.arange(1, tubelets + 1) - 1
-        at = _annotations_at(stream.annotations, (last + 0.5) / 10.0)
+        at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
         return Clip(
             augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
@@ -144,7 +147,7 @@ class ClipSampler:
 
     def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
         """The tubelets that show some of a question's time; `last` is each one's last frame."""
-        begin, end = (last + 1 - self._per) / 10.0, (last + 1) / 10.0
+        begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
 
     def _question(self, item: Annotation) -> questions.Question:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -118,9 +119,17 @@ class TrainConfig:
     validation_steps: int = 1000
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read a train.yaml. Raises InputError with the file and the wrong key."""
+def read_values(path: Path) -> Any:
+    """What a YAML file holds. Raises InputError with the file."""
     try:
-        return parse(TrainConfig, yaml.safe_load(path.read_text()), path.name)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ModelError) as error:
+        return yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f'{path}: {str(error).splitlines()[0]}') from error
+
+
+def parse_training(values: Any, path: Path) -> TrainConfig:
+    """The configuration that a train.yaml holds. Raises InputError with the wrong key."""
+    try:
+        return parse(TrainConfig, values, path.name)
+    except ModelError as error:
+        raise InputError(f'{path}: {error}') from error

@@ -26,7 +26,7 @@ from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.model.y_decoder import END, YDecoder
 from vljepa_ros.train.clips import ClipSampler
-from vljepa_ros.train.config import DecoderTraining, TrainConfig
+from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
 from vljepa_ros.train.eyes import Asker
 from vljepa_ros.train.logs import Log
 from vljepa_ros.train.optimizer import autocast, groups, rate
@@ -38,10 +38,13 @@ IGNORED = -100  # padding, in functional.cross_entropy
 class Vocabulary:
     """The wordpieces of the training sentences; local id 0 is END.
 
+    `known` are a decoder's own, which keep their places; new ones come behind them.
     Raises InputError for a sentence of more than `limit` tokens.
     """
 
-    def __init__(self, tower: TextTower, sentences: Sequence[str], limit: int) -> None:
+    def __init__(
+        self, tower: TextTower, sentences: Sequence[str], limit: int, known: Sequence[int] = (0,)
+    ) -> None:
         self._tokenizer, self.tower_hash = tower.tokenizer, tower.sha256
         pieces = set[int]()
         for text in sentences:
@@ -51,7 +54,7 @@ class Vocabulary:
                     f'"{text}" has {len(found)} tokens, y_decoder.max_tokens is {limit}'
                 )
             pieces.update(found)
-        self.ids = [0, *sorted(pieces)]
+        self.ids = [*known, *sorted(pieces.difference(known[1:]))]
         self._local = {piece: number for number, piece in enumerate(self.ids) if number}
 
     def tokens(self, text: str) -> list[int]:
@@ -71,24 +74,21 @@ class Pairs:
 
 
 @torch.inference_mode()
-def text_pairs(net: VLJEPA, bank: TextBank, meanings: Meanings) -> Pairs:
-    """Every training sentence's own embedding."""
-    texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
+def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
+    """Every text's own embedding."""
     rows = [net.y_encoder(*bank.states(texts[i : i + 64])) for i in range(0, len(texts), 64)]
     return Pairs(torch.cat(rows), [(text,) for text in texts])
 
 
 @torch.inference_mode()
 def prediction_pairs(
-    net: VLJEPA, config: TrainConfig, sampler: ClipSampler, bank: TextBank, meanings: Meanings
+    asker: Asker, sampler: ClipSampler, meanings: Meanings, size: Clips, count: int, amp: bool
 ) -> Pairs:
-    """What the eyes predict on clips."""
-    asker = Asker(net, bank, sampler.rng, 1.0)
+    """What the eyes predict on about `count` clips, drawn `size.clips` at a time."""
     vectors, sentences = [], []
-    size = config.eyes.medium
-    for _ in range(max(config.decoder.clips // size.clips, 1)):
+    for _ in range(max(count // size.clips, 1)):
         clips = [sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
-        with autocast(bank.device, config.amp):
+        with autocast(asker.bank.device, amp):
             answers = asker.answer(clips, size.question_tubelets)
         vectors.append(answers.vectors.float())
         sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
@@ -164,9 +164,11 @@ def train_decoder(
     notes: Log,
 ) -> VLJEPA:
     """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
+    texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
+    asker, size = Asker(eyes, bank, sampler.rng, 1.0), config.eyes.medium
     kinds = [
-        text_pairs(eyes, bank, meanings),
-        prediction_pairs(eyes, config, sampler, bank, meanings),
+        text_pairs(eyes, bank, texts),
+        prediction_pairs(asker, sampler, meanings, size, config.decoder.clips, config.amp),
     ]
     model = with_vocabulary(config.model, len(vocabulary.ids), vocabulary.tower_hash)
     net = VLJEPA(model).to(bank.device)

@@ -49,7 +49,7 @@ class Answers:
     """Predictions (M, D) with their meanings and weights (M,).
 
     Beside them what the tubelets are seen as, (B, T, N, Dx), what they show, B*T, and their state,
-    (B*T, 4).
+    (B*T, 4); and the Predictor's keys and values, for more questions.
     """
 
     vectors: Tensor
@@ -58,6 +58,7 @@ class Answers:
     visual: Tensor
     shown: list[Annotation]
     state: Tensor
+    prefix: list[KeyValue]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class Asker:
         vectors = self._predict(prefix, asked)
         weight = torch.tensor([item.weight for item in asked], device=device)
         state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
-        return Answers(vectors, [item.meaning for item in asked], weight, visual, shown, state)
+        meanings = [item.meaning for item in asked]
+        return Answers(vectors, meanings, weight, visual, shown, state, prefix)
 
     def _captions(self, clips: list[Clip]) -> list[Asked]:
         rest = self.rest_weight
@@ -114,6 +116,7 @@ class Asker:
             Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
             for question, holds in clip.asked
+            if question.meaning  # none where nobody said anything
             for t in self.rng.permutation(holds)[:count]
         ]
 

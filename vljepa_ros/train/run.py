@@ -22,7 +22,7 @@ from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train import checkpoint
 from vljepa_ros.train.calibrate import ask_all, calibrate
-from vljepa_ros.train.clips import ClipSampler
+from vljepa_ros.train.clips import RATE_HZ, ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import Vocabulary, train_decoder
 from vljepa_ros.train.eyes import EyesStage
@@ -33,7 +33,6 @@ from vljepa_ros.train.texts import Meanings, TextBank, told_meanings
 from vljepa_ros.train.validate import validate
 
 PARTS = (*EYES, 'y_encoder')
-RATE_HZ = 10.0  # of streams that do not say
 LOGGED = 20  # steps between two lines of the log
 VALIDATED = 16  # streams of the validation split that the curves are drawn from
 HELD_BACK = 10  # one stream in so many is kept from the eyes

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vljepa_ros.model.y_encoder import YEncoder
-from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.config import TextTraining, TrainConfig
 from vljepa_ros.train.losses import text_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
@@ -69,11 +69,14 @@ class TextStage:
 
     def _encode(self, texts: list[str]) -> Tensor:
         """Noisy embeddings (N, D)."""
-        states, mask = self.bank.states(texts)
-        noise = self.config.noise * states[mask].std()
-        states = states + noise * torch.randn_like(states)
-        vectors: Tensor = self.encoder(states, thinned(mask, self.config.dropped_tokens))
-        return vectors
+        return noisy(self.encoder, *self.bank.states(texts), self.config)
+
+
+def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining) -> Tensor:
+    """Embeddings (N, D) of noisy states (N, L, Dt), with some of their tokens left out."""
+    states = states + config.noise * states[mask].std() * torch.randn_like(states)
+    vectors: Tensor = encoder(states, thinned(mask, config.dropped_tokens))
+    return vectors
 
 
 def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration of fine-tuning may say, and which key is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.train.tuning.config import Recording, is_tuning, parse_tuning
+
+GOOD = {'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
+
+
+def test_two_keys_are_enough() -> None:
+    found = parse_tuning(GOOD, Path('tune.yaml'))
+    assert found.recordings == (Recording('run.mp4', '', (), 0.0),)
+    assert (found.start, found.tune, found.validation, found.title) == (
+        'small',
+        'heads',
+        (),
+        'mine',
+    )
+
+
+def test_all_that_a_recording_needs_can_be_said() -> None:
+    given = {'source': 'run7', 'annotations': 'a.jsonl', 'topics': ['front=/f', '/r'], 'fps': 5}
+    found = parse_tuning({**GOOD, 'recordings': [given]}, Path('tune.yaml'))
+    assert found.recordings == (Recording('run7', 'a.jsonl', ('front=/f', '/r'), 5.0),)
+
+
+@pytest.mark.parametrize(
+    ('more', 'part'),
+    [
+        ({'tune': 'some'}, "tune 'some' is unknown (known: heads, lora, all)"),
+        ({'steps': 0}, 'steps (0) is not positive'),
+        ({'lora': {'rank': 0}}, 'lora.rank (0) is not in 1..1024'),
+        ({'lora': {'alpha': 0}}, 'lora.alpha (0) is not in 0..10000'),
+        ({'lora': {'dropout': 0}}, "unknown key 'dropout'"),
+        ({'epochs': 3}, "unknown key 'epochs'"),
+        ({'keep': -1}, 'keep (-1) is not in'),
+        ({'learning_rate': 7}, 'learning_rate (7) is not in 0..1'),
+        ({'recordings': []}, 'recordings is empty'),
+        ({'recordings': 'run.mp4'}, "recordings: expected a list, found 'run.mp4'"),
+        ({'recordings': ['run.mp4']}, 'recordings[0]: expected a mapping'),
+        ({'recordings': [{'annotations': 'a'}]}, "'source'"),
+        ({'recordings': [{'source': 'a'}, {'source': 7}]}, 'recordings[1].source'),
+        ({'recordings': [{'source': 'a', 'topics': '/r'}]}, 'topics: expected a list'),
+        ({'clips': {'clips': 0, 'tubelets': 4}}, 'clips'),
+    ],
+)
+def test_what_is_wrong_is_named(more: dict[str, Any], part: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_tuning({**GOOD, **more}, Path('x/tune.yaml'))
+    assert str(caught.value).startswith('x/tune.yaml: ') and part in str(caught.value)
+
+
+def test_it_is_told_from_a_whole_training() -> None:
+    assert is_tuning(GOOD) and is_tuning({'tune': 'lora'})
+    assert not is_tuning({'data': 'x', 'out': 'y', 'model': {}, 'start': 'z'})
+    assert not is_tuning(None) and not is_tuning(['recordings'])

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model knew: sentences that it stands by, and questions that nobody else asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model.language import Said
+from vljepa_ros.train.tuning.known import known_prompts, known_sentences
+
+
+class Speaker:
+    """Says the text whose direction is nearest; of 'c' it says 'a', and 'd' nobody can read."""
+
+    facts = SimpleNamespace(embedding_dim=4)
+    texts = ('a', 'b', 'c', 'd')
+
+    def check(self, text: str) -> None:
+        if text == 'd':
+            raise InputError('too long')
+
+    def encode(self, texts: list[str]) -> Any:
+        rows = np.eye(4, dtype=np.float32)[[self.texts.index(text) for text in texts]]
+        rows[[text == 'c' for text in texts]] = np.eye(4)[0]
+        return rows
+
+    def said(self, vectors: Any, cosines: bool = True) -> list[list[Said]]:
+        assert not cosines
+        return [[Said(self.texts[int(i)], 0.0, 0.0, 0.0)] for i in vectors.argmax(axis=1)]
+
+
+def test_only_sentences_that_it_says_again_are_kept() -> None:
+    found = known_sentences(Speaker(), 0, 64)  # type: ignore[arg-type]
+    assert sorted(found) == ['a', 'b']
+
+
+def test_a_model_that_says_nothing_knows_nothing() -> None:
+    silent = Speaker()
+    silent.said = lambda vectors, cosines: [[] for _ in vectors]  # type: ignore[method-assign]
+    assert known_sentences(silent, 0, 8) == []  # type: ignore[arg-type]
+
+
+def test_the_shipped_model_says_different_sentences_of_its_training(shipped: Any) -> None:
+    found = known_sentences(shipped.language, 0, 24)
+    assert len(found) == len(set(found)) >= 3
+    assert all(text == text.strip().lower() for text in found)
+
+
+def test_a_question_that_people_ask_themselves_is_theirs() -> None:
+    assert 'Is the light on?' in known_prompts([])
+    assert 'Is the light on?' not in known_prompts(['is the light ON?'])
+    assert not any('{' in prompt for prompt in known_prompts([]))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is trained and what is not; adapters become plain weights that compute the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model import registry
+from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.train.tuning.config import Lora, Recording, TuneConfig
+from vljepa_ros.train.tuning.parts import choose, merged
+
+HEADS = {f'predictor.{layer}.{name}' for layer in ('norm', 'head') for name in ('weight', 'bias')}
+
+
+def config(tune: str) -> TuneConfig:
+    return TuneConfig('out', (Recording('x'),), tune=tune, lora=Lora(rank=4, alpha=8.0))
+
+
+@pytest.fixture
+def net(start: Path) -> VLJEPA:
+    made = VLJEPA(registry.read_config(start))
+    registry.load_weights(made, start / registry.WEIGHTS, EYES + LANGUAGE)
+    return made.eval()
+
+
+def answers(net: VLJEPA) -> Tensor:
+    """To random prompts about a random clip."""
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (2, 6, 2, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    prompts = torch.randn(2, 3, 5, 384, generator=generator)
+    with torch.no_grad():
+        found: Tensor = net(frames, prompts, torch.ones(2, 3, 5, dtype=torch.bool))
+    return found
+
+
+def trained(net: VLJEPA) -> set[str]:
+    return {name for name, p in net.named_parameters() if p.requires_grad}
+
+
+def test_heads_are_the_predictors_last_layers(net: VLJEPA) -> None:
+    parameters = choose(net, config('heads'))
+    assert trained(net) == HEADS and len(parameters) == len(HEADS)
+
+
+def test_all_is_all_of_the_eyes_and_nothing_of_the_language(net: VLJEPA) -> None:
+    choose(net, config('all'))
+    eyes = {n for n, _ in net.named_parameters() if n.startswith(('x_encoder', 'predictor'))}
+    assert trained(net) == eyes
+
+
+def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VLJEPA) -> None:
+    pytest.importorskip('peft')
+    before = {name for name, _ in net.named_parameters()}
+    choose(net, config('lora'))
+    layers = {n.rpartition('.lora_')[0] for n in trained(net) if '.lora_' in n}
+    wanted = {
+        f'{part}.blocks.{block}.{layer}'
+        for part in EYES
+        for block in (0, 1)
+        for layer in ('qkv', 'project', 'mlp.0', 'mlp.2')
+    }
+    assert layers == wanted
+    assert trained(net) - HEADS == {n for n in trained(net) if '.lora_' in n}
+    shapes = {
+        tuple(p.shape) for n, p in net.named_parameters() if 'x_encoder.blocks.0.qkv.lora' in n
+    }
+    assert shapes == {(4, 32), (96, 4)}
+    assert before >= HEADS
+
+
+def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_path: Path) -> None:
+    """Merging: 1e-5 in float32. Written in float16, as models are: a cosine of 0.99999."""
+    pytest.importorskip('peft')
+    names, start = set(net.state_dict()), answers(net)
+    choose(net, config('lora'))
+    assert torch.equal(answers(net), start)  # B is zero: nothing is learned yet
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if 'lora_B' in name:
+                p.normal_(std=0.05)
+    tuned = answers(net)
+    assert (tuned * start).sum(dim=-1).mean() < 0.99  # they do something
+    plain = merged(net)
+    assert set(plain.state_dict()) == names
+    assert torch.allclose(answers(plain), tuned, atol=1e-5)
+    registry.save(plain, tmp_path / 'x')
+    model = registry.load(str(tmp_path / 'x'), device='cpu')
+    assert model.eyes is not None
+    cosine = (answers(model.eyes._net) * tuned).sum(dim=-1)  # type: ignore[attr-defined]
+    assert cosine.min() > 0.99999
+
+
+def test_lora_equals_its_formula(net: VLJEPA) -> None:
+    """W + alpha / rank * B A, of the paper."""
+    pytest.importorskip('peft')
+    name = 'predictor.blocks.1.mlp.0.weight'
+    before = net.state_dict()[name].clone()
+    choose(net, config('lora'))
+    layer = net.predictor.blocks[1].mlp[0]  # type: ignore[index]
+    with torch.no_grad():
+        layer.lora_B['default'].weight.normal_()
+    a, b = layer.lora_A['default'].weight, layer.lora_B['default'].weight
+    wanted = before + 8.0 / 4 * b @ a
+    assert torch.allclose(merged(net).state_dict()[name], wanted, atol=1e-5)
+
+
+def test_without_peft_one_line_says_how_to_get_it(
+    net: VLJEPA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'peft', None)
+    with pytest.raises(InputError, match=r"peft: pip install .*\[tune\].*or tune 'heads'"):
+        choose(net, config('lora'))
+    assert choose(net, config('heads'))

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/FINE_TUNING.md from end to end, small: annotate a bag, edit, train, and use the model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from described import EACH_S, SAYS, film
+from safetensors.torch import load_file
+
+from vljepa_ros.cli.main import main, make_parser
+from vljepa_ros.model import registry
+from vljepa_ros.train.config import read_values
+from vljepa_ros.train.tuning.config import Recording, TuneConfig, parse_tuning
+from vljepa_ros.train.tuning.run import tune
+
+ROOT = Path(__file__).resolve().parents[3]
+SHORT = {
+    'steps': 50,
+    'text_steps': 20,
+    'decoder_steps': 400,
+    'learning_rate': 5e-3,
+    'clips': {'clips': 4, 'tubelets': 4, 'questions': 1, 'question_tubelets': 2},
+    'device': 'cpu',
+    'amp': False,
+}
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def vljepa(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def configuration(path: Path, **values: Any) -> Path:
+    """Write a short training's YAML file."""
+    given = {'out': str(path.with_suffix('')), **SHORT, **values}
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+def edited(printed: str, colours: list[str]) -> Iterator[str]:
+    """The lines of annotate, moved and put into one's own words: one line a colour."""
+    first = json.loads(printed.splitlines()[0])
+    for number, colour in enumerate(colours):
+        begin = EACH_S * number
+        yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
+
+
+def test_from_my_bag_to_my_model(
+    vljepa: Run, start: Path, held_out: Recording, tmp_path: Path
+) -> None:
+    """What the start model never says, the tuned one says of a bag that it was not trained on."""
+    colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
+    bag = Path(film(tmp_path, colours, 'bag').source)
+    status, printed, _ = vljepa('annotate', bag, '--json', '--model', start)
+    assert status == 0
+    file = tmp_path / 'bag.jsonl'
+    questions = [line for line in file.read_text().splitlines() if 'prompt' in line]
+    file.write_text('\n'.join([*edited(printed, colours), *questions]) + '\n')
+    config = configuration(
+        tmp_path / 'mine.yaml',
+        start=str(start),
+        tune='all',
+        recordings=[{'source': str(bag)}],
+        validation=[{'source': held_out.source, 'annotations': held_out.annotations}],
+    )
+    status, out, err = vljepa('train', config, '--json')
+    assert status == 0, err
+    found = json.loads(out)
+    assert found['folder'] == str(tmp_path / 'mine') and found['judged_on'] == 'validation'
+    before, after = found['before'], found['after']
+    assert (before['texts'], before['questions']) == (after['texts'], after['questions']) == (4, 4)
+    assert before['said'] == 0.0 and after['said'] >= 0.75
+    assert after['found'] >= 0.75 and after['found'] >= before['found'] + 0.25
+    assert after['answered'] >= 0.75
+    _, said, _ = vljepa('annotate', held_out.source, '--json', '--model', tmp_path / 'mine')
+    texts = {json.loads(line)['text'] for line in said.splitlines()}
+    assert texts & {text.lower() for text in SAYS.values()}
+    assert json.loads((tmp_path / 'mine' / 'tuning.json').read_text())['before'] == before
+
+
+@pytest.fixture(scope='module')
+def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps of each stage, of the heads, without validation."""
+    out = tmp_path_factory.mktemp('heads') / 'mine'
+    short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
+    values = {**short, 'start': str(start), 'out': str(out), 'tune': 'heads'}
+    values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
+    found = tune(parse_tuning(values, Path('heads.yaml')))
+    assert found.judged_on == 'recordings' and found.after.texts == 6
+    return out
+
+
+def test_heads_leave_all_other_weights_bit_identical(heads: Path, start: Path) -> None:
+    before, after = load_file(start / registry.WEIGHTS), load_file(heads / registry.WEIGHTS)
+    trained = ('predictor.norm.', 'predictor.head.', 'y_encoder.', 'y_decoder.')
+    kept = [name for name in before if not name.startswith(trained)]
+    assert before.keys() == after.keys() and len(kept) > 40
+    for name in kept:
+        assert before[name].dtype == after[name].dtype == torch.float16
+        assert torch.equal(before[name], after[name]), name
+    for name in ('predictor.head.weight', 'y_encoder.head.weight', 'y_decoder.prefix.weight'):
+        assert not torch.equal(before[name], after[name]), name
+
+
+def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: Path) -> None:
+    before = load_file(start / registry.WEIGHTS)['y_decoder.token_ids']
+    after = load_file(heads / registry.WEIGHTS)['y_decoder.token_ids']
+    assert torch.equal(after[: len(before)], before) and len(set(after.tolist())) == len(after)
+    model = registry.load(str(heads), device='cpu')
+    assert model.language is not None
+    tokens = model.language._tower.tokenizer.encode('fridge oven', add_special_tokens=False).ids  # type: ignore[attr-defined]
+    assert set(tokens) <= set(after.tolist())
+
+
+def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
+    heads: Path, start: Path
+) -> None:
+    """Without validation nothing can be fitted: on what was trained on, all is too sure."""
+    before, after = registry.read_config(start), registry.read_config(heads)
+    assert (after.name, before.name) == ('mine', 'start')
+    assert after.calibration == before.calibration
+    ids = {registry.load(str(folder), device='cpu').facts.model_id for folder in (start, heads)}
+    assert len(ids) == 2
+    assert json.loads((heads / 'tuning.json').read_text())['model_id'].startswith('mine-')
+
+
+@pytest.mark.parametrize(
+    ('values', 'more', 'part'),
+    [
+        ({'out': '{start}'}, [], 'is the model that is started from'),
+        ({'start': 'nope'}, [], "unknown model 'nope'"),
+        ({'recordings': [{'source': '/gone'}]}, [], '/gone.jsonl: No such file'),
+        ({}, ['--processes', '2'], 'fine-tuning runs in one process'),
+        ({'tune': 'none'}, [], "tune 'none' is unknown"),
+    ],
+)
+def test_bad_input_is_one_line(
+    vljepa: Run, start: Path, tmp_path: Path, values: dict[str, Any], more: list[str], part: str
+) -> None:
+    given = {'recordings': [{'source': 'x'}], 'start': str(start), **values}
+    if values.get('out'):
+        given['out'] = str(start)
+    config = configuration(tmp_path / 'mine.yaml', **given)
+    status, out, err = vljepa('train', config, *more)
+    assert (status, out, err.count('\n')) == (2, '', 1), err
+    assert part in err
+
+
+def test_a_missing_package_is_told_before_any_work(
+    vljepa: Run, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'peft', None)
+    given = {'start': str(start), 'tune': 'lora', 'recordings': [{'source': 'x'}]}
+    status, _, err = vljepa('train', configuration(tmp_path / 'mine.yaml', **given))
+    assert status == 2 and 'pip install' in err and err.count('\n') == 1
+    assert not (tmp_path / 'mine').exists()
+
+
+def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_path: Path) -> None:
+    file = tmp_path / 'said.jsonl'
+    file.write_text(
+        '{"start": 0, "end": 1, "text": "A."}\n{"start": 1, "end": 99, "text": "B."}\n'
+    )
+    given = [{'source': shown.source, 'annotations': str(file)}]
+    config = configuration(tmp_path / 'mine.yaml', start=str(start), recordings=given)
+    status, _, err = vljepa('train', config)
+    assert status == 2 and f'{file}:2: 99 s is after the end (12 s)' in err
+
+
+def documented() -> list[str]:
+    """The commands of the recipe, without line breaks."""
+    text = (ROOT / 'docs' / 'FINE_TUNING.md').read_text()
+    blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+    joined = ''.join(blocks).replace('\\\n', ' ')
+    return [line.partition(' > ')[0].partition('  #')[0] for line in joined.splitlines()]
+
+
+def test_the_documented_commands_are_commands() -> None:
+    commands = [shlex.split(line) for line in documented() if '.venv/bin/vljepa ' in line]
+    assert {words[1] for words in commands} >= {'annotate', 'train', 'ask'}
+    for words in commands:
+        make_parser().parse_args(words[1:])
+
+
+def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
+    """Its configuration, its files and every line of them; training itself takes minutes."""
+    path = ROOT / 'samples' / 'tuning' / 'tune.yaml'
+    config: TuneConfig = parse_tuning(read_values(path), path)
+    truth = json.loads((ROOT / 'samples' / 'bench' / 'ground_truth.json').read_text())
+    spans = {(a['start'], a['end']) for a in truth['annotations']}
+    for recording in (*config.recordings, *config.validation):
+        assert (ROOT / recording.source / 'metadata.yaml').is_file()
+        rows = [json.loads(x) for x in (ROOT / recording.annotations).read_text().splitlines()]
+        assert {(r['start'], r['end']) for r in rows if 'text' in r} <= spans
+    train, held = (
+        {
+            json.loads(x)['text']
+            for x in (ROOT / r.annotations).read_text().splitlines()
+            if 'text' in x
+        }
+        for r in (config.recordings[0], config.validation[0])
+    )
+    assert held <= train  # all that is judged by was learned, at other times
