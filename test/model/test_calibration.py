@@ -12,7 +12,8 @@ import pytest
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model import language as module
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
-from vljepa_ros.model.language import Said, TextLanguage, yes_among
+from vljepa_ros.model.language import Said, TextLanguage
+from vljepa_ros.model.text_space import yes_among
 
 # Cosines of these texts to the vector (1, 0, 0, ...).
 COSINES = {'yes': 0.6, 'no': 0.5, 'cannot tell': 0.4, 'red': 0.6, 'blue': 0.5, 'green': 0.4}

@@ -56,5 +56,5 @@ def as_json(name: str, folder: Path) -> dict[str, Any]:
         'description': config.description,
         'embedding_dim': config.embedding_dim,
         'rate': time.rate_hz,
-        'window': time.window_tubelets * time.tubelet_frames / time.rate_hz,
+        'window': time.window_s,
     }

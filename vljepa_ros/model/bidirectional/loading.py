@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of kind `bidirectional`: a folder's halves, if the device can hold them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from transformers.initialization import no_init_weights
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model.bank import Bank
+from vljepa_ros.model.bank_language import BankLanguage
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.bidirectional.eyes import PROMPTS_AT_ONCE, BidirectionalEyes
+from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.devices import check_memory, weight_bytes
+from vljepa_ros.model.text_tower import file_hash
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
+from vljepa_ros.stream.interfaces import Model, ModelFacts
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    folder: Path,
+    config: BidirectionalConfig,
+    device: torch.device,
+    dtype: str,
+    parts: tuple[str, ...],
+) -> Model:
+    """The halves that `parts` names. Raises ModelError: damaged, float16, not enough memory."""
+    if dtype == 'float16':
+        raise ModelError(
+            f'{config.name} cannot run in float16, which the activations of EmbeddingGemma '
+            f'overflow: choose bfloat16 or float32'
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
+    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
+    check_memory(config.name, needed_bytes(config, names, dtype), device, dtype)
+    with no_init_weights():  # all are read next
+        net = BidirectionalVLJEPA(config, names)
+    place_weights(net, folder / WEIGHTS, names, device, DTYPES[dtype])
+    net.eval().requires_grad_(False)
+    return assemble(net, folder, device, dtype, parts)
+
+
+def assemble(
+    net: BidirectionalVLJEPA,
+    folder: Path,
+    device: torch.device,
+    dtype: str,
+    parts: tuple[str, ...],
+) -> Model:
+    """The halves of a net that is in memory, with the folder's tokenizers and bank."""
+    config = net.config
+    asking = Tokens(folder, config.predictor.tokenizer, config.predictor.max_prompt_tokens)
+    reading = Tokens(folder, config.y_encoder.tokenizer, config.y_encoder.max_tokens)
+    hashes = file_hash(folder / WEIGHTS)[:8], asking.sha256[:4] + reading.sha256[:4]
+    facts = _facts(config, '-'.join((config.name, *hashes)), device, dtype)
+    language = None
+    if 'language' in parts:
+        bank = Bank(folder, config.bank)
+        language = BankLanguage(net.y_encoder, reading, bank, facts, config.calibration)
+        if not config.calibrated:
+            log.warning('%s: its scores are not calibrated: ranks count, not values', config.name)
+    eyes = BidirectionalEyes(net, asking, facts) if 'eyes' in parts else None
+    return Model(facts, eyes, language)
+
+
+def _facts(config: BidirectionalConfig, name: str, device: torch.device, dtype: str) -> ModelFacts:
+    hops, window = config.time.window_frames // config.time.hop_frames, config.window_tubelets
+    if config.x_encoder.block_causal:
+        name += '-causal'  # other vectors than those of window mode
+        # Each layer looks W-1 tubelets further back, and so does the Predictor.
+        tubelets = (config.x_encoder.layers + 1) * (window - 1) + 1
+        receptive = -(-tubelets * config.x_encoder.tubelet_frames // config.time.hop_frames)
+    else:
+        receptive = hops
+    return ModelFacts(
+        model_id=name,
+        embedding_dim=config.embedding_dim,
+        image_size=config.x_encoder.image_size,
+        rate_hz=config.time.rate_hz,
+        tubelet_frames=config.time.hop_frames,
+        window_tubelets=hops,
+        receptive_tubelets=receptive,
+        device=str(device),
+        dtype=dtype,
+    )
+
+
+def needed_bytes(config: BidirectionalConfig, names: tuple[str, ...], dtype: str) -> int:
+    """What the named parts will take: their weights, and the largest layer at work."""
+    with torch.device('meta'):
+        net = BidirectionalVLJEPA(config, names)
+    x, p, y = config.x_encoder, config.predictor, config.y_encoder
+    visual = config.window_tubelets * x.tokens
+    asked = PROMPTS_AT_ONCE * (visual + p.max_prompt_tokens)
+    # A layer holds its input, normed input, queries, keys, values and result beside the MLP.
+    work = {
+        'x_encoder': visual * int(x.width * (6 + 2 * x.mlp_ratio)),
+        'predictor': asked * (6 * p.width + 3 * p.mlp_width),
+        'y_encoder': 64 * y.max_tokens * (6 * y.width + 3 * y.mlp_width),
+    }
+    itemsize = DTYPES[dtype].itemsize
+    return weight_bytes(net, DTYPES[dtype]) + itemsize * max((work[n] for n in names), default=0)
