@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa models`: what is installed, and where."""
+"""`vljepa models`: what is installed, and where; get downloads weights, compare ways to see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.cli import common
+from vljepa_ros.cli import common, comparing, getting
 from vljepa_ros.errors import ModelError
 
 
@@ -15,10 +15,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument('--model', metavar='NAME|DIR', help='only this one')
     common.add_output_arguments(parser)
+    parser.set_defaults(act=show)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND')
+    for name, module, act in (
+        ('get', getting, getting.get),
+        ('compare', comparing, comparing.compare),
+    ):
+        summary = str(act.__doc__).splitlines()[0].rstrip('.')
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(act=act)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    return int(args.act(args))
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print what is installed."""
     from vljepa_ros.model import registry
 
     found: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
@@ -27,7 +28,7 @@ from vljepa_ros.stream.interfaces import Model
 
 __all__ = [
     'CONFIG', 'DTYPES', 'VLJEPA', 'WEIGHTS', 'assemble', 'available', 'find', 'folders', 'free',
-    'load', 'load_weights', 'pick_device', 'read_config', 'save',
+    'load', 'load_weights', 'pick_device', 'prepare', 'read_config', 'save', 'skeleton',
 ]  # fmt: skip
 
 AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
@@ -106,16 +107,29 @@ def load(
 
     `threads` > 0 sets torch's CPU threads for the process. A CPU computes in float32 or bfloat16.
     """
-    chosen = pick_device(device)
-    if dtype not in DTYPES:
-        raise ModelError(f"unknown dtype '{dtype}' (known: {', '.join(DTYPES)})")
+    chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)
     config = read_config(folder)
-    if threads > 0:
-        torch.set_num_threads(threads)
     _, module = KINDS[config.kind]
     loaded: Model = importlib.import_module(module).load(folder, config, chosen, dtype, parts)
     return loaded
+
+
+def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
+    """The device to load on; sets torch's threads. Raises ModelError on what is not there."""
+    chosen = pick_device(device)
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype '{dtype}' (known: {', '.join(DTYPES)})")
+    if threads > 0:
+        torch.set_num_threads(threads)
+    return chosen
+
+
+def skeleton(config: AnyConfig) -> nn.Module:
+    """The architecture on the meta device, which takes no memory: what weights must look like."""
+    _, module = KINDS[config.kind]
+    made: nn.Module = importlib.import_module(module).skeleton(config)
+    return made
 
 
 def free() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 
 from vljepa_ros.model.config import CONFIG, ModelConfig, as_mapping
 from vljepa_ros.model.eyes import StreamingEyes
@@ -29,6 +30,12 @@ def load(
     tower = TextTower(config.text_tower, device)
     named = model_id(config, file_hash(folder / WEIGHTS), tower.sha256)
     return assemble(net, tower, named, dtype, parts)
+
+
+def skeleton(config: ModelConfig) -> nn.Module:
+    """The net on the meta device."""
+    with torch.device('meta'):
+        return VLJEPA(config)
 
 
 def assemble(

@@ -73,7 +73,7 @@ def test_states_are_independent_and_the_encoder_runs_once_a_hop(
     eyes.step(second, hops(tiny.video(2, seed=2))[0])
     before = eyes.predict(first, PROMPTS)
     assert np.abs(before - eyes.predict(second, PROMPTS)).max() > 1e-3
-    monkeypatch.setattr(eyes._net.x_encoder, 'forward', None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(eyes._sight._x_encoder, 'forward', None)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(eyes.predict(first, PROMPTS), before)
 
 

@@ -109,11 +109,11 @@ def test_tables_of_frequencies_stay_in_float32(tmp_path: Any) -> None:
     from vljepa_ros.model import registry
 
     model = registry.load(str(tiny.save(tmp_path / 'm')), device='cpu', dtype='bfloat16')
-    net = model.eyes._net  # type: ignore[union-attr]
-    assert {p.dtype for p in net.parameters()} == {torch.bfloat16}
-    expected = tiny.net().predictor.rotary_emb.inv_freq
-    assert expected.dtype is net.predictor.rotary_emb.inv_freq.dtype is torch.float32
-    torch.testing.assert_close(net.predictor.rotary_emb.inv_freq, expected, rtol=0, atol=0)
+    predictor = model.eyes._predictor  # type: ignore[union-attr]
+    assert {p.dtype for p in predictor.parameters()} == {torch.bfloat16}
+    expected, found = (net.rotary_emb.inv_freq for net in (tiny.net().predictor, predictor))
+    assert expected.dtype is found.dtype is torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> None:

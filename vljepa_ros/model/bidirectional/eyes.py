@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
-from vljepa_ros.model.bidirectional.sight import CausalSight, Seen, Sight, WindowSight
+from vljepa_ros.model.bidirectional.predictor import Predictor
+from vljepa_ros.model.bidirectional.sight import Seen, Sight
 from vljepa_ros.model.frames import check_hop
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -23,23 +23,23 @@ PROMPTS_AT_ONCE = 4  # each is a pass over all visual tokens: bounds memory for 
 class BidirectionalEyes:
     """Implements `stream.interfaces.Eyes`. One thread owns it; `check_prompts` is for any."""
 
-    def __init__(self, net: BidirectionalVLJEPA, tokens: Tokens, facts: ModelFacts) -> None:
+    def __init__(
+        self, predictor: Predictor, sight: Sight, tokens: Tokens, facts: ModelFacts
+    ) -> None:
         self.facts = facts
-        self._net, self._tokens = net, tokens
+        self._predictor, self._sight, self._tokens = predictor, sight, tokens
         self._device = torch.device(facts.device)
-        causal = net.config.x_encoder.block_causal
-        self.sight: Sight = (CausalSight if causal else WindowSight)(net.x_encoder, net.config)
 
     def new_state(self) -> Seen:
         """Nothing seen by one camera."""
-        return self.sight.begin()
+        return self._sight.begin()
 
     @torch.inference_mode()
     def step(self, state: Seen, images: Sequence[Image]) -> None:
         """Advance `state` by one hop of (S, S, 3) uint8 RGB images."""
         check_hop(images, self.facts)
         hop = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._device)
-        self.sight.see(state, hop)
+        self._sight.see(state, hop)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise InputError on a prompt of too many tokens."""
@@ -61,6 +61,6 @@ class BidirectionalEyes:
 
     def _answers(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
         ids, mask = self._tokens.batch(prompts, self._device)
-        visual = self.sight.tokens(state).expand(len(prompts), -1, -1)
-        answers: NDArray[np.float32] = self._net.predictor(visual, ids, mask).cpu().numpy()
+        visual = self._sight.tokens(state).expand(len(prompts), -1, -1)
+        answers: NDArray[np.float32] = self._predictor(visual, ids, mask).cpu().numpy()
         return answers
