@@ -59,6 +59,7 @@ class TokenizerConfig:
     file: str
     begin: str = ''
     end: str = ''
+    lower_case: bool = False
 
     def __post_init__(self) -> None:
         """Check the name."""

@@ -39,6 +39,7 @@ class Tokens:
         )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._lower_case = config.lower_case
         self.limit, self.sha256 = limit, file_hash(path)
 
     def _id(self, path: Path, mark: str) -> int:
@@ -49,7 +50,8 @@ class Tokens:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with the marks. Raises InputError over `limit` tokens."""
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        read = [text.lower() if self._lower_case else text for text in texts]
+        encoded = self._tokenizer.encode_batch(read, add_special_tokens=False)
         found = [[*self._begin, *item.ids, *self._end] for item in encoded]
         for ids in found:
             if len(ids) > self.limit:

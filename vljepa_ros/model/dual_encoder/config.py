@@ -62,9 +62,8 @@ class TextConfig:
     mlp_width: int = 3072
     vocabulary: int = 256_000
     max_tokens: int = 64
-    lower_case: bool = True
     tokenizer: TokenizerConfig = field(
-        default_factory=lambda: TokenizerConfig('text_tokenizer.json', '', '<eos>')
+        default_factory=lambda: TokenizerConfig('text_tokenizer.json', '', '<eos>', True)
     )
 
     def __post_init__(self) -> None:
