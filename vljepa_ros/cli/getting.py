@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 import sys
@@ -55,8 +56,9 @@ def get(args: argparse.Namespace) -> int:
     else:
         # Hashes that an earlier, interrupted call wrote into the copy count.
         sources = registry.read_config(folder).sources  # type: ignore[union-attr]
+        make = functools.partial(registry.make, config)
         with _progress() as progress:
-            obtain.obtain(folder, sources, registry.skeleton(config), common.note, progress)
+            obtain.obtain(folder, sources, make, config.drawn, common.note, progress)
     if args.json:
         common.print_json({'name': config.name, 'folder': str(folder)})
     else:

@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.train import parallel
     from vljepa_ros.train.config import read_config
+    from vljepa_ros.train.recipe.config import is_recipe
 
+    if is_recipe(args.config):
+        return _report(args, _train_recipe(args))
     config = read_config(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
@@ -41,8 +44,21 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.train.run import train
 
     folder = train(config)
-    if not parallel.is_first():
-        return 0
+    return _report(args, folder) if parallel.is_first() else 0
+
+
+def _train_recipe(args: argparse.Namespace) -> Path:
+    from vljepa_ros.train.recipe.config import read_recipe
+
+    recipe = read_recipe(args.config)
+    if args.processes > 1:
+        raise InputError(f'--processes ({args.processes}): a recipe is trained in one process')
+    from vljepa_ros.train.recipe.run import train
+
+    return train(recipe)
+
+
+def _report(args: argparse.Namespace, folder: Path) -> int:
     if args.json:
         common.print_json({'folder': str(folder)})
     else:

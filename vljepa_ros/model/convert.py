@@ -20,12 +20,18 @@ from vljepa_ros.model.weights import WEIGHTS, check_weights
 STATE = 'model_state_dict'  # where a checkpoint of a training run keeps its tensors
 
 
-def convert(files: Iterable[tuple[SourceConfig, Path]], net: nn.Module, folder: Path) -> Path:
+def convert(
+    files: Iterable[tuple[SourceConfig, Path]],
+    net: nn.Module,
+    folder: Path,
+    drawn: dict[str, Tensor] | None = None,
+) -> Path:
     """Write the tensors of all files, if they are exactly those of `net` (on the meta device).
 
-    They keep the dtype that they were published in. Raises ModelError, and then writes nothing.
+    They keep the dtype that they were published in. What is `drawn` is in no file. Raises
+    ModelError, and then writes nothing.
     """
-    state: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = dict(drawn or {})
     for source, path in files:
         state |= renamed(read_tensors(path), source)
     check_weights(net, state, 'the download')

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vljepa_ros.errors import ModelError, OutputError
 from vljepa_ros.model.common_config import SourceConfig
@@ -29,11 +30,17 @@ def is_complete(folder: Path, sources: tuple[SourceConfig, ...]) -> bool:
 
 
 def obtain(
-    folder: Path, sources: tuple[SourceConfig, ...], net: nn.Module, say: Say, progress: Progress
+    folder: Path,
+    sources: tuple[SourceConfig, ...],
+    make: Callable[[], nn.Module],
+    drawn: tuple[str, ...],
+    say: Say,
+    progress: Progress,
 ) -> None:
     """Fill `folder`; what an interrupted call left is gone on with. Raises ModelError.
 
-    `net`: the architecture, on the meta device.
+    `make` builds the architecture on the device that is the default then. `drawn`: how the names
+    of weights begin that no source has: they are as `make` draws them.
     """
     downloads = folder / DOWNLOADS
     try:
@@ -43,9 +50,10 @@ def obtain(
             f'{downloads}: {error.strerror}: choose another place (--into)'
         ) from error
     weights: list[tuple[SourceConfig, Path]] = []
-    for number, source in enumerate(sources):
+    for source in sources:
         kept = folder / source.save_as if source.save_as else None
-        target = kept or downloads / f'{number}-{source.file}'
+        # Several sources may take different weights from one file, which comes once.
+        target = kept or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
         say(address(source))
         found = download(source, target, progress)
         if not source.sha256:
@@ -54,8 +62,18 @@ def obtain(
         if kept is None:
             weights.append((source, target))
     say(f'converting {len(weights)} files to {folder / WEIGHTS}')
-    convert(weights, net, folder)
+    with torch.device('meta'):
+        net = make()
+    convert(weights, net, folder, _drawn(make, drawn))
     shutil.rmtree(downloads)
+
+
+def _drawn(make: Callable[[], nn.Module], begin: tuple[str, ...]) -> dict[str, Tensor]:
+    if not begin:
+        return {}
+    torch.manual_seed(0)
+    state = make().state_dict()
+    return {key: value for key, value in state.items() if key.startswith(begin)}
 
 
 def pin(folder: Path, source: SourceConfig, sha256: str) -> None:
@@ -64,7 +82,7 @@ def pin(folder: Path, source: SourceConfig, sha256: str) -> None:
     names = rf'repository: {re.escape(source.repository)}\n[ \t]+file: {re.escape(source.file)}\n'
     entry = re.compile(rf"({names}(?:[ \t]+\w+: .*\n)*?[ \t]+sha256: )(?:''|\"\")")
     text, count = entry.subn(rf'\g<1>{sha256}', path.read_text())
-    if count != 1:
+    if not count:
         raise ModelError(
             f"{path} has no 'sha256: ''' below repository {source.repository} and file "
             f'{source.file}: write {sha256} there'

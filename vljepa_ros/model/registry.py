@@ -28,7 +28,7 @@ from vljepa_ros.stream.interfaces import Model
 
 __all__ = [
     'CONFIG', 'DTYPES', 'VLJEPA', 'WEIGHTS', 'assemble', 'available', 'find', 'folders', 'free',
-    'load', 'load_weights', 'pick_device', 'prepare', 'read_config', 'save', 'skeleton',
+    'load', 'load_weights', 'make', 'pick_device', 'prepare', 'read_config', 'save',
 ]  # fmt: skip
 
 AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
@@ -125,10 +125,10 @@ def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
     return chosen
 
 
-def skeleton(config: AnyConfig) -> nn.Module:
-    """The architecture on the meta device, which takes no memory: what weights must look like."""
+def make(config: AnyConfig) -> nn.Module:
+    """The architecture with random weights; on the meta device it takes no memory."""
     _, module = KINDS[config.kind]
-    made: nn.Module = importlib.import_module(module).skeleton(config)
+    made: nn.Module = importlib.import_module(module).make(config)
     return made
 
 

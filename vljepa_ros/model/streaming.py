@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import nn
 
 from vljepa_ros.model.config import CONFIG, ModelConfig, as_mapping
 from vljepa_ros.model.eyes import StreamingEyes
@@ -32,10 +31,7 @@ def load(
     return assemble(net, tower, named, dtype, parts)
 
 
-def skeleton(config: ModelConfig) -> nn.Module:
-    """The net on the meta device."""
-    with torch.device('meta'):
-        return VLJEPA(config)
+make = VLJEPA  # with random weights
 
 
 def assemble(

@@ -40,10 +40,15 @@ def published(folder: Path) -> list[tuple[SourceConfig, Path]]:
     return [(CHECKPOINT, folder / 'best.pt'), (VJEPA, folder / 'model.safetensors')]
 
 
+def meta() -> torch.nn.Module:
+    with torch.device('meta'):
+        return registry.make(tiny.config())
+
+
 def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / 'm')
     (folder / 'weights.safetensors').unlink()
-    convert(published(tmp_path), registry.skeleton(tiny.config()), folder)
+    convert(published(tmp_path), meta(), folder)
     found, expected = load_file(folder / 'weights.safetensors'), tiny.net().state_dict()
     assert set(found) == set(expected)
     for key, value in found.items():
@@ -72,7 +77,7 @@ def test_another_checkpoint_is_refused_and_nothing_written(
     change(payload['model_state_dict'])
     torch.save(payload, tmp_path / 'best.pt')
     with pytest.raises(ModelError, match=words):
-        convert(files, registry.skeleton(tiny.config()), tmp_path)
+        convert(files, meta(), tmp_path)
     assert not list(tmp_path.glob('weights*'))
 
 
@@ -114,3 +119,13 @@ def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
     torch.save({'model_state_dict': {'epoch': 3}}, tmp_path / 'x.pt')
     with pytest.raises(ModelError, match='holds no state dict'):
         read_tensors(tmp_path / 'x.pt')
+
+
+def test_what_no_file_has_is_drawn(tmp_path: Path) -> None:
+    files = published(tmp_path)[1:]
+    whole = tiny.net().state_dict()
+    drawn = {key: value for key, value in whole.items() if not key.startswith('x_encoder.')}
+    convert(files, meta(), tmp_path, drawn)
+    found = load_file(tmp_path / 'weights.safetensors')
+    assert set(found) == set(whole)
+    torch.testing.assert_close(found['predictor.norm.weight'], whole['predictor.norm.weight'])

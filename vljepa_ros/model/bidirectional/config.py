@@ -150,7 +150,8 @@ class BidirectionalConfig:
     """A whole model folder's model.yaml.
 
     `calibrated`: whether the numbers of `calibration` and `bank` were fitted; if not, loading
-    says so once. `licences`: what a user accepts before `vljepa models get` downloads.
+    says so once. `licences`: what a user accepts before `vljepa models get` downloads. `drawn`:
+    how the names of weights begin that no source has and `get` draws at random, to be trained.
     """
 
     name: str
@@ -166,6 +167,7 @@ class BidirectionalConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     licences: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
+    drawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what one part needs of another."""

@@ -24,6 +24,8 @@ from vljepa_ros.stream.interfaces import Model, ModelFacts
 
 log = logging.getLogger(__name__)
 
+make = BidirectionalVLJEPA  # with random weights
+
 
 def load(
     folder: Path,
@@ -107,17 +109,10 @@ def _receptive_hops(config: BidirectionalConfig) -> int:
     return -(-tubelets * config.x_encoder.tubelet_frames // config.time.hop_frames)
 
 
-def skeleton(
-    config: BidirectionalConfig, names: tuple[str, ...] = EYES + LANGUAGE
-) -> BidirectionalVLJEPA:
-    """The net on the meta device."""
-    with torch.device('meta'):
-        return BidirectionalVLJEPA(config, names)
-
-
 def needed_bytes(config: BidirectionalConfig, names: tuple[str, ...], dtype: str) -> int:
     """What the named parts will take: their weights, and the largest layer at work."""
-    net = skeleton(config, names)
+    with torch.device('meta'):
+        net = BidirectionalVLJEPA(config, names)
     x, p, y = config.x_encoder, config.predictor, config.y_encoder
     visual = config.window_tubelets * x.tokens
     asked = PROMPTS_AT_ONCE * (visual + p.max_prompt_tokens)

@@ -84,6 +84,7 @@ class DualConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     licences: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
+    drawn: tuple[str, ...] = ()  # as in BidirectionalConfig
 
     def __post_init__(self) -> None:
         """Check what one part needs of another."""

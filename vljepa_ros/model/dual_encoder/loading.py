@@ -21,6 +21,8 @@ from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 from vljepa_ros.stream.interfaces import Model, ModelFacts
 
+make = DualEncoder  # with random weights
+
 WORK = 1.2  # of the weights' size: what is needed with all that works on them
 
 
@@ -30,7 +32,8 @@ def load(
     """The halves that `parts` names; both hold both towers. Raises ModelError."""
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
-    needed = int(WORK * weight_bytes(skeleton(config), DTYPES[dtype]))
+    with torch.device('meta'):
+        needed = int(WORK * weight_bytes(DualEncoder(config), DTYPES[dtype]))
     check_memory(config.name, needed, device, dtype)
     with no_init_weights():  # all are read next
         net = DualEncoder(config)
@@ -45,12 +48,6 @@ def load(
             net.texts, tokens, bank, facts, own_calibration(net), answers=False
         )
     return Model(facts, DualEyes(net, facts) if 'eyes' in parts else None, language)
-
-
-def skeleton(config: DualConfig) -> DualEncoder:
-    """The net on the meta device."""
-    with torch.device('meta'):
-        return DualEncoder(config)
 
 
 def own_calibration(net: DualEncoder) -> CalibrationConfig:
