@@ -57,7 +57,7 @@ class PairSampler:
             raise InputError('no stream has an annotation with a text')
 
     def draw(self, count: int, frames: int, questions: float) -> list[Pair]:
-        """`count` pairs of `frames` frames; the share `questions` is asked, where there are any."""
+        """`count` pairs of `frames` frames; a share of `questions` where there are any."""
         found = []
         for _ in range(count):
             asked = self._questions and self._rng.random() < questions
