@@ -59,7 +59,9 @@ def folder(tmp_path: Path) -> Path:
 def test_it_is_downloaded_converted_pinned_and_loads(vljepa: Run, hub: Hub, folder: Path) -> None:
     hub.gated.update(TOKENIZERS)
     before = (folder / 'model.yaml').read_text()
+    assert 'no weights yet: vljepa models get open' in vljepa('models', '--model', folder).out
     found = vljepa('models', 'get', folder, '--accept-licences', '--json')
+    assert vljepa('models', '--model', folder, '--json').json[0]['weights'] is True
     assert found.status == 0 and found.json == {'name': 'open_vljepa', 'folder': str(folder)}
     assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
     after = (folder / 'model.yaml').read_text()

@@ -56,6 +56,8 @@ def show(args: argparse.Namespace) -> int:
                 '{name:12} {description}\n{0:12} {embedding_dim} values, {rate:g} frames/s, '
                 'window {window:g} s, {folder}'.format('', **model)
             )
+            if not model['weights']:
+                print('{0:12} no weights yet: vljepa models get {name}'.format('', **model))
     return 0
 
 
@@ -72,4 +74,5 @@ def as_json(name: str, folder: Path) -> dict[str, Any]:
         'embedding_dim': config.embedding_dim,
         'rate': time.rate_hz,
         'window': time.window_s,
+        'weights': (folder / registry.WEIGHTS).is_file(),
     }

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 
 import torch
-from transformers.initialization import no_init_weights
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model.bank import Bank
@@ -19,6 +18,7 @@ from vljepa_ros.model.bidirectional.sight import CausalSight, WindowSight
 from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.text_tower import file_hash
 from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.unfilled import no_init_weights
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 from vljepa_ros.stream.interfaces import Model, ModelFacts
 

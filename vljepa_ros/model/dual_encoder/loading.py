@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers.initialization import no_init_weights
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model.bank import Bank
@@ -18,6 +17,7 @@ from vljepa_ros.model.dual_encoder.eyes import DualEyes
 from vljepa_ros.model.dual_encoder.net import DualEncoder
 from vljepa_ros.model.text_tower import file_hash
 from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.unfilled import no_init_weights
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 from vljepa_ros.stream.interfaces import Model, ModelFacts
 
