@@ -19,7 +19,7 @@ from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.text_space import TextSpace
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.types import Decoded
+from vljepa_ros.stream.types import Decoded, Vector
 
 BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
 
@@ -69,3 +69,8 @@ class BankLanguage(TextSpace):
                 f'give candidates to choose from'
             )
         return self._bank.nearest(self._checked(vectors), self._embed, self.match)
+
+    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+        """As of every model, and where no sentence was near: then nothing was said."""
+        nothing = not candidates and not said
+        return nothing or super().cannot_tell(vector, candidates, said)

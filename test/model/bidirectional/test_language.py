@@ -62,6 +62,8 @@ def test_nothing_is_said_below_the_stored_similarity(tmp_path: Path) -> None:
     assert all(near[0] @ language.encode([c.text])[0] >= 0.9 for c in said.alternatives)
     assert (nothing.text, nothing.confidence, nothing.alternatives) == ('', 0.0, ())
     assert nothing.nearest
+    assert language.cannot_tell(far[0], [], nothing.text)
+    assert not language.cannot_tell(near[0], [], said.text)
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
     """The train split. Raises InputError: none, or made for another model."""
     found = list(open_split(Path(config.data) / 'train').streams)
     for stream in found:
-        rate, side = stream.meta.get('rate_hz'), stream.frames().shape[1]
+        rate, side = stream.meta.get('rate_hz', 0), stream.frames().shape[1]
         if (rate, side) != (model.time.rate_hz, model.x_encoder.image_size):
             raise InputError(
-                f'{stream.folder}: {rate} pictures a second of {side}x{side}, the model takes '
+                f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
                 f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
             )
     if not found:
