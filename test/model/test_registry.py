@@ -13,6 +13,7 @@ import yaml
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry
+from vljepa_ros.model.weights import stored_dtype
 from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.settings import MAX_PROMPTS
 
@@ -286,7 +287,7 @@ def test_a_folder_tells_how_its_weights_are_stored(
     tiny: Model, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     registry.save(tiny.eyes._net, tmp_path, dtype)  # type: ignore[union-attr]
-    assert registry.stored_dtype(tmp_path) == dtype
+    assert stored_dtype(tmp_path) == dtype
     (tmp_path / registry.WEIGHTS).write_bytes(b'none')
     with pytest.raises(ModelError, match='missing or damaged'):
-        registry.stored_dtype(tmp_path)
+        stored_dtype(tmp_path)

@@ -142,6 +142,7 @@ def test_event_field_by_field() -> None:
         'it opens',
         0.75,
         (types.Candidate('it shuts', 0.25),),
+        nearest=True,
     )
     message = conversions.to_event_message(event, 'lens')
     assert message == msg.TextEvent(
@@ -157,6 +158,7 @@ def test_event_field_by_field() -> None:
         text='it opens',
         confidence=0.75,
         alternatives=[msg.Candidate(text='it shuts', score=0.25)],
+        nearest=True,
     )
     assert conversions.from_event_message(message) == event
 

@@ -2,8 +2,8 @@
 """`vljepa annotate SOURCE`: what happens in a recording, segment by segment, in words.
 
 With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
-the source's start. A segment is printed when it has ended, in its final words; with --offline all
-are printed at the end.
+the source's start; and "nearest": true where the text is a sentence of the model's bank. A segment
+is printed when it has ended, in its final words; with --offline all are printed at the end.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def as_json(event: Event, start_ns: int) -> dict[str, Any]:
         'end': common.seconds(event.end_ns, start_ns),
         'text': event.text,
         'confidence': float(event.confidence),
+        **({'nearest': True} if event.nearest else {}),
     }
 
 

@@ -34,16 +34,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME|DIR',
         help='an installed model (vljepa models) or its folder (default: small)',
     )
-    group.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
-    group.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16')
-    group.add_argument(
+    add_device_arguments(group)
+    add_output_arguments(parser)
+
+
+def add_device_arguments(parser: argparse._ActionsContainer) -> None:
+    """--device, --dtype, --threads."""
+    parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
+    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16')
+    parser.add_argument(
         '--threads',
         type=int,
         default=0,
         metavar='N',
         help="CPU threads (default: 0, torch's choice)",
     )
-    add_output_arguments(parser)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa models`: what is installed, and where."""
+"""`vljepa models`: what is installed, and where; get downloads weights, compare ways to see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.cli import common
+from vljepa_ros.cli import common, comparing, getting
 from vljepa_ros.errors import ModelError
 
 
@@ -15,10 +15,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument('--model', metavar='NAME|DIR', help='only this one')
     common.add_output_arguments(parser)
+    parser.set_defaults(act=show)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND')
+    for name, module, act in (
+        ('get', getting, getting.get),
+        ('compare', comparing, comparing.compare),
+    ):
+        summary = str(act.__doc__).splitlines()[0].rstrip('.')
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(act=act)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    return int(args.act(args))
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print what is installed."""
     from vljepa_ros.model import registry
 
     found: list[dict[str, Any]] = []
@@ -41,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
                 '{name:12} {description}\n{0:12} {embedding_dim} values, {rate:g} frames/s, '
                 'window {window:g} s, {folder}'.format('', **model)
             )
+            if not model['weights']:
+                print('{0:12} no weights yet: vljepa models get {name}'.format('', **model))
     return 0
 
 
@@ -56,5 +73,6 @@ def as_json(name: str, folder: Path) -> dict[str, Any]:
         'description': config.description,
         'embedding_dim': config.embedding_dim,
         'rate': time.rate_hz,
-        'window': time.window_tubelets * time.tubelet_frames / time.rate_hz,
+        'window': time.window_s,
+        'weights': (folder / registry.WEIGHTS).is_file(),
     }

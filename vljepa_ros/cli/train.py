@@ -42,11 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.train.config import parse_training, read_values
+    from vljepa_ros.train.recipe.config import is_recipe
     from vljepa_ros.train.tuning.config import is_tuning, parse_tuning
 
     values = read_values(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
+    if is_recipe(values):
+        return _report(args, _train_recipe(args))
     if is_tuning(values):
         return _tune(args, parse_tuning(values, args.config))
     return _train(args, parse_training(values, args.config))
@@ -63,8 +66,21 @@ def _train(args: argparse.Namespace, config: TrainConfig) -> int:
     from vljepa_ros.train.run import train
 
     folder = train(config)
-    if not parallel.is_first():
-        return 0
+    return _report(args, folder) if parallel.is_first() else 0
+
+
+def _train_recipe(args: argparse.Namespace) -> Path:
+    from vljepa_ros.train.recipe.config import read_recipe
+
+    recipe = read_recipe(args.config)
+    if args.processes > 1:
+        raise InputError(f'--processes ({args.processes}): a recipe is trained in one process')
+    from vljepa_ros.train.recipe.run import train
+
+    return train(recipe)
+
+
+def _report(args: argparse.Namespace, folder: Path) -> int:
     if args.json:
         common.print_json({'folder': str(folder)})
     else:

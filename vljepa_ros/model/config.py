@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from vljepa_ros.errors import ModelError
 
 T = TypeVar('T')
+
+CONFIG = 'model.yaml'
 
 MAX_WIDTH, MAX_LAYERS, MAX_HEADS, MAX_TOKENS, MAX_GRID = 8192, 128, 128, 4096, 64
 MAX_WEIGHTS = 2_000_000_000  # in all stacks together, about; 8 GB in float32
@@ -22,7 +24,7 @@ STACK = {'width': (4, MAX_WIDTH), 'layers': (1, MAX_LAYERS), 'heads': (1, MAX_HE
 ANY = (-1e30, 1e30)  # what a fit may give: finite, no more
 
 
-def _check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
+def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
     """Raise ModelError where a number, or one of a list, is not in its range."""
     for key, (low, high) in ranges.items():
         value = getattr(config, key)
@@ -42,8 +44,13 @@ class TimeConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('time.', self, rate_hz=(0.01, 1000), tubelet_frames=(1, 64))
-        _check('time.', self, window_tubelets=(1, 1024))
+        check('time.', self, rate_hz=(0.01, 1000), tubelet_frames=(1, 64))
+        check('time.', self, window_tubelets=(1, 1024))
+
+    @property
+    def window_s(self) -> float:
+        """Length of the attention window."""
+        return self.window_tubelets * self.tubelet_frames / self.rate_hz
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class XEncoderConfig:
         """Check every number."""
         if not 1 <= len(self.stem) <= 8:
             raise ModelError(f'x_encoder.stem has {len(self.stem)} widths, not 1..8')
-        _check('x_encoder.', self, image_size=(8, 4096), stem=(1, MAX_WIDTH), **STACK)
+        check('x_encoder.', self, image_size=(8, 4096), stem=(1, MAX_WIDTH), **STACK)
 
     @property
     def grid(self) -> int:
@@ -81,8 +88,8 @@ class PredictorConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('predictor.', self, merge=(1, MAX_GRID), answer_tokens=(1, 256), **STACK)
-        _check('predictor.', self, max_prompt_tokens=(1, MAX_TOKENS))
+        check('predictor.', self, merge=(1, MAX_GRID), answer_tokens=(1, 256), **STACK)
+        check('predictor.', self, max_prompt_tokens=(1, MAX_TOKENS))
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class TextTowerConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('text_tower.', self, width=STACK['width'])
+        check('text_tower.', self, width=STACK['width'])
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,8 @@ class YEncoderConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('y_encoder.', self, layers=STACK['layers'], heads=STACK['heads'])
-        _check('y_encoder.', self, max_tokens=(1, MAX_TOKENS))
+        check('y_encoder.', self, layers=STACK['layers'], heads=STACK['heads'])
+        check('y_encoder.', self, max_tokens=(1, MAX_TOKENS))
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,8 @@ class YDecoderConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('y_decoder.', self, prefix_tokens=(1, 256), max_tokens=(1, MAX_TOKENS), **STACK)
-        _check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
+        check('y_decoder.', self, prefix_tokens=(1, 256), max_tokens=(1, MAX_TOKENS), **STACK)
+        check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
 
 
 @dataclass(frozen=True)
@@ -169,15 +176,15 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        _check('calibration.', self, rank_temperature=(1e-6, 1e6))
-        _check('calibration.', self, unknown_bias=(-100, 100), yes_no_unknown_bias=(-100, 100))
-        _check('calibration.', self, yes_bias=(-100, 100))
-        _check('calibration.', self, abstain_above=(0, 1), abstain_words_above=(0, 1))
-        _check('calibration.', self, match_centre=ANY, match_scale=ANY)
+        check('calibration.', self, rank_temperature=(1e-6, 1e6))
+        check('calibration.', self, unknown_bias=(-100, 100), yes_no_unknown_bias=(-100, 100))
+        check('calibration.', self, yes_bias=(-100, 100))
+        check('calibration.', self, abstain_above=(0, 1), abstain_words_above=(0, 1))
+        check('calibration.', self, match_centre=ANY, match_scale=ANY)
         for part in ('slope', 'margin', 'cosine', 'words', 'bias'):
-            _check('calibration.', self, **{f'decode_{part}': ANY, f'answer_{part}': ANY})
+            check('calibration.', self, **{f'decode_{part}': ANY, f'answer_{part}': ANY})
         if self.yes_no_temperature:
-            _check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
+            check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
             raise ModelError('calibration.match_scale is 0')
 
@@ -220,9 +227,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what one part needs of another."""
         x, p = self.x_encoder, self.predictor
-        _check('', self, embedding_dim=(1, MAX_WIDTH))
+        check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.kind != 'streaming':
-            raise ModelError(f"unknown model kind '{self.kind}' (known: streaming)")
+            raise ModelError(f"model kind '{self.kind}' has another architecture than 'streaming'")
         if x.image_size % 2 ** (len(x.stem) + 1):
             raise ModelError(
                 f'image_size ({x.image_size}) is not a multiple of {2 ** (len(x.stem) + 1)}, '
@@ -285,8 +292,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return parse(hint, value, where)  # type: ignore[arg-type]
     if hint is float and type(value) is int and abs(value) < 1 << 64:
         return float(value)
-    if getattr(hint, '__origin__', None) is tuple:
-        return _list(hint.__args__[0], value, where)
+    if get_origin(hint) is tuple:
+        return _list(get_args(hint)[0], value, where)
     if type(value) is not hint:
         raise ModelError(f'{where}: expected {hint.__name__}, found {_shown(value)}')
     return value

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.frames import check_hop
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -49,17 +50,7 @@ class StreamingEyes:
     @torch.inference_mode()
     def step(self, state: EyesState, images: Sequence[Image]) -> None:
         """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
-        size = self.facts.image_size
-        for image in images:
-            if image.shape != (size, size, 3) or image.dtype != np.uint8:
-                raise InputError(
-                    f'image {image.shape} {image.dtype} does not match the model '
-                    f'({size}, {size}, 3) uint8'
-                )
-        if len(images) != self.facts.tubelet_frames:
-            raise InputError(
-                f'tubelet of {len(images)} frames, the model has {self.facts.tubelet_frames}'
-            )
+        check_hop(images, self.facts)
         tubelet = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._tower.device)
         visual, x_encoder = self._net.x_encoder.step(tubelet, state.x_encoder)
         state.predictor = self._net.predictor.step(visual, state.predictor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds, loads and saves model folders: `model.yaml` and `weights.safetensors`.
+"""Finds model folders (`model.yaml` and its weights) and loads what kind of model they hold.
 
 A name is looked for in the folders of VLJEPA_MODELS (os.pathsep between them), in `models/` beside
 the package, and in `share/vljepa_ros/models` of the prefix that it is installed in.
@@ -7,25 +7,39 @@ the package, and in `share/vljepa_ros/models` of the prefix that it is installed
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import nn
 
 from vljepa_ros.errors import ModelError
-from vljepa_ros.model.config import ModelConfig, as_mapping, parse
-from vljepa_ros.model.eyes import StreamingEyes
-from vljepa_ros.model.language import TextLanguage
-from vljepa_ros.model.text_tower import TextTower, file_hash
-from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
-from vljepa_ros.stream.interfaces import Model, ModelFacts
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.config import CONFIG, ModelConfig, parse
+from vljepa_ros.model.devices import pick_device
+from vljepa_ros.model.dual_encoder.config import DualConfig
+from vljepa_ros.model.streaming import assemble, save
+from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
+from vljepa_ros.stream.interfaces import Model
 
-CONFIG, WEIGHTS = 'model.yaml', 'weights.safetensors'
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+__all__ = [
+    'CONFIG', 'DTYPES', 'VLJEPA', 'WEIGHTS', 'assemble', 'available', 'find', 'folders', 'free',
+    'load', 'load_weights', 'make', 'pick_device', 'prepare', 'read_config', 'save',
+]  # fmt: skip
+
+AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
+
+# A kind's model.yaml, and the module whose `load` makes its halves: imported when it is asked for,
+# as the larger kinds need `transformers`.
+KINDS: dict[str, tuple[type[AnyConfig], str]] = {
+    'streaming': (ModelConfig, 'vljepa_ros.model.streaming'),
+    'bidirectional': (BidirectionalConfig, 'vljepa_ros.model.bidirectional.loading'),
+    'dual_encoder': (DualConfig, 'vljepa_ros.model.dual_encoder.loading'),
+}
 
 
 def folders() -> list[Path]:
@@ -60,11 +74,12 @@ def find(name_or_dir: str) -> Path:
     return names[name_or_dir]
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path) -> AnyConfig:
     """Parse a folder's model.yaml. Raises ModelError that names the file and what is wrong."""
     path = folder / CONFIG
     try:
-        return parse(ModelConfig, yaml.safe_load(path.read_text()), CONFIG)
+        values = yaml.safe_load(path.read_text())
+        return parse(_config_class(values), values, CONFIG)
     except ModelError as error:
         raise ModelError(f'{folder}: {error}') from error
     except yaml.MarkedYAMLError as error:
@@ -74,23 +89,11 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelError(f'{path}: {str(error).splitlines()[0]}') from error
 
 
-def pick_device(device: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> a device that is there, or ModelError."""
-    if device == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"unknown device '{device}' (known: auto, cpu, cuda, cuda:N)") from error
-    if chosen.type not in ('cpu', 'cuda'):
-        raise ModelError(f"unknown device '{device}' (known: auto, cpu, cuda, cuda:N)")
-    if chosen.type == 'cuda':
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (chosen.index or 0) >= count:
-            raise ModelError(
-                f"device '{device}' was asked for, but torch sees {count} CUDA devices"
-            )
-    return chosen
+def _config_class(values: object) -> type[AnyConfig]:
+    kind = str(values.get('kind', 'streaming')) if isinstance(values, dict) else 'streaming'
+    if kind not in KINDS:
+        raise ModelError(f"unknown model kind '{kind:.40}' (known: {', '.join(KINDS)})")
+    return KINDS[kind][0]
 
 
 def load(
@@ -104,106 +107,32 @@ def load(
 
     `threads` > 0 sets torch's CPU threads for the process. A CPU computes in float32 or bfloat16.
     """
+    chosen = prepare(device, dtype, threads)
+    folder = find(name_or_dir)
+    config = read_config(folder)
+    _, module = KINDS[config.kind]
+    loaded: Model = importlib.import_module(module).load(folder, config, chosen, dtype, parts)
+    return loaded
+
+
+def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
+    """The device to load on; sets torch's threads. Raises ModelError on what is not there."""
     chosen = pick_device(device)
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype '{dtype}' (known: {', '.join(DTYPES)})")
-    folder = find(name_or_dir)
-    config = read_config(folder)
     if threads > 0:
         torch.set_num_threads(threads)
-    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
-    net = VLJEPA(config, names)
-    load_weights(net, folder / WEIGHTS, names)
-    net.to(device=chosen, dtype=DTYPES[dtype]).eval().requires_grad_(False)
-    tower = TextTower(config.text_tower, chosen)
-    named = model_id(config, file_hash(folder / WEIGHTS), tower.sha256)
-    return assemble(net, tower, named, dtype, parts)
+    return chosen
 
 
-def assemble(
-    net: VLJEPA,
-    tower: TextTower,
-    model_id: str,
-    dtype: str = 'float32',
-    parts: tuple[str, ...] = ('eyes', 'language'),
-) -> Model:
-    """The halves of a net that is in memory, on the tower's device."""
-    config = net.config
-    facts = ModelFacts(
-        model_id=model_id,
-        embedding_dim=config.embedding_dim,
-        image_size=config.x_encoder.image_size,
-        rate_hz=config.time.rate_hz,
-        tubelet_frames=config.time.tubelet_frames,
-        window_tubelets=config.time.window_tubelets,
-        receptive_tubelets=config.receptive_tubelets,
-        device=str(tower.device),
-        dtype=dtype,
-    )
-    return Model(
-        facts,
-        StreamingEyes(net, tower, facts) if 'eyes' in parts else None,
-        TextLanguage(net, tower, facts) if 'language' in parts else None,
-    )
+def make(config: AnyConfig) -> nn.Module:
+    """The architecture with random weights; on the meta device it takes no memory."""
+    _, module = KINDS[config.kind]
+    made: nn.Module = importlib.import_module(module).make(config)
+    return made
 
 
 def free() -> None:
     """Give what torch keeps of freed weights back to the accelerator."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
-    """Name and hashes of the weights and the text tower: what makes two vectors comparable."""
-    return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'
-
-
-def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        key: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
-        for key, value in net.state_dict().items()
-    }
-    save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
-    (folder / CONFIG).write_text(
-        '# SPDX-License-Identifier: Apache-2.0\n'
-        + yaml.safe_dump(as_mapping(net.config), sort_keys=False)
-    )
-
-
-def stored_dtype(folder: Path) -> torch.dtype:
-    """The type that a folder's weights are stored in. Raises ModelError: missing or damaged."""
-    path = folder / WEIGHTS
-    try:
-        with safe_open(path, framework='pt') as stored:
-            for key in stored.keys():  # noqa: SIM118
-                tensor = stored.get_tensor(key)
-                if tensor.is_floating_point():
-                    return tensor.dtype
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f'{path} is missing or damaged: {str(error).splitlines()[0]}') from error
-    raise ModelError(f'{path} holds no weights')
-
-
-def load_weights(net: VLJEPA, path: Path, parts: tuple[str, ...]) -> None:
-    """Fill the named parts of `net`. Raises ModelError: damaged, or of another shape."""
-    try:
-        with safe_open(path, framework='pt') as stored:
-            keys = [key for key in stored.keys() if key.split('.')[0] in parts]  # noqa: SIM118
-            state = {key: stored.get_tensor(key) for key in keys}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f'{path} is missing or damaged: {str(error).splitlines()[0]}') from error
-    wanted = net.state_dict()
-    for key in sorted(set(wanted) ^ set(state)):
-        where = 'lacks' if key in wanted else 'has an unexpected'
-        raise ModelError(f'{path} {where} tensor {key}')
-    for key, value in state.items():
-        if value.shape != wanted[key].shape:
-            raise ModelError(
-                f'{path}: {key} of shape {tuple(value.shape)} does not match the model '
-                f'{tuple(wanted[key].shape)}'
-            )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelError(f'{path}: {key} holds values that are not finite')
-    net.load_state_dict(state)

@@ -173,6 +173,7 @@ def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
         text=event.text,
         confidence=float(event.confidence),
         alternatives=to_candidates(event.alternatives),
+        nearest=event.nearest,
     )
 
 
@@ -193,6 +194,7 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
         message.text,
         message.confidence,
         tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
+        message.nearest,
     )
 
 

@@ -79,4 +79,5 @@ def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> 
         decoded.text,
         decoded.confidence,
         decoded.alternatives,
+        decoded.nearest,
     )

@@ -108,16 +108,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The Y-Decoder's words for one vector, best first; confidence 0..1."""
+    """The Y-Decoder's words for one vector, best first; confidence 0..1.
+
+    `nearest`: the model has no decoder, and these are the nearest sentences of its bank.
+    """
 
     text: str
     confidence: float
     alternatives: tuple[Candidate, ...] = ()
+    nearest: bool = False
 
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of a stream in words. Until ENDED, `end_ns` is the newest stamp known."""
+    """A stretch of a stream in words. Until ENDED, `end_ns` is the newest stamp known.
+
+    `nearest`: the text is the nearest sentence of a bank, not the model's own words.
+    """
 
     stamp_ns: int
     key: StreamKey
@@ -129,6 +136,7 @@ class Event:
     text: str
     confidence: float
     alternatives: tuple[Candidate, ...] = ()
+    nearest: bool = False
 
 
 @dataclass(frozen=True)

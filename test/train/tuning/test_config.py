@@ -10,6 +10,7 @@ import pytest
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.train.tuning.config import Recording, is_tuning, parse_tuning
+from vljepa_ros.train.tuning.run import Tuning
 
 GOOD = {'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
 
@@ -61,3 +62,9 @@ def test_it_is_told_from_a_whole_training() -> None:
     assert is_tuning(GOOD) and is_tuning({'tune': 'lora'})
     assert not is_tuning({'data': 'x', 'out': 'y', 'model': {}, 'start': 'z'})
     assert not is_tuning(None) and not is_tuning(['recordings'])
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    config = parse_tuning({**GOOD, 'start': 'siglip2', 'out': str(tmp_path)}, Path('tune.yaml'))
+    with pytest.raises(InputError, match='siglip2 is of kind dual_encoder'):
+        Tuning(config)

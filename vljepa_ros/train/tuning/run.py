@@ -21,10 +21,11 @@ import torch
 from vljepa_ros.data.format import Stream
 from vljepa_ros.errors import InputError
 from vljepa_ros.model import registry
-from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.config import CalibrationConfig, ModelConfig
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.weights import stored_dtype
 from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.train.calibrate import ask_all, recalibrate
 from vljepa_ros.train.clips import ClipSampler
@@ -60,6 +61,16 @@ class Tuned:
     after: Marks
 
 
+def _streaming(folder: Path) -> ModelConfig:
+    """The configuration to start from. Raises InputError for one of another kind."""
+    config = registry.read_config(folder)
+    if not isinstance(config, ModelConfig):
+        raise InputError(
+            f'start: {folder.name} is of kind {config.kind}; fine-tuning is for kind streaming'
+        )
+    return config
+
+
 class Tuning:
     """The data and the nets of one run."""
 
@@ -71,8 +82,8 @@ class Tuning:
         folder = registry.find(config.start)
         if self.out.resolve() == folder.resolve():
             raise InputError(f'out: {self.out} is the model that is started from')
-        self.model = registry.read_config(folder)
-        self.dtype = registry.stored_dtype(folder)
+        self.model = _streaming(folder)
+        self.dtype = stored_dtype(folder)
         self.tower = TextTower(self.model.text_tower, device)
         self.train, self.validation = self._streams()
         self.before = VLJEPA(self.model)

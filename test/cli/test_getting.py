@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa models get` and `compare`, with a hub on this machine and a tiny model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_bidirectional as tiny
+import yaml
+from hub import Hub, serve
+from model.obtaining.test_convert import published
+
+from vljepa_ros.model import registry
+
+Run = Callable[..., Any]
+REPOSITORIES = ('cun-bjy/open-vljepa', 'facebook/vjepa2-vitl-fpc64-256')
+TOKENIZERS = ('meta-llama/Llama-3.2-1B', 'google/embeddinggemma-300m')
+LOAD = registry.load  # `vljepa` puts a fake in its place
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """It has the tiny model, published as the large one is."""
+    (tmp_path / 'published').mkdir()
+    with serve() as found:
+        files = published(tmp_path / 'published')
+        for repository, (_, path) in zip(REPOSITORIES, files, strict=True):
+            found.put(repository, path.name, path.read_bytes())
+        tiny.save_tokenizer(tmp_path / 'published' / 'tokenizer.json')
+        for repository in TOKENIZERS:
+            content = (tmp_path / 'published' / 'tokenizer.json').read_bytes()
+            found.put(repository, 'tokenizer.json', content)
+        monkeypatch.setenv('HF_ENDPOINT', found.url)
+        monkeypatch.setenv('HF_TOKEN', 'secret')
+        monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """models/open_vljepa as it is shipped, but for the sizes, which are tiny."""
+    made = tiny.save(tmp_path / 'open_vljepa')
+    for name in ('weights.safetensors', 'predictor_tokenizer.json', 'y_encoder_tokenizer.json'):
+        (made / name).unlink()
+    shipped = (registry.find('open_vljepa') / 'model.yaml').read_text()
+    sizes = yaml.safe_load((made / 'model.yaml').read_text())
+    kept = {k: v for k, v in sizes.items() if k not in ('licences', 'sources', 'name')}
+    rest = shipped[shipped.index('licences:') :]
+    (made / 'model.yaml').write_text('name: open_vljepa\n' + yaml.safe_dump(kept) + rest)
+    return made
+
+
+def test_it_is_downloaded_converted_pinned_and_loads(vljepa: Run, hub: Hub, folder: Path) -> None:
+    hub.gated.update(TOKENIZERS)
+    before = (folder / 'model.yaml').read_text()
+    assert 'no weights yet: vljepa models get open' in vljepa('models', '--model', folder).out
+    found = vljepa('models', 'get', folder, '--accept-licences', '--json')
+    assert vljepa('models', '--model', folder, '--json').json[0]['weights'] is True
+    assert found.status == 0 and found.json == {'name': 'open_vljepa', 'folder': str(folder)}
+    assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
+    after = (folder / 'model.yaml').read_text()
+    content = hub.files['/cun-bjy/open-vljepa/resolve/main/best.pt']
+    pinned = hashlib.sha256(content).hexdigest()
+    assert before.count("sha256: ''") == 4 and after.count("sha256: ''") == 0
+    assert f'file: best.pt\n  sha256: {pinned}' in after and pinned in found.err
+    assert '# ' in after and not (folder / 'downloads').exists()
+    model = LOAD(str(folder), device='cpu')
+    assert model.eyes is not None and model.language is not None
+
+
+def test_nothing_comes_before_the_licences_are_accepted(
+    vljepa: Run, hub: Hub, folder: Path
+) -> None:
+    found = vljepa('models', 'get', folder)
+    assert (found.status, found.out, hub.asked) == (2, '', [])
+    assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
+    assert 'read them, and give --accept-licences' in found.err.splitlines()[-1]
+
+
+def test_an_interrupted_get_goes_on_and_keeps_its_pins(
+    vljepa: Run, hub: Hub, folder: Path
+) -> None:
+    hub.gated.update(TOKENIZERS)
+    hub_token = hub.files.pop('/meta-llama/Llama-3.2-1B/resolve/main/tokenizer.json')
+    assert vljepa('models', 'get', folder, '--accept-licences').status == 2
+    hub.put('meta-llama/Llama-3.2-1B', 'tokenizer.json', hub_token)
+    hub.put('cun-bjy/open-vljepa', 'best.pt', b'another one meanwhile')
+    asked = len(hub.asked)
+    assert vljepa('models', 'get', folder, '--accept-licences').status == 0
+    paths = [path for path, _ in hub.asked[asked:]]
+    assert not [path for path in paths if 'open-vljepa' in path]
+    again = vljepa('models', 'get', folder, '--accept-licences')
+    assert again.status == 0 and 'is complete' in again.err
+
+
+def test_a_pinned_file_that_changed_is_refused(vljepa: Run, hub: Hub, folder: Path) -> None:
+    assert vljepa('models', 'get', folder, '--accept-licences').status == 0
+    (folder / 'weights.safetensors').unlink()
+    hub.put('cun-bjy/open-vljepa', 'best.pt', b'another one')
+    found = vljepa('models', 'get', folder, '--accept-licences')
+    assert found.status == 2 and 'has SHA-256' in found.err.splitlines()[-1]
+    assert not (folder / 'weights.safetensors').exists()
+
+
+def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path) -> None:
+    before = (folder / 'model.yaml').read_text()
+    found = vljepa('models', 'get', folder, '--accept-licences', '--into', tmp_path / 'my')
+    made = tmp_path / 'my' / 'open_vljepa'
+    assert found.status == 0 and LOAD(str(made), device='cpu').facts.embedding_dim == tiny.DIM
+    assert (folder / 'model.yaml').read_text() == before
+    assert not (folder / 'weights.safetensors').exists()
+
+
+def test_a_model_that_brings_its_weights_has_nothing_to_get(vljepa: Run) -> None:
+    found = vljepa('models', 'get', 'small')
+    assert found.status == 2 and "model 'small' names nothing to download" in found.err
+
+
+def test_compare_reports_cosine_and_time(vljepa: Run, tmp_path: Path) -> None:
+    import cv2
+
+    folder = tiny.save(tmp_path / 'm')
+    (tmp_path / 'pictures').mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / 'pictures' / f'{i:02}.png'), picture)
+    arguments = ('models', 'compare', folder, tmp_path / 'pictures', '--fps', '4')
+    arguments += ('--prompt', 'what is happening', '--device', 'cpu')
+    found = vljepa(*arguments, '--json').json
+    assert found['hops'] == 10 and -1 <= found['cosine_min'] <= found['cosine_mean'] < 1
+    assert found['ratio'] == pytest.approx(found['window_s'] / found['causal_s'])
+    assert 'cosine of block-causal to window mode' in vljepa(*arguments).out
+    for name, words in (('small', 'of kind streaming'), ('gone', "unknown model 'gone'")):
+        wrong = vljepa('models', 'compare', name, tmp_path / 'pictures')
+        assert wrong.status == 2 and words in wrong.err
+    shutil.rmtree(tmp_path / 'pictures')

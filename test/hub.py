@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A hub of files on this machine: ranges, gated repositories, redirects, lines that break."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Hub:
+    """What is served, and what was asked for.
+
+    `files`: address below the hub -> content. `gated`: repositories that want `Bearer secret`.
+    `break_after`: bytes after which the next answer ends (0: it does not).
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    break_after: int = 0
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ''
+
+    def put(self, repository: str, file: str, content: bytes) -> None:
+        """A file of a repository's branch `main`."""
+        self.files[f'/{repository}/resolve/main/{file}'] = content
+
+
+@contextmanager
+def serve() -> Iterator[Hub]:
+    """A hub, until the block ends."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hub.asked.append((self.path, dict(self.headers)))
+            if self.path.startswith('/store'):
+                return self._send(hub.files[self.path.removeprefix('/store')])
+            if self.path not in hub.files:
+                return self.send_error(404)
+            repository = '/'.join(self.path.split('/')[1:3])
+            if repository in hub.gated and self.headers['Authorization'] != 'Bearer secret':
+                return self.send_error(401)
+            self.send_response(302)
+            self.send_header('Location', f'{hub.url}/store{self.path}')
+            self.end_headers()
+            return None
+
+        def _send(self, content: bytes) -> None:
+            tag, start = f'"{hash(content)}"', 0
+            if 'Range' in self.headers and self.headers.get('If-Range') == tag:
+                start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
+            self.send_response(206 if start else 200)
+            self.send_header('Content-Length', str(len(content) - start))
+            self.send_header('ETag', tag)
+            self.end_headers()
+            end, hub.break_after = start + hub.break_after if hub.break_after else None, 0
+            self.wfile.write(content[start:end])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    hub.url = f'http://127.0.0.1:{server.server_port}'
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of kind bidirectional: what is loaded, what is refused, and memory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_bidirectional as tiny
+import torch
+import yaml
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import devices, registry
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.bidirectional.loading import needed_bytes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path / 'tiny_bidirectional')
+
+
+def changed(folder: Path, part: str, **values: object) -> None:
+    found = yaml.safe_load((folder / 'model.yaml').read_text())
+    found[part] |= values
+    (folder / 'model.yaml').write_text(yaml.safe_dump(found))
+
+
+def test_halves_load_alone_and_share_an_id(folder: Path) -> None:
+    eyes = registry.load(str(folder), device='cpu', parts=('eyes',))
+    language = registry.load(str(folder), device='cpu', parts=('language',))
+    assert eyes.language is None and language.eyes is None
+    assert eyes.facts == language.facts
+
+
+def test_bfloat16_gives_nearly_the_vectors_of_float32(folder: Path) -> None:
+    found = []
+    for dtype in ('float32', 'bfloat16'):
+        model = registry.load(str(folder), device='cpu', dtype=dtype)
+        assert model.eyes is not None and model.language is not None
+        state = model.eyes.new_state()
+        model.eyes.step(state, list(tiny.video(2)[0].numpy()))
+        seen, said = model.eyes.predict(state, ['a']), model.language.encode(['a'])
+        assert seen.dtype == said.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
+        found.append(np.concatenate([seen, said]))
+    assert (found[0] * found[1]).sum(axis=1).min() > 0.99
+
+
+def test_the_default_configuration_needs_what_its_weights_take() -> None:
+    """1.36e9 weights of 2 bytes; what works on them is a fraction of that."""
+    config = BidirectionalConfig('full')
+    both = needed_bytes(config, ('x_encoder', 'predictor', 'y_encoder'), 'bfloat16')
+    assert 2.71e9 < both < 3.3e9
+    assert needed_bytes(config, ('y_encoder',), 'float32') == pytest.approx(1.3e9, rel=0.1)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / 'weights.safetensors').write_bytes(b'not read')
+    monkeypatch.setattr(devices, 'MEMINFO', tmp_path / 'meminfo')
+    (tmp_path / 'meminfo').write_text('MemTotal: 9 kB\nMemAvailable:      100 kB\n')
+    with pytest.raises(
+        ModelError,
+        match=r'tiny_bidirectional needs about 0\.0 GB on cpu as float32, where 0\.0 GB',
+    ):
+        registry.load(str(folder), device='cpu')
+
+
+def test_what_is_needed_is_logged_at_the_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(devices, 'MEMINFO', tmp_path / 'missing')
+    with caplog.at_level(logging.INFO):
+        registry.load(str(folder), device='cpu')
+    assert 'tiny_bidirectional needs about 0.0 GB on cpu as float32 (free: unknown)' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('part', 'values', 'words'),
+    [
+        ('time', {'window_frames': 7}, r'time\.window_frames \(7\) is not a multiple'),
+        ('x_encoder', {'image_size': 33}, r'image_size \(33\) is not a multiple of .*\(8\)'),
+        ('predictor', {'key_value_heads': 3}, r'predictor\.heads \(4\) is not a multiple'),
+        ('predictor', {'width': 10**6}, r'predictor\.width \(1e\+06\) is not in'),
+        ('y_encoder', {'layers': 0}, r'y_encoder\.layers \(0\)'),
+        ('bank', {'file': '../other'}, 'is not the name of a file'),
+        ('predictor', {'depth': 3}, "predictor: unknown key 'depth'"),
+    ],
+)
+def test_what_no_model_can_be_is_named(
+    folder: Path, part: str, values: dict[str, object], words: str
+) -> None:
+    changed(folder, part, **values)
+    with pytest.raises(ModelError, match=words) as caught:
+        registry.read_config(folder)
+    assert str(caught.value).startswith(f'{folder}: ')
+
+
+def test_an_unknown_kind_is_named(folder: Path) -> None:
+    (folder / 'model.yaml').write_text('name: x\nkind: [strange]\n')
+    with pytest.raises(ModelError, match=r'unknown model kind .*known: streaming, bidirectional'):
+        registry.read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'words'),
+    [
+        ('weights.safetensors', None, 'missing: vljepa models get tiny_bidirectional'),
+        ('weights.safetensors', b'rubbish' * 9, 'missing or damaged'),
+        ('predictor_tokenizer.json', None, 'missing: vljepa models get tiny_bidirectional'),
+        ('y_encoder_tokenizer.json', b'{', 'is damaged'),
+        ('sentences.txt', None, 'sentences.txt'),
+    ],
+)
+def test_missing_and_damaged_files_are_one_line(
+    folder: Path, name: str, content: bytes | None, words: str
+) -> None:
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words) as caught:
+        registry.load(str(folder), device='cpu')
+    assert '\n' not in str(caught.value)
+
+
+def test_a_mark_that_the_tokenizer_does_not_know_is_named(folder: Path) -> None:
+    changed(folder, 'predictor', tokenizer={'file': 'predictor_tokenizer.json', 'begin': '<s>'})
+    with pytest.raises(ModelError, match="does not know the token '<s>'"):
+        registry.load(str(folder), device='cpu')
+
+
+def test_loading_draws_no_random_numbers(folder: Path) -> None:
+    """Weights are read, not made and then replaced."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    registry.load(str(folder), device='cpu')
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways to stream a bidirectional model, against passes over whole windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_bidirectional as tiny
+import torch
+from model.bidirectional.test_parity import normalised, plain_vjepa
+from torch.nn import functional
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model import registry
+from vljepa_ros.stream.interfaces import Model
+
+PROMPTS = ['what is happening', '', 'the drawer is open']
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp('models') / 'tiny_bidirectional')
+
+
+@pytest.fixture(scope='module')
+def model(folder: Path) -> Model:
+    return registry.load(str(folder), device='cpu')
+
+
+def hops(video: torch.Tensor) -> list[list[np.ndarray]]:
+    frames = list(video[0].numpy())
+    return [frames[i : i + 2] for i in range(0, len(frames), 2)]
+
+
+def test_the_facts_are_those_of_the_window(model: Model) -> None:
+    facts = model.facts
+    assert (facts.tubelet_frames, facts.window_tubelets, facts.receptive_tubelets) == (2, 4, 4)
+    assert facts.hop_ns == 500_000_000 and facts.window_ns == 2_000_000_000
+    name, weights, tokenizers = facts.model_id.split('-')
+    assert name == 'tiny_bidirectional' and len(weights) == len(tokenizers) == 8
+
+
+def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
+    """From a cold start, when the window is not full, to beyond its length."""
+    video, net, eyes = tiny.video(14), tiny.net(), model.eyes
+    assert eyes is not None
+    state = eyes.new_state()
+    for hop, frames in enumerate(hops(video)):
+        eyes.step(state, frames)
+        found = eyes.predict(state, PROMPTS)
+        end = 2 * hop + 2
+        window = video[:, max(0, end - 8) : end]
+        with torch.no_grad():
+            visual = plain_vjepa(net)(normalised(window), skip_predictor=True).last_hidden_state
+        for row, prompt in enumerate(PROMPTS):
+            words = ['<begin>', *prompt.split()]
+            ids = torch.tensor([[[*tiny.MARKS, *tiny.WORDS].index(word) for word in words]])
+            expected = net.predictor(visual, ids, torch.ones_like(ids, dtype=torch.bool))
+            np.testing.assert_allclose(found[row], expected[0].numpy(), atol=TOLERANCE)
+
+
+def test_states_are_independent_and_the_encoder_runs_once_a_hop(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes = model.eyes
+    assert eyes is not None
+    first, second = eyes.new_state(), eyes.new_state()
+    eyes.step(first, hops(tiny.video(2, seed=1))[0])
+    eyes.step(second, hops(tiny.video(2, seed=2))[0])
+    before = eyes.predict(first, PROMPTS)
+    assert np.abs(before - eyes.predict(second, PROMPTS)).max() > 1e-3
+    monkeypatch.setattr(eyes._sight._x_encoder, 'forward', None)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(eyes.predict(first, PROMPTS), before)
+
+
+def test_more_prompts_than_one_pass_takes_are_answered_alike(model: Model) -> None:
+    eyes = model.eyes
+    assert eyes is not None
+    state = eyes.new_state()
+    eyes.step(state, hops(tiny.video(2))[0])
+    prompts = [' '.join(tiny.WORDS[: n % 7]) for n in range(11)]
+    together = eyes.predict(state, prompts)
+    alone = np.concatenate([eyes.predict(state, [prompt]) for prompt in prompts])
+    np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+    assert eyes.predict(state, []).shape == (0, tiny.DIM)
+
+
+def test_bad_input_to_the_eyes_is_named(model: Model) -> None:
+    eyes = model.eyes
+    assert eyes is not None
+    state = eyes.new_state()
+    with pytest.raises(InputError, match='no frame yet'):
+        eyes.predict(state, ['a'])
+    with pytest.raises(InputError, match='does not match the model'):
+        eyes.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
+    with pytest.raises(InputError, match='tubelet of 3 frames, the model has 2'):
+        eyes.step(state, [np.zeros((32, 32, 3), np.uint8)] * 3)
+    with pytest.raises(InputError, match=r'of 18 tokens is too long \(at most 16\)'):
+        eyes.check_prompts(['a ' * 17])
+
+
+def causal(layers: int) -> Any:
+    """A configuration whose X-Encoder is block-causal, and as deep as `layers`."""
+    encoder = tiny.XEncoderConfig(
+        image_size=32, patch_size=8, width=48, layers=layers, heads=2, mlp_ratio=2.0,
+        block_causal=True,
+    )  # fmt: skip
+    return tiny.config(x_encoder=encoder)
+
+
+def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
+    """The newest tubelet's tokens after each hop."""
+    from vljepa_ros.model.bidirectional.sight import CausalSight
+
+    sight = CausalSight(tiny.net(config).x_encoder, config)
+    seen, found = sight.begin(), []
+    for hop in video.split(2, dim=1):
+        sight.see(seen, hop)
+        found.append(sight.tokens(seen)[:, -16:])
+    assert sight.tokens(seen).shape == (1, 4 * 16, 48)
+    return found
+
+
+def test_block_causal_steps_are_v_jepa_2_under_a_block_causal_mask() -> None:
+    """Within the first window: a masked pass of plain transformers, whose mask we put in."""
+    from transformers import AttentionInterface
+
+    config, video = causal(layers=2), tiny.video(8)
+
+    def banded(module: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> Any:
+        tubelet = torch.arange(q.shape[2]) // 16
+        mask = tubelet[:, None] >= tubelet[None]
+        return functional.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2), None
+
+    AttentionInterface.register('banded', banded)
+    plain = plain_vjepa(tiny.net(config))
+    plain.config._attn_implementation = 'banded'
+    with torch.no_grad():
+        expected = plain(normalised(video), skip_predictor=True).last_hidden_state
+    found = torch.cat(causal_tokens(config, video), dim=1)
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
+
+
+def test_the_cache_is_evicted_with_the_window() -> None:
+    """One layer deep, the newest tubelet sees what window mode sees, at any hop."""
+    config, video = causal(layers=1), tiny.video(20)
+    net = tiny.net(config)
+    for hop, found in enumerate(causal_tokens(config, video)):
+        end = 2 * hop + 2
+        whole = net.x_encoder(video[:, max(0, end - 8) : end])
+        torch.testing.assert_close(found, whole[:, -16:], atol=TOLERANCE, rtol=0)
+
+
+def test_block_causal_vectors_are_another_models(folder: Path, tmp_path: Path) -> None:
+    ids = []
+    for name, config in (('whole', tiny.config()), ('causal', causal(layers=2))):
+        model = registry.load(str(tiny.save(tmp_path / name, config)), device='cpu')
+        ids.append(model.facts.model_id)
+    assert ids[1] == f'{ids[0]}-causal'
+    # Two layers and the Predictor look 3 tubelets back each: 9 before the newest.
+    assert model.facts.receptive_tubelets == 10

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is surprising about V-JEPA 2 and EmbeddingGemma in `transformers`, and what we do of it.
+
+Where the surprise can be shown on the plain class it is: if transformers changes, a test says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny_bidirectional as tiny
+import torch
+from model.bidirectional.test_parity import normalised, plain_vjepa
+
+from vljepa_ros.errors import ModelError
+
+
+@pytest.fixture(scope='module')
+def net() -> Any:
+    return tiny.net()
+
+
+def test_positions_come_from_the_configured_size_so_pictures_of_another_are_refused(
+    net: Any,
+) -> None:
+    plain = plain_vjepa(net)
+    attention = plain.encoder.layer[0].attention
+    wide = plain.encoder.embeddings(normalised(tiny.video(2, size=64)))  # 64 tokens of 8 x 8
+    frame, _, _ = attention.get_position_ids(wide)
+    assert frame.tolist() == [i // 16 for i in range(64)]  # taken for 4 tubelets of 4 x 4
+    assert net.x_encoder.model.config.crop_size == tiny.config().x_encoder.image_size
+    with pytest.raises(ValueError, match=r'pictures of 64x64 do not match the model \(32x32\)'):
+        net.x_encoder(tiny.video(2, size=64))
+
+
+def test_the_predictor_of_v_jepa_2_does_not_run(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.vjepa2 import modeling_vjepa2
+
+    def run(*_: Any, **__: Any) -> None:
+        raise AssertionError('the predictor of V-JEPA 2 ran')
+
+    monkeypatch.setattr(modeling_vjepa2.VJEPA2Predictor, 'forward', run)
+    with pytest.raises(AssertionError, match='ran'):
+        plain_vjepa(net)(normalised(tiny.video(2)))
+    net.x_encoder(tiny.video(2))
+    assert not [key for key in net.state_dict() if 'x_encoder.model.predictor' in key]
+
+
+def test_one_frame_is_taken_twice(net: Any) -> None:
+    frame = tiny.video(1)
+    torch.testing.assert_close(net.x_encoder(frame), net.x_encoder(frame.repeat(1, 2, 1, 1, 1)))
+
+
+def test_an_odd_last_frame_would_be_dropped_and_is_refused(net: Any) -> None:
+    images, plain = tiny.video(5), plain_vjepa(net)
+    with torch.no_grad():
+        dropped = plain(normalised(images), skip_predictor=True).last_hidden_state
+        without = plain(normalised(images[:, :4]), skip_predictor=True).last_hidden_state
+    torch.testing.assert_close(dropped, without)
+    with pytest.raises(ValueError, match='5 frames are not a multiple of the 2 of a tubelet'):
+        net.x_encoder(images)
+    with pytest.raises(ModelError, match='V-JEPA 2 would drop the odd frames'):
+        tiny.config(time=tiny.WindowConfig(4.0, 3, 9))
+
+
+def test_positions_are_computed_in_float32_whatever_the_models_dtype() -> None:
+    """Tubelet 31, row 15, column 15: the far end of 64 frames of 256 x 256."""
+    from transformers import VJEPA2Config
+    from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
+
+    from vljepa_ros.model.bidirectional.x_encoder import RotaryAttention
+
+    torch.manual_seed(0)
+    config = VJEPA2Config(hidden_size=64, num_attention_heads=1)
+    places = tuple(torch.tensor([place]) for place in (31, 15, 15))
+    query = torch.randn(1, 1, 500, 64, dtype=torch.float64)
+
+    def turned(of: type, dtype: torch.dtype) -> torch.Tensor:
+        found = of(config, 64, 1).apply_rotary_embeddings(query.to(dtype), places)
+        assert found.dtype is dtype
+        return found.double()
+
+    exact = turned(VJEPA2RopeAttention, torch.float64)
+    plain, ours = (
+        (turned(of, torch.bfloat16) - exact).pow(2).mean().sqrt()
+        for of in (VJEPA2RopeAttention, RotaryAttention)
+    )
+    assert ours < 0.004  # what bfloat16 rounds: 2^-8
+    assert plain > 1.5 * ours
+
+
+def test_v_jepas_rotation_depends_on_more_than_the_distance() -> None:
+    """So cached keys are turned to their place in the window, not by their age."""
+    from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
+
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 100, 1, 1, 20)
+
+    def score(of_query: int, of_key: int) -> torch.Tensor:
+        turned = rotate_queries_or_keys(query, torch.tensor([of_query]))
+        return (turned * rotate_queries_or_keys(key, torch.tensor([of_key]))).sum(dim=-1)
+
+    assert (score(3, 1) - score(13, 11)).abs().mean() > 1.0
+
+
+def test_tables_of_frequencies_stay_in_float32(tmp_path: Any) -> None:
+    """In bfloat16 token 1000 of Llama would be turned by some radians too much or too little."""
+    from vljepa_ros.model import registry
+
+    model = registry.load(str(tiny.save(tmp_path / 'm')), device='cpu', dtype='bfloat16')
+    predictor = model.eyes._predictor  # type: ignore[union-attr]
+    assert {p.dtype for p in predictor.parameters()} == {torch.bfloat16}
+    expected, found = (net.rotary_emb.inv_freq for net in (tiny.net().predictor, predictor))
+    assert expected.dtype is found.dtype is torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> None:
+    from vljepa_ros.model import registry
+
+    folder = tiny.save(tmp_path / 'm')
+    with pytest.raises(ModelError, match=r'float16.*overflow.*bfloat16 or float32'):
+        registry.load(str(folder), device='cpu', dtype='float16')
+
+
+def test_padding_ids_are_those_of_no_mask(tmp_path: Any) -> None:
+    """A text that holds Llama's padding token, which is its end of text, is not cut there."""
+    from vljepa_ros.model.common_config import TokenizerConfig
+    from vljepa_ros.model.tokens import Tokens
+
+    tiny.save_tokenizer(tmp_path / 't.json')
+    tokens = Tokens(tmp_path, TokenizerConfig('t.json', '<begin>', '<end>'), 9)
+    ids, mask = tokens.batch(['a b', 'a <end> b c'], torch.device('cpu'))
+    assert mask.sum(dim=1).tolist() == [4, ids.shape[1]]
+    assert ids[1, 0] == 1 and ids[1, -1] == 2 and bool(mask[1].all())

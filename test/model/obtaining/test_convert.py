@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in the public names, pickled and not -> weights.safetensors."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_bidirectional as tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import registry
+from vljepa_ros.model.common_config import SourceConfig
+from vljepa_ros.model.convert import convert, read_tensors
+
+CHECKPOINT = SourceConfig('cun-bjy/open-vljepa', 'best.pt')
+VJEPA = SourceConfig(
+    'facebook/vjepa2-vitl-fpc64-256',
+    'model.safetensors',
+    rename_from='encoder.',
+    rename_to='x_encoder.model.encoder.',
+)
+
+
+def published(folder: Path) -> list[tuple[SourceConfig, Path]]:
+    """The tiny net as its parts are published: V-JEPA 2 apart, with its own predictor."""
+    net = tiny.net()
+    state = net.state_dict()
+    begin = 'x_encoder.model.'
+    vjepa = {k.removeprefix(begin): v for k, v in state.items() if k.startswith(begin)}
+    vjepa['predictor.layernorm.weight'] = torch.ones(24)
+    ours = {k: v.bfloat16() for k, v in state.items() if not k.startswith(begin)}
+    payload = {'epoch': 42, 'loss': 0.1, 'config': {'x': [None, True]}, 'model_state_dict': ours}
+    torch.save(payload, folder / 'best.pt')
+    save_file(vjepa, folder / 'model.safetensors')
+    return [(CHECKPOINT, folder / 'best.pt'), (VJEPA, folder / 'model.safetensors')]
+
+
+def meta() -> torch.nn.Module:
+    with torch.device('meta'):
+        return registry.make(tiny.config())
+
+
+def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / 'm')
+    (folder / 'weights.safetensors').unlink()
+    convert(published(tmp_path), meta(), folder)
+    found, expected = load_file(folder / 'weights.safetensors'), tiny.net().state_dict()
+    assert set(found) == set(expected)
+    for key, value in found.items():
+        kept = torch.float32 if key.startswith('x_encoder') else torch.bfloat16
+        assert value.dtype is kept
+        torch.testing.assert_close(value.float(), expected[key], rtol=2**-8, atol=0)
+    assert registry.load(str(folder), device='cpu').eyes is not None
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda s: s.pop('predictor.norm.weight'), 'lacks tensor predictor.norm.weight'),
+        (lambda s: s.update(extra=torch.ones(1)), 'has an unexpected tensor extra'),
+        (
+            lambda s: s.update({'predictor.norm.weight': torch.ones(3)}),
+            r'predictor.norm.weight of shape \(3,\) does not match the model \(32,\)',
+        ),
+    ],
+)
+def test_another_checkpoint_is_refused_and_nothing_written(
+    tmp_path: Path, change: Any, words: str
+) -> None:
+    files = published(tmp_path)
+    payload = torch.load(tmp_path / 'best.pt', weights_only=True)
+    change(payload['model_state_dict'])
+    torch.save(payload, tmp_path / 'best.pt')
+    with pytest.raises(ModelError, match=words):
+        convert(files, meta(), tmp_path)
+    assert not list(tmp_path.glob('weights*'))
+
+
+class Runs:
+    """Unpickled by calling something."""
+
+    def __reduce__(self) -> Any:
+        return print, ('it ran',)
+
+
+def test_a_pickle_that_would_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, write in (
+        ('zip.pt', lambda path: torch.save({'model_state_dict': Runs()}, path)),
+        ('plain.pt', lambda path: path.write_bytes(pickle.dumps(Runs()))),
+    ):
+        write(tmp_path / name)
+        with pytest.raises(ModelError, match=f'{name} is (refused|damaged)'):
+            read_tensors(tmp_path / name)
+    assert 'it ran' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'words'),
+    [
+        ('cut.pt', b'PK\x03\x04', 'cut.pt is damaged'),
+        ('none.safetensors', b'', 'none.safetensors is damaged'),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words) as caught:
+        read_tensors(tmp_path / name)
+    assert '\n' not in str(caught.value)
+
+
+def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
+    torch.save({'model_state_dict': {'epoch': 3}}, tmp_path / 'x.pt')
+    with pytest.raises(ModelError, match='holds no state dict'):
+        read_tensors(tmp_path / 'x.pt')
+
+
+def test_what_no_file_has_is_drawn(tmp_path: Path) -> None:
+    files = published(tmp_path)[1:]
+    whole = tiny.net().state_dict()
+    drawn = {key: value for key, value in whole.items() if not key.startswith('x_encoder.')}
+    convert(files, meta(), tmp_path, drawn)
+    found = load_file(tmp_path / 'weights.safetensors')
+    assert set(found) == set(whole)
+    torch.testing.assert_close(found['predictor.norm.weight'], whole['predictor.norm.weight'])

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub import Hub, serve
+
+from vljepa_ros.errors import ModelError, OutputError
+from vljepa_ros.model import download as module
+from vljepa_ros.model.common_config import SourceConfig
+from vljepa_ros.model.download import download
+
+CONTENT = bytes(range(256)) * 5000
+HASH = hashlib.sha256(CONTENT).hexdigest()
+SOURCE = SourceConfig('owner/name', 'best.pt', sha256=HASH)
+
+
+def silent(_done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serve() as found:
+        found.put('owner/name', 'best.pt', CONTENT)
+        monkeypatch.setenv('HF_ENDPOINT', found.url)
+        monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
+        monkeypatch.setenv('HF_TOKEN', 'secret')
+        yield found
+
+
+def test_a_file_comes_whole_with_its_hash(hub: Hub, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = download(SOURCE, tmp_path / 'f', lambda *numbers: told.append(numbers))
+    assert found == HASH and (tmp_path / 'f').read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [path.name for path in tmp_path.iterdir()] == ['f']
+
+
+def test_a_file_that_is_there_is_verified_and_not_asked_for(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / 'f').write_bytes(CONTENT)
+    assert download(SOURCE, tmp_path / 'f', silent) == HASH and not hub.asked
+    (tmp_path / 'f').write_bytes(b'other')
+    with pytest.raises(ModelError, match='has SHA-256'):
+        download(SOURCE, tmp_path / 'f', silent)
+
+
+def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
+    hub.break_after = 300_000
+    with pytest.raises(ModelError, match='after 300,000 of 1,280,000 bytes; what came is kept'):
+        download(SOURCE, tmp_path / 'f', silent)
+    assert not (tmp_path / 'f').exists()
+    assert download(SOURCE, tmp_path / 'f', silent) == HASH
+    assert hub.asked[-1][1]['Range'] == 'bytes=300000-'
+    assert (tmp_path / 'f').read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_meanwhile_comes_from_its_beginning(hub: Hub, tmp_path: Path) -> None:
+    """Its first half would not fit the second of another, and no hash is known yet."""
+    source = SourceConfig('owner/name', 'best.pt')
+    hub.break_after = 300_000
+    with pytest.raises(ModelError, match='broken off'):
+        download(source, tmp_path / 'f', silent)
+    hub.put('owner/name', 'best.pt', CONTENT[::-1])
+    download(source, tmp_path / 'f', silent)
+    assert (tmp_path / 'f').read_bytes() == CONTENT[::-1]
+
+
+def test_another_hash_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+    hub.put('owner/name', 'best.pt', b'tampered')
+    with pytest.raises(ModelError, match=f'not {HASH} as model.yaml says: it was removed'):
+        download(SOURCE, tmp_path / 'f', silent)
+    assert not [path for path in tmp_path.iterdir() if path.suffix != '.tag']
+
+
+def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: Hub, tmp_path: Path) -> None:
+    hub.gated.add('owner/name')
+    download(SOURCE, tmp_path / 'f', silent)
+    (_, to_hub), (_, to_store) = hub.asked
+    assert to_hub['Authorization'] == 'Bearer secret' and 'Authorization' not in to_store
+
+
+@pytest.mark.parametrize(
+    ('token', 'repository', 'words'),
+    [
+        (
+            'wrong',
+            'owner/name',
+            '401: accept its terms at https://huggingface.co/owner/name',
+        ),
+        ('secret', 'owner/none', '404 Not Found'),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str,
+    repository: str,
+    words: str,
+) -> None:
+    hub.gated.add('owner/name')
+    monkeypatch.setenv('HF_TOKEN', token)
+    with pytest.raises(ModelError, match=words):
+        download(SourceConfig(repository, 'best.pt'), tmp_path / 'f', silent)
+
+
+def test_nothing_is_downloaded_offline(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    with pytest.raises(ModelError, match=r'best\.pt is not here, and HF_HUB_OFFLINE forbids'):
+        download(SOURCE, tmp_path / 'f', silent)
+    assert not hub.asked
+
+
+def test_a_hub_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
+    with pytest.raises(ModelError, match=r'^http://127\.0\.0\.1:9/owner.*refused'):
+        download(SOURCE, tmp_path / 'f', silent)
+
+
+def test_a_disk_without_room_is_named_before_it_is_full(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = type('Usage', (), {'free': 1_000_000})
+    monkeypatch.setattr(module.shutil, 'disk_usage', lambda _: free)
+    with pytest.raises(OutputError, match=r'0\.0 GB free'):
+        download(SOURCE, tmp_path / 'f', silent)

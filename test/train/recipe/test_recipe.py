@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's recipe on a tiny model: what a step does, what a run leaves, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_bidirectional as tiny
+import torch
+import yaml
+
+from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
+from vljepa_ros.errors import InputError
+from vljepa_ros.model import registry
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig, read_recipe
+from vljepa_ros.train.recipe.pairs import Pair, PairSampler
+from vljepa_ros.train.recipe.run import train
+from vljepa_ros.train.recipe.step import RecipeStage
+
+STAGES = (
+    StageConfig('pictures', 2, 4, 1, learning_rate=1e-3, warmup_steps=0),
+    StageConfig('questions', 2, 4, 8, 0.5, 1e-3, 1, 'cosine'),
+)
+RECIPE = RecipeConfig('m', 'd', 'o', STAGES, device='cpu', amp=False, weight_decay=0.0)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp('models') / 'tiny')
+
+
+def stage(folder: Path, which: StageConfig = STAGES[0]) -> RecipeStage:
+    config = tiny.config()
+    asking = Tokens(folder, config.predictor.tokenizer, 16)
+    reading = Tokens(folder, config.y_encoder.tokenizer, 24)
+    return RecipeStage(tiny.net(), asking, reading, RECIPE, which)
+
+
+def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[Pair]:
+    rng = np.random.default_rng(seed)
+    shown = rng.integers(0, 256, (len(texts), frames, 32, 32, 3), dtype=np.uint8)
+    return [Pair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
+
+
+def vectors(net: Any, batch: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and texts, one pair after the other."""
+    known = [*tiny.MARKS, *tiny.WORDS]
+    seen, said = [], []
+    for pair in batch:
+        visual = net.x_encoder(torch.from_numpy(pair.frames)[None])
+        seen.append(net.predictor(visual, torch.tensor([[1]]), torch.ones(1, 1).bool())[0])
+        ids = torch.tensor([[1, *(known.index(word) for word in pair.text.split()), 2]])
+        said.append(net.y_encoder(ids, torch.ones_like(ids).bool())[0])
+    return torch.stack(seen).double().numpy(), torch.stack(said).double().numpy()
+
+
+def test_the_loss_is_infonce_in_both_directions(folder: Path) -> None:
+    batch = pairs(['a', 'the cup', 'red', 'who knows'])
+    seen, said = vectors(tiny.net(), batch)
+    logits = seen @ said.T / 0.07
+    forth = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits)]
+    back = [-math.log(np.exp(row - row[i]).sum() ** -1) for i, row in enumerate(logits.T)]
+    expected = (np.mean(forth) + np.mean(back)) / 2
+    assert float(stage(folder).loss(batch).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_same_text_is_no_negative(folder: Path) -> None:
+    """Two clips of one text: each is to find it among two different texts."""
+    batch = pairs(['a', 'a', 'red'])
+    seen, said = vectors(tiny.net(), batch)
+    logits = seen @ said[[0, 2]].T / 0.07
+    forth = [math.log(np.exp(row - row[i]).sum()) for row, i in zip(logits, (0, 0, 1))]
+    back = [
+        np.mean([math.log(np.exp(column - column[i]).sum()) for i in rows])
+        for column, rows in zip(logits.T, ([0, 1], [2]))
+    ]
+    expected = (np.mean(forth) + np.mean(back)) / 2
+    assert float(stage(folder).loss(batch).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_moves_the_y_encoder_at_a_twentieth_of_the_rate(folder: Path) -> None:
+    """Adam's first step moves every weight by its rate, whatever the gradient's size."""
+    state = stage(folder)
+    before = {key: value.clone() for key, value in state.net.state_dict().items()}
+    state.step(pairs(['a', 'the cup', 'red', 'who knows']))
+    moved = {
+        key: float((v - before[key]).abs().max()) for key, v in state.net.state_dict().items()
+    }
+    assert moved['predictor.out_proj.weight'] == pytest.approx(1e-3, rel=0.01)
+    assert moved['y_encoder.projector.weight'] == pytest.approx(5e-5, rel=0.01)
+    assert not any(value for key, value in moved.items() if key.startswith('x_encoder'))
+
+
+def test_steps_on_the_same_pairs_bring_them_together(folder: Path) -> None:
+    batch = pairs(['a', 'the cup', 'red', 'who knows'], frames=4)
+    state = stage(folder, dataclasses.replace(STAGES[0], learning_rate=3e-3))
+    losses = [state.step(batch) for _ in range(15)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'expected'),
+    [('constant', [0.5, 1.0, 1.0, 1.0]), ('cosine', [0.5, 1.0, 1.0, 0.51])],
+)
+def test_the_rate_warms_up_and_stays_or_falls(
+    folder: Path, schedule: str, expected: list[float]
+) -> None:
+    state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1.0, 2, schedule))
+    found = []
+    for done in range(4):
+        state.done = done
+        found.append(state._rate())
+    assert found == pytest.approx(expected)
+
+
+def stream(folder: Path, seed: int = 0) -> Path:
+    """Ten frames, four a second; the first second is red, the rest blue; one question."""
+    frames = np.zeros((10, 32, 32, 3), np.uint8)
+    frames[:4, ..., 0], frames[4:, ..., 2] = 255, 255
+    said = [(0.0, 1.0, 'the cup is red'), (1.0, 2.5, 'the cup is blue')]
+    data = StreamData(
+        f's{seed}',
+        frames,
+        np.arange(10, dtype=np.int64) * 250_000_000 + 7,
+        tuple(
+            Annotation(start, end, f'say:{text}', 'told', '', '', '', text=text)
+            for start, end, text in said
+        ),
+        {'rate_hz': 4.0},
+        told=(Told(2.3, 2.301, 'who knows', 'the robot'),),
+    )
+    return write_stream(folder, data)
+
+
+def test_a_clip_ends_while_its_text_holds(tmp_path: Path) -> None:
+    sampler = PairSampler([read_stream(stream(tmp_path))], seed=0)
+    for pair in sampler.draw(40, 3, 0.0):
+        red = bool(pair.frames[-1, 0, 0, 0])
+        assert pair.text == f'the cup is {"red" if red else "blue"}' and pair.prompt == ''
+        assert pair.frames.shape == (3, 32, 32, 3)
+    asked = sampler.draw(40, 3, 0.5)
+    share = [pair.prompt for pair in asked].count('who knows') / 40
+    assert 0.2 < share < 0.8 and {p.text for p in asked if p.prompt} == {'the robot'}
+
+
+def recipe(tmp_path: Path, folder: Path, **changed: Any) -> Path:
+    values = {
+        'model': str(folder),
+        'data': str(tmp_path / 'data'),
+        'out': str(tmp_path / 'out'),
+        'device': 'cpu',
+        'stages': [dataclasses.asdict(item) for item in STAGES],
+    }
+    (tmp_path / 'train.yaml').write_text(yaml.safe_dump(values | changed))
+    return tmp_path / 'train.yaml'
+
+
+def test_a_run_makes_a_model_and_goes_on_where_it_stopped(tmp_path: Path, folder: Path) -> None:
+    stream(tmp_path / 'data' / 'train')
+    config = read_recipe(recipe(tmp_path, folder))
+    out = train(config)
+    model = registry.load(str(out), device='cpu')
+    assert model.facts.model_id != registry.load(str(folder), device='cpu').facts.model_id
+    first = (out / 'checkpoints' / 'pictures.safetensors').stat().st_mtime_ns
+    weights = (out / 'weights.safetensors').read_bytes()
+    (out / 'checkpoints' / 'questions.safetensors').unlink()
+    train(config)
+    assert (out / 'checkpoints' / 'pictures.safetensors').stat().st_mtime_ns == first
+    assert (out / 'weights.safetensors').read_bytes() != weights  # other pairs were drawn
+
+
+@pytest.mark.parametrize(
+    ('changed', 'words'),
+    [
+        ({'stages': []}, 'stages: at least one'),
+        ({'stages': [{'name': 'a', 'steps': 0, 'batch': 2, 'frames': 1}]}, r'steps \(0\)'),
+        ({'stages': [{'name': '../a', 'steps': 1, 'batch': 2, 'frames': 1}]}, 'is no name'),
+        ({'temperature': 0.0}, r'temperature \(0\)'),
+        ({'lora': True}, "unknown key 'lora'"),
+    ],
+)
+def test_a_wrong_recipe_is_named(
+    tmp_path: Path, folder: Path, changed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        read_recipe(recipe(tmp_path, folder, **changed))
+    assert 'train.yaml' in str(caught.value)
+
+
+def test_the_command_trains_a_recipe(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vljepa_ros.cli.main import main
+
+    stream(tmp_path / 'data' / 'train')
+    path = recipe(tmp_path, folder)
+    assert main(['train', str(path)]) == 0
+    assert capsys.readouterr().out == f'trained: {tmp_path / "out"}\n'
+    assert main(['train', str(path), '--processes', '2']) == 2
+    for wrong, words in (('small', 'of kind streaming'), (str(folder), '')):
+        assert main(['train', str(recipe(tmp_path, folder, model=wrong))]) == (2 if words else 0)
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['vljepa_paper', 'vljepa_open'])
+def test_the_shipped_recipes_have_both_stages_and_32_frames(name: str) -> None:
+    folder = registry.find(name)
+    config, found = registry.read_config(folder), read_recipe(folder / 'train.yaml')
+    assert config.time.window_frames == 32 and found.y_encoder_rate == 0.05
+    assert [s.frames for s in found.stages] == [1, 8, 32, 32]
+    assert [s.questions > 0 for s in found.stages] == [False, False, False, True]
+    assert Path(found.model).name == name

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The language half of a model without a Y-Decoder: a text encoder, and a bank of sentences.
+
+Shapes: N texts or vectors, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model.bank import Bank
+from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.text_space import TextSpace
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.types import Decoded, Vector
+
+BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
+
+Encoder = Callable[[Tensor, Tensor], Tensor]  # ids (N, L), mask (N, L) -> unit vectors (N, D)
+
+
+class BankLanguage(TextSpace):
+    """Implements `stream.interfaces.Language`. One thread owns it; `check` is for any thread.
+
+    `answers`: whether the nearest sentence is given to a question, too; where it is not, asking
+    for words is an InputError.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tokens: Tokens,
+        bank: Bank,
+        facts: ModelFacts,
+        calibration: CalibrationConfig,
+        answers: bool = True,
+    ) -> None:
+        super().__init__(facts, calibration)
+        self._encoder, self._tokens, self._bank = encoder, tokens, bank
+        self._answers, self._device = answers, torch.device(facts.device)
+        bank.check(self.check)
+
+    def check(self, text: str) -> None:
+        """Raise InputError on an empty text, or one of too many tokens."""
+        if not text.strip():
+            raise InputError('a text to embed is empty')
+        self._tokens.ids([text])
+
+    @torch.inference_mode()
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
+        for start in range(0, len(texts), BATCH):
+            ids, mask = self._tokens.batch(texts[start : start + BATCH], self._device)
+            rows.append(self._encoder(ids, mask).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
+        """The bank's nearest sentence for each of (N, D) vectors, marked as such."""
+        if asked and not self._answers:
+            raise InputError(
+                f"model '{self.facts.model_id}' has no words of its own for an open question: "
+                f'give candidates to choose from'
+            )
+        return self._bank.nearest(self._checked(vectors), self._embed, self.match)
+
+    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+        """As of every model, and where no sentence was near: then nothing was said."""
+        nothing = not candidates and not said
+        return nothing or super().cannot_tell(vector, candidates, said)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bidirectional VL-JEPA as one torch module, its weights named as in the public checkpoint.
+
+`cun-bjy/open-vljepa` holds `predictor.*` and `y_encoder.*`; its X-Encoder is V-JEPA 2 as published
+(`x_encoder.model.*`), which it froze and does not repeat.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.bidirectional.predictor import Predictor
+from vljepa_ros.model.bidirectional.x_encoder import XEncoder
+from vljepa_ros.model.bidirectional.y_encoder import YEncoder
+
+EYES = ('x_encoder', 'predictor')
+LANGUAGE = ('y_encoder',)
+
+
+class BidirectionalVLJEPA(nn.Module):
+    """The three parts that have weights; `parts` leaves out what a process does not need."""
+
+    def __init__(
+        self, config: BidirectionalConfig, parts: tuple[str, ...] = EYES + LANGUAGE
+    ) -> None:
+        super().__init__()
+        self.config = config
+        if 'x_encoder' in parts:
+            self.x_encoder = XEncoder(config.x_encoder)
+        if 'predictor' in parts:
+            self.predictor = Predictor(
+                config.predictor, config.x_encoder.width, config.embedding_dim
+            )
+        if 'y_encoder' in parts:
+            self.y_encoder = YEncoder(config.y_encoder, config.embedding_dim)
+
+    def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
+        """One prompt about each window: the training pass of the eyes.
+
+        images (B, F, S, S, 3) uint8; prompt (B, L) ids; prompt_mask (B, L). Returns unit vectors
+        (B, embedding_dim).
+        """
+        return self.predictor(self.x_encoder(images), prompt, prompt_mask)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Predictor of a bidirectional model: Llama layers over visual tokens and a prompt.
+
+As arXiv 2512.10942, section 3.1, and as the public checkpoint was trained: visual tokens first,
+then the prompt's; every token attends to every other that is not padding; the mean of them all
+goes through a linear layer. The prompt's tokens enter the kept (last) layers straight from
+Llama's table of embeddings. Names of weights are the checkpoint's.
+
+Shapes: B pairs of a window and a prompt, V visual tokens of width Dx, L prompt tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import (
+    LlamaDecoderLayer,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+)
+
+from vljepa_ros.model.bidirectional.config import PredictorConfig
+
+
+class Predictor(nn.Module):
+    """Joins what is seen and what is asked; every prompt needs a pass of its own."""
+
+    def __init__(self, config: PredictorConfig, visual_width: int, embedding_dim: int) -> None:
+        super().__init__()
+        llama = _llama(config)
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(llama, i) for i in range(config.layers))
+        for layer in self.layers:
+            # Or a missing mask, which is how no padding is told, would mean a causal one.
+            layer.self_attn.is_causal = False  # type: ignore[union-attr]
+        self.norm = LlamaRMSNorm(config.width, eps=config.norm_eps)
+        self.rotary_emb = LlamaRotaryEmbedding(config=llama)
+        self.vis_proj = nn.Linear(visual_width, config.width)
+        self.out_proj = nn.Linear(config.width, embedding_dim)
+
+    def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
+        """visual (B, V, Dx), prompt ids (B, L), mask (B, L) -> unit vectors (B, embedding_dim)."""
+        batch, count, _ = visual.shape
+        x = torch.cat([self.vis_proj(visual), self.embed_tokens(prompt)], dim=1)
+        real = torch.cat([prompt_mask.new_ones(batch, count), prompt_mask], dim=1)  # (B, V + L)
+        length = x.shape[1]
+        allowed = None if bool(real.all()) else real[:, None, None].expand(-1, 1, length, -1)
+        places = torch.arange(length, device=x.device)[None]
+        turns = self.rotary_emb(x, places)
+        for layer in self.layers:
+            x = layer(x, attention_mask=allowed, position_ids=places, position_embeddings=turns)
+        # A mean of a thousand tokens is taken in float32, as mixed precision did in training.
+        x = self.norm(x).float() * real.unsqueeze(-1)
+        mean = x.sum(dim=1) / real.sum(dim=1, keepdim=True)
+        answer = self.out_proj(mean.to(self.out_proj.weight.dtype))
+        return functional.normalize(answer.float(), dim=-1)
+
+
+def _llama(config: PredictorConfig) -> LlamaConfig:
+    scaled = {
+        'rope_type': 'llama3',
+        'factor': config.rope_factor,
+        'low_freq_factor': 1.0,
+        'high_freq_factor': 4.0,
+        'original_max_position_embeddings': config.rope_original_tokens,
+    }
+    return LlamaConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.width,
+        intermediate_size=config.mlp_width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.key_value_heads,
+        head_dim=config.head_width,
+        rms_norm_eps=config.norm_eps,
+        max_position_embeddings=int(config.rope_original_tokens * (config.rope_factor or 1)),
+        rope_theta=config.rope_theta,
+        rope_scaling=scaled if config.rope_factor else None,
+        attn_implementation='sdpa',
+    )

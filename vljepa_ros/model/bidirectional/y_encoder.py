@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Y-Encoder of a bidirectional model: EmbeddingGemma's transformer, mean, linear projection.
+
+As the public checkpoint was trained: the mean of the last hidden states of all tokens that are
+not padding; neither EmbeddingGemma's own dense layers nor its prompts ("task: ...") take part.
+Names of weights are the checkpoint's.
+
+Shapes: B texts, L tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Gemma3TextConfig, Gemma3TextModel
+
+from vljepa_ros.model.bidirectional.config import YEncoderConfig
+
+
+class YEncoder(nn.Module):
+    """Texts -> the space of the answers. Its activations overflow float16."""
+
+    def __init__(self, config: YEncoderConfig, embedding_dim: int) -> None:
+        super().__init__()
+        gemma = Gemma3TextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=config.mlp_width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.key_value_heads,
+            head_dim=config.head_width,
+            query_pre_attn_scalar=config.head_width,
+            rms_norm_eps=config.norm_eps,
+            sliding_window=config.sliding_window,
+            use_bidirectional_attention=True,
+            attn_implementation='sdpa',
+        )
+        self.model = Gemma3TextModel(gemma)
+        self.projector = nn.Linear(config.width, embedding_dim)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Ids (B, L), mask (B, L), true for real tokens -> unit vectors (B, embedding_dim)."""
+        states = self.model(input_ids=tokens, attention_mask=mask.long(), use_cache=False)
+        x = states.last_hidden_state.float() * mask.unsqueeze(-1)
+        mean = x.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        projected = self.projector(mean.to(self.projector.weight.dtype))
+        return functional.normalize(projected.float(), dim=-1)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The architecture of a dual encoder: SigLIP 2 (arXiv 2502.14786) at a fixed resolution.
+
+Defaults are those of `google/siglip2-base-patch16-256`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model.common_config import BankConfig, SourceConfig, TokenizerConfig
+from vljepa_ros.model.config import MAX_TOKENS, MAX_WEIGHTS, STACK, check
+
+TOWER = {**STACK, 'mlp_width': (1, 1 << 16)}
+
+
+@dataclass(frozen=True)
+class StillsConfig:
+    """Pictures a second. Each is seen by itself."""
+
+    rate_hz: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        check('time.', self, rate_hz=(0.01, 1000))
+
+    @property
+    def window_s(self) -> float:
+        """What one embedding looks at: one picture's time."""
+        return 1 / self.rate_hz
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """The tower for pictures; its width is that of the embeddings."""
+
+    image_size: int = 256
+    patch_size: int = 16
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        check('picture.', self, image_size=(2, 4096), patch_size=(1, 256), **TOWER)
+        if self.image_size % self.patch_size:
+            raise ModelError(
+                f'picture.image_size ({self.image_size}) is not a multiple of '
+                f'picture.patch_size ({self.patch_size})'
+            )
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The tower for texts. All are padded to `max_tokens`, and padding is attended to."""
+
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    vocabulary: int = 256_000
+    max_tokens: int = 64
+    tokenizer: TokenizerConfig = field(
+        default_factory=lambda: TokenizerConfig('text_tokenizer.json', '', '<eos>', True)
+    )
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        check('text.', self, vocabulary=(1, 1_000_000), max_tokens=(2, MAX_TOKENS), **TOWER)
+
+
+@dataclass(frozen=True)
+class DualConfig:
+    """A whole model folder's model.yaml."""
+
+    name: str
+    kind: str = 'dual_encoder'
+    description: str = ''
+    time: StillsConfig = field(default_factory=StillsConfig)
+    picture: PictureConfig = field(default_factory=PictureConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
+    licences: tuple[str, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
+    drawn: tuple[str, ...] = ()  # as in BidirectionalConfig
+
+    def __post_init__(self) -> None:
+        """Check what one part needs of another."""
+        for part, tower in (('picture', self.picture), ('text', self.text)):
+            if tower.width % tower.heads:
+                raise ModelError(
+                    f'{part}.width ({tower.width}) is not a multiple of heads ({tower.heads})'
+                )
+        if self.weights > MAX_WEIGHTS:
+            raise ModelError(f'{self.weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding."""
+        return self.picture.width
+
+    @property
+    def weights(self) -> int:
+        """How many there are, about."""
+        towers = (self.picture, self.text)
+        layers = sum(t.layers * (4 * t.width**2 + 2 * t.width * t.mlp_width) for t in towers)
+        return layers + self.text.vocabulary * self.text.width

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of kind `dual_encoder`: a folder's halves, if the device can hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model.bank import Bank
+from vljepa_ros.model.bank_language import BankLanguage
+from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.devices import check_memory, weight_bytes
+from vljepa_ros.model.dual_encoder.config import DualConfig
+from vljepa_ros.model.dual_encoder.eyes import DualEyes
+from vljepa_ros.model.dual_encoder.net import DualEncoder
+from vljepa_ros.model.text_tower import file_hash
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.unfilled import no_init_weights
+from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
+from vljepa_ros.stream.interfaces import Model, ModelFacts
+
+make = DualEncoder  # with random weights
+
+WORK = 1.2  # of the weights' size: what is needed with all that works on them
+
+
+def load(
+    folder: Path, config: DualConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
+) -> Model:
+    """The halves that `parts` names; both hold both towers. Raises ModelError."""
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
+    with torch.device('meta'):
+        needed = int(WORK * weight_bytes(DualEncoder(config), DTYPES[dtype]))
+    check_memory(config.name, needed, device, dtype)
+    with no_init_weights():  # all are read next
+        net = DualEncoder(config)
+    place_weights(net, folder / WEIGHTS, ('model',), device, DTYPES[dtype])
+    net.eval().requires_grad_(False)
+    tokens = Tokens(folder, config.text.tokenizer, config.text.max_tokens)
+    facts = _facts(config, f'{file_hash(folder / WEIGHTS)[:8]}-{tokens.sha256[:8]}', device, dtype)
+    language = None
+    if 'language' in parts:
+        bank = Bank(folder, config.bank)
+        language = BankLanguage(
+            net.texts, tokens, bank, facts, own_calibration(net), answers=False
+        )
+    return Model(facts, DualEyes(net, facts) if 'eyes' in parts else None, language)
+
+
+def own_calibration(net: DualEncoder) -> CalibrationConfig:
+    """SigLIP is trained to be calibrated: a pair matches with sigmoid(scale * cosine + bias)."""
+    scale = float(net.model.logit_scale.float().exp())
+    bias = float(net.model.logit_bias.float())
+    return CalibrationConfig(
+        rank_temperature=1 / scale, match_centre=-bias / scale, match_scale=1 / scale
+    )
+
+
+def _facts(config: DualConfig, hashes: str, device: torch.device, dtype: str) -> ModelFacts:
+    return ModelFacts(
+        model_id=f'{config.name}-{hashes}',
+        embedding_dim=config.embedding_dim,
+        image_size=config.picture.image_size,
+        rate_hz=config.time.rate_hz,
+        tubelet_frames=1,
+        window_tubelets=1,
+        receptive_tubelets=1,
+        device=str(device),
+        dtype=dtype,
+    )

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SigLIP (arXiv 2303.15343, 2502.14786) as `transformers` has it: pictures and texts, one space.
+
+Names of weights are those of the published checkpoints, below `model.`. SigLIP 2's checkpoints of
+fixed resolution are of the class of the first SigLIP.
+
+Shapes: B pictures or texts, S image side, L tokens, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import SiglipConfig, SiglipModel
+
+from vljepa_ros.model.dual_encoder.config import DualConfig
+
+
+class DualEncoder(nn.Module):
+    """Both towers, and the scale and bias of their cosines that were learned with them."""
+
+    def __init__(self, config: DualConfig) -> None:
+        super().__init__()
+        self.config = config
+        picture, text = config.picture, config.text
+        self.model = SiglipModel(
+            SiglipConfig(
+                vision_config={
+                    'image_size': picture.image_size,
+                    'patch_size': picture.patch_size,
+                    'hidden_size': picture.width,
+                    'intermediate_size': picture.mlp_width,
+                    'num_hidden_layers': picture.layers,
+                    'num_attention_heads': picture.heads,
+                },
+                text_config={
+                    'vocab_size': text.vocabulary,
+                    'hidden_size': text.width,
+                    'intermediate_size': text.mlp_width,
+                    'num_hidden_layers': text.layers,
+                    'num_attention_heads': text.heads,
+                    'max_position_embeddings': text.max_tokens,
+                    'projection_size': config.embedding_dim,
+                },
+                attn_implementation='sdpa',
+            )
+        )
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 -> unit vectors (B, D)."""
+        _, height, width, _ = images.shape
+        size = self.config.picture.image_size
+        if (height, width) != (size, size):
+            raise ValueError(
+                f'pictures of {height}x{width} do not match the model ({size}x{size})'
+            )
+        pixels = (images / 127.5 - 1.0).movedim(-1, 1)
+        pixels = pixels.to(self.model.vision_model.embeddings.patch_embedding.weight.dtype)
+        return _unit(self.model.vision_model(pixel_values=pixels).pooler_output)
+
+    def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Ids (B, L), mask (B, L) -> unit vectors (B, D).
+
+        All are padded to the same length, and nothing is masked: it was trained so, and takes its
+        vector from the last place, which mostly holds padding (id 0, as after the text here).
+        """
+        missing = self.config.text.max_tokens - tokens.shape[1]
+        padded = functional.pad(tokens.masked_fill(~mask, 0), (0, missing))
+        return _unit(self.model.text_model(input_ids=padded).pooler_output)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return functional.normalize(vectors.to(torch.float32), dim=-1)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of kind `streaming` (block-causal, as models/small): loaded, put together, saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from vljepa_ros.model.config import CONFIG, ModelConfig, as_mapping
+from vljepa_ros.model.eyes import StreamingEyes
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.text_tower import TextTower, file_hash
+from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
+from vljepa_ros.stream.interfaces import Model, ModelFacts
+
+
+def load(
+    folder: Path, config: ModelConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
+) -> Model:
+    """The halves that `parts` names. Raises ModelError."""
+    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
+    net = VLJEPA(config, names)
+    load_weights(net, folder / WEIGHTS, names)
+    net.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
+    tower = TextTower(config.text_tower, device)
+    named = model_id(config, file_hash(folder / WEIGHTS), tower.sha256)
+    return assemble(net, tower, named, dtype, parts)
+
+
+make = VLJEPA  # with random weights
+
+
+def assemble(
+    net: VLJEPA,
+    tower: TextTower,
+    model_id: str,
+    dtype: str = 'float32',
+    parts: tuple[str, ...] = ('eyes', 'language'),
+) -> Model:
+    """The halves of a net that is in memory, on the tower's device."""
+    config = net.config
+    facts = ModelFacts(
+        model_id=model_id,
+        embedding_dim=config.embedding_dim,
+        image_size=config.x_encoder.image_size,
+        rate_hz=config.time.rate_hz,
+        tubelet_frames=config.time.tubelet_frames,
+        window_tubelets=config.time.window_tubelets,
+        receptive_tubelets=config.receptive_tubelets,
+        device=str(tower.device),
+        dtype=dtype,
+    )
+    return Model(
+        facts,
+        StreamingEyes(net, tower, facts) if 'eyes' in parts else None,
+        TextLanguage(net, tower, facts) if 'language' in parts else None,
+    )
+
+
+def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
+    """Name and hashes of the weights and the text tower: what makes two vectors comparable."""
+    return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'
+
+
+def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
+        for key, value in net.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
+    (folder / CONFIG).write_text(
+        '# SPDX-License-Identifier: Apache-2.0\n'
+        + yaml.safe_dump(as_mapping(net.config), sort_keys=False)
+    )

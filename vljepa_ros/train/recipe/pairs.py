@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe is trained on: clips with what was said of them, or asked about them.
+
+Shapes: F frames a clip, S image side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Stream
+from vljepa_ros.errors import InputError
+
+NO_PROMPT = ''  # captions are learned without a question
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A clip (F, S, S, 3) uint8, what is asked of it, and the answer."""
+
+    frames: NDArray[np.uint8]
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Something that is true of a stream from `start` to `end`, in seconds."""
+
+    stream: Stream
+    start: float
+    end: float
+    prompt: str
+    text: str
+
+
+class PairSampler:
+    """Draws clips that end while a text holds, all texts alike."""
+
+    def __init__(self, streams: list[Stream], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._captions = [
+            _Told(stream, item.start, item.end, NO_PROMPT, item.text)
+            for stream in streams
+            for item in stream.annotations
+            if item.text
+        ]
+        self._questions = [
+            _Told(stream, item.start, item.end, item.prompt, item.answer)
+            for stream in streams
+            for item in stream.told()
+        ]
+        if not self._captions:
+            raise InputError('no stream has an annotation with a text')
+
+    def draw(self, count: int, frames: int, questions: float) -> list[Pair]:
+        """`count` pairs of `frames` frames; a share of `questions` where there are any."""
+        found = []
+        for _ in range(count):
+            asked = self._questions and self._rng.random() < questions
+            kind = self._questions if asked else self._captions
+            found.append(self._pair(kind[self._rng.integers(len(kind))], frames))
+        return found
+
+    def _pair(self, told: _Told, frames: int) -> Pair:
+        stamps_ns = told.stream.stamps_ns()
+        times = (stamps_ns - stamps_ns[0]) / 1e9
+        holds = np.flatnonzero((times >= told.start) & (times < told.end))
+        # A question of one moment may lie between two frames: the one before it saw it.
+        last = int(self._rng.choice(holds)) if len(holds) else _before(times, told.end)
+        # Before the stream there is nothing: its first frame is repeated.
+        rows = np.maximum(np.arange(last - frames + 1, last + 1), 0)
+        return Pair(np.asarray(told.stream.frames()[rows]), told.prompt, told.text)
+
+
+def _before(times: NDArray[np.float64], time_s: float) -> int:
+    return max(int(np.searchsorted(times, time_s, side='right')) - 1, 0)

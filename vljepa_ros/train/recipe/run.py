@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa train` of a recipe: its stages one after the other, in one process, on one device.
+
+After each stage its weights lie in `<out>/checkpoints`; a run that was stopped goes on with the
+stage that it was in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.errors import InputError
+from vljepa_ros.model import registry
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.weights import WEIGHTS, place_weights
+from vljepa_ros.train.logs import Log, progress
+from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
+from vljepa_ros.train.recipe.pairs import PairSampler
+from vljepa_ros.train.recipe.step import RecipeStage
+
+LOGGED = 20  # steps between two lines of the log
+
+
+@dataclass
+class _Run:
+    """Everything that the stages share."""
+
+    config: RecipeConfig
+    model: BidirectionalConfig
+    folder: Path  # of the model to begin with
+    net: BidirectionalVLJEPA
+    sampler: PairSampler
+    log: Log
+
+    @property
+    def checkpoints(self) -> Path:
+        """One file a finished stage."""
+        return Path(self.config.out) / 'checkpoints'
+
+
+def train(config: RecipeConfig) -> Path:
+    """Run all stages that are not done yet; returns the model's folder."""
+    run = _prepared(config)
+    for stage in run.config.stages:
+        done = run.checkpoints / f'{stage.name}.safetensors'
+        if not done.is_file():
+            _train_stage(run, stage)
+            _save(run.net, done)
+        else:
+            _read(run.net, done)
+    out = Path(config.out)
+    for path in run.folder.iterdir():
+        if path.is_file() and path.name != WEIGHTS:
+            shutil.copyfile(path, out / path.name)
+    _save(run.net, out / WEIGHTS)
+    return out
+
+
+def _prepared(config: RecipeConfig) -> _Run:
+    folder = registry.find(config.model)
+    model = registry.read_config(folder)
+    if not isinstance(model, BidirectionalConfig):
+        raise InputError(f'{folder} is of kind {model.kind}: recipes are for bidirectional models')
+    streams = _streams(config, model)
+    out = Path(config.out)
+    (out / 'checkpoints').mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    net = BidirectionalVLJEPA(model).to(registry.prepare(config.device, 'float32'))
+    _read(net, folder / WEIGHTS)
+    log = Log(out / 'checkpoints', out / 'tensorboard')
+    return _Run(config, model, folder, net, PairSampler(streams, config.seed), log)
+
+
+def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
+    """The train split. Raises InputError: none, or made for another model."""
+    found = list(open_split(Path(config.data) / 'train').streams)
+    for stream in found:
+        rate, side = stream.meta.get('rate_hz', 0), stream.frames().shape[1]
+        if (rate, side) != (model.time.rate_hz, model.x_encoder.image_size):
+            raise InputError(
+                f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
+                f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
+            )
+    if not found:
+        raise InputError(f'no whole stream in {Path(config.data) / "train"}')
+    return found
+
+
+def _train_stage(run: _Run, stage: StageConfig) -> None:
+    asking = Tokens(
+        run.folder, run.model.predictor.tokenizer, run.model.predictor.max_prompt_tokens
+    )
+    reading = Tokens(run.folder, run.model.y_encoder.tokenizer, run.model.y_encoder.max_tokens)
+    state, total = RecipeStage(run.net, asking, reading, run.config, stage), 0.0
+    run.net.train()
+    run.net.x_encoder.eval()
+    with progress(stage.name, stage.steps) as advance:
+        while state.done < stage.steps:
+            total += state.step(run.sampler.draw(stage.batch, stage.frames, stage.questions))
+            advance(1)
+            if state.done % LOGGED == 0:
+                run.log.note(stage.name, state.done, {'loss': total / LOGGED})
+                total = 0.0
+    run.net.eval()
+
+
+def _read(net: BidirectionalVLJEPA, path: Path) -> None:
+    device = next(net.parameters()).device
+    place_weights(net, path, EYES + LANGUAGE, device, torch.float32)
+
+
+def _save(net: BidirectionalVLJEPA, path: Path) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f'{path.name}.part')
+    save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
+    partial.replace(path)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One step of a recipe: predictions of clips towards the embeddings of their texts.
+
+Bidirectional InfoNCE on unit vectors (arXiv 2512.10942, section 3); pairs with the same text are
+no negatives of each other.
+
+Shapes: B pairs, F frames, S image side, L tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
+from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.train.losses import joint_loss
+from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
+from vljepa_ros.train.recipe.pairs import Pair
+
+CLIPPED = 1.0  # norm of the gradient
+
+
+class RecipeStage:
+    """The optimiser of one stage. The X-Encoder stays as it is."""
+
+    def __init__(
+        self,
+        net: BidirectionalVLJEPA,
+        asking: Tokens,
+        reading: Tokens,
+        config: RecipeConfig,
+        stage: StageConfig,
+    ) -> None:
+        self.net, self.config, self.stage, self.done = net, config, stage, 0
+        self._asking, self._reading = asking, reading
+        self._device = next(net.parameters()).device
+        net.x_encoder.requires_grad_(False).eval()
+        parts = ((net.predictor, 1.0), (net.y_encoder, config.y_encoder_rate))
+        self.optimizer = torch.optim.AdamW(
+            {**group, 'share': share}
+            for part, share in parts
+            for group in groups(list(part.requires_grad_(True).parameters()), config.weight_decay)
+        )
+
+    def step(self, pairs: list[Pair]) -> float:
+        """One optimiser step; returns the loss."""
+        loss = self.loss(pairs)
+        learning_rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group['lr'] = group['share'] * learning_rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            torch.nn.utils.clip_grad_norm_(group['params'], CLIPPED)
+        self.optimizer.step()
+        self.done += 1
+        return float(loss.detach())
+
+    def loss(self, pairs: list[Pair]) -> Tensor:
+        """InfoNCE between the clips' predictions and the different texts among the pairs."""
+        texts = list(dict.fromkeys(pair.text for pair in pairs))
+        images = torch.from_numpy(np.stack([pair.frames for pair in pairs])).to(self._device)
+        with autocast(self._device, self.config.amp):
+            with torch.no_grad():
+                visual = self.net.x_encoder(images)
+            asked = self._asking.batch([pair.prompt for pair in pairs], self._device)
+            predicted = self.net.predictor(visual, *asked)
+            targets = self.net.y_encoder(*self._reading.batch(texts, self._device))
+        scale = torch.tensor(1 / self.config.temperature, device=self._device)
+        rows = torch.tensor([texts.index(pair.text) for pair in pairs], device=self._device)
+        weight = torch.ones(len(pairs), device=self._device)
+        loss, _ = joint_loss(predicted, rows, weight, targets, scale, gap_weight=0.0)
+        return loss
+
+    def _rate(self) -> float:
+        stage = self.stage
+        if stage.schedule == 'constant':
+            return stage.learning_rate * min((self.done + 1) / max(stage.warmup_steps, 1), 1.0)
+        return rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
