@@ -132,7 +132,7 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         assert response.basis == Query.Response.BASIS_MEMORY
         assert response.abstained is abstained, prompt
     told = counter.ask('Is it hot?', candidates=['yes', 'no'], **span)
-    assert told.answer == 'the scene is red; the scene is blue'
+    assert told.answer == 'it was red; the scene is blue'
     assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
 
 

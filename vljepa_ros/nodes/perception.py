@@ -237,8 +237,10 @@ class PerceptionNode(VljepaNode):
 
     @staticmethod
     def _check_seen(source: str, seen: tuple[str, ...]) -> None:
+        if not seen:
+            raise InputError('no frame yet: the model has seen nothing')
         if source not in seen:
-            raise InputError(f"no frame yet from '{source}': the model has seen nothing")
+            raise InputError(f"no frame yet from '{source}'")
 
     def _named(self, source: str) -> str:
         """The camera that is meant. Raises InputError."""
