@@ -70,7 +70,7 @@ class ChangeDetectionNode(VljepaNode):
         self._segmenter = None
         self._frame_ids, self._model_ids = {}, {}
         if hasattr(self, '_changes'):
-            self.destroy_lifecycle_publisher(self._changes)
+            self.retire(self._changes)
             del self._changes
 
     def describe(self) -> dict[str, str]:

@@ -59,7 +59,7 @@ class DecoderNode(VljepaNode):
         """Forget the writer."""
         self._writer = None
         if hasattr(self, '_events'):
-            self.destroy_lifecycle_publisher(self._events)
+            self.retire(self._events)
             del self._events
 
     def describe(self) -> dict[str, str]:

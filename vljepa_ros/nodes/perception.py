@@ -104,7 +104,7 @@ class PerceptionNode(VljepaNode):
         self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):
             if hasattr(self, name):
-                self.destroy_lifecycle_publisher(getattr(self, name))
+                self.retire(getattr(self, name))
                 delattr(self, name)
 
     def look_around(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -23,6 +24,7 @@ from vljepa_ros.nodes.health import Health, Level
 from vljepa_ros.nodes.worker import ModelThread
 
 T = TypeVar('T')
+ACKNOWLEDGED_S = 1.0
 MAX_BACKLOG = 10_000  # messages that wait for the model thread
 
 
@@ -114,6 +116,11 @@ class WorkingNode(Node):
         return self.create_lifecycle_publisher(
             kind, name, profile, qos_overriding_options=qos.OVERRIDABLE
         )
+
+    def retire(self, publisher: Any) -> None:
+        """Destroy a lifecycle publisher once its last words have arrived, or after a second."""
+        publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
+        self.destroy_lifecycle_publisher(publisher)
 
     def subscriber(
         self, kind: type, name: str, callback: Callable[..., None], profile: QoSProfile
