@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.memory.log import VectorLog
+from vljepa_ros.stream.perceiver import pooled
 from vljepa_ros.stream.types import EVER_NS, Seen, Vector
 
 SegmentName = tuple[str, int]  # session, segment id
@@ -193,9 +194,7 @@ class RememberedStream:
         if end_ns < start_ns or inside.stop == inside.start:
             return None
         stamps = self.hops.stamps_ns[inside]
-        mean = self.hops.vectors[inside].mean(axis=0)
-        mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        return Seen(int(stamps[0]), int(stamps[-1]), mean)
+        return Seen(int(stamps[0]), int(stamps[-1]), pooled(self.hops.vectors[inside]))
 
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int

@@ -15,6 +15,7 @@ import numpy as np
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.perceiver import pooled
 from vljepa_ros.stream.settings import AnswerSettings, check_text
 from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment, Seen, Vector
 
@@ -32,8 +33,7 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
 
 def yes_among(candidates: Sequence[str]) -> int | None:
     """Which begins with yes, where the only other one begins with no."""
-    first = [_first_word(text) for text in candidates]
-    return first.index('yes') if sorted(first) == ['no', 'yes'] else None
+    return yes_of(candidates) if len(candidates) == 2 else None
 
 
 def yes_of(candidates: Sequence[str]) -> int | None:
@@ -118,7 +118,7 @@ class Answerer:
             not telling or whole.abstained or whole.confidence < self._settings.abstain_below,
             rests_on[-1][0].end_ns,
             self._language.facts.model_id,
-            _mean([s.vector for s, _ in rests_on]),
+            pooled([s.vector for s, _ in rests_on]),
             whole.ranked,
             tuple(
                 Moment(source, s.start_ns, s.end_ns, said.confidence, s.text or said.text)
@@ -195,8 +195,3 @@ def _scaled(said: _Said, share: float) -> _Said:
     """The rest of the probability is that of "nobody can tell"; too much of it abstains."""
     ranked = tuple(Candidate(c.text, c.score * share) for c in said.ranked)
     return _Said(said.text, said.confidence * share, share <= 0.5, ranked)
-
-
-def _mean(vectors: Sequence[Vector]) -> Vector:
-    mean = np.mean(vectors, axis=0)
-    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

@@ -327,7 +327,9 @@ def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
     return runs
 
 
-def pooled(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def pooled(
+    vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+) -> NDArray[np.float32]:
     """The mean of vectors of one shape, of unit norm again."""
     return unit(np.mean(vectors, axis=0))
 
