@@ -56,7 +56,7 @@ class Language:
 def language(config: ModelConfig, texts: Sequence[str]) -> Language:
     """With the vocabulary of `texts`: all that is said in training or a candidate later."""
     tower = TextTower(config.text_tower, CPU)
-    vocabulary = Vocabulary(tower, texts, config.y_decoder.max_tokens)
+    vocabulary = Vocabulary(tower.pieces, texts, config.y_decoder.max_tokens)
     ids = torch.tensor([SEP, *vocabulary.ids[1:]])
     table = tower.bert.embeddings.word_embeddings.weight[ids].detach().clone()
     return Language(tower, TextBank(tower), vocabulary, table)

@@ -451,6 +451,24 @@ def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
     assert 'these 3 annotations' in suite['notes'][0]
 
 
+def test_the_file_of_vljepa_embed_will_do(tmp_path: Path, command: Callable[..., Any]) -> None:
+    pytest.importorskip('sklearn')
+    plain, texts = own(tmp_path)
+    _, expected, _ = command('--embeddings', plain, '--annotations', texts)
+    with np.load(plain) as held:
+        vectors = held['vectors']
+    stamps_s = 0.2 * np.arange(30) + 0.1  # from the recording's start, as annotations are
+    as_embed = tmp_path / 'embed.npz'
+    np.savez(as_embed, vector=vectors, stamp=stamps_s, model_id=np.array('toy-0'))
+    status, found, _ = command('--embeddings', as_embed, '--annotations', texts)
+    assert status == 0
+    rows = [[r['value'] for r in f['suites'][0]['rows']] for f in (expected, found)]
+    assert rows[0] == pytest.approx(rows[1], nan_ok=True)
+    np.savez(as_embed, vector=vectors, stamp=np.where(np.arange(30) == 4, np.nan, stamps_s))
+    status, _, err = command('--embeddings', as_embed, '--annotations', texts)
+    assert status == 2 and "'stamp'" in err and err.count('\n') == 1
+
+
 ONES = np.ones((30, toys.DIM), np.float32)
 HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
 

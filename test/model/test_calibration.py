@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from vljepa_ros.errors import ModelError
-from vljepa_ros.model import language as module
+from vljepa_ros.model import speaker as module
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
-from vljepa_ros.model.language import Said, TextLanguage
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.speaker import Said
 from vljepa_ros.stream.answers import yes_among
 
 # Cosines of these texts to the vector (1, 0, 0, ...).
@@ -206,7 +207,7 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
 
 def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
     language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
-    assert list(language._embedded({'it is dark', 'word ' * 70})) == ['it is dark']
+    assert list(module._embedded({'it is dark', 'word ' * 70}, language)) == ['it is dark']
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.model import language as module
+from vljepa_ros.model import text_space
 
 
 def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,7 @@ def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_old_texts_are_forgotten(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, 'KNOWN_TEXTS', 2)
+    monkeypatch.setattr(text_space, 'KNOWN_TEXTS', 2)
     language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
     language.encode(['a', 'b', 'c'])
     assert list(language._known) == ['b', 'c']

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vljepa_ros.model.config import ModelConfig, YDecoderConfig
+from vljepa_ros.model.config import YDecoderConfig
 from vljepa_ros.model.y_decoder import END, YDecoder
 
 VECTORS = 6
@@ -20,7 +20,7 @@ def decoder() -> YDecoder:
     config = YDecoderConfig(
         width=32, layers=1, heads=2, max_tokens=7, beams=4, vocabulary=6, prefix_tokens=2
     )
-    decoder = YDecoder(ModelConfig('x', embedding_dim=16, y_decoder=config)).eval()
+    decoder = YDecoder(config, 16).eval()
     torch.nn.init.normal_(decoder.token.weight, std=0.7)
     return decoder
 

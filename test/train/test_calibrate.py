@@ -15,7 +15,8 @@ from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.asking import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import Said, TextLanguage
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.speaker import Said
 from vljepa_ros.train import calibrate as module
 from vljepa_ros.train.calibrate import (
     Asked,

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: train a model, or fine-tune one on recordings, as a YAML file says.
+"""`vljepa train CONFIG`: train a model, fine-tune one, or teach one words, as a YAML file says.
 
-A whole training that was stopped goes on where it was; fine-tuning takes minutes, and begins anew.
+A whole training that was stopped goes on where it was; the others take minutes, and begin anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vljepa_ros.train.config import TrainConfig
     from vljepa_ros.train.tuning.config import TuneConfig
     from vljepa_ros.train.tuning.run import Tuned
+    from vljepa_ros.train.words.config import WordsConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +46,15 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.train.config import parse_training, read_values
     from vljepa_ros.train.recipe.config import is_recipe
     from vljepa_ros.train.tuning.config import is_tuning, parse_tuning
+    from vljepa_ros.train.words.config import is_words, parse_words
 
     values = read_values(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
     if is_recipe(values):
         return _report(args, _train_recipe(args))
+    if is_words(values):
+        return _train_words(args, parse_words(values, args.config))
     if is_tuning(values):
         return _tune(args, parse_tuning(values, args.config))
     return _train(args, parse_training(values, args.config))
@@ -85,6 +90,27 @@ def _report(args: argparse.Namespace, folder: Path) -> int:
         common.print_json({'folder': str(folder)})
     else:
         print(f'trained: {folder}')
+    return 0
+
+
+def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
+    if args.processes > 1:
+        raise InputError(f'--processes ({args.processes}): a decoder is trained in one process')
+    from vljepa_ros.train.words.models import learn_words
+
+    folder, learned = learn_words(config)
+    marks = dataclasses.asdict(learned.marks)
+    if args.json:
+        shown = {k: None if math.isnan(v) else round(v, 4) for k, v in marks.items()}
+        common.print_json({'folder': str(folder), 'noise': learned.noise, **shown})
+        return 0
+    print(f'{folder} has words of its own (noise: {learned.noise})')
+    print(f'sentences said again word by word: {marks["again"]:.0%}')
+    if not math.isnan(marks['cider']):
+        print(
+            f'CIDEr-D of words for predictions: {marks["cider"]:.2f}; of the nearest sentence '
+            f'{marks["cider_nearest"]:.2f}'
+        )
     return 0
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language half of a model without a Y-Decoder: a text encoder, and a bank of sentences.
+"""The language half of a model that came without a Y-Decoder: a text encoder, a bank of sentences.
+
+`DecoderLanguage` has words of its own, by a decoder that learned from texts (`text_decoder`).
 
 Shapes: N texts or vectors, D embedding_dim.
 """
@@ -7,6 +9,7 @@ Shapes: N texts or vectors, D embedding_dim.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.errors import InputError
+from vljepa_ros.model import text_decoder
 from vljepa_ros.model.bank import Bank
 from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.speaker import Speaker, decoded
+from vljepa_ros.model.text_decoder import TextDecoder
 from vljepa_ros.model.text_space import TextSpace
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -43,7 +49,7 @@ class BankLanguage(TextSpace):
         answers: bool = True,
     ) -> None:
         super().__init__(facts, calibration)
-        self._encoder, self._tokens, self._bank = encoder, tokens, bank
+        self._encoder, self.tokens, self._bank = encoder, tokens, bank
         self._answers, self._device = answers, torch.device(facts.device)
         bank.check(self.check)
 
@@ -51,13 +57,13 @@ class BankLanguage(TextSpace):
         """Raise InputError on an empty text, or one of too many tokens."""
         if not text.strip():
             raise InputError('a text to embed is empty')
-        self._tokens.ids([text])
+        self.tokens.ids([text])
 
     @torch.inference_mode()
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
         for start in range(0, len(texts), BATCH):
-            ids, mask = self._tokens.batch(texts[start : start + BATCH], self._device)
+            ids, mask = self.tokens.batch(texts[start : start + BATCH], self._device)
             rows.append(self._encoder(ids, mask).float().cpu().numpy())
         return np.concatenate(rows)
 
@@ -68,9 +74,66 @@ class BankLanguage(TextSpace):
                 f"model '{self.facts.model_id}' has no words of its own for an open question: "
                 f'give candidates to choose from'
             )
-        return self._bank.nearest(self._checked(vectors), self._embed, self.match)
+        return self._say(self._checked(vectors), asked)
+
+    def _say(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
+        return self._nearest(vectors)
+
+    def _nearest(self, vectors: NDArray[np.float32]) -> list[Decoded]:
+        return self._bank.nearest(vectors, self._embed, self.match)
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
         """As of every model, and where no sentence was near: then nothing was said."""
         nothing = not candidates and not said
         return nothing or super().cannot_tell(vector, candidates, said)
+
+
+class DecoderLanguage(BankLanguage):
+    """With a decoder that learned from texts; the bank speaks where its words are far off."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tokens: Tokens,
+        bank: Bank,
+        facts: ModelFacts,
+        calibration: CalibrationConfig,
+        decoder: TextDecoder,
+        answers: bool = True,
+    ) -> None:
+        super().__init__(encoder, tokens, bank, facts, calibration, answers)
+        self._bridge, self._bank_below = decoder.bridge, decoder.config.bank_below
+        self._speaker = Speaker(decoder.y_decoder, tokens.text)
+
+    def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
+        """Vectors (N, D) as the decoder reads them: where texts lie."""
+        moved: Tensor = self._bridge(torch.from_numpy(vectors).to(self._device), asked)
+        return moved.cpu().numpy()
+
+    def _say(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
+        rows = self._speaker.said(self.placed(vectors, asked), self)
+        far = [i for i, said in enumerate(rows) if not said or said[0].cosine < self._bank_below]
+        nearest = dict(zip(far, self._nearest(vectors[far]), strict=True))
+        return [nearest.get(i) or decoded(said, self, asked) for i, said in enumerate(rows)]
+
+
+def speaks(parts: tuple[str, ...]) -> bool:
+    """Whether the language half is wanted, with words of its own or without (`bank`)."""
+    return 'language' in parts or 'bank' in parts
+
+
+def spoken(
+    folder: Path,
+    parts: tuple[str, ...],
+    encoder: Encoder,
+    tokens: Tokens,
+    bank: Bank,
+    facts: ModelFacts,
+    calibration: CalibrationConfig,
+    answers: bool = True,
+) -> BankLanguage:
+    """With the decoder that lies in the model's folder, if one does. Raises ModelError."""
+    if 'language' not in parts or not text_decoder.exists(folder):
+        return BankLanguage(encoder, tokens, bank, facts, calibration, answers)
+    decoder = text_decoder.load(folder, facts)
+    return DecoderLanguage(encoder, tokens, bank, facts, calibration, decoder, answers)

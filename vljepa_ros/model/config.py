@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from vljepa_ros.errors import ModelError
 
@@ -137,6 +137,16 @@ class YDecoderConfig:
         check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
 
 
+class WordsLogit(NamedTuple):
+    """What is summed to the logit that a decoded text is right: see `CalibrationConfig`."""
+
+    slope: float
+    margin: float
+    cosine: float
+    words: float
+    bias: float
+
+
 @dataclass(frozen=True)
 class CalibrationConfig:
     """Fitted on the validation split: cosines and log-probabilities -> scores.
@@ -188,9 +198,9 @@ class CalibrationConfig:
         if not self.match_scale:
             raise ModelError('calibration.match_scale is 0')
 
-    def words(self, asked: bool) -> tuple[float, float, float, float, float]:
-        """Of slope, margin, cosine, words and bias; `asked`: for answers to questions."""
-        answers = (
+    def words(self, asked: bool) -> WordsLogit:
+        """The logit of a decoded text; `asked`: of one that answers a question."""
+        answers = WordsLogit(
             self.answer_slope,
             self.answer_margin,
             self.answer_cosine,
@@ -199,7 +209,7 @@ class CalibrationConfig:
         )
         if asked and any(answers):
             return answers
-        return (
+        return WordsLogit(
             self.decode_slope,
             self.decode_margin,
             self.decode_cosine,

@@ -106,6 +106,7 @@ def load(
     """Load a model's halves. Raises ModelError: unknown, damaged, or a device that is not there.
 
     `threads` > 0 sets torch's CPU threads for the process. A CPU computes in float32 or bfloat16.
+    The part `bank`, of kinds that have one, is the language without a decoder learned from texts.
     """
     chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)

@@ -27,12 +27,9 @@ KNOWN_TEXTS = 1024  # whose embeddings are kept
 class TextSpace(ABC):
     """All of `stream.interfaces.Language` but `decode`."""
 
-    def __init__(
-        self, facts: ModelFacts, calibration: CalibrationConfig, kept: int = KNOWN_TEXTS
-    ) -> None:
+    def __init__(self, facts: ModelFacts, calibration: CalibrationConfig) -> None:
         self.facts = facts
         self.calibration = calibration
-        self._kept = kept
         self._known: dict[str, NDArray[np.float32]] = {}
 
     @abstractmethod
@@ -50,7 +47,7 @@ class TextSpace(ABC):
             self.check(text)
         known = self._known | dict(zip(fresh, self._embed(fresh), strict=True))
         # What is watched for and chosen from is asked again and again.
-        self._known = dict(list(known.items())[-self._kept :])
+        self._known = dict(list(known.items())[-KNOWN_TEXTS:])
         rows = [known[text][None] for text in texts]
         return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
 

@@ -101,6 +101,10 @@ class TextTower:
                 raise InputError(f'text of {len(ids)} tokens is too long (at most {limit})')
         return encoded
 
+    def pieces(self, text: str) -> list[int]:
+        """Wordpiece ids without marks, however many."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
     @torch.inference_mode()
     def states(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
         """Token states (B, L, Dt) and mask (B, L), true for real tokens."""

@@ -68,3 +68,12 @@ class Tokens:
             ids[row, : len(item)] = torch.tensor(item, dtype=torch.long)
             mask[row, : len(item)] = True
         return ids.to(device), mask.to(device)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text that ids without marks stand for."""
+        return str(self._tokenizer.decode(list(ids))).strip()
+
+    def pieces(self, text: str) -> list[int]:
+        """Ids of a text without marks, however long: what a decoder says again."""
+        read = text.lower() if self._lower_case else text
+        return list(self._tokenizer.encode(read, add_special_tokens=False).ids)

@@ -32,7 +32,7 @@ class VLJEPA(nn.Module):
         if 'y_encoder' in parts:
             self.y_encoder = YEncoder(config)
         if 'y_decoder' in parts:
-            self.y_decoder = YDecoder(config)
+            self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
         """Answers of every tubelet to each prompt: the training pass of the eyes.

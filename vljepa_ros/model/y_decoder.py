@@ -2,8 +2,8 @@
 """The Y-Decoder: one embedding -> a sentence, token by token, with a beam.
 
 A small causal transformer behind `prefix_tokens` made from the embedding (ClipCap, Mokady et al.,
-arXiv 2111.09734; the paper does not disclose its decoder). Its vocabulary is the subset of the
-text tower's wordpieces that the training sentences use.
+arXiv 2111.09734; the paper does not disclose its decoder). Its vocabulary is the subset of a
+tokenizer's wordpieces that the training sentences use.
 
 Shapes: B embeddings, L tokens, D embedding_dim, Dw width, V vocabulary, K beams.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.config import YDecoderConfig
 
 END = 0  # local id of the end of a sentence; it starts the sentence, too
 
@@ -43,16 +43,16 @@ class DecoderBlock(nn.Module):
 
 
 class YDecoder(nn.Module):
-    """Local token ids index `token_ids`, which holds the tower's wordpiece ids; 0 is END."""
+    """Local token ids index `token_ids`, which holds the tokenizer's ids; 0 is END."""
 
     token_ids: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: YDecoderConfig, embedding_dim: int) -> None:
         super().__init__()
-        self.config = config.y_decoder
+        self.config = config
         width = self.config.width
         self.register_buffer('token_ids', torch.zeros(self.config.vocabulary, dtype=torch.int32))
-        self.prefix = nn.Linear(config.embedding_dim, self.config.prefix_tokens * width)
+        self.prefix = nn.Linear(embedding_dim, self.config.prefix_tokens * width)
         self.token = nn.Embedding(self.config.vocabulary, width)
         self.position = nn.Parameter(
             0.02 * torch.randn(self.config.prefix_tokens + self.config.max_tokens + 1, width)

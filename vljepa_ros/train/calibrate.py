@@ -25,7 +25,8 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.asking import CAPTION, pose, says
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import Said, TextLanguage
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.speaker import Said
 from vljepa_ros.stream.answers import yes_among
 from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.train.clips import as_question

@@ -12,7 +12,7 @@ Shapes: B batch, L tokens, D embedding_dim.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,14 @@ from torch.nn import functional
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.model.text_decoder import TextDecoder
 from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.model.y_decoder import END, YDecoder
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
 from vljepa_ros.train.eyes import Asker
 from vljepa_ros.train.logs import Log
+from vljepa_ros.train.noise import EvenNoise, Noise
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.texts import Meanings, TextBank
 
@@ -36,33 +37,34 @@ IGNORED = -100  # padding, in functional.cross_entropy
 
 
 class Vocabulary:
-    """The wordpieces of the training sentences; local id 0 is END.
+    """The pieces of the training sentences, by `pieces` of a tokenizer; local id 0 is END.
 
     `known` are a decoder's own, which keep their places; new ones come behind them.
     Raises InputError for a sentence of more than `limit` tokens.
     """
 
     def __init__(
-        self, tower: TextTower, sentences: Sequence[str], limit: int, known: Sequence[int] = (0,)
+        self,
+        pieces: Callable[[str], list[int]],
+        sentences: Sequence[str],
+        limit: int,
+        known: Sequence[int] = (0,),
     ) -> None:
-        self._tokenizer, self.tower_hash = tower.tokenizer, tower.sha256
-        pieces = set[int]()
+        self._pieces = pieces
+        used = set[int]()
         for text in sentences:
-            found = self._encode(text)
+            found = pieces(text)
             if len(found) > limit:
                 raise InputError(
                     f'"{text}" has {len(found)} tokens, y_decoder.max_tokens is {limit}'
                 )
-            pieces.update(found)
-        self.ids = [*known, *sorted(pieces.difference(known[1:]))]
+            used.update(found)
+        self.ids = [*known, *sorted(used.difference(known[1:]))]
         self._local = {piece: number for number, piece in enumerate(self.ids) if number}
 
     def tokens(self, text: str) -> list[int]:
         """Local ids of a sentence, without END."""
-        return [self._local[i] for i in self._encode(text)]
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return [self._local[i] for i in self._pieces(text)]
 
 
 @dataclass
@@ -100,13 +102,16 @@ class DecoderStage:
 
     def __init__(
         self,
-        decoder: YDecoder,
+        decoder: YDecoder | TextDecoder,
         config: DecoderTraining,
         vocabulary: Vocabulary,
         kinds: Sequence[Pairs],
         seed: int,
+        noise: Noise | None = None,
     ) -> None:
+        """`noise`: by default even, of at most `config.noise`."""
         self.decoder, self.config, self.kinds = decoder, config, kinds
+        self.noise = noise or EvenNoise(config.noise)
         self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
         self.optimizer = torch.optim.AdamW(
             groups(list(decoder.parameters()), config.weight_decay), betas=(0.9, 0.98)
@@ -120,7 +125,8 @@ class DecoderStage:
             vectors.append(pairs.vectors[torch.from_numpy(chosen)])
             texts += [str(self.rng.choice(pairs.sentences[i])) for i in chosen]
         tokens, targets = pad([self.vocabulary.tokens(text) for text in texts])
-        noisy = self._noisy(torch.cat(vectors))
+        clean = torch.cat(vectors)
+        noisy = functional.normalize(clean + self.noise(clean), dim=-1)
         logits = self.decoder(noisy, tokens.to(noisy.device))
         loss = functional.cross_entropy(
             logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED
@@ -135,12 +141,6 @@ class DecoderStage:
         self.optimizer.step()
         self.done += 1
         return loss.item()
-
-    def _noisy(self, vectors: Tensor) -> Tensor:
-        """Noise of a random length up to `noise`, then unit norm again."""
-        noise = functional.normalize(torch.randn_like(vectors), dim=-1)
-        length = self.config.noise * torch.rand(len(vectors), 1, device=vectors.device)
-        return functional.normalize(vectors + length * noise, dim=-1)
 
 
 def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -158,6 +158,7 @@ def train_decoder(
     eyes: VLJEPA,
     config: TrainConfig,
     vocabulary: Vocabulary,
+    tower_hash: str,
     bank: TextBank,
     meanings: Meanings,
     sampler: ClipSampler,
@@ -170,7 +171,7 @@ def train_decoder(
         text_pairs(eyes, bank, texts),
         prediction_pairs(asker, sampler, meanings, size, config.decoder.clips, config.amp),
     ]
-    model = with_vocabulary(config.model, len(vocabulary.ids), vocabulary.tower_hash)
+    model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
     net = VLJEPA(model).to(bank.device)
     net.load_state_dict(eyes.state_dict(), strict=False)
     net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))

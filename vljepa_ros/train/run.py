@@ -56,7 +56,7 @@ class Run:
         self.log = Log(self.folder, self.out / 'tensorboard', self.workers.first)
         self.sentences = [t for texts in self.meanings.sentences.values() for t in texts]
         limit = config.model.y_decoder.max_tokens
-        self.vocabulary = Vocabulary(self.tower, self.sentences, limit)
+        self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
     def _meanings(self) -> Meanings:
         """Those of the simulator's tasks that are shown, and what people told."""
@@ -106,7 +106,14 @@ class Run:
             self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
         return train_decoder(
-            eyes, self.config, self.vocabulary, self.bank, self.meanings, sampler, self.log
+            eyes,
+            self.config,
+            self.vocabulary,
+            self.tower.sha256,
+            self.bank,
+            self.meanings,
+            sampler,
+            self.log,
         )
 
     def calibrate(self, net: VLJEPA) -> None:

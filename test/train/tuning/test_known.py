@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.model.language import Said
+from vljepa_ros.model.speaker import Said
 from vljepa_ros.train.tuning.known import known_prompts, known_sentences
 
 

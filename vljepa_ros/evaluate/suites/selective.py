@@ -25,14 +25,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.embeddings import read_embeddings
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.data.told import read_annotations
 from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.hops import Hops, Indices, Stamps, hops_of, nearest
-from vljepa_ros.evaluate.own_embeddings import read_embeddings, read_said
 from vljepa_ros.evaluate.report import Points, Report, Row
 from vljepa_ros.evaluate.selection import (
     PERIODS_S,
@@ -129,7 +130,10 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     A text is compared with the annotation's own. Raises InputError for a file that is no such.
     """
     need_ward()
-    found, texts = read_embeddings(embeddings, language.facts), read_said(annotations)
+    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
+    if not texts:
+        raise InputError(f'{annotations}: holds no text with a start and an end')
+    found = Hops(read.vectors, read.stamps_ns)
     said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
     recorded = Recorded(embeddings.name, found, said)
     thresholds = choose([found], PERIODS_S)

@@ -147,7 +147,7 @@ class Tuning:
         """A net that says people's sentences, and has the result's name."""
         config, said = self.config, [t for texts in self.told.sentences.values() for t in texts]
         ids = net.y_decoder.token_ids.tolist()
-        vocabulary = Vocabulary(self.tower, said, self.model.y_decoder.max_tokens, ids)
+        vocabulary = Vocabulary(self.tower.pieces, said, self.model.y_decoder.max_tokens, ids)
         net = grown(net, vocabulary.ids).eval().requires_grad_(False)
         sampler = self._sampler(1)
         asker = Asker(net, self.bank, sampler.rng, 1.0)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions from files, and what was to be said of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vljepa_ros.errors import InputError, ModelMismatchError
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.train.words.config import Predictions
+from vljepa_ros.train.words.pairs import read_predictions
+
+FACTS = ModelFacts('one-1', 4, 8, 10.0, 2, 4, 4)
+STAMPS_S = 0.5 * np.arange(1, 9)  # 0.5 .. 4 s
+VECTORS = np.eye(4)[[0, 0, 0, 0, 1, 1, 2, 3]]
+
+
+def embeddings(folder: Path, **changed: Any) -> str:
+    arrays = {'stamp': STAMPS_S, 'vector': VECTORS, 'model_id': 'one-1', 'prompt': 'What is it?'}
+    path = folder / 'e.npz'
+    np.savez(path, **{k: np.array(v) for k, v in (arrays | changed).items()})
+    return str(path)
+
+
+def annotations(folder: Path, *lines: dict[str, Any]) -> str:
+    path = folder / 'a.jsonl'
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    return str(path)
+
+
+def test_a_stretch_is_paired_with_its_mean_prediction(tmp_path: Path) -> None:
+    told = annotations(
+        tmp_path,
+        {'start': 0, 'end': 2, 'text': 'one'},
+        {'start': 2, 'end': 3.5, 'text': 'two'},
+        {'start': 10, 'end': 12, 'text': 'after the end'},
+    )
+    known = read_predictions([Predictions(embeddings(tmp_path), told)], FACTS)
+    first, second = known.pairs  # nothing was predicted of the third
+    assert (first.text, second.text, first.asked) == ('one', 'two', False)
+    np.testing.assert_allclose(first.vector, VECTORS[0])
+    expected = np.array([0, 2, 1, 0]) / np.sqrt(5)
+    np.testing.assert_allclose(second.vector, expected, atol=1e-6)
+    assert known.vectors[0].shape == (8, 4) and known.vectors[1].shape == (0, 4)
+
+
+def test_a_question_is_paired_with_the_nearest_prediction_of_its_prompt(tmp_path: Path) -> None:
+    told = annotations(
+        tmp_path,
+        {'time': 3.4, 'prompt': 'What is it?', 'answer': 'a cup'},
+        {'time': 3.4, 'prompt': 'Is it red?', 'answer': 'no'},
+        {'time': 9.0, 'prompt': 'What is it?', 'answer': 'long gone'},
+    )
+    known = read_predictions([Predictions(embeddings(tmp_path), told, asked=True)], FACTS)
+    (pair,) = known.pairs
+    assert (pair.text, pair.asked) == ('a cup', True)
+    np.testing.assert_allclose(pair.vector, VECTORS[6])  # of 3.5 s
+    assert len(known.vectors[0]) == 0 and len(known.vectors[1]) == 8
+
+
+def test_without_annotations_there_are_no_pairs(tmp_path: Path) -> None:
+    known = read_predictions([Predictions(embeddings(tmp_path))], FACTS)
+    assert known.pairs == () and len(known.vectors[0]) == 8
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatchError, match=r"e\.npz: .* 'two-2', not of 'one-1'"):
+        read_predictions([Predictions(embeddings(tmp_path, model_id='two-2'))], FACTS)
+    told = annotations(tmp_path, {'time': 1, 'prompt': 'What?', 'answer': 'a cup'})
+    with pytest.raises(InputError, match='do not say which prompt'):
+        read_predictions([Predictions(embeddings(tmp_path, prompt=''), told, asked=True)], FACTS)
+    (tmp_path / 'a.jsonl').write_text('{"start": 2, "end": 1, "text": "x"}')
+    with pytest.raises(InputError, match=r'a\.jsonl:1: end'):
+        read_predictions([Predictions(embeddings(tmp_path), told)], FACTS)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words for a space of texts: what stands between predictions and texts must not change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.model.config import CalibrationConfig, YDecoderConfig
+from vljepa_ros.model.speaker import Speaker
+from vljepa_ros.model.text_space import TextSpace
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.types import Decoded
+from vljepa_ros.train.words.config import WordsConfig
+from vljepa_ros.train.words.pairs import Known, Pair
+from vljepa_ros.train.words.run import Learned, Space, Words
+
+DIM = 32
+COLOURS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
+STATES = ('open', 'shut', 'gone')
+TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLOURS, THINGS, STATES)]
+WORDS = sorted({word for text in TEXTS for word in text.split()})
+DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_tokens=8, beams=2)
+
+
+class Bag(TextSpace):
+    """A text's vector is the sum of those of its words, which are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelFacts('bag-1', DIM, 8, 10.0, 2, 4, 4), CalibrationConfig())
+        rng = np.random.default_rng(0)
+        self._words = {word: rng.normal(size=DIM).astype(np.float32) for word in WORDS}
+
+    def check(self, text: str) -> None:
+        pass
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = [sum(self._words.get(word, np.ones(DIM)) for word in t.split()) for t in texts]
+        return unit(np.stack(rows)) if rows else np.zeros((0, DIM), np.float32)
+
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
+        raise NotImplementedError
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def space() -> Space:
+    def pieces(text: str) -> list[int]:
+        return [1 + WORDS.index(word) for word in text.split()]
+
+    def text_of(ids: Sequence[int]) -> str:
+        return ' '.join(WORDS[i - 1] for i in ids)
+
+    return Space(Bag(), pieces, text_of)
+
+
+def predicted(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
+    """What a model with a gap says of these: moved, and spread in a few directions."""
+    fixed = np.random.default_rng(7)
+    offset = unit(fixed.normal(size=(1, DIM))) * 1.2
+    directions = unit(fixed.normal(size=(3, DIM)))
+    rng = np.random.default_rng(seed)
+    spread = 0.35 * rng.normal(size=(len(texts), 3)) @ directions
+    return unit(Bag().encode(texts) + offset + spread)
+
+
+def known(count: int, with_texts: bool = True) -> Known:
+    texts = [TEXTS[i % len(TEXTS)] for i in range(count)]
+    vectors = predicted(texts, seed=1)
+    pairs = tuple(Pair(v, t, False) for v, t in zip(vectors, texts, strict=True))
+    return Known((vectors, vectors[:0]), pairs if with_texts else ())
+
+
+def config(**changed: object) -> WordsConfig:
+    values: dict[str, object] = {
+        'model': 'bag',
+        'sentences': ('texts.txt',),
+        'y_decoder': DECODER,
+        'steps': 350,
+        'batch': 64,
+        'learning_rate': 3e-3,
+    }
+    return WordsConfig(**(values | changed))  # type: ignore[arg-type]
+
+
+def learned(about: Known, **changed: object) -> Learned:
+    return Words(space(), TEXTS, about, config(**changed)).learn()
+
+
+def said(found: Learned, vectors: NDArray[np.float32], asked: bool = False) -> list[str]:
+    moved = found.decoder.bridge(torch.from_numpy(vectors), asked).numpy()
+    speaker = Speaker(found.decoder.y_decoder, space().text_of)
+    return [row[0].text for row in speaker.said(moved, space().language)]
+
+
+def share_right(found: Learned) -> float:
+    words = said(found, predicted(TEXTS, seed=2))
+    return float(np.mean([a == b for a, b in zip(words, TEXTS, strict=True)]))
+
+
+def test_an_offset_with_anisotropic_noise_does_not_change_what_is_said() -> None:
+    found = learned(known(300))
+    assert found.noise == 'measured'
+    assert found.marks.again > 0.95
+    assert share_right(found) > 0.95
+    plain = learned(known(300), recentre=False, noise='none')
+    assert share_right(plain) < 0.6  # it is the bridge and the noise that make it so
+
+
+def test_predictions_that_nobody_described_give_the_gap_as_well() -> None:
+    found = learned(known(300, with_texts=False))
+    assert found.noise == 'even 0.5' and np.isnan(found.marks.cider)
+    assert share_right(found) > 0.9
+    gap = found.decoder.bridge.gap.numpy()
+    np.testing.assert_allclose(gap[0], gap[1])  # of questions nothing is known
+
+
+def test_of_several_lengths_of_noise_the_one_with_the_best_words_is_kept() -> None:
+    few = known(60)
+    found = learned(few, noise_length=(4.0, 0.3), steps=250)
+    assert found.noise == 'even 0.3'  # 4 drowns everything
+    assert found.marks.cider > 5
+    with pytest.raises(InputError, match='2 to choose from'):
+        learned(known(60, with_texts=False), noise_length=(0.5, 0.3))
+
+
+def test_measured_noise_wants_enough_pairs() -> None:
+    with pytest.raises(InputError, match=r'48 pairs .* too few .*at least 200'):
+        learned(known(60), noise='measured')
+
+
+def test_vectors_are_projected_on_sentences() -> None:
+    found = learned(known(300, with_texts=False), noise='none', anchors=1000)
+    assert found.decoder.bridge.anchors.shape == (len(TEXTS), DIM)  # no more than there are
+    assert share_right(found) > 0.9
+
+
+def test_answers_have_a_gap_of_their_own() -> None:
+    texts = ['the red cup is gone', 'the blue box is shut'] * 10
+    about = known(40)
+    other = unit(Bag().encode(texts) - 1.5 * unit(np.ones((1, DIM), np.float32)))
+    pairs = tuple(Pair(v, t, True) for v, t in zip(other, texts, strict=True))
+    both = replace(about, vectors=(about.vectors[0], other), pairs=about.pairs + pairs)
+    found = learned(both)
+    assert said(found, other[:2], asked=True) == texts[:2]
+    assert said(found, other[:2], asked=False) != texts[:2]
+
+
+def test_so_many_predictions_are_too_far_from_their_words_as_was_asked_for() -> None:
+    few = known(300)
+    strict = learned(few, abstain_share=0.5, steps=200).decoder
+    loose = learned(few, abstain_share=0.0, steps=200).decoder
+    assert -1 <= loose.config.bank_below < strict.config.bank_below <= 1

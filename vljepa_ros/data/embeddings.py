@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of embeddings: what `vljepa embed` writes, or anybody's own.
+
+FILE.npz, as `vljepa embed` writes it: `vector` (T, D) float, of any length but 0, and `stamp`
+(T,), seconds from the recording's start that rise; or `vectors` and `stamps_ns`, whole nanoseconds
+of any clock. It may hold `model_id` and `prompt`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.errors import InputError, ModelMismatchError
+from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.perceiver import unit
+
+VECTORS, STAMPS, MODEL_ID, PROMPT = 'vectors', 'stamps_ns', 'model_id', 'prompt'
+EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # as `vljepa embed` calls them
+DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors (T, D), unit norm, and their stamps (T,), rising: from the recording's start,
+    or from the first where the file does not say when that was.
+
+    `prompt`: what they answer, '' where the file does not say.
+    """
+
+    vectors: NDArray[np.float32]
+    stamps_ns: NDArray[np.int64]
+    prompt: str = ''
+
+
+def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings:
+    """A file's embeddings, `least` of them or more.
+
+    Raises:
+        InputError: the file is missing or damaged, or an array is missing or of the wrong kind.
+        ModelMismatchError: they are another model's.
+    """
+    arrays = _load(path)
+    own = EMBED_VECTORS in arrays and EMBED_STAMPS in arrays
+    names = (EMBED_VECTORS, EMBED_STAMPS) if own else (VECTORS, STAMPS)
+    for name in names:
+        if name not in arrays:
+            raise InputError(f"{path}: no array '{name}' (it has: {', '.join(arrays) or 'none'})")
+    vectors, stamps = (arrays[name] for name in names)
+    _check_vectors(f"{path}: '{names[0]}'", vectors, facts.embedding_dim, least)
+    if own and np.issubdtype(stamps.dtype, np.floating) and np.isfinite(stamps).all():
+        stamps = np.round(stamps * SECOND_NS).astype(np.int64)
+    _check_stamps(f"{path}: '{names[1]}'", stamps, len(vectors))
+    found = str(arrays.get(MODEL_ID, facts.model_id))
+    if found != facts.model_id:
+        raise ModelMismatchError(f"{path}: vectors of model '{found}', not of '{facts.model_id}'")
+    rising = stamps.astype(np.int64)
+    from_start = rising if own else rising - rising[:1]
+    prompt = str(arrays.get(PROMPT, ''))
+    return Embeddings(unit(vectors.astype(np.float32)), from_start, prompt)
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (*DAMAGE, TypeError, AttributeError) as error:
+        reason = getattr(error, 'strerror', None) or 'is no .npz file of arrays'
+        raise InputError(f'{path}: {reason}') from error
+
+
+def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> None:
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or len(vectors) < least:
+        raise InputError(
+            f'{what} {vectors.shape} {vectors.dtype} is not (T, D) float, T >= {least}'
+        )
+    if vectors.shape[1] != dim:
+        raise InputError(
+            f'{what} have {vectors.shape[1]} values each, the model decodes {dim}: '
+            'give the --model that made them'
+        )
+    if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
+        raise InputError(f'{what} hold a value that is not finite, or only zeros')
+
+
+def _check_stamps(what: str, stamps_ns: NDArray[Any], count: int) -> None:
+    if stamps_ns.shape != (count,) or not np.issubdtype(stamps_ns.dtype, np.integer):
+        raise InputError(f'{what} {stamps_ns.shape} {stamps_ns.dtype} is not ({count},) int64')
+    if (np.diff(stamps_ns.astype(np.int64)) <= 0).any():
+        raise InputError(f'{what} do not rise')
