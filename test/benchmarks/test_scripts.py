@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,3 +136,24 @@ def test_a_folder_without_a_whole_stream_is_one_line(tmp_path: Path) -> None:
     result = script('benchmarks/segmenter.py', tmp_path)
     assert result.returncode == 2 and result.stderr.count('\n') == 1
     assert str(tmp_path) in result.stderr
+
+
+def test_every_way_to_words_is_compared_on_predictions(
+    run_script: Callable[..., str], split: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = importlib.import_module('words')
+    data = split.parent
+    if not (data / 'train').exists():
+        shutil.copytree(split, data / 'train')
+    one = {'noise_length': (0.5,)}  # four moments are too few to choose by
+    ways = {name: words.WAYS[name] | one for name in ('text alone', 'means, even noise')}
+    monkeypatch.setattr(words, 'WAYS', ways)
+    monkeypatch.setattr('vljepa_ros.evaluate.moments.CONTEXT_S', 0.4)  # streams of two seconds
+    texts = {'rest': ('the arm rests',), 'reach': ('the arm reaches for the puck',)}
+    monkeypatch.setattr(words, 'Meanings', lambda: SimpleNamespace(sentences=texts))
+    found = json.loads(run_script('words', data, '--steps', 2, '--json'))
+    assert [row['way'] for row in found['rows']] == [words.OWN, words.NEAREST, *ways]
+    assert found['rows'][2]['noise'] == 'none' and found['rows'][3]['noise'].startswith('even')
+    assert found['judged_on'] == found['learned_from'] > 0
+    for row in found['rows']:
+        assert 0 <= row['right sentences']['value'] <= 1 and 0 <= row['CIDEr-D']['value'] <= 10
