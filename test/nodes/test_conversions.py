@@ -198,6 +198,7 @@ def test_answer_field_by_field() -> None:
         (types.Candidate('yes', 0.75), types.Candidate('no', 0.25)),
         (types.Moment('front', NS - 5, NS, 0.5, 'it opens'),),
         types.Basis.FRAMES,
+        nearest=True,
     )
     response = srv.Query.Response()
     conversions.fill_answer(response, answer)
@@ -205,6 +206,7 @@ def test_answer_field_by_field() -> None:
         answer='yes',
         confidence=0.75,
         abstained=True,
+        nearest=True,
         stamp=STAMP,
         model_id='small-1-2',
         vector=array.array('f', [0.6, 0.8]),

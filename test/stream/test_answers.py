@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,20 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
     answerer.answer('?', colour_vector('blue'), 7, CHOICES)
     answerer.answer('?', colour_vector('blue'), 7)
     assert told == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
+
+
+def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
+    class Banked(FakeLanguage):
+        def decode(self, vectors: Any, asked: bool = False) -> Any:
+            found = super().decode(vectors, asked)
+            return [replace(d, nearest='red' in d.text) for d in found]
+
+    answerer = Answerer(Banked())
+    assert answerer.answer('?', colour_vector('red'), 7).nearest
+    assert not answerer.answer('?', colour_vector('blue'), 7).nearest
+    assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).nearest
+    assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
+    assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
 
 
 # The past: one answer from several stretches.

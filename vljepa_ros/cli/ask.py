@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
                 'abstained': answer.abstained,
                 'ranked': [{'text': text, 'score': score} for text, score in ranked],
                 'stamp': stamp,
+                **({'nearest': True} if answer.nearest else {}),
             }
         )
     else:

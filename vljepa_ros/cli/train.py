@@ -28,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'config',
         type=Path,
         metavar='CONFIG',
-        help='for example models/small/train.yaml, or samples/tuning/tune.yaml',
+        help='for example models/small/train.yaml, samples/tuning/tune.yaml, or '
+        'models/open_vljepa/words.yaml',
     )
     parser.add_argument(
         '--processes',
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as '
-        'well. Fine-tuning runs in one',
+        'well. Fine-tuning and words take one',
     )
     common.add_output_arguments(parser)
 

@@ -446,4 +446,5 @@ def _answer(response: Any) -> Answer:
         tuple(Candidate(c.text, c.score) for c in response.ranked),
         tuple(_moment(m) for m in response.evidence),
         Basis(response.basis),
+        response.nearest,
     )

@@ -272,7 +272,7 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
 def fill_answer(response: Any, answer: types.Answer) -> None:
     """Into a Query response."""
     response.answer, response.confidence = answer.answer, float(answer.confidence)
-    response.abstained = answer.abstained
+    response.abstained, response.nearest = answer.abstained, answer.nearest
     response.ranked = to_candidates(answer.ranked)
     response.evidence = [to_moment(m) for m in answer.evidence]
     response.basis = int(answer.basis)

@@ -54,6 +54,7 @@ class _Said:
     confidence: float
     abstained: bool
     ranked: tuple[Candidate, ...] = ()
+    nearest: bool = False  # of a bank, not the model's own words
 
 
 Told = tuple[Seen, _Said]
@@ -87,6 +88,7 @@ class Answerer:
             said.ranked,
             tuple(evidence),
             basis,
+            said.nearest,
         )
 
     def recount(
@@ -125,6 +127,7 @@ class Answerer:
                 for s, said in rests_on
             ),
             basis,
+            whole.nearest,
         )
 
     def remember(
@@ -152,16 +155,16 @@ class Answerer:
         vectors = [s.vector for s in seen]
         if candidates:
             rankings = [tuple(self._language.rank(vector, candidates)) for vector in vectors]
-            told = [(ranked[0].text, ranked[0].score, ranked) for ranked in rankings]
+            told = [(ranked[0].text, ranked[0].score, ranked, False) for ranked in rankings]
         else:
             words = self._language.decode(np.stack(vectors), asked=True)
             told = [
-                (s.text or decoded.text, decoded.confidence, ())
+                (s.text or decoded.text, decoded.confidence, (), decoded.nearest)
                 for s, decoded in zip(seen, words, strict=True)
             ]
         return [
-            _Said(text, confidence, self._doubts(vector, candidates, text, confidence), ranked)
-            for vector, (text, confidence, ranked) in zip(vectors, told, strict=True)
+            _Said(text, score, self._doubts(vector, candidates, text, score), ranked, is_nearest)
+            for vector, (text, score, ranked, is_nearest) in zip(vectors, told, strict=True)
         ]
 
     def _doubts(
@@ -178,7 +181,8 @@ def _together(
     said = [item for _, item in told]
     if not candidates:
         texts = [s.text for i, s in enumerate(said) if i == 0 or s.text != said[i - 1].text]
-        return told, _Said('; '.join(texts), min(s.confidence for s in said), False)
+        least = min(s.confidence for s in said)
+        return told, _Said('; '.join(texts), least, False, nearest=any(s.nearest for s in said))
     scores = [{c.text: c.score for c in s.ranked} for s in said]
     yes = yes_of(candidates)
     if yes is not None:

@@ -173,7 +173,7 @@ class Answer:
     """An answer to one question; `ranked` is filled when candidates were given.
 
     `confidence` is the probability that the answer is right. `abstained`: nobody can tell, or the
-    confidence is too low.
+    confidence is too low. `nearest`: of a sentence bank, not (all) the model's own words.
     """
 
     answer: str
@@ -185,3 +185,4 @@ class Answer:
     ranked: tuple[Candidate, ...] = ()
     evidence: tuple[Moment, ...] = field(default=())
     basis: Basis = Basis.NOW
+    nearest: bool = False

@@ -17,6 +17,8 @@ from vljepa_ros.cli import main
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry, text_decoder
 from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.train.config import read_values
+from vljepa_ros.train.words.config import parse_words
 
 TEXTS = [
     f'the {a} is {b}' for a, b in product(('drawer', 'cup', 'robot'), ('open', 'red', 'shut'))
@@ -133,6 +135,12 @@ def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
     (tmp_path / 'c').write_bytes(b'\xff\xfe\xff')
     with pytest.raises(InputError, match='UTF-8'):
         read_sentences([tmp_path / 'c'])
+
+
+def test_the_shipped_configuration_is_one() -> None:
+    path = Path(__file__).parents[3] / 'models' / 'open_vljepa' / 'words.yaml'
+    found = parse_words(read_values(path), path)
+    assert found.model == 'open_vljepa' and found.sentences
 
 
 def copied(model: Path, folder: Path) -> Path:
