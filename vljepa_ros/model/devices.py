@@ -53,8 +53,12 @@ def check_memory(name: str, needed: int, device: torch.device, dtype: str) -> No
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that can be had on `device`; None where the system does not say."""
-    if device.type == 'cuda':
+    """Memory that can be had on `device`; None where the system does not say.
+
+    A GPU that shares the machine's memory, as a Jetson's, does not count as free what the system
+    would give back from its caches (CUDA for Tegra, "Estimating Total Allocatable Memory").
+    """
+    if device.type == 'cuda' and not torch.cuda.get_device_properties(device).is_integrated:
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         found = re.search(r'^MemAvailable:\s+(\d+) kB', MEMINFO.read_text(), re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,3 +141,17 @@ def test_loading_draws_no_random_numbers(folder: Path) -> None:
     before = torch.get_rng_state()
     registry.load(str(folder), device='cpu')
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_gpu_that_shares_the_machines_memory_has_what_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a Jetson, where the driver does not count what the system would give back."""
+    (tmp_path / 'meminfo').write_text('MemAvailable:    4000000 kB\n')
+    monkeypatch.setattr(devices, 'MEMINFO', tmp_path / 'meminfo')
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (10**9, 8 * 10**9))
+    gpus = {torch.device('cuda:0'): True, torch.device('cuda:1'): False}
+    monkeypatch.setattr(
+        torch.cuda, 'get_device_properties', lambda d: SimpleNamespace(is_integrated=gpus[d])
+    )
+    assert [devices.free_bytes(gpu) for gpu in gpus] == [4_096_000_000, 10**9]

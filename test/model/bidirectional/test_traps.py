@@ -124,6 +124,22 @@ def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> No
         registry.load(str(folder), device='cpu', dtype='float16')
 
 
+def test_activations_beyond_float16_are_finite_in_the_other_dtypes() -> None:
+    """EmbeddingGemma's norms multiply what each layer adds until its sum leaves float16."""
+    ids = torch.tensor([[1, 6, 7, 8, 2]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+
+    def encoded(dtype: torch.dtype) -> torch.Tensor:
+        encoder = tiny.net().y_encoder
+        for layer in encoder.model.layers:
+            layer.post_feedforward_layernorm.weight.fill_(20_000.0)  # seven layers: 140,000
+        return encoder.to(dtype)(ids, mask)
+
+    exact = encoded(torch.float32)
+    assert not encoded(torch.float16).isfinite().all()
+    assert (encoded(torch.bfloat16) * exact).sum() > 0.99
+
+
 def test_padding_ids_are_those_of_no_mask(tmp_path: Any) -> None:
     """A text that holds Llama's padding token, which is its end of text, is not cut there."""
     from vljepa_ros.model.common_config import TokenizerConfig
