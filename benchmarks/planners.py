@@ -28,9 +28,10 @@ from vljepa_ros.cli.main import Parser
 from vljepa_ros.cli.processes import Processes, stack_commands
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.perceiver import Perceiver, unit
+from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.settings import MemorySettings
 from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, Segment, StreamKey
+from vljepa_ros.stream.vectors import unit
 
 NAMESPACE = 'vljepa'
 SEGMENT_HOPS = 22

@@ -24,6 +24,8 @@ from bench import (
 )
 from builtin_interfaces.msg import Duration
 from counter import NOW, Counter, failing, floats, hop, look, seen
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
@@ -37,6 +39,7 @@ from vljepa_ros.msg import (
 )
 from vljepa_ros.srv import Predict, Query, Search
 
+from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
@@ -312,6 +315,33 @@ def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Pat
     reader = Store(tmp_path / 'memory.db', read_only=True)
     key = StreamKey('camera', 'What?', fakes.FACTS.model_id)
     eventually(lambda: len(reader.hops(key)[0]) == 20, 3.0)
+
+
+def test_get_state_answers_while_a_big_memory_is_read(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, threads = threading.Event(), threading.Event(), list[str]()
+
+    class Big(Memory):
+        def __init__(self, *args: Any) -> None:
+            threads.append(threading.current_thread().name)
+            begun.set()
+            assert go.wait(10)
+            super().__init__(*args)
+
+    monkeypatch.setattr('vljepa_ros.nodes.query.Memory', Big)
+    pool = fake_pool(lambda: Model(fakes.FACTS, None, fakes.FakeLanguage()))
+    node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
+    client = bench.probe.create_client(ChangeState, 'query_node/change_state')
+    assert client.wait_for_service(5)
+    configure = Transition(id=Transition.TRANSITION_CONFIGURE)
+    changed = client.call_async(ChangeState.Request(transition=configure))
+    assert begun.wait(5)
+    state = bench.call(GetState, 'query_node/get_state', GetState.Request()).current_state
+    assert state.label == 'unconfigured' and threads == ['language'] and not changed.done()
+    go.set()
+    eventually(changed.done)
+    assert changed.result().success and node.phase == 'inactive'
 
 
 def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_path: Path) -> None:

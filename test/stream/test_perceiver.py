@@ -13,7 +13,7 @@ from fakes import FACTS, FakeEyes, colour_vector, picture
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.memory.footage import Footage
-from vljepa_ros.stream.perceiver import Perceiver, unit
+from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.settings import FootageSettings, PerceptionSettings
 from vljepa_ros.stream.types import (
     Change,
@@ -24,6 +24,7 @@ from vljepa_ros.stream.types import (
     Segment,
     StreamKey,
 )
+from vljepa_ros.stream.vectors import unit
 
 MS = 1_000_000
 HOP = 200 * MS

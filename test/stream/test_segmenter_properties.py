@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vljepa_ros.errors import InputError
@@ -91,6 +91,7 @@ def test_segments_tile_the_stream(stream: list[Embedding], settings: SegmenterSe
 
 
 @given(st.integers(1, 300), seeds, settings_of)
+@example(9, 3843039, SegmenterSettings(drift_threshold=0.0))  # the means differ by rounding
 def test_a_constant_stream_is_one_segment(
     length: int, seed: int, settings: SegmenterSettings
 ) -> None:

@@ -67,16 +67,14 @@ def answer_of(
     model: Model, source: Source, prompt: str, candidates: list[str], span: Span
 ) -> Answer:
     """Look at the span, then answer. Raises InputError where it holds no hop."""
-    import numpy as np
-
     from vljepa_ros.stream.answers import Answerer
-    from vljepa_ros.stream.perceiver import unit
     from vljepa_ros.stream.types import Basis
+    from vljepa_ros.stream.vectors import pooled
 
     found = look(model, source, prompt, span)
     if not found:
         raise InputError(f'{source.path}: the model has seen too little to answer there')
-    vector = found[-1].vector if span.moment else unit(np.mean([e.vector for e in found], axis=0))
+    vector = found[-1].vector if span.moment else pooled([e.vector for e in found])
     assert model.language is not None
     answerer = Answerer(model.language)
     basis = Basis.NOW if span.moment else Basis.FRAMES

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.perceiver import Perceiver, unit
+from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.types import Embedding, Frame
+from vljepa_ros.stream.vectors import unit
 
 Stamps = NDArray[np.int64]
 Indices = NDArray[np.int64]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.perceiver import unit
+from vljepa_ros.stream.vectors import unit
 
 CONTEXT_S = 2.0
 GREY = 128

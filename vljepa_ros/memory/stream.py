@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.memory.log import VectorLog
-from vljepa_ros.stream.perceiver import pooled
 from vljepa_ros.stream.types import EVER_NS, Seen, Vector
+from vljepa_ros.stream.vectors import pooled
 
 SegmentName = tuple[str, int]  # session, segment id
 Span = tuple[int, int]  # first and last stamp, in nanoseconds

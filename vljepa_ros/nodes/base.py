@@ -2,13 +2,14 @@
 """What all nodes share: a lifecycle without surprises, parameters, diagnostics.
 
 A node fills in four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
-`teardown` (cleanup). What they raise becomes one line in the log and a FAILURE, never silence.
+`teardown` (cleanup); and `recollect` where it keeps files. What they raise becomes one line in the
+log and a FAILURE, never silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.msg import Transition
@@ -21,8 +22,31 @@ from vljepa_ros.nodes import parameters
 from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.models import Lease, ModelPool, ModelSpec
 from vljepa_ros.nodes.working import WorkingNode, describe_error
+from vljepa_ros.stream.interfaces import ModelFacts
 
 SETTLE_S = 5.0  # the longest that a transition waits for the work in hand
+
+
+class Recollection(Protocol):
+    """What was kept on the disk and is open now."""
+
+    def close(self) -> None:
+        """Write what is left to write, and let go of the file."""
+        ...
+
+
+class _Wanted(NamedTuple):
+    """What configure needs: the model, and the parameters that say which files."""
+
+    spec: ModelSpec
+    values: dict[str, Any]
+
+
+class _Brought(NamedTuple):
+    """What the model thread brought for configure."""
+
+    lease: Lease
+    recollection: Any
 
 
 class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
@@ -38,7 +62,8 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
-        self._prepared: tuple[ModelSpec, Lease | Exception] | None = None
+        self.recollection: Any = None  # what `recollect` opened, for `setup`
+        self._prepared: tuple[_Wanted, _Brought | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.beside_the_eyes(specs)
@@ -53,6 +78,11 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         self.create_timer(1.0, self._tick, callback_group=self.group, clock=self.steady)
 
     # Steps that a node fills in.
+
+    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Recollection | None:
+        """Open what was kept on the disk, in the model thread: it may be much."""
+        del facts, values
+        return None
 
     def setup(self) -> None:
         """Configure: read the parameters, make what needs them."""
@@ -151,19 +181,19 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         )
 
     async def prepare(self) -> None:
-        """Load the weights in the model thread; what goes wrong is told by configure."""
+        """Bring weights and files in the model thread; what goes wrong is told by configure."""
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
-        spec = self._model_spec()
-        if isinstance(self._prepared_for(spec), Lease):
+        wanted = self._wanted()
+        if isinstance(self._prepared_for(wanted), _Brought):
             return
-        found: Lease | Exception
+        found: _Brought | Exception
         try:
-            found = await self.in_thread(self.pool.acquire, spec, self.part)
+            found = await self.in_thread(self._bring, wanted)
         except Exception as error:
             found = error
         self._forget_prepared()
-        self._prepared = (spec, found)
+        self._prepared = (wanted, found)
         if self.phase == 'finalized':  # meanwhile
             self._forget_prepared()
 
@@ -216,7 +246,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
         self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
-            self._lease = self._take_lease(self._model_spec())
+            self._lease, self.recollection = self._take_brought(self._wanted())
         self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
@@ -228,26 +258,41 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
             if lease is not None:
                 lease.release()
 
-    def _take_lease(self, spec: ModelSpec) -> Lease:
-        """What `prepare` found, or else loaded now. Raises what went wrong."""
-        found = self._prepared_for(spec)
+    def _take_brought(self, wanted: _Wanted) -> _Brought:
+        """What `prepare` brought, or else brought now. Raises what went wrong."""
+        found = self._prepared_for(wanted)
         if found is None:
             self._forget_prepared()
             # Only where nobody awaited `prepare`; then get_state has to wait, too.
-            return self.thread.call(self.pool.acquire, spec, self.part).result()
+            return self.thread.call(self._bring, wanted).result()
         self._prepared = None
         if isinstance(found, Exception):
             raise found
         return found
 
-    def _prepared_for(self, spec: ModelSpec) -> Lease | Exception | None:
+    def _wanted(self) -> _Wanted:
+        return _Wanted(self._model_spec(), self.values())
+
+    def _bring(self, wanted: _Wanted) -> _Brought:
+        """Weights, and what was kept; in the model thread."""
+        lease = self.pool.acquire(wanted.spec, self.part)
+        try:
+            return _Brought(lease, self.recollect(lease.facts, wanted.values))
+        except BaseException:
+            lease.release()
+            raise
+
+    def _prepared_for(self, wanted: _Wanted) -> _Brought | Exception | None:
         known = self._prepared
-        return known[1] if known is not None and known[0] == spec else None
+        return known[1] if known is not None and known[0] == wanted else None
 
     def _forget_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and isinstance(prepared[1], Lease):
-            prepared[1].release()
+        if prepared is not None and isinstance(prepared[1], _Brought):
+            lease, recollection = prepared[1]
+            if recollection is not None:
+                recollection.close()
+            lease.release()
 
     def _model_spec(self) -> ModelSpec:
         return parameters.model_spec(parameters.values_of(self, parameters.MODEL))

@@ -22,6 +22,7 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict
+from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 from vljepa_ros.stream.settings import check_prompts
 from vljepa_ros.stream.types import Embedding, Frame
@@ -53,17 +54,17 @@ class PerceptionNode(VljepaNode):
             callback_group=self.group,
         )
 
+    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Footage:
+        """The frames that were kept."""
+        settings, path = parameters.footage_settings(values), values['frames_path']
+        return Footage(facts, settings, Path(path).expanduser() if path else None)
+
     def setup(self) -> None:
         """Cameras, eyes, publishers."""
+        self._footage = self.recollection
         names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
-        path = values['frames_path']
-        self._footage = Footage(
-            self.lease.facts,
-            parameters.footage_settings(values),
-            Path(path).expanduser() if path else None,
-        )
         self._perceiver = Perceiver(self.lease.half, settings, self._footage)
         self._rate_hz = settings.rate or self.lease.facts.rate_hz
         camera_values = parameters.values_of(self, self._camera_specs())

@@ -27,6 +27,7 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.srv import Predict, Query, Search
 from vljepa_ros.stream.answers import Answerer, check_question
+from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Seen, Vector
 from vljepa_ros.stream.watching import Condition
 
@@ -90,19 +91,23 @@ class QueryNode(VljepaNode):
             feedback_pub_qos_profile=deep,
         )
 
+    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
+        """What the memory's file holds."""
+        settings, path = parameters.memory_settings(values), values['memory_path']
+        store = Store(Path(path).expanduser()) if path else None
+        return Memory(facts.model_id, settings, store)
+
     def setup(self) -> None:
         """Memory and answerer."""
         values = self.values()
+        self._memory = memory = self.recollection
         self._timeout_s: float = values['predict_timeout']
         self._watch_threshold: float = values['watch_threshold']
         self._watch_hops: int = values['watch_hops']
-        path = values['memory_path']
-        store = Store(Path(path).expanduser()) if path else None
-        self._memory = Memory(self.lease.facts.model_id, parameters.memory_settings(values), store)
-        self._sources = self._memory.sources
-        if self._memory.foreign:
+        self._sources = memory.sources
+        if memory.foreign:
             self.get_logger().info(
-                f'{path}: {self._memory.foreign} streams are of other models: '
+                f'{values["memory_path"]}: {memory.foreign} streams are of other models: '
                 'kept, and not compared'
             )
         self._answerer = Answerer(self.lease.half, parameters.answer_settings(values))

@@ -15,9 +15,9 @@ import numpy as np
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.perceiver import pooled
 from vljepa_ros.stream.settings import AnswerSettings, check_text
 from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment, Seen, Vector
+from vljepa_ros.stream.vectors import pooled
 
 MAX_CANDIDATES = 1000
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.segmenter import MINUTE_NS, check_vector, unit
+from vljepa_ros.stream.segmenter import MINUTE_NS, check_vector
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
+from vljepa_ros.stream.vectors import unit
 
 Part = NDArray[np.intp]
 

@@ -26,7 +26,8 @@ from vljepa_ros.stream.settings import (
     check_prompts,
     check_text,
 )
-from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey, Vector
+from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey
+from vljepa_ros.stream.vectors import pooled
 
 MAX_SPAN_HOPS = 64  # of a span that is looked at whole
 MAX_LOOKS = 16  # windows of a longer one
@@ -325,16 +326,3 @@ def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
         else:
             runs.append([hop])
     return runs
-
-
-def pooled(
-    vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """The mean of vectors of one shape, of unit norm again."""
-    return unit(np.mean(vectors, axis=0))
-
-
-def unit(vectors: NDArray[np.float32]) -> Vector:
-    """Rows of unit norm, float32; a zero row stays zero."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norm, 1e-12), dtype=np.float32)

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
+from vljepa_ros.stream.vectors import unit
 
 MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
 MINUTE_NS = 60_000_000_000
+ROUNDING = 1e-6  # a cosine distance that means of equal float32 vectors may have
 # An event raises the thresholds by this (as a logarithm), what the budget allows lowers them.
 RISE = 0.3
 HIGHEST_THRESHOLD = 4.0 * LONGEST_RUN  # the longest run, opposite to what was before it
@@ -207,7 +209,7 @@ class Segmenter:
     def _moved(self, stream: _Stream, mean: Vector, stamp_ns: int) -> list[Change]:
         """A drift, where the mean is too far from what was last put into words."""
         score = _distance(stream.said, mean)
-        if score <= self._settings.drift_threshold * stream.strictness:
+        if score <= max(self._settings.drift_threshold * stream.strictness, ROUNDING):
             return []
         stream.said = mean
         self.changes += 1
@@ -305,8 +307,3 @@ def check_vector(vector: Vector) -> None:
     """Raise InputError for one that has no direction."""
     if not np.isfinite(vector).all() or not vector.any():
         raise InputError('an embedding holds a value that is not finite, or only zeros')
-
-
-def unit(vector: NDArray[Any]) -> NDArray[Any]:
-    """The vector at length 1."""
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -17,7 +17,7 @@ from vljepa_ros.data.embeddings import SECOND_NS, Embeddings, read_embeddings
 from vljepa_ros.data.told import AnnotationFile, read_annotations
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.perceiver import unit
+from vljepa_ros.stream.vectors import unit
 from vljepa_ros.train.words.config import Predictions
 
 NEAR_NS = SECOND_NS  # a question's embedding is at most so far from its time

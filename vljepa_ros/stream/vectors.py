@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors of unit norm, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = TypeVar('Float', np.float32, np.float64)
+
+
+def unit(vectors: NDArray[Float]) -> NDArray[Float]:
+    """(..., D) of unit norm, in the same type; a zero vector stays zero."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norm, 1e-12), dtype=vectors.dtype)
+
+
+def pooled(
+    vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """The mean of vectors of one shape, of unit norm again."""
+    return unit(np.asarray(np.mean(vectors, axis=0), np.float32))
