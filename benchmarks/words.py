@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,20 @@ from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
 from vljepa_ros.evaluate.suites.classify import PROMPT
 from vljepa_ros.evaluate.views import answers
-from vljepa_ros.model.config import YDecoderConfig
+from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.registry import find, read_config
 from vljepa_ros.model.speaker import Speaker
 from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.stream.interfaces import Eyes, Model
+from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.train.run import hold_back
 from vljepa_ros.train.texts import Meanings
 from vljepa_ros.train.words.config import WordsConfig
-from vljepa_ros.train.words.pairs import Known, Pair
-from vljepa_ros.train.words.run import Space, Words
+from vljepa_ros.train.words.pairs import KnownPredictions, Pair
+from vljepa_ros.train.words.run import Learned, Space, WordsTraining
 
-OWN, NEAREST = "the model's own decoder", 'nearest sentence'
-LENGTHS = (0.3, 0.5, 0.8)
+OWN, NEAREST, PLACED = "the model's own decoder", 'nearest sentence', 'nearest, means'
+LENGTHS = (0.3, 0.7, 1.5)
 WAYS: dict[str, dict[str, Any]] = {
     'text alone': {'recentre': False, 'noise': 'none'},
     'means': {'noise': 'none'},
@@ -77,29 +77,26 @@ def look(eyes: Eyes, streams: Sequence[Stream]) -> Seen:
     return Seen(found, np.stack(vectors))
 
 
-def space_of(model: Model, folder: Path) -> Space:
+def space_of(language: TextLanguage, config: ModelConfig) -> Space:
     """The model's texts, in the wordpieces of its own decoder."""
-    assert isinstance(model.language, TextLanguage)
-    config = read_config(folder)
-    tower = TextTower(config.text_tower, torch.device(model.facts.device))  # type: ignore[union-attr]
-    return Space(model.language, tower.pieces, tower.tokenizer.decode)
+    tower = TextTower(config.text_tower, torch.device(language.facts.device))
+    return Space(language, tower.pieces, tower.tokenizer.decode)
 
 
-def described(seen: Seen) -> Known:
+def described(seen: Seen) -> KnownPredictions:
     """Pairs: each with one of its meaning's wordings."""
     rng = np.random.default_rng(0)
     texts = [str(rng.choice(sentences(m.item.meaning))) for m in seen.moments]
     pairs = tuple(Pair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
-    return Known((seen.vectors, seen.vectors[:0]), pairs)
+    return KnownPredictions((seen.vectors, seen.vectors[:0]), pairs)
 
 
-def speak(words: Words, seen: Seen) -> tuple[str, list[str]]:
-    """The noise that a decoder was trained with, and what it says."""
-    learned = words.learn()
-    placed = learned.decoder.bridge(torch.from_numpy(seen.vectors), False).numpy()
-    speaker = Speaker(learned.decoder.y_decoder, words.space.text_of)
-    rows = speaker.said(placed, words.space.language, cosines=False)
-    return learned.noise, [row[0].text if row else '' for row in rows]
+def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
+    """What a decoder says."""
+    decoder = learned.decoder
+    read = decoder.projected(decoder.placed(seen.vectors, asked=False))
+    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language, cosines=False)
+    return [row[0].text if row else '' for row in rows]
 
 
 def marks(texts: Sequence[str], seen: Seen, cider: Cider) -> dict[str, Mean]:
@@ -112,32 +109,34 @@ def marks(texts: Sequence[str], seen: Seen, cider: Cider) -> dict[str, Mean]:
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
     """With 95% intervals."""
-    lines = [f'{"":<26}{"noise":<12}{"right":>20}{"CIDEr-D":>20}']
+    lines = [f'{"":<26}{"noise":<12}{"right":>22}{"CIDEr-D":>22}']
     for row in rows:
         right, cider = Mean(**row[RIGHT]), Mean(**row[CIDER])
         shares = f'{right.value:.1%} [{right.low:.1%}, {right.high:.1%}]'
         scores = f'{cider.value:.2f} [{cider.low:.2f}, {cider.high:.2f}]'
-        lines.append(f'{row["way"]:<26}{row["noise"]:<12}{shares:>22}{scores:>20}')
+        lines.append(f'{row["way"]:<26}{row["noise"]:<12}{shares:>22}{scores:>22}')
     return '\n'.join(lines)
 
 
-def compare(model: Model, words: Words, seen: Seen, cider: Cider) -> list[dict[str, Any]]:
-    """A row for every way, after the model's own decoder and the nearest sentence."""
-    assert isinstance(model.language, TextLanguage)
-    vectors = words.vectors.cpu().numpy()
-    nearest = [words.sentences[i] for i in (seen.vectors @ vectors.T).argmax(axis=1)]
-    said = {
-        OWN: ('', [decoded.text for decoded in model.language.decode(seen.vectors)]),
-        NEAREST: ('', nearest),
-    }
-    basis = words.config
+def compare(
+    training: WordsTraining, own: list[str], learn: Seen, judge: Seen, cider: Cider
+) -> list[dict[str, Any]]:
+    """A row for every way, after the model's `own` words and the nearest sentences."""
+    texts, vectors = training.sentences, training.vectors.cpu().numpy()
+    known = described(learn)
+    said: dict[str, tuple[str, list[str]]] = {OWN: ('', own)}
+    gap = np.mean(learn.vectors, axis=0) - np.mean(
+        training.space.language.encode([p.text for p in known.pairs]), axis=0
+    )
+    for name, placed in ((NEAREST, judge.vectors), (PLACED, judge.vectors - gap)):
+        said[name] = ('', [texts[i] for i in (placed @ vectors.T).argmax(axis=1)])
     for name, changed in WAYS.items():
         note(name)
-        words.config = replace(basis, **changed)
-        said[name] = speak(words, seen)
+        learned = training.changed(**changed).learn()
+        said[name] = (learned.noise, speak(learned, training.space, judge))
     rows = []
-    for way, (noise, texts) in said.items():
-        found = {key: asdict(mean) for key, mean in marks(texts, seen, cider).items()}
+    for way, (noise, words) in said.items():
+        found = {key: asdict(mean) for key, mean in marks(words, judge, cider).items()}
         rows.append({'way': way, 'noise': noise, **found})
     return rows
 
@@ -151,28 +150,29 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=2600, help='of each decoder')
     add_model_arguments(parser)
     args = parser.parse_args()
-    model = load_model(args)
+    config, model = read_config(find(args.model)), load_model(args)
+    if not isinstance(config, ModelConfig) or not isinstance(model.language, TextLanguage):
+        raise InputError(f'--model: {config.name} has no decoder of its own to compare with')
     assert model.eyes is not None
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
     learn = look(model.eyes, kept[: args.learn])
     judge = look(model.eyes, open_streams(args.data / 'validation', args.judge))
-    folder = find(args.model)
-    decoder = replace(YDecoderConfig(), vocabulary=0)  # of the size of the model's own
-    config = WordsConfig(
-        args.model, ('training sentences',), y_decoder=decoder, steps=args.steps, batch=64
+    asked = WordsConfig(
+        args.model, ('training sentences',), y_decoder=config.y_decoder, steps=args.steps, batch=64
     )
     texts = [t for said in Meanings().sentences.values() for t in said]
-    words = Words(space_of(model, folder), texts, described(learn), config)
+    space = space_of(model.language, config)
+    training = WordsTraining(space, texts, described(learn), asked)
     cider, corpus = scorer([m.stream for m in judge.moments])
-    rows = compare(model, words, judge, cider)
+    own = [decoded.text for decoded in model.language.decode(judge.vectors)]
     found = {
         'learned_from': len(learn.moments),
         'judged_on': len(judge.moments),
         'steps': args.steps,
         'document_frequencies': corpus,
-        'rows': rows,
+        'rows': compare(training, own, learn, judge, cider),
     }
-    show(args, model.facts, found, as_table(rows))
+    show(args, model.facts, found, as_table(found['rows']))
 
 
 if __name__ == '__main__':

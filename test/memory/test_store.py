@@ -61,7 +61,7 @@ def lived(memory: Memory, key: StreamKey = KEY) -> None:
         if second == 5:
             memory.change(begun(5, 1, 'blue', 'red', key))
         memory.record(hop(second, 'red' if second < 5 else 'blue', key))
-    memory.event(Event(0, key, 's', 0, 0, 0, State.ENDED, 'it was red', 1.0))
+    memory.event(Event(0, key, 's', 0, 0, 0, State.ENDED, 'it was red', 1.0, nearest=True))
     memory.event(Event(0, key, 's', 1, 0, 0, State.STARTED, 'it is blue', 1.0))
 
 
@@ -86,6 +86,9 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     assert recalled is not None
     [seen] = recalled.seen
     assert np.allclose(seen.vector, colour_vector('red')) and seen.end_ns == 4 * S
+    assert (seen.text, seen.nearest) == ('it was red', True)
+    own = again.recall('', 5 * S, 8 * S, 'What?')
+    assert own is not None and [s.nearest for s in own.seen] == [False]
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
     assert found(again)[-1] == MOMENTS[1]
 

@@ -65,6 +65,24 @@ def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
     assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).nearest
     assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
     assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
+    for remembered in (False, True):  # what is told is what was said then
+        seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
+        assert answerer.remember('?', 'front', [seen]).nearest is remembered
+
+
+def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:
+    told: list[bool] = []
+
+    class Noting(FakeLanguage):
+        def decode(self, vectors: Any, asked: bool = False) -> Any:
+            told.append(asked)
+            return super().decode(vectors, asked)
+
+    answerer = Answerer(Noting())
+    for colours in (('red',), ('red', 'blue')):
+        answerer.remember('?', 'front', stretches(*colours), own=False)
+        answerer.remember('?', 'front', stretches(*colours), own=True)
+    assert told == [False, True, False, True]
 
 
 # The past: one answer from several stretches.

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from torch.nn import functional
 
-from vljepa_ros.train.noise import EvenNoise, MeasuredNoise
+from vljepa_ros.train.noise import EvenNoise, MeasuredNoise, shrinkage
 
 
 def test_even_noise_is_at_most_so_long() -> None:
@@ -18,23 +20,46 @@ def test_even_noise_is_at_most_so_long() -> None:
     assert not EvenNoise(0.0)(torch.zeros(3, 8)).any()
 
 
-def test_measured_noise_has_the_covariance_of_the_residuals() -> None:
-    rng = np.random.default_rng(0)
-    shape = rng.normal(size=(6, 6))
-    residuals = torch.from_numpy(rng.normal(size=(1500, 6)) @ shape + 3.0)  # their mean is a gap
+def pairs(count: int, dim: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions and texts (count, dim): what is added has the shape of `spread` (any, dim)."""
+    texts = functional.normalize(torch.randn(count, dim, dtype=torch.float64), dim=-1)
+    added = torch.randn(count, len(spread), dtype=torch.float64) @ spread
+    return functional.normalize(texts + added, dim=-1), texts
+
+
+def test_texts_with_measured_noise_are_as_far_off_as_predictions_are() -> None:
     torch.manual_seed(0)
-    drawn = MeasuredNoise(residuals)(torch.zeros(20_000, 6, dtype=torch.float64))
-    expected = np.cov(residuals.numpy().T)
-    found = np.cov(drawn.numpy().T)
-    assert np.abs(found - expected).max() < 0.07 * np.abs(expected).max()
-    assert drawn.mean(dim=0).abs().max() < 0.1
+    spread = 0.25 * functional.normalize(torch.randn(12, 64, dtype=torch.float64), dim=-1)
+    predictions, texts = pairs(600, 64, spread)
+    noise = MeasuredNoise(predictions, texts)
+    noisy = functional.normalize(texts + noise(texts), dim=-1)
+    cosines = [(v * texts).sum(dim=-1) for v in (predictions, noisy)]
+    assert 0.6 < cosines[0].mean() < 0.85  # they are far off
+    assert abs(cosines[0].mean() - cosines[1].mean()) < 0.03
+    assert abs(cosines[0].std() - cosines[1].std()) < 0.03
+
+
+def test_measured_noise_lies_in_the_directions_of_the_residuals() -> None:
+    torch.manual_seed(0)
+    spread = torch.zeros(1, 16, dtype=torch.float64)
+    spread[0, 3] = 0.4
+    drawn = MeasuredNoise(*pairs(1000, 16, spread))(torch.zeros(4000, 16, dtype=torch.float64))
+    variance = drawn.var(dim=0)
+    assert variance.argmax() == 3 and variance[3] > 20 * variance.sort().values[-2]
 
 
 def test_few_residuals_leave_no_direction_without_noise() -> None:
-    rng = np.random.default_rng(0)
-    residuals = torch.from_numpy(rng.normal(size=(20, 200)))
     torch.manual_seed(0)
-    drawn = MeasuredNoise(residuals)(torch.zeros(4000, 200, dtype=torch.float64))
-    spread = drawn.var(dim=0)
-    assert spread.min() > 0.3  # the true variance is 1 everywhere
-    assert abs(float(spread.sum()) / 200 - 1) < 0.25  # and it is as much as before in all
+    spread = 0.07 * torch.eye(200, dtype=torch.float64)
+    noise = MeasuredNoise(*pairs(20, 200, spread))
+    variance = noise(torch.zeros(4000, 200, dtype=torch.float64)).var(dim=0)
+    assert variance.min() > 0.3 * 0.07**2  # twenty pairs span a tenth of the directions
+
+
+@pytest.mark.parametrize('count', [10, 100, 1000])
+def test_shrinkage_is_that_of_scikit_learn(count: int) -> None:
+    covariance = pytest.importorskip('sklearn.covariance')
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(count, 30)) * np.linspace(0.1, 2, 30)
+    expected = covariance.ledoit_wolf_shrinkage(drawn, assume_centered=True)
+    assert shrinkage(torch.from_numpy(drawn)) == pytest.approx(expected)

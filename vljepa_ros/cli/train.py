@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa train CONFIG`: train a model, fine-tune one, or teach one words, as a YAML file says.
 
-A whole training that was stopped goes on where it was; the others take minutes, and begin anew.
+A whole training that was stopped goes on where it was; the others begin anew.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ VECTORS, STAMPS, MODEL_ID, PROMPT = 'vectors', 'stamps_ns', 'model_id', 'prompt'
 EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # as `vljepa embed` calls them
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 SECOND_NS = 1_000_000_000
+LONGEST_S = 1e9  # of a recording: thirty years
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings
             raise InputError(f"{path}: no array '{name}' (it has: {', '.join(arrays) or 'none'})")
     vectors, stamps = (arrays[name] for name in names)
     _check_vectors(f"{path}: '{names[0]}'", vectors, facts.embedding_dim, least)
-    if own and np.issubdtype(stamps.dtype, np.floating) and np.isfinite(stamps).all():
-        stamps = np.round(stamps * SECOND_NS).astype(np.int64)
+    if own:
+        stamps = _nanoseconds(f"{path}: '{names[1]}'", stamps)
     _check_stamps(f"{path}: '{names[1]}'", stamps, len(vectors))
     found = str(arrays.get(MODEL_ID, facts.model_id))
     if found != facts.model_id:
@@ -88,6 +89,14 @@ def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> No
         )
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
         raise InputError(f'{what} hold a value that is not finite, or only zeros')
+
+
+def _nanoseconds(what: str, seconds: NDArray[Any]) -> NDArray[np.int64]:
+    if not np.issubdtype(seconds.dtype, np.number) or np.iscomplexobj(seconds):
+        raise InputError(f'{what} {seconds.dtype} are no seconds')
+    if not (np.abs(seconds) < LONGEST_S).all():  # nor nan
+        raise InputError(f'{what} are not all finite seconds from the start')
+    return np.round(seconds.astype(np.float64) * SECOND_NS).astype(np.int64)
 
 
 def _check_stamps(what: str, stamps_ns: NDArray[Any], count: int) -> None:

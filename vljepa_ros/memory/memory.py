@@ -119,8 +119,9 @@ class Memory:
         name = (event.session_id, event.segment_id)
         found = stream.named(name) if stream else None
         if found is not None:
-            found.text = event.text
-            self._write(lambda store: store.put_text(event.key, name, event.text))
+            found.text, found.nearest = event.text, event.nearest
+            words = event.text, event.nearest
+            self._write(lambda store: store.put_words(event.key, name, *words))
 
     def commit(self) -> None:
         """What is remembered so far survives whatever happens; to be called every second."""

@@ -21,7 +21,7 @@ from vljepa_ros.memory.database import Database
 from vljepa_ros.memory.stream import Remembered, SegmentName
 from vljepa_ros.stream.types import StreamKey, Vector
 
-VERSION = 1
+VERSION = 2
 TABLES = """
 CREATE TABLE streams (
     id INTEGER PRIMARY KEY, source TEXT, prompt TEXT, model_id TEXT,
@@ -32,7 +32,7 @@ CREATE TABLE hops (
 ) WITHOUT ROWID;
 CREATE TABLE segments (
     stream INTEGER, session TEXT, number INTEGER, start_ns INTEGER, end_ns INTEGER, vector BLOB,
-    text TEXT DEFAULT '', PRIMARY KEY (stream, session, number)
+    text TEXT DEFAULT '', nearest INTEGER DEFAULT 0, PRIMARY KEY (stream, session, number)
 ) WITHOUT ROWID;
 CREATE INDEX ended ON segments (end_ns);
 """
@@ -66,13 +66,15 @@ class Store:
             _packed(segment.vector),
         )
 
-    def put_text(self, key: StreamKey, name: SegmentName, text: str) -> None:
-        """The words of a segment that is there."""
+    def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
+        """The words of a segment that is there; `nearest`: they are a sentence bank's."""
         self._write(
-            'UPDATE segments SET text = ?4 WHERE stream = ?1 AND session = ?2 AND number = ?3',
+            'UPDATE segments SET text = ?4, nearest = ?5 '
+            'WHERE stream = ?1 AND session = ?2 AND number = ?3',
             key,
             *name,
             text,
+            nearest,
         )
 
     def forget_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
@@ -136,13 +138,13 @@ class Store:
     def segments(self, key: StreamKey) -> list[Remembered]:
         """The segments of one stream, by their ends."""
         rows = self._base.read(
-            'SELECT session, number, start_ns, end_ns, vector, text FROM segments '
+            'SELECT session, number, start_ns, end_ns, vector, text, nearest FROM segments '
             'WHERE stream = ? ORDER BY end_ns, start_ns',
             self._id(key),
         )
         return [
-            Remembered((session, number), start, end, _unpacked(vector), text)
-            for session, number, start, end, vector, text in rows
+            Remembered((session, number), start, end, _unpacked(vector), text, bool(nearest))
+            for session, number, start, end, vector, text, nearest in rows
         ]
 
     def close(self) -> None:

@@ -29,13 +29,19 @@ HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
 @dataclass
 class Remembered:
-    """A segment; `text` is '' until something is said of it."""
+    """A segment; `text` is '' until something is said of it; `nearest`: by a sentence bank."""
 
     name: SegmentName
     start_ns: int
     end_ns: int
     vector: Vector
     text: str = ''
+    nearest: bool = False
+
+    def take_words(self, other: Remembered) -> None:
+        """Those of another, unless something was said of this one."""
+        if not self.text:
+            self.text, self.nearest = other.text, other.nearest
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,10 @@ class RememberedStream:
         """Make way for a segment: it keeps the words of the one with its name."""
         running, last = self.running, self.closed[-1:]
         if running is not None and running.name == segment.name:
-            segment.text = segment.text or running.text
+            segment.take_words(running)
             return None
         if last and last[0].name == segment.name:  # it was thought to be over
-            segment.text = segment.text or last[0].text
+            segment.take_words(last[0])
             self.closed.pop()
             self._pooled.drop_last()
         if running is None:
@@ -186,8 +192,8 @@ class RememberedStream:
         found = self._mean(start_ns, min(self._own_end(segment), end_ns))
         gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
         if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
-            return Seen(start_ns, end_ns, segment.vector, segment.text)
-        return replace(found, text=segment.text)
+            return Seen(start_ns, end_ns, segment.vector, segment.text, segment.nearest)
+        return replace(found, text=segment.text, nearest=segment.nearest)
 
     def _mean(self, start_ns: int, end_ns: int) -> Seen | None:
         inside = self.hops.within(start_ns, end_ns)

@@ -20,12 +20,12 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.model import text_decoder
 from vljepa_ros.model.bank import Bank
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.speaker import Speaker, decoded
+from vljepa_ros.model.speaker import Said, Speaker
 from vljepa_ros.model.text_decoder import TextDecoder
 from vljepa_ros.model.text_space import TextSpace
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.types import Decoded, Vector
+from vljepa_ros.stream.types import Candidate, Decoded, Vector
 
 BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
 
@@ -102,27 +102,38 @@ class DecoderLanguage(BankLanguage):
         answers: bool = True,
     ) -> None:
         super().__init__(encoder, tokens, bank, facts, calibration, answers)
-        self._bridge, self._bank_below = decoder.bridge, decoder.config.bank_below
+        self._decoder = decoder
         self._speaker = Speaker(decoder.y_decoder, tokens.text)
 
-    def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
-        """Vectors (N, D) as the decoder reads them: where texts lie."""
-        moved: Tensor = self._bridge(torch.from_numpy(vectors).to(self._device), asked)
-        return moved.cpu().numpy()
-
     def _say(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
-        rows = self._speaker.said(self.placed(vectors, asked), self)
-        far = [i for i, said in enumerate(rows) if not said or said[0].cosine < self._bank_below]
-        nearest = dict(zip(far, self._nearest(vectors[far]), strict=True))
-        return [nearest.get(i) or decoded(said, self, asked) for i, said in enumerate(rows)]
+        """Confidences are those of `similarity`, as the bank's are: nothing else was fitted."""
+        placed = self._decoder.placed(vectors, asked)
+        rows = self._speaker.said(self._decoder.projected(placed), self)
+        below = self._decoder.config.bank_below
+        far = [i for i, said in enumerate(rows) if not said or said[0].cosine < below]
+        nearest = dict(zip(far, self._nearest(placed[far]), strict=True))
+        return [nearest.get(i) or self._own(said, vectors[i]) for i, said in enumerate(rows)]
+
+    def _own(self, said: Sequence[Said], vector: Vector) -> Decoded:
+        readable = [one.text for one in said if self._is_read(one.text)]
+        score = {text: float(self.similarity(vector[None], text)[0]) for text in readable}
+        best, *others = (Candidate(one.text, score.get(one.text, 0.0)) for one in said)
+        return Decoded(best.text, best.score, tuple(others))
+
+    def _is_read(self, text: str) -> bool:
+        try:
+            self.check(text)
+        except InputError:
+            return False
+        return True
 
 
-def speaks(parts: tuple[str, ...]) -> bool:
+def wants_language(parts: tuple[str, ...]) -> bool:
     """Whether the language half is wanted, with words of its own or without (`bank`)."""
     return 'language' in parts or 'bank' in parts
 
 
-def spoken(
+def make_language(
     folder: Path,
     parts: tuple[str, ...],
     encoder: Encoder,

@@ -3,7 +3,7 @@
 
 Predictions and texts differ by more than chance: their means lie apart (`Bridge.place`, as Zhang
 et al., arXiv 2401.08567, collapse the gap between modalities), and predictions leave the surface
-that sentences lie on (`Bridge.project`, as DeCap, Li et al., arXiv 2303.03032, section 3.2).
+that sentences lie on (`Bridge.project`, as DeCap, Li et al., arXiv 2303.03032).
 
 Shapes: N vectors, D embedding_dim, M anchors.
 """

@@ -135,6 +135,11 @@ class YDecoderConfig:
         """Check every number."""
         check('y_decoder.', self, prefix_tokens=(1, 256), max_tokens=(1, MAX_TOKENS), **STACK)
         check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
+        if self.width % self.heads:
+            raise ModelError(
+                f'y_decoder.width ({self.width}) is not a multiple of y_decoder.heads '
+                f'({self.heads})'
+            )
 
 
 class WordsLogit(NamedTuple):

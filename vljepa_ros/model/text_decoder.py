@@ -10,14 +10,18 @@ Shapes: N vectors, D embedding_dim.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import safetensors.torch
+import torch
 import yaml
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.errors import ModelError, OutputError
 from vljepa_ros.model.bridge import Bridge
 from vljepa_ros.model.config import ANY, MAX_WIDTH, YDecoderConfig, check, parse
 from vljepa_ros.model.weights import load_weights
@@ -48,11 +52,6 @@ class TextDecoderConfig:
         """Check every number."""
         check('', self, embedding_dim=(1, MAX_WIDTH), anchors=(0, MAX_ANCHORS))
         check('', self, anchor_temperature=(1e-4, 100), bank_below=ANY)
-        y = self.y_decoder
-        if y.width % y.heads:
-            raise ModelError(
-                f'y_decoder: width ({y.width}) is not a multiple of heads ({y.heads})'
-            )
 
 
 class TextDecoder(nn.Module):
@@ -63,6 +62,21 @@ class TextDecoder(nn.Module):
         self.config = config
         self.bridge = Bridge(config.embedding_dim, config.anchors, config.anchor_temperature)
         self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
+
+    def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
+        """Predictions (N, D) moved to where texts lie; `asked`: as answers to questions are."""
+        return self._through(lambda v: self.bridge.place(v, asked), vectors)
+
+    def projected(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Placed predictions, or texts' vectors (N, D), as the decoder reads them."""
+        return self._through(self.bridge.project, vectors)
+
+    def _through(
+        self, step: Callable[[Tensor], Tensor], vectors: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        moved = step(torch.from_numpy(vectors).to(self.bridge.gap.device))
+        found: NDArray[np.float32] = moved.cpu().numpy()
+        return found
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
         """Logits of `YDecoder` for texts' vectors (N, D), which pass the bridge's second half."""
@@ -96,11 +110,20 @@ def load(folder: Path, facts: ModelFacts) -> TextDecoder:
 
 
 def save(made: TextDecoder, folder: Path) -> None:
-    """Write both files; y_decoder.yaml, which makes it count, comes last."""
+    """Write both files beside those that are there, then put them in their place.
+
+    Raises OutputError where they cannot be written; an older decoder stays as it was then.
+    """
     tensors = {key: value.contiguous().cpu() for key, value in made.state_dict().items()}
-    (folder / CONFIG).unlink(missing_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
-    (folder / CONFIG).write_text(
-        '# SPDX-License-Identifier: Apache-2.0\n'
-        + yaml.safe_dump(dataclasses.asdict(made.config), sort_keys=False)
-    )
+    text = yaml.safe_dump(dataclasses.asdict(made.config), sort_keys=False)
+    parts = {name: folder / f'.{name}.part' for name in (WEIGHTS, CONFIG)}
+    try:
+        parts[WEIGHTS].write_bytes(safetensors.torch.save(tensors, metadata={'format': 'pt'}))
+        parts[CONFIG].write_text('# SPDX-License-Identifier: Apache-2.0\n' + text)
+        for name, part in parts.items():
+            part.replace(folder / name)
+    except OSError as error:
+        raise OutputError(f'{folder}: {error.strerror}') from error
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)

@@ -76,15 +76,27 @@ class Answerer:
         evidence: Sequence[Moment] = (),
     ) -> Answer:
         """Rank the candidates, or decode where there are none. Raises InputError."""
+        seen = Seen(stamp_ns, stamp_ns, vector)
+        return self._answer(prompt, seen, candidates, basis, evidence, asked=True)
+
+    def _answer(
+        self,
+        prompt: str,
+        seen: Seen,
+        candidates: Sequence[str],
+        basis: Basis,
+        evidence: Sequence[Moment],
+        asked: bool,
+    ) -> Answer:
         check_question(prompt, candidates)
-        [said] = self._say([Seen(stamp_ns, stamp_ns, vector)], candidates)
+        [said] = self._say([seen], candidates, asked)
         return Answer(
             said.text,
             said.confidence,
             said.abstained,
-            stamp_ns,
+            seen.end_ns,
             self._language.facts.model_id,
-            vector,
+            seen.vector,
             said.ranked,
             tuple(evidence),
             basis,
@@ -98,20 +110,22 @@ class Answerer:
         seen: Sequence[Seen],
         candidates: Sequence[str] = (),
         basis: Basis = Basis.FRAMES,
+        asked: bool = True,
     ) -> Answer:
         """One answer from one or several stretches of the past; its evidence is what it rests on.
 
         Where yes and no are candidates it is yes if it ever was so; other candidates have the mean
         of their scores; own words are those of each stretch, one after the other. Stretches that
-        cannot tell do not count, but the less of them can, the less certain is a no.
+        cannot tell do not count, but the less of them can, the less certain is a no. `asked`: the
+        vectors are of this question, not of a standing prompt.
         Raises InputError.
         """
         if len(seen) == 1:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
-            return self.answer(prompt, only.vector, only.end_ns, candidates, basis, [moment])
+            return self._answer(prompt, only, candidates, basis, [moment], asked)
         check_question(prompt, candidates)
-        told = list(zip(seen, self._say(seen, candidates), strict=True))
+        told = list(zip(seen, self._say(seen, candidates, asked), strict=True))
         telling = [(s, said) for s, said in told if not said.abstained]
         rests_on, whole = _together(telling or told, len(told), candidates)
         return Answer(
@@ -148,18 +162,23 @@ class Answerer:
             return self.recount(prompt, source, seen, candidates, Basis.MEMORY)
         if yes_of(candidates) is not None:
             candidates = ()
-        told = self.recount(prompt, source, seen, candidates, Basis.MEMORY)
+        told = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
         return replace(told, abstained=True)
 
-    def _say(self, seen: Sequence[Seen], candidates: Sequence[str]) -> list[_Said]:
+    def _say(self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool) -> list[_Said]:
         vectors = [s.vector for s in seen]
         if candidates:
             rankings = [tuple(self._language.rank(vector, candidates)) for vector in vectors]
             told = [(ranked[0].text, ranked[0].score, ranked, False) for ranked in rankings]
         else:
-            words = self._language.decode(np.stack(vectors), asked=True)
+            words = self._language.decode(np.stack(vectors), asked=asked)
             told = [
-                (s.text or decoded.text, decoded.confidence, (), decoded.nearest)
+                (
+                    s.text or decoded.text,
+                    decoded.confidence,
+                    (),
+                    s.nearest if s.text else decoded.nearest,
+                )
                 for s, decoded in zip(seen, words, strict=True)
             ]
         return [

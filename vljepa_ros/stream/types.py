@@ -152,12 +152,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class Seen:
-    """A stretch of one source, and what it says to one prompt."""
+    """A stretch of one source, and what it says to one prompt.
+
+    `text`: what was said of it before, '' for nothing; `nearest`: by a sentence bank.
+    """
 
     start_ns: int
     end_ns: int
     vector: Vector
     text: str = ''
+    nearest: bool = False
 
 
 class Basis(IntEnum):

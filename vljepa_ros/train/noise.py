@@ -2,7 +2,7 @@
 """Noise on text embeddings in training, so that predictions, which are never exact, can be read.
 
 CapDec (Nukrai et al., arXiv 2211.00575) adds even Gaussian noise; CLOSE (Gu et al., arXiv
-2211.09778, section 4.3) finds that noise shaped like the measured differences does better.
+2211.09778, section 4) finds that noise shaped like the measured differences does better.
 
 Shapes: N vectors, R residuals, D embedding_dim.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+LEAST_COSINE = 0.2  # of a prediction to its text: what is farther is taken as so far
 ENOUGH_PAIRS = 200  # below, a covariance says more about the pairs than about the model
 
 
@@ -41,18 +42,18 @@ class EvenNoise:
 
 
 class MeasuredNoise:
-    """Of the covariance of residuals: predictions less the texts that they should be.
+    """As predictions (R, D) differ from the texts (R, D) that they should be, both of unit norm.
 
-    What few residuals cannot tell is shared evenly among all directions, by as much as Ledoit and
-    Wolf (2004) find best; drawn from the residuals themselves, a covariance (D, D) is not needed.
+    A prediction is taken as long as it must be to have the text as its part in the text's own
+    direction: what is added then survives that the sum is made a unit vector again. What few
+    residuals cannot tell is shared evenly among all directions.
     """
 
-    def __init__(self, residuals: Tensor) -> None:
-        from sklearn.covariance import ledoit_wolf_shrinkage
-
+    def __init__(self, predictions: Tensor, texts: Tensor) -> None:
+        cosine = (predictions * texts).sum(dim=-1, keepdim=True).clamp(min=LEAST_COSINE)
+        residuals = predictions / cosine - texts
         centred = residuals - residuals.mean(dim=0)
-        even = float(ledoit_wolf_shrinkage(centred.cpu().numpy(), assume_centered=True))
-        count, dim = centred.shape
+        even, (count, dim) = shrinkage(centred), centred.shape
         self._parts = centred * math.sqrt((1 - even) / count)
         self._even = math.sqrt(even * float(centred.square().sum()) / (count * dim))
 
@@ -60,3 +61,14 @@ class MeasuredNoise:
         """(N, D)."""
         weight = vectors.new_empty(len(vectors), len(self._parts)).normal_()
         return weight @ self._parts + self._even * torch.randn_like(vectors)
+
+
+def shrinkage(centred: Tensor) -> float:
+    """How much of the covariance of (R, D) is better taken as even, 0..1 (Ledoit, Wolf 2004)."""
+    count, dim = centred.shape
+    gram = centred @ centred.T
+    mean_variance = float(gram.trace()) / (count * dim)
+    squared = float(gram.square().sum()) / count**2
+    uneven = squared / dim - mean_variance**2
+    scatter = (float(gram.diagonal().square().sum()) / count - squared) / (count * dim)
+    return min(max(scatter / uneven, 0.0), 1.0) if uneven > 0 else 1.0

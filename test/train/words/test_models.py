@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_bidirectional as tiny
+import tiny_dual_encoder
+import torch
 import yaml
 
 from vljepa_ros.cli import main
@@ -24,6 +27,8 @@ TEXTS = [
     f'the {a} is {b}' for a, b in product(('drawer', 'cup', 'robot'), ('open', 'red', 'shut'))
 ]
 
+SMALL = {'width': 32, 'layers': 1, 'heads': 2, 'max_tokens': 8, 'beams': 2}
+
 
 def write(folder: Path, **changed: Any) -> Path:
     """A configuration of a short training beside its sentences."""
@@ -31,7 +36,7 @@ def write(folder: Path, **changed: Any) -> Path:
     values = {
         'model': str(folder / 'm'),
         'sentences': [str(folder / 'texts.txt')],
-        'y_decoder': {'width': 32, 'layers': 1, 'heads': 2, 'max_tokens': 8, 'beams': 2},
+        'y_decoder': SMALL,
         'noise_length': [0.1],
         'steps': 250,
         'batch': 32,
@@ -107,13 +112,68 @@ def test_what_cannot_be_done_is_one_line(
         ({'model': 'small'}, 'small came with a Y-Decoder'),
         ({'steps': 0}, 'steps'),
         ({'stepz': 1}, "unknown key 'stepz'"),
-        ({'y_decoder': {'max_tokens': 1}}, 'raise y_decoder.max_tokens'),
+        ({'seed': -1}, 'seed (-1) is not in'),
+        ({'y_decoder': {'max_tokens': 1}}, '0 of 9 sentences can be read, and said in at most 1'),
         ({'y_decoder': {'width': 30, 'heads': 4}}, 'not a multiple'),
     ):
         assert main.main(['train', str(write(tmp_path, **changed))]) == 2
         err = capsys.readouterr().err.strip()
-        assert words in err.splitlines()[-1], err
+        assert words in err.splitlines()[-1] and 'Traceback' not in err, err
     assert not text_decoder.exists(tmp_path / 'm')
+
+
+def test_sentences_that_cannot_be_said_again_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny.save(tmp_path / 'm')
+    path = write(tmp_path, steps=1)
+    with (tmp_path / 'texts.txt').open('a') as file:
+        file.write('the zebra is open\n' + 'the cup ' * 30 + '\n')
+    assert main.main(['train', str(path)]) == 0
+    assert '2 of 11 sentences are left out' in caplog.text
+
+
+def test_a_disk_that_takes_no_more_leaves_the_older_decoder(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(taught, tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    assert main.main(['train', str(write(tmp_path, steps=1))]) != 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_bank_is_asked_where_texts_lie(taught: Path, tmp_path: Path) -> None:
+    """The nearest of the raw vector, which lies elsewhere as a whole, would be chance."""
+    folder = copied(taught, tmp_path)
+    config = yaml.safe_load((folder / text_decoder.CONFIG).read_text())
+    (folder / text_decoder.CONFIG).write_text(yaml.safe_dump(config | {'bank_below': 1.01}))
+    spoken = language(folder)
+    gap = torch.zeros(2, tiny.DIM)
+    gap[0] = torch.from_numpy(spoken.encode(['the robot moves'])[0]) * 5
+    spoken._decoder.bridge.gap.copy_(gap)  # type: ignore[attr-defined]
+    texts = spoken.encode(tiny.SENTENCES)
+    vectors = texts + gap[0].numpy()
+    assert [d.text for d in spoken.decode(vectors)] == [*tiny.SENTENCES]
+    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # whose gap is another
+    assert asked == ['the robot moves'] * len(tiny.SENTENCES)
+
+
+def test_a_dual_encoder_gets_words_for_what_it_sees_and_answers_no_question(
+    tmp_path: Path,
+) -> None:
+    tiny_dual_encoder.save(tmp_path / 'm')
+    assert main.main(['train', str(write(tmp_path, y_decoder=SMALL | {'max_tokens': 12}))]) == 0
+    spoken = registry.load(str(tmp_path / 'm'), 'cpu', 'bfloat16', parts=('language',)).language
+    assert spoken is not None
+    said = spoken.decode(spoken.encode(TEXTS[:3]))
+    assert all(d.text for d in said) and not all(d.nearest for d in said)
+    with pytest.raises(InputError, match='open question'):
+        spoken.decode(spoken.encode(TEXTS[:1]), asked=True)
 
 
 def test_a_damaged_decoder_is_named(taught: Path, tmp_path: Path) -> None:
@@ -132,6 +192,8 @@ def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
     (tmp_path / 'a').write_text('one\n\n# no\n two \n')
     (tmp_path / 'b').write_text('two\nthree\n')
     assert read_sentences([tmp_path / 'a', tmp_path / 'b']) == ['one', 'two', 'three']
+    (tmp_path / 'b').write_text('the cup\u2028is red\nthe cup is blue\n')
+    assert read_sentences([tmp_path / 'b']) == ['the cup\u2028is red', 'the cup is blue']
     (tmp_path / 'c').write_bytes(b'\xff\xfe\xff')
     with pytest.raises(InputError, match='UTF-8'):
         read_sentences([tmp_path / 'c'])

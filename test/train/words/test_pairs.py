@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
 
@@ -16,6 +17,17 @@ from vljepa_ros.train.words.config import Predictions
 from vljepa_ros.train.words.pairs import read_predictions
 
 FACTS = ModelFacts('one-1', 4, 8, 10.0, 2, 4, 4)
+
+
+class Reader(fakes.FakeLanguage):
+    """Reads twenty letters at most."""
+
+    def check(self, text: str) -> None:
+        if len(text) > 20:
+            raise InputError(f'text of {len(text)} tokens is too long (at most 20)')
+
+
+LANGUAGE: Any = Reader(FACTS)
 STAMPS_S = 0.5 * np.arange(1, 9)  # 0.5 .. 4 s
 VECTORS = np.eye(4)[[0, 0, 0, 0, 1, 1, 2, 3]]
 
@@ -40,7 +52,7 @@ def test_a_stretch_is_paired_with_its_mean_prediction(tmp_path: Path) -> None:
         {'start': 2, 'end': 3.5, 'text': 'two'},
         {'start': 10, 'end': 12, 'text': 'after the end'},
     )
-    known = read_predictions([Predictions(embeddings(tmp_path), told)], FACTS)
+    known = read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
     first, second = known.pairs  # nothing was predicted of the third
     assert (first.text, second.text, first.asked) == ('one', 'two', False)
     np.testing.assert_allclose(first.vector, VECTORS[0])
@@ -52,11 +64,11 @@ def test_a_stretch_is_paired_with_its_mean_prediction(tmp_path: Path) -> None:
 def test_a_question_is_paired_with_the_nearest_prediction_of_its_prompt(tmp_path: Path) -> None:
     told = annotations(
         tmp_path,
-        {'time': 3.4, 'prompt': 'What is it?', 'answer': 'a cup'},
+        {'time': 3.4, 'prompt': 'what is it?', 'answer': 'a cup'},
         {'time': 3.4, 'prompt': 'Is it red?', 'answer': 'no'},
         {'time': 9.0, 'prompt': 'What is it?', 'answer': 'long gone'},
     )
-    known = read_predictions([Predictions(embeddings(tmp_path), told, asked=True)], FACTS)
+    known = read_predictions([Predictions(embeddings(tmp_path), told, asked=True)], LANGUAGE)
     (pair,) = known.pairs
     assert (pair.text, pair.asked) == ('a cup', True)
     np.testing.assert_allclose(pair.vector, VECTORS[6])  # of 3.5 s
@@ -64,16 +76,42 @@ def test_a_question_is_paired_with_the_nearest_prediction_of_its_prompt(tmp_path
 
 
 def test_without_annotations_there_are_no_pairs(tmp_path: Path) -> None:
-    known = read_predictions([Predictions(embeddings(tmp_path))], FACTS)
+    known = read_predictions([Predictions(embeddings(tmp_path))], LANGUAGE)
     assert known.pairs == () and len(known.vectors[0]) == 8
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError, match=r"e\.npz: .* 'two-2', not of 'one-1'"):
-        read_predictions([Predictions(embeddings(tmp_path, model_id='two-2'))], FACTS)
+        read_predictions([Predictions(embeddings(tmp_path, model_id='two-2'))], LANGUAGE)
     told = annotations(tmp_path, {'time': 1, 'prompt': 'What?', 'answer': 'a cup'})
     with pytest.raises(InputError, match='do not say which prompt'):
-        read_predictions([Predictions(embeddings(tmp_path, prompt=''), told, asked=True)], FACTS)
+        read_predictions(
+            [Predictions(embeddings(tmp_path, prompt=''), told, asked=True)], LANGUAGE
+        )
+    with pytest.raises(
+        InputError, match=r"a\.jsonl: no line answers 'What is it\?' where .*e\.npz"
+    ):
+        read_predictions([Predictions(embeddings(tmp_path), told, asked=True)], LANGUAGE)
+    with pytest.raises(InputError, match='no line says what happened where'):
+        read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
+    annotations(
+        tmp_path, {'start': 0, 'end': 1, 'text': 'x'}, {'start': 1, 'end': 2, 'text': 'x' * 30}
+    )
+    with pytest.raises(InputError, match=r'a\.jsonl:2: text of 30 tokens is too long'):
+        read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
     (tmp_path / 'a.jsonl').write_text('{"start": 2, "end": 1, "text": "x"}')
     with pytest.raises(InputError, match=r'a\.jsonl:1: end'):
-        read_predictions([Predictions(embeddings(tmp_path), told)], FACTS)
+        read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
+
+
+def test_only_lines_of_the_one_camera_count(tmp_path: Path) -> None:
+    told = annotations(
+        tmp_path,
+        {'start': 0, 'end': 2, 'text': 'left', 'source': 'left'},
+        {'start': 0, 'end': 2, 'text': 'right', 'source': 'right'},
+        {'start': 2, 'end': 4, 'text': 'both'},
+    )
+    of = Predictions(embeddings(tmp_path), told, camera='right')
+    assert [p.text for p in read_predictions([of], LANGUAGE).pairs] == ['right', 'both']
+    with pytest.raises(InputError, match=r'a\.jsonl: is of left, right: say whose `camera`'):
+        read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)

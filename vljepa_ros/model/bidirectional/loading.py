@@ -10,7 +10,7 @@ import torch
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model.bank import Bank
-from vljepa_ros.model.bank_language import speaks, spoken
+from vljepa_ros.model.bank_language import make_language, wants_language
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.eyes import PROMPTS_AT_ONCE, BidirectionalEyes
 from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
@@ -42,7 +42,7 @@ def load(
         )
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
-    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if speaks(parts) else ())
+    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if wants_language(parts) else ())
     check_memory(config.name, needed_bytes(config, names, dtype), device, dtype)
     net = read(folder, config, device, dtype, names)
     return assemble(net, config, folder, device, dtype, parts)
@@ -79,9 +79,10 @@ def assemble(
     if 'eyes' in parts:
         sight = CausalSight if config.x_encoder.block_causal else WindowSight
         eyes = BidirectionalEyes(net.predictor, sight(net.x_encoder, config), asking, facts)
-    if speaks(parts):
+    if wants_language(parts):
         bank = Bank(folder, config.bank)
-        language = spoken(folder, parts, net.y_encoder, reading, bank, facts, config.calibration)
+        encoder, fitted = net.y_encoder, config.calibration
+        language = make_language(folder, parts, encoder, reading, bank, facts, fitted)
         if not config.calibrated:
             log.warning('%s: its scores are not calibrated: ranks count, not values', config.name)
     return Model(facts, eyes, language)

@@ -9,7 +9,7 @@ import torch
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model.bank import Bank
-from vljepa_ros.model.bank_language import speaks, spoken
+from vljepa_ros.model.bank_language import make_language, wants_language
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.dual_encoder.config import DualConfig
@@ -42,9 +42,9 @@ def load(
     tokens = Tokens(folder, config.text.tokenizer, config.text.max_tokens)
     facts = _facts(config, f'{file_hash(folder / WEIGHTS)[:8]}-{tokens.sha256[:8]}', device, dtype)
     language = None
-    if speaks(parts):
+    if wants_language(parts):
         bank = Bank(folder, config.bank)
-        language = spoken(
+        language = make_language(
             folder, parts, net.texts, tokens, bank, facts, own_calibration(net), answers=False
         )
     return Model(facts, DualEyes(net, facts) if 'eyes' in parts else None, language)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the training of a decoder from texts is told: whose, which sentences, what is known of it.
 
-For example models/open_vljepa/y_decoder_train.yaml.
+For example models/open_vljepa/words.yaml.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ class Predictions:
     """A file of embeddings, as `vljepa embed` writes it, and what the recording shows.
 
     `annotations`: a JSONL of what was to be said (docs/DATA.md); '' where nobody knows, and only
-    the mean is taken. `asked`: the prompt was a question, not one about what happens.
+    the mean is taken; `camera`: whose of its lines count, where they name several. `asked`: as
+    `query` asks, whose answers the file holds; else it is of a standing prompt.
     """
 
     embeddings: str
     annotations: str = ''
+    camera: str = ''
     asked: bool = False
 
 
@@ -39,10 +41,11 @@ class WordsConfig:
     `sentences`: text files, one sentence a line. `recentre`: predictions are moved by the distance
     of the means. `noise` on the texts' vectors: none; even in all directions, of a random length
     up to `noise_length`; as measured between pairs of predictions and texts; or auto: measured
-    where there are enough pairs, else even. Several `noise_length` are tried in turn, and the one
-    whose words for the predictions are best is kept. `anchors`: so many of the sentences are what
-    vectors are projected on; 0: they are not. `abstain_share`: so many of the predictions, or of
-    texts, have words that are far from them: for as far ones the bank speaks.
+    where there are enough pairs, else even. Of several `noise_length` the one whose words for the
+    predictions are best is kept; none: several are tried where there are pairs to choose by.
+    `anchors`: so many of the sentences are what vectors are projected on; 0: they are not.
+    `abstain_share`: so many of the predictions, or of texts, have words that are far from them:
+    for as far ones the bank speaks; 0: it never does.
 
     Raises:
         ModelError: a value is none that can be used.
@@ -53,7 +56,7 @@ class WordsConfig:
     predictions: tuple[Predictions, ...] = ()
     recentre: bool = True
     noise: str = AUTO
-    noise_length: tuple[float, ...] = (0.5,)
+    noise_length: tuple[float, ...] = ()
     anchors: int = 0
     anchor_temperature: float = 0.02
     abstain_share: float = 0.05
@@ -70,13 +73,11 @@ class WordsConfig:
         """Check every value that can be checked without the model and the files."""
         check('', self, anchors=(0, MAX_ANCHORS), anchor_temperature=(1e-4, 100))
         check('', self, abstain_share=(0, 1), steps=(1, 1e9), batch=(1, 1 << 20))
-        check('', self, learning_rate=(0, 1), noise_length=(0, 10))
+        check('', self, learning_rate=(0, 1), noise_length=(0, 10), seed=(0, 2**63 - 1))
         if not self.sentences:
             raise ModelError('sentences is empty')
         if self.noise not in NOISES:
             raise ModelError(f"noise '{self.noise:.40}' (known: {', '.join(NOISES)})")
-        if not self.noise_length:
-            raise ModelError('noise_length is empty')
 
 
 def is_words(values: Any) -> bool:

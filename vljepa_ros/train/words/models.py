@@ -14,9 +14,9 @@ from vljepa_ros.model.bank_language import BankLanguage
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.train.words.config import WordsConfig
 from vljepa_ros.train.words.pairs import read_predictions
-from vljepa_ros.train.words.run import Learned, Space, Words
+from vljepa_ros.train.words.run import Learned, Space, WordsTraining
 
-MAX_SENTENCES = 2_000_000
+MAX_SENTENCES = 500_000
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ def learn_words(config: WordsConfig) -> tuple[Path, Learned]:
     assert isinstance(loaded.language, BankLanguage)
     tokens = loaded.language.tokens
     space = Space(loaded.language, tokens.pieces, tokens.text)
-    known = read_predictions(config.predictions, loaded.facts)
-    kept = _short_enough(texts, space, config.y_decoder.max_tokens)
-    learned = Words(space, kept, known, config).learn()
+    known = read_predictions(config.predictions, loaded.language)
+    kept = sayable(texts, space, config.y_decoder.max_tokens)
+    learned = WordsTraining(space, kept, known, config).learn()
     text_decoder.save(learned.decoder, folder)
     return folder, learned
 
@@ -51,7 +51,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         try:
-            lines = path.read_text(encoding='utf-8-sig').splitlines()
+            lines = path.read_text(encoding='utf-8-sig').split('\n')  # and at nothing else
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from error
         except UnicodeDecodeError as error:
@@ -63,18 +63,32 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     return list(found)
 
 
-def _short_enough(texts: Sequence[str], space: Space, limit: int) -> list[str]:
-    """Those that the model reads and the decoder can say; the others are counted."""
-    kept = []
-    for text in texts:
-        try:
-            space.language.check(text)
-        except InputError:
-            continue
-        if len(space.pieces(text)) <= limit:
-            kept.append(text)
+def sayable(texts: Sequence[str], space: Space, limit: int) -> list[str]:
+    """Those that the model reads whole and the decoder can say; the others are counted."""
+    kept = [text for text in texts if _is_sayable(text, space, limit)]
     if len(kept) < len(texts):
-        log.warning('%d of %d sentences are too long', len(texts) - len(kept), len(texts))
+        log.warning(
+            '%d of %d sentences are left out: too long, or with signs that the tokenizer lacks',
+            len(texts) - len(kept),
+            len(texts),
+        )
     if len(kept) < 2:
-        raise InputError(f'no sentence has at most {limit} tokens: raise y_decoder.max_tokens')
+        raise InputError(
+            f'{len(kept)} of {len(texts)} sentences can be read, and said in at most {limit} '
+            f'tokens (y_decoder.max_tokens)'
+        )
     return kept
+
+
+def _is_sayable(text: str, space: Space, limit: int) -> bool:
+    try:
+        space.language.check(text)
+    except InputError:
+        return False
+    pieces = space.pieces(text)
+    return len(pieces) <= limit and _letters(space.text_of(pieces)) == _letters(text)
+
+
+def _letters(text: str) -> str:
+    """What a tokenizer that minds neither case nor spaces must give back."""
+    return ''.join(text.casefold().split())

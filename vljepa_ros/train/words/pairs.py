@@ -6,6 +6,7 @@ Shapes: N predictions, D embedding_dim.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.embeddings import SECOND_NS, Embeddings, read_embeddings
-from vljepa_ros.data.told import AnnotationFile, read_annotations
+from vljepa_ros.data.told import AnnotationFile, Line, read_annotations
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.vectors import unit
+from vljepa_ros.model.text_space import TextSpace
+from vljepa_ros.stream.vectors import pooled
 from vljepa_ros.train.words.config import Predictions
 
 NEAR_NS = SECOND_NS  # a question's embedding is at most so far from its time
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,45 +36,69 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownPredictions:
     """All predictions, by whether they answer a question (0: no, 1: yes), and the pairs."""
 
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair, ...] = ()
 
 
-def read_predictions(files: Sequence[Predictions], facts: ModelFacts) -> Known:
+def read_predictions(files: Sequence[Predictions], language: TextSpace) -> KnownPredictions:
     """Read all files. Raises InputError that names the file, and the line of an annotation."""
     vectors: tuple[list[NDArray[np.float32]], ...] = ([], [])
     pairs: list[Pair] = []
     for file in files:
-        found = read_embeddings(Path(file.embeddings), facts, least=1)
+        found = read_embeddings(Path(file.embeddings), language.facts, least=1)
         vectors[file.asked].append(found.vectors)
         if file.annotations:
-            told = read_annotations(Path(file.annotations))
-            pairs += [Pair(v, text, file.asked) for v, text in _pairs(found, told, file.asked)]
-    empty = np.zeros((0, facts.embedding_dim), np.float32)
+            pairs += _read_pairs(file, found, language)
+    empty = np.zeros((0, language.facts.embedding_dim), np.float32)
     plain, asked = (np.concatenate([empty, *rows]) for rows in vectors)
-    return Known((plain, asked), tuple(pairs))
+    return KnownPredictions((plain, asked), tuple(pairs))
 
 
-def _pairs(
-    found: Embeddings, told: AnnotationFile, asked: bool
-) -> Iterator[tuple[NDArray[np.float32], str]]:
-    """The mean prediction of each stretch; or that of each question's moment."""
-    stamps_ns, prompt = found.stamps_ns, found.prompt
-    if not asked:
-        for said in told.said:
-            start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
-            inside = (stamps_ns > start_ns) & (stamps_ns <= end_ns)
-            if inside.any():
-                yield unit(found.vectors[inside].mean(axis=0)), said.text
-        return
-    if not prompt:
+def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> list[Pair]:
+    told = read_annotations(Path(file.annotations))
+    lines: Sequence[Line] = told.asked if file.asked else told.said
+    cameras = sorted({line.source for line in lines} - {''})
+    if len(cameras) > 1 and not file.camera:
+        raise InputError(f'{told.path}: is of {", ".join(cameras)}: say whose `camera` counts')
+    camera = file.camera or ''.join(cameras)
+    pairs_of = _answers if file.asked else _stretches
+    pairs = []
+    for line, vector, text in pairs_of(found, told, camera):
+        try:
+            language.check(text)
+        except InputError as error:
+            told.fail(line, str(error))
+        pairs.append(Pair(vector, text, file.asked))
+    log.info('%s: %d of %d lines have predictions', told.path, len(pairs), len(lines))
+    if not pairs:
+        what = f"answers '{found.prompt}'" if file.asked else 'says what happened'
+        raise InputError(f'{told.path}: no line {what} where {file.embeddings} has predictions')
+    return pairs
+
+
+def _stretches(
+    found: Embeddings, told: AnnotationFile, camera: str
+) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
+    """Each text with the mean prediction of its time."""
+    for said in told.said:
+        start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
+        inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
+        if inside.any() and said.is_about(camera):
+            yield said, pooled(found.vectors[inside]), said.text
+
+
+def _answers(
+    found: Embeddings, told: AnnotationFile, camera: str
+) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
+    """Each answer to the prompt with the prediction that is nearest to its moment."""
+    if not found.prompt:
         raise InputError(f'{told.path}: the embeddings do not say which prompt they answer')
     for question in told.asked:
-        if question.prompt != prompt:
+        if question.prompt.casefold() != found.prompt.casefold():
             continue
-        distance = np.abs(stamps_ns - round(question.start * SECOND_NS))
-        if distance.min() <= NEAR_NS:
-            yield found.vectors[int(distance.argmin())], question.answer
+        distance = np.abs(found.stamps_ns - round(question.start * SECOND_NS))
+        if question.is_about(camera) and distance.min() <= NEAR_NS:
+            yield question, found.vectors[int(distance.argmin())], question.answer
