@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +59,8 @@ def serve() -> Iterator[Hub]:
             self.send_header('ETag', tag)
             self.end_headers()
             end, hub.break_after = start + hub.break_after if hub.break_after else None, 0
-            self.wfile.write(content[start:end])
+            with contextlib.suppress(ConnectionError):  # whoever has seen enough hangs up
+                self.wfile.write(content[start:end])
 
         def log_message(self, *_: object) -> None:
             pass

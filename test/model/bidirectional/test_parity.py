@@ -63,8 +63,18 @@ def test_the_x_encoder_is_v_jepa_2(net: Any) -> None:
 
 def plain_llama(net: Any) -> Any:
     """A LlamaModel of four layers whose last two, table and norm are the Predictor's."""
-    from transformers import LlamaConfig, LlamaModel
+    from transformers import LlamaConfig, LlamaModel, __version__
 
+    theta = 500_000.0
+    scaled = {
+        'rope_type': 'llama3',
+        'factor': 32.0,
+        'low_freq_factor': 1.0,
+        'high_freq_factor': 4.0,
+        'original_max_position_embeddings': 8192,
+    }
+    old = {'rope_theta': theta, 'rope_scaling': scaled}  # as of transformers 4
+    new = {'rope_parameters': {'rope_theta': theta, **scaled}}
     made = LlamaModel(
         LlamaConfig(
             vocab_size=64,
@@ -75,16 +85,9 @@ def plain_llama(net: Any) -> Any:
             num_key_value_heads=2,
             head_dim=8,
             rms_norm_eps=1e-5,
-            rope_parameters={
-                'rope_type': 'llama3',
-                'rope_theta': 500_000.0,
-                'factor': 32.0,
-                'low_freq_factor': 1.0,
-                'high_freq_factor': 4.0,
-                'original_max_position_embeddings': 8192,
-            },
             max_position_embeddings=131072,
             attn_implementation='eager',
+            **(old if __version__.startswith('4.') else new),
         )
     )
     state = {k: v for k, v in net.predictor.state_dict().items() if '_proj.' not in k[:9]}
