@@ -95,7 +95,7 @@ def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
     """What a decoder says."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
-    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language, cosines=False)
+    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language)
     return [row[0].text if row else '' for row in rows]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import speaker as module
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
 from vljepa_ros.model.language import TextLanguage
@@ -142,7 +143,7 @@ def test_who_offers_unknown_as_a_candidate_has_it_once(
 
 
 def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
+    tiny: Any,
 ) -> None:
     language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
     vector, texts = language.encode(['it is dark'])[0], ['yes', 'no', 'it is dark']
@@ -157,7 +158,6 @@ def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
 
     vectors = language.encode(['a', 'b', 'c'])
     said = language.said(vectors)
-    monkeypatch.setattr(language._tower, 'states', None)  # no text is embedded for its confidence
     for asked in (False, True):
         for decoded, texts_said in zip(language.decode(vectors, asked), said, strict=True):
             log_probability = texts_said[0].log_probability
@@ -171,9 +171,9 @@ def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
     found = module._said({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
     assert [s.text for s in found] == ['a b', 'c', 'd']
     assert [s.margin for s in found] == pytest.approx([0.4, -0.4, -5.0])
-    assert [s.cosine for s in found] == pytest.approx([0.8, 0.0, 0.0])
+    assert [s.cosine for s in found] == pytest.approx([0.8, -1.0, -1.0])
     assert [s.words for s in found] == [2, 1, 1]
-    alone = module._said({'a': -0.1}, np.array([0.0, 1.0]), {})
+    alone = module._said({'a': -0.1}, np.array([0.0, 1.0]), None)
     assert alone == [Said('a', -0.1, 5.0, 0.0)]
 
 
@@ -181,13 +181,7 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
     language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = [Said('the arm is still', -0.5, 0.2, 0.8), Said('it rests', -0.7, -0.2, 0.5)]
-    looked: list[bool] = []
-
-    def said(vectors: Any, cosines: bool) -> list[list[Said]]:
-        looked.append(cosines)
-        return [row]
-
-    monkeypatch.setattr(language, 'said', said)
+    monkeypatch.setattr(language, 'said', lambda vectors: [row])
     parts = {'slope': 2.0, 'margin': 0.5, 'cosine': 3.0, 'words': -0.25, 'bias': -1.0}
     for prefix in ('decode', 'answer'):
         fitted = {f'{prefix}_{name}': value for name, value in parts.items()}
@@ -196,13 +190,43 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
         # -1 + 0.1 + 2.4 - 1 - 1, and -1.4 - 0.1 + 1.5 - 0.5 - 1
         assert decoded.confidence == pytest.approx(1 / (1 + np.exp(0.5)))
         assert decoded.alternatives[0].score == pytest.approx(1 / (1 + np.exp(1.5)))
-    assert looked == [True, True]
-    language.decode(vector[None])  # the answers' cosine does not concern events
     language.calibration = CalibrationConfig(decode_cosine=1.0, answer_bias=0.5)
     assert language.decode(vector[None], asked=True)[0].confidence == pytest.approx(
         1 / (1 + np.exp(-0.5))
     )
-    assert looked == [True, True, False, False]
+
+
+def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
+    class Beams(torch.nn.Module):
+        """Says 'b', then 'a', then what cannot be read, whatever it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = torch.nn.Embedding(3, 2)
+            self.token_ids = torch.tensor([0, 10, 11, 12])
+
+        def generate(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = torch.tensor([[[2, 0], [1, 0], [3, 0]]]).expand(len(vectors), -1, -1)
+            return rows, torch.tensor([[-0.1, -0.9, -0.2]]).expand(len(vectors), -1)
+
+    class Letters:
+        """a and b lie at right angles; nothing else is read."""
+
+        def check(self, text: str) -> None:
+            if text == 'c':
+                raise InputError('too long')
+
+        def encode(self, texts: Sequence[str]) -> Any:
+            return np.array([[1.0, 0.0] if text == 'a' else [0.0, 1.0] for text in texts])
+
+    speaker = module.Speaker(Beams(), lambda ids: 'abc'[ids[0] - 10])  # type: ignore[arg-type]
+    vectors = np.array([[0.8, 0.6], [0.6, 0.8]], np.float32)
+    space: Any = Letters()
+    first, second = speaker.said(vectors, space)
+    assert [(s.text, round(s.cosine, 3)) for s in first] == [('a', 0.8), ('b', 0.6), ('c', -1.0)]
+    assert [s.text for s in second] == ['b', 'a', 'c']
+    likeliest = speaker.said(vectors[:1], space, cosines=False)[0]
+    assert [(s.text, s.cosine) for s in likeliest] == [('b', 0.0), ('a', 0.0), ('c', 0.0)]
 
 
 def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:

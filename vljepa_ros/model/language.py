@@ -46,8 +46,7 @@ class TextLanguage(TextSpace):
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
         """Words for each of (N, D) vectors; `asked`: as confident as answers to questions are."""
-        weighs_cosines = self.calibration.words(asked).cosine != 0.0
-        return [decoded(row, self, asked) for row in self.said(vectors, weighs_cosines)]
+        return [decoded(row, self, asked) for row in self.said(vectors)]
 
     def said(self, vectors: NDArray[np.float32], cosines: bool = True) -> list[list[Said]]:
         """As `Speaker.said`: what the words of `decode` are chosen from."""

@@ -19,6 +19,7 @@ from vljepa_ros.model.y_decoder import END, YDecoder
 from vljepa_ros.stream.types import Candidate, Decoded, Vector
 
 BATCH = 64  # vectors a forward pass
+UNREAD = -1.0  # the cosine of a text that is too long to be read again
 ALONE = 5.0  # the margin of a text that no other beam competes with; none counts for more
 
 
@@ -27,7 +28,8 @@ class Said:
     """A text of the Y-Decoder for one vector, and what tells whether it is right.
 
     `log_probability`: the mean of its tokens. `margin`: how far that is above the best of the
-    other texts, -ALONE..ALONE. `cosine`: of the vector to the text's own embedding.
+    other texts, -ALONE..ALONE. `cosine`: of the vector to the text's own embedding, 0 where that
+    was not asked for, -1 where it has none.
     """
 
     text: str
@@ -51,9 +53,11 @@ class Speaker:
     def said(
         self, vectors: NDArray[np.float32], space: TextSpace, cosines: bool = True
     ) -> list[list[Said]]:
-        """The different texts of the beams for each of (N, D) vectors, the likeliest first.
+        """The different texts of the beams for each of (N, D) vectors.
 
-        Without `cosines` no text is embedded, and they are 0.
+        First comes the text whose own embedding is nearest to the vector: the Y-Encoder knows
+        better than the decoder's probabilities which of its texts is meant. Without `cosines` no
+        text is embedded, they are 0, and the likeliest comes first.
         """
         weight = self._decoder.token.weight
         found: list[list[Said]] = []
@@ -64,8 +68,9 @@ class Speaker:
             )
             beams = zip(tokens.tolist(), score.tolist(), strict=True)
             texts = [self._texts(*beam) for beam in beams]
-            known = _embedded({t for row in texts for t in row} if cosines else set(), space)
-            found += [_said(row, v, known) for row, v in zip(texts, part, strict=True)]
+            known = _embedded({t for row in texts for t in row}, space) if cosines else None
+            rows = [_said(row, v, known) for row, v in zip(texts, part, strict=True)]
+            found += [sorted(row, key=lambda said: -said.cosine) for row in rows]
         return found
 
     def _texts(self, beams: list[list[int]], scores: list[float]) -> dict[str, float]:
@@ -110,12 +115,14 @@ def _embedded(texts: set[str], space: TextSpace) -> dict[str, NDArray[np.float32
 
 
 def _said(
-    texts: dict[str, float], vector: Vector, known: dict[str, NDArray[np.float32]]
+    texts: dict[str, float], vector: Vector, known: dict[str, NDArray[np.float32]] | None
 ) -> list[Said]:
     found = []
     for text, score in texts.items():
         others = [other for name, other in texts.items() if name != text]
         margin = min(max(score - max(others), -ALONE), ALONE) if others else ALONE
-        cosine = float(vector @ known[text]) if text in known else 0.0
+        cosine = 0.0
+        if known is not None:
+            cosine = float(vector @ known[text]) if text in known else UNREAD
         found.append(Said(text, score, margin, cosine))
     return found

@@ -217,12 +217,11 @@ class WordsTraining:
 
     def _words(self, made: TextDecoder, placed: Vectors) -> list[str]:
         """What is said of vectors that lie where texts do; '' for nothing."""
-        said = self._said(made, placed, cosines=False)
-        return [row[0].text if row else '' for row in said]
+        return [row[0].text if row else '' for row in self._said(made, placed)]
 
-    def _said(self, made: TextDecoder, placed: Vectors, cosines: bool) -> list[list[Said]]:
+    def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Said]]:
         speaker = Speaker(made.y_decoder, self.space.text_of)
-        return speaker.said(made.projected(placed), self.space.language, cosines)
+        return speaker.said(made.projected(placed), self.space.language)
 
     def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
         """Where `abstain_share` of the predictions, else of noisy texts, have farther words."""
@@ -236,7 +235,7 @@ class WordsTraining:
             texts = _some(self.vectors)
             noisy = texts + EvenNoise(LENGTH)(texts)
             placed = [functional.normalize(noisy, dim=-1).cpu().numpy()]
-        said = self._said(made, np.concatenate(placed), cosines=True)
+        said = self._said(made, np.concatenate(placed))
         cosines = [row[0].cosine if row else -1.0 for row in said]
         below = float(np.quantile(cosines, self.config.abstain_share))
         made.config = replace(made.config, bank_below=round(below, 4))
