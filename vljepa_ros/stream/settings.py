@@ -85,7 +85,7 @@ class SegmenterSettings:
     `events_per_minute` (0: no limit), both thresholds rise until there is not.
     """
 
-    change_threshold: float = 1.2
+    change_threshold: float = 1.4
     confirm_hops: int = 2
     min_segment_s: float = 0.8
     drift_threshold: float = 0.1
