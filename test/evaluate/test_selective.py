@@ -51,6 +51,7 @@ from vljepa_ros.evaluate.suites.selective import (
 )
 from vljepa_ros.evaluate.words import Words
 from vljepa_ros.stream.offline import clustered
+from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Decoded
 
 HOP_NS = 200_000_000
@@ -211,8 +212,10 @@ def test_updates_count_as_decodes() -> None:
         return 1 - float(mean @ at(60) / np.linalg.norm(mean))
 
     # The newest 8 are left out.
-    expected = 8 + next(count for count in range(1, 30) if moved(count) > 0.05)
-    found = online(given, 0.6)  # and updates at 0.05
+    default = SegmenterSettings()
+    drift = 0.6 * default.drift_threshold / default.change_threshold  # in proportion
+    expected = 8 + next(count for count in range(1, 30) if moved(count) > drift)
+    found = online(given, 0.6)
     assert slots(found) == [0, 11, 11 + expected]
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
 

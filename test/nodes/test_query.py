@@ -329,7 +329,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
             assert go.wait(10)
             super().__init__(*args)
 
-    monkeypatch.setattr('vljepa_ros.nodes.query.Memory', Big)
+    monkeypatch.setitem(QueryNode.recollect.__globals__, 'Memory', Big)
     pool = fake_pool(lambda: Model(fakes.FACTS, None, fakes.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
     client = bench.probe.create_client(ChangeState, 'query_node/change_state')

@@ -67,7 +67,7 @@ def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
     assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
     for remembered in (False, True):  # what is told is what was said then
         seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
-        assert answerer.remember('?', 'front', [seen]).nearest is remembered
+        assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
 
 
 def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:

@@ -123,7 +123,8 @@ class Answerer:
         if len(seen) == 1:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
-            return self._answer(prompt, only, candidates, basis, [moment], asked)
+            anew = Seen(only.start_ns, only.end_ns, only.vector)
+            return self._answer(prompt, anew, candidates, basis, [moment], asked)
         check_question(prompt, candidates)
         told = list(zip(seen, self._say(seen, candidates, asked), strict=True))
         telling = [(s, said) for s, said in told if not said.abstained]
