@@ -73,7 +73,7 @@ def rates(args: Namespace) -> dict[str, float]:
         for name, command in commands.items():
             processes.start(name, command)
         counting.wait_for_stack()
-        processes.start('play', [sys.executable, '-m', 'vljepa_ros.nodes.play', str(bag)])
+        processes.start('play', [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(bag)])
         counting.wait_for_stream()
         alone = counting.rate(args.seconds)
         with Asking(args.clients) as asking:

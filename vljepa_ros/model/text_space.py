@@ -45,9 +45,10 @@ class TextSpace(ABC):
         fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
         for text in fresh:
             self.check(text)
-        known = self._known | dict(zip(fresh, self._embed(fresh), strict=True))
-        # What is watched for and chosen from is asked again and again.
-        self._known = dict(list(known.items())[-KNOWN_TEXTS:])
+        known = self._known
+        if fresh:  # what is watched for and chosen from is asked again and again
+            known = known | dict(zip(fresh, self._embed(fresh), strict=True))
+            self._known = dict(list(known.items())[-KNOWN_TEXTS:])
         rows = [known[text][None] for text in texts]
         return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
 
