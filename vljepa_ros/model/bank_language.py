@@ -20,7 +20,7 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.model import text_decoder
 from vljepa_ros.model.bank import Bank
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.speaker import Said, Speaker
+from vljepa_ros.model.speaker import UNREAD, Said, Speaker
 from vljepa_ros.model.text_decoder import TextDecoder
 from vljepa_ros.model.text_space import TextSpace
 from vljepa_ros.model.tokens import Tokens
@@ -115,17 +115,13 @@ class DecoderLanguage(BankLanguage):
         return [nearest.get(i) or self._own(said, vectors[i]) for i, said in enumerate(rows)]
 
     def _own(self, said: Sequence[Said], vector: Vector) -> Decoded:
-        readable = [one.text for one in said if self._is_read(one.text)]
-        score = {text: float(self.similarity(vector[None], text)[0]) for text in readable}
-        best, *others = (Candidate(one.text, score.get(one.text, 0.0)) for one in said)
-        return Decoded(best.text, best.score, tuple(others))
+        def score(one: Said) -> float:
+            return (
+                0.0 if one.cosine == UNREAD else float(self.similarity(vector[None], one.text)[0])
+            )
 
-    def _is_read(self, text: str) -> bool:
-        try:
-            self.check(text)
-        except InputError:
-            return False
-        return True
+        best, *others = (Candidate(one.text, score(one)) for one in said)
+        return Decoded(best.text, best.score, tuple(others))
 
 
 def wants_language(parts: tuple[str, ...]) -> bool:
