@@ -10,7 +10,7 @@ import pytest
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.questions import Question
-from vljepa_ros.train.clips import Clip
+from vljepa_ros.train.clips import Labels
 from vljepa_ros.train.eyes import PROBED, Asker, probed
 
 
@@ -44,9 +44,8 @@ def test_what_nobody_sees_is_not_probed() -> None:
 @pytest.mark.parametrize('count', [1, 3, 9])
 def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int) -> None:
     question = Question('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
-    frames = np.zeros((6, 2, 8, 8, 3), np.uint8)
     item = annotation('done')
-    clip = Clip(frames, [item] * 6, np.zeros((6, 4), np.float32), '', [(question, [2, 3, 5])])
+    clip = Labels([item] * 6, np.zeros((6, 4), np.float32), '', [(question, [2, 3, 5])])
     asker = Asker(tiny.eyes._net, None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
     asked = asker._questions([clip, clip], count)
     for number in (0, 1):
@@ -58,7 +57,6 @@ def test_nothing_is_asked_of_what_nobody_knows(tiny: Any) -> None:
     """Between the spans of an annotation file there is no meaning to aim at."""
     nothing = Question('What is happening?', '', '', 'caption')
     silent = Annotation(0, 5, '', 'none', '', '', '')
-    frames = np.zeros((2, 2, 8, 8, 3), np.uint8)
-    clip = Clip(frames, [silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])
+    clip = Labels([silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])
     asker = Asker(tiny.eyes._net, None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
     assert asker._captions([clip]) == [] and asker._questions([clip], 2) == []

@@ -12,12 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.mwstream import questions
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.errors import InputError
+from vljepa_ros.train.config import Clips
 
 RATE_HZ = 10.0  # of streams that do not say
 SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
@@ -58,17 +61,31 @@ STATE = ('gripper', 'contact', 'opening', 'visible')
 
 
 @dataclass
-class Clip:
-    """frames (T, F, S, S, 3) uint8; an annotation and a state (4,) a tubelet; a caption prompt.
+class Labels:
+    """Of a clip: an annotation and a state (4,) a tubelet; a caption prompt; questions.
 
     `asked[q]` is a question with the indices of the tubelets for which its answer holds.
     """
 
-    frames: NDArray[np.uint8]
     shown: list[Annotation]
     state: NDArray[np.float32]
     prompt: str
     asked: list[tuple[questions.Question, list[int]]]
+
+
+@dataclass
+class Clip(Labels):
+    """Labels with their frames (T, F, S, S, 3) uint8."""
+
+    frames: NDArray[np.uint8]
+
+
+@dataclass
+class Batch:
+    """The clips of a step: frames (B, T, F, S, S, 3) uint8, and labels (B)."""
+
+    frames: Tensor
+    labels: list[Labels]
 
 
 @dataclass(frozen=True)
@@ -114,12 +131,18 @@ class ClipSampler:
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
         return Clip(
-            augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
-            shown,
-            self._states[place.stream][last],
-            questions.pick(questions.prompts('caption'), self.rng),
-            self._ask(place.stream, at, last, question_count),
+            frames=augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
+            shown=shown,
+            state=self._states[place.stream][last],
+            prompt=questions.pick(questions.prompts('caption'), self.rng),
+            asked=self._ask(place.stream, at, last, question_count),
         )
+
+    def batch(self, size: Clips) -> Batch:
+        """As many clips as a step takes."""
+        clips = [self.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        labels = [Labels(clip.shown, clip.state, clip.prompt, clip.asked) for clip in clips]
+        return Batch(torch.from_numpy(np.stack([clip.frames for clip in clips])), labels)
 
     def _place(self, changes: bool) -> Place:
         there = [kind for kind in KINDS if kind in self._places]

@@ -51,7 +51,8 @@ class EyesTraining:
     Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
     clips with movement, from the share `medium_from` of the steps on; then with transitions, from
     `long_from`. Until `questions_from` they only learn captions, then questions as well (the two
-    stages of the paper, section 3.2). Numbers of clips are those of one process.
+    stages of the paper, section 3.2). Numbers of clips are those of one process. `dropped_tokens`
+    and `prompt_noise` (in standard deviations) keep prompts from being learned by heart.
     """
 
     steps: int = 9000
@@ -69,6 +70,7 @@ class EyesTraining:
     probe_weight: float = 0.5
     rest_weight: float = 0.8
     dropped_tokens: float = 0.1
+    prompt_noise: float = 0.0
 
     @property
     def longest_tubelets(self) -> int:
@@ -102,6 +104,8 @@ class TrainConfig:
     """A whole run: where the data is, the model, the stages, the seed.
 
     `start`: a model folder whose Y-Encoder and eyes are kept and trained on: stage 1 is left out.
+    Its eyes may have fewer layers.
+    `loaders`: processes that draw the eyes' clips ahead, for a GPU; 0 draws them in between.
     `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe and faster.
     """
 
@@ -110,6 +114,7 @@ class TrainConfig:
     model: ModelConfig
     seed: int = 0
     start: str = ''
+    loaders: int = 0
     device: str = 'auto'
     amp: bool = True
     text: TextTraining = field(default_factory=TextTraining)

@@ -89,9 +89,9 @@ def prediction_pairs(
     """What the eyes predict on about `count` clips, drawn `size.clips` at a time."""
     vectors, sentences = [], []
     for _ in range(max(count // size.clips, 1)):
-        clips = [sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        batch = sampler.batch(size)
         with autocast(asker.bank.device, amp):
-            answers = asker.answer(clips, size.question_tubelets)
+            answers = asker.answer(batch, size.question_tubelets)
         vectors.append(answers.vectors.float())
         sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
     return Pairs(torch.cat(vectors), sentences)

@@ -22,12 +22,12 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, PHASES, TASKS, THINGS, TRAIN_TASKS
 from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.vljepa import EYES, VLJEPA
-from vljepa_ros.train.clips import STATE, Clip, ClipSampler
+from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned
+from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned, with_noise
 
 # What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
 PROBED = {
@@ -82,16 +82,19 @@ class Asker:
         rng: np.random.Generator,
         rest_weight: float,
         dropped_tokens: float = 0.0,
+        prompt_noise: float = 0.0,
     ) -> None:
-        """`dropped_tokens`: share of the prompts' tokens that the eyes are not shown."""
-        self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
-        self.dropped_tokens = dropped_tokens
+        """`dropped_tokens`: share of the prompts' tokens that the eyes are not shown.
 
-    def answer(self, clips: list[Clip], question_tubelets: int) -> Answers:
-        """The eyes' answers of clips (B): captions of every tubelet, questions of some."""
-        device = self.bank.device
-        frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(device)
-        visual = self.net.x_encoder(frames)
+        `prompt_noise`: on the states of the others, in their standard deviations.
+        """
+        self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
+        self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
+
+    def answer(self, batch: Batch, question_tubelets: int) -> Answers:
+        """The eyes' answers: captions of every tubelet, questions of some."""
+        device, clips = self.bank.device, batch.labels
+        visual = self.net.x_encoder(batch.frames.to(device))
         prefix = self.net.predictor.prefix(visual)
         shown = [item for clip in clips for item in clip.shown]
         asked = self._captions(clips) + self._questions(clips, question_tubelets)
@@ -101,7 +104,7 @@ class Asker:
         meanings = [item.meaning for item in asked]
         return Answers(vectors, meanings, weight, visual, shown, state, prefix)
 
-    def _captions(self, clips: list[Clip]) -> list[Asked]:
+    def _captions(self, clips: list[Labels]) -> list[Asked]:
         rest = self.rest_weight
         return [
             Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
@@ -110,7 +113,7 @@ class Asker:
             if item.meaning
         ]
 
-    def _questions(self, clips: list[Clip], count: int) -> list[Asked]:
+    def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
         """Each at `count` of the tubelets where its answer holds."""
         return [
             Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
@@ -130,6 +133,8 @@ class Asker:
                 torch.tensor(index, device=states.device)
                 for index in ([item.clip for item in some], [item.tubelet for item in some])
             )
+            if self.prompt_noise:
+                states = with_noise(states, mask, self.prompt_noise)
             mask = thinned(mask, self.dropped_tokens)
             parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
         return in_order(parts, groups)
@@ -144,16 +149,20 @@ class EyesStage:
         targets: Tensor,
         meanings: Meanings,
         config: TrainConfig,
-        sampler: ClipSampler,
         bank: TextBank,
         workers: Workers,
     ) -> None:
         """`targets` (meanings, D): see `text_space.meaning_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
-        self.sampler, self.meanings = sampler, meanings
+        self.meanings = meanings
         self.also = meanings.also_holds(meanings.names).to(workers.device)
         self.asker = Asker(
-            net, bank, sampler.rng, config.eyes.rest_weight, config.eyes.dropped_tokens
+            net,
+            bank,
+            np.random.default_rng([config.seed, workers.rank]),
+            config.eyes.rest_weight,
+            config.eyes.dropped_tokens,
+            config.eyes.prompt_noise,
         )
         self.targets, device = targets, workers.device
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
@@ -169,13 +178,11 @@ class EyesStage:
         self.average = [p.detach().clone() for p in self.parameters]
         self.done = 0
 
-    def step(self) -> dict[str, float]:
-        """Draw clips, take one step; returns the parts of the loss."""
-        stage, size = self.stage, self.stage.clips_at(self.done)
-        device = self.workers.device
-        clips = [self.sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step; returns the parts of the loss."""
+        stage, device = self.stage, self.workers.device
         with autocast(device, self.config.amp):
-            answers = self.asker.answer(clips, size.question_tubelets)
+            answers = self.asker.answer(batch, stage.clips_at(self.done).question_tubelets)
             probe = self._probe(answers)
         loss, parts = joint_loss(
             answers.vectors.float(),
@@ -198,7 +205,7 @@ class EyesStage:
         decay = min(stage.ema, self.done / (self.done + 10))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
         found = {'loss': loss, **parts, 'probe': probe, 'scale': self.log_scale.exp()}
-        return {key: value.item() for key, value in found.items()}
+        return {key: value.detach() for key, value in found.items()}
 
     def _probe(self, answers: Answers) -> Tensor:
         """What is `PROBED`, and the state's numbers: linear in the tokens' mean and maximum.
@@ -212,8 +219,8 @@ class EyesStage:
         for part, (kind, names) in zip(logits, PROBED.items(), strict=False):
             labels = [probed(item).get(kind) for item in shown]
             rows = [names.index(label) if label in names else UNTOLD for label in labels]
-            target = torch.tensor(rows, device=part.device)
-            if (target != UNTOLD).any():
+            if any(row != UNTOLD for row in rows):
+                target = torch.tensor(rows, device=part.device)
                 total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
         return total
 
@@ -239,7 +246,8 @@ class EyesStage:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.net.load_state_dict(state['net'])
-        self.average, self.done = state['average'], state['done']
+        self.average = [a.to(self.workers.device) for a in state['average']]
+        self.done = state['done']
         self.optimizer.load_state_dict(state['optimizer'])
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
@@ -260,8 +268,7 @@ def probed(item: Annotation) -> dict[str, str]:
 def state_loss(predicted: Tensor, state: Tensor) -> Tensor:
     """Binary cross-entropy of (M, 4) logits and what `STATE` names, 0..1; nan is left out."""
     known = ~state.isnan()
-    if not known.any():
-        return predicted.sum() * 0.0
-    return functional.binary_cross_entropy_with_logits(
-        predicted[known], state[known].clamp(0.0, 1.0)
+    each = functional.binary_cross_entropy_with_logits(
+        predicted, state.nan_to_num().clamp(0.0, 1.0), reduction='none'
     )
+    return (each * known).sum() / known.sum().clamp(min=1)

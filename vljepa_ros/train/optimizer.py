@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all stages share: weight decay, the learning rate's course, mixed precision."""
+"""What all stages share: weight decay, the learning rate's course, mixed precision, the GPU."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def autocast(device: torch.device, wanted: bool) -> torch.autocast:
     return torch.autocast(
         device.type, torch.bfloat16, enabled=wanted and bfloat16_is_faster(device.type)
     )
+
+
+def prepare_gpu() -> None:
+    """Set for the whole process what training on a GPU gains from.
+
+    cuDNN's attention makes a plan for every new shape, and those of clips and prompts are new in
+    every step: without it a step takes 0.12 s instead of 0.25 s on an H200.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.set_float32_matmul_precision('high')  # TF32, where bfloat16 is not used
 
 
 @functools.cache

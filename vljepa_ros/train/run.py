@@ -9,25 +9,30 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.errors import InputError
 from vljepa_ros.model.language import TextLanguage
-from vljepa_ros.model.registry import WEIGHTS, load, load_weights, pick_device, save
+from vljepa_ros.model.registry import load, pick_device, save
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, VLJEPA
 from vljepa_ros.train import checkpoint
 from vljepa_ros.train.calibrate import ask_all, calibrate
-from vljepa_ros.train.clips import RATE_HZ, ClipSampler
+from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import Vocabulary, train_decoder
 from vljepa_ros.train.eyes import EyesStage
+from vljepa_ros.train.loading import StepBatches
 from vljepa_ros.train.logs import Log, progress
+from vljepa_ros.train.optimizer import prepare_gpu
 from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.start import start_from
 from vljepa_ros.train.text_space import TextStage, meaning_vectors
 from vljepa_ros.train.texts import Meanings, TextBank, told_meanings
 from vljepa_ros.train.validate import validate
@@ -46,6 +51,8 @@ class Run:
     def __init__(self, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.workers = Workers(pick_device(config.device))
+        if self.workers.device.type == 'cuda':
+            prepare_gpu()
         self.config, self.out = config, Path(config.out)
         self.folder = self.out / 'checkpoints'
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +78,7 @@ class Run:
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
         self.bank.prepare(self.sentences, self.folder / 'tokens.pt', self.workers)
         if config.start:
-            load_weights(net, Path(config.start) / WEIGHTS, PARTS)
+            start_from(net, Path(config.start), PARTS)
         elif state:
             net.y_encoder.load_state_dict(state)
         else:
@@ -87,16 +94,15 @@ class Run:
         """Stage 2, from its checkpoint if there is one; returns the net with averaged weights."""
         config, path = self.config, self.folder / 'eyes.pt'
         state = checkpoint.read(path, config)
-        seed = config.seed + (state['done'] if state else 0) + 1_000_000 * self.workers.rank
-        sampler = ClipSampler(
-            self.workers.share(self.train), config.model.time.tubelet_frames, seed
-        )
         targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
-        stage = EyesStage(net, targets, self.meanings, config, sampler, self.bank, self.workers)
+        stage = EyesStage(net, targets, self.meanings, config, self.bank, self.workers)
         if state:
             stage.restore(state)
             log.info('eyes: going on from step %d', stage.done)
-        self._train_eyes(stage, path)
+        seed = config.seed + stage.done + 1_000_000 * self.workers.rank
+        streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
+        steps = StepBatches(streams, per, seed, config.eyes, stage.done)
+        self._train_eyes(stage, steps.loaded(config.loaders), path)
         stage.use_average()
         return net.eval()
 
@@ -138,18 +144,18 @@ class Run:
                     self.log.note('texts', stage.done, {'loss': total / 100})
                     total = 0.0
 
-    def _train_eyes(self, stage: EyesStage, path: Path) -> None:
-        every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, float]()
+    def _train_eyes(self, stage: EyesStage, batches: Iterable[Batch], path: Path) -> None:
+        every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, Tensor]()
         first, steps = stage.done, stage.stage.steps
         with progress('eyes', steps, first, self.workers.first) as advance:
-            while stage.done < steps:
-                for key, value in stage.step().items():
+            for batch in batches:
+                for key, value in stage.step(batch).items():
                     sums[key] = sums.get(key, 0.0) + value
                 advance(1)
                 last = stage.done == steps
                 if stage.done % LOGGED == 0:
                     pace = (time.monotonic() - start) / (stage.done - first)
-                    means = {key: value / LOGGED for key, value in sums.items()}
+                    means = {key: value.item() / LOGGED for key, value in sums.items()}
                     self.log.note('eyes', stage.done, {'s/step': pace, **means})
                     sums.clear()
                 if self.workers.first and (stage.done % every == 0 or last):

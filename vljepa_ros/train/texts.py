@@ -39,54 +39,75 @@ from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
 LENGTHS = 4  # groups of texts by their length
+FIRST_ROWS = 1 << 16  # of token states
 FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
 NOT = 'not:'
 
 
 class TextBank:
-    """Token states of texts, in float16: `states(texts)` -> (B, L, Dt) float32 and mask (B, L)."""
+    """Token states of texts, in float16: `states(texts)` -> (B, L, Dt) float32 and mask (B, L).
+
+    They lie one behind the other in one tensor on the tower's device, which grows.
+    """
 
     def __init__(self, tower: TextTower, limit: int = 64) -> None:
         self._tower, self._limit = tower, limit
         self.device = tower.device
-        self._states: dict[str, Tensor] = {}
+        self._places: dict[str, tuple[int, int]] = {}  # first row and number of rows
+        self._used = 0
+        self._rows = torch.empty(
+            FIRST_ROWS, tower.bert.config.hidden_size, dtype=torch.float16, device=self.device
+        )
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token states and mask of `texts`, padded to the longest."""
+        """Token states and mask of `texts`, padded to the longest; padding is any state."""
         self.add(texts)
-        found = [self._states[text] for text in texts]
-        length = max(len(item) for item in found)
-        states = torch.zeros(len(found), length, found[0].shape[-1])
-        mask = torch.zeros(len(found), length, dtype=torch.bool)
-        for row, item in enumerate(found):
-            states[row, : len(item)] = item.float()
-            mask[row, : len(item)] = True
-        return states.to(self.device), mask.to(self.device)
+        first, count = np.array([self._places[text] for text in texts]).T[..., None]
+        at = np.arange(count.max())
+        rows, mask = (
+            torch.from_numpy(x).to(self.device)
+            for x in (first + np.minimum(at, count - 1), at < count)
+        )
+        return self._rows[rows].float(), mask
 
     def alike(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
-        """The rows of `texts` in groups of like lengths: padding costs what words do."""
+        """The rows of `texts` in groups of like lengths: padding costs what words do on a CPU."""
         self.add(texts)
-        order = np.argsort([len(self._states[text]) for text in texts], kind='stable')
-        return np.array_split(order, min(LENGTHS, len(texts)))
+        order = np.argsort([self._places[text][1] for text in texts], kind='stable')
+        groups = LENGTHS if self.device.type == 'cpu' else 1
+        return np.array_split(order, min(groups, len(texts)))
 
     def add(self, texts: Sequence[str]) -> None:
         """Compute what is not there yet."""
-        missing = sorted({text for text in texts if text not in self._states}, key=len)
+        missing = sorted({text for text in texts if text not in self._places}, key=len)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             states, mask = self._tower.states(part, self._limit)
-            for text, row, kept in zip(part, states, mask, strict=True):
-                self._states[text] = row[kept].half().cpu().clone()
+            self._append(part, mask.sum(dim=1).tolist(), states[mask].half())
+
+    def _append(self, texts: Sequence[str], counts: Sequence[int], rows: Tensor) -> None:
+        needed = self._used + len(rows)
+        with torch.inference_mode(False):  # whoever asks first
+            if needed > len(self._rows):
+                grown = self._rows.new_empty(max(needed, 2 * len(self._rows)), rows.shape[1])
+                grown[: self._used] = self._rows[: self._used]
+                self._rows = grown
+            self._rows[self._used : needed] = rows
+        for text, count in zip(texts, counts, strict=True):
+            self._places[text] = (self._used, count)
+            self._used += count
 
     def prepare(self, texts: Sequence[str], path: Path, workers: Workers) -> None:
         """`add`, by one of the processes, and kept in a file for the others and for later runs."""
         if workers.first and not path.is_file():
             self.add(texts)
             part = path.with_suffix('.part')
-            torch.save(self._states, part)
+            counts = [count for _, count in self._places.values()]
+            torch.save((list(self._places), counts, self._rows[: self._used].cpu()), part)
             part.replace(path)
         workers.wait()
-        self._states |= torch.load(path, weights_only=True)
+        if not self._places:
+            self._append(*torch.load(path, weights_only=True))
         self.add(texts)  # those of a changed file of wordings
 
 
@@ -101,6 +122,19 @@ def thinned(mask: Tensor, dropped: float) -> Tensor:
     kept = torch.rand(mask.shape, device=mask.device) >= dropped
     kept[:, 0] = True
     return mask & kept
+
+
+def with_noise(states: Tensor, mask: Tensor, strength: float) -> Tensor:
+    """Token states (N, L, Dt) with even noise, in standard deviations of those in the mask."""
+    return states + strength * spread(states, mask) * torch.randn_like(states)
+
+
+def spread(states: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
+    real = mask[..., None]  # without an index: a GPU need not be waited for
+    count = mask.sum() * states.shape[-1]
+    mean = (states * real).sum() / count
+    return (((states - mean).square() * real).sum() / count).sqrt()
 
 
 class Meanings:

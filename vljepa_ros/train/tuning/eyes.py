@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vljepa_ros.model.vljepa import VLJEPA
-from vljepa_ros.train.clips import Clip, ClipSampler
+from vljepa_ros.train.clips import Batch, ClipSampler, Labels
 from vljepa_ros.train.eyes import Answers, Asker
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, rate
@@ -57,10 +57,10 @@ class EyesTuning:
     def step(self) -> dict[str, float]:
         """Draw clips, take one step; returns the parts of the loss."""
         size, device = self.config.clips, self.bank.device
-        clips = [self.sampler.draw(size.tubelets, size.questions) for _ in range(size.clips)]
+        batch = self.sampler.batch(size)
         with autocast(device, self.config.amp):
-            answers = self.asker.answer(clips, size.question_tubelets)
-            kept = self._kept(clips, answers)
+            answers = self.asker.answer(batch, size.question_tubelets)
+            kept = self._kept(batch, answers)
         numbers = torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device)
         loss, parts = joint_loss(
             answers.vectors.float(),
@@ -86,20 +86,19 @@ class EyesTuning:
         self.optimizer.step()
         self.done += 1
 
-    def _kept(self, clips: list[Clip], answers: Answers) -> Tensor:
+    def _kept(self, batch: Batch, answers: Answers) -> Tensor:
         """1 - cosine to what `before` answers to the same, in the mean."""
         device = self.bank.device
-        asked = [item for row, clip in enumerate(clips) for item in self._others(row, clip)]
+        asked = [item for row, clip in enumerate(batch.labels) for item in self._others(row, clip)]
         states, mask = self.bank.states([prompt for _, _, prompt in asked])
         clip, at = (torch.tensor([item[i] for item in asked], device=device) for i in (0, 1))
         given = self.net.predictor.answers(answers.prefix, states, mask, clip, at)
         with torch.no_grad():
-            frames = torch.stack([torch.from_numpy(clip.frames) for clip in clips]).to(device)
-            prefix = self.before.predictor.prefix(self.before.x_encoder(frames))
+            prefix = self.before.predictor.prefix(self.before.x_encoder(batch.frames.to(device)))
             wanted = self.before.predictor.answers(prefix, states, mask, clip, at)
         return (1 - (given.float() * wanted.float()).sum(dim=-1)).mean()
 
-    def _others(self, row: int, clip: Clip) -> list[tuple[int, int, str]]:
+    def _others(self, row: int, clip: Labels) -> list[tuple[int, int, str]]:
         """(clip, tubelet, prompt): other questions, and what happens where nobody says it."""
         rng, silent = self.sampler.rng, [t for t, a in enumerate(clip.shown) if not a.meaning]
         at = rng.integers(0, len(clip.shown), OTHERS)

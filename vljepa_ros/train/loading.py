@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clips of the eyes' training, step by step, drawn ahead by processes where a GPU waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from vljepa_ros.data.format import Stream
+from vljepa_ros.train.clips import Batch, ClipSampler
+from vljepa_ros.train.config import EyesTraining
+
+AHEAD = 4  # batches that each process has ready, at most
+
+
+@dataclass
+class StepBatches(IterableDataset[Batch]):
+    """What each step from `first` on trains on, in order; of several processes each draws some."""
+
+    streams: list[Stream]
+    tubelet_frames: int
+    seed: int
+    stage: EyesTraining
+    first: int = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of this process."""
+        info = get_worker_info()
+        number, count = (info.id, info.num_workers) if info else (0, 1)
+        if info:  # the processes are the parallelism
+            torch.set_num_threads(1)
+            cv2.setNumThreads(0)
+        sampler = ClipSampler(self.streams, self.tubelet_frames, self.seed + 10_000 * number)
+        for step in range(self.first + number, self.stage.steps, count):
+            yield sampler.batch(self.stage.clips_at(step))
+
+    def loaded(self, processes: int) -> Iterable[Batch]:
+        """The batches, drawn ahead by so many processes; by none, in between."""
+        if not processes:
+            return self
+        return DataLoader(
+            self, batch_size=None, num_workers=processes, prefetch_factor=AHEAD, collate_fn=_as_is
+        )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
