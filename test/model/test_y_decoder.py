@@ -18,7 +18,7 @@ def decoder() -> YDecoder:
     """Random weights over six words, so that sentences end early and late."""
     torch.manual_seed(4)
     config = YDecoderConfig(
-        width=32, layers=1, heads=2, max_tokens=7, beams=4, vocabulary=6, prefix_tokens=2
+        width=32, layers=2, heads=2, max_tokens=7, beams=4, vocabulary=6, prefix_tokens=2
     )
     decoder = YDecoder(config, 16).eval()
     torch.nn.init.normal_(decoder.token.weight, std=0.7)

@@ -5,10 +5,12 @@ A small causal transformer behind `prefix_tokens` made from the embedding (ClipC
 arXiv 2111.09734; the paper does not disclose its decoder). Its vocabulary is the subset of a
 tokenizer's wordpieces that the training sentences use.
 
-Shapes: B embeddings, L tokens, D embedding_dim, Dw width, V vocabulary, K beams.
+Shapes: B embeddings, L tokens, D embedding_dim, Dw width, H heads, V vocabulary, K beams.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torch.nn import functional
 from vljepa_ros.model.config import YDecoderConfig
 
 END = 0  # local id of the end of a sentence; it starts the sentence, too
+
+Past = tuple[Tensor, Tensor]  # keys and values (B, H, L, Dw / H) of a block
 
 
 class DecoderBlock(nn.Module):
@@ -33,13 +37,15 @@ class DecoderBlock(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, L, Dw) -> the same shape."""
+    def forward(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """x (B, L, Dw) -> the same shape, and the keys and values; one token after a `past`."""
         qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if past is not None:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=past is None)
         x = x + self.project(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm_mlp(x))
+        return x + self.mlp(self.norm_mlp(x)), (k, v)
 
 
 class YDecoder(nn.Module):
@@ -65,13 +71,23 @@ class YDecoder(nn.Module):
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
         """Logits (B, L + 1, V) of each next token after the prefix and tokens (B, L)."""
-        prefix = self.prefix(vectors).unflatten(-1, (self.config.prefix_tokens, -1))
-        x = torch.cat([prefix, self.token(tokens)], dim=1)
-        x = x + self.position[: x.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x[:, self.config.prefix_tokens - 1 :])
-        return functional.linear(x, self.token.weight)
+        x = torch.cat([self._prefix(vectors), self.token(tokens)], dim=1)
+        logits, _ = self._run(x, 0)
+        return logits[:, self.config.prefix_tokens - 1 :]
+
+    def _prefix(self, vectors: Tensor) -> Tensor:
+        return self.prefix(vectors).unflatten(-1, (self.config.prefix_tokens, -1))
+
+    def _run(
+        self, x: Tensor, first: int, past: Sequence[Past | None] | None = None
+    ) -> tuple[Tensor, list[Past]]:
+        """Logits (B, L, V) of x (B, L, Dw) from place `first` on, and every block's past."""
+        x = x + self.position[first : first + x.shape[1]]
+        renewed = []
+        for block, before in zip(self.blocks, past or [None] * len(self.blocks), strict=True):
+            x, after = block(x, before)
+            renewed.append(after)
+        return functional.linear(self.norm(x), self.token.weight), renewed
 
     @torch.inference_mode()
     def generate(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,15 +96,15 @@ class YDecoder(nn.Module):
         The best sentence, by mean log-probability a token, comes first.
         """
         batch, beams = vectors.shape[0], self.config.beams
-        repeated = vectors.repeat_interleave(beams, dim=0)
+        logits, past = self._run(self._prefix(vectors).repeat_interleave(beams, dim=0), 0)
+        rows = beams * torch.arange(batch, device=vectors.device).unsqueeze(-1)
         tokens = torch.zeros(batch, beams, 0, dtype=torch.long, device=vectors.device)
         score = torch.full((batch, beams), -torch.inf, device=vectors.device)
         score[:, 0] = 0.0  # all beams start equal: only the first may branch
         length = torch.zeros(batch, beams, device=vectors.device)
         done = torch.zeros(batch, beams, dtype=torch.bool, device=vectors.device)
-        for _ in range(self.config.max_tokens):
-            logits = self.forward(repeated, tokens.flatten(0, 1))[:, -1]
-            step = logits.log_softmax(dim=-1).unflatten(0, (batch, beams))
+        for place in range(self.config.max_tokens):
+            step = logits[:, -1].log_softmax(dim=-1).unflatten(0, (batch, beams))
             stay = torch.full_like(step, -torch.inf)
             stay[..., END] = 0.0
             step = torch.where(done.unsqueeze(-1), stay, step)
@@ -103,7 +119,11 @@ class YDecoder(nn.Module):
             )
             length = length.gather(1, beam) + (~done.gather(1, beam)).float()
             done = done.gather(1, beam) | (token == END)
-            if bool(done.all()):
+            if bool(done.all()) or place == self.config.max_tokens - 1:
                 break
+            chosen = (rows + beam).flatten()
+            past = [(keys[chosen], values[chosen]) for keys, values in past]
+            newest = self.token(token.flatten()).unsqueeze(1)
+            logits, past = self._run(newest, self.config.prefix_tokens + place, past)
         mean, order = (score / length.clamp(min=1.0)).sort(dim=-1, descending=True)
         return tokens.gather(1, order.unsqueeze(-1).expand_as(tokens)), mean
