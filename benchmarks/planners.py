@@ -163,6 +163,8 @@ class Asking:
         future.add_done_callback(lambda done: self._on_answer(done, number))
 
     def _on_answer(self, done: Any, number: int) -> None:
+        if self._over.is_set():
+            return  # the client was closed while this one waited
         if done.exception() is None:
             self.answered += 1
             self._ask(number)
