@@ -41,7 +41,7 @@ class StepBatches(IterableDataset[Batch]):
 
     def loaded(self, processes: int) -> Iterable[Batch]:
         """The batches, drawn ahead by so many processes; by none, in between."""
-        if not processes:
+        if processes < 1:
             return self
         return DataLoader(
             self, batch_size=None, num_workers=processes, prefetch_factor=AHEAD, collate_fn=_as_is
