@@ -55,9 +55,10 @@ class TextBank:
         self.device = tower.device
         self._places: dict[str, tuple[int, int]] = {}  # first row and number of rows
         self._used = 0
-        self._rows = torch.empty(
-            FIRST_ROWS, tower.bert.config.hidden_size, dtype=torch.float16, device=self.device
-        )
+        with torch.inference_mode(False):  # it is written to in either mode
+            self._rows = torch.empty(
+                FIRST_ROWS, tower.bert.config.hidden_size, dtype=torch.float16, device=self.device
+            )
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states and mask of `texts`, padded to the longest; padding is any state."""
@@ -87,7 +88,7 @@ class TextBank:
 
     def _append(self, texts: Sequence[str], counts: Sequence[int], rows: Tensor) -> None:
         needed = self._used + len(rows)
-        with torch.inference_mode(False):  # whoever asks first
+        with torch.inference_mode(False):
             if needed > len(self._rows):
                 grown = self._rows.new_empty(max(needed, 2 * len(self._rows)), rows.shape[1])
                 grown[: self._used] = self._rows[: self._used]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Token states of texts, computed once, whoever asks first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vljepa_ros.model.config import TextTowerConfig
+from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.texts import TextBank
+
+TEXTS = ['it is dark', 'the robot opens the red drawer', '', 'the arm rests', 'it is dark']
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(scope='module')
+def tower() -> TextTower:
+    """The real one."""
+    return TextTower(TextTowerConfig(), CPU)
+
+
+def expected(tower: TextTower, text: str) -> np.ndarray:
+    """Its token states, alone."""
+    states, _ = tower.states([text], 64)
+    found: np.ndarray = states[0].numpy()
+    return found
+
+
+@pytest.mark.parametrize('first_rows', [1, 7, 1000])
+def test_states_are_the_towers_however_the_bank_grew(
+    tower: TextTower, first_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('vljepa_ros.train.texts.FIRST_ROWS', first_rows)
+    bank = TextBank(tower)
+    for asked in (TEXTS[:1], TEXTS[1:3], TEXTS):
+        states, mask = bank.states(asked)
+        for text, row, kept in zip(asked, states, mask, strict=True):
+            np.testing.assert_allclose(row[kept].numpy(), expected(tower, text), atol=2e-3)
+
+
+def test_a_bank_serves_training_whoever_made_and_asked_it_before(tower: TextTower) -> None:
+    with torch.inference_mode():
+        bank = TextBank(tower)
+        bank.states(TEXTS[:1])
+    weight = torch.ones((), requires_grad=True)
+    states, _ = bank.states(TEXTS)
+    (states * weight).sum().backward()
+    assert weight.grad is not None and weight.grad.isfinite()
+
+
+def test_what_lies_in_its_file_is_not_computed_again(
+    tower: TextTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, workers = tmp_path / 'tokens.pt', Workers(CPU)
+    TextBank(tower).prepare(TEXTS, path, workers)
+    before = [expected(tower, text) for text in TEXTS]
+    again = TextBank(tower)
+    monkeypatch.setattr(tower, 'states', None)
+    again.prepare(TEXTS, path, workers)
+    for row, kept, known in zip(*again.states(TEXTS), before, strict=True):
+        np.testing.assert_allclose(row[kept].numpy(), known, atol=2e-3)
