@@ -43,6 +43,7 @@ Costs = dict[str, tuple[float, float]]  # GFLOPs and ms
 
 def measure(what: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
     """GFLOPs of one call, and the median of its milliseconds."""
+    what()  # some things are done once, as finding out whether bfloat16 is faster
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         what()
     times = []
