@@ -44,7 +44,7 @@ def texts(settings: Settings) -> Language:
     said = [*candidate_texts(), *(t for own in wordings('all').values() for t in own)]
     known = language(settings.model, said)
     settings.out.mkdir(parents=True, exist_ok=True)
-    known.bank.prepare(said, settings.out / 'tokens.pt', Workers(CPU))
+    known.bank.prepare(said, settings.out / 'token_states.pt', Workers(CPU))
     return known
 
 

@@ -27,7 +27,7 @@ from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned, with_noise
+from vljepa_ros.train.texts import Meanings, TextBank, disturbed, in_order
 
 # What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
 PROBED = {
@@ -133,9 +133,7 @@ class Asker:
                 torch.tensor(index, device=states.device)
                 for index in ([item.clip for item in some], [item.tubelet for item in some])
             )
-            if self.prompt_noise:
-                states = with_noise(states, mask, self.prompt_noise)
-            mask = thinned(mask, self.dropped_tokens)
+            states, mask = disturbed(states, mask, self.prompt_noise, self.dropped_tokens)
             parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
         return in_order(parts, groups)
 

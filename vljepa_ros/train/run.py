@@ -76,7 +76,7 @@ class Run:
         config, path = self.config, self.folder / 'texts.pt'
         state = checkpoint.read(path, config)
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
-        self.bank.prepare(self.sentences, self.folder / 'tokens.pt', self.workers)
+        self.bank.prepare(self.sentences, self.folder / 'token_states.pt', self.workers)
         if config.start:
             start_from(net, Path(config.start), PARTS)
         elif state:

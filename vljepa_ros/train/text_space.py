@@ -20,7 +20,7 @@ from vljepa_ros.train.config import TextTraining, TrainConfig
 from vljepa_ros.train.losses import text_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import Meanings, TextBank, in_order, thinned, with_noise
+from vljepa_ros.train.texts import Meanings, TextBank, disturbed, in_order
 
 ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
 DENIED = 0.2  # share of a step's meanings whose sentences are denied as well
@@ -74,8 +74,7 @@ class TextStage:
 
 def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining) -> Tensor:
     """Embeddings (N, D) of noisy states (N, L, Dt), with some of their tokens left out."""
-    states = with_noise(states, mask, config.noise)
-    vectors: Tensor = encoder(states, thinned(mask, config.dropped_tokens))
+    vectors: Tensor = encoder(*disturbed(states, mask, config.noise, config.dropped_tokens))
     return vectors
 
 

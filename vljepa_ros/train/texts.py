@@ -125,9 +125,14 @@ def thinned(mask: Tensor, dropped: float) -> Tensor:
     return mask & kept
 
 
-def with_noise(states: Tensor, mask: Tensor, strength: float) -> Tensor:
-    """Token states (N, L, Dt) with even noise, in standard deviations of those in the mask."""
-    return states + strength * spread(states, mask) * torch.randn_like(states)
+def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tuple[Tensor, Tensor]:
+    """Token states (N, L, Dt) with even noise, and their mask (N, L), thinned.
+
+    `noise` in standard deviations of the states in the mask; `dropped` as of `thinned`.
+    """
+    if noise:
+        states = states + noise * spread(states, mask) * torch.randn_like(states)
+    return states, thinned(mask, dropped)
 
 
 def spread(states: Tensor, mask: Tensor) -> Tensor:
