@@ -28,6 +28,7 @@ from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.y_encoder import YEncoder
 from vljepa_ros.train.decoder import Vocabulary
 from vljepa_ros.train.losses import joint_loss
+from vljepa_ros.train.noise import EvenNoise
 from vljepa_ros.train.optimizer import autocast
 from vljepa_ros.train.texts import TextBank
 
@@ -187,7 +188,7 @@ class EmbeddingArm(Arm):
     ) -> None:
         super().__init__(known)
         config = dataclasses.replace(config, embedding_dim=int(texts.width))  # type: ignore[arg-type]
-        self.texts, self.noise, self.gap_weight = texts, noise, plan.gap_weight
+        self.texts, self.noise, self.gap_weight = texts, EvenNoise(noise), plan.gap_weight
         self.trunk, y = Trunk(config, plan.causal), config.y_decoder
         size = (y.width, y.layers, y.heads)
         self.writer = Writer(
@@ -206,7 +207,8 @@ class EmbeddingArm(Arm):
         total, _ = joint_loss(predicted, rows, even, targets, scale, self.gap_weight)
         half = torch.rand(len(rows), 1) < 0.5
         vectors = torch.where(half, predicted, targets[rows]).detach()
-        return total + self._writing(self.prefix(self._noisy(vectors)), batch.answers)
+        noisy = functional.normalize(vectors + self.noise(vectors), dim=-1)
+        return total + self._writing(self.prefix(noisy), batch.answers)
 
     def prefix(self, seen: Tensor) -> Tensor:
         """The one vector."""
@@ -226,12 +228,6 @@ class EmbeddingArm(Arm):
             vectors[[number[text] for text in row]] @ answer
             for answer, row in zip(seen, candidates, strict=True)
         ]
-
-    def _noisy(self, vectors: Tensor) -> Tensor:
-        """As the package's `DecoderStage`: noise of a random length, then unit norm again."""
-        noise = functional.normalize(torch.randn_like(vectors), dim=-1)
-        length = self.noise * torch.rand(len(vectors), 1)
-        return functional.normalize(vectors + length * noise, dim=-1)
 
 
 class TokenArm(Arm):

@@ -30,7 +30,6 @@ from vljepa_ros.evaluate.suites.events import (
     events,
     false_at_rest,
     matches,
-    seen,
 )
 from vljepa_ros.stream.types import Event, State, StreamKey
 
@@ -213,7 +212,8 @@ def test_peaks_are_the_highest_that_are_apart() -> None:
 def test_words_at_a_moment_are_of_the_first_hop_that_is_not_before_it() -> None:
     stamps_ns = np.array([100, 300, 500], np.int64) * 1_000_000
     hops = Hops(np.eye(3, dtype=np.float32), stamps_ns)
-    assert np.argmax(seen(hops, [0.0, 0.1, 0.11, 0.3, 0.9]), axis=1).tolist() == [0, 0, 1, 1, 2]
+    assert hops.not_before([0.0, 0.1, 0.11, 0.3, 0.9]).tolist() == [0, 0, 1, 1, 2]
+    assert hops.not_before([]).tolist() == []
 
 
 def test_streams_of_other_tasks_are_no_error(tmp_path: Path) -> None:

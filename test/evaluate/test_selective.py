@@ -23,6 +23,7 @@ from vljepa_ros.evaluate import selection
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.hops import Hops, nearest
+from vljepa_ros.evaluate.motion import Motion
 from vljepa_ros.evaluate.plots import draw
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.selection import (
@@ -30,6 +31,7 @@ from vljepa_ros.evaluate.selection import (
     PERIODS_S,
     Decodes,
     allowed,
+    moving,
     named,
     online,
     pooled,
@@ -220,6 +222,18 @@ def test_updates_count_as_decodes() -> None:
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
 
 
+def test_motion_decodes_what_is_seen_after_the_greatest() -> None:
+    given = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
+    at_s = 0.1 * np.arange(30)
+    moved = np.zeros(30)
+    moved[[10, 20]] = 9.0, 8.0  # at 1.0 and 2.0 s
+    found = moving(given, Motion(moved, at_s), 2)
+    assert slots(found) == [5, 10] and np.argmax(found.vectors, axis=1).tolist() == [1, 2]
+    assert slots(moving(given, Motion(moved, at_s), 1)) == [5]
+    assert found.emitted_ns is None  # which are the greatest shows at the end
+    assert len(moving(given, Motion(moved, at_s), 30).at_ns) == 4  # those that are 0.8 s apart
+
+
 def test_an_oracle_knows_the_spans() -> None:
     given = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
     found = within(given, [(0.0, 1.0), (1.0, 2.0), (2.0, 2.05), (2.05, 3.0)])
@@ -322,6 +336,7 @@ def invented(ours: Sequence[float], decodes: int) -> dict[tuple[str, str], Row]:
     }
     scored |= {('ours', period): Scored(decodes, np.array(ours), four) for period in thresholds}
     scored |= {('oracle boundaries', 0.0): Scored(2, 1.25 * four)}
+    scored |= {('ours by default', 0.0): Scored(decodes, np.array(ours), four)}
     return rows(report(Table(recorded, [scored, scored]), thresholds, 'A note.'))
 
 
@@ -339,6 +354,20 @@ def test_the_marks_are_shares_of_the_baseline() -> None:
     assert found['ours - uniform', 'CIDEr-D: 1/2.85 s'].mean.value == pytest.approx(-0.08)
     assert found['ours', 'decodes a second: 1/1 s'].mean.value == pytest.approx(0.35)
     assert found['ours', 'threshold: 1/2.85 s'].mean.value == 0.3
+
+
+def test_the_defaults_have_a_place_of_their_own() -> None:
+    found = invented([3.92, 3.92], 5)
+    what = {
+        'CIDEr-D': 3.92,
+        'CIDEr-D in force': 4.0,
+        "CIDEr-D, share of the baseline's": 0.98,
+        "decodes, share of the baseline's": 0.05,
+        'decodes an annotation': 2.5,
+    }
+    for name, value in what.items():
+        row = found['ours by default', name]
+        assert row.mean.value == pytest.approx(value) and row.mark is None
 
 
 def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:
@@ -370,7 +399,10 @@ def test_perfect_eyes_keep_everything_with_one_decode_an_annotation(tmp_path: Pa
     assert [x for x, _ in report.curves['uniform']] == pytest.approx(
         [5, 1, 4 / 12, 2 / 12, 1 / 12, 1 / 12, 1 / 12]
     )
-    assert len(report.curves['oracle boundaries']) == len(report.curves['baseline']) == 1
+    for alone in ('oracle boundaries', 'baseline', 'ours by default'):
+        assert len(report.curves[alone]) == 1
+    assert found['motion energy', 'CIDEr-D: 1/1 s'].mean.value > 0.0
+    assert 'motion energy' in report.curves
     assert report.as_json()['curves']['baseline'] == [
         [1.0, round(found['baseline', 'CIDEr-D'].mean.value, 6)]
     ]
@@ -451,6 +483,8 @@ def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
     assert best['value'] == pytest.approx(1.0)
     assert by_name['ours', "CIDEr-D, share of the baseline's: 1/1 s"]['value'] == pytest.approx(1)
     assert ('oracle', 'CIDEr-D') not in by_name  # nobody knows the meanings
+    assert 'motion energy' not in suite['curves']  # or has seen the frames
+    assert by_name['ours by default', 'decodes an annotation']['count'] >= 1
     assert 'these 3 annotations' in suite['notes'][0]
 
 

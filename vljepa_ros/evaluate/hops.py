@@ -6,7 +6,7 @@ Vectors are (T, D) float32 of unit norm, one a hop; stamps (T,) int64 nanosecond
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,11 @@ class Hops:
     def pooled(self, members: Indices) -> Vectors:
         """The mean (D,) of some, unit norm."""
         return unit(self.vectors[members].mean(axis=0))
+
+    def not_before(self, at_s: Sequence[float]) -> Indices:
+        """Of each time in seconds the first hop that is not before it, or the last."""
+        at_ns = [round(at * SECOND_NS) for at in at_s]
+        return np.searchsorted(self.stamps_ns, at_ns).clip(max=len(self.stamps_ns) - 1)
 
     def within(self, start_s: float, end_s: float) -> Indices:
         """The hops of a span, its end not included; of one without, the hop nearest to it."""

@@ -7,11 +7,36 @@ Energy is the mean absolute difference of a frame to the one before it, in grey 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.format import Stream
+from vljepa_ros.stream.settings import SegmenterSettings
+
+CLOSEST_S = SegmenterSettings().min_segment_s  # peaks are as far apart as our segments
+SECOND_NS = 1_000_000_000
+
 Energy = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A stream's energy (T,), and its frames' times (T,) in seconds from its start."""
+
+    energy: Energy
+    at_s: NDArray[np.float64]
+
+    def moments(self, count: int) -> list[float]:
+        """When most moves: at most `count` times."""
+        return peaks(self.energy, self.at_s, count, CLOSEST_S)
+
+
+def motion_of(stream: Stream) -> Motion:
+    """The motion in a stream."""
+    stamps_ns = stream.stamps_ns()
+    return Motion(energy(stream.frames()), (stamps_ns - stamps_ns[0]) / SECOND_NS)
 
 
 def energy(frames: NDArray[np.uint8]) -> Energy:

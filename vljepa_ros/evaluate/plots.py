@@ -19,6 +19,8 @@ STYLES: dict[str, dict[str, Any]] = {
     'offline Ward': {'color': '#c8553d', 'marker': 's'},
     'uniform + pooling': {'color': '#7a9e3f', 'marker': '^'},
     'uniform': {'color': '#8a8a8a', 'marker': 'v'},
+    'motion energy': {'color': '#c9a227', 'marker': 'd'},
+    'ours by default': {'color': '#1b6ca8', 'marker': 'P', 'markersize': 13, 'linestyle': ''},
     'oracle boundaries': {'color': '#8a6bb1', 'marker': '*', 'markersize': 14, 'linestyle': ''},
 }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vljepa_ros.evaluate.hops import SECOND_NS, Hops, Indices, Stamps
+from vljepa_ros.evaluate.motion import Motion
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline import clustered
 from vljepa_ros.stream.segmenter import HIGHEST_THRESHOLD, Segmenter
@@ -24,6 +25,7 @@ from vljepa_ros.stream.types import Embedding, Reason, StreamKey
 PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
 MOST_DRIFT = 2.0  # two unit vectors are no farther apart
 ROUNDING = 1e-6
+DEFAULT_THRESHOLD = SegmenterSettings().change_threshold
 HALVINGS = 16  # of 0..HIGHEST_THRESHOLD
 KEY = StreamKey('stream', '', '')
 
@@ -81,6 +83,12 @@ def uniform(hops: Hops, count: int) -> Decodes:
 def pooled(hops: Hops, count: int) -> Decodes:
     """The mean of each of `count` equal parts, which is known at the part's end."""
     return mean_of(hops, equal_parts(hops, count), emitted=True)
+
+
+def moving(hops: Hops, motion: Motion, count: int) -> Decodes:
+    """The first hop after each of the moments of most motion, of at most `count`."""
+    found = np.unique(hops.not_before(motion.moments(count)))
+    return Decodes(hops.vectors[found], hops.stamps_ns[found])
 
 
 def ward(hops: Hops, count: int) -> Decodes:

@@ -27,15 +27,13 @@ from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import is_right
 from vljepa_ros.data.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.hops import SECOND_NS, Hops
+from vljepa_ros.evaluate.hops import Hops
 from vljepa_ros.evaluate.matching import Counts, f1, f1_draws, match, near
-from vljepa_ros.evaluate.motion import energy, peaks
+from vljepa_ros.evaluate.motion import motion_of
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import Segment, merged, watch
 from vljepa_ros.evaluate.statistics import more, quantile, redrawn
-from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.evaluate.words import blind_text, oracle_texts, words_of
-from vljepa_ros.stream.settings import SegmenterSettings
 
 WITHIN_S = 1.0
 OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'
@@ -45,7 +43,6 @@ F1 = {LABELLED: 0.70, BOUNDARIES: 0.85}  # with our marks
 MORE_MARK = 0.10  # ours above the simple speakers'
 DELAYS = {'delay to the text, p50 (s)': 0.5, 'delay to the text, p90 (s)': 0.9}
 REST = 'rest'  # a phase
-CLOSEST_S = SegmenterSettings().min_segment_s  # peaks of motion are as far apart as our segments
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,8 @@ def hear(context: Context, stream: Stream) -> Heard:
     ours, true = watched.segments[1:], truths[1:]
     starts_s = [segment.start_s for segment in ours]
     oracle = oracle_texts(context, [item.meaning for item in true])
-    spread, moved = evenly(len(ours), truths[-1].end), moving(stream, len(ours))
+    spread = evenly(len(ours), truths[-1].end)
+    moved = motion_of(stream).moments(len(ours))
     found = {
         OURS: said(starts_s, [segment.text for segment in ours]),
         FIRST_WORDS: said(starts_s, [segment.first_text for segment in ours]),
@@ -122,23 +120,9 @@ def evenly(count: int, length_s: float) -> list[float]:
     return [length_s * (i + 1) / (count + 1) for i in range(count)]
 
 
-def moving(stream: Stream, count: int) -> list[float]:
-    """When most moves."""
-    stamps_ns = stream.stamps_ns()
-    at_s = (stamps_ns - stamps_ns[0]) / SECOND_NS
-    return peaks(energy(stream.frames()), at_s, count, CLOSEST_S)
-
-
 def in_words(context: Context, hops: Hops, at_s: Sequence[float]) -> list[Said]:
     """Events at these times, in the words for what is seen then."""
-    return said(at_s, words_of(context).say(seen(hops, at_s)) if at_s else [])
-
-
-def seen(hops: Hops, at_s: Sequence[float]) -> Vectors:
-    """(N, D): of each time the first hop that is not before it, or the last."""
-    at_ns = [round(at * SECOND_NS) for at in at_s]
-    first = np.searchsorted(hops.stamps_ns, at_ns)
-    return hops.vectors[np.minimum(first, len(hops.stamps_ns) - 1)]
+    return said(at_s, words_of(context).say(hops.vectors[hops.not_before(at_s)]) if at_s else [])
 
 
 def figures(heard: Sequence[Heard], who: str) -> list[Row]:

@@ -4,7 +4,8 @@
 An annotation's time is its midpoint, and it takes the text of the nearest decode, ties to the
 earlier; the score is the mean CIDEr-D against five fixed wordings. Beside it, *in force*: the last
 text emitted before the midpoint, and 0 before there is one. Rules that see the whole stream first
-(offline Ward, oracle boundaries) emit nothing in time and have no such figure.
+(offline Ward, the moments of most motion, oracle boundaries) emit nothing in time and have no such
+figure.
 
 Embeddings are computed once a stream; `evaluate.selection` has the rules. Every decode that a rule
 asks for counts: of ours the first of a stream, one a new segment, and one an update. (A segment
@@ -12,7 +13,8 @@ ends in the words that were last said of it.) What no annotation takes is counte
 computed.
 
 The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
-streams: the lowest that keeps to it over all the streams of `context.validation` together.
+streams: the lowest that keeps to it over all the streams of `context.validation` together. "Ours
+by default" has no budget, but the thresholds that nodes are launched with.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.hops import Hops, Indices, Stamps, hops_of, nearest
+from vljepa_ros.evaluate.motion import Motion, motion_of
 from vljepa_ros.evaluate.report import Points, Report, Row
 from vljepa_ros.evaluate.selection import (
+    DEFAULT_THRESHOLD,
     PERIODS_S,
     Decodes,
     allowed,
     middle_ns,
+    moving,
     named,
     online,
     pooled,
@@ -55,8 +60,11 @@ from vljepa_ros.stream.interfaces import Language
 from vljepa_ros.stream.offline import need_ward
 
 UNIFORM, POOLED, WARD, OURS = 'uniform', 'uniform + pooling', 'offline Ward', 'ours'
-LINES = (UNIFORM, POOLED, WARD, OURS)
+MOTION = 'motion energy'  # only of streams with frames
+LINES = (UNIFORM, POOLED, MOTION, WARD, OURS)
 EMITTING = (UNIFORM, POOLED, OURS)
+AS_UNIFORM = (POOLED, WARD)  # decode as often
+BY_DEFAULT = 'ours by default'
 BOUNDARIES, BASELINE, ORACLE, BLIND = 'oracle boundaries', 'baseline', 'oracle', 'blind'
 ONES = (BLIND, ORACLE, BOUNDARIES)  # rows without a budget
 # Both are called the oracle: the true meaning's own words, and what we say of the true boundaries.
@@ -82,12 +90,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A stream's hops and annotations; `others`: who says what of each, whatever the hops."""
+    """A stream's hops, annotations and motion; `others`: who says what, whatever is seen."""
 
     name: str
     hops: Hops
     said: tuple[Said, ...]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    motion: Motion | None = None
 
     @property
     def middles_ns(self) -> Stamps:
@@ -160,7 +169,7 @@ def record(context: Context, stream: Stream) -> Recorded:
         ORACLE: oracle_texts(context, [a.meaning for a in stream.annotations]),
         BLIND: [blind_text(context)] * len(said),
     }
-    return Recorded(stream.name, embedded(context, stream), said, others)
+    return Recorded(stream.name, embedded(context, stream), said, others, motion_of(stream))
 
 
 def choose(streams: Sequence[Hops], periods_s: Iterable[float]) -> Thresholds:
@@ -177,8 +186,12 @@ def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
         found[POOLED, period] = pooled(hops, count)
         found[WARD, period] = ward(hops, count)
         found[OURS, period] = online(hops, threshold)
+        if recorded.motion is not None:
+            found[MOTION, period] = moving(hops, recorded.motion, count)
     spans_s = [(s.start_s, s.end_s) for s in recorded.said]
-    return found | {(BOUNDARIES, ONCE): within(hops, spans_s)}
+    found[BOUNDARIES, ONCE] = within(hops, spans_s)
+    found[BY_DEFAULT, ONCE] = online(hops, DEFAULT_THRESHOLD)
+    return found
 
 
 def in_force(emitted_ns: Stamps, times_ns: Stamps) -> Indices:
@@ -234,8 +247,8 @@ class Table:
         self.annotations = np.array([len(r.said) for r in recorded], float)
 
     def has(self, who: str) -> bool:
-        """Whether there is such a row, without a budget."""
-        return (who, ONCE) in self._scored[0]
+        """Whether there is such a row."""
+        return any(who == row for row, _ in self._scored[0])
 
     def cider(self, who: str, period: float) -> Draws:
         """Of the nearest texts."""
@@ -283,7 +296,21 @@ def marks(table: Table, periods: Iterable[float]) -> list[Row]:
             Row(OURS, f'{CIDER}, {what}', kept, KEPT_MARK if is_marked else None),
             Row(OURS, f'decodes, {what}', spent, 1 / SPARSE_S if is_marked else None, True),
         ]
-    return rows
+    return rows + by_default(table)
+
+
+def by_default(table: Table) -> list[Row]:
+    """Where ours stands with the nodes' own thresholds."""
+    at, each = (BY_DEFAULT, ONCE), table.decodes(UNIFORM, BASELINE_S)
+    cider = table.cider(*at)
+    found = {
+        CIDER: cider.interval(),
+        IN_FORCE: table.in_force(*at),
+        f"{CIDER}, share of the baseline's": share(cider, table.cider(UNIFORM, BASELINE_S)),
+        "decodes, share of the baseline's": table.decodes_per(*at, each),
+        'decodes an annotation': table.decodes_per(*at, table.annotations),
+    }
+    return [Row(BY_DEFAULT, what, value) for what, value in found.items()]
 
 
 def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
@@ -292,7 +319,8 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
     ours = {period: table.cider(OURS, period) for period in periods}
     rows = [
         Row(f'{OURS} - {who}', f'{CIDER}: {named(period)}', more(mine, table.cider(who, period)))
-        for who in (UNIFORM, POOLED, WARD)
+        for who in LINES
+        if who != OURS and table.has(who)
         for period, mine in ours.items()
     ]
     spent = [
@@ -307,12 +335,14 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
 
 def listed(table: Table, thresholds: Thresholds) -> list[Row]:
     """Every row at every budget, and our thresholds."""
-    rows = list[Row]()
+    rows, lines = list[Row](), [who for who in LINES if table.has(who)]
     for period, threshold in thresholds.items():
         at = named(period)
-        rows += [Row(w, f'{CIDER}: {at}', table.cider(w, period).interval()) for w in LINES]
+        rows += [Row(w, f'{CIDER}: {at}', table.cider(w, period).interval()) for w in lines]
         rows += [Row(w, f'{IN_FORCE}: {at}', table.in_force(w, period)) for w in EMITTING]
-        for who in (UNIFORM, OURS):  # the others decode as often as uniform
+        for who in lines:
+            if who in AS_UNIFORM:
+                continue
             per_second = table.decodes_per(who, period, table.seconds)
             rows.append(Row(who, f'decodes a second: {at}', per_second))
         chosen = Mean(threshold, threshold, threshold, 1)
@@ -327,6 +357,7 @@ def curves(table: Table, periods: Iterable[float]) -> dict[str, Points]:
         per_second = table.decodes_per(who, period, table.seconds)
         return per_second.value, table.cider(who, period).value
 
-    found = {who: tuple(point(who, period) for period in periods) for who in LINES}
-    found[BOUNDARIES] = (point(BOUNDARIES, ONCE),)
+    lines = [who for who in LINES if table.has(who)]
+    found = {who: tuple(point(who, period) for period in periods) for who in lines}
+    found |= {who: (point(who, ONCE),) for who in (BOUNDARIES, BY_DEFAULT)}
     return found | {BASELINE: (point(UNIFORM, BASELINE_S),)}
