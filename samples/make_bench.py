@@ -28,9 +28,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.data.format import Annotation, StreamData
-from vljepa_ros.data.generate import check_seconds, require_simulator, seed_range
+from vljepa_ros.data.generate import check_seconds, require_simulator
 from vljepa_ros.data.mwstream import questions as asking
 from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.data.splits import seed_range
 from vljepa_ros.errors import InputError, VljepaError
 
 TOPIC, TYPE = '/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage'

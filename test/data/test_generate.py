@@ -17,7 +17,8 @@ from filming import film
 
 from vljepa_ros.data import generate as module
 from vljepa_ros.data.format import read_stream, write_stream
-from vljepa_ros.data.generate import FIRST_SEEDS, generate, seed_range
+from vljepa_ros.data.generate import generate
+from vljepa_ros.data.splits import SEEDS, seed_range
 from vljepa_ros.errors import InputError, OutputError, VljepaError
 
 
@@ -63,7 +64,7 @@ def test_seeds_stay_in_their_split() -> None:
 
 
 def test_no_seed_belongs_to_two_splits() -> None:
-    seeds = [s for split in FIRST_SEEDS for s in seed_range(split, 1_000)]
+    seeds = [s for split in SEEDS for s in seed_range(split, 1_000)]
     assert len(seeds) == len(set(seeds)) == 6_000
 
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from vljepa_ros.cli.grading import read_questions, read_truth
-from vljepa_ros.data.generate import FIRST_SEEDS, SEED_LIMITS
 from vljepa_ros.data.mwstream.meanings import is_right, sentences
 from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.data.splits import SAMPLE, SEEDS
 from vljepa_ros.sources import open_source
 from vljepa_ros.stream.types import Frame
 
@@ -117,7 +117,7 @@ def test_its_seeds_are_of_no_training_or_validation_stream() -> None:
         episode['seed'][0] for episode in sample()['episodes']
     }
     assert len(used) > 100 and not own & used
-    assert all(FIRST_SEEDS['sample'] <= seed < SEED_LIMITS['sample'] for seed in own)
+    assert all(seed in SEEDS[SAMPLE] for seed in own)
 
 
 def test_its_camera_offsets_are_of_no_training_or_validation_stream() -> None:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.data.splits import KITCHEN, TEST, TRAIN, UNSEEN, VALIDATION
 from vljepa_ros.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.data.recordings import Grid
 
-# As in vljepa_ros.data.generate, which needs numpy: `--help` should not.
-SPLITS = ('train', 'validation', 'test', 'unseen')
-KITCHEN = 'kitchen'  # a split of its own
+SPLITS = (TRAIN, VALIDATION, TEST, UNSEEN)  # that mwstream films
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

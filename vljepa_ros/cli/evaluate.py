@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.data.splits import KITCHEN, TEST, UNSEEN, VALIDATION
 from vljepa_ros.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ NAMES = (
 )
 SLOW = ('robustness', 'events', 'selective', 'transfer')  # not part of `all`
 SELECTIVE = 'selective'
-VALIDATION = 'validation'  # the split that every choice is made on
-UNSEEN = 'unseen'  # the split of the tasks that training never had, beside `test`
-KITCHEN = 'kitchen'  # the split of the suite transfer, whatever --split says
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--split',
-        default='test',
-        choices=('test', VALIDATION),
+        default=TEST,
+        choices=(TEST, VALIDATION),
         help='test for reports (default), validation for every choice',
     )
     parser.add_argument(
@@ -206,7 +204,7 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
 
 def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
     """The unseen tasks' streams, where a suite wants them and they are there."""
-    wanted = args.suite in ('classify-unseen', 'all') and args.split == 'test'
+    wanted = args.suite in ('classify-unseen', 'all') and args.split == TEST
     if not wanted or not (args.data / UNSEEN).is_dir():
         return ()
     return _streams(args.data / UNSEEN, args.streams)

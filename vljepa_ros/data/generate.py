@@ -21,26 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from vljepa_ros.data.format import read_stream, write_stream
+from vljepa_ros.data.splits import KITCHEN, seed_range
 from vljepa_ros.data.whole import open_folder, remove_partial
 from vljepa_ros.errors import InputError, VljepaError
 
-FIRST_SEEDS = {
-    'train': 0,
-    'validation': 10_000,
-    'test': 20_000,
-    'unseen': 25_000,  # the tasks that training never has, within the seeds of the test
-    'sample': 30_000,
-    'kitchen': 40_000,  # another scene, that training never has
-}
-SEED_LIMITS = {
-    'train': 10_000,
-    'validation': 20_000,
-    'test': 25_000,
-    'unseen': 30_000,
-    'sample': 31_000,
-    'kitchen': 41_000,
-}
-KITCHEN = 'kitchen'
 Work = tuple[str, int, float, str]  # split, seed, seconds, folder
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 
@@ -87,24 +71,6 @@ def check_seconds(seconds: float) -> None:
     low, high = LENGTHS_S
     if not low <= seconds <= high:  # nan is in no range
         raise InputError(f'--seconds ({seconds:g}) is not in {low:g}..{high:g}')
-
-
-def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
-    """The seeds of a split's streams.
-
-    Raises:
-        InputError: an unknown split, or seeds that belong to another.
-    """
-    if split not in FIRST_SEEDS:
-        raise InputError(f'unknown split {split!r}; there are {", ".join(FIRST_SEEDS)}')
-    first = FIRST_SEEDS[split] if first_seed is None else first_seed
-    low, high = FIRST_SEEDS[split], SEED_LIMITS[split]
-    if streams < 1 or first < low or first + streams > high:
-        raise InputError(
-            f'seeds {first}..{first + streams - 1} are not in {low}..{high - 1}, '
-            f'the range of split {split!r}'
-        )
-    return range(first, first + streams)
 
 
 def require_simulator(split: str = 'train') -> None:

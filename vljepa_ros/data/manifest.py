@@ -17,8 +17,9 @@ from typing import Any
 from vljepa_ros.data.format import open_split
 from vljepa_ros.data.mwstream import questions
 from vljepa_ros.data.mwstream.meanings import wordings
+from vljepa_ros.data.splits import TRAIN, VALIDATION
 
-SPLITS = ('train', 'validation')
+SPLITS = (TRAIN, VALIDATION)
 NAMED_BY = ('seed', 'source', 'camera')  # what a stream's meta.json says of where it comes from
 
 
