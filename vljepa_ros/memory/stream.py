@@ -23,7 +23,7 @@ Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0
 
 REACH = 300  # hops that a moment may go on to either side of its best one: a minute
 NEWEST = 1000  # segments that may yet get words
-MOST_COMPARED = 200_000  # of more hops only each second, third, ...: neighbours are much alike
+MOST_COMPARED = 100_000  # of more hops only each second, third, ...: neighbours are much alike
 HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
 
