@@ -12,8 +12,8 @@ put to the test on mwstream, with every wording of a meaning and with one only.
     C  as A, but the Y-Encoder starts from random weights and is trained with the rest
     D  A's predictions, put into words by the nearest training sentence
 
-Equal in all arms: the X-Encoder (trained on the simulator's state alone, frozen, its features
-cached); windows, prompts, answers and their order; the Predictor's trunk; the total of trained
+Equal in all arms: the X-Encoder (that of models/small, trained on the simulator's state alone,
+frozen, its features cached); windows, prompts, answers and their order; the Predictor's trunk; the total of trained
 parameters, text head and decoder included, within 3%; batch, optimiser, warm-up and then a
 constant learning rate, averaged weights, greedy decoding with MiniLM's token embeddings. Learning
 rates are chosen for each arm on the validation split with short runs.
@@ -21,6 +21,9 @@ rates are chosen for each arm on the validation split with short runs.
 Not equal, by nature: A's and D's text head learns first which texts mean the same, from texts
 alone. Nothing else does: to all losses here two answers are the same only if they are the same
 text. C, and the ablation without a text head, are without.
+
+Smaller than models/small, so that all of it fits two cores: the Predictor has 2 layers of width
+192 and so has the Y-Decoder, and a run ends after 65,536 examples.
 
     python -m benchmarks.comparison.neutral      the X-Encoder, and its features of all streams
     python -m benchmarks.comparison.run          the arms; takes up where it was stopped

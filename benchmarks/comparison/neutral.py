@@ -2,10 +2,13 @@
 """`python -m benchmarks.comparison.neutral`: an X-Encoder that no arm had a say in.
 
 It has the architecture of models/small and learns the simulator's state, by linear heads on its
-tokens' mean and maximum: no text, no names of tasks or colours. Then every stream's features
-are written, as in streaming: <out>/features/<split>/<stream>.npy, float16 (T, N, D).
+tokens' mean and maximum: how far things are open, and which stand there, as numbers without names.
+No text, no task, no phase of one. Single tubelets come first, as they are cheap, then windows.
+Then every stream's features are written, as in streaming: <out>/features/<split>/<stream>.npy,
+float16 (T, N, D).
 
-Shapes: B clips or streams, T tubelets, F frames a tubelet, S image side, N tokens, D width.
+Shapes: B clips or streams, T tubelets, F frames a tubelet, S image side, N tokens, D width, K what
+`SCENE` names, with C classes in all.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks.common import run
 from benchmarks.comparison.settings import Settings
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.evaluate.hops import SECOND_NS
 from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.x_encoder import XEncoder
@@ -34,7 +39,10 @@ from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')  # of state.npz, all 0..1
-CLIPS, RATE, WARMUP, DECAY = 8, 1e-3, 100, 0.05
+SCENE = ('object', 'colour', 'thing')  # of annotations
+HIDDEN = -1  # the class of what nobody can see
+SHORT, SHORT_CLIPS, CLIPS = 0.6, 48, 6  # the share of steps with single tubelets; clips a step
+RATE, WARMUP, DECAY = 1e-3, 100, 0.05
 BATCH = 16  # streams at once
 CPU = torch.device('cpu')
 
@@ -45,20 +53,24 @@ class Clips:
     def __init__(self, streams: Sequence[Stream], config: ModelConfig, seed: int) -> None:
         self._frames = [stream.frames() for stream in streams]
         self._state = [state_of(stream) for stream in streams]
-        self._tubelets, self._per = config.time.window_tubelets, config.time.tubelet_frames
+        self.classes = classes_of(streams)
+        self._scene = [scene_of(stream, self.classes) for stream in streams]
+        self._per = config.time.tubelet_frames
         self._rng = np.random.default_rng(seed)
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Frames (B, T, F, S, S, 3) uint8, and the state (B, T, 6) at each tubelet's end."""
-        clips, state, length = [], [], self._tubelets * self._per
+    def draw(self, count: int, tubelets: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (B, T, F, S, S, 3) uint8; at their ends the state (B, T, 6), scene (B, T, K)."""
+        clips, state, scene, length = [], [], [], tubelets * self._per
         for _ in range(count):
             number = int(self._rng.integers(len(self._frames)))
             frames = self._frames[number]
             first = int(self._rng.integers(len(frames) - length + 1))
             clips.append(augment(np.asarray(frames[first : first + length]), self._rng))
-            state.append(self._state[number][first + self._per - 1 : first + length : self._per])
-        shown = torch.from_numpy(np.stack(clips)).unflatten(1, (self._tubelets, self._per))
-        return shown, torch.from_numpy(np.stack(state))
+            ends = slice(first + self._per - 1, first + length, self._per)
+            state.append(self._state[number][ends])
+            scene.append(self._scene[number][ends])
+        shown = torch.from_numpy(np.stack(clips)).unflatten(1, (tubelets, self._per))
+        return shown, torch.from_numpy(np.stack(state)), torch.from_numpy(np.stack(scene))
 
 
 def state_of(stream: Stream) -> NDArray[np.float32]:
@@ -67,32 +79,72 @@ def state_of(stream: Stream) -> NDArray[np.float32]:
     return np.stack([told.get(name, unknown).astype(np.float32) for name in STATE], axis=1)
 
 
+def classes_of(streams: Sequence[Stream]) -> list[list[str]]:
+    """What each of `SCENE` can be."""
+    items = [item for stream in streams for item in stream.annotations]
+    return [sorted({getattr(item, name) for item in items}) for name in SCENE]
+
+
+def scene_of(stream: Stream, classes: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """(T, K) the class of what `SCENE` names at every frame; `HIDDEN` where all is dark."""
+    found = np.full((stream.frame_count, len(SCENE)), HIDDEN, np.int64)
+    at_s = (stream.stamps_ns() - stream.stamps_ns()[0]) / SECOND_NS
+    for item in stream.annotations:
+        if item.light and not item.covered:
+            inside = (item.start <= at_s) & (at_s < item.end)
+            found[inside] = [
+                own.index(getattr(item, name)) for name, own in zip(SCENE, classes, strict=True)
+            ]
+    return found
+
+
+def scene_loss(predicted: Tensor, scene: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Cross-entropy of logits (M, C) and classes (M, K); what is hidden is left out."""
+    parts = predicted.split(list(sizes), dim=-1)
+    each = [
+        functional.cross_entropy(part, scene[:, k], ignore_index=HIDDEN, reduction='sum')
+        for k, part in enumerate(parts)
+    ]
+    return torch.stack(each).sum() / (scene != HIDDEN).sum().clamp(min=1)
+
+
 def train_encoder(
     streams: Sequence[Stream], config: ModelConfig, steps: int, seed: int = 0
 ) -> XEncoder:
     """Train an X-Encoder on the state of `streams`."""
     torch.manual_seed(seed)
-    encoder = XEncoder(config.x_encoder, config.time)
-    heads = nn.Linear(2 * config.x_encoder.width, len(STATE))
+    encoder, clips = XEncoder(config.x_encoder, config.time), Clips(streams, config, seed)
+    sizes = [len(own) for own in clips.classes]
+    heads = nn.Linear(2 * config.x_encoder.width, len(STATE) + sum(sizes))
     trained = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(groups(trained, DECAY), betas=(0.9, 0.98))
-    clips, total = Clips(streams, config, seed), 0.0
+    total = np.zeros(2)
     for step in range(steps):
-        frames, state = clips.draw(CLIPS)
+        size = (SHORT_CLIPS, 1) if step < SHORT * steps else (CLIPS, config.time.window_tubelets)
+        frames, state, scene = clips.draw(*size)
         with autocast(CPU, True):
             tokens = encoder(frames)
             seen = torch.cat([tokens.mean(dim=2), tokens.amax(dim=2)], dim=-1)
-            loss = state_loss(heads(seen).float().flatten(0, 1), state.flatten(0, 1))
+            told = heads(seen).float().flatten(0, 1)
+        parts = (
+            state_loss(told[:, : len(STATE)], state.flatten(0, 1)),
+            scene_loss(told[:, len(STATE) :], scene.flatten(0, 1), sizes),
+        )
+        loss = parts[0] + parts[1]
         for group in optimizer.param_groups:
             group['lr'] = rate(RATE, step, WARMUP, steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        total += loss.item()
+        total += [part.item() for part in parts]
         if (step + 1) % 100 == 0:
-            note(f'{step + 1} of {steps}: cross-entropy of the state {total / 100:.4f}')
-            total = 0.0
+            state_nats, scene_nats = total / 100
+            note(
+                f'{step + 1} of {steps}: cross-entropy of the scene {scene_nats:.4f}, '
+                f'of the state {state_nats:.4f}'
+            )
+            total[:] = 0.0
     return encoder.eval()
 
 
@@ -134,7 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__.split('\n')[0])
     parser.add_argument('--data', type=Path, default=Settings.data, help='folder of the splits')
     parser.add_argument('--out', type=Path, default=Settings.out)
-    parser.add_argument('--steps', type=int, default=3000)
+    parser.add_argument('--steps', type=int, default=2000)
     parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
     parser.add_argument('--splits', nargs='+', default=['train', 'validation'], metavar='SPLIT')
     return parser.parse_args()
