@@ -13,10 +13,10 @@ put to the test on mwstream, with every wording of a meaning and with one only.
     D  A's predictions, put into words by the nearest training sentence
 
 Equal in all arms: the X-Encoder (that of models/small, trained on the simulator's state alone,
-frozen, its features cached); windows, prompts, answers and their order; the Predictor's trunk; the total of trained
-parameters, text head and decoder included, within 3%; batch, optimiser, warm-up and then a
-constant learning rate, averaged weights, greedy decoding with MiniLM's token embeddings. Learning
-rates are chosen for each arm on the validation split with short runs.
+frozen, its features cached); windows, prompts, answers and their order; the Predictor's trunk; the
+total of trained parameters, text head and decoder included, within 3%; batch, optimiser, warm-up
+and then a constant learning rate, averaged weights, greedy decoding with MiniLM's token
+embeddings. Learning rates are chosen for each arm on the validation split with short runs.
 
 Not equal, by nature: A's and D's text head learns first which texts mean the same, from texts
 alone. Nothing else does: to all losses here two answers are the same only if they are the same
