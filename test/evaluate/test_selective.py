@@ -31,6 +31,7 @@ from vljepa_ros.evaluate.selection import (
     PERIODS_S,
     Decodes,
     allowed,
+    end_to_end,
     moving,
     named,
     online,
@@ -213,13 +214,53 @@ def test_updates_count_as_decodes() -> None:
         mean = np.array([at(60)] * 2 + [at(90)] * count).sum(axis=0)
         return 1 - float(mean @ at(60) / np.linalg.norm(mean))
 
-    # The newest 8 are left out.
-    default = SegmenterSettings()
-    drift = 0.6 * default.drift_threshold / default.change_threshold  # in proportion
-    expected = 8 + next(count for count in range(1, 30) if moved(count) > drift)
+    drift = SegmenterSettings().drift_threshold  # below the default change, as it is
+    told = 11 + next(count for count in range(1, 30) if moved(count) > drift)
     found = online(given, 0.6)
-    assert slots(found) == [0, 11, 11 + expected]
+    assert slots(found) == [0, 11, told]  # what it is the mean of ends there
+    assert found.emitted_ns is not None
+    assert ((found.emitted_ns - found.at_ns) / HOP_NS).tolist() == [0, 0, 8]  # it waited for 8
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
+
+
+def test_the_last_words_of_a_segment_are_of_its_last_hop() -> None:
+    """Two hops of what begins, five of something near, and then something else."""
+
+    def at(degrees: float) -> list[float]:
+        return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
+
+    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 6 + [[0, 0, 1]] * 5)
+    found = online(given, 1.0)
+    assert found.emitted_ns is not None
+    emitted = (found.emitted_ns // HOP_NS).tolist()
+    assert slots(found) == [0, 11, 17, 19] and emitted == [0, 11, 19, 19]
+
+
+def test_a_high_threshold_is_for_what_lasts_and_does_not_run_dry() -> None:
+    rng = np.random.default_rng(0)
+    names = rng.normal(size=(60, 64))
+    lengths = [4, 4, 4, 40] * 15  # 0.8 s, and 8 s
+    given = hops(np.repeat(names, lengths, axis=0))
+    found = online(given, 12.0)
+    starts = np.cumsum([0, *lengths])[[3, 7, 11]]
+    assert 15 <= len(found.at_ns) <= 31  # two for each that lasts, at most
+    assert all(any(0 <= slot - start < 40 for slot in slots(found)) for start in starts)
+    last_s = found.at_ns[-1] / 1e9
+    assert last_s > given.seconds - 60  # it goes on to the end
+    assert SegmenterSettings().longest_run == 8
+    assert SegmenterSettings(change_threshold=0.1).longest_run == 8
+    assert SegmenterSettings(change_threshold=12.0).longest_run == 69
+
+
+def test_streams_are_laid_end_to_end() -> None:
+    streams = [plateaus([50], [i]) for i in range(5)]  # ten seconds each
+    assert [found.seconds for found in end_to_end(streams, 1.0)] == pytest.approx([10.0] * 5)
+    both = end_to_end(streams, 20.0)
+    assert [found.seconds for found in both] == pytest.approx([20.0, 20.0, 10.0])
+    assert (np.diff(both[0].stamps_ns) == HOP_NS).all() and both[0].stamps_ns[0] == HOP_NS // 2
+    assert np.argmax(both[0].vectors[[49, 50]], axis=1).tolist() == [0, 1]
+    (whole,) = end_to_end(streams, 1e9)
+    assert whole.seconds == pytest.approx(50.0) and end_to_end([], 1.0) == []
 
 
 def test_motion_decodes_what_is_seen_after_the_greatest() -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+import rclpy
 from bench import MS, START_NS, Bench, eventually
 from counter import NOW, Counter, failing, hop, seen
+from rclpy.context import Context
 from std_srvs.srv import Trigger
 from vljepa_ros.msg import SemanticEmbedding
 from vljepa_ros.srv import Query
@@ -58,11 +60,23 @@ def test_search_finds_moments(bench: Bench, client: Client) -> None:
 
 
 def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
-    Counter(bench, failing('no frame yet: the model has seen nothing'))
-    with pytest.raises(InputError, match='no frame yet'):
+    Counter(bench, failing('prompt of 200 tokens is too long'))
+    with pytest.raises(InputError, match='200 tokens'):
         client.query('What?')
+    with pytest.raises(InputError, match=r'ends 60\.000 s'):
+        client.query('What?', start_s=80, end_s=20)
     with pytest.raises(InputError, match='text is empty'):
         client.search('  ')
+    with pytest.raises(InputError, match=r'ends 60\.000 s'):
+        client.search('red', start_s=80, end_s=20)
+    with pytest.raises(InputError, match='more than 1000'):
+        client.search('red', 1001)
+
+
+def test_before_the_first_frame_it_is_worth_asking_again(bench: Bench, client: Client) -> None:
+    Counter(bench, failing('no frame yet: the model has seen nothing'))
+    with pytest.raises(BusyError, match='no frame yet'):
+        client.query('What?')
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,34 @@ def test_a_watch_that_nobody_awaits_any_more_is_withdrawn(bench: Bench, client: 
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(impatient())
     eventually(lambda: not counter.node._watched)
+
+
+def test_a_closed_client_answers_at_once(bench: Bench) -> None:
+    Counter(bench, seen('red'))
+    client = Client(bench.namespace, context=bench.probe.context)
+    client.close()
+    began_s = time.monotonic()
+    for future in (client.query_later('What?'), client.search_later('red')):
+        with pytest.raises(BusyError, match='closed'):
+            future.result(1)
+    with pytest.raises(BusyError, match='closed'):
+        client.watch('it is red').result(1)
+    assert time.monotonic() - began_s < 0.5
+
+
+def test_nobody_waits_for_ever_where_ros_is_shut_down(bench: Bench) -> None:
+    """What was asked of a node that never answers, by a client whose context ends."""
+    context = Context()
+    rclpy.init(context=context)
+    client = Client('nobody', context=context)
+    waiting = client.query_later('What?')
+    watching = client.watch('it is red')
+    time.sleep(0.2)
+    rclpy.shutdown(context=context)
+    with pytest.raises(BusyError, match='closed'):
+        waiting.result(3)
+    with pytest.raises(BusyError, match='closed'):
+        watching.result(3)
 
 
 def test_closing_withdraws_what_is_watched_for(bench: Bench) -> None:

@@ -160,6 +160,19 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     assert later.stamp == stamp(START_NS + 3800 * MS)  # of the newest hop
 
 
+@pytest.mark.parametrize(
+    'refusal',
+    ['no frame yet: the model has seen nothing', 'inactive: perception_node is inactive'],
+)
+def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(bench: Bench, refusal: str) -> None:
+    counter = Counter(bench, failing(refusal))
+    counter.fill_memory()
+    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    assert response.success and response.basis == Query.Response.BASIS_MEMORY
+    assert response.answer == 'the scene is red'
+    assert counter.ask().message == refusal  # now is no past
+
+
 def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
     counter = Counter(bench, failing('the frames are not held'))
     counter.fill_memory()
@@ -258,6 +271,7 @@ def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
         False,
         'no frame yet: the model has seen nothing',
     )
+    assert response.abstained  # for those who look at nothing else
 
 
 def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:

@@ -145,6 +145,24 @@ def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
     assert few.abstained
 
 
+def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
+    answerer, both = Answerer(Decided()), ['yes', 'No.']
+    held = [Seen(1000, 1099, colour_vector('red'))]  # of a time that ends with it
+
+    def ask(start_ns: int, colour: str = 'red', count: int = 1) -> Any:
+        seen = [Seen(s.start_ns, s.end_ns, colour_vector(colour)) for s in held * count]
+        return answerer.recount('?', '', seen, both, start_ns=start_ns)
+
+    assert ask(0).confidence == ask(1000).confidence == ask(1050).confidence == 0.85
+    assert ask(967).confidence == pytest.approx(0.85 * 99 / 132) and not ask(967).abstained
+    assert ask(967, count=2).confidence == pytest.approx(0.85 * 99 / 132)
+    assert ask(99).abstained and ask(99).answer == 'No.'  # of ten parts, one
+    assert ask(99, 'blue').confidence == 0.8 and not ask(99, 'blue').abstained  # it was so once
+    words = answerer.recount('?', '', held, start_ns=99)
+    assert words.answer == 'the scene is red' and not words.abstained
+    assert answerer.remember('?', '', held, both, True, 99).abstained
+
+
 def test_other_candidates_have_their_mean_scores_and_keep_their_number() -> None:
     language = FakeLanguage()
     candidates = ['it is red', 'it is blue', 'it is red']

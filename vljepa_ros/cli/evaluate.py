@@ -91,16 +91,16 @@ def run(args: argparse.Namespace) -> int:
     found |= {'suites': [report.as_json() for report in reports]}
     if args.out:
         _write(args.out, found)
-    if args.plot:
-        from vljepa_ros.evaluate.plots import draw
-
-        draw(reports[-1].curves, args.plot)
     if args.json:
         common.print_json(found)
     elif args.suite == 'all':
         from vljepa_ros.evaluate.report import summary
 
         print(f'### summary\n\n{summary(reports)}', flush=True)
+    if args.plot:  # the last: what was measured is not lost where it fails
+        from vljepa_ros.evaluate.plots import draw
+
+        draw(reports[-1].curves, args.plot)
     return 0
 
 

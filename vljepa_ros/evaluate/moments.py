@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.views import CONTEXT_S, middle
 
 T = TypeVar('T')
@@ -30,6 +31,11 @@ class Moment:
         """The viewpoint that the stream is filmed from; '' where it is not known."""
         camera = self.stream.meta.get('camera')
         return str(camera.get('name', '')) if isinstance(camera, dict) else ''
+
+
+def is_known(stream: Stream) -> bool:
+    """Whether something is said of a stream, and there are wordings for all of it."""
+    return bool(stream.annotations) and all(item.task in TASKS for item in stream.annotations)
 
 
 def moments(

@@ -17,9 +17,9 @@ from vljepa_ros.evaluate.hops import SECOND_NS, Hops, Indices, Stamps
 from vljepa_ros.evaluate.motion import Motion
 from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline import clustered
-from vljepa_ros.stream.segmenter import HIGHEST_THRESHOLD, Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Embedding, Reason, StreamKey
+from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.settings import HIGHEST_THRESHOLD, LONGEST_RUN, SegmenterSettings
+from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
 
 # Budgets: one decode in so long; 0 is one a hop.
 PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
@@ -34,7 +34,7 @@ KEY = StreamKey('stream', '', '')
 class Decodes:
     """What one rule decodes of one stream.
 
-    vectors: (N, D). at_ns: (N,) a decode's time, rising: its newest frame, or the middle of what
+    vectors: (N, D). at_ns: (N,) a decode's time, in order: its newest frame, or the middle of what
     is pooled offline. emitted_ns: (N,) the newest frame that had to be seen for it; None where the
     rule has to see the whole stream.
     """
@@ -44,15 +44,15 @@ class Decodes:
     emitted_ns: Stamps | None = None
 
 
-def our_rule(threshold: float) -> Segmenter:
-    """Our change detection at one threshold, 0..HIGHEST_THRESHOLD: the only place that knows it.
+def our_settings(threshold: float) -> SegmenterSettings:
+    """Our change detection at one threshold, 0..HIGHEST_THRESHOLD.
 
-    Updates keep their share of the change threshold, so that one number sets all decodes.
+    Above the default, the threshold of updates rises in proportion; what is below is for changes.
     """
     defaults = SegmenterSettings()
-    drift = min(threshold * defaults.drift_threshold / defaults.change_threshold, MOST_DRIFT)
-    settings = replace(defaults, change_threshold=threshold, drift_threshold=drift)
-    return Segmenter(settings, 'selective')
+    higher = max(threshold / defaults.change_threshold, 1.0)
+    drift = min(defaults.drift_threshold * higher, MOST_DRIFT)
+    return replace(defaults, change_threshold=threshold, drift_threshold=drift)
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
@@ -60,17 +60,46 @@ def online(hops: Hops, threshold: float) -> Decodes:
 
     A segment ends in the words that were last said of it: that is no decode.
     """
-    segmenter, before_ns = our_rule(threshold), int(hops.stamps_ns[0])
-    changes = []
-    for stamp_ns, vector in zip(hops.stamps_ns.tolist(), hops.vectors, strict=True):
-        changes += segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
+    segmenter, before_ns = Segmenter(our_settings(threshold), 'selective'), int(hops.stamps_ns[0])
+    changes, at_ns = list[Change](), list[int]()
+    for number, (stamp_ns, vector) in enumerate(
+        zip(hops.stamps_ns.tolist(), hops.vectors, strict=True)
+    ):
+        found = segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
         before_ns = stamp_ns  # nothing is forgotten in between
-    changes += [change for change in segmenter.end() if change.reason is not Reason.END]
-    emitted_ns = np.array([change.stamp_ns for change in changes], np.int64)
-    # The last words of a segment come with the first of the next one: their time is before that.
-    is_last = np.append(emitted_ns[:-1] == emitted_ns[1:], False)
-    at_ns = emitted_ns - is_last
-    return Decodes(np.stack([change.vector for change in changes]), at_ns, emitted_ns)
+        for change in found:
+            changes.append(change)
+            at_ns.append(stamp_ns)
+            if change.reason is Reason.DRIFT:  # its mean leaves out what is newest
+                begun_ns = found[-1].segment_start_ns
+                settled = number - LONGEST_RUN
+                is_over = found[-1] is not change
+                newest = np.searchsorted(hops.stamps_ns, begun_ns) - 1 if is_over else settled
+                at_ns[-1] = int(hops.stamps_ns[newest])
+    last = [change for change in segmenter.end() if change.reason is not Reason.END]
+    emitted_ns = [change.stamp_ns for change in [*changes, *last]]
+    return Decodes(
+        np.stack([change.vector for change in [*changes, *last]]),
+        np.array([*at_ns, *(change.stamp_ns for change in last)], np.int64),
+        np.array(emitted_ns, np.int64),
+    )
+
+
+def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
+    """Streams one after the other, as few as are `seconds` long each; the last may be shorter."""
+    found, parts = list[Hops](), list[Hops]()
+    for number, hops in enumerate(streams, 1):
+        parts.append(hops)
+        if sum(part.seconds for part in parts) >= seconds - ROUNDING or number == len(streams):
+            begun_s = np.cumsum([0.0, *(part.seconds for part in parts)])
+            stamps_ns = [
+                part.stamps_ns + round(at_s * SECOND_NS)
+                for part, at_s in zip(parts, begun_s[:-1], strict=True)
+            ]
+            vectors = np.concatenate([part.vectors for part in parts])
+            found.append(Hops(vectors, np.concatenate(stamps_ns)))
+            parts = []
+    return found
 
 
 def uniform(hops: Hops, count: int) -> Decodes:

@@ -17,7 +17,7 @@ from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.store import Store
 from vljepa_ros.memory.stream import Remembered, RememberedStream
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.settings import MemorySettings, check_text
+from vljepa_ros.stream.settings import MemorySettings, check_span, check_text
 from vljepa_ros.stream.types import (
     EVER_NS,
     Change,
@@ -34,6 +34,7 @@ HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
 CHECKED = 64  # hops between two looks at how much it all is
 SELDOM = 4096  # hops between two looks at what there is of other models
 GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
+MOST_MOMENTS = 1000  # that a search gives
 MOST_SEEN = 16  # stretches that a question about the past is answered from
 
 
@@ -143,7 +144,10 @@ class Memory:
         """What a span said, by segment, the longest where there are many; `end_ns` 0 is now.
 
         Of the standing prompt that is `prompt`, or else of the one that was asked last.
+
+        Raises InputError on a span that ends before it starts.
         """
+        check_span(start_ns, end_ns)
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
         streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
         for key, stream in streams:
@@ -166,11 +170,15 @@ class Memory:
         Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
         segment.
 
-        Raises InputError on an empty or huge text, a limit below 1, or an unknown source.
+        Raises InputError on an empty or huge text, a span that is none, a limit that is not in
+        1..1000, or an unknown source.
         """
         language.check(check_text(text, 'text', may_be_empty=False))
         if limit < 1:
             raise InputError(f'limit ({limit}) is not positive')
+        if limit > MOST_MOMENTS:
+            raise InputError(f'limit ({limit}) is more than {MOST_MOMENTS}')
+        check_span(start_ns, end_ns)
         if source and source not in self.sources:
             known = ', '.join(self.sources) or 'none yet'
             raise InputError(f"unknown source '{source}' (known: {known})")

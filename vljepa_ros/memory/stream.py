@@ -220,24 +220,23 @@ class RememberedStream:
             return []
         step = -(-(part.stop - part.start) // MOST_COMPARED)
         cosine = self.hops.vectors[part][::step] @ text
-        found, moments = list[Found](), list[slice]()
+        found, taken = list[Found](), np.zeros(part.stop - part.start, bool)
         while len(found) < limit:
             row = int(np.argmax(cosine))
             if cosine[row] == -np.inf:
                 break
             best = self._peak(part.start + row * step, step, part, text)
             cosine[row] = -np.inf
-            if any(taken.start <= best < taken.stop for taken in moments):
+            if taken[best - part.start]:
                 continue  # found before, from another row
             segment = self._segment_at(int(self.hops.stamps_ns[best]))
             own = self._neighbours(best, part, segment)
             score = similarity(self.hops.vectors[own])
             holds = score >= HOLDS * score[best - own.start]
-            for taken in moments:
-                holds[max(taken.start - own.start, 0) : max(taken.stop - own.start, 0)] = False
+            holds &= ~taken[own.start - part.start : own.stop - part.start]
             stretch = _around(best - own.start, holds)
             moment = slice(own.start + stretch.start, own.start + stretch.stop)
-            moments.append(moment)
+            taken[moment.start - part.start : moment.stop - part.start] = True
             peak = float(score[best - own.start])
             found.append(Found(self._span(moment, segment), peak, segment))
             first, last = (-(-(hop - part.start) // step) for hop in (moment.start, moment.stop))

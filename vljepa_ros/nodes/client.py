@@ -32,6 +32,7 @@ from rclpy.node import Node
 from vljepa_ros.action import Watch
 from vljepa_ros.errors import BusyError, InputError, VljepaError
 from vljepa_ros.nodes import conversions, qos
+from vljepa_ros.nodes.refusals import INACTIVE, error_of
 from vljepa_ros.srv import Query, Search
 from vljepa_ros.stream.answers import check_question
 from vljepa_ros.stream.settings import check_text
@@ -42,8 +43,8 @@ CALL_S = 10.0  # how long a call waits, if it is not told otherwise
 LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
-INACTIVE, TIMEOUT = 'inactive', 'timeout'  # as query_node says it
-BUSY = ('busy', INACTIVE, 'nobody serves')  # how refusals begin that time may heal
+TIMEOUT = 'timeout'  # as query_node says it
+CLOSED = 'the client was closed'
 T = TypeVar('T')
 
 
@@ -264,7 +265,7 @@ class Client:
             watching.future,
             time.monotonic() + self._timeout_s,
         )
-        self._later(self._ask, call)
+        self._send_later(call)
         return watching
 
     # In the client's own thread.
@@ -274,21 +275,29 @@ class Client:
             try:
                 self._executor.spin_once()
             except ExternalShutdownException:
-                return
+                break
             except Exception as error:
                 self._node.get_logger().error(f'{type(error).__name__}: {error}')
+        self._end()  # again, or because ROS was shut down: nobody waits for ever
 
     def _end(self) -> None:
+        self._stopping = True
         for watching in list(self._watched):
             watching.cancel()
-            self._withdraw(watching)
+            with suppress(Exception):  # without ROS there is nobody to tell
+                self._withdraw(watching)
         for call in self._calls:
-            _settle(call.future, BusyError('the client was closed'))
-        self._stopping = True
+            _settle(call.future, BusyError(CLOSED))
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
         if not self._stopping:
             self._executor.create_task(function, *args)
+
+    def _send_later(self, call: _Call) -> None:
+        """Ask, unless there is nobody left to do so."""
+        self._later(self._ask, call)
+        if self._stopping:
+            _settle(call.future, BusyError(CLOSED))
 
     def _call(
         self, client: Any, request: Callable[[], Any], read: Callable[[Any], T]
@@ -315,7 +324,7 @@ class Client:
                 call.sent = None  # asked again, until its time is over
                 call.refusal = response.message
             else:
-                _settle(found, _refusal(response.message))
+                _settle(found, error_of(response.message))
 
         call = _Call(
             client.srv_name,
@@ -325,7 +334,7 @@ class Client:
             found,
             time.monotonic() + self._timeout_s,
         )
-        self._later(self._ask, call)
+        self._send_later(call)
         return found
 
     def _ask(self, call: _Call) -> None:
@@ -401,10 +410,6 @@ def _settle(future: Future[Any], value: Any) -> None:
             future.set_exception(value)
         else:
             future.set_result(value)
-
-
-def _refusal(message: str) -> VljepaError:
-    return BusyError(message) if message.startswith(BUSY) else InputError(message)
 
 
 def _number(name: str, value: object) -> float:

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from vljepa_ros.errors import InputError
 from vljepa_ros.nodes.models import ModelSpec
 from vljepa_ros.stream.settings import (
+    HIGHEST_THRESHOLD,
     LONGEST_RUN,
     AnswerSettings,
     FootageSettings,
@@ -178,7 +179,7 @@ CHANGE_DETECTION = (
         _EVENTS.change_threshold,
         'What a change costs at least: up to 2 x its cosine distance x the embeddings it lasts',
         0.0,
-        100.0,
+        HIGHEST_THRESHOLD,
     ),
     Spec(
         'confirm_hops',

@@ -25,9 +25,11 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEve
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.nodes.refusals import error_of
 from vljepa_ros.srv import Predict, Query, Search
 from vljepa_ros.stream.answers import Answerer, check_question
 from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.stream.settings import check_span
 from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Seen, Vector
 from vljepa_ros.stream.watching import Condition
 
@@ -217,6 +219,7 @@ class QueryNode(VljepaNode):
 
     async def _on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
         began_s = time.monotonic()
+        response.abstained = True  # until there is an answer: a planner may look at this alone
         await self.serve(response, lambda: self._answer(request, response))
         latency_s = time.monotonic() - began_s
         response.latency = conversions.to_duration(round(latency_s * 1e9))
@@ -225,6 +228,7 @@ class QueryNode(VljepaNode):
 
     async def _answer(self, request: Query.Request, response: Query.Response) -> None:
         check_question(request.prompt, request.candidates)
+        check_span(conversions.to_ns(request.start), conversions.to_ns(request.end))
         past = any(conversions.to_ns(t) for t in (request.start, request.end))
         try:
             source, seen = await self._ask_predict(request)
@@ -243,8 +247,9 @@ class QueryNode(VljepaNode):
     ) -> Answer:
         """In the model thread."""
         assert self._answerer is not None
+        start_ns = conversions.to_ns(request.start)
         return self._answerer.recount(
-            request.prompt, source, seen, list(request.candidates), basis
+            request.prompt, source, seen, list(request.candidates), basis, start_ns
         )
 
     def _recall(self, request: Query.Request) -> Answer | None:
@@ -258,7 +263,7 @@ class QueryNode(VljepaNode):
             return None
         own = request.prompt in ('', found.prompt)
         return self._answerer.remember(
-            request.prompt, found.source, found.seen, list(request.candidates), own
+            request.prompt, found.source, found.seen, list(request.candidates), own, span[0]
         )
 
     async def _ask_predict(self, request: Query.Request) -> tuple[str, list[Seen]]:
@@ -285,7 +290,7 @@ class QueryNode(VljepaNode):
 
     def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
         if not found.success:
-            raise NotHeldError(found.message) if found.not_held else InputError(found.message)
+            raise NotHeldError(found.message) if found.not_held else error_of(found.message)
         ours = self.lease.facts.model_id
         if found.model_id != ours:
             raise ModelMismatchError(

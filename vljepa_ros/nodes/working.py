@@ -21,6 +21,7 @@ from rclpy.task import Future
 from vljepa_ros.errors import BusyError, VljepaError
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.health import Health, Level
+from vljepa_ros.nodes.refusals import INACTIVE
 from vljepa_ros.nodes.worker import ModelThread
 
 T = TypeVar('T')
@@ -97,7 +98,7 @@ class WorkingNode(Node):
 
     def inactive(self) -> BusyError:
         """What to tell whoever asks while the node is not active."""
-        return BusyError(f'inactive: {self.get_name()} is {self.phase}')
+        return BusyError(f'{INACTIVE}: {self.get_name()} is {self.phase}')
 
     def _refusal(self, error: Exception) -> str:
         """An error in a request, in one line."""

@@ -20,6 +20,7 @@ from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment, Seen, Vect
 from vljepa_ros.stream.vectors import pooled
 
 MAX_CANDIDATES = 1000
+ROUNDING = 1e-6
 
 
 def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
@@ -110,17 +111,20 @@ class Answerer:
         seen: Sequence[Seen],
         candidates: Sequence[str] = (),
         basis: Basis = Basis.FRAMES,
+        start_ns: int = 0,
         asked: bool = True,
     ) -> Answer:
         """One answer from one or several stretches of the past; its evidence is what it rests on.
 
         Where yes and no are candidates it is yes if it ever was so; other candidates have the mean
         of their scores; own words are those of each stretch, one after the other. Stretches that
-        cannot tell do not count, but the less of them can, the less certain is a no. `asked`: the
-        vectors are of this question, not of a standing prompt.
+        cannot tell do not count, but the less of them can, the less certain is a no; and the less,
+        the longer before the first stretch the time begins that is asked about (`start_ns`; 0: it
+        has no beginning). `asked`: the vectors are of this question, not of a standing prompt.
         Raises InputError.
         """
-        if len(seen) == 1:
+        held = _held(seen, start_ns)
+        if len(seen) == 1 and held == 1.0:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
             anew = Seen(only.start_ns, only.end_ns, only.vector)
@@ -128,7 +132,7 @@ class Answerer:
         check_question(prompt, candidates)
         told = list(zip(seen, self._say(seen, candidates, asked), strict=True))
         telling = [(s, said) for s, said in told if not said.abstained]
-        rests_on, whole = _together(telling or told, len(told), candidates)
+        rests_on, whole = _together(telling or told, len(told) / held, candidates)
         return Answer(
             whole.text,
             whole.confidence,
@@ -152,6 +156,7 @@ class Answerer:
         seen: Sequence[Seen],
         candidates: Sequence[str] = (),
         own: bool = True,
+        start_ns: int = 0,
     ) -> Answer:
         """An answer from remembered vectors; `own`: those of this prompt.
 
@@ -160,7 +165,7 @@ class Answerer:
         Raises InputError.
         """
         if own:
-            return self.recount(prompt, source, seen, candidates, Basis.MEMORY)
+            return self.recount(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
         if yes_of(candidates) is not None:
             candidates = ()
         told = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
@@ -194,10 +199,21 @@ class Answerer:
         return unsure or self._language.cannot_tell(vector, candidates, text)
 
 
+def _held(seen: Sequence[Seen], start_ns: int) -> float:
+    """How much of the time from `start_ns` to the last stretch's end there are stretches of."""
+    end_ns = seen[-1].end_ns
+    if not start_ns or start_ns >= seen[0].start_ns:
+        return 1.0
+    return max((end_ns - seen[0].start_ns) / (end_ns - start_ns), ROUNDING)
+
+
 def _together(
-    told: Sequence[Told], stretches: int, candidates: Sequence[str]
+    told: Sequence[Told], stretches: float, candidates: Sequence[str]
 ) -> tuple[Sequence[Told], _Said]:
-    """What one answer of several rests on, and says; `stretches`: with those that cannot tell."""
+    """What one answer of several rests on, and says.
+
+    `stretches`: how many there are with those that cannot tell, and those that are not held.
+    """
     said = [item for _, item in told]
     if not candidates:
         texts = [s.text for i, s in enumerate(said) if i == 0 or s.text != said[i - 1].text]

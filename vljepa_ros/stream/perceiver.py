@@ -24,6 +24,7 @@ from vljepa_ros.stream.settings import (
     MAX_PROMPTS,
     PerceptionSettings,
     check_prompts,
+    check_span,
     check_text,
 )
 from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey
@@ -258,9 +259,8 @@ class Perceiver:
         self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
     ) -> Generator[None, None, tuple[Look, ...]]:
         """Stream kept frames again: all of a short span, or a window of each of its segments."""
+        check_span(start_ns, end_ns)
         end_ns = end_ns or EVER_NS
-        if end_ns < start_ns:
-            raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
         footage = self.footage
         hops = footage.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if footage else []
         if footage is None or not hops:

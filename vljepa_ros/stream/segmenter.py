@@ -32,7 +32,7 @@ MINUTE_NS = 60_000_000_000
 ROUNDING = 1e-6  # a cosine distance that means of equal float32 vectors may have
 # An event raises the thresholds by this (as a logarithm), what the budget allows lowers them.
 RISE = 0.3
-HIGHEST_THRESHOLD = 4.0 * LONGEST_RUN  # the longest run, opposite to what was before it
+OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
 OUTLIER = 4.0  # no embedding counts for more than so many variances
 
@@ -41,7 +41,7 @@ Vector64 = NDArray[np.float64]
 
 @dataclass
 class _Stream:
-    """One stream's open segment: the sum of what is settled, and the newest unit vectors.
+    """One stream's open segment: the sum of what is settled, and at most `longest` newest vectors.
 
     `noise`: the variance of vectors in their segments, over segments. `said`: the mean when it was
     last put into words. `strictness` multiplies the thresholds, to keep to a budget.
@@ -53,7 +53,8 @@ class _Stream:
     start_ns: int
     newest_ns: int
     settled: Vector64
-    run: list[tuple[int, Vector64]]  # (stamp, vector)
+    run: list[tuple[int, Vector64]]  # (stamp, unit vector)
+    longest: int
     noise: float = NOISE
     strictness: float = 1.0
     count: int = 0  # of what is settled
@@ -71,7 +72,7 @@ class _Stream:
         """One more vector; what is too old to begin a segment is settled."""
         self.run.append((stamp_ns, vector))
         self.newest_ns = stamp_ns
-        if len(self.run) > LONGEST_RUN:
+        if len(self.run) > self.longest:
             _, oldest = self.run.pop(0)
             if self.count:
                 off = float(((oldest - self.settled / self.count) ** 2).sum())
@@ -175,7 +176,8 @@ class Segmenter:
         if not settings.events_per_minute:
             return
         due = settings.events_per_minute * elapsed_ns / MINUTE_NS
-        lowest = min(settings.change_threshold / HIGHEST_THRESHOLD, settings.drift_threshold / 2.0)
+        highest = OPPOSITE * settings.longest_run  # what the longest run may cost
+        lowest = min(settings.change_threshold / highest, settings.drift_threshold / 2.0)
         stricter = stream.strictness * math.exp(RISE * (events - due))
         stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
@@ -196,11 +198,12 @@ class Segmenter:
         return [*self._corrected(stream, embedding.stamp_ns), begun]
 
     def _drift(self, stream: _Stream, embedding: Embedding) -> list[Change]:
-        """What is settled is no longer what was said; the newest may yet begin a segment."""
-        if not stream.count:
+        """What was seen is no longer what was said; the newest may yet begin a segment."""
+        earlier = stream.run[:-LONGEST_RUN]
+        if not stream.count and not earlier:
             return []
-        mean = np.asarray(unit(stream.settled), np.float32)
-        return self._moved(stream, mean, embedding.stamp_ns)
+        total = stream.settled + sum(vector for _, vector in earlier)
+        return self._moved(stream, np.asarray(unit(total), np.float32), embedding.stamp_ns)
 
     def _corrected(self, stream: _Stream, stamp_ns: int) -> list[Change]:
         """The last words for a segment that is over, where those in force are not right of it."""
@@ -239,7 +242,14 @@ class Segmenter:
         self._next_id[key] = number + 1
         nothing = np.zeros_like(members[0][1])
         stream = _Stream(
-            key, embedding.epoch, number, start_ns, embedding.stamp_ns, nothing, members
+            key,
+            embedding.epoch,
+            number,
+            start_ns,
+            embedding.stamp_ns,
+            nothing,
+            members,
+            self._settings.longest_run,
         )
         if before:
             stream.noise, stream.strictness = before.noise, before.strictness

@@ -13,7 +13,9 @@ from vljepa_ros.errors import InputError
 
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
-LONGEST_RUN = 8  # embeddings that may begin a segment, at most
+LONGEST_RUN = 8  # embeddings that may begin a segment, at most; more where the threshold is high
+LEAST_DISTANCE = 0.0875  # a cosine distance that so many would have to be apart by the default
+HIGHEST_THRESHOLD = 100.0  # of a change: what differs wholly counts after 20 s, at 5 a second
 EVER_S = 1e10  # longer than any two stamps of ROS are apart
 
 
@@ -73,12 +75,19 @@ def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(prompts)
 
 
+def check_span(start_ns: int, end_ns: int) -> None:
+    """A span of time; `end_ns` 0 is now. Raises InputError where it is none."""
+    if end_ns and end_ns < start_ns:
+        raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
+
+
 @dataclass(frozen=True)
 class SegmenterSettings:
     """When the meaning of a stream has changed.
 
     `change_threshold`: what the newest embeddings must cost in the running segment, by Ward's
-    criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k.
+    criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k. A
+    high threshold is for what lasts: k may be so large that any d above 0.09 can reach it.
     There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
     segment whose mean, without the newest, has moved by `drift_threshold` (cosine distance) since
     it was last put into words is put into words again. Where there is more to say than
@@ -93,13 +102,18 @@ class SegmenterSettings:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _in_range('change_threshold', self.change_threshold, 0.0, 100.0)
+        _in_range('change_threshold', self.change_threshold, 0.0, HIGHEST_THRESHOLD)
         _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
         _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
         _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
         _in_range('events_per_minute', self.events_per_minute, 0.0, 6000.0)
         if self.events_per_minute and not (self.change_threshold and self.drift_threshold):
             raise InputError('events_per_minute needs thresholds above 0, which it can raise')
+
+    @property
+    def longest_run(self) -> int:
+        """How many of the newest embeddings are looked at for a change."""
+        return max(LONGEST_RUN, math.ceil(self.change_threshold / (2 * LEAST_DISTANCE)))
 
 
 @dataclass(frozen=True)

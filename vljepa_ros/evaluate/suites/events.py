@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import is_right
-from vljepa_ros.data.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.hops import Hops
 from vljepa_ros.evaluate.matching import Counts, f1, f1_draws, match, near
+from vljepa_ros.evaluate.moments import is_known
 from vljepa_ros.evaluate.motion import motion_of
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import Segment, merged, watch
@@ -70,7 +70,7 @@ class Heard:
 
 def events(context: Context) -> Report:
     """F1 of all speakers, false events at rest, and our delay."""
-    streams = [s for s in context.streams if all(item.task in TASKS for item in s.annotations)]
+    streams = [s for s in context.streams if is_known(s)]
     if not streams:
         return Report('events', (), ('These streams have no events of known tasks.',))
     heard = [hear(context, stream) for stream in context.each(streams, 'streams')]

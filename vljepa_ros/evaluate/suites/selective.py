@@ -13,8 +13,9 @@ ends in the words that were last said of it.) What no annotation takes is counte
 computed.
 
 The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
-streams: the lowest that keeps to it over all the streams of `context.validation` together. "Ours
-by default" has no budget, but the thresholds that nodes are launched with.
+streams: the lowest that keeps to it over all the streams of `context.validation` together, laid
+end to end to the length of those judged, as the first decode of a stream is no choice. "Ours by
+default" has no budget, but the thresholds that nodes are launched with.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.embeddings import read_embeddings
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.tasks import TASKS
 from vljepa_ros.data.told import read_annotations
 from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.hops import Hops, Indices, Stamps, hops_of, nearest
+from vljepa_ros.evaluate.moments import is_known
 from vljepa_ros.evaluate.motion import Motion, motion_of
 from vljepa_ros.evaluate.report import Points, Report, Row
 from vljepa_ros.evaluate.selection import (
@@ -43,6 +44,7 @@ from vljepa_ros.evaluate.selection import (
     PERIODS_S,
     Decodes,
     allowed,
+    end_to_end,
     middle_ns,
     moving,
     named,
@@ -124,11 +126,13 @@ def selective(context: Context) -> Report:
     recorded = [r for r in recorded if len(r.hops.stamps_ns) > 1]
     if not recorded:
         return Report('selective', (), ('These streams have nothing to caption.',))
+    longest_s = max(r.hops.seconds for r in recorded)
+    chosen_on = end_to_end(chosen_on, longest_s)
     thresholds = choose(chosen_on, context.each(PERIODS_S, 'thresholds'))
     cider, corpus = scorer(context.streams)
     said = words_of(context)
     scored = [judge(r, thresholds, said, cider) for r in context.each(recorded, 'decodes')]
-    about = f'Thresholds of ours: {len(chosen_on)} streams of validation.'
+    about = f'Thresholds of ours: {len(context.validation)} streams of validation.'
     note = f'{about} Document frequencies: {corpus}.'
     return report(Table(recorded, scored), thresholds, note)
 
@@ -150,11 +154,6 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     scored = judge(recorded, thresholds, Words(language), cider)
     note = f'Thresholds of ours and document frequencies: these {len(said)} annotations.'
     return report(Table([recorded], [scored]), thresholds, note)
-
-
-def is_known(stream: Stream) -> bool:
-    """Whether there are wordings for all that is said of a stream."""
-    return bool(stream.annotations) and all(item.task in TASKS for item in stream.annotations)
 
 
 def embedded(context: Context, stream: Stream) -> Hops:
