@@ -22,9 +22,13 @@ def _tool(name: str, description: str, required: str, **properties: dict[str, An
 
 
 TEXT, NUMBER = {'type': 'string'}, {'type': 'number'}
-SPAN = {
-    'start': {**NUMBER, 'description': 'seconds of ROS time; leave out for the present'},
-    'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for until now'},
+WHERE = {'source': {**TEXT, 'description': 'the camera; needed where there are several'}}
+END = {'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for until now'}}
+SINCE = {**NUMBER, 'description': 'seconds of ROS time; leave out for all that is remembered'}
+ASKED = {
+    **NUMBER,
+    'description': 'seconds of ROS time, for a question about the past; leave both out for the '
+    'present, which is at the `time` of an answer',
 }
 TOOLS = [
     _tool(
@@ -38,7 +42,9 @@ TOOLS = [
             'items': TEXT,
             'description': "possible answers, for example ['yes', 'no']",
         },
-        **SPAN,
+        start=ASKED,
+        **END,
+        **WHERE,
     ),
     _tool(
         'search',
@@ -46,14 +52,18 @@ TOOLS = [
         'text',
         text={**TEXT, 'description': "a statement, for example 'the drawer is opened'"},
         limit={'type': 'integer', 'description': 'how many moments at most (10)'},
-        **SPAN,
+        start=SINCE,
+        **END,
+        **WHERE,
     ),
     _tool(
         'watch',
-        'Wait until a statement about the scene comes true.',
+        'Wait until a statement about the scene comes true, or is true no more.',
         'condition',
         condition={**TEXT, 'description': "for example 'the arm is at rest'"},
+        until_not={'type': 'boolean', 'description': 'wait until it is true no more (false)'},
         timeout={**NUMBER, 'description': 'seconds to wait at most (30)'},
+        **WHERE,
     ),
 ]
 
@@ -71,10 +81,16 @@ def call(robot: Client, name: str, arguments: str) -> str:
 
 
 def _query(
-    robot: Client, prompt: str, candidates: Any = (), start: float = 0, end: float = 0
+    robot: Client,
+    prompt: str,
+    candidates: Any = (),
+    start: float = 0,
+    end: float = 0,
+    source: str = '',
 ) -> dict[str, Any]:
-    answer = robot.query(prompt, candidates, start_s=start, end_s=end)
+    answer = robot.query(prompt, candidates, source, start, end)
     return {
+        'time': answer.stamp_ns / 1e9,
         'answer': answer.answer,
         'confidence': round(answer.confidence, 3),
         'abstained': answer.abstained,
@@ -83,14 +99,26 @@ def _query(
 
 
 def _search(
-    robot: Client, text: str, limit: int = 10, start: float = 0, end: float = 0
+    robot: Client,
+    text: str,
+    limit: int = 10,
+    start: float = 0,
+    end: float = 0,
+    source: str = '',
 ) -> dict[str, Any]:
-    found = robot.search(text, limit, start_s=start, end_s=end)
+    found = robot.search(text, limit, source, start, end)
     return {'moments': [_as_json(moment) for moment in found]}
 
 
-def _watch(robot: Client, condition: str, timeout: float = 30) -> dict[str, Any]:
-    moment = robot.watch(condition, timeout if timeout > 0 else 30).result()
+def _watch(
+    robot: Client,
+    condition: str,
+    timeout: float = 30,
+    until_not: bool = False,
+    source: str = '',
+) -> dict[str, Any]:
+    watching = robot.watch(condition, timeout if timeout > 0 else 30, source, until_not)
+    moment = watching.result()
     return {'happened': moment is not None, 'moment': _as_json(moment) if moment else None}
 
 

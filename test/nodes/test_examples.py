@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from bench import Bench, eventually
-from counter import Counter, hop, seen
+from counter import NOW, Counter, hop, seen
 from vljepa_ros.msg import SemanticEmbedding
 
 from vljepa_ros.nodes.client import Client
@@ -116,7 +116,7 @@ def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Clien
     given = {
         'query': {'prompt': 'What?', 'candidates': ['red', 'blue'], 'start': 1.0, 'end': 2.0},
         'search': {'text': 'it is red', 'limit': 1},
-        'watch': {'condition': 'it is green', 'timeout': 0.2},
+        'watch': {'condition': 'it is red', 'timeout': 0.2, 'until_not': True, 'source': 'camera'},
     }
     for tool in tools.TOOLS:
         function = tool['function']
@@ -127,6 +127,7 @@ def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Clien
         assert 'error' not in found, found
     answer = json.loads(tools.call(robot, 'query', '{"prompt": "What?"}'))
     assert answer['answer'] == 'the scene is red' and answer['basis'] == 'NOW'
+    assert answer['time'] == NOW / 1e9  # from which a model can count back
     moment = json.loads(tools.call(robot, 'search', '{"text": "red", "limit": 1}'))['moments'][0]
     assert moment['text'] == 'it was red' and moment['score'] == 1.0
 
