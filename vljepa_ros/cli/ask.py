@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa ask SOURCE PROMPT`: answer a question about a recording, a span or a moment of it.
 
-Without a time, and for a span, the answer is pooled over the hops; --at is what a live stack
-answers when it has seen the recording up to there.
+Without a time, and for a span, every attention window is asked, as `query` does about the past:
+yes where it ever was so, the sentences of one after the other. --at is what a live stack answers
+when it has seen the recording up to there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vljepa_ros.errors import InputError
 if TYPE_CHECKING:
     from vljepa_ros.sources import Source
     from vljepa_ros.stream.interfaces import Model
-    from vljepa_ros.stream.types import Answer, Embedding
+    from vljepa_ros.stream.types import Answer, Embedding, Seen
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +67,30 @@ def run(args: argparse.Namespace) -> int:
 def answer_of(
     model: Model, source: Source, prompt: str, candidates: list[str], span: Span
 ) -> Answer:
-    """Look at the span, then answer. Raises InputError where it holds no hop."""
+    """Look at the span, then answer as `query` does. Raises InputError where it holds no hop."""
     from vljepa_ros.stream.answers import Answerer
-    from vljepa_ros.stream.types import Basis
-    from vljepa_ros.stream.vectors import pooled
 
     found = look(model, source, prompt, span)
     if not found:
         raise InputError(f'{source.path}: the model has seen too little to answer there')
-    vector = found[-1].vector if span.moment else pooled([e.vector for e in found])
     assert model.language is not None
     answerer = Answerer(model.language)
-    basis = Basis.NOW if span.moment else Basis.FRAMES
-    return answerer.answer(prompt, vector, found[-1].stamp_ns, candidates, basis)
+    if span.moment:
+        return answerer.answer(prompt, found[-1].vector, found[-1].stamp_ns, candidates)
+    seen = windows(found, model.facts.window_tubelets)
+    return answerer.recount(prompt, found[-1].key.source, seen, candidates)
+
+
+def windows(found: list[Embedding], hops: int) -> list[Seen]:
+    """The mean of each attention window of so many hops."""
+    from vljepa_ros.stream.types import Seen
+    from vljepa_ros.stream.vectors import pooled
+
+    parts = [found[first : first + hops] for first in range(0, len(found), hops)]
+    return [
+        Seen(part[0].stamp_ns, part[-1].stamp_ns, pooled([e.vector for e in part]))
+        for part in parts
+    ]
 
 
 def look(model: Model, source: Source, prompt: str, span: Span) -> list[Embedding]:
