@@ -273,6 +273,21 @@ time.sleep(60)
     assert everything(Footage(FACTS, path=path)) == [*range(10), 0, 1, 2]
 
 
+def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    footage = Footage(FACTS, path=path)
+    add(footage, range(10), start=10**15)
+    footage.close()
+    footage = Footage(FACTS, path=path)
+    add(footage, range(3), epoch=7)
+    footage.commit()
+    assert 'behind what the file holds' in footage.trouble
+    assert everything(footage) == list(range(10))
+    add(footage, range(3), epoch=8, start=10**15 + 10**12)
+    footage.commit()
+    assert footage.trouble == '' and everything(footage) == [*range(10), 0, 1, 2]
+
+
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     footage = Footage(FACTS, path=path)

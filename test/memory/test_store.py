@@ -112,6 +112,33 @@ def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path:
     assert memory.recall('', 500 * S, 600 * S, '') is None
 
 
+def test_a_clock_that_is_not_set_takes_nothing_from_what_was_remembered(tmp_path: Path) -> None:
+    path, late = tmp_path / 'memory.db', 1_700_000_000
+    memory = Memory('m', store=Store(path))
+    memory.change(begun(late, 0, 'red'))
+    for second in range(late, late + 5):
+        memory.record(hop(second, 'red'))
+    memory.commit()
+    assert memory.trouble == ''
+    memory.close()
+
+    memory = Memory('m', store=Store(path))
+    memory.change(dataclasses.replace(begun(100, 0, 'blue'), session_id='t'))
+    memory.record(hop(100, 'blue'))
+    memory.commit()
+    assert (
+        memory.trouble == "'camera' is 1,699,999,904 s behind what the file holds: nothing is kept"
+    )
+    assert [m.start_ns // S for m in found(memory)] == [late]
+    memory.record(hop(late + 60, 'blue'))  # now it is set
+    memory.record(hop(late + 30, 'blue'))  # what this process has seen itself is no such thing
+    memory.commit()
+    assert memory.trouble == ''
+    memory.close()
+    stamps = Memory('m', store=Store(path)).recall('', late * S, 0, 'What?')
+    assert stamps is not None and stamps.seen[-1].end_ns == (late + 30) * S
+
+
 def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))

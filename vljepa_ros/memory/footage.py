@@ -18,6 +18,7 @@ import numpy as np
 
 from vljepa_ros.errors import InputError, OutputError, VljepaError
 from vljepa_ros.memory.database import Database
+from vljepa_ros.memory.held import Held
 from vljepa_ros.stream.frames import Slot
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.settings import FootageSettings
@@ -75,8 +76,9 @@ class _Source:
 class Footage:
     """The kept frames of all cameras. Not thread-safe: the eyes' thread owns it.
 
-    Where a source's time goes back (a looping bag), what it had seen after that is forgotten.
-    `trouble`: what went wrong with the disk between the last two commits; '' if nothing did.
+    Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
+    for what a file held before this process. `trouble`: why not all between the last two commits
+    was kept, or taken by the disk; '' if it was.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class Footage:
         try:
             self._check_format(facts, path)
             self._count()
+            rows = self._base.read('SELECT source, max(stamp_ns) FROM hops GROUP BY source')
+            self._held = Held(dict[str, int](rows))
         except VljepaError:
             self.close()
             raise
@@ -106,6 +110,9 @@ class Footage:
 
     def add(self, source: str, tubelet: Sequence[Slot], epoch: int, number: int) -> None:
         """Keep the frames of a hop, the `number`th of its epoch."""
+        if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
+            self._trouble = refusal
+            return
         picture = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, epoch, number)
         self._write(lambda: self._add(hop, picture))

@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
+from vljepa_ros.memory.held import Held
 from vljepa_ros.memory.store import Store
 from vljepa_ros.memory.stream import Remembered, RememberedStream
 from vljepa_ros.stream.interfaces import Language
@@ -49,8 +50,9 @@ class Recalled(NamedTuple):
 class Memory:
     """What the query side knows of the past. Not thread-safe: one thread owns it.
 
-    Where a source's time goes back (a looping bag), what it had seen after that is forgotten.
-    `trouble`: why the disk did not take all between the last two commits; '' if it did.
+    Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
+    for what a file held before this process. `trouble`: why not all between the last two commits
+    was remembered, or taken by the disk; '' if it was.
     `foreign`: how many streams of the store are of other models: kept, and never compared.
     """
 
@@ -63,6 +65,7 @@ class Memory:
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
         self.trouble, self._trouble, self.foreign = '', '', 0
+        self._held = Held({})
         if store is not None:
             self._load(store)
 
@@ -78,6 +81,8 @@ class Memory:
         """
         self._check(embedding.key, embedding.vector)
         key, stamp_ns = embedding.key, embedding.stamp_ns
+        if self._is_refused(key.source, stamp_ns):
+            return
         for other, stream in self._streams_of(key.source):
             self._forget_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
@@ -96,6 +101,8 @@ class Memory:
     def change(self, change: Change) -> None:
         """Remember a change's segments. Raises as `record` does."""
         self._check(change.key, change.vector)
+        if self._is_refused(change.key.source, change.stamp_ns):
+            return
         key, session, before = change.key, change.session_id, change.previous
         stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
@@ -265,6 +272,7 @@ class Memory:
     # The store.
 
     def _load(self, store: Store) -> None:
+        newest_ns = dict[str, int]()
         for key in store.streams():
             if key.model_id != self._model_id:
                 self.foreign += 1
@@ -278,6 +286,13 @@ class Memory:
             if stream:
                 self._streams[key] = stream
                 self._dim = stream.dim
+                newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
+        self._held = Held(newest_ns)
+
+    def _is_refused(self, source: str, stamp_ns: int) -> bool:
+        refusal = self._held.refusal(source, stamp_ns)
+        self._trouble = refusal or self._trouble
+        return bool(refusal)
 
     def _put(self, key: StreamKey, segment: Remembered | None) -> None:
         if segment is not None:
