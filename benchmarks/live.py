@@ -34,7 +34,18 @@ from vljepa_ros.evaluate.asking import says
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites import calibrate, vqa
+from vljepa_ros.evaluate.suites.calibrate import (
+    KINDS,
+    SENTENCES,
+    Given,
+    Posed,
+    abstentions,
+    confidences,
+    give,
+    look,
+    pose_all,
+)
+from vljepa_ros.evaluate.suites.vqa import PARTS, grade, pose
 from vljepa_ros.evaluate.views import window
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.client import Client
@@ -70,12 +81,12 @@ def main() -> None:
 
 def live_vqa(context: Context, stack: Stack) -> Report:
     """Accuracy, live and offline, and how often both say the same."""
-    posed = vqa.pose(context.streams)
+    posed = pose(context.streams)
     answers = ask(context, stack, [(p.moment.stream, p.moment.at_s, p.question) for p in posed])
-    offline = vqa.grade(context, posed)
+    offline = grade(context, posed)
     right = [float(a.answer == p.question.answer) for a, p in zip(answers, posed, strict=True)]
     rows = []
-    for name, kinds in vqa.PARTS.items():
+    for name, kinds in PARTS.items():
         part = [i for i, p in enumerate(posed) if p.question.kind in kinds]
         clusters = [posed[i].moment.stream.name for i in part]
         for who, values in (('live', right), ('offline', [g.right['ours'] for g in offline])):
@@ -85,25 +96,25 @@ def live_vqa(context: Context, stack: Stack) -> Report:
 
 def live_calibrate(context: Context, stack: Stack) -> Report:
     """Confidences and abstentions, live and offline; sentences are the text events', not asked."""
-    posed = [p for p in calibrate.pose_all(context.streams) if p.kind != calibrate.SENTENCES]
+    posed = [p for p in pose_all(context.streams) if p.kind != SENTENCES]
     answers = ask(context, stack, [(p.stream, p.at_s, p.question) for p in posed])
     live = [given(p, a) for p, a in zip(posed, answers, strict=True)]
-    offline = calibrate.give(context, posed, calibrate.look(context, posed))
+    offline = give(context, posed, look(context, posed))
     rows = []
     for who, all_given in (('live', live), ('offline', offline)):
-        for kind in calibrate.KINDS:
-            rows += calibrate.confidences(who, kind, all_given)
-        rows += calibrate.abstentions(who, all_given)
+        for kind in KINDS:
+            rows += confidences(who, kind, all_given)
+        rows += abstentions(who, all_given)
     return Report('calibrate', tuple(rows), (f'{len(posed)} questions put to the service.',))
 
 
-def given(posed: calibrate.Posed, answer: Answer) -> calibrate.Given:
+def given(posed: Posed, answer: Answer) -> Given:
     """An answer of the service, graded as the suite does."""
     question = posed.question
     right = (
         answer.answer == question.answer if question.candidates else says(question, answer.answer)
     )
-    return calibrate.Given(posed, answer.confidence, answer.abstained, right)
+    return Given(posed, answer.confidence, answer.abstained, right)
 
 
 def ask(

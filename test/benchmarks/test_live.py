@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""benchmarks/live.py: what the service says is graded as the suites do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluate.toys import annotation, context, film
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / 'benchmarks'))
+
+import live
+
+from vljepa_ros.stream.types import Answer
+
+
+def test_a_perfect_service_is_as_good_as_it_is_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = context([film(tmp_path, 'a', [annotation('act'), annotation('rest')])])
+
+    def answer(_: object, stack: object, posed: Sequence[Any]) -> list[Answer]:
+        return [Answer(question.answer, 0.9, False, 0, 'toy-0') for _, _, question in posed]
+
+    monkeypatch.setattr(live, 'ask', answer)
+    found = live.live_vqa(given, None)  # type: ignore[arg-type]
+    rows = {(row.who, row.what): row.mean.value for row in found.rows}
+    assert rows and {who for who, _ in rows} == {'live', 'offline'}
+    assert all(value == 1.0 for (who, _), value in rows.items() if who == 'live')
+
+    calibrated = live.live_calibrate(given, None)  # type: ignore[arg-type]
+    shares = {(r.who, r.what): r.mean.value for r in calibrated.rows}
+    right = [value for (who, what), value in shares.items() if who == 'live' and 'right' in what]
+    assert right and min(right) > 0.9
+    assert ('offline', 'abstained: answerable') in shares
