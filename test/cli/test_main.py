@@ -12,7 +12,7 @@ from typing import Any
 import bags
 import pytest
 
-from vljepa_ros.cli import annotate, main
+from vljepa_ros.cli import annotate, common, main
 
 Run = Callable[..., Any]
 
@@ -184,3 +184,17 @@ def test_every_command_explains_itself_and_takes_model_and_json(vljepa: Run) -> 
         assert found.status == 0
         assert '--json' in found.out or command == 'data'  # its commands do
         assert '--model' in found.out or command in ('data', 'train')
+
+
+def test_without_a_terminal_a_long_run_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(common.time, 'monotonic', lambda: now_s[0])
+    for _ in common.progress(range(10), 'streams', 10):
+        now_s[0] += 25.0
+    assert capsys.readouterr().err.splitlines() == [
+        'vljepa: streams: 3 of 10',
+        'vljepa: streams: 6 of 10',
+        'vljepa: streams: 9 of 10',
+    ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vljepa_ros.stream.types import Frame
 
 SECOND_NS = 1_000_000_000
+TELL_S = 60.0  # between two lines about how far it is
 SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of pictures'
 
 
@@ -185,9 +187,14 @@ def print_ranked(items: Iterable[tuple[str, float]]) -> None:
 
 
 def progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    """The items, with a bar on a terminal."""
+    """The items, with a bar on a terminal, or else a line a minute."""
     if not sys.stderr.isatty():
-        yield from items
+        told_s = time.monotonic()
+        for number, item in enumerate(items):
+            if time.monotonic() - told_s >= TELL_S:
+                told_s = time.monotonic()
+                note(f'{name}: {number} of {total}')
+            yield item
         return
     from rich.console import Console
     from rich.progress import track
