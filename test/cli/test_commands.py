@@ -117,6 +117,24 @@ def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
     assert str(arrays['model_id']) == 'fake-00000000-00000000'
 
 
+def test_embed_leaves_out_what_a_slow_camera_shows_again(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colours(['red', 'blue', 'green'], 4)
+    slow = [
+        (topic, stamp, bags.compressed(stamp, bags.jpeg(picture(colour))))
+        for (topic, _, _), stamp, colour in zip(
+            rows,
+            [bags.START_NS + 500_000_000 * n for n in range(12)],
+            [c for c in ('red', 'blue', 'green') for _ in range(4)],
+            strict=True,
+        )
+    ]
+    folder = bags.write(tmp_path / 'slow', slow)
+    found = vljepa('embed', folder, '--out', tmp_path / 'e.npz')
+    stamps = np.load(tmp_path / 'e.npz')['stamp']
+    assert found.status == 0 and 5 < len(stamps) <= 12
+    assert (np.diff(stamps) > 0).all()
+
+
 def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Path) -> None:
     link, target = tmp_path / 'link.npz', tmp_path / 'there' / 'target.npz'
     target.parent.mkdir()

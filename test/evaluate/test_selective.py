@@ -550,6 +550,20 @@ def test_the_file_of_vljepa_embed_will_do(tmp_path: Path, command: Callable[...,
     assert status == 0 and found['suites'][0]['rows'][0]['count'] == 3
 
 
+def test_texts_of_several_cameras_are_not_compared_with_the_embeddings_of_one(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    pytest.importorskip('sklearn')
+    vectors, texts = own(tmp_path)
+    lines = [json.loads(line) for line in texts.read_text().splitlines()]
+    for cameras, expected in ((['front'] * 3, 0), (['front', 'rear', 'front'], 2)):
+        told = [json.dumps(line | {'source': c}) for line, c in zip(lines, cameras, strict=True)]
+        texts.write_text('\n'.join(told))
+        status, _, err = command('--embeddings', vectors, '--annotations', texts)
+        assert status == expected
+    assert 'is of front, rear: keep the lines of one camera' in err and err.count('\n') == 1
+
+
 ONES = np.ones((30, toys.DIM), np.float32)
 HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
 

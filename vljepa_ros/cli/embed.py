@@ -10,9 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.stream.types import Embedding
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +41,12 @@ def run(args: argparse.Namespace) -> int:
     model = common.load_model(args, 'eyes')
     assert model.eyes is not None
     perceiver = Perceiver(model.eyes, settings)
-    found = [e for made in watching.hops(perceiver, source, settings.max_gap_ns) for e in made]
+    found: list[Embedding] = []
+    for made in watching.hops(perceiver, source, settings.max_gap_ns):
+        for embedding in made:
+            if found and embedding.stamp_ns == found[-1].stamp_ns:
+                continue  # a slow camera's last frame was looked at again: that is nothing new
+            found.append(embedding)
     stamps_s = [common.seconds(e.stamp_ns, source.start_ns) for e in found]
     shape = (len(found), model.facts.embedding_dim)
     arrays = {

@@ -146,6 +146,11 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
     if not texts:
         raise InputError(f'{annotations}: holds no text with a start and an end')
+    cameras = sorted({line.source for line in texts} - {''})
+    if len(cameras) > 1:
+        raise InputError(
+            f'{annotations}: is of {", ".join(cameras)}: keep the lines of one camera'
+        )
     found = Hops(read.vectors, read.stamps_ns)
     said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
     recorded = Recorded(embeddings.name, found, said)
