@@ -414,6 +414,22 @@ def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
     assert counter.ask().answer == 'the scene is red'
 
 
+def test_a_look_at_the_past_may_take_longer_than_one_at_now(bench: Bench) -> None:
+    async def predict(request: Any, response: Any) -> Any:
+        until_s = time.monotonic() + 1.2
+        while time.monotonic() < until_s:
+            await slept(bench)
+        return seen('red')(request, response)
+
+    bench.probe.create_service(
+        Predict, 'predict', predict, callback_group=ReentrantCallbackGroup()
+    )
+    counter = Counter(bench, predict_timeout=0.5)
+    response = counter.ask(start=stamp(START_NS), end=stamp(NOW))
+    assert response.success and response.basis == Query.Response.BASIS_FRAMES
+    assert 'did not answer within 0.5 s' in counter.ask().message
+
+
 def test_predict_hung_is_told_in_time_and_the_next_answer_is_the_right_one(bench: Bench) -> None:
     answers: list[Any] = [None, seen('blue')]
     free = threading.Event()

@@ -21,13 +21,12 @@ from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
 from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.nodes.working import LOOK_BACK_S
 from vljepa_ros.srv import Predict
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 from vljepa_ros.stream.settings import check_prompts
 from vljepa_ros.stream.types import Embedding, Frame
-
-LOOK_BACK_S = 10.0  # the longest that a question about the past may take
 
 
 class PerceptionNode(VljepaNode):

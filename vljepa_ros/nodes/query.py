@@ -26,6 +26,7 @@ from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.nodes.refusals import error_of
+from vljepa_ros.nodes.working import LOOK_BACK_S
 from vljepa_ros.srv import Predict, Query, Search
 from vljepa_ros.stream.answers import Answerer, check_question
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -34,6 +35,7 @@ from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Seen, Vect
 from vljepa_ros.stream.watching import Condition
 
 DEFAULT_LIMIT = 10
+GRACE_S = 0.5  # for the way of an answer
 LOOK_AGAIN_S = 0.05  # how often to look whether `predict` has come
 
 
@@ -230,8 +232,9 @@ class QueryNode(VljepaNode):
         check_question(request.prompt, request.candidates)
         check_span(conversions.to_ns(request.start), conversions.to_ns(request.end))
         past = any(conversions.to_ns(t) for t in (request.start, request.end))
+        patience_s = max(self._timeout_s, LOOK_BACK_S + GRACE_S) if past else self._timeout_s
         try:
-            source, seen = await self._ask_predict(request)
+            source, seen = await self._ask_predict(request, patience_s)
         except (NotHeldError, BusyError):
             answer = await self.in_thread(self._recall, request) if past else None
             if answer is None:
@@ -266,7 +269,9 @@ class QueryNode(VljepaNode):
             request.prompt, found.source, found.seen, list(request.candidates), own, span[0]
         )
 
-    async def _ask_predict(self, request: Query.Request) -> tuple[str, list[Seen]]:
+    async def _ask_predict(
+        self, request: Query.Request, patience_s: float
+    ) -> tuple[str, list[Seen]]:
         """The source, and what it says. Raises BusyError in time where `predict` cannot."""
         deadline_s = time.monotonic() + self._timeout_s
         while not self._predict.service_is_ready():
@@ -283,9 +288,10 @@ class QueryNode(VljepaNode):
                 end=request.end,
             )
         )
+        deadline_s += patience_s - self._timeout_s
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
-            raise BusyError(f'{self._predict_name} did not answer within {self._timeout_s:g} s')
+            raise BusyError(f'{self._predict_name} did not answer within {patience_s:g} s')
         return self._checked(future.result())
 
     def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:

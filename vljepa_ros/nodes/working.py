@@ -26,6 +26,7 @@ from vljepa_ros.nodes.worker import ModelThread
 
 T = TypeVar('T')
 ACKNOWLEDGED_S = 1.0
+LOOK_BACK_S = 8.0  # the longest that the eyes look at the past
 MAX_BACKLOG = 10_000  # messages that wait for the model thread
 
 

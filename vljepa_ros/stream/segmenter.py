@@ -169,8 +169,8 @@ class Segmenter:
         """Stricter with every event, less so with time: at the budget the two even out.
 
         As nothing is a change at the highest strictness, no span of time has more events than its
-        budget and a fixed number; the rule is that of an adaptive quantile (Gibbs and Candes,
-        arXiv 2106.00170).
+        budget and a fixed number, but for those with which the eyes begin anew; the rule is that
+        of an adaptive quantile (Gibbs and Candes, arXiv 2106.00170).
         """
         settings = self._settings
         if not settings.events_per_minute:
