@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Stream
+from vljepa_ros.evaluate.hops import SECOND_NS
 from vljepa_ros.stream.settings import SegmenterSettings
 
 CLOSEST_S = SegmenterSettings().min_segment_s  # peaks are as far apart as our segments
-SECOND_NS = 1_000_000_000
 
 Energy = NDArray[np.float64]
 

@@ -254,6 +254,11 @@ class Table:
         """Whether there is such a row."""
         return any(who == row for row, _ in self._scored[0])
 
+    @property
+    def lines(self) -> list[str]:
+        """The rows that there are at every budget."""
+        return [who for who in LINES if self.has(who)]
+
     def cider(self, who: str, period: float) -> Draws:
         """Of the nearest texts."""
         return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
@@ -323,8 +328,8 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
     ours = {period: table.cider(OURS, period) for period in periods}
     rows = [
         Row(f'{OURS} - {who}', f'{CIDER}: {named(period)}', more(mine, table.cider(who, period)))
-        for who in LINES
-        if who != OURS and table.has(who)
+        for who in table.lines
+        if who != OURS
         for period, mine in ours.items()
     ]
     spent = [
@@ -339,12 +344,12 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
 
 def listed(table: Table, thresholds: Thresholds) -> list[Row]:
     """Every row at every budget, and our thresholds."""
-    rows, lines = list[Row](), [who for who in LINES if table.has(who)]
+    rows = list[Row]()
     for period, threshold in thresholds.items():
         at = named(period)
-        rows += [Row(w, f'{CIDER}: {at}', table.cider(w, period).interval()) for w in lines]
+        rows += [Row(w, f'{CIDER}: {at}', table.cider(w, period).interval()) for w in table.lines]
         rows += [Row(w, f'{IN_FORCE}: {at}', table.in_force(w, period)) for w in EMITTING]
-        for who in lines:
+        for who in table.lines:
             if who in AS_UNIFORM:
                 continue
             per_second = table.decodes_per(who, period, table.seconds)
@@ -361,7 +366,6 @@ def curves(table: Table, periods: Iterable[float]) -> dict[str, Points]:
         per_second = table.decodes_per(who, period, table.seconds)
         return per_second.value, table.cider(who, period).value
 
-    lines = [who for who in LINES if table.has(who)]
-    found = {who: tuple(point(who, period) for period in periods) for who in lines}
+    found = {who: tuple(point(who, period) for period in periods) for who in table.lines}
     found |= {who: (point(who, ONCE),) for who in (BOUNDARIES, BY_DEFAULT)}
     return found | {BASELINE: (point(UNIFORM, BASELINE_S),)}
