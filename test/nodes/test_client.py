@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -16,8 +17,13 @@ import pytest
 import rclpy
 from bench import MS, START_NS, Bench, eventually
 from counter import NOW, Counter, failing, hop, seen
+from rclpy.action import ActionServer
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
 from std_srvs.srv import Trigger
+from vljepa_ros.action import Watch
 from vljepa_ros.msg import SemanticEmbedding
 from vljepa_ros.srv import Query
 
@@ -235,6 +241,44 @@ def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
     bench.do(counter.node, counter.node.trigger_deactivate)
     with pytest.raises(BusyError, match='query_node was deactivated'):
         watching.result(5)
+
+
+class Silent:
+    """Accepts every goal, says nothing of any, and can go without a word."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.node = Node('query_node', namespace=bench.namespace, context=bench.probe.context)
+        self.server = ActionServer(self.node, Watch, 'watch', self._never)
+        self.executor = SingleThreadedExecutor(context=bench.probe.context)
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self.executor.spin)
+        self.thread.start()
+
+    async def _never(self, _: object) -> None:
+        await Future()
+
+    def go(self) -> None:
+        self.executor.shutdown()
+        self.thread.join()
+        self.server.destroy()
+        self.node.destroy_node()
+
+
+@pytest.mark.parametrize('another_comes', [False, True])
+def test_a_watch_whose_node_is_gone_says_so(
+    bench: Bench, client: Client, another_comes: bool
+) -> None:
+    first = Silent(bench)
+    watching = client.watch('red')
+    eventually(lambda: watching.servers)
+    second = Silent(bench) if another_comes else None
+    first.go()
+    try:
+        with pytest.raises(BusyError, match='watch is gone'):
+            watching.result(5.0)
+    finally:
+        if second:
+            second.go()
 
 
 def test_a_watch_that_nobody_awaits_any_more_is_withdrawn(bench: Bench, client: Client) -> None:

@@ -43,6 +43,7 @@ CALL_S = 10.0  # how long a call waits, if it is not told otherwise
 LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
+WATCH = 'watch'
 TIMEOUT = 'timeout'  # as query_node says it
 CLOSED = 'the client was closed'
 T = TypeVar('T')
@@ -69,6 +70,7 @@ class Watching:
         self.future: Future[Moment | None] = Future()  # for those who poll, or await
         self.score = 0.0
         self.goal: Any = None
+        self.servers: frozenset[bytes] = frozenset()  # that were there when it was accepted
         self.is_cancelled = False
         self._withdraw = withdraw
         self.future.add_done_callback(self._on_done)
@@ -82,7 +84,7 @@ class Watching:
 
         Raises:
             InputError: a bad condition.
-            BusyError: it was refused, or the node stopped.
+            BusyError: it was refused, or the node stopped or is gone.
             TimeoutError: it waits still (concurrent.futures' own before Python 3.11).
         """
         return self.future.result(timeout_s)
@@ -124,7 +126,7 @@ class Client:
         self._watch = ActionClient(
             self._node,
             Watch,
-            'watch',
+            WATCH,
             goal_service_qos_profile=deep,
             result_service_qos_profile=deep,
             cancel_service_qos_profile=deep,
@@ -258,7 +260,7 @@ class Client:
             _settle(watching.future, error)
             return watching
         call = _Call(
-            'watch',
+            WATCH,
             self._watch.server_is_ready,
             lambda: self._begin(goal, watching),
             lambda sent: None,
@@ -354,6 +356,21 @@ class Client:
                     call.sent = call.send()
                 except Exception as error:
                     _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
+        if self._watched:
+            self._miss_servers()
+
+    def _miss_servers(self) -> None:
+        """End what nobody watches for any more: a node that was killed says nothing."""
+        topic = f'{WATCH}/_action/feedback'
+        there = frozenset(
+            bytes(server.endpoint_gid) for server in self._node.get_publishers_info_by_topic(topic)
+        )
+        for watching in list(self._watched):
+            watching.servers = watching.servers or there
+            if watching.servers and not watching.servers & there:
+                self._watched.discard(watching)
+                name = self._node.resolve_service_name(WATCH)
+                _settle(watching.future, BusyError(f'whoever served {name} is gone'))
 
     def _lateness(self, call: _Call) -> str:
         name = self._node.resolve_service_name(call.name)
