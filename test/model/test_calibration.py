@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ import pytest
 import torch
 
 from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.model import registry
 from vljepa_ros.model import speaker as module
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.speaker import Said
+from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.stream.answers import yes_among
 
 # Cosines of these texts to the vector (1, 0, 0, ...).
@@ -196,6 +200,40 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
     )
 
 
+def test_the_confidence_of_words_weighs_where_the_vector_points(
+    language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = [Said('it rests', -0.5, 0.2, 0.8)]
+    monkeypatch.setattr(language, 'said', lambda vectors: [row for _ in vectors])
+    direction = np.random.default_rng(0).normal(size=len(vector)).tolist()
+    language.calibration = CalibrationConfig(
+        decode_slope=2.0, decode_bias=0.5, decode_direction=tuple(direction)
+    )
+    vectors = np.stack([vector, -vector])
+    expected = 1 / (1 + np.exp(0.5 - vectors.astype(float) @ direction))  # 2 * -0.5 + 0.5
+    found = [decoded.confidence for decoded in language.decode(vectors)]
+    assert found == pytest.approx(expected.tolist())
+    assert [d.confidence for d in language.decode(vectors, asked=True)] == pytest.approx(found)
+
+
+@pytest.mark.parametrize('name', ['decode_direction', 'answer_direction'])
+def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: str) -> None:
+    def stored(numbers: tuple[float, ...]) -> ModelConfig:
+        return dataclasses.replace(
+            tiny.eyes._net.config, calibration=CalibrationConfig(**{name: numbers})
+        )
+
+    numbers = tuple(np.linspace(-1, 1, tiny.facts.embedding_dim).round(4).tolist())
+    for given in (numbers, ()):
+        registry.save(VLJEPA(stored(given)), tmp_path)
+        assert getattr(registry.read_config(tmp_path).calibration, name) == given
+    lines = (tmp_path / registry.CONFIG).read_text().splitlines()
+    assert len(lines) < 100 and max(map(len, lines)) <= 100
+    registry.save(VLJEPA(stored((0.5, 0.25))), tmp_path)
+    with pytest.raises(ModelError, match=f'calibration.{name} has 2 numbers, the vectors'):
+        registry.load(str(tmp_path))
+
+
 def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
     class Beams(torch.nn.Module):
         """Says 'b', then 'a', then what cannot be read, whatever it is given."""
@@ -242,6 +280,7 @@ def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
         ({'yes_no_temperature': 1e-9}, 'calibration.yes_no_temperature (1e-09)'),
         ({'decode_margin': float('nan')}, 'calibration.decode_margin'),
         ({'answer_cosine': float('inf')}, 'calibration.answer_cosine'),
+        ({'decode_direction': (0.0, float('nan'))}, 'calibration.decode_direction'),
         ({'unknown': ' cannot tell'}, "calibration.unknown (' cannot tell')"),
         ({'unknown': 'x' * 11}, "calibration.unknown ('xxxxxxxxxxx')"),
     ],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,11 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
     streams = [f's{i % 10}' for i in range(2000)]
     x = rng.normal(size=(2000, 3))
     right = rng.random(2000) < 1 / (1 + np.exp(-2.0 * x[:, 1]))
-    assert choose(x, right, streams) == [1]
-    assert choose(x, rng.random(2000) < 0.7, streams) == []
+    assert choose(x, right, streams, 3) == [1]
+    assert choose(x, rng.random(2000) < 0.7, streams, 3) == []
+    assert choose(x, right, streams, 1) == [0, 1, 2]  # what tells is among the many
+    assert choose(x, rng.random(2000) < 0.7, streams, 1) == []
+    assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few to tell it by
 
 
 def test_the_loss_is_that_of_streams_never_fitted() -> None:
@@ -250,6 +254,27 @@ def told_captions(right: int, wrong: int) -> list[Asked]:
     ]
 
 
+def test_where_a_vector_points_tells_what_is_often_wrong() -> None:
+    class Same(Speaker):
+        """Says the same of everything, as sure as ever."""
+
+        def said(self, vectors: Any) -> list[list[Said]]:
+            return [[Said('right', -0.1, 0.0, 0.5)] for _ in vectors]
+
+    rng, question = np.random.default_rng(0), Question('What?', 'right', 'say:right', 'caption')
+    asked = []
+    for i in range(600):
+        vector = rng.normal(size=3).astype(np.float32)
+        true = question if vector[1] > 0 else Question('What?', 'dark', 'say:dark', 'caption')
+        asked.append(Asked(true, vector, f's{i % 6}'))
+    language: Any = Same({'right': np.ones(3), 'dark': -np.ones(3)})
+    first, second, third = recalibrate(language, asked, 0).decode_direction
+    assert second > 5 * max(abs(first), abs(third))
+    assert second == round(second, 4)
+    few = [dataclasses.replace(a, stream=f's{i % 4}') for i, a in enumerate(asked)]
+    assert recalibrate(language, few, 0).decode_direction == ()
+
+
 def test_few_answers_change_no_confidence() -> None:
     before = Speaker.calibration
     language: Any = Speaker({'right': np.ones(1)})
@@ -260,10 +285,10 @@ def test_few_answers_change_no_confidence() -> None:
 def test_only_what_the_answers_tell_is_fitted_again() -> None:
     language: Any = Speaker({'right': np.ones(1)})
     found = recalibrate(language, told_captions(40, 20), 0)
-    slope, margin, cosine, words, bias = found.words(asked=False)
+    slope, margin, cosine, words, bias, direction = found.words(asked=False)
     logit = slope * -0.1 + words * 1 + bias
     confidence = [1 / (1 + np.exp(-(logit + cosine * value))) for value in (0.9, 0.2)]
-    assert confidence[0] > 0.9 and confidence[1] < 0.1 and margin == 0.0
+    assert confidence[0] > 0.9 and confidence[1] < 0.1 and margin == 0.0 and direction == ()
     assert language.calibration == found
     before = Speaker.calibration
     kept = ('unknown', 'abstain_above', 'abstain_words_above', 'rank_temperature', 'unknown_bias')

@@ -9,6 +9,7 @@ damaged file from asking for more than a machine has.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -150,6 +151,7 @@ class WordsLogit(NamedTuple):
     cosine: float
     words: float
     bias: float
+    direction: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,10 @@ class CalibrationConfig:
     it is above `abstain_words_above` beside those words alone. One text: sigmoid of (cosine -
     match_centre) / match_scale. Decoded text: sigmoid of decode_slope * (mean token log-
     probability) + decode_margin * (how far that is above the other beams') + decode_cosine *
-    (cosine of the vector to the text) + decode_words * (how many words) + decode_bias; of text
-    that answers a question, answer_* in their place, unless all are 0.
+    (cosine of the vector to the text) + decode_words * (how many words) + decode_bias, and the
+    product of the vector with decode_direction (of its length; empty: none), as where a vector
+    points tells what the model is often wrong about; of text that answers a question, answer_* in
+    their place, unless all are 0.
     """
 
     rank_temperature: float = 0.07
@@ -183,11 +187,13 @@ class CalibrationConfig:
     decode_cosine: float = 0.0
     decode_words: float = 0.0
     decode_bias: float = 2.0
+    decode_direction: tuple[float, ...] = ()
     answer_slope: float = 0.0
     answer_margin: float = 0.0
     answer_cosine: float = 0.0
     answer_words: float = 0.0
     answer_bias: float = 0.0
+    answer_direction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -198,6 +204,9 @@ class CalibrationConfig:
         check('calibration.', self, match_centre=ANY, match_scale=ANY)
         for part in ('slope', 'margin', 'cosine', 'words', 'bias'):
             check('calibration.', self, **{f'decode_{part}': ANY, f'answer_{part}': ANY})
+        for name in ('decode_direction', 'answer_direction'):
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise ModelError(f'calibration.{name} holds a number that is not finite')
         if self.yes_no_temperature:
             check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
@@ -211,6 +220,7 @@ class CalibrationConfig:
             self.answer_cosine,
             self.answer_words,
             self.answer_bias,
+            self.answer_direction,
         )
         if asked and any(answers):
             return answers
@@ -220,6 +230,7 @@ class CalibrationConfig:
             self.decode_cosine,
             self.decode_words,
             self.decode_bias,
+            self.decode_direction,
         )
 
 
@@ -327,10 +338,3 @@ def _shown(value: Any) -> str:
     """What was found, but not all of it where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f'{text[:80]}...'
-
-
-def as_mapping(config: ModelConfig) -> dict[str, Any]:
-    """The plain mapping that `parse` reads back (tuples as lists)."""
-    plain = dataclasses.asdict(config)
-    plain['x_encoder']['stem'] = list(plain['x_encoder']['stem'])
-    return plain

@@ -46,7 +46,8 @@ class TextLanguage(TextSpace):
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
         """Words for each of (N, D) vectors; `asked`: as confident as answers to questions are."""
-        return [decoded(row, self, asked) for row in self.said(vectors)]
+        said = zip(self.said(vectors), vectors, strict=True)
+        return [decoded(row, vector, self, asked) for row, vector in said]
 
     def said(self, vectors: NDArray[np.float32], cosines: bool = True) -> list[list[Said]]:
         """As `Speaker.said`: what the words of `decode` are chosen from."""

@@ -87,12 +87,15 @@ class Speaker:
         return self._text_of(self._decoder.token_ids[kept].tolist()) if kept else ''
 
 
-def decoded(said: Sequence[Said], space: TextSpace, asked: bool = False) -> Decoded:
-    """One vector's texts with confidences, as `space` was calibrated."""
+def decoded(
+    said: Sequence[Said], vector: Vector, space: TextSpace, asked: bool = False
+) -> Decoded:
+    """A vector's texts with confidences, as `space` was calibrated."""
     weigh = space.calibration.words(asked)
+    bias = weigh.bias + (float(vector @ np.array(weigh.direction)) if weigh.direction else 0.0)
 
     def confidence(one: Said) -> float:
-        logit = weigh.slope * one.log_probability + weigh.margin * one.margin + weigh.bias
+        logit = weigh.slope * one.log_probability + weigh.margin * one.margin + bias
         logit += weigh.cosine * one.cosine + weigh.words * one.words
         return float(1 / (1 + np.exp(-logit)))
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 import yaml
 from safetensors.torch import save_file
 
-from vljepa_ros.model.config import CONFIG, ModelConfig, as_mapping
+from vljepa_ros.model.config import CONFIG, ModelConfig
 from vljepa_ros.model.eyes import StreamingEyes
 from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.text_tower import TextTower, file_hash
@@ -74,7 +75,17 @@ def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         for key, value in net.state_dict().items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
-    (folder / CONFIG).write_text(
-        '# SPDX-License-Identifier: Apache-2.0\n'
-        + yaml.safe_dump(as_mapping(net.config), sort_keys=False)
-    )
+    text = yaml.dump(dataclasses.asdict(net.config), Dumper=_Dumper, sort_keys=False, width=100)
+    (folder / CONFIG).write_text('# SPDX-License-Identifier: Apache-2.0\n' + text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of many numbers take few lines."""
+
+
+_Dumper.add_representer(
+    tuple,
+    lambda dumper, values: dumper.represent_sequence(
+        'tag:yaml.org,2002:seq', values, flow_style=True
+    ),
+)

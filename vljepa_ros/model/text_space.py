@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.stream.answers import yes_among
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -28,6 +28,13 @@ class TextSpace(ABC):
     """All of `stream.interfaces.Language` but `decode`."""
 
     def __init__(self, facts: ModelFacts, calibration: CalibrationConfig) -> None:
+        """Raises ModelError for a calibration that is of other vectors."""
+        for name in ('decode_direction', 'answer_direction'):
+            length = len(getattr(calibration, name))
+            if length not in (0, facts.embedding_dim):
+                raise ModelError(
+                    f'calibration.{name} has {length} numbers, the vectors {facts.embedding_dim}'
+                )
         self.facts = facts
         self.calibration = calibration
         self._known: dict[str, NDArray[np.float32]] = {}

@@ -39,10 +39,12 @@ FOLDS = 5
 FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
 FEWEST, FEWEST_OF_A_KIND = 30, 5  # answers, and right, wrong or unanswerable ones, to fit again on
 BETTER = 1e-3  # log-loss that one more feature must gain
+RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on the slopes of standardised features; with the vector's own
+DIGITS = 4  # of what is kept of a direction
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Fitted = dict[str, Any]  # of CalibrationConfig: key -> number
+Fitted = dict[str, Any]  # of CalibrationConfig: key -> number, or numbers
 
 
 @dataclass(frozen=True)
@@ -267,50 +269,68 @@ def _matches(
 
 
 def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
-    """How likely a text is right, by those of `FEATURES` that tell it in streams left out."""
+    """How likely a text is right, by what tells it in streams left out.
+
+    That is some of `FEATURES`, or all of them and the vector itself: a linear probe of whether the
+    model knows, as P(IK) of Kadavath et al., arXiv 2207.05221.
+    """
     rows = [(a, row[0]) for a, row in pairs if row]
     if not rows:
         return {}
     x = np.array([[s.log_probability, s.margin, s.cosine, s.words] for _, s in rows])
-    right = np.array([says(a.question, s.text) for a, s in rows])
-    kept = choose(x, right, [a.stream for a, _ in rows])
-    slopes, bias = fit_linear(x[:, kept], right)
-    found = {f'{name}_{part}': 0.0 for part in FEATURES} | {f'{name}_bias': bias}
-    return found | {f'{name}_{FEATURES[i]}': slope for i, slope in zip(kept, slopes, strict=True)}
+    x = np.concatenate([x, [a.vector for a, _ in rows]], axis=1)
+    right, count = np.array([says(a.question, s.text) for a, s in rows]), len(FEATURES)
+    kept = choose(x, right, [a.stream for a, _ in rows], count)
+    slopes, bias = fit_linear(x[:, kept], right, ridge_of(kept))
+    weights = np.zeros(x.shape[1])
+    weights[kept] = slopes
+    direction = tuple(round(weight, DIGITS) for weight in weights[count:].tolist())
+    found: Fitted = dict(zip(FEATURES, weights[:count].tolist(), strict=True))
+    found |= {'bias': bias, 'direction': direction if any(direction) else ()}
+    return {f'{name}_{part}': value for part, value in found.items()}
 
 
-def choose(x: Array, right: Flags, streams: Sequence[str]) -> list[int]:
-    """The columns of x (N, F) with the least log-loss in streams left out; few where they do."""
+def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int]:
+    """The columns of x (N, F) with the least log-loss in streams left out.
+
+    Some of the first `few`, and not more than gain something; or all, where there are streams
+    enough to tell whether that many are too many.
+    """
     names = sorted(set(streams))
     fold = np.array([names.index(name) % FOLDS for name in streams])
+    some = [c for n in range(few + 1) for c in map(list, combinations(range(few), n))]
     best, least = list[int](), float('inf')
-    for count in range(x.shape[1] + 1):
-        for columns in map(list, combinations(range(x.shape[1]), count)):
-            loss = left_out_loss(x[:, columns], right, fold)
-            if loss < least - BETTER:
-                best, least = columns, loss
+    for columns in [*some, list(range(x.shape[1]))] if len(names) >= FOLDS else some:
+        loss = left_out_loss(x[:, columns], right, fold, ridge_of(columns))
+        if loss < least - BETTER:
+            best, least = columns, loss
     return best
 
 
-def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64]) -> float:
+def ridge_of(columns: Sequence[int]) -> float:
+    """More than the few features need a stronger one."""
+    return RIDGE if len(columns) <= len(FEATURES) else RIDGE_OF_ALL
+
+
+def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE) -> float:
     """Mean log-loss of a logistic regression in the folds that it was not fitted on."""
     loss = np.zeros(len(x))
     for number in np.unique(fold):
         out = fold == number
         others = ~out if not out.all() else out  # of one stream: nothing can be left out
-        slopes, bias = fit_linear(x[others], right[others])
+        slopes, bias = fit_linear(x[others], right[others], ridge)
         logit = x[out] @ np.array(slopes) + bias
         loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
     return float(loss.mean())
 
 
-def fit_logistic(x: Array, y: Flags, ridge: float = 1e-3) -> tuple[float, float]:
+def fit_logistic(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[float, float]:
     """Slope and bias of a logistic regression of y (N,) on x (N,)."""
     (slope,), bias = fit_linear(x[:, None], y, ridge)
     return slope, bias
 
 
-def fit_linear(x: Array, y: Flags, ridge: float = 1e-3) -> tuple[list[float], float]:
+def fit_linear(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
     """Slopes (F,) and bias of a logistic regression of y (N,) on x (N, F), by LBFGS.
 
     One more right one and one more wrong one at the mean of x (Laplace) keep it finite.

@@ -131,7 +131,7 @@ class Run:
         fitted = calibrate(model.language, asked, self.config.seed)
         net.config = dataclasses.replace(net.config, calibration=fitted)
         save(net, self.out)
-        numbers = {k: v for k, v in dataclasses.asdict(fitted).items() if not isinstance(v, str)}
+        numbers = {k: v for k, v in dataclasses.asdict(fitted).items() if isinstance(v, float)}
         self.log.note('calibration', 0, numbers | {'questions': len(asked)})
 
     def _train_texts(self, stage: TextStage) -> None:
