@@ -208,14 +208,14 @@ def test_updates_count_as_decodes() -> None:
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
 
-    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(90)] * 30)
+    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(95)] * 40)
 
     def moved(count: int) -> float:
-        mean = np.array([at(60)] * 2 + [at(90)] * count).sum(axis=0)
+        mean = np.array([at(60)] * 2 + [at(95)] * count).sum(axis=0)
         return 1 - float(mean @ at(60) / np.linalg.norm(mean))
 
     drift = SegmenterSettings().drift_threshold  # below the default change, as it is
-    told = 11 + next(count for count in range(1, 30) if moved(count) > drift)
+    told = 11 + next(count for count in range(1, 40) if moved(count) > drift)
     found = online(given, 0.6)
     assert slots(found) == [0, 11, told]  # what it is the mean of ends there
     assert found.emitted_ns is not None
@@ -242,7 +242,7 @@ def test_a_high_threshold_is_for_what_lasts_and_does_not_run_dry() -> None:
     lengths = [4, 4, 4, 40] * 15  # 0.8 s, and 8 s
     given = hops(np.repeat(names, lengths, axis=0))
     found = online(given, 12.0)
-    starts = np.cumsum([0, *lengths])[[3, 7, 11]]
+    starts = np.cumsum([0, *lengths])[[7, 11, 15]]
     assert 15 <= len(found.at_ns) <= 31  # two for each that lasts, at most
     assert all(any(0 <= slot - start < 40 for slot in slots(found)) for start in starts)
     last_s = found.at_ns[-1] / 1e9

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
 @pytest.mark.parametrize('how', ['a change', 'a reset', 'the end'])
 def test_a_segment_whose_words_are_off_gets_others_before_it_ends(how: str) -> None:
     segmenter = Segmenter(SegmenterSettings(5.0, 2, 0.0, 0.1), 's')
-    for n, angle in enumerate([0] + [40] * 7):  # the mean has moved, but nothing is settled
+    for n, angle in enumerate([0] * 4 + [40] * 4):  # too little to begin a segment with
         changes = segmenter.push(hop(n, angle))
     assert changes == []
     if how == 'a change':
@@ -157,7 +158,21 @@ def test_a_segment_whose_words_are_off_gets_others_before_it_ends(how: str) -> N
     assert drift.reason is Reason.DRIFT and drift.segment_id == 0 and drift.previous is None
     assert last.previous is not None and last.previous.segment_id == 0
     assert drift.stamp_ns == (7 * HOP if how == 'a reset' else last.stamp_ns)
-    np.testing.assert_array_equal(drift.vector, last.previous_vector)
+    np.testing.assert_allclose(drift.vector, at(40), atol=1e-6)  # its end
+    assert last.previous_vector is not None
+    np.testing.assert_allclose(last.previous_vector, at(20), atol=1e-6)  # all of it
+
+
+def test_the_end_of_a_segment_is_what_was_newest_in_it_also_where_it_is_settled() -> None:
+    def ended(angles: Sequence[float]) -> Sequence[Change]:
+        segmenter = Segmenter(SegmenterSettings(5.0, 8, 0.0, 0.1), 's')
+        changes = [c for n, angle in enumerate(angles) for c in segmenter.push(hop(n, angle))]
+        assert [c.reason for c in changes][-1] is Reason.MEANING
+        return changes[1:-1]
+
+    (drift,) = ended([0] * 8 + [40] * 4 + [180] * 8)  # the run of 8 has pushed all of it out
+    np.testing.assert_allclose(drift.vector, at(40), atol=1e-6)
+    assert ended([0] * 4 + [40] * 4 + [0] * 4 + [180] * 8) == []
 
 
 def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:

@@ -15,6 +15,7 @@ anew where the epoch is another, or the window no longer reaches back to the emb
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ ROUNDING = 1e-6  # a cosine distance that means of equal float32 vectors may hav
 RISE = 0.3
 OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
+LAST = 4  # embeddings that a segment's end is told by
 OUTLIER = 4.0  # no embedding counts for more than so many variances
 
 Vector64 = NDArray[np.float64]
@@ -43,8 +45,9 @@ Vector64 = NDArray[np.float64]
 class _Stream:
     """One stream's open segment: the sum of what is settled, and at most `longest` newest vectors.
 
-    `noise`: the variance of vectors in their segments, over segments. `said`: the mean when it was
-    last put into words. `strictness` multiplies the thresholds, to keep to a budget.
+    Of what is settled the newest few are kept as well. `noise`: the variance of vectors in their
+    segments, over segments. `said`: what was last put into words. `strictness` multiplies the
+    thresholds, to keep to a budget.
     """
 
     key: StreamKey
@@ -59,6 +62,7 @@ class _Stream:
     strictness: float = 1.0
     count: int = 0  # of what is settled
     said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
 
     def total(self) -> Vector64:
         """The sum of the segment's vectors."""
@@ -67,6 +71,11 @@ class _Stream:
     def mean(self) -> Vector:
         """The segment's pooled vector, unit norm."""
         return np.asarray(unit(self.total()), dtype=np.float32)
+
+    def ending(self) -> Vector:
+        """The mean of its newest vectors, unit norm."""
+        newest = [*self.newest_settled, *(vector for _, vector in self.run)][-LAST:]
+        return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
 
     def add(self, stamp_ns: int, vector: Vector64) -> None:
         """One more vector; what is too old to begin a segment is settled."""
@@ -78,6 +87,7 @@ class _Stream:
                 off = float(((oldest - self.settled / self.count) ** 2).sum())
                 self.noise += NOISE_RATE * (min(off, OUTLIER * self.noise + NOISE) - self.noise)
             self.settled, self.count = self.settled + oldest, self.count + 1
+            self.newest_settled.append(oldest)
 
     def costs(self, least: int) -> Vector64:
         """What the newest `least`, `least` + 1, ... embeddings cost in the segment.
@@ -206,8 +216,11 @@ class Segmenter:
         return self._moved(stream, np.asarray(unit(total), np.float32), embedding.stamp_ns)
 
     def _corrected(self, stream: _Stream, stamp_ns: int) -> list[Change]:
-        """The last words for a segment that is over, where those in force are not right of it."""
-        return self._moved(stream, stream.mean(), stamp_ns)
+        """The last words for a segment that is over: of its end, where that is not what was said.
+
+        What differs too little from what was before to begin a segment is told here, if at all.
+        """
+        return self._moved(stream, stream.ending(), stamp_ns)
 
     def _moved(self, stream: _Stream, mean: Vector, stamp_ns: int) -> list[Change]:
         """A drift, where the mean is too far from what was last put into words."""

@@ -89,15 +89,16 @@ class SegmenterSettings:
     criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k. A
     high threshold is for what lasts: k may be so large that any d above 0.09 can reach it.
     There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
-    segment whose mean, without the newest, has moved by `drift_threshold` (cosine distance) since
-    it was last put into words is put into words again. Where there is more to say than
-    `events_per_minute` (0: no limit), both thresholds rise until there is not.
+    segment whose mean, without the newest, is farther than `drift_threshold` (cosine distance)
+    from what was last put into words is put into words again; so is its end, when it is over.
+    Where there is more to say than `events_per_minute` (0: no limit), both thresholds rise until
+    there is not.
     """
 
     change_threshold: float = 1.4
     confirm_hops: int = 2
     min_segment_s: float = 0.8
-    drift_threshold: float = 0.1
+    drift_threshold: float = 0.15
     events_per_minute: float = 0.0
 
     def __post_init__(self) -> None:
