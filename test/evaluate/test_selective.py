@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
@@ -36,7 +37,7 @@ from vljepa_ros.evaluate.selection import (
     named,
     online,
     pooled,
-    threshold_within,
+    thresholds_within,
     uniform,
     ward,
     within,
@@ -208,15 +209,15 @@ def test_updates_count_as_decodes() -> None:
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
 
-    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(95)] * 40)
+    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 40)
 
     def moved(count: int) -> float:
-        mean = np.array([at(60)] * 2 + [at(95)] * count).sum(axis=0)
+        mean = np.array([at(60)] * 2 + [at(100)] * count).sum(axis=0)
         return 1 - float(mean @ at(60) / np.linalg.norm(mean))
 
     drift = SegmenterSettings().drift_threshold  # below the default change, as it is
     told = 11 + next(count for count in range(1, 40) if moved(count) > drift)
-    found = online(given, 0.6)
+    found = online(given, 1.0)
     assert slots(found) == [0, 11, told]  # what it is the mean of ends there
     assert found.emitted_ns is not None
     assert ((found.emitted_ns - found.at_ns) / HOP_NS).tolist() == [0, 0, 8]  # it waited for 8
@@ -293,16 +294,16 @@ def test_one_threshold_keeps_all_streams_together_within_the_budget() -> None:
     def spent(threshold: float) -> int:
         return sum(len(online(s, threshold).at_ns) for s in streams)
 
-    for period in PERIODS_S:
-        found = threshold_within(streams, period)
-        assert spent(found) <= max(budgets[period], spent(selection.HIGHEST_THRESHOLD))
-        if 0 < found < selection.HIGHEST_THRESHOLD:  # a little lower it breaks
-            assert (
-                spent(found - 2 * selection.HIGHEST_THRESHOLD / 2**selection.HALVINGS)
-                > (budgets[period])
-            )
-    assert threshold_within(streams, 0.0) == 0.0
-    assert threshold_within(streams, 5.0) > 0.0
+    step = (selection.HIGHEST_THRESHOLD / selection.LOWEST_THRESHOLD) ** (2**-selection.HALVINGS)
+    for share in (1.0, 0.8):
+        found = thresholds_within(streams, PERIODS_S, share)
+        for period, threshold in found.items():
+            budget = share * budgets[period]
+            assert spent(threshold) <= max(budget, spent(selection.HIGHEST_THRESHOLD))
+            if 0 < threshold < selection.HIGHEST_THRESHOLD:  # a little lower it breaks
+                assert spent(threshold / step**2) > budget
+        assert found[0.0] == 0.0 if share == 1.0 else found[0.0] >= 0.0
+        assert found[5.0] > 0.0
 
 
 def test_distinct_vectors_are_decoded_once() -> None:
@@ -420,9 +421,13 @@ def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:
 STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open')]
 
 
-def test_perfect_eyes_keep_everything_with_one_decode_an_annotation(tmp_path: Path) -> None:
+def test_perfect_eyes_keep_everything_with_one_decode_an_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twelve seconds, four meanings of three seconds: one in 2.85 s allows four decodes."""
     pytest.importorskip('sklearn')
+    suite = importlib.import_module('vljepa_ros.evaluate.suites.selective')
+    monkeypatch.setattr(suite, 'BUDGET_SHARE', 1.0)  # 95% of four would be three
     films = [film(tmp_path, name, STREAM) for name in 'ab']
     given = context(films)
     report = selective(Context(given.model, films, validation=films))

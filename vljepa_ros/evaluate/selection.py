@@ -8,8 +8,10 @@ whole stream into N segments, and the mean of each is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -26,7 +28,7 @@ PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
 MOST_DRIFT = 2.0  # two unit vectors are no farther apart
 ROUNDING = 1e-6
 DEFAULT_THRESHOLD = SegmenterSettings().change_threshold
-HALVINGS = 16  # of 0..HIGHEST_THRESHOLD
+LOWEST_THRESHOLD, HALVINGS = 1e-3, 12  # to within 0.3%
 KEY = StreamKey('stream', '', '')
 
 
@@ -161,21 +163,26 @@ def allowed(hops: Hops, period_s: float) -> int:
     return min(count, max(1, int(hops.seconds / period_s + ROUNDING))) if period_s else count
 
 
-def threshold_within(streams: Sequence[Hops], period_s: float) -> float:
-    """The lowest threshold at which ours keeps to a budget over all the streams together.
+def thresholds_within(
+    streams: Sequence[Hops], periods_s: Iterable[float], share: float = 1.0
+) -> dict[float, float]:
+    """For each budget the lowest threshold at which ours spends at most a `share` of it.
 
-    Found by halving: decodes become fewer as the threshold rises, but for ripples. Where none
-    does, the highest.
+    Over all the streams together. Found by halving, on a scale of ratios: decodes become fewer as
+    the threshold rises, but for ripples. Where none spends so little, the highest.
     """
-    budget = sum(allowed(hops, period_s) for hops in streams)
 
-    def is_kept(threshold: float) -> bool:
-        return sum(len(online(hops, threshold).at_ns) for hops in streams) <= budget
+    @cache
+    def spent(threshold: float) -> int:
+        return sum(len(online(hops, threshold).at_ns) for hops in streams)
 
-    low, high = 0.0, HIGHEST_THRESHOLD
-    if is_kept(low):
-        return low
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_kept(middle) else (middle, high)
-    return high
+    def lowest(budget: float) -> float:
+        if spent(0.0) <= budget:
+            return 0.0
+        low, high = LOWEST_THRESHOLD, HIGHEST_THRESHOLD
+        for _ in range(HALVINGS):
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if spent(middle) <= budget else (middle, high)
+        return high
+
+    return {p: lowest(share * sum(allowed(hops, p) for hops in streams)) for p in periods_s}

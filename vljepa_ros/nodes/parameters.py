@@ -192,7 +192,7 @@ CHANGE_DETECTION = (
     Spec(
         'drift_threshold',
         _EVENTS.drift_threshold,
-        'Cosine distance that a segment drifts before it is put into words again',
+        'Cosine distance from what was said at which a segment or its end is put into words again',
         0.0,
         2.0,
     ),

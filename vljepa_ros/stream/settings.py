@@ -98,7 +98,7 @@ class SegmenterSettings:
     change_threshold: float = 1.4
     confirm_hops: int = 2
     min_segment_s: float = 0.8
-    drift_threshold: float = 0.15
+    drift_threshold: float = 0.2
     events_per_minute: float = 0.0
 
     def __post_init__(self) -> None:

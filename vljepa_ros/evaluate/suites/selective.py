@@ -13,8 +13,9 @@ ends in the words that were last said of it.) What no annotation takes is counte
 computed.
 
 The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
-streams: the lowest that keeps to it over all the streams of `context.validation` together, laid
-end to end to the length of those judged, as the first decode of a stream is no choice. "Ours by
+streams: the lowest that spends 95% of it over all the streams of `context.validation` together, as
+other streams may have more to say. They are laid end to end to the length of those judged, as the
+first decode of a stream is no choice. "Ours by
 default" has no budget, but the thresholds that nodes are launched with.
 """
 
@@ -50,7 +51,7 @@ from vljepa_ros.evaluate.selection import (
     named,
     online,
     pooled,
-    threshold_within,
+    thresholds_within,
     uniform,
     ward,
     within,
@@ -72,6 +73,7 @@ ONES = (BLIND, ORACLE, BOUNDARIES)  # rows without a budget
 # Both are called the oracle: the true meaning's own words, and what we say of the true boundaries.
 BEST = {ORACLE: "share of the oracle's", BOUNDARIES: "share of the oracle boundaries'"}
 BASELINE_S, SPARSE_S = 1.0, 2.85  # one decode in so long: the baseline, and the mark of ours
+BUDGET_SHARE = 0.95  # of a budget, spent on validation
 KEPT_MARK, ORACLE_MARK = 0.98, 0.70  # of the baseline's CIDEr; of the oracle's, by the baseline
 CIDER, IN_FORCE = 'CIDEr-D', 'CIDEr-D in force'
 
@@ -128,7 +130,8 @@ def selective(context: Context) -> Report:
         return Report('selective', (), ('These streams have nothing to caption.',))
     longest_s = max(r.hops.seconds for r in recorded)
     chosen_on = end_to_end(chosen_on, longest_s)
-    thresholds = choose(chosen_on, context.each(PERIODS_S, 'thresholds'))
+    periods_s = context.each(PERIODS_S, 'thresholds')
+    thresholds = thresholds_within(chosen_on, periods_s, BUDGET_SHARE)
     cider, corpus = scorer(context.streams)
     said = words_of(context)
     scored = [judge(r, thresholds, said, cider) for r in context.each(recorded, 'decodes')]
@@ -154,7 +157,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     found = Hops(read.vectors, read.stamps_ns)
     said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
     recorded = Recorded(embeddings.name, found, said)
-    thresholds = choose([found], PERIODS_S)
+    thresholds = thresholds_within([found], PERIODS_S)
     cider = Cider([s.references for s in said])
     scored = judge(recorded, thresholds, Words(language), cider)
     note = f'Thresholds of ours and document frequencies: these {len(said)} annotations.'
@@ -174,11 +177,6 @@ def record(context: Context, stream: Stream) -> Recorded:
         BLIND: [blind_text(context)] * len(said),
     }
     return Recorded(stream.name, embedded(context, stream), said, others, motion_of(stream))
-
-
-def choose(streams: Sequence[Hops], periods_s: Iterable[float]) -> Thresholds:
-    """Our threshold of each budget."""
-    return {period: threshold_within(streams, period) for period in periods_s}
 
 
 def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
