@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 from change_rules import RULES, Rule
-from common import run, show
+from common import add_split_arguments, open_streams, run, show
 from numpy.typing import NDArray
-from segmenter import Namer, open_streams
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import is_right
+from vljepa_ros.data.mwstream.meanings import is_right, meanings, sentences
 from vljepa_ros.evaluate.hops import SECOND_NS, Hops, hops_of
 from vljepa_ros.evaluate.matching import matched, near
 from vljepa_ros.evaluate.plots import need_pyplot
 from vljepa_ros.evaluate.segments import merged
-from vljepa_ros.stream.interfaces import Eyes
+from vljepa_ros.evaluate.views import centre
+from vljepa_ros.stream.interfaces import Eyes, Language
 
 WITHIN_S = 1.0
 Counts = NDArray[np.float64]  # matched, matched by a right sentence, said, true
@@ -42,6 +42,19 @@ class Recording:
 
     truths: list[Annotation]
     hops: Hops
+
+
+class Namer:
+    """Names a vector by the training meaning whose wordings are nearest."""
+
+    def __init__(self, language: Language) -> None:
+        names = meanings()
+        self._texts = [sentences(name)[0] for name in names]
+        self._centroids = np.stack([centre(language.encode(sentences(name))) for name in names])
+
+    def name(self, vector: np.ndarray) -> str:
+        """The meaning's first wording."""
+        return self._texts[int(np.argmax(self._centroids @ vector))]
 
 
 def watched(eyes: Eyes, stream: Stream) -> Recording:
@@ -155,10 +168,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__)
-    parser.add_argument('split', type=Path)
-    parser.add_argument(
-        '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
-    )
+    add_split_arguments(parser)
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves')
     add_model_arguments(parser)
     args = parser.parse_args()

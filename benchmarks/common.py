@@ -7,15 +7,17 @@ import json
 import platform
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vljepa_ros.errors import VljepaError
+from vljepa_ros.cli.common import note
+from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.errors import InputError, VljepaError
 from vljepa_ros.stream.interfaces import ModelFacts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,26 @@ def run(main: Callable[[], None]) -> int:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     return 0
+
+
+def add_split_arguments(parser: ArgumentParser) -> None:
+    """Which streams."""
+    parser.add_argument('split', type=Path)
+    parser.add_argument(
+        '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
+    )
+
+
+def open_streams(folder: Path, limit: int) -> Sequence[Stream]:
+    """The first `limit` whole streams of a split, or all (0). Raises InputError."""
+    if limit < 0:
+        raise InputError(f'--streams ({limit}) is negative')
+    split = open_split(folder)
+    for name, reason in split.skipped:
+        note(f'skipped {name}: {reason}')
+    if not split.streams:
+        raise InputError(f'{folder}: no whole stream')
+    return split.streams[: limit or None]
 
 
 def show(args: Namespace, facts: ModelFacts, found: dict[str, Any], table: str) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/segmenter.py DATA/validation`: which settings of change detection do best?
+"""`python benchmarks/segmenter.py DATA/validation`: which thresholds of change detection do best?
 
-Streams every recording once, then segments its embeddings under each setting. A segment is named
-by the nearest training meaning; an event counts as in `vljepa demo` (right object and action,
-onset within 1.5 s, one-to-one). Prints the best settings by F1 as a table, with --json all.
+Streams every recording once, then segments its embeddings under each setting, in the Y-Decoder's
+words. Events count as in the suite `events`; CIDEr-D and decodes as in `selective`, as shares of
+those of one decode a second.
 """
 
 from __future__ import annotations
@@ -11,133 +11,174 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
-from common import run, show
+from common import add_split_arguments, open_streams, run, show
+from numpy.typing import NDArray
 
-from vljepa_ros.cli.common import add_model_arguments, load_model, note
-from vljepa_ros.cli.grading import Marks, Said, Truth, grade
+from vljepa_ros.cli.common import add_model_arguments, load_model, progress
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.mwstream.meanings import meanings, sentences
-from vljepa_ros.errors import InputError
-from vljepa_ros.evaluate.segments import merged
-from vljepa_ros.evaluate.views import centre
-from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.data.format import Stream
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.document_frequencies import references, scorer
+from vljepa_ros.evaluate.hops import Hops, hops_of, nearest
+from vljepa_ros.evaluate.segments import joined, merged
+from vljepa_ros.evaluate.selection import KEY, Decodes, allowed, by_settings, middle_ns, uniform
+from vljepa_ros.evaluate.suites.events import FIRST_WORDS, OURS, Heard, count, matches, said
+from vljepa_ros.stream.events import EventWriter
+from vljepa_ros.stream.interfaces import Language, ModelFacts
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Embedding, Frame
+from vljepa_ros.stream.types import Decoded, Embedding
 
-GRID: dict[str, tuple[Any, ...]] = {
-    'change_threshold': (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7),
-    'confirm_hops': (1, 2, 3),
-    'min_segment_s': (0.4, 0.6, 0.8, 1.0),
+GRID: dict[str, tuple[float, ...]] = {
+    'change_threshold': (1.0, 1.2, 1.4, 1.7, 2.0),
+    'drift_threshold': (0.1, 0.15, 0.2, 0.3),
 }
-SHOWN = 15
+COLUMNS = {
+    'kept': 'CIDEr-D kept',
+    'decodes': 'decodes',
+    'labelled': 'F1 labelled',
+    'first_words': 'of first words',
+    'boundaries': 'F1 boundaries',
+    'delay_s': 'delay (s)',
+}
+BASELINE_S = 1.0  # one decode in so long
+
+Values = NDArray[np.float64]
+
+
+class Remembered:
+    """The Y-Decoder, asked once for each vector."""
+
+    def __init__(self, language: Language) -> None:
+        self.facts: ModelFacts = language.facts
+        self._language, self._known = language, dict[bytes, Decoded]()
+
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
+        """As `Language.decode`."""
+        del asked
+        keys = [vector.tobytes() for vector in vectors]
+        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
+        if fresh:
+            decoded = self._language.decode(np.stack(list(fresh.values())))
+            self._known |= dict(zip(fresh, decoded, strict=True))
+        return [self._known[key] for key in keys]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was true in a stream, and what the model saw."""
+    """A stream, and what the model saw."""
 
-    truths: list[Truth]
-    embeddings: list[Embedding]
-
-
-class Namer:
-    """Names a vector by the training meaning whose wordings are nearest."""
-
-    def __init__(self, language: Language) -> None:
-        names = meanings()
-        self._texts = [sentences(name)[0] for name in names]
-        self._centroids = np.stack([centre(language.encode(sentences(name))) for name in names])
-
-    def name(self, vector: np.ndarray) -> str:
-        """The meaning's first wording."""
-        return self._texts[int(np.argmax(self._centroids @ vector))]
+    stream: Stream
+    hops: Hops
 
 
-def truths(stream: Stream) -> list[Truth]:
-    """Annotations, neighbours of equal meaning as one."""
-    return [Truth(a.start, a.end, a.meaning, '') for a in merged(stream.annotations)]
+class Judge:
+    """What settings are worth on all recordings."""
+
+    def __init__(self, recordings: Sequence[Recording], language: Remembered) -> None:
+        self._recordings, self._language = recordings, language
+        cider, _ = scorer([r.stream for r in recordings])
+        self._worth = cache(cider.score)
+        plans = [uniform(r.hops, allowed(r.hops, BASELINE_S)) for r in recordings]
+        self._baseline = self._cider(plans)
+        self._decodes = sum(len(plan.at_ns) for plan in plans)
+
+    def marks(self, settings: SegmenterSettings) -> dict[str, float]:
+        """One for each of `COLUMNS`."""
+        plans = [by_settings(r.hops, settings) for r in self._recordings]
+        self._language.decode(np.concatenate([plan.vectors for plan in plans]))  # in one batch
+        heard = [self._hear(r, settings) for r in self._recordings]
+        delays_s = [
+            h.segments[said].heard_s - h.starts_s[true]
+            for h in heard
+            for said, true in matches(h, OURS, labelled=True)
+        ]
+        return {
+            'kept': self._cider(plans) / self._baseline if self._baseline else float('nan'),
+            'decodes': sum(len(plan.at_ns) for plan in plans) / self._decodes,
+            'labelled': _f1(count(heard, OURS, labelled=True)),
+            'first_words': _f1(count(heard, FIRST_WORDS, labelled=True)),
+            'boundaries': _f1(count(heard, OURS, labelled=False)),
+            'delay_s': float(np.median(delays_s)) if delays_s else float('nan'),
+        }
+
+    def _cider(self, plans: Sequence[Decodes]) -> float:
+        """The mean over annotations, of the decode that is nearest to each."""
+        found = list[float]()
+        for recording, plan in zip(self._recordings, plans, strict=True):
+            items = recording.stream.annotations
+            middles_ns = np.array([middle_ns(a.start, a.end) for a in items], np.int64)
+            vectors = plan.vectors[nearest(plan.at_ns, middles_ns)]
+            for item, words in zip(items, self._language.decode(vectors), strict=True):
+                found.append(self._worth(words.text, references(item.meaning)))
+        return float(np.mean(found))
+
+    def _hear(self, recording: Recording, settings: SegmenterSettings) -> Heard:
+        segmenter = Segmenter(settings, 'tune')
+        writer = EventWriter(self._language)  # type: ignore[arg-type]
+        key, changes = replace(KEY, model_id=self._language.facts.model_id), []
+        stamps_ns = recording.hops.stamps_ns.tolist()
+        for before_ns, stamp_ns, vector in zip(
+            [stamps_ns[0], *stamps_ns], stamps_ns, recording.hops.vectors
+        ):
+            changes += segmenter.push(Embedding(stamp_ns, before_ns, key, vector))
+        events = [event for c in [*changes, *segmenter.end()] for event in writer.push(c)]
+        segments = tuple(joined(events, 0))[1:]
+        starts_s = [segment.start_s for segment in segments]
+        words = {
+            OURS: said(starts_s, [segment.text for segment in segments]),
+            FIRST_WORDS: said(starts_s, [segment.first_text for segment in segments]),
+        }
+        return Heard(recording.stream.name, merged(recording.stream.annotations), segments, words)
 
 
-def hops(stream: Stream, perceiver: Perceiver) -> list[Embedding]:
-    """All embeddings of a stream; times from its start."""
-    perceiver.reset()
-    start_ns = int(stream.stamps_ns()[0])
+def _f1(counts: Values) -> float:
+    """Of (S, 3) matched, said and true events."""
+    matched, told, true = counts.sum(axis=0)
+    return float(2 * matched / max(told + true, 1.0))
+
+
+def sweep(judge: Judge, context: Context) -> list[dict[str, float]]:
+    """The marks of every setting."""
+    settings = [
+        dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())
+    ]
     return [
-        embedding
-        for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True)
-        for embedding in perceiver.push(Frame(int(stamp_ns) - start_ns, np.asarray(image)))
+        {**chosen, **judge.marks(SegmenterSettings(**chosen))}
+        for chosen in context.each(settings, 'settings')
     ]
 
 
-def open_streams(folder: Path, limit: int) -> Sequence[Stream]:
-    """The first `limit` whole streams of a split, or all (0). Raises InputError."""
-    if limit < 0:
-        raise InputError(f'--streams ({limit}) is negative')
-    split = open_split(folder)
-    for name, reason in split.skipped:
-        note(f'skipped {name}: {reason}')
-    if not split.streams:
-        raise InputError(f'{folder}: no whole stream')
-    return split.streams[: limit or None]
-
-
-def say(embeddings: list[Embedding], settings: SegmenterSettings, namer: Namer) -> list[Said]:
-    """The segments of a recording under one setting, named."""
-    segmenter = Segmenter(settings, 'tune')
-    changes = [c for e in embeddings for c in segmenter.push(e)] + segmenter.end()
-    return [
-        Said(c.previous.start_ns / 1e9, c.previous.end_ns / 1e9, namer.name(c.previous_vector))
-        for c in changes
-        if c.previous is not None and c.previous_vector is not None
-    ]
-
-
-def sweep(recordings: list[Recording], namer: Namer) -> list[dict[str, Any]]:
-    """The marks of every setting, the best F1 first."""
-    rows = []
-    for values in itertools.product(*GRID.values()):
-        chosen = dict(zip(GRID, values, strict=True))
-        settings = SegmenterSettings(**chosen)
-        each = [grade(say(r.embeddings, settings, namer), r.truths) for r in recordings]
-        total = Marks(*(sum(n) for n in zip(*((m.matched, m.said, m.true) for m in each))))
-        marks = {'f1': total.f1, 'precision': total.precision, 'recall': total.recall}
-        rows.append({**marks, **chosen})
-    return sorted(rows, key=lambda row: -row['f1'])
-
-
-def as_table(rows: list[dict[str, Any]]) -> str:
-    """The best of them."""
-    lines = ['F1     precision recall  ' + '  '.join(GRID)]
-    for row in rows[:SHOWN]:
-        values = '  '.join(f'{row[key]:<{len(key)}g}' for key in GRID)
-        lines.append(f'{row["f1"]:.3f}  {row["precision"]:.3f}     {row["recall"]:.3f}   {values}')
-    return '\n'.join(line.rstrip() for line in lines)
+def as_table(rows: Sequence[dict[str, float]]) -> str:
+    """For a page of documentation; the defaults are marked."""
+    names = [f'`{name}`' for name in GRID] + list(COLUMNS.values())
+    lines = [f'| {" | ".join(names)} |', '|' + '---|' * len(names)]
+    defaults = [getattr(SegmenterSettings(), name) for name in GRID]
+    for row in rows:
+        chosen = [row[name] for name in GRID]
+        cells = [f'**{v:g}**' if chosen == defaults else f'{v:g}' for v in chosen]
+        cells += [f'{row[key]:.3f}' if key != 'delay_s' else f'{row[key]:.1f}' for key in COLUMNS]
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
 
 
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__)
-    parser.add_argument('split', type=Path)
-    parser.add_argument(
-        '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
-    )
+    add_split_arguments(parser)
     add_model_arguments(parser)
     args = parser.parse_args()
     streams = open_streams(args.split, args.streams)
     model = load_model(args)
-    assert model.eyes is not None and model.language is not None
-    perceiver = Perceiver(model.eyes)
-    recordings = [Recording(truths(stream), hops(stream, perceiver)) for stream in streams]
-    rows = sweep(recordings, Namer(model.language))
-    found = {'split': str(args.split), 'streams': len(streams), 'settings': rows}
+    context = Context(model, streams, progress)
+    recordings = [Recording(s, hops_of(context.eyes, s)) for s in context.watched('streams')]
+    rows = sweep(Judge(recordings, Remembered(context.language)), context)
+    found: dict[str, Any] = {'split': str(args.split), 'streams': len(streams), 'settings': rows}
     show(args, model.facts, found, as_table(rows))
 
 

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import run, show
+from common import open_streams, run, show
 from numpy.typing import NDArray
-from segmenter import open_streams
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser

@@ -19,6 +19,7 @@ from vljepa_ros.cli.ros_environment import environment_in
 from vljepa_ros.nodes.launching import override_file
 
 ROOT = Path(__file__).resolve().parents[1]
+NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
 STARTS_S = 60.0  # torch is imported: seconds on an idle machine
 
 
@@ -144,3 +145,15 @@ class Processes:
                 process.kill()
         for path in self._files:
             path.unlink(missing_ok=True)
+
+
+def play(domain: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`vljepa play` of a recording."""
+    return subprocess.run(
+        [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(folder), *options],
+        env=environment_in(domain, participants=8),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+    )

@@ -54,8 +54,8 @@ def run_script(
 ) -> Callable[..., str]:
     """A script in this process, with three meanings only: to encode all takes minutes."""
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
-    segmenter = importlib.import_module('segmenter')
-    monkeypatch.setattr(segmenter, 'meanings', lambda: ['rest', 'dark', 'reach:puck:red'])
+    changes = importlib.import_module('changes')
+    monkeypatch.setattr(changes, 'meanings', lambda: ['rest', 'dark', 'reach:puck:red'])
 
     def run(name: str, *arguments: object) -> str:
         given = [*map(str, arguments), '--model', str(tiny_folder)]
@@ -77,14 +77,16 @@ def test_the_sweep_gives_every_setting_with_its_circumstances(
         'numpy': np.__version__,
     }
     assert found['device'] in ('cpu', 'cuda') and 'commit' in found
-    assert found['streams'] == 2 and len(found['settings']) == 10 * 3 * 4
-    scores = [row['f1'] for row in found['settings']]
-    assert scores == sorted(scores, reverse=True)
+    assert found['streams'] == 2 and len(found['settings']) == 5 * 4
+    for row in found['settings']:
+        assert {'change_threshold', 'drift_threshold', 'kept', 'labelled', 'delay_s'} <= set(row)
+        assert 2 / 4 <= row['decodes'] <= 20 / 4 and 0 <= row['labelled'] <= row['boundaries']
 
 
 def test_the_sweep_is_a_table_for_people(run_script: Callable[..., str], split: Path) -> None:
     out = run_script('segmenter', split, '--streams', 1)
-    assert 'precision' in out and torch.__version__ in out
+    assert out.startswith('| `change_threshold` | `drift_threshold` | CIDEr-D kept |')
+    assert out.count('**') == 4 and '| **1.4** | **0.2** |' in out and torch.__version__ in out
 
 
 def test_all_rules_of_change_detection_are_compared(
@@ -98,6 +100,27 @@ def test_all_rules_of_change_detection_are_compared(
     for row in found['rules']:
         assert len(row['curve']['labelled']) == len(row['curve']['threshold']) > 10
     assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], split: Path) -> None:
+    found = json.loads(run_script('watching', split, '--json'))
+    assert found['conditions'] == 4 and len(found['settings']) == 5 * 4  # rest, and reach
+    watching = importlib.import_module('watching')
+    at_s = np.arange(10) / 5
+
+    def watched(scores: list[float], *spans_s: tuple[float, float]) -> object:
+        return watching.Watched(np.array(scores, np.float32), at_s, spans_s)
+
+    late = watched([0, 0, 1, 0, 1, 1, 1, 0, 0, 0], (0.4, 1.0))
+    assert late.fires_s(0.5, 1) == pytest.approx(0.4)
+    assert late.fires_s(0.5, 3) == pytest.approx(1.2) and late.fires_s(0.5, 4) is None
+    early = watched([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], (1.0, 2.0))
+    absent = watched([0, 0, 0, 0, 1, 1, 1, 0, 0, 0])
+    quiet = watched([0] * 10)
+    found = watching.marks([late, early, absent, quiet], 0.5, 3)
+    assert found == pytest.approx(
+        {'precision': 1 / 3, 'recall': 1 / 2, 'absent': 1 / 2, 'delay_s': 0.8}
+    )
 
 
 @pytest.mark.parametrize('number', range(8))

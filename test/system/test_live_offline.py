@@ -19,11 +19,10 @@ import bags
 import numpy as np
 import pytest
 from bench import LATCHED, RELIABLE, Bench, eventually, values_of
-from processes import ROOT, Process, Processes
+from processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
 
-from vljepa_ros.cli.ros_environment import environment_in
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model import registry
 from vljepa_ros.nodes.conversions import from_event_message
@@ -32,7 +31,6 @@ from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.settings import PerceptionSettings, SegmenterSettings, Settings
 from vljepa_ros.stream.types import Event, State
 
-NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
 # So fine that a model of random weights finds segments, drift and all.
 FINE = {
     'change_threshold': 0.02,
@@ -90,17 +88,6 @@ class Stack:
             assert process.interrupt() == 0
             time.sleep(0.5)
         return [from_event_message(message) for message in self.events]
-
-
-def play(domain: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(folder), *options],
-        env=environment_in(domain, participants=8),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-    )
 
 
 @pytest.fixture(scope='module')

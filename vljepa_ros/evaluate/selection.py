@@ -58,11 +58,16 @@ def our_settings(threshold: float) -> SegmenterSettings:
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
+    """Ours, at one threshold."""
+    return by_settings(hops, our_settings(threshold))
+
+
+def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
     """Ours: one decode where a segment begins (the first one too), and one an update.
 
     A segment ends in the words that were last said of it: that is no decode.
     """
-    segmenter, before_ns = Segmenter(our_settings(threshold), 'selective'), int(hops.stamps_ns[0])
+    segmenter, before_ns = Segmenter(settings, 'selective'), int(hops.stamps_ns[0])
     changes, at_ns = list[Change](), list[int]()
     for number, (stamp_ns, vector) in enumerate(
         zip(hops.stamps_ns.tolist(), hops.vectors, strict=True)

@@ -258,7 +258,7 @@ QUERY = (
     ),
     Spec(
         'watch_hops',
-        2,
+        4,
         'Embeddings in a row that a condition holds, or holds no more, before a Watch fires',
         1,
         1000,

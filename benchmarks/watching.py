@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python benchmarks/watching.py DATA/validation`: when does a Watch fire, and should it?
+
+What is watched for, from a stream's start, are all meanings that it shows, and as many that it
+never does, each in a held-out wording. Right is who first fires while it is shown, or within
+`LATE_S` after. Precision is of all that fire, recall of all that are shown.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from common import add_split_arguments, open_streams, run, show
+from numpy.typing import NDArray
+
+from vljepa_ros.cli.common import add_model_arguments, load_model, progress
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.hops import SECOND_NS, hops_of
+from vljepa_ros.stream.interfaces import Language
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+HOPS = (2, 3, 4, 5)
+EARLY_S, LATE_S = 0.3, 1.0
+COLUMNS = {
+    'precision': 'precision',
+    'recall': 'recall',
+    'absent': 'of what is never shown, fired',
+    'delay_s': 'delay (s)',
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A condition on one stream: scores (T,) at times (T,), and when it is shown, in seconds."""
+
+    scores: NDArray[np.float32]
+    at_s: NDArray[np.float64]
+    spans_s: Sequence[tuple[float, float]]
+
+    def fires_s(self, threshold: float, hops: int) -> float | None:
+        """When it first was above the threshold so many times in a row."""
+        row = np.convolve(self.scores >= threshold, np.ones(hops, int), 'valid')
+        found = np.flatnonzero(row == hops)
+        return float(self.at_s[found[0] + hops - 1]) if len(found) else None
+
+    def delay_s(self, fired_s: float) -> float | None:
+        """After the beginning of what is shown then; None where nothing is."""
+        found = [fired_s - a for a, b in self.spans_s if a - EARLY_S <= fired_s <= b + LATE_S]
+        return min(found, default=None)
+
+
+def conditions(
+    stream: Stream, known: Sequence[str], rng: np.random.Generator
+) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Texts, and when they are true of the stream."""
+    own = sorted({a.meaning for a in stream.annotations if a.meaning})
+    others = [m for m in rng.permutation(known).tolist() if m not in own][: len(own)]
+    return [
+        (
+            str(rng.choice(sentences(meaning, 'heldout'))),
+            [(a.start, a.end) for a in stream.annotations if a.meaning == meaning],
+        )
+        for meaning in [*own, *others]
+    ]
+
+
+def watch(context: Context) -> list[Watched]:
+    """All conditions on all streams."""
+    rng, found = np.random.default_rng(0), list[Watched]()
+    known = sorted({a.meaning for s in context.streams for a in s.annotations if a.meaning})
+    language: Language = context.language
+    for stream in context.watched('streams'):
+        hops = hops_of(context.eyes, stream)
+        at_s = hops.stamps_ns / SECOND_NS
+        for text, spans_s in conditions(stream, known, rng):
+            found.append(Watched(language.similarity(hops.vectors, text), at_s, spans_s))
+    return found
+
+
+def marks(watched: Sequence[Watched], threshold: float, hops: int) -> dict[str, float]:
+    """One for each of `COLUMNS`."""
+    fired = [(w, at_s) for w in watched if (at_s := w.fires_s(threshold, hops)) is not None]
+    delays_s = [d for w, at_s in fired if (d := w.delay_s(at_s)) is not None]
+    shown = sum(bool(w.spans_s) for w in watched)
+    return {
+        'precision': len(delays_s) / max(len(fired), 1),
+        'recall': len(delays_s) / max(shown, 1),
+        'absent': sum(not w.spans_s for w, _ in fired) / max(len(watched) - shown, 1),
+        'delay_s': float(np.median(delays_s)) if delays_s else float('nan'),
+    }
+
+
+def as_table(rows: Sequence[dict[str, float]]) -> str:
+    """For a page of documentation."""
+    lines = [
+        f'| threshold | `watch_hops` | {" | ".join(COLUMNS.values())} |',
+        '|' + '---|' * (2 + len(COLUMNS)),
+    ]
+    for row in rows:
+        cells = [f'{row[key]:.1f}' if key == 'delay_s' else f'{row[key]:.2f}' for key in COLUMNS]
+        lines.append(f'| {row["threshold"]:g} | {row["hops"]:g} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__)
+    add_split_arguments(parser)
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    streams = open_streams(args.split, args.streams)
+    model = load_model(args)
+    watched = watch(Context(model, streams, progress))
+    rows: list[dict[str, Any]] = [
+        {'threshold': threshold, 'hops': hops, **marks(watched, threshold, hops)}
+        for threshold, hops in itertools.product(THRESHOLDS, HOPS)
+    ]
+    found = {'split': str(args.split), 'conditions': len(watched), 'settings': rows}
+    show(args, model.facts, found, as_table(rows))
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

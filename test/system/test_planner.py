@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a planner does with the shipped model on the sample bag, over real services and actions.
+
+Expected are the sample's own truths: when the light goes, what was pushed, what was never there.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from bench import eventually
+from processes import NODES, ROOT, Process, Processes, play
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import registry
+from vljepa_ros.nodes.client import Client, Watching
+from vljepa_ros.stream.types import Basis
+
+SAMPLE = ROOT / 'samples' / 'bench'
+TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
+START_S = TRUTH['start_ns'] / 1e9
+YES_NO = ['yes', 'no']
+
+
+def span(phase: str) -> tuple[float, float]:
+    """Seconds of ROS time of the first annotation of a phase."""
+    found = next(item for item in TRUTH['annotations'] if item['phase'] == phase)
+    return START_S + found['start'], START_S + found['end']
+
+
+class Robot:
+    """The stack with a memory on the disk, and a planner that watches for something."""
+
+    def __init__(self, processes: Processes, domain: int, folder: Path) -> None:
+        self._processes, self._domain = processes, domain
+        self._values: dict[str, Any] = {
+            'device': 'cpu',
+            'threads': 1,
+            'model': 'small',
+            'memory_path': str(folder / 'memory.sqlite'),
+        }
+        camera = {'camera.topic': '/camera/image_raw', 'camera.transport': 'compressed'}
+        self.nodes = {name: self.start(name, camera) for name in NODES}
+        for node in self.nodes.values():
+            node.says('active')
+        self.client = Client('/planner', timeout_s=30.0, context=rclpy.get_default_context())
+        self.watched: dict[str, Watching] = {}
+
+    def start(self, name: str, more: dict[str, Any]) -> Process:
+        """One of the nodes."""
+        values = self._values | (more if name == 'perception_node' else {})
+        return self._processes.start(name, '/planner', values)
+
+    def watch(self) -> None:
+        """Two conditions that come true in the sample, and one that never does."""
+        for text in ('the light is off', 'the black door is closed', 'the yellow globe is gone'):
+            self.watched[text] = self.client.watch(text)
+        eventually(lambda: all(watching.goal for watching in self.watched.values()))
+
+    def see(self) -> None:
+        """The whole sample; questions about now are asked meanwhile, and all are answered."""
+        found: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: found.append(
+                play(self._domain, SAMPLE, '--lossless', '--namespace', 'planner')
+            )
+        )
+        thread.start()
+        thread.join()
+        assert found[0].returncode == 0, found[0].stderr
+
+
+@pytest.fixture(scope='module')
+def robot(
+    ros: int, processes: Processes, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Robot]:
+    try:
+        registry.find('small')
+    except ModelError as error:
+        pytest.skip(str(error))
+    made = Robot(processes, ros, tmp_path_factory.mktemp('planner'))
+    made.watch()
+    made.see()
+    yield made
+    made.client.close()
+
+
+def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) -> None:
+    dark_s, _ = span('dark')
+    moment = robot.watched['the light is off'].result(10)
+    assert moment is not None
+    assert dark_s - 0.5 <= moment.end_ns / 1e9 <= dark_s + 2.0
+    assert not robot.watched['the yellow globe is gone'].done()
+    robot.watched['the yellow globe is gone'].cancel()
+
+
+def test_the_past_is_looked_at_again(robot: Robot) -> None:
+    dark_s, light_s = span('dark')
+    in_it = robot.client.query(
+        'Is the light off?', YES_NO, start_s=dark_s + 1.0, end_s=light_s - 0.5
+    )
+    assert (in_it.answer, in_it.basis) == ('yes', Basis.FRAMES) and not in_it.abstained
+    before = robot.client.query('Is the light off?', YES_NO, start_s=START_S, end_s=START_S + 8)
+    assert (before.answer, before.basis) == ('no', Basis.FRAMES)
+    assert all(START_S <= m.start_ns / 1e9 <= START_S + 8 for m in before.evidence)
+
+
+def test_what_nobody_could_see_is_no_answer(robot: Robot) -> None:
+    dark_s, light_s = span('dark')
+    answer = robot.client.query(
+        'Is the drawer open?', YES_NO, start_s=dark_s + 1.5, end_s=light_s - 0.5
+    )
+    assert answer.abstained
+
+
+def test_search_finds_the_darkness(robot: Robot) -> None:
+    dark_s, light_s = span('dark')
+    first = robot.client.search('it is dark', limit=3)[0]
+    middle_s = (first.start_ns + first.end_ns) / 2e9
+    assert dark_s - 1.0 <= middle_s <= light_s + 1.0
+
+
+def test_what_was_remembered_outlives_the_node_that_was_killed(robot: Robot) -> None:
+    dark_s, light_s = span('dark')
+    before = robot.client.search('it is dark', limit=1)[0]
+    robot.nodes['query_node'].kill()
+    robot.nodes['query_node'] = robot.start('query_node', {})
+    robot.nodes['query_node'].says('active')
+    after = robot.client.search('it is dark', limit=1)[0]
+    assert (after.start_ns, after.end_ns, after.text) == (
+        before.start_ns,
+        before.end_ns,
+        before.text,
+    )
+    told = robot.client.query('', start_s=dark_s + 1.0, end_s=light_s - 0.5)
+    assert told.answer and told.basis in (Basis.FRAMES, Basis.MEMORY)
