@@ -27,7 +27,7 @@ from vljepa_ros.evaluate.hops import SECOND_NS, hops_of
 from vljepa_ros.stream.interfaces import Language
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-HOPS = (2, 3, 4, 5)
+HOPS = (2, 4, 6)
 EARLY_S, LATE_S = 0.3, 1.0
 COLUMNS = {
     'precision': 'precision',

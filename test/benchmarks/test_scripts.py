@@ -104,7 +104,7 @@ def test_all_rules_of_change_detection_are_compared(
 
 def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], split: Path) -> None:
     found = json.loads(run_script('watching', split, '--json'))
-    assert found['conditions'] == 4 and len(found['settings']) == 5 * 4  # rest, and reach
+    assert found['conditions'] == 4 and len(found['settings']) == 5 * 3  # rest, and reach
     watching = importlib.import_module('watching')
     at_s = np.arange(10) / 5
 

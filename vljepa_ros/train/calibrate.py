@@ -32,7 +32,7 @@ from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.train.clips import as_question
 
 # Texts of other meanings that each prediction is compared with: what is watched for holds rarely.
-WRONG_TEXTS = 48
+WRONG_TEXTS = 64
 ABSTAINED = 0.04  # share of the answerable questions, at most (5% may be on the test split)
 TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
 BIASES = np.linspace(-3.0, 3.0, 25)
