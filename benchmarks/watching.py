@@ -2,8 +2,11 @@
 """`python benchmarks/watching.py DATA/validation`: when does a Watch fire, and should it?
 
 What is watched for, from a stream's start, are all meanings that it shows, and as many that it
-never does, each in a held-out wording. Right is who first fires while it is shown, or within
-`LATE_S` after. Precision is of all that fire, recall of all that are shown.
+never does, each in a held-out wording. Right is who first fires while it is shown, up to `LATE_S`
+after it or `EARLY_S` before. Precision is of all that fire, recall of all that are shown.
+
+With `until_not`, every annotation is watched for from `SETTLED_S` after its beginning: does that
+fire when it ends (up to `CEASED_S` later), before, or later?
 """
 
 from __future__ import annotations
@@ -24,16 +27,21 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.hops import SECOND_NS, hops_of
+from vljepa_ros.evaluate.segments import merged
 from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.watching import RELEASE
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 HOPS = (2, 4, 6)
 EARLY_S, LATE_S = 0.3, 1.0
+SETTLED_S, SHORTEST_S, CEASED_S = 1.2, 2.5, 2.0  # of annotations that are long enough
 COLUMNS = {
     'precision': 'precision',
     'recall': 'recall',
     'absent': 'of what is never shown, fired',
     'delay_s': 'delay (s)',
+    'early': '`until_not`: early',
+    'late': 'late',
 }
 
 
@@ -47,14 +55,29 @@ class Watched:
 
     def fires_s(self, threshold: float, hops: int) -> float | None:
         """When it first was above the threshold so many times in a row."""
-        row = np.convolve(self.scores >= threshold, np.ones(hops, int), 'valid')
-        found = np.flatnonzero(row == hops)
-        return float(self.at_s[found[0] + hops - 1]) if len(found) else None
+        return _first(self.scores >= threshold, self.at_s, hops)
+
+    def ceases_s(self, threshold: float, hops: int) -> list[tuple[float, float]]:
+        """(when `until_not` fires, inf for never; when it ought to), of each annotation."""
+        found = list[tuple[float, float]]()
+        for start_s, end_s in self.spans_s:
+            if end_s - start_s >= SHORTEST_S:
+                rest = slice(int(np.searchsorted(self.at_s, start_s + SETTLED_S)), None)
+                below = self.scores[rest] < RELEASE * threshold
+                fired_s = _first(below, self.at_s[rest], hops)
+                found.append((float('inf') if fired_s is None else fired_s, end_s))
+        return found
 
     def delay_s(self, fired_s: float) -> float | None:
         """After the beginning of what is shown then; None where nothing is."""
         found = [fired_s - a for a, b in self.spans_s if a - EARLY_S <= fired_s <= b + LATE_S]
         return min(found, default=None)
+
+
+def _first(holds: NDArray[np.bool_], at_s: NDArray[np.float64], hops: int) -> float | None:
+    row = np.convolve(holds, np.ones(hops, int), 'valid') if len(holds) >= hops else np.zeros(0)
+    found = np.flatnonzero(row == hops)
+    return float(at_s[found[0] + hops - 1]) if len(found) else None
 
 
 def conditions(
@@ -66,7 +89,7 @@ def conditions(
     return [
         (
             str(rng.choice(sentences(meaning, 'heldout'))),
-            [(a.start, a.end) for a in stream.annotations if a.meaning == meaning],
+            [(a.start, a.end) for a in merged(stream.annotations) if a.meaning == meaning],
         )
         for meaning in [*own, *others]
     ]
@@ -90,11 +113,16 @@ def marks(watched: Sequence[Watched], threshold: float, hops: int) -> dict[str, 
     fired = [(w, at_s) for w in watched if (at_s := w.fires_s(threshold, hops)) is not None]
     delays_s = [d for w, at_s in fired if (d := w.delay_s(at_s)) is not None]
     shown = sum(bool(w.spans_s) for w in watched)
+    ceased = [pair for w in watched for pair in w.ceases_s(threshold, hops)]
+    early = sum(at_s < end_s - EARLY_S for at_s, end_s in ceased)
+    late = sum(at_s > end_s + CEASED_S for at_s, end_s in ceased)
     return {
         'precision': len(delays_s) / max(len(fired), 1),
         'recall': len(delays_s) / max(shown, 1),
         'absent': sum(not w.spans_s for w, _ in fired) / max(len(watched) - shown, 1),
         'delay_s': float(np.median(delays_s)) if delays_s else float('nan'),
+        'early': early / max(len(ceased), 1),
+        'late': late / max(len(ceased), 1),
     }
 
 

@@ -119,8 +119,22 @@ def test_a_watch_is_right_while_it_is_shown(run_script: Callable[..., str], spli
     quiet = watched([0] * 10)
     found = watching.marks([late, early, absent, quiet], 0.5, 3)
     assert found == pytest.approx(
-        {'precision': 1 / 3, 'recall': 1 / 2, 'absent': 1 / 2, 'delay_s': 0.8}
+        {
+            'precision': 1 / 3,
+            'recall': 1 / 2,
+            'absent': 1 / 2,
+            'delay_s': 0.8,
+            'early': 0.0,  # none is long enough
+            'late': 0.0,
+        }
     )
+    at_s = np.arange(30) / 5
+    held = watched([1.0] * 16 + [0.3] * 2 + [0.1] * 12, (0.4, 3.2))  # 0.3 is not below 0.4 x 0.5
+    assert held.ceases_s(0.5, 2) == [(pytest.approx(3.8), 3.2)]
+    early = watched([1.0] * 10 + [0.1] * 20, (0.4, 3.2))
+    never = watched([1.0] * 30, (0.4, 3.2))
+    found = watching.marks([held, early, never, never], 0.5, 2)
+    assert (found['early'], found['late']) == (1 / 4, 2 / 4)
 
 
 @pytest.mark.parametrize('number', range(8))

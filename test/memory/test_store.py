@@ -87,6 +87,8 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     [seen] = recalled.seen
     assert np.allclose(seen.vector, colour_vector('red')) and seen.end_ns == 4 * S
     assert (seen.text, seen.nearest) == ('it was red', True)
+    part = again.recall('', 0, 1 * S, 'What?')
+    assert part is not None and [s.text for s in part.seen] == ['']  # its words are of its end
     own = again.recall('', 5 * S, 8 * S, 'What?')
     assert own is not None and [s.nearest for s in own.seen] == [False]
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over

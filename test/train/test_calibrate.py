@@ -88,6 +88,9 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
     assert choose(x, right, streams, 1) == [0, 1, 2]  # what tells is among the many
     assert choose(x, rng.random(2000) < 0.7, streams, 1) == []
     assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few to tell it by
+    clear = x[:, :2] > 0
+    assert choose(clear[:9].astype(float), clear[:9, 0], streams[:9], 0) == [0, 1]
+    assert choose(clear[:7].astype(float), clear[:7, 0], streams[:7], 0) == []  # 4 rows a column
 
 
 def test_the_loss_is_that_of_streams_never_fitted() -> None:
@@ -280,6 +283,18 @@ def test_few_answers_change_no_confidence() -> None:
     language: Any = Speaker({'right': np.ones(1)})
     assert recalibrate(language, told_captions(15, 14), 0) == before  # 29 in all
     assert recalibrate(language, told_captions(40, 4), 0) == before  # 4 wrong ones
+
+
+def test_a_direction_that_is_not_fitted_again_is_given_up_for_its_mean() -> None:
+    before = dataclasses.replace(
+        Speaker.calibration, decode_bias=0.5, decode_direction=(2.0,), answer_direction=(-1.0,)
+    )
+    language: Any = Speaker({'right': np.ones(1)})
+    language.calibration = before
+    found = recalibrate(language, told_captions(25, 4), 0)  # too few to fit on
+    assert (found.decode_direction, found.answer_direction) == ((), ())
+    assert found.decode_bias == pytest.approx(0.5 + 2.0 * 21 / 29)
+    assert found.answer_bias == pytest.approx(-21 / 29)
 
 
 def test_only_what_the_answers_tell_is_fitted_again() -> None:

@@ -189,10 +189,13 @@ class RememberedStream:
         """What its hops, or it, said from `start_ns` to `end_ns`."""
         if segment is None:
             return self._mean(start_ns, end_ns)
-        found = self._mean(start_ns, min(self._own_end(segment), end_ns))
+        own_end_ns = self._own_end(segment)
+        found = self._mean(start_ns, min(own_end_ns, end_ns))
         gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
         if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
             return Seen(start_ns, end_ns, segment.vector, segment.text, segment.nearest)
+        if end_ns < (segment.start_ns + own_end_ns) // 2:  # its words are those of its end
+            return found
         return replace(found, text=segment.text, nearest=segment.nearest)
 
     def _mean(self, start_ns: int, end_ns: int) -> Seen | None:

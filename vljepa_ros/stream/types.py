@@ -73,9 +73,9 @@ class Segment:
 class Change:
     """One step of the segmentation of a stream.
 
-    FIRST, MEANING, RESET open `segment_id`; DRIFT says that its words would differ now; END closes
-    the stream (no new segment: `segment_id` is the closed one's). `previous` is the segment that
-    this change closed, with its pooled vector.
+    FIRST, MEANING, RESET open `segment_id`; DRIFT says that its words would differ now, or at its
+    end, of which `vector` is then; END closes the stream (no new segment: `segment_id` is the
+    closed one's). `previous` is the segment that this change closed, with its pooled vector.
     """
 
     stamp_ns: int

@@ -34,7 +34,7 @@ class _Hop:
         return max(self.scores.values())
 
 
-RELEASE = 0.8  # share of the threshold that the score of what has ceased stays below
+RELEASE = 0.4  # share of the threshold that the score of what has ceased stays below
 
 
 class Condition:

@@ -41,6 +41,7 @@ FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
 FEWEST, FEWEST_OF_A_KIND = 30, 5  # answers, and right, wrong or unanswerable ones, to fit again on
 BETTER = 1e-3  # log-loss that one more feature must gain
 RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on the slopes of standardised features; with the vector's own
+ROWS_A_COLUMN = 4  # that all need
 DIGITS = 4  # of what is kept of a direction
 
 Array = NDArray[np.float64]
@@ -108,7 +109,8 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
     """Fit again what these questions tell enough of; `language`'s calibration keeps the rest.
 
     For few questions, of which few or none are unanswerable: what is not fitted again still
-    holds where the model answers as it did.
+    holds where the model answers as it did. Directions are of the vectors before: they are
+    fitted again, or given up.
     """
     before = fitted = language.calibration
     said = language.said(np.stack([a.vector for a in asked]))
@@ -121,6 +123,8 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
         right = sum(bool(row) and says(a.question, row[0].text) for a, row in some)
         if min(right, len(some) - right) >= FEWEST_OF_A_KIND and len(some) >= FEWEST:
             fitted = replace(fitted, **_words(name, some))
+        else:
+            fitted = replace(fitted, **_averaged(name, fitted, [a for a, _ in some]))
     chosen = [a for a in asked if a.question.candidates]
     unanswerable = sum(not a.answerable for a in chosen)
     if len(chosen) >= FEWEST and (not before.unknown or unanswerable >= FEWEST_OF_A_KIND):
@@ -291,17 +295,28 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     return {f'{name}_{part}': value for part, value in found.items()}
 
 
+def _averaged(name: str, fitted: CalibrationConfig, asked: Sequence[Asked]) -> Fitted:
+    """The mean of what a direction adds, in its place."""
+    direction = np.array(getattr(fitted, f'{name}_direction'))
+    if not len(direction) or not asked:
+        return {}
+    added = float(np.mean(np.stack([a.vector for a in asked]) @ direction))
+    return {f'{name}_direction': (), f'{name}_bias': getattr(fitted, f'{name}_bias') + added}
+
+
 def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int]:
     """The columns of x (N, F) with the least log-loss in streams left out.
 
-    Some of the first `few`, and not more than gain something; or all, where there are streams
-    enough to tell whether that many are too many.
+    Some of the first `few`, and not more than gain something; or all, where there are rows and
+    streams enough to tell whether that many are too many.
     """
     names = sorted(set(streams))
     fold = np.array([names.index(name) % FOLDS for name in streams])
     some = [c for n in range(few + 1) for c in map(list, combinations(range(few), n))]
     best, least = list[int](), float('inf')
-    for columns in [*some, list(range(x.shape[1]))] if len(names) >= FOLDS else some:
+    if len(names) >= FOLDS and len(x) >= ROWS_A_COLUMN * x.shape[1]:
+        some.append(list(range(x.shape[1])))
+    for columns in some:
         loss = left_out_loss(x[:, columns], right, fold, ridge_of(columns))
         if loss < least - BETTER:
             best, least = columns, loss

@@ -13,9 +13,9 @@ ends in the words that were last said of it.) What no annotation takes is counte
 computed.
 
 The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
-streams: the lowest that spends 95% of it over all the streams of `context.validation` together, as
-other streams may have more to say. They are laid end to end to the length of those judged, as the
-first decode of a stream is no choice. "Ours by
+streams: the lowest that spends at most 95% of it over all the streams of `context.validation`
+together, as other streams may have more to say. They are laid end to end to the length of those
+judged, as the first decode of a stream is no choice. "Ours by
 default" has no budget, but the thresholds that nodes are launched with.
 """
 
