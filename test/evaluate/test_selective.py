@@ -409,7 +409,10 @@ def test_the_defaults_have_a_place_of_their_own() -> None:
     }
     for name, value in what.items():
         row = found['ours by default', name]
-        assert row.mean.value == pytest.approx(value) and row.mark is None
+        assert row.mean.value == pytest.approx(value)
+        marked = 'share' in name  # as the budget of 1/2.85 is
+        assert row.mark == found['ours', f'{name}: 1/2.85 s'].mark if marked else row.mark is None
+        assert row.reached is (True if marked else None)
 
 
 def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:

@@ -310,14 +310,14 @@ def by_default(table: Table) -> list[Row]:
     """Where ours stands with the nodes' own thresholds."""
     at, each = (BY_DEFAULT, ONCE), table.decodes(UNIFORM, BASELINE_S)
     cider = table.cider(*at)
-    found = {
-        CIDER: cider.interval(),
-        IN_FORCE: table.in_force(*at),
-        f"{CIDER}, share of the baseline's": share(cider, table.cider(UNIFORM, BASELINE_S)),
-        "decodes, share of the baseline's": table.decodes_per(*at, each),
-        'decodes an annotation': table.decodes_per(*at, table.annotations),
-    }
-    return [Row(BY_DEFAULT, what, value) for what, value in found.items()]
+    kept, spent = share(cider, table.cider(UNIFORM, BASELINE_S)), table.decodes_per(*at, each)
+    return [
+        Row(BY_DEFAULT, CIDER, cider.interval()),
+        Row(BY_DEFAULT, IN_FORCE, table.in_force(*at)),
+        Row(BY_DEFAULT, f"{CIDER}, share of the baseline's", kept, KEPT_MARK),
+        Row(BY_DEFAULT, "decodes, share of the baseline's", spent, 1 / SPARSE_S, True),
+        Row(BY_DEFAULT, 'decodes an annotation', table.decodes_per(*at, table.annotations)),
+    ]
 
 
 def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
