@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vljepa_ros.cli.common import note
+from vljepa_ros.cli.common import add_model_arguments, load_model, note, progress
+from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.errors import InputError, VljepaError
+from vljepa_ros.evaluate.context import Context
 from vljepa_ros.stream.interfaces import ModelFacts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,16 @@ def open_streams(folder: Path, limit: int) -> Sequence[Stream]:
     if not split.streams:
         raise InputError(f'{folder}: no whole stream')
     return split.streams[: limit or None]
+
+
+def split_context(description: str) -> tuple[Namespace, Context]:
+    """The arguments, and a model with the streams that they name. Raises VljepaError."""
+    parser = Parser(description=description)
+    add_split_arguments(parser)
+    add_model_arguments(parser)
+    args = parser.parse_args()
+    streams = open_streams(args.split, args.streams)
+    return args, Context(load_model(args), streams, progress)
 
 
 def show(args: Namespace, facts: ModelFacts, found: dict[str, Any], table: str) -> None:

@@ -16,11 +16,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from common import add_split_arguments, open_streams, run, show
+from common import run, show, split_context
 from numpy.typing import NDArray
 
-from vljepa_ros.cli.common import add_model_arguments, load_model, progress
-from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.document_frequencies import references, scorer
@@ -28,11 +26,11 @@ from vljepa_ros.evaluate.hops import Hops, hops_of, nearest
 from vljepa_ros.evaluate.segments import joined, merged
 from vljepa_ros.evaluate.selection import KEY, Decodes, allowed, by_settings, middle_ns, uniform
 from vljepa_ros.evaluate.suites.events import FIRST_WORDS, OURS, Heard, count, matches, said
+from vljepa_ros.evaluate.words import Words, words_of
 from vljepa_ros.stream.events import EventWriter
-from vljepa_ros.stream.interfaces import Language, ModelFacts
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Decoded, Embedding
+from vljepa_ros.stream.types import Embedding
 
 GRID: dict[str, tuple[float, ...]] = {
     'change_threshold': (1.0, 1.2, 1.4, 1.7, 2.0),
@@ -51,24 +49,6 @@ BASELINE_S = 1.0  # one decode in so long
 Values = NDArray[np.float64]
 
 
-class Remembered:
-    """The Y-Decoder, asked once for each vector."""
-
-    def __init__(self, language: Language) -> None:
-        self.facts: ModelFacts = language.facts
-        self._language, self._known = language, dict[bytes, Decoded]()
-
-    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """As `Language.decode`."""
-        del asked
-        keys = [vector.tobytes() for vector in vectors]
-        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
-        if fresh:
-            decoded = self._language.decode(np.stack(list(fresh.values())))
-            self._known |= dict(zip(fresh, decoded, strict=True))
-        return [self._known[key] for key in keys]
-
-
 @dataclass(frozen=True)
 class Recording:
     """A stream, and what the model saw."""
@@ -80,8 +60,8 @@ class Recording:
 class Judge:
     """What settings are worth on all recordings."""
 
-    def __init__(self, recordings: Sequence[Recording], language: Remembered) -> None:
-        self._recordings, self._language = recordings, language
+    def __init__(self, recordings: Sequence[Recording], words: Words) -> None:
+        self._recordings, self._words = recordings, words
         cider, _ = scorer([r.stream for r in recordings])
         self._worth = cache(cider.score)
         plans = [uniform(r.hops, allowed(r.hops, BASELINE_S)) for r in recordings]
@@ -91,7 +71,7 @@ class Judge:
     def marks(self, settings: SegmenterSettings) -> dict[str, float]:
         """One for each of `COLUMNS`."""
         plans = [by_settings(r.hops, settings) for r in self._recordings]
-        self._language.decode(np.concatenate([plan.vectors for plan in plans]))  # in one batch
+        self._words.say(np.concatenate([plan.vectors for plan in plans]))  # in one batch
         heard = [self._hear(r, settings) for r in self._recordings]
         delays_s = [
             h.segments[said].heard_s - h.starts_s[true]
@@ -114,14 +94,14 @@ class Judge:
             items = recording.stream.annotations
             middles_ns = np.array([middle_ns(a.start, a.end) for a in items], np.int64)
             vectors = plan.vectors[nearest(plan.at_ns, middles_ns)]
-            for item, words in zip(items, self._language.decode(vectors), strict=True):
-                found.append(self._worth(words.text, references(item.meaning)))
+            for item, text in zip(items, self._words.say(vectors), strict=True):
+                found.append(self._worth(text, references(item.meaning)))
         return float(np.mean(found))
 
     def _hear(self, recording: Recording, settings: SegmenterSettings) -> Heard:
         segmenter = Segmenter(settings, 'tune')
-        writer = EventWriter(self._language)  # type: ignore[arg-type]
-        key, changes = replace(KEY, model_id=self._language.facts.model_id), []
+        writer = EventWriter(self._words)  # type: ignore[arg-type]
+        key, changes = replace(KEY, model_id=self._words.facts.model_id), []
         stamps_ns = recording.hops.stamps_ns.tolist()
         for before_ns, stamp_ns, vector in zip(
             [stamps_ns[0], *stamps_ns], stamps_ns, recording.hops.vectors
@@ -169,17 +149,15 @@ def as_table(rows: Sequence[dict[str, float]]) -> str:
 
 def main() -> None:
     """Measure and print. Raises VljepaError."""
-    parser = Parser(description=__doc__)
-    add_split_arguments(parser)
-    add_model_arguments(parser)
-    args = parser.parse_args()
-    streams = open_streams(args.split, args.streams)
-    model = load_model(args)
-    context = Context(model, streams, progress)
+    args, context = split_context(__doc__)
     recordings = [Recording(s, hops_of(context.eyes, s)) for s in context.watched('streams')]
-    rows = sweep(Judge(recordings, Remembered(context.language)), context)
-    found: dict[str, Any] = {'split': str(args.split), 'streams': len(streams), 'settings': rows}
-    show(args, model.facts, found, as_table(rows))
+    rows = sweep(Judge(recordings, words_of(context)), context)
+    found: dict[str, Any] = {
+        'split': str(args.split),
+        'streams': len(recordings),
+        'settings': rows,
+    }
+    show(args, context.eyes.facts, found, as_table(rows))
 
 
 if __name__ == '__main__':

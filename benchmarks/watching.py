@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import add_split_arguments, open_streams, run, show
+from common import run, show, split_context
 from numpy.typing import NDArray
 
-from vljepa_ros.cli.common import add_model_arguments, load_model, progress
-from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.evaluate.context import Context
@@ -140,19 +138,14 @@ def as_table(rows: Sequence[dict[str, float]]) -> str:
 
 def main() -> None:
     """Measure and print. Raises VljepaError."""
-    parser = Parser(description=__doc__)
-    add_split_arguments(parser)
-    add_model_arguments(parser)
-    args = parser.parse_args()
-    streams = open_streams(args.split, args.streams)
-    model = load_model(args)
-    watched = watch(Context(model, streams, progress))
+    args, context = split_context(__doc__)
+    watched = watch(context)
     rows: list[dict[str, Any]] = [
         {'threshold': threshold, 'hops': hops, **marks(watched, threshold, hops)}
         for threshold, hops in itertools.product(THRESHOLDS, HOPS)
     ]
     found = {'split': str(args.split), 'conditions': len(watched), 'settings': rows}
-    show(args, model.facts, found, as_table(rows))
+    show(args, context.eyes.facts, found, as_table(rows))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a planner does with the shipped model on the sample bag, over real services and actions.
 
-Expected are the sample's own truths: when the light goes, what was pushed, what was never there.
+Expected are the sample's own truths: when the light goes, and what was never there.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import numpy as np
 
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.views import Vectors, blind_answers
-from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.interfaces import Language, ModelFacts
 from vljepa_ros.stream.settings import PerceptionSettings
+from vljepa_ros.stream.types import Decoded
 
 
 class Words:
@@ -18,7 +19,12 @@ class Words:
 
     def __init__(self, language: Language) -> None:
         self._language = language
-        self._known: dict[bytes, str] = {}
+        self._known: dict[bytes, Decoded] = {}
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Those of the model that speaks."""
+        return self._language.facts
 
     @property
     def decoded(self) -> int:
@@ -26,12 +32,16 @@ class Words:
         return len(self._known)
 
     def say(self, vectors: Vectors) -> list[str]:
-        """A text for each of (N, D); those not known are decoded in one batch."""
+        """A text for each of (N, D)."""
+        return [decoded.text for decoded in self.decode(vectors)]
+
+    def decode(self, vectors: Vectors) -> list[Decoded]:
+        """As `Language.decode` of (N, D); those not known are decoded in one batch."""
         keys = [vector.tobytes() for vector in vectors]
         fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
         if fresh:
             decoded = self._language.decode(np.stack(list(fresh.values())))
-            self._known |= dict(zip(fresh, (d.text for d in decoded), strict=True))
+            self._known |= dict(zip(fresh, decoded, strict=True))
         return [self._known[key] for key in keys]
 
 

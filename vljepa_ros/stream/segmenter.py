@@ -35,8 +35,8 @@ ROUNDING = 1e-6  # a cosine distance that means of equal float32 vectors may hav
 RISE = 0.3
 OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
-LAST = 4  # embeddings that a segment's end is told by
 OUTLIER = 4.0  # no embedding counts for more than so many variances
+LAST = 4  # embeddings that a segment's end is told by
 
 Vector64 = NDArray[np.float64]
 
