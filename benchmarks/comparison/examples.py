@@ -62,10 +62,13 @@ class Batch:
     answers: list[str]
 
 
-def recordings(split: Path, features: Path) -> list[Recording]:
-    """A split's streams with their features. Raises InputError where these are missing."""
+def recordings(split: Path, features: Path, count: int | None = None) -> list[Recording]:
+    """A split's streams (the first `count`) with their features.
+
+    Raises InputError where these are missing.
+    """
     found = []
-    for stream in open_split(split).streams:
+    for stream in open_split(split).streams[:count]:
         path = features / f'{stream.name}.npy'
         if not path.is_file():
             raise InputError(f'{path} is missing: run benchmarks.comparison.neutral first')

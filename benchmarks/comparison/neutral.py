@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.common import run
-from benchmarks.comparison.settings import Settings
+from benchmarks.comparison.settings import STREAMS, Settings
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
@@ -204,7 +204,7 @@ def main() -> None:
     encoder = XEncoder(config.x_encoder, config.time).eval()
     encoder.load_state_dict(torch.load(path, weights_only=True))
     for split in args.splits:
-        streams = open_split(args.data / split).streams
+        streams = open_split(args.data / split).streams[: STREAMS.get(split)]
         write_features(encoder, streams, args.out / 'features' / split)
 
 

@@ -27,7 +27,7 @@ from benchmarks.comparison.arms import (
 )
 from benchmarks.comparison.examples import Examples, Recording, recordings, wordings
 from benchmarks.comparison.marks import Judge, Marks, candidate_texts
-from benchmarks.comparison.settings import Plan, Settings
+from benchmarks.comparison.settings import STREAMS, Plan, Settings
 from vljepa_ros.data.mwstream.questions import answer_meanings
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.optimizer import groups
@@ -51,7 +51,7 @@ def texts(settings: Settings) -> Language:
 @functools.cache
 def read(settings: Settings, split: str) -> list[Recording]:
     """A split with its features."""
-    return recordings(settings.data / split, settings.out / 'features' / split)
+    return recordings(settings.data / split, settings.out / 'features' / split, STREAMS.get(split))
 
 
 class Average:

@@ -152,7 +152,8 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
             memory.record(hop(second, of=of))
     for of in both:
         memory.change(change(0, 2, before=(10, 19, 'blue'), reason=Reason.RESET, of=of))
-    assert spans(memory) == [(0, 2), (0, 2)]
+    assert spans(memory) == [(0, 2)]
+    assert [hops_left(memory, of) for of in both] == [3, 3]
     assert recalled(memory) == [(0, 2, ['red'])]
 
 
@@ -167,8 +168,10 @@ def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
     for of in both:
         memory.change(change(2, 1, before=(10, 19, 'red'), reason=Reason.RESET, of=of))
         memory.event(words(1, 'it is red', of=of))
-    found = memory.search(FakeLanguage(), 'red')
-    assert [(m.start_ns // S, m.text) for m in found] == [(2, 'it is red')] * 2
+    for of in both:
+        found = memory.recall('', 0, 0, of.prompt)
+        assert found is not None and found.prompt == of.prompt
+        assert [(seen.start_ns // S, seen.text) for seen in found.seen] == [(2, 'it is red')]
 
 
 def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
@@ -254,6 +257,22 @@ def test_search_merges_cameras_and_prompts_best_first() -> None:
     assert [m.start_ns // S for m in memory.search(FakeLanguage(), 'red', limit=1)] == [1]
     assert [m.start_ns // S for m in memory.search(FakeLanguage(), 'red', 'front')] == [2, 0]
     assert spans(memory, start_ns=1 * S, end_ns=1 * S) == [(1, 1)]
+
+
+def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
+    memory = Memory('m')
+    other, rear = key('Other?'), key(source='rear')
+    for second in range(20):
+        colour = 'red' if 5 <= second < 10 else 'blue'
+        later = 'red' if 6 <= second < 10 else 'blue'  # another prompt tells of it a little later
+        memory.record(hop(second, colour))
+        memory.record(hop(second, later, other))
+        memory.record(hop(second, colour, rear))
+    found = memory.search(FakeLanguage(), 'red', limit=2)
+    assert [(m.source, m.start_ns // S, m.end_ns // S, m.score) for m in found] == [
+        ('camera', 5, 9, 1.0),
+        ('rear', 5, 9, 1.0),
+    ]
 
 
 @pytest.mark.parametrize('empty', [True, False])

@@ -8,10 +8,12 @@ and segments older than `kept_s`; sooner, the oldest first, where all of it is m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.held import Held
@@ -37,6 +39,7 @@ SELDOM = 4096  # hops between two looks at what there is of other models
 GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
 MOST_MOMENTS = 1000  # that a search gives
 MOST_SEEN = 16  # stretches that a question about the past is answered from
+SAME = 0.5  # share of the time of two moments, that they have in common, beyond which they are one
 
 
 class Recalled(NamedTuple):
@@ -175,7 +178,7 @@ class Memory:
         """The stretches nearest to a text, best first; `end_ns` 0 is now.
 
         Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
-        segment.
+        segment. A moment that the streams of several prompts tell of is given once.
 
         Raises InputError on an empty or huge text, a span that is none, a limit that is not in
         1..1000, or an unknown source.
@@ -199,10 +202,7 @@ class Memory:
             )
         ]
         found.sort(key=lambda item: -item[1].score)
-        return [
-            Moment(where, *moment.span, moment.score, moment.text)
-            for where, moment in found[:limit]
-        ]
+        return _distinct([Moment(where, *m.span, m.score, m.text) for where, m in found], limit)
 
     # Forgetting.
 
@@ -323,6 +323,23 @@ class Memory:
         if self._dim not in (0, len(vector)):
             raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
         self._dim = len(vector)
+
+
+def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
+    """The first `limit`, without those that share most of their time with an earlier one."""
+    start, end = (np.array([getattr(m, name) for m in moments]) for name in ('start_ns', 'end_ns'))
+    source = np.array([m.source for m in moments])
+    known, found = np.zeros(len(moments), bool), list[Moment]()
+    for i, moment in enumerate(moments):
+        if len(found) == limit:
+            break
+        if not known[i]:
+            found.append(moment)
+            # A moment of one hop is a nanosecond long.
+            both = np.minimum(end, end[i]) - np.maximum(start, start[i]) + 1
+            either = np.maximum(end, end[i]) - np.minimum(start, start[i]) + 1
+            known |= (source == source[i]) & (both > SAME * either)
+    return found
 
 
 def _newest(stream: RememberedStream) -> int:

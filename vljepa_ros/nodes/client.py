@@ -41,6 +41,7 @@ from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment
 DEPTH = 256  # answers that are kept, as the services keep requests
 CALL_S = 10.0  # how long a call waits, if it is not told otherwise
 LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
+MISSED_S = 1.0  # how often to look whether who watches is there still
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
 WATCH = 'watch'
@@ -136,6 +137,7 @@ class Client:
         self._watched: set[Watching] = set()  # that have a goal
         self._stopping = False
         self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
+        self._node.create_timer(MISSED_S, self._miss_servers, clock=STEADY)
         self._thread = threading.Thread(target=self._spin, name='vljepa client', daemon=True)
         self._thread.start()
 
@@ -356,15 +358,15 @@ class Client:
                     call.sent = call.send()
                 except Exception as error:
                     _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
-        if self._watched:
-            self._miss_servers()
+
+    def _servers(self) -> frozenset[bytes]:
+        topic = f'{WATCH}/_action/feedback'
+        found = self._node.get_publishers_info_by_topic(topic)
+        return frozenset(bytes(server.endpoint_gid) for server in found)
 
     def _miss_servers(self) -> None:
         """End what nobody watches for any more: a node that was killed says nothing."""
-        topic = f'{WATCH}/_action/feedback'
-        there = frozenset(
-            bytes(server.endpoint_gid) for server in self._node.get_publishers_info_by_topic(topic)
-        )
+        there = self._servers() if self._watched else frozenset()
         for watching in list(self._watched):
             watching.servers = watching.servers or there
             if watching.servers and not watching.servers & there:
@@ -393,6 +395,7 @@ class Client:
                 text = f"watch for '{goal.condition}' was refused: query_node's log says why"
                 _settle(watching.future, BusyError(text))
                 return
+            watching.servers = self._servers()
             self._watched.add(watching)
             watching.goal.get_result_async().add_done_callback(ended)
             self._calls = [call for call in self._calls if call.future is not watching.future]
