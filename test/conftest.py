@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from vljepa_ros.memory import database
 from vljepa_ros.model import registry
 
 # The same examples every time: a test that fails, fails for everybody.
@@ -36,3 +39,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_folder: Path) -> object:
     """The tiny model, loaded."""
     return registry.load(str(tiny_folder), device='cpu')
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No database can be made or opened; those in RAM can."""
+    connect = database._connect
+
+    def refuse(path: Path | None, read_only: bool) -> Any:
+        if path is None:
+            return connect(path, read_only)
+        raise sqlite3.OperationalError('database or disk is full')
+
+    monkeypatch.setattr(database, '_connect', refuse)
+    monkeypatch.setattr(database, 'ROOM', 1 << 60)  # no disk has so much

@@ -20,6 +20,10 @@ class OutputError(VljepaError):
     """A place that cannot be written to: no space left, not permitted, in the way."""
 
 
+class DiskFullError(OutputError):
+    """No space is left for a file that should be made or opened."""
+
+
 class ModelError(VljepaError):
     """A model folder that is missing, damaged, of another shape, or asked for an absent device."""
 

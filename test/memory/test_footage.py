@@ -321,6 +321,17 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     assert footage.trouble == '' and everything(footage)[-1] == 49
 
 
+def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
+    tmp_path: Path, full_disk: None
+) -> None:
+    footage = Footage(FACTS, path=tmp_path / 'frames.db')
+    add(footage, range(10), picture=noise)
+    for _ in range(2):  # it stays told
+        footage.commit()
+        assert f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in footage.trouble
+    assert everything(footage) == list(range(10))
+
+
 def test_frames_that_were_just_given_up_are_an_error() -> None:
     footage = Footage(FACTS, FootageSettings(most_bytes=100_000))
     add(footage, range(10), picture=noise)

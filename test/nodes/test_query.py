@@ -391,6 +391,17 @@ def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path:
     bench.status(counter.node, lambda s: s.level == b'\x00')
 
 
+def test_a_disk_that_is_full_at_the_start_leaves_memory_in_ram(
+    bench: Bench, tmp_path: Path, full_disk: None
+) -> None:
+    counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
+    counter.fill_memory()
+    status = bench.status(counter.node, lambda s: 'the disk is full' in s.message)
+    assert status.level == b'\x01' and str(tmp_path / 'memory.db') in status.message
+    found = bench.call(Search, 'search', Search.Request(text='red'))
+    assert found.success and found.moments
+
+
 # predict missing or hung; a dead one is a matter of processes (test/system).
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     'embed',
     'ask',
     'search',
+    'memory',
     'play',
     'data',
     'train',

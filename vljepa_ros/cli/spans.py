@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vljepa_ros.sources import Source
 
 SECOND_NS = 1_000_000_000
+LONGEST_S = 1e9  # of a recording
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
     parser.add_argument('--to', type=float, metavar='B', dest='to_s', help='a span up to here')
 
 
-def read_span(args: argparse.Namespace, source_start_ns: int) -> Span:
+def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = LONGEST_S) -> Span:
     """The span that was asked for. Raises InputError."""
     at_s, from_s, to_s = getattr(args, 'at', None), args.from_s, args.to_s
     for name, value in (('--at', at_s), ('--from', from_s), ('--to', to_s)):
-        if value is not None and (not math.isfinite(value) or not 0 <= value < 1e9):
-            raise InputError(f'{name} ({value:g}) is no time in a recording')
+        if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
+            raise InputError(f'{name} ({value:g}) is not in 0..{latest_s:g} s')
     if at_s is not None and (from_s is not None or to_s is not None):
         raise InputError('--at is one moment, --from and --to are a span: give one of them')
     if from_s is not None and to_s is not None and to_s < from_s:

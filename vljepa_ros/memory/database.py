@@ -8,6 +8,7 @@ one, and never the file.
 from __future__ import annotations
 
 import fcntl
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from vljepa_ros.errors import BusyError, InputError, OutputError
+from vljepa_ros.errors import BusyError, DiskFullError, InputError, OutputError
 
 PAGES_AT_ONCE = 2000  # 8 MB
+ROOM = 1 << 20  # bytes that must be free for a file to be made, or opened to be written
 
 
 class Database:
@@ -30,7 +32,7 @@ class Database:
 
         Raises:
             InputError: it is no such file, or of another version.
-            OutputError: it cannot be made.
+            OutputError: it cannot be made; DiskFullError where that is why.
             BusyError: another process writes it.
         """
         self.path, self._version = path, version
@@ -42,7 +44,7 @@ class Database:
             self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
-            raise OutputError(f'{path} cannot be opened: {error}') from error
+            raise _unwritable(path, 'opened', error) from error
         except (sqlite3.DatabaseError, InputError) as error:
             self.close()
             raise InputError(f'{path} is no {what}: {error}') from error
@@ -139,10 +141,20 @@ def _lock(path: Path) -> IO[str]:
     try:
         lock = path.with_name(f'{path.name}-lock').open('w')
     except OSError as error:
-        raise OutputError(f'{path} cannot be made: {error.strerror}') from error
+        raise _unwritable(path, 'made', error.strerror) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
         raise BusyError(f'{path} is written by another process') from error
     return lock
+
+
+def _unwritable(path: Path | None, what: str, why: object) -> OutputError:
+    """SQLite calls a full disk by several names: look at the disk itself."""
+    is_full = (
+        path is not None and path.parent.is_dir() and shutil.disk_usage(path.parent).free < ROOM
+    )
+    if is_full:
+        return DiskFullError(f'{path} cannot be {what}: the disk is full')
+    return OutputError(f'{path} cannot be {what}: {why}')

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from vljepa_ros.errors import InputError, OutputError, VljepaError
+from vljepa_ros.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.memory.database import Database
 from vljepa_ros.memory.held import Held
 from vljepa_ros.stream.frames import Slot
@@ -87,12 +87,16 @@ class Footage:
         settings: FootageSettings | None = None,
         path: Path | None = None,
     ) -> None:
-        """Of frames as a model takes them; without a `path` they live in RAM.
+        """Of frames as a model takes them; without a `path`, or on a full disk, they live in RAM.
 
         Raises InputError, OutputError and BusyError as a Database does.
         """
         self._window, self._settings = facts.window_tubelets, settings or FootageSettings()
-        self._base = Database(path, 'footage', TABLES, VERSION)
+        self._fileless = ''
+        try:
+            self._base = Database(path, 'footage', TABLES, VERSION)
+        except DiskFullError as error:
+            self._base, self._fileless = Database(None, 'footage', TABLES, VERSION), str(error)
         self._sources: dict[str, _Source] = {}
         self._added = 0
         self._uncertain = False  # what was taken back is still counted
@@ -134,7 +138,7 @@ class Footage:
         if self._uncertain:
             self._write(self._count)
         self._write(self._base.commit)
-        self.trouble, self._trouble = self._trouble, ''
+        self.trouble, self._trouble = self._trouble or self._fileless, ''
 
     def close(self) -> None:
         """Let another process have the file."""

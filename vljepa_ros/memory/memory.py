@@ -60,10 +60,14 @@ class Memory:
     """
 
     def __init__(
-        self, model_id: str, settings: MemorySettings | None = None, store: Store | None = None
+        self,
+        model_id: str,
+        settings: MemorySettings | None = None,
+        store: Store | None = None,
+        storeless: str = '',
     ) -> None:
-        """Remembers what `store` holds of this model."""
-        self._model_id, self._store = model_id, store
+        """Remembers what `store` holds of this model. `storeless`: why there should be one."""
+        self._model_id, self._store, self._storeless = model_id, store, storeless
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
@@ -141,7 +145,7 @@ class Memory:
                 end_ns = stream.end_of(stream.running)
                 self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
-        self.trouble, self._trouble = self._trouble, ''
+        self.trouble, self._trouble = self._trouble or self._storeless, ''
 
     def close(self) -> None:
         """Let another process have the store."""

@@ -18,7 +18,14 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.task import Future
 
 from vljepa_ros.action import Watch
-from vljepa_ros.errors import BusyError, InputError, ModelMismatchError, NotHeldError, VljepaError
+from vljepa_ros.errors import (
+    BusyError,
+    DiskFullError,
+    InputError,
+    ModelMismatchError,
+    NotHeldError,
+    VljepaError,
+)
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
@@ -96,9 +103,12 @@ class QueryNode(VljepaNode):
         )
 
     def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
-        """What the memory's file holds."""
+        """What the memory's file holds; on a full disk memory is in RAM only."""
         settings, path = parameters.memory_settings(values), values['memory_path']
-        store = Store(Path(path).expanduser()) if path else None
+        try:
+            store = Store(Path(path).expanduser()) if path else None
+        except DiskFullError as error:
+            return Memory(facts.model_id, settings, storeless=str(error))
         return Memory(facts.model_id, settings, store)
 
     def setup(self) -> None:

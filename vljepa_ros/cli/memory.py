@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa memory FILE`: what a robot remembers, segment by segment, or the moments of a text.
+
+FILE is query_node's `memory_path`; it is only read, also while the node runs. Times are ROS time,
+in seconds; for people they are shown as local time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vljepa_ros.cli import common
+from vljepa_ros.cli.spans import add_span_arguments, read_span
+from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.memory.store import Store
+    from vljepa_ros.stream.types import StreamKey
+
+LATEST_S = 2.0**31  # that a stamp of ROS can tell
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument('file', metavar='FILE', type=Path, help="query_node's memory_path")
+    parser.add_argument('--search', metavar='TEXT', help='the moments that fit a text, best first')
+    parser.add_argument('--limit', type=int, default=10, metavar='K', help='at most so many (10)')
+    parser.add_argument('--source', default='', metavar='NAME', help='one camera (default: all)')
+    add_span_arguments(parser, moment=False)
+    common.add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from vljepa_ros.memory.store import Store
+
+    span = read_span(args, 0, LATEST_S)
+    start_ns, end_ns = span.start_ns or 0, span.end_ns or 0
+    store = Store(args.file.expanduser(), read_only=True)
+    try:
+        keys = _streams(store, args)
+        if args.search is None:
+            rows = _segments(store, keys, start_ns, end_ns)
+        else:
+            rows = _moments(store, args, start_ns, end_ns)
+        for row in rows:
+            if args.json:
+                common.print_json(row)
+            else:
+                _show(row)
+    finally:
+        store.close()
+    return 0
+
+
+def _streams(store: Store, args: argparse.Namespace) -> list[StreamKey]:
+    """Those of the camera. Raises InputError."""
+    keys = store.streams()
+    known = dict.fromkeys(key.source for key in keys)
+    if args.source and args.source not in known:
+        names = ', '.join(known) or 'none yet'
+        raise InputError(f"{args.file}: unknown source '{args.source}' (known: {names})")
+    return [key for key in keys if args.source in ('', key.source)]
+
+
+def _segments(
+    store: Store, keys: list[StreamKey], start_ns: int, end_ns: int
+) -> Iterator[dict[str, Any]]:
+    """All that overlap the span, in the order of time; `end_ns` 0 is now."""
+    found = [
+        (segment.start_ns, segment, key)
+        for key in keys
+        for segment in store.segments(key)
+        if segment.end_ns >= start_ns and (not end_ns or segment.start_ns <= end_ns)
+    ]
+    for _, segment, key in sorted(found, key=lambda item: item[0]):
+        yield {
+            'source': key.source,
+            'prompt': key.prompt,
+            'model_id': key.model_id,
+            'start': common.seconds(segment.start_ns, 0),
+            'end': common.seconds(segment.end_ns, 0),
+            'text': segment.text,
+            **({'nearest': True} if segment.nearest else {}),
+        }
+
+
+def _moments(
+    store: Store, args: argparse.Namespace, start_ns: int, end_ns: int
+) -> Iterator[dict[str, Any]]:
+    """Raises InputError where nothing that is held is of this model."""
+    from vljepa_ros.memory.memory import Memory
+    from vljepa_ros.stream.settings import EVER_S, MemorySettings
+
+    language = common.load_model(args, 'language').language
+    assert language is not None
+    memory = Memory(language.facts.model_id, MemorySettings(EVER_S, EVER_S), store)
+    if memory.foreign and not memory.sources:
+        others = ', '.join(sorted({key.model_id for key in store.streams()}))
+        raise InputError(
+            f'{args.file} holds vectors of {others}: those of {language.facts.model_id} '
+            'cannot be compared with them (--model names another)'
+        )
+    for m in memory.search(language, args.search, args.source, start_ns, end_ns, args.limit):
+        yield {
+            'source': m.source,
+            'start': common.seconds(m.start_ns, 0),
+            'end': common.seconds(m.end_ns, 0),
+            'score': float(m.score),
+            'text': m.text,
+        }
+
+
+def _show(row: dict[str, Any]) -> None:
+    """One line for people."""
+    when = datetime.fromtimestamp(row['start']).isoformat(' ', 'milliseconds')
+    score = f'{row["score"]:5.3f}  ' if 'score' in row else ''
+    print(f'{score}{when}  {row["end"] - row["start"]:7.1f} s  {row["source"]}  {row["text"]}')
