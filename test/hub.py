@@ -54,6 +54,12 @@ def serve() -> Iterator[Hub]:
             tag, start = f'"{hash(content)}"', 0
             if 'Range' in self.headers and self.headers.get('If-Range') == tag:
                 start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header('Content-Range', f'bytes */{len(content)}')
+                self.send_header('Content-Length', '0')
+                self.end_headers()
+                return
             self.send_response(206 if start else 200)
             self.send_header('Content-Length', str(len(content) - start))
             self.send_header('ETag', tag)

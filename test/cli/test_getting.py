@@ -108,6 +108,26 @@ def test_a_pinned_file_that_changed_is_refused(vljepa: Run, hub: Hub, folder: Pa
     assert not (folder / 'weights.safetensors').exists()
 
 
+def test_several_parts_of_one_file_are_one_download_and_one_pin(
+    vljepa: Run, hub: Hub, folder: Path
+) -> None:
+    """As models/vljepa_paper and vljepa_open have them."""
+    path = folder / 'model.yaml'
+    values = yaml.safe_load(path.read_text())
+    (checkpoint,) = (s for s in values['sources'] if s['file'] == 'best.pt')
+    parts = [
+        {**checkpoint, 'rename_from': f'{p}.', 'rename_to': f'{p}.'}
+        for p in ('predictor', 'y_encoder')
+    ]
+    rest = [s for s in values['sources'] if s['file'] != 'best.pt']
+    path.write_text(yaml.safe_dump({**values, 'sources': parts + rest}, sort_keys=False))
+    found = vljepa('models', 'get', folder, '--accept-licences')
+    assert found.status == 0, found.err
+    assert len([p for p, _ in hub.asked if p.startswith('/cun-bjy')]) == 1
+    assert path.read_text().count("sha256: ''") == 0
+    assert LOAD(str(folder), device='cpu').eyes is not None
+
+
 def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path) -> None:
     before = (folder / 'model.yaml').read_text()
     found = vljepa('models', 'get', folder, '--accept-licences', '--into', tmp_path / 'my')

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from recordings import asked, lines, said
 
+from vljepa_ros.cli.annotate import as_json
 from vljepa_ros.data.told import AnnotationError, default_path, meaning_of, read_annotations
+from vljepa_ros.stream.types import Event, State, StreamKey
 
 
 def fails(path: Path, *parts: str) -> None:
@@ -55,7 +57,9 @@ def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
 
 
 def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None:
-    line = said(0, 2, 'A', source='front', segment=7, confidence=0.25)
+    key = StreamKey('front', 'What?', 'm')
+    event = Event(2, key, 's', 7, 0, 2_000_000_000, State.ENDED, 'A', 0.25, nearest=True)
+    line = as_json(event, 0)
     (found,) = read_annotations(lines(tmp_path / 'a.jsonl', line)).said
     assert (found.start, found.end, found.source, found.text) == (0.0, 2.0, 'front', 'A')
 

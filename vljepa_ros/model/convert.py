@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.errors import ModelError, OutputError
 from vljepa_ros.model.common_config import SourceConfig
 from vljepa_ros.model.weights import WEIGHTS, check_weights
 
@@ -29,16 +29,23 @@ def convert(
     """Write the tensors of all files, if they are exactly those of `net` (on the meta device).
 
     They keep the dtype that they were published in. What is `drawn` is in no file. Raises
-    ModelError, and then writes nothing.
+    ModelError or OutputError, and then leaves nothing.
     """
     state: dict[str, Tensor] = dict(drawn or {})
-    for source, path in files:
-        state |= renamed(read_tensors(path), source)
+    files = list(files)
+    for file in dict.fromkeys(path for _, path in files):  # several sources may be of one
+        tensors = read_tensors(file)
+        for source in (source for source, path in files if path == file):
+            state |= renamed(tensors, source)
     check_weights(net, state, 'the download')
     partial = folder / f'{WEIGHTS}.part'
-    # Tensors that share memory cannot be stored: those of a pickled file may.
-    save_file({key: value.contiguous().clone() for key, value in state.items()}, partial)
-    partial.replace(folder / WEIGHTS)
+    try:
+        # Tensors that share memory cannot be stored: those of a pickled file may.
+        save_file({key: value.contiguous().clone() for key, value in state.items()}, partial)
+        partial.replace(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f'{folder / WEIGHTS} cannot be written: {error}') from error
     return folder / WEIGHTS
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -67,6 +68,10 @@ def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
         with urlopen(request, timeout=TIMEOUT_S) as response:
             _receive(response, partial, progress)
     except HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if error.headers.get('Content-Range') == f'bytes */{done}':
+                return  # all of it had come, and was not looked at yet
+            _tag(partial).unlink()  # so that the next call begins anew
         raise ModelError(_refusal(source, url, error)) from error
     except URLError as error:
         raise ModelError(f'{url}: {error.reason}') from error

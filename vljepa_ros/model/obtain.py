@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,7 +51,10 @@ def obtain(
             f'{downloads}: {error.strerror}: choose another place (--into)'
         ) from error
     weights: list[tuple[SourceConfig, Path]] = []
+    pinned = dict[tuple[str, str], str]()  # several sources may be of one file
     for source in sources:
+        file = source.repository, source.file
+        source = replace(source, sha256=source.sha256 or pinned.get(file, ''))
         kept = folder / source.save_as if source.save_as else None
         # Several sources may take different weights from one file, which comes once.
         target = kept or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
@@ -58,6 +62,7 @@ def obtain(
         found = download(source, target, progress)
         if not source.sha256:
             pin(folder, source, found)
+            pinned[file] = found
             say(f'{source.repository} {source.file} has SHA-256 {found}: from now on it must')
         if kept is None:
             weights.append((source, target))

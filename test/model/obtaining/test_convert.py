@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pickle
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import tiny_bidirectional as tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.errors import ModelError, OutputError
 from vljepa_ros.model import registry
 from vljepa_ros.model.common_config import SourceConfig
 from vljepa_ros.model.convert import convert, read_tensors
@@ -129,3 +131,18 @@ def test_what_no_file_has_is_drawn(tmp_path: Path) -> None:
     found = load_file(tmp_path / 'weights.safetensors')
     assert set(found) == set(whole)
     torch.testing.assert_close(found['predictor.norm.weight'], whole['predictor.norm.weight'])
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    files, folder = published(tmp_path), tmp_path / 'm'
+    folder.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r'weights\.safetensors cannot be written'):
+            convert(files, meta(), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(folder.iterdir())

@@ -22,6 +22,10 @@ def silent(_done: int, _total: int) -> None:
     pass
 
 
+def interrupted(_path: Path) -> str:
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve() as found:
@@ -56,6 +60,27 @@ def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
     assert download(SOURCE, tmp_path / 'f', silent) == HASH
     assert hub.asked[-1][1]['Range'] == 'bytes=300000-'
     assert (tmp_path / 'f').read_bytes() == CONTENT
+
+
+def test_a_file_that_had_come_whole_but_was_not_verified_is_not_asked_for_again(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is interrupted while gigabytes are hashed has all of them."""
+    with monkeypatch.context() as patched:
+        patched.setattr(module, 'file_hash', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            download(SOURCE, tmp_path / 'f', silent)
+    assert (tmp_path / 'f.part').stat().st_size == len(CONTENT)
+    assert download(SOURCE, tmp_path / 'f', silent) == HASH
+    assert [path.name for path in tmp_path.iterdir()] == ['f']
+
+
+def test_a_rest_that_the_hub_does_not_know_begins_anew(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / 'f.part').write_bytes(CONTENT + b'more')
+    (tmp_path / 'f.part.tag').write_text(f'"{hash(CONTENT)}"')
+    with pytest.raises(ModelError, match='416'):
+        download(SOURCE, tmp_path / 'f', silent)
+    assert download(SOURCE, tmp_path / 'f', silent) == HASH
 
 
 def test_a_file_that_changed_meanwhile_comes_from_its_beginning(hub: Hub, tmp_path: Path) -> None:

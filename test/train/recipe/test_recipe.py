@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,19 @@ def test_a_run_makes_a_model_and_goes_on_where_it_stopped(tmp_path: Path, folder
     train(config)
     assert (out / 'checkpoints' / 'pictures.safetensors').stat().st_mtime_ns == first
     assert (out / 'weights.safetensors').read_bytes() != weights  # other pairs were drawn
+
+
+def test_words_that_the_start_was_taught_are_not_those_of_the_result(
+    tmp_path: Path, folder: Path
+) -> None:
+    """A decoder is bound to the vectors that it was made for."""
+    taught = Path(shutil.copytree(folder, tmp_path / 'taught'))
+    for name in ('y_decoder.yaml', 'y_decoder.safetensors'):
+        (taught / name).write_text('of another model')
+    stream(tmp_path / 'data' / 'train')
+    out = train(read_recipe(recipe(tmp_path, taught)))
+    assert not list(out.glob('y_decoder.*'))
+    assert registry.load(str(out), device='cpu').language is not None
 
 
 @pytest.mark.parametrize(

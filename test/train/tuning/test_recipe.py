@@ -21,7 +21,7 @@ from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry
 from vljepa_ros.train.config import read_values
 from vljepa_ros.train.tuning.config import Recording, TuneConfig, parse_tuning
-from vljepa_ros.train.tuning.run import tune
+from vljepa_ros.train.tuning.run import Tuned, tune
 
 ROOT = Path(__file__).resolve().parents[3]
 SHORT = {
@@ -100,12 +100,18 @@ def test_from_my_bag_to_my_model(
 def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three steps of each stage, of the heads, without validation."""
     out = tmp_path_factory.mktemp('heads') / 'mine'
-    short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
-    values = {**short, 'start': str(start), 'out': str(out), 'tune': 'heads'}
-    values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
-    found = tune(parse_tuning(values, Path('heads.yaml')))
-    assert found.judged_on == 'recordings' and found.after.texts == 6
+    assert tuned(start, shown, out, 'heads').judged_on == 'recordings'
     return out
+
+
+def tuned(start: Path, shown: Recording, out: Path, how: str) -> Tuned:
+    """A few steps."""
+    short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
+    values = {**short, 'start': str(start), 'out': str(out), 'tune': how}
+    values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
+    found = tune(parse_tuning(values, Path(f'{how}.yaml')))
+    assert found.after.texts == 6
+    return found
 
 
 def test_heads_leave_all_other_weights_bit_identical(heads: Path, start: Path) -> None:
@@ -118,6 +124,18 @@ def test_heads_leave_all_other_weights_bit_identical(heads: Path, start: Path) -
         assert torch.equal(before[name], after[name]), name
     for name in ('predictor.head.weight', 'y_encoder.head.weight', 'y_decoder.prefix.weight'):
         assert not torch.equal(before[name], after[name]), name
+
+
+def test_adapters_are_merged_into_an_ordinary_model(
+    start: Path, shown: Recording, tmp_path: Path
+) -> None:
+    pytest.importorskip('peft')
+    tuned(start, shown, tmp_path / 'mine', 'lora')
+    before, after = (load_file(f / registry.WEIGHTS) for f in (start, tmp_path / 'mine'))
+    assert before.keys() == after.keys()
+    name = 'x_encoder.blocks.0.qkv.weight'
+    assert not torch.equal(before[name], after[name])
+    assert registry.load(str(tmp_path / 'mine'), device='cpu').eyes is not None
 
 
 def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.errors import InputError
-from vljepa_ros.model import registry
+from vljepa_ros.model import registry, text_decoder
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
 from vljepa_ros.model.tokens import Tokens
@@ -57,8 +57,9 @@ def train(config: RecipeConfig) -> Path:
         else:
             _read(run.net, done)
     out = Path(config.out)
+    own = (WEIGHTS, text_decoder.CONFIG, text_decoder.WEIGHTS)  # of the model that it began with
     for path in run.folder.iterdir():
-        if path.is_file() and path.name != WEIGHTS:
+        if path.is_file() and path.name not in own:
             shutil.copyfile(path, out / path.name)
     _save(run.net, out / WEIGHTS)
     return out
