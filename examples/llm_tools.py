@@ -70,11 +70,11 @@ TOOLS = [
 
 def call(robot: Client, name: str, arguments: str) -> str:
     """Do what the model asks for: a tool's name, and its arguments as JSON."""
+    tools = {'query': _query, 'search': _search, 'watch': _watch}
+    if name not in tools:
+        return json.dumps({'error': f'there is no tool {name!r}'})
     try:
-        given = json.loads(arguments)
-        found = {'query': _query, 'search': _search, 'watch': _watch}[name](robot, **given)
-    except KeyError:
-        found = {'error': f'there is no tool {name!r}'}
+        found = tools[name](robot, **json.loads(arguments))
     except (TypeError, ValueError, VljepaError) as error:
         found = {'error': str(error)}
     return json.dumps(found)

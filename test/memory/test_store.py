@@ -253,6 +253,20 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
     assert left() == (0, 0)
 
 
+def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
+    tmp_path: Path,
+) -> None:
+    path, keys = tmp_path / 'memory.db', []
+    for number in range(4):
+        keys.append(dataclasses.replace(KEY, model_id=f'm{number}'))
+        memory = Memory(f'm{number}', MemorySettings(most_bytes=100_000), Store(path))
+        for second in range(1000):  # of 8 numbers: 48 bytes each
+            memory.record(hop(second, key=keys[-1]))
+        memory.close()
+    store = Store(path, read_only=True)
+    assert [len(store.hops(key)[0]) for key in keys] == [0, 0, 1000, 1000]
+
+
 def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     lived(memory)

@@ -29,11 +29,14 @@ def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
 
 
-def test_old_texts_are_forgotten(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_space, 'KNOWN_TEXTS', 2)
     language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
     language.encode(['a', 'b', 'c'])
     assert list(language._known) == ['b', 'c']
+    language.encode(['b'])
+    assert len(language.encode(['d', 'e', 'f', 'b'])) == 4
+    assert list(language._known) == ['f', 'b']
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
@@ -15,7 +15,7 @@ import fakes
 import numpy as np
 import pytest
 import rclpy
-from bench import MS, START_NS, Bench, eventually
+from bench import LATCHED, MS, START_NS, Bench, eventually
 from counter import NOW, Counter, failing, hop, seen
 from rclpy.action import ActionServer
 from rclpy.context import Context
@@ -24,7 +24,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 from vljepa_ros.action import Watch
-from vljepa_ros.msg import SemanticEmbedding
+from vljepa_ros.msg import ModelInfo, SemanticEmbedding
 from vljepa_ros.srv import Query
 
 from vljepa_ros.errors import BusyError, InputError
@@ -232,6 +232,35 @@ def test_a_watch_that_is_refused_says_so(bench: Bench, client: Client) -> None:
     for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
         with pytest.raises(InputError):
             client.watch(**{'condition': 'it is red'} | fields).result(5)
+
+
+def test_a_watch_of_a_camera_that_is_none_is_bad_input(bench: Bench, client: Client) -> None:
+    """Time heals it not: a planner must not ask again."""
+    counter = Counter(bench)
+    bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
+    eventually(lambda: counter.node._cameras)
+    with pytest.raises(InputError, match=r"unknown source 'raer' \(known: front\)"):
+        client.watch('it is red', source='raer').result(5)
+
+
+def test_who_waits_in_a_callback_of_the_client_is_told(bench: Bench, client: Client) -> None:
+    """It would wait for itself."""
+    errors: list[Exception | None] = []
+    for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
+        later = client.query_later('What?')
+        later.add_done_callback(lambda _, wait=wait: errors.append(caught(wait)))  # type: ignore[misc]
+    Counter(bench, seen('red'))
+    eventually(lambda: len(errors) == 3, 10.0)
+    assert all(isinstance(e, RuntimeError) and 'a callback' in str(e) for e in errors)
+    assert client.query('What?').answer == 'the scene is red'
+
+
+def caught(call: Callable[[], Any]) -> Exception | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
 
 
 def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:

@@ -43,7 +43,7 @@ from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.types import StreamKey
+from vljepa_ros.stream.types import Embedding, StreamKey
 
 
 def test_an_open_question_field_by_field(bench: Bench) -> None:
@@ -171,6 +171,31 @@ def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(bench: Bench, ref
     assert response.success and response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
     assert counter.ask().message == refusal  # now is no past
+
+
+@pytest.mark.parametrize('refusal', ['busy: 256 requests are in hand', 'not done within 8 s'])
+def test_eyes_that_are_busy_answer_a_new_question_later(bench: Bench, refusal: str) -> None:
+    """That they have no time now is no "nobody can tell"; what was told is."""
+    counter = Counter(bench, failing(refusal))
+    counter.fill_memory()
+    span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
+    assert counter.ask(prompt='What?', **span).answer == 'the scene is red'
+    response = counter.ask(prompt='Is it hot?', **span)
+    assert not response.success and response.message == refusal
+
+
+def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    other = Memory('other', store=Store(path))
+    key, vector = StreamKey('camera', 'What?', 'other'), fakes.colour_vector('red')
+    other.record(Embedding(START_NS, 0, key, vector))
+    other.close()
+    counter = Counter(bench, failing('frames are not held'), memory_path=str(path))
+    told = '1 streams of other models are kept, and not compared'
+    response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
+    assert not response.success and response.message == f'frames are not held; {told}'
+    found = bench.call(Search, 'search', Search.Request(text='red'))
+    assert found.success and not found.moments and found.message == told
 
 
 def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
@@ -706,27 +731,46 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'condition': ''}, 'watch refused: condition is empty'),
-        ({'condition': 'a', 'threshold': 2.0}, 'watch refused: threshold (2.0) is not in 0..1'),
-        ({'condition': 'x' * 5000}, 'watch refused: condition of 5,000 characters is too long'),
-        ({'condition': 'word ' * 70}, 'watch refused: text of 70 words is too long'),
-        (
-            {'condition': 'a', 'timeout': Duration(sec=-1)},
-            'watch refused: timeout (-1 s) is negative',
-        ),
+        ({'condition': ''}, 'condition is empty'),
+        ({'condition': 'a', 'threshold': 2.0}, 'threshold (2.0) is not in 0..1'),
+        ({'condition': 'x' * 5000}, 'condition of 5,000 characters is too long'),
+        ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
+        ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
     ],
 )
-def test_a_bad_goal_is_refused_with_the_reason_logged(
+def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
+    """Refused, it could not say why: ROS has no room for that in a refusal."""
     watcher = Watcher(bench)
     logged: list[str] = []
     watcher.node.get_logger().warning = logged.append
-    assert not watcher.goal(**fields).accepted
+    found = watcher.result(watcher.goal(**fields))
+    assert found.status == GoalStatus.STATUS_ABORTED and not found.result.fired
+    assert found.result.message.startswith(message)
     [line] = logged
-    assert line.startswith(message)
+    assert line.startswith(f'watch refused: {message}')
     assert watcher.node.health.counts['goals refused'] == 1
-    assert watcher.goal(condition='a').accepted
+    assert watcher.goal(condition='a').accepted and len(watcher.node._watched) == 1
+
+
+def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rclpy may take a goal and its cancel at once, and run the goal afterwards."""
+    watcher = Watcher(bench)
+    watch = watcher.node._watch
+
+    async def late(goal: Any) -> Any:
+        while not goal.is_cancel_requested:
+            await watcher.node.sleep(0.01)
+        return await watch(goal)
+
+    watcher.node._watch_server.register_execute_callback(late)
+    handle = watcher.goal(condition='it is blue')
+    eventually(handle.cancel_goal_async().done)
+    found = watcher.result(handle)
+    assert found.status == GoalStatus.STATUS_CANCELED and found.result.message == 'cancelled'
 
 
 class Faulty(fakes.FakeLanguage):
@@ -772,7 +816,8 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     reason = "unknown source 'raer' (known: front, rear)"
     assert found.status == GoalStatus.STATUS_ABORTED
     assert found.result == Watch.Result(fired=False, message=reason)
-    assert not watcher.goal(condition='it is blue', source='raer').accepted
+    again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
+    assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
     trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
     assert trouble == f'watch refused: {reason}'
     watcher.hops.publish(hop('blue', 0, source='front'))

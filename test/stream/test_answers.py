@@ -163,9 +163,21 @@ def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
     assert answerer.remember('?', '', held, both, True, 99).abstained
 
 
-def test_other_candidates_have_their_mean_scores_and_keep_their_number() -> None:
+@pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
+def test_a_candidate_that_is_given_twice_counts_once(candidates: list[str]) -> None:
+    answerer = Answerer(FakeLanguage())
+    seen, twice = stretches('red', 'blue'), [candidates[0], *candidates]
+    for ask in (
+        lambda choice: answerer.answer('?', colour_vector('red'), 0, choice),
+        lambda choice: answerer.recount('?', '', seen, choice),
+    ):
+        assert ask(twice).ranked == ask(candidates).ranked
+        assert ask(twice).confidence == ask(candidates).confidence
+
+
+def test_other_candidates_have_their_mean_scores() -> None:
     language = FakeLanguage()
-    candidates = ['it is red', 'it is blue', 'it is red']
+    candidates = ['it is red', 'it is blue']
     seen = stretches('red', 'red', 'blue')
     answer = Answerer(language).recount('?', '', seen, candidates)
     one, other = (
@@ -173,7 +185,7 @@ def test_other_candidates_have_their_mean_scores_and_keep_their_number() -> None
         for colour in ('red', 'blue')
     )
     mean = {text: (2 * one[text] + other[text]) / 3 for text in one}
-    assert [c.text for c in answer.ranked] == ['it is red', 'it is red', 'it is blue']
+    assert [c.text for c in answer.ranked] == ['it is red', 'it is blue']
     assert [c.score for c in answer.ranked] == pytest.approx([mean[c.text] for c in answer.ranked])
 
 

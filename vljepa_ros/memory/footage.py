@@ -9,7 +9,7 @@ new question about the past has something to look at for every segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +97,8 @@ class Footage:
             self._base = Database(path, 'footage', TABLES, VERSION)
         except DiskFullError as error:
             self._base, self._fileless = Database(None, 'footage', TABLES, VERSION), str(error)
+            most = min(self._settings.most_bytes, FootageSettings.most_bytes)  # RAM has less
+            self._settings = replace(self._settings, most_bytes=most)
         self._sources: dict[str, _Source] = {}
         self._added = 0
         self._uncertain = False  # what was taken back is still counted

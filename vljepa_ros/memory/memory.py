@@ -56,7 +56,7 @@ class Memory:
     Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
     for what a file held before this process. `trouble`: why not all between the last two commits
     was remembered, or taken by the disk; '' if it was.
-    `foreign`: how many streams of the store are of other models: kept, and never compared.
+    Streams of other models in the store are kept as long as there is room, and never compared.
     """
 
     def __init__(
@@ -71,10 +71,17 @@ class Memory:
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
-        self.trouble, self._trouble, self.foreign = '', '', 0
+        # Bytes of the streams of other models, the oldest first.
+        self._others = dict[StreamKey, int]()
+        self.trouble, self._trouble = '', ''
         self._held = Held({})
         if store is not None:
             self._load(store)
+
+    @property
+    def foreign(self) -> int:
+        """How many streams of the store are of other models."""
+        return len(self._others)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -248,9 +255,13 @@ class Memory:
             self._write(partial(Store.forget_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
-        """Give up the oldest hops, and where there are none the oldest segments."""
-        if self.held_bytes <= self._settings.most_bytes:
+        """Give up other models' streams, then the oldest hops, and then the oldest segments."""
+        if self.held_bytes + sum(self._others.values()) <= self._settings.most_bytes:
             return
+        for key in list(self._others):
+            if self.held_bytes + sum(self._others.values()) > self._settings.most_bytes:
+                self._write(partial(Store.forget_stream, key=key))
+                del self._others[key]
         while self.held_bytes > self._settings.most_bytes:
             hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
             ends = [[s.end_ns for s in stream.closed] for stream in self._streams.values()]
@@ -270,8 +281,7 @@ class Memory:
             sum(map(len, parts))
             for parts in ([s.hops for s in streams], [s.closed for s in streams])
         )
-        vector = 4 * self._dim
-        return hops * (vector + HOP_BYTES) + segments * (2 * vector + SEGMENT_BYTES)
+        return _bytes(hops, segments, self._dim)
 
     # The store.
 
@@ -279,7 +289,7 @@ class Memory:
         newest_ns = dict[str, int]()
         for key in store.streams():
             if key.model_id != self._model_id:
-                self.foreign += 1
+                self._others[key] = _bytes(*store.size(key))
                 continue
             stream = RememberedStream()
             stamps_ns, vectors = store.hops(key)
@@ -292,6 +302,7 @@ class Memory:
                 self._dim = stream.dim
                 newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
         self._held = Held(newest_ns)
+        self._keep_small()
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)
@@ -327,6 +338,10 @@ class Memory:
         if self._dim not in (0, len(vector)):
             raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
         self._dim = len(vector)
+
+
+def _bytes(hops: int, segments: int, dim: int) -> int:
+    return hops * (4 * dim + HOP_BYTES) + segments * (8 * dim + SEGMENT_BYTES)
 
 
 def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:

@@ -107,6 +107,11 @@ class Store:
                     oldest_ns,
                 )
 
+    def forget_stream(self, key: StreamKey) -> None:
+        """All of one stream."""
+        for table in ('hops', 'segments'):
+            self._write(f'DELETE FROM {table} WHERE stream = ?', key)
+
     def commit(self) -> None:
         """From now on it is there whatever happens to this process."""
         with self._taking_back():
@@ -123,6 +128,17 @@ class Store:
         """All streams that were ever remembered, in that order."""
         rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')
         return [StreamKey(*row) for row in rows]
+
+    def size(self, key: StreamKey) -> tuple[int, int, int]:
+        """How many hops and segments there are of one stream, and D."""
+        rows = [
+            self._base.read(
+                f'SELECT count(*), max(length(vector)) FROM {table} WHERE stream = ?',
+                self._id(key),
+            )[0]
+            for table in ('hops', 'segments')
+        ]
+        return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
 
     def hops(self, key: StreamKey) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Stamps (N,), rising, and vectors (N, D) of one stream."""

@@ -289,7 +289,8 @@ class RememberedStream:
         ends = self._pooled.stamps_ns
         first, last = int(np.searchsorted(ends, start_ns)), len(ends)
         if len(self.hops):
-            last = int(np.searchsorted(ends, self.hops.stamps_ns[0]))
+            # One that ends with the oldest hop: that hop is the next segment's.
+            last = int(np.searchsorted(ends, self.hops.stamps_ns[0], side='right'))
         if end_ns:
             last = min(last, int(np.searchsorted(ends, end_ns)) + 1)
         vectors = self._pooled.vectors[first:last]

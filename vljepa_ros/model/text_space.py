@@ -21,7 +21,7 @@ from vljepa_ros.stream.answers import yes_among
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.types import Candidate, Vector
 
-KNOWN_TEXTS = 1024  # whose embeddings are kept
+KNOWN_TEXTS = 2048  # whose embeddings are kept: those that were used last
 
 
 class TextSpace(ABC):
@@ -52,11 +52,14 @@ class TextSpace(ABC):
         fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
         for text in fresh:
             self.check(text)
-        known = self._known
-        if fresh:  # what is watched for and chosen from is asked again and again
-            known = known | dict(zip(fresh, self._embed(fresh), strict=True))
-            self._known = dict(list(known.items())[-KNOWN_TEXTS:])
-        rows = [known[text][None] for text in texts]
+        known = self._known  # what is watched for and chosen from is asked again and again
+        if fresh:
+            known |= dict(zip(fresh, self._embed(fresh), strict=True))
+        found = {text: known.pop(text) for text in dict.fromkeys(texts)}
+        known |= found
+        while len(known) > KNOWN_TEXTS:
+            del known[next(iter(known))]
+        rows = [found[text][None] for text in texts]
         return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:

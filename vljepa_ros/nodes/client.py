@@ -133,7 +133,8 @@ class Client:
             cancel_service_qos_profile=deep,
             feedback_sub_qos_profile=deep,
         )
-        self._calls: list[_Call] = []  # that have no answer yet
+        self._calls: list[_Call] = []  # that have no answer yet; changed under the lock
+        self._lock = threading.Lock()
         self._watched: set[Watching] = set()  # that have a goal
         self._stopping = False
         self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
@@ -148,7 +149,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Leave ROS. What is still watched for is cancelled, what is still asked is BusyError."""
+        """Leave ROS. What is still watched for is cancelled, what is still asked is BusyError.
+
+        Raises RuntimeError in a callback of this client.
+        """
+        self._check_thread()
         self._later(self._end)
         self._thread.join()
         self._executor.shutdown()
@@ -172,7 +177,7 @@ class Client:
 
         Raises InputError: a bad question. Raises BusyError: no answer in time.
         """
-        return self._wait(self.query_later(prompt, candidates, source, start_s, end_s))
+        return self._wait(lambda: self.query_later(prompt, candidates, source, start_s, end_s))
 
     def query_later(
         self,
@@ -210,7 +215,7 @@ class Client:
 
         Raises InputError: a bad text or source. Raises BusyError: no answer in time.
         """
-        return self._wait(self.search_later(text, limit, source, start_s, end_s))
+        return self._wait(lambda: self.search_later(text, limit, source, start_s, end_s))
 
     def search_later(
         self,
@@ -290,7 +295,9 @@ class Client:
             watching.cancel()
             with suppress(Exception):  # without ROS there is nobody to tell
                 self._withdraw(watching)
-        for call in self._calls:
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
             _settle(call.future, BusyError(CLOSED))
 
     def _later(self, function: Callable[..., None], *args: Any) -> None:
@@ -299,7 +306,9 @@ class Client:
 
     def _send_later(self, call: _Call) -> None:
         """Ask, unless there is nobody left to do so."""
-        self._later(self._ask, call)
+        with self._lock:
+            self._calls.append(call)
+        self._later(self._look_again)
         if self._stopping:
             _settle(call.future, BusyError(CLOSED))
 
@@ -341,14 +350,12 @@ class Client:
         self._send_later(call)
         return found
 
-    def _ask(self, call: _Call) -> None:
-        self._calls.append(call)
-        self._look_again()
-
     def _look_again(self) -> None:
         """Send what can be sent, and give up what waits too long."""
-        self._calls = [call for call in self._calls if not call.future.done()]
-        for call in self._calls:
+        with self._lock:
+            self._calls = [call for call in self._calls if not call.future.done()]
+            calls = list(self._calls)
+        for call in calls:
             if time.monotonic() >= call.until_s:
                 if call.sent is not None:
                     call.forget(call.sent)
@@ -382,8 +389,13 @@ class Client:
             return f'{name} did not answer within {self._timeout_s:g} s'
         return f'nobody serves {name} (waited {self._timeout_s:g} s)'
 
-    def _wait(self, later: Future[T]) -> T:
-        return later.result(self._timeout_s + GRACE_S)
+    def _wait(self, ask: Callable[[], Future[T]]) -> T:
+        self._check_thread()
+        return ask().result(self._timeout_s + GRACE_S)
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError('a callback of a future cannot wait for its client: ..._later can')
 
     def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
         def hear(message: Any) -> None:
@@ -392,13 +404,14 @@ class Client:
         def accepted(sent: Any) -> None:
             watching.goal = sent.result()
             if not watching.goal.accepted:
-                text = f"watch for '{goal.condition}' was refused: query_node's log says why"
+                text = f"watch for '{goal.condition}' was refused: query_node is inactive or busy"
                 _settle(watching.future, BusyError(text))
                 return
             watching.servers = self._servers()
             self._watched.add(watching)
             watching.goal.get_result_async().add_done_callback(ended)
-            self._calls = [call for call in self._calls if call.future is not watching.future]
+            with self._lock:
+                self._calls = [c for c in self._calls if c.future is not watching.future]
             if watching.done():  # cancelled meanwhile
                 self._withdraw(watching)
 
@@ -411,7 +424,7 @@ class Client:
             elif result.message == TIMEOUT:
                 _settle(watching.future, None)
             else:
-                _settle(watching.future, BusyError(result.message))
+                _settle(watching.future, error_of(result.message))
 
         sent = self._watch.send_goal_async(goal, feedback_callback=hear)
         sent.add_done_callback(accepted)

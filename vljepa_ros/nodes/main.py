@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.health import Level
+from vljepa_ros.nodes.logs import forwarded
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.nodes.working import describe_error
 
@@ -105,11 +106,12 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         failures.append(True)
         stop.set()
 
-    for spinner in spinners:
-        spinner.start()
-        autostart(spinner, failed)
-    while not stop.wait(LOOK_AGAIN_S):
-        pass  # a signal that the system gave to another thread does not end the wait
+    with forwarded(spinners[0].node.get_logger()):
+        for spinner in spinners:
+            spinner.start()
+            autostart(spinner, failed)
+        while not stop.wait(LOOK_AGAIN_S):
+            pass  # a signal that the system gave to another thread does not end the wait
     deadline_s = time.monotonic() + GOODBYE_S
     clean = True
     for spinner in spinners:

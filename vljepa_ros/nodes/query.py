@@ -32,7 +32,7 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEve
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.nodes.refusals import error_of
+from vljepa_ros.nodes.refusals import DEACTIVATED, MOMENTARY, error_of
 from vljepa_ros.nodes.working import LOOK_BACK_S
 from vljepa_ros.srv import Predict, Query, Search
 from vljepa_ros.stream.answers import Answerer, check_question
@@ -44,6 +44,7 @@ from vljepa_ros.stream.watching import Condition
 DEFAULT_LIMIT = 10
 GRACE_S = 0.5  # for the way of an answer
 LOOK_AGAIN_S = 0.05  # how often to look whether `predict` has come
+TEXTS_AT_ONCE = 64  # are encoded before the model thread does other things
 
 
 @dataclass
@@ -154,7 +155,7 @@ class QueryNode(VljepaNode):
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
-            watched.end(None, 'query_node was deactivated')
+            watched.end(None, DEACTIVATED)
         self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
@@ -189,6 +190,7 @@ class QueryNode(VljepaNode):
         return {
             'sources remembered': ', '.join(self._sources),
             'bytes remembered': f'{self._held_bytes:,}',
+            'streams of other models': str(self._memory.foreign if self._memory else 0),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
             'predict is there': str(self._predict.service_is_ready()),
@@ -241,14 +243,18 @@ class QueryNode(VljepaNode):
     async def _answer(self, request: Query.Request, response: Query.Response) -> None:
         check_question(request.prompt, request.candidates)
         check_span(conversions.to_ns(request.start), conversions.to_ns(request.end))
+        for first in range(0, len(request.candidates), TEXTS_AT_ONCE):
+            part = request.candidates[first : first + TEXTS_AT_ONCE]
+            await self.in_thread(self.lease.half.encode, part)  # it keeps them
         past = any(conversions.to_ns(t) for t in (request.start, request.end))
         patience_s = max(self._timeout_s, LOOK_BACK_S + GRACE_S) if past else self._timeout_s
         try:
             source, seen = await self._ask_predict(request, patience_s)
-        except (NotHeldError, BusyError):
-            answer = await self.in_thread(self._recall, request) if past else None
+        except (NotHeldError, BusyError) as error:
+            only_own = str(error).startswith(MOMENTARY)  # a look at the frames may tell soon
+            answer = await self.in_thread(self._recall, request, only_own) if past else None
             if answer is None:
-                raise
+                raise type(error)(f'{error}{self._others}') from error
         else:
             answer = await self.in_thread(
                 self._word, request, source, seen, Basis.FRAMES if past else Basis.NOW
@@ -265,8 +271,11 @@ class QueryNode(VljepaNode):
             request.prompt, source, seen, list(request.candidates), basis, start_ns
         )
 
-    def _recall(self, request: Query.Request) -> Answer | None:
-        """An answer from memory, in the model thread; None where nothing is remembered."""
+    def _recall(self, request: Query.Request, only_own: bool) -> Answer | None:
+        """An answer from memory, in the model thread; None where nothing is remembered.
+
+        `only_own`: of the prompt that is asked, so that it is one and no abstention.
+        """
         assert self._memory is not None and self._answerer is not None
         if not request.source and len(self._memory.sources) > 1:
             return None
@@ -275,9 +284,17 @@ class QueryNode(VljepaNode):
         if found is None:
             return None
         own = request.prompt in ('', found.prompt)
+        if only_own and not own:
+            return None
         return self._answerer.remember(
             request.prompt, found.source, found.seen, list(request.candidates), own, span[0]
         )
+
+    @property
+    def _others(self) -> str:
+        """What there is that cannot be compared, to be said behind something else."""
+        count = self._memory.foreign if self._memory else 0
+        return f'; {count} streams of other models are kept, and not compared' if count else ''
 
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
@@ -335,6 +352,7 @@ class QueryNode(VljepaNode):
         )
         response.model_id = self.lease.facts.model_id
         response.moments = [conversions.to_moment(moment) for moment in moments]
+        response.message = self._others.removeprefix('; ')
 
     # Watching.
 
@@ -344,23 +362,24 @@ class QueryNode(VljepaNode):
                 raise self.inactive()
             if len(self._watched) >= self.max_waiting:
                 raise BusyError(f'busy: {len(self._watched)} conditions are watched for')
-            self._check_goal(goal)
-        except VljepaError as error:
+        except BusyError as error:
             self.trouble('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
-        return GoalResponse.ACCEPT
+        return GoalResponse.ACCEPT  # a bad one is aborted: a refusal cannot say why
 
     def _condition(self, goal: Watch.Goal) -> Condition:
         threshold = goal.threshold or self._watch_threshold
         return Condition(goal.condition, threshold, goal.until_not, goal.source, self._watch_hops)
 
-    def _check_goal(self, goal: Watch.Goal) -> None:
+    def _checked_condition(self, goal: Watch.Goal) -> Condition:
         """Raise InputError for a goal that would wait in vain."""
-        self.lease.half.check(self._condition(goal).text)
+        condition = self._condition(goal)
+        self.lease.half.check(condition.text)
         self._check_source(goal.source)
         timeout_s = conversions.to_ns(goal.timeout) / 1e9
         if timeout_s < 0:
             raise InputError(f'timeout ({timeout_s:g} s) is negative')
+        return condition
 
     def _check_source(self, source: str) -> None:
         if source and self._cameras is not None and source not in self._cameras:
@@ -378,7 +397,13 @@ class QueryNode(VljepaNode):
         return CancelResponse.ACCEPT
 
     async def _watch(self, goal: Any) -> Watch.Result:
-        watched = _Watched(goal, self._condition(goal.request))
+        try:
+            condition = self._checked_condition(goal.request)
+        except VljepaError as error:
+            self.trouble('goals refused', f'watch refused: {error}')
+            goal.abort()
+            return Watch.Result(message=str(error))
+        watched = _Watched(goal, condition)
         timeout_ns = conversions.to_ns(goal.request.timeout)
         timer = None
         if timeout_ns > 0:  # in ROS time: a bag that is paused does not time out
@@ -387,7 +412,9 @@ class QueryNode(VljepaNode):
             )
         self._watched.append(watched)
         if not self.is_active:
-            watched.end(None, 'query_node was deactivated')
+            watched.end(None, DEACTIVATED)
+        if goal.is_cancel_requested:  # before it was watched for
+            watched.end(None, 'cancelled')
         try:
             moment = await watched.ended
         finally:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from vljepa_ros.errors import BusyError, InputError, VljepaError
 
 INACTIVE = 'inactive'
-# How refusals begin that time may heal.
-PASSING = (INACTIVE, 'busy', 'nobody serves', 'no frame yet', 'not done within')
+DEACTIVATED = 'query_node was deactivated'
+MOMENTARY = ('busy', 'not done within')  # how refusals begin that are over at once
+# How all begin that time may heal.
+PASSING = (*MOMENTARY, INACTIVE, DEACTIVATED, 'nobody serves', 'no frame yet')
 
 
 def error_of(message: str) -> VljepaError:

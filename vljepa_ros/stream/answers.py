@@ -90,7 +90,7 @@ class Answerer:
         asked: bool,
     ) -> Answer:
         check_question(prompt, candidates)
-        [said] = self._say([seen], candidates, asked)
+        [said] = self._say([seen], tuple(dict.fromkeys(candidates)), asked)
         return Answer(
             said.text,
             said.confidence,
@@ -130,6 +130,7 @@ class Answerer:
             anew = Seen(only.start_ns, only.end_ns, only.vector)
             return self._answer(prompt, anew, candidates, basis, [moment], asked)
         check_question(prompt, candidates)
+        candidates = tuple(dict.fromkeys(candidates))
         told = list(zip(seen, self._say(seen, candidates, asked), strict=True))
         telling = [(s, said) for s, said in told if not said.abstained]
         rests_on, whole = _together(telling or told, len(told) / held, candidates)

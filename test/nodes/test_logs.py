@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import logging
+
+from bench import Bench, eventually
+from rcl_interfaces.msg import Log
+from rclpy.node import Node
+
+from vljepa_ros.nodes.logs import forwarded
+
+
+def test_what_the_library_logs_is_a_nodes_line(bench: Bench) -> None:
+    node = Node('speaker')
+    heard = bench.hear(Log, '/rosout')
+    library = logging.getLogger('vljepa_ros.model.devices')
+    lines = {
+        Log.INFO: lambda: library.info('%s needs about %.1f GB', 'm', 2.7),
+        Log.WARN: lambda: library.warning('m is not calibrated'),
+        Log.ERROR: lambda: library.error('m is broken'),
+    }
+    with forwarded(node.get_logger()):
+        eventually(lambda: node.count_subscribers('/rosout') > 0, 5.0, 'a subscriber')
+        for say in [*lines.values(), *lines.values()]:
+            say()
+        library.debug('not for people')
+        eventually(lambda: len([m for m in heard if m.name == 'speaker']) >= 6, 5.0, 'six lines')
+    library.warning('too late')
+    said = [(m.level, m.msg) for m in heard if m.name == 'speaker']
+    assert (
+        said[:3]
+        == said[3:]
+        == [
+            (Log.INFO, 'm needs about 2.7 GB'),
+            (Log.WARN, 'm is not calibrated'),
+            (Log.ERROR, 'm is broken'),
+        ]
+    )
+    node.destroy_node()
