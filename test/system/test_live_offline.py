@@ -19,6 +19,7 @@ import bags
 import numpy as np
 import pytest
 from bench import LATCHED, RELIABLE, Bench, eventually, values_of
+from described import SAYS, SHORT, film, save_start
 from processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
@@ -30,6 +31,8 @@ from vljepa_ros.sources import open_source
 from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.settings import PerceptionSettings, SegmenterSettings, Settings
 from vljepa_ros.stream.types import Event, State
+from vljepa_ros.train.tuning.config import parse_tuning
+from vljepa_ros.train.tuning.run import tune
 
 # So fine that a model of random weights finds segments, drift and all.
 FINE = {
@@ -221,6 +224,29 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
         }
         for event in live
     ]
+
+
+def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
+    ros: int, processes: Processes, bench: Bench, tmp_path: Path
+) -> None:
+    """docs/FINE_TUNING.md, the last step: its words, under its own id."""
+    shown = film(tmp_path, ['red', 'blue', 'green', 'blue', 'red', 'green'], 'shown')
+    values = {
+        **SHORT,
+        'start': str(save_start(tmp_path / 'start')),
+        'out': str(tmp_path / 'mine'),
+        'tune': 'all',
+        'recordings': [{'source': shown.source, 'annotations': shown.annotations}],
+    }
+    folder = tune(parse_tuning(values, tmp_path / 'mine.yaml')).folder
+    stack = Stack(processes, bench, 'mine', {'model': str(folder)})
+    found = play(ros, Path(shown.source), '--lossless', '--namespace', 'mine')
+    assert found.returncode == 0, found.stderr
+    live = stack.end()
+    same(live, offline(str(folder), Path(shown.source), Settings())[0])
+    assert {event.key.model_id.partition('-')[0] for event in live} == {'mine'}
+    texts = [event.text for event in live if event.state is State.ENDED]
+    assert len(texts) >= 5 and set(texts) <= {text.lower() for text in SAYS.values()}
 
 
 def test_play_says_that_nobody_listens(ros: int, moving: Path) -> None:

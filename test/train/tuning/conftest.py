@@ -6,39 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from described import film
+from described import film, save_start
 
-from vljepa_ros.model import registry
-from vljepa_ros.model.config import (
-    ModelConfig,
-    PredictorConfig,
-    TimeConfig,
-    XEncoderConfig,
-    YDecoderConfig,
-)
-from vljepa_ros.model.vljepa import VLJEPA
 from vljepa_ros.train.tuning.config import Recording
 
 
 @pytest.fixture(scope='session')
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of random weights, stored in float16 as models are, that says other words."""
-    torch.manual_seed(0)
-    net = VLJEPA(
-        ModelConfig(
-            name='start',
-            embedding_dim=64,
-            time=TimeConfig(window_tubelets=4),
-            x_encoder=XEncoderConfig(image_size=32, stem=(8, 16), width=32, layers=2, heads=2),
-            predictor=PredictorConfig(width=32, layers=2, heads=2, answer_tokens=2),
-            y_decoder=YDecoderConfig(width=32, layers=1, heads=2, max_tokens=12, vocabulary=50),
-        )
-    )
-    net.y_decoder.token_ids.copy_(torch.tensor([0, *range(2001, 2050)]))
-    folder = tmp_path_factory.mktemp('start') / 'start'
-    registry.save(net, folder)
-    return folder
+    return save_start(tmp_path_factory.mktemp('start') / 'start')
 
 
 @pytest.fixture(scope='session')

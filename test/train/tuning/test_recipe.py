@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from described import EACH_S, SAYS, film
+from described import EACH_S, SAYS, SHORT, film
 from safetensors.torch import load_file
 
 from vljepa_ros.cli.main import main, make_parser
@@ -24,15 +24,6 @@ from vljepa_ros.train.tuning.config import Recording, TuneConfig, parse_tuning
 from vljepa_ros.train.tuning.run import Tuned, tune
 
 ROOT = Path(__file__).resolve().parents[3]
-SHORT = {
-    'steps': 50,
-    'text_steps': 20,
-    'decoder_steps': 400,
-    'learning_rate': 5e-3,
-    'clips': {'clips': 4, 'tubelets': 4, 'questions': 1, 'question_tubelets': 2},
-    'device': 'cpu',
-    'amp': False,
-}
 Run = Callable[..., Any]
 
 
