@@ -14,6 +14,7 @@ import pytest
 import tiny_bidirectional as tiny
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
 from vljepa_ros.errors import InputError
@@ -176,6 +177,45 @@ def test_a_run_makes_a_model_and_goes_on_where_it_stopped(tmp_path: Path, folder
     assert (out / 'weights.safetensors').read_bytes() != weights  # other pairs were drawn
 
 
+HEADS = {
+    f'{layer}.{name}'
+    for layer in ('predictor.norm', 'predictor.out_proj', 'y_encoder.projector')
+    for name in ('weight', 'bias')
+}
+ADAPTED = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
+
+
+@pytest.mark.parametrize('tune', ['heads', 'lora'])
+def test_a_part_is_tuned_and_the_rest_stays_to_the_bit(
+    tmp_path: Path, folder: Path, tune: str
+) -> None:
+    if tune == 'lora':
+        pytest.importorskip('peft')
+    stream(tmp_path / 'data' / 'train')
+    config = read_recipe(recipe(tmp_path, folder, tune=tune, lora={'rank': 2, 'alpha': 4.0}))
+    before, after = (load_file(f / 'weights.safetensors') for f in (folder, train(config)))
+    assert before.keys() == after.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    adapted = {
+        k for k in before if k.startswith('predictor.layers') and k.split('.')[-2] in ADAPTED
+    }
+    wanted = HEADS & before.keys() | (adapted if tune == 'lora' else set())
+    assert changed == wanted and len(adapted) == 2 * len(ADAPTED)
+    assert registry.load(str(tmp_path / 'out'), device='cpu').eyes is not None
+
+
+def test_captions_answer_the_prompt_that_the_stack_asks(tmp_path: Path) -> None:
+    sampler = PairSampler([read_stream(stream(tmp_path))], seed=0, prompt='the cup')
+    assert {pair.prompt for pair in sampler.draw(20, 3, 0.0)} == {'the cup'}
+
+
+def test_the_shipped_tuning_is_of_its_model() -> None:
+    folder = registry.find('open_vljepa')
+    config, found = registry.read_config(folder), read_recipe(folder / 'tune.yaml')
+    assert found.model == config.name and found.tune == 'lora'
+    assert [s.frames for s in found.stages] == [config.time.window_frames]
+
+
 def test_words_that_the_start_was_taught_are_not_those_of_the_result(
     tmp_path: Path, folder: Path
 ) -> None:
@@ -196,7 +236,9 @@ def test_words_that_the_start_was_taught_are_not_those_of_the_result(
         ({'stages': [{'name': 'a', 'steps': 0, 'batch': 2, 'frames': 1}]}, r'steps \(0\)'),
         ({'stages': [{'name': '../a', 'steps': 1, 'batch': 2, 'frames': 1}]}, 'is no name'),
         ({'temperature': 0.0}, r'temperature \(0\)'),
-        ({'lora': True}, "unknown key 'lora'"),
+        ({'adapters': True}, "unknown key 'adapters'"),
+        ({'tune': 'some'}, "tune 'some' is unknown"),
+        ({'lora': {'rank': 0}}, r'lora.rank \(0\)'),
     ],
 )
 def test_a_wrong_recipe_is_named(

@@ -13,8 +13,9 @@ from torch import Tensor
 from vljepa_ros.errors import InputError
 from vljepa_ros.model import registry
 from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
-from vljepa_ros.train.tuning.config import Lora, Recording, TuneConfig
-from vljepa_ros.train.tuning.parts import choose, merged
+from vljepa_ros.train.adapters import Lora, merged
+from vljepa_ros.train.tuning.config import Recording, TuneConfig
+from vljepa_ros.train.tuning.parts import choose
 
 HEADS = {f'predictor.{layer}.{name}' for layer in ('norm', 'head') for name in ('weight', 'bias')}
 

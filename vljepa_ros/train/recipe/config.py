@@ -8,7 +8,7 @@ then questions as well. The X-Encoder is frozen, the Y-Encoder learns at a share
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model.config import check, parse
+from vljepa_ros.train.adapters import ALL, Lora, check_tune
 
 SCHEDULES = ('constant', 'cosine')
 
@@ -50,12 +51,19 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """A whole run. `model`: a folder with model.yaml and the weights to begin with."""
+    """A whole run. `model`: a folder with model.yaml and the weights to begin with.
+
+    `tune`: what is trained: `all` of Predictor and Y-Encoder; their last layers (`heads`); these
+    and adapters in the Predictor's layers (`lora`). `prompt`: what captions are an answer to.
+    """
 
     model: str
     data: str
     out: str
     stages: tuple[StageConfig, ...]
+    tune: str = ALL
+    lora: Lora = field(default_factory=Lora)
+    prompt: str = ''
     seed: int = 0
     device: str = 'auto'
     amp: bool = True
@@ -66,6 +74,7 @@ class RecipeConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         check('', self, y_encoder_rate=(0, 1), temperature=(1e-3, 10), weight_decay=(0, 10))
+        check_tune(self.tune)
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ModelError('stages: at least one, and every name once')
@@ -80,5 +89,5 @@ def read_recipe(path: Path) -> RecipeConfig:
     """Read a recipe. Raises InputError with the file and the wrong key."""
     try:
         return parse(RecipeConfig, yaml.safe_load(path.read_text()), path.name)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ModelError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ModelError, InputError) as error:
         raise InputError(f'{path}: {str(error).splitlines()[0]}') from error

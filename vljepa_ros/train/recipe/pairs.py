@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from vljepa_ros.data.format import Stream
 from vljepa_ros.errors import InputError
 
-NO_PROMPT = ''  # captions are learned without a question
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -38,12 +36,12 @@ class _Told:
 
 
 class PairSampler:
-    """Draws clips that end while a text holds, all texts alike."""
+    """Draws clips that end while a text holds, all texts alike; `prompt` asks for captions."""
 
-    def __init__(self, streams: list[Stream], seed: int) -> None:
+    def __init__(self, streams: list[Stream], seed: int, prompt: str = '') -> None:
         self._rng = np.random.default_rng(seed)
         self._captions = [
-            _Told(stream, item.start, item.end, NO_PROMPT, item.text)
+            _Told(stream, item.start, item.end, prompt, item.text)
             for stream in streams
             for item in stream.annotations
             if item.text

@@ -21,6 +21,7 @@ from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.model.weights import WEIGHTS, place_weights
+from vljepa_ros.train.adapters import merged, require
 from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import PairSampler
@@ -66,6 +67,7 @@ def train(config: RecipeConfig) -> Path:
 
 
 def _prepared(config: RecipeConfig) -> _Run:
+    require(config.tune)
     folder = registry.find(config.model)
     model = registry.read_config(folder)
     if not isinstance(model, BidirectionalConfig):
@@ -77,7 +79,7 @@ def _prepared(config: RecipeConfig) -> _Run:
     net = BidirectionalVLJEPA(model).to(registry.prepare(config.device, 'float32'))
     _read(net, folder / WEIGHTS)
     log = Log(out / 'checkpoints', out / 'tensorboard')
-    return _Run(config, model, folder, net, PairSampler(streams, config.seed), log)
+    return _Run(config, model, folder, net, PairSampler(streams, config.seed, config.prompt), log)
 
 
 def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
@@ -110,7 +112,7 @@ def _train_stage(run: _Run, stage: StageConfig) -> None:
             if state.done % LOGGED == 0:
                 run.log.note(stage.name, state.done, {'loss': total / LOGGED})
                 total = 0.0
-    run.net.eval()
+    merged(run.net).eval()
 
 
 def _read(net: BidirectionalVLJEPA, path: Path) -> None:

@@ -15,12 +15,27 @@ from torch import Tensor
 
 from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
 from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import Pair
 
 CLIPPED = 1.0  # norm of the gradient
+
+
+def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
+    """Freeze all of `net` but what `config.tune` names. Raises InputError without peft."""
+    require(config.tune)
+    net.requires_grad_(False)
+    net.x_encoder.eval()
+    if config.tune == ALL:
+        net.predictor.requires_grad_(True)
+        net.y_encoder.requires_grad_(True)
+    if config.tune == LORA:
+        add_adapters(net, ('predictor.layers',), config.lora)
+    for layer in (net.predictor.norm, net.predictor.out_proj, net.y_encoder.projector):
+        layer.requires_grad_(True)
 
 
 class RecipeStage:
@@ -37,12 +52,14 @@ class RecipeStage:
         self.net, self.config, self.stage, self.done = net, config, stage, 0
         self._asking, self._reading = asking, reading
         self._device = next(net.parameters()).device
-        net.x_encoder.requires_grad_(False).eval()
+        choose(net, config)
         parts = ((net.predictor, 1.0), (net.y_encoder, config.y_encoder_rate))
         self.optimizer = torch.optim.AdamW(
             {**group, 'share': share}
             for part, share in parts
-            for group in groups(list(part.requires_grad_(True).parameters()), config.weight_decay)
+            for group in groups(
+                [p for p in part.parameters() if p.requires_grad], config.weight_decay
+            )
         )
 
     def step(self, pairs: list[Pair]) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model.config import parse
+from vljepa_ros.train.adapters import ALL, HEADS, LORA, Lora, check_tune
 from vljepa_ros.train.config import Clips
 
-HEADS, LORA, ALL = 'heads', 'lora', 'all'
 RATES = {HEADS: 1e-3, LORA: 1e-3, ALL: 2e-4}  # learning rates of the eyes
 
 
@@ -28,25 +28,6 @@ class Recording:
     annotations: str = ''
     topics: tuple[str, ...] = ()
     fps: float = 0.0
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adaptation (Hu et al., arXiv 2106.09685): W + alpha / rank * B A.
-
-    Raises:
-        InputError: a number is out of range.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-
-    def __post_init__(self) -> None:
-        """Check both."""
-        if not 1 <= self.rank <= 1024:
-            raise InputError(f'lora.rank ({self.rank}) is not in 1..1024')
-        if not 0 < self.alpha <= 1e4:
-            raise InputError(f'lora.alpha ({self.alpha:g}) is not in 0..10000')
 
 
 @dataclass(frozen=True)
@@ -85,8 +66,7 @@ class TuneConfig:
         """Check what can be checked without the model and the recordings."""
         if not self.recordings:
             raise InputError('recordings is empty')
-        if self.tune not in RATES:
-            raise InputError(f"tune '{self.tune}' is unknown (known: {', '.join(RATES)})")
+        check_tune(self.tune)
         for key in ('steps', 'text_steps', 'decoder_steps'):
             if getattr(self, key) < 1:
                 raise InputError(f'{key} ({getattr(self, key)}) is not positive')

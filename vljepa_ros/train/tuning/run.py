@@ -27,6 +27,7 @@ from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
 from vljepa_ros.model.weights import stored_dtype
 from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.train.adapters import merged, require
 from vljepa_ros.train.calibrate import ask_all, recalibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.decoder import Vocabulary, prediction_pairs, text_pairs
@@ -37,7 +38,7 @@ from vljepa_ros.train.tuning.config import TuneConfig
 from vljepa_ros.train.tuning.eyes import EyesTuning, Nets
 from vljepa_ros.train.tuning.known import known_prompts, known_sentences
 from vljepa_ros.train.tuning.marks import Marks, mark
-from vljepa_ros.train.tuning.parts import choose, merged, require
+from vljepa_ros.train.tuning.parts import choose
 from vljepa_ros.train.tuning.recordings import Importer, long_enough
 from vljepa_ros.train.tuning.texts import Texts
 from vljepa_ros.train.tuning.words import grown, train_words
