@@ -80,9 +80,7 @@ def _pace(result: Result) -> float:
 
 def search_plans() -> list[Plan]:
     """Short runs on the validation split."""
-    return [
-        Plan(arm, learning_rate=rate, counts=(SEARCH[arm],)) for arm in ARMS for rate in RATES[arm]
-    ]
+    return [Plan(arm, learning_rate=rate, counts=(SEARCH,)) for arm in ARMS for rate in RATES]
 
 
 def best_rates(path: Path) -> dict[str, float]:
