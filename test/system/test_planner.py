@@ -13,18 +13,23 @@ from typing import Any
 
 import pytest
 import rclpy
-from bench import eventually
+from bench import RELIABLE, Bench, eventually
 from processes import NODES, ROOT, Process, Processes, play
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from vljepa_ros.msg import SemanticEmbedding
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model import registry
 from vljepa_ros.nodes.client import Client, Watching
+from vljepa_ros.nodes.conversions import to_ns
 from vljepa_ros.stream.types import Basis
 
 SAMPLE = ROOT / 'samples' / 'bench'
 TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())
 START_S = TRUTH['start_ns'] / 1e9
 YES_NO = ['yes', 'no']
+PROMPTS = ['What is happening?', 'Is the light on?']
 
 
 def span(phase: str) -> tuple[float, float]:
@@ -49,6 +54,10 @@ class Robot:
         for node in self.nodes.values():
             node.says('active')
         self.client = Client('/planner', timeout_s=30.0, context=rclpy.get_default_context())
+        self.bench = Bench()
+        self.embeddings = self.bench.hear(
+            SemanticEmbedding, '/planner/semantic_embedding', RELIABLE
+        )
         self.watched: dict[str, Watching] = {}
 
     def start(self, name: str, more: dict[str, Any]) -> Process:
@@ -56,10 +65,19 @@ class Robot:
         values = self._values | (more if name == 'perception_node' else {})
         return self._processes.start(name, '/planner', values)
 
+    def set_prompts(self, prompts: list[str]) -> None:
+        """While the eyes are active."""
+        name = '/planner/perception_node/set_parameters'
+        parameter = Parameter('prompts', value=prompts).to_parameter_msg()
+        found = self.bench.call(SetParameters, name, SetParameters.Request(parameters=[parameter]))
+        assert found.results[0].successful, found.results[0].reason
+
     def watch(self) -> None:
-        """A condition that comes true in the sample, and one that never does."""
+        """Conditions that come true in the sample, that end in it, and one that never holds."""
         for text in ('the light is off', 'the yellow globe is gone'):
             self.watched[text] = self.client.watch(text)
+        self.watched['until not'] = self.client.watch('the arm is at rest', until_not=True)
+        self.watched['over'] = self.client.watch('the yellow globe is gone', timeout_s=1.0)
         eventually(lambda: all(w.goal and w.goal.accepted for w in self.watched.values()))
 
     def see(self) -> None:
@@ -77,10 +95,12 @@ def robot(
     except ModelError as error:
         pytest.skip(str(error))
     made = Robot(processes, ros, tmp_path_factory.mktemp('planner'))
+    made.set_prompts(PROMPTS)
     made.watch()
     made.see()
     yield made
     made.client.close()
+    made.bench.close()
 
 
 def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) -> None:
@@ -90,6 +110,37 @@ def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) ->
     assert dark_s - 0.5 <= moment.end_ns / 1e9 <= dark_s + 2.0
     assert not robot.watched['the yellow globe is gone'].done()
     robot.watched['the yellow globe is gone'].cancel()
+
+
+def test_a_watch_ends_with_what_it_waits_for_its_time_or_its_planner(robot: Robot) -> None:
+    _, begun_s = span('rest')
+    moment = robot.watched['until not'].result(10)
+    assert moment is not None
+    assert begun_s <= moment.end_ns / 1e9 <= begun_s + 2.0
+    assert robot.watched['over'].result(10) is None and not robot.watched['over'].is_cancelled
+    late = robot.client.watch('the yellow globe is gone')
+    late.cancel()
+    assert late.result(10) is None
+
+
+def test_now_is_the_newest_picture(robot: Robot) -> None:
+    newest_ns = max(to_ns(message.header.stamp) for message in robot.embeddings)
+    answer = robot.client.query('Is the light on?', YES_NO)
+    assert (answer.answer, answer.basis, answer.stamp_ns) == ('yes', Basis.NOW, newest_ns)
+    said = robot.client.query('What is the robot doing?')
+    assert said.answer and said.stamp_ns == newest_ns
+
+
+def test_each_standing_prompt_is_a_stream_of_its_own(robot: Robot) -> None:
+    stamps = {
+        prompt: [to_ns(m.header.stamp) for m in robot.embeddings if m.prompt == prompt]
+        for prompt in PROMPTS
+    }
+    assert len(stamps[PROMPTS[0]]) > 500 and stamps[PROMPTS[0]] == stamps[PROMPTS[1]]
+    assert {m.prompt for m in robot.embeddings} == set(PROMPTS)
+    both = robot.client.search('it is dark', limit=10)
+    starts = [(m.source, m.start_ns, m.end_ns) for m in both]
+    assert len(set(starts)) == len(starts) == 10
 
 
 def test_the_past_is_looked_at_again(robot: Robot) -> None:
