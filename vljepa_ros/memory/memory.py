@@ -289,7 +289,8 @@ class Memory:
         newest_ns = dict[str, int]()
         for key in store.streams():
             if key.model_id != self._model_id:
-                self._others[key] = _bytes(*store.size(key))
+                size = _bytes(*store.size(key))
+                self._others |= {key: size} if size else {}
                 continue
             stream = RememberedStream()
             stamps_ns, vectors = store.hops(key)

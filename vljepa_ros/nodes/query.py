@@ -253,8 +253,10 @@ class QueryNode(VljepaNode):
         except (NotHeldError, BusyError) as error:
             only_own = str(error).startswith(MOMENTARY)  # a look at the frames may tell soon
             answer = await self.in_thread(self._recall, request, only_own) if past else None
+            if answer is None and isinstance(error, NotHeldError):
+                raise NotHeldError(f'{error}{self._others}') from error
             if answer is None:
-                raise type(error)(f'{error}{self._others}') from error
+                raise
         else:
             answer = await self.in_thread(
                 self._word, request, source, seen, Basis.FRAMES if past else Basis.NOW
