@@ -32,10 +32,12 @@ from vljepa_ros.evaluate.selection import (
     PERIODS_S,
     Decodes,
     allowed,
+    by_settings,
     end_to_end,
     moving,
     named,
     online,
+    our_settings,
     pooled,
     thresholds_within,
     uniform,
@@ -107,9 +109,9 @@ def test_an_annotation_takes_the_nearest_decode_and_of_two_the_earlier(
 def test_the_nearest_is_that_of_trying_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        at = np.sort(rng.integers(0, 40, rng.integers(1, 9)))
+        at = rng.integers(0, 40, rng.integers(1, 9))  # an update may be of what is older
         times = rng.integers(-5, 45, 20)
-        expected = [int(np.argmin([abs(t - a) for a in at])) for t in times]
+        expected = [min(range(len(at)), key=lambda i: (abs(t - at[i]), at[i], i)) for t in times]
         assert nearest(at, times).tolist() == expected
 
 
@@ -242,7 +244,7 @@ def test_a_high_threshold_is_for_what_lasts_and_does_not_run_dry() -> None:
     names = rng.normal(size=(60, 64))
     lengths = [4, 4, 4, 40] * 15  # 0.8 s, and 8 s
     given = hops(np.repeat(names, lengths, axis=0))
-    found = online(given, 12.0)
+    found = by_settings(given, SegmenterSettings(change_threshold=12.0, drift_threshold=1.7))
     starts = np.cumsum([0, *lengths])[[7, 11, 15]]
     assert 15 <= len(found.at_ns) <= 31  # two for each that lasts, at most
     assert all(any(0 <= slot - start < 40 for slot in slots(found)) for start in starts)
@@ -251,6 +253,19 @@ def test_a_high_threshold_is_for_what_lasts_and_does_not_run_dry() -> None:
     assert SegmenterSettings().longest_run == 8
     assert SegmenterSettings(change_threshold=0.1).longest_run == 8
     assert SegmenterSettings(change_threshold=12.0).longest_run == 69
+
+
+def test_who_may_say_little_says_it_at_distances() -> None:
+    given = hops(np.repeat(np.eye(120), 5, axis=0))  # something new each second
+    counts = []
+    for threshold in (2.0, 8.0, 20.0, 40.0):
+        found, settings = online(given, threshold), our_settings(threshold)
+        assert settings.change_threshold == 2.0
+        begun_s = np.diff(found.at_ns) / 1e9
+        assert begun_s.min() >= settings.min_segment_s - 1.8  # a run of 8 hops and a bit
+        assert begun_s.max() <= settings.min_segment_s + 1.8 + 1.0  # and the next change is told
+        counts.append(len(found.at_ns))
+    assert counts == sorted(counts, reverse=True) and counts[-1] == 2
 
 
 def test_streams_are_laid_end_to_end() -> None:

@@ -57,12 +57,17 @@ class Hops:
 
 
 def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
-    """(A,) the nearest of ordered stamps to each time; of those as near, the first."""
+    """(A,) the nearest stamp to each time; of those as near, the earliest, and the first of it.
+
+    Stamps need no order: an update may be of older hops than the change that was told before it.
+    """
+    order = np.argsort(stamps_ns, kind='stable')
+    stamps_ns = stamps_ns[order]
     after = np.searchsorted(stamps_ns, times_ns).clip(max=len(stamps_ns) - 1)
     before = (after - 1).clip(min=0)
     is_earlier = np.abs(times_ns - stamps_ns[before]) <= np.abs(times_ns - stamps_ns[after])
     found = stamps_ns[np.where(is_earlier, before, after)]
-    return np.searchsorted(stamps_ns, found)
+    return order[np.searchsorted(stamps_ns, found)]
 
 
 def hops_of(eyes: Eyes, stream: Stream) -> Hops:
