@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import array
 import math
+import time
 from typing import Any
 
 import fakes
 import numpy as np
 import pytest
 from bench import LATCHED, MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
+from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 
@@ -84,6 +86,34 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
         previous_end=at,
         previous_vector=array.array('f', fakes.colour_vector('red')),
     )
+
+
+def test_who_comes_late_hears_what_is_open(bench: Bench) -> None:
+    """A decoder that is started again would be silent until the next change."""
+    line = Line(bench)
+    line.send(*(embedding('red', n) for n in range(10)), *(embedding('blue', n) for n in (10, 11)))
+    _, change = line.changes.wait(2)
+    late = bench.hear(SemanticChange, 'semantic_change')
+    [again] = late.wait(1)
+    time.sleep(0.3)
+    assert len(late) == 1 and line.changes[2:] == [again]
+    change.has_previous, change.previous_vector = False, array.array('f')
+    change.previous_segment_id, change.previous_start = 0, Time()
+    change.previous_end = Time()
+    assert again == change
+
+
+def test_a_drift_is_what_who_comes_late_hears(bench: Bench) -> None:
+    line = Line(bench, change_threshold=90.0, drift_threshold=0.1)
+    line.send(*(embedding('red' if n < 10 else 'blue', n) for n in range(40)))
+    drifted = line.changes.wait(2)[-1]
+    assert drifted.reason == SemanticChange.REASON_DRIFT
+    eventually(lambda: line.node.health.counts['embeddings'] == 40)
+    time.sleep(0.2)
+    told = [c for c in line.changes if c.reason == SemanticChange.REASON_DRIFT][-1].vector
+    [again] = bench.hear(SemanticChange, 'semantic_change').wait(1)
+    assert (again.reason, again.segment_id) == (SemanticChange.REASON_FIRST, 0)
+    assert again.vector == told
 
 
 def test_parameters_decide_what_a_change_is(bench: Bench) -> None:

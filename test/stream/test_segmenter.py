@@ -181,6 +181,33 @@ def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
     assert segmenter.push(hop(5, 0)) == []
 
 
+def test_windows_of_one_picture_are_one_stream_until_too_much_is_lost() -> None:
+    """A model that sees single pictures has windows that never overlap."""
+    segmenter = Segmenter(SegmenterSettings(), 's')
+    changes = [
+        change
+        for n in (*range(30), 33, 50)  # 0.8 s are lost, and 3.4 s
+        for change in segmenter.push(Embedding(n * HOP, n * HOP, KEY, at(0)))
+    ]
+    assert [(c.reason, c.stamp_ns // HOP) for c in changes] == [
+        (Reason.FIRST, 0),
+        (Reason.RESET, 50),
+    ]
+
+
+def test_a_constant_stream_is_one_segment_for_ever() -> None:
+    """Its noise falls towards nothing, and what rounding makes of it must not begin anything."""
+    vector = np.random.default_rng(0).normal(size=64)
+    vector = np.asarray(vector / np.linalg.norm(vector), np.float32)
+    segmenter = Segmenter(SegmenterSettings(change_threshold=0.0), 's')
+    changes = [
+        change
+        for n in range(4000)
+        for change in segmenter.push(Embedding(n * HOP, max(0, n - 8) * HOP, KEY, vector))
+    ]
+    assert [c.reason for c in changes] == [Reason.FIRST]
+
+
 def test_end_closes_every_stream_once() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     other = StreamKey('rear', 'what?', 'model')

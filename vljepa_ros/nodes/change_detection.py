@@ -46,7 +46,9 @@ class ChangeDetectionNode(VljepaNode):
         """The segmenter and its publisher."""
         settings = parameters.segmenter_settings(self.values())
         self._segmenter = Segmenter(settings, self._session_id, self._next_id)
-        self._changes = self.publisher(SemanticChange, 'semantic_change', qos.STREAM)
+        self._changes = self.publisher(
+            SemanticChange, 'semantic_change', qos.STREAM, self._on_matched
+        )
 
     def start(self) -> None:
         """Listen."""
@@ -77,6 +79,11 @@ class ChangeDetectionNode(VljepaNode):
         """How much came of it."""
         changes = self._segmenter.changes if self._segmenter else 0
         return {'changes': str(changes), 'session': self._session_id}
+
+    def _on_matched(self, matched: Any) -> None:
+        """Whoever comes later, as a decoder that was started again, hears what is open."""
+        if matched.current_count_change > 0 and self.is_active and self._segmenter is not None:
+            self._publish(self._segmenter.opened())
 
     def _on_model_info(self, message: ModelInfo) -> None:
         assert self._segmenter is not None

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -113,10 +114,21 @@ class WorkingNode(Node):
 
     # Publishing and waiting.
 
-    def publisher(self, kind: type, name: str, profile: QoSProfile) -> Any:
-        """A lifecycle publisher whose QoS parameters can override."""
+    def publisher(
+        self,
+        kind: type,
+        name: str,
+        profile: QoSProfile,
+        matched: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """A lifecycle publisher whose QoS parameters can override; `matched` hears who listens."""
         return self.create_lifecycle_publisher(
-            kind, name, profile, qos_overriding_options=qos.OVERRIDABLE
+            kind,
+            name,
+            profile,
+            event_callbacks=PublisherEventCallbacks(matched=matched) if matched else None,
+            callback_group=self.group,
+            qos_overriding_options=qos.OVERRIDABLE,
         )
 
     def retire(self, publisher: Any) -> None:

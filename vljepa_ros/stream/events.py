@@ -33,13 +33,15 @@ class EventWriter:
         """Close the segment that ended, in the words last said; begin or update the one that runs.
 
         A segment whose words are not known here, as it began before this writer did, is put into
-        words at its end.
+        words at its end. One that began is told once, though its change may come again.
         """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
             raise ModelMismatchError(
                 f"a change of model '{change.key.model_id}' cannot be put into words by '{ours}'"
             )
+        if change.reason is not Reason.DRIFT and change.previous is None and self._is_said(change):
+            return []
         closed, begins = change.previous, change.reason is not Reason.END
         final = self._final_words(change)
         wanted = [] if final or change.previous_vector is None else [change.previous_vector]
@@ -56,6 +58,11 @@ class EventWriter:
             self._said[change.key] = _Said(change.session_id, change.segment_id, decoded[-1])
         self.written += len(events)
         return events
+
+    def _is_said(self, change: Change) -> bool:
+        said = self._said.get(change.key)
+        names = (change.session_id, change.segment_id)
+        return said is not None and (said.session_id, said.segment_id) == names
 
     def _final_words(self, change: Change) -> Decoded | None:
         """What was last said of the segment that this change closes."""

@@ -9,7 +9,8 @@ began with the k-th newest: a great change is told after `confirm_hops`, a small
 lasts.
 
 Everything that affects the state of a stream is in `_Stream`, which does not grow. The eyes began
-anew where the epoch is another, or the window no longer reaches back to the embedding before.
+anew where the epoch is another, or so much was lost that the window no longer reaches back to the
+embedding before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ RISE = 0.3
 OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
 OUTLIER = 4.0  # no embedding counts for more than so many variances
+LEAST_NOISE = 1e-9  # what rounding makes of a constant stream
+BRIDGED_NS = (
+    2_000_000_000  # gap between two embeddings that belong together, whatever their windows
+)
 LAST = 4  # embeddings that a segment's end is told by
 
 Vector64 = NDArray[np.float64]
@@ -63,6 +68,7 @@ class _Stream:
     count: int = 0  # of what is settled
     said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
+    opened: Change | None = None  # what said that it began, without what was before
 
     def total(self) -> Vector64:
         """The sum of the segment's vectors."""
@@ -85,7 +91,8 @@ class _Stream:
             _, oldest = self.run.pop(0)
             if self.count:
                 off = float(((oldest - self.settled / self.count) ** 2).sum())
-                self.noise += NOISE_RATE * (min(off, OUTLIER * self.noise + NOISE) - self.noise)
+                off = min(max(off, LEAST_NOISE), OUTLIER * self.noise + NOISE)
+                self.noise += NOISE_RATE * (off - self.noise)
             self.settled, self.count = self.settled + oldest, self.count + 1
             self.newest_settled.append(oldest)
 
@@ -169,6 +176,14 @@ class Segmenter:
             and stream.epoch == embedding.epoch
             and stream.newest_ns == embedding.stamp_ns
         )
+
+    def opened(self) -> list[Change]:
+        """What began the open segments, with what was last said of them: for who was not there."""
+        return [
+            replace(stream.opened, vector=stream.said)
+            for stream in self._streams.values()
+            if stream.opened is not None
+        ]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
         """Close the open streams that `which` picks, or all."""
@@ -270,7 +285,7 @@ class Segmenter:
         self._streams[key] = stream
         self.changes += 1
         end_ns = start_ns if reason is Reason.MEANING else (before.newest_ns if before else 0)
-        return Change(
+        stream.opened = Change(
             embedding.stamp_ns,
             key,
             self._session_id,
@@ -279,9 +294,13 @@ class Segmenter:
             score,
             reason,
             stream.said,
-            Segment(before.segment_id, before.start_ns, end_ns) if before else None,
-            before.mean() if before else None,
+            None,
+            None,
         )
+        if before is None:
+            return stream.opened
+        ended = Segment(before.segment_id, before.start_ns, end_ns)
+        return replace(stream.opened, previous=ended, previous_vector=before.mean())
 
     def _close(self, key: StreamKey) -> list[Change]:
         stream = self._streams.pop(key)
@@ -312,8 +331,13 @@ def _member(embedding: Embedding) -> tuple[int, Vector64]:
 
 
 def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
-    """Whether the eyes forgot what came before."""
-    return embedding.epoch != stream.epoch or embedding.window_start_ns > stream.newest_ns
+    """Whether the eyes forgot what came before, or so many embeddings were lost.
+
+    Windows of one picture never overlap: what the eyes bridge is no gap here either.
+    """
+    gap_ns = embedding.stamp_ns - stream.newest_ns
+    is_apart = embedding.window_start_ns > stream.newest_ns and gap_ns > BRIDGED_NS
+    return embedding.epoch != stream.epoch or is_apart
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -19,7 +19,7 @@ from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry
 from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Frame
+from vljepa_ros.stream.types import Frame, State
 
 TOLERANCE = 2e-5
 WORDS = [*tiny_bidirectional.MARKS, *tiny_bidirectional.WORDS]
@@ -111,6 +111,16 @@ def test_the_prompt_changes_nothing(model: Model) -> None:
     assert model.eyes.predict(state, []).shape == (0, tiny.DIM)
     with pytest.raises(InputError, match='tubelet of 2 frames, the model has 1'):
         model.eyes.step(state, list(pictures(2)))
+
+
+def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
+    pipeline, events = Pipeline(model), []
+    image = np.full((48, 64, 3), 120, np.uint8)
+    for i in range(40):
+        events += pipeline.push(Frame(i * 250_000_000, image))
+    events += pipeline.finish()
+    assert [event.state for event in events] == [State.STARTED, State.ENDED]
+    assert pipeline.writer.decodes == 1
 
 
 def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model) -> None:
