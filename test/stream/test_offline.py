@@ -10,6 +10,7 @@ from fakes import fake_model, picture
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.offline import OfflineSegmenter, clustered
 from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, State, StreamKey
 
@@ -90,3 +91,36 @@ def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
     ended = [e for e in events if e.state is State.ENDED]
     assert [e.text for e in ended] == ['the scene is red', 'the scene is green']
     assert pipeline.writer.decodes == 2
+
+
+@pytest.mark.parametrize(
+    ('stamp', 'values', 'message'),
+    [
+        (4, [1.0, 0.0], 'embedding of 2 values in a stream of 3'),
+        (2, [1.0, 0.0, 0.0], r'embedding of 0.400 s comes after that of 0.600 s'),
+    ],
+)
+def test_what_a_segmenter_refuses_is_refused_and_changes_nothing(
+    stamp: int, values: list[float], message: str
+) -> None:
+    offline = OfflineSegmenter(SegmenterSettings(), 's')
+    for n in range(4):
+        offline.push(Embedding(n * HOP, 0, KEY, np.array([1, 0, 0], np.float32)))
+    with pytest.raises(InputError, match=message):
+        offline.push(Embedding(stamp * HOP, 0, KEY, np.array(values, np.float32)))
+    assert [c.reason for c in offline.end()] == [Reason.FIRST, Reason.END]
+
+
+def test_what_was_lost_begins_a_segment_as_online() -> None:
+    found = []
+    for segmenter in (
+        OfflineSegmenter(SegmenterSettings(), 's'),
+        Segmenter(SegmenterSettings(), 's'),
+    ):
+        changes = []
+        for n in (0, 1, 2, 30, 31):
+            vector = np.array([1, 0, 0], np.float32)
+            changes += segmenter.push(Embedding(n * HOP, (n - 1) * HOP, KEY, vector))
+        changes += segmenter.end()
+        found.append([(c.reason, c.segment_start_ns) for c in changes])
+    assert found[0] == found[1] and [reason for reason, _ in found[0]][1] is Reason.RESET

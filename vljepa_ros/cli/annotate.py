@@ -28,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar='N',
-        help='how much may be said of each camera (default: as much as there is)',
+        help='how much may be said of each camera in the long run, after some ten texts more; '
+        'with --offline at most (default: as much as there is)',
     )
     parser.add_argument(
         '--offline',

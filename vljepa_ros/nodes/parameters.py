@@ -199,7 +199,7 @@ CHANGE_DETECTION = (
     Spec(
         'events_per_minute',
         _EVENTS.events_per_minute,
-        'Texts that a stream may give a minute: both thresholds rise to keep to it (0: no limit)',
+        'Texts that a stream may give a minute in the long run, after some ten more (0: no limit)',
         0.0,
         6000.0,
     ),

@@ -2,9 +2,9 @@
 """Change detection that sees the whole recording first: the paper's (arXiv 2512.10942, 4.3).
 
 Neighbours are joined by Ward's criterion, those first that cost least, until joining any two costs
-more than `change_threshold`, or until there are no more than `events_per_minute` segments. What a
-join costs is what `segmenter` makes of it; here the end is known as well, so that no change has to
-be confirmed. Shapes: T embeddings of D values.
+more than `change_threshold`, or until there are no more than `events_per_minute` segments. A join
+costs what it does in `segmenter`, but that no noise is taken off; as the end is known as well, no
+change has to be confirmed. Shapes: T embeddings of D values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.segmenter import MINUTE_NS, check_vector
+from vljepa_ros.stream.segmenter import MINUTE_NS, begins_anew, check_follows, check_vector
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
 from vljepa_ros.stream.vectors import unit
@@ -37,8 +37,10 @@ class OfflineSegmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """Keep it. Raises InputError for a vector that is none."""
+        """Keep it. Raises InputError as a Segmenter does."""
         check_vector(embedding.vector)
+        for before in self._streams.get(embedding.key, [])[-1:]:
+            check_follows(embedding, len(before.vector), before.epoch, before.stamp_ns)
         self._streams.setdefault(embedding.key, []).append(embedding)
         return []
 
@@ -89,7 +91,11 @@ class OfflineSegmenter:
 
     def _segments(self, hops: list[Embedding]) -> Iterator[tuple[Reason, list[Embedding]]]:
         """Why each begins, and what it holds; none goes on where the eyes began anew."""
-        cuts = [i for i in range(1, len(hops)) if hops[i].epoch != hops[i - 1].epoch]
+        cuts = [
+            i
+            for i in range(1, len(hops))
+            if begins_anew(hops[i], hops[i - 1].epoch, hops[i - 1].stamp_ns)
+        ]
         reason = Reason.FIRST
         for first, end in zip([0, *cuts], [*cuts, len(hops)], strict=True):
             for part in self._parts(hops[first:end]):

@@ -144,21 +144,13 @@ class Segmenter:
                 *self._make_room(),
                 self._open(embedding, [_member(embedding)], Reason.FIRST, 1.0, None),
             ]
-        if len(stream.settled) != len(embedding.vector):
-            raise InputError(
-                f'embedding of {len(embedding.vector)} values in a stream of {len(stream.settled)}'
-            )
-        if _was_reset(stream, embedding):
+        check_follows(embedding, len(stream.settled), stream.epoch, stream.newest_ns)
+        if begins_anew(embedding, stream.epoch, stream.newest_ns):
             elapsed_ns = max(embedding.stamp_ns - stream.newest_ns, 0)
             corrected = self._corrected(stream, stream.newest_ns)
             reset = self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)
             self._spend(self._streams[embedding.key], 1 + len(corrected), elapsed_ns)
             return [*corrected, reset]
-        if embedding.stamp_ns <= stream.newest_ns:
-            raise InputError(
-                f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
-                f'{stream.newest_ns / 1e9:.3f} s'
-            )
         elapsed_ns = embedding.stamp_ns - stream.newest_ns
         stream.add(*_member(embedding))
         changes = self._changed(stream, embedding) or self._drift(stream, embedding)
@@ -330,14 +322,25 @@ def _member(embedding: Embedding) -> tuple[int, Vector64]:
     return embedding.stamp_ns, unit(embedding.vector.astype(np.float64))
 
 
-def _was_reset(stream: _Stream, embedding: Embedding) -> bool:
+def begins_anew(embedding: Embedding, epoch: int, newest_ns: int) -> bool:
     """Whether the eyes forgot what came before, or so many embeddings were lost.
 
     Windows of one picture never overlap: what the eyes bridge is no gap here either.
     """
-    gap_ns = embedding.stamp_ns - stream.newest_ns
-    is_apart = embedding.window_start_ns > stream.newest_ns and gap_ns > BRIDGED_NS
-    return embedding.epoch != stream.epoch or is_apart
+    gap_ns = embedding.stamp_ns - newest_ns
+    is_apart = embedding.window_start_ns > newest_ns and gap_ns > BRIDGED_NS
+    return embedding.epoch != epoch or is_apart
+
+
+def check_follows(embedding: Embedding, dim: int, epoch: int, newest_ns: int) -> None:
+    """Raise InputError for another length, or a stamp that is not later within an epoch."""
+    if len(embedding.vector) != dim:
+        raise InputError(f'embedding of {len(embedding.vector)} values in a stream of {dim}')
+    if embedding.epoch == epoch and embedding.stamp_ns <= newest_ns:
+        raise InputError(
+            f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
+            f'{newest_ns / 1e9:.3f} s'
+        )
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
