@@ -252,6 +252,19 @@ def test_a_segment_of_which_nothing_was_said_is_put_into_words_at_its_end(
     assert [e.text for e in writer.push(closing(7))] == ['the scene is red', 'the scene is green']
     key = StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, colour_vector('blue')))
-    ended, _ = writer.push(closing(segment_id, session_id))
+    *_, ended, _ = writer.push(closing(segment_id, session_id))  # after what was left open
     assert ended.text == 'the scene is red'
     assert writer.decodes == 5
+
+
+def test_what_a_session_left_open_ends_where_another_begins() -> None:
+    """A change detection that was killed says nothing; who keeps events must not wait for ever."""
+    writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
+    first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, colour_vector('red'))
+    writer.push(first)
+    again = Change(9 * MS, key, 'b', 0, 9 * MS, 1.0, Reason.FIRST, colour_vector('blue'))
+    ended, started = writer.push(again)
+    assert (ended.session_id, ended.segment_id, ended.state) == ('a', 7, State.ENDED)
+    assert (ended.start_ns, ended.end_ns, ended.text) == (2 * MS, 4 * MS, 'the scene is red')
+    assert (started.session_id, started.segment_id, started.state) == ('b', 0, State.STARTED)
+    assert writer.decodes == 2 and writer.written == 3

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class _Said:
     """The words of a stream's running segment."""
 
     session_id: str
-    segment_id: int
+    segment: Segment  # as far as it is known
     words: Decoded
 
 
@@ -33,7 +33,8 @@ class EventWriter:
         """Close the segment that ended, in the words last said; begin or update the one that runs.
 
         A segment whose words are not known here, as it began before this writer did, is put into
-        words at its end. One that began is told once, though its change may come again.
+        words at its end. One that began is told once, though its change may come again. Where
+        another session begins, whatever the one before left open has ended.
         """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
@@ -42,27 +43,37 @@ class EventWriter:
             )
         if change.reason is not Reason.DRIFT and change.previous is None and self._is_said(change):
             return []
+        abandoned = self._abandoned(change)
         closed, begins = change.previous, change.reason is not Reason.END
         final = self._final_words(change)
         wanted = [] if final or change.previous_vector is None else [change.previous_vector]
         wanted += [change.vector] if begins else []
         decoded = self._language.decode(np.stack(wanted)) if wanted else []
         self.decodes += len(wanted)
-        events = []
+        events = abandoned
         if closed is not None and (final or change.previous_vector is not None):
             events.append(_event(change, closed, State.ENDED, final or decoded[0]))
         if begins:
             running = Segment(change.segment_id, change.segment_start_ns, change.stamp_ns)
             state = State.UPDATED if change.reason is Reason.DRIFT else State.STARTED
             events.append(_event(change, running, state, decoded[-1]))
-            self._said[change.key] = _Said(change.session_id, change.segment_id, decoded[-1])
+            self._said[change.key] = _Said(change.session_id, running, decoded[-1])
         self.written += len(events)
         return events
 
     def _is_said(self, change: Change) -> bool:
         said = self._said.get(change.key)
         names = (change.session_id, change.segment_id)
-        return said is not None and (said.session_id, said.segment_id) == names
+        return said is not None and (said.session_id, said.segment.segment_id) == names
+
+    def _abandoned(self, change: Change) -> list[Event]:
+        """The end of what another session, whose process is gone, left open."""
+        said = self._said.get(change.key)
+        if said is None or said.session_id == change.session_id:
+            return []
+        del self._said[change.key]
+        gone = replace(change, session_id=said.session_id)
+        return [_event(gone, said.segment, State.ENDED, said.words)]
 
     def _final_words(self, change: Change) -> Decoded | None:
         """What was last said of the segment that this change closes."""
@@ -71,7 +82,8 @@ class EventWriter:
             return None
         self._said.pop(change.key, None)
         names = (change.session_id, closed.segment_id)
-        return said.words if said and (said.session_id, said.segment_id) == names else None
+        is_last = said and (said.session_id, said.segment.segment_id) == names
+        return said.words if said and is_last else None
 
 
 def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> Event:
