@@ -127,8 +127,8 @@ def _verified(source: SourceConfig, path: Path) -> str:
 def _refusal(source: SourceConfig, url: str, error: HTTPError) -> str:
     if error.code in (401, 403):
         return (
-            f'{url}: {error.code}: accept its terms at {HUB}/{source.repository} and give your '
-            f'token as HF_TOKEN'
+            f'{url}: {error.code}: accept its terms at {HUB}/{source.repository}, if there is '
+            f'such a page, and give your token as HF_TOKEN'
         )
     return f'{url}: {error.code} {error.reason}'
 

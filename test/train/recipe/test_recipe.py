@@ -168,6 +168,7 @@ def test_a_run_makes_a_model_and_goes_on_where_it_stopped(tmp_path: Path, folder
     config = read_recipe(recipe(tmp_path, folder))
     out = train(config)
     model = registry.load(str(out), device='cpu')
+    assert model.facts.model_id.startswith('out-')
     assert model.facts.model_id != registry.load(str(folder), device='cpu').facts.model_id
     first = (out / 'checkpoints' / 'pictures.safetensors').stat().st_mtime_ns
     weights = (out / 'weights.safetensors').read_bytes()

@@ -7,6 +7,7 @@ stage that it was in.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.model import registry, text_decoder
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.config import CONFIG
 from vljepa_ros.model.tokens import Tokens
 from vljepa_ros.model.weights import WEIGHTS, place_weights
 from vljepa_ros.train.adapters import merged, require
@@ -27,6 +29,7 @@ from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import PairSampler
 from vljepa_ros.train.recipe.step import RecipeStage
 
+NAME = re.compile('^name: .*$', re.MULTILINE)  # of the model, in its description
 LOGGED = 20  # steps between two lines of the log
 
 
@@ -62,6 +65,8 @@ def train(config: RecipeConfig) -> Path:
     for path in run.folder.iterdir():
         if path.is_file() and path.name not in own:
             shutil.copyfile(path, out / path.name)
+    described = (out / CONFIG).read_text()
+    (out / CONFIG).write_text(NAME.sub(f'name: {out.resolve().name}', described, count=1))
     _save(run.net, out / WEIGHTS)
     return out
 
