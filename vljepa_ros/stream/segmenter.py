@@ -6,22 +6,18 @@ by Ward's criterion. The newest k embeddings, with mean r, stand against the n b
 segment, with mean m; keeping them in it costs n k / (n + k) |m - r|^2, of which the stream's own
 noise explains one variance. Where more than `change_threshold` is left for some k, a new segment
 began with the k-th newest: a great change is told after `confirm_hops`, a small one only if it
-lasts. The laws, of which an embedding obeys the first that holds:
+lasts. The laws, of which the first that holds counts:
 
-| it is, or shows                                                      | told                      |
-|----------------------------------------------------------------------|---------------------------|
-| the first of its stream                                              | FIRST                     |
-| eyes that began anew                                                 | (DRIFT of the end,) RESET |
-| with the k - 1 before it a cost above `change_threshold`, where k is | (DRIFT of the end,)       |
-| `confirm_hops` or more, each of the newest `confirm_hops` is nearer  | MEANING                   |
-| to them than to the segment, which is `min_segment` long without     |                           |
-| a mean of what is settled more than `drift_threshold` from what was  | DRIFT                     |
-| said                                                                 |                           |
-| no more: the stream ends                                             | (DRIFT of the end,) END   |
+    FIRST    the embedding is the first of its stream
+    RESET    the eyes began anew
+    MEANING  for some k >= `confirm_hops` the newest k cost more than `change_threshold`, each of
+             the newest `confirm_hops` is nearer to them than to the segment, and the segment
+             without them is `min_segment` long
+    DRIFT    the mean of what is settled is farther than `drift_threshold` from what was last said
+    END      the stream is over
 
-The hysteresis is that of the third: it takes `confirm_hops` and the whole cost to leave a segment,
-and again to come back, and what is near neither changes nothing. The end differs where the mean of
-the last `LAST` is more than `drift_threshold` from what was said.
+Before RESET, MEANING and END comes a DRIFT, where the last `LAST` of the segment are so far from
+what was said. The hysteresis: it takes the whole cost to leave a segment, and again to come back.
 
 Everything that affects the state of a stream is in `_Stream`, which does not grow. The eyes began
 anew where the epoch is another, or so much was lost that the window no longer reaches back to the
