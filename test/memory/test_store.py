@@ -253,6 +253,40 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
     assert left() == (0, 0)
 
 
+def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None:
+    """A node that was started again hears what is open, older than what its file holds."""
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    memory.change(begun(0, 0, 'red'))
+    for second in range(10):
+        memory.record(hop(second))
+    memory.event(Event(0, KEY, 's', 0, 0, 0, State.STARTED, 'it is red', 1.0))
+    memory.close()
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    memory.change(begun(0, 0, 'red'))
+    for second in range(10, 20):
+        memory.record(hop(second))
+    memory.commit()
+    assert memory.trouble == ''
+    assert [(m.start_ns // S, m.end_ns // S, m.text) for m in found(memory)] == [
+        (0, 19, 'it is red')
+    ]
+
+
+def test_other_models_that_were_forgotten_count_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('vljepa_ros.memory.memory.SELDOM', 10)
+    memory = Memory('m', store=Store(tmp_path / 'memory.db'))
+    lived(memory)
+    memory.close()
+    other = dataclasses.replace(KEY, model_id='n')
+    memory = Memory('n', MemorySettings(kept_s=50.0), Store(tmp_path / 'memory.db'))
+    assert memory.foreign == 1
+    for second in range(100, 130):
+        memory.record(hop(second, key=other))
+    assert memory.foreign == 0
+
+
 def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
     tmp_path: Path,
 ) -> None:

@@ -485,7 +485,7 @@ def test_predict_hung_is_told_in_time_and_the_next_answer_is_the_right_one(bench
     response = counter.ask()
     assert (response.success, response.message) == (
         False,
-        f'{bench.namespace}/predict did not answer within 0.5 s',
+        f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s',
     )
     free.set()
     assert counter.ask().answer == 'the scene is blue'

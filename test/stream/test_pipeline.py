@@ -268,3 +268,14 @@ def test_what_a_session_left_open_ends_where_another_begins() -> None:
     assert (ended.start_ns, ended.end_ns, ended.text) == (2 * MS, 4 * MS, 'the scene is red')
     assert (started.session_id, started.segment_id, started.state) == ('b', 0, State.STARTED)
     assert writer.decodes == 2 and writer.written == 3
+
+
+def test_what_is_open_ends_where_its_end_was_missed() -> None:
+    """A decoder that was inactive for two changes hears of what is open now."""
+    writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
+    writer.push(Change(4 * MS, key, 'a', 0, 2 * MS, 1.0, Reason.FIRST, colour_vector('red')))
+    again = Change(9 * MS, key, 'a', 2, 8 * MS, 1.0, Reason.MEANING, colour_vector('blue'))
+    ended, started = writer.push(again)
+    assert (ended.segment_id, ended.state, ended.text) == (0, State.ENDED, 'the scene is red')
+    assert (started.segment_id, started.state) == (2, State.STARTED)
+    assert writer.push(again) == [] and writer.decodes == 2

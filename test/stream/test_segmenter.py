@@ -195,6 +195,20 @@ def test_windows_of_one_picture_are_one_stream_until_too_much_is_lost() -> None:
     ]
 
 
+def test_single_pictures_at_a_slow_rate_are_one_stream_once_their_distance_is_known() -> None:
+    segmenter = Segmenter(SegmenterSettings(), 's')
+    changes = [
+        change
+        for n in (*range(0, 200, 20), 260)  # 4 s apart, and then 16 s
+        for change in segmenter.push(Embedding(n * HOP, n * HOP, KEY, at(0)))
+    ]
+    assert [(c.reason, c.stamp_ns // HOP) for c in changes] == [
+        (Reason.FIRST, 0),
+        (Reason.RESET, 20),
+        (Reason.RESET, 260),
+    ]
+
+
 def test_a_constant_stream_is_one_segment_for_ever() -> None:
     """Its noise falls towards nothing, and what rounding makes of it must not begin anything."""
     vector = np.random.default_rng(0).normal(size=64)

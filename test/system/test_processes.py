@@ -103,7 +103,7 @@ def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> Non
     response, seconds = cell.ask()
     assert (response.success, response.message) == (
         False,
-        f'/cell/predict did not answer within {TIMEOUT_S} s',
+        f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
     )
     assert TIMEOUT_S <= seconds < TIMEOUT_S + 4
     cell.nodes['perception_node'].go_on()
@@ -115,7 +115,7 @@ def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Ce
     response, seconds = cell.ask()
     assert not response.success
     assert response.message in (
-        f'/cell/predict did not answer within {TIMEOUT_S} s',
+        f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
         f'nobody serves /cell/predict (waited {TIMEOUT_S} s)',
     )
     assert seconds < TIMEOUT_S + 4

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vljepa_ros.stream.types import StreamKey
 
 LATEST_S = 2.0**31  # that a stamp of ROS can tell
+MOST_BYTES = 10**15  # all of it: what is only read is not made smaller
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.memory.store import Store
 
     span = read_span(args, 0, LATEST_S)
-    start_ns, end_ns = span.start_ns or 0, span.end_ns or 0
+    start_ns, end_ns = span.start_ns or 0, 0 if span.end_ns is None else max(span.end_ns, 1)
     store = Store(args.file.expanduser(), read_only=True)
     try:
         keys = _streams(store, args)
@@ -98,7 +99,7 @@ def _moments(
 
     language = common.load_model(args, 'language').language
     assert language is not None
-    memory = Memory(language.facts.model_id, MemorySettings(EVER_S, EVER_S), store)
+    memory = Memory(language.facts.model_id, MemorySettings(EVER_S, EVER_S, MOST_BYTES), store)
     if memory.foreign and not memory.sources:
         others = ', '.join(sorted({key.model_id for key in store.streams()}))
         raise InputError(

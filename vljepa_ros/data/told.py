@@ -24,11 +24,8 @@ from vljepa_ros.stream.settings import check_text
 
 TINY_S = 1e-6  # times that differ by less are the same
 SAID, ASKED = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
-ANNOTATED = (
-    'segment',
-    'confidence',
-    'nearest',
-)  # what `vljepa annotate` says beside them: passed over
+# What `vljepa annotate` says beside them: passed over.
+ANNOTATED = ('segment', 'confidence', 'nearest')
 
 
 class AnnotationError(InputError):

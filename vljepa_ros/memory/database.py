@@ -7,6 +7,7 @@ one, and never the file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from typing import IO, Any
 from vljepa_ros.errors import BusyError, DiskFullError, InputError, OutputError
 
 PAGES_AT_ONCE = 2000  # 8 MB
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ROOM = 1 << 20  # bytes that must be free for a file to be made, or opened to be written
 
 
@@ -44,7 +46,9 @@ class Database:
             self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
-            raise _unwritable(path, 'opened', error) from error
+            if not read_only and _is_full(path):  # which SQLite calls by several names
+                raise DiskFullError(f'{path} cannot be opened: the disk is full') from error
+            raise OutputError(f'{path} cannot be opened: {error}') from error
         except (sqlite3.DatabaseError, InputError) as error:
             self.close()
             raise InputError(f'{path} is no {what}: {error}') from error
@@ -141,7 +145,8 @@ def _lock(path: Path) -> IO[str]:
     try:
         lock = path.with_name(f'{path.name}-lock').open('w')
     except OSError as error:
-        raise _unwritable(path, 'made', error.strerror) from error
+        kind = DiskFullError if error.errno in FULL else OutputError
+        raise kind(f'{path} cannot be made: {error.strerror}') from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -150,11 +155,6 @@ def _lock(path: Path) -> IO[str]:
     return lock
 
 
-def _unwritable(path: Path | None, what: str, why: object) -> OutputError:
-    """SQLite calls a full disk by several names: look at the disk itself."""
-    is_full = (
-        path is not None and path.parent.is_dir() and shutil.disk_usage(path.parent).free < ROOM
-    )
-    if is_full:
-        return DiskFullError(f'{path} cannot be {what}: the disk is full')
-    return OutputError(f'{path} cannot be {what}: {why}')
+def _is_full(path: Path | None) -> bool:
+    folder = path.parent if path else None
+    return folder is not None and folder.is_dir() and shutil.disk_usage(folder).free < ROOM

@@ -71,7 +71,7 @@ class Memory:
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
-        # Bytes of the streams of other models, the oldest first.
+        # Bytes of the streams of other models, those that were begun first, first.
         self._others = dict[StreamKey, int]()
         self.trouble, self._trouble = '', ''
         self._held = Held({})
@@ -111,13 +111,17 @@ class Memory:
         if self._recorded % SELDOM == 1:
             mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
             self._write(lambda store: store.forget_of_others(*mine, *bounds_ns))
+            if self._store is not None:
+                self._others = self._sizes(self._store, list(self._others))
 
     def change(self, change: Change) -> None:
         """Remember a change's segments. Raises as `record` does."""
         self._check(change.key, change.vector)
-        if self._is_refused(change.key.source, change.stamp_ns):
-            return
         key, session, before = change.key, change.session_id, change.previous
+        if before is None and change.reason is not Reason.END and self._take_up(change):
+            return
+        if self._is_refused(key.source, change.stamp_ns):
+            return
         stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
             self._forget_segments_after(key.source, change.stamp_ns)
@@ -134,6 +138,18 @@ class Memory:
             self._put(key, stream.open(begun))
             self._put(key, begun)
         self._forget_old(change.key.source, change.stamp_ns)
+
+    def _take_up(self, change: Change) -> bool:
+        """Whether it tells of a segment that is known: it was sent again, or has moved."""
+        stream = self._streams.get(change.key)
+        known = stream.named((change.session_id, change.segment_id)) if stream else None
+        if stream is None or known is None or known.start_ns != change.segment_start_ns:
+            return False
+        end_ns = max(known.end_ns, change.stamp_ns)
+        begun = Remembered(known.name, known.start_ns, end_ns, change.vector)
+        self._put(change.key, stream.open(begun))
+        self._put(change.key, begun)
+        return True
 
     def event(self, event: Event) -> None:
         """Add its words to a remembered segment."""
@@ -286,11 +302,11 @@ class Memory:
     # The store.
 
     def _load(self, store: Store) -> None:
-        newest_ns = dict[str, int]()
-        for key in store.streams():
+        newest_ns, keys = dict[str, int](), store.streams()
+        others = [key for key in keys if key.model_id != self._model_id]
+        self._others = self._sizes(store, others)
+        for key in keys:
             if key.model_id != self._model_id:
-                size = _bytes(*store.size(key))
-                self._others |= {key: size} if size else {}
                 continue
             stream = RememberedStream()
             stamps_ns, vectors = store.hops(key)
@@ -304,6 +320,15 @@ class Memory:
                 newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
         self._held = Held(newest_ns)
         self._keep_small()
+
+    def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
+        """Bytes of those streams that hold something."""
+        try:
+            sizes = {key: _bytes(*store.size(key)) for key in keys}
+        except OutputError as error:
+            self._trouble = str(error)
+            return {}
+        return {key: size for key, size in sizes.items() if size}
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)

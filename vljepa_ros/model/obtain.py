@@ -51,9 +51,9 @@ def obtain(
             f'{downloads}: {error.strerror}: choose another place (--into)'
         ) from error
     weights: list[tuple[SourceConfig, Path]] = []
-    pinned = dict[tuple[str, str], str]()  # several sources may be of one file
+    pinned = dict[tuple[str, str, str], str]()  # several sources may be of one file
     for source in sources:
-        file = source.repository, source.file
+        file = source.repository, source.file, source.revision
         source = replace(source, sha256=source.sha256 or pinned.get(file, ''))
         kept = folder / source.save_as if source.save_as else None
         # Several sources may take different weights from one file, which comes once.

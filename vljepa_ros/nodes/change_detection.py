@@ -82,7 +82,7 @@ class ChangeDetectionNode(VljepaNode):
 
     def _on_matched(self, matched: Any) -> None:
         """Whoever comes later, as a decoder that was started again, hears what is open."""
-        if matched.current_count_change > 0 and self.is_active and self._segmenter is not None:
+        if matched.total_count_change > 0 and self.is_active and self._segmenter is not None:
             self._publish(self._segmenter.opened())
 
     def _on_model_info(self, message: ModelInfo) -> None:

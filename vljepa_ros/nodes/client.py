@@ -45,7 +45,7 @@ MISSED_S = 1.0  # how often to look whether who watches is there still
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
 WATCH = 'watch'
-TIMEOUT = 'timeout'  # as query_node says it
+TIMEOUT, CANCELLED = 'timeout', 'cancelled'  # as query_node says it
 CLOSED = 'the client was closed'
 T = TypeVar('T')
 
@@ -375,7 +375,8 @@ class Client:
         """End what nobody watches for any more: a node that was killed says nothing."""
         there = self._servers() if self._watched else frozenset()
         for watching in list(self._watched):
-            watching.servers = watching.servers or there
+            if not watching.servers or watching.servers & there:
+                watching.servers |= there  # one that was started again may be found late
             if watching.servers and not watching.servers & there:
                 self._watched.discard(watching)
                 name = self._node.resolve_service_name(WATCH)
@@ -423,6 +424,9 @@ class Client:
                 _settle(watching.future, _moment(result.moment))
             elif result.message == TIMEOUT:
                 _settle(watching.future, None)
+            elif result.message in ('', CANCELLED):  # by somebody else, or by a fault
+                text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
+                _settle(watching.future, BusyError(text))
             else:
                 _settle(watching.future, error_of(result.message))
 

@@ -112,13 +112,13 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             autostart(spinner, failed)
         while not stop.wait(LOOK_AGAIN_S):
             pass  # a signal that the system gave to another thread does not end the wait
-    deadline_s = time.monotonic() + GOODBYE_S
-    clean = True
-    for spinner in spinners:
-        clean = spinner.stop(deadline_s) and clean
-        if len(spinners) > 1:
-            time.sleep(LAST_WORDS_S)
-    clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
+        deadline_s = time.monotonic() + GOODBYE_S
+        clean = True
+        for spinner in spinners:
+            clean = spinner.stop(deadline_s) and clean
+            if len(spinners) > 1:
+                time.sleep(LAST_WORDS_S)
+        clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
     if clean:  # a thread inside the model cannot be ended: leave its node as it is
         for spinner in spinners:
             spinner.executor.shutdown(timeout_sec=0.5)

@@ -320,7 +320,9 @@ class QueryNode(VljepaNode):
         deadline_s += patience_s - self._timeout_s
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
-            raise BusyError(f'{self._predict_name} did not answer within {patience_s:g} s')
+            raise BusyError(
+                f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s'
+            )
         return self._checked(future.result())
 
     def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:

@@ -9,7 +9,7 @@ INACTIVE = 'inactive'
 DEACTIVATED = 'query_node was deactivated'
 MOMENTARY = ('busy', 'not done within')  # how refusals begin that are over at once
 # How all begin that time may heal.
-PASSING = (*MOMENTARY, INACTIVE, DEACTIVATED, 'nobody serves', 'no frame yet')
+PASSING = (*MOMENTARY, INACTIVE, DEACTIVATED, 'nobody serves', 'no answer', 'no frame yet')
 
 
 def error_of(message: str) -> VljepaError:

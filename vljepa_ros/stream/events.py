@@ -34,7 +34,7 @@ class EventWriter:
 
         A segment whose words are not known here, as it began before this writer did, is put into
         words at its end. One that began is told once, though its change may come again. Where
-        another session begins, whatever the one before left open has ended.
+        another session begins, or changes were missed, whatever was left open has ended.
         """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
@@ -43,14 +43,13 @@ class EventWriter:
             )
         if change.reason is not Reason.DRIFT and change.previous is None and self._is_said(change):
             return []
-        abandoned = self._abandoned(change)
+        events = self._abandoned(change)
         closed, begins = change.previous, change.reason is not Reason.END
         final = self._final_words(change)
         wanted = [] if final or change.previous_vector is None else [change.previous_vector]
         wanted += [change.vector] if begins else []
         decoded = self._language.decode(np.stack(wanted)) if wanted else []
         self.decodes += len(wanted)
-        events = abandoned
         if closed is not None and (final or change.previous_vector is not None):
             events.append(_event(change, closed, State.ENDED, final or decoded[0]))
         if begins:
@@ -67,9 +66,16 @@ class EventWriter:
         return said is not None and (said.session_id, said.segment.segment_id) == names
 
     def _abandoned(self, change: Change) -> list[Event]:
-        """The end of what another session, whose process is gone, left open."""
+        """The end of what is open, where nothing more will come of it.
+
+        Another session, whose process is gone, left it so; or what closed it was not heard.
+        """
         said = self._said.get(change.key)
-        if said is None or said.session_id == change.session_id:
+        running = (change.previous or change).segment_id
+        if said is None or (said.session_id, said.segment.segment_id) == (
+            change.session_id,
+            running,
+        ):
             return []
         del self._said[change.key]
         gone = replace(change, session_id=said.session_id)

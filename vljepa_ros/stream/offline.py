@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,11 @@ class OfflineSegmenter:
 
     def _segments(self, hops: list[Embedding]) -> Iterator[tuple[Reason, list[Embedding]]]:
         """Why each begins, and what it holds; none goes on where the eyes began anew."""
+        hops_ns = [0, *(max(b.stamp_ns - a.stamp_ns, 0) for a, b in pairwise(hops))]
         cuts = [
             i
             for i in range(1, len(hops))
-            if begins_anew(hops[i], hops[i - 1].epoch, hops[i - 1].stamp_ns)
+            if begins_anew(hops[i], hops[i - 1].epoch, hops[i - 1].stamp_ns, hops_ns[i - 1])
         ]
         reason = Reason.FIRST
         for first, end in zip([0, *cuts], [*cuts, len(hops)], strict=True):

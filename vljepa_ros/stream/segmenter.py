@@ -49,9 +49,8 @@ OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
 NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
 OUTLIER = 4.0  # no embedding counts for more than so many variances
 LEAST_NOISE = 1e-9  # what rounding makes of a constant stream
-BRIDGED_NS = (
-    2_000_000_000  # gap between two embeddings that belong together, whatever their windows
-)
+# A gap that parts nothing, whatever the windows; nor does one of so many of the distance before.
+BRIDGED_NS, BRIDGED_HOPS = 2_000_000_000, 2
 LAST = 4  # embeddings that a segment's end is told by
 
 Vector64 = NDArray[np.float64]
@@ -79,6 +78,7 @@ class _Stream:
     count: int = 0  # of what is settled
     said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
+    hop_ns: int = 0  # between its newest two
     opened: Change | None = None  # what said that it began, without what was before
 
     def total(self) -> Vector64:
@@ -97,7 +97,7 @@ class _Stream:
     def add(self, stamp_ns: int, vector: Vector64) -> None:
         """One more vector; what is too old to begin a segment is settled."""
         self.run.append((stamp_ns, vector))
-        self.newest_ns = stamp_ns
+        self.hop_ns, self.newest_ns = stamp_ns - self.newest_ns, stamp_ns
         if len(self.run) > self.longest:
             _, oldest = self.run.pop(0)
             if self.count:
@@ -156,7 +156,7 @@ class Segmenter:
                 self._open(embedding, [_member(embedding)], Reason.FIRST, 1.0, None),
             ]
         check_follows(embedding, len(stream.settled), stream.epoch, stream.newest_ns)
-        if begins_anew(embedding, stream.epoch, stream.newest_ns):
+        if begins_anew(embedding, stream.epoch, stream.newest_ns, stream.hop_ns):
             elapsed_ns = max(embedding.stamp_ns - stream.newest_ns, 0)
             corrected = self._corrected(stream, stream.newest_ns)
             reset = self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)
@@ -284,6 +284,8 @@ class Segmenter:
         )
         if before:
             stream.noise, stream.strictness = before.noise, before.strictness
+            since_ns = max(embedding.stamp_ns - before.newest_ns, 0)
+            stream.hop_ns = since_ns or before.hop_ns
         stream.said = stream.mean()
         self._streams[key] = stream
         self.changes += 1
@@ -333,13 +335,14 @@ def _member(embedding: Embedding) -> tuple[int, Vector64]:
     return embedding.stamp_ns, unit(embedding.vector.astype(np.float64))
 
 
-def begins_anew(embedding: Embedding, epoch: int, newest_ns: int) -> bool:
+def begins_anew(embedding: Embedding, epoch: int, newest_ns: int, hop_ns: int) -> bool:
     """Whether the eyes forgot what came before, or so many embeddings were lost.
 
-    Windows of one picture never overlap: what the eyes bridge is no gap here either.
+    `hop_ns`: the distance between the two before. Windows of one picture never overlap.
     """
     gap_ns = embedding.stamp_ns - newest_ns
-    is_apart = embedding.window_start_ns > newest_ns and gap_ns > BRIDGED_NS
+    bridged_ns = max(BRIDGED_NS, BRIDGED_HOPS * hop_ns)
+    is_apart = embedding.window_start_ns > newest_ns and gap_ns > bridged_ns
     return embedding.epoch != epoch or is_apart
 
 

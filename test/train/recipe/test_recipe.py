@@ -217,6 +217,13 @@ def test_the_shipped_tuning_is_of_its_model() -> None:
     assert [s.frames for s in found.stages] == [config.time.window_frames]
 
 
+@pytest.mark.parametrize('name', ['2024', 'on', r'a\1'])
+def test_the_result_is_called_as_its_folder(tmp_path: Path, folder: Path, name: str) -> None:
+    stream(tmp_path / 'data' / 'train')
+    out = train(read_recipe(recipe(tmp_path, folder, out=str(tmp_path / name))))
+    assert registry.read_config(out).name == name
+
+
 def test_words_that_the_start_was_taught_are_not_those_of_the_result(
     tmp_path: Path, folder: Path
 ) -> None:

@@ -7,6 +7,7 @@ stage that it was in.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def train(config: RecipeConfig) -> Path:
         if path.is_file() and path.name not in own:
             shutil.copyfile(path, out / path.name)
     described = (out / CONFIG).read_text()
-    (out / CONFIG).write_text(NAME.sub(f'name: {out.resolve().name}', described, count=1))
+    named = f'name: {json.dumps(out.resolve().name)}'
+    (out / CONFIG).write_text(NAME.sub(lambda _: named, described, count=1))
     _save(run.net, out / WEIGHTS)
     return out
 
