@@ -176,7 +176,7 @@ RULES = (
     Rule('ours', True, ours, steps(0.2, 6)),
     Rule("Ward's cost alone", True, ward_alone, steps(0.2, 6)),
     Rule('cosine to the mean', True, cosine, steps(0.05, 1.0)),
-    Rule("windowed variance (the paper's)", True, variance, steps(0.05, 0.8)),
+    Rule("windowed variance (the paper's)", True, variance, steps(0.01, 0.8)),
     Rule('cumulative sum', True, cusum, steps(0.2, 6)),
     Rule('Bayesian change points', True, bayesian, steps(0.01, 0.5)),
     Rule('Ward', False, offline_ward, steps(0.2, 6), 'sklearn'),
