@@ -135,8 +135,7 @@ class Memory:
         if change.reason is not Reason.END:
             name, vector = (session, change.segment_id), change.vector
             begun = Remembered(name, change.segment_start_ns, change.stamp_ns, vector)
-            self._put(key, stream.open(begun))
-            self._put(key, begun)
+            self._open(key, stream, begun)
         self._forget_old(change.key.source, change.stamp_ns)
 
     def _take_up(self, change: Change) -> bool:
@@ -147,9 +146,12 @@ class Memory:
             return False
         end_ns = max(known.end_ns, change.stamp_ns)
         begun = Remembered(known.name, known.start_ns, end_ns, change.vector)
-        self._put(change.key, stream.open(begun))
-        self._put(change.key, begun)
+        self._open(change.key, stream, begun)
         return True
+
+    def _open(self, key: StreamKey, stream: RememberedStream, begun: Remembered) -> None:
+        self._put(key, stream.open(begun))
+        self._put(key, begun)
 
     def event(self, event: Event) -> None:
         """Add its words to a remembered segment."""
@@ -305,9 +307,7 @@ class Memory:
         newest_ns, keys = dict[str, int](), store.streams()
         others = [key for key in keys if key.model_id != self._model_id]
         self._others = self._sizes(store, others)
-        for key in keys:
-            if key.model_id != self._model_id:
-                continue
+        for key in (key for key in keys if key.model_id == self._model_id):
             stream = RememberedStream()
             stamps_ns, vectors = store.hops(key)
             if len(stamps_ns):

@@ -62,11 +62,12 @@ def train(config: RecipeConfig) -> Path:
         else:
             _read(run.net, done)
     out = Path(config.out)
-    own = (WEIGHTS, text_decoder.CONFIG, text_decoder.WEIGHTS)  # of the model that it began with
+    # Written below, or bound to the vectors of the model that it began with.
+    left_out = (CONFIG, WEIGHTS, text_decoder.CONFIG, text_decoder.WEIGHTS)
     for path in run.folder.iterdir():
-        if path.is_file() and path.name not in own:
+        if path.is_file() and path.name not in left_out:
             shutil.copyfile(path, out / path.name)
-    described = (out / CONFIG).read_text()
+    described = (run.folder / CONFIG).read_text()
     named = f'name: {json.dumps(out.resolve().name)}'
     (out / CONFIG).write_text(NAME.sub(lambda _: named, described, count=1))
     _save(run.net, out / WEIGHTS)
