@@ -28,10 +28,10 @@ from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
+from vljepa_ros.evaluate.looking import PROMPT
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
-from vljepa_ros.evaluate.suites.classify import PROMPT
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language import TextLanguage

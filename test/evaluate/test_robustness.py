@@ -13,6 +13,7 @@ import pytest
 from toys import DIM, ToyEyes, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.disturbances import (
     DISTURBANCES,
     Clip,
@@ -24,7 +25,7 @@ from vljepa_ros.evaluate.disturbances import (
     shaken,
     unchanged,
 )
-from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.suites.robustness import robustness, seen, some_questions
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -185,13 +186,13 @@ def streams(tmp_path: Path) -> list[Stream]:
 
 def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
     for count in (4, 8, 12):
-        found = some_questions(streams, count)
+        found = some_questions(moments(streams, TRAIN_TASKS), count)
         topics = {p.question.topic for p in found}
         answered = Counter(p.question.meaning for p in found)
         assert len(found) == count and answered['yes'] == answered['no'] == count // 2
         assert len(topics) == min(count // 2, 6)
     assert {p.question.kind for p in found} == {'yes/no'}
-    assert found == some_questions(streams, 12)
+    assert found == some_questions(moments(streams, TRAIN_TASKS), 12)
 
 
 def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import resource
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from squares import SIZE, film
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
 from vljepa_ros.data.format import Stream, open_split, write_stream
+from vljepa_ros.errors import ModelError, VljepaError
+from vljepa_ros.evaluate.context import Context, helpers
 from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
-from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.model import devices, registry
+from vljepa_ros.stream.interfaces import Model, ModelFacts
 
 
 class Noting:
@@ -80,6 +85,7 @@ def test_the_command_knows_all_suites() -> None:
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's model is a toy that reads the truth."""
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
 
 
 @pytest.fixture(scope='module')
@@ -163,11 +169,52 @@ def test_a_real_model_goes_the_same_way(
     assert -1 <= rows['ours', 'cosine to the target']['value'] <= 1
 
 
+def test_several_processes_find_what_one_does(
+    data: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ['--data', str(data), '--model', str(tiny_folder), '--json']
+    for suite in ('caption', 'events'):
+        found = []
+        for jobs in ('1', '2'):
+            assert main(['evaluate', suite, *given, '--jobs', jobs]) == 0
+            found.append(json.loads(capsys.readouterr().out)['suites'])
+        assert found[0][0]['rows'] and found[0] == found[1]
+
+
+def test_as_many_processes_as_memory_is_there_for(
+    tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, 'cores', lambda: 4)
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    for free, jobs in ((None, 1), (taken // 2, 1), (int(2.5 * taken), 2), (100 * taken, 4)):
+        monkeypatch.setattr(devices, 'free_bytes', lambda device, free=free: free)
+        assert evaluate._as_many_as_fit(tiny) == jobs
+
+
+def test_a_process_that_dies_is_told(data: Path, tiny_folder: Path) -> None:
+    load = partial(registry.load, str(tiny_folder), 'cpu')
+    streams = open_split(data / 'test').streams
+    with helpers(2, load, streams) as processes:
+        context = Context(load(), streams, processes=processes)
+        with pytest.raises(VljepaError, match=r'a process died.*fewer --jobs'):
+            context.map(toys.die, [1, 2, 3], 'deaths')
+
+
+def test_what_a_process_raises_comes_here(data: Path, tiny_folder: Path) -> None:
+    streams = open_split(data / 'test').streams
+    with helpers(2, partial(registry.load, str(tiny_folder / 'not'), 'cpu'), streams) as processes:
+        context = Context(registry.load(str(tiny_folder)), streams, processes=processes)
+        with pytest.raises(ModelError, match='unknown model'):
+            context.map(toys.die, [1], 'deaths')
+
+
 def test_bad_input_is_one_line(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['evaluate', 'classify', '--data', str(data), '--split', 'validation']) == 2
     assert 'no such folder of streams' in capsys.readouterr().err
+    assert main(['evaluate', 'classify', '--data', str(data), '--jobs', '0']) == 2
+    assert '--jobs (0) is not positive' in capsys.readouterr().err
     assert main(['evaluate', 'classify', '--data', str(data), '--streams', '-1']) == 2
     assert '--streams (-1) is negative' in capsys.readouterr().err
     (tmp_path / 'file').touch()

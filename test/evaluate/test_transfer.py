@@ -283,7 +283,7 @@ def test_the_command_reads_the_kitchen_or_says_how_to_make_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: model(Knowing()))
-    given = ['evaluate', 'transfer', '--data', str(tmp_path), '--json']
+    given = ['evaluate', 'transfer', '--data', str(tmp_path), '--jobs', '1', '--json']
     assert main(given) == 2
     err = capsys.readouterr().err
     assert f'`vljepa data kitchen --out {tmp_path}`' in err and err.count('\n') == 1

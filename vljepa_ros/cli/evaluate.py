@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.data.splits import KITCHEN, TEST, UNSEEN, VALIDATION
 from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.processes import Processes, cores
 
 if TYPE_CHECKING:
     from vljepa_ros.data.format import Stream
     from vljepa_ros.evaluate.report import Report
+    from vljepa_ros.stream.interfaces import Model
 
 # As in vljepa_ros.evaluate.suites, which needs numpy: `--help` should not.
 NAMES = (
@@ -54,6 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        metavar='J',
+        help='processes that look at the streams (default: one a CPU core, as far as memory '
+        'reaches; on a GPU one)',
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the JSON there as well')
     _add_selective_arguments(parser)
@@ -106,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Fail before the work where an argument is wrong, or what is found cannot be written."""
+    if args.jobs is not None and args.jobs < 1:
+        raise InputError(f'--jobs ({args.jobs}) is not positive')
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
     for name in ('plot', 'embeddings', 'annotations'):
@@ -133,16 +147,42 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
     from vljepa_ros.evaluate.suites import SLOW as SLOW_SUITES
     from vljepa_ros.evaluate.suites import SUITES
 
-    context = Context(model, streams, common.progress, _unseen(args), validation)
     wanted = SUITES if args.suite == 'all' else {args.suite: (SUITES | SLOW_SUITES)[args.suite]}
     reports = []
-    for suite in wanted.values():
-        reports.append(suite(context))
-        _print(args, reports[-1])
+    with _processes(args, model, streams) as processes:
+        context = Context(model, streams, common.progress, _unseen(args), validation, processes)
+        for suite in wanted.values():
+            reports.append(suite(context))
+            _print(args, reports[-1])
     found: dict[str, object] = {'model_id': model.facts.model_id, 'split': split}
     found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
     found |= {'streams': len(context.streams), 'unseen_streams': len(context.unseen)}
     return reports, found
+
+
+def _processes(
+    args: argparse.Namespace, model: Model, streams: tuple[Stream, ...]
+) -> AbstractContextManager[Processes | None]:
+    """Those that help, none where this one does all."""
+    from vljepa_ros.evaluate.context import helpers
+    from vljepa_ros.model.registry import load
+
+    jobs = args.jobs or _as_many_as_fit(model)
+    if jobs == 1:
+        return nullcontext()
+    return helpers(jobs, partial(load, args.model, args.device, args.dtype, 1), streams)
+
+
+def _as_many_as_fit(model: Model) -> int:
+    """Processes, each of which takes what this one took to load the model."""
+    from vljepa_ros.model.devices import free_bytes, pick_device
+
+    assert model.facts is not None
+    device = pick_device(model.facts.device)
+    free, taken = free_bytes(device), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device.type != 'cpu' or free is None:
+        return 1
+    return max(1, min(cores(), free // taken))
 
 
 def _on_own(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:

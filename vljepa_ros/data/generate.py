@@ -8,14 +8,8 @@ kept, and the rest is made.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +18,10 @@ from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.splits import KITCHEN, seed_range
 from vljepa_ros.data.whole import open_folder, remove_partial
 from vljepa_ros.errors import InputError, VljepaError
+from vljepa_ros.processes import Processes, cores
 
 Work = tuple[str, int, float, str]  # split, seed, seconds, folder
+ADVICE = 'run the same command again to go on, with fewer --jobs'
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 
 
@@ -53,7 +49,7 @@ def generate(
     open_folder(folder)
     missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}', seconds)]
     work = [(split, seed, seconds, str(folder)) for seed in missing]
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(work))
+    jobs = min(jobs or cores(), len(work))
     try:
         for _ in _progress(_run(work, jobs), len(work), split):
             pass
@@ -100,33 +96,8 @@ def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
     if jobs <= 1:
         yield from map(_make, work)
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'), _start)
-    try:
-        for done in as_completed([pool.submit(_make, item) for item in work]):
-            yield done.result()
-    except BrokenProcessPool:
-        raise VljepaError(
-            'a process died, for lack of memory perhaps: run the same command again to go on, '
-            'with fewer --jobs'
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start() -> None:
-    """Begin a process of the pool: Ctrl-C ends it at once, without a word, and so does its parent.
-
-    A pool's processes wait for work for ever where the parent was killed.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    with Processes(jobs, ADVICE) as processes:
+        yield from processes.map(_make, work)
 
 
 def _make(work: Work) -> str:

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.evaluate.views import Vectors, centre
+from vljepa_ros.processes import Processes
 from vljepa_ros.stream.interfaces import Eyes, Language, Model
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
+Load = Callable[[], Model]
 T = TypeVar('T')
+R = TypeVar('R')
+
+PARTS, MOST_AT_ONCE = 8, 32  # a process takes an eighth of its share at once, for the bar's sake
 
 
 def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
@@ -26,7 +32,8 @@ class Context:
     """One model on one split.
 
     `unseen`: streams of the tasks that training never had. `validation`: those that thresholds
-    are chosen on. Raises ModelError for half a model, InputError without streams.
+    are chosen on. `processes`: see `helpers`. Raises ModelError for half a model, InputError
+    without streams.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class Context:
         progress: Progress = silent,
         unseen: Sequence[Stream] = (),
         validation: Sequence[Stream] = (),
+        processes: Processes | None = None,
     ) -> None:
         if model.eyes is None or model.language is None:
             raise ModelError('evaluation needs both halves of a model')
@@ -45,7 +53,7 @@ class Context:
         self.validation = tuple(validation)
         self.eyes: Eyes = model.eyes
         self.language: Language = model.language
-        self._progress = progress
+        self._progress, self._processes = progress, processes
         self._centres: dict[str, Vectors] = {}
         self._made: dict[str, Any] = {}
 
@@ -56,6 +64,17 @@ class Context:
     def each(self, items: Sequence[T], name: str) -> Iterator[T]:
         """Items of any kind, with progress."""
         yield from self._progress(items, name, len(items))
+
+    def map(self, work: Callable[[Context, T], R], items: Sequence[T], name: str) -> list[R]:
+        """What `work`, a function of a module, finds of each item, in their order, with progress.
+
+        Where there are processes, each has a context of its own, with the same model and streams.
+        """
+        found: Iterable[R] = (work(self, item) for item in items)
+        if self._processes:
+            at_once = max(1, min(MOST_AT_ONCE, len(items) // (PARTS * self._processes.count)))
+            found = self._processes.map(partial(_in_process, work), items, at_once)
+        return list(self._progress(found, name, len(items)))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` makes, which several suites ask for; made at the first time."""
@@ -69,3 +88,25 @@ class Context:
         if meaning not in self._centres:
             self._centres[meaning] = centre(self.language.encode(sentences(meaning, 'train')))
         return self._centres[meaning]
+
+
+def helpers(count: int, load: Load, streams: Sequence[Stream]) -> Processes:
+    """Processes for a `Context`, each of which loads the model when it has something to do."""
+    return Processes(count, 'try fewer --jobs', _start, (load, tuple(streams)))
+
+
+_given: list[tuple[Load, tuple[Stream, ...]]] = []  # of a process
+
+
+def _start(load: Load, streams: tuple[Stream, ...]) -> None:
+    _given.append((load, streams))
+
+
+@cache
+def _own() -> Context:
+    load, streams = _given[-1]
+    return Context(load(), streams)
+
+
+def _in_process(work: Callable[[Context, T], R], item: T) -> R:
+    return work(_own(), item)

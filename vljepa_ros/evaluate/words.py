@@ -13,6 +13,8 @@ from vljepa_ros.stream.interfaces import Language, ModelFacts
 from vljepa_ros.stream.settings import PerceptionSettings
 from vljepa_ros.stream.types import Decoded
 
+BATCH = 128  # vectors
+
 
 class Words:
     """The Y-Decoder with a memory. Counter: `decoded`, of distinct vectors."""
@@ -43,6 +45,16 @@ class Words:
             decoded = self._language.decode(np.stack(list(fresh.values())))
             self._known |= dict(zip(fresh, decoded, strict=True))
         return [self._known[key] for key in keys]
+
+
+def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
+    """As `Language.decode` of (N, D), with progress."""
+    parts = [(vectors[i : i + BATCH], asked) for i in range(0, len(vectors), BATCH)]
+    return [decoded for part in context.map(_decode, parts, name) for decoded in part]
+
+
+def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:
+    return context.language.decode(*part)
 
 
 def words_of(context: Context) -> Words:

@@ -20,10 +20,13 @@ from vljepa_ros.data.mwstream.questions import UNKNOWN, Question
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.asking import CAPTION, pose, says
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.looking import Look
+from vljepa_ros.evaluate.looking import look as look_at
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, auroc, ece, mean, redrawn
 from vljepa_ros.evaluate.suites.vqa import truth
-from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, answers, blind_answers
+from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, blind_answers
+from vljepa_ros.evaluate.words import in_words
 from vljepa_ros.stream.types import Decoded
 
 ECE_MARK, AUROC_MARK = 0.05, 0.80
@@ -118,10 +121,13 @@ def look(context: Context, posed: Sequence[Posed]) -> Vectors:
     for i, p in enumerate(posed):
         groups.setdefault((p.stream.name, p.at_s), []).append(i)
     found = np.zeros((len(posed), context.eyes.facts.embedding_dim), np.float32)
-    for rows in context.each(list(groups.values()), 'answers'):
-        prompts = list(dict.fromkeys(posed[i].question.prompt for i in rows))
-        seen = answers(context.eyes, posed[rows[0]].stream, posed[rows[0]].at_s, prompts)
-        found[rows] = seen[[prompts.index(posed[i].question.prompt) for i in rows]]
+    looks = []
+    for rows in groups.values():
+        prompts = tuple(dict.fromkeys(posed[i].question.prompt for i in rows))
+        looks.append(Look(posed[rows[0]].stream, posed[rows[0]].at_s, prompts))
+    seen = look_at(context, looks, 'answers')
+    for rows, item, vectors in zip(groups.values(), looks, seen, strict=True):
+        found[rows] = vectors[[item.prompts.index(posed[i].question.prompt) for i in rows]]
     return found
 
 
@@ -131,7 +137,8 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
     decoded = dict[int, Decoded]()
     for kind in (SENTENCES, OWN_WORDS):
         at = [i for i, p in enumerate(posed) if p.kind == kind]
-        decoded |= dict(zip(at, language.decode(vectors[at], kind == OWN_WORDS), strict=True))
+        said = in_words(context, vectors[at], kind, kind == OWN_WORDS)
+        decoded |= dict(zip(at, said, strict=True))
     given = []
     for i, p in enumerate(posed):
         question = p.question

@@ -21,11 +21,13 @@ from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, held_out_colour
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.document_frequencies import references, scorer
+from vljepa_ros.evaluate.looking import PROMPT
+from vljepa_ros.evaluate.looking import caption as look
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Draws, draws, share
-from vljepa_ros.evaluate.suites.classify import PROMPT
-from vljepa_ros.evaluate.views import Vectors, answers, blind_answers
+from vljepa_ros.evaluate.views import Vectors, blind_answers
+from vljepa_ros.evaluate.words import in_words
 
 MARK = 0.80
 TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that have nothing to do with the task
@@ -63,16 +65,11 @@ def caption(context: Context) -> Report:
 
 def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
     """What each speaker says about the moments."""
-    seen = np.stack(
-        [
-            answers(context.eyes, m.stream, m.at_s, [PROMPT])[0]
-            for m in context.each(found, 'captions')
-        ]
-    )
+    seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
     return {
-        OURS: _decode(context, seen),
+        OURS: [decoded.text for decoded in in_words(context, seen, 'words')],
         NEAREST: _recall(context, seen),
         ORACLE: [best[moment.item.meaning] for moment in found],
         BLIND: _decode(context, blind_answers(context.eyes, [PROMPT])) * len(found),

@@ -17,12 +17,12 @@ from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.data.mwstream.tasks import TASKS, TEST_TASKS, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.looking import PROMPT, caption
 from vljepa_ros.evaluate.moments import Moment, evenly, moments, one_an_episode
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Draws, draws, harmonic
-from vljepa_ros.evaluate.views import Vectors, answers, blind_answers
+from vljepa_ros.evaluate.views import Vectors, blind_answers
 
-PROMPT = 'What is going on?'  # of the held-out wordings
 WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
 EPISODES = 20  # of a task, at most
 SEEN_MARK, ORACLE_SHARE_MARK, ORACLE_MARK = 0.92, 0.92, 0.85
@@ -46,10 +46,8 @@ def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ())
 
     def look() -> list[Act]:
         chosen = choose(streams or context.streams, tasks)
-        return [
-            Act(m.item, answers(context.eyes, m.stream, m.at_s, [PROMPT])[0], m.stream.name)
-            for m in context.each(chosen, f'acts of {len(tasks)} tasks')
-        ]
+        seen = caption(context, chosen, f'acts of {len(tasks)} tasks')
+        return [Act(m.item, v, m.stream.name) for m, v in zip(chosen, seen, strict=True)]
 
     return context.once(f'acts of {" ".join(tasks)}', look)
 

@@ -73,7 +73,7 @@ def events(context: Context) -> Report:
     streams = [s for s in context.streams if is_known(s)]
     if not streams:
         return Report('events', (), ('These streams have no events of known tasks.',))
-    heard = [hear(context, stream) for stream in context.each(streams, 'streams')]
+    heard = context.map(hear, streams, 'streams')
     first = count(heard, FIRST_WORDS, labelled=True)
     rows = [
         *(row for who in (OURS, ORACLE, UNIFORM, MOTION, BLIND) for row in figures(heard, who)),

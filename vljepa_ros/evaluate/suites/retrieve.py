@@ -16,11 +16,11 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.looking import PROMPT, caption
 from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites.classify import PROMPT
-from vljepa_ros.evaluate.views import Vectors, answers, blind_answers
+from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 CLIPS, PHASES, MARK, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
 
@@ -58,14 +58,11 @@ def speakers(
     context: Context, chosen: Sequence[Moment], rng: np.random.Generator
 ) -> dict[str, Vectors]:
     """(N, D) of the clips: what the eyes answer, what an oracle does, and what the blind do."""
-    ours = [
-        answers(context.eyes, m.stream, m.at_s, [PROMPT])[0]
-        for m in context.each(chosen, 'clips to find')
-    ]
+    ours = caption(context, chosen, 'clips to find')
     blind = np.repeat(blind_answers(context.eyes, [PROMPT]), len(chosen), axis=0)
     blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # no order among equals
     oracle = [context.centre(m.item.meaning) for m in chosen]
-    return {'ours': np.stack(ours), 'oracle': np.stack(oracle), 'blind': blind}
+    return {'ours': ours, 'oracle': np.stack(oracle), 'blind': blind}
 
 
 def gallery(

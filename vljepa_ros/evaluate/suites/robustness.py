@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite robustness: what a worse camera costs, on a fixed part of classify and of vqa.
 
-Clips go the way of a robot's frames: through the sampler, which lays stamps on the model's grid,
-and the resizing to the model's pictures. Not part of `all`, for it takes long.
+Acts of every task, and questions about these moments. Clips go the way of a robot's frames:
+through the sampler, which lays stamps on the model's grid, and the resizing to the model's
+pictures. Not part of `all`, for it takes long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip, Disturbance
+from vljepa_ros.evaluate.looking import PROMPT
 from vljepa_ros.evaluate.moments import Moment, in_turn
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Mean, mean
-from vljepa_ros.evaluate.suites.classify import PROMPT, Act, Candidates, choose
-from vljepa_ros.evaluate.suites.vqa import YES_NO, Posed, is_right, pose
+from vljepa_ros.evaluate.statistics import mean
+from vljepa_ros.evaluate.suites.classify import Act, Candidates, choose
+from vljepa_ros.evaluate.suites.vqa import YES_NO, Posed, ask, is_right
 from vljepa_ros.evaluate.views import Vectors, window
 from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.stream.perceiver import Perceiver
@@ -30,24 +32,52 @@ ACTS_A_TASK, QUESTIONS = 3, 200
 TOP1 = 'top-1, seen wording'
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What is asked of an act while something is wrong with the camera, and who asks."""
+
+    disturbance: str
+    act: Moment
+    posed: tuple[Posed, ...]
+
+    @property
+    def prompts(self) -> list[str]:
+        """What is going on, and the questions."""
+        return [PROMPT, *(p.question.prompt for p in self.posed)]
+
+
 def robustness(context: Context) -> Report:
     """Top-1 of acts and yes/no under every disturbance."""
     acts = choose(context.streams, TRAIN_TASKS, ACTS_A_TASK)
-    posed = some_questions(context.streams, QUESTIONS)
-    candidates = Candidates(context, TRAIN_TASKS, 'train')
-    rows = []
-    for name in context.each(list(DISTURBANCES), 'disturbances'):
-        disturb = DISTURBANCES[name]
-        rows += [
-            Row(name, TOP1, top1(context, candidates, acts, disturb)),
-            Row(name, YES_NO, asked(context, posed, disturb)),
+    posed = some_questions(acts, QUESTIONS)
+    glances = [
+        Glance(name, act, tuple(p for p in posed if _place(p.moment) == _place(act)))
+        for name in DISTURBANCES
+        for act in acts
+    ]
+    found = context.map(_see, glances, 'disturbed moments')
+    candidates, rows = Candidates(context, TRAIN_TASKS, 'train'), list[Row]()
+    for name in DISTURBANCES:
+        seen = [
+            (g, vectors)
+            for g, vectors in zip(glances, found, strict=True)
+            if g.disturbance == name
         ]
+        shown = [Act(g.act.item, vectors[0], g.act.stream.name) for g, vectors in seen]
+        right = [
+            (p.moment.stream.name, is_right(context, p.question, vector))
+            for g, vectors in seen
+            for p, vector in zip(g.posed, vectors[1:], strict=True)
+        ]
+        top1 = candidates.top1(shown, [act.vector for act in shown]).interval()
+        answered = mean([float(told) for _, told in right], clusters=[name for name, _ in right])
+        rows += [Row(name, TOP1, top1), Row(name, YES_NO, answered)]
     return Report('robustness', tuple(rows), (f'{len(acts)} acts, {len(posed)} questions.',))
 
 
-def some_questions(streams: Sequence[Stream], count: int) -> list[Posed]:
+def some_questions(found: Sequence[Moment], count: int) -> list[Posed]:
     """At most `count` questions: of every topic in turn, one with each answer."""
-    posed = [p for p in pose(streams) if p.question.kind == YES_NO]
+    posed = [p for p in ask(found) if p.question.kind == YES_NO]
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
     pairs = sorted(shuffled, key=_topic_and_answer)
     return in_turn(pairs, _topic_and_answer)[:count]
@@ -57,23 +87,12 @@ def _topic_and_answer(posed: Posed) -> tuple[str, str]:
     return posed.question.topic, posed.question.meaning
 
 
-def top1(
-    context: Context, candidates: Candidates, acts: Sequence[Moment], disturb: Disturbance
-) -> Mean:
-    """Share of acts whose task is told."""
-    found = [Act(m.item, seen(context.eyes, m, [PROMPT], disturb)[0], m.stream.name) for m in acts]
-    return candidates.top1(found, [act.vector for act in found]).interval()
+def _place(moment: Moment) -> tuple[str, float]:
+    return moment.stream.name, moment.at_s
 
 
-def asked(context: Context, posed: Sequence[Posed], disturb: Disturbance) -> Mean:
-    """Share of questions that are answered right."""
-    right = [
-        is_right(
-            context, p.question, seen(context.eyes, p.moment, [p.question.prompt], disturb)[0]
-        )
-        for p in posed
-    ]
-    return mean(np.array(right, float), clusters=[p.moment.stream.name for p in posed])
+def _see(context: Context, glance: Glance) -> Vectors:
+    return seen(context.eyes, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
 
 
 def seen(eyes: Eyes, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -122,10 +122,12 @@ def selective(context: Context) -> Report:
     need_ward()
     if not context.validation:
         raise InputError('the suite selective chooses its thresholds on validation: give streams')
-    chosen_on = [embedded(context, s) for s in context.each(context.validation, 'validation')]
-    recorded = [record(context, s) for s in context.watched('streams') if is_known(s)]
-    chosen_on = [hops for hops in chosen_on if len(hops.stamps_ns) > 1]
-    recorded = [r for r in recorded if len(r.hops.stamps_ns) > 1]
+    known = [s for s in context.streams if is_known(s)]
+    streams = list({s.folder: s for s in (*context.validation, *known)}.values())
+    each = context.map(embedded, streams, 'streams')
+    hops = {s.folder: h for s, h in zip(streams, each, strict=True) if len(h.stamps_ns) > 1}
+    chosen_on = [hops[s.folder] for s in context.validation if s.folder in hops]
+    recorded = [record(context, s, hops[s.folder]) for s in known if s.folder in hops]
     if not recorded:
         return Report('selective', (), ('These streams have nothing to caption.',))
     longest_s = max(r.hops.seconds for r in recorded)
@@ -133,8 +135,8 @@ def selective(context: Context) -> Report:
     periods_s = context.each(PERIODS_S, 'thresholds')
     thresholds = thresholds_within(chosen_on, periods_s, BUDGET_SHARE)
     cider, corpus = scorer(context.streams)
-    said = words_of(context)
-    scored = [judge(r, thresholds, said, cider) for r in context.each(recorded, 'decodes')]
+    judged = partial(_judged, thresholds=thresholds, cider=cider)
+    scored = context.map(judged, recorded, 'decodes')
     about = f'Thresholds of ours: {len(context.validation)} streams of validation.'
     note = f'{about} Document frequencies: {corpus}.'
     return report(Table(recorded, scored), thresholds, note)
@@ -165,18 +167,18 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
 
 
 def embedded(context: Context, stream: Stream) -> Hops:
-    """A stream's embeddings, made once."""
-    return context.once(f'hops of {stream.folder}', lambda: hops_of(context.eyes, stream))
+    """A stream's embeddings."""
+    return hops_of(context.eyes, stream)
 
 
-def record(context: Context, stream: Stream) -> Recorded:
-    """A stream with what is compared to it."""
+def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
+    """A stream with its embeddings, and what is compared to it."""
     said = tuple(Said(a.start, a.end, references(a.meaning)) for a in stream.annotations)
     others = {
         ORACLE: oracle_texts(context, [a.meaning for a in stream.annotations]),
         BLIND: [blind_text(context)] * len(said),
     }
-    return Recorded(stream.name, embedded(context, stream), said, others, motion_of(stream))
+    return Recorded(stream.name, hops, said, others, motion_of(stream))
 
 
 def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
@@ -207,6 +209,12 @@ def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
     if decodes.emitted_ns is not None:
         found.append(in_force(decodes.emitted_ns, times_ns))
     return found
+
+
+def _judged(
+    context: Context, recorded: Recorded, thresholds: Thresholds, cider: Cider
+) -> dict[Key, Scored]:
+    return judge(recorded, thresholds, words_of(context), cider)
 
 
 def judge(

@@ -7,9 +7,10 @@ import numpy as np
 
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, training_colours
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.looking import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, mean
-from vljepa_ros.evaluate.suites.classify import PROMPT, acts
+from vljepa_ros.evaluate.suites.classify import acts
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 FOLDS = 5

@@ -74,18 +74,23 @@ def transfer(context: Context) -> Report:
 
 def tell(context: Context) -> tuple[list[list[Labelled]], Events]:
     """What was in each stream, and what we, the oracle and the blind say was."""
-    true: list[list[Labelled]] = []
-    said: Events = {OURS: [], ORACLE: [], BLIND: []}
-    for stream in context.watched('streams'):
-        starts = [item.start for item in stream.annotations]
-        true.append(labelled(starts, [state_of(item.meaning) for item in stream.annotations]))
-        best = oracle_texts(context, [item.meaning for item in stream.annotations])
-        said[ORACLE].append(labelled(starts, [says(text) for text in best]))
-        segments = watch(context, stream).segments
-        times = [segment.start_s for segment in segments]
-        said[OURS].append(labelled(times, [says(segment.text) for segment in segments]))
-        said[BLIND].append(labelled(times, [says(blind_text(context))] * len(segments)))
-    return true, said
+    told = context.map(_tell, context.streams, 'streams')
+    return [true for true, _ in told], {
+        who: [said[who] for _, said in told] for who in (OURS, ORACLE, BLIND)
+    }
+
+
+def _tell(context: Context, stream: Stream) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+    starts = [item.start for item in stream.annotations]
+    true = labelled(starts, [state_of(item.meaning) for item in stream.annotations])
+    best = oracle_texts(context, [item.meaning for item in stream.annotations])
+    segments = watch(context, stream).segments
+    times = [segment.start_s for segment in segments]
+    return true, {
+        OURS: labelled(times, [says(segment.text) for segment in segments]),
+        ORACLE: labelled(starts, [says(text) for text in best]),
+        BLIND: labelled(times, [says(blind_text(context))] * len(segments)),
+    }
 
 
 def state_of(meaning: str) -> str:

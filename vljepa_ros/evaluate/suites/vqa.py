@@ -18,10 +18,11 @@ from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, questions
 from vljepa_ros.data.mwstream.questions import answers as wordings
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.looking import Look, look
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.views import Vectors, answers, blind_answers, centre
+from vljepa_ros.evaluate.views import Vectors, blind_answers, centre
 
 MARK, BLIND_MARK = 0.88, 0.55
 YES_NO, CHOICES = 'yes/no', ('colour', 'object', 'thing')
@@ -64,12 +65,17 @@ def vqa(context: Context) -> Report:
 
 
 def pose(streams: Sequence[Stream]) -> list[Posed]:
-    """All questions that have an answer, yes and no balanced."""
+    """All questions about annotations' middles that have an answer, yes and no balanced."""
+    return ask(moments(streams, TRAIN_TASKS))
+
+
+def ask(found: Sequence[Moment]) -> list[Posed]:
+    """The same about some moments."""
     rng = np.random.default_rng(0)
     return balanced(
         [
             Posed(moment, question)
-            for moment in moments(streams, TRAIN_TASKS)
+            for moment in found
             for question in questions(moment.item, rng, 'heldout')
             if question.kind in PARTS['all'] and question.meaning != UNKNOWN
         ],
@@ -103,14 +109,12 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
     groups: dict[tuple[str, float], list[Posed]] = {}
     for item in posed:
         groups.setdefault((item.moment.stream.name, item.moment.at_s), []).append(item)
+    looks = [
+        Look(group[0].moment.stream, group[0].moment.at_s, tuple(p.question.prompt for p in group))
+        for group in groups.values()
+    ]
     graded = []
-    for group in context.each(list(groups.values()), 'questions'):
-        seen = answers(
-            context.eyes,
-            group[0].moment.stream,
-            group[0].moment.at_s,
-            [item.question.prompt for item in group],
-        )
+    for group, seen in zip(groups.values(), look(context, looks, 'questions'), strict=True):
         for item, vector in zip(group, seen, strict=True):
             said = {'ours': vector, 'oracle': truth(context, item.question)}
             said['blind'] = blind[item.question.prompt]

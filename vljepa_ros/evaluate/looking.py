@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at many moments of streams: what the eyes answer there, in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vljepa_ros.data.format import Stream
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.views import Vectors, answers
+
+PROMPT = 'What is going on?'  # of the held-out wordings
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is asked of a stream, `at_s` from its start."""
+
+    stream: Stream
+    at_s: float
+    prompts: tuple[str, ...]
+
+
+def look(context: Context, looks: Sequence[Look], name: str) -> list[Vectors]:
+    """Answers (P, D) to the prompts of each."""
+    return context.map(_look, looks, name)
+
+
+def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
+    """Answers (N, D) to `PROMPT` at each moment."""
+    seen = look(context, [Look(m.stream, m.at_s, (PROMPT,)) for m in found], name)
+    return np.concatenate([np.zeros((0, context.eyes.facts.embedding_dim), np.float32), *seen])
+
+
+def _look(context: Context, item: Look) -> Vectors:
+    return answers(context.eyes, item.stream, item.at_s, item.prompts)
