@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python benchmarks/eyes.py [MODEL ...] [--device D] [--dtype T] [--random] [--json]`.
+
+What a hop costs the eyes of a model, with one standing prompt and with eight, as a share of the
+time that a camera takes for it: beyond 1 they lag behind. A model whose weights are not here is
+measured with random ones, which cost the same; so a machine can be judged before anything is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import circumstances, run
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from vljepa_ros.cli.common import add_device_arguments, add_output_arguments, note, print_json
+from vljepa_ros.cli.main import Parser
+from vljepa_ros.model import registry
+from vljepa_ros.model.common_config import TokenizerConfig
+from vljepa_ros.model.unfilled import no_init_weights
+from vljepa_ros.stream.interfaces import Eyes, ModelFacts
+
+WARM_UP, HOPS = 10, 40
+PROMPTS = [f'What is happening to number {i} of the things on the table?' for i in range(8)]
+COUNTS = (1, 8)  # of prompts
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians: milliseconds a hop, and as shares of its period; `memory_gb` on a GPU, else 0."""
+
+    prompts: int
+    period_ms: float
+    hop_ms: float
+    slow_hop_ms: float  # of 20, one is slower
+    share_of_period: float
+    memory_gb: float
+
+
+def with_random_weights(folder: Path, made: Path) -> Path:
+    """A copy of a model's folder whose weights and tokenizers are made up."""
+    from safetensors.torch import save_file
+
+    config = registry.read_config(folder)
+    shutil.copytree(folder, made)
+    with no_init_weights():
+        net = registry.make(config).to(torch.bfloat16)
+    drawn = torch.Generator().manual_seed(0)
+    state = {
+        key: value.normal_(0.0, 0.02, generator=drawn) if value.is_floating_point() else value
+        for key, value in net.requires_grad_(False).state_dict().items()
+    }
+    save_file({k: v.contiguous() for k, v in state.items()}, made / registry.WEIGHTS)
+    for tokenizer in tokenizers_of(config):
+        marks = [mark for mark in (tokenizer.begin, tokenizer.end) if mark]
+        words = sorted({word for prompt in PROMPTS for word in prompt.split()})
+        known = {word: i for i, word in enumerate(['<unk>', *marks, *words])}
+        made_up = Tokenizer(WordLevel(known, unk_token='<unk>'))
+        made_up.pre_tokenizer = Whitespace()
+        made_up.save(str(made / tokenizer.file))
+    return made
+
+
+def tokenizers_of(part: Any) -> list[TokenizerConfig]:
+    """All that a configuration names."""
+    if isinstance(part, TokenizerConfig):
+        return [part]
+    if not dataclasses.is_dataclass(part):
+        return []
+    return [t for f in dataclasses.fields(part) for t in tokenizers_of(getattr(part, f.name))]
+
+
+def measure(eyes: Eyes, count: int) -> Cost:
+    """The cost with so many prompts, after a warm-up that fills the window."""
+    facts, rng = eyes.facts, np.random.default_rng(0)
+    is_gpu = torch.device(facts.device).type == 'cuda'
+    shape = (facts.tubelet_frames, facts.image_size, facts.image_size, 3)
+    hop = list(rng.integers(0, 256, shape, np.uint8))
+    state, taken_ms = eyes.new_state(), list[float]()
+    for number in range(WARM_UP + HOPS):
+        if is_gpu and number == WARM_UP:
+            torch.cuda.reset_peak_memory_stats(facts.device)
+        start = time.perf_counter()
+        eyes.step(state, hop)
+        eyes.predict(state, PROMPTS[:count])  # its result is in the CPU's memory: nothing pends
+        taken_ms.append(1000 * (time.perf_counter() - start))
+    median, slow = np.quantile(taken_ms[WARM_UP:], [0.5, 0.95])
+    period_ms = 1000 * facts.tubelet_frames / facts.rate_hz
+    memory = torch.cuda.max_memory_allocated(facts.device) / 1e9 if is_gpu else 0.0
+    share = float(median) / period_ms
+    return Cost(count, period_ms, float(median), float(slow), share, memory)
+
+
+def eyes_of(name: str, device: str, dtype: str, threads: int, random: bool) -> Eyes:
+    """The eyes of an installed model, with random weights where it has none. Raises ModelError."""
+    folder = registry.find(name)
+    if not random and (folder / registry.WEIGHTS).is_file():
+        eyes = registry.load(name, device, dtype, threads, ('eyes',)).eyes
+    else:
+        note(f'{name}: random weights')
+        with tempfile.TemporaryDirectory() as made:
+            made_up = str(with_random_weights(folder, Path(made) / name))
+            eyes = registry.load(made_up, device, dtype, threads, ('eyes',)).eyes
+    assert eyes is not None
+    return eyes
+
+
+def row(facts: ModelFacts, cost: Cost) -> str:
+    """One line of the table."""
+    return (
+        f'{facts.model_id:34} {facts.dtype:9} {cost.prompts:7} {cost.period_ms:9.0f} '
+        f'{cost.hop_ms:8.1f} {cost.slow_hop_ms:8.1f} {cost.share_of_period:7.3f} '
+        f'{cost.memory_gb:6.2f}'
+    )
+
+
+def main() -> None:
+    """Measure and print. Raises VljepaError."""
+    parser = Parser(description=__doc__.split('\n')[0])
+    parser.add_argument('models', nargs='*', metavar='MODEL', help='(default: all installed)')
+    parser.add_argument('--random', action='store_true', help='random weights for all')
+    add_device_arguments(parser)
+    add_output_arguments(parser)
+    args = parser.parse_args()
+    if not args.json:
+        print(
+            'model                              dtype     prompts period ms   hop ms      p95',
+            end='',
+        )
+        print('   share     GB')
+    found = []
+    for name in args.models or sorted(registry.available()):
+        eyes = eyes_of(name, args.device, args.dtype, args.threads, args.random)
+        costs = [measure(eyes, count) for count in COUNTS]
+        found.append(circumstances(eyes.facts) | {'costs': [asdict(cost) for cost in costs]})
+        for cost in costs if not args.json else ():
+            print(row(eyes.facts, cost), flush=True)
+        del eyes
+        registry.free()
+    if args.json:
+        print_json(found)
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
