@@ -329,4 +329,4 @@ def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None
 
     for i in range(20):
         cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
-    assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.6
+    assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.8

@@ -332,6 +332,28 @@ def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
     assert abs(perceiver.skipped_slots - missing) <= 4
 
 
+@pytest.mark.parametrize('rate_hz', [2.5, 5.0])
+def test_a_slow_camera_is_not_seen_to_stand_still(rate_hz: float) -> None:
+    eyes = NumberedEyes()
+    perceiver = Perceiver(eyes)
+    for number in range(60):
+        perceiver.push(Frame(round(number * 1000 * MS / rate_hz), numbered(number)))
+    still = [len(set(hop)) == 1 for hop in eyes.seen]
+    repeated = 10.0 / rate_hz / 2 - 1  # hops without a new frame, to each that has one
+    assert still[0]  # nothing is known yet
+    assert np.mean(still[10:]) <= repeated / (1 + repeated) + 0.02
+    assert perceiver.skipped_slots == 0
+
+
+def test_a_camera_of_the_models_rate_has_every_frame_seen_once() -> None:
+    eyes, rng = NumberedEyes(), np.random.default_rng(0)
+    perceiver = Perceiver(eyes)
+    for number in range(60):
+        late_ns = round(20 * MS * rng.uniform(-1, 1)) if number else 0
+        perceiver.push(Frame(number * 100 * MS + late_ns, numbered(number)))
+    assert [frame for hop in eyes.seen for frame in hop] == list(range(60))
+
+
 def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_enough() -> None:
     eyes = NumberedEyes()
     perceiver, latencies = live(eyes, 33 * MS, round(0.9 * HOP), 1800)

@@ -92,6 +92,16 @@ def at_rate(rate_hz: float) -> Disturbance:
     return sample
 
 
+def uneven(most_ms: float) -> Disturbance:
+    """Every stamp but the newest is early or late by up to `most_ms`; the pictures stay."""
+
+    def move(clip: Clip, rng: np.random.Generator) -> Clip:
+        moved = clip.stamps_ns + np.rint(rng.uniform(-1e6, 1e6, len(clip.stamps_ns)) * most_ms)
+        return Clip((*(int(stamp) for stamp in moved[:-1]), clip.stamps_ns[-1]), clip.images)
+
+    return move
+
+
 def unchanged(clip: Clip, rng: np.random.Generator) -> Clip:
     """Nothing is wrong."""
     return clip
@@ -102,6 +112,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     **{f'{size}x{size} pixels': resized(size) for size in (24, 48, 72, 96)},
     **{f'JPEG quality {quality}': jpeg(quality) for quality in (5, 15, 30, 60, 90)},
     **{f'{rate} frames/s': at_rate(rate) for rate in (2, 5, 10, 15, 30)},
+    **{f'frames up to {ms} ms early or late': uneven(ms) for ms in (5, 20)},
     **{f'blur of {sigma:g} px': blurred(sigma) for sigma in (0.5, 1.0, 2.0)},
     **{f'noise of {sigma} grey levels': noisy(sigma) for sigma in (5, 10, 20, 40)},
     **{f'shaken by {pixels} px': shaken(pixels) for pixels in (1, 2, 4, 8)},

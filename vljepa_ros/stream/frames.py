@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from vljepa_ros.stream.types import Image
 
+ON_TIME = 4  # within this part of a period
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -90,8 +92,10 @@ class Slot:
 class Sampler:
     """Fills the slots of a grid of `period_ns` that begins at the first frame.
 
-    A slot takes the newest frame at or before it; a frame is repeated for up to `max_gap_ns`, and
-    what lies beyond is skipped. So are slots whose frames the caller dropped for lack of time, as
+    A slot takes the newest frame at or before it, where a quarter of a period more or less is the
+    slot's own time still: a camera of the grid's rate is never quite on time, and would be seen to
+    stand still and to jump. A frame is repeated for up to `max_gap_ns`, and what lies beyond is
+    skipped. So are slots whose frames the caller dropped for lack of time, as
     filling them would cost the time that dropping saved. `skipped` counts both.
     """
 
@@ -112,16 +116,18 @@ class Sampler:
         if held is None:
             self._start_ns, self._next = stamp_ns, 0
             return [self._take(self._held)]
+        # Of a fast camera, one that is nearer may follow.
+        late_ns = min(self._period_ns // ON_TIME, (stamp_ns - held[0]) // 2)
         if room is not None:
-            self._skip(self._slots_before(stamp_ns + 1) - room)
+            self._skip(self._slots_before(stamp_ns + late_ns + 1) - room)
             held = self._held
         slots = []
-        while self._slot_ns() < stamp_ns:
+        while self._slot_ns() < stamp_ns - late_ns:
             if self._slot_ns() - held[0] > self._max_gap_ns:
-                self._skip(self._slots_before(stamp_ns))
+                self._skip(self._slots_before(stamp_ns - late_ns))
             else:
                 slots.append(self._take(held))
-        if self._slot_ns() == stamp_ns:
+        if self._slot_ns() <= stamp_ns + late_ns:
             slots.append(self._take(self._held))
         return slots
 

@@ -32,6 +32,7 @@ from vljepa_ros.stream.vectors import pooled
 
 MAX_SPAN_HOPS = 64  # of a span that is looked at whole
 MAX_LOOKS = 16  # windows of a longer one
+STILL, SAME_PHASE = 3, 8  # frames; within this part of the grid's period
 
 Steps = Generator[None, None, 'Prediction']
 
@@ -87,9 +88,33 @@ class _Camera:
         self.sampler.skipped = 0
         self.hops = 0
         self.pending: list[Slot] = []
+        self._last: Slot | None = None
+        self._still: list[Slot] = []
         self.starts_ns: deque[int] = deque(maxlen=self._eyes.facts.window_tubelets)
         self.state: Any = self._eyes.new_state()
         self.stamp_ns: int | None = None
+
+    def takes(self, slot: Slot, period_ns: int) -> bool:
+        """Whether a slot counts: one is left out where new frames keep beginning tubelets of two.
+
+        Such a camera has half the model's rate, or a quarter. Each of its tubelets would hold one
+        frame twice, as if nothing moved; by a slot later each ends with the next.
+        """
+        last, self._last = self._last, slot
+        if last is not None and slot.stamp_ns == last.stamp_ns:
+            return True
+        if len(self.pending) % 2 or self._eyes.facts.tubelet_frames % 2:
+            self._still.clear()
+            return True
+        first = next(iter(self._still), slot)
+        drift_ns = (slot.slot_ns - slot.stamp_ns) - (first.slot_ns - first.stamp_ns)
+        if abs(drift_ns) > period_ns // SAME_PHASE:
+            self._still.clear()
+        self._still.append(slot)
+        if len(self._still) < STILL:
+            return True
+        self._still.clear()
+        return False
 
     def step(self, tubelet: tuple[Slot, ...]) -> None:
         """See one tubelet."""
@@ -170,6 +195,8 @@ class Perceiver:
         length = self._eyes.facts.tubelet_frames
         room = length - len(camera.pending) if dropped else None
         for slot in camera.sampler.push(frame.stamp_ns, image, room):
+            if not dropped and not camera.takes(slot, self._period_ns):
+                continue
             camera.pending.append(slot)
             if len(camera.pending) == length:
                 tubelet, camera.pending = tuple(camera.pending), []
