@@ -29,10 +29,10 @@ def _gl_context(side: int) -> Any:
     """OpenGL of this process. Kept: a new one compiles its shaders anew, half of a film's time."""
     import mujoco
 
-    return mujoco.gl_context.GLContext(side, side)
-
-
-atexit.register(_gl_context.cache_clear)  # it frees itself, while that can still be done
+    made = mujoco.gl_context.GLContext(side, side)
+    # It frees itself while that can still be done: at exit the last to register is the first.
+    atexit.register(_gl_context.cache_clear)
+    return made
 
 
 def model_camera(number: int) -> Any:
