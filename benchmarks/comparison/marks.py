@@ -115,9 +115,6 @@ class Judge:
         cider = [self._cider.score(t, r) for t, r in zip(texts, self._references, strict=True)]
         return {
             'right': self._macro([is_right(m.item.meaning, text) for text, m in pairs]),
-            'right_but_colour': self._macro(
-                [is_right(m.item.meaning, text, colour=False) for text, m in pairs]
-            ),
             'cider': self._macro(cider),
         }
 
