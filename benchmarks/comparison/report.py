@@ -78,7 +78,8 @@ By `python -m benchmarks.comparison.cost`: one thread, float32, all in one run, 
 ABLATIONS = """# What VL-JEPA's own choices are worth
 
 Written by `python -m benchmarks.comparison.report`. Arm A of [the comparison](comparison.md), all
-wordings, {examples:,} examples, one choice changed at a time.
+wordings, {examples:,} examples, one choice changed at a time; on the validation split, for these are
+choices.
 
 {marks}
 """
@@ -172,10 +173,10 @@ def comparison(
     return page + (COST.format(table=cost_table(costs), **costs) if costs else '')
 
 
-def ablation_table(found: Mapping[str, Result], rate: float, seeds: int, split: str) -> str:
+def ablation_table(found: Mapping[str, Result], rate: float, seeds: int) -> str:
     """docs/ablations.md."""
     rows = []
-    for name, planned in ablations.plans(rate, seeds, split).items():
+    for name, planned in ablations.plans(rate, seeds, Plan.split).items():
         runs = [found[plan.name]['marks']['A'] for plan in planned if plan.name in found]
         if runs:
             rows.append([name, str(len(runs)), *(spread(runs, mark) for mark in MARKS)])
@@ -234,7 +235,7 @@ def main() -> None:
     (args.docs / 'comparison.md').write_text(comparison(finished, planned, costs))
     tried = read(args.out / 'ablations.jsonl')
     if tried:
-        text = ablation_table(tried, rates['A'], args.seeds, args.split)
+        text = ablation_table(tried, rates['A'], args.seeds)
         (args.docs / 'ablations.md').write_text(text)
     kept = {'runs': list(finished.values()), 'ablations': list(tried.values()), 'costs': costs}
     (args.docs / 'comparison.json').write_text(json.dumps(kept, indent=1) + '\n')
