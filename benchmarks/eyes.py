@@ -111,7 +111,7 @@ def eyes_of(name: str, device: str, dtype: str, threads: int, random: bool) -> E
     else:
         note(f'{name}: random weights')
         with tempfile.TemporaryDirectory() as made:
-            made_up = str(with_random_weights(folder, Path(made) / name))
+            made_up = str(with_random_weights(folder, Path(made) / folder.name))
             eyes = registry.load(made_up, device, dtype, threads, ('eyes',)).eyes
     assert eyes is not None
     return eyes

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -37,14 +38,18 @@ class Processes:
         given: tuple[Any, ...] = (),
     ) -> None:
         self.count, self._advice = count, advice
+        self._others = multiprocessing.active_children()
         self._pool = ProcessPoolExecutor(
-            count, multiprocessing.get_context('spawn'), _begin, (start, given)
+            count, multiprocessing.get_context('spawn'), _begin, (pickle.dumps((start, given)),)
         )
 
     def __enter__(self) -> Processes:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        if error:  # what runs is not waited for
+            for process in set(multiprocessing.active_children()) - set(self._others):
+                process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable[[T], R], items: Iterable[T], at_once: int = 1) -> Iterator[R]:
@@ -60,8 +65,9 @@ class Processes:
             ) from None
 
 
-def _begin(start: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+def _begin(pickled: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    start, given = pickle.loads(pickled)  # not sooner: what is imported for it takes seconds
     # A pool's processes wait for work for ever where the parent was killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start:

@@ -41,7 +41,9 @@ DRAWN = ('right', 'cider', 'top1_heldout', 'yes_no')
 OF_WORDS = ('right', 'cider')  # in all else D is A
 COLOURS = {'A': '#1b6ca8', 'B': '#c8553d', 'C': '#7a9e3f', 'D': '#8a6bb1'}
 
-FINDINGS = Path(__file__).with_name('findings.md')  # in words, by hand
+# In words, by hand.
+FINDINGS = Path(__file__).with_name('findings.md')
+ABLATION_FINDINGS = Path(__file__).with_name('ablation_findings.md')
 
 PAGE = """# VL-JEPA and an autoregressive model under equal conditions
 
@@ -78,10 +80,12 @@ By `python -m benchmarks.comparison.cost`: one thread, float32, all in one run, 
 ABLATIONS = """# What VL-JEPA's own choices are worth
 
 Written by `python -m benchmarks.comparison.report`. Arm A of [the comparison](comparison.md), all
-wordings, {examples:,} examples, one choice changed at a time; on the validation split, for these are
-choices.
+wordings, {examples:,} examples, one choice changed at a time; on the validation split, for these
+are choices.
 
 {marks}
+
+{findings}
 """
 
 Curves = dict[tuple[str, str], list[list[dict[str, float]]]]  # arm, wordings -> seeds, counts
@@ -181,7 +185,8 @@ def ablation_table(found: Mapping[str, Result], rate: float, seeds: int) -> str:
         if runs:
             rows.append([name, str(len(runs)), *(spread(runs, mark) for mark in MARKS)])
     marks = table(['', 'seeds', *MARKS.values()], rows)
-    return ABLATIONS.format(examples=ablations.COUNTS[-1], marks=marks)
+    findings = ABLATION_FINDINGS.read_text().strip()
+    return ABLATIONS.format(examples=ablations.COUNTS[-1], marks=marks, findings=findings)
 
 
 def draw(found: Curves, path: Path) -> None:

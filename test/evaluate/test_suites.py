@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from squares import SIZE, film
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
 from vljepa_ros.data.format import Stream, open_split, write_stream
-from vljepa_ros.errors import ModelError, VljepaError
+from vljepa_ros.errors import InputError, ModelError, VljepaError
 from vljepa_ros.evaluate.context import Context, helpers
 from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
@@ -222,3 +223,15 @@ def test_bad_input_is_one_line(
         assert main(['evaluate', 'classify', '--data', str(data), '--out', str(out)]) == 2
         err = capsys.readouterr().err
         assert f'cannot write {out}' in err and err.count('\n') == 1
+
+
+def test_an_error_does_not_wait_for_what_runs_beside_it(tiny_folder: Path, data: Path) -> None:
+    streams = open_split(data / 'test').streams
+    begun_s = time.monotonic()
+    with (
+        pytest.raises(InputError, match='bad item'),
+        helpers(2, partial(registry.load, str(tiny_folder), 'cpu'), streams) as processes,
+    ):
+        context = Context(registry.load(str(tiny_folder)), streams, processes=processes)
+        context.map(toys.wait_or_fail, [0.0, 600.0, 600.0], 'items')
+    assert time.monotonic() - begun_s < 300

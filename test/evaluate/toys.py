@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from vljepa_ros.data.mwstream.meanings import LISTS, meanings, sentence_index, s
 from vljepa_ros.data.mwstream.questions import answer_meanings
 from vljepa_ros.data.mwstream.questions import answers as answer_wordings
 from vljepa_ros.data.mwstream.tasks import TASKS, TRAIN_TASKS, meaning_of
+from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.stream.interfaces import Model, ModelFacts
 from vljepa_ros.stream.types import Candidate, Decoded
@@ -154,3 +156,10 @@ def film(folder: Path, name: str, items: Sequence[Annotation], camera: str = 'co
 def die(context: Context, item: object) -> None:
     """What kills a process that it runs in."""
     os._exit(1)
+
+
+def wait_or_fail(context: Context, seconds: float) -> None:
+    """Takes so long, and fails at once where that is no time."""
+    if not seconds:
+        raise InputError('bad item')
+    time.sleep(seconds)

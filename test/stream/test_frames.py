@@ -62,7 +62,7 @@ def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
     assert intake.size_changes == 1
 
 
-def test_every_slot_takes_the_newest_frame_at_or_before_it() -> None:
+def test_every_slot_takes_the_nearest_frame_or_the_newest_before_it() -> None:
     rng = np.random.default_rng(0)
     stamps = np.cumsum(rng.integers(5 * MS, 260 * MS, 200))
     sampler, slots = Sampler(100 * MS, 2 * S), []
@@ -73,10 +73,12 @@ def test_every_slot_takes_the_newest_frame_at_or_before_it() -> None:
     for slot in slots:
         number = int(np.flatnonzero(stamps == slot.stamp_ns)[0])
         assert slot.image[0, 0, 0] == number % 256
-        assert slot.stamp_ns <= slot.slot_ns + 25 * MS
-        later = stamps[number + 1 :]
-        assert not (later <= slot.slot_ns - 25 * MS).any()
-    assert times[-1] + 125 * MS > stamps[-1]
+        off, nearest = abs(slot.stamp_ns - slot.slot_ns), abs(stamps - slot.slot_ns).min()
+        if nearest <= 50 * MS:  # what is early is not waited with
+            assert off <= max(25 * MS, nearest + 1)
+        else:
+            assert number == np.flatnonzero(stamps <= slot.slot_ns)[-1]
+    assert times[-1] + 150 * MS > stamps[-1]
 
 
 @pytest.mark.parametrize('rate_hz', [10, 20, 30, 60])
@@ -84,9 +86,8 @@ def test_a_camera_that_is_not_quite_on_time_is_seen_as_if_it_were(rate_hz: int) 
     rng, sampler = np.random.default_rng(0), Sampler(100 * MS, 2 * S)
     per, slots = rate_hz // 10, list[int]()
     for number in range(50 * per):
-        late_ms = min(10.0, 200 / rate_hz) * rng.uniform(-1, 1) if number else 0.0
+        late_ms = min(10.0, 200 / rate_hz) * rng.uniform(-1, 1)
         found = sampler.push(int(number * S / rate_hz + late_ms * MS), image(number % 256))
-        assert not found or found[-1].image[0, 0, 0] == number % 256  # at once
         slots += [int(slot.image[0, 0, 0]) for slot in found]
     assert slots == [number % 256 for number in range(0, 50 * per, per)]
 

@@ -64,8 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--jobs',
         type=int,
         metavar='J',
-        help='processes that look at the streams (default: one a CPU core, as far as memory '
-        'reaches; on a GPU one)',
+        help='processes that look at the streams, each with --threads or one (default: one a '
+        'CPU core, as far as memory reaches; on a GPU one)',
     )
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the JSON there as well')
     _add_selective_arguments(parser)
@@ -167,10 +167,11 @@ def _processes(
     from vljepa_ros.evaluate.context import helpers
     from vljepa_ros.model.registry import load
 
-    jobs = args.jobs or _as_many_as_fit(model)
+    jobs = args.jobs or max(1, _as_many_as_fit(model) // (args.threads or 1))
     if jobs == 1:
         return nullcontext()
-    return helpers(jobs, partial(load, args.model, args.device, args.dtype, 1), streams)
+    threads = args.threads or 1
+    return helpers(jobs, partial(load, args.model, args.device, args.dtype, threads), streams)
 
 
 def _as_many_as_fit(model: Model) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vljepa_ros.stream.types import Image
 
-ON_TIME = 4  # within this part of a period
+EARLY = 4  # by this part of a period, at most
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ class Slot:
 class Sampler:
     """Fills the slots of a grid of `period_ns` that begins at the first frame.
 
-    A slot takes the newest frame at or before it, where a quarter of a period more or less is the
-    slot's own time still: a camera of the grid's rate is never quite on time, and would be seen to
-    stand still and to jump. A frame is repeated for up to `max_gap_ns`, and what lies beyond is
-    skipped. So are slots whose frames the caller dropped for lack of time, as
-    filling them would cost the time that dropping saved. `skipped` counts both.
+    A slot takes the frame nearest to it, and the newest one where none is within half a period:
+    a camera of the grid's rate is never quite on time, and would be seen to stand still and to
+    jump. One that is early by up to a quarter of a period is taken at once. A frame is repeated
+    for up to `max_gap_ns`, and what lies beyond is skipped. So are slots whose frames the caller
+    dropped for lack of time, as filling them would cost the time that dropping saved. `skipped`
+    counts both.
     """
 
     def __init__(self, period_ns: int, max_gap_ns: int) -> None:
@@ -107,7 +108,7 @@ class Sampler:
         self.skipped = 0
 
     def push(self, stamp_ns: int, image: Image, room: int | None = None) -> list[Slot]:
-        """The slots settled now: older ones by the frame held, one at `stamp_ns` by this one.
+        """The slots settled now: older ones by the frame held, those near `stamp_ns` by this one.
 
         `room` says that frames before this one were dropped, and how many slots to fill at most:
         the newest, and by this frame, which is the nearest left.
@@ -116,10 +117,10 @@ class Sampler:
         if held is None:
             self._start_ns, self._next = stamp_ns, 0
             return [self._take(self._held)]
-        # Of a fast camera, one that is nearer may follow.
-        late_ns = min(self._period_ns // ON_TIME, (stamp_ns - held[0]) // 2)
+        half_ns = (stamp_ns - held[0]) // 2  # of a fast camera, a nearer one may follow
+        late_ns, early_ns = (min(self._period_ns // part, half_ns) for part in (2, EARLY))
         if room is not None:
-            self._skip(self._slots_before(stamp_ns + late_ns + 1) - room)
+            self._skip(self._slots_before(stamp_ns + early_ns + 1) - room)
             held = self._held
         slots = []
         while self._slot_ns() < stamp_ns - late_ns:
@@ -127,7 +128,7 @@ class Sampler:
                 self._skip(self._slots_before(stamp_ns - late_ns))
             else:
                 slots.append(self._take(held))
-        if self._slot_ns() <= stamp_ns + late_ns:
+        if self._slot_ns() <= stamp_ns + early_ns:
             slots.append(self._take(self._held))
         return slots
 

@@ -88,32 +88,32 @@ class _Camera:
         self.sampler.skipped = 0
         self.hops = 0
         self.pending: list[Slot] = []
-        self._last: Slot | None = None
-        self._still: list[Slot] = []
+        self._last_ns: int | None = None
+        self._still_ns: list[int] = []
         self.starts_ns: deque[int] = deque(maxlen=self._eyes.facts.window_tubelets)
         self.state: Any = self._eyes.new_state()
         self.stamp_ns: int | None = None
 
-    def takes(self, slot: Slot, period_ns: int) -> bool:
+    def takes(self, slot: Slot, period_ns: int, dropped: bool = False) -> bool:
         """Whether a slot counts: one is left out where new frames keep beginning tubelets of two.
 
         Such a camera has half the model's rate, or a quarter. Each of its tubelets would hold one
-        frame twice, as if nothing moved; by a slot later each ends with the next.
+        frame twice, as if nothing moved; by a slot later each ends with the next. What comes after
+        `dropped` frames tells nothing of the camera.
         """
-        last, self._last = self._last, slot
-        if last is not None and slot.stamp_ns == last.stamp_ns:
+        last_ns, self._last_ns = self._last_ns, slot.stamp_ns
+        if slot.stamp_ns == last_ns and not dropped:
             return True
-        if len(self.pending) % 2 or self._eyes.facts.tubelet_frames % 2:
-            self._still.clear()
+        if dropped or len(self.pending) % 2 or self._eyes.facts.tubelet_frames % 2:
+            self._still_ns.clear()
             return True
-        first = next(iter(self._still), slot)
-        drift_ns = (slot.slot_ns - slot.stamp_ns) - (first.slot_ns - first.stamp_ns)
-        if abs(drift_ns) > period_ns // SAME_PHASE:
-            self._still.clear()
-        self._still.append(slot)
-        if len(self._still) < STILL:
+        phase_ns = slot.slot_ns - slot.stamp_ns
+        if self._still_ns and abs(phase_ns - self._still_ns[0]) > period_ns // SAME_PHASE:
+            self._still_ns.clear()
+        self._still_ns.append(phase_ns)
+        if len(self._still_ns) < STILL:
             return True
-        self._still.clear()
+        self._still_ns.clear()
         return False
 
     def step(self, tubelet: tuple[Slot, ...]) -> None:
@@ -195,7 +195,7 @@ class Perceiver:
         length = self._eyes.facts.tubelet_frames
         room = length - len(camera.pending) if dropped else None
         for slot in camera.sampler.push(frame.stamp_ns, image, room):
-            if not dropped and not camera.takes(slot, self._period_ns):
+            if not camera.takes(slot, self._period_ns, dropped):
                 continue
             camera.pending.append(slot)
             if len(camera.pending) == length:
