@@ -153,12 +153,32 @@ def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number:
     assert counts[0] >= counts[-1]
 
 
+@pytest.mark.parametrize('kind', ['tiny_bidirectional', 'tiny_dual_encoder'])
+def test_eyes_without_weights_are_measured_all_the_same(
+    tiny_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = importlib.import_module(kind).save(tmp_path / kind)
+    (folder / 'weights.safetensors').unlink()
+    found = json.loads(script('benchmarks/eyes.py', tiny_folder, folder, '--json').stdout)
+    names = [item['model_id'].split('-')[0] for item in found]
+    assert names == ['tiny', kind.removesuffix('_encoder')]
+    for item in found:
+        assert [cost['prompts'] for cost in item['costs']] == [1, 8]
+        assert all(0 < cost['hop_ms'] <= cost['slow_hop_ms'] for cost in item['costs'])
+        share, hop_ms, period_ms = (
+            item['costs'][0][key] for key in ('share_of_period', 'hop_ms', 'period_ms')
+        )
+        assert share == pytest.approx(hop_ms / period_ms)
+    assert not (folder / 'weights.safetensors').exists()
+
+
 @pytest.mark.parametrize(
     ('name', 'arguments', 'named'),
     [
         ('benchmarks/segmenter.py', ('nowhere',), 'nowhere'),
         ('benchmarks/segmenter.py', ('.', '--streams', '-1'), '--streams (-1)'),
         ('benchmarks/segmenter.py', (), 'split'),
+        ('benchmarks/eyes.py', ('nope', '--json'), "unknown model 'nope'"),
         ('benchmarks/decoding.py', ('--model', 'nope'), "unknown model 'nope'"),
         ('benchmarks/decoding.py', ('--device', 'gpu'), "unknown device 'gpu'"),
     ],
