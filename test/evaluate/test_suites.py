@@ -22,6 +22,7 @@ from vljepa_ros.errors import InputError, ModelError, VljepaError
 from vljepa_ros.evaluate.context import Context, helpers
 from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
+from vljepa_ros.evaluate.words import in_words
 from vljepa_ros.model import devices, registry
 from vljepa_ros.stream.interfaces import Model, ModelFacts
 
@@ -190,6 +191,23 @@ def test_as_many_processes_as_memory_is_there_for(
     for free, jobs in ((None, 1), (taken // 2, 1), (int(2.5 * taken), 2), (100 * taken, 4)):
         monkeypatch.setattr(devices, 'free_bytes', lambda device, free=free: free)
         assert evaluate._as_many_as_fit(tiny) == jobs
+
+
+def test_equal_vectors_are_put_into_words_once(data: Path) -> None:
+    model, asked = toys.model(), list[int]()
+    decode = model.language.decode
+
+    def counting(vectors: Any, asked_for: bool = False) -> Any:
+        asked.append(len(vectors))
+        return decode(vectors, asked_for)
+
+    model.language.decode = counting
+    context = Context(model, open_split(data / 'test').streams)
+    vectors = np.eye(toys.DIM, dtype=np.float32)[[0, 1, 0, 2, 1, 0]]
+    found = in_words(context, vectors, 'words')
+    assert asked == [3]
+    assert [d.text for d in found] == [d.text for d in decode(vectors)]
+    assert in_words(context, vectors[:0], 'words') == []
 
 
 def test_a_process_that_dies_is_told(data: Path, tiny_folder: Path) -> None:
