@@ -35,11 +35,15 @@ from vljepa_ros.stream.interfaces import Eyes, ModelFacts
 WARM_UP, HOPS = 10, 40
 PROMPTS = [f'What is happening to number {i} of the things on the table?' for i in range(8)]
 COUNTS = (1, 8)  # of prompts
+HEAD = f'{"model":34} dtype     prompts period ms   hop ms      p95   share     GB'
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians: milliseconds a hop, and as shares of its period; `memory_gb` on a GPU, else 0."""
+    """Of a hop: its median and a slow one in ms, and the median as a share of its period.
+
+    `memory_gb`: the most that was held on a GPU; 0 on a CPU.
+    """
 
     prompts: int
     period_ms: float
@@ -58,11 +62,11 @@ def with_random_weights(folder: Path, made: Path) -> Path:
     with no_init_weights():
         net = registry.make(config).to(torch.bfloat16)
     drawn = torch.Generator().manual_seed(0)
-    state = {
-        key: value.normal_(0.0, 0.02, generator=drawn) if value.is_floating_point() else value
-        for key, value in net.requires_grad_(False).state_dict().items()
-    }
-    save_file({k: v.contiguous() for k, v in state.items()}, made / registry.WEIGHTS)
+    state = {k: v.contiguous() for k, v in net.requires_grad_(False).state_dict().items()}
+    for value in state.values():
+        if value.is_floating_point():
+            value.normal_(0.0, 0.02, generator=drawn)
+    save_file(state, made / registry.WEIGHTS)
     for tokenizer in tokenizers_of(config):
         marks = [mark for mark in (tokenizer.begin, tokenizer.end) if mark]
         words = sorted({word for prompt in PROMPTS for word in prompt.split()})
@@ -134,13 +138,9 @@ def main() -> None:
     add_device_arguments(parser)
     add_output_arguments(parser)
     args = parser.parse_args()
-    if not args.json:
-        print(
-            'model                              dtype     prompts period ms   hop ms      p95',
-            end='',
-        )
-        print('   share     GB')
     found = []
+    if not args.json:
+        print(HEAD)
     for name in args.models or sorted(registry.available()):
         eyes = eyes_of(name, args.device, args.dtype, args.threads, args.random)
         costs = [measure(eyes, count) for count in COUNTS]

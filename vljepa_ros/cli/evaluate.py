@@ -167,10 +167,10 @@ def _processes(
     from vljepa_ros.evaluate.context import helpers
     from vljepa_ros.model.registry import load
 
-    jobs = args.jobs or max(1, _as_many_as_fit(model) // (args.threads or 1))
+    threads = args.threads or 1
+    jobs = args.jobs or max(1, _as_many_as_fit(model) // threads)
     if jobs == 1:
         return nullcontext()
-    threads = args.threads or 1
     return helpers(jobs, partial(load, args.model, args.device, args.dtype, threads), streams)
 
 

@@ -49,14 +49,13 @@ class Words:
 
 def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
     """As `Language.decode` of (N, D), with progress; equal vectors are decoded once."""
-    keys, first = [vector.tobytes() for vector in vectors], dict[bytes, int]()
-    for i, key in enumerate(keys):
-        first.setdefault(key, i)
-    place = {key: n for n, key in enumerate(first)}
-    distinct = vectors[list(first.values())]
-    parts = [(distinct[i : i + BATCH], asked) for i in range(0, len(distinct), BATCH)]
+    keys = [vector.tobytes() for vector in vectors]
+    distinct = dict(zip(keys, vectors, strict=True))
+    rows = list(distinct.values())
+    parts = [(np.stack(rows[i : i + BATCH]), asked) for i in range(0, len(rows), BATCH)]
     found = [decoded for part in context.map(_decode, parts, name) for decoded in part]
-    return [found[place[key]] for key in keys]
+    known = dict(zip(distinct, found, strict=True))
+    return [known[key] for key in keys]
 
 
 def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:

@@ -50,10 +50,11 @@ def robustness(context: Context) -> Report:
     """Top-1 of acts and yes/no under every disturbance."""
     acts = choose(context.streams, TRAIN_TASKS, ACTS_A_TASK)
     posed = some_questions(acts, QUESTIONS)
+    about = [tuple(p for p in posed if _place(p.moment) == _place(act)) for act in acts]
     glances = [
-        Glance(name, act, tuple(p for p in posed if _place(p.moment) == _place(act)))
+        Glance(name, act, asked)
         for name in DISTURBANCES
-        for act in acts
+        for act, asked in zip(acts, about, strict=True)
     ]
     found = context.map(_see, glances, 'disturbed moments')
     candidates, rows = Candidates(context, TRAIN_TASKS, 'train'), list[Row]()
