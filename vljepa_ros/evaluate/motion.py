@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.format import Stream
+from vljepa_ros.data.format import Frames, Stream
 from vljepa_ros.evaluate.hops import SECOND_NS
 from vljepa_ros.stream.settings import SegmenterSettings
 
@@ -39,7 +39,7 @@ def motion_of(stream: Stream) -> Motion:
     return Motion(energy(stream.frames()), (stamps_ns - stamps_ns[0]) / SECOND_NS)
 
 
-def energy(frames: NDArray[np.uint8]) -> Energy:
+def energy(frames: Frames) -> Energy:
     """(T,) of frames (T, H, W, 3); 0 of the first. One frame after another: streams are long."""
     found, before = np.zeros(len(frames)), np.zeros(0, np.int16)
     for t, frame in enumerate(frames):
