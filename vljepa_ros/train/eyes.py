@@ -193,7 +193,13 @@ class EyesStage:
         )
         loss = loss + stage.probe_weight * probe
         for group in self.optimizer.param_groups:
-            group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
+            group['lr'] = rate(
+                stage.learning_rate,
+                self.done,
+                stage.warmup_steps,
+                stage.steps,
+                stage.decay_from,
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.workers.average(self.trained)

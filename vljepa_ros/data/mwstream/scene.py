@@ -142,7 +142,7 @@ def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
 
 def _draw_clutter(rng: np.random.Generator) -> Clutter:
     """Outside the workspace, on the table: its corners and its far rim."""
-    kind = CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))]
+    kind = int(CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))])
     x, y, z = rng.uniform((0.02, 0.02, 0.01), (0.07, 0.09, 0.12)).round(3).tolist()
     side = float(rng.choice([-1.0, 1.0]))
     place = (round(side * float(rng.uniform(0.42, 0.62)), 3), float(rng.uniform(0.35, 0.95)), z)
