@@ -43,7 +43,7 @@ def squares(tmp_path: Path) -> list[Stream]:
 
 def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
-    clips = [sampler.draw(4, 1) for _ in range(200)]
+    clips = [sampler.draw(4, 1) for _ in range(1000)]
     assert all(c.frames.shape[:2] == (4, 2) and len(c.shown) == 4 for c in clips)
     newest = Counter(c.shown[-1].phase for c in clips)
     assert newest['act'] > 1.5 * newest['rest'] > 0
@@ -60,7 +60,7 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
     sampler = ClipSampler([stream], 2, 0)
     share = {
         tubelets: np.mean(
-            [sampler.draw(tubelets, 0).shown[-1].phase == 'appear' for _ in range(200)]
+            [sampler.draw(tubelets, 0).shown[-1].phase == 'appear' for _ in range(1000)]
         )
         for tubelets in (1, 4)
     }
@@ -126,8 +126,8 @@ def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
     frames, stamps = base.frames[:100], base.stamps_ns[:100]
     data = replace(base, frames=frames, stamps_ns=stamps, annotations=said)
     sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
-    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(400))
-    assert met['say:b'] > 100  # by spans: 40
+    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(1000))
+    assert met['say:b'] > 200  # by spans: 100
 
 
 def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:

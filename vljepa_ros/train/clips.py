@@ -23,7 +23,9 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.train.config import Clips
 
 RATE_HZ = 10.0  # of streams that do not say
-SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
+SHIFT, TURN_DEG = 0.07, 9.0  # random shift (share of the size) and turn of a clip, at most
+ZOOM = (0.78, 1.3)
+STRETCHED, LETTERBOXED = 0.25, 0.12  # shares of the clips
 DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
     'act': 0.30,
@@ -112,6 +114,8 @@ class ClipSampler:
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
             for item in stream.annotations:
+                if item.hidden:
+                    continue
                 place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
                 own = item.task or item.meaning  # what people say rarely is met as often
                 self._places.setdefault(kind, {}).setdefault(own, []).append(place)
@@ -163,7 +167,8 @@ class ClipSampler:
             if held and self.rng.random() < TOLD:
                 asked.append(held[int(self.rng.integers(len(held)))])
                 continue
-            chosen = int(self.rng.choice(sorted(set(at))))
+            visible = {i for i in at if not annotations[i].hidden} or set(at)
+            chosen = int(self.rng.choice(sorted(visible)))
             question = self._question(annotations[chosen])
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
@@ -221,26 +226,65 @@ def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) ->
 
 
 def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One random shift, turn, zoom, gain, contrast and tint for a clip's frames (L, S, S, 3)."""
+    """Vary how a clip's frames (L, S, S, 3) were filmed, the same way in all of them.
+
+    One random shift, turn, zoom, stretch, letterbox, gain, contrast and tint; then, for some, the
+    damage of a poor camera.
+    """
     size = frames.shape[1]
-    angle, zoom = rng.uniform(-TURN_DEG, TURN_DEG), rng.uniform(0.9, 1.12)
-    matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, zoom)
-    matrix[:, 2] += rng.uniform(-SHIFT_PX, SHIFT_PX, 2)
-    grey = np.arange(256, dtype=np.float32)
-    contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
-    tint = rng.uniform(0.94, 1.06, 3) * gain
-    curve = np.clip((grey - 100) * contrast + 100, 0, 255)
-    table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
-    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
+    matrix, table, bars = _warp(size, rng), _curve(rng), _letterbox(size, rng)
     moved = [
         cv2.LUT(
             cv2.warpAffine(frame, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), table
         )
         for frame in frames
     ]
+    for frame in moved:
+        frame[bars] = 0
     if rng.random() < DAMAGED:
         moved = damaged(moved, rng)
     return np.stack(moved)
+
+
+def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2, 3) of a shift, turn, zoom and stretch around the middle."""
+    angle = np.radians(rng.uniform(-TURN_DEG, TURN_DEG))
+    zoom = np.exp(rng.uniform(*np.log(ZOOM)))
+    stretch = np.ones(2)
+    if rng.random() < STRETCHED:  # wide pictures squeezed into squares, and a few upright ones
+        stretch[int(rng.random() < 0.8)] = rng.uniform(1.0, 1.8)
+    c, s = np.cos(angle), np.sin(angle)
+    linear = zoom * np.diag(stretch) @ np.array([[c, s], [-s, c]])
+    middle = np.full(2, (size - 1) / 2)
+    shift = middle - linear @ middle + rng.uniform(-SHIFT, SHIFT, 2) * size
+    return np.column_stack([linear, shift])
+
+
+def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(1, 256, 3) of a gain, contrast and tint."""
+    gray = np.arange(256, dtype=np.float32)
+    contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
+    tint = rng.uniform(0.94, 1.06, 3) * gain
+    curve = np.clip((gray - 100) * contrast + 100, 0, 255)
+    table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]
+    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
+    return table
+
+
+def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(S, S) where black bars are; for most clips nowhere."""
+    mask = np.zeros((size, size), bool)
+    if rng.random() < LETTERBOXED:
+        bar = round(size * rng.uniform(0.04, 0.22))
+        mask[:bar] = mask[size - bar :] = True
+        if rng.random() < 0.2:
+            mask = mask.T
+    return mask
+
+
+def _resized(frame: Any, size: int) -> Any:
+    how = cv2.INTER_AREA if size < frame.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(frame, (size, size), interpolation=how)
 
 
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
@@ -251,14 +295,14 @@ def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
         sigma = float(rng.uniform(0.4, 1.3))
         return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
     if how == 1:
-        small = int(size * rng.uniform(0.45, 0.9))
-        return [
-            cv2.resize(cv2.resize(f, (small, small), interpolation=cv2.INTER_AREA), (size, size))
-            for f in frames
-        ]
+        small = int(size * rng.uniform(0.2, 0.9))
+        return [_resized(_resized(f, small), size) for f in frames]
     if how == 2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
-        return [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in frames]
+        small = int(size * rng.uniform(0.45, 1.0))
+        less = [_resized(f, small) for f in frames]
+        coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in less]
+        return [_resized(f, size) for f in coded]
     strength = float(rng.uniform(3.0, 14.0))
     grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
     dark = np.array([f.mean() < 8 for f in frames])  # black stays black

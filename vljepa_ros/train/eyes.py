@@ -110,7 +110,7 @@ class Asker:
             Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
             for row, clip in enumerate(clips)
             for t, item in enumerate(clip.shown)
-            if item.meaning
+            if item.meaning and not item.hidden
         ]
 
     def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
