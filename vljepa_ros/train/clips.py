@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,13 +19,10 @@ from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.mwstream import questions
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.errors import InputError
+from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import Clips
 
 RATE_HZ = 10.0  # of streams that do not say
-SHIFT, TURN_DEG = 0.07, 9.0  # random shift (share of the size) and turn of a clip, at most
-ZOOM = (0.78, 1.3)
-STRETCHED, LETTERBOXED = 0.25, 0.12  # shares of the clips
-DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
     'act': 0.30,
     'reach': 0.14,
@@ -59,12 +55,13 @@ HARD = {
     'light': 0.5,
 }
 # What the state head learns of each tubelet, and is dropped at export; nan is unknown.
-STATE = ('gripper', 'contact', 'opening', 'visible')
+PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y')  # fractions of the frame
+STATE = ('gripper', 'contact', 'opening', 'visible', *PLACES)
 
 
 @dataclass
 class Labels:
-    """Of a clip: an annotation and a state (4,) a tubelet; a caption prompt; questions.
+    """Of a clip: an annotation and a state (len(STATE),) a tubelet; a caption prompt; questions.
 
     `asked[q]` is a question with the indices of the tubelets for which its answer holds.
     """
@@ -134,10 +131,12 @@ class ClipSampler:
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
+        change = Augmentation.draw(frames.shape[1], self.rng)
+        changed = change.apply(frames, self.rng)
         return Clip(
-            frames=augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
+            frames=changed.reshape(tubelets, self._per, *frames.shape[1:]),
             shown=shown,
-            state=self._states[place.stream][last],
+            state=moved(self._states[place.stream][last], change),
             prompt=questions.pick(questions.prompts('caption'), self.rng),
             asked=self._ask(place.stream, at, last, question_count),
         )
@@ -211,102 +210,25 @@ def as_question(told: Told) -> questions.Question:
 
 
 def states(stream: Stream) -> NDArray[np.float32]:
-    """(T, 4) what `STATE` names at every frame; nan where the stream does not say."""
+    """(T, len(STATE)) what `STATE` names at every frame; nan where it is unknown or unseen."""
     told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: told.get(name, unknown) for name in STATE}
     if 'light' in told and 'cover' in told:
         found['visible'] = (told['light'] > DARK_BELOW) & (told['cover'] < COVERED_ABOVE)
+        for name in PLACES:
+            found[name] = np.where(found['visible'], found[name], np.nan)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
+
+
+def moved(state: NDArray[np.float32], change: Augmentation) -> NDArray[np.float32]:
+    """Rows of `states` for frames that were changed: things are at other places."""
+    found = state.copy()
+    for x in range(STATE.index(PLACES[0]), len(STATE), 2):
+        found[:, x : x + 2] = change.place(state[:, x : x + 2])
+    return found
 
 
 def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) -> list[int]:
     starts = np.array([item.start for item in annotations])
     found = np.searchsorted(starts, times, side='right') - 1
     return [int(i) for i in found]
-
-
-def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Vary how a clip's frames (L, S, S, 3) were filmed, the same way in all of them.
-
-    One random shift, turn, zoom, stretch, letterbox, gain, contrast and tint; then, for some, the
-    damage of a poor camera.
-    """
-    size = frames.shape[1]
-    matrix, table, bars = _warp(size, rng), _curve(rng), _letterbox(size, rng)
-    moved = [
-        cv2.LUT(
-            cv2.warpAffine(frame, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), table
-        )
-        for frame in frames
-    ]
-    for frame in moved:
-        frame[bars] = 0
-    if rng.random() < DAMAGED:
-        moved = damaged(moved, rng)
-    return np.stack(moved)
-
-
-def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(2, 3) of a shift, turn, zoom and stretch around the middle."""
-    angle = np.radians(rng.uniform(-TURN_DEG, TURN_DEG))
-    zoom = np.exp(rng.uniform(*np.log(ZOOM)))
-    stretch = np.ones(2)
-    if rng.random() < STRETCHED:  # wide pictures squeezed into squares, and a few upright ones
-        stretch[int(rng.random() < 0.8)] = rng.uniform(1.0, 1.8)
-    c, s = np.cos(angle), np.sin(angle)
-    linear = zoom * np.diag(stretch) @ np.array([[c, s], [-s, c]])
-    middle = np.full(2, (size - 1) / 2)
-    shift = middle - linear @ middle + rng.uniform(-SHIFT, SHIFT, 2) * size
-    return np.column_stack([linear, shift])
-
-
-def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(1, 256, 3) of a gain, contrast and tint."""
-    gray = np.arange(256, dtype=np.float32)
-    contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
-    tint = rng.uniform(0.94, 1.06, 3) * gain
-    curve = np.clip((gray - 100) * contrast + 100, 0, 255)
-    table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]
-    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
-    return table
-
-
-def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(S, S) where black bars are; for most clips nowhere."""
-    mask = np.zeros((size, size), bool)
-    if rng.random() < LETTERBOXED:
-        bar = round(size * rng.uniform(0.04, 0.22))
-        mask[:bar] = mask[size - bar :] = True
-        if rng.random() < 0.2:
-            mask = mask.T
-    return mask
-
-
-def _resized(frame: Any, size: int) -> Any:
-    how = cv2.INTER_AREA if size < frame.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(frame, (size, size), interpolation=how)
-
-
-def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
-    """What poor cameras and links do to pictures (S, S, 3): blur, coarseness, JPEG, grain."""
-    size = frames[0].shape[0]
-    how = int(rng.integers(4))
-    if how == 0:
-        sigma = float(rng.uniform(0.4, 1.3))
-        return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
-    if how == 1:
-        small = int(size * rng.uniform(0.2, 0.9))
-        return [_resized(_resized(f, small), size) for f in frames]
-    if how == 2:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
-        small = int(size * rng.uniform(0.45, 1.0))
-        less = [_resized(f, small) for f in frames]
-        coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in less]
-        return [_resized(f, size) for f in coded]
-    strength = float(rng.uniform(3.0, 14.0))
-    grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
-    dark = np.array([f.mean() < 8 for f in frames])  # black stays black
-    return [
-        f if d else np.clip(f + g + 0.5, 0, 255).astype(np.uint8)
-        for f, g, d in zip(frames, grain, dark, strict=True)
-    ]
