@@ -188,7 +188,7 @@ def manifest(
         'command': 'python samples/make_bench.py',
         'topic': TOPIC,
         'picture_size': SIZE,
-        'streams': [{'seed': meta['seed'], 'camera': meta['camera']}],
+        'streams': [{'seed': meta['seed'], 'camera': meta['cameras'][0]}],
         'episodes': meta['episodes'],
         'looks': meta['looks'],
         'sentences': sorted({a['sentence'] for a in truth}),

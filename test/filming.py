@@ -13,10 +13,11 @@ import numpy as np
 
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data.format import Annotation, StreamData, write_stream
+from vljepa_ros.data.generate import Work
 from vljepa_ros.errors import OutputError
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-Work = tuple[str, int, float, str]
+SIDE = 192  # as streams are filmed by default
 
 
 def film(split: str, seed: int, seconds: float) -> StreamData:
@@ -25,7 +26,7 @@ def film(split: str, seed: int, seconds: float) -> StreamData:
     said = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
     return StreamData(
         f'{split}-{seed:05d}',
-        np.zeros((count, 4, 4, 3), np.uint8),
+        np.zeros((count, SIDE, SIDE, 3), np.uint8),
         np.arange(count) * 100_000_000,
         said if count else (),
         {'seed': seed, 'rate_hz': 10},
@@ -34,7 +35,7 @@ def film(split: str, seed: int, seconds: float) -> StreamData:
 
 def make(work: Work) -> str:
     """Make one stream."""
-    split, seed, seconds, folder = work
+    split, seed, seconds, folder, _ = work
     return write_stream(Path(folder), film(split, seed, seconds)).name
 
 
@@ -80,7 +81,7 @@ def make_forever(work: Work) -> str:
 
 def make_until_killed(work: Work) -> str:
     """Leave half a stream behind, as a process that the kernel kills does."""
-    split, seed, _, folder = work
+    split, seed, _, folder, _ = work
     partial = Path(folder) / f'.{split}-{seed:05d}.{os.getpid()}'
     partial.mkdir()
     (partial / 'frames.npy').write_bytes(b'half')

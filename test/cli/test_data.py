@@ -152,8 +152,8 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
     assert found.out == f'2 streams made, 0 skipped: {tmp_path}/train\n'
     a, b = open_split(tmp_path / 'train').streams
     assert [(s.name, s.frames().shape, s.meta['rate_hz']) for s in (a, b)] == [
-        ('a', (20, 96, 96, 3), 10.0),
-        ('b', (20, 96, 96, 3), 10.0),
+        ('a', (20, 192, 192, 3), 10.0),
+        ('b', (20, 192, 192, 3), 10.0),
     ]
     assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
     assert [len(s.told()) for s in (a, b)] == [1, 1]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams that the simulator films: their labels fit their pictures, in every kind of view."""
+
+from __future__ import annotations
+
+import importlib.util
+from ctypes.util import find_library
+
+import numpy as np
+import pytest
+
+from vljepa_ros.data.format import StreamData
+from vljepa_ros.data.splits import FIXED, HOME, WIDE
+
+if importlib.util.find_spec('metaworld') is None or find_library('OSMesa') is None:
+    pytest.skip('needs metaworld and OSMesa', allow_module_level=True)
+
+SIZE, SECONDS = 64, 24.0
+
+
+@pytest.fixture(scope='module')
+def filmed() -> dict[str, StreamData]:
+    """One seed of the test split in all views."""
+    from vljepa_ros.data.mwstream.streams import Director
+
+    director = Director(SIZE, depth=True)
+    return {views: director.film('test', 20_003, SECONDS, views) for views in (HOME, WIDE, FIXED)}
+
+
+def test_the_same_acts_are_filmed_from_elsewhere(filmed: dict[str, StreamData]) -> None:
+    said = {
+        views: [(a.start, a.end, a.meaning, a.episode) for a in data.annotations]
+        for views, data in filmed.items()
+    }
+    assert said[HOME] == said[WIDE] == said[FIXED] and len(said[HOME]) > 4
+    assert [data.name for data in filmed.values()] == [
+        'test-20003', 'test-wide-20003', 'test-wide-fixed-20003',
+    ]  # fmt: skip
+    home, wide = filmed[HOME].frames, filmed[WIDE].frames
+    assert home.shape == wide.shape == (240, SIZE, SIZE, 3)
+    assert np.abs(home.astype(int) - wide).mean() > 10
+
+
+def test_each_episode_has_its_camera_and_a_fixed_one_stays(
+    filmed: dict[str, StreamData],
+) -> None:
+    cameras = {views: data.meta['cameras'] for views, data in filmed.items()}
+    count = len(filmed[HOME].meta['episodes'])
+    assert count > 1 and {len(found) for found in cameras.values()} == {count}
+    poses = {v: {tuple(c['position_m']) for c in found} for v, found in cameras.items()}
+    assert len(poses[HOME]) == len(poses[FIXED]) == 1 and len(poses[WIDE]) == count
+    assert all(c['view'].startswith('home:') for c in cameras[HOME])
+    assert all(c['view'].split(':')[0] in ('wide', 'stock') for c in cameras[WIDE])
+
+
+def test_an_object_is_drawn_where_its_label_says(filmed: dict[str, StreamData]) -> None:
+    """Its depth at that pixel is what its camera's pose says, where nothing hides it."""
+    data = filmed[WIDE]
+    shown = [max(visible.values(), default=0.0) for visible in data.meta['visible']]
+    best = int(np.argmax(shown))
+    at = sum(episode['frames'] for episode in data.meta['episodes'][:best])  # the arm rests
+    camera = data.meta['cameras'][best]
+    x, y = float(data.state['object_x'][at]), float(data.state['object_y'][at])
+    assert 0.0 < x < 1.0 and 0.0 < y < 1.0
+    width_m = 96 * 0.05 / float(data.state['object_size'][at])
+    expected_m = width_m / 2 / np.tan(np.radians(camera['fov_deg']) / 2)
+    if camera['fit'] == 'resize':
+        y = 0.5 + (y - 0.5) * {'4:3': 3 / 4, '16:9': 9 / 16}[camera['aspect']]
+    depth_m = data.state['depth'][at]
+    side = len(depth_m)
+    row, column = int(y * side), int(x * side)
+    around = depth_m[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+    assert np.abs(around.astype(float) - expected_m).min() < 0.15
+
+
+def test_progress_rises_through_an_attempt_and_is_unknown_at_rest(
+    filmed: dict[str, StreamData],
+) -> None:
+    data = filmed[HOME]
+    progress = data.state['progress'].astype(float)
+    times = np.arange(len(progress)) / 10.0
+    for item in data.annotations:
+        own = progress[(times >= item.start) & (times < item.end)]
+        if item.phase == 'rest':
+            assert np.isnan(own).all()
+        elif item.phase in ('reach', 'act') and not np.isnan(own).any():
+            assert (np.diff(own) >= 0).all() and own.min() >= 0.0 and own.max() <= 1.0
+        elif item.phase == 'done':
+            assert (own == 1.0).all()
+
+
+def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vljepa_ros.data.mwstream import streams
+    from vljepa_ros.data.mwstream.cameras import Camera
+
+    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # it looks away
+    monkeypatch.setattr(streams, 'draw_wide', lambda *_: away)
+    data = streams.Director(32).film('test', 20_003, SECONDS, FIXED)
+    acts = [item for item in data.annotations if item.phase == 'act']
+    assert acts and all(item.hidden for item in acts)
+    assert not any(item.hidden for item in data.annotations if item.phase != 'act')
+
+
+def test_acts_that_are_seen_are_not_hidden(filmed: dict[str, StreamData]) -> None:
+    acts = [item for item in filmed[HOME].annotations if item.phase == 'act']
+    assert acts and sum(item.hidden for item in acts) <= len(acts) / 2
