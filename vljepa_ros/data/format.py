@@ -41,6 +41,7 @@ class Annotation:
     `phase` is 'told' where a person wrote the text, and 'none' where nothing is known. `text`: a
     sentence that says it. `light`: whether it is on. `covered`: whether the camera is.
     `object_state`: where known and constant, else ''. `thing`: what else is there, 'blue tin'.
+    `hidden`: whether the act's object is not visible; evaluation leaves such annotations out.
     """
 
     start: float
@@ -57,6 +58,7 @@ class Annotation:
     covered: bool = False
     thing: str = ''
     text: str = ''
+    hidden: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,16 @@ SEEDS = {
     KITCHEN: range(40_000, 41_000),
 }
 
+# Cameras that a split is filmed with, see docs/DATA.md: four viewpoints, another camera of the
+# wide distribution for each episode, or one such camera for a whole stream.
+HOME, WIDE, WIDE_FIXED = 'home', 'wide', 'wide-fixed'
+VIEWS = (HOME, WIDE, WIDE_FIXED)
+
+
+def folder_name(split: str, views: str = HOME) -> str:
+    """Return the name of the folder of a split, filmed with some views: 'test', 'test-wide'."""
+    return split if views == HOME else f'{split}-{views}'
+
 
 def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
     """The seeds of a split's streams.

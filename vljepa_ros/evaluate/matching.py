@@ -70,7 +70,7 @@ def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
 
     Of few streams events are drawn as well (see `statistics`): each is matched, false or missed.
     """
-    rows, names = [], []
+    rows, names = list[tuple[float, float, float]](), list[str]()
     for name, (matched, said, true) in zip(streams, counts.astype(int), strict=True):
         rows += [(0.0, 0.0, 0.0)]  # a stream without any event is drawn, too
         rows += [(1.0, 1.0, 1.0)] * matched
