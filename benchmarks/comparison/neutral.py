@@ -34,7 +34,7 @@ from vljepa_ros.evaluate.hops import SECOND_NS
 from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.x_encoder import XEncoder
-from vljepa_ros.train.clips import augment
+from vljepa_ros.train.augmentation import augment
 from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
 

@@ -55,6 +55,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ['train-00001']
 
 
+def test_frames_may_be_stored_as_jpegs(tmp_path: Path) -> None:
+    shade = np.repeat(np.arange(0, 200, 10, dtype=np.uint8), 16 * 16 * 3).reshape(20, 16, 16, 3)
+    folder = write_stream(tmp_path, replace(stream(), frames=shade, quality=95))
+    found = read_stream(folder)
+    assert not (folder / 'frames.npy').exists() and found.frames().shape == shade.shape
+    np.testing.assert_allclose(found.frames()[7:9].astype(int), shade[7:9], atol=2)
+    path = folder / 'frames.jpegs'
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match='train-00001'):
+        read_stream(folder)
+
+
 def test_frames_in_any_order_of_memory_are_written(tmp_path: Path) -> None:
     turned = np.asfortranarray(stream().frames)
     folder = write_stream(tmp_path, replace(stream(), frames=turned))

@@ -12,7 +12,8 @@ import pytest
 from squares import film
 
 from vljepa_ros.data.format import Annotation, Stream, StreamData, Told, read_stream, write_stream
-from vljepa_ros.train.clips import STATE, ClipSampler, damaged, states
+from vljepa_ros.train.augmentation import Augmentation, damaged
+from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, moved, states
 
 
 def told_stream(folder: Path) -> Stream:
@@ -43,7 +44,7 @@ def squares(tmp_path: Path) -> list[Stream]:
 
 def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
-    clips = [sampler.draw(4, 1) for _ in range(200)]
+    clips = [sampler.draw(4, 1) for _ in range(1000)]
     assert all(c.frames.shape[:2] == (4, 2) and len(c.shown) == 4 for c in clips)
     newest = Counter(c.shown[-1].phase for c in clips)
     assert newest['act'] > 1.5 * newest['rest'] > 0
@@ -60,7 +61,7 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
     sampler = ClipSampler([stream], 2, 0)
     share = {
         tubelets: np.mean(
-            [sampler.draw(tubelets, 0).shown[-1].phase == 'appear' for _ in range(200)]
+            [sampler.draw(tubelets, 0).shown[-1].phase == 'appear' for _ in range(1000)]
         )
         for tubelets in (1, 4)
     }
@@ -126,8 +127,8 @@ def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
     frames, stamps = base.frames[:100], base.stamps_ns[:100]
     data = replace(base, frames=frames, stamps_ns=stamps, annotations=said)
     sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
-    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(400))
-    assert met['say:b'] > 100  # by spans: 40
+    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(1000))
+    assert met['say:b'] > 200  # by spans: 100
 
 
 def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
@@ -177,3 +178,41 @@ def test_damage_changes_pictures_but_never_the_dark() -> None:
         seen, black = damaged([picture, np.zeros_like(picture)], rng)
         assert seen.shape == picture.shape and seen.dtype == np.uint8
         assert (seen != picture).any() and black.max() <= 2
+
+
+def test_things_are_where_an_augmentation_says() -> None:
+    """A white dot on black is followed through 30 random changes."""
+    rng = np.random.default_rng(4)
+    picture = np.zeros((96, 96, 3), np.uint8)
+    picture[58:63, 38:43] = 255
+    place = np.array([[40.5 / 96, 60.5 / 96]], np.float32)
+    seen = 0
+    for _ in range(30):
+        change = replace(Augmentation.draw(96, rng), bars=np.zeros((96, 96), bool))
+        white = change.apply(picture[None], np.random.default_rng(0))[0].max(axis=-1) > 100
+        [expected] = change.place(place)
+        if np.isnan(expected).any() or not white.any():
+            continue
+        rows, columns = np.nonzero(white)
+        found = (np.array([columns.mean(), rows.mean()]) + 0.5) / 96
+        np.testing.assert_allclose(found, expected, atol=0.02)
+        seen += 1
+    assert seen > 20
+
+
+def test_places_are_unknown_where_nothing_is_seen_or_they_left_the_picture(
+    tmp_path: Path,
+) -> None:
+    data = film('s', 0)
+    count = len(data.frames)
+    level = {name: np.full(count, 0.5) for name in PLACES}
+    level |= {'light': np.ones(count), 'cover': np.zeros(count)}
+    level['light'][5] = 0.0
+    found = states(read_stream(write_stream(tmp_path, replace(data, state=level))))
+    columns = [STATE.index(name) for name in PLACES]
+    assert np.isnan(found[5, columns]).all() and (found[6, columns] == 0.5).all()
+    away = replace(
+        Augmentation.draw(96, np.random.default_rng(0)),
+        warp=np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0]]),
+    )
+    assert np.isnan(moved(found, away)[6, columns]).all()

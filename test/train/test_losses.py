@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.train.augmentation import augment
 from vljepa_ros.train.calibrate import fit_logistic
-from vljepa_ros.train.clips import augment
 from vljepa_ros.train.decoder import IGNORED, pad
 from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.losses import joint_loss, text_loss

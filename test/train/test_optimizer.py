@@ -33,3 +33,17 @@ def test_what_is_faster_on_a_cpu_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     assert measure('cpu') and measure('cuda')
     took_s[torch.bfloat16] = 3.0
     assert not measure('cpu') and measure('cuda')
+
+
+def test_the_learning_rate_is_constant_before_it_decays() -> None:
+    course = [optimizer.rate(1.0, step, 10, 100, 0.6) for step in range(101)]
+    assert course[0] == pytest.approx(0.1) and course[9] == pytest.approx(1.0)
+    assert course[10:61] == pytest.approx([1.0] * 51)
+    assert course[80] == pytest.approx((1.0 + 0.02) / 2)
+    assert course[100] == pytest.approx(0.02)
+
+
+def test_without_a_constant_part_it_decays_after_the_warm_up() -> None:
+    course = [optimizer.rate(1.0, step, 10, 110) for step in range(111)]
+    assert course[10] == pytest.approx(1.0) and course[60] == pytest.approx(0.51)
+    assert course[110] == pytest.approx(0.02)

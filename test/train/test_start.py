@@ -68,3 +68,42 @@ def test_new_layers_learn(tiny_folder: Path) -> None:
 def test_a_net_of_another_shape_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(InputError, match='does not fit the model'):
         deeper(tiny_folder, 1)
+
+
+def finer(folder: Path, channels: int = 16) -> VLJEPA:
+    """A net for images of twice the size, with a first stage more, started from `folder`."""
+    config = read_config(folder)
+    assert isinstance(config, ModelConfig)
+    torch.manual_seed(1)
+    encoder = replace(
+        config.x_encoder,
+        image_size=2 * config.x_encoder.image_size,
+        stem=(channels, *config.x_encoder.stem),
+        normalize_first=False,
+    )
+    net = VLJEPA(replace(config, x_encoder=encoder), PARTS)
+    start_from(net, folder, PARTS)
+    return net
+
+
+def test_a_net_with_a_finer_stem_sees_doubled_images_as_the_old_one_does(
+    tiny_folder: Path,
+) -> None:
+    old = deeper(tiny_folder, 2)
+    generator = torch.Generator().manual_seed(3)
+    coarse = torch.randint(0, 255, (2, 3, 4, 4), generator=generator).float()
+    smooth = torch.nn.functional.interpolate(coarse, (64, 64), mode='bicubic').clamp(0, 255)
+    images = smooth.round().to(torch.uint8).movedim(1, -1)
+    halved = images[:, ::2, ::2]  # nothing is lost: they are smooth
+    with torch.inference_mode():
+        expected = old.x_encoder(halved[:, None, None].repeat(1, 3, 2, 1, 1, 1))
+        found = finer(tiny_folder).x_encoder(images[:, None, None].repeat(1, 3, 2, 1, 1, 1))
+    assert expected.shape == found.shape
+    alike = torch.nn.functional.cosine_similarity(found, expected, dim=-1)
+    assert alike.min() > 0.97 and alike.mean() > 0.99
+    assert expected[0].sub(expected[1]).abs().max() > 0.1  # it tells images apart
+
+
+def test_a_finer_stem_needs_a_pair_of_channels_for_each_of_the_image(tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match='12'):
+        finer(tiny_folder, channels=8)

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
-from vljepa_ros.data.splits import KITCHEN, TEST, TRAIN, UNSEEN, VALIDATION
+from vljepa_ros.data.splits import (
+    HOME,
+    KITCHEN,
+    TEST,
+    TRAIN,
+    UNSEEN,
+    VALIDATION,
+    VIEWS,
+    folder_name,
+)
 from vljepa_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +56,16 @@ def _add_mwstream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--split', required=True, choices=SPLITS, help='which seeds, and how they are drawn'
     )
+    parser.add_argument(
+        '--views',
+        default=HOME,
+        choices=VIEWS,
+        help='cameras: home (four zoomed viewpoints, default), wide (each episode by another '
+        'camera) or wide-fixed (one wide camera a stream)',
+    )
+    parser.add_argument(
+        '--depth', action='store_true', help='store small depth pictures in state.npz as well'
+    )
     _add_filming(parser)
 
 
@@ -59,6 +78,9 @@ def _add_filming(parser: argparse.ArgumentParser) -> None:
         '--seconds', type=float, default=60.0, metavar='S', help='of each stream (default: 60)'
     )
     parser.add_argument(
+        '--size', type=int, default=192, metavar='PX', help='side of the pictures (default: 192)'
+    )
+    parser.add_argument(
         '--jobs', type=int, metavar='J', help='streams made at a time (default: one a CPU)'
     )
     parser.add_argument(
@@ -68,7 +90,7 @@ def _add_filming(parser: argparse.ArgumentParser) -> None:
 
 def _mwstream(args: argparse.Namespace) -> int:
     """Film Meta-World streams; what is there already is kept."""
-    return _film(args, args.split)
+    return _film(args, args.split, args.views, args.depth)
 
 
 def _kitchen(args: argparse.Namespace) -> int:
@@ -76,13 +98,21 @@ def _kitchen(args: argparse.Namespace) -> int:
     return _film(args, KITCHEN)
 
 
-def _film(args: argparse.Namespace, split: str) -> int:
+def _film(args: argparse.Namespace, split: str, views: str = HOME, depth: bool = False) -> int:
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
-    from vljepa_ros.data.generate import generate
+    from vljepa_ros.data.generate import Filming, generate
 
-    made = generate(split, args.out, args.streams, args.seconds, args.jobs or 0, args.first_seed)
-    folder, kept = args.out / split, args.streams - made
+    made = generate(
+        split,
+        args.out,
+        args.streams,
+        args.seconds,
+        args.jobs or 0,
+        args.first_seed,
+        Filming(views, args.size, depth),
+    )
+    folder, kept = args.out / folder_name(split, views), args.streams - made
     if args.json:
         common.print_json({'folder': str(folder), 'made': made, 'kept': kept})
     else:
@@ -103,7 +133,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         '--out', required=True, type=Path, metavar='DIR', help='the split: DIR/train, say'
     )
     parser.add_argument(
-        '--size', type=int, default=96, metavar='S', help='side of the pictures (default: 96)'
+        '--size', type=int, default=192, metavar='S', help='side of the pictures (default: 192)'
     )
     parser.add_argument(
         '--rate', type=float, default=10.0, metavar='HZ', help='frames a second (default: 10)'

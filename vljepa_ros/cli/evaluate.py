@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.data.splits import (
+    FIXED,
     HOME,
     KITCHEN,
     TEST,
@@ -24,7 +25,6 @@ from vljepa_ros.data.splits import (
     VALIDATION,
     VIEWS,
     WIDE,
-    WIDE_FIXED,
     folder_name,
 )
 from vljepa_ros.errors import InputError, OutputError
@@ -49,7 +49,7 @@ NAMES = (
 # Not part of `all`.
 SLOW = ('robustness', 'events', 'selective', 'transfer', 'views', 'views-events')
 SELECTIVE, COMPARE = 'selective', 'compare'
-OWN_VIEWS = {'views': WIDE, 'views-events': WIDE_FIXED, 'transfer': HOME}  # of a suite
+OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # of a suite
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

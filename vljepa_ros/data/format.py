@@ -2,7 +2,8 @@
 """Annotated streams on disk, one folder a stream.
 
     <out>/<split>/<stream id>/
-        frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable
+        frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable; or
+        frames.jpegs        the same as JPEGs, with frames.index.npy (see jpeg_frames)
         stamps.npy          (T,) int64, nanoseconds
         annotations.jsonl   one Annotation a line; they tile the stream; seconds from its start
         questions.jsonl     one Told a line: questions that people wrote; may be absent
@@ -27,9 +28,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from vljepa_ros.data import jpeg_frames
+from vljepa_ros.data.jpeg_frames import JpegFrames
 from vljepa_ros.data.whole import appearing
 from vljepa_ros.errors import InputError
 
+Frames = NDArray[np.uint8] | JpegFrames
 Row = TypeVar('Row', 'Annotation', 'Told')
 DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError)
 
@@ -41,7 +45,7 @@ class Annotation:
     `phase` is 'told' where a person wrote the text, and 'none' where nothing is known. `text`: a
     sentence that says it. `light`: whether it is on. `covered`: whether the camera is.
     `object_state`: where known and constant, else ''. `thing`: what else is there, 'blue tin'.
-    `hidden`: whether the act's object is not visible; evaluation leaves such annotations out.
+    `hidden`: the object of an act is not visible from the camera.
     """
 
     start: float
@@ -86,7 +90,10 @@ class Told:
 
 @dataclass(frozen=True)
 class StreamData:
-    """A whole stream in memory, before it is written."""
+    """A whole stream in memory, before it is written.
+
+    `quality`: of the JPEGs that its frames are stored as, 1..100; 0 stores them raw.
+    """
 
     name: str
     frames: NDArray[np.uint8]
@@ -95,6 +102,7 @@ class StreamData:
     meta: dict[str, Any]
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
     told: tuple[Told, ...] = ()
+    quality: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,9 +119,9 @@ class Stream:
         """The stream's id."""
         return self.folder.name
 
-    def frames(self) -> NDArray[np.uint8]:
-        """(T, S, S, 3) uint8 RGB, memory-mapped, read-only."""
-        return np.load(self.folder / 'frames.npy', mmap_mode='r')
+    def frames(self) -> Frames:
+        """(T, S, S, 3) uint8 RGB, read-only: memory-mapped, or decoded as they are indexed."""
+        return _frames(self.folder)
 
     def stamps_ns(self) -> NDArray[np.int64]:
         """(T,) int64 nanoseconds."""
@@ -162,7 +170,7 @@ def read_stream(folder: Path) -> Stream:
     try:
         meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
         annotations = _rows(Annotation, folder / 'annotations.jsonl')
-        frames = np.load(folder / 'frames.npy', mmap_mode='r')
+        frames = _frames(folder)
         stream = Stream(folder, len(np.load(folder / 'stamps.npy')), annotations, meta)
         _check(stream, frames)
         _check_tiling(annotations)
@@ -190,7 +198,10 @@ def open_split(folder: Path) -> Split:
 
 
 def _fill(folder: Path, data: StreamData) -> None:
-    _save(folder / 'frames.npy', data.frames)
+    if data.quality:
+        jpeg_frames.write(folder, data.frames, data.quality)
+    else:
+        _save(folder / 'frames.npy', data.frames)
     _save(folder / 'stamps.npy', data.stamps_ns)
     if data.state:
         np.savez_compressed(folder / 'state.npz', **data.state)  # type: ignore[arg-type]
@@ -199,6 +210,12 @@ def _fill(folder: Path, data: StreamData) -> None:
         _write_lines(folder / 'questions.jsonl', data.told)
     meta = {**data.meta, 'frame_count': len(data.frames), 'complete': True}
     (folder / 'meta.json').write_text(json.dumps(meta) + '\n', encoding='utf-8')
+
+
+def _frames(folder: Path) -> Frames:
+    if (folder / jpeg_frames.INDEX).is_file():
+        return JpegFrames(folder)
+    return np.load(folder / 'frames.npy', mmap_mode='r')
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
@@ -226,7 +243,7 @@ def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _check(stream: Stream, frames: NDArray[Any]) -> None:
+def _check(stream: Stream, frames: Frames) -> None:
     meta, count, shape = stream.meta, stream.frame_count, frames.shape
     if meta.get('complete') is not True:
         raise InputError('not complete')

@@ -10,18 +10,30 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vljepa_ros.data.format import read_stream, write_stream
-from vljepa_ros.data.splits import KITCHEN, seed_range
+from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range
 from vljepa_ros.data.whole import open_folder, remove_partial
 from vljepa_ros.errors import InputError, VljepaError
 from vljepa_ros.processes import Processes, cores
 
-Work = tuple[str, int, float, str]  # split, seed, seconds, folder
+
+@dataclass(frozen=True)
+class Filming:
+    """How streams are filmed: views (see `splits.VIEWS`), side of the pictures, depth as well."""
+
+    views: str = HOME
+    size: int = 192
+    depth: bool = False
+
+
+Work = tuple[str, int, float, str, Filming]  # split, seed, seconds, folder
 ADVICE = 'run the same command again to go on, with fewer --jobs'
+SIZES = (32, 512)  # side of the pictures; OSMesa renders twice of it
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 
 
@@ -32,23 +44,26 @@ def generate(
     seconds: float = 60.0,
     jobs: int = 0,
     first_seed: int | None = None,
+    filming: Filming = Filming(),
 ) -> int:
     """Make the streams of a split that are not there yet; returns how many were made.
 
     `jobs` processes make one stream each at a time (0: as many as there are CPUs).
 
     Raises:
-        InputError: no such length, unknown split, seeds outside its range, or no simulator.
+        InputError: no such length, size, views or split, seeds outside its range, or no simulator.
         OutputError: the folder cannot be written to.
         VljepaError: a process died.
     """
     check_seconds(seconds)
+    _check_filming(filming)
     seeds = seed_range(split, streams, first_seed)
     require_simulator(split)
-    folder = out / split
+    name = folder_name(split, filming.views)
+    folder = out / name
     open_folder(folder)
-    missing = [s for s in seeds if not _is_whole(folder / f'{split}-{s:05d}', seconds)]
-    work = [(split, seed, seconds, str(folder)) for seed in missing]
+    missing = [s for s in seeds if not _is_whole(folder / f'{name}-{s:05d}', seconds, filming)]
+    work = [(split, seed, seconds, str(folder), filming) for seed in missing]
     jobs = min(jobs or cores(), len(work))
     try:
         for _ in _progress(_run(work, jobs), len(work), split):
@@ -69,6 +84,14 @@ def check_seconds(seconds: float) -> None:
         raise InputError(f'--seconds ({seconds:g}) is not in {low:g}..{high:g}')
 
 
+def _check_filming(filming: Filming) -> None:
+    if filming.views not in VIEWS:
+        raise InputError(f'unknown views {filming.views!r}; there are {", ".join(VIEWS)}')
+    low, high = SIZES
+    if not low <= filming.size <= high:
+        raise InputError(f'--size ({filming.size}) is not in {low}..{high}')
+
+
 def require_simulator(split: str = 'train') -> None:
     """Say how to get the simulator that makes a split where it is absent.
 
@@ -84,12 +107,15 @@ def require_simulator(split: str = 'train') -> None:
         )
 
 
-def _is_whole(folder: Path, seconds: float) -> bool:
+def _is_whole(folder: Path, seconds: float, filming: Filming) -> bool:
     try:
         stream = read_stream(folder)
+        side = stream.frames().shape[1]
     except VljepaError:
         return False
-    return stream.frame_count == round(seconds * stream.meta.get('rate_hz', 0))
+    count = round(seconds * stream.meta.get('rate_hz', 0))
+    has_depth = not filming.depth or 'depth' in stream.state()
+    return stream.frame_count == count and side == filming.size and has_depth
 
 
 def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
@@ -101,22 +127,29 @@ def _run(work: Sequence[Work], jobs: int) -> Iterator[str]:
 
 
 def _make(work: Work) -> str:
-    split, seed, seconds, folder = work
-    data = _director(split == KITCHEN).film(split, seed, seconds)
+    split, seed, seconds, folder, filming = work
+    if split == KITCHEN:
+        data = _kitchen(filming.size).film(split, seed, seconds)
+    else:
+        data = _director(filming.size, filming.depth).film(split, seed, seconds, filming.views)
     write_stream(Path(folder), data)
     return str(data.name)
 
 
 @cache
-def _director(kitchen: bool) -> Any:
-    """What films; one per process, for scenes are made once."""
-    if kitchen:
-        from vljepa_ros.data.kitchen.streams import Director as KitchenDirector
-
-        return KitchenDirector()
+def _director(size: int, depth: bool) -> Any:
+    """What films Meta-World; one per process, for scenes are made once."""
     from vljepa_ros.data.mwstream.streams import Director
 
-    return Director()
+    return Director(size, depth)
+
+
+@cache
+def _kitchen(size: int) -> Any:
+    """What films the kitchen."""
+    from vljepa_ros.data.kitchen.streams import Director
+
+    return Director(size)
 
 
 def _progress(items: Iterable[str], total: int, split: str) -> Iterator[str]:

@@ -12,6 +12,12 @@ UNSEEN = 'unseen'  # the tasks that training never has; their seeds are among th
 SAMPLE = 'sample'  # the bag in samples/
 KITCHEN = 'kitchen'  # another scene, that training never has
 
+# How a split's streams are filmed; folders of other views than home are called <split>-<views>.
+HOME = 'home'  # four zoomed viewpoints
+WIDE = 'wide'  # each episode by another camera
+FIXED = 'wide-fixed'  # one wide camera a stream
+VIEWS = (HOME, WIDE, FIXED)
+
 SEEDS = {
     TRAIN: range(0, 10_000),
     VALIDATION: range(10_000, 20_000),
@@ -20,16 +26,6 @@ SEEDS = {
     SAMPLE: range(30_000, 31_000),
     KITCHEN: range(40_000, 41_000),
 }
-
-# Cameras that a split is filmed with, see docs/DATA.md: four viewpoints, another camera of the
-# wide distribution for each episode, or one such camera for a whole stream.
-HOME, WIDE, WIDE_FIXED = 'home', 'wide', 'wide-fixed'
-VIEWS = (HOME, WIDE, WIDE_FIXED)
-
-
-def folder_name(split: str, views: str = HOME) -> str:
-    """Return the name of the folder of a split, filmed with some views: 'test', 'test-wide'."""
-    return split if views == HOME else f'{split}-{views}'
 
 
 def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
@@ -48,3 +44,8 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
             f'the range of split {split!r}'
         )
     return range(first, first + streams)
+
+
+def folder_name(split: str, views: str = HOME) -> str:
+    """The folder of a split's streams in DATA, and the beginning of their names."""
+    return split if views == HOME else f'{split}-{views}'

@@ -56,10 +56,15 @@ class TimeConfig:
 
 @dataclass(frozen=True)
 class XEncoderConfig:
-    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer."""
+    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer.
+
+    `normalize_first`: whether the stem's first stage is normalized as the others are. Without, it
+    keeps absolute brightness and can pass its input on unchanged.
+    """
 
     image_size: int = 96
     stem: tuple[int, ...] = (32, 64, 128)
+    normalize_first: bool = True
     width: int = 192
     layers: int = 4
     heads: int = 3

@@ -24,8 +24,11 @@ class Stem(nn.Module):
         layers: list[nn.Module] = []
         for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
             layers.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
-            if index < len(widths) - 2:
-                layers += [nn.GroupNorm(8, after), nn.GELU()]
+            if index == len(widths) - 2:
+                break
+            if index or config.normalize_first:
+                layers.append(nn.GroupNorm(8, after))
+            layers.append(nn.GELU())
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,11 +19,10 @@ from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.mwstream import questions
 from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.errors import InputError
+from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import Clips
 
 RATE_HZ = 10.0  # of streams that do not say
-SHIFT_PX, TURN_DEG = 5, 5.0  # random shift and turn of a clip's pictures, at most
-DAMAGED = 0.3  # share of the clips that a poor camera took
 KINDS = {
     'act': 0.30,
     'reach': 0.14,
@@ -57,12 +55,13 @@ HARD = {
     'light': 0.5,
 }
 # What the state head learns of each tubelet, and is dropped at export; nan is unknown.
-STATE = ('gripper', 'contact', 'opening', 'visible')
+PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y')  # fractions of the frame
+STATE = ('gripper', 'contact', 'opening', 'visible', *PLACES)
 
 
 @dataclass
 class Labels:
-    """Of a clip: an annotation and a state (4,) a tubelet; a caption prompt; questions.
+    """Of a clip: an annotation and a state (len(STATE),) a tubelet; a caption prompt; questions.
 
     `asked[q]` is a question with the indices of the tubelets for which its answer holds.
     """
@@ -112,6 +111,8 @@ class ClipSampler:
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
             for item in stream.annotations:
+                if item.hidden:
+                    continue
                 place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
                 own = item.task or item.meaning  # what people say rarely is met as often
                 self._places.setdefault(kind, {}).setdefault(own, []).append(place)
@@ -130,10 +131,12 @@ class ClipSampler:
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
+        change = Augmentation.draw(frames.shape[1], self.rng)
+        changed = change.apply(frames, self.rng)
         return Clip(
-            frames=augment(frames, self.rng).reshape(tubelets, self._per, *frames.shape[1:]),
+            frames=changed.reshape(tubelets, self._per, *frames.shape[1:]),
             shown=shown,
-            state=self._states[place.stream][last],
+            state=moved(self._states[place.stream][last], change),
             prompt=questions.pick(questions.prompts('caption'), self.rng),
             asked=self._ask(place.stream, at, last, question_count),
         )
@@ -163,7 +166,8 @@ class ClipSampler:
             if held and self.rng.random() < TOLD:
                 asked.append(held[int(self.rng.integers(len(held)))])
                 continue
-            chosen = int(self.rng.choice(sorted(set(at))))
+            visible = {i for i in at if not annotations[i].hidden} or set(at)
+            chosen = int(self.rng.choice(sorted(visible)))
             question = self._question(annotations[chosen])
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
@@ -206,63 +210,25 @@ def as_question(told: Told) -> questions.Question:
 
 
 def states(stream: Stream) -> NDArray[np.float32]:
-    """(T, 4) what `STATE` names at every frame; nan where the stream does not say."""
+    """(T, len(STATE)) what `STATE` names at every frame; nan where it is unknown or unseen."""
     told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: told.get(name, unknown) for name in STATE}
     if 'light' in told and 'cover' in told:
         found['visible'] = (told['light'] > DARK_BELOW) & (told['cover'] < COVERED_ABOVE)
+        for name in PLACES:
+            found[name] = np.where(found['visible'], found[name], np.nan)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
+
+
+def moved(state: NDArray[np.float32], change: Augmentation) -> NDArray[np.float32]:
+    """Rows of `states` for frames that were changed: things are at other places."""
+    found = state.copy()
+    for x in range(STATE.index(PLACES[0]), len(STATE), 2):
+        found[:, x : x + 2] = change.place(state[:, x : x + 2])
+    return found
 
 
 def _annotations_at(annotations: tuple[Annotation, ...], times: NDArray[Any]) -> list[int]:
     starts = np.array([item.start for item in annotations])
     found = np.searchsorted(starts, times, side='right') - 1
     return [int(i) for i in found]
-
-
-def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One random shift, turn, zoom, gain, contrast and tint for a clip's frames (L, S, S, 3)."""
-    size = frames.shape[1]
-    angle, zoom = rng.uniform(-TURN_DEG, TURN_DEG), rng.uniform(0.9, 1.12)
-    matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, zoom)
-    matrix[:, 2] += rng.uniform(-SHIFT_PX, SHIFT_PX, 2)
-    grey = np.arange(256, dtype=np.float32)
-    contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
-    tint = rng.uniform(0.94, 1.06, 3) * gain
-    curve = np.clip((grey - 100) * contrast + 100, 0, 255)
-    table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
-    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
-    moved = [
-        cv2.LUT(
-            cv2.warpAffine(frame, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE), table
-        )
-        for frame in frames
-    ]
-    if rng.random() < DAMAGED:
-        moved = damaged(moved, rng)
-    return np.stack(moved)
-
-
-def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
-    """What poor cameras and links do to pictures (S, S, 3): blur, coarseness, JPEG, grain."""
-    size = frames[0].shape[0]
-    how = int(rng.integers(4))
-    if how == 0:
-        sigma = float(rng.uniform(0.4, 1.3))
-        return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
-    if how == 1:
-        small = int(size * rng.uniform(0.45, 0.9))
-        return [
-            cv2.resize(cv2.resize(f, (small, small), interpolation=cv2.INTER_AREA), (size, size))
-            for f in frames
-        ]
-    if how == 2:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
-        return [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in frames]
-    strength = float(rng.uniform(3.0, 14.0))
-    grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
-    dark = np.array([f.mean() < 8 for f in frames])  # black stays black
-    return [
-        f if d else np.clip(f + g + 0.5, 0, 255).astype(np.uint8)
-        for f, g, d in zip(frames, grain, dark, strict=True)
-    ]

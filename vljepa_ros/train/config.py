@@ -51,7 +51,8 @@ class EyesTraining:
     Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
     clips with movement, from the share `medium_from` of the steps on; then with transitions, from
     `long_from`. Until `questions_from` they only learn captions, then questions as well (the two
-    stages of the paper, section 3.2). Numbers of clips are those of one process. `dropped_tokens`
+    stages of the paper, section 3.2). Numbers of clips are those of one process. The learning rate
+    is constant until the share `decay_from` of the steps, then it decays. `dropped_tokens`
     and `prompt_noise` (in standard deviations) keep prompts from being learned by heart.
     """
 
@@ -64,6 +65,7 @@ class EyesTraining:
     long_from: float = 0.8
     learning_rate: float = 1e-3
     warmup_steps: int = 200
+    decay_from: float = 0.0
     weight_decay: float = 0.05
     ema: float = 0.999
     gap_weight: float = 0.5
@@ -103,8 +105,9 @@ class DecoderTraining:
 class TrainConfig:
     """A whole run: where the data is, the model, the stages, the seed.
 
-    `start`: a model folder whose Y-Encoder and eyes are kept and trained on: stage 1 is left out.
-    Its eyes may have fewer layers.
+    `train`, `validation`: the folders of `data` whose streams each stage reads.
+    `start`: a model folder whose Y-Encoder and eyes are trained further: stage 1 is left out.
+    It may have fewer layers, and images of half the size (see `train.start`).
     `loaders`: processes that draw the eyes' clips ahead, for a GPU; 0 draws them in between.
     `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe and faster.
     """
@@ -112,6 +115,8 @@ class TrainConfig:
     data: str
     out: str
     model: ModelConfig
+    train: tuple[str, ...] = ('train',)
+    validation: tuple[str, ...] = ('validation',)
     seed: int = 0
     start: str = ''
     loaders: int = 0

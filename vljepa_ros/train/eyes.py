@@ -110,7 +110,7 @@ class Asker:
             Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
             for row, clip in enumerate(clips)
             for t, item in enumerate(clip.shown)
-            if item.meaning
+            if item.meaning and not item.hidden
         ]
 
     def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
@@ -193,7 +193,13 @@ class EyesStage:
         )
         loss = loss + stage.probe_weight * probe
         for group in self.optimizer.param_groups:
-            group['lr'] = rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
+            group['lr'] = rate(
+                stage.learning_rate,
+                self.done,
+                stage.warmup_steps,
+                stage.steps,
+                stage.decay_from,
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.workers.average(self.trained)

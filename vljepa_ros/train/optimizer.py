@@ -21,11 +21,14 @@ def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]
     ]
 
 
-def rate(peak: float, done: int, warmup: int, steps: int) -> float:
-    """Learning rate: linear warm-up, then a cosine down to 2% of the peak."""
+def rate(peak: float, done: int, warmup: int, steps: int, decay_from: float = 0.0) -> float:
+    """Learning rate: linear warm-up, constant until the share `decay_from` of the steps, then a
+    cosine down to 2% of the peak.
+    """
     if done < warmup:
         return peak * (done + 1) / warmup
-    share = min((done - warmup) / max(steps - warmup, 1), 1.0)
+    first = max(warmup, round(decay_from * steps))
+    share = min(max(done - first, 0) / max(steps - first, 1), 1.0)
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 

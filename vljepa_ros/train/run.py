@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -56,8 +56,8 @@ class Run:
         self.config, self.out = config, Path(config.out)
         self.folder = self.out / 'checkpoints'
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.train, self.held_back = hold_back(_streams(config, 'train'))
-        self.validation = _streams(config, 'validation')
+        self.train, self.held_back = hold_back(_streams(config, config.train))
+        self.validation = _streams(config, config.validation)
         self.tower = TextTower(config.model.text_tower, self.workers.device)
         self.bank, self.meanings = TextBank(self.tower), self._meanings()
         self.log = Log(self.folder, self.out / 'tensorboard', self.workers.first)
@@ -166,10 +166,17 @@ class Run:
     def _validate(self, stage: EyesStage) -> None:
         if self.workers.first:
             stage.use_average()
-            found = validate(stage.net, self.tower, self.validation[:VALIDATED])
+            found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
             stage.use_average()
             self.log.note('validation', stage.done, found)
         self.workers.wait()
+
+
+def evenly(streams: Sequence[Stream], count: int) -> list[Stream]:
+    """At most `count` of the streams, from all splits alike."""
+    if len(streams) <= count:
+        return list(streams)
+    return [streams[i * len(streams) // count] for i in range(count)]
 
 
 def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
@@ -180,8 +187,12 @@ def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
     return kept, streams[HELD_BACK - 1 :: HELD_BACK]
 
 
-def _streams(config: TrainConfig, split: str) -> list[Stream]:
-    """The whole streams of a split. Raises InputError: none, or made for another model."""
+def _streams(config: TrainConfig, splits: Sequence[str]) -> list[Stream]:
+    """The whole streams of some splits. Raises InputError: none, or made for another model."""
+    return [stream for split in splits for stream in _split(config, split)]
+
+
+def _split(config: TrainConfig, split: str) -> list[Stream]:
     folder, model = Path(config.data) / split, config.model
     found = open_split(folder)
     for name, reason in found.skipped:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One stream of the kitchen: doors that open and close, light and covers, all from a seed.
 
-As a stream of mwstream: frames (T, 96, 96, 3) uint8 at 10 frames/s, annotations that tile it. Its
+As a stream of mwstream: frames (T, S, S, 3) uint8 at 10 frames/s, annotations that tile it. Its
 state is how far each door is open, the light and the cover, one number a frame.
 """
 
@@ -18,7 +18,7 @@ from vljepa_ros.data.kitchen.scene import Kitchen, View, draw_view
 from vljepa_ros.data.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.mwstream.labels import RATE_HZ, stamps_ns
 
-SIZE = 96
+SIZE = 192
 GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # between times of dark (or of cover) on average; how long
 
 
@@ -62,7 +62,7 @@ class Director:
     ) -> NDArray[np.uint8]:
         """(T, S, S, 3); a picture is rendered again only where something has changed."""
         pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
-        lens = Lens(self._size, rng)
+        lens = Lens(self._size, rng, float(rng.uniform(0.5, 3.0)))
         self._kitchen.enter(view)
         for at, (doors, level) in enumerate(zip(opened, light, strict=True)):
             if not at or level != light[at - 1] or (doors != opened[at - 1]).any():

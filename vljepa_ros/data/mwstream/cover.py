@@ -81,9 +81,9 @@ class Cloth:
 class Lens:
     """What lies between a scene and its picture: a cloth, a new one each time, and grain."""
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self._size, self._rng = size, rng
-        self._noise = float(rng.uniform(0.5, 3.0))  # of the sensor, in grey levels
+    def __init__(self, size: int, rng: np.random.Generator, noise: float = 1.5) -> None:
+        """`noise`: of the sensor, in gray levels."""
+        self._size, self._rng, self._noise = size, rng, noise
         self._cloth = Cloth(size, rng)
 
     def picture(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:

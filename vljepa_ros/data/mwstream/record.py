@@ -57,11 +57,12 @@ class Episode:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something on the table that has nothing to do with the task: kind, colour, place (m)."""
+    """A distractor on the table: its kind, color, place (m) and scale (1: as `SHAPES` has it)."""
 
     kind: str
     colour: str
     place_m: tuple[float, float]
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

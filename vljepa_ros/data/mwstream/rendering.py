@@ -81,6 +81,35 @@ class Renderer:
         size = (self._size, self._size)
         return cv2.resize(self._large[::-1], size, interpolation=cv2.INTER_AREA)
 
+    def geoms(self) -> NDArray[np.int64]:
+        """(S, S) the geom that each pixel of the scene shows; -1 for none."""
+        import mujoco
+
+        flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        for flag in flags:
+            self.scene.flags[flag] = 1
+        mujoco.mjr_render(self._rect, self.scene, self._context)
+        mujoco.mjr_readPixels(self._large, None, self._rect, self._context)
+        for flag in flags:
+            self.scene.flags[flag] = 0
+        colors = self._large[::-OVERSAMPLING, ::OVERSAMPLING].astype(np.int64)
+        numbers = colors @ np.array([1, 1 << 8, 1 << 16]) - 1
+        shown = np.full(self.scene.ngeom + 1, -1, np.int64)
+        for item in self.scene.geoms[: self.scene.ngeom]:
+            if item.objtype == mujoco.mjtObj.mjOBJ_GEOM and 0 <= item.segid < self.scene.ngeom:
+                shown[item.segid] = item.objid
+        return shown[np.where((numbers >= 0) & (numbers < self.scene.ngeom), numbers, -1)]
+
+    def depth(self, near_m: float, far_m: float, side: int) -> NDArray[np.float16]:
+        """(side, side) distances along the optical axis in m, of the scene as it is."""
+        import mujoco
+
+        mujoco.mjr_render(self._rect, self.scene, self._context)
+        buffer = np.empty(self._large.shape[:2], np.float32)
+        mujoco.mjr_readPixels(None, buffer, self._rect, self._context)
+        meters = near_m / (1.0 - buffer[::-1] * (1.0 - near_m / far_m))
+        return cv2.resize(meters, (side, side), interpolation=cv2.INTER_AREA).astype(np.float16)
+
     def close(self) -> None:
         """Free it, for another one."""
         self._context.free()

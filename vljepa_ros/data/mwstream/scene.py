@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.mwstream.cameras import Camera, Point, project
 from vljepa_ros.data.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.mwstream.record import Thing
 from vljepa_ros.data.mwstream.rendering import Renderer, model_camera, prepare_model
+from vljepa_ros.data.mwstream.surfaces import HELD_OUT_TEXTURES, TEXTURES, Surfaces
 from vljepa_ros.data.mwstream.tasks import COLOURS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -26,7 +28,8 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMEN
 from metaworld.policies import ENV_POLICY_MAP
 
 MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
-OUT_OF_VIEW = (
+BASE_CELL_M = 0.012  # the base's
+BASE = (  # of the robot; home views hide it
     'pedestal',
     'right_arm_base_link',
     'head',
@@ -35,40 +38,50 @@ OUT_OF_VIEW = (
     'controller_box',
     'pedestal_feet',
 )
+CAMERA = 'corner2'  # the model's camera that is put where a picture is taken from
+CLUTTER_KINDS = (
+    mujoco.mjtGeom.mjGEOM_CAPSULE,
+    mujoco.mjtGeom.mjGEOM_BOX,
+    mujoco.mjtGeom.mjGEOM_CYLINDER,
+)
+MAX_CLUTTER = 3
 GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 
 @dataclass(frozen=True)
-class View:
-    """A camera: a Meta-World viewpoint and offsets from it (m, m, radians, share of the angle)."""
+class Clutter:
+    """A dull shape at the table's rim that no sentence names: sizes and place in m."""
 
-    name: str
-    offset_m: tuple[float, float, float]
-    target_offset_m: tuple[float, float, float]
-    roll_rad: float
-    zoom: float
+    kind: int
+    size_m: Point
+    place_m: Point
+    color: Point
 
 
 @dataclass(frozen=True)
 class Look:
-    """Light (1 is normal), its tint, the tints of table and room, and the backdrop's colour."""
+    """Light (1 is normal), its tint, the tints of table and room, and the backdrop's color.
+
+    Wide views also vary the robot's tint, the textures of table, floor and wall ('': Meta-World's
+    own), and the clutter; `base_shown`: whether the robot's base and pedestal are drawn.
+    """
 
     light: float
     light_tint: tuple[float, float, float]
     table_tint: tuple[float, float, float]
     room_tint: tuple[float, float, float]
     backdrop: tuple[float, float, float]
+    robot_tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    textures: tuple[str, str, str] = ('', '', '')
+    clutter: tuple[Clutter, ...] = ()
+    base_shown: bool = False
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Names what training never has of it."""
+        return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
 
 
-# Meta-World's own cameras see far more than the table, some upside down: of each we take the
-# place (m), look at the workspace (m), and open by this vertical angle (degrees).
-Point = tuple[float, float, float]
-VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
-    'corner': ((-1.1, -0.4, 0.6), (0.0, 0.66, 0.07), 27.0),
-    'corner2': ((1.27, -0.15, 1.05), (0.0, 0.69, 0.09), 27.0),
-    'corner3': ((0.9, 0.0, 1.5), (0.0, 0.66, 0.07), 26.0),
-    'topview': ((-0.6, 0.5, 1.5), (0.0, 0.64, 0.05), 30.0),
-}
 # What stands beside the task: MuJoCo's kind of shape, half its sizes (m), how high its middle is.
 SHAPES: dict[str, tuple[int, Point, float]] = {
     'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
@@ -77,17 +90,6 @@ SHAPES: dict[str, tuple[int, Point, float]] = {
     'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
 }
 FREE_M = 0.2  # a thing stands at least this far from the task's object
-
-
-def draw_view(rng: np.random.Generator, name: str) -> View:
-    """A jittered camera around one viewpoint."""
-    return View(
-        name,
-        tuple(rng.uniform(-0.12, 0.12, 3).round(4).tolist()),
-        tuple(rng.uniform(-0.04, 0.04, 3).round(4).tolist()),
-        float(np.round(rng.uniform(-0.05, 0.05), 4)),
-        float(np.round(rng.uniform(0.92, 1.08), 4)),
-    )
 
 
 def draw_thing(
@@ -113,6 +115,42 @@ def draw_look(rng: np.random.Generator) -> Look:
     return Look(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
 
 
+def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
+    """As `draw_look` with everything varied; `for_training` leaves out what is held out of it."""
+
+    def tint(low: float, high: float = 1.0) -> Point:
+        x, y, z = rng.uniform(low, high, 3).round(3).tolist()
+        return x, y, z
+
+    names = [n for n in TEXTURES if not (for_training and n in HELD_OUT_TEXTURES)]
+    textures = [str(rng.choice(names)) if rng.random() < 0.6 else '' for _ in range(3)]
+    robot = tint(0.35, 1.3) if rng.random() < 0.5 else (1.0, 1.0, 1.0)
+    clutter = tuple(_draw_clutter(rng) for _ in range(int(rng.integers(0, MAX_CLUTTER + 1))))
+    light = float(np.round(rng.uniform(0.6, 1.3), 3))
+    return Look(
+        light,
+        tint(0.85),
+        tint(0.45),
+        tint(0.5),
+        tint(0.15, 0.95),
+        robot,
+        (textures[0], textures[1], textures[2]),
+        clutter,
+        base_shown=True,
+    )
+
+
+def _draw_clutter(rng: np.random.Generator) -> Clutter:
+    """Outside the workspace, on the table: its corners and its far rim."""
+    kind = int(CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))])
+    x, y, z = rng.uniform((0.02, 0.02, 0.01), (0.07, 0.09, 0.12)).round(3).tolist()
+    side = float(rng.choice([-1.0, 1.0]))
+    place = (round(side * float(rng.uniform(0.42, 0.62)), 3), float(rng.uniform(0.35, 0.95)), z)
+    gray = rng.uniform(0.15, 0.8)
+    r, g, b = np.clip(gray + rng.uniform(-0.12, 0.12, 3), 0, 1).round(3).tolist()
+    return Clutter(kind, (x, y, z), place, (r, g, b))
+
+
 class Scene:
     """One task's environment with its renderer; made once and reset for every episode."""
 
@@ -136,9 +174,6 @@ class Scene:
         self._original = {
             name: getattr(self.model, name).copy()
             for name in (
-                'cam_pos',
-                'cam_quat',
-                'cam_fovy',
                 'geom_rgba',
                 'geom_matid',
                 'mat_rgba',
@@ -148,6 +183,7 @@ class Scene:
             )
         }
         self._joint = self._object_joint(bodies)
+        self._surfaces = Surfaces(self.model)
         self._renderer: Any = None
 
     def policy(self, task: str = '') -> Any:
@@ -160,9 +196,10 @@ class Scene:
         obs, _ = self.env.reset()
         return obs
 
-    def replay(self, seed: list[int]) -> None:
+    def replay(self, seed: list[int], look: Look) -> None:
         """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
         self.reset(seed)
+        self._surfaces.wear(look.textures)
         self._renderer = Renderer(self.model, self._size)
 
     def close(self) -> None:
@@ -170,13 +207,61 @@ class Scene:
         self._renderer.close()
         self._renderer = None
 
-    def dress(self, view: View, look: Look, colour: str) -> None:
-        """Set the camera, the colours and the light of the pictures that follow."""
+    def dress(self, camera: Camera, look: Look, colour: str) -> None:
+        """Set the camera, the colors and the light of the pictures that follow."""
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value
         self._look = look
-        self._aim(view)
+        self.aim(camera)
         self._paint(look, colour)
+
+    def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Put the camera; `turn_rad` turns it from there, to the right and upward."""
+        right, up = np.tan(turn_rad)
+        back = camera.axes @ np.array([-right, -up, 1.0])
+        back /= np.linalg.norm(back)
+        first = np.cross(camera.axes[:, 1], back)
+        first /= np.linalg.norm(first)
+        self._axes = np.stack([first, np.cross(back, first), back], axis=1)
+        self._position_m, self._fov_deg = np.array(camera.position_m), camera.fov_deg
+        number = self.model.camera(CAMERA).id
+        mujoco.mju_mat2Quat(self.model.cam_quat[number], self._axes.ravel())
+        self.model.cam_pos[number] = self._position_m
+        self.model.cam_fovy[number] = self._fov_deg
+
+    def places(self) -> tuple[NDArray[np.float64], float]:
+        """Where object and gripper are in the newest picture: (2, 2), and the object's size.
+
+        Places are fractions of the square rendering from its top left; the size is in pixels as
+        `cameras.project` has it.
+        """
+        points = np.stack([self.object_position(), self.data.body('hand').xpos])
+        places, sizes = project(points, self._position_m, self._axes, self._fov_deg)
+        return places, float(sizes[0])
+
+    def visible_share(self, state: NDArray[np.float64]) -> float:
+        """How much of the task's object is seen: its pixels, as a share of those it has alone."""
+        self._place(state)
+        seen = self._object_pixels()
+        held = self.model.geom_rgba.copy(), self.model.geom_matid.copy()
+        others = np.setdiff1d(np.arange(self.model.ngeom), self._object_geoms)
+        self.model.geom_matid[others], self.model.geom_rgba[others, 3] = -1, 0.0
+        alone = self._object_pixels()
+        self.model.geom_rgba[:], self.model.geom_matid[:] = held
+        return seen / alone if alone else 0.0
+
+    def _object_pixels(self) -> int:
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        return int(np.isin(self._renderer.geoms(), self._object_geoms).sum())
+
+    def depth(self, state: NDArray[np.float64], side: int) -> NDArray[np.float16]:
+        """(side, side) distances along the optical axis in m, of the newest aim."""
+        self._place(state)
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        near, far = (
+            self.model.stat.extent * z for z in (self.model.vis.map.znear, self.model.vis.map.zfar)
+        )
+        return self._renderer.depth(near, far, side)
 
     def grip(self) -> tuple[bool, bool]:
         """Whether the gripper touches the task's object, and whether both fingers do."""
@@ -214,17 +299,23 @@ class Scene:
         self, state: NDArray[np.float64], light: float, thing: Thing | None = None
     ) -> NDArray[np.uint8]:
         """The picture of `state` under `light` (0 dark, 1 as drawn), with a thing: (S, S, 3)."""
+        self._place(state)
+        self._illuminate(light)
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        self._add_backdrop(self._renderer.scene)
+        for item in self._look.clutter:
+            _add_shape(self._renderer.scene, item.kind, item.size_m, item.place_m, item.color)
+        if thing is not None:
+            kind, size, height = SHAPES[thing.kind]
+            scaled = (size[0] * thing.scale, size[1] * thing.scale, size[2] * thing.scale)
+            place = (*thing.place_m, height * thing.scale)
+            _add_shape(self._renderer.scene, kind, scaled, place, COLOURS[thing.colour])
+        return self._renderer.picture()
+
+    def _place(self, state: NDArray[np.float64]) -> None:
         self.data.qpos[:] = state
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
-        self._illuminate(light)
-        self._renderer.update(self.data, model_camera(self._camera))
-        self._add_backdrop(self._renderer.scene)
-        if thing is not None:
-            kind, size, height = SHAPES[thing.kind]
-            place = (*thing.place_m, height)
-            _add_shape(self._renderer.scene, kind, size, place, COLOURS[thing.colour])
-        return self._renderer.picture()
 
     def _prepare_model(self) -> None:
         model = self.model
@@ -233,15 +324,13 @@ class Scene:
         seen = set()
         for geom in range(model.ngeom):
             body, mesh = model.body(model.geom_bodyid[geom]).name, int(model.geom_dataid[geom])
-            if body in OUT_OF_VIEW:
-                model.geom_matid[geom], model.geom_rgba[geom, 3] = -1, 0.0
-            elif (
+            if (
                 model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH
-                and body.startswith('right_')
+                and (body.startswith('right_') or body in BASE)
                 and mesh not in seen
             ):
                 seen.add(mesh)
-                simplify_mesh(model, mesh, MESH_CELL_M)
+                simplify_mesh(model, mesh, BASE_CELL_M if body in BASE else MESH_CELL_M)
 
     def _bodies_below(self, names: tuple[str, ...]) -> set[int]:
         wanted = {self.model.body(name).id for name in names}
@@ -269,25 +358,15 @@ class Scene:
             return True
         return mesh >= 0 and 'mesh:' + self.model.mesh(mesh).name in paint
 
-    def _aim(self, view: View) -> None:
-        place, target, angle = VIEWPOINTS[view.name]
-        self._camera = self.model.camera(view.name).id
-        position = np.array(place) + view.offset_m
-        back = position - (np.array(target) + view.target_offset_m)
-        back /= np.linalg.norm(back)
-        upward = (0.0, 1.0, 0.0) if view.name == 'topview' else (0.0, 0.0, 1.0)
-        right = np.cross(upward, back)
-        right /= np.linalg.norm(right)
-        up = np.cross(back, right)
-        c, s = np.cos(view.roll_rad), np.sin(view.roll_rad)
-        axes = np.stack([c * right + s * up, c * up - s * right, back], axis=1)
-        mujoco.mju_mat2Quat(self.model.cam_quat[self._camera], axes.ravel())
-        self.model.cam_pos[self._camera] = position
-        self.model.cam_fovy[self._camera] = angle * view.zoom
-
     def _paint(self, look: Look, colour: str) -> None:
         for geom in range(self.model.ngeom):
             body = self.model.body(self.model.geom_bodyid[geom]).name
+            if body in BASE and not look.base_shown:
+                self.model.geom_matid[geom], self.model.geom_rgba[geom, 3] = -1, 0.0
+            elif body in BASE or body.startswith('right_'):
+                self.model.geom_rgba[geom, :3] = np.clip(
+                    self.model.geom_rgba[geom, :3] * look.robot_tint, 0.0, 1.0
+                )
             if body in ('tablelink', 'world', 'RetainingWall'):
                 tint = np.array(look.table_tint if body == 'tablelink' else look.room_tint)
                 material = self.model.geom_matid[geom]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frames of a stream as JPEGs in one file: a tenth of their raw size, read at random.
+
+frames.jpegs       the JPEGs, one behind the other
+frames.index.npy   (T + 1,) int64: where each begins; the last is the file's length
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.errors import InputError
+
+FILE, INDEX = 'frames.jpegs', 'frames.index.npy'
+FULL_COLOR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+class JpegFrames:
+    """Frames (T, S, S, 3) uint8 RGB, decoded as they are indexed: by number, slice or numbers."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError for a file that does not fit its index, or no picture."""
+        self._path = folder / FILE
+        self._starts: NDArray[np.int64] = np.load(folder / INDEX)
+        if self._starts.ndim != 1 or len(self._starts) < 2 or (np.diff(self._starts) <= 0).any():
+            raise InputError(f'{INDEX} is damaged: {self._starts.shape} starts')
+        if self._path.stat().st_size != self._starts[-1]:
+            raise InputError(f'{FILE} does not have the {self._starts[-1]} bytes of {INDEX}')
+        self._bytes = np.memmap(self._path, np.uint8, 'r')
+        self.shape = (len(self._starts) - 1, *self[0].shape)
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Each frame."""
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, which: int | slice | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """One frame (S, S, 3), or some (N, S, S, 3). Raises InputError for a damaged one."""
+        if isinstance(which, slice | np.ndarray):
+            numbers = np.arange(len(self))[which].tolist()
+            if not numbers:
+                return np.empty((0, *self.shape[1:]), np.uint8)
+            return np.stack([self._decoded(number) for number in numbers])
+        return self._decoded(range(len(self))[operator.index(which)])
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        """All frames, decoded."""
+        return self[:]
+
+    def _decoded(self, number: int) -> NDArray[np.uint8]:
+        coded = self._bytes[self._starts[number] : self._starts[number + 1]]
+        found = cv2.imdecode(np.asarray(coded), cv2.IMREAD_COLOR)
+        if found is None:
+            raise InputError(f'{self._path}: frame {number} is not a JPEG')
+        return np.ascontiguousarray(found[..., ::-1]).astype(np.uint8, copy=False)
+
+
+def write(folder: Path, frames: NDArray[np.uint8], quality: int) -> None:
+    """Write frames (T, S, S, 3) uint8 RGB into a folder. Raises OSError."""
+    starts = [0]
+    with (folder / FILE).open('wb') as stream:
+        for frame in frames:
+            coded = cv2.imencode(
+                '.jpg', frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, *FULL_COLOR]
+            )[1]
+            starts.append(starts[-1] + stream.write(coded.data))
+    np.save(folder / INDEX, np.array(starts, np.int64))

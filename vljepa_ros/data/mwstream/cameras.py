@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cameras around the bench: where they stand, what they see, and how they are drawn.
+
+`home` cameras are jittered around four zoomed viewpoints (the second version of mwstream). `wide`
+cameras stand anywhere around the bench and are drawn by the projected size of objects. `stock`
+cameras are Meta-World's own, turned upright, at their own field of view.
+
+Coordinates are meters in Meta-World's frame: the robot stands at the origin and faces +y, the
+table's surface is z = 0. Azimuth is measured around the workspace: 0 degrees at the robot's right
+hand (+x), 90 degrees opposite the robot. Projected size is the number of pixels that 5 cm cover in
+a picture 96 pixels wide. No simulator.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Point = tuple[float, float, float]
+Points = NDArray[np.float64]
+
+WORKSPACE_M: Point = (0.0, 0.65, 0.08)
+OBJECT_M, REFERENCE_PX = 0.05, 96.0
+
+# Of each viewpoint: position (m), target (m), field of view (degrees).
+VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
+    'corner': ((-1.1, -0.4, 0.6), (0.0, 0.66, 0.07), 27.0),
+    'corner2': ((1.27, -0.15, 1.05), (0.0, 0.69, 0.09), 27.0),
+    'corner3': ((0.9, 0.0, 1.5), (0.0, 0.66, 0.07), 26.0),
+    'topview': ((-0.6, 0.5, 1.5), (0.0, 0.64, 0.05), 30.0),
+}
+# Meta-World's own cameras: position (m), a point on the optical axis (m), roll (radians), field of
+# view (degrees). All but topview render upside down there; here they are upright.
+STOCK: dict[str, tuple[Point, Point, float, float]] = {
+    'corner': ((-1.1, -0.4, 0.6), (-0.012, 0.688, 0.1648), 0.0, 45.0),
+    'corner2': ((1.3, -0.2, 1.1), (-0.074, 0.6444, 0.2088), -0.0668, 60.0),
+    'corner3': ((0.9, 0.0, 1.5), (0.141, 0.5632, -0.0036), 0.1489, 45.0),
+    'corner4': ((0.75, 0.075, 0.7), (-0.0799, 0.585, 0.1617), -0.0668, 60.0),
+    'topview': ((0.0, 0.5, 1.5), (0.0, 0.5, 0.1), 0.0, 45.0),
+}
+UPWARD: Point = (0.0, 0.0, 1.0)
+UPWARD_FROM_ABOVE: Point = (0.0, 1.0, 0.0)  # of the viewpoints that look down
+
+AZIMUTH_DEG = (-70.0, 250.0)  # the open sides: the robot's torso blocks the rest
+ELEVATION_DEG = (10.0, 80.0)
+ROLL_DEG = 12.0
+FOV_DEG = (20.0, 75.0)
+PROJECTED_PX = (2.5, 14.0)
+DISTANCE_M = (0.5, 2.8)
+ROOM_M = ((-2.8, 2.8), (-2.8, 3.3), (0.05, 2.9))  # inside the walls
+OFF_CENTER = 0.3  # of the picture's width: how far the aim may miss the object
+MARGIN = 0.08  # of the picture: objects stay this far from its border
+STOCK_SHARE = 0.25  # of the wide cameras
+SIZE_DRAWS, POSE_DRAWS = 12, 30
+
+# What training never sees, so that a test can tell interpolation from generalization.
+HELD_OUT_AZIMUTH_DEG = ((20.0, 45.0), (195.0, 220.0))
+HELD_OUT_STOCK = ('corner', 'corner4')
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with a square picture.
+
+    `fov_deg` is the angle across the picture; `view` is 'home:<viewpoint>', 'wide' or
+    'stock:<name>'; `held_out` names what training never has of it ('azimuth', 'camera').
+    """
+
+    view: str
+    position_m: Point
+    target_m: Point
+    roll_rad: float
+    fov_deg: float
+    upward: Point = UPWARD
+    held_out: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def axes(self) -> Points:
+        """(3, 3): the picture's right, its up, and backward along the optical axis, as columns."""
+        back = np.subtract(self.position_m, self.target_m)
+        back /= np.linalg.norm(back)
+        right = np.cross(self.upward, back)
+        right /= np.linalg.norm(right)
+        up = np.cross(back, right)
+        c, s = np.cos(self.roll_rad), np.sin(self.roll_rad)
+        return np.stack([c * right + s * up, c * up - s * right, back], axis=1)
+
+    @property
+    def azimuth_deg(self) -> float:
+        """Around the workspace, in [-90, 270)."""
+        x, y, _ = np.subtract(self.position_m, WORKSPACE_M)
+        return float((np.degrees(np.arctan2(y, x)) + 90.0) % 360.0 - 90.0)
+
+    @property
+    def elevation_deg(self) -> float:
+        """Above the workspace's horizon."""
+        x, y, z = np.subtract(self.position_m, WORKSPACE_M)
+        return float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+
+    @property
+    def distance_m(self) -> float:
+        """From the workspace's center."""
+        return float(np.linalg.norm(np.subtract(self.position_m, WORKSPACE_M)))
+
+    def project(self, points_m: Points) -> tuple[Points, Points]:
+        """Where (N, 3) points are: (N, 2) fractions of the picture from its top left; (N,) sizes.
+
+        Sizes are projected sizes in pixels; both are nan for points behind the camera.
+        """
+        return project(points_m, np.array(self.position_m), self.axes, self.fov_deg)
+
+    def described(self) -> dict[str, Any]:
+        """What a stream's meta.json says of the camera."""
+        return {
+            'view': self.view,
+            'azimuth_deg': round(self.azimuth_deg, 2),
+            'elevation_deg': round(self.elevation_deg, 2),
+            'roll_deg': round(float(np.degrees(self.roll_rad)), 2),
+            'fov_deg': round(self.fov_deg, 2),
+            'distance_m': round(self.distance_m, 3),
+            'position_m': [round(x, 4) for x in self.position_m],
+            'axes': self.axes.round(5).tolist(),
+        }
+
+
+def project(
+    points_m: Points, position_m: Points, axes: Points, fov_deg: float
+) -> tuple[Points, Points]:
+    """`Camera.project` for any pose: position (3,), axes (3, 3) as `Camera.axes`."""
+    x, y, z = ((points_m - position_m) @ axes).T
+    depth = np.where(z < 0, -z, np.nan)
+    width = 2.0 * depth * np.tan(np.radians(fov_deg) / 2.0)
+    places = np.stack([0.5 + x / width, 0.5 - y / width], axis=1)
+    return places, REFERENCE_PX * OBJECT_M / width
+
+
+def draw_home(rng: np.random.Generator, name: str) -> Camera:
+    """A jittered camera around one of `VIEWPOINTS`."""
+    position, target, fov_deg = VIEWPOINTS[name]
+    offset = rng.uniform(-0.12, 0.12, 3).round(4)
+    target_offset = rng.uniform(-0.04, 0.04, 3).round(4)
+    roll = float(np.round(rng.uniform(-0.05, 0.05), 4))
+    zoom = float(np.round(rng.uniform(0.92, 1.08), 4))
+    return Camera(
+        f'home:{name}',
+        _point(np.add(position, offset)),
+        _point(np.add(target, target_offset)),
+        roll,
+        fov_deg * zoom,
+        UPWARD_FROM_ABOVE if name == 'topview' else UPWARD,
+    )
+
+
+def stock_camera(name: str) -> Camera:
+    """One of Meta-World's own cameras, upright."""
+    position, target, roll, fov_deg = STOCK[name]
+    return Camera(
+        f'stock:{name}',
+        position,
+        target,
+        roll,
+        fov_deg,
+        UPWARD_FROM_ABOVE if name == 'topview' else UPWARD,
+        ('camera',) if name in HELD_OUT_STOCK else (),
+    )
+
+
+def draw_wide(
+    rng: np.random.Generator, points_m: Points, visible_height: float, for_training: bool
+) -> Camera:
+    """A camera from anywhere around the bench that has all (N, 3) points in its picture.
+
+    `visible_height`: the share of the square picture that is kept, around its middle row.
+    `for_training` leaves out what is held out of training.
+    """
+    if rng.random() < STOCK_SHARE:
+        names = [n for n in STOCK if not (for_training and n in HELD_OUT_STOCK)]
+        return stock_camera(str(rng.choice(names)))
+    for _ in range(SIZE_DRAWS):  # the size is drawn first: crowded poses must not change its law
+        size_px = float(np.exp(rng.uniform(*np.log(PROJECTED_PX))))
+        for _ in range(POSE_DRAWS):
+            camera = _draw_pose(rng, points_m.mean(axis=0), size_px)
+            if camera is None or (for_training and camera.held_out):
+                continue
+            if _in_picture(camera, points_m, visible_height):
+                return camera
+    return Camera('wide', (1.5, -0.5, 1.6), _point(points_m.mean(axis=0)), 0.0, 40.0)
+
+
+def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Camera | None:
+    """A camera that sees `focus_m` at a projected size; None where there is no room for it."""
+    azimuth_deg = float(rng.uniform(*AZIMUTH_DEG))
+    azimuth, elevation = np.radians([azimuth_deg, rng.uniform(*ELEVATION_DEG)])
+    fov_deg, roll = float(rng.uniform(*FOV_DEG)), float(np.radians(rng.uniform(-1, 1) * ROLL_DEG))
+    width_m = REFERENCE_PX * OBJECT_M / size_px
+    distance_m = width_m / (2.0 * np.tan(np.radians(fov_deg) / 2.0))
+    aim = rng.uniform(-OFF_CENTER, OFF_CENTER, 2) * width_m
+    flat = np.cos(elevation)
+    way = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+    position = focus_m + distance_m * way
+    inside = all(low < x < high for x, (low, high) in zip(position, ROOM_M, strict=True))
+    if not inside or not DISTANCE_M[0] <= distance_m <= DISTANCE_M[1]:
+        return None
+    straight = Camera('wide', _point(position), _point(focus_m), 0.0, fov_deg)
+    target = focus_m + straight.axes[:, 0] * aim[0] + straight.axes[:, 1] * aim[1]
+    camera = Camera('wide', _point(position), _point(target), roll, fov_deg)
+    held_out = any(low < camera.azimuth_deg < high for low, high in HELD_OUT_AZIMUTH_DEG)
+    return Camera(
+        'wide', camera.position_m, camera.target_m, roll, fov_deg, UPWARD,
+        ('azimuth',) if held_out else (),
+    )  # fmt: skip
+
+
+def _in_picture(camera: Camera, points_m: Points, visible_height: float) -> bool:
+    places, _ = camera.project(points_m)
+    off = np.abs(places - 0.5)
+    limit = np.array([0.5, 0.5 * visible_height]) - MARGIN * np.array([1.0, visible_height])
+    return bool((off <= limit).all())  # nan, behind the camera, is not
+
+
+def _point(values: Any) -> Point:
+    x, y, z = np.round(np.asarray(values, np.float64), 4).tolist()
+    return x, y, z

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random changes of how a clip was filmed: geometry, colors, and the damage of poor cameras.
+
+Shapes: L frames of a clip, S image side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SHIFT, TURN_DEG = 0.07, 9.0  # random shift (share of the size) and turn of a clip, at most
+ZOOM = (0.78, 1.3)
+STRETCHED, LETTERBOXED = 0.25, 0.12  # shares of the clips
+DAMAGED = 0.3  # share of the clips that a poor camera took
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One change for all frames of a clip.
+
+    warp (2, 3), in pixels; curve (1, 256, 3): what each gray level of each channel becomes; bars
+    (S, S): where a letterbox is black.
+    """
+
+    warp: NDArray[np.float64]
+    curve: NDArray[np.uint8]
+    bars: NDArray[np.bool_]
+
+    @classmethod
+    def draw(cls, size: int, rng: np.random.Generator) -> Augmentation:
+        """A random shift, turn, zoom, stretch, gain, contrast, tint and letterbox."""
+        return cls(_warp(size, rng), _curve(rng), _letterbox(size, rng))
+
+    def apply(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Frames (L, S, S, 3) so changed; some are `damaged` as well."""
+        size = len(self.bars)
+        moved = [
+            cv2.LUT(
+                cv2.warpAffine(frame, self.warp, (size, size), borderMode=cv2.BORDER_REPLICATE),
+                self.curve,
+            )
+            for frame in frames
+        ]
+        for frame in moved:
+            frame[self.bars] = 0
+        if rng.random() < DAMAGED:
+            moved = damaged(moved, rng)
+        return np.stack(moved)
+
+    def place(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where (N, 2) fractions of a frame are afterwards; nan outside the picture."""
+        size = len(self.bars)
+        pixels = places * size - 0.5
+        moved = (pixels @ self.warp[:, :2].T + self.warp[:, 2] + 0.5) / size
+        inside = ((moved >= 0) & (moved <= 1)).all(axis=1, keepdims=True)
+        return np.where(inside, moved, np.nan).astype(np.float32)
+
+
+def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Frames (L, S, S, 3) under one random `Augmentation`."""
+    return Augmentation.draw(frames.shape[1], rng).apply(frames, rng)
+
+
+def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(2, 3) of a shift, turn, zoom and stretch around the middle."""
+    angle = np.radians(rng.uniform(-TURN_DEG, TURN_DEG))
+    zoom = np.exp(rng.uniform(*np.log(ZOOM)))
+    stretch = np.ones(2)
+    if rng.random() < STRETCHED:  # wide pictures squeezed into squares, and a few upright ones
+        stretch[int(rng.random() < 0.8)] = rng.uniform(1.0, 1.8)
+    c, s = np.cos(angle), np.sin(angle)
+    linear = zoom * np.diag(stretch) @ np.array([[c, s], [-s, c]])
+    middle = np.full(2, (size - 1) / 2)
+    shift = middle - linear @ middle + rng.uniform(-SHIFT, SHIFT, 2) * size
+    return np.column_stack([linear, shift])
+
+
+def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(1, 256, 3) of a gain, contrast and tint."""
+    gray = np.arange(256, dtype=np.float32)
+    contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
+    tint = rng.uniform(0.94, 1.06, 3) * gain
+    curve = np.clip((gray - 100) * contrast + 100, 0, 255)
+    table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]
+    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
+    return table
+
+
+def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(S, S) where black bars are; for most clips nowhere."""
+    mask = np.zeros((size, size), bool)
+    if rng.random() < LETTERBOXED:
+        bar = round(size * rng.uniform(0.04, 0.22))
+        mask[:bar] = mask[size - bar :] = True
+        if rng.random() < 0.2:
+            mask = mask.T
+    return mask
+
+
+def _resized(frame: Any, size: int) -> Any:
+    how = cv2.INTER_AREA if size < frame.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(frame, (size, size), interpolation=how)
+
+
+def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
+    """What poor cameras and links do to pictures (S, S, 3): blur, coarseness, JPEG, grain."""
+    size = frames[0].shape[0]
+    how = int(rng.integers(4))
+    if how == 0:
+        sigma = float(rng.uniform(0.4, 1.3))
+        return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
+    if how == 1:
+        small = int(size * rng.uniform(0.2, 0.9))
+        return [_resized(_resized(f, small), size) for f in frames]
+    if how == 2:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
+        small = int(size * rng.uniform(0.45, 1.0))
+        less = [_resized(f, small) for f in frames]
+        coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in less]
+        return [_resized(f, size) for f in coded]
+    strength = float(rng.uniform(3.0, 14.0))
+    grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
+    dark = np.array([f.mean() < 8 for f in frames])  # black stays black
+    return [
+        f if d else np.clip(f + g + 0.5, 0, 255).astype(np.uint8)
+        for f, g, d in zip(frames, grain, dark, strict=True)
+    ]
