@@ -240,6 +240,7 @@ def test_the_command_says_what_a_delay_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
     film(tmp_path / 'test', 'a', STREAM)
     assert main(['evaluate', 'events', '--data', str(tmp_path), '--json']) == 0
     (suite,) = json.loads(capsys.readouterr().out)['suites']
