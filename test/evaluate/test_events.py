@@ -151,7 +151,20 @@ def test_false_at_rest_is_what_begins_during_a_rest_and_matches_no_start() -> No
     said = [(10.0, PUSH), (59.5, OPENS), (59.8, PUSH), (65.0, OPENS), (70.2, PUSH), (99.0, REST)]
     found = heard(TRUTHS, said)
     # 10 and 99 s; one of 59.5 and 59.8 has the start at 60 s, the other lies in the rest before.
-    assert false_at_rest(found, 'ours') == (3, 1.5)
+    assert false_at_rest(found, 'ours') == [(2, 1.0), (1, 0.5)]
+
+
+def test_hidden_acts_are_neither_true_events_nor_false_ones() -> None:
+    """An act at 60 s whose object is hidden: said or not, it does not count."""
+    truths = [(0.0, 60.0, REST), (60.0, 70.0, PUSH), (70.0, 100.0, REST)]
+    for said in ([(70.2, REST)], [(60.4, PUSH), (70.2, REST)], [(60.4, OPENS), (70.2, REST)]):
+        found = heard(truths, said)
+        found.truths[1] = replace(found.truths[1], hidden=True)
+        assert count([found], 'ours', labelled=True).tolist() == [[1, 1, 1]]
+        assert false_at_rest(found, 'ours') == [(0, 1.0), (0, 0.5)]
+    twice = heard(truths, [(59.5, OPENS), (60.4, PUSH), (70.2, REST)])
+    twice.truths[1] = replace(twice.truths[1], hidden=True)
+    assert count([twice], 'ours', labelled=True).tolist() == [[1, 2, 1]]
 
 
 def test_delays_are_from_the_true_start_to_the_first_words_of_what_matches() -> None:
@@ -227,6 +240,7 @@ def test_the_command_says_what_a_delay_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
     film(tmp_path / 'test', 'a', STREAM)
     assert main(['evaluate', 'events', '--data', str(tmp_path), '--json']) == 0
     (suite,) = json.loads(capsys.readouterr().out)['suites']

@@ -34,6 +34,25 @@ def test_the_draws_of_two_f1_pair() -> None:
     assert (gap.value, gap.low, gap.high, gap.count) == (0.0, 0.0, 0.0, 12)
 
 
+def test_f1_of_one_stream_has_the_interval_of_its_events() -> None:
+    """80 of 100 said events match 80 of 100 true ones: about that of a share of 120 events."""
+    found = f1(np.array([[80.0, 100.0, 100.0]]), ['a'])
+    assert found.value == pytest.approx(0.8) and found.count == 100
+    assert 0.70 < found.low < 0.78 and 0.82 < found.high < 0.90
+    nothing = f1(np.zeros((1, 3)), ['a'])
+    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+
+
+def test_f1_of_many_streams_has_the_interval_of_streams() -> None:
+    """Half of twenty streams are all right, half are all wrong; events alone would say less."""
+    counts = np.array([[10.0, 10.0, 10.0], [0.0, 10.0, 10.0]] * 10)
+    found = f1(counts, [str(i) for i in range(20)])
+    half = 1.96 * np.sqrt(0.25 / 20)
+    assert found.value == 0.5
+    assert found.low == pytest.approx(0.5 - half, abs=0.03)
+    assert found.high == pytest.approx(0.5 + half, abs=0.03)
+
+
 def test_a_difference_is_that_of_paired_items() -> None:
     rng = np.random.default_rng(0)
     ours, other = rng.uniform(size=(2, 60))

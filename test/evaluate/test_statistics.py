@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vljepa_ros.evaluate.report import Report, Row, summary
-from vljepa_ros.evaluate.statistics import Mean, draws, harmonic, mean, share
+from vljepa_ros.evaluate.statistics import Draws, Mean, draws, harmonic, mean, redrawn, share
 from vljepa_ros.evaluate.suites.texts import auc, separability
 
 
@@ -67,9 +67,55 @@ def test_a_group_that_a_draw_lacks_is_left_out_of_it() -> None:
     assert found.value == 0.5 and (found.low, found.high) == (0.5, 1.0)
 
 
-def test_one_cluster_has_no_interval() -> None:
-    found = mean([1.0, 0.0], clusters=['a', 'a'])
-    assert found.value == 0.5 and math.isnan(found.low) and math.isnan(found.high)
+def test_interval_contains_a_value_below_all_its_draws() -> None:
+    """A vision-blind row: always the same task, which is in all ten streams; 20 more are in one.
+
+    Every draw lacks some of the 20, so that the one that is right weighs more than 1 / 21.
+    """
+    right, tasks, streams = [1.0] * 10 + [0.0] * 20, [0] * 10 + [*range(1, 21)], [*range(10)] * 3
+    blind = mean(right, tasks, clusters=streams)
+    assert blind.value == pytest.approx(1 / 21) and blind.low == blind.value < blind.high
+    figures = np.array([[0.008, 0.014, 0.011]])
+    below = Draws(0.007, figures, 3).interval()
+    assert below.low == 0.007 and 0.013 < below.high <= 0.014
+    above = Draws(0.02, figures, 3).interval()
+    assert above.high == 0.02 and 0.008 <= above.low < 0.009
+
+
+def test_one_cluster_has_the_interval_of_its_items() -> None:
+    values = [1.0, 0.0] * 200
+    one, items = mean(values, clusters=['a'] * 400), mean(values)
+    half = 1.96 * math.sqrt(0.25 / 400)
+    assert one.value == 0.5 and one.low == pytest.approx(0.5 - half, abs=0.01)
+    assert one.high == pytest.approx(items.high, abs=0.01)
+    alone = redrawn(lambda weight: float(weight @ values / weight.sum()), ['a'] * 400)
+    assert alone.interval().low == pytest.approx(0.5 - half, abs=0.01)
+    nothing = mean([0.3], clusters=['a'])
+    assert nothing.low == nothing.value == nothing.high == 0.3
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_few_equal_clusters_have_no_interval_of_length_zero(count: int) -> None:
+    """Streams of ten acts, half of them right: between streams nothing differs."""
+    values, streams = [1.0, 0.0] * 5 * count, [i // 10 for i in range(10 * count)]
+    half = 1.96 * math.sqrt(0.25 / (10 * count))
+    found = mean(values, clusters=streams)
+    assert found.low == pytest.approx(0.5 - half, abs=0.04)
+    assert found.high == pytest.approx(0.5 + half, abs=0.04)
+    share_right = redrawn(lambda weight: float(weight @ values / weight.sum()), streams)
+    assert share_right.interval().low == pytest.approx(0.5 - half, abs=0.04)
+
+
+def test_few_unequal_clusters_have_the_wider_interval_of_clusters() -> None:
+    found = mean([1.0] * 50 + [0.0] * 50, clusters=['a'] * 50 + ['b'] * 50)
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_an_item_that_cannot_be_drawn_has_no_interval() -> None:
+    found = redrawn(lambda weight: float(weight.sum()), ['a']).interval()
+    assert found.value == 1.0 and math.isnan(found.low) and math.isnan(found.high)
+    report = Report('x', (Row('ours', 'y', found),))
+    assert '| ours | y | 1.000 |  | 1 |  |' in report.as_text()
 
 
 def test_clusters_must_fit_the_values() -> None:
@@ -133,7 +179,7 @@ def test_a_summary_has_every_mark_and_ours_where_there_is_none() -> None:
         '| vqa | ours: all | 0.900 | 0.800 - 1.000 | >= 0.88 | yes |',
         '| vqa | blind: all | 0.600 | 0.500 - 0.700 | <= 0.55 | NO |',
         '| vqa | ours - nearest: x | 0.100 | 0.000 - 0.200 | > 0 | yes |',
-        '| gap | ours: cosine | nan | nan - nan |  |  |',
+        '| gap | ours: cosine | nan |  |  |  |',
     ]
 
 

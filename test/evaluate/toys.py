@@ -134,23 +134,40 @@ def annotation(phase: str, task: str = 'push', colour: str = 'red', **more: Any)
     return Annotation(0, LENGTH_S, meaning, phase, task, what, colour, **more)
 
 
-def film(folder: Path, name: str, items: Sequence[Annotation], camera: str = 'corner') -> Stream:
-    """A stream of the annotations, each as long as it says, after three seconds of rest."""
+def film(
+    folder: Path,
+    name: str,
+    items: Sequence[Annotation],
+    camera: str = 'corner',
+    cameras: Sequence[dict[str, Any]] = (),
+    sizes_px: Sequence[float] = (),
+    side: int = SIZE,
+) -> Stream:
+    """A stream of the annotations, each as long as it says, after three seconds of rest.
+
+    `cameras`: of each episode, for the wide views. `sizes_px`: the projected size during each of
+    the items. `side`: of the pictures.
+    """
     at, said = 0.0, list[Annotation]()
     frames: list[np.ndarray] = []
-    for item in [annotation('rest', TRAIN_TASKS[0]), *items]:
+    object_size: list[float] = []
+    for i, item in enumerate([annotation('rest', TRAIN_TASKS[0]), *items]):
         length = item.end - item.start
         said.append(Annotation(**{**item.__dict__, 'start': at, 'end': round(at + length, 6)}))
         number = names().index(item.meaning)
-        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        picture = np.zeros((side, side, 3), np.uint8)
         picture[...] = (number // 256, number % 256, 0)
         frames += [picture] * round(10 * length)
+        object_size += [sizes_px[i - 1] if i and sizes_px else np.nan] * round(10 * length)
         at = said[-1].end
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
-    meta = {'camera': {'name': camera}}
-    return read_stream(
-        write_stream(folder, StreamData(name, np.stack(frames), stamps, tuple(said), meta))
-    )
+    meta: dict[str, Any] = {'camera': {'name': camera}}
+    state = {}
+    if cameras:
+        meta = {'cameras': list(cameras), 'views': 'wide'}
+        state = {'object_size': np.array(object_size, np.float16)}
+    data = StreamData(name, np.stack(frames), stamps, tuple(said), meta, state)
+    return read_stream(write_stream(folder, data))
 
 
 def die(context: Context, item: object) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa evaluate SUITE`: measure a model on annotated streams, beside an oracle."""
+"""`vljepa evaluate SUITE`: measure a model on annotated streams, beside an oracle.
+
+`vljepa evaluate compare A.json B.json` compares two results of `--out` on the items of both.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,23 @@ import argparse
 import json
 import resource
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
-from vljepa_ros.data.splits import KITCHEN, TEST, UNSEEN, VALIDATION
+from vljepa_ros.data.splits import (
+    FIXED,
+    HOME,
+    KITCHEN,
+    TEST,
+    UNSEEN,
+    VALIDATION,
+    VIEWS,
+    WIDE,
+    folder_name,
+)
 from vljepa_ros.errors import InputError, OutputError
 from vljepa_ros.processes import Processes, cores
 
@@ -32,8 +46,10 @@ NAMES = (
     'calibrate',
     'gap',
 )
-SLOW = ('robustness', 'events', 'selective', 'transfer')  # not part of `all`
-SELECTIVE = 'selective'
+# Not part of `all`.
+SLOW = ('robustness', 'events', 'selective', 'transfer', 'views', 'views-events')
+SELECTIVE, COMPARE = 'selective', 'compare'
+OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # of a suite
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'suite',
         metavar='SUITE',
-        choices=(*NAMES, *SLOW, 'all'),
-        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {", ".join(SLOW)})',
+        choices=(*NAMES, *SLOW, 'all', COMPARE),
+        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {", ".join(SLOW)}); or {COMPARE}: '
+        'paired differences between two results of --out',
+    )
+    parser.add_argument(
+        'results', metavar='RESULT.json', nargs='*', type=Path, help=f'two files, for {COMPARE}'
     )
     parser.add_argument(
         '--data',
@@ -58,6 +78,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='test for reports (default), validation for every choice',
     )
     parser.add_argument(
+        '--views',
+        choices=VIEWS,
+        help='cameras of the streams: four home viewpoints (default), another camera of the wide '
+        'distribution for each episode, or one such camera for each stream; read from DIR/SPLIT, '
+        'DIR/SPLIT-wide, DIR/SPLIT-wide-fixed',
+    )
+    parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
     )
     parser.add_argument(
@@ -67,7 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='processes that look at the streams, each with --threads or one (default: one a '
         'CPU core, as far as memory reaches; on a GPU one)',
     )
-    parser.add_argument('--out', type=Path, metavar='FILE', help='write the JSON there as well')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help=f'write the JSON there as well, with the outcome of every item, for {COMPARE}',
+    )
     _add_selective_arguments(parser)
     common.add_model_arguments(parser)
 
@@ -99,12 +131,14 @@ def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     _check(args)
-    reports, found = _on_own(args) if args.embeddings else _on_streams(args)
-    found |= {'suites': [report.as_json() for report in reports]}
+    if args.suite == COMPARE:
+        reports, found = _compared(args)
+    else:
+        reports, found = _on_own(args) if args.embeddings else _on_streams(args)
     if args.out:
-        _write(args.out, found)
+        _write(args.out, found | {'suites': [r.as_json(with_outcomes=True) for r in reports]})
     if args.json:
-        common.print_json(found)
+        common.print_json(found | {'suites': [report.as_json() for report in reports]})
     elif args.suite == 'all':
         from vljepa_ros.evaluate.report import summary
 
@@ -122,6 +156,13 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
+    if args.suite != COMPARE and args.results:
+        raise InputError(f'{args.results[0]}: result files are for {COMPARE} only')
+    if args.suite == COMPARE and len(args.results) != 2:
+        raise InputError(f'{COMPARE} needs two result files, not {len(args.results)}')
+    own = OWN_VIEWS.get(args.suite, args.views)
+    if args.views and own != args.views:
+        raise InputError(f'--views {args.views}: the suite {args.suite} has {own} views only')
     for name in ('plot', 'embeddings', 'annotations'):
         if getattr(args, name) and args.suite != SELECTIVE:
             raise InputError(f'--{name} is for the suite {SELECTIVE} only')
@@ -136,10 +177,20 @@ def _check(args: argparse.Namespace) -> None:
             _make_room(path)
 
 
+def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
+    """Paired differences between two results."""
+    from vljepa_ros.evaluate.paired import compare
+
+    reports = compare(*args.results)
+    for report in reports:
+        _print(args, report)
+    return reports, {'a': str(args.results[0]), 'b': str(args.results[1])}
+
+
 def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
     """The suites' reports, printed as they come, and what they are about."""
-    split = _split(args)
-    streams = _streams(args.data / split, args.streams)
+    split, views = _split(args), _views(args)
+    streams = _split_streams(args, split)
     validation = _validation(args, streams)
     model = common.load_model(args)
 
@@ -152,9 +203,12 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
     with _processes(args, model, streams) as processes:
         context = Context(model, streams, common.progress, _unseen(args), validation, processes)
         for suite in wanted.values():
-            reports.append(suite(context))
-            _print(args, reports[-1])
-    found: dict[str, object] = {'model_id': model.facts.model_id, 'split': split}
+            report = suite(context)
+            if views != HOME:
+                report = replace(report, notes=(*report.notes, f'Views: {views}.'))
+            reports.append(report)
+            _print(args, report)
+    found: dict[str, object] = {'model_id': model.facts.model_id, 'split': split, 'views': views}
     found |= {'device': model.facts.device, 'dtype': model.facts.dtype}
     found |= {'streams': len(context.streams), 'unseen_streams': len(context.unseen)}
     return reports, found
@@ -217,6 +271,22 @@ def _split(args: argparse.Namespace) -> str:
     return KITCHEN
 
 
+def _views(args: argparse.Namespace) -> str:
+    """The cameras of the streams that the suite reads."""
+    return str(OWN_VIEWS.get(args.suite) or args.views or HOME)
+
+
+def _split_streams(args: argparse.Namespace, split: str) -> tuple[Stream, ...]:
+    """The streams of a split. Raises InputError if no split was filmed with such views."""
+    folder, views = args.data / folder_name(split, _views(args)), _views(args)
+    if views != HOME and not folder.is_dir():
+        raise InputError(
+            f'no streams with {views} views in {folder}: make them by '
+            f'`vljepa data mwstream --split {split} --views {views} --out {args.data}`'
+        )
+    return _streams(folder, args.streams)
+
+
 def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
     """The first `limit` whole streams of a split, or all (0)."""
     from vljepa_ros.data.format import open_split
@@ -233,12 +303,13 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
         return ()
     if args.split == VALIDATION:
         return streams
-    folder = args.data / VALIDATION
+    folder, views = args.data / folder_name(VALIDATION, _views(args)), _views(args)
     found = _streams(folder) if folder.is_dir() else ()
     if not found:
+        filmed = '' if views == HOME else f' --views {views}'
         raise InputError(
             f'no streams of validation in {folder}, where {SELECTIVE} chooses its thresholds: '
-            f'make them by `vljepa data mwstream --split {VALIDATION} --out {args.data}`'
+            f'make them by `vljepa data mwstream --split {VALIDATION}{filmed} --out {args.data}`'
         )
     return found
 
@@ -246,9 +317,8 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
 def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
     """The unseen tasks' streams, where a suite wants them and they are there."""
     wanted = args.suite in ('classify-unseen', 'all') and args.split == TEST
-    if not wanted or not (args.data / UNSEEN).is_dir():
-        return ()
-    return _streams(args.data / UNSEEN, args.streams)
+    folder = args.data / folder_name(UNSEEN, _views(args))
+    return _streams(folder, args.streams) if wanted and folder.is_dir() else ()
 
 
 def _make_room(path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.evaluate.views import Vectors
+from vljepa_ros.evaluate.views import Vectors, frames_of
 from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.types import Embedding, Frame
@@ -76,8 +76,8 @@ def hops_of(eyes: Eyes, stream: Stream) -> Hops:
     return gathered(
         (
             embedding
-            for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True)
-            for embedding in perceiver.push(Frame(int(stamp_ns), np.asarray(image)))
+            for stamp_ns, image in zip(stream.stamps_ns(), frames_of(stream), strict=True)
+            for embedding in perceiver.push(Frame(int(stamp_ns), image))
         ),
         start_ns,
     )

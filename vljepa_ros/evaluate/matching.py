@@ -61,15 +61,25 @@ def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> 
 
 
 def f1(counts: Counts, streams: Sequence[str]) -> Mean:
-    """Of all events together, streams drawn again; its count is that of the true events."""
+    """Return the F1 of all events together; its count is the number of true events."""
     return f1_draws(counts, streams).interval()
 
 
 def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
-    """As `f1`, with its draws: they pair with those of other counts of the same streams."""
+    """Return `f1` with its draws of streams: they pair with other counts of the same streams.
+
+    Of few streams events are drawn as well (see `statistics`): each is matched, false or missed.
+    """
+    rows, names = list[tuple[float, float, float]](), list[str]()
+    for name, (matched, said, true) in zip(streams, counts.astype(int), strict=True):
+        rows += [(0.0, 0.0, 0.0)]  # a stream without any event is drawn, too
+        rows += [(1.0, 1.0, 1.0)] * matched
+        rows += [(0.0, 1.0, 0.0)] * (said - matched) + [(0.0, 0.0, 1.0)] * (true - matched)
+        names += [name] * (len(rows) - len(names))
+    events = np.array(rows).reshape(-1, 3)
 
     def figure(weight: NDArray[np.float64]) -> float:
-        matched, said, true = weight @ counts
+        matched, said, true = weight @ events
         return float(2 * matched / (said + true)) if said + true else float('nan')
 
-    return replace(redrawn(figure, streams), count=int(counts[:, 2].sum()))
+    return replace(redrawn(figure, names), count=int(counts[:, 2].sum()))

@@ -9,9 +9,13 @@ from typing import TypeVar
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.evaluate.cameras import viewpoint
+from vljepa_ros.evaluate.report import Row
+from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.views import CONTEXT_S, middle
 
 T = TypeVar('T')
+HIDDEN = 'acts left out: object not visible'
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,14 @@ class Moment:
         return middle(self.item)
 
     @property
+    def id(self) -> str:
+        """A name of the moment that is the same for every model."""
+        return f'{self.stream.name}@{self.at_s:.3f}'
+
+    @property
     def camera(self) -> str:
-        """The viewpoint that the stream is filmed from; '' where it is not known."""
-        camera = self.stream.meta.get('camera')
-        return str(camera.get('name', '')) if isinstance(camera, dict) else ''
+        """The viewpoint of four that the moment is filmed from; '' if it is none of them."""
+        return viewpoint(self.stream, self.item.episode)
 
 
 def is_known(stream: Stream) -> bool:
@@ -39,9 +47,15 @@ def is_known(stream: Stream) -> bool:
 
 
 def moments(
-    streams: Iterable[Stream], tasks: Sequence[str], phases: Sequence[str] = ()
+    streams: Iterable[Stream],
+    tasks: Sequence[str],
+    phases: Sequence[str] = (),
+    with_hidden: bool = False,
 ) -> list[Moment]:
-    """All moments of `tasks` in `phases` (none given: in all) with enough before them to see."""
+    """Return all moments of `tasks` in `phases` (none given: in all) with enough context before.
+
+    Moments whose object is not visible are left out, or included `with_hidden`.
+    """
     return [
         Moment(stream, item)
         for stream in streams
@@ -49,7 +63,17 @@ def moments(
         if item.task in tasks
         and (not phases or item.phase in phases)
         and middle(item) >= CONTEXT_S
+        and (with_hidden or not item.hidden)
     ]
+
+
+def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
+    """Return a row with the share of acts that are left out; none if all objects are visible."""
+    acts = one_an_episode(moments(streams, tasks, ('act',), with_hidden=True))
+    hidden = [float(act.item.hidden) for act in acts]
+    if not any(hidden):
+        return []
+    return [Row('data', HIDDEN, mean(hidden, clusters=[act.stream.name for act in acts]))]
 
 
 def one_an_episode(found: Iterable[Moment]) -> list[Moment]:

@@ -6,15 +6,17 @@ Energy is the mean absolute difference of a frame to the one before it, in grey 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.format import Frames, Stream
+from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.hops import SECOND_NS
+from vljepa_ros.evaluate.views import frames_of
 from vljepa_ros.stream.settings import SegmenterSettings
+from vljepa_ros.stream.types import Image
 
 CLOSEST_S = SegmenterSettings().min_segment_s  # peaks are as far apart as our segments
 
@@ -36,18 +38,17 @@ class Motion:
 def motion_of(stream: Stream) -> Motion:
     """The motion in a stream."""
     stamps_ns = stream.stamps_ns()
-    return Motion(energy(stream.frames()), (stamps_ns - stamps_ns[0]) / SECOND_NS)
+    return Motion(energy(frames_of(stream)), (stamps_ns - stamps_ns[0]) / SECOND_NS)
 
 
-def energy(frames: Frames) -> Energy:
-    """(T,) of frames (T, H, W, 3); 0 of the first. One frame after another: streams are long."""
-    found, before = np.zeros(len(frames)), np.zeros(0, np.int16)
-    for t, frame in enumerate(frames):
+def energy(frames: Iterable[Image]) -> Energy:
+    """Return the energy (T,) of T frames (H, W, 3), read one after another; 0 of the first."""
+    found, before = list[float](), np.zeros(0, np.int16)
+    for frame in frames:
         now = frame.astype(np.int16)
-        if t:
-            found[t] = np.abs(now - before).mean()
+        found.append(float(np.abs(now - before).mean()) if found else 0.0)
         before = now
-    return found
+    return np.array(found)
 
 
 def peaks(

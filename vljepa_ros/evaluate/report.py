@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.statistics import Mean
 
 Points = tuple[tuple[float, float], ...]
@@ -17,7 +18,8 @@ Points = tuple[tuple[float, float], ...]
 class Row:
     """One figure: of whom (ours, oracle, blind, ...), what, and the mark it must reach.
 
-    `at_most`: it may not be above the mark. `above`: the mark itself is not enough.
+    `at_most`: it may not be above the mark. `above`: the mark itself is not enough. `outcomes`:
+    the results of single items, where another model's can be paired with them.
     """
 
     who: str
@@ -26,6 +28,7 @@ class Row:
     mark: float | None = None
     at_most: bool = False
     above: bool = False
+    outcomes: Outcomes | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -44,6 +47,13 @@ class Row:
         return f'{"<=" if self.at_most else ">" if self.above else ">="} {self.mark:.3g}'
 
 
+def row_of(
+    who: str, what: str, outcomes: Outcomes, mark: float | None = None, at_most: bool = False
+) -> Row:
+    """Return the row of some outcomes, with their mean."""
+    return Row(who, what, outcomes.mean(), mark, at_most, outcomes=outcomes)
+
+
 @dataclass(frozen=True)
 class Report:
     """All rows of one suite, notes for the reader, and what can be drawn: (x, y) by name."""
@@ -53,14 +63,15 @@ class Report:
     notes: tuple[str, ...] = field(default=())
     curves: Mapping[str, Points] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; what is no number becomes null."""
+    def as_json(self, with_outcomes: bool = False) -> dict[str, Any]:
+        """Return plain values; NaN and infinity become null."""
         rows = []
         for row in self.rows:
             numbers = {k: _plain(v) for k, v in asdict(row.mean).items()}
             rows.append(
                 {'who': row.who, 'what': row.what, **numbers}
                 | ({} if row.mark is None else {'mark': row.mark, 'reached': row.reached})
+                | ({'outcomes': row.outcomes.as_json()} if with_outcomes and row.outcomes else {})
             )
         found = {'suite': self.suite, 'rows': rows, 'notes': list(self.notes)}
         curves = {
@@ -77,7 +88,7 @@ class Report:
         for row in self.rows:
             m = row.mean
             lines.append(
-                f'| {row.who} | {row.what} | {m.value:.3f} | {m.low:.3f} - {m.high:.3f} '
+                f'| {row.who} | {row.what} | {m.value:.3f} | {_interval(m)} '
                 f'| {m.count} | {_mark(row)} |'
             )
         return '\n'.join([*lines, '', *(f'{note}' for note in self.notes)]).rstrip() + '\n'
@@ -85,6 +96,11 @@ class Report:
 
 def _plain(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
+
+
+def _interval(mean: Mean) -> str:
+    """The interval as text; empty if there is none."""
+    return '' if math.isnan(mean.low) else f'{mean.low:.3f} - {mean.high:.3f}'
 
 
 def _mark(row: Row) -> str:
@@ -103,6 +119,6 @@ def summary(reports: Sequence[Report]) -> str:
             reached = {True: 'yes', False: 'NO', None: ''}[row.reached]
             lines.append(
                 f'| {report.suite} | {row.who}: {row.what} | {m.value:.3f} '
-                f'| {m.low:.3f} - {m.high:.3f} | {row.wanted} | {reached} |'
+                f'| {_interval(m)} | {row.wanted} | {reached} |'
             )
     return '\n'.join(lines) + '\n'

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.hops import SECOND_NS, Hops, gathered
+from vljepa_ros.evaluate.views import frames_of
 from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.types import Embedding, Event, Frame, State
 
@@ -40,8 +39,8 @@ def watch(context: Context, stream: Stream) -> Watched:
     """A stream through the whole stack with its defaults."""
     pipeline, stamps_ns = Pipeline(context.model), stream.stamps_ns()
     events, embeddings = list[Event](), list[Embedding]()
-    for stamp_ns, image in zip(stamps_ns, stream.frames(), strict=True):
-        events += pipeline.push(Frame(int(stamp_ns), np.asarray(image)))
+    for stamp_ns, image in zip(stamps_ns, frames_of(stream), strict=True):
+        events += pipeline.push(Frame(int(stamp_ns), image))
         embeddings += pipeline.last_embeddings
     events += pipeline.finish()
     start_ns = int(stamps_ns[0])
@@ -69,7 +68,8 @@ def merged(annotations: Sequence[Annotation]) -> list[Annotation]:
     found = list[Annotation]()
     for item in annotations:
         if found and found[-1].meaning == item.meaning:
-            found[-1] = replace(found[-1], end=item.end)
+            hidden = found[-1].hidden and item.hidden
+            found[-1] = replace(found[-1], end=item.end, hidden=hidden)
         else:
             found.append(item)
     return found

@@ -8,18 +8,21 @@ all they are shown is grey.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.stream.images import fit
 from vljepa_ros.stream.interfaces import Eyes
+from vljepa_ros.stream.types import Image
 from vljepa_ros.stream.vectors import unit
 
 CONTEXT_S = 2.0
 GREY = 128
+BLOCK = 64  # frames
 
 Vectors = NDArray[np.float32]
 
@@ -31,8 +34,20 @@ def middle(annotation: Annotation) -> float:
 
 def answers(eyes: Eyes, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
     """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
-    frames = np.asarray(stream.frames()[window(eyes, stream, at_s)])
-    return eyes.predict(_streamed(eyes, frames), prompts)
+    frames = stream.frames()[window(eyes, stream, at_s)]
+    return eyes.predict(_streamed(eyes, fitted(frames, eyes.facts.image_size)), prompts)
+
+
+def fitted(frames: NDArray[np.uint8], size: int) -> list[Image]:
+    """Return frames (T, H, W, 3) as images of the model's size, resized as at run time."""
+    return [fit(image, size) for image in np.asarray(frames)]
+
+
+def frames_of(stream: Stream) -> Iterator[Image]:
+    """Yield the frames of a stream in order, with no more than `BLOCK` in memory."""
+    frames = stream.frames()
+    for start in range(0, len(frames), BLOCK):
+        yield from np.asarray(frames[start : start + BLOCK])
 
 
 def window(eyes: Eyes, stream: Stream, at_s: float) -> slice:
@@ -48,11 +63,11 @@ def blind_answers(eyes: Eyes, prompts: Sequence[str]) -> Vectors:
     """Answers (P, D) to `prompts` without anything to see."""
     facts = eyes.facts
     count = round(CONTEXT_S * facts.rate_hz)
-    shape = (count, facts.image_size, facts.image_size, 3)
-    return eyes.predict(_streamed(eyes, np.full(shape, GREY, np.uint8)), prompts)
+    image = np.full((facts.image_size, facts.image_size, 3), GREY, np.uint8)
+    return eyes.predict(_streamed(eyes, [image] * count), prompts)
 
 
-def _streamed(eyes: Eyes, frames: NDArray[np.uint8]) -> Any:
+def _streamed(eyes: Eyes, frames: Sequence[Image]) -> Any:
     state, per = eyes.new_state(), eyes.facts.tubelet_frames
     for t in range(len(frames) // per):
         eyes.step(state, list(frames[per * t : per * (t + 1)]))

@@ -10,13 +10,14 @@ from vljepa_ros.evaluate.report import Report
 from vljepa_ros.evaluate.suites.calibrate import calibrate
 from vljepa_ros.evaluate.suites.caption import caption
 from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
-from vljepa_ros.evaluate.suites.events import events
+from vljepa_ros.evaluate.suites.events import events, views_events
 from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
 from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.selective import selective
 from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.transfer import transfer
+from vljepa_ros.evaluate.suites.views import views
 from vljepa_ros.evaluate.suites.vqa import vqa
 
 SUITES: dict[str, Callable[[Context], Report]] = {
@@ -36,4 +37,6 @@ SLOW: dict[str, Callable[[Context], Report]] = {
     'events': events,
     'selective': selective,
     'transfer': transfer,
+    'views': views,
+    'views-events': views_events,
 }

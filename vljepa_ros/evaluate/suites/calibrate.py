@@ -94,7 +94,7 @@ def pose_all(streams: Sequence[Stream]) -> list[Posed]:
     rng, found = np.random.default_rng(0), list[Posed]()
     for stream in streams:
         for item in stream.annotations:
-            if item.task not in TRAIN_TASKS:
+            if item.task not in TRAIN_TASKS or item.hidden:
                 continue
             for at_s, pool in pose(item, rng, DRAWS):
                 asked = [q for q in pool if q.candidates]

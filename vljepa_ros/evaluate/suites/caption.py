@@ -24,8 +24,9 @@ from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.looking import PROMPT
 from vljepa_ros.evaluate.looking import caption as look
 from vljepa_ros.evaluate.moments import Moment, moments
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Draws, draws, share
+from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.report import Report, Row, row_of
+from vljepa_ros.evaluate.statistics import Draws, share
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 from vljepa_ros.evaluate.words import in_words
 
@@ -101,7 +102,7 @@ def compare(
         least = MARK if who == OURS and not suffix else None
         score = _draws(values[CIDER], part)
         rows += [
-            Row(who, RIGHT + suffix, _draws(values[RIGHT], part).interval(), least),
+            row_of(who, RIGHT + suffix, _outcomes(values[RIGHT], part), least),
             Row(who, CIDER + suffix, score.interval()),
             Row(who, f"{CIDER}, share of the oracle's{suffix}", share(score, best)),
         ]
@@ -143,5 +144,14 @@ def _recall(context: Context, vectors: Vectors) -> list[str]:
     return [texts[i] for i in np.argmax(vectors @ context.language.encode(texts).T, axis=1)]
 
 
+def _outcomes(values: np.ndarray, found: Sequence[Moment]) -> Outcomes:
+    return Outcomes(
+        tuple(m.id for m in found),
+        tuple(values.tolist()),
+        tuple(' '.join(group(m.item)) for m in found),
+        tuple(m.stream.name for m in found),
+    )
+
+
 def _draws(values: np.ndarray, found: Sequence[Moment]) -> Draws:
-    return draws(values, [group(m.item) for m in found], [m.stream.name for m in found])
+    return _outcomes(values, found).draws()

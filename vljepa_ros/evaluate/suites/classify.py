@@ -18,10 +18,11 @@ from vljepa_ros.data.mwstream.meanings import sentences
 from vljepa_ros.data.mwstream.tasks import TASKS, TEST_TASKS, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.looking import PROMPT, caption
-from vljepa_ros.evaluate.moments import Moment, evenly, moments, one_an_episode
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Draws, draws, harmonic
-from vljepa_ros.evaluate.views import Vectors, blind_answers
+from vljepa_ros.evaluate.moments import Moment, evenly, hidden_rows, moments, one_an_episode
+from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.report import Report, Row, row_of
+from vljepa_ros.evaluate.statistics import harmonic
+from vljepa_ros.evaluate.views import Vectors, blind_answers, middle
 
 WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
 EPISODES = 20  # of a task, at most
@@ -40,20 +41,31 @@ class Act:
     vector: Vectors
     stream: str = ''
 
+    @property
+    def id(self) -> str:
+        """A name of the act that is the same for every model."""
+        return f'{self.stream}@{middle(self.annotation):.3f}'
+
 
 def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ()) -> list[Act]:
     """The chosen acts of `tasks` in `streams` (none given: the context's), seen."""
 
     def look() -> list[Act]:
-        chosen = choose(streams or context.streams, tasks)
-        seen = caption(context, chosen, f'acts of {len(tasks)} tasks')
-        return [Act(m.item, v, m.stream.name) for m, v in zip(chosen, seen, strict=True)]
+        return see(context, choose(streams or context.streams, tasks))
 
     return context.once(f'acts of {" ".join(tasks)}', look)
 
 
-def choose(streams: Sequence[Stream], tasks: Sequence[str], limit: int = EPISODES) -> list[Moment]:
-    """At most `limit` acts of each task."""
+def see(context: Context, chosen: Sequence[Moment]) -> list[Act]:
+    """Return the acts with the model's answers."""
+    seen = caption(context, chosen, 'acts')
+    return [Act(m.item, v, m.stream.name) for m, v in zip(chosen, seen, strict=True)]
+
+
+def choose(
+    streams: Sequence[Stream], tasks: Sequence[str], limit: int | None = EPISODES
+) -> list[Moment]:
+    """Return at most `limit` acts of each task (None: all)."""
     found = one_an_episode(moments(streams, tasks, ('act',)))
     return [
         moment
@@ -80,13 +92,18 @@ class Candidates:
         scores = [float((texts @ vector).mean()) for texts in self._texts[colour]]
         return self.tasks[int(np.argmax(scores))]
 
-    def top1(self, found: Sequence[Act], vectors: Sequence[Vectors]) -> Draws:
-        """Share of right guesses."""
+    def top1(self, found: Sequence[Act], vectors: Sequence[Vectors]) -> Outcomes:
+        """Whether the guess about each act is right; every task weighs the same."""
         right = [
             float(self.guess(act, vector) == act.annotation.task)
             for act, vector in zip(found, vectors, strict=True)
         ]
-        return draws(right, [a.annotation.task for a in found], [a.stream for a in found])
+        return Outcomes(
+            tuple(act.id for act in found),
+            tuple(right),
+            tuple(act.annotation.task for act in found),
+            tuple(act.stream for act in found),
+        )
 
 
 def classify(context: Context) -> Report:
@@ -97,13 +114,14 @@ def classify(context: Context) -> Report:
     for which, name in WORDINGS.items():
         candidates = Candidates(context, TRAIN_TASKS, which)
         what, is_seen = f'top-1, {name}', which == 'train'
-        best = candidates.top1(found, oracle).interval()
+        best = candidates.top1(found, oracle).mean()
         mark = SEEN_MARK if is_seen else ORACLE_SHARE_MARK * best.value
         rows += [
-            Row('ours', what, candidates.top1(found, seen).interval(), mark),
+            row_of('ours', what, candidates.top1(found, seen), mark),
             Row('oracle', what, best, None if is_seen else ORACLE_MARK),
-            Row('blind', what, candidates.top1(found, blind).interval()),
+            row_of('blind', what, candidates.top1(found, blind)),
         ]
+    rows += hidden_rows(context.streams, TRAIN_TASKS)
     shown = len({act.annotation.task for act in found})
     note = f'{len(found)} acts of {shown} of {len(TRAIN_TASKS)} tasks, every task the same weight.'
     return Report('classify', tuple(rows), (note,))
@@ -131,14 +149,15 @@ def classify_unseen(context: Context) -> Report:
     ours, oracle, blind = speakers(context, unseen)
     wide, seen = everything.top1(unseen, ours), everything.top1(known, [a.vector for a in known])
     rows = (
-        Row('ours', 'unseen tasks among all 50', wide.interval()),
-        Row('oracle', 'unseen tasks among all 50', everything.top1(unseen, oracle).interval()),
-        Row('blind', 'unseen tasks among all 50', everything.top1(unseen, blind).interval()),
-        Row('ours', 'seen tasks among all 50', seen.interval()),
-        Row('ours', 'harmonic mean of both', harmonic(wide, seen)),
-        Row('ours', 'unseen tasks among the 5', five.top1(unseen, ours).interval()),
-        Row('oracle', 'unseen tasks among the 5', five.top1(unseen, oracle).interval()),
-        Row('blind', 'unseen tasks among the 5', five.top1(unseen, blind).interval()),
+        row_of('ours', 'unseen tasks among all 50', wide),
+        row_of('oracle', 'unseen tasks among all 50', everything.top1(unseen, oracle)),
+        row_of('blind', 'unseen tasks among all 50', everything.top1(unseen, blind)),
+        row_of('ours', 'seen tasks among all 50', seen),
+        Row('ours', 'harmonic mean of both', harmonic(wide.draws(), seen.draws())),
+        row_of('ours', 'unseen tasks among the 5', five.top1(unseen, ours)),
+        row_of('oracle', 'unseen tasks among the 5', five.top1(unseen, oracle)),
+        row_of('blind', 'unseen tasks among the 5', five.top1(unseen, blind)),
+        *hidden_rows(streams, TEST_TASKS),
     )
     note = f'{len(unseen)} acts of {len(TEST_TASKS)} unseen tasks, training wordings.'
     return Report('classify-unseen', rows, (note,))

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite events: what begins when, by the whole stack with its defaults, against the annotations.
+"""Suites events and views-events: what begins when, by the whole stack with its defaults.
 
 An event is a segment's start with its sentence, as `vljepa annotate` prints it: the final words.
 Annotations that are neighbours and mean the same are one. What a stream begins with is no event,
 neither of the annotations nor of any speaker. Events match one-to-one within `WITHIN_S`; the
 labelled F1 counts right sentences only. A false event at rest starts while the arm is at rest,
-and matches no start at all.
+and matches no start at all. The start of a hidden act (its object is not visible) is no true
+event, and an event that matches nothing but such a start is not counted.
+
+Suite views-events is the same on streams that are filmed from the wide distribution of cameras,
+one camera a stream, with a threshold for the labelled F1 only.
 
 Uniform and motion energy (the highest peaks of the difference between frames) say as many events
 as ours, in our Y-Decoder's words at that moment: of the first hop whose newest frame is not
@@ -16,7 +20,7 @@ the events that match in their final words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -25,11 +29,13 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import is_right
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.hops import Hops
 from vljepa_ros.evaluate.matching import Counts, f1, f1_draws, match, near
-from vljepa_ros.evaluate.moments import is_known
+from vljepa_ros.evaluate.moments import hidden_rows, is_known
 from vljepa_ros.evaluate.motion import motion_of
+from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import Segment, merged, watch
 from vljepa_ros.evaluate.statistics import more, quantile, redrawn
@@ -37,9 +43,12 @@ from vljepa_ros.evaluate.words import blind_text, oracle_texts, words_of
 
 WITHIN_S = 1.0
 OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'
+SPEAKERS = (OURS, ORACLE, UNIFORM, MOTION, BLIND)
 FIRST_WORDS = 'ours, first words'
 LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events a minute at rest'
-F1 = {LABELLED: 0.70, BOUNDARIES: 0.85}  # with our marks
+F1_ROWS = (LABELLED, BOUNDARIES)
+MARKS = {LABELLED: 0.70, BOUNDARIES: 0.85}
+VIEWS_MARKS = {LABELLED: 0.65}
 MORE_MARK = 0.10  # ours above the simple speakers'
 DELAYS = {'delay to the text, p50 (s)': 0.5, 'delay to the text, p90 (s)': 0.9}
 REST = 'rest'  # a phase
@@ -63,23 +72,45 @@ class Heard:
     said: dict[str, list[Said]]
 
     @property
+    def true(self) -> list[Annotation]:
+        """The true events: annotations of visible objects, without the first annotation."""
+        return [item for item in self.truths[1:] if not item.hidden]
+
+    @property
     def starts_s(self) -> list[float]:
         """When the true events begin."""
-        return [item.start for item in self.truths[1:]]
+        return [item.start for item in self.true]
+
+    @property
+    def hidden_s(self) -> list[float]:
+        """When the events of hidden objects begin."""
+        return [item.start for item in self.truths[1:] if item.hidden]
 
 
 def events(context: Context) -> Report:
     """F1 of all speakers, false events at rest, and our delay."""
+    return _report(context, 'events', MARKS, MORE_MARK)
+
+
+def views_events(context: Context) -> Report:
+    """The same of streams from cameras of the wide distribution."""
+    return _report(context, 'views-events', VIEWS_MARKS, None)
+
+
+def _report(
+    context: Context, suite: str, marks: Mapping[str, float], more_mark: float | None
+) -> Report:
     streams = [s for s in context.streams if is_known(s)]
     if not streams:
-        return Report('events', (), ('These streams have no events of known tasks.',))
+        return Report(suite, (), ('These streams have no events of known tasks.',))
     heard = context.map(hear, streams, 'streams')
     first = count(heard, FIRST_WORDS, labelled=True)
     rows = [
-        *(row for who in (OURS, ORACLE, UNIFORM, MOTION, BLIND) for row in figures(heard, who)),
+        *(row for who in SPEAKERS for row in figures(heard, who, marks if who == OURS else {})),
         Row(FIRST_WORDS, LABELLED, f1(first, [h.name for h in heard])),
-        *(row for who in (UNIFORM, MOTION) for row in compare(heard, who)),
+        *(row for who in (UNIFORM, MOTION) for row in compare(heard, who, more_mark)),
         *delays(heard),
+        *hidden_rows(streams, TRAIN_TASKS),
     ]
     said = sum(len(h.segments) for h in heard)
     notes = (
@@ -88,13 +119,13 @@ def events(context: Context) -> Report:
         "Delays are by the streams' stamps: the time that the model takes, the Y-Decoder's "
         'included, is not in them.',
     )
-    return Report('events', tuple(rows), notes)
+    return Report(suite, tuple(rows), notes)
 
 
 def hear(context: Context, stream: Stream) -> Heard:
     """What everybody says of a stream."""
     truths, watched = merged(stream.annotations), watch(context, stream)
-    ours, true = watched.segments[1:], truths[1:]
+    ours, true = watched.segments[1:], [item for item in truths[1:] if not item.hidden]
     starts_s = [segment.start_s for segment in ours]
     oracle = oracle_texts(context, [item.meaning for item in true])
     spread = evenly(len(ours), truths[-1].end)
@@ -125,32 +156,43 @@ def in_words(context: Context, hops: Hops, at_s: Sequence[float]) -> list[Said]:
     return said(at_s, words_of(context).say(hops.vectors[hops.not_before(at_s)]) if at_s else [])
 
 
-def figures(heard: Sequence[Heard], who: str) -> list[Row]:
+def figures(heard: Sequence[Heard], who: str, marks: Mapping[str, float]) -> list[Row]:
     """One speaker's F1 and false events."""
-    names, marked = [h.name for h in heard], who == OURS
-    found = {what: f1(count(heard, who, what == LABELLED), names) for what in F1}
-    return [
-        *(Row(who, what, found[what], mark if marked else None) for what, mark in F1.items()),
-        at_rest(heard, who),
-    ]
+    rows, names = [], [h.name for h in heard]
+    for what in F1_ROWS:
+        counts = count(heard, who, what == LABELLED)
+        outcomes = f1_outcomes(counts, names) if who == OURS else None
+        rows.append(Row(who, what, f1(counts, names), marks.get(what), outcomes=outcomes))
+    return [*rows, at_rest(heard, who)]
 
 
-def compare(heard: Sequence[Heard], who: str) -> list[Row]:
+def compare(heard: Sequence[Heard], who: str, mark: float | None) -> list[Row]:
     """By how much our F1 is above a simple speaker's."""
     rows, names = [], [h.name for h in heard]
-    for what in F1:
+    for what in F1_ROWS:
         ours, other = (
             f1_draws(count(heard, name, what == LABELLED), names) for name in (OURS, who)
         )
-        rows.append(Row(f'{OURS} - {who}', what, more(ours, other), MORE_MARK))
+        rows.append(Row(f'{OURS} - {who}', what, more(ours, other), mark))
     return rows
 
 
 def count(heard: Sequence[Heard], who: str, labelled: bool) -> Counts:
     """(S, 3) matched, said and true events."""
-    return np.array(
-        [(len(matches(h, who, labelled)), len(h.said[who]), len(h.starts_s)) for h in heard], float
-    )
+    rows = []
+    for h in heard:
+        pairs = matches(h, who, labelled)
+        said = len(h.said[who]) - len(of_hidden(h, who, pairs))
+        rows.append((len(pairs), said, len(h.starts_s)))
+    return np.array(rows, float)
+
+
+def of_hidden(heard: Heard, who: str, pairs: Sequence[tuple[int, int]]) -> set[int]:
+    """The said events that match no true one of `pairs`, but the start of a hidden act."""
+    matched = {said for said, _ in pairs}
+    rest = [i for i in range(len(heard.said[who])) if i not in matched]
+    options = near([heard.said[who][i].at_s for i in rest], heard.hidden_s, WITHIN_S)
+    return {rest[i] for i, _ in match(options)}
 
 
 def matches(heard: Heard, who: str, labelled: bool) -> list[tuple[int, int]]:
@@ -159,7 +201,7 @@ def matches(heard: Heard, who: str, labelled: bool) -> list[tuple[int, int]]:
     options = near([event.at_s for event in said], heard.starts_s, WITHIN_S)
     if labelled:
         options = [
-            [j for j in row if right(heard.truths[1:][j].meaning, event.text)]
+            [j for j in row if right(heard.true[j].meaning, event.text)]
             for row, event in zip(options, said, strict=True)
         ]
     return match(options)
@@ -173,23 +215,27 @@ def right(meaning: str, text: str) -> bool:
 
 def at_rest(heard: Sequence[Heard], who: str) -> Row:
     """False events a minute of all rests together; its count is that of the false events."""
-    found = np.array([false_at_rest(h, who) for h in heard], float)
+    rests = [(h.name, rest) for h in heard for rest in false_at_rest(h, who)]
+    found = np.array([rest for _, rest in rests], float).reshape(-1, 2)
 
     def figure(weight: NDArray[np.float64]) -> float:
         false, minutes = weight @ found
         return float(false / minutes) if minutes else float('nan')
 
-    rate = redrawn(figure, [h.name for h in heard]).interval()
+    rate = redrawn(figure, [name for name, _ in rests]).interval()
     return Row(who, AT_REST, replace(rate, count=int(found[:, 0].sum())))
 
 
-def false_at_rest(heard: Heard, who: str) -> tuple[int, float]:
-    """False events at rest, and the minutes of rest."""
-    rests = [item for item in heard.truths if item.phase == REST]
-    matched = {said for said, _ in matches(heard, who, labelled=False)}
-    false = [e.at_s for i, e in enumerate(heard.said[who]) if i not in matched]
-    during = sum(any(item.start <= at < item.end for item in rests) for at in false)
-    return during, sum(item.end - item.start for item in rests) / 60
+def false_at_rest(heard: Heard, who: str) -> list[tuple[int, float]]:
+    """Of each rest the false events, and its length in minutes."""
+    pairs = matches(heard, who, labelled=False)
+    known = {said for said, _ in pairs} | of_hidden(heard, who, pairs)
+    false = [e.at_s for i, e in enumerate(heard.said[who]) if i not in known]
+    return [
+        (sum(item.start <= at < item.end for at in false), (item.end - item.start) / 60)
+        for item in heard.truths
+        if item.phase == REST
+    ]
 
 
 def delays(heard: Sequence[Heard]) -> list[Row]:

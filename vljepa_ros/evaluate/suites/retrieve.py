@@ -18,7 +18,8 @@ from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.looking import PROMPT, caption
 from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
-from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
@@ -42,9 +43,10 @@ def retrieve(context: Context) -> Report:
             hits(texts, wanted, clips, meanings, WIDE),
         )
         named = hits(clips, meanings, texts, wanted)
+        mark = MARK if who == 'ours' else None
         rows.append(
             (
-                Row(who, 'text to clip R@1', mean(found), MARK if who == 'ours' else None),
+                row_of(who, 'text to clip R@1', Outcomes(tuple(wanted), tuple(found)), mark),
                 Row(who, f'text to clip R@{WIDE}', mean(wide)),
                 Row(who, 'clip to text R@1', mean(named, clusters=streams)),
             )

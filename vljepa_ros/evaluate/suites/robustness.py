@@ -12,21 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip, Disturbance
 from vljepa_ros.evaluate.looking import PROMPT
-from vljepa_ros.evaluate.moments import Moment, in_turn
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import mean
+from vljepa_ros.evaluate.moments import Moment, hidden_rows, in_turn
+from vljepa_ros.evaluate.outcomes import Outcomes, unique
+from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.suites.classify import Act, Candidates, choose
 from vljepa_ros.evaluate.suites.vqa import YES_NO, Posed, ask, is_right
-from vljepa_ros.evaluate.views import Vectors, window
+from vljepa_ros.evaluate.views import Vectors, fitted, window
 from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.settings import PerceptionSettings
-from vljepa_ros.stream.types import Frame
+from vljepa_ros.stream.types import Frame, Image
 
 ACTS_A_TASK, QUESTIONS = 3, 200
 TOP1 = 'top-1, seen wording'
@@ -70,9 +71,14 @@ def robustness(context: Context) -> Report:
             for g, vectors in seen
             for p, vector in zip(g.posed, vectors[1:], strict=True)
         ]
-        top1 = candidates.top1(shown, [act.vector for act in shown]).interval()
-        answered = mean([float(told) for _, told in right], clusters=[name for name, _ in right])
-        rows += [Row(name, TOP1, top1), Row(name, YES_NO, answered)]
+        answered = Outcomes(
+            unique([p.id for g, _ in seen for p in g.posed]),
+            tuple(float(told) for _, told in right),
+            clusters=tuple(stream for stream, _ in right),
+        )
+        top1 = candidates.top1(shown, [act.vector for act in shown])
+        rows += [row_of(name, TOP1, top1), row_of(name, YES_NO, answered)]
+    rows += hidden_rows(context.streams, TRAIN_TASKS)
     return Report('robustness', tuple(rows), (f'{len(acts)} acts, {len(posed)} questions.',))
 
 
@@ -82,6 +88,11 @@ def some_questions(found: Sequence[Moment], count: int) -> list[Posed]:
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
     pairs = sorted(shuffled, key=_topic_and_answer)
     return in_turn(pairs, _topic_and_answer)[:count]
+
+
+def shrunk(frames: NDArray[np.uint8], size: int) -> Sequence[Image]:
+    """Return frames (T, S, S, 3), at most of the model's size: corruptions are in its pixels."""
+    return fitted(frames, size) if frames.shape[1] > size else list(np.asarray(frames))
 
 
 def _topic_and_answer(posed: Posed) -> tuple[str, str]:
@@ -99,7 +110,7 @@ def _see(context: Context, glance: Glance) -> Vectors:
 def seen(eyes: Eyes, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:
     """Answers (P, D) about a moment of a disturbed stream, by the run-time path."""
     part = window(eyes, moment.stream, moment.at_s)
-    images = tuple(np.asarray(moment.stream.frames()[part]))
+    images = tuple(shrunk(moment.stream.frames()[part], eyes.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])
     rng = np.random.default_rng(round(moment.at_s * 1000))
     clip = disturb(Clip(stamps, images), rng)

@@ -173,9 +173,10 @@ def embedded(context: Context, stream: Stream) -> Hops:
 
 def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
     """A stream with its embeddings, and what is compared to it."""
-    said = tuple(Said(a.start, a.end, references(a.meaning)) for a in stream.annotations)
+    shown = [a for a in stream.annotations if not a.hidden]
+    said = tuple(Said(a.start, a.end, references(a.meaning)) for a in shown)
     others = {
-        ORACLE: oracle_texts(context, [a.meaning for a in stream.annotations]),
+        ORACLE: oracle_texts(context, [a.meaning for a in shown]),
         BLIND: [blind_text(context)] * len(said),
     }
     return Recorded(stream.name, hops, said, others, motion_of(stream))

@@ -23,6 +23,7 @@ from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers, promp
 from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
+from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import watch
 from vljepa_ros.evaluate.statistics import mean
@@ -65,7 +66,8 @@ def transfer(context: Context) -> Report:
     for kind, labels in (*KINDS.items(), ('all', LABELS)):
         for who, events in said.items():
             counts = count(events, true, labels)
-            rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names)))
+            outcomes = f1_outcomes(counts, names) if who == OURS else None
+            rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names), outcomes=outcomes))
     rows.append(Row(OURS, 'F1: boundaries', f1(count(said[OURS], true), names)))
     rows += abstentions(context)
     note = f'{len(names)} streams of a scene never trained on; events match within {WITHIN_S:g} s.'

@@ -20,8 +20,8 @@ from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.looking import Look, look
 from vljepa_ros.evaluate.moments import Moment, moments
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import mean
+from vljepa_ros.evaluate.outcomes import Outcomes, unique
+from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.views import Vectors, blind_answers, centre
 
 MARK, BLIND_MARK = 0.88, 0.55
@@ -35,6 +35,11 @@ class Posed:
 
     moment: Moment
     question: Question
+
+    @property
+    def id(self) -> str:
+        """A name of the question; two about one moment may share it, with other candidates."""
+        return f'{self.moment.id} {self.question.prompt}'
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,11 @@ def truth(context: Context, question: Question) -> Vectors:
 def _row(
     part: Sequence[Graded], who: str, what: str, mark: float | None = None, at_most: bool = False
 ) -> Row:
-    right = [graded.right[who] for graded in part]
-    streams = [graded.posed.moment.stream.name for graded in part]
-    return Row(who, what, mean(right, clusters=streams), mark, at_most)
+    right = Outcomes(
+        unique([graded.posed.id for graded in part]),
+        tuple(graded.right[who] for graded in part),
+        clusters=tuple(graded.posed.moment.stream.name for graded in part),
+    )
+    if who == 'ours' and what in PARTS:
+        return row_of(who, what, right, mark, at_most)
+    return Row(who, what, right.mean(), mark, at_most)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paired differences between two results of `vljepa evaluate SUITE --out`: the same items, twice.
+
+Of each metric whose outcomes are in both files, the items that both have are compared: the
+difference has the interval of a paired bootstrap, which draws the same streams for both. That is
+narrower than two intervals side by side, as hard items are hard for both models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import more
+
+SAME = ('split', 'views')  # what both results must be of
+
+Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
+
+
+def compare(first: Path, second: Path) -> list[Report]:
+    """Return a report a suite that both files have: A, B and B - A of each metric.
+
+    Raises:
+        InputError: a file is no result, or the two have nothing in common.
+    """
+    one, other = _read(first), _read(second)
+    for key in SAME:
+        if one.get(key) != other.get(key):
+            raise InputError(
+                f'{first} has {key} {one.get(key)!r}, {second} has {other.get(key)!r}: '
+                'a paired comparison needs the same items'
+            )
+    ours, theirs = _suites(one, first), _suites(other, second)
+    found = [_report(suite, ours[suite], theirs[suite]) for suite in ours if suite in theirs]
+    found = [report for report in found if report.rows]
+    if not found:
+        raise InputError(
+            f'{first} and {second} have no items in common; results keep them if they are '
+            'written by `vljepa evaluate SUITE --out FILE`'
+        )
+    return found
+
+
+def _report(suite: str, ours: Rows, theirs: Rows) -> Report:
+    rows, lost = list[Row](), list[str]()
+    for who, what in (key for key in ours if key in theirs):
+        one, other = ours[who, what], theirs[who, what]
+        known = set(other.ids)
+        shared = [name for name in one.ids if name in known]
+        if not shared:
+            continue
+        if left := len(one.ids) + len(other.ids) - 2 * len(shared):
+            lost.append(f'{left} items of {what!r} are in one of the files only.')
+        a, b = one.select(shared).draws(), other.select(shared).draws()
+        name = what if who == 'ours' else f'{who}: {what}'
+        rows += [Row('A', name, a.interval()), Row('B', name, b.interval())]
+        rows.append(Row('B - A', name, more(b, a)))
+    return Report(suite, tuple(rows), tuple(lost))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror or error}') from error
+    except ValueError as error:
+        raise InputError(f'{path}: not a JSON file: {error}') from error
+    if not isinstance(found, dict) or not isinstance(found.get('suites'), list):
+        raise InputError(f"{path}: not a result of `vljepa evaluate`: it has no list 'suites'")
+    return found
+
+
+def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
+    try:
+        return {
+            suite['suite']: {
+                (row['who'], row['what']): Outcomes.from_json(row['outcomes'])
+                for row in suite['rows']
+                if 'outcomes' in row
+            }
+            for suite in found['suites']
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f'{path}: not a result of `vljepa evaluate`: {error!r}') from error

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite views: `classify` from cameras of the wide distribution, and where it works.
+
+Every act of the streams is asked for, in the protocol of the suite classify; a task's weight is
+the same in each row. The first rows are of what training could have had: no part of the camera is
+held out. The rows of stock cameras, sizes, elevations, picture formats and resolutions are parts
+of these; what is held out (azimuths, stock cameras, textures, codecs) has rows of its own.
+
+Acts whose projected size is outside 2.5 to 14 pixels (5 cm in a picture 96 pixels wide), and hand
+cameras, have rows without a threshold and are in no other row, but for the stock cameras', which
+are reported as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.evaluate.cameras import Camera, camera_of, projected_sizes
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.moments import Moment, hidden_rows
+from vljepa_ros.evaluate.report import Report, Row, row_of
+from vljepa_ros.evaluate.suites.classify import (
+    WORDINGS,
+    Act,
+    Candidates,
+    choose,
+    see,
+    speakers,
+)
+
+MARK, APART_MARK = 0.85, 0.75  # of what is like training; of what is held out, and stock cameras
+SIZES_PX = (0.0, 2.5, 4.0, 6.0, 9.0, 14.0, math.inf)
+ASKED_PX = (2.5, 14.0)
+ELEVATIONS_DEG = (10.0, 30.0, 55.0, 80.0)
+STOCK_CAMERAS = ('corner', 'corner2', 'corner3', 'corner4', 'topview')
+HAND_CAMERAS = ('behindGripper', 'gripperPOV')
+HELD_OUT = ('azimuth', 'camera', 'texture', 'codec')
+SEEN_WORDING, HELD_OUT_WORDING = (f'top-1, {WORDINGS[which]}' for which in ('train', 'heldout'))
+NOT_DESCRIBED = 'These streams do not say which cameras filmed them (`cameras` in meta.json).'
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """An act, its camera, and the projected size of its object in pixels (NaN: not known)."""
+
+    act: Act
+    camera: Camera
+    size_px: float
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its size and camera are among those that a model should work with."""
+        low, high = ASKED_PX
+        is_outside = self.size_px < low or self.size_px >= high
+        return not is_outside and self.camera.stock not in HAND_CAMERAS
+
+
+Part = tuple[str, list[Filmed], float | None]  # name, acts, threshold
+
+
+def views(context: Context) -> Report:
+    """Top-1 of the training tasks by camera."""
+    chosen = choose(context.streams, TRAIN_TASKS, limit=None)
+    pairs = [(moment, camera_of(moment.stream, moment.item.episode)) for moment in chosen]
+    described = [(moment, camera) for moment, camera in pairs if camera is not None]
+    if not described:
+        return Report('views', (), (NOT_DESCRIBED,))
+    sizes = _sizes([moment for moment, _ in described])
+    acts = see(context, [moment for moment, _ in described])
+    found = [
+        Filmed(act, camera, size)
+        for act, (_, camera), size in zip(acts, described, sizes, strict=True)
+    ]
+    known = [f for f in found if f.is_asked and not f.camera.held_out]
+    held_out = Candidates(context, TRAIN_TASKS, 'heldout')
+    rows = [*_wordings(context, held_out, known), *_parts(held_out, found, known)]
+    rows += hidden_rows(context.streams, TRAIN_TASKS)
+    return Report('views', tuple(rows), _notes(found, known, len(chosen)))
+
+
+def _sizes(chosen: Sequence[Moment]) -> list[float]:
+    """The projected size of each act's object; each stream's state is read once."""
+    found = dict[str, float]()
+    streams = {moment.stream.folder: moment.stream for moment in chosen}
+    for folder, stream in streams.items():
+        own = [moment for moment in chosen if moment.stream.folder == folder]
+        sizes = projected_sizes(stream, [moment.item for moment in own])
+        found |= {moment.id: size for moment, size in zip(own, sizes, strict=True)}
+    return [found[moment.id] for moment in chosen]
+
+
+def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -> list[Row]:
+    """Ours, the oracle's and the vision-blind rows of what is not held out, in both wordings."""
+    if not known:
+        return []
+    acts, rows = [f.act for f in known], list[Row]()
+    seen, oracle, blind = speakers(context, acts)
+    for candidates, what, mark in (
+        (held_out, HELD_OUT_WORDING, MARK),
+        (Candidates(context, TRAIN_TASKS, 'train'), SEEN_WORDING, None),
+    ):
+        for who, vectors in (('ours', seen), ('oracle', oracle), ('blind', blind)):
+            outcomes = candidates.top1(acts, vectors)
+            rows.append(row_of(who, what, outcomes, mark if who == 'ours' else None))
+    return rows
+
+
+def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed]) -> list[Row]:
+    """Ours in held-out wording, part by part; parts without acts have no row."""
+    acts = [f.act for f in found]
+    everything = held_out.top1(acts, [act.vector for act in acts])
+    parts = [*_apart(found), *_by_size(found), *_by_elevation(known), *_by_format(known)]
+    return [
+        row_of(
+            'ours',
+            f'{HELD_OUT_WORDING}: {what}',
+            everything.select([f.act.id for f in part]),
+            mark,
+        )
+        for what, part, mark in parts
+        if part
+    ]
+
+
+def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
+    """All, the stock cameras, and what is held out."""
+    yield 'all cameras, held-out ones included', [f for f in found if f.is_asked], None
+    for name in (*STOCK_CAMERAS, *HAND_CAMERAS):
+        part = [f for f in found if f.camera.stock == name and {*f.camera.held_out} <= {'camera'}]
+        yield f'stock camera {name}', part, None if name in HAND_CAMERAS else APART_MARK
+    for kind in HELD_OUT:
+        part = [f for f in found if f.is_asked and kind in f.camera.held_out]
+        yield f'held-out {kind}', part, APART_MARK
+
+
+def _by_size(found: Sequence[Filmed]) -> Iterator[Part]:
+    known = [f for f in found if not f.camera.held_out and f.camera.stock not in HAND_CAMERAS]
+    for low, high in pairwise(SIZES_PX):
+        is_asked = low >= ASKED_PX[0] and high <= ASKED_PX[1]
+        part = [f for f in known if low <= f.size_px < high]
+        yield f'size {_range(low, high)} px', part, MARK if is_asked else None
+
+
+def _by_elevation(known: Sequence[Filmed]) -> Iterator[Part]:
+    for low, high in pairwise(ELEVATIONS_DEG):
+        part = [f for f in known if low <= f.camera.elevation_deg < high]
+        yield f'elevation {_range(low, high)} deg', part, MARK
+
+
+def _by_format(known: Sequence[Filmed]) -> Iterator[Part]:
+    shapes = {(f.camera.aspect, f.camera.fit) for f in known if f.camera.aspect}
+    for shape in sorted(shapes):
+        part = [f for f in known if (f.camera.aspect, f.camera.fit) == shape]
+        yield f'aspect {" ".join(shape).strip()}', part, MARK
+    for pixels in sorted({f.camera.resolution for f in known if f.camera.resolution}):
+        part = [f for f in known if f.camera.resolution == pixels]
+        yield f'resolution {pixels} px', part, MARK
+
+
+def _range(low: float, high: float) -> str:
+    if not low:
+        return f'below {high:g}'
+    return f'above {low:g}' if math.isinf(high) else f'{low:g}-{high:g}'
+
+
+def _notes(found: Sequence[Filmed], known: Sequence[Filmed], count: int) -> tuple[str, ...]:
+    """Counts, and what the streams lack: a row that is not there must not look like a pass."""
+    tasks = len({f.act.annotation.task for f in known})
+    notes = [
+        f'{len(found)} acts; {len(known)} of them, of {tasks} of {len(TRAIN_TASKS)} tasks, are '
+        f'{ASKED_PX[0]:g}-{ASKED_PX[1]:g} px in size from cameras without anything held out. '
+        'Every task the same weight.'
+    ]
+    if count > len(found):
+        notes.append(f'{count - len(found)} acts left out: {NOT_DESCRIBED}')
+    if unknown := int(np.isnan([f.size_px for f in found]).sum()):
+        notes.append(f'{unknown} acts of unknown size are in no row of sizes.')
+    there = {f.camera.stock for f in found}
+    if absent := [name for name in STOCK_CAMERAS if name not in there]:
+        notes.append(f'No acts from the stock cameras {", ".join(absent)}.')
+    held_out = {kind for f in found for kind in f.camera.held_out}
+    if absent := [kind for kind in HELD_OUT if kind not in held_out]:
+        notes.append(f'No acts with a held-out {", ".join(absent)}.')
+    return tuple(notes)
