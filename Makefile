@@ -25,11 +25,16 @@ demo: build  ## the stack on the sample bag, graded against its ground truth
 	@tools/clean_env.sh .venv/bin/vljepa demo $(ARGS)
 
 test: build  ## everything that can run on a CPU without network
+	@tools/venv.sh test
 	@tools/clean_env.sh .venv/bin/python -m vljepa_ros.cli.ros_environment \
 		.venv/bin/python -m pytest $(ARGS)
 
-lint: venv  ## ruff and mypy
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+lint: build  ## ruff, and mypy in strict mode
+	@tools/venv.sh test
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@tools/clean_env.sh .venv/bin/python tools/message_stubs.py build/stubs
+	@.venv/bin/mypy
 
 clean:  ## remove .venv and build/ (trained models and data stay: runs/, data/)
 	rm -rf .venv build
