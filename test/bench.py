@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from waiting import eventually
 
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.main import Spinner
@@ -33,18 +34,6 @@ LATCHED = QoSProfile(
 )
 RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 numbers = itertools.count()
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = '') -> Any:
-    """The first true value of `condition`, asked for until the time is over."""
-    end_s = time.monotonic() + timeout_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > end_s:
-            raise AssertionError(f'not within {timeout_s} s: {what or condition}')
-        time.sleep(0.005)
 
 
 def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
