@@ -325,7 +325,7 @@ def test_the_learning_rate_with_the_best_marks_is_chosen(
     tmp_path: Path, settings: Settings, pool: ThreadPoolExecutor
 ) -> None:
     path = tmp_path / 'results.jsonl'
-    with pytest.raises(InputError, match='not chosen yet'):
+    with pytest.raises(InputError, match='learning rate'):
         run.best_rates(path)
     run.execute(run.search_plans(), settings, path, pool, work=work)
     assert run.best_rates(path) == dict.fromkeys('ABC', 1e-3)

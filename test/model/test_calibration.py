@@ -230,7 +230,7 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
     lines = (tmp_path / registry.CONFIG).read_text().splitlines()
     assert len(lines) < 100 and max(map(len, lines)) <= 100
     registry.save(VLJEPA(stored((0.5, 0.25))), tmp_path)
-    with pytest.raises(ModelError, match=f'calibration.{name} has 2 numbers, the vectors'):
+    with pytest.raises(ModelError, match=rf'calibration\.{name} .*2'):
         registry.load(str(tmp_path))
 
 

@@ -41,7 +41,7 @@ def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ('text', 'message'),
-    [(' ', 'a text to embed is empty'), ('word ' * 70, r'72 tokens is too long \(at most 64\)')],
+    [(' ', 'empty'), ('word ' * 70, '72 tokens.* 64')],
 )
 def test_a_text_that_cannot_be_embedded_is_told_before_anything_is_computed(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, text: str, message: str
