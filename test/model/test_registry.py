@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tiny import network, tower
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry
@@ -35,8 +36,8 @@ def test_what_is_saved_loads_to_the_same_vectors(tiny: Model, tmp_path: Path) ->
     from vljepa_ros.model.eyes import StreamingEyes
 
     assert isinstance(tiny.eyes, StreamingEyes)
-    net = registry.VLJEPA(tiny.eyes._net.config)
-    net.load_state_dict(tiny.eyes._net.state_dict())
+    net = registry.VLJEPA(network(tiny.eyes).config)
+    net.load_state_dict(network(tiny.eyes).state_dict())
     registry.save(net, tmp_path / 'copy', torch.float32)
     copy = registry.load(str(tmp_path / 'copy'), device='cpu')
     np.testing.assert_array_equal(vectors(tiny), vectors(copy))
@@ -254,8 +255,8 @@ def test_standing_prompts_are_not_computed_again_after_the_largest_request(
     standing = [f'standing {n}' for n in range(MAX_PROMPTS)]
     eyes.predict(state, standing)
     eyes.predict(state, [f'asked {n}' for n in range(MAX_PROMPTS)])
-    tower = eyes._tower  # type: ignore[attr-defined]
-    monkeypatch.setattr(tower, 'states', None)
+    text_tower = tower(eyes)
+    monkeypatch.setattr(text_tower, 'states', None)
     assert len(eyes.predict(state, standing)) == MAX_PROMPTS
 
 
@@ -286,7 +287,7 @@ def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
 def test_a_folder_tells_how_its_weights_are_stored(
     tiny: Model, tmp_path: Path, dtype: torch.dtype
 ) -> None:
-    registry.save(tiny.eyes._net, tmp_path, dtype)  # type: ignore[union-attr]
+    registry.save(network(tiny.eyes), tmp_path, dtype)  # type: ignore[union-attr]
     assert stored_dtype(tmp_path) == dtype
     (tmp_path / registry.WEIGHTS).write_bytes(b'none')
     with pytest.raises(ModelError, match='damaged'):
