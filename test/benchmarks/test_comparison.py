@@ -195,7 +195,7 @@ def test_without_the_causal_mask_the_first_tubelet_sees_the_last() -> None:
         assert torch.allclose(first, other, atol=1e-5) == causal
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['A', 'B'])
 def test_a_tiny_run_beats_chance(
     name: str,

@@ -85,7 +85,7 @@ def test_nothing_before_the_receptive_field_matters_and_what_is_in_it_does(
     assert np.abs(last(frames) - last(other)).max() > 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
     eyes, facts = shipped.eyes, shipped.facts
     assert eyes is not None
