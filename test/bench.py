@@ -52,7 +52,7 @@ def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
 class Heard(list):
     """Messages of one topic, in the order of their arrival."""
 
-    def wait(self, count: int, timeout_s: float = 10.0) -> list[Any]:
+    def wait(self, count: int, timeout_s: float = 30.0) -> list[Any]:
         """The first `count` messages."""
         try:
             eventually(lambda: len(self) >= count, timeout_s)
@@ -131,7 +131,7 @@ class Bench:
         time.sleep(0.1)  # a subscription may know of the match a little later than we do
         return made
 
-    def call(self, kind: type, name: str, request: Any, timeout_s: float = 15.0) -> Any:
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 30.0) -> Any:
         """Call a service."""
         client = self.probe.create_client(kind, name)
         try:
@@ -145,7 +145,7 @@ class Bench:
     def action(self, kind: type, name: str) -> ActionClient:
         """An action client whose server is there."""
         client = ActionClient(self.probe, kind, name)
-        assert client.wait_for_server(10.0), f'{name} is not there'
+        assert client.wait_for_server(30.0), f'{name} is not there'
         return client
 
     def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:

@@ -21,7 +21,7 @@ from vljepa_ros.nodes.launching import override_file
 
 ROOT = Path(__file__).resolve().parents[1]
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
-STARTS_S = 60.0  # torch is imported: seconds on an idle machine
+STARTS_S = 120.0  # torch is imported: seconds on an idle machine
 
 
 def executable(name: str) -> Path:
@@ -71,7 +71,7 @@ class Process:
     def interrupt(self) -> int:
         """Ctrl-C."""
         self.popen.send_signal(signal.SIGINT)
-        return self.ends(20.0)
+        return self.ends(60.0)
 
     def pause(self) -> None:
         """Hang it: it keeps everything open and does nothing."""

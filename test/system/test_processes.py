@@ -19,7 +19,7 @@ from vljepa_ros.msg import TextEvent
 from vljepa_ros.srv import Query
 
 TIMEOUT_S = 1.5
-BUSY_S = 20.0  # what a busy machine may take on top
+BUSY_S = 10.0  # what a busy machine may take on top
 
 
 @pytest.fixture(scope='module')
