@@ -47,12 +47,21 @@ def test_a_skip_that_is_not_on_the_list_fails_the_run(
     assert ('ERROR: ' in found.stdout) == bool(status)
 
 
-def test_only_the_reason_given_is_allowed() -> None:
-    test = 'test/evaluate/test_cider.py::test_it_equals_pycocoevalcap'
-    assert is_allowed(test, 'Skipped: pip install pycocoevalcap to compare')
-    assert not is_allowed(test, 'Skipped: no time')
-    assert not is_allowed(
-        'test/memory/test_store.py::test_it', 'Skipped: pip install pycocoevalcap'
+def test_only_the_reasons_on_the_list_are_allowed() -> None:
+    cider, rendering = (
+        'test/evaluate/test_cider.py::test_it',
+        'test/data/test_rendering.py::test_it',
+    )
+    assert is_allowed(cider, 'Skipped: pip install pycocoevalcap to compare')
+    assert not is_allowed(cider, 'Skipped: no time')
+    assert not is_allowed('test/memory/test_store.py::test_it', 'Skipped: no pycocoevalcap')
+    assert is_allowed(
+        f'{rendering}[osmesa-OSMesa]', 'Skipped: needs the Debian package libosmesa6'
+    )
+    assert is_allowed(f'{rendering}[egl-EGL]', 'Skipped: EGL finds no device')
+    assert not is_allowed(f'{rendering}[osmesa-OSMesa]', 'Skipped: EGL finds no device')
+    assert is_allowed(
+        'test/benchmarks/test_it.py', "Skipped: could not import 'ruptures': No module"
     )
 
 
