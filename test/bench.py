@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from waiting import eventually
 
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.main import Spinner
@@ -33,18 +34,6 @@ LATCHED = QoSProfile(
 )
 RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 numbers = itertools.count()
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = '') -> Any:
-    """The first true value of `condition`, asked for until the time is over."""
-    end_s = time.monotonic() + timeout_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > end_s:
-            raise AssertionError(f'not within {timeout_s} s: {what or condition}')
-        time.sleep(0.005)
 
 
 def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
@@ -63,7 +52,7 @@ def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
 class Heard(list):
     """Messages of one topic, in the order of their arrival."""
 
-    def wait(self, count: int, timeout_s: float = 10.0) -> list[Any]:
+    def wait(self, count: int, timeout_s: float = 30.0) -> list[Any]:
         """The first `count` messages."""
         try:
             eventually(lambda: len(self) >= count, timeout_s)
@@ -142,7 +131,7 @@ class Bench:
         time.sleep(0.1)  # a subscription may know of the match a little later than we do
         return made
 
-    def call(self, kind: type, name: str, request: Any, timeout_s: float = 15.0) -> Any:
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 30.0) -> Any:
         """Call a service."""
         client = self.probe.create_client(kind, name)
         try:
@@ -156,7 +145,7 @@ class Bench:
     def action(self, kind: type, name: str) -> ActionClient:
         """An action client whose server is there."""
         client = ActionClient(self.probe, kind, name)
-        assert client.wait_for_server(10.0), f'{name} is not there'
+        assert client.wait_for_server(30.0), f'{name} is not there'
         return client
 
     def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: the fakes are importable, and torch keeps to one thread pool's worth."""
+"""What all tests share: models, a disk that is full, and the plugins that order a run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from vljepa_ros.memory import database
-from vljepa_ros.model import registry
+# Nothing here may import torch: `workers` sets the number of threads before.
+pytest_plugins = ['skip_policy', 'workers']
 
 # The same examples every time: a test that fails, fails for everybody.
 hypothesis.settings.register_profile('steady', derandomize=True, deadline=None)
@@ -24,26 +24,33 @@ hypothesis.settings.load_profile('steady')
 @pytest.fixture(scope='session')
 def shipped() -> object:
     """The model that this package ships, on the CPU."""
+    from vljepa_ros.model import registry
+
     return registry.load('small', device='cpu')
 
 
 @pytest.fixture(scope='session')
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with a small architecture and random weights."""
+    import workers
     from tiny import save_tiny
 
-    return save_tiny(tmp_path_factory.mktemp('models') / 'tiny')
+    return workers.shared(tmp_path_factory, 'tiny', save_tiny)
 
 
 @pytest.fixture(scope='session')
 def tiny(tiny_folder: Path) -> object:
     """The tiny model, loaded."""
+    from vljepa_ros.model import registry
+
     return registry.load(str(tiny_folder), device='cpu')
 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No database can be made or opened; those in RAM can."""
+    from vljepa_ros.memory import database
+
     connect = database._connect
 
     def refuse(path: Path | None, read_only: bool) -> Any:

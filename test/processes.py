@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import workers
 from bench import eventually
 
 from vljepa_ros.cli.ros_environment import environment_in
@@ -20,7 +21,7 @@ from vljepa_ros.nodes.launching import override_file
 
 ROOT = Path(__file__).resolve().parents[1]
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
-STARTS_S = 60.0  # torch is imported: seconds on an idle machine
+STARTS_S = 120.0  # torch is imported: seconds on an idle machine
 
 
 def executable(name: str) -> Path:
@@ -70,7 +71,7 @@ class Process:
     def interrupt(self) -> int:
         """Ctrl-C."""
         self.popen.send_signal(signal.SIGINT)
-        return self.ends(20.0)
+        return self.ends(60.0)
 
     def pause(self) -> None:
         """Hang it: it keeps everything open and does nothing."""
@@ -107,7 +108,7 @@ class Processes:
     """All processes of a test module, in one domain."""
 
     def __init__(self, domain: int) -> None:
-        self._environment = environment_in(domain, participants=8)
+        self._environment = environment_in(domain, workers.participants())
         self._all: list[Process] = []
         self._files: list[Path] = []
 
@@ -151,7 +152,7 @@ def play(domain: int, folder: Path, *options: str) -> subprocess.CompletedProces
     """`vljepa play` of a recording."""
     return subprocess.run(
         [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(folder), *options],
-        env=environment_in(domain, participants=8),
+        env=environment_in(domain, workers.participants()),
         capture_output=True,
         text=True,
         timeout=300,

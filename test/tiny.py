@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def save_tiny(folder: Path) -> Path:
@@ -33,3 +34,20 @@ def save_tiny(folder: Path) -> Path:
     net.y_decoder.token_ids.copy_(torch.arange(2000, 2050))
     registry.save(net, folder, torch.float32)
     return folder
+
+
+def network(part: Any) -> Any:
+    """The torch module behind the eyes or the language of a streaming model."""
+    return part._net
+
+
+def tower(part: Any) -> Any:
+    """The frozen text tower behind the eyes or the language of a streaming model."""
+    return part._tower
+
+
+def fresh_language(model: Any) -> Any:
+    """A model's language that has embedded nothing yet."""
+    from vljepa_ros.model.language import TextLanguage
+
+    return TextLanguage(network(model.language), tower(model.language), model.facts)

@@ -14,6 +14,7 @@ from typing import Any
 import bags
 import filming
 import pytest
+from printed import numbers
 from recordings import asked, lines, said, video
 
 from vljepa_ros.cli import data as command
@@ -99,9 +100,8 @@ def test_every_split_begins_at_its_own_seed(
 
 def test_the_kitchen_is_a_split_of_its_own(blank: None, vljepa: Run, tmp_path: Path) -> None:
     given = ('data', 'kitchen', '--out', tmp_path, '--seconds', '1', '--jobs', '1')
-    assert vljepa(*given, '--streams', '2').out == (
-        f'2 streams made in {tmp_path}/kitchen, 0 were there already\n'
-    )
+    out = vljepa(*given, '--streams', '2').out
+    assert numbers(out, tmp_path) == [2, 0] and f'{tmp_path}/kitchen' in out
     assert [s.meta['seed'] for s in open_split(tmp_path / 'kitchen').streams] == [40_000, 40_001]
     assert vljepa(*given, '--streams', '3', '--json').json['kept'] == 2
 
@@ -110,7 +110,7 @@ def test_what_is_there_is_kept_and_counted(blank: None, vljepa: Run, tmp_path: P
     write_stream(tmp_path / 'train', filming.film('train', 1, 2.0))
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '3')
     found = vljepa(*given, '--seconds', '2', '--jobs', '1')
-    assert found.out == f'2 streams made in {tmp_path}/train, 1 were there already\n'
+    assert numbers(found.out, tmp_path) == [2, 1] and f'{tmp_path}/train' in found.out
 
 
 def test_there_is_a_job_a_cpu_but_none_without_work(
@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         one_line(
             vljepa(*given), f'{tmp_path}/train', 'No space left', 'run the same command again'
         )
-    assert vljepa(*given).out == f'1 streams made in {tmp_path}/train, 1 were there already\n'
+    assert numbers(vljepa(*given).out, tmp_path) == [1, 1]
 
 
 def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
         lines(source.with_suffix('.jsonl'), said(0, 1, source.stem), asked(1.5))
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert (found.status, found.err) == (0, '')
-    assert found.out == f'2 streams made, 0 skipped: {tmp_path}/train\n'
+    assert numbers(found.out, tmp_path) == [2, 0] and f'{tmp_path}/train' in found.out
     a, b = open_split(tmp_path / 'train').streams
     assert [(s.name, s.frames().shape, s.meta['rate_hz']) for s in (a, b)] == [
         ('a', (20, 192, 192, 3), 10.0),
@@ -218,12 +218,12 @@ def test_what_cannot_be_read_is_skipped_and_counted(vljepa: Run, tmp_path: Path)
     sources = (broken, alone, good, tmp_path / 'gone.avi')
     found = vljepa('data', 'import', *sources, '--out', tmp_path / 'train')
     assert found.status == 0
-    assert found.out == f'1 streams made, 3 skipped: {tmp_path}/train\n'
+    assert numbers(found.out, tmp_path) == [1, 3] and f'{tmp_path}/train' in found.out
     err = found.err.splitlines()
     assert [line.split(': ')[1] for line in err] == [
         f'skipped {path}' for path in (broken, alone, tmp_path / 'gone.avi')
     ]
-    assert 'alone.jsonl is not there' in err[1] and 'no such file' in err[2]
+    assert 'alone.jsonl' in err[1] and 'gone.avi' in err[2]
     assert os.listdir(tmp_path / 'train') == ['good']
 
 
@@ -231,7 +231,7 @@ def test_nothing_imported_is_status_2(vljepa: Run, tmp_path: Path) -> None:
     found = vljepa('data', 'import', tmp_path / 'gone.avi', '--out', tmp_path / 'x', '--json')
     assert found.status == 2 and found.json['made'] == []
     (skipped,) = found.json['skipped']
-    assert skipped['source'] == str(tmp_path / 'gone.avi') and 'no such file' in skipped['reason']
+    assert skipped['source'] == str(tmp_path / 'gone.avi') and 'file' in skipped['reason']
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_wrong_annotation_is_named_and_status_2_but_others_are_made(
     lines(tmp_path / 'a.jsonl', said(0, 1), line)
     lines(tmp_path / 'b.jsonl', said(0, 1))
     found = vljepa('data', 'import', wrong, good, '--out', tmp_path / 'train')
-    assert found.status == 2 and found.out.startswith('1 streams made, 1 skipped')
+    assert found.status == 2 and numbers(found.out, tmp_path) == [1, 1]
     assert found.err.count('\n') == 1
     assert f'{tmp_path}/a.jsonl:2: ' in found.err and part in found.err
     assert os.listdir(tmp_path / 'train') == ['b']
@@ -256,7 +256,7 @@ def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path
     file = lines(tmp_path / 'said.jsonl', said(0, 0.2))
     given = ('--annotations', tmp_path / 'gone.jsonl', file, '--out', tmp_path / 'train')
     found = vljepa('data', 'import', a, b, *given)
-    assert found.status == 2 and 'gone.jsonl: No such file' in found.err
+    assert found.status == 2 and 'gone.jsonl' in found.err
     assert os.listdir(tmp_path / 'train') == ['b']
 
 
@@ -265,7 +265,7 @@ def test_damage_within_a_video_is_told(vljepa: Run, tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])
     lines(tmp_path / 'a.jsonl', said(0, 0.5))
     found = vljepa('data', 'import', source, '--out', tmp_path / 'train')
-    assert found.status == 0 and 'skipped a damaged picture' in found.err
+    assert found.status == 0 and 'damaged' in found.err
     assert 5 <= open_split(tmp_path / 'train').streams[0].frame_count < 20
 
 
@@ -300,7 +300,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     vljepa('data', 'import', source, '--out', tmp_path / 'train')
     out = tmp_path / 'manifest.json'
     found = vljepa('data', 'manifest', tmp_path, '--out', out)
-    assert found.out == f'{out}: 3 streams of train, 2 streams of validation\n'
+    assert numbers(found.out, out) == [3, 2] and found.out.count('\n') == 1
     manifest = json.loads(out.read_text())
     assert manifest['train']['streams'] == [
         {'source': 'a.avi', 'camera': 'camera'},

@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 def test_it_is_downloaded_converted_pinned_and_loads(vljepa: Run, hub: Hub, folder: Path) -> None:
     hub.gated.update(TOKENIZERS)
     before = (folder / 'model.yaml').read_text()
-    assert 'no weights yet: vljepa models get open' in vljepa('models', '--model', folder).out
+    assert 'vljepa models get open' in vljepa('models', '--model', folder).out
     found = vljepa('models', 'get', folder, '--accept-licences', '--json')
     assert vljepa('models', '--model', folder, '--json').json[0]['weights'] is True
     assert found.status == 0 and found.json == {'name': 'open_vljepa', 'folder': str(folder)}
@@ -80,7 +80,7 @@ def test_nothing_comes_before_the_licences_are_accepted(
     found = vljepa('models', 'get', folder)
     assert (found.status, found.out, hub.asked) == (2, '', [])
     assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
-    assert 'read them, and give --accept-licences' in found.err.splitlines()[-1]
+    assert '--accept-licences' in found.err.splitlines()[-1]
 
 
 def test_an_interrupted_get_goes_on_and_keeps_its_pins(
@@ -139,7 +139,7 @@ def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path)
 
 def test_a_model_that_brings_its_weights_has_nothing_to_get(vljepa: Run) -> None:
     found = vljepa('models', 'get', 'small')
-    assert found.status == 2 and "model 'small' names nothing to download" in found.err
+    assert found.status == 2 and "'small'" in found.err
 
 
 def test_compare_reports_cosine_and_time(vljepa: Run, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_compare_reports_cosine_and_time(vljepa: Run, tmp_path: Path) -> None:
     assert found['hops'] == 10 and -1 <= found['cosine_min'] <= found['cosine_mean'] < 1
     assert found['ratio'] == pytest.approx(found['window_s'] / found['causal_s'])
     assert 'cosine of block-causal to window mode' in vljepa(*arguments).out
-    for name, words in (('small', 'of kind streaming'), ('gone', "unknown model 'gone'")):
+    for name, words in (('small', 'streaming'), ('gone', "'gone'")):
         wrong = vljepa('models', 'compare', name, tmp_path / 'pictures')
         assert wrong.status == 2 and words in wrong.err
     shutil.rmtree(tmp_path / 'pictures')

@@ -11,6 +11,7 @@ from typing import Any
 
 import bags
 import pytest
+from printed import numbers
 
 from vljepa_ros.cli import annotate, common, main
 
@@ -27,48 +28,48 @@ def bad(found: Any, *parts: str) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'parts'),
     [
-        (['annotate', '{bag}', '--model', 'nope'], ["unknown model 'nope'"]),
+        (['annotate', '{bag}', '--model', 'nope'], ["'nope'"]),
         (
             ['annotate', '{bag}', '--topic', '/x'],
-            ["no topic '/x'", '/camera/image_raw/compressed'],
+            ["'/x'", '/camera/image_raw/compressed'],
         ),
         (['annotate', '{bag}', '--fps', '3'], ['fps']),
         (
             ['annotate', '{bag}', '--prompt', 'x' * 5000],
-            ['prompt of 5,000 characters is too long'],
+            ['prompt', '5,000 characters'],
         ),
         (['annotate', '{bag}', '--threads', '-1'], ['--threads']),
-        (['annotate', '/nowhere/at/all'], ['no such file or folder', '/nowhere/at/all']),
+        (['annotate', '/nowhere/at/all'], ['/nowhere/at/all']),
         (['annotate', '/' + 'x' * 300], ['File name too long']),
         (['annotate'], ['SOURCE']),
         (['ask', '{bag}'], ['PROMPT']),
         (['ask', '{bag}', 'x\0y'], ['NUL']),
-        (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate is empty']),
-        (['ask', '{bag}', 'x', '--at', '99'], ['99 s is after its end (7.9 s)']),
-        (['ask', '{bag}', 'x', '--at', '0'], ['too little']),
+        (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate', 'empty']),
+        (['ask', '{bag}', 'x', '--at', '99'], ['99 s', '7.9 s']),
+        (['ask', '{bag}', 'x', '--at', '0'], ['little']),
         (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),
         (['ask', '{bag}', 'x', '--at', 'nan'], ['--at']),
-        (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', 'give one']),
-        (['ask', '{bag}', 'x', '--from', '3', '--to', '2'], ['--to (2) is before --from (3)']),
-        (['ask', '{bag}', 'x', '--from', '50'], ['50 s is after its end']),
+        (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', '--to']),
+        (['ask', '{bag}', 'x', '--from', '3', '--to', '2'], ['--to (2)', '--from (3)']),
+        (['ask', '{bag}', 'x', '--from', '50'], ['50 s']),
         (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
-        (['search', '{bag}', ' '], ['text is empty']),
+        (['search', '{bag}', ' '], ['text', 'empty']),
         (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
-        (['search', '{bag}', 'x', '--from', '500'], ['500 s is after its end (7.9 s)']),
+        (['search', '{bag}', 'x', '--from', '500'], ['500 s', '7.9 s']),
         (['embed', '{bag}'], ['--out']),
-        (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['no such folder: /nowhere']),
-        (['embed', '{bag}', '--out', '', '--model', 'nope'], ['--out is empty']),
-        (['embed', '{bag}', '--out', '.', '--model', 'nope'], ['--out: . is a folder']),
-        (['embed', '{bag}', '--out', '/dev/null', '--model', 'nope'], ['no regular file']),
-        (['embed', '{bag}', '--out', 'x' * 300, '--model', 'nope'], ['--out: xxx', 'too long']),
-        (['models', '--model', 'gone'], ["unknown model 'gone'"]),
-        (['models', '--model', 'x' * 300], ["unknown model 'xxx"]),
+        (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['/nowhere']),
+        (['embed', '{bag}', '--out', '', '--model', 'nope'], ['--out', 'empty']),
+        (['embed', '{bag}', '--out', '.', '--model', 'nope'], ['--out', 'folder']),
+        (['embed', '{bag}', '--out', '/dev/null', '--model', 'nope'], ['/dev/null']),
+        (['embed', '{bag}', '--out', 'x' * 300, '--model', 'nope'], ['--out', 'xxx']),
+        (['models', '--model', 'gone'], ["'gone'"]),
+        (['models', '--model', 'x' * 300], ["'xxx"]),
         (['train', '/nowhere.yaml'], ['/nowhere.yaml']),
-        (['play', '/nowhere'], ['no such file or folder']),
+        (['play', '/nowhere'], ['/nowhere']),
         (['play', '{bag}', '--rate', '0'], ['--rate (0)']),
         (['play', '{bag}', '--rate', '2', '--lossless'], ['not allowed']),
         (['play', '{bag}', '--topic-remap', 'a=b'], ['FROM:=TO']),
-        (['play', '{file}'], ['is no bag']),
+        (['play', '{file}'], ['file.txt', 'bag']),
         (['play', '/' + 'x' * 300], ['File name too long']),
         (['demo', '--sample', '/nowhere'], ['/nowhere']),
         (['fly'], ['fly']),
@@ -86,16 +87,16 @@ def test_bad_input_is_one_line_and_status_2(
 def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
     rows = bags.colours(['red'], 3, '/a/image_raw') + bags.colours(['red'], 3, '/b/image_raw')
     folder = bags.write(tmp_path / 'two', rows)
-    bad(vljepa('ask', folder, 'x'), 'several cameras', 'a, b', '--topic')
-    bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'several cameras')
-    bad(vljepa('search', folder, 'x'), 'several cameras', 'a, b', '--topic')
+    bad(vljepa('ask', folder, 'x'), 'a, b', '--topic')
+    bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'cameras')
+    bad(vljepa('search', folder, 'x'), 'a, b', '--topic')
     assert not (tmp_path / 'x.npz').exists()
 
 
 def test_a_bag_that_is_cut_off_is_one_line(vljepa: Run, bag: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:3000])
-    bad(vljepa('annotate', bag), 'damaged or truncated')
+    bad(vljepa('annotate', bag), 'truncated')
 
 
 def test_play_says_where_ros_is_missing(
@@ -107,7 +108,7 @@ def test_play_says_where_ros_is_missing(
     import vljepa_ros.nodes
 
     monkeypatch.delattr(vljepa_ros.nodes, 'play', raising=False)
-    bad(vljepa('play', bag), 'play needs ROS 2 (rclpy)')
+    bad(vljepa('play', bag), 'rclpy')
 
 
 @pytest.mark.ros
@@ -116,7 +117,7 @@ def test_play_says_where_ros_is_missing(
     [
         (['--namespace', 'bad ns'], ['Invalid topic name', "'/bad ns/frame_processed'"]),
         (['--topic-remap', f'{bags.TOPIC}:=a b'], ['Invalid topic name', "'a b'"]),
-        (['--topic-remap', f'{bags.TOPIC}:=/a/{{x}}'], ["topic name '/a/{x}' is invalid"]),
+        (['--topic-remap', f'{bags.TOPIC}:=/a/{{x}}'], ["'/a/{x}'"]),
         (['--topic-remap', f'{bags.TOPIC}:=a//b'], ["must not contain repeated '/'"]),
     ],
 )
@@ -131,7 +132,7 @@ def test_play_says_where_the_domain_is_no_number(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
-    bad(vljepa('play', bag), 'ROS does not start', 'ROS_DOMAIN_ID is not an integral number')
+    bad(vljepa('play', bag), 'ROS_DOMAIN_ID')
 
 
 def test_a_missing_package_is_named(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_a_missing_package_is_named(vljepa: Run, monkeypatch: pytest.MonkeyPatch
         raise ModuleNotFoundError("No module named 'torch'", name='torch')
 
     monkeypatch.setattr(annotate, 'run', run)
-    bad(vljepa('annotate', 'x'), 'the Python package torch')
+    bad(vljepa('annotate', 'x'), 'torch')
 
 
 def test_ctrl_c_is_quiet(vljepa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,8 +194,6 @@ def test_without_a_terminal_a_long_run_says_how_far_it_is(
     monkeypatch.setattr(common.time, 'monotonic', lambda: now_s[0])
     for _ in common.progress(range(10), 'streams', 10):
         now_s[0] += 25.0
-    assert capsys.readouterr().err.splitlines() == [
-        'vljepa: streams: 3 of 10',
-        'vljepa: streams: 6 of 10',
-        'vljepa: streams: 9 of 10',
-    ]
+    lines = capsys.readouterr().err.splitlines()
+    assert [numbers(line) for line in lines] == [[3, 10], [6, 10], [9, 10]]
+    assert all('streams' in line for line in lines)

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from vljepa_ros.cli import processes
 from vljepa_ros.cli.processes import Processes
@@ -24,15 +24,6 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
-
-
-def eventually(condition: object, timeout_s: float = 10.0) -> bool:
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_all_have_ended_when_the_context_is_left(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_half(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(data_format, '_write_lines', fail)
-    with pytest.raises(OutputError, match=rf'{tmp_path}: No space left on device.*again'):
+    with pytest.raises(OutputError, match=rf'{tmp_path}.*No space left'):
         write_stream(tmp_path, replace(stream(), meta={'seed': 2}))
     assert read_stream(folder).meta['seed'] == 1
     assert list(tmp_path.iterdir()) == [folder]

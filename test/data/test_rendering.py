@@ -27,13 +27,20 @@ assert renderer.picture().shape == (16, 16, 3) and renderer.picture().max() > 0
 """
 
 
-@pytest.mark.parametrize(('backend', 'library'), [('osmesa', 'OSMesa'), ('egl', 'EGL')])
-def test_a_process_that_rendered_ends_without_a_word(backend: str, library: str) -> None:
-    if importlib.util.find_spec('mujoco') is None or find_library(library) is None:
-        pytest.skip(f'needs mujoco and {library}')
+@pytest.mark.parametrize(
+    ('backend', 'library', 'package'),
+    [('osmesa', 'OSMesa', 'libosmesa6'), ('egl', 'EGL', 'libegl1')],
+)
+def test_a_process_that_rendered_ends_without_a_word(
+    backend: str, library: str, package: str
+) -> None:
+    if importlib.util.find_spec('mujoco') is None:
+        pytest.skip('mujoco is not installed')
+    if find_library(library) is None:
+        pytest.skip(f'needs the Debian package {package}')
     given = os.environ | {'MUJOCO_GL': backend}
     command = [sys.executable, '-c', RENDER]
     found = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
     if 'Cannot initialize a EGL device' in found.stderr:
-        pytest.skip('there is a library, but no device')
+        pytest.skip('EGL finds no device')
     assert (found.returncode, found.stderr) == (0, '')

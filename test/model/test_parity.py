@@ -12,6 +12,7 @@ import yaml
 from model.reference import Reference
 from numpy.typing import NDArray
 from safetensors import safe_open
+from tiny import network, tower
 
 from vljepa_ros.model import registry
 from vljepa_ros.stream.interfaces import Model
@@ -42,7 +43,7 @@ def video(tubelets: int, size: int, seed: int) -> NDArray[np.uint8]:
 def prompt_states(model: Model) -> list[NDArray[np.float64]]:
     """The text tower's token states of the prompts, one array each."""
     eyes: Any = model.eyes
-    return [eyes._tower.states([p], 128)[0][0].double().numpy() for p in PROMPTS]
+    return [tower(eyes).states([p], 128)[0][0].double().numpy() for p in PROMPTS]
 
 
 def test_every_hop_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
@@ -84,7 +85,7 @@ def test_nothing_before_the_receptive_field_matters_and_what_is_in_it_does(
     assert np.abs(last(frames) - last(other)).max() > 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
     eyes, facts = shipped.eyes, shipped.facts
     assert eyes is not None
@@ -103,8 +104,8 @@ def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Refe
 def test_training_pass_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
     eyes: Any = shipped.eyes
     frames = video(12, shipped.facts.image_size, seed=6)
-    states, mask = eyes._tower.states(PROMPTS, 128)
+    states, mask = tower(eyes).states(PROMPTS, 128)
     with torch.inference_mode():
-        found = eyes._net(torch.from_numpy(frames)[None], states[None], mask[None])[0]
+        found = network(eyes)(torch.from_numpy(frames)[None], states[None], mask[None])[0]
     expected = reference.predict(frames, prompt_states(shipped))
     np.testing.assert_allclose(found.numpy(), expected, atol=TOLERANCE)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import network, tower
 
 PROMPTS = ['What is happening?', '', 'Is the red door open now?']
 TUBELETS = 11  # of a window of 4: seven are evicted
@@ -29,17 +30,17 @@ def test_the_banded_pass_equals_streaming(tiny: Any, gradients: bool) -> None:
     for t in range(TUBELETS):
         eyes.step(state, list(frames[t]))
         streamed.append(eyes.predict(state, PROMPTS))
-    net = copy.deepcopy(eyes._net).requires_grad_(gradients)
+    net = copy.deepcopy(network(eyes)).requires_grad_(gradients)
     with torch.enable_grad():
-        banded = net(torch.from_numpy(frames)[None], *padded(eyes._tower))
+        banded = net(torch.from_numpy(frames)[None], *padded(tower(eyes)))
     assert banded.requires_grad == gradients
     np.testing.assert_allclose(banded[0].detach().numpy(), np.stack(streamed, axis=1), atol=1e-5)
 
 
 def test_answers_asked_one_by_one_are_those_asked_together(tiny: Any) -> None:
-    net, size = tiny.eyes._net, tiny.facts.image_size
+    net, size = network(tiny.eyes), tiny.facts.image_size
     frames = torch.randint(0, 256, (2, TUBELETS, 2, size, size, 3), dtype=torch.uint8)
-    states, mask = padded(tiny.eyes._tower)
+    states, mask = padded(tower(tiny.eyes))
     states, mask = states.expand(2, -1, -1, -1), mask.expand(2, -1, -1)
     with torch.no_grad():
         visual = net.x_encoder(frames)
@@ -53,11 +54,11 @@ def test_answers_asked_one_by_one_are_those_asked_together(tiny: Any) -> None:
 
 
 def test_padding_of_a_text_does_not_change_its_embedding(tiny: Any) -> None:
-    tower = tiny.language._tower
+    text_tower = tower(tiny.language)
     for gradients in (False, True):
-        encoder = copy.deepcopy(tiny.language._net.y_encoder).requires_grad_(gradients)
+        encoder = copy.deepcopy(network(tiny.language).y_encoder).requires_grad_(gradients)
         with torch.enable_grad():
-            states, mask = tower.states(['yes', 'the robot opens the red drawer'], 64)
+            states, mask = text_tower.states(['yes', 'the robot opens the red drawer'], 64)
             together = encoder(states.clone(), mask)[0]
-            alone = encoder(*(x.clone() for x in tower.states(['yes'], 64)))[0]
+            alone = encoder(*(x.clone() for x in text_tower.states(['yes'], 64)))[0]
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=0.0)

@@ -88,7 +88,7 @@ def test_processes_find_domain_profile_and_loopback(locks: Path) -> None:
 def test_no_two_holders_get_one_domain(locks: Path) -> None:
     held = [module.reserve_domain() for _ in module.DOMAINS]
     assert sorted(number for number, _ in held) == list(range(1, 102))
-    with pytest.raises(BusyError, match=r'1\.\.101 taken'):
+    with pytest.raises(BusyError, match=r'1\.\.101'):
         module.reserve_domain()
     number, lock = held.pop()
     lock.close()

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import picture
+from printed import numbers
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
@@ -90,7 +91,7 @@ def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> No
     items = list(open_source(path).items())
     assert all(isinstance(item, Frame) for item in items[:-1]) and 10 < len(items) < 50
     assert isinstance(items[-1], Damaged) and items[-1].stamp_ns > items[-2].stamp_ns
-    assert items[-1].message == f'the video ends after {len(items) - 1} of 60 frames'
+    assert numbers(items[-1].message) == [len(items) - 1, 60]
 
 
 def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
     assert [item.stamp_ns for item in items] == [i * 50_000_000 for i in range(60)]
     first = items[lost[0]]
     assert isinstance(first, Damaged)
-    assert first.message == f'frame {lost[0] + 1} of 60 cannot be decoded'
+    assert numbers(first.message) == [lost[0] + 1, 60]
 
 
 def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) 
     path.write_bytes(data[:middle] + bytes(size) + data[middle + size :])
     items = list(open_source(path).items())
     assert 45 <= sum(isinstance(item, Frame) for item in items) < 60
-    assert isinstance(items[-1], Damaged) and 'the video ends after' in items[-1].message
+    assert isinstance(items[-1], Damaged) and len(numbers(items[-1].message)) == 2
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_cameras_name_follows_from_its_topic(topic: str, name: str) -> None:
 def test_names_that_collide_are_told_apart() -> None:
     names = camera_names(['/a/cam/image_raw', '/b/cam/image_raw'])
     assert names == {'/a/cam/image_raw': 'a_cam_image_raw', '/b/cam/image_raw': 'b_cam_image_raw'}
-    with pytest.raises(InputError, match="two topics would be called 'x'"):
+    with pytest.raises(InputError, match="'x'"):
         camera_names(['/a', '/b'], {'/a': 'x', '/b': 'x'})
-    with pytest.raises(InputError, match='not of letters'):
+    with pytest.raises(InputError, match='letters'):
         camera_names(['/a'], {'/a': 'no name'})

@@ -21,7 +21,7 @@ def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted(
     assert intake.admit(10 * S).accepted
     still, back = intake.admit(10 * S), intake.admit(9 * S)
     assert not still.accepted and 'stands still' in still.message
-    assert not back.accepted and 'goes back by 1.000 s' in back.message
+    assert not back.accepted and '1.000 s' in back.message
     assert (intake.dropped_still, intake.dropped_back, intake.resets) == (1, 1, 0)
     assert intake.admit(10 * S + 1).epoch == 0
 
@@ -57,7 +57,7 @@ def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
     assert intake.admit(0, (480, 640)).message == ''
     verdict = intake.admit(S, (240, 320))
     assert verdict.accepted and verdict.epoch == 0
-    assert verdict.message == 'camera changed size from 640x480 to 320x240'
+    assert all(part in verdict.message for part in ('camera', '640x480', '320x240'))
     assert intake.admit(S + 1, (240, 320)).message == ''
     assert intake.size_changes == 1
 

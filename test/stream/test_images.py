@@ -134,7 +134,7 @@ def test_a_truncated_jpeg_is_an_error(kept: float) -> None:
     picture = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = cv2.imencode('.jpg', picture)[1].tobytes()
     cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
-    with pytest.raises(InputError, match='compressed image'):
+    with pytest.raises(InputError, match='compressed'):
         decode_compressed('jpeg', cut)
 
 
@@ -142,12 +142,12 @@ def test_a_truncated_jpeg_is_an_error(kept: float) -> None:
 def test_a_truncated_png_is_an_error(kept: float) -> None:
     data = cv2.imencode('.png', RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))[1].tobytes()
     cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
-    with pytest.raises(InputError, match='is truncated'):
+    with pytest.raises(InputError, match='truncated'):
         check_compressed('png', cut)
 
 
 def test_what_begins_neither_as_jpeg_nor_as_png_is_refused_where_it_is_called_so() -> None:
-    with pytest.raises(InputError, match='begins neither as JPEG nor as PNG'):
+    with pytest.raises(InputError, match=r'JPEG.*PNG'):
         check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
     check_compressed('webp', b'RIFF')  # whether that is one, the decoder says
 

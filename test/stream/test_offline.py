@@ -77,7 +77,7 @@ def test_a_join_may_cost_as_much_as_online() -> None:
 def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
     segmenter = OfflineSegmenter(SegmenterSettings(), 's')
     segmenter.push(hop(0, 0))
-    with pytest.raises(InputError, match='not finite'):
+    with pytest.raises(InputError, match='finite'):
         segmenter.push(Embedding(HOP, 0, KEY, np.full(4, np.nan, np.float32)))
     (first, end) = segmenter.end()
     assert end.previous is not None and end.previous.end_ns == 0 == first.stamp_ns
@@ -96,8 +96,8 @@ def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
 @pytest.mark.parametrize(
     ('stamp', 'values', 'message'),
     [
-        (4, [1.0, 0.0], 'embedding of 2 values in a stream of 3'),
-        (2, [1.0, 0.0, 0.0], r'embedding of 0.400 s comes after that of 0.600 s'),
+        (4, [1.0, 0.0], '2 .*3'),
+        (2, [1.0, 0.0, 0.0], r'0\.400 s .*0\.600 s'),
     ],
 )
 def test_what_a_segmenter_refuses_is_refused_and_changes_nothing(

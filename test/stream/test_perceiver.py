@@ -97,7 +97,7 @@ def test_a_bad_picture_changes_nothing() -> None:
     perceiver, clean = Perceiver(FakeEyes()), Perceiver(FakeEyes())
     feed(perceiver, ['red'] * 3)
     for bad in (np.zeros((2, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2, 3))):
-        with pytest.raises(InputError, match='not \\(H, W, 3\\) uint8'):
+        with pytest.raises(InputError, match='uint8'):
             perceiver.push(Frame(250 * MS, bad))  # type: ignore[arg-type]
     feed(clean, ['red'] * 3)
     after = feed(perceiver, ['green'], start=300 * MS)
@@ -108,22 +108,22 @@ def test_a_bad_picture_changes_nothing() -> None:
 
 def test_predict_says_what_is_missing() -> None:
     perceiver = Perceiver(FakeEyes())
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         perceiver.predict('', ['what?'])
     feed(perceiver, ['red'], source='front')  # half a tubelet
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         perceiver.predict('front', ['what?'])
     feed(perceiver, ['red'] * 4, start=100 * MS, source='front')
-    with pytest.raises(InputError, match="unknown source 'rear' \\(known: front\\)"):
+    with pytest.raises(InputError, match=r"'rear'.*front"):
         perceiver.predict('rear', ['what?'])
     feed(perceiver, ['red'] * 4, source='rear')
-    with pytest.raises(InputError, match='several sources'):
+    with pytest.raises(InputError, match='sources'):
         perceiver.predict('', ['what?'])
 
 
 @pytest.mark.parametrize(
     ('prompts', 'words'),
-    [(['a'] * 33, '33 prompts are too many \\(at most 32'), (['a', 'word ' * 65], '65 words')],
+    [(['a'] * 33, '33 prompts.* 32'), (['a', 'word ' * 65], '65 words')],
 )
 def test_predict_refuses_too_many_prompts_and_too_long_ones(
     prompts: list[str], words: str
@@ -136,7 +136,7 @@ def test_predict_refuses_too_many_prompts_and_too_long_ones(
 
 
 def test_a_standing_prompt_that_the_model_cannot_take_is_refused_at_once() -> None:
-    with pytest.raises(InputError, match='prompt of 65 words is too long'):
+    with pytest.raises(InputError, match='65 words'):
         Perceiver(FakeEyes(), PerceptionSettings(prompts=('word ' * 65,)))
 
 
@@ -161,23 +161,23 @@ def test_predict_of_a_span_sees_that_span() -> None:
     found = perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
     np.testing.assert_allclose(found.vectors[0], hops[6].vector, atol=1e-6)
     assert found.stamp_ns == 1900 * MS
-    with pytest.raises(InputError, match='not held'):
+    with pytest.raises(InputError, match=r'9\.000 s'):
         perceiver.predict('', ['what?'], 9000 * MS, 9900 * MS)
-    with pytest.raises(InputError, match='before it starts'):
+    with pytest.raises(InputError, match='start'):
         perceiver.predict('', ['what?'], 1900 * MS, 1000 * MS)
 
 
 def test_a_span_whose_frames_are_gone_is_refused() -> None:
     perceiver = keeping(kept_s=1.0)
     feed(perceiver, ['red'] * 128)
-    with pytest.raises(InputError, match=r'1\.000 s to 1\.900 s are not held \(held: 11\.6'):
+    with pytest.raises(InputError, match=r'1\.000 s .*1\.900 s .*11\.6'):
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
 
 
 def test_without_footage_there_is_no_past() -> None:
     perceiver = Perceiver(FakeEyes())
     feed(perceiver, ['red'] * 20)
-    with pytest.raises(InputError, match='not held \\(held: none\\)'):
+    with pytest.raises(InputError, match='none'):
         perceiver.predict('', ['what?'], 1000 * MS)
 
 
@@ -278,7 +278,7 @@ def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> No
     perceiver = Perceiver(FakeEyes(), footage=Footage(FACTS, path=path))
     found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
     assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         perceiver.predict('', ['what?'])
 
 

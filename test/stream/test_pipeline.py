@@ -142,7 +142,7 @@ def test_bad_questions_are_refused_in_one_line(prompt: str, candidates: list, wo
 
 
 def test_a_question_before_the_first_frame() -> None:
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         Pipeline(fake_model()).ask('what?')
 
 
@@ -172,7 +172,7 @@ def test_models_are_not_mixed() -> None:
 
 def test_half_a_model_is_refused() -> None:
     model = dataclasses.replace(fake_model(), language=None)
-    with pytest.raises(ModelError, match='both halves'):
+    with pytest.raises(ModelError, match='halves'):
         Pipeline(model)
 
 
@@ -208,7 +208,7 @@ def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back() -> None:
 def test_bad_prompts_end_nothing() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 10)])
-    with pytest.raises(InputError, match='the same'):
+    with pytest.raises(InputError, match='same'):
         pipeline.set_prompts(['a', 'a'])
     assert len(pipeline.finish()) == 1
 

@@ -132,7 +132,7 @@ def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
         clean.push(hop(n, 0))
     again = hop(stamp, 90)
     assert segmenter.is_repeated(again) == (stamp == 9)
-    with pytest.raises(InputError, match=r'embedding of \d.\d00 s comes after that of 1.800 s'):
+    with pytest.raises(InputError, match=r'\d\.\d00 s .*1\.800 s'):
         segmenter.push(again)
     later = [hop(n, 90) for n in range(10, 14)]
     found, expected = ([c for e in later for c in s.push(e)] for s in (segmenter, clean))

@@ -121,9 +121,9 @@ def test_sources_do_not_mix_where_any_counts() -> None:
 @pytest.mark.parametrize(
     ('text', 'threshold', 'message'),
     [
-        ('', 0.5, 'condition is empty'),
-        ('  ', 0.5, 'condition is empty'),
-        ('x' * 5000, 0.5, 'too long'),
+        ('', 0.5, 'empty'),
+        ('  ', 0.5, 'empty'),
+        ('x' * 5000, 0.5, 'long'),
         ('a', 1.5, r'threshold \(1.5\)'),
         ('a', float('nan'), r'threshold \(nan\)'),
         ('a', -0.1, r'threshold \(-0.1\)'),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from processes import ROOT
+from waiting import eventually
 
 
 def demo(*arguments: object) -> subprocess.Popen[str]:
@@ -73,11 +74,9 @@ def test_an_interrupted_demo_leaves_no_process_behind(
     tiny_folder: Path, number: signal.Signals, status: int
 ) -> None:
     process = demo('--model', tiny_folder)
-    deadline_s = time.monotonic() + 30
-    while len(started := children(process.pid)) < 5 and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    assert len(started) == 5
-    time.sleep(4.0)
+    eventually(lambda: len(children(process.pid)) == 5, 120.0)
+    started = children(process.pid)
+    time.sleep(4.0)  # any moment will do: this one lies in the middle of the start
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == status and err == ''

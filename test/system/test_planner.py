@@ -19,8 +19,6 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from vljepa_ros.msg import SemanticEmbedding
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.model import registry
 from vljepa_ros.nodes.client import Client, Watching
 from vljepa_ros.nodes.conversions import to_ns
 from vljepa_ros.stream.types import Basis
@@ -90,10 +88,6 @@ class Robot:
 def robot(
     ros: int, processes: Processes, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Robot]:
-    try:
-        registry.find('small')
-    except ModelError as error:
-        pytest.skip(str(error))
     made = Robot(processes, ros, tmp_path_factory.mktemp('planner'))
     made.set_prompts(PROMPTS)
     made.watch()

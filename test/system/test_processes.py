@@ -19,6 +19,7 @@ from vljepa_ros.msg import TextEvent
 from vljepa_ros.srv import Query
 
 TIMEOUT_S = 1.5
+BUSY_S = 10.0  # what a busy machine may take on top
 
 
 @pytest.fixture(scope='module')
@@ -86,7 +87,7 @@ def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
     response, seconds = cell.ask()
     assert not response.success
     assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
-    assert seconds < TIMEOUT_S + 4
+    assert seconds < TIMEOUT_S + BUSY_S
 
 
 def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
@@ -105,7 +106,7 @@ def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> Non
         False,
         f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
     )
-    assert TIMEOUT_S <= seconds < TIMEOUT_S + 4
+    assert TIMEOUT_S <= seconds < TIMEOUT_S + BUSY_S
     cell.nodes['perception_node'].go_on()
     assert eventually(lambda: cell.ask()[0].success, 20.0)
 
@@ -118,7 +119,7 @@ def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Ce
         f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
         f'nobody serves /cell/predict (waited {TIMEOUT_S} s)',
     )
-    assert seconds < TIMEOUT_S + 4
+    assert seconds < TIMEOUT_S + BUSY_S
     cell.up('perception_node')  # as launch does
     cell.feed(100, 4)
     assert eventually(lambda: cell.ask()[0].success, 20.0)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from squares import film
+from tiny import fresh_language
 
 from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.asking import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language import TextLanguage
 from vljepa_ros.model.speaker import Said
 from vljepa_ros.train import calibrate as module
 from vljepa_ros.train.calibrate import (
@@ -159,7 +159,7 @@ def questioned(number: int) -> list[Asked]:
 
 
 def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
-    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     rng = np.random.default_rng(0)
     asked = []
     for a in questioned(20):
@@ -181,7 +181,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
 
 
 def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
-    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     asked = [
         Asked(a.question, language.encode([a.question.answer])[0], a.stream)
         for a in questioned(4)
@@ -193,7 +193,7 @@ def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
 
 
 def test_what_only_people_said_can_be_calibrated(tiny: Any) -> None:
-    language = TextLanguage(tiny.language._net, tiny.language._tower, tiny.facts)
+    language = fresh_language(tiny)
     asked = [
         Asked(Question('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text)
         for text in ('a cat sits', 'a dog runs')

@@ -121,14 +121,14 @@ def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
     config = configuration(data, trained)
     other = dataclasses.replace(config, eyes=dataclasses.replace(config.eyes, gap_weight=0.25))
-    with pytest.raises(InputError, match=r'made with eyes\.gap_weight: 0\.5.* has 0\.25'):
+    with pytest.raises(InputError, match=r'eyes\.gap_weight.* 0\.5.* 0\.25'):
         Run(other).texts()
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
     run = Run(configuration(data, tmp_path))
     (tmp_path / 'checkpoints' / 'texts.pt').write_bytes(b'PK\x03\x04 not a checkpoint')
-    with pytest.raises(InputError, match=r'texts\.pt is no checkpoint'):
+    with pytest.raises(InputError, match=r'texts\.pt'):
         run.texts()
 
 
@@ -145,15 +145,13 @@ def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
 ) -> None:
     config = configuration(data, tmp_path)
     short = dataclasses.replace(config.model.y_decoder, max_tokens=8)
-    with pytest.raises(InputError, match=r'y_decoder\.max_tokens is 8'):
+    with pytest.raises(InputError, match=r'y_decoder\.max_tokens .*8'):
         Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
 
 
 def test_streams_for_another_model_are_named(data: Path, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', replace(film('fast', 1), meta={'rate_hz': 20}))
-    with pytest.raises(
-        InputError, match=r'fast: 20 pictures a second of 32x32, the model takes 10'
-    ):
+    with pytest.raises(InputError, match=r'fast: 20 .*32x32.* 10'):
         Run(configuration(tmp_path, tmp_path / 'out'))
 
 
@@ -173,9 +171,9 @@ def test_streams_shorter_than_a_clip_are_left_out(
     (tmp_path / 'validation').symlink_to(data / 'validation')
     run = Run(configuration(tmp_path, tmp_path / 'out'))
     assert [stream.name for stream in run.train] == ['whole']
-    assert 'skipped short: shorter than a clip (12 frames)' in caplog.text
+    assert 'short' in caplog.text and '12 frames' in caplog.text
 
 
 def test_no_data_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='no such folder of streams'):
+    with pytest.raises(InputError, match='folder'):
         train(configuration(tmp_path / 'nowhere', tmp_path / 'out'))

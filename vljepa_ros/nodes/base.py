@@ -49,7 +49,7 @@ class _Brought(NamedTuple):
     recollection: Any
 
 
-class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
+class VljepaNode(LifecycleNodeMixin, WorkingNode):
     """A lifecycle node; `part` is the half of the model that it needs, if any."""
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
@@ -316,7 +316,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):  # type: ignore[misc]
                 response.success = False
                 return response
 
-        service.callback = wrapped
+        service.callback = wrapped  # type: ignore[assignment]  # rclpy awaits it
 
     # Parameters.
 

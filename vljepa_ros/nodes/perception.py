@@ -45,7 +45,7 @@ class PerceptionNode(VljepaNode):
         self._counters: dict[str, int] = {}  # the model thread's, replaced as a whole
         self.problems |= parameters.declare(self, self._camera_specs())
         depth = self.get_parameter('service_depth').value
-        self.create_service(
+        self.create_service(  # type: ignore[misc]  # rclpy awaits the callback
             Predict,
             'predict',
             self._on_predict,

@@ -88,7 +88,9 @@ class QueryNode(VljepaNode):
             (Query, 'query', self._on_query),
             (Search, 'search', self._on_search),
         ):
-            self.create_service(kind, name, callback, qos_profile=deep, callback_group=self.group)
+            self.create_service(  # type: ignore[misc]  # rclpy awaits the callback
+                kind, name, callback, qos_profile=deep, callback_group=self.group
+            )
         self._watch_server = ActionServer(
             self,
             Watch,

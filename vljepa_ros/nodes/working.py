@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future as ThreadFuture
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -35,6 +35,14 @@ class WorkingNode(Node):
     """A node with a model thread beside it; `phase` is its lifecycle state."""
 
     thread: ModelThread
+
+    if TYPE_CHECKING:  # of LifecycleNodeMixin, which every node class has as well
+
+        def create_lifecycle_publisher(self, *args: Any, **kwargs: Any) -> Any:
+            """Create a publisher that follows the node's state."""
+
+        def destroy_lifecycle_publisher(self, publisher: Any) -> bool:
+            """Destroy one of these publishers."""
 
     def __init__(self, name: str, **options: Any) -> None:
         """`options` go to rclpy's Node."""
@@ -172,7 +180,7 @@ class WorkingNode(Node):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Await a call in the model thread without holding up the executor."""
-        return self._handed_over(self.thread.call(function, *args))  # type: ignore[no-any-return]
+        return self._handed_over(self.thread.call(function, *args))
 
     async def by_steps(self, steps: Generator[None, None, T], seconds: float) -> T:
         """Await a generator that runs in the model thread, one step at a time.

@@ -8,7 +8,9 @@ channel, so that `is_bigendian` changes nothing, but for mono16, of which the hi
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -19,7 +21,7 @@ from vljepa_ros.stream.types import Image
 
 MAX_PIXELS = 100_000_000  # a header that claims more is damaged
 MARKS = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # how JPEG and PNG begin, and end
-Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
+Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
 Rows = NDArray[np.uint8]  # (H, W * bytes a pixel)
 
 

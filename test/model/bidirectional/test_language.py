@@ -69,9 +69,9 @@ def test_nothing_is_said_below_the_stored_similarity(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
-        ('', 'holds 0 sentences'),
-        ('# only a comment\n\n', 'holds 0 sentences'),
-        ('the cup\n' + 'a ' * 30, r"'a a a .*': text of 32 tokens is too long \(at most 24\)"),
+        ('', '0 sentences'),
+        ('# only a comment\n\n', '0 sentences'),
+        ('the cup\n' + 'a ' * 30, r"'a a a .*32 tokens.*24"),
     ],
 )
 def test_a_bank_that_cannot_be_used_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -113,7 +113,7 @@ def test_ranks_and_similarities_are_scores(language: Language) -> None:
 def test_bad_texts_are_named(language: Language) -> None:
     with pytest.raises(InputError, match='empty'):
         language.check(' ')
-    with pytest.raises(InputError, match=r'of 27 tokens is too long \(at most 24\)'):
+    with pytest.raises(InputError, match=r'27 tokens.*24'):
         language.encode(['a ' * 25])
-    with pytest.raises(InputError, match='do not match the model'):
+    with pytest.raises(InputError, match='model'):
         language.decode(np.ones((1, 3), np.float32))

@@ -93,13 +93,13 @@ def test_bad_input_to_the_eyes_is_named(model: Model) -> None:
     eyes = model.eyes
     assert eyes is not None
     state = eyes.new_state()
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         eyes.predict(state, ['a'])
-    with pytest.raises(InputError, match='does not match the model'):
+    with pytest.raises(InputError, match='match'):
         eyes.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
-    with pytest.raises(InputError, match='tubelet of 3 frames, the model has 2'):
+    with pytest.raises(InputError, match=r'3 frames.* 2'):
         eyes.step(state, [np.zeros((32, 32, 3), np.uint8)] * 3)
-    with pytest.raises(InputError, match=r'of 18 tokens is too long \(at most 16\)'):
+    with pytest.raises(InputError, match=r'18 tokens.* 16'):
         eyes.check_prompts(['a ' * 17])
 
 

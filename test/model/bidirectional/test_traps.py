@@ -30,7 +30,7 @@ def test_positions_come_from_the_configured_size_so_pictures_of_another_are_refu
     frame, _, _ = attention.get_position_ids(wide)
     assert frame.tolist() == [i // 16 for i in range(64)]  # taken for 4 tubelets of 4 x 4
     assert net.x_encoder.model.config.crop_size == tiny.config().x_encoder.image_size
-    with pytest.raises(ValueError, match=r'pictures of 64x64 do not match the model \(32x32\)'):
+    with pytest.raises(ValueError, match=r'64x64.*32x32'):
         net.x_encoder(tiny.video(2, size=64))
 
 
@@ -58,9 +58,9 @@ def test_an_odd_last_frame_would_be_dropped_and_is_refused(net: Any) -> None:
         dropped = plain(normalised(images), skip_predictor=True).last_hidden_state
         without = plain(normalised(images[:, :4]), skip_predictor=True).last_hidden_state
     torch.testing.assert_close(dropped, without)
-    with pytest.raises(ValueError, match='5 frames are not a multiple of the 2 of a tubelet'):
+    with pytest.raises(ValueError, match=r'5 frames.* 2 '):
         net.x_encoder(images)
-    with pytest.raises(ModelError, match='V-JEPA 2 would drop the odd frames'):
+    with pytest.raises(ModelError, match='odd'):
         tiny.config(time=tiny.WindowConfig(4.0, 3, 9))
 
 
@@ -120,7 +120,7 @@ def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> No
     from vljepa_ros.model import registry
 
     folder = tiny.save(tmp_path / 'm')
-    with pytest.raises(ModelError, match=r'float16.*overflow.*bfloat16 or float32'):
+    with pytest.raises(ModelError, match=r'float16.*bfloat16'):
         registry.load(str(folder), device='cpu', dtype='float16')
 
 

@@ -102,14 +102,14 @@ def test_the_published_names_load_whole() -> None:
 def test_the_prompt_changes_nothing(model: Model) -> None:
     assert model.eyes is not None
     state = model.eyes.new_state()
-    with pytest.raises(InputError, match='no frame yet'):
+    with pytest.raises(InputError, match='frame'):
         model.eyes.predict(state, ['a'])
     model.eyes.step(state, list(pictures(1)))
     found = model.eyes.predict(state, ['a', 'word ' * 900, ''])
     assert found.shape == (3, tiny.DIM) and (found == found[0]).all()
     model.eyes.check_prompts(['word ' * 900])
     assert model.eyes.predict(state, []).shape == (0, tiny.DIM)
-    with pytest.raises(InputError, match='tubelet of 2 frames, the model has 1'):
+    with pytest.raises(InputError, match=r'2 frames.* 1'):
         model.eyes.step(state, list(pictures(2)))
 
 
@@ -136,19 +136,19 @@ def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model)
     answer = pipeline.ask('is it open?', ['the drawer is open', 'the drawer is shut'])
     assert answer.answer in ('the drawer is open', 'the drawer is shut') and answer.ranked
     assert pipeline.search('the robot moves')
-    with pytest.raises(InputError, match=r"'tiny_dual-.*' has no words of its own"):
+    with pytest.raises(InputError, match="'tiny_dual-"):
         pipeline.ask('what is open?')
 
 
 def test_texts_and_pictures_that_do_not_fit_are_named(model: Model, tmp_path: Path) -> None:
     assert model.language is not None
-    with pytest.raises(InputError, match=r'of 14 tokens is too long \(at most 12\)'):
+    with pytest.raises(InputError, match=r'14 tokens.* 12'):
         model.language.check('a ' * 13)
-    with pytest.raises(ValueError, match=r'pictures of 8x8 do not match the model \(32x32\)'):
+    with pytest.raises(ValueError, match=r'8x8.*32x32'):
         tiny.net().pictures(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
     folder = tiny.save(tmp_path / 'm')
     (folder / 'weights.safetensors').unlink()
-    with pytest.raises(ModelError, match='is missing: vljepa models get tiny_dual'):
+    with pytest.raises(ModelError, match='vljepa models get tiny_dual'):
         registry.load(str(folder), device='cpu')
 
 

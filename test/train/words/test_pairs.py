@@ -81,23 +81,21 @@ def test_without_annotations_there_are_no_pairs(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelMismatchError, match=r"e\.npz: .* 'two-2', not of 'one-1'"):
+    with pytest.raises(ModelMismatchError, match=r"e\.npz: .*'two-2'.*'one-1'"):
         read_predictions([Predictions(embeddings(tmp_path, model_id='two-2'))], LANGUAGE)
     told = annotations(tmp_path, {'time': 1, 'prompt': 'What?', 'answer': 'a cup'})
-    with pytest.raises(InputError, match='do not say which prompt'):
+    with pytest.raises(InputError, match='prompt'):
         read_predictions(
             [Predictions(embeddings(tmp_path, prompt=''), told, asked=True)], LANGUAGE
         )
-    with pytest.raises(
-        InputError, match=r"a\.jsonl: no line answers 'What is it\?' where .*e\.npz"
-    ):
+    with pytest.raises(InputError, match=r"a\.jsonl: .*'What is it\?'.*e\.npz"):
         read_predictions([Predictions(embeddings(tmp_path), told, asked=True)], LANGUAGE)
-    with pytest.raises(InputError, match='no line says what happened where'):
+    with pytest.raises(InputError, match=r'a\.jsonl.*e\.npz'):
         read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
     annotations(
         tmp_path, {'start': 0, 'end': 1, 'text': 'x'}, {'start': 1, 'end': 2, 'text': 'x' * 30}
     )
-    with pytest.raises(InputError, match=r'a\.jsonl:2: text of 30 tokens is too long'):
+    with pytest.raises(InputError, match=r'a\.jsonl:2: .*30 tokens'):
         read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)
     (tmp_path / 'a.jsonl').write_text('{"start": 2, "end": 1, "text": "x"}')
     with pytest.raises(InputError, match=r'a\.jsonl:1: end'):
@@ -113,5 +111,5 @@ def test_only_lines_of_the_one_camera_count(tmp_path: Path) -> None:
     )
     of = Predictions(embeddings(tmp_path), told, camera='right')
     assert [p.text for p in read_predictions([of], LANGUAGE).pairs] == ['right', 'both']
-    with pytest.raises(InputError, match=r'a\.jsonl: is of left, right: say whose `camera`'):
+    with pytest.raises(InputError, match=r'a\.jsonl: .*left, right.*camera'):
         read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)

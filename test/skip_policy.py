@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pytest plugin: a skipped test fails the run, unless the list below allows it.
+
+A test that is skipped on every machine checks nothing, and nobody notices. So each entry names
+the tests, the reason that they give, and where they do run.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+PLUGIN = 'skip-policy'
+
+
+@dataclass(frozen=True)
+class AllowedSkip:
+    """Tests that may be skipped: regular expressions of their id and of the reason."""
+
+    tests: str
+    reason: str
+    runs: str  # where they are not skipped
+
+
+NO_3_14 = 'Python 3.10 to 3.13: mujoco, metaworld and ruptures have no wheels for 3.14'
+ALLOWED = (
+    AllowedSkip(
+        r'test/launch/', r'launch_(testing|ros) is not installed', 'CI job `ros`: ROS from apt'
+    ),
+    AllowedSkip(
+        r'test/data/test_rendering\.py.*osmesa|test/data/test_kitchen\.py',
+        r'libosmesa6',
+        'where the Debian package libosmesa6 is installed, and in CI (PyPI has no such wheel)',
+    ),
+    AllowedSkip(
+        r'test/data/test_rendering\.py.*egl',
+        r'libegl1|no device',
+        'where the Debian package libegl1 is installed and EGL finds a device',
+    ),
+    AllowedSkip(r'test/data/', r'mujoco', NO_3_14),
+    AllowedSkip(r'test/benchmarks/', r"import 'ruptures'", NO_3_14),
+    AllowedSkip(r'test/evaluate/test_cider\.py', r'pycocoevalcap', '`make test-all`'),
+    AllowedSkip(r'test/packaging/test_ros_environment\.py', r'glibc 2\.33', 'Debian 12 or newer'),
+    AllowedSkip(r'test/cli/test_stack_processes\.py', r'Linux only', 'Linux'),
+)
+
+
+def is_allowed(test: str, reason: str, allowed: tuple[AllowedSkip, ...] = ALLOWED) -> bool:
+    """Whether the list holds a skip."""
+    return any(re.search(a.tests, test) and re.search(a.reason, reason) for a in allowed)
+
+
+def reason_of(report: Any) -> str:
+    """Why a test, or a whole file, was skipped."""
+    longrepr = report.longrepr
+    return str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
+
+
+class SkipPolicy:
+    """Collects the skips of a run; any that is not allowed makes it fail."""
+
+    def __init__(self) -> None:
+        self.unexpected: dict[str, str] = {}  # test -> reason
+
+    def _note(self, report: Any) -> None:
+        if report.skipped and not is_allowed(report.nodeid, reason_of(report)):
+            self.unexpected[report.nodeid] = reason_of(report)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test that skips itself, or is expected to fail."""
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that skips itself."""
+        self._note(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """The run fails."""
+        # A worker of pytest-xdist reports to the process that started it, which decides.
+        if self.unexpected and not hasattr(session.config, 'workerinput'):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Name them."""
+        for test, reason in self.unexpected.items():
+            terminalreporter.write_line(
+                f'ERROR: {test} was skipped ({reason}), and test/skip_policy.py does not allow it',
+                red=True,
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch every run."""
+    config.pluginmanager.register(SkipPolicy(), PLUGIN)
