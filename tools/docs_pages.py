@@ -20,9 +20,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r'^<!-- generated: ([\w-]+) -->$', re.MULTILINE)
 LINK = re.compile(r'(?<=\]\()([^)\s#]+)(?=[)#\s])')
-FIELD = re.compile(r'^(?P<type>[\w/\[\]<>=]+)\s+(?P<name>\w+)(?:=(?P<value>\S+))?\s+#\s(?P<text>.+)$')
+FIELD = re.compile(
+    r'^(?P<type>[\w/\[\]<>=]+)\s+(?P<name>\w+)(?:=(?P<value>\S+))?\s+#\s(?P<text>.+)$'
+)
 CARD = re.compile(r'models/(\w+)/MODEL_CARD\.md')
-PARTS = {'msg': ('fields',), 'srv': ('request', 'response'), 'action': ('goal', 'result', 'feedback')}
+PARTS = {
+    'msg': ('fields',),
+    'srv': ('request', 'response'),
+    'action': ('goal', 'result', 'feedback'),
+}
 TYPES = {bool: 'bool', int: 'int', float: 'double', str: 'string', list: 'string[]'}
 USAGE_WIDTH = 90
 
@@ -125,7 +131,7 @@ def parameters() -> str:
     for node, specs in nodes.items():
         title = f'`{node}`' if node in records.TABLE else node.capitalize()
         lines += [f'## {title}', '']
-        lines += ['| parameter | type | default | range | read | |', '| --- | --- | --- | --- | --- | --- |']
+        lines += ['| parameter | type | default | range | read | |', '|' + ' --- |' * 6]
         for spec in specs:
             name = spec.name if node in records.TABLE else f'<camera>.{spec.name}'
             lines.append(
@@ -148,7 +154,7 @@ def shown(value: Any) -> str:
 def _range(spec: Any) -> str:
     if spec.choices:
         return ', '.join(f'`{shown(choice)}`' for choice in spec.choices)
-    return '' if spec.low is None else f'{spec.low:g} to {spec.high:g}'
+    return '' if spec.low is None else f'{spec.low:,.12g} to {spec.high:,.12g}'
 
 
 def _read(spec: Any) -> str:
@@ -198,7 +204,7 @@ def _names(action: argparse.Action) -> str:
     if not action.option_strings:
         return f'`{value}`'
     shown_value = '' if action.nargs == 0 else f' {value}'
-    return f'`{", ".join(action.option_strings)}{shown_value}`'.replace('|', '\\|')
+    return f'`{", ".join(action.option_strings)}{shown_value}`'
 
 
 def _default(action: argparse.Action) -> str:
@@ -210,10 +216,10 @@ def _default(action: argparse.Action) -> str:
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     values = {**vars(action), 'prog': parser.prog}
     text = _cell((action.help or '') % values)
-    if action.choices and not isinstance(action, argparse._SubParsersAction):
-        choices = ', '.join(f'`{choice}`' for choice in action.choices)
-        text = f'{text} (one of {choices})' if str(next(iter(action.choices))) not in text else text
-    return text[:1].upper() + text[1:]
+    choices = [str(choice) for choice in action.choices or ()]
+    if choices and choices[0] not in text:
+        text = f'{text} (one of {", ".join(choices)})'
+    return text
 
 
 def _cell(text: str) -> str:

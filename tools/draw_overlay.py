@@ -4,9 +4,9 @@
     .venv/bin/python tools/draw_overlay.py samples/bench --out docs/assets/overlay.png
 
 The upper row shows frames with the text that was in force at that moment. Below are the segments
-of the ground truth (if SOURCE is a folder with ground_truth.json) and those of the text events, in two
-alternating shades, and the cosine distance between consecutive embeddings. The pipeline runs without ROS; the running stack gives the same events. Needs
-matplotlib (requirements/docs.txt).
+of the ground truth (if SOURCE is a folder with ground_truth.json) and those of the text events, in
+two alternating shades, and the cosine distance between consecutive embeddings. The pipeline runs
+without ROS; the running stack gives the same events. Needs matplotlib (requirements/docs.txt).
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def draw(run: Run, truth: list[dict[str, Any]], out: Path) -> None:
     axes = figure.add_subplot(rows[3, :])
     axes.plot(run.times, run.distances, color='#333333', linewidth=0.9)
     _mark_times(axes, run)
-    axes.set(xlim=(0, end_s), ylabel='cosine\ndistance', xlabel='seconds from the start of the recording')
+    axes.set(xlim=(0, end_s), ylabel='cosine\ndistance')
+    axes.set_xlabel('seconds from the start of the recording')
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(out, dpi=100)
     pyplot.close(figure)

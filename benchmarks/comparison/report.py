@@ -48,10 +48,11 @@ ABLATION_FINDINGS = Path(__file__).with_name('ablation_findings.md')
 
 PAGE = """# VL-JEPA and an autoregressive model under equal conditions
 
-Does predicting embeddings of texts take fewer examples than predicting their tokens, if everything else is equal?
-[benchmarks/comparison](../../benchmarks/comparison/__init__.py) describes the arms, what is equal and how to run it. This page is
-written by `python -m benchmarks.comparison.report`. Values are mean and standard deviation over seeds on the {split} split, after
-{examples:,} examples.
+Does predicting embeddings of texts take fewer examples than predicting their tokens, if everything
+else is equal? [benchmarks/comparison](../../benchmarks/comparison/__init__.py) describes the arms,
+what is equal and how to run it. This page is written by `python -m benchmarks.comparison.report`.
+Values are mean and standard deviation over seeds on the {split} split, after {examples:,}
+examples.
 
 {marks}
 
@@ -74,16 +75,18 @@ Learning rates, chosen on validation: {rates}. Trained parameters: {sizes}.
 COST = """
 ## Cost
 
-Measured by `python -m benchmarks.comparison.cost` in one run: one thread, float32, torch {torch}, commit
-{commit}. The rows "changes in words" decode {changes:.1f} texts a minute, the number of annotations in the validation streams;
-"known before" means that the candidates' embeddings are cached.
+Measured by `python -m benchmarks.comparison.cost` in one run: one thread, float32, torch {torch},
+commit {commit}. The rows "changes in words" decode {changes:.1f} texts a minute, the number of
+annotations in the validation streams; "known before" means that the candidates' embeddings are
+cached.
 
 {table}
 """
 ABLATIONS = """# Ablations
 
-Design choices of VL-JEPA, changed one at a time. This page is written by `python -m benchmarks.comparison.report`. Arm A of
-[the comparison](comparison.md), all paraphrases, {examples:,} examples, evaluated on the validation split.
+Design choices of VL-JEPA, changed one at a time: arm A of [the comparison](comparison.md), all
+paraphrases, {examples:,} examples, evaluated on the validation split. This page is written by
+`python -m benchmarks.comparison.report`.
 
 {marks}
 
