@@ -10,7 +10,7 @@ PYTHON ?= python3
 DISTRO ?= jazzy
 export PYTHON DISTRO TORCH_INDEX
 
-.PHONY: help venv build demo test lint docs clean
+.PHONY: help venv build demo test lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,9 @@ test: build  ## everything that can run on a CPU without network
 lint: venv  ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-docs: venv  ## the documentation site, into build/site; links are checked
-	@tools/docs.sh
-
 clean:  ## remove .venv and build/ (trained models and data stay: runs/, data/)
 	rm -rf .venv build
+
+.PHONY: docs
+docs: venv  ## the documentation site, into build/site; links are checked
+	@tools/docs.sh

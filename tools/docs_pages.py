@@ -102,8 +102,8 @@ def interfaces() -> str:
 
 def _interface(path: Path, parts: tuple[str, ...]) -> list[str]:
     head = re.match(r'(?:#.*\n)+', path.read_text())
-    said = [line.lstrip('# ').strip() for line in head[0].splitlines()] if head else []
-    lines = [' '.join(said), '']
+    comment = [line.lstrip('# ').strip() for line in head[0].splitlines()] if head else []
+    lines = [_cell(' '.join(comment).replace('  ', '\n\n')), '']
     for part, text in zip(parts, re.split(r'^---$', path.read_text(), flags=re.M), strict=True):
         found = [match for line in text.splitlines() if (match := FIELD.match(line))]
         for title, rows in (
