@@ -51,8 +51,8 @@ PAGE = """# VL-JEPA and an autoregressive model under equal conditions
 Does predicting embeddings of texts take fewer examples than predicting their tokens, if everything
 else is equal? [benchmarks/comparison](../../benchmarks/comparison/__init__.py) describes the arms,
 what is equal and how to run it. This page is written by `python -m benchmarks.comparison.report`.
-Values are mean and standard deviation over seeds on the {split} split, after {examples:,}
-examples.
+Values are mean and standard deviation over seeds
+on the {split} split, after {examples:,} examples.
 
 {marks}
 

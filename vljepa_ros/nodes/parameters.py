@@ -92,7 +92,7 @@ MODEL = (
     Spec(
         'dtype',
         'float32',
-        'Compute dtype',
+        'Compute dtype of the model',
         choices=('float32', 'bfloat16', 'float16'),
     ),
     Spec(
