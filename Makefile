@@ -46,3 +46,7 @@ lint: build  ## ruff, and mypy in strict mode
 
 clean:  ## remove .venv and build/ (trained models and data stay: runs/, data/)
 	rm -rf .venv build
+
+.PHONY: docs
+docs: venv  ## the documentation site, into build/site; links are checked
+	@tools/docs.sh

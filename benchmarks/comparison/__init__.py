@@ -29,7 +29,7 @@ Smaller than models/small, so that all of it fits two cores: the Predictor has 2
     python -m benchmarks.comparison.run          the arms; takes up where it was stopped
     python -m benchmarks.comparison.ablations    what VL-JEPA's own choices are worth, arm A
     python -m benchmarks.comparison.cost         FLOPs and milliseconds
-    python -m benchmarks.comparison.report       docs/comparison.{md,png,json}, docs/ablations.md
+    python -m benchmarks.comparison.report       docs/results/comparison.* and ablations.md
 
 All from the repository's root; `--help` tells the options. What is made on the way lies in
 data/comparison: remove that folder before another X-Encoder is trained.

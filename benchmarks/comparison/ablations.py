@@ -21,8 +21,8 @@ from vljepa_ros.cli.main import Parser
 
 COUNTS = (8192, 32768)
 CHANGES: dict[str, dict[str, Any]] = {
-    'as it is': {},
-    'text head trained with the eyes': {'text': 'joint'},
+    'reference': {},
+    'text head trained with the vision side': {'text': 'joint'},
     'no text head: plain MiniLM': {'text': 'plain'},
     'bidirectional prefix': {'causal': False},
     'window of 1 tubelet': {'window': 1},

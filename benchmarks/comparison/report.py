@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.comparison.report`: the findings as docs/comparison.md, .png and .json.
+"""`python -m benchmarks.comparison.report`: write docs/results/comparison.md, .png and .json.
 
-docs/ablations.md as well, where there are any. The picture needs requirements/benchmarks.txt.
+Also writes docs/results/ablations.md if there are ablations. The plot needs
+requirements/benchmarks.txt.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ NAMES = {
     'D': 'D: nearest sentence',
 }
 MARKS = {
-    'right': 'captions right',
+    'right': 'right captions',
     'cider': 'CIDEr-D',
-    'top1_seen': 'act among 45, seen wording',
-    'top1_heldout': 'act among 45, held-out wording',
+    'top1_seen': 'top-1 of 45 tasks, training paraphrase',
+    'top1_heldout': 'top-1 of 45 tasks, held-out paraphrase',
     'yes_no': 'yes/no',
 }
 DRAWN = ('right', 'cider', 'top1_heldout', 'yes_no')
@@ -47,17 +48,19 @@ ABLATION_FINDINGS = Path(__file__).with_name('ablation_findings.md')
 
 PAGE = """# VL-JEPA and an autoregressive model under equal conditions
 
-Written by `python -m benchmarks.comparison.report`; what the arms are, what is equal and how to
-run it: [benchmarks/comparison](../benchmarks/comparison/__init__.py). Mean and standard deviation
-over seeds on the {split} split, after {examples:,} examples.
+Does predicting embeddings of texts take fewer examples than predicting their tokens, if everything
+else is equal? [benchmarks/comparison](../../benchmarks/comparison/__init__.py) describes the arms,
+what is equal and how to run it. This page is written by `python -m benchmarks.comparison.report`.
+Values are mean and standard deviation over seeds
+on the {split} split, after {examples:,} examples.
 
 {marks}
 
 {findings}
 
-![marks against examples](comparison.png)
+![Metrics against the number of examples](comparison.png)
 
-## Every wording of a meaning, or one
+## All paraphrases of a concept, or one
 
 {wordings}
 
@@ -72,16 +75,18 @@ Learning rates, chosen on validation: {rates}. Trained parameters: {sizes}.
 COST = """
 ## Cost
 
-By `python -m benchmarks.comparison.cost`: one thread, float32, all in one run, torch {torch},
-{commit}. "Changes in words" are the {changes:.1f} annotations a minute of the validation streams.
+Measured by `python -m benchmarks.comparison.cost` in one run: one thread, float32, torch {torch},
+commit {commit}. The rows "changes in words" decode {changes:.1f} texts a minute, the number of
+annotations in the validation streams; "known before" means that the candidates' embeddings are
+cached.
 
 {table}
 """
-ABLATIONS = """# What VL-JEPA's own choices are worth
+ABLATIONS = """# Ablations
 
-Written by `python -m benchmarks.comparison.report`. Arm A of [the comparison](comparison.md), all
-wordings, {examples:,} examples, one choice changed at a time; on the validation split, for these
-are choices.
+Design choices of VL-JEPA, changed one at a time: arm A of [the comparison](comparison.md), all
+paraphrases, {examples:,} examples, evaluated on the validation split. This page is written by
+`python -m benchmarks.comparison.report`.
 
 {marks}
 
@@ -121,7 +126,7 @@ def marks_table(found: Curves) -> str:
         [NAMES[arm], which, str(len(runs)), *(spread(runs, mark) for mark in MARKS)]
         for (arm, which), runs in found.items()
     ]
-    return table(['arm', 'wordings', 'seeds', *MARKS.values()], rows)
+    return table(['arm', 'paraphrases', 'seeds', *MARKS.values()], rows)
 
 
 def growth_table(found: Curves, mark: str) -> str:
@@ -131,7 +136,7 @@ def growth_table(found: Curves, mark: str) -> str:
         [NAMES[arm], which, *(spread(runs, mark, at) for at in range(len(counts)))]
         for (arm, which), runs in found.items()
     ]
-    return table([MARKS[mark], 'wordings', *counts], rows)
+    return table([MARKS[mark], 'paraphrases', *counts], rows)
 
 
 def wordings_table(found: Curves) -> str:
@@ -141,7 +146,7 @@ def wordings_table(found: Curves) -> str:
         one, every = ([run[-1] for run in found[arm, which]] for which in WORDINGS)
         change = [np.mean([m[k] for m in every]) - np.mean([m[k] for m in one]) for k in MARKS]
         rows.append([NAMES[arm], *(f'{value:+.3f}' for value in change)])
-    return table(['all wordings less one', *MARKS.values()], rows)
+    return table(['all paraphrases minus one', *MARKS.values()], rows)
 
 
 def cost_table(costs: Mapping[str, Any]) -> str:
@@ -153,13 +158,13 @@ def cost_table(costs: Mapping[str, Any]) -> str:
             base, same = costs['arms']['A'][known], arm != 'A'
             ratio = f'{flops / base[0]:.2f}, {ms / base[1]:.2f}' if same else ''
             rows.append([arm, what, f'{flops:.3f}', f'{ms:.1f}', ratio])
-    return table(['arm', 'what', 'GFLOPs', 'ms', 'of A: FLOPs, ms'], rows)
+    return table(['arm', 'operation', 'GFLOPs', 'ms', 'relative to A: FLOPs, ms'], rows)
 
 
 def comparison(
     finished: Mapping[str, Result], planned: Sequence[Plan], costs: Mapping[str, Any]
 ) -> str:
-    """docs/comparison.md."""
+    """Render docs/results/comparison.md."""
     found = curves(finished, planned)
     rates = {plan.arm: plan.learning_rate for plan in planned}
     sizes = {p.arm: finished[p.name]['parameters'] for p in planned if p.name in finished}
@@ -178,7 +183,7 @@ def comparison(
 
 
 def ablation_table(found: Mapping[str, Result], rate: float, seeds: int) -> str:
-    """docs/ablations.md."""
+    """Render docs/results/ablations.md."""
     rows = []
     for name, planned in ablations.plans(rate, seeds, Plan.split).items():
         runs = [found[plan.name]['marks']['A'] for plan in planned if plan.name in found]
@@ -206,7 +211,7 @@ def draw(found: Curves, path: Path) -> None:
             examples = [int(m['examples']) for m in runs[0]]
             mean, deviation = values.mean(axis=0), values.std(axis=0)
             style = '-' if which == 'all' else '--'
-            label = f'{NAMES[arm]}, {which}' if which == 'all' else f'{arm}, one wording'
+            label = f'{NAMES[arm]}, {which}' if which == 'all' else f'{arm}, one paraphrase'
             panel.plot(examples, mean, style, color=COLOURS[arm], marker='.', label=label)
             low, high = mean - deviation, mean + deviation
             panel.fill_between(examples, low, high, color=COLOURS[arm], alpha=0.12, lw=0)
@@ -224,7 +229,7 @@ def draw(found: Curves, path: Path) -> None:
 def _arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, default=Settings.out, help='folder of the results')
-    parser.add_argument('--docs', type=Path, default=ROOT / 'docs')
+    parser.add_argument('--docs', type=Path, default=ROOT / 'docs' / 'results')
     parser.add_argument('--split', default='validation', help='that was judged on')
     parser.add_argument('--seeds', type=int, default=3)
     return parser.parse_args()

@@ -355,7 +355,7 @@ def test_the_report_tells_means_and_deviations(
     row = next(line for line in text.splitlines() if 'autoregressive | all | 3' in line)
     assert row.split('|')[4].strip() == '0.816 ± 0.100'  # 0.65 + 0.066 + 0.1, seeds 0.1 apart
     assert 'validation split, after 65,536 examples' in text and 'A 7,000,000' in text
-    assert '| all wordings less one |' in text and '+0.050' in text
+    assert '| all paraphrases minus one |' in text and '+0.050' in text
     assert '| B | open answer | 2.000 | 30.0 | 2.00, 3.00 |' in text
     assert drawn == [tmp_path / 'comparison.png']
     assert len(json.loads((tmp_path / 'comparison.json').read_text())['runs']) == 9 + 18

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The streaming VL-JEPA as one dense pass in NumPy float64, written from DESIGN.md section 1.
+"""The streaming VL-JEPA as one dense pass in NumPy float64, written from docs/design.md section 1.
 
 It shares no code with vljepa_ros.model: it reads the weights by name, builds one attention matrix
 over all tokens of all tubelets, and forbids by a mask what a token must not see. Rotary positions

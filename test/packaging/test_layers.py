@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom (DESIGN.md section 6): checked in clean processes and in the source."""
+"""Who may import whom (docs/design.md section 6): checked in clean processes and in the source."""
 
 from __future__ import annotations
 

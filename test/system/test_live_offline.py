@@ -228,7 +228,7 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
 def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     ros: int, processes: Processes, bench: Bench, tmp_path: Path
 ) -> None:
-    """docs/FINE_TUNING.md, the last step: its words, under its own id."""
+    """docs/guide/fine_tuning.md, the last step: its words, under its own id."""
     shown = film(tmp_path, ['red', 'blue', 'green', 'blue', 'red', 'green'], 'shown')
     values = {
         **SHORT,

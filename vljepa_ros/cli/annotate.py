@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa annotate SOURCE`: what happens in a recording, segment by segment, in words.
+"""`vljepa annotate SOURCE`: describe a recording segment by segment in text.
 
 With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
 the source's start; and "nearest": true where the text is a sentence of the model's bank. A segment
@@ -28,13 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar='N',
-        help='how much may be said of each camera in the long run, after some ten texts more; '
-        'with --offline at most (default: as much as there is)',
+        help='long-term limit of texts per minute and camera, plus about ten; with --offline '
+        'a strict limit (default: no limit)',
     )
     parser.add_argument(
         '--offline',
         action='store_true',
-        help='see the whole source before cutting it into segments, by Ward (needs scikit-learn)',
+        help='segment with knowledge of the whole source, by Ward (needs scikit-learn)',
     )
     common.add_model_arguments(parser)
 

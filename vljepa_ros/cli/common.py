@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # between two lines about how far it is
-SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of pictures'
+SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of images'
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
         type=int,
         default=0,
         metavar='N',
-        help="CPU threads (default: 0, torch's choice)",
+        help="CPU threads (default: 0, torch's default)",
     )
 
 
@@ -70,14 +70,14 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='[NAME=]TOPIC',
-        help='an image topic of the bag, and what to call its camera; may be '
+        help='an image topic of the bag, optionally with a camera name; may be '
         'repeated (default: all)',
     )
     parser.add_argument(
         '--fps',
         type=float,
         default=0.0,
-        help='frames per second of a folder of pictures (default: 10)',
+        help='frames per second of a folder of images (default: 10)',
     )
 
 

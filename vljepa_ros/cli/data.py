@@ -3,7 +3,7 @@
 
 `mwstream` films a robot arm in simulation, `kitchen` a scene that no model is trained on, `import`
 reads recordings with what people say of them, `manifest` lists what a model was trained on.
-docs/DATA.md describes the files.
+docs/reference/data_formats.md describes the files.
 """
 
 from __future__ import annotations

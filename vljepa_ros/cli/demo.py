@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa demo`: the whole stack on the sample bag as real processes, graded against the truth.
+"""`vljepa demo`: run the stack on the sample bag as processes, and grade the result.
 
 Perception, change detection, decoder and query run as processes of their own over DDS; a client
 plays the bag into them as fast as they can look, prints each text event as it comes, and asks

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa embed SOURCE --out F.npz`: one semantic embedding a hop, as NumPy arrays.
+"""`vljepa embed SOURCE --out F.npz`: write one embedding per hop as NumPy arrays.
 
 Arrays: stamp (N,) float64 seconds from the source's start, vector (N, D) float32 of unit norm;
 model_id, prompt.

@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('name', metavar='NAME|DIR', help='a model whose weights are elsewhere')
+    parser.add_argument(
+        'name', metavar='NAME|DIR', help='a model whose weights must be downloaded'
+    )
     parser.add_argument(
         '--accept-licences',
         action='store_true',
-        help='you have read the licences that are named, and accept them',
+        help='confirm that you have read and accept the licenses that are listed',
     )
     parser.add_argument(
         '--into',
         type=Path,
         metavar='DIR',
-        help='make DIR/NAME the model, for VLJEPA_MODELS=DIR (default: where its model.yaml is)',
+        help='create the model as DIR/NAME, for VLJEPA_MODELS=DIR (default: in its own folder)',
     )
     common.add_output_arguments(parser)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa memory FILE`: what a robot remembers, segment by segment, or the moments of a text.
+"""`vljepa memory FILE`: list the segments of a memory file, or search them.
 
 FILE is query_node's `memory_path`; it is only read, also while the node runs. Times are ROS time,
 in seconds; for people they are shown as local time.
@@ -28,9 +28,15 @@ MOST_BYTES = 10**15  # all of it: what is only read is not made smaller
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument('file', metavar='FILE', type=Path, help="query_node's memory_path")
-    parser.add_argument('--search', metavar='TEXT', help='the moments that fit a text, best first')
-    parser.add_argument('--limit', type=int, default=10, metavar='K', help='at most so many (10)')
-    parser.add_argument('--source', default='', metavar='NAME', help='one camera (default: all)')
+    parser.add_argument(
+        '--search', metavar='TEXT', help='print the moments that match a text, best first'
+    )
+    parser.add_argument(
+        '--limit', type=int, default=10, metavar='K', help='maximum number of moments (10)'
+    )
+    parser.add_argument(
+        '--source', default='', metavar='NAME', help='only this camera (default: all)'
+    )
     add_span_arguments(parser, moment=False)
     common.add_model_arguments(parser)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa models`: what is installed, and where; get downloads weights, compare ways to see."""
+"""`vljepa models`: list installed models, download weights, compare streaming modes."""
 
 from __future__ import annotations
 

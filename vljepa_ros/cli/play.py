@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa play BAG`: publish a bag over ROS with /clock, in time or as fast as the stack can.
+"""`vljepa play BAG`: publish a bag over ROS with /clock, at a rate or in step with the stack.
 
 Messages go out as they lie in the bag, stamps included. --lossless sends a picture only when the
 stack has finished the one before.
@@ -24,12 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar='R',
-        help='so many times as fast as it was recorded (default: 1)',
+        help='playback speed relative to the recording (default: 1)',
     )
     pace.add_argument(
         '--lossless',
         action='store_true',
-        help='as fast as the stack can, waiting for it at every picture',
+        help='as fast as the stack can, waiting for it at every image',
     )
     parser.add_argument(
         '--topic',
@@ -48,14 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--namespace',
         default='vljepa',
-        help='where the stack runs, for --lossless (default: vljepa)',
+        help='namespace of the stack, for --lossless (default: vljepa)',
     )
     parser.add_argument(
         '--timeout',
         type=float,
         default=30.0,
         metavar='S',
-        help='for --lossless: the longest wait for the stack (default: 30 s)',
+        help='for --lossless: maximum time to wait for the stack (default: 30 s)',
     )
     parser.add_argument('--model', metavar='NAME|DIR', help='unused: a bag needs no model')
     common.add_output_arguments(parser)

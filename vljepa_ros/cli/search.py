@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa search SOURCE TEXT`: the moments of a recording that a text describes, best first."""
+"""`vljepa search SOURCE TEXT`: find the moments of a recording that match a text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
     parser.add_argument('text', metavar='TEXT', help='what to look for')
-    parser.add_argument('--limit', type=int, default=10, metavar='K', help='at most so many (10)')
+    parser.add_argument(
+        '--limit', type=int, default=10, metavar='K', help='maximum number of moments (10)'
+    )
     add_span_arguments(parser, moment=False)
     common.add_prompt_argument(parser)
     common.add_model_arguments(parser)

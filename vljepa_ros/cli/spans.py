@@ -34,8 +34,12 @@ def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
     """Add them."""
     if moment:
         parser.add_argument('--at', type=float, metavar='T', help='one moment, in seconds')
-    parser.add_argument('--from', type=float, metavar='A', dest='from_s', help='a span from here')
-    parser.add_argument('--to', type=float, metavar='B', dest='to_s', help='a span up to here')
+    parser.add_argument(
+        '--from', type=float, metavar='A', dest='from_s', help='start of a span, in seconds'
+    )
+    parser.add_argument(
+        '--to', type=float, metavar='B', dest='to_s', help='end of a span, in seconds'
+    )
 
 
 def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = LONGEST_S) -> Span:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: train a model, fine-tune one, or teach one words, as a YAML file says.
+"""`vljepa train CONFIG`: train a model, fine-tune it, or train a text decoder, from a YAML file.
 
 A whole training that was stopped goes on where it was; the others begin anew.
 """
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as '
-        'well. Fine-tuning and words take one',
+        'well. Fine-tuning and text decoders use one process',
     )
     common.add_output_arguments(parser)
 

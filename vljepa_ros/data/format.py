@@ -10,7 +10,8 @@
         state.npz           (T,) arrays of the simulator's state; may be absent
         meta.json           where it comes from; frame count; "complete": true
 
-A folder appears only when it is whole. No torch, no simulator. docs/DATA.md describes every field.
+A folder appears only when it is whole. No torch, no simulator. Every field is described in
+docs/reference/data_formats.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Times are seconds from the recording's start. "candidates" may be absent; "source" may name the one
 camera that a line is about. Texts do not overlap, camera by camera. What `vljepa annotate --json`
-prints is such a file, to be edited. docs/DATA.md says more.
+prints is such a file, to be edited. docs/reference/data_formats.md says more.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 The visual prefix is block-causal and does not see the prompt, so that all prompts share it. A
 prompt's tokens and K learned answer tokens attend to the window of visual tokens and to each
-other; the answer is pooled over the answer tokens only (DESIGN.md section 1).
+other; the answer is pooled over the answer tokens only (docs/design.md section 1).
 
 Shapes: B batch, T tubelets, N visual tokens a tubelet (merged m x m), D width, P prompts,
 L prompt tokens, K answer tokens, S = L + K, W window, M prompts of any clips.

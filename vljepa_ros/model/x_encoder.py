@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The X-Encoder: video tubelets -> visual tokens, block-causal (DESIGN.md section 1).
+"""The X-Encoder: video tubelets -> visual tokens, block-causal (docs/design.md section 1).
 
 Shapes: B batch, T tubelets, F frames a tubelet, S image side, N tokens a tubelet, D width.
 Images enter as uint8 RGB (B, T, F, S, S, 3). The convolutional stem follows Xiao et al.,

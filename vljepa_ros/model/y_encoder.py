@@ -2,7 +2,7 @@
 """The Y-Encoder's trained head: token states of the frozen text tower -> unit vector.
 
 One more transformer layer lets opposites part that the tower puts together ("open"/"closed" have
-cosine 0.92 there), then attention pooling (DESIGN.md section 1).
+cosine 0.92 there), then attention pooling (docs/design.md section 1).
 
 Shapes: B texts, L tokens, Dt tower width, D embedding_dim.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QoS of DESIGN.md section 3; parameters override it (qos_overrides.<topic>...)."""
+"""QoS of docs/design.md section 3; parameters override it (qos_overrides.<topic>...)."""
 
 from __future__ import annotations
 

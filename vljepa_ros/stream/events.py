@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes -> events in words: one decode a change (DESIGN.md section 6, rule 8)."""
+"""Changes -> events in words: one decode a change (docs/design.md section 6, rule 8)."""
 
 from __future__ import annotations
 

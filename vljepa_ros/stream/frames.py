@@ -2,8 +2,8 @@
 """Stamps of one camera: which frames count, and which frame fills which slot of the model's grid.
 
 `Intake` judges stamps as they are received, before anything is dropped for lack of time, so that
-our own drops never look like gaps (DESIGN.md section 6, rule 4). `Sampler` then lays the frames
-that were kept on a grid of the model's rate. Neither reads a clock.
+our own drops never look like gaps (docs/design.md section 6, rule 4). `Sampler` then lays the
+frames that were kept on a grid of the model's rate. Neither reads a clock.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 """The values that flow from camera to answer: frames, embeddings, changes, events, answers.
 
 Times are integer nanoseconds (``_ns``). Vectors are float32 of unit norm, shape (D,). Images are
-(H, W, 3) uint8, RGB. The ROS messages of DESIGN.md section 3 map one to one onto these values.
+(H, W, 3) uint8, RGB. The ROS messages of docs/design.md section 3 map one to one onto
+these values.
 """
 
 from __future__ import annotations

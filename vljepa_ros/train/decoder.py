@@ -3,8 +3,8 @@
 
 Half of each batch are embeddings of the training sentences, which it must say again; half are
 predictions of the eyes on streams that they were not trained on, which it must put into one of
-their meaning's wordings. Noise on both covers the rest of the gap between the two kinds (DESIGN.md
-section 1).
+their meaning's wordings. Noise on both covers the rest of the gap between the two kinds
+(docs/design.md section 1).
 
 Shapes: B batch, L tokens, D embedding_dim.
 """

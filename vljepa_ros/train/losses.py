@@ -2,7 +2,7 @@
 """Bidirectional InfoNCE between predictions and texts, with positives by meaning.
 
 As in the paper (arXiv 2512.10942, section 3), with what closes the gap between the two kinds of
-vectors: a pull of each prediction towards its meaning's texts (DESIGN.md section 1).
+vectors: a pull of each prediction towards its meaning's texts (docs/design.md section 1).
 
 Shapes: M predictions, N texts or meanings, D embedding_dim.
 """

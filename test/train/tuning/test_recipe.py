@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/FINE_TUNING.md from end to end, small: annotate a bag, edit, train, and use the model."""
+"""docs/guide/fine_tuning.md from end to end: annotate a bag, edit, train, and use the model."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_p
 
 def documented() -> list[str]:
     """The commands of the recipe, without line breaks."""
-    text = (ROOT / 'docs' / 'FINE_TUNING.md').read_text()
+    text = (ROOT / 'docs' / 'guide' / 'fine_tuning.md').read_text()
     blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
     joined = ''.join(blocks).replace('\\\n', ' ')
     return [line.partition(' > ')[0].partition('  #')[0] for line in joined.splitlines()]

@@ -20,8 +20,8 @@ RATES = {HEADS: 1e-3, LORA: 1e-3, ALL: 2e-4}  # learning rates of the eyes
 class Recording:
     """A bag, a video or a folder of pictures, and the file that says what it shows.
 
-    `annotations`: by default beside it (docs/DATA.md). `topics` ([NAME=]TOPIC) choose among a
-    bag's; `fps` is that of a folder of pictures.
+    `annotations`: by default beside it (docs/reference/data_formats.md). `topics` ([NAME=]TOPIC)
+    choose among a bag's; `fps` is that of a folder of pictures.
     """
 
     source: str

@@ -23,9 +23,9 @@ NOISES = (NONE, EVEN, MEASURED, AUTO)
 class Predictions:
     """A file of embeddings, as `vljepa embed` writes it, and what the recording shows.
 
-    `annotations`: a JSONL of what was to be said (docs/DATA.md); '' where nobody knows, and only
-    the mean is taken; `camera`: whose of its lines count, where they name several. `asked`: as
-    `query` asks, whose answers the file holds; else it is of a standing prompt.
+    `annotations`: a JSONL of what was to be said (docs/reference/data_formats.md); '' where nobody
+    knows, and only the mean is taken; `camera`: whose of its lines count, where they name several.
+    `asked`: as `query` asks, whose answers the file holds; else it is of a standing prompt.
     """
 
     embeddings: str

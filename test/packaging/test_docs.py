@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""README and docs/: documented commands, options, names and figures exist as they are written."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'tools'))
+
+import docs_pages
+
+README = ROOT / 'README.md'
+PAGES = sorted((ROOT / 'docs').rglob('*.md'))
+CARDS = sorted((ROOT / 'models').glob('*/MODEL_CARD.md'))
+TEXTS = [README, ROOT / 'CONTRIBUTING.md', *PAGES, *CARDS]
+MADE = (
+    'build/',
+    'data/',
+    'runs/',
+    'run7',
+    'docs/results/selective.png',
+    'mine',
+    'own',
+    'bench.npz',
+)
+ROS_VERBS = {'launch', 'topic', 'service', 'action', 'param', 'lifecycle', 'bag', 'pkg'}
+
+
+def name(path: Path) -> str:
+    """Name a page by its path in the repository."""
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """Return the fenced code blocks of a language."""
+    return re.findall(rf'^```{language}\n(.*?)^```', path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Yield every documented shell command as words, without comments and redirections."""
+    for block in blocks(path, 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            for part in re.split(r'\s&&\s', line):
+                words = shlex.split(part, comments=True)
+                if words and '>' in words:
+                    words = words[: words.index('>')]
+                if words and 'import' not in part.split('numpy')[0]:
+                    yield words
+
+
+def all_commands(program: str) -> list[tuple[str, list[str]]]:
+    """Return each command of a program with the page that documents it."""
+    found = []
+    for path in TEXTS:
+        for words in commands(path):
+            if Path(words[0]).name == program:
+                found.append((name(path), words[1:]))
+    return found
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 180
+
+
+@pytest.mark.parametrize('path', TEXTS, ids=name)
+def test_links_point_to_files_and_headings_of_the_repository(path: Path) -> None:
+    for link in re.findall(r'\]\(([^)\s]+)\)', path.read_text()):
+        target, _, anchor = link.partition('#')
+        if '://' in link:
+            continue
+        found = (path.parent / target).resolve() if target else path
+        assert found.is_file(), f'{link}: no such file'
+        if anchor and found.suffix == '.md':
+            heads = re.findall(r'^#+ (.+)$', found.read_text(), re.MULTILINE)
+            slugs = {
+                re.sub(r'\s+', '-', re.sub(r'[^\w\s-]', '', h).strip().lower()) for h in heads
+            }
+            assert anchor in slugs, f'{link}: no such heading'
+
+
+def test_code_cites_pages_that_exist() -> None:
+    cited = set()
+    files = [
+        p
+        for f in ('vljepa_ros', 'test', 'benchmarks', 'config', 'samples', 'models')
+        for p in (ROOT / f).rglob('*')
+        if p.suffix in ('.py', '.yaml')
+    ]
+    for path in files:
+        cited |= set(re.findall(r'docs/[\w/]+\.md', path.read_text()))
+        assert 'DESIGN' + '.md' not in path.read_text(), path
+    assert 'docs/design.md' in cited
+    assert [page for page in sorted(cited) if not (ROOT / page).is_file()] == []
+
+
+def test_every_documented_vljepa_command_is_accepted_by_the_parser() -> None:
+    from vljepa_ros.cli.main import COMMANDS, make_parser
+
+    documented = all_commands('vljepa')
+    assert len(documented) > 25
+    for page, words in documented:
+        try:
+            make_parser().parse_args([word for word in words if word != '...'])
+        except SystemExit as error:
+            if words[-1] not in ('--help',):
+                pytest.fail(f'{page}: vljepa {shlex.join(words)}: exit status {error.code}')
+    text = ''.join(path.read_text() for path in TEXTS)
+    assert [command for command in COMMANDS if f'vljepa {command}' not in text] == []
+
+
+def test_files_that_commands_name_exist() -> None:
+    folders = ('samples/', 'models/', 'requirements/', 'config/', 'benchmarks/', 'tools/', 'test/')
+    for path in TEXTS:
+        for words in commands(path):
+            for word in words:
+                word = word.removeprefix('src/vljepa_ros/')
+                if word.startswith(folders) and not word.startswith(MADE):
+                    assert (ROOT / word).exists(), f'{name(path)}: {word}'
+
+
+def test_documented_make_targets_exist() -> None:
+    targets = set(re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    for path in TEXTS:
+        for target in re.findall(r'`make ([a-z]+)', path.read_text()):
+            assert target in targets, f'{name(path)}: make {target}'
+    assert {words[0] for _, words in all_commands('make')} <= targets
+
+
+def launch_arguments(file: str) -> set[str]:
+    """Return the names that a launch file declares: the keys of its dictionaries."""
+    tree = ast.parse((ROOT / 'launch' / file).read_text())
+    return {
+        key.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+
+
+def test_documented_launch_arguments_are_declared() -> None:
+    declared = launch_arguments('vljepa.launch.py')
+    declared_replay = declared | launch_arguments('replay.launch.py')
+    launches = [words for _, words in all_commands('ros2') if words[0] == 'launch']
+    assert len(launches) >= 4
+    for words in launches:
+        known = declared if words[2] == 'vljepa.launch.py' else declared_replay
+        given = {word.partition(':=')[0] for word in words[3:] if ':=' in word}
+        assert given <= known, words
+    table = (ROOT / 'docs' / 'guide' / 'robot.md').read_text().partition('## Cameras')[0]
+    listed = {
+        n for row in re.findall(r'^\| (`.+?`) \|', table, re.M) for n in row.split('`')[1::2]
+    }
+    assert listed == declared
+
+
+def test_documented_requests_have_the_fields_of_their_type() -> None:
+    kinds = {'service': 'srv', 'action': 'action'}
+    requests = [
+        w for _, w in all_commands('ros2') if w[0] in kinds and w[1] in ('call', 'send_goal')
+    ]
+    assert len(requests) >= 7
+    for words in requests:
+        kind = kinds[words[0]]
+        place = next(i for i, word in enumerate(words) if word.startswith('vljepa_ros/'))
+        path = ROOT / kind / f'{words[place].rpartition("/")[2]}.{kind}'
+        fields = re.findall(r'^[\w/\[\]]+ +(\w+) +#', path.read_text().split('---')[0], re.M)
+        assert set(yaml.safe_load(words[place + 1])) <= set(fields), words
+        assert words[place - 1].startswith('/vljepa/'), words
+
+
+def test_documented_ros2_verbs_exist() -> None:
+    assert {words[0] for _, words in all_commands('ros2')} <= ROS_VERBS
+
+
+@pytest.mark.parametrize('path', TEXTS, ids=name)
+def test_python_examples_import_what_exists(path: Path) -> None:
+    for block in blocks(path, 'python'):
+        for node in ast.walk(ast.parse(block)):
+            if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith('vljepa'):
+                continue
+            if '.nodes' in str(node.module):
+                pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
+            module = importlib.import_module(str(node.module))
+            assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+
+
+def registered_names() -> set[str]:
+    """Return every topic, service and action name that a node's source registers."""
+    found: set[str] = set()
+    for path in (ROOT / 'vljepa_ros' / 'nodes').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            texts = node.args if isinstance(node, ast.Call) else getattr(node, 'elts', [])
+            found |= {
+                t.value for t in texts if isinstance(t, ast.Constant) and isinstance(t.value, str)
+            }
+    return found
+
+
+def test_documented_topics_are_those_that_the_nodes_register() -> None:
+    page = (ROOT / 'docs' / 'reference' / 'ros_api.md').read_text()
+    listed = re.findall(r'^\| `([\w/]+)` \|', page, re.MULTILINE)
+    assert {'text_event', 'query', 'watch', 'predict', 'frame_processed'} <= set(listed)
+    assert [topic for topic in listed if topic not in registered_names()] == []
+    used = set()
+    for path in TEXTS:
+        used |= set(re.findall(r'/vljepa/(\w+)', path.read_text()))
+    nodes = {'perception_node', 'change_detection_node', 'decoder_node', 'query_node'}
+    assert used <= set(listed) | nodes
+
+
+def test_the_interface_section_has_every_field() -> None:
+    text = docs_pages.interfaces()
+    for kind in ('msg', 'srv', 'action'):
+        for path in (ROOT / kind).iterdir():
+            section = text.partition(f'### `{kind}/{path.stem}`')[2].partition('\n### ')[0]
+            fields = re.findall(
+                r'^[\w/\[\]]+\s+(\w+)(?:=\d+)?\s+#', path.read_text(), re.MULTILINE
+            )
+            assert fields and [f for f in fields if f'`{f}`' not in section] == [], path.name
+
+
+@pytest.mark.ros
+def test_the_parameter_section_has_every_key_of_the_parameter_file_with_its_value() -> None:
+    text = docs_pages.parameters()
+    given = yaml.safe_load((ROOT / 'config' / 'vljepa.yaml').read_text())
+    for key, group in given.items():
+        node = key.rpartition('/')[2]
+        section = text.partition(f'## `{node}`')[2].partition('\n## ')[0]
+        rows = {
+            line.split('`')[1]: line for line in section.splitlines() if line.startswith('| `')
+        }
+        for parameter, value in group['ros__parameters'].items():
+            if isinstance(value, dict):
+                continue  # a camera, whose parameters have a section of their own
+            assert f'`{docs_pages.shown(value)}`' in rows[parameter], f'{node}: {parameter}'
+
+
+def test_the_command_section_has_every_option() -> None:
+    from vljepa_ros.cli.main import COMMANDS
+
+    text = docs_pages.commands()
+    assert [command for command in COMMANDS if f'## `vljepa {command}`' not in text] == []
+    for option in ('--candidate', '--lossless', '--accept-licences', '--plot', '--first-seed'):
+        assert f'`{option}' in text
+
+
+def test_figures_of_the_readme_are_those_of_the_model_card() -> None:
+    card = (ROOT / 'models' / 'small' / 'MODEL_CARD.md').read_text()
+    table = README.read_text().partition('## Results')[2].partition('\n## ')[0]
+    rows = [line for line in table.splitlines() if line.startswith('| ')][1:]
+    assert len(rows) >= 5
+    for row in rows:
+        suite = row.partition(':')[0]  # '| classify', as the card's rows begin
+        measured = ' '.join(line for line in card.splitlines() if line.startswith(f'{suite}:'))
+        figures = re.findall(r'\d+\.\d+%?', row)
+        assert figures and [figure for figure in figures if figure not in measured] == [], row
+
+
+def test_the_expected_output_is_that_of_the_demo() -> None:
+    source = (ROOT / 'vljepa_ros' / 'cli' / 'demo.py').read_text()
+    for label in ('starting the stack', 'playing', 'all nodes are active', 'precision', 'PASSED'):
+        for page in (README, ROOT / 'docs' / 'quickstart.md'):
+            assert label in page.read_text() and label in source
+
+
+def test_the_layouts_show_topics_that_exist() -> None:
+    layout = (ROOT / 'config' / 'foxglove.json').read_text()
+    used = set(re.findall(r'"/vljepa/(\w+)', json.dumps(json.loads(layout))))
+    assert used and used <= registered_names()
