@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from vljepa_ros.stream.types import Answer, Embedding, Seen
 
 
+WHY = {
+    'LOW_CONFIDENCE': 'the confidence is too low',
+    'UNANSWERABLE': 'what the camera shows does not answer the question',
+    'UNFAMILIAR': 'the scene is unfamiliar to the model',
+    'UNREADABLE': 'the model cannot read the question or its candidates',
+    'NOT_SEEN': 'too little of the span was evaluated for this question',
+}
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
@@ -55,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
                 'ranked': [{'text': text, 'score': score} for text, score in ranked],
                 'stamp': stamp,
                 **({'nearest': True} if answer.nearest else {}),
+                **common.abstention(answer.abstain_reason),
             }
         )
     else:
-        doubt = ', abstained' if answer.abstained else ''
+        doubt = f', abstained: {WHY[answer.abstain_reason.name]}' if answer.abstained else ''
         print(f'{answer.answer}  ({answer.confidence:.2f}{doubt}, at {stamp:.2f} s)')
         common.print_ranked(ranked)
     return 0

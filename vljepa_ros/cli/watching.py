@@ -45,6 +45,6 @@ def hops(
             verdict = intake.admit(item.stamp_ns)
         else:
             verdict = intake.admit(item.stamp_ns, item.image.shape[:2])
-            yield perceiver.push(item, verdict.epoch) if verdict.accepted else []
+            yield perceiver.push(item, verdict.reset_count) if verdict.accepted else []
         troubles.stamp(item.source, verdict.message)
     troubles.close()

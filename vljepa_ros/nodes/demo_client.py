@@ -116,6 +116,7 @@ class Client:
                 'answer': {
                     'prompt': question['prompt'],
                     'success': found.success,
+                    'error_code': found.error_code,
                     'message': found.message,
                     'answer': found.answer,
                     'confidence': float(found.confidence),

@@ -70,7 +70,7 @@ class Pipeline:
         self.last_message = verdict.message
         if not verdict.accepted:
             return []
-        self.last_embeddings = self.perceiver.push(frame, verdict.epoch)
+        self.last_embeddings = self.perceiver.push(frame, verdict.reset_count)
         events: list[Event] = []
         for embedding in self.last_embeddings:
             self.memory.record(embedding)
