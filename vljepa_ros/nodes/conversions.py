@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from vljepa_ros import msg
 from vljepa_ros.errors import InputError
+from vljepa_ros.query.service import Question
 from vljepa_ros.stream import images, types
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Look
@@ -287,6 +288,17 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
         types.StreamKey(source, prompt, message.model_id)
         for source in message.sources
         for prompt in message.prompts
+    )
+
+
+def from_query(request: Any) -> Question:
+    """From a Query request."""
+    return Question(
+        request.prompt,
+        tuple(request.candidates),
+        request.source,
+        to_ns(request.start),
+        to_ns(request.end),
     )
 
 

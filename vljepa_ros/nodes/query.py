@@ -8,7 +8,7 @@ in its own thread, which also owns the memory of the stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,11 @@ from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.nodes.working import LOOK_BACK_S, describe_error
+from vljepa_ros.query.service import QueryService
 from vljepa_ros.srv import Predict, Query, Search
-from vljepa_ros.stream.answers import Answerer, check_question
+from vljepa_ros.stream.answers import Answerer
 from vljepa_ros.stream.interfaces import ModelFacts, check_readable
-from vljepa_ros.stream.settings import check_span
-from vljepa_ros.stream.types import AbstainReason, Answer, Basis, Embedding, Moment, Seen, Vector
+from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, Seen, Vector
 from vljepa_ros.stream.watching import Condition
 
 DEFAULT_LIMIT = 10
@@ -86,7 +86,7 @@ class QueryNode(VljepaNode):
         """Services and the action are there from now on."""
         super().__init__('query_node', pool, **options)
         self._memory: Memory | None = None
-        self._answerer: Answerer | None = None
+        self._service: QueryService | None = None
         self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
         self._held_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info has come yet
@@ -138,7 +138,8 @@ class QueryNode(VljepaNode):
                 f'{values["memory_path"]}: {memory.foreign} streams are of other models: '
                 'kept, and not compared'
             )
-        self._answerer = Answerer(self.lease.half, parameters.answer_settings(values))
+        answerer = Answerer(self.lease.half, parameters.answer_settings(values))
+        self._service = QueryService(answerer, memory)
 
     def start(self) -> None:
         """Remember from now on."""
@@ -177,7 +178,7 @@ class QueryNode(VljepaNode):
         """Forget everything; what is on the disk stays."""
         if self._memory is not None:
             self._memory.close()
-        self._memory = self._answerer = None
+        self._memory = self._service = None
         self._sources = ()
 
     def look_around(self) -> None:
@@ -256,63 +257,23 @@ class QueryNode(VljepaNode):
         return response
 
     async def _answer(self, request: Query.Request, response: Query.Response) -> None:
+        assert self._service is not None
         conversions.check_supported(request)
-        check_question(request.prompt, request.candidates)
-        check_span(conversions.to_ns(request.start), conversions.to_ns(request.end))
-        for first in range(0, len(request.candidates), TEXTS_AT_ONCE):
-            part = request.candidates[first : first + TEXTS_AT_ONCE]
+        question = conversions.from_query(request)
+        question.check()
+        for first in range(0, len(question.candidates), TEXTS_AT_ONCE):
+            part = question.candidates[first : first + TEXTS_AT_ONCE]
             await self.in_thread(self.lease.half.encode, part)  # it keeps them
-        past = any(conversions.to_ns(t) for t in (request.start, request.end))
-        patience_s = max(self._timeout_s, LOOK_BACK_S + GRACE_S) if past else self._timeout_s
+        patience_s = self._timeout_s
+        if question.is_about_the_past:
+            patience_s = max(patience_s, LOOK_BACK_S + GRACE_S)
         try:
             source, seen = await self._ask_predict(request, patience_s)
         except (NotStoredError, BusyError) as error:
-            only_own = error.code is ErrorCode.BUSY  # the frames may be evaluated soon
-            answer = await self.in_thread(self._recall, request, only_own) if past else None
-            if answer is None and isinstance(error, NotStoredError):
-                raise NotStoredError(f'{error}{self._others}') from error
-            if answer is None:
-                raise
+            answer = await self.in_thread(self._service.recall, question, error)
         else:
-            answer = await self.in_thread(
-                self._word, request, source, seen, Basis.FRAMES if past else Basis.NOW
-            )
+            answer = await self.in_thread(self._service.answer, question, source, seen)
         conversions.fill_answer(response, answer)
-
-    def _word(
-        self, request: Query.Request, source: str, seen: Sequence[Seen], basis: Basis
-    ) -> Answer:
-        """In the model thread."""
-        assert self._answerer is not None
-        start_ns = conversions.to_ns(request.start)
-        return self._answerer.recount(
-            request.prompt, source, seen, list(request.candidates), basis, start_ns
-        )
-
-    def _recall(self, request: Query.Request, only_own: bool) -> Answer | None:
-        """An answer from memory, in the model thread; None where nothing is remembered.
-
-        `only_own`: of the prompt that is asked, so that it is one and no abstention.
-        """
-        assert self._memory is not None and self._answerer is not None
-        if not request.source and len(self._memory.sources) > 1:
-            return None
-        span = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        found = self._memory.recall(request.source, *span, request.prompt)
-        if found is None:
-            return None
-        own = request.prompt in ('', found.prompt)
-        if only_own and not own:
-            return None
-        return self._answerer.remember(
-            request.prompt, found.source, found.seen, list(request.candidates), own, span[0]
-        )
-
-    @property
-    def _others(self) -> str:
-        """What there is that cannot be compared, to be said behind something else."""
-        count = self._memory.foreign if self._memory else 0
-        return f'; {count} streams of other models are kept, and not compared' if count else ''
 
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
@@ -360,7 +321,7 @@ class QueryNode(VljepaNode):
         return await self.serve(response, lambda: self._search(request, response))
 
     async def _search(self, request: Search.Request, response: Search.Response) -> None:
-        assert self._memory is not None
+        assert self._memory is not None and self._service is not None
         conversions.check_supported(request)
         moments = await self.in_thread(
             self._memory.search,
@@ -373,7 +334,7 @@ class QueryNode(VljepaNode):
         )
         response.model_id = self.lease.facts.model_id
         response.moments = [conversions.to_moment(moment) for moment in moments]
-        response.message = self._others.removeprefix('; ')
+        response.message = self._service.others
 
     # Watching.
 

@@ -168,6 +168,10 @@ class Perceiver:
         """The cameras seen so far."""
         return tuple(self._cameras)
 
+    def hop_start_ns(self, source: str) -> int:
+        """The oldest frame's stamp in the newest hop of a source; there must be one."""
+        return self._cameras[source].starts_ns[-1]
+
     @property
     def skipped_slots(self) -> int:
         """Slots of the grid that were not filled: no frame was near, or theirs were dropped."""
