@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import Embedding, Look, Moment, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.srv import Predict, Query, Search
 
+from vljepa_ros.errors import VljepaError
 from vljepa_ros.nodes.query import QueryNode
 from vljepa_ros.stream.interfaces import Model
 
@@ -46,10 +47,12 @@ def look(colour: str, start_ns: int, end_ns: int) -> Look:
     return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
-def failing(message: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+    """A `predict` that fails with this error."""
+
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        response.success, response.message = False, message
-        response.not_held = 'not held' in message
+        response.success, response.message = False, str(error)
+        response.error_code = int(error.code)
         return response
 
     return answer

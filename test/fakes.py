@@ -7,7 +7,7 @@ Vectors are (8,): a colour's direction, turned a little by the prompt. Determini
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ COLOURS = {
     'white': (255, 255, 255),
 }
 DIM = 8
+UNREADABLE = 'qzxv'
 MAX_WORDS = 64  # of a text, or a prompt
 FACTS = ModelFacts(
     model_id='fake-00000000-00000000',
@@ -66,10 +67,15 @@ class FakeState:
 
 
 class FakeEyes:
-    """Sees the nearest of `COLOURS` in the newest picture."""
+    """Sees the nearest of `COLOURS` in the newest picture.
 
-    def __init__(self, facts: ModelFacts = FACTS) -> None:
-        self.facts = facts
+    `unfamiliar_colours`: how unfamiliar a scene of a colour is, 0..1; others are not.
+    """
+
+    def __init__(
+        self, facts: ModelFacts = FACTS, unfamiliar_colours: Mapping[str, float] | None = None
+    ) -> None:
+        self.facts, self.unfamiliar_colours = facts, unfamiliar_colours or {}
 
     def new_state(self) -> FakeState:
         """Nothing seen."""
@@ -100,11 +106,16 @@ class FakeEyes:
         stacked = np.stack(rows)
         return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), np.float32)
 
+    def unfamiliar(self, state: Any) -> float:
+        """Depends on the newest colour."""
+        return float(self.unfamiliar_colours.get(state.seen[-1], 0.0)) if state.seen else 0.0
+
 
 class FakeLanguage:
     """Names the nearest colour; a text's vector is that of the colour that it names.
 
-    Where it sees the colour `unseen` ('': none), nobody can tell.
+    Where it sees the colour `unseen` ('': none), nobody can tell. It cannot read a text in which
+    the word UNREADABLE is.
     """
 
     def __init__(self, facts: ModelFacts = FACTS, unseen: str = '') -> None:
@@ -149,6 +160,10 @@ class FakeLanguage:
         return [
             Candidate(candidates[i], float(score[i])) for i in np.argsort(-score, kind='stable')
         ]
+
+    def unreadable(self, text: str) -> float:
+        """1 with the word UNREADABLE."""
+        return float(UNREADABLE in text.split())
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
         """Where the vector is that of `unseen`."""

@@ -11,7 +11,7 @@ from recordings import asked, lines, said
 
 from vljepa_ros.cli.annotate import as_json
 from vljepa_ros.data.told import AnnotationError, default_path, meaning_of, read_annotations
-from vljepa_ros.stream.types import Event, State, StreamKey
+from vljepa_ros.stream.types import AbstainReason, Event, State, StreamKey
 
 
 def fails(path: Path, *parts: str) -> None:
@@ -148,3 +148,14 @@ def test_annotations_lie_beside_their_recording(tmp_path: Path) -> None:
     assert default_path(tmp_path / 'run.1') == tmp_path / 'run.1.jsonl'
     assert default_path(tmp_path / 'run.1' / '..' / 'run.1') == tmp_path / 'run.1.jsonl'
     assert default_path(tmp_path / 'clip.2.mp4') == tmp_path / 'clip.2.jsonl'
+
+
+def test_a_segment_whose_text_annotate_withheld_is_left_out(tmp_path: Path) -> None:
+    key = StreamKey('front', 'What?', 'm')
+    reason = AbstainReason.UNFAMILIAR
+    event = Event(2, key, 's', 7, 0, 2 * 10**9, State.ENDED, '', 0.0, abstain_reason=reason)
+    withheld, filled = as_json(event, 0), as_json(event, 0) | {'text': 'a door opens'}
+    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', filled)).said
+    assert found.text == 'a door opens'
+    (found,) = read_annotations(lines(tmp_path / 'b.jsonl', withheld, said(2, 3))).said
+    assert found.start == 2

@@ -143,6 +143,9 @@ class Noting:
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """All are fine."""
 
+    def unfamiliar(self, state: None) -> float:
+        return 0.0
+
 
 @pytest.fixture
 def stream(tmp_path: Path) -> Stream:

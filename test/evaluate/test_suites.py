@@ -47,6 +47,9 @@ class Noting:
     def check_prompts(self, prompts: list[str]) -> None:
         """All are fine."""
 
+    def unfamiliar(self, state: None) -> float:
+        return 0.0
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

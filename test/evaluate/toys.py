@@ -82,6 +82,10 @@ class ToyEyes:
         name = self.mistake(names()[256 * high + low]) if readable else 'blind'
         return np.stack([direction(self.answer or name)] * len(prompts))
 
+    def unfamiliar(self, state: list[Any]) -> float:
+        """No scene is."""
+        return 0.0
+
 
 class ToyLanguage:
     """Texts are their meanings."""
@@ -105,6 +109,10 @@ class ToyLanguage:
         """By cosine."""
         cosine = self.encode(candidates) @ vector
         return [Candidate(candidates[i], float(cosine[i])) for i in np.argsort(-cosine)]
+
+    def unreadable(self, text: str) -> float:
+        """No text is."""
+        return 0.0
 
     def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
         """It always can."""

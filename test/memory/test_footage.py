@@ -46,7 +46,7 @@ def add(
     footage: Footage,
     numbers: range,
     source: str = 'camera',
-    epoch: int = 0,
+    reset_count: int = 0,
     start: int = 0,
     picture: object = grey,
 ) -> None:
@@ -54,7 +54,7 @@ def add(
     for n in numbers:
         stamps = (start + n * HOP, start + n * HOP + 100 * MS)
         image = picture(n % 250)  # type: ignore[operator]
-        footage.add(source, [Slot(s, s, image) for s in stamps], epoch, n)
+        footage.add(source, [Slot(s, s, image) for s in stamps], reset_count, n)
 
 
 SIZE = size_of_noise()
@@ -107,7 +107,7 @@ def test_what_was_seen_before_ends_where_something_is_missing() -> None:
     footage = Footage(FACTS)
     add(footage, range(10))
     add(footage, range(14, 30))  # frames were dropped
-    add(footage, range(31, 40), epoch=1)
+    add(footage, range(31, 40), reset_count=1)
     by_number = {hop.number: hop for hop in footage.hops('camera', 0, 10**18, 100)}
     assert numbers(footage.before(by_number[9], 3)) == [6, 7, 8]
     assert numbers(footage.before(by_number[15], 3)) == [14]
@@ -140,7 +140,7 @@ def test_time_that_goes_back_leaves_nothing_of_the_future() -> None:
     footage = Footage(FACTS)
     add(footage, range(20))
     add(footage, range(20), 'rear')
-    add(footage, range(3), epoch=1, start=5 * HOP)
+    add(footage, range(3), reset_count=1, start=5 * HOP)
     assert everything(footage) == [0, 1, 2, 3, 4, 0, 1, 2]
     assert everything(footage, 'rear') == list(range(20))
 
@@ -229,7 +229,7 @@ def test_a_segment_ends_with_the_hop_before_the_next_begins_or_with_its_last() -
 def test_a_segment_of_the_forgotten_future_marks_nothing() -> None:
     footage = Footage(FACTS)
     add(footage, range(40))
-    add(footage, range(2), epoch=1)
+    add(footage, range(2), reset_count=1)
     footage.keep(ended(20, 39, Reason.RESET, at=1))
     assert footage._base.read('SELECT number FROM hops WHERE kept > 0') == []
 
@@ -268,7 +268,7 @@ time.sleep(60)
     again = Footage(FACTS, path=path)
     assert everything(again) == list(range(10))
     assert again.held_bytes > 0
-    add(again, range(3), epoch=7, start=10**12)
+    add(again, range(3), reset_count=7, start=10**12)
     again.close()
     assert everything(Footage(FACTS, path=path)) == [*range(10), 0, 1, 2]
 
@@ -279,11 +279,11 @@ def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
     add(footage, range(10), start=10**15)
     footage.close()
     footage = Footage(FACTS, path=path)
-    add(footage, range(3), epoch=7)
+    add(footage, range(3), reset_count=7)
     footage.commit()
     assert 'camera' in footage.trouble
     assert everything(footage) == list(range(10))
-    add(footage, range(3), epoch=8, start=10**15 + 10**12)
+    add(footage, range(3), reset_count=8, start=10**15 + 10**12)
     footage.commit()
     assert footage.trouble == '' and everything(footage) == [*range(10), 0, 1, 2]
 
@@ -392,8 +392,8 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
         file.seek(4096)
         file.write(b'\xff' * (path.stat().st_size - 4096))
     footage._base.read('PRAGMA shrink_memory')
-    for epoch in (0, 1):
-        add(footage, range(200, 400), epoch=epoch, picture=noise)
+    for reset_count in (0, 1):
+        add(footage, range(200, 400), reset_count=reset_count, picture=noise)
         footage.commit()
     assert str(path) in footage.trouble
 

@@ -207,7 +207,7 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Pat
         Store(path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    stamps, vectors = Store(path).hops(KEY)
+    stamps, vectors, _ = Store(path).hops(KEY)
     assert stamps.tolist() == [second * S for second in range(501)]
     assert np.allclose(vectors, colour_vector('red'))
 
@@ -368,3 +368,58 @@ def test_a_file_that_is_not_there_is_made_or_named(tmp_path: Path) -> None:
         Store(tmp_path / 'nowhere' / 'memory.db')
     Store(tmp_path / 'memory.db').close()
     Store(tmp_path / 'memory.db').close()
+
+
+OLDER = """
+DROP TABLE hops;
+CREATE TABLE hops (
+    stream INTEGER, stamp_ns INTEGER, vector BLOB, PRIMARY KEY (stream, stamp_ns)
+) WITHOUT ROWID;
+DROP TABLE segments;
+CREATE TABLE segments (
+    stream INTEGER, session TEXT, number INTEGER, start_ns INTEGER, end_ns INTEGER, vector BLOB,
+    text TEXT DEFAULT '', nearest INTEGER DEFAULT 0, PRIMARY KEY (stream, session, number)
+) WITHOUT ROWID;
+CREATE INDEX ended ON segments (end_ns);
+PRAGMA user_version = 2;
+"""
+
+
+def test_a_file_of_the_version_before_is_read_and_written(tmp_path: Path) -> None:
+    path, vector = tmp_path / 'memory.db', colour_vector('red')
+    store = Store(path)
+    store.put_hop(KEY, S, vector)  # makes the stream
+    store.close()
+    base = sqlite3.connect(path)
+    base.executescript(OLDER)
+    blob = vector.astype(np.float16).tobytes()
+    base.execute('INSERT INTO hops VALUES (1, ?, ?)', (S, blob))
+    base.execute(
+        "INSERT INTO segments VALUES (1, 's', 0, ?, ?, ?, 'it was red', 1)", (S, 2 * S, blob)
+    )
+    base.commit()
+    base.close()
+    reader = Store(path, read_only=True)
+    assert reader.hops(KEY).unfamiliar.tolist() == [0.0]
+    assert [(s.text, s.nearest, s.unfamiliar) for s in reader.segments(KEY)] == [
+        ('it was red', True, 0.0)
+    ]
+    reader.close()
+    memory = Memory(KEY.model_id, store=Store(path))
+    memory.record(dataclasses.replace(hop(3, 'red'), unfamiliar=0.75))
+    memory.close()
+    again = Store(path, read_only=True)
+    assert again.hops(KEY).stamps_ns.tolist() == [S, 3 * S]
+    assert again.hops(KEY).unfamiliar.tolist() == [0.0, 0.75]
+    assert [s.text for s in again.segments(KEY)] == ['it was red']
+
+
+def test_how_unfamiliar_it_was_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / 'memory.db'
+    memory = Memory(KEY.model_id, store=Store(path))
+    memory.record(dataclasses.replace(hop(0, 'red'), unfamiliar=0.25))
+    memory.record(dataclasses.replace(hop(1, 'red'), unfamiliar=0.75))
+    memory.change(dataclasses.replace(begun(0, 0, 'red'), unfamiliar=0.5))
+    memory.close()
+    recalled = Memory(KEY.model_id, store=Store(path)).recall('', 0, 0, '')
+    assert recalled is not None and [s.unfamiliar for s in recalled.seen] == [0.5]

@@ -279,7 +279,7 @@ def test_a_frame_that_was_looked_at_again_confirms_nothing(bench: Bench) -> None
 
 def test_time_may_go_back_in_another_epoch(bench: Bench) -> None:
     line = Line(bench)
-    line.send(*(embedding('red', n) for n in range(6)), embedding('red', 2, epoch=1))
+    line.send(*(embedding('red', n) for n in range(6)), embedding('red', 2, reset_count=1))
     _, change = line.changes.wait(2)
     assert change.reason == SemanticChange.REASON_RESET
     assert change.segment_start == stamp(START_NS + 400 * MS)

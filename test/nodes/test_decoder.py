@@ -153,7 +153,7 @@ def test_events_are_latched_for_who_comes_late(bench: Bench) -> None:
             "model 'other-1-2' cannot be put into words by 'fake-",
             'refused',
         ),
-        ({'reason': 99}, 'reason (99)', 'refused'),
+        ({'reason': 99}, 'reason 99', 'refused'),
         ({'vector': array.array('f')}, 'empty or not finite', 'refused'),
     ],
 )
@@ -250,3 +250,14 @@ def test_a_topics_durability_can_be_overridden(bench: Bench) -> None:
     bench.start(DecoderNode, **{name: 'volatile'})
     [info] = bench.probe.get_publishers_info_by_topic(topic)
     assert info.qos_profile.durability == DurabilityPolicy.VOLATILE
+
+
+def test_the_text_of_an_unfamiliar_segment_is_withheld(bench: Bench) -> None:
+    desk = Desk(bench)
+    desk.send(change(unfamiliar=0.5, previous_unfamiliar=0.25))
+    ended, started = desk.events.wait(2)
+    assert (ended.text, ended.abstained, ended.unfamiliar) == ('the scene is red', False, 0.25)
+    assert (started.text, started.confidence, started.alternatives) == ('', 0.0, [])
+    assert started.abstained and started.unfamiliar == 0.5
+    assert started.abstain_reason == TextEvent.ABSTAIN_UNFAMILIAR
+    assert desk.language.decoded == 1  # it is not decoded

@@ -196,6 +196,28 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
     assert np.allclose(response.vectors[1].data, fakes.colour_vector('yellow'), atol=1e-6)
 
 
+def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
+    eyes = fakes.FakeEyes(unfamiliar_colours={'blue': 0.75})
+    node = bench.start(PerceptionNode, fake_pool(lambda: Model(fakes.FACTS, eyes, None)))
+    hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
+    feed = Feed(bench)
+    feed.send(*pictures('red', 0, 2), *pictures('blue', 2, 28))  # hops of 0.2 s, 2.6 s unfamiliar
+    assert [m.unfamiliar for m in hops.wait(15)] == [0.0] + [0.75] * 14
+    calm = bench.status(node, lambda s: values_of(s).get('hops') == '15')
+    assert calm.level == b'\x00'
+    feed.send(*pictures('blue', 30, 6))
+    text = "camera: scene unfamiliar to model 'fake': answers are withheld"
+    warned = bench.status(node, lambda s: text in s.message)
+    assert warned.level == b'\x01'
+    found = bench.call(Predict, 'predict', Predict.Request(prompts=['']))
+    assert found.looks[0].unfamiliar == 0.75
+    span = {'start': stamp(START_NS), 'end': stamp(START_NS + 700 * MS)}  # red and three of blue
+    past = bench.call(Predict, 'predict', Predict.Request(prompts=[''], **span))
+    assert [look.unfamiliar for look in past.looks] == [0.5625]
+    feed.send(*pictures('red', 36, 2))
+    bench.status(node, lambda s: s.level == b'\x00')
+
+
 def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
     bench.start(PerceptionNode)
     Feed(bench).send(*pictures('red', 0, 4), *pictures('blue', 4, 4))
@@ -248,7 +270,7 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
         assert np.allclose(look.vectors[0].data, fakes.colour_vector(colour), atol=1e-6)
         assert np.allclose(look.vectors[1].data, blended(colour, 'Why?'), atol=1e-6)
     changes.publish(SemanticChange(reason=99))  # whoever sends that
-    bench.status(node, lambda s: 'reason (99)' in s.message)
+    bench.status(node, lambda s: 'reason 99' in s.message)
     assert bench.call(Predict, 'predict', request).success
 
 

@@ -30,6 +30,7 @@ from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
 from vljepa_ros.action import Watch
 from vljepa_ros.msg import (
     ModelInfo,
@@ -39,6 +40,13 @@ from vljepa_ros.msg import (
 )
 from vljepa_ros.srv import Predict, Query, Search
 
+from vljepa_ros.errors import (
+    BusyError,
+    InactiveError,
+    NoFrameError,
+    NotStoredError,
+    VljepaError,
+)
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
 from vljepa_ros.nodes.query import QueryNode
@@ -81,6 +89,7 @@ def test_little_confidence_is_an_abstention(bench: Bench) -> None:
     counter = Counter(bench, seen('red'), abstain_below=0.9)
     response = counter.ask(candidates=['red', 'a red one'])
     assert response.abstained
+    assert response.abstain_reason == Query.Response.ABSTAIN_LOW_CONFIDENCE
     assert response.confidence == pytest.approx(0.5)
 
 
@@ -121,7 +130,7 @@ def test_a_long_span_is_told_stretch_by_stretch(bench: Bench) -> None:
 
 
 def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
-    counter = Counter(bench, failing('the frames are not held'))
+    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     counter.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(NOW)}
     for prompt, candidates, abstained in (
@@ -134,13 +143,15 @@ def test_another_prompts_memory_answers_no_question(bench: Bench) -> None:
         response = counter.ask(prompt, candidates=candidates, **span)
         assert response.basis == Query.Response.BASIS_MEMORY
         assert response.abstained is abstained, prompt
+        not_seen = Query.Response.ABSTAIN_NOT_SEEN if abstained else Query.Response.ABSTAIN_NONE
+        assert response.abstain_reason == not_seen
     told = counter.ask('Is it hot?', candidates=['yes', 'no'], **span)
     assert told.answer == 'it was red; the scene is blue'
     assert [moment.text for moment in told.evidence] == ['it was red', 'the scene is blue']
 
 
 def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench) -> None:
-    counter = Counter(bench, failing('the frames are not held'))
+    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     counter.fill_memory()
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success
@@ -162,26 +173,30 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
 
 @pytest.mark.parametrize(
     'refusal',
-    ['no frame yet: the model has seen nothing', 'inactive: perception_node is inactive'],
+    [NoFrameError('no frame yet'), InactiveError('inactive: perception_node is inactive')],
+    ids=lambda error: type(error).__name__,
 )
-def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(bench: Bench, refusal: str) -> None:
+def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(
+    bench: Bench, refusal: VljepaError
+) -> None:
     counter = Counter(bench, failing(refusal))
     counter.fill_memory()
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert response.success and response.basis == Query.Response.BASIS_MEMORY
     assert response.answer == 'the scene is red'
-    assert counter.ask().message == refusal  # now is no past
+    found = counter.ask()  # now is no past
+    assert (found.message, found.error_code) == (str(refusal), refusal.code)
 
 
-@pytest.mark.parametrize('refusal', ['busy: 256 requests are in hand', 'not done within 8 s'])
-def test_eyes_that_are_busy_answer_a_new_question_later(bench: Bench, refusal: str) -> None:
+def test_eyes_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
     """That they have no time now is no "nobody can tell"; what was told is."""
-    counter = Counter(bench, failing(refusal))
+    counter = Counter(bench, failing(BusyError('busy: 256 requests are in hand')))
     counter.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
     assert counter.ask(prompt='What?', **span).answer == 'the scene is red'
     response = counter.ask(prompt='Is it hot?', **span)
-    assert not response.success and response.message == refusal
+    assert not response.success and response.error_code == Query.Response.BUSY
+    assert response.abstained and response.abstain_reason == Query.Response.ABSTAIN_NONE
 
 
 def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
@@ -190,16 +205,18 @@ def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> N
     key, vector = StreamKey('camera', 'What?', 'other'), fakes.colour_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
-    counter = Counter(bench, failing('frames are not held'), memory_path=str(path))
+    counter = Counter(
+        bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
+    )
     told = '1 streams of other models are kept, and not compared'
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
-    assert not response.success and response.message == f'frames are not held; {told}'
+    assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert found.success and not found.moments and found.message == told
 
 
 def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench: Bench) -> None:
-    counter = Counter(bench, failing('the frames are not held'))
+    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     counter.fill_memory()
     odd = 77 * MS  # no frame's
     for span, first, last in (
@@ -215,14 +232,18 @@ def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench
 
 
 def test_a_span_that_nobody_remembers_tells_the_first_reason(bench: Bench) -> None:
-    counter = Counter(bench, failing('the frames are not held'))
+    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
-    assert (response.success, response.message) == (False, 'the frames are not held')
+    assert (response.success, response.message) == (False, 'no frames are stored')
+    assert response.error_code == Query.Response.NOT_STORED
+    assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
 
 
 def test_it_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
     counter = Counter(bench, seen('red'), up=False)
-    assert counter.ask().message == 'inactive: query_node is unconfigured'
+    inactive = counter.ask()
+    assert inactive.message == 'inactive: query_node is unconfigured'
+    assert inactive.error_code == Query.Response.INACTIVE
     found = bench.call(Search, 'search', Search.Request(text='red'))
     assert (found.success, found.message) == (False, 'inactive: query_node is unconfigured')
     bench.do(counter.node, counter.node.bring_up)
@@ -260,6 +281,105 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
     assert logged == []
 
 
+# What the model does not know, or cannot read.
+
+
+def unfamiliar(share: float) -> Any:
+    """A `predict` that sees red, in a scene that is so unfamiliar."""
+
+    def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
+        seen('red')(request, response)
+        response.looks[0].unfamiliar = share
+        return response
+
+    return answer
+
+
+@pytest.mark.parametrize('candidates', [[], ['red', 'blue']])
+def test_the_answer_about_an_unfamiliar_scene_is_withheld(
+    bench: Bench, candidates: list[str]
+) -> None:
+    response = Counter(bench, unfamiliar(0.5)).ask(candidates=candidates)
+    assert response.success and response.abstained
+    assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
+    assert (response.answer, response.confidence, response.ranked) == ('', 0.0, [])
+    assert response.unfamiliar == 0.5 and response.vector == floats('red')
+
+
+def test_a_scene_that_is_familiar_enough_is_answered(bench: Bench) -> None:
+    response = Counter(bench, unfamiliar(0.25)).ask()
+    assert (response.answer, response.abstained) == ('the scene is red', False)
+    assert response.unfamiliar == 0.25
+    assert response.abstain_reason == Query.Response.ABSTAIN_NONE
+
+
+@pytest.mark.parametrize(
+    ('prompt', 'candidates', 'abstained'),
+    [
+        (f'Is it {fakes.UNREADABLE} ?', ['red', 'blue'], True),
+        ('What?', [fakes.UNREADABLE, f'a {fakes.UNREADABLE}'], True),
+        ('What?', [fakes.UNREADABLE, 'red'], False),
+        ('', [], False),
+    ],
+)
+def test_an_unreadable_question_is_an_abstention(
+    bench: Bench, prompt: str, candidates: list[str], abstained: bool
+) -> None:
+    response = Counter(bench, unfamiliar(0.9 if abstained else 0.0)).ask(
+        prompt, candidates=candidates
+    )
+    assert response.success and response.abstained is abstained
+    unreadable = Query.Response.ABSTAIN_UNREADABLE  # takes precedence over UNFAMILIAR
+    assert response.abstain_reason == (unreadable if abstained else 0)
+    assert (response.answer == '') is abstained
+
+
+def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:
+    watcher = Watcher(bench, watch_hops=2)
+    handle = watcher.goal(condition='it is blue')
+    ceased = watcher.goal(condition='it is red', until_not=True)
+    for n, share in enumerate([0.0, 0.9, 0.0]):
+        watcher.hops.publish(hop('blue', n, unfamiliar=share))
+    eventually(lambda: len(watcher.feedback) >= 6)
+    assert len(watcher.node._watched) == 2
+    third = {f.stamp.nanosec // MS: f for f in watcher.feedback}[200]
+    assert (third.score, round(third.unfamiliar, 3)) == (0.0, 0.9)
+    watcher.hops.publish(hop('blue', 3))
+    for goal in (handle, ceased):
+        result = watcher.result(goal).result
+        assert result.fired and result.moment.end == stamp(START_NS + 600 * MS)
+        assert result.error_code == Watch.Result.OK
+
+
+def test_a_watch_that_ends_in_an_unfamiliar_scene_tells_so(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=500 * MS))
+    watcher.hops.publish(hop('blue', 0, unfamiliar=1.0))
+    result = watcher.result(handle).result
+    assert result.error_code == Watch.Result.TIMEOUT
+    assert result.abstain_reason == Watch.Result.ABSTAIN_UNFAMILIAR
+
+
+def test_an_unreadable_condition_is_aborted(bench: Bench) -> None:
+    watcher = Watcher(bench)
+    found = watcher.result(watcher.goal(condition=f'it is {fakes.UNREADABLE}'))
+    assert found.status == GoalStatus.STATUS_ABORTED
+    assert found.result.error_code == Watch.Result.BAD_INPUT
+    assert fakes.UNREADABLE in found.result.message
+
+
+def test_an_unfamiliar_past_is_not_told_from_memory(bench: Bench) -> None:
+    counter = Counter(bench, failing(NotStoredError('no frames are stored')))
+    hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
+    for n in range(4):
+        hops.publish(hop('red', n, unfamiliar=0.75))
+    eventually(lambda: counter.node.health.counts['embeddings'] == 4 and not counter.node.backlog)
+    response = counter.ask(start=stamp(START_NS))
+    assert response.basis == Query.Response.BASIS_MEMORY and response.unfamiliar == 0.75
+    assert response.abstain_reason == Query.Response.ABSTAIN_UNFAMILIAR
+    assert response.answer == ''
+
+
 # Bad input.
 
 
@@ -270,6 +390,8 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
         ({'candidates': ['a', ' ']}, 'candidate is empty'),
         ({'candidates': ['a', 'y' * 5000]}, 'candidate of 5,000 characters is too long'),
         ({'candidates': ['a'] * 1001}, '1001 candidates are too many'),
+        ({'radius': float('nan')}, 'radius (nan m) is not supported'),
+        ({'source': '*'}, "source '*' is not supported"),
     ],
 )
 def test_a_bad_question_is_refused_before_anything_is_computed(
@@ -279,6 +401,7 @@ def test_a_bad_question_is_refused_before_anything_is_computed(
     response = counter.ask(**fields)
     assert not response.success
     assert message in response.message
+    assert response.error_code == Query.Response.BAD_INPUT
     assert response.answer == ''
     assert counter.asked == []
     assert counter.node.health.counts['requests refused'] == 1
@@ -291,11 +414,10 @@ def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
 
 
 def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
-    response = Counter(bench, failing('no frame yet: the model has seen nothing')).ask()
-    assert (response.success, response.message) == (
-        False,
-        'no frame yet: the model has seen nothing',
-    )
+    response = Counter(bench, failing(NoFrameError('no frame yet'))).ask()
+    assert (response.success, response.message) == (False, 'no frame yet')
+    assert response.error_code == Query.Response.NO_FRAME
+    assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
     assert response.abstained  # for those who look at nothing else
 
 
@@ -314,6 +436,7 @@ def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:
             "predict answers with model 'other-1-2', query_node has 'fake-00000000-00000000': "
             'their vectors cannot be compared'
         )
+        assert response.error_code == Query.Response.MODEL_MISMATCH
     assert counter.language.decoded == 0
 
 
@@ -436,6 +559,7 @@ def test_predict_missing_is_told_in_time(bench: Bench) -> None:
     response = counter.ask()
     assert 0.5 <= time.monotonic() - began_s < 2
     assert response.message == f'nobody serves {bench.namespace}/predict (waited 0.5 s)'
+    assert response.error_code == Query.Response.UNAVAILABLE
     assert not response.success
 
 
@@ -542,6 +666,7 @@ def test_an_exception_in_the_model_thread_is_told_and_survived(bench: Bench) -> 
     counter = Counter(bench, seen('red'), FaultyLanguage())
     response = counter.ask()
     assert (response.success, response.message) == (False, 'RuntimeError: no memory')
+    assert response.error_code == Query.Response.INTERNAL
     assert counter.node.health.counts['requests failed'] == 1
     assert counter.ask().answer == 'the scene is red'
 
@@ -582,13 +707,19 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
         ({'text': ''}, 'text is empty'),
         ({'text': 'x' * 5000}, 'text of 5,000 characters is too long (at most 4,096)'),
         ({'text': 'red', 'source': 'rear'}, "unknown source 'rear' (known: camera)"),
+        ({'text': 'red qzxv'}, "text: model 'fake' cannot read 'red qzxv'"),
+        ({'text': 'red', 'source': '*'}, "source '*' is not supported"),
+        ({'text': 'red', 'radius': 2.0}, 'radius (2 m) is not supported'),
+        ({'like': Moment(source='camera')}, 'like is not supported'),
+        ({'image': CompressedImage(data=b'1')}, 'image is not supported'),
     ],
 )
-def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, str], message: str) -> None:
+def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
     counter = Counter(bench)
     counter.fill_memory()
     response = bench.call(Search, 'search', Search.Request(**fields))
-    assert (response.success, response.message) == (False, message)
+    assert not response.success and response.message.startswith(message)
+    assert response.error_code == Search.Response.BAD_INPUT
     assert bench.call(Search, 'search', Search.Request(text='red')).success
 
 
@@ -685,7 +816,7 @@ def test_a_watch_ends_with_its_timeout(bench: Bench) -> None:
     watcher.hops.publish(hop('red', 0))
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_SUCCEEDED
-    assert found.result == Watch.Result(fired=False, message='timeout')
+    assert not found.result.fired and found.result.error_code == Watch.Result.TIMEOUT
     assert watcher.node._watched == []
 
 
@@ -705,7 +836,9 @@ def test_the_timeout_is_in_ros_time_so_a_paused_bag_does_not_end_it(bench: Bench
     assert not result.done()
     tick(START_NS + 300 * MS)
     eventually(result.done)
-    assert result.result().result == Watch.Result(fired=False, message='timeout')
+    ended = result.result().result
+    assert not ended.fired and ended.error_code == Watch.Result.TIMEOUT
+    assert ended.abstain_reason == Watch.Result.ABSTAIN_NOT_SEEN  # no hop came
 
 
 def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> None:
@@ -716,7 +849,7 @@ def test_a_watch_is_cancelled_even_where_no_embedding_comes(bench: Bench) -> Non
     assert len(cancelled.result().goals_canceling) == 1
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_CANCELED
-    assert found.result == Watch.Result(fired=False, message='cancelled')
+    assert not found.result.fired and found.result.error_code == Watch.Result.CANCELED
 
 
 def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
@@ -736,6 +869,9 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
         ({'condition': 'x' * 5000}, 'condition of 5,000 characters is too long'),
         ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
         ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
+        ({'condition': 'a', 'source': '*'}, "source '*' is not supported"),
+        ({'like': Moment(source='camera')}, 'like is not supported'),
+        ({'image': CompressedImage(format='jpeg')}, 'image is not supported'),
     ],
 )
 def test_a_bad_goal_is_aborted_at_once_with_the_reason(
@@ -748,6 +884,7 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     found = watcher.result(watcher.goal(**fields))
     assert found.status == GoalStatus.STATUS_ABORTED and not found.result.fired
     assert found.result.message.startswith(message)
+    assert found.result.error_code == Watch.Result.BAD_INPUT
     [line] = logged
     assert line.startswith(f'watch refused: {message}')
     assert watcher.node.health.counts['goals refused'] == 1
@@ -770,7 +907,10 @@ def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
     handle = watcher.goal(condition='it is blue')
     eventually(handle.cancel_goal_async().done)
     found = watcher.result(handle)
-    assert found.status == GoalStatus.STATUS_CANCELED and found.result.message == 'cancelled'
+    assert (
+        found.status == GoalStatus.STATUS_CANCELED
+        and found.result.error_code == Watch.Result.CANCELED
+    )
 
 
 class Faulty(fakes.FakeLanguage):
@@ -815,7 +955,7 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     found = watcher.result(early)
     reason = "unknown source 'raer' (known: front, rear)"
     assert found.status == GoalStatus.STATUS_ABORTED
-    assert found.result == Watch.Result(fired=False, message=reason)
+    assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
     assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
     trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
@@ -839,7 +979,7 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     bench.do(watcher.node, watcher.node.trigger_deactivate)
     found = watcher.result(handle)
     assert found.status == GoalStatus.STATUS_ABORTED
-    assert found.result == Watch.Result(fired=False, message='query_node was deactivated')
+    assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
     trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
     assert trouble == 'watch refused: inactive: query_node is inactive'

@@ -106,8 +106,8 @@ def test_no_ros_import_hides_in_a_function(name: str) -> None:
     assert imported(modules()[name]).isdisjoint(ROS)
 
 
-def test_the_stream_and_the_memory_do_without_torch() -> None:
-    import_all(modules('stream', 'memory'), ('torch', 'transformers', 'vljepa_ros.model'))
+def test_stream_memory_and_query_do_without_torch() -> None:
+    import_all(modules('stream', 'memory', 'query'), ('torch', 'transformers', 'vljepa_ros.model'))
 
 
 def test_the_nodes_do_not_use_the_offline_driver() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeLanguage, colour_vector
+from fakes import FACTS, UNREADABLE, FakeLanguage, colour_vector
 
 from vljepa_ros.stream.answers import Answerer
 from vljepa_ros.stream.settings import AnswerSettings
-from vljepa_ros.stream.types import Basis, Candidate, Moment, Seen
+from vljepa_ros.stream.types import AbstainReason, Basis, Candidate, Moment, Seen, first_reason
 
 CHOICES = ['it is red', 'it is blue']
 
@@ -24,6 +24,7 @@ def test_what_nobody_can_tell_is_an_abstention(candidates: list[str]) -> None:
         vector = colour_vector(colour)
         answer = doubting.answer('?', vector, 7, candidates)
         assert answer.abstained is abstained and colour in answer.answer
+        assert answer.abstain_reason.name == ('UNANSWERABLE' if abstained else 'NONE')
         known = knowing.answer('?', vector, 7, candidates)
         assert not known.abstained
         assert (known.answer, known.confidence) == (answer.answer, answer.confidence)
@@ -224,3 +225,87 @@ def test_words_that_were_said_then_are_the_evidence() -> None:
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
     assert answer.evidence[0].text == 'it was said to be red'
     assert answer.answer == 'it was said to be red; the scene is blue'
+
+
+# Why an answer is withheld.
+
+
+def test_reasons_have_a_precedence() -> None:
+    order = ['UNREADABLE', 'NOT_SEEN', 'UNFAMILIAR', 'UNANSWERABLE', 'LOW_CONFIDENCE', 'NONE']
+    while order:
+        assert first_reason(AbstainReason[name] for name in reversed(order)).name == order.pop(0)
+    assert first_reason([]) is AbstainReason.NONE
+
+
+def unfamiliar(*shares: float, colour: str = 'red') -> list[Seen]:
+    """Ten seconds of each."""
+    return [
+        Seen(10 * n, 10 * n + 9, colour_vector(colour), unfamiliar=share)
+        for n, share in enumerate(shares)
+    ]
+
+
+@pytest.mark.parametrize('shares', [(0.5,), (0.5, 1.0)])
+@pytest.mark.parametrize('candidates', [CHOICES, ['yes', 'no'], []])
+def test_nothing_is_said_of_an_unfamiliar_scene(
+    shares: tuple[float, ...], candidates: list[str]
+) -> None:
+    language = FakeLanguage()
+    answer = Answerer(language).recount('?', 'front', unfamiliar(*shares), candidates)
+    assert answer.abstained and answer.abstain_reason is AbstainReason.UNFAMILIAR
+    assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
+    assert answer.unfamiliar == max(shares)
+    assert [(m.score, m.text) for m in answer.evidence] == [(0.0, '')] * len(shares)
+    assert answer.stamp_ns == 10 * len(shares) - 1 and language.decoded == 0
+
+
+@pytest.mark.parametrize('candidates', [CHOICES, []])
+def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
+    seen = [*unfamiliar(0.9, colour='blue'), *unfamiliar(0.0, 0.4)[1:]]
+    answer = Answerer(FakeLanguage()).recount('?', 'front', seen, candidates)
+    assert not answer.abstained and 'red' in answer.answer and 'blue' not in answer.answer
+    assert answer.unfamiliar == 0.4
+    assert [m.start_ns for m in answer.evidence] == [10]
+
+
+def test_words_that_were_said_of_an_unfamiliar_scene_are_withheld_too() -> None:
+    seen = [Seen(0, 9, colour_vector('red'), 'it was red', unfamiliar=0.6)]
+    answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
+    assert answer.answer == answer.evidence[0].text == ''
+
+
+def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
+    answerer = Answerer(Decided())
+    one = answerer.recount('?', '', unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
+    assert (one.answer, one.confidence) == ('No.', pytest.approx(0.85 * 2 / 3))
+    most = answerer.recount('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
+    assert most.abstain_reason is AbstainReason.UNFAMILIAR and most.answer == ''
+    blue = Seen(30, 39, colour_vector('blue'))
+    assert answerer.recount('?', '', [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer == 'yes'
+
+
+def test_too_little_of_a_span_was_seen() -> None:
+    answerer, held = Answerer(Decided()), [Seen(1000, 1099, colour_vector('red'))]
+    answer = answerer.recount('?', '', held, ['yes', 'No.'], start_ns=99)
+    assert answer.abstain_reason is AbstainReason.NOT_SEEN
+    other = answerer.remember('?', '', held, ['yes', 'No.'], own=False)
+    assert other.abstain_reason is AbstainReason.NOT_SEEN
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_an_unreadable_question_is_withheld(count: int) -> None:
+    answerer, seen = Answerer(FakeLanguage()), stretches(*['red'] * count)
+    for prompt, candidates in ((UNREADABLE, CHOICES), (UNREADABLE, []), ('?', [UNREADABLE])):
+        answer = answerer.recount(prompt, '', seen, candidates)
+        assert answer.abstain_reason is AbstainReason.UNREADABLE and answer.abstained
+        assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
+    for prompt, candidates in (('?', [UNREADABLE, 'it is red']), ('', ()), (' ', ())):
+        assert not answerer.recount(prompt, '', seen, candidates).abstained
+    memory = answerer.remember(UNREADABLE, '', seen, own=False)
+    assert memory.abstain_reason is AbstainReason.UNREADABLE  # before NOT_SEEN
+
+
+def test_the_least_wanted_confidence_is_a_reason_of_its_own() -> None:
+    answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
+    answer = answerer.answer('?', colour_vector('red'), 7, ['red', 'a red one'])
+    assert answer.abstain_reason is AbstainReason.LOW_CONFIDENCE and answer.answer == 'red'

@@ -23,7 +23,7 @@ def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted(
     assert not still.accepted and 'stands still' in still.message
     assert not back.accepted and '1.000 s' in back.message
     assert (intake.dropped_still, intake.dropped_back, intake.resets) == (1, 1, 0)
-    assert intake.admit(10 * S + 1).epoch == 0
+    assert intake.admit(10 * S + 1).reset_count == 0
 
 
 @pytest.mark.parametrize(
@@ -33,30 +33,30 @@ def test_a_jump_starts_anew(stamp: int, words: str) -> None:
     intake = Intake(2 * S)
     intake.admit(10 * S)
     verdict = intake.admit(stamp)
-    assert verdict.accepted and verdict.epoch == 1 and words in verdict.message
+    assert verdict.accepted and verdict.reset_count == 1 and words in verdict.message
     assert intake.resets == 1
-    assert intake.admit(stamp + S).epoch == 1
+    assert intake.admit(stamp + S).reset_count == 1
 
 
 def test_a_gap_of_exactly_max_gap_resets_nothing() -> None:
     intake = Intake(2 * S)
     intake.admit(10 * S)
-    assert intake.admit(12 * S).epoch == 0
-    assert intake.admit(10 * S).epoch == 1  # back by max_gap is a loop
+    assert intake.admit(12 * S).reset_count == 0
+    assert intake.admit(10 * S).reset_count == 1  # back by max_gap is a loop
 
 
 def test_a_dropped_frame_does_not_move_the_reference_stamp() -> None:
     intake = Intake(2 * S)
     intake.admit(10 * S)
     intake.admit(9 * S)
-    assert intake.admit(12 * S).epoch == 0
+    assert intake.admit(12 * S).reset_count == 0
 
 
 def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
     intake = Intake(2 * S)
     assert intake.admit(0, (480, 640)).message == ''
     verdict = intake.admit(S, (240, 320))
-    assert verdict.accepted and verdict.epoch == 0
+    assert verdict.accepted and verdict.reset_count == 0
     assert all(part in verdict.message for part in ('camera', '640x480', '320x240'))
     assert intake.admit(S + 1, (240, 320)).message == ''
     assert intake.size_changes == 1

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import fake_model, picture
@@ -19,8 +21,8 @@ HOP = 200_000_000
 KEY, OTHER = StreamKey('camera', 'what?', 'model'), StreamKey('rear', 'what?', 'model')
 
 
-def hop(number: int, direction: int, key: StreamKey = KEY, epoch: int = 0) -> Embedding:
-    return Embedding(number * HOP, 0, key, np.eye(4, dtype=np.float32)[direction], epoch)
+def hop(number: int, direction: int, key: StreamKey = KEY, reset_count: int = 0) -> Embedding:
+    return Embedding(number * HOP, 0, key, np.eye(4, dtype=np.float32)[direction], reset_count)
 
 
 def cut(hops: list[Embedding], settings: SegmenterSettings | None = None) -> list[Change]:
@@ -48,7 +50,7 @@ def test_all_changes_come_at_the_end_with_final_vectors() -> None:
 
 def test_streams_are_kept_apart_and_cut_where_the_eyes_began_anew() -> None:
     hops = [hop(n, 0) for n in range(4)] + [hop(n, 2, OTHER) for n in range(4)]
-    hops += [hop(n, 0, epoch=1) for n in (2, 3)]
+    hops += [hop(n, 0, reset_count=1) for n in (2, 3)]
     found = cut(hops)
     own = [c for c in found if c.key == KEY]
     assert [c.reason for c in own] == [Reason.FIRST, Reason.RESET, Reason.END]
@@ -124,3 +126,13 @@ def test_what_was_lost_begins_a_segment_as_online() -> None:
         changes += segmenter.end()
         found.append([(c.reason, c.segment_start_ns) for c in changes])
     assert found[0] == found[1] and [reason for reason, _ in found[0]][1] is Reason.RESET
+
+
+def test_segments_are_as_unfamiliar_as_their_hops_in_the_mean() -> None:
+    offline = OfflineSegmenter(SegmenterSettings(), 's')
+    for number in range(40):
+        share = [0.25, 0.75][number % 2] if number < 20 else 0.0
+        offline.push(replace(hop(number, int(number >= 20)), unfamiliar=share))
+    first, second, end = offline.end()
+    assert (first.unfamiliar, second.unfamiliar) == (0.5, 0.0)
+    assert (second.previous_unfamiliar, end.previous_unfamiliar) == (0.5, 0.0)

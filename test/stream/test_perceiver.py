@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames in, embeddings out: hops, stamps, epochs, sources, prompts, the past."""
+"""Frames in, embeddings out: hops, stamps, reset_counts, sources, prompts, the past."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes import FACTS, FakeEyes, colour_vector, picture
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.memory.footage import Footage
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.settings import FootageSettings, PerceptionSettings
@@ -34,13 +34,13 @@ def feed(
     perceiver: Perceiver,
     colours: list[str],
     start: int = 0,
-    epoch: int = 0,
+    reset_count: int = 0,
     source: str = 'camera',
 ) -> list[Embedding]:
     found = []
     for number, colour in enumerate(colours):
         frame = Frame(start + number * 100 * MS, picture(colour), source)
-        found += perceiver.push(frame, epoch)
+        found += perceiver.push(frame, reset_count)
     return found
 
 
@@ -63,8 +63,8 @@ def test_window_start_is_the_oldest_tubelet_that_is_attended_to() -> None:
 def test_another_epoch_starts_anew() -> None:
     perceiver = Perceiver(FakeEyes())
     feed(perceiver, ['red'] * 5)
-    found = feed(perceiver, ['blue'] * 4, start=30, epoch=1)
-    assert [(e.window_start_ns, e.epoch) for e in found] == [(30, 1), (30, 1)]
+    found = feed(perceiver, ['blue'] * 4, start=30, reset_count=1)
+    assert [(e.window_start_ns, e.reset_count) for e in found] == [(30, 1), (30, 1)]
     fresh = feed(Perceiver(FakeEyes()), ['blue'] * 4, start=30)
     np.testing.assert_array_equal(found[-1].vector, fresh[-1].vector)
 
@@ -108,10 +108,10 @@ def test_a_bad_picture_changes_nothing() -> None:
 
 def test_predict_says_what_is_missing() -> None:
     perceiver = Perceiver(FakeEyes())
-    with pytest.raises(InputError, match='frame'):
+    with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
     feed(perceiver, ['red'], source='front')  # half a tubelet
-    with pytest.raises(InputError, match='frame'):
+    with pytest.raises(NoFrameError):
         perceiver.predict('front', ['what?'])
     feed(perceiver, ['red'] * 4, start=100 * MS, source='front')
     with pytest.raises(InputError, match=r"'rear'.*front"):
@@ -161,7 +161,7 @@ def test_predict_of_a_span_sees_that_span() -> None:
     found = perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
     np.testing.assert_allclose(found.vectors[0], hops[6].vector, atol=1e-6)
     assert found.stamp_ns == 1900 * MS
-    with pytest.raises(InputError, match=r'9\.000 s'):
+    with pytest.raises(NotStoredError):
         perceiver.predict('', ['what?'], 9000 * MS, 9900 * MS)
     with pytest.raises(InputError, match='start'):
         perceiver.predict('', ['what?'], 1900 * MS, 1000 * MS)
@@ -170,21 +170,21 @@ def test_predict_of_a_span_sees_that_span() -> None:
 def test_a_span_whose_frames_are_gone_is_refused() -> None:
     perceiver = keeping(kept_s=1.0)
     feed(perceiver, ['red'] * 128)
-    with pytest.raises(InputError, match=r'1\.000 s .*1\.900 s .*11\.6'):
+    with pytest.raises(NotStoredError, match=r'1\.000 s to 1\.900 s .* \(stored: 11\.6'):
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
 
 
 def test_without_footage_there_is_no_past() -> None:
     perceiver = Perceiver(FakeEyes())
     feed(perceiver, ['red'] * 20)
-    with pytest.raises(InputError, match='none'):
+    with pytest.raises(NotStoredError, match=r'stored: none'):
         perceiver.predict('', ['what?'], 1000 * MS)
 
 
 def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 10)
-    feed(perceiver, ['blue'] * 10, start=9000 * MS, epoch=1)
+    feed(perceiver, ['blue'] * 10, start=9000 * MS, reset_count=1)
     found = perceiver.predict('', ['what?'], 200 * MS, 9500 * MS)
     assert [(look.start_ns, look.end_ns) for look in found.looks] == [
         (200 * MS, 900 * MS),
@@ -235,8 +235,8 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
 
 def test_many_short_stretches_are_not_all_looked_at() -> None:
     perceiver = keeping()
-    for epoch in range(30):
-        feed(perceiver, ['red'] * 4, start=epoch * 3000 * MS, epoch=epoch)
+    for reset_count in range(30):
+        feed(perceiver, ['red'] * 4, start=reset_count * 3000 * MS, reset_count=reset_count)
     assert len(perceiver.predict('', ['what?'], 1).looks) <= 16
 
 
@@ -278,7 +278,7 @@ def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> No
     perceiver = Perceiver(FakeEyes(), footage=Footage(FACTS, path=path))
     found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
     assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
-    with pytest.raises(InputError, match='frame'):
+    with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
 
 
@@ -413,7 +413,7 @@ def test_another_epoch_has_caches_of_its_own() -> None:
     perceiver = keeping(eyes)
     feed(perceiver, ['red'] * 10)
     eyes.seen.clear()
-    feed(perceiver, ['blue'] * 4, start=60_000 * MS, epoch=1)
+    feed(perceiver, ['blue'] * 4, start=60_000 * MS, reset_count=1)
     assert not any('red' in seen for seen in eyes.seen)
     eyes.seen.clear()
     perceiver.predict('camera', ['a'], start_ns=60_100 * MS)

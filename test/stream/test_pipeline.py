@@ -7,9 +7,17 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeLanguage, colour_vector, fake_model, picture
+from fakes import (
+    FACTS,
+    UNREADABLE,
+    FakeEyes,
+    FakeLanguage,
+    colour_vector,
+    fake_model,
+    picture,
+)
 
-from vljepa_ros.errors import InputError, ModelError, ModelMismatchError
+from vljepa_ros.errors import InputError, ModelError, ModelMismatchError, NoFrameError
 from vljepa_ros.stream.answers import MAX_CANDIDATES
 from vljepa_ros.stream.events import EventWriter
 from vljepa_ros.stream.pipeline import Pipeline
@@ -20,6 +28,7 @@ from vljepa_ros.stream.settings import (
     Settings,
 )
 from vljepa_ros.stream.types import (
+    AbstainReason,
     Basis,
     Change,
     Event,
@@ -142,7 +151,7 @@ def test_bad_questions_are_refused_in_one_line(prompt: str, candidates: list, wo
 
 
 def test_a_question_before_the_first_frame() -> None:
-    with pytest.raises(InputError, match='frame'):
+    with pytest.raises(NoFrameError):
         Pipeline(fake_model()).ask('what?')
 
 
@@ -279,3 +288,43 @@ def test_what_is_open_ends_where_its_end_was_missed() -> None:
     assert (ended.segment_id, ended.state, ended.text) == (0, State.ENDED, 'the scene is red')
     assert (started.segment_id, started.state) == (2, State.STARTED)
     assert writer.push(again) == [] and writer.decodes == 2
+
+
+def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
+    eyes = FakeEyes(unfamiliar_colours={'green': 0.75})
+    pipeline = Pipeline(dataclasses.replace(fake_model(), eyes=eyes))
+    events = play(pipeline, [('red', 30), ('green', 30)])
+    now = pipeline.ask('What?')
+    assert now.abstain_reason is AbstainReason.UNFAMILIAR and now.unfamiliar == 0.75
+    past = pipeline.ask('What?', start_ns=1, end_ns=2900 * MS)
+    assert past.answer == 'the scene is red' and past.unfamiliar == 0.0
+    decodes = pipeline.writer.decodes
+    ended = [e for e in events + pipeline.finish() if e.state is State.ENDED]
+    assert [(e.text, e.confidence, e.abstained) for e in ended] == [
+        ('the scene is red', 1.0, False),
+        ('', 0.0, True),
+    ]
+    assert ended[1].abstain_reason is AbstainReason.UNFAMILIAR and ended[1].unfamiliar == 0.75
+    assert pipeline.writer.decodes == decodes == 1
+    stored = pipeline.memory.recall('camera', 0, 0, 'What is happening?')
+    assert stored is not None
+    assert [(s.unfamiliar, s.text) for s in stored.seen] == [(0.0, 'the scene is red'), (0.75, '')]
+
+
+def test_a_segment_that_turns_out_familiar_gets_its_text_at_the_latest_at_its_end() -> None:
+    key, vector = StreamKey('c', '', FACTS.model_id), colour_vector('red')
+    first = Change(MS, key, 's', 0, MS, 1.0, Reason.FIRST, vector, unfamiliar=0.9)
+    writer = EventWriter(FakeLanguage())
+    (started,) = writer.push(first)
+    assert started.abstained and started.text == ''
+    segment = Segment(0, MS, 9 * MS)
+    end = Change(9 * MS, key, 's', 0, MS, 0.0, Reason.END, vector, segment, vector, 0.3, 0.3)
+    (ended,) = writer.push(end)
+    assert (ended.text, ended.abstained, ended.unfamiliar) == ('the scene is red', False, 0.3)
+
+
+def test_an_unreadable_search_is_refused() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 30)])
+    with pytest.raises(InputError, match=UNREADABLE):
+        pipeline.search(f'a {UNREADABLE}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,13 +113,15 @@ def test_what_is_about_to_be_a_change_is_no_drift() -> None:
 
 
 @pytest.mark.parametrize(
-    ('stamp', 'window_start', 'epoch'), [(3, 3, 1), (9, 9, 1), (12, 12, 1), (50, 49, 0)]
+    ('stamp', 'window_start', 'reset_count'), [(3, 3, 1), (9, 9, 1), (12, 12, 1), (50, 49, 0)]
 )
-def test_a_reset_of_the_eyes_opens_a_segment(stamp: int, window_start: int, epoch: int) -> None:
+def test_a_reset_of_the_eyes_opens_a_segment(
+    stamp: int, window_start: int, reset_count: int
+) -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for n in range(10):
         segmenter.push(hop(n, 0))
-    (change,) = segmenter.push(Embedding(stamp * HOP, window_start * HOP, KEY, at(0), epoch))
+    (change,) = segmenter.push(Embedding(stamp * HOP, window_start * HOP, KEY, at(0), reset_count))
     assert change.reason is Reason.RESET and change.segment_id == 1
     assert change.segment_start_ns == stamp * HOP
     assert change.previous is not None and change.previous.end_ns == 9 * HOP
@@ -287,3 +290,41 @@ def test_outliers_that_were_no_change_count_in_the_mean() -> None:
     (end,) = segmenter.end()
     total = np.sum([at(angle) for angle in angles], axis=0)
     np.testing.assert_allclose(end.vector, total / np.linalg.norm(total), atol=1e-6)
+
+
+# How unfamiliar a segment is.
+
+
+def shared(number: int, degrees: float, unfamiliar: float) -> Embedding:
+    return replace(hop(number, degrees), unfamiliar=unfamiliar)
+
+
+def test_a_segment_is_as_unfamiliar_as_its_hops_in_the_mean() -> None:
+    segmenter, changes = Segmenter(SETTINGS, 's'), list[Change]()
+    shares = [0.5, *[0.125] * 11, *[0.75, 0.25, 0.25]]
+    for number, share in enumerate(shares):
+        changes += segmenter.push(shared(number, 0 if number < 12 else 90, share))
+    first, second = changes
+    assert (first.reason, first.unfamiliar) == (Reason.FIRST, 0.5)
+    assert (second.reason, second.unfamiliar) == (Reason.MEANING, 0.5)  # 0.75 and 0.25, so far
+    assert second.previous_unfamiliar == pytest.approx((0.5 + 11 * 0.125) / 12)
+    (end,) = segmenter.end()
+    assert end.previous_unfamiliar == end.unfamiliar == pytest.approx(1.25 / 3)
+
+
+def test_a_segment_that_becomes_familiar_is_put_into_words_again() -> None:
+    segmenter, changes = Segmenter(SETTINGS, 's'), list[Change]()
+    for number in range(60):
+        changes += segmenter.push(shared(number, 0, 0.9 if number < 4 else 0.0))
+    (first, familiar) = changes
+    assert (first.reason, first.unfamiliar) == (Reason.FIRST, pytest.approx(0.9))
+    assert familiar.reason is Reason.DRIFT and familiar.unfamiliar < 0.5
+    assert familiar.segment_id == first.segment_id
+
+
+def test_late_subscribers_get_the_familiarity_that_was_last_told() -> None:
+    segmenter = Segmenter(SETTINGS, 's')
+    for number in range(60):
+        segmenter.push(shared(number, 0, 0.9 if number < 4 else 0.0))
+    (opened,) = segmenter.opened()
+    assert opened.unfamiliar < 0.5

@@ -38,15 +38,15 @@ def streams(draw: st.DrawFn, key: StreamKey = KEY) -> list[Embedding]:
     rng = np.random.default_rng(draw(seeds))
     lengths = draw(st.lists(st.integers(1, 25), min_size=1, max_size=6))
     noise = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
-    found, number, epoch = list[Embedding](), 0, 0
+    found, number, reset_count = list[Embedding](), 0, 0
     for length in lengths:
         meaning = rng.normal(size=DIM)
         if rng.random() < 0.2:
-            epoch, number = epoch + 1, int(rng.integers(0, 50))  # time may go back
+            reset_count, number = reset_count + 1, int(rng.integers(0, 50))  # time may go back
         for _ in range(length):
             vector = (meaning + noise * rng.normal(size=DIM)).astype(np.float32)
             vector /= np.linalg.norm(vector)
-            found.append(Embedding(number * HOP, (number - 8) * HOP, key, vector, epoch))
+            found.append(Embedding(number * HOP, (number - 8) * HOP, key, vector, reset_count))
             number += int(rng.integers(1, 3))
     return found
 
@@ -84,8 +84,8 @@ def test_segments_tile_the_stream(stream: list[Embedding], settings: SegmenterSe
     for before, after in zip(closed, opened[1:], strict=False):
         if after.reason is Reason.MEANING:
             assert before.start_ns < before.end_ns == after.segment_start_ns
-    epochs = [e.epoch for e in stream]
-    assert sum(c.reason is Reason.RESET for c in opened) == len(set(epochs)) - 1
+    reset_counts = [e.reset_count for e in stream]
+    assert sum(c.reason is Reason.RESET for c in opened) == len(set(reset_counts)) - 1
     assert opened[0].segment_start_ns == stream[0].stamp_ns
     assert closed[-1].end_ns == stream[-1].stamp_ns
 

@@ -7,7 +7,7 @@ import fakes
 import pytest
 
 from vljepa_ros.errors import InputError
-from vljepa_ros.stream.types import Embedding, Moment, StreamKey
+from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, StreamKey
 from vljepa_ros.stream.watching import Condition
 
 
@@ -89,7 +89,7 @@ def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
 def test_a_row_of_hops_ends_where_the_eyes_began_anew(until_not: bool) -> None:
     condition = Condition('it is open', 0.5, until_not, hops=2)
     score = 0.1 if until_not else 0.9
-    later = [dataclasses.replace(hop(n), epoch=1) for n in (3600, 3601)]
+    later = [dataclasses.replace(hop(n), reset_count=1) for n in (3600, 3601)]
     assert condition.push(hop(1), score) is None
     assert condition.push(later[0], score) is None
     assert condition.push(later[1], score) is not None
@@ -138,3 +138,31 @@ def test_a_condition_says_which_sources_concern_it() -> None:
     assert Condition('it is open', 0.5).concerns('front')
     assert Condition('it is open', 0.5, source='rear').concerns('rear')
     assert not Condition('it is open', 0.5, source='rear').concerns('front')
+
+
+def unfamiliar(number: int, share: float) -> Embedding:
+    return dataclasses.replace(hop(number), unfamiliar=share)
+
+
+def test_an_unfamiliar_hop_does_not_hold_and_breaks_the_row() -> None:
+    condition = Condition('it is open', 0.5, hops=2)
+    for number, share in enumerate([0.0, 0.5, 0.49]):
+        assert condition.push(unfamiliar(number, share), 0.9) is None
+        assert condition.score == (0.0 if share == 0.5 else 0.9)
+        assert condition.unfamiliar == share
+    assert condition.push(unfamiliar(3, 0.0), 0.9) is not None
+
+
+def test_an_unfamiliar_hop_has_not_ceased() -> None:
+    condition = Condition('it is open', 0.5, until_not=True)
+    for number, share in enumerate([0.0, 0.9, 0.9, 0.9]):
+        assert condition.push(unfamiliar(number, share), 0.9 if number == 0 else 0.0) is None
+    assert condition.push(unfamiliar(4, 0.1), 0.1) is not None
+
+
+def test_it_tells_whether_its_newest_hop_was_evaluated() -> None:
+    condition = Condition('it is open', 0.5)
+    assert condition.abstain_reason is AbstainReason.NOT_SEEN
+    for share, reason in ((0.5, AbstainReason.UNFAMILIAR), (0.4, AbstainReason.NONE)):
+        condition.push(unfamiliar(round(10 * share), share), 0.0)
+        assert condition.abstain_reason is reason

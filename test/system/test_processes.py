@@ -18,6 +18,8 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
 from vljepa_ros.srv import Query
 
+from vljepa_ros.exit_status import ExitStatus
+
 TIMEOUT_S = 1.5
 BUSY_S = 10.0  # what a busy machine may take on top
 
@@ -164,7 +166,7 @@ def damaged(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_what_cannot_start_says_why_in_one_line_and_exits_with_1(
+def test_what_cannot_start_says_why_in_one_line_and_in_its_exit_status(
     processes: Processes, tiny_folder: Path, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip('torch')
@@ -182,7 +184,7 @@ def test_what_cannot_start_says_why_in_one_line_and_exits_with_1(
         for n, (values, message) in enumerate(cases)
     ]
     for process, message in started:
-        assert process.ends() == 1
+        assert process.ends() == ExitStatus.CONFIGURATION
         errors = [line for line in process.lines if '[ERROR]' in line]
         assert len(errors) == 1, process.lines
         assert 'cannot configure: ' in errors[0]

@@ -2,8 +2,10 @@
 """`vljepa annotate SOURCE`: describe a recording segment by segment in text.
 
 With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
-the source's start; and "nearest": true where the text is a sentence of the model's bank. A segment
-is printed when it has ended, in its final words; with --offline all are printed at the end.
+the source's start; "nearest": true where the text is a sentence of the model's bank;
+"abstained": true and "abstain_reason": "unfamiliar" where the scene is unfamiliar to the model, so
+that the text is withheld ("", confidence 0). A segment is printed when it has ended, in its final
+words; with --offline all are printed at the end.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     for event in watching.events(pipeline, source, streams_out=True):
         seen = True
         if event.state is State.ENDED:
-            show(as_json(event, source.start_ns), args.json)
+            show(as_json(event, source.start_ns), args.json, pipeline.model.facts.name)
     if not seen:
         common.note_unseen(source)
     return 0
@@ -81,17 +83,18 @@ def as_json(event: Event, start_ns: int) -> dict[str, Any]:
         'text': event.text,
         'confidence': float(event.confidence),
         **({'nearest': True} if event.nearest else {}),
+        **common.abstention(event.abstain_reason),
     }
 
 
-def show(segment: dict[str, Any], as_line_of_json: bool) -> None:
+def show(segment: dict[str, Any], as_line_of_json: bool, model: str) -> None:
     """Print one segment."""
     if as_line_of_json:
         common.print_json(segment)
         return
+    text = '{text} ({confidence:.2f})'.format(**segment)
+    if segment.get('abstained'):
+        text = f"(scene unfamiliar to model '{model}')"
     print(
-        '{start:8.2f} - {end:8.2f} s  {source} #{segment}  {text} ({confidence:.2f})'.format(
-            **segment
-        ),
-        flush=True,
+        '{start:8.2f} - {end:8.2f} s  {source} #{segment}  '.format(**segment) + text, flush=True
     )

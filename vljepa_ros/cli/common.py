@@ -15,7 +15,7 @@ from vljepa_ros.errors import InputError
 if TYPE_CHECKING:
     from vljepa_ros.sources import Damaged, Source
     from vljepa_ros.stream.interfaces import Model
-    from vljepa_ros.stream.types import Frame
+    from vljepa_ros.stream.types import AbstainReason, Frame
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # between two lines about how far it is
@@ -173,6 +173,13 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
 def seconds(stamp_ns: int, start_ns: int) -> float:
     """Seconds from the source's start."""
     return round((stamp_ns - start_ns) / SECOND_NS, 9)
+
+
+def abstention(reason: AbstainReason) -> dict[str, Any]:
+    """The keys of JSON that say why a text is withheld; none if it is given."""
+    if not reason:
+        return {}
+    return {'abstained': True, 'abstain_reason': reason.name.lower()}
 
 
 def print_json(value: Any) -> None:

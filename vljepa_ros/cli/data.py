@@ -24,6 +24,7 @@ from vljepa_ros.data.splits import (
     folder_name,
 )
 from vljepa_ros.errors import InputError
+from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.data.recordings import Grid
@@ -170,7 +171,7 @@ def _import(args: argparse.Namespace) -> int:
         common.print_json({'folder': str(args.out), 'made': made, 'skipped': lost})
     else:
         print(f'{len(made)} streams made, {len(skipped)} skipped: {args.out}')
-    return 2 if wrong or not made else 0
+    return ExitStatus.BAD_INPUT if wrong or not made else ExitStatus.OK
 
 
 def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: Grid) -> list[str]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vljepa_ros.cli import common
 from vljepa_ros.cli.processes import ProcessError, Processes, stack_commands
 from vljepa_ros.errors import InputError, VljepaError
+from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.cli.grading import Question, Said, Truth
@@ -67,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     settle(args)
     say = _silent if args.json else _say
     # Whoever ends us ends the processes, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
     live = Live(questions, say)
     try:
         live.run(sample, args)
     except ProcessError as error:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
-        return 1
+        return ExitStatus.FAILED
     say('\nbeside it: the same recording offline, and baselines ...')
     report = judge(live, truths, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         common.print_json(report)
     else:
         summarise(report)
-    return 0 if report['passed'] else 1
+    return ExitStatus.OK if report['passed'] else ExitStatus.FAILED
 
 
 def settle(args: argparse.Namespace) -> None:

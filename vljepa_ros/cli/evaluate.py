@@ -28,6 +28,7 @@ from vljepa_ros.data.splits import (
     folder_name,
 )
 from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.exit_status import ExitStatus
 from vljepa_ros.processes import Processes, cores
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _as_many_as_fit(model: Model) -> int:
     device = pick_device(model.facts.device)
     free, taken = free_bytes(device), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type != 'cpu' or free is None:
-        return 1
+        return ExitStatus.FAILED
     return max(1, min(cores(), free // taken))
 
 

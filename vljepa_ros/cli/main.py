@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `vljepa` command. Results go to stdout, progress and logs to stderr.
 
-Exit status: 0 done, 1 done but not good enough (demo), 2 bad input (one line says what), 130
-interrupted, 141 nobody reads the output any more.
+Exit statuses: `vljepa_ros.exit_status`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import NoReturn
 
 from vljepa_ros import __version__
 from vljepa_ros.errors import VljepaError
+from vljepa_ros.exit_status import ExitStatus, command_status
 
 COMMANDS = (
     'annotate',
@@ -37,8 +37,10 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+        """Exit with BAD_INPUT."""
+        self.exit(
+            ExitStatus.BAD_INPUT, f"{self.prog}: error: {message} (see '{self.prog} --help')\n"
+        )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status)
     except VljepaError as error:
-        return _fail(str(error))
+        return _fail(str(error), command_status(error))
     except ModuleNotFoundError as error:
         if (error.name or '').startswith('vljepa_ros'):
             raise
@@ -78,15 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Python flushes stdout once more as it exits: give it somewhere to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return ExitStatus.OUTPUT_CLOSED
     except KeyboardInterrupt:
-        return 130
+        return ExitStatus.INTERRUPTED
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: ExitStatus = ExitStatus.BAD_INPUT) -> int:
     line = ' '.join(message.split())
     print(f'vljepa: error: {line}', file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == '__main__':

@@ -33,7 +33,10 @@ def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Ite
 def hops(
     perceiver: Perceiver, source: Source, max_gap_ns: int, until_ns: int | None = None
 ) -> Iterator[list[Embedding]]:
-    """The embeddings that each frame up to `until_ns` completes; the words are left out."""
+    """Each hop's embeddings, for frames up to `until_ns`; no text is generated.
+
+    While a hop is yielded it is the perceiver's newest.
+    """
     troubles = Troubles(source)
     intakes: dict[str, Intake] = {}
     for item in watched(source):
@@ -45,6 +48,7 @@ def hops(
             verdict = intake.admit(item.stamp_ns)
         else:
             verdict = intake.admit(item.stamp_ns, item.image.shape[:2])
-            yield perceiver.push(item, verdict.epoch) if verdict.accepted else []
+            if verdict.accepted:
+                yield from perceiver.see(item, verdict.reset_count)
         troubles.stamp(item.source, verdict.message)
     troubles.close()

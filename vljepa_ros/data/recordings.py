@@ -71,7 +71,7 @@ class Camera:
         self._name, self._grid = name, grid
         self._intake = Intake(MAX_GAP_NS)
         self._sampler = Sampler(grid.period_ns, MAX_GAP_NS)
-        self._epoch = 0
+        self._reset_count = 0
         self.takes: list[Take] = []
         self.stamps_ns: list[int] = []
 
@@ -86,9 +86,9 @@ class Camera:
         verdict = self._intake.admit(item.stamp_ns, item.image.shape[:2])
         if not verdict.accepted:
             return verdict.message
-        if verdict.epoch != self._epoch:
+        if verdict.reset_count != self._reset_count:
             self._sampler.reset()
-            self._epoch = verdict.epoch
+            self._reset_count = verdict.reset_count
         if self.stamps_ns and item.stamp_ns <= self.stamps_ns[-1]:
             back_s = (self.stamps_ns[-1] - item.stamp_ns) / 1e9
             raise InputError(

@@ -25,7 +25,7 @@ from vljepa_ros.stream.settings import check_text
 TINY_S = 1e-6  # times that differ by less are the same
 SAID, ASKED = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
 # What `vljepa annotate` says beside them: passed over.
-ANNOTATED = ('segment', 'confidence', 'nearest')
+ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
 
 class AnnotationError(InputError):
@@ -98,7 +98,8 @@ def read_annotations(path: Path) -> AnnotationFile:
     lines = []
     for number, row in enumerate(text.split('\n'), 1):  # splitlines() would split within texts
         try:
-            lines += [_line(number, json.loads(row))] if row.strip() else []
+            values = json.loads(row) if row.strip() else None
+            lines += [] if values is None or _is_withheld(values) else [_line(number, values)]
         except json.JSONDecodeError as error:
             reason = f'is no JSON: {error.msg} at column {error.colno}'
             raise AnnotationError(f'{path}:{number}: {reason}') from error
@@ -131,6 +132,13 @@ def _check_apart(file: AnnotationFile, said: Iterable[Said]) -> None:
         if before and line.start < before.end - TINY_S:
             file.fail(line, f'overlaps line {before.number} ({before.start:g}..{before.end:g} s)')
         before = line
+
+
+def _is_withheld(values: Any) -> bool:
+    """Whether it is a segment that `vljepa annotate` found unfamiliar, without a text yet."""
+    return (
+        isinstance(values, dict) and values.get('abstained') is True and values.get('text') == ''
+    )
 
 
 def _line(number: int, values: Any) -> Line:

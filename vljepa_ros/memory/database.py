@@ -12,7 +12,7 @@ import fcntl
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -28,16 +28,26 @@ class Database:
     """Rows of tables that are made with the file. Not thread-safe."""
 
     def __init__(
-        self, path: Path | None, what: str, tables: str, version: int, read_only: bool = False
+        self,
+        path: Path | None,
+        what: str,
+        tables: str,
+        version: int,
+        read_only: bool = False,
+        migrations: Mapping[int, str] | None = None,
     ) -> None:
         """Open the file, or make it; without a `path` it is in RAM. `what` it is, for errors.
+
+        `migrations`: by older version, the statements that lead to the next one. They are run at
+        once, unless the file is only read: then `version` is the file's.
 
         Raises:
             InputError: it is no such file, or of another version.
             OutputError: it cannot be made; DiskFullError where that is why.
             BusyError: another process writes it.
         """
-        self.path, self._version = path, version
+        self.path, self.version = path, version
+        self._migrations = migrations or {}
         if path is not None and read_only and not path.is_file():
             raise InputError(f'{path}: no such file')
         self._lock = None if read_only or path is None else _lock(path)
@@ -62,14 +72,27 @@ class Database:
             self._base.execute('PRAGMA auto_vacuum = INCREMENTAL')
             self._base.execute('PRAGMA journal_mode = WAL')
             self._base.executescript(
-                f'BEGIN; {tables} PRAGMA user_version = {self._version}; '
+                f'BEGIN; {tables} PRAGMA user_version = {self.version}; '
                 f'PRAGMA application_id = {ours}; COMMIT;'
             )
         elif kind != ours:
             raise InputError('it is a database of another kind')
-        elif version != self._version:
-            raise InputError(f'version {version}, not {self._version}')
+        elif version != self.version:
+            self._migrate(version, read_only)
         self._base.execute('PRAGMA synchronous = NORMAL')  # what is killed loses nothing committed
+
+    def _migrate(self, version: int, read_only: bool) -> None:
+        """Bring an older file up to date in one transaction. Raises InputError if it cannot."""
+        missing = range(version, self.version)
+        if version > self.version or not all(step in self._migrations for step in missing):
+            raise InputError(f'version {version}, not {self.version}')
+        if read_only:
+            self.version = version
+            return
+        statements = ' '.join(self._migrations[step] for step in missing)
+        self._base.executescript(
+            f'BEGIN; {statements} PRAGMA user_version = {self.version}; COMMIT;'
+        )
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query. Raises OutputError where the file is damaged or gone."""

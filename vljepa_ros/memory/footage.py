@@ -24,7 +24,7 @@ from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.settings import FootageSettings
 from vljepa_ros.stream.types import EVER_NS, Change, Image, Reason
 
-VERSION = 1
+VERSION = 1  # its column `epoch` is the reset counter of the stream
 TABLES = """
 CREATE TABLE format (image_size INTEGER, tubelet_frames INTEGER);
 CREATE TABLE hops (
@@ -45,21 +45,21 @@ COLUMNS = 'id, source, start_ns, stamp_ns, epoch, number'
 class Hop(NamedTuple):
     """One hop whose frames are kept: its oldest and newest frames' stamps, and where it belongs.
 
-    Hops of one source and epoch with consecutive numbers were seen one after the other.
+    Hops of one source and reset count with consecutive numbers were seen one after the other.
     """
 
     id: int
     source: str
     start_ns: int
     stamp_ns: int
-    epoch: int
+    reset_count: int
     number: int
 
     def follows(self, other: Hop) -> bool:
         """Whether this was the next that was seen."""
-        return (self.source, self.epoch, self.number - 1) == (
+        return (self.source, self.reset_count, self.number - 1) == (
             other.source,
-            other.epoch,
+            other.reset_count,
             other.number,
         )
 
@@ -69,7 +69,7 @@ class _Source:
     """What is known of one camera's hops without a look at the file."""
 
     stamp_ns: int = -EVER_NS  # of the newest
-    epoch: int | None = None
+    reset_count: int | None = None
     size: int = 0  # bytes
 
 
@@ -114,13 +114,13 @@ class Footage:
 
     # The stream.
 
-    def add(self, source: str, tubelet: Sequence[Slot], epoch: int, number: int) -> None:
-        """Keep the frames of a hop, the `number`th of its epoch."""
+    def add(self, source: str, tubelet: Sequence[Slot], reset_count: int, number: int) -> None:
+        """Keep the frames of a hop, the `number`th since the reset."""
         if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
             self._trouble = refusal
             return
         picture = _pack([slot.image for slot in tubelet])
-        hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, epoch, number)
+        hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
         self._write(lambda: self._add(hop, picture))
         self._added += 1
         if self._added % CHECKED == 0:
@@ -228,7 +228,7 @@ class Footage:
         """The first `limit` of `hops` that are at least half a window apart, in order of time."""
         found = list[Hop]()
         for hop in hops:
-            near = (h for h in found if h.epoch == hop.epoch)
+            near = (h for h in found if h.reset_count == hop.reset_count)
             apart = all(abs(h.number - hop.number) >= self._window / 2 for h in near)
             if apart and len(found) < limit:
                 found.append(hop)
@@ -257,9 +257,9 @@ class Footage:
         self._uncertain = False
 
     def _add(self, hop: tuple[str, int, int, int, int], picture: bytes) -> None:
-        source, start_ns, stamp_ns, epoch, _ = hop
+        source, start_ns, stamp_ns, reset_count, _ = hop
         known = self._sources.setdefault(source, _Source())
-        if known.epoch != epoch or stamp_ns < known.stamp_ns:
+        if known.reset_count != reset_count or stamp_ns < known.stamp_ns:
             self._delete(source, 'stamp_ns >= ?', start_ns)
         self._base.write(
             'INSERT INTO hops (source, start_ns, stamp_ns, epoch, number, picture) '
@@ -267,7 +267,7 @@ class Footage:
             *hop,
             picture,
         )
-        known.stamp_ns, known.epoch = stamp_ns, epoch
+        known.stamp_ns, known.reset_count = stamp_ns, reset_count
         known.size += len(picture)
 
     def _keep(self, source: str, start_ns: int, last_ns: int) -> None:

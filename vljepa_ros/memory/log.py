@@ -15,11 +15,12 @@ FIRST_ROOM = 64
 
 
 class VectorLog:
-    """Vectors (N, D) float32 with their stamps (N,), which rise; forgotten from either end."""
+    """Vectors (N, D) float32, rising stamps (N,) and `unfamiliar` (N,); cut from either end."""
 
     def __init__(self) -> None:
         self._stamps = np.zeros(FIRST_ROOM, np.int64)
         self._vectors = np.zeros((FIRST_ROOM, 0), np.float32)
+        self._unfamiliar = np.zeros(FIRST_ROOM, np.float32)
         self._first = self._end = 0
 
     def __len__(self) -> int:
@@ -36,6 +37,11 @@ class VectorLog:
         return self._vectors[self._first : self._end]
 
     @property
+    def unfamiliar(self) -> NDArray[np.float32]:
+        """(N,), 0..1, a view."""
+        return self._unfamiliar[self._first : self._end]
+
+    @property
     def dim(self) -> int:
         """D; 0 before the first vector."""
         return self._vectors.shape[1]
@@ -45,24 +51,33 @@ class VectorLog:
         """The last stamp; there must be one."""
         return int(self._stamps[self._end - 1])
 
-    def append(self, stamp_ns: int, vector: Vector) -> None:
+    def append(self, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0) -> None:
         """One more, no older than the last."""
         if not len(self) and self.dim != len(vector):
             self._vectors = np.zeros((len(self._stamps), len(vector)), np.float32)
         if self._end == len(self._stamps):
             self._make_room()
         self._stamps[self._end], self._vectors[self._end] = stamp_ns, vector
+        self._unfamiliar[self._end] = unfamiliar
         self._end += 1
 
     def drop_last(self) -> None:
         """Forget the newest."""
         self._end -= 1
 
-    def extend(self, stamps_ns: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def extend(
+        self,
+        stamps_ns: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        unfamiliar: NDArray[np.float32],
+    ) -> None:
         """Many more."""
-        self._stamps = np.concatenate([self.stamps_ns, stamps_ns])
         kept = self.vectors if len(self) else vectors[:0]
-        self._vectors = np.concatenate([kept, vectors])
+        self._stamps, self._vectors, self._unfamiliar = (
+            np.concatenate([self.stamps_ns, stamps_ns]),
+            np.concatenate([kept, vectors]),
+            np.concatenate([self.unfamiliar, unfamiliar]),
+        )
         self._first, self._end = 0, len(self._stamps)
 
     def forget_before(self, stamp_ns: int) -> None:
@@ -85,5 +100,8 @@ class VectorLog:
         room = max(2 * count, FIRST_ROOM)
         stamps = np.zeros(room, np.int64)
         vectors = np.zeros((room, self._vectors.shape[1]), np.float32)
+        unfamiliar = np.zeros(room, np.float32)
         stamps[:count], vectors[:count] = self.stamps_ns, self.vectors
-        self._stamps, self._vectors, self._first, self._end = stamps, vectors, 0, count
+        unfamiliar[:count] = self.unfamiliar
+        self._stamps, self._vectors, self._unfamiliar = stamps, vectors, unfamiliar
+        self._first, self._end = 0, count

@@ -19,7 +19,7 @@ from vljepa_ros.errors import InputError, ModelMismatchError, OutputError
 from vljepa_ros.memory.held import Held
 from vljepa_ros.memory.store import Store
 from vljepa_ros.memory.stream import Remembered, RememberedStream
-from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.stream.interfaces import Language, check_readable
 from vljepa_ros.stream.settings import MemorySettings, check_span, check_text
 from vljepa_ros.stream.types import (
     EVER_NS,
@@ -102,8 +102,9 @@ class Memory:
         hops = self._stream(key).hops
         if len(hops) and hops.newest_ns == stamp_ns:  # a frame that was looked at again
             hops.forget_after(stamp_ns - 1)
-        hops.append(stamp_ns, embedding.vector)
-        self._write(lambda store: store.put_hop(key, stamp_ns, embedding.vector))
+        hop = stamp_ns, embedding.vector, embedding.unfamiliar
+        hops.append(*hop)
+        self._write(lambda store: store.put_hop(key, *hop))
         self._forget_old(key.source, stamp_ns)
         self._recorded += 1
         if self._recorded % CHECKED == 0:
@@ -129,12 +130,18 @@ class Memory:
         elif stream.last_end_ns > change.stamp_ns:  # before we were told of this stream
             self._forgotten(key, stream.forget_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
-            name, vector = (session, before.segment_id), change.previous_vector
-            self._put(key, stream.close(Remembered(name, before.start_ns, before.end_ns, vector)))
+            ended = Remembered(
+                (session, before.segment_id),
+                before.start_ns,
+                before.end_ns,
+                change.previous_vector,
+                unfamiliar=change.previous_unfamiliar,
+            )
+            self._put(key, stream.close(ended))
             self._put(key, stream.closed[-1])
         if change.reason is not Reason.END:
-            name, vector = (session, change.segment_id), change.vector
-            begun = Remembered(name, change.segment_start_ns, change.stamp_ns, vector)
+            name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
+            begun = Remembered(name, *span, change.vector, unfamiliar=change.unfamiliar)
             self._open(key, stream, begun)
         self._forget_old(change.key.source, change.stamp_ns)
 
@@ -145,7 +152,8 @@ class Memory:
         if stream is None or known is None or known.start_ns != change.segment_start_ns:
             return False
         end_ns = max(known.end_ns, change.stamp_ns)
-        begun = Remembered(known.name, known.start_ns, end_ns, change.vector)
+        span = known.start_ns, end_ns
+        begun = Remembered(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
         self._open(change.key, stream, begun)
         return True
 
@@ -209,10 +217,10 @@ class Memory:
         Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
         segment. A moment that the streams of several prompts tell of is given once.
 
-        Raises InputError on an empty or huge text, a span that is none, a limit that is not in
-        1..1000, or an unknown source.
+        Raises InputError on an empty, huge or unreadable text, a span that is none, a limit that
+        is not in 1..1000, or an unknown source.
         """
-        language.check(check_text(text, 'text', may_be_empty=False))
+        check_readable(language, check_text(text, 'text', may_be_empty=False), 'text')
         if limit < 1:
             raise InputError(f'limit ({limit}) is not positive')
         if limit > MOST_MOMENTS:
@@ -309,9 +317,9 @@ class Memory:
         self._others = self._sizes(store, others)
         for key in (key for key in keys if key.model_id == self._model_id):
             stream = RememberedStream()
-            stamps_ns, vectors = store.hops(key)
-            if len(stamps_ns):
-                stream.hops.extend(stamps_ns, vectors)
+            hops = store.hops(key)
+            if len(hops.stamps_ns):
+                stream.hops.extend(*hops)
             for segment in store.segments(key):
                 stream.close(segment)
             if stream:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,38 @@ from vljepa_ros.memory.database import Database
 from vljepa_ros.memory.stream import Remembered, SegmentName
 from vljepa_ros.stream.types import StreamKey, Vector
 
-VERSION = 2
+VERSION = 3
 TABLES = """
 CREATE TABLE streams (
     id INTEGER PRIMARY KEY, source TEXT, prompt TEXT, model_id TEXT,
     UNIQUE (source, prompt, model_id)
 );
 CREATE TABLE hops (
-    stream INTEGER, stamp_ns INTEGER, vector BLOB, PRIMARY KEY (stream, stamp_ns)
+    stream INTEGER, stamp_ns INTEGER, vector BLOB, unfamiliar REAL DEFAULT 0,
+    PRIMARY KEY (stream, stamp_ns)
 ) WITHOUT ROWID;
 CREATE TABLE segments (
     stream INTEGER, session TEXT, number INTEGER, start_ns INTEGER, end_ns INTEGER, vector BLOB,
-    text TEXT DEFAULT '', nearest INTEGER DEFAULT 0, PRIMARY KEY (stream, session, number)
+    text TEXT DEFAULT '', nearest INTEGER DEFAULT 0, unfamiliar REAL DEFAULT 0,
+    PRIMARY KEY (stream, session, number)
 ) WITHOUT ROWID;
 CREATE INDEX ended ON segments (end_ns);
 """
+# By the version of the older file, what makes it one of the next version.
+MIGRATIONS = {
+    2: """
+    ALTER TABLE hops ADD COLUMN unfamiliar REAL DEFAULT 0;
+    ALTER TABLE segments ADD COLUMN unfamiliar REAL DEFAULT 0;
+    """,
+}
+
+
+class Hops(NamedTuple):
+    """Hops of one stream: rising stamps (N,), vectors (N, D), and `unfamiliar` (N,), 0..1."""
+
+    stamps_ns: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    unfamiliar: NDArray[np.float32]
 
 
 class Store:
@@ -44,26 +61,40 @@ class Store:
     def __init__(self, path: Path, read_only: bool = False) -> None:
         """Open it, or make it. Raises InputError, OutputError and BusyError as a Database does."""
         self.path = path
-        self._base = Database(path, 'memory', TABLES, VERSION, read_only)
+        self._base = Database(path, 'memory', TABLES, VERSION, read_only, MIGRATIONS)
+        older = self._base.version < 3  # a file that is only read stays as it is
+        self._unfamiliar = '0' if older else 'unfamiliar'
         self._ids: dict[StreamKey, int] = {}
 
     # Writing. Raises OutputError: the disk is full, or the file is gone; nothing is half written.
 
-    def put_hop(self, key: StreamKey, stamp_ns: int, vector: Vector) -> None:
+    def put_hop(
+        self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0
+    ) -> None:
         """One embedding; another of that stamp is replaced."""
-        self._write('INSERT OR REPLACE INTO hops VALUES (?, ?, ?)', key, stamp_ns, _packed(vector))
+        self._write(
+            'INSERT OR REPLACE INTO hops (stream, stamp_ns, vector, unfamiliar) '
+            'VALUES (?, ?, ?, ?)',
+            key,
+            stamp_ns,
+            _packed(vector),
+            unfamiliar,
+        )
 
     def put_segment(self, key: StreamKey, segment: Remembered) -> None:
         """A segment; all but the words of one with its name is replaced."""
         self._write(
-            'INSERT INTO segments (stream, session, number, start_ns, end_ns, vector) '
-            'VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET '
-            'start_ns = excluded.start_ns, end_ns = excluded.end_ns, vector = excluded.vector',
+            'INSERT INTO segments '
+            '(stream, session, number, start_ns, end_ns, vector, unfamiliar) '
+            'VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET '
+            'start_ns = excluded.start_ns, end_ns = excluded.end_ns, vector = excluded.vector, '
+            'unfamiliar = excluded.unfamiliar',
             key,
             *segment.name,
             segment.start_ns,
             segment.end_ns,
             _packed(segment.vector),
+            segment.unfamiliar,
         )
 
     def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
@@ -140,27 +171,37 @@ class Store:
         ]
         return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
 
-    def hops(self, key: StreamKey) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Stamps (N,), rising, and vectors (N, D) of one stream."""
+    def hops(self, key: StreamKey) -> Hops:
+        """The hops of one stream."""
         rows = self._base.read(
-            'SELECT stamp_ns, vector FROM hops WHERE stream = ? ORDER BY stamp_ns', self._id(key)
+            f'SELECT stamp_ns, vector, {self._unfamiliar} FROM hops '
+            'WHERE stream = ? ORDER BY stamp_ns',
+            self._id(key),
         )
         if not rows:
-            return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
-        vectors = np.frombuffer(b''.join(blob for _, blob in rows), np.float16)
-        stamps = np.array([stamp for stamp, _ in rows], np.int64)
-        return stamps, vectors.reshape(len(rows), -1).astype(np.float32)
+            return Hops(
+                np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+            )
+        stamps, blobs, unfamiliar = zip(*rows, strict=True)
+        vectors = np.frombuffer(b''.join(blobs), np.float16)
+        return Hops(
+            np.array(stamps, np.int64),
+            vectors.reshape(len(rows), -1).astype(np.float32),
+            np.array(unfamiliar, np.float32),
+        )
 
     def segments(self, key: StreamKey) -> list[Remembered]:
         """The segments of one stream, by their ends."""
         rows = self._base.read(
-            'SELECT session, number, start_ns, end_ns, vector, text, nearest FROM segments '
-            'WHERE stream = ? ORDER BY end_ns, start_ns',
+            'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
+            f'{self._unfamiliar} FROM segments WHERE stream = ? ORDER BY end_ns, start_ns',
             self._id(key),
         )
         return [
-            Remembered((session, number), start, end, _unpacked(vector), text, bool(nearest))
-            for session, number, start, end, vector, text, nearest in rows
+            Remembered(
+                (session, number), start, end, _unpacked(blob), text, bool(nearest), unfamiliar
+            )
+            for session, number, start, end, blob, text, nearest, unfamiliar in rows
         ]
 
     def close(self) -> None:

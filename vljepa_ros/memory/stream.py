@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.memory.log import VectorLog
 from vljepa_ros.stream.types import EVER_NS, Seen, Vector
-from vljepa_ros.stream.vectors import pooled
+from vljepa_ros.stream.vectors import as_sent, pooled
 
 SegmentName = tuple[str, int]  # session, segment id
 Span = tuple[int, int]  # first and last stamp, in nanoseconds
@@ -29,7 +29,10 @@ HOLDS = 0.5  # share of the best hop's score that its neighbours need
 
 @dataclass
 class Remembered:
-    """A segment; `text` is '' until something is said of it; `nearest`: by a sentence bank."""
+    """A segment; `text` is '' until something is said of it; `nearest`: by a sentence bank.
+
+    `unfamiliar`: 0..1, mean over its hops.
+    """
 
     name: SegmentName
     start_ns: int
@@ -37,6 +40,7 @@ class Remembered:
     vector: Vector
     text: str = ''
     nearest: bool = False
+    unfamiliar: float = 0.0
 
     def take_words(self, other: Remembered) -> None:
         """Those of another, unless something was said of this one."""
@@ -193,7 +197,8 @@ class RememberedStream:
         found = self._mean(start_ns, min(own_end_ns, end_ns))
         gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
         if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
-            return Seen(start_ns, end_ns, segment.vector, segment.text, segment.nearest)
+            words = segment.text, segment.nearest
+            return Seen(start_ns, end_ns, segment.vector, *words, segment.unfamiliar)
         if end_ns < (segment.start_ns + own_end_ns) // 2:  # its words are those of its end
             return found
         return replace(found, text=segment.text, nearest=segment.nearest)
@@ -203,7 +208,12 @@ class RememberedStream:
         if end_ns < start_ns or inside.stop == inside.start:
             return None
         stamps = self.hops.stamps_ns[inside]
-        return Seen(int(stamps[0]), int(stamps[-1]), pooled(self.hops.vectors[inside]))
+        return Seen(
+            int(stamps[0]),
+            int(stamps[-1]),
+            pooled(self.hops.vectors[inside]),
+            unfamiliar=as_sent(self.hops.unfamiliar[inside].mean(dtype=np.float64)),
+        )
 
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int

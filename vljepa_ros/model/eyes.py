@@ -82,6 +82,10 @@ class StreamingEyes:
             raise InputError('the model produced a vector that is not finite')
         return result
 
+    def unfamiliar(self, state: EyesState) -> float:
+        """Return 0.0: this model has no detector of unfamiliar scenes."""
+        return 0.0
+
     def _prompt(self, text: str) -> Tensor:
         if text not in self._prompts:
             limit = self._net.config.predictor.max_prompt_tokens

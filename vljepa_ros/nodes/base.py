@@ -62,6 +62,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
+        self.transition_error: Exception | None = None  # of the last transition, if it failed
         self.recollection: Any = None  # what `recollect` opened, for `setup`
         self._prepared: tuple[_Wanted, _Brought | Exception] | None = None
         specs = self.specs
@@ -214,9 +215,11 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):
         step: Callable[[], None],
         undo: Callable[[], None] | None = None,
     ) -> TransitionCallbackReturn:
+        self.transition_error = None
         try:
             step()
         except Exception as error:
+            self.transition_error = error
             text = f'cannot {name}: {describe_error(error)}'
             self.get_logger().error(text)
             self.health.condition('lifecycle', text, Level.ERROR)

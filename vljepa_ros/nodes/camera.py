@@ -15,6 +15,7 @@ from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
 from vljepa_ros.stream import types
+from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.frames import Intake
 
 WAITING_S = 5.0  # how often a node says what it waits for
@@ -27,7 +28,7 @@ class Arrived:
 
     message: Any
     stamp_ns: int
-    epoch: int
+    reset_count: int
     arrived_s: float
     number: int  # counts on without a gap: one that is missing was dropped by us
 
@@ -40,8 +41,9 @@ class Camera:
         self.topic: str = values[f'{name}.topic']
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
-        self.intake = Intake(max_gap_ns, time.time_ns())  # an epoch of no other process
+        self.intake = Intake(max_gap_ns, time.time_ns())  # a reset counter of no other process
         self.frame_id = ''
+        self.unfamiliar = UnfamiliarSpan()
         self.lost = 0
         self.behind = False  # pictures were dropped since the last one that the model saw
         self._arrived = self._taken = 0  # numbers of the newest pictures
@@ -63,6 +65,7 @@ class Camera:
         self.resolved = name
         self._heard_s = self._said_s = time.monotonic()
         self._sequence = None
+        self.unfamiliar = UnfamiliarSpan()
 
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
             stamp_ns = to_ns(message.header.stamp)
@@ -74,7 +77,7 @@ class Camera:
                 on_refused(self, message.header)
                 return
             self._arrived += 1
-            arrived = Arrived(message, stamp_ns, verdict.epoch, self._heard_s, self._arrived)
+            arrived = Arrived(message, stamp_ns, verdict.reset_count, self._heard_s, self._arrived)
             on_picture(self, arrived)
 
         kind = CompressedImage if self.transport == 'compressed' else Image

@@ -30,13 +30,20 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from vljepa_ros.action import Watch
-from vljepa_ros.errors import BusyError, InputError, VljepaError
+from vljepa_ros.errors import (
+    BusyError,
+    ErrorCode,
+    InactiveError,
+    InputError,
+    UnavailableError,
+    VljepaError,
+    error_of,
+)
 from vljepa_ros.nodes import conversions, qos
-from vljepa_ros.nodes.refusals import INACTIVE, error_of
 from vljepa_ros.srv import Query, Search
 from vljepa_ros.stream.answers import check_question
 from vljepa_ros.stream.settings import check_text
-from vljepa_ros.stream.types import Answer, Basis, Candidate, Moment
+from vljepa_ros.stream.types import AbstainReason, Answer, Basis, Candidate, Moment
 
 DEPTH = 256  # answers that are kept, as the services keep requests
 CALL_S = 10.0  # how long a call waits, if it is not told otherwise
@@ -45,7 +52,6 @@ MISSED_S = 1.0  # how often to look whether who watches is there still
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
 WATCH = 'watch'
-TIMEOUT, CANCELLED = 'timeout', 'cancelled'  # as query_node says it
 CLOSED = 'the client was closed'
 T = TypeVar('T')
 
@@ -61,15 +67,20 @@ class _Call:
     future: Future[Any]
     until_s: float
     sent: Any = None  # rclpy's future, once it is sent
-    refusal: str = ''
+    refusal: VljepaError | None = None  # by a node that is not active
 
 
 class Watching:
-    """A condition that is watched for; `score` is its newest, 0..1."""
+    """A condition that is watched for; `score` is its newest, 0..1.
+
+    `unfamiliar`: of the newest hop, 0..1; from 0.5 on the hop does not count. `abstain_reason`:
+    when it has ended, whether its newest hop could be evaluated.
+    """
 
     def __init__(self, withdraw: Callable[[Watching], None]) -> None:
         self.future: Future[Moment | None] = Future()  # for those who poll, or await
-        self.score = 0.0
+        self.score = self.unfamiliar = 0.0
+        self.abstain_reason = AbstainReason.NONE
         self.goal: Any = None
         self.servers: frozenset[bytes] = frozenset()  # that were there when it was accepted
         self.is_cancelled = False
@@ -81,7 +92,7 @@ class Watching:
         return self.future.done()
 
     def result(self, timeout_s: float | None = None) -> Moment | None:
-        """The moment that made it fire; None where its time was over, or it was cancelled.
+        """The moment that made it fire; None where its time was over, or it was canceled.
 
         Raises:
             InputError: a bad condition.
@@ -333,11 +344,13 @@ class Client:
             response = sent.result()
             if response.success:
                 _settle(found, read(response))
-            elif response.message.startswith(INACTIVE):
+                return
+            error = error_of(response.error_code, response.message)
+            if isinstance(error, InactiveError):
                 call.sent = None  # asked again, until its time is over
-                call.refusal = response.message
+                call.refusal = error
             else:
-                _settle(found, error_of(response.message))
+                _settle(found, error)
 
         call = _Call(
             client.srv_name,
@@ -359,7 +372,7 @@ class Client:
             if time.monotonic() >= call.until_s:
                 if call.sent is not None:
                     call.forget(call.sent)
-                _settle(call.future, BusyError(self._lateness(call)))
+                _settle(call.future, self._lateness(call))
             elif call.sent is None and call.is_there():
                 try:
                     call.sent = call.send()
@@ -380,15 +393,15 @@ class Client:
             if watching.servers and not watching.servers & there:
                 self._watched.discard(watching)
                 name = self._node.resolve_service_name(WATCH)
-                _settle(watching.future, BusyError(f'whoever served {name} is gone'))
+                _settle(watching.future, UnavailableError(f'whoever served {name} is gone'))
 
-    def _lateness(self, call: _Call) -> str:
+    def _lateness(self, call: _Call) -> VljepaError:
         name = self._node.resolve_service_name(call.name)
         if call.refusal:
             return call.refusal
         if call.sent is not None:
-            return f'{name} did not answer within {self._timeout_s:g} s'
-        return f'nobody serves {name} (waited {self._timeout_s:g} s)'
+            return UnavailableError(f'{name} did not answer within {self._timeout_s:g} s')
+        return UnavailableError(f'nobody serves {name} (waited {self._timeout_s:g} s)')
 
     def _wait(self, ask: Callable[[], Future[T]]) -> T:
         self._check_thread()
@@ -401,6 +414,7 @@ class Client:
     def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
         def hear(message: Any) -> None:
             watching.score = float(message.feedback.score)
+            watching.unfamiliar = float(message.feedback.unfamiliar)
 
         def accepted(sent: Any) -> None:
             watching.goal = sent.result()
@@ -419,16 +433,18 @@ class Client:
         def ended(got: Any) -> None:
             self._watched.discard(watching)
             result = got.result().result
+            with suppress(InputError):  # a reason that a newer node knows
+                watching.abstain_reason = conversions.from_abstain_reason(result.abstain_reason)
             if result.fired:
                 watching.score = float(result.moment.score)
                 _settle(watching.future, _moment(result.moment))
-            elif result.message == TIMEOUT:
+            elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
-            elif result.message in ('', CANCELLED):  # by somebody else, or by a fault
+            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a fault
                 text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
                 _settle(watching.future, BusyError(text))
             else:
-                _settle(watching.future, error_of(result.message))
+                _settle(watching.future, error_of(result.error_code, result.message))
 
         sent = self._watch.send_goal_async(goal, feedback_callback=hear)
         sent.add_done_callback(accepted)
@@ -489,4 +505,6 @@ def _answer(response: Any) -> Answer:
         tuple(_moment(m) for m in response.evidence),
         Basis(response.basis),
         response.nearest,
+        conversions.from_abstain_reason(response.abstain_reason),
+        response.unfamiliar,
     )

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from vljepa_ros import msg
 from vljepa_ros.errors import InputError
+from vljepa_ros.query.service import Question
 from vljepa_ros.stream import images, types
 from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Look
@@ -91,11 +92,12 @@ def to_embedding_message(
     return msg.SemanticEmbedding(
         header=to_header(embedding.stamp_ns, frame_id),
         window_start=to_time(embedding.window_start_ns),
-        epoch=embedding.epoch,
+        reset_count=embedding.reset_count,
         source=embedding.key.source,
         prompt=embedding.key.prompt,
         model_id=embedding.key.model_id,
         vector=to_floats(embedding.vector),
+        unfamiliar=embedding.unfamiliar,
         latency=to_duration(latency_ns),
     )
 
@@ -107,7 +109,8 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
         to_ns(message.window_start),
         _key(message),
         from_floats(message.vector),
-        message.epoch,
+        message.reset_count,
+        _share(message.unfamiliar, 'unfamiliar'),
     )
 
 
@@ -130,6 +133,8 @@ def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange
         reason=int(change.reason),
         vector=to_floats(change.vector),
         previous_vector=to_floats(change.previous_vector),
+        unfamiliar=change.unfamiliar,
+        previous_unfamiliar=change.previous_unfamiliar,
     )
 
 
@@ -138,7 +143,7 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
     try:
         reason = types.Reason(message.reason)
     except ValueError as error:
-        raise InputError(f'reason ({message.reason}) of a change is none that is known') from error
+        raise InputError(f'unknown SemanticChange.reason {message.reason}') from error
     previous = None
     if message.has_previous:
         previous = types.Segment(
@@ -155,6 +160,8 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
         from_floats(message.vector),
         previous,
         from_floats(message.previous_vector) if message.previous_vector else None,
+        _share(message.unfamiliar, 'unfamiliar'),
+        _share(message.previous_unfamiliar, 'previous_unfamiliar'),
     )
 
 
@@ -174,6 +181,9 @@ def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
         confidence=float(event.confidence),
         alternatives=to_candidates(event.alternatives),
         nearest=event.nearest,
+        unfamiliar=event.unfamiliar,
+        abstained=event.abstained,
+        abstain_reason=int(event.abstain_reason),
     )
 
 
@@ -182,7 +192,7 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
     try:
         state = types.State(message.state)
     except ValueError as error:
-        raise InputError(f'state ({message.state}) of an event is none that is known') from error
+        raise InputError(f'unknown TextEvent.state {message.state}') from error
     return types.Event(
         to_ns(message.header.stamp),
         _key(message),
@@ -195,7 +205,17 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
         message.confidence,
         tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
         message.nearest,
+        _share(message.unfamiliar, 'unfamiliar'),
+        from_abstain_reason(message.abstain_reason),
     )
+
+
+def from_abstain_reason(value: int) -> types.AbstainReason:
+    """Raises InputError."""
+    try:
+        return types.AbstainReason(value)
+    except ValueError as error:
+        raise InputError(f'unknown abstain_reason {value}') from error
 
 
 def to_candidates(candidates: Iterable[types.Candidate]) -> list[msg.Candidate]:
@@ -220,6 +240,7 @@ def to_look(look: Look) -> msg.Look:
         start=to_time(look.start_ns),
         end=to_time(look.end_ns),
         vectors=to_embeddings(look.vectors),
+        unfamiliar=look.unfamiliar,
     )
 
 
@@ -228,7 +249,8 @@ def from_look(message: msg.Look) -> types.Seen:
     if len(message.vectors) != 1:
         raise InputError(f'one prompt was answered with {len(message.vectors)} vectors')
     vector = from_embedding(message.vectors[0])
-    return types.Seen(to_ns(message.start), to_ns(message.end), vector)
+    unfamiliar = _share(message.unfamiliar, 'unfamiliar')
+    return types.Seen(to_ns(message.start), to_ns(message.end), vector, unfamiliar=unfamiliar)
 
 
 def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:
@@ -269,16 +291,47 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
     )
 
 
+def from_query(request: Any) -> Question:
+    """From a Query request."""
+    return Question(
+        request.prompt,
+        tuple(request.candidates),
+        request.source,
+        to_ns(request.start),
+        to_ns(request.end),
+    )
+
+
 def fill_answer(response: Any, answer: types.Answer) -> None:
     """Into a Query response."""
     response.answer, response.confidence = answer.answer, float(answer.confidence)
-    response.abstained, response.nearest = answer.abstained, answer.nearest
+    response.abstained, response.abstain_reason = answer.abstained, int(answer.abstain_reason)
+    response.unfamiliar, response.nearest = float(answer.unfamiliar), answer.nearest
     response.ranked = to_candidates(answer.ranked)
     response.evidence = [to_moment(m) for m in answer.evidence]
     response.basis = int(answer.basis)
     response.vector = to_floats(answer.vector)
     response.model_id = answer.model_id
     response.stamp = to_time(answer.stamp_ns)
+
+
+def check_supported(request: Any) -> None:
+    """Raise InputError if a Query, Search or Watch request uses a field that is only reserved."""
+    if request.source == '*':
+        raise InputError("source '*' is not supported yet: name a camera, or leave it empty")
+    if getattr(request, 'radius', 0.0) != 0.0:
+        raise InputError(f'radius ({request.radius:g} m) is not supported yet: leave it 0')
+    if hasattr(request, 'like') and request.like != msg.Moment():
+        raise InputError('like is not supported yet: give a text')
+    if hasattr(request, 'image') and (request.image.data or request.image.format):
+        raise InputError('image is not supported yet: give a text')
+
+
+def _share(value: float, name: str) -> float:
+    """A value in 0..1. Raises InputError."""
+    if not 0.0 <= value <= 1.0:
+        raise InputError(f'{name} ({value:g}) is not in 0..1')
+    return float(value)
 
 
 def _key(message: Any) -> types.StreamKey:

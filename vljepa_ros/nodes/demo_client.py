@@ -26,6 +26,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.errors import InputError, VljepaError
+from vljepa_ros.exit_status import ExitStatus
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions
 from vljepa_ros.nodes.play import Player, PlayOptions
@@ -116,6 +117,7 @@ class Client:
                 'answer': {
                     'prompt': question['prompt'],
                     'success': found.success,
+                    'error_code': found.error_code,
                     'message': found.message,
                     'answer': found.answer,
                     'confidence': float(found.confidence),
@@ -206,13 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         client.run(sorted(questions, key=lambda question: question['at']))
     except VljepaError as error:
         print(f'demo_client: {error}', file=sys.stderr)
-        return 1
+        return ExitStatus.FAILED
     except (KeyboardInterrupt, BrokenPipeError):
-        return 130
+        return ExitStatus.INTERRUPTED
     finally:
         client.close()
         rclpy.try_shutdown()
-    return 0
+    return ExitStatus.OK
 
 
 def _print(finding: dict[str, Any]) -> None:

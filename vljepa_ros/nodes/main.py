@@ -2,8 +2,8 @@
 """Entry points: one node a process, or all of them in one (`stack`).
 
 Each node has an executor and a thread of its own; the main thread waits for a signal. Signals are
-ours, not rclpy's: at Ctrl-C the nodes still publish how their streams ended. The process exits
-with 1 where a node could not be brought up, so that launch or systemd sees it.
+ours, not rclpy's: at Ctrl-C the nodes still publish how their streams ended. If a node cannot be
+brought up, the exit status tells launch or systemd why (`vljepa_ros.exit_status`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from vljepa_ros.exit_status import ExitStatus, node_status
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.logs import forwarded
@@ -72,27 +73,26 @@ class Spinner:
                 self.node.trouble('errors in callbacks', error, Level.ERROR)
 
 
-def autostart(spinner: Spinner, failed: Callable[[], None]) -> None:
-    """Configure and activate once the node spins; `failed` is called where that fails."""
+def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> None:
+    """Configure and activate once the node spins; `failed` gets the error where that fails."""
     node = spinner.node
     if not node.get_parameter('autostart').value:
         return
 
     async def bring_up() -> None:
         try:
-            up = await node.bring_up()
+            if not await node.bring_up():
+                failed(node.transition_error)
         except Exception as error:
             node.get_logger().error(f'autostart: {describe_error(error)}')
-            up = False
-        if not up:
-            failed()
+            failed(error)
 
     spinner.executor.create_task(bring_up)
 
 
 def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
     """Run nodes until a signal, or until one cannot start; returns the exit status."""
-    stop, failures = threading.Event(), []
+    stop, failures = threading.Event(), list[ExitStatus]()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(
@@ -102,8 +102,8 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
     pool = ModelPool(shared=len(factories) > 1)
     spinners = [Spinner(factory(pool)) for factory in factories]
 
-    def failed() -> None:
-        failures.append(True)
+    def failed(error: Exception | None) -> None:
+        failures.append(node_status(error))
         stop.set()
 
     with forwarded(spinners[0].node.get_logger()):
@@ -124,7 +124,9 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             spinner.executor.shutdown(timeout_sec=0.5)
             spinner.node.destroy_node()
         rclpy.try_shutdown()
-    return 1 if failures or not clean else 0
+    if failures:
+        return max(failures)  # what is permanent for one node is so for all
+    return ExitStatus.OK if clean else ExitStatus.FAILED
 
 
 def leave(status: int) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any
 
 from std_msgs.msg import Header
 
-from vljepa_ros.errors import InputError, NotHeldError
+from vljepa_ros.errors import InputError, NoFrameError
 from vljepa_ros.memory.footage import Footage
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
@@ -95,6 +95,8 @@ class PerceptionNode(VljepaNode):
         self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+        for camera in self._cameras.values():
+            self.condition(f'{camera.name}: unfamiliar', '')
 
     def teardown(self) -> None:
         """Forget everything that was seen."""
@@ -154,7 +156,7 @@ class PerceptionNode(VljepaNode):
             self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, picture, camera.name)
         behind, camera.behind = camera.behind, False
-        for embeddings in self._perceiver.see(frame, arrived.epoch, behind):
+        for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
             self._publish(camera, embeddings, time.monotonic() - arrived.arrived_s)
         self._counters = {
             'hops': self._perceiver.hops,
@@ -188,6 +190,17 @@ class PerceptionNode(VljepaNode):
             )
         if embeddings:
             self.health.output(latency_s)
+            self._report_familiarity(camera, embeddings[0])
+
+    def _report_familiarity(self, camera: Camera, embedding: Embedding) -> None:
+        """Warn while a camera's scene has been unfamiliar for some seconds."""
+        lasts = camera.unfamiliar.push(embedding)
+        name = self.lease.facts.name
+        text = (
+            f"{camera.name}: scene unfamiliar to model '{name}': answers are withheld; "
+            'fine-tune, teach, or choose another model'
+        )
+        self.condition(f'{camera.name}: unfamiliar', text if lasts else '')
 
     def _acknowledge(self, camera: Camera, stamp_ns: int) -> None:
         self._processed.publish(conversions.to_header(stamp_ns, camera.name))
@@ -205,11 +218,7 @@ class PerceptionNode(VljepaNode):
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
         source = self._named(request.source)
         span = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        try:
-            found = await self._look_at(source, list(request.prompts), span)
-        except NotHeldError:
-            response.not_held = True
-            raise
+        found = await self._look_at(source, list(request.prompts), span)
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
@@ -238,9 +247,9 @@ class PerceptionNode(VljepaNode):
     @staticmethod
     def _check_seen(source: str, seen: tuple[str, ...]) -> None:
         if not seen:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise NoFrameError('no frame yet: the model has seen nothing')
         if source not in seen:
-            raise InputError(f"no frame yet from '{source}'")
+            raise NoFrameError(f"no frame yet from '{source}'")
 
     def _named(self, source: str) -> str:
         """The camera that is meant. Raises InputError."""

@@ -8,7 +8,7 @@ in its own thread, which also owns the memory of the stream.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,14 @@ from vljepa_ros.action import Watch
 from vljepa_ros.errors import (
     BusyError,
     DiskFullError,
+    ErrorCode,
     InputError,
+    InternalError,
     ModelMismatchError,
-    NotHeldError,
+    NotStoredError,
+    UnavailableError,
     VljepaError,
+    error_of,
 )
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store
@@ -32,35 +36,44 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEve
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.nodes.refusals import DEACTIVATED, MOMENTARY, error_of
-from vljepa_ros.nodes.working import LOOK_BACK_S
+from vljepa_ros.nodes.working import LOOK_BACK_S, describe_error
+from vljepa_ros.query.service import QueryService
 from vljepa_ros.srv import Predict, Query, Search
-from vljepa_ros.stream.answers import Answerer, check_question
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.settings import check_span
-from vljepa_ros.stream.types import Answer, Basis, Embedding, Moment, Seen, Vector
+from vljepa_ros.stream.answers import Answerer
+from vljepa_ros.stream.interfaces import ModelFacts, check_readable
+from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, Seen, Vector
 from vljepa_ros.stream.watching import Condition
 
 DEFAULT_LIMIT = 10
 GRACE_S = 0.5  # for the way of an answer
 LOOK_AGAIN_S = 0.05  # how often to look whether `predict` has come
+# How a watch ends that did not fire.
+DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
+TIMEOUT = (ErrorCode.TIMEOUT, 'timeout')
+CANCELED = (ErrorCode.CANCELED, 'canceled')
 TEXTS_AT_ONCE = 64  # are encoded before the model thread does other things
 
 
 @dataclass
 class _Watched:
-    """A goal, its condition, and what ends it: a moment, or None where it will not come."""
+    """A goal, its condition, and what ends it: a moment, or None with the code and reason."""
 
     goal: Any
     condition: Condition
     ended: Future = field(default_factory=Future)
-    reason: str = ''
+    code: ErrorCode = ErrorCode.OK
+    message: str = ''
 
-    def end(self, moment: Moment | None, reason: str = '') -> None:
-        """The first end counts."""
+    def fire(self, moment: Moment) -> None:
+        """The condition holds, or has ceased. The first end counts."""
         if not self.ended.done():
-            self.reason = reason
             self.ended.set_result(moment)
+
+    def end(self, code: ErrorCode, message: str) -> None:
+        """It ends without that. The first end counts."""
+        if not self.ended.done():
+            self.code, self.message = code, message
+            self.ended.set_result(None)
 
 
 class QueryNode(VljepaNode):
@@ -73,7 +86,7 @@ class QueryNode(VljepaNode):
         """Services and the action are there from now on."""
         super().__init__('query_node', pool, **options)
         self._memory: Memory | None = None
-        self._answerer: Answerer | None = None
+        self._service: QueryService | None = None
         self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
         self._held_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info has come yet
@@ -127,7 +140,8 @@ class QueryNode(VljepaNode):
                 f'{values["memory_path"]}: {memory.foreign} streams are of other models: '
                 'kept, and not compared'
             )
-        self._answerer = Answerer(self.lease.half, parameters.answer_settings(values))
+        answerer = Answerer(self.lease.half, parameters.answer_settings(values))
+        self._service = QueryService(answerer, memory)
 
     def start(self) -> None:
         """Remember from now on."""
@@ -157,7 +171,7 @@ class QueryNode(VljepaNode):
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
-            watched.end(None, DEACTIVATED)
+            watched.end(*DEACTIVATED)
         self.enqueue(self._commit)
         if not self.thread.settle(SETTLE_S):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
@@ -166,7 +180,7 @@ class QueryNode(VljepaNode):
         """Forget everything; what is on the disk stays."""
         if self._memory is not None:
             self._memory.close()
-        self._memory = self._answerer = None
+        self._memory = self._service = None
         self._sources = ()
 
     def look_around(self) -> None:
@@ -185,7 +199,7 @@ class QueryNode(VljepaNode):
             try:
                 self._check_source(watched.condition.source)
             except InputError as error:
-                watched.end(None, str(error))
+                watched.end(error.code, str(error))
 
     def describe(self) -> dict[str, str]:
         """What is known and asked."""
@@ -237,68 +251,31 @@ class QueryNode(VljepaNode):
         began_s = time.monotonic()
         response.abstained = True  # until there is an answer: a planner may look at this alone
         await self.serve(response, lambda: self._answer(request, response))
+        if response.error_code in (ErrorCode.NOT_STORED, ErrorCode.NO_FRAME):
+            response.abstain_reason = int(AbstainReason.NOT_SEEN)
         latency_s = time.monotonic() - began_s
         response.latency = conversions.to_duration(round(latency_s * 1e9))
         self.health.output(latency_s)
         return response
 
     async def _answer(self, request: Query.Request, response: Query.Response) -> None:
-        check_question(request.prompt, request.candidates)
-        check_span(conversions.to_ns(request.start), conversions.to_ns(request.end))
-        for first in range(0, len(request.candidates), TEXTS_AT_ONCE):
-            part = request.candidates[first : first + TEXTS_AT_ONCE]
+        assert self._service is not None
+        conversions.check_supported(request)
+        question = conversions.from_query(request)
+        question.check()
+        for first in range(0, len(question.candidates), TEXTS_AT_ONCE):
+            part = question.candidates[first : first + TEXTS_AT_ONCE]
             await self.in_thread(self.lease.half.encode, part)  # it keeps them
-        past = any(conversions.to_ns(t) for t in (request.start, request.end))
-        patience_s = max(self._timeout_s, LOOK_BACK_S + GRACE_S) if past else self._timeout_s
+        patience_s = self._timeout_s
+        if question.is_about_the_past:
+            patience_s = max(patience_s, LOOK_BACK_S + GRACE_S)
         try:
             source, seen = await self._ask_predict(request, patience_s)
-        except (NotHeldError, BusyError) as error:
-            only_own = str(error).startswith(MOMENTARY)  # a look at the frames may tell soon
-            answer = await self.in_thread(self._recall, request, only_own) if past else None
-            if answer is None and isinstance(error, NotHeldError):
-                raise NotHeldError(f'{error}{self._others}') from error
-            if answer is None:
-                raise
+        except (NotStoredError, BusyError) as error:
+            answer = await self.in_thread(self._service.recall, question, error)
         else:
-            answer = await self.in_thread(
-                self._word, request, source, seen, Basis.FRAMES if past else Basis.NOW
-            )
+            answer = await self.in_thread(self._service.answer, question, source, seen)
         conversions.fill_answer(response, answer)
-
-    def _word(
-        self, request: Query.Request, source: str, seen: Sequence[Seen], basis: Basis
-    ) -> Answer:
-        """In the model thread."""
-        assert self._answerer is not None
-        start_ns = conversions.to_ns(request.start)
-        return self._answerer.recount(
-            request.prompt, source, seen, list(request.candidates), basis, start_ns
-        )
-
-    def _recall(self, request: Query.Request, only_own: bool) -> Answer | None:
-        """An answer from memory, in the model thread; None where nothing is remembered.
-
-        `only_own`: of the prompt that is asked, so that it is one and no abstention.
-        """
-        assert self._memory is not None and self._answerer is not None
-        if not request.source and len(self._memory.sources) > 1:
-            return None
-        span = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        found = self._memory.recall(request.source, *span, request.prompt)
-        if found is None:
-            return None
-        own = request.prompt in ('', found.prompt)
-        if only_own and not own:
-            return None
-        return self._answerer.remember(
-            request.prompt, found.source, found.seen, list(request.candidates), own, span[0]
-        )
-
-    @property
-    def _others(self) -> str:
-        """What there is that cannot be compared, to be said behind something else."""
-        count = self._memory.foreign if self._memory else 0
-        return f'; {count} streams of other models are kept, and not compared' if count else ''
 
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
@@ -307,7 +284,7 @@ class QueryNode(VljepaNode):
         deadline_s = time.monotonic() + self._timeout_s
         while not self._predict.service_is_ready():
             if time.monotonic() >= deadline_s:
-                raise BusyError(
+                raise UnavailableError(
                     f'nobody serves {self._predict_name} (waited {self._timeout_s:g} s)'
                 )
             await self.sleep(min(LOOK_AGAIN_S, self._timeout_s))
@@ -322,14 +299,14 @@ class QueryNode(VljepaNode):
         deadline_s += patience_s - self._timeout_s
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
-            raise BusyError(
+            raise UnavailableError(
                 f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s'
             )
         return self._checked(future.result())
 
     def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
         if not found.success:
-            raise NotHeldError(found.message) if found.not_held else error_of(found.message)
+            raise error_of(found.error_code, found.message)
         ours = self.lease.facts.model_id
         if found.model_id != ours:
             raise ModelMismatchError(
@@ -337,7 +314,7 @@ class QueryNode(VljepaNode):
                 f'their vectors cannot be compared'
             )
         if not found.looks:
-            raise InputError('predict answered without having looked')
+            raise InternalError('predict answered without having evaluated anything')
         return found.source, [conversions.from_look(look) for look in found.looks]
 
     async def _on_search(
@@ -346,7 +323,8 @@ class QueryNode(VljepaNode):
         return await self.serve(response, lambda: self._search(request, response))
 
     async def _search(self, request: Search.Request, response: Search.Response) -> None:
-        assert self._memory is not None
+        assert self._memory is not None and self._service is not None
+        conversions.check_supported(request)
         moments = await self.in_thread(
             self._memory.search,
             self.lease.half,
@@ -358,7 +336,7 @@ class QueryNode(VljepaNode):
         )
         response.model_id = self.lease.facts.model_id
         response.moments = [conversions.to_moment(moment) for moment in moments]
-        response.message = self._others.removeprefix('; ')
+        response.message = self._service.others
 
     # Watching.
 
@@ -379,6 +357,7 @@ class QueryNode(VljepaNode):
 
     def _checked_condition(self, goal: Watch.Goal) -> Condition:
         """Raise InputError for a goal that would wait in vain."""
+        conversions.check_supported(goal)
         condition = self._condition(goal)
         self.lease.half.check(condition.text)
         self._check_source(goal.source)
@@ -386,6 +365,13 @@ class QueryNode(VljepaNode):
         if timeout_s < 0:
             raise InputError(f'timeout ({timeout_s:g} s) is negative')
         return condition
+
+    def _check_readable(self, watched: _Watched) -> None:
+        """In the model thread, before any hop is scored: end a watch for an unreadable text."""
+        try:
+            check_readable(self.lease.half, watched.condition.text, 'condition')
+        except InputError as error:
+            self.post(watched.end, error.code, str(error))
 
     def _check_source(self, source: str) -> None:
         if source and self._cameras is not None and source not in self._cameras:
@@ -399,28 +385,27 @@ class QueryNode(VljepaNode):
     def _on_cancel(self, goal: Any) -> CancelResponse:
         for watched in self._watched:
             if watched.goal.goal_id == goal.goal_id:
-                self.post(watched.end, None, 'cancelled')  # once rclpy has noted the request
+                self.post(watched.end, *CANCELED)  # once rclpy has noted the request
         return CancelResponse.ACCEPT
 
     async def _watch(self, goal: Any) -> Watch.Result:
         try:
             condition = self._checked_condition(goal.request)
-        except VljepaError as error:
-            self.trouble('goals refused', f'watch refused: {error}')
-            goal.abort()
-            return Watch.Result(message=str(error))
+        except Exception as error:
+            return self._refused(goal, error)
         watched = _Watched(goal, condition)
         timeout_ns = conversions.to_ns(goal.request.timeout)
         timer = None
         if timeout_ns > 0:  # in ROS time: a bag that is paused does not time out
             timer = self.create_timer(
-                timeout_ns / 1e9, lambda: watched.end(None, 'timeout'), callback_group=self.group
+                timeout_ns / 1e9, lambda: watched.end(*TIMEOUT), callback_group=self.group
             )
         self._watched.append(watched)
+        self.enqueue(self._check_readable, watched)
         if not self.is_active:
-            watched.end(None, DEACTIVATED)
+            watched.end(*DEACTIVATED)
         if goal.is_cancel_requested:  # before it was watched for
-            watched.end(None, 'cancelled')
+            watched.end(*CANCELED)
         try:
             moment = await watched.ended
         finally:
@@ -429,17 +414,35 @@ class QueryNode(VljepaNode):
                 self.destroy_timer(timer)
         return self._concluded(watched, moment)
 
+    def _refused(self, goal: Any, error: Exception) -> Watch.Result:
+        """Abort a goal that cannot be watched for: a rejection carries no code."""
+        if not isinstance(error, VljepaError) and not self.is_active:
+            error = self.inactive()  # deactivated meanwhile
+        code = error.code if isinstance(error, VljepaError) else ErrorCode.INTERNAL
+        self.trouble('goals refused', f'watch refused: {describe_error(error)}')
+        goal.abort()
+        return Watch.Result(
+            error_code=int(code),
+            message=describe_error(error),
+            abstain_reason=int(AbstainReason.NOT_SEEN),
+        )
+
     def _concluded(self, watched: _Watched, moment: Moment | None) -> Watch.Result:
-        result = Watch.Result(fired=moment is not None, message=watched.reason)
+        result = Watch.Result(
+            fired=moment is not None,
+            error_code=int(watched.code),
+            message=watched.message,
+            abstain_reason=int(watched.condition.abstain_reason),
+        )
         if moment is not None:
             result.moment = conversions.to_moment(moment)
             result.confidence = float(moment.score)
         if watched.goal.is_cancel_requested:
             watched.goal.canceled()
-        elif moment is not None or watched.reason == 'timeout':
+        elif moment is not None or watched.code is ErrorCode.TIMEOUT:
             watched.goal.succeed()
         else:
-            self.get_logger().warning(f'watch aborted: {watched.reason}')
+            self.get_logger().warning(f'watch aborted: {watched.message}')
             watched.goal.abort()
         return result
 
@@ -455,7 +458,8 @@ class QueryNode(VljepaNode):
                 Watch.Feedback(
                     score=float(watched.condition.score),
                     stamp=conversions.to_time(embedding.stamp_ns),
+                    unfamiliar=float(embedding.unfamiliar),
                 )
             )
             if moment is not None:
-                watched.end(moment)
+                watched.fire(moment)

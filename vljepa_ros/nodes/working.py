@@ -19,10 +19,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 
-from vljepa_ros.errors import BusyError, VljepaError
+from vljepa_ros.errors import BusyError, ErrorCode, InactiveError, VljepaError
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.health import Health, Level
-from vljepa_ros.nodes.refusals import INACTIVE
 from vljepa_ros.nodes.worker import ModelThread
 
 T = TypeVar('T')
@@ -89,7 +88,7 @@ class WorkingNode(Node):
     # Requests.
 
     async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
-        """Fill a response by `work`; what it raises, or what forbids it, becomes its message."""
+        """Fill a response by `work`; an error becomes its `error_code` and `message`."""
         try:
             if not self.is_active:
                 raise self.inactive()
@@ -103,22 +102,23 @@ class WorkingNode(Node):
             response.success = True
             self.health.count('requests answered')
         except Exception as error:
-            response.success, response.message = False, self._refusal(error)
+            response.success = False
+            response.error_code, response.message = self._refusal(error)
         return response
 
-    def inactive(self) -> BusyError:
-        """What to tell whoever asks while the node is not active."""
-        return BusyError(f'{INACTIVE}: {self.get_name()} is {self.phase}')
+    def inactive(self) -> InactiveError:
+        """The error of every request while the node is not active."""
+        return InactiveError(f'inactive: {self.get_name()} is {self.phase}')
 
-    def _refusal(self, error: Exception) -> str:
-        """An error in a request, in one line."""
+    def _refusal(self, error: Exception) -> tuple[ErrorCode, str]:
+        """The code of an error in a request, and one line."""
         if not isinstance(error, VljepaError):
             if self.is_active:
                 self.trouble('requests failed', error, Level.ERROR)
-                return describe_error(error)
+                return ErrorCode.INTERNAL, describe_error(error)
             error = self.inactive()  # deactivated meanwhile, which took away what the work needs
         self.health.count('requests refused')
-        return describe_error(error)
+        return error.code, describe_error(error)
 
     # Publishing and waiting.
 

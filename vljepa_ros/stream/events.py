@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes -> events in words: one decode a change (docs/design.md section 6, rule 8)."""
+"""Changes -> events in words: one decode a change (docs/design.md section 6, rule 8).
+
+The text of a segment that is unfamiliar to the model is withheld, and not decoded.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,34 @@ import numpy as np
 
 from vljepa_ros.errors import ModelMismatchError
 from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.types import Change, Decoded, Event, Reason, Segment, State, StreamKey
+from vljepa_ros.stream.types import (
+    WITHHELD,
+    AbstainReason,
+    Change,
+    Decoded,
+    Event,
+    Reason,
+    Segment,
+    State,
+    StreamKey,
+)
+
+NOTHING = Decoded('', 0.0)  # what is said of an unfamiliar segment
 
 
 @dataclass(frozen=True)
 class _Said:
-    """The words of a stream's running segment."""
+    """The words of a stream's running segment; withheld where it is unfamiliar."""
 
     session_id: str
     segment: Segment  # as far as it is known
     words: Decoded
+    unfamiliar: float
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether nothing was said of it."""
+        return self.unfamiliar >= WITHHELD
 
 
 class EventWriter:
@@ -45,18 +66,21 @@ class EventWriter:
             return []
         events = self._abandoned(change)
         closed, begins = change.previous, change.reason is not Reason.END
-        final = self._final_words(change)
+        final, is_known = self._final_words(change), change.unfamiliar < WITHHELD
         wanted = [] if final or change.previous_vector is None else [change.previous_vector]
-        wanted += [change.vector] if begins else []
+        wanted += [change.vector] if begins and is_known else []
         decoded = self._language.decode(np.stack(wanted)) if wanted else []
         self.decodes += len(wanted)
         if closed is not None and (final or change.previous_vector is not None):
-            events.append(_event(change, closed, State.ENDED, final or decoded[0]))
+            words, unfamiliar = final or decoded[0], change.previous_unfamiliar
+            events.append(_event(change, closed, State.ENDED, words, unfamiliar))
         if begins:
+            words = decoded[-1] if is_known else NOTHING
             running = Segment(change.segment_id, change.segment_start_ns, change.stamp_ns)
             state = State.UPDATED if change.reason is Reason.DRIFT else State.STARTED
-            events.append(_event(change, running, state, decoded[-1]))
-            self._said[change.key] = _Said(change.session_id, running, decoded[-1])
+            events.append(_event(change, running, state, words, change.unfamiliar))
+            said = _Said(change.session_id, running, words, change.unfamiliar)
+            self._said[change.key] = said
         self.written += len(events)
         return events
 
@@ -79,20 +103,25 @@ class EventWriter:
             return []
         del self._said[change.key]
         gone = replace(change, session_id=said.session_id)
-        return [_event(gone, said.segment, State.ENDED, said.words)]
+        return [_event(gone, said.segment, State.ENDED, said.words, said.unfamiliar)]
 
     def _final_words(self, change: Change) -> Decoded | None:
-        """What was last said of the segment that this change closes."""
+        """What was last said of the segment that this change closes; withheld: `NOTHING`."""
         said, closed = self._said.get(change.key), change.previous
         if closed is None:
             return None
         self._said.pop(change.key, None)
+        if change.previous_unfamiliar >= WITHHELD:
+            return NOTHING
         names = (change.session_id, closed.segment_id)
         is_last = said and (said.session_id, said.segment.segment_id) == names
-        return said.words if said and is_last else None
+        return said.words if said and is_last and not said.is_withheld else None
 
 
-def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> Event:
+def _event(
+    change: Change, segment: Segment, state: State, decoded: Decoded, unfamiliar: float
+) -> Event:
+    withheld = unfamiliar >= WITHHELD
     return Event(
         change.stamp_ns,
         change.key,
@@ -105,4 +134,6 @@ def _event(change: Change, segment: Segment, state: State, decoded: Decoded) -> 
         decoded.confidence,
         decoded.alternatives,
         decoded.nearest,
+        unfamiliar,
+        AbstainReason.UNFAMILIAR if withheld else AbstainReason.NONE,
     )

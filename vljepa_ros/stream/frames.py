@@ -17,25 +17,26 @@ EARLY = 4  # by this part of a period, at most
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a received frame counts, in which epoch, and a line for the log where there is news.
+    """Whether a received frame counts, its reset counter, and a log line if there is any.
 
-    A new epoch means that what was seen before does not belong to what comes now.
+    The reset counter is incremented on every state reset: earlier frames do not belong to later
+    ones.
     """
 
     accepted: bool
-    epoch: int
+    reset_count: int
     message: str = ''
 
 
 class Intake:
     """Judges one camera's received stamps. An illegal stamp leaves the state as it was."""
 
-    def __init__(self, max_gap_ns: int, epoch: int = 0) -> None:
-        """`epoch`: the first one, where they are to be told from those of another process."""
+    def __init__(self, max_gap_ns: int, reset_count: int = 0) -> None:
+        """`reset_count`: the first value; one that no other process uses keeps streams apart."""
         self._max_gap_ns = max_gap_ns
         self._newest_ns: int | None = None
         self._shape: tuple[int, int] | None = None
-        self.epoch = epoch
+        self.reset_count = reset_count
         self.received = self.accepted = self.rejected = 0
         self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
 
@@ -48,20 +49,21 @@ class Intake:
             step_ns = stamp_ns - newest
             if step_ns == 0:
                 self.dropped_still += 1
-                return Verdict(False, self.epoch, f'stamp stands still at {_seconds(stamp_ns)}')
+                message = f'stamp stands still at {_seconds(stamp_ns)}'
+                return Verdict(False, self.reset_count, message)
             if -self._max_gap_ns < step_ns < 0:
                 self.dropped_back += 1
-                return Verdict(False, self.epoch, f'stamp goes back by {_seconds(-step_ns)}')
+                return Verdict(False, self.reset_count, f'stamp goes back by {_seconds(-step_ns)}')
             if step_ns < 0 or step_ns > self._max_gap_ns:
                 self.resets += 1
-                self.epoch += 1
+                self.reset_count += 1
                 where = 'back' if step_ns < 0 else 'forward'
                 message = f'stamp jumps {where} by {_seconds(abs(step_ns))}: starting anew'
         if shape is not None:
             message = self.resize(shape) or message
         self._newest_ns = stamp_ns
         self.accepted += 1
-        return Verdict(True, self.epoch, message)
+        return Verdict(True, self.reset_count, message)
 
     def reject(self) -> None:
         """Count a frame whose picture could not be read."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.stream.types import Candidate, Decoded, Image, Vector
+from vljepa_ros.errors import InputError
+from vljepa_ros.stream.types import WITHHELD, Candidate, Decoded, Image, Vector
+
+SHOWN_CHARACTERS = 60  # of a text in an error
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class ModelFacts:
     dtype: str = 'float32'
 
     @property
+    def name(self) -> str:
+        """The model's name: `model_id` without its hashes."""
+        return model_name(self.model_id)
+
+    @property
     def frame_period_ns(self) -> int:
         """Spacing of the sampling grid."""
         return round(1e9 / self.rate_hz)
@@ -44,6 +53,11 @@ class ModelFacts:
     def window_ns(self) -> int:
         """Length of the attention window."""
         return self.window_tubelets * self.hop_ns
+
+
+def model_name(model_id: str) -> str:
+    """Strip the hashes from a model id: 'small-0a1b2c3d-4e5f6071' is of 'small'."""
+    return re.sub(r'(-[0-9a-f]{8})+(-causal)?$', '', model_id)
 
 
 class Eyes(Protocol):
@@ -70,6 +84,14 @@ class Eyes(Protocol):
         """Answer embeddings (P, D), unit norm, of the prompts over what `state` has seen.
 
         Raises InputError on a prompt that is not text or too long, and before the first step.
+        """
+        ...
+
+    def unfamiliar(self, state: Any) -> float:
+        """How far the newest hop's scene is from what the model knows, 0..1.
+
+        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
+        return 0.0.
         """
         ...
 
@@ -105,6 +127,14 @@ class Language(Protocol):
         """
         ...
 
+    def unreadable(self, text: str) -> float:
+        """How far a text is from what the model can read, 0..1.
+
+        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
+        return 0.0. Raises InputError where `encode` would.
+        """
+        ...
+
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
         """Whether so much speaks for it that nobody can tell that the answer is an abstention.
 
@@ -115,6 +145,21 @@ class Language(Protocol):
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
         """Calibrated 0..1 scores (N,) of predicted vectors against one text (search, watch)."""
         ...
+
+
+def check_readable(language: Language, text: str, what: str) -> str:
+    """Return `text`; InputError if it cannot be embedded, or the model cannot read it."""
+    language.check(text)
+    if language.unreadable(text) >= WITHHELD:
+        raise InputError(
+            f"{what}: model '{language.facts.name}' cannot read '{_shortened(text)}'; "
+            'use plain English words'
+        )
+    return text
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
 
 
 @dataclass(frozen=True)

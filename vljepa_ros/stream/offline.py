@@ -21,7 +21,7 @@ from vljepa_ros.errors import InputError
 from vljepa_ros.stream.segmenter import MINUTE_NS, begins_anew, check_follows, check_vector
 from vljepa_ros.stream.settings import SegmenterSettings
 from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
-from vljepa_ros.stream.vectors import unit
+from vljepa_ros.stream.vectors import as_sent, unit
 
 Part = NDArray[np.intp]
 
@@ -41,14 +41,15 @@ class OfflineSegmenter:
         """Keep it. Raises InputError as a Segmenter does."""
         check_vector(embedding.vector)
         for before in self._streams.get(embedding.key, [])[-1:]:
-            check_follows(embedding, len(before.vector), before.epoch, before.stamp_ns)
+            check_follows(embedding, len(before.vector), before.reset_count, before.stamp_ns)
         self._streams.setdefault(embedding.key, []).append(embedding)
         return []
 
     def is_repeated(self, embedding: Embedding) -> bool:
         """Whether it shows no newer frame than the one before."""
         before = self._streams.get(embedding.key, [])[-1:]
-        return [(e.epoch, e.stamp_ns) for e in before] == [(embedding.epoch, embedding.stamp_ns)]
+        newest = (embedding.reset_count, embedding.stamp_ns)
+        return [(e.reset_count, e.stamp_ns) for e in before] == [newest]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
         """All changes of the streams that `which` picks, or of all."""
@@ -66,6 +67,7 @@ class OfflineSegmenter:
             number = self._next_id[key] = self._next_id.get(key, -1) + 1
             score = 1.0 - float(begun.vector @ vector) if begun else 1.0
             before = begun.vector if begun else None
+            unfamiliar_before = begun.unfamiliar if begun else 0.0
             begun = Change(
                 start_ns,
                 key,
@@ -77,6 +79,8 @@ class OfflineSegmenter:
                 vector,
                 closed,
                 before,
+                as_sent(np.mean([hop.unfamiliar for hop in part])),
+                unfamiliar_before,
             )
             yield begun
             newest_ns = part[-1].stamp_ns
@@ -88,6 +92,7 @@ class OfflineSegmenter:
             reason=Reason.END,
             previous=_closed(begun, newest_ns),
             previous_vector=begun.vector,
+            previous_unfamiliar=begun.unfamiliar,
         )
 
     def _segments(self, hops: list[Embedding]) -> Iterator[tuple[Reason, list[Embedding]]]:
@@ -96,7 +101,7 @@ class OfflineSegmenter:
         cuts = [
             i
             for i in range(1, len(hops))
-            if begins_anew(hops[i], hops[i - 1].epoch, hops[i - 1].stamp_ns, hops_ns[i - 1])
+            if begins_anew(hops[i], hops[i - 1].reset_count, hops[i - 1].stamp_ns, hops_ns[i - 1])
         ]
         reason = Reason.FIRST
         for first, end in zip([0, *cuts], [*cuts, len(hops)], strict=True):

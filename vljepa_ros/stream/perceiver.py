@@ -2,7 +2,7 @@
 """Eyes over any number of cameras: frames in, one embedding a hop and standing prompt out.
 
 One thread owns a `Perceiver`. Stamps have been judged by an `Intake` before; a frame of another
-epoch than the one before it starts its camera anew.
+reset count than the one before it resets its camera.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError, NotHeldError
+from vljepa_ros.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.memory.footage import Footage, Hop
 from vljepa_ros.stream.frames import Sampler, Slot
 from vljepa_ros.stream.images import fit
@@ -28,7 +28,7 @@ from vljepa_ros.stream.settings import (
     check_text,
 )
 from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey
-from vljepa_ros.stream.vectors import pooled
+from vljepa_ros.stream.vectors import as_sent, pooled
 
 MAX_SPAN_HOPS = 64  # of a span that is looked at whole
 MAX_LOOKS = 16  # windows of a longer one
@@ -39,11 +39,15 @@ Steps = Generator[None, None, 'Prediction']
 
 @dataclass(frozen=True)
 class Look:
-    """A stretch of at most one window, from its oldest to its newest frame, and answers (P, D)."""
+    """A span of at most one window, from its oldest to its newest frame, and answers (P, D).
+
+    `unfamiliar`: 0..1, mean over its hops.
+    """
 
     start_ns: int
     end_ns: int
     vectors: NDArray[np.float32]
+    unfamiliar: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ class Prediction:
 class _Camera:
     """Everything that depends on one camera's past."""
 
-    def __init__(self, eyes: Eyes, sampler: Sampler, epoch: int) -> None:
+    def __init__(self, eyes: Eyes, sampler: Sampler, reset_count: int) -> None:
         self.sampler = sampler
-        self.epoch = epoch
+        self.reset_count = reset_count
         self.skipped = 0
         self._eyes = eyes
         self.restart()
@@ -92,6 +96,7 @@ class _Camera:
         self._still_ns: list[int] = []
         self.starts_ns: deque[int] = deque(maxlen=self._eyes.facts.window_tubelets)
         self.state: Any = self._eyes.new_state()
+        self.unfamiliar = 0.0  # the newest hop
         self.stamp_ns: int | None = None
 
     def takes(self, slot: Slot, period_ns: int, dropped: bool = False) -> bool:
@@ -119,6 +124,7 @@ class _Camera:
     def step(self, tubelet: tuple[Slot, ...]) -> None:
         """See one tubelet."""
         self._eyes.step(self.state, [slot.image for slot in tubelet])
+        self.unfamiliar = as_sent(self._eyes.unfamiliar(self.state))
         self.hops += 1
         self.starts_ns.append(tubelet[0].stamp_ns)
         self.stamp_ns = tubelet[-1].stamp_ns
@@ -162,6 +168,10 @@ class Perceiver:
         """The cameras seen so far."""
         return tuple(self._cameras)
 
+    def hop_start_ns(self, source: str) -> int:
+        """The oldest frame's stamp in the newest hop of a source; there must be one."""
+        return self._cameras[source].starts_ns[-1]
+
     @property
     def skipped_slots(self) -> int:
         """Slots of the grid that were not filled: no frame was near, or theirs were dropped."""
@@ -171,12 +181,12 @@ class Perceiver:
         """Forget all cameras."""
         self._cameras.clear()
 
-    def push(self, frame: Frame, epoch: int = 0) -> list[Embedding]:
+    def push(self, frame: Frame, reset_count: int = 0) -> list[Embedding]:
         """The embeddings that this frame completes, by hop and then by prompt."""
-        return [embedding for hop in self.see(frame, epoch) for embedding in hop]
+        return [embedding for hop in self.see(frame, reset_count) for embedding in hop]
 
     def see(
-        self, frame: Frame, epoch: int = 0, dropped: bool = False
+        self, frame: Frame, reset_count: int = 0, dropped: bool = False
     ) -> Iterator[list[Embedding]]:
         """Each hop that this frame completes, as soon as it is done: its embeddings by prompt.
 
@@ -187,11 +197,11 @@ class Perceiver:
         camera = self._cameras.get(frame.source)
         if camera is None:
             sampler = Sampler(self._period_ns, self._settings.max_gap_ns)
-            camera = _Camera(self._eyes, sampler, epoch)
+            camera = _Camera(self._eyes, sampler, reset_count)
             self._cameras[frame.source] = camera
-        if camera.epoch != epoch:
+        if camera.reset_count != reset_count:
             camera.restart()
-            camera.epoch = epoch
+            camera.reset_count = reset_count
         length = self._eyes.facts.tubelet_frames
         room = length - len(camera.pending) if dropped else None
         for slot in camera.sampler.push(frame.stamp_ns, image, room):
@@ -204,14 +214,17 @@ class Perceiver:
                 self.hops += 1
                 yield self._embed(frame.source, camera)
                 if self.footage is not None:
-                    self.footage.add(frame.source, tubelet, epoch, camera.hops)
+                    self.footage.add(frame.source, tubelet, reset_count, camera.hops)
 
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
     ) -> Prediction:
         """Answers to prompts about now, or about a span of the past (0 = now).
 
-        Raises InputError: an unknown source, no frame yet, a bad prompt, a span that is not held.
+        Raises:
+            InputError: an unknown source or a bad prompt; NotStoredError for a span of which no
+                frames are stored.
+            NoFrameError: no hop is complete yet.
         """
         steps = self.predicting(source, prompts, start_ns, end_ns)
         while True:
@@ -229,7 +242,7 @@ class Perceiver:
         if start_ns == 0 and end_ns == 0:
             source, camera = self._camera(source)
             vectors = self._eyes.predict(camera.state, prompts)
-            now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors)
+            now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors, camera.unfamiliar)
             looks: tuple[Look, ...] = (now,)
         else:
             source = self._kept_source(source)
@@ -260,7 +273,8 @@ class Perceiver:
                 camera.starts_ns[0],
                 StreamKey(source, prompt, self._eyes.facts.model_id),
                 vector,
-                camera.epoch,
+                camera.reset_count,
+                camera.unfamiliar,
             )
             for prompt, vector in zip(self._prompts, vectors, strict=True)
         ]
@@ -269,7 +283,7 @@ class Perceiver:
         source = _one_of(self.sources, source)
         camera = self._cameras.get(source)
         if camera is None or camera.stamp_ns is None:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise NoFrameError('no frame yet: the model has seen nothing')
         return source, camera
 
     # The past.
@@ -279,7 +293,7 @@ class Perceiver:
         kept = self.footage.sources if self.footage is not None else ()
         source = _one_of(tuple(dict.fromkeys((*self.sources, *kept))), source)
         if not source:
-            raise NotHeldError('no frame yet: the model has seen nothing')
+            raise NoFrameError('no frame yet: the model has seen nothing')
         return source
 
     def _look_back(
@@ -291,7 +305,7 @@ class Perceiver:
         footage = self.footage
         hops = footage.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if footage else []
         if footage is None or not hops:
-            raise NotHeldError(self._not_held(source, start_ns, end_ns))
+            raise NotStoredError(self._not_stored(source, start_ns, end_ns))
         window = self._eyes.facts.window_tubelets
         runs = _runs(hops)
         looks = list[Look]()
@@ -310,26 +324,29 @@ class Perceiver:
         self, footage: Footage, earlier: Sequence[Hop], run: Sequence[Hop], prompts: Sequence[str]
     ) -> Generator[None, None, list[Look]]:
         """Stream hops again, after those before them; pool the answers window by window."""
-        window, state, vectors = self._eyes.facts.window_tubelets, self._eyes.new_state(), []
+        window, state = self._eyes.facts.window_tubelets, self._eyes.new_state()
+        vectors, unfamiliar = list[NDArray[np.float32]](), list[float]()
         for number, hop in enumerate([*earlier, *run]):
             self._eyes.step(state, footage.images(hop))
             if number >= len(earlier):
                 vectors.append(self._eyes.predict(state, prompts))
+                unfamiliar.append(self._eyes.unfamiliar(state))
             yield
         return [
             Look(
                 run[first].start_ns,
                 run[min(first + window, len(run)) - 1].stamp_ns,
                 pooled(vectors[first : first + window]),
+                as_sent(np.mean(unfamiliar[first : first + window])),
             )
             for first in range(0, len(run), window)
         ]
 
-    def _not_held(self, source: str, start_ns: int, end_ns: int) -> str:
+    def _not_stored(self, source: str, start_ns: int, end_ns: int) -> str:
         held = self.footage.span(source) if self.footage is not None else None
         until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
         known = f'{held[0] / 1e9:.3f}..{held[1] / 1e9:.3f} s' if held else 'none'
-        return f'the frames of {start_ns / 1e9:.3f} s to {until} are not held (held: {known})'
+        return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {known})'
 
 
 def _one_of(known: tuple[str, ...], source: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from vljepa_ros.errors import ModelError
 from vljepa_ros.memory.footage import Footage
 from vljepa_ros.memory.memory import Memory
-from vljepa_ros.stream.answers import Answerer, check_question
+from vljepa_ros.query.service import Evaluated, QueryService, Question
+from vljepa_ros.stream.answers import Answerer
 from vljepa_ros.stream.events import EventWriter
 from vljepa_ros.stream.frames import Intake
 from vljepa_ros.stream.interfaces import Model
@@ -21,7 +22,6 @@ from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.settings import Settings
 from vljepa_ros.stream.types import (
     Answer,
-    Basis,
     Change,
     Embedding,
     Event,
@@ -57,6 +57,7 @@ class Pipeline:
         self.writer = EventWriter(model.language)
         self.answerer = Answerer(model.language, self.settings.answers)
         self.memory = Memory(model.facts.model_id, self.settings.memory)
+        self.query = QueryService(self.answerer, self.memory)
         self.intakes: dict[str, Intake] = {}
         self.last_embeddings: list[Embedding] = []
         self.last_changes: list[Change] = []
@@ -70,7 +71,7 @@ class Pipeline:
         self.last_message = verdict.message
         if not verdict.accepted:
             return []
-        self.last_embeddings = self.perceiver.push(frame, verdict.epoch)
+        self.last_embeddings = self.perceiver.push(frame, verdict.reset_count)
         events: list[Event] = []
         for embedding in self.last_embeddings:
             self.memory.record(embedding)
@@ -104,12 +105,17 @@ class Pipeline:
         start_ns: int = 0,
         end_ns: int = 0,
     ) -> Answer:
-        """Answer a question about now, or about a span of which frames are kept."""
-        check_question(prompt, candidates)
-        found = self.perceiver.predict(source, [prompt], start_ns, end_ns)
-        basis = Basis.FRAMES if start_ns or end_ns else Basis.NOW
-        seen = [Seen(look.start_ns, look.end_ns, look.vectors[0]) for look in found.looks]
-        return self.answerer.recount(prompt, found.source, seen, candidates, basis)
+        """Answer a question about now, or about a span of the past, as `query` does."""
+        question = Question(prompt, tuple(candidates), source, start_ns, end_ns)
+        return self.query.ask(question, self._evaluate)
+
+    def _evaluate(self, question: Question) -> Evaluated:
+        span = question.start_ns, question.end_ns
+        found = self.perceiver.predict(question.source, [question.prompt], *span)
+        return found.source, [
+            Seen(look.start_ns, look.end_ns, look.vectors[0], unfamiliar=look.unfamiliar)
+            for look in found.looks
+        ]
 
     def search(
         self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10

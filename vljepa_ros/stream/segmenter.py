@@ -13,15 +13,16 @@ lasts. The laws, of which the first that holds counts:
     MEANING  for some k >= `confirm_hops` the newest k cost more than `change_threshold`, each of
              the newest `confirm_hops` is nearer to them than to the segment, and the segment
              without them is `min_segment` long
-    DRIFT    the mean of what is settled is farther than `drift_threshold` from what was last said
+    DRIFT    the mean of what is settled is farther than `drift_threshold` from what was last said,
+             or its mean `unfamiliar` is on the other side of `WITHHELD`
     END      the stream is over
 
 Before RESET, MEANING and END comes a DRIFT, where the last `LAST` of the segment are so far from
 what was said. The hysteresis: it takes the whole cost to leave a segment, and again to come back.
 
 Everything that affects the state of a stream is in `_Stream`, which does not grow. The eyes began
-anew where the epoch is another, or so much was lost that the window no longer reaches back to the
-embedding before.
+anew where the reset counter changed, or so much was lost that the window no longer reaches back to
+the embedding before.
 """
 
 from __future__ import annotations
@@ -30,15 +31,23 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
-from vljepa_ros.stream.types import Change, Embedding, Reason, Segment, StreamKey, Vector
-from vljepa_ros.stream.vectors import unit
+from vljepa_ros.stream.types import (
+    WITHHELD,
+    Change,
+    Embedding,
+    Reason,
+    Segment,
+    StreamKey,
+    Vector,
+)
+from vljepa_ros.stream.vectors import as_sent, unit
 
 MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
 MINUTE_NS = 60_000_000_000
@@ -56,6 +65,14 @@ LAST = 4  # embeddings that a segment's end is told by
 Vector64 = NDArray[np.float64]
 
 
+class _Hop(NamedTuple):
+    """One embedding of a segment; `vector` has unit norm."""
+
+    stamp_ns: int
+    vector: Vector64
+    unfamiliar: float
+
+
 @dataclass
 class _Stream:
     """One stream's open segment: the sum of what is settled, and at most `longest` newest vectors.
@@ -66,16 +83,18 @@ class _Stream:
     """
 
     key: StreamKey
-    epoch: int
+    reset_count: int
     segment_id: int
     start_ns: int
     newest_ns: int
     settled: Vector64
-    run: list[tuple[int, Vector64]]  # (stamp, unit vector)
+    run: list[_Hop]
     longest: int
     noise: float = NOISE
     strictness: float = 1.0
     count: int = 0  # of what is settled
+    settled_unfamiliar: float = 0.0  # the sum
+    said_unfamiliar: float = 0.0  # the mean, when it was last put into words
     said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
     hop_ns: int = 0  # between its newest two
@@ -83,23 +102,29 @@ class _Stream:
 
     def total(self) -> Vector64:
         """The sum of the segment's vectors."""
-        return self.settled + sum(vector for _, vector in self.run)
+        return self.settled + sum(hop.vector for hop in self.run)
 
     def mean(self) -> Vector:
         """The segment's pooled vector, unit norm."""
         return np.asarray(unit(self.total()), dtype=np.float32)
 
+    def unfamiliar(self) -> float:
+        """The mean over the segment's hops, 0..1."""
+        total = self.settled_unfamiliar + sum(hop.unfamiliar for hop in self.run)
+        return as_sent(total / (self.count + len(self.run)))
+
     def ending(self) -> Vector:
         """The mean of its newest vectors, unit norm."""
-        newest = [*self.newest_settled, *(vector for _, vector in self.run)][-LAST:]
+        newest = [*self.newest_settled, *(hop.vector for hop in self.run)][-LAST:]
         return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
 
-    def add(self, stamp_ns: int, vector: Vector64) -> None:
-        """One more vector; what is too old to begin a segment is settled."""
-        self.run.append((stamp_ns, vector))
-        self.hop_ns, self.newest_ns = stamp_ns - self.newest_ns, stamp_ns
+    def add(self, hop: _Hop) -> None:
+        """One more hop; what is too old to begin a segment is settled."""
+        self.run.append(hop)
+        self.hop_ns, self.newest_ns = hop.stamp_ns - self.newest_ns, hop.stamp_ns
         if len(self.run) > self.longest:
-            _, oldest = self.run.pop(0)
+            _, oldest, unfamiliar = self.run.pop(0)
+            self.settled_unfamiliar += unfamiliar
             if self.count:
                 off = float(((oldest - self.settled / self.count) ** 2).sum())
                 off = min(max(off, LEAST_NOISE), OUTLIER * self.noise + NOISE)
@@ -113,7 +138,7 @@ class _Stream:
         0 where one of the newest `least` is nearer to those before the run: an outlier, or one
         that is over, makes none. None that would leave the segment empty.
         """
-        newest = np.array([vector for _, vector in reversed(self.run)])
+        newest = np.array([hop.vector for hop in reversed(self.run)])
         k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)
         n = self.count + len(newest) - k
         runs = newest.cumsum(axis=0)[k - 1]
@@ -146,7 +171,7 @@ class Segmenter:
         """The changes that this embedding settles.
 
         Raises InputError, the state unchanged: a vector that is none, or of another length; a
-        stamp that stands still or goes back within an epoch.
+        stamp that stands still or goes back without a state reset.
         """
         check_vector(embedding.vector)
         stream = self._streams.get(embedding.key)
@@ -155,15 +180,15 @@ class Segmenter:
                 *self._make_room(),
                 self._open(embedding, [_member(embedding)], Reason.FIRST, 1.0, None),
             ]
-        check_follows(embedding, len(stream.settled), stream.epoch, stream.newest_ns)
-        if begins_anew(embedding, stream.epoch, stream.newest_ns, stream.hop_ns):
+        check_follows(embedding, len(stream.settled), stream.reset_count, stream.newest_ns)
+        if begins_anew(embedding, stream.reset_count, stream.newest_ns, stream.hop_ns):
             elapsed_ns = max(embedding.stamp_ns - stream.newest_ns, 0)
             corrected = self._corrected(stream, stream.newest_ns)
             reset = self._open(embedding, [_member(embedding)], Reason.RESET, 1.0, stream)
             self._spend(self._streams[embedding.key], 1 + len(corrected), elapsed_ns)
             return [*corrected, reset]
         elapsed_ns = embedding.stamp_ns - stream.newest_ns
-        stream.add(*_member(embedding))
+        stream.add(_member(embedding))
         changes = self._changed(stream, embedding) or self._drift(stream, embedding)
         self._spend(self._streams[embedding.key], len(changes), elapsed_ns)
         return changes
@@ -176,14 +201,14 @@ class Segmenter:
         stream = self._streams.get(embedding.key)
         return (
             stream is not None
-            and stream.epoch == embedding.epoch
+            and stream.reset_count == embedding.reset_count
             and stream.newest_ns == embedding.stamp_ns
         )
 
     def opened(self) -> list[Change]:
         """What began the open segments, with what was last said of them: for who was not there."""
         return [
-            replace(stream.opened, vector=stream.said)
+            replace(stream.opened, vector=stream.said, unfamiliar=stream.said_unfamiliar)
             for stream in self._streams.values()
             if stream.opened is not None
         ]
@@ -215,13 +240,13 @@ class Segmenter:
         allowed = [
             (cost, k)
             for k, cost in enumerate(stream.costs(least).tolist(), least)
-            if stream.run[-k][0] - stream.start_ns >= self._min_segment_ns
+            if stream.run[-k].stamp_ns - stream.start_ns >= self._min_segment_ns
         ]
         cost, k = max(allowed, default=(0.0, 0))
         if not k or cost <= settings.change_threshold * stream.strictness:
             return []
         members, stream.run = stream.run[-k:], stream.run[:-k]
-        score = _distance(stream.mean(), np.sum([vector for _, vector in members], axis=0))
+        score = _distance(stream.mean(), np.sum([hop.vector for hop in members], axis=0))
         begun = self._open(embedding, members, Reason.MEANING, score, stream)
         return [*self._corrected(stream, embedding.stamp_ns), begun]
 
@@ -230,22 +255,34 @@ class Segmenter:
         earlier = stream.run[:-LONGEST_RUN]
         if not stream.count and not earlier:
             return []
-        total = stream.settled + sum(vector for _, vector in earlier)
-        return self._moved(stream, np.asarray(unit(total), np.float32), embedding.stamp_ns)
+        total = stream.settled + sum(hop.vector for hop in earlier)
+        mean = np.asarray(unit(total), np.float32)
+        unfamiliar = stream.settled_unfamiliar + sum(hop.unfamiliar for hop in earlier)
+        unfamiliar = as_sent(unfamiliar / (stream.count + len(earlier)))
+        turned = (unfamiliar >= WITHHELD) != (stream.said_unfamiliar >= WITHHELD)
+        return self._moved(stream, mean, embedding.stamp_ns, unfamiliar, turned)
 
     def _corrected(self, stream: _Stream, stamp_ns: int) -> list[Change]:
         """The last words for a segment that is over: of its end, where that is not what was said.
 
         What differs too little from what was before to begin a segment is told here, if at all.
         """
-        return self._moved(stream, stream.ending(), stamp_ns)
+        return self._moved(stream, stream.ending(), stamp_ns, stream.unfamiliar())
 
-    def _moved(self, stream: _Stream, mean: Vector, stamp_ns: int) -> list[Change]:
-        """A drift, where the mean is too far from what was last put into words."""
+    def _moved(
+        self,
+        stream: _Stream,
+        mean: Vector,
+        stamp_ns: int,
+        unfamiliar: float,
+        turned: bool = False,
+    ) -> list[Change]:
+        """A drift, where the mean is too far from what was last put into words, or it `turned`."""
         score = _distance(stream.said, mean)
-        if score <= max(self._settings.drift_threshold * stream.strictness, ROUNDING):
+        threshold = max(self._settings.drift_threshold * stream.strictness, ROUNDING)
+        if score <= threshold and not turned:
             return []
-        stream.said = mean
+        stream.said, stream.said_unfamiliar = mean, unfamiliar
         self.changes += 1
         return [
             Change(
@@ -257,24 +294,25 @@ class Segmenter:
                 score,
                 Reason.DRIFT,
                 mean,
+                unfamiliar=unfamiliar,
             )
         ]
 
     def _open(
         self,
         embedding: Embedding,
-        members: list[tuple[int, Vector64]],
+        members: list[_Hop],
         reason: Reason,
         score: float,
         before: _Stream | None,
     ) -> Change:
-        key, start_ns = embedding.key, members[0][0]
+        key, start_ns = embedding.key, members[0].stamp_ns
         number = self._next_id.get(key, 0)
         self._next_id[key] = number + 1
-        nothing = np.zeros_like(members[0][1])
+        nothing = np.zeros_like(members[0].vector)
         stream = _Stream(
             key,
-            embedding.epoch,
+            embedding.reset_count,
             number,
             start_ns,
             embedding.stamp_ns,
@@ -286,7 +324,7 @@ class Segmenter:
             stream.noise, stream.strictness = before.noise, before.strictness
             since_ns = max(embedding.stamp_ns - before.newest_ns, 0)
             stream.hop_ns = since_ns or before.hop_ns
-        stream.said = stream.mean()
+        stream.said, stream.said_unfamiliar = stream.mean(), stream.unfamiliar()
         self._streams[key] = stream
         self.changes += 1
         end_ns = start_ns if reason is Reason.MEANING else (before.newest_ns if before else 0)
@@ -301,11 +339,17 @@ class Segmenter:
             stream.said,
             None,
             None,
+            stream.said_unfamiliar,
         )
         if before is None:
             return stream.opened
         ended = Segment(before.segment_id, before.start_ns, end_ns)
-        return replace(stream.opened, previous=ended, previous_vector=before.mean())
+        return replace(
+            stream.opened,
+            previous=ended,
+            previous_vector=before.mean(),
+            previous_unfamiliar=before.unfamiliar(),
+        )
 
     def _close(self, key: StreamKey) -> list[Change]:
         stream = self._streams.pop(key)
@@ -322,6 +366,8 @@ class Segmenter:
             stream.mean(),
             Segment(stream.segment_id, stream.start_ns, stream.newest_ns),
             stream.mean(),
+            stream.unfamiliar(),
+            stream.unfamiliar(),
         )
         return [*corrected, end]
 
@@ -331,11 +377,12 @@ class Segmenter:
         return self._close(min(self._streams, key=lambda key: self._streams[key].newest_ns))
 
 
-def _member(embedding: Embedding) -> tuple[int, Vector64]:
-    return embedding.stamp_ns, unit(embedding.vector.astype(np.float64))
+def _member(embedding: Embedding) -> _Hop:
+    vector = unit(embedding.vector.astype(np.float64))
+    return _Hop(embedding.stamp_ns, vector, embedding.unfamiliar)
 
 
-def begins_anew(embedding: Embedding, epoch: int, newest_ns: int, hop_ns: int) -> bool:
+def begins_anew(embedding: Embedding, reset_count: int, newest_ns: int, hop_ns: int) -> bool:
     """Whether the eyes forgot what came before, or so many embeddings were lost.
 
     `hop_ns`: the distance between the two before. Windows of one picture never overlap.
@@ -343,14 +390,14 @@ def begins_anew(embedding: Embedding, epoch: int, newest_ns: int, hop_ns: int) -
     gap_ns = embedding.stamp_ns - newest_ns
     bridged_ns = max(BRIDGED_NS, BRIDGED_HOPS * hop_ns)
     is_apart = embedding.window_start_ns > newest_ns and gap_ns > bridged_ns
-    return embedding.epoch != epoch or is_apart
+    return embedding.reset_count != reset_count or is_apart
 
 
-def check_follows(embedding: Embedding, dim: int, epoch: int, newest_ns: int) -> None:
-    """Raise InputError for another length, or a stamp that is not later within an epoch."""
+def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: int) -> None:
+    """Raise InputError for another length, or a stamp that is not later, without a state reset."""
     if len(embedding.vector) != dim:
         raise InputError(f'embedding of {len(embedding.vector)} values in a stream of {dim}')
-    if embedding.epoch == epoch and embedding.stamp_ns <= newest_ns:
+    if embedding.reset_count == reset_count and embedding.stamp_ns <= newest_ns:
         raise InputError(
             f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
             f'{newest_ns / 1e9:.3f} s'

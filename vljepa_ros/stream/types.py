@@ -8,6 +8,7 @@ these values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
 EVER_NS = 2**62  # later than any stamp
+WITHHELD = 0.5  # `unfamiliar` and `unreadable` from which on text and answers are withheld
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,16 @@ class StreamKey:
 class Embedding:
     """The predicted answer embedding of one hop; `stamp_ns` is its newest input frame's.
 
-    `epoch` is another one whenever the eyes have begun anew.
+    `reset_count` is incremented on every state reset of the camera. `unfamiliar`: 0..1, how far
+    the scene of this hop is from what the model knows; from `WITHHELD` on it does not know it.
     """
 
     stamp_ns: int
     window_start_ns: int
     key: StreamKey
     vector: Vector
-    epoch: int = 0
+    reset_count: int = 0
+    unfamiliar: float = 0.0
 
 
 class Reason(IntEnum):
@@ -77,6 +81,7 @@ class Change:
     FIRST, MEANING, RESET open `segment_id`; DRIFT says that its words would differ now, or at its
     end, of which `vector` is then; END closes the stream (no new segment: `segment_id` is the
     closed one's). `previous` is the segment that this change closed, with its pooled vector.
+    `unfamiliar` and `previous_unfamiliar` are means over the hops of these segments, 0..1.
     """
 
     stamp_ns: int
@@ -89,6 +94,37 @@ class Change:
     vector: Vector
     previous: Segment | None = None
     previous_vector: Vector | None = None
+    unfamiliar: float = 0.0
+    previous_unfamiliar: float = 0.0
+
+
+class AbstainReason(IntEnum):
+    """Why an answer or a text is withheld (values equal ABSTAIN_* of Query, TextEvent and Watch).
+
+    If several apply, the first of `ABSTAIN_PRECEDENCE` is given.
+    """
+
+    NONE = 0
+    LOW_CONFIDENCE = 1
+    UNANSWERABLE = 2
+    UNFAMILIAR = 3
+    UNREADABLE = 4
+    NOT_SEEN = 5
+
+
+ABSTAIN_PRECEDENCE = (
+    AbstainReason.UNREADABLE,
+    AbstainReason.NOT_SEEN,
+    AbstainReason.UNFAMILIAR,
+    AbstainReason.UNANSWERABLE,
+    AbstainReason.LOW_CONFIDENCE,
+    AbstainReason.NONE,
+)
+
+
+def first_reason(reasons: Iterable[AbstainReason]) -> AbstainReason:
+    """The one that takes precedence; NONE if there are none."""
+    return min(reasons, key=ABSTAIN_PRECEDENCE.index, default=AbstainReason.NONE)
 
 
 class State(IntEnum):
@@ -125,6 +161,8 @@ class Event:
     """A stretch of a stream in words. Until ENDED, `end_ns` is the newest stamp known.
 
     `nearest`: the text is the nearest sentence of a bank, not the model's own words.
+    `unfamiliar`: 0..1, mean over the segment's hops; from `WITHHELD` on the text is withheld: ''
+    with confidence 0, and `abstain_reason` UNFAMILIAR.
     """
 
     stamp_ns: int
@@ -138,6 +176,13 @@ class Event:
     confidence: float
     alternatives: tuple[Candidate, ...] = ()
     nearest: bool = False
+    unfamiliar: float = 0.0
+    abstain_reason: AbstainReason = AbstainReason.NONE
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the text is withheld."""
+        return self.abstain_reason is not AbstainReason.NONE
 
 
 @dataclass(frozen=True)
@@ -156,6 +201,7 @@ class Seen:
     """A stretch of one source, and what it says to one prompt.
 
     `text`: what was said of it before, '' for nothing; `nearest`: by a sentence bank.
+    `unfamiliar`: 0..1, mean over its hops.
     """
 
     start_ns: int
@@ -163,6 +209,7 @@ class Seen:
     vector: Vector
     text: str = ''
     nearest: bool = False
+    unfamiliar: float = 0.0
 
 
 class Basis(IntEnum):
@@ -177,8 +224,10 @@ class Basis(IntEnum):
 class Answer:
     """An answer to one question; `ranked` is filled when candidates were given.
 
-    `confidence` is the probability that the answer is right. `abstained`: nobody can tell, or the
-    confidence is too low. `nearest`: of a sentence bank, not (all) the model's own words.
+    `confidence` is the probability that the answer is right. `abstained`: do not act on it, for
+    `abstain_reason`; UNFAMILIAR and UNREADABLE answers are withheld: '' with confidence 0 and
+    nothing ranked. `nearest`: of a sentence bank, not (all) the model's own words. `unfamiliar`:
+    0..1, the highest of the spans that it rests on.
     """
 
     answer: str
@@ -191,3 +240,5 @@ class Answer:
     evidence: tuple[Moment, ...] = field(default=())
     basis: Basis = Basis.NOW
     nearest: bool = False
+    abstain_reason: AbstainReason = AbstainReason.NONE
+    unfamiliar: float = 0.0

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of unit norm, and their mean."""
+"""Vectors of unit norm, their mean, and rounding to what messages carry."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +23,8 @@ def pooled(
 ) -> NDArray[np.float32]:
     """The mean of vectors of one shape, of unit norm again."""
     return unit(np.asarray(np.mean(vectors, axis=0), np.float32))
+
+
+def as_sent(value: float | np.floating[Any]) -> float:
+    """Round to float32, as a message does: live and offline runs compare the same value."""
+    return float(np.float32(value))

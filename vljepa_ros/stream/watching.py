@@ -4,7 +4,8 @@
 A hop has one embedding a standing prompt; the condition's score in it is the best of theirs. It
 holds when that reaches the threshold in some hops in a row, and has ceased when it stays clearly
 below in as many: what flickers about the threshold does neither. A hop counts as holding as soon
-as one of its prompts reaches the threshold, and as ceased only when it is whole.
+as one of its prompts reaches the threshold, and as ceased only when it is whole. A hop that is
+unfamiliar to the model has the score 0, and neither holds nor ceases.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.settings import check_text
-from vljepa_ros.stream.types import Embedding, Moment
+from vljepa_ros.stream.types import WITHHELD, AbstainReason, Embedding, Moment
 
 
 @dataclass
@@ -23,7 +24,8 @@ class _Hop:
 
     stamp_ns: int
     window_start_ns: int
-    epoch: int
+    reset_count: int
+    is_unfamiliar: bool = False
     expected: int = 0  # prompts of the hop before; 0 for the first hop
     row: int = 0  # hops directly before it that count
     scores: dict[str, float] = field(default_factory=dict)
@@ -31,7 +33,7 @@ class _Hop:
     @property
     def score(self) -> float:
         """The best of its prompts."""
-        return max(self.scores.values())
+        return 0.0 if self.is_unfamiliar else max(self.scores.values())
 
 
 RELEASE = 0.4  # share of the threshold that the score of what has ceased stays below
@@ -54,12 +56,20 @@ class Condition:
             raise InputError(f'threshold ({threshold}) is not in 0..1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
+        self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first one
         self._needed = hops
         self._hops: dict[str, _Hop] = {}
 
     def concerns(self, source: str) -> bool:
         """Whether embeddings of a source count."""
         return self.source in ('', source)
+
+    @property
+    def abstain_reason(self) -> AbstainReason:
+        """Whether the newest hop could be evaluated."""
+        if self.unfamiliar is None:
+            return AbstainReason.NOT_SEEN
+        return AbstainReason.UNFAMILIAR if self.unfamiliar >= WITHHELD else AbstainReason.NONE
 
     def push(self, embedding: Embedding, score: float) -> Moment | None:
         """The moment that made it fire, if this embedding does; `score` is its 0..1 similarity."""
@@ -74,7 +84,7 @@ class Condition:
             hop = self._hops[source] = self._next(before, embedding)
         assert hop is not None
         hop.scores[embedding.key.prompt] = score
-        self.score = hop.score
+        self.score, self.unfamiliar = hop.score, embedding.unfamiliar
         if fired is not None:
             return fired
         if self.until_not:
@@ -85,14 +95,21 @@ class Condition:
         return None
 
     def _next(self, before: _Hop | None, embedding: Embedding) -> _Hop:
-        hop = _Hop(embedding.stamp_ns, embedding.window_start_ns, embedding.epoch)
+        hop = _Hop(
+            embedding.stamp_ns,
+            embedding.window_start_ns,
+            embedding.reset_count,
+            embedding.unfamiliar >= WITHHELD,
+        )
         if before is not None:
             hop.expected = len(before.scores)
-            goes_on = hop.epoch == before.epoch and hop.stamp_ns > before.stamp_ns
+            goes_on = hop.reset_count == before.reset_count and hop.stamp_ns > before.stamp_ns
             hop.row = before.row + 1 if goes_on and self._counts(before) else 0
         return hop
 
     def _counts(self, hop: _Hop) -> bool:
+        if hop.is_unfamiliar:
+            return False
         if self.until_not:
             return hop.score < RELEASE * self.threshold
         return hop.score >= self.threshold

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same question has the same answer from the nodes, `Pipeline.ask` and `vljepa ask`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from bench import LATCHED, MS, START_NS, Bench, fake_pool, image_message, stamp
+from builtin_interfaces.msg import Duration
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vljepa_ros.srv import Query
+
+from vljepa_ros.cli.recorded_answer import answer_of
+from vljepa_ros.cli.spans import Span
+from vljepa_ros.nodes import conversions
+from vljepa_ros.nodes.perception import PerceptionNode
+from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.sources import Source
+from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.stream.types import AbstainReason, Answer, Basis, Frame
+
+RED, GREEN = 20, 20  # frames at 10/s; green is unfamiliar
+SECOND = 1000 * MS
+END_NS = START_NS + (RED + GREEN - 1) * 100 * MS
+COLOURS = ['red'] * RED + ['green'] * GREEN
+NO_RED = ['no red', 'yes']
+
+
+class Film(Source):
+    """The colours as a recording."""
+
+    def __init__(self) -> None:
+        super().__init__(Path('film'))
+        self.start_ns = START_NS
+
+    def items(self) -> Iterator[Frame]:
+        for number, colour in enumerate(COLOURS):
+            yield Frame(START_NS + number * 100 * MS, fakes.picture(colour))
+
+
+def model() -> Model:
+    eyes = fakes.FakeEyes(unfamiliar_colours={'green': 0.75})
+    return dataclasses.replace(fakes.fake_model(), eyes=eyes)
+
+
+def message_of(answer: Answer) -> Query.Response:
+    """Every field of an answer, as the message carries it."""
+    response = Query.Response(success=True)
+    conversions.fill_answer(response, answer)
+    return response
+
+
+@pytest.fixture
+def ask_nodes(bench: Bench) -> Any:
+    bench.start(PerceptionNode, fake_pool(model))
+    bench.start(QueryNode, fake_pool(model))
+    images, done = bench.publisher(Image, 'image'), bench.hear(Header, 'frame_processed', LATCHED)
+    for number, colour in enumerate(COLOURS):
+        images.publish(image_message(colour, START_NS + number * 100 * MS))
+        done.wait(number + 1)
+
+    def ask(**fields: Any) -> Query.Response:
+        response = bench.call(Query, 'query', Query.Request(**fields))
+        response.latency = Duration()
+        return response
+
+    return ask
+
+
+# Prompt, candidates, span, and what the answer must be: text, reason, basis.
+NONE, NOT_SEEN, UNFAMILIAR = AbstainReason.NONE, AbstainReason.NOT_SEEN, AbstainReason.UNFAMILIAR
+RED_ONLY = (START_NS, START_NS + 1900 * MS)
+QUESTIONS = [
+    # 2 s of a span of 10 s were seen: too little for a no, as nobody looked before.
+    ('Is it?', NO_RED, (START_NS - 8 * SECOND, RED_ONLY[1]), ('no red', NOT_SEEN, Basis.FRAMES)),
+    ('Is it?', NO_RED, RED_ONLY, ('no red', NONE, Basis.FRAMES)),
+    ('What?', [], RED_ONLY, ('the scene is red', NONE, Basis.FRAMES)),
+    ('What?', [], (START_NS + 300 * MS, START_NS + 1500 * MS), (None, NONE, Basis.FRAMES)),
+    ('What?', [], (START_NS - 8 * SECOND, END_NS), ('the scene is red', NONE, Basis.FRAMES)),
+    ('Which?', ['red', 'blue'], (START_NS, END_NS), ('red', NONE, Basis.FRAMES)),
+    ('What?', [], (START_NS + 2500 * MS, END_NS), ('', UNFAMILIAR, Basis.FRAMES)),
+    ('What?', [], None, ('', UNFAMILIAR, Basis.NOW)),
+    ('Is it?', NO_RED, None, ('', UNFAMILIAR, Basis.NOW)),
+    (fakes.UNREADABLE, [], RED_ONLY, ('', AbstainReason.UNREADABLE, Basis.FRAMES)),
+]
+
+
+def test_one_question_has_one_answer(ask_nodes: Any) -> None:
+    pipeline = Pipeline(model())
+    for frame in Film():
+        pipeline.push(frame)
+    for prompt, candidates, span, (text, reason, basis) in QUESTIONS:
+        start_ns, end_ns = span or (0, 0)
+        offline = pipeline.ask(prompt, candidates, '', start_ns, end_ns)
+        assert text is None or offline.answer == text, prompt
+        assert (offline.abstain_reason, offline.basis) == (reason, basis), prompt
+        at = Span(*span) if span else Span(None, END_NS, moment=True)
+        recorded = answer_of(model(), Film(), prompt, candidates, at)
+        live = ask_nodes(
+            prompt=prompt, candidates=candidates, start=stamp(start_ns), end=stamp(end_ns)
+        )
+        assert live == message_of(offline) == message_of(recorded), prompt
+
+
+def test_a_past_without_frames_is_answered_from_memory_by_the_pipeline_too() -> None:
+    pipeline = Pipeline(model())
+    for frame in Film():
+        pipeline.push(frame)
+    pipeline.perceiver.footage = None
+    told = pipeline.ask('What is happening?', [], '', *RED_ONLY)
+    assert (told.answer, told.basis) == ('the scene is red', Basis.MEMORY)
+    other = pipeline.ask('Is it hot?', ['yes', 'no'], '', *RED_ONLY)
+    assert other.abstain_reason is NOT_SEEN and other.basis is Basis.MEMORY

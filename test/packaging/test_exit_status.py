@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One table of exit statuses for all executables."""
+
+from __future__ import annotations
+
+import pytest
+
+from vljepa_ros.errors import (
+    BusyError,
+    DiskFullError,
+    InputError,
+    ModelError,
+    ModelMismatchError,
+    NotStoredError,
+    OutputError,
+    UnavailableError,
+    VljepaError,
+    error_of,
+)
+from vljepa_ros.exit_status import ExitStatus, command_status, node_status
+
+
+def test_the_numbers_are_those_that_shells_and_supervisors_know() -> None:
+    assert {status.name: int(status) for status in ExitStatus} == {
+        'OK': 0,
+        'FAILED': 1,
+        'BAD_INPUT': 2,
+        'TRANSIENT': 75,
+        'CONFIGURATION': 78,
+        'INTERRUPTED': 130,
+        'OUTPUT_CLOSED': 141,
+        'TERMINATED': 143,
+    }
+
+
+@pytest.mark.parametrize(
+    ('error', 'command', 'node'),
+    [
+        (InputError('x'), 'BAD_INPUT', 'CONFIGURATION'),
+        (NotStoredError('x'), 'BAD_INPUT', 'CONFIGURATION'),
+        (ModelError('x'), 'BAD_INPUT', 'CONFIGURATION'),
+        (OutputError('x'), 'BAD_INPUT', 'FAILED'),
+        (DiskFullError('x'), 'TRANSIENT', 'TRANSIENT'),
+        (BusyError('x'), 'TRANSIENT', 'TRANSIENT'),
+        (UnavailableError('x'), 'TRANSIENT', 'TRANSIENT'),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else '',
+)
+def test_errors_have_a_status(error: VljepaError, command: str, node: str) -> None:
+    assert command_status(error).name == command
+    assert node_status(error).name == node
+
+
+def test_what_is_no_error_of_ours_is_a_failure() -> None:
+    assert node_status(RuntimeError('x')) is node_status(None) is ExitStatus.FAILED
+
+
+@pytest.mark.parametrize(
+    'kind', [InputError, NotStoredError, BusyError, UnavailableError, ModelMismatchError]
+)
+def test_a_code_is_the_error_that_has_it(kind: type[VljepaError]) -> None:
+    found = error_of(int(kind.code), 'what was wrong')
+    assert type(found) is kind and str(found) == 'what was wrong'
+
+
+def test_an_unknown_code_is_an_error_all_the_same() -> None:
+    assert type(error_of(60_000, 'x')).__name__ == 'InternalError'

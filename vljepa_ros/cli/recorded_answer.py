@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question about a recording: its hops are evaluated, then answered as `query` does.
+
+A live stack evaluates a long span of stored frames at the ends of its segments; here there is time
+for every attention window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+
+from vljepa_ros.cli import watching
+from vljepa_ros.cli.spans import Span, check_reached
+from vljepa_ros.errors import InputError
+from vljepa_ros.query.service import Evaluated, QueryService, Question
+from vljepa_ros.sources import Source
+from vljepa_ros.stream.answers import Answerer
+from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.settings import PerceptionSettings
+from vljepa_ros.stream.types import Answer, Embedding, Seen
+from vljepa_ros.stream.vectors import as_sent, pooled
+
+
+class Hop(NamedTuple):
+    """One hop of the recording: its oldest frame's stamp, and its embedding."""
+
+    start_ns: int
+    embedding: Embedding
+
+
+def answer_of(
+    model: Model, source: Source, prompt: str, candidates: list[str], span: Span
+) -> Answer:
+    """Evaluate the recording, then answer as `query` does. Raises InputError without any hop."""
+    hops = evaluate(model, source, prompt, span)
+    if not hops:
+        raise InputError(f'{source.path}: the model has seen too little to answer there')
+    newest = hops[-1].embedding
+
+    def looks(_: Question) -> Evaluated:
+        if span.moment:
+            start_ns, end_ns = newest.window_start_ns, newest.stamp_ns
+            return newest.key.source, [
+                Seen(start_ns, end_ns, newest.vector, unfamiliar=newest.unfamiliar)
+            ]
+        return newest.key.source, windows(hops, model.facts.window_tubelets)
+
+    assert model.language is not None
+    question = Question(prompt, tuple(candidates))
+    if not span.moment:  # up to its end, or the recording's
+        question = replace(question, start_ns=span.start_ns or 0, end_ns=newest.stamp_ns)
+    return QueryService(Answerer(model.language)).ask(question, looks)
+
+
+def windows(hops: list[Hop], length: int) -> list[Seen]:
+    """The mean of each attention window of `length` hops; none reaches over a state reset."""
+    runs = [list(run) for _, run in groupby(hops, lambda hop: hop.embedding.reset_count)]
+    parts = [run[first : first + length] for run in runs for first in range(0, len(run), length)]
+    return [
+        Seen(
+            part[0].start_ns,
+            part[-1].embedding.stamp_ns,
+            pooled([hop.embedding.vector for hop in part]),
+            unfamiliar=as_sent(np.mean([hop.embedding.unfamiliar for hop in part])),
+        )
+        for part in parts
+    ]
+
+
+def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
+    """The hops of a span with the prompt's embeddings; of a moment, the newest hop."""
+    assert model.eyes is not None
+    settings = PerceptionSettings(prompts=(prompt,))
+    perceiver = Perceiver(model.eyes, settings)
+    found: list[Hop] = []
+    newest_ns = 0
+    for [embedding] in watching.hops(perceiver, source, settings.max_gap_ns, span.end_ns):
+        newest_ns = embedding.stamp_ns
+        hop = Hop(perceiver.hop_start_ns(embedding.key.source), embedding)
+        if span.moment:
+            found = [hop]
+        elif not span.begins_after(embedding.stamp_ns):
+            found.append(hop)
+    check_reached(source, span, newest_ns)
+    return found
