@@ -23,7 +23,7 @@ from vljepa_ros.evaluate.statistics import mean
 
 def result(path: Path, outcomes: Outcomes, **more: Any) -> Path:
     row = {'who': 'ours', 'what': 'top-1', 'outcomes': outcomes.as_json()}
-    suites = [{'suite': 'classify', 'rows': [row, {'who': 'blind', 'what': 'top-1'}]}]
+    suites = [{'suite': 'classify', 'rows': [row, row | {'who': 'oracle'}, {'who': 'none'}]}]
     path.write_text(json.dumps({'split': 'test', 'views': 'home', 'suites': suites} | more))
     return path
 
@@ -54,6 +54,7 @@ def test_a_difference_is_paired(tmp_path: Path) -> None:
     assert (found.low, found.high) == pytest.approx((apart.low, apart.high))
     assert found.low >= 0.0
     assert found.high < 0.06  # two intervals side by side would be 0.14 wide each
+    assert len(report.rows) == 3  # the oracle is not compared
     assert report.notes == () and {row.what for row in report.rows} == {'top-1'}
 
 

@@ -19,6 +19,7 @@ from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import more
 
 SAME = ('split', 'views')  # what both results must be of
+BASELINES = ('oracle', 'blind')  # rows that are not compared
 
 Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
@@ -82,7 +83,7 @@ def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
             suite['suite']: {
                 (row['who'], row['what']): Outcomes.from_json(row['outcomes'])
                 for row in suite['rows']
-                if 'outcomes' in row
+                if 'outcomes' in row and row['who'] not in BASELINES
             }
             for suite in found['suites']
         }
