@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import bags
 import numpy as np
 import pytest
-from fakes import COLOURS, FACTS, FakeLanguage, fake_model, picture
+from fakes import COLOURS, FACTS, UNREADABLE, FakeEyes, FakeLanguage, fake_model, picture
 
+from vljepa_ros.model import registry
 from vljepa_ros.sources import open_source
 from vljepa_ros.stream.pipeline import Pipeline
 from vljepa_ros.stream.types import Candidate, State
@@ -54,6 +56,34 @@ def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> No
     found = vljepa('annotate', bag)
     assert found.err == '' and len(found.out.splitlines()) == 3
     assert 'the scene is red' in found.out and '0.10 -' in found.out
+
+
+@pytest.fixture
+def unfamiliar_blue(monkeypatch: pytest.MonkeyPatch, vljepa: Run) -> None:
+    """Scenes of blue are unfamiliar to the model."""
+    eyes = FakeEyes(unfamiliar_colours={'blue': 0.75})
+    model = dataclasses.replace(fake_model(), eyes=eyes)
+    monkeypatch.setattr(registry, 'load', lambda *_, **__: model)
+
+
+@pytest.mark.usefixtures('unfamiliar_blue')
+def test_annotate_withholds_the_text_of_an_unfamiliar_scene(vljepa: Run, bag: Path) -> None:
+    red, blue, green = vljepa('annotate', bag, '--json').lines
+    assert red['text'] == 'the scene is red' and 'abstained' not in {*red, *green}
+    assert (blue['text'], blue['confidence'], blue['abstained']) == ('', 0.0, True)
+    assert blue['abstain_reason'] == 'unfamiliar'
+    shown = vljepa('annotate', bag).out.splitlines()
+    assert shown[1].endswith("(scene unfamiliar to model 'fake')") and 'red' in shown[0]
+
+
+@pytest.mark.usefixtures('unfamiliar_blue')
+def test_ask_says_why_it_abstains(vljepa: Run, bag: Path) -> None:
+    found = vljepa('ask', bag, 'Which?', '--at', '4', '--json').json
+    assert (found['abstained'], found['abstain_reason']) == (True, 'unfamiliar')
+    assert found['answer'] == '' and found['ranked'] == []
+    assert 'unfamiliar' in vljepa('ask', bag, 'Which?', '--at', '4').out
+    unread = vljepa('ask', bag, UNREADABLE, '--at', '2', '--json').json
+    assert unread['abstain_reason'] == 'unreadable'
 
 
 def test_annotate_answers_another_standing_prompt(vljepa: Run, bag: Path) -> None:

@@ -53,7 +53,7 @@ def test_vectors_that_are_none_are_refused(bad: list[float]) -> None:
 
 
 def test_embedding_field_by_field() -> None:
-    embedding = types.Embedding(NS, NS - 1_000_000_000, KEY, A, 7)
+    embedding = types.Embedding(NS, NS - 1_000_000_000, KEY, A, 7, 0.25)
     message = conversions.to_embedding_message(embedding, 'lens', 5_000_000)
     assert message == msg.SemanticEmbedding(
         header=Header(stamp=STAMP, frame_id='lens'),
@@ -63,11 +63,12 @@ def test_embedding_field_by_field() -> None:
         prompt='What?',
         model_id='small-1-2',
         vector=array.array('f', [0.6, 0.8]),
+        unfamiliar=0.25,
         latency=Duration(sec=0, nanosec=5_000_000),
     )
     back = conversions.from_embedding_message(message)
     assert (back.stamp_ns, back.window_start_ns, back.key) == (NS, NS - 1_000_000_000, KEY)
-    assert back.reset_count == 7
+    assert (back.reset_count, back.unfamiliar) == (7, 0.25)
     assert (back.vector == A).all()
 
 
@@ -143,6 +144,8 @@ def test_event_field_by_field() -> None:
         0.75,
         (types.Candidate('it shuts', 0.25),),
         nearest=True,
+        unfamiliar=0.75,
+        abstain_reason=types.AbstainReason.UNFAMILIAR,
     )
     message = conversions.to_event_message(event, 'lens')
     assert message == msg.TextEvent(
@@ -159,6 +162,9 @@ def test_event_field_by_field() -> None:
         confidence=0.75,
         alternatives=[msg.Candidate(text='it shuts', score=0.25)],
         nearest=True,
+        unfamiliar=0.75,
+        abstained=True,
+        abstain_reason=msg.TextEvent.ABSTAIN_UNFAMILIAR,
     )
     assert conversions.from_event_message(message) == event
 
@@ -199,6 +205,8 @@ def test_answer_field_by_field() -> None:
         (types.Moment('front', NS - 5, NS, 0.5, 'it opens'),),
         types.Basis.FRAMES,
         nearest=True,
+        abstain_reason=types.AbstainReason.UNANSWERABLE,
+        unfamiliar=0.125,
     )
     response = srv.Query.Response()
     conversions.fill_answer(response, answer)
@@ -206,6 +214,8 @@ def test_answer_field_by_field() -> None:
         answer='yes',
         confidence=0.75,
         abstained=True,
+        abstain_reason=srv.Query.Response.ABSTAIN_UNANSWERABLE,
+        unfamiliar=0.125,
         nearest=True,
         stamp=STAMP,
         model_id='small-1-2',
@@ -278,3 +288,17 @@ def test_a_compressed_image_is_unpacked() -> None:
 def test_a_damaged_image_is_refused() -> None:
     with pytest.raises(InputError, match="unknown encoding 'rgb9'"):
         conversions.to_picture(Image(encoding='rgb9', width=1, height=1, step=3))
+
+
+@pytest.mark.parametrize('value', [-0.5, 1.5, float('nan')])
+def test_a_share_out_of_range_is_refused(value: float) -> None:
+    embedding = types.Embedding(NS, NS, KEY, A)
+    message = conversions.to_embedding_message(embedding, 'lens', 0)
+    message.unfamiliar = value
+    with pytest.raises(InputError, match='unfamiliar'):
+        conversions.from_embedding_message(message)
+
+
+def test_an_unknown_reason_of_abstention_is_refused() -> None:
+    with pytest.raises(InputError, match='99'):
+        conversions.from_event_message(msg.TextEvent(abstain_reason=99))

@@ -12,6 +12,7 @@ import fakes
 import pytest
 from bench import LATCHED, MS, START_NS, Bench, fake_pool, image_message, stamp
 from builtin_interfaces.msg import Duration
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vljepa_ros.srv import Query
@@ -51,10 +52,10 @@ def model() -> Model:
 
 
 def message_of(answer: Answer) -> Query.Response:
-    """Every field of an answer, as the message carries it."""
+    """Every field of an answer, as the message carries it (in float32)."""
     response = Query.Response(success=True)
     conversions.fill_answer(response, answer)
-    return response
+    return deserialize_message(serialize_message(response), Query.Response)
 
 
 @pytest.fixture

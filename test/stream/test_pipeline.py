@@ -300,10 +300,8 @@ def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
     assert past.answer == 'the scene is red' and past.unfamiliar == 0.0
     decodes = pipeline.writer.decodes
     ended = [e for e in events + pipeline.finish() if e.state is State.ENDED]
-    assert [(e.text, e.confidence, e.abstained) for e in ended] == [
-        ('the scene is red', 1.0, False),
-        ('', 0.0, True),
-    ]
+    assert [(e.text, e.abstained) for e in ended] == [('the scene is red', False), ('', True)]
+    assert ended[0].confidence > 0.9 and ended[1].confidence == 0.0
     assert ended[1].abstain_reason is AbstainReason.UNFAMILIAR and ended[1].unfamiliar == 0.75
     assert pipeline.writer.decodes == decodes == 1
     stored = pipeline.memory.recall('camera', 0, 0, 'What is happening?')

@@ -301,13 +301,13 @@ def shared(number: int, degrees: float, unfamiliar: float) -> Embedding:
 
 def test_a_segment_is_as_unfamiliar_as_its_hops_in_the_mean() -> None:
     segmenter, changes = Segmenter(SETTINGS, 's'), list[Change]()
-    shares = [0.5, *[0.125] * 11, *[0.75, 0.25, 0.25]]
+    shares = [0.25, *[0.125] * 11, *[0.75, 0.25, 0.25]]
     for number, share in enumerate(shares):
         changes += segmenter.push(shared(number, 0 if number < 12 else 90, share))
     first, second = changes
-    assert (first.reason, first.unfamiliar) == (Reason.FIRST, 0.5)
+    assert (first.reason, first.unfamiliar) == (Reason.FIRST, 0.25)
     assert (second.reason, second.unfamiliar) == (Reason.MEANING, 0.5)  # 0.75 and 0.25, so far
-    assert second.previous_unfamiliar == pytest.approx((0.5 + 11 * 0.125) / 12)
+    assert second.previous_unfamiliar == pytest.approx((0.25 + 11 * 0.125) / 12)
     (end,) = segmenter.end()
     assert end.previous_unfamiliar == end.unfamiliar == pytest.approx(1.25 / 3)
 
