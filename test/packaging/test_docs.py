@@ -279,3 +279,35 @@ def test_the_layouts_show_topics_that_exist() -> None:
     layout = (ROOT / 'config' / 'foxglove.json').read_text()
     used = set(re.findall(r'"/vljepa/(\w+)', json.dumps(json.loads(layout))))
     assert used and used <= registered_names()
+
+
+def constants(prefix: str) -> set[str]:
+    """Return the names of Query's constants of a type and prefix."""
+    text = (ROOT / 'srv' / 'Query.srv').read_text()
+    return set(re.findall(rf'^{prefix}(\w+)=\d+', text, re.MULTILINE))
+
+
+def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interface() -> None:
+    page = (ROOT / 'docs' / 'guide' / 'planners.md').read_text()
+    codes = page.partition('| `error_code` |')[2].partition('\n\n')[0]
+    cells = [row.split('|')[1] for row in codes.splitlines() if row.startswith('| `')]
+    listed = {code for cell in cells for code in re.findall(r'`([A-Z_]+)`', cell)}
+    assert listed | {'OK'} == constants('uint16 ')
+    reasons = page.partition('| `abstain_reason` |')[2].partition('\n\n')[0]
+    listed = set(re.findall(r'^\| `([A-Z_]+)`', reasons, re.MULTILINE))
+    assert listed | {'NONE'} == constants('uint8 ABSTAIN_')
+
+
+def test_documented_exit_statuses_are_those_of_the_code() -> None:
+    from vljepa_ros.exit_status import ExitStatus
+
+    page = (ROOT / 'docs' / 'reference' / 'cli.md').read_text()
+    listed = re.findall(r'^\| (\d+) \|', page, re.MULTILINE)
+    assert [int(status) for status in listed] == sorted(ExitStatus)
+
+
+def test_every_suite_is_documented() -> None:
+    from vljepa_ros.cli.evaluate import NAMES, SLOW
+
+    page = (ROOT / 'docs' / 'guide' / 'training.md').read_text()
+    assert [suite for suite in (*NAMES, *SLOW) if f'`{suite}`' not in page] == []

@@ -53,7 +53,7 @@ def folders() -> list[Path]:
 
 
 def available() -> dict[str, Path]:
-    """Names of the models that are installed, with their folders."""
+    """Return the names and folders of all installed models."""
     names: dict[str, Path] = {}
     for folder in folders():
         for config in sorted(folder.glob(f'*/{CONFIG}')):
@@ -103,10 +103,18 @@ def load(
     threads: int = 0,
     parts: tuple[str, ...] = ('eyes', 'language'),
 ) -> Model:
-    """Load a model's halves. Raises ModelError: unknown, damaged, or a device that is not there.
+    """Load a model.
 
-    `threads` > 0 sets torch's CPU threads for the process. A CPU computes in float32 or bfloat16.
-    The part `bank`, of kinds that have one, is the language without a decoder learned from texts.
+    Args:
+        name_or_dir: Name of an installed model, or a folder with model.yaml.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `float32`, `bfloat16` or `float16`; a CPU supports the first two.
+        threads: CPU threads of torch for the whole process; 0: torch's default.
+        parts: `eyes` (vision side), `language` (text side), or `bank`: the text side with the
+            sentence bank in place of a trained text decoder.
+
+    Raises:
+        ModelError: unknown or damaged model, or an unavailable device.
     """
     chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)

@@ -112,7 +112,7 @@ class Watching:
 
 
 class Client:
-    """Asks the stack in one namespace."""
+    """Client of the stack in one namespace, with its own node and thread."""
 
     def __init__(
         self,
@@ -120,9 +120,12 @@ class Client:
         timeout_s: float = CALL_S,
         context: Context | None = None,
     ) -> None:
-        """`timeout_s`: for each answer, and for the stack to be there and active before it.
+        """Connect to the stack.
 
-        Makes its own ROS context where `context` is none and rclpy is not initialised.
+        Args:
+            namespace: Namespace of the nodes.
+            timeout_s: Maximum time for each answer, including the wait for an active stack.
+            context: ROS context; None: the default one, or an own one if rclpy is not initialized.
         """
         self._timeout_s = timeout_s
         self._own = None
@@ -160,7 +163,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Leave ROS. What is still watched for is cancelled, what is still asked is BusyError.
+        """Shut down: pending Watch goals are canceled, pending calls raise BusyError.
 
         Raises RuntimeError in a callback of this client.
         """
@@ -183,10 +186,12 @@ class Client:
     ) -> Answer:
         """Answer a question about now, or about a span (0: until now).
 
-        With candidates the best of them; without, the model's own words. Look at `abstained`
-        before acting on it.
+        With candidates, the answer is the best one; without, a sentence. Check `abstained` before
+        acting on it. Times are seconds of ROS time.
 
-        Raises InputError: a bad question. Raises BusyError: no answer in time.
+        Raises:
+            InputError: The question is invalid.
+            BusyError: There was no answer in time.
         """
         return self._wait(lambda: self.query_later(prompt, candidates, source, start_s, end_s))
 
@@ -198,7 +203,7 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> Future[Answer]:
-        """As `query`, at once."""
+        """Like `query`, but return a future immediately."""
 
         def request() -> Query.Request:
             if isinstance(candidates, str):
@@ -222,9 +227,11 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> list[Moment]:
-        """The remembered moments that a text describes best.
+        """Return the stored moments that match a text, best first.
 
-        Raises InputError: a bad text or source. Raises BusyError: no answer in time.
+        Raises:
+            InputError: The text or the camera is invalid.
+            BusyError: There was no answer in time.
         """
         return self._wait(lambda: self.search_later(text, limit, source, start_s, end_s))
 
@@ -236,7 +243,7 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> Future[list[Moment]]:
-        """As `search`, at once."""
+        """Like `search`, but return a future immediately."""
 
         def request() -> Search.Request:
             if not isinstance(limit, int) or not 1 <= limit < 2**32:
@@ -259,9 +266,14 @@ class Client:
         until_not: bool = False,
         threshold: float = 0.0,
     ) -> Watching:
-        """Watch for a statement to come true, or with `until_not` to be true no more.
+        """Wait in the background until a statement becomes true.
 
-        `timeout_s` is ROS time (0: for ever), `threshold` a score of 0..1 (0: the node's own).
+        Args:
+            condition: The statement, in plain English.
+            timeout_s: Maximum time, in s of ROS time; 0: no limit.
+            source: Name of the camera; empty: any.
+            until_not: Wait until the statement is no longer true.
+            threshold: Score from 0 to 1 that counts as true; 0: the parameter `watch_threshold`.
         """
         watching = Watching(lambda watching: self._later(self._withdraw, watching))
         try:

@@ -33,10 +33,11 @@ from vljepa_ros.stream.types import (
 
 
 class Pipeline:
-    """`push` frames in the order of their stamps; `finish` closes the last segments.
+    """The whole stack in one object: frames in, text events and answers out.
 
-    Counters of dropped frames and resets: `intakes[source]`. What the last `push` made besides
-    events: `last_embeddings`, `last_changes`, and a line for the log, `last_message`.
+    Push frames in the order of their stamps; `finish` closes the last segments. Other results of
+    the last `push` are in `last_embeddings`, `last_changes` and `last_message` (a line for the
+    log). `intakes[source]` counts dropped frames and resets.
     """
 
     def __init__(
@@ -46,7 +47,14 @@ class Pipeline:
         session_id: str = 'offline',
         segmenter: Segmenter | OfflineSegmenter | None = None,
     ) -> None:
-        """`segmenter`: another than that of the settings."""
+        """Create a pipeline with empty state.
+
+        Args:
+            model: Both halves of a model, see `vljepa_ros.model.registry.load`.
+            settings: Prompts, sampling, segmentation, answers and memory.
+            session_id: Written into every event.
+            segmenter: Replaces the segmenter that `settings` describe.
+        """
         if model.eyes is None or model.language is None:
             raise ModelError('the pipeline needs both halves of a model')
         self.model, self.settings = model, settings or Settings()
@@ -64,7 +72,7 @@ class Pipeline:
         self.last_message = ''
 
     def push(self, frame: Frame) -> list[Event]:
-        """The events that this frame settles. Raises InputError for a picture that is none."""
+        """Process one frame and return the new events. Raises InputError for an invalid image."""
         intake = self._intake(frame.source)
         self.last_embeddings, self.last_changes = [], []
         verdict = intake.admit(frame.stamp_ns, frame.image.shape[:2])
@@ -82,19 +90,19 @@ class Pipeline:
         return events
 
     def skip(self, source: str, stamp_ns: int) -> None:
-        """Note a picture that cannot be read: its stamp counts, as it does in the nodes."""
+        """Account for an unreadable image: its stamp counts, as in the nodes."""
         intake = self._intake(source)
         self.last_embeddings, self.last_changes = [], []
         self.last_message = intake.admit(stamp_ns).message
         intake.reject()
 
     def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
-        """Replace all standing prompts, and end the streams of those that stand no more."""
+        """Replace all standing prompts; streams of removed prompts end."""
         self.perceiver.set_prompts(prompts)
         return self._end(lambda key: key.prompt not in self.perceiver.prompts)
 
     def finish(self) -> list[Event]:
-        """End every stream: its last segment's final words."""
+        """End every stream and return the final events of open segments."""
         return self._end(lambda _: True)
 
     def ask(
@@ -120,7 +128,7 @@ class Pipeline:
     def search(
         self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
     ) -> list[Moment]:
-        """The remembered moments nearest to a text."""
+        """Return the stored moments that match a text, best first."""
         return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
 
     def _intake(self, source: str) -> Intake:

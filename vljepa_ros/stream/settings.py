@@ -43,9 +43,10 @@ def _in_range(name: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class PerceptionSettings:
-    """Standing prompts, and how frames are sampled.
+    """Standing prompts and frame sampling.
 
-    `rate` 0 means the model's own.
+    `rate`: sampling rate in Hz; 0: the rate the model was trained at. `max_gap_s`: a longer gap
+    between received stamps resets the camera.
     """
 
     prompts: tuple[str, ...] = ('What is happening?',)
@@ -83,16 +84,15 @@ def check_span(start_ns: int, end_ns: int) -> None:
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """When the meaning of a stream has changed.
+    """Parameters of change detection.
 
-    `change_threshold`: what the newest embeddings must cost in the running segment, by Ward's
-    criterion, above the stream's own noise: k of them at a cosine distance d cost up to 2 d k. A
-    high threshold is for what lasts: k may be so large that any d above 0.09 can reach it.
-    There are at least `confirm_hops` of them, and the segment before is `min_segment_s` long. A
-    segment whose mean, without the newest, is farther than `drift_threshold` (cosine distance)
-    from what was last put into words is put into words again; so is its end, when it is over.
-    Where there is more to say than `events_per_minute` (0: no limit), both thresholds rise until
-    there is not.
+    `change_threshold`: minimum Ward merge cost of the newest k embeddings, above the noise of the
+    stream, that starts a new segment (at most 2 k d for a cosine distance d). With a high
+    threshold k can grow until any d above 0.09 can reach it. `confirm_hops`: minimum k.
+    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment whose
+    mean, or whose end, is farther than this cosine distance from the vector that was last decoded
+    is decoded again. `events_per_minute`: long-term limit of texts (0: none); if it is exceeded,
+    both thresholds rise.
     """
 
     change_threshold: float = 1.4
@@ -113,13 +113,13 @@ class SegmenterSettings:
 
     @property
     def longest_run(self) -> int:
-        """How many of the newest embeddings are looked at for a change."""
+        """Maximum number of newest embeddings that are tested for a change."""
         return max(LONGEST_RUN, math.ceil(self.change_threshold / (2 * LEAST_DISTANCE)))
 
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """An answer with less confidence than `abstain_below` is given as an abstention."""
+    """Answers with a confidence lower than `abstain_below` are abstentions."""
 
     abstain_below: float = 0.0
 
@@ -130,7 +130,7 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """How long a stream is remembered: in segments, and in every hop; how much of all at most."""
+    """How long segments (`kept_s`) and embeddings (`hops_kept_s`) are stored, and size limit."""
 
     kept_s: float = 7 * 86400.0
     hops_kept_s: float = 3600.0
@@ -145,7 +145,7 @@ class MemorySettings:
 
 @dataclass(frozen=True)
 class FootageSettings:
-    """How long frames are kept, to be looked at again, and how much of all of them at most."""
+    """How long frames are stored for new questions about the past, and size limit."""
 
     kept_s: float = 7 * 86400.0
     most_bytes: int = 100_000_000
@@ -158,7 +158,7 @@ class FootageSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it."""
+    """Settings of a pipeline."""
 
     perception: PerceptionSettings = field(default_factory=PerceptionSettings)
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
