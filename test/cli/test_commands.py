@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bags
 import numpy as np
 import pytest
-from fakes import COLOURS, FACTS, FakeLanguage, fake_model, picture
+from helpers import bags
+from helpers.fake_models import COLOURS, FACTS, FakeLanguage, fake_model, picture
 
 from vljepa_ros.sources import open_source
 from vljepa_ros.stream.pipeline import Pipeline

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeLanguage, colour_vector, fake_model, picture
+from helpers.fake_models import FACTS, FakeLanguage, colour_vector, fake_model, picture
 
 from vljepa_ros.errors import InputError, ModelError, ModelMismatchError
 from vljepa_ros.stream.answers import MAX_CANDIDATES
