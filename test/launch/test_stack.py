@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# launch_testing runs this file by itself, without pytest's search path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 pytest.importorskip(
     'launch_testing', reason='launch_testing is not installed: it comes with ROS, not from PyPI'
