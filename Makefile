@@ -28,7 +28,7 @@ demo: build  ## the stack on the sample bag, graded against its ground truth
 
 test: build  ## what can run on a CPU without network, in a worker a core
 	@tools/venv.sh test
-	@$(PYTEST) -n auto -m 'not long' $(ARGS)
+	@$(PYTEST) -n auto -m 'not long' --durations=20 $(ARGS)
 
 test-all: build  ## also what is long by nature, and the lines that all of it covers
 	@tools/venv.sh test

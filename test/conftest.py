@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Nothing here may import torch: `workers` sets the number of threads before.
-pytest_plugins = ['skip_policy', 'workers']
+pytest_plugins = ['helpers.skip_policy', 'helpers.workers']
 
 # The same examples every time: a test that fails, fails for everybody.
 hypothesis.settings.register_profile('steady', derandomize=True, deadline=None)
@@ -32,8 +32,8 @@ def shipped() -> object:
 @pytest.fixture(scope='session')
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with a small architecture and random weights."""
-    import workers
-    from tiny import save_tiny
+    from helpers import workers
+    from helpers.tiny_streaming import save_tiny
 
     return workers.shared(tmp_path_factory, 'tiny', save_tiny)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from squares import SCENES, film
+from helpers.synthetic_streams import SCENES, film
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 

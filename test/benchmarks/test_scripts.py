@@ -157,7 +157,7 @@ def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number:
 def test_eyes_without_weights_are_measured_all_the_same(
     tiny_folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    folder = importlib.import_module(kind).save(tmp_path / kind)
+    folder = importlib.import_module(f'helpers.{kind}').save(tmp_path / kind)
     (folder / 'weights.safetensors').unlink()
     found = json.loads(script('benchmarks/eyes.py', tiny_folder, folder, '--json').stdout)
     names = [item['model_id'].split('-')[0] for item in found]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bags
 import pytest
-from fakes import fake_model
+from helpers import bags
+from helpers.fake_models import fake_model
 
 from vljepa_ros.cli.main import main
 from vljepa_ros.errors import ModelError

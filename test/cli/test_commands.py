@@ -8,10 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bags
 import numpy as np
 import pytest
-from fakes import COLOURS, FACTS, UNREADABLE, FakeEyes, FakeLanguage, fake_model, picture
+from helpers import bags
+from helpers.fake_models import (
+    COLOURS,
+    FACTS,
+    UNREADABLE,
+    FakeEyes,
+    FakeLanguage,
+    fake_model,
+    picture,
+)
 
 from vljepa_ros.model import registry
 from vljepa_ros.sources import open_source

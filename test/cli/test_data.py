@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bags
-import filming
 import pytest
-from printed import numbers
-from recordings import asked, lines, said, video
+from helpers import bags, fake_simulator
+from helpers.numbered_recordings import asked, lines, said, video
+from helpers.printed import numbers
 
 from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
@@ -30,7 +29,7 @@ Run = Callable[..., Any]
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     """No simulator is needed, and pictures are blank."""
     monkeypatch.setattr(generate, 'require_simulator', lambda split: None)
-    monkeypatch.setattr(generate, '_make', filming.make)
+    monkeypatch.setattr(generate, '_make', fake_simulator.make)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,7 +106,7 @@ def test_the_kitchen_is_a_split_of_its_own(blank: None, vljepa: Run, tmp_path: P
 
 
 def test_what_is_there_is_kept_and_counted(blank: None, vljepa: Run, tmp_path: Path) -> None:
-    write_stream(tmp_path / 'train', filming.film('train', 1, 2.0))
+    write_stream(tmp_path / 'train', fake_simulator.film('train', 1, 2.0))
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '3')
     found = vljepa(*given, '--seconds', '2', '--jobs', '1')
     assert numbers(found.out, tmp_path) == [2, 1] and f'{tmp_path}/train' in found.out
@@ -118,9 +117,9 @@ def test_there_is_a_job_a_cpu_but_none_without_work(
 ) -> None:
     jobs = []
 
-    def run(work: list[filming.Work], count: int) -> list[str]:
+    def run(work: list[fake_simulator.Work], count: int) -> list[str]:
         jobs.append(count)
-        return [filming.make(item) for item in work]
+        return [fake_simulator.make(item) for item in work]
 
     monkeypatch.setattr(generate, '_run', run)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 3, 4})
@@ -136,7 +135,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '2')
     given += ('--seconds', '1', '--jobs', '1')
     with monkeypatch.context() as full:
-        full.setattr(generate, '_make', filming.make_until_full)
+        full.setattr(generate, '_make', fake_simulator.make_until_full)
         one_line(
             vljepa(*given), f'{tmp_path}/train', 'No space left', 'run the same command again'
         )
@@ -280,7 +279,7 @@ def test_a_full_disk_ends_an_import_with_one_line(
     def fail(path: Path, rows: Any) -> None:
         tried.append(path)
         if len(tried) == 2:
-            raise filming.FULL
+            raise fake_simulator.FULL
         write(path, rows)
 
     given = ('data', 'import', *sources, '--out', tmp_path / 'train')

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
 import yaml
-from hub import Hub, serve
+from helpers import tiny_bidirectional as tiny
+from helpers.fake_hub import Hub, serve
 from model.obtaining.test_convert import published
 
 from vljepa_ros.model import registry

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bags
 import pytest
-from printed import numbers
+from helpers import bags
+from helpers.printed import numbers
 
 from vljepa_ros.cli import annotate, common, main
 

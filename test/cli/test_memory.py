@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FACTS, colour_vector
+from helpers.fake_models import FACTS, colour_vector
 
 from vljepa_ros.memory.memory import Memory
 from vljepa_ros.memory.store import Store

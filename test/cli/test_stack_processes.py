@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from waiting import eventually
+from helpers.waiting import eventually
 
 from vljepa_ros.cli import processes
 from vljepa_ros.cli.processes import Processes

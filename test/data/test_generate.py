@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import filming
 import pytest
-from filming import film
-from waiting import eventually
+from helpers import fake_simulator
+from helpers.fake_simulator import film
+from helpers.waiting import eventually
 
 from vljepa_ros.data import generate as module
 from vljepa_ros.data.format import read_stream, write_stream
@@ -23,7 +23,9 @@ from vljepa_ros.errors import InputError, OutputError, VljepaError
 
 
 @pytest.fixture
-def made_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[filming.Work], str]], None]:
+def made_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Callable[[fake_simulator.Work], str]], None]:
     """Sets what makes a stream; no simulator is needed."""
     monkeypatch.setattr(module, 'require_simulator', lambda split: None)
     return lambda make: monkeypatch.setattr(module, '_make', make)
@@ -32,7 +34,7 @@ def made_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[filming.Work
 @pytest.fixture
 def blank(made_by: Callable[..., None]) -> None:
     """Streams are blank."""
-    made_by(filming.make)
+    made_by(fake_simulator.make)
 
 
 def names(folder: Path) -> list[str]:
@@ -124,7 +126,7 @@ def test_a_place_that_is_a_file_is_named(blank: None, tmp_path: Path) -> None:
 def test_streams_are_made_by_as_many_processes_as_jobs(
     made_by: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(filming.make_in_a_child)
+    made_by(fake_simulator.make_in_a_child)
     assert generate('train', tmp_path, 3, 2.0, 2) == 3
     makers = {int(p.suffix[1:]) for p in tmp_path.glob('train-*')}
     assert len(list(tmp_path.glob('train-*'))) == 3
@@ -135,14 +137,14 @@ def test_streams_are_made_by_as_many_processes_as_jobs(
 def test_a_full_disk_is_told_and_the_next_run_goes_on(
     made_by: Callable[..., None], tmp_path: Path, jobs: int
 ) -> None:
-    made_by(filming.make_until_full)
+    made_by(fake_simulator.make_until_full)
     with pytest.raises(OutputError) as caught:
         generate('train', tmp_path, 2, 2.0, jobs)
     said = str(caught.value)
     assert f'{tmp_path}/train' in said and 'No space left on device' in said
     assert 'run the same command again' in said and '\n' not in said
     assert set(names(tmp_path / 'train')) <= {'train-00000'}
-    made_by(filming.make)
+    made_by(fake_simulator.make)
     generate('train', tmp_path, 2, 2.0, 1)
     assert names(tmp_path / 'train') == ['train-00000', 'train-00001']
 
@@ -150,7 +152,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(
 def test_after_a_failure_nothing_new_is_begun(
     made_by: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(filming.make_slowly_but_the_first)
+    made_by(fake_simulator.make_slowly_but_the_first)
     with pytest.raises(OutputError):
         generate('train', tmp_path, 16, 2.0, 2)
     assert len(names(tmp_path / 'train')) <= 6
@@ -159,7 +161,7 @@ def test_after_a_failure_nothing_new_is_begun(
 def test_a_killed_process_is_told_and_leaves_nothing(
     made_by: Callable[..., None], tmp_path: Path
 ) -> None:
-    made_by(filming.make_until_killed)
+    made_by(fake_simulator.make_until_killed)
     with pytest.raises(VljepaError, match='--jobs'):
         generate('train', tmp_path, 2, 2.0, 2)
     assert names(tmp_path / 'train') == []
@@ -167,11 +169,11 @@ def test_a_killed_process_is_told_and_leaves_nothing(
 
 KILLED = """
 from pathlib import Path
-import filming
+from helpers import fake_simulator
 from vljepa_ros.data import generate as module
 if __name__ == '__main__':
     module.require_simulator = lambda split: None
-    module._make = filming.make_forever
+    module._make = fake_simulator.make_forever
     module.generate('train', Path({out!r}), 2, 2.0, 2)
 """
 
@@ -179,7 +181,7 @@ if __name__ == '__main__':
 def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / 'run.py'
     script.write_text(KILLED.format(out=str(tmp_path)))
-    path = os.pathsep.join([str(Path(filming.__file__).parent), *sys.path])
+    path = os.pathsep.join([str(Path(fake_simulator.__file__).parents[1]), *sys.path])
     run = subprocess.Popen([sys.executable, str(script)], env=os.environ | {'PYTHONPATH': path})
 
     def makers() -> list[int]:
@@ -204,16 +206,16 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_leaves_what_is_whole(made_by: Callable[..., None], tmp_path: Path) -> None:
-    def interrupted(work: filming.Work) -> str:
+    def interrupted(work: fake_simulator.Work) -> str:
         if work[1] == 1:
             raise KeyboardInterrupt
-        return filming.make(work)
+        return fake_simulator.make(work)
 
     made_by(interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate('train', tmp_path, 3, 2.0, 1)
     assert names(tmp_path / 'train') == ['train-00000']
-    made_by(filming.make)
+    made_by(fake_simulator.make)
     assert generate('train', tmp_path, 3, 2.0, 1) == 2
 
 

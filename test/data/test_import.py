@@ -6,11 +6,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import bags
 import cv2
 import numpy as np
 import pytest
-from recordings import asked, bag, grey, lines, numbers, pictures, rows, said, video
+from helpers import bags
+from helpers.numbered_recordings import (
+    asked,
+    bag,
+    grey,
+    lines,
+    numbers,
+    pictures,
+    rows,
+    said,
+    video,
+)
 
 from vljepa_ros.data.format import StreamData, Told, open_split, read_stream
 from vljepa_ros.data.recordings import Grid, Recorder, write_all

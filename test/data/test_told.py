@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import asked, lines, said
+from helpers.numbered_recordings import asked, lines, said
 
 from vljepa_ros.cli.annotate import as_json
 from vljepa_ros.data.told import AnnotationError, default_path, meaning_of, read_annotations

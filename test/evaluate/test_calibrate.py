@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
+from helpers import toy_suites
 
 from vljepa_ros.data.format import Annotation, open_split
 from vljepa_ros.data.mwstream.questions import Question
@@ -192,11 +192,11 @@ def test_shares_of_abstentions() -> None:
 
 
 def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
-    acts = [toys.annotation('act', 'drawer-open', colour) for colour in ('red', 'blue')]
+    acts = [toy_suites.annotation('act', 'drawer-open', colour) for colour in ('red', 'blue')]
     for name in ('a', 'b'):
-        toys.film(tmp_path, name, [*acts, toys.annotation('dark', light=False)])
+        toy_suites.film(tmp_path, name, [*acts, toy_suites.annotation('dark', light=False)])
     streams = open_split(tmp_path).streams
-    found = calibrate(toys.context(streams))
+    found = calibrate(toy_suites.context(streams))
     rows = {(row.who, row.what): row for row in found.rows}
     asked = pose_all(streams)
     captions = [p for p in asked if p.kind == 'sentences']

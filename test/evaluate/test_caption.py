@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.mwstream.meanings import sentences

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from toys import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.suites.classify import NOT_THERE, choose, classify, classify_unseen

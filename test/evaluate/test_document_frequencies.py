@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toys import annotation, film
+from helpers.toy_suites import annotation, film
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.mwstream.meanings import sentences

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toys
-from toys import ToyEyes, annotation, context, film
+from helpers import toy_suites
+from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -239,7 +239,7 @@ def test_streams_of_other_tasks_are_no_error(tmp_path: Path) -> None:
 def test_the_command_says_what_a_delay_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toy_suites.model())
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
     film(tmp_path / 'test', 'a', STREAM)
     assert main(['evaluate', 'events', '--data', str(tmp_path), '--json']) == 0

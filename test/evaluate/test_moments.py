@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toys import annotation, film
+from helpers.toy_suites import annotation, film
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments, one_an_episode

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from toys import ToyEyes, annotation, film
+from helpers import toy_suites
+from helpers.toy_suites import ToyEyes, annotation, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -133,7 +133,7 @@ def test_the_command_compares_two_results(
     given, files = ['--data', str(tmp_path)], [str(tmp_path / name) for name in ('a', 'b')]
     for suite in ('classify', 'vqa', 'caption', 'retrieve', 'events'):
         for out, eyes in zip(files, (ToyEyes(), ToyEyes(mistake)), strict=True):
-            model = toys.model(eyes)
+            model = toy_suites.model(eyes)
             monkeypatch.setattr(evaluate.common, 'load_model', lambda args, model=model: model)
             assert main(['evaluate', suite, *given, '--out', out]) == 0
         assert 'outcomes' not in capsys.readouterr().out

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from toys import ToyLanguage, known, names
+from helpers.toy_suites import ToyLanguage, known, names
 
 from vljepa_ros.data.mwstream.meanings import doing, sentences
 from vljepa_ros.data.mwstream.tasks import TASKS, meaning_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.evaluate.suites.retrieve import gallery, hits, retrieve
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import DIM, ToyEyes, annotation, context, film
+from helpers.toy_suites import DIM, ToyEyes, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS

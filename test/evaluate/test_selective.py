@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from toys import annotation, context, film
+from helpers import toy_suites
+from helpers.toy_suites import annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -483,7 +483,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, Any, str]]:
     """`vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
-    monkeypatch.setattr(evaluate.common, 'load_model', lambda args, *parts: toys.model())
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args, *parts: toy_suites.model())
 
     def run(*arguments: object, suite: str = 'selective') -> tuple[int, Any, str]:
         status = main(['evaluate', suite, *map(str, arguments), '--json'])
@@ -521,7 +521,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
 def own(folder: Path, **arrays: Any) -> tuple[Path, Path]:
     """Embeddings of rest, a push and rest, two seconds each, and what is said of them."""
     meanings = ['rest', 'act:push:red', 'rest']
-    vectors = np.repeat([2.5 * toys.direction(m) for m in meanings], 10, axis=0)
+    vectors = np.repeat([2.5 * toy_suites.direction(m) for m in meanings], 10, axis=0)
     given = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
     np.savez(folder / 'own.npz', **{k: v for k, v in given.items() if v is not None})
     lines = [
@@ -587,7 +587,7 @@ def test_texts_of_several_cameras_are_not_compared_with_the_embeddings_of_one(
     assert 'front, rear' in err and err.count('\n') == 1
 
 
-ONES = np.ones((30, toys.DIM), np.float32)
+ONES = np.ones((30, toy_suites.DIM), np.float32)
 HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
 
 
@@ -596,8 +596,8 @@ HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
     [
         ({'vectors': None}, ["no array 'vectors'", 'stamps_ns']),
         ({'stamps_ns': None}, ["no array 'stamps_ns'"]),
-        ({'vectors': ONES[:, :5]}, ['5 values', f'the model decodes {toys.DIM}', '--model']),
-        ({'vectors': ONES[0]}, [f"'vectors' ({toys.DIM},)", 'not (T, D) float']),
+        ({'vectors': ONES[:, :5]}, ['5 values', f'the model decodes {toy_suites.DIM}', '--model']),
+        ({'vectors': ONES[0]}, [f"'vectors' ({toy_suites.DIM},)", 'not (T, D) float']),
         ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64 is not (T, D) float']),
         ({'vectors': ONES[:1], 'stamps_ns': np.arange(1)}, ['T >= 2']),
         ({'vectors': HOLED}, ['not finite']),

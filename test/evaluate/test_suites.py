@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from squares import SIZE, film
+from helpers import toy_suites
+from helpers.synthetic_streams import SIZE, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -89,7 +89,7 @@ def test_the_command_knows_all_suites() -> None:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's model is a toy that reads the truth."""
-    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toy_suites.model())
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
 
 
@@ -99,10 +99,16 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('toys')
     for name in ('a', 'b'):
         tasks = ('drawer-open', 'drawer-close', 'soccer')
-        acts = [toys.annotation('act', t, c) for t in tasks for c in ('red', 'blue', 'white')]
-        rests = [toys.annotation('done', t, thing='red tin') for t in ('push', 'drawer-open')]
-        toys.film(folder / 'test', name, [*acts, *rests, toys.annotation('dark', light=False)])
-        toys.film(folder / 'unseen', name, [toys.annotation('act', 'door-lock')])
+        acts = [
+            toy_suites.annotation('act', t, c) for t in tasks for c in ('red', 'blue', 'white')
+        ]
+        rests = [
+            toy_suites.annotation('done', t, thing='red tin') for t in ('push', 'drawer-open')
+        ]
+        toy_suites.film(
+            folder / 'test', name, [*acts, *rests, toy_suites.annotation('dark', light=False)]
+        )
+        toy_suites.film(folder / 'unseen', name, [toy_suites.annotation('act', 'door-lock')])
     return folder
 
 
@@ -197,7 +203,7 @@ def test_as_many_processes_as_memory_is_there_for(
 
 
 def test_equal_vectors_are_put_into_words_once(data: Path) -> None:
-    model, asked = toys.model(), list[int]()
+    model, asked = toy_suites.model(), list[int]()
     decode = model.language.decode
 
     def counting(vectors: Any, asked_for: bool = False) -> Any:
@@ -206,7 +212,7 @@ def test_equal_vectors_are_put_into_words_once(data: Path) -> None:
 
     model.language.decode = counting
     context = Context(model, open_split(data / 'test').streams)
-    vectors = np.eye(toys.DIM, dtype=np.float32)[[0, 1, 0, 2, 1, 0]]
+    vectors = np.eye(toy_suites.DIM, dtype=np.float32)[[0, 1, 0, 2, 1, 0]]
     found = in_words(context, vectors, 'words')
     assert asked == [3]
     assert [d.text for d in found] == [d.text for d in decode(vectors)]
@@ -219,7 +225,7 @@ def test_a_process_that_dies_is_told(data: Path, tiny_folder: Path) -> None:
     with helpers(2, load, streams) as processes:
         context = Context(load(), streams, processes=processes)
         with pytest.raises(VljepaError, match='--jobs'):
-            context.map(toys.die, [1, 2, 3], 'deaths')
+            context.map(toy_suites.die, [1, 2, 3], 'deaths')
 
 
 def test_what_a_process_raises_comes_here(data: Path, tiny_folder: Path) -> None:
@@ -227,7 +233,7 @@ def test_what_a_process_raises_comes_here(data: Path, tiny_folder: Path) -> None
     with helpers(2, partial(registry.load, str(tiny_folder / 'not'), 'cpu'), streams) as processes:
         context = Context(registry.load(str(tiny_folder)), streams, processes=processes)
         with pytest.raises(ModelError, match='model'):
-            context.map(toys.die, [1], 'deaths')
+            context.map(toy_suites.die, [1], 'deaths')
 
 
 def test_bad_input_is_one_line(
@@ -254,5 +260,5 @@ def test_an_error_does_not_wait_for_what_runs_beside_it(tiny_folder: Path, data:
         helpers(2, partial(registry.load, str(tiny_folder), 'cpu'), streams) as processes,
     ):
         context = Context(registry.load(str(tiny_folder)), streams, processes=processes)
-        context.map(toys.wait_or_fail, [0.0, 600.0, 600.0], 'items')
+        context.map(toy_suites.wait_or_fail, [0.0, 600.0, 600.0], 'items')
     assert time.monotonic() - begun_s < 300

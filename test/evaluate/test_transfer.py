@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from toys import ToyEyes, ToyLanguage, annotation, direction
+from helpers import toy_suites
+from helpers.toy_suites import ToyEyes, ToyLanguage, annotation, direction
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -168,7 +168,7 @@ class Plain(ToyLanguage):
             for text in sentences(f'{meaning}:any', which)
         }
         return np.stack(
-            [direction(bare.get(text) or toys.known().get(text, text)) for text in texts]
+            [direction(bare.get(text) or toy_suites.known().get(text, text)) for text in texts]
         )
 
     def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
@@ -177,7 +177,7 @@ class Plain(ToyLanguage):
 
 
 def model(eyes: ToyEyes) -> Model:
-    return Model(toys.FACTS, eyes, Plain())
+    return Model(toy_suites.FACTS, eyes, Plain())
 
 
 def kitchen(folder: Path, name: str) -> Stream:
@@ -192,7 +192,7 @@ def kitchen(folder: Path, name: str) -> Stream:
         annotation('act', 'door-close'),
         annotation('done', 'door-close'),
     ]
-    stream = toys.film(folder, name, scenes)
+    stream = toy_suites.film(folder, name, scenes)
     plain = [replace(a, meaning=a.meaning.replace(':red', ':any')) for a in stream.annotations]
     return replace(stream, annotations=tuple(plain))
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from toys import ToyEyes, annotation, context, film
+from helpers import toy_suites
+from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -249,7 +249,7 @@ class Sized(ToyEyes):
     """Toy eyes that refuse pictures of another size, as a model does."""
 
     def step(self, state: list[Any], images: Sequence[Any]) -> None:
-        assert {image.shape for image in images} == {(toys.SIZE, toys.SIZE, 3)}
+        assert {image.shape for image in images} == {(toy_suites.SIZE, toy_suites.SIZE, 3)}
         super().step(state, images)
 
 
@@ -257,12 +257,12 @@ def test_larger_frames_are_resized_and_decoded_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = shown(tmp_path, [camera()] * 5, [5.0] * 5)
-    assert stream.frames().shape[1] == 2 * toys.SIZE
+    assert stream.frames().shape[1] == 2 * toy_suites.SIZE
     lazy = Lazy(stream.frames())
     monkeypatch.setattr(Stream, 'frames', lambda self: lazy)
     eyes = Sized()
     moment = choose([stream], ('push',))[0]
-    assert answers(eyes, stream, moment.at_s, ['a']).shape == (1, toys.DIM)
+    assert answers(eyes, stream, moment.at_s, ['a']).shape == (1, toy_suites.DIM)
     assert len(hops_of(eyes, stream).stamps_ns) == 90 and len(motion_of(stream).energy) == 180
     assert lazy.longest <= 64
     rows = robustness(context([stream], eyes)).rows
@@ -280,7 +280,7 @@ def test_unseen_tasks_are_found_on_wide_views(tmp_path: Path) -> None:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's model is a toy that reads the truth."""
-    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toys.model())
+    monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toy_suites.model())
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
 
 

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# launch_testing runs this file by itself, without pytest's search path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 pytest.importorskip(
     'launch_testing', reason='launch_testing is not installed: it comes with ROS, not from PyPI'
@@ -19,13 +23,13 @@ import launch_testing
 import launch_testing.asserts
 import rclpy
 from ament_index_python.packages import get_package_share_directory
+from helpers.tiny_streaming import save_tiny
 from launch import LaunchDescription
 from launch.actions import GroupAction, IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import PushRosNamespace
 from launch_testing.actions import ReadyToTest
 from lifecycle_msgs.srv import GetState
-from tiny import save_tiny
 
 from vljepa_ros.cli.ros_environment import reserve_domain
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FACTS
+from helpers.fake_models import FACTS
 
 from vljepa_ros.errors import BusyError, InputError
 from vljepa_ros.memory.footage import Footage, Hop

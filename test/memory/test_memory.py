@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes import COLOURS, FakeLanguage, colour_vector
+from helpers.fake_models import COLOURS, FakeLanguage, colour_vector
 
 from vljepa_ros.errors import InputError, ModelMismatchError
 from vljepa_ros.memory.memory import Memory

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeLanguage, colour_vector
+from helpers.fake_models import FakeLanguage, colour_vector
 
 from vljepa_ros.errors import BusyError, InputError, OutputError
 from vljepa_ros.memory.memory import Memory

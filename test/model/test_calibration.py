@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import fresh_language, network
+from helpers.tiny_streaming import fresh_language, network
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import fresh_language, tower
+from helpers.tiny_streaming import fresh_language, tower
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.model import text_space

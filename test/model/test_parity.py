@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from model.reference import Reference
+from helpers.reference_model import Reference
+from helpers.tiny_streaming import network, tower
 from numpy.typing import NDArray
 from safetensors import safe_open
-from tiny import network, tower
 
 from vljepa_ros.model import registry
 from vljepa_ros.stream.interfaces import Model

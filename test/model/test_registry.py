@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny import network, tower
+from helpers.tiny_streaming import network, tower
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import network, tower
+from helpers.tiny_streaming import network, tower
 
 PROMPTS = ['What is happening?', '', 'Is the red door open now?']
 TUBELETS = 11  # of a window of 4: seven are evicted

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
 
-from bench import Bench
-from ros_fixture import ros  # noqa: F401
+from helpers.node_harness import Bench
+from helpers.ros_fixture import ros  # noqa: F401
 
 
 @pytest.fixture

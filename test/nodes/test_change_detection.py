@@ -6,11 +6,20 @@ import math
 import time
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
-from bench import LATCHED, MS, RELIABLE, START_NS, Bench, eventually, stamp, values_of
 from builtin_interfaces.msg import Time
+from helpers import fake_models
+from helpers.node_harness import (
+    LATCHED,
+    MS,
+    RELIABLE,
+    START_NS,
+    Bench,
+    eventually,
+    stamp,
+    values_of,
+)
 from std_msgs.msg import Header
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 
@@ -25,8 +34,8 @@ def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
         window_start=stamp(newest - 700 * MS),
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
-        vector=array.array('f', fakes.colour_vector(colour).tobytes()),
+        model_id=fake_models.FACTS.model_id,
+        vector=array.array('f', fake_models.colour_vector(colour).tobytes()),
     )
     for name, value in changes.items():
         setattr(message, name, value)
@@ -54,13 +63,13 @@ def test_the_first_embedding_opens_a_segment(bench: Bench) -> None:
         header=Header(stamp=stamp(START_NS), frame_id='lens'),
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         session_id=SESSION_ID,
         segment_id=0,
         segment_start=stamp(START_NS),
         score=1.0,
         reason=SemanticChange.REASON_FIRST,
-        vector=array.array('f', fakes.colour_vector('red')),
+        vector=array.array('f', fake_models.colour_vector('red')),
     )
 
 
@@ -73,18 +82,18 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
         header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         session_id=SESSION_ID,
         segment_id=1,
         segment_start=at,
         score=1.0,
         reason=SemanticChange.REASON_MEANING,
-        vector=array.array('f', fakes.colour_vector('blue')),
+        vector=array.array('f', fake_models.colour_vector('blue')),
         has_previous=True,
         previous_segment_id=0,
         previous_start=stamp(START_NS),
         previous_end=at,
-        previous_vector=array.array('f', fakes.colour_vector('red')),
+        previous_vector=array.array('f', fake_models.colour_vector('red')),
     )
 
 
@@ -179,7 +188,7 @@ class Informed(Line):
     def stand(self, *prompts: str, **fields: Any) -> None:
         """As perception_node does; returns once it is known."""
         before = self.node._standing
-        info = {'sources': ['camera'], 'model_id': fakes.FACTS.model_id} | fields
+        info = {'sources': ['camera'], 'model_id': fake_models.FACTS.model_id} | fields
         self._info.publish(ModelInfo(prompts=prompts, **info))
         eventually(lambda: self.node._standing is not before)
 
@@ -239,7 +248,7 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(6)), embedding('blue', 6, model_id='other-1-2'))
     first, second = line.changes.wait(2)
-    assert (first.model_id, second.model_id) == (fakes.FACTS.model_id, 'other-1-2')
+    assert (first.model_id, second.model_id) == (fake_models.FACTS.model_id, 'other-1-2')
     assert second.reason == SemanticChange.REASON_FIRST
     trouble = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
     assert trouble.startswith("embeddings of 'camera' are of model 'other-1-2' now")
@@ -263,8 +272,8 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
         *(embedding('blue', n) for n in (7, 8)),
     )
     _, change = line.changes.wait(2)
-    assert np.allclose(change.previous_vector, fakes.colour_vector('red'))
-    assert np.allclose(change.vector, fakes.colour_vector('blue'))
+    assert np.allclose(change.previous_vector, fake_models.colour_vector('red'))
+    assert np.allclose(change.vector, fake_models.colour_vector('blue'))
     assert line.node.health.counts['bad embeddings'] == 1
     assert message in values_of(bench.status(line.node, lambda s: True))['last trouble']
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 import rclpy
-from bench import LATCHED, MS, START_NS, Bench, eventually
-from counter import NOW, Counter, failing, hop, seen
+from helpers import fake_models
+from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually
+from helpers.query_harness import NOW, Counter, failing, hop, seen
 from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -44,8 +44,10 @@ def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> 
     assert (answer.answer, answer.abstained, answer.basis) == ('red', False, Basis.NOW)
     assert answer.ranked[0].text == 'red' and len(answer.ranked) == 2
     assert answer.confidence == answer.ranked[0].score
-    assert answer.stamp_ns == NOW and answer.model_id == fakes.FACTS.model_id
-    assert answer.vector is not None and np.allclose(answer.vector, fakes.colour_vector('red'))
+    assert answer.stamp_ns == NOW and answer.model_id == fake_models.FACTS.model_id
+    assert answer.vector is not None and np.allclose(
+        answer.vector, fake_models.colour_vector('red')
+    )
     assert answer.evidence == (Moment('camera', NOW - 700 * MS, NOW, 1.0),)
     assert client.query('What?').answer == 'the scene is red'
 

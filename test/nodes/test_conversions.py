@@ -5,10 +5,10 @@ import array
 import math
 
 import cv2
-import fakes
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Duration, Time
+from helpers import fake_models
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -235,9 +235,9 @@ def test_answer_field_by_field() -> None:
 
 
 def test_model_info_follows_the_rate_in_use() -> None:
-    info = conversions.to_model_info(fakes.FACTS, ('a', 'b'), ('front',), 5.0)
+    info = conversions.to_model_info(fake_models.FACTS, ('a', 'b'), ('front',), 5.0)
     assert info == msg.ModelInfo(
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         embedding_dim=8,
         rate=5.0,
         hop=Duration(nanosec=400_000_000),
@@ -279,7 +279,7 @@ def test_a_raw_image_is_unpadded_and_turned() -> None:
 
 
 def test_a_compressed_image_is_unpacked() -> None:
-    picture = fakes.picture('blue')
+    picture = fake_models.picture('blue')
     png = cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
     message = CompressedImage(format='png', data=array.array('B', png))
     assert (conversions.to_picture(message) == picture).all()

@@ -7,10 +7,19 @@ import threading
 import time
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
-from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp, values_of
+from helpers import fake_models
+from helpers.node_harness import (
+    LATCHED,
+    MS,
+    START_NS,
+    Bench,
+    eventually,
+    fake_pool,
+    stamp,
+    values_of,
+)
 from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
@@ -18,7 +27,7 @@ from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
 from vljepa_ros.nodes.decoder import DecoderNode
 from vljepa_ros.stream.interfaces import Model
 
-RED, BLUE = (array.array('f', fakes.colour_vector(c)) for c in ('red', 'blue'))
+RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'blue'))
 
 
 def change(number: int = 1, **changes: Any) -> SemanticChange:
@@ -27,7 +36,7 @@ def change(number: int = 1, **changes: Any) -> SemanticChange:
         header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         session_id='session',
         segment_id=number,
         segment_start=stamp(START_NS + 2000 * MS),
@@ -49,8 +58,8 @@ class Desk:
     """Changes in, events out."""
 
     def __init__(self, bench: Bench, language: Any = None) -> None:
-        self.language = language or fakes.FakeLanguage()
-        pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
+        self.language = language or fake_models.FakeLanguage()
+        pool = fake_pool(lambda: Model(fake_models.FACTS, None, self.language))
         self.node = bench.start(DecoderNode, pool)
         self.events = bench.hear(TextEvent, 'text_event', LATCHED)
         self._publisher = bench.publisher(SemanticChange, 'semantic_change')
@@ -68,7 +77,7 @@ def test_a_change_is_two_events_field_by_field(bench: Bench) -> None:
         'header': Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         'source': 'camera',
         'prompt': 'What?',
-        'model_id': fakes.FACTS.model_id,
+        'model_id': fake_models.FACTS.model_id,
         'session_id': 'session',
         'confidence': 1.0,
         'alternatives': [Candidate(text='other', score=float(np.float32(0.1)))],
@@ -121,7 +130,7 @@ def test_one_decode_a_change(bench: Bench) -> None:
     # One more: what was before the first was not said here.
     status = bench.status(desk.node, lambda s: values_of(s).get('decodes') == '21')
     assert values_of(status)['events'] == '40'
-    assert values_of(status)['model'] == fakes.FACTS.model_id
+    assert values_of(status)['model'] == fake_models.FACTS.model_id
 
 
 def test_what_began_is_told_once_though_it_may_be_sent_again(bench: Bench) -> None:
@@ -167,7 +176,7 @@ def test_a_bad_change_is_refused_and_the_next_is_written(
     assert message in values_of(bench.status(desk.node, lambda s: True))['last trouble']
 
 
-class FaultyLanguage(fakes.FakeLanguage):
+class FaultyLanguage(fake_models.FakeLanguage):
     """Fails once."""
 
     def decode(self, vectors: Any) -> Any:
@@ -187,7 +196,7 @@ def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None
     assert desk.node.health.counts['errors in the model thread'] == 1
 
 
-class SlowLanguage(fakes.FakeLanguage):
+class SlowLanguage(fake_models.FakeLanguage):
     """Takes its time once it is told to."""
 
     def __init__(self) -> None:

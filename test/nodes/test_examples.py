@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import Bench, eventually
-from counter import NOW, Counter, hop, seen
+from helpers.node_harness import Bench, eventually
+from helpers.query_harness import NOW, Counter, hop, seen
 from vljepa_ros.msg import SemanticEmbedding
 
 from vljepa_ros.nodes.client import Client

@@ -6,9 +6,9 @@ import sys
 import threading
 from typing import Any
 
-import fakes
 import pytest
-from bench import Bench, eventually, fake_pool, values_of
+from helpers import fake_models
+from helpers.node_harness import Bench, eventually, fake_pool, values_of
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from vljepa_ros.srv import Query
@@ -191,7 +191,7 @@ class SlowLoad:
         self.thread = threading.current_thread().name
         self.begun.set()
         assert self.go.wait(10)
-        return fakes.fake_model()
+        return fake_models.fake_model()
 
 
 def test_get_state_answers_while_the_weights_load_in_the_model_thread(bench: Bench) -> None:
@@ -230,7 +230,7 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Benc
 
 
 def test_a_failure_that_configure_never_told_is_not_told_later(bench: Bench) -> None:
-    models: list[Any] = [ModelError('damaged'), fakes.fake_model()]
+    models: list[Any] = [ModelError('damaged'), fake_models.fake_model()]
 
     def load(*_: Any) -> Any:
         found = models.pop(0)

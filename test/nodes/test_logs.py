@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 
-from bench import Bench, eventually
+from helpers.node_harness import Bench, eventually
 from rcl_interfaces.msg import Log
 from rclpy.node import Node
 

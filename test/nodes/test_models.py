@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import fakes
 import pytest
+from helpers import fake_models
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.nodes.models import ModelPool, ModelSpec
@@ -23,7 +23,7 @@ class Counted:
 
     def _load(self, spec: ModelSpec, parts: tuple[str, ...]) -> Any:
         self.loads.append((spec, parts))
-        return fakes.fake_model()
+        return fake_models.fake_model()
 
     def _free(self) -> None:
         self.freed += 1
@@ -36,8 +36,8 @@ def test_nodes_of_one_process_share_one_load() -> None:
     leases = [counted.pool.acquire(SPEC, part) for part in ('eyes', 'language', 'language')]
     assert counted.loads == [(SPEC, ('eyes', 'language'))]
     assert leases[1].half is leases[2].half
-    assert isinstance(leases[0].half, fakes.FakeEyes)
-    assert leases[0].facts == fakes.FACTS
+    assert isinstance(leases[0].half, fake_models.FakeEyes)
+    assert leases[0].facts == fake_models.FACTS
 
 
 def test_a_process_of_one_node_loads_its_half_only() -> None:
@@ -69,7 +69,7 @@ def test_memory_is_freed_with_the_last_lease_and_loaded_again_when_asked() -> No
 
 
 def test_a_load_that_fails_is_tried_again() -> None:
-    models: list[Any] = [ModelError('damaged'), fakes.fake_model()]
+    models: list[Any] = [ModelError('damaged'), fake_models.fake_model()]
 
     def load(spec: ModelSpec, parts: tuple[str, ...]) -> Any:
         found = models.pop(0)
@@ -80,7 +80,7 @@ def test_a_load_that_fails_is_tried_again() -> None:
     pool = ModelPool(load=load, free=lambda: None)
     with pytest.raises(ModelError, match='damaged'):
         pool.acquire(SPEC, 'eyes')
-    assert isinstance(pool.acquire(SPEC, 'eyes').half, fakes.FakeEyes)
+    assert isinstance(pool.acquire(SPEC, 'eyes').half, fake_models.FakeEyes)
 
 
 def test_one_thread_a_half() -> None:

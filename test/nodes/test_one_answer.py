@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
-from bench import LATCHED, MS, START_NS, Bench, fake_pool, image_message, stamp
 from builtin_interfaces.msg import Duration
+from helpers import fake_models
+from helpers.node_harness import LATCHED, MS, START_NS, Bench, fake_pool, image_message, stamp
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -43,12 +43,12 @@ class Film(Source):
 
     def items(self) -> Iterator[Frame]:
         for number, colour in enumerate(COLOURS):
-            yield Frame(START_NS + number * 100 * MS, fakes.picture(colour))
+            yield Frame(START_NS + number * 100 * MS, fake_models.picture(colour))
 
 
 def model() -> Model:
-    eyes = fakes.FakeEyes(unfamiliar_colours={'green': 0.75})
-    return dataclasses.replace(fakes.fake_model(), eyes=eyes)
+    eyes = fake_models.FakeEyes(unfamiliar_colours={'green': 0.75})
+    return dataclasses.replace(fake_models.fake_model(), eyes=eyes)
 
 
 def message_of(answer: Answer) -> Query.Response:
@@ -89,7 +89,7 @@ QUESTIONS = [
     ('What?', [], (START_NS + 2500 * MS, END_NS), ('', UNFAMILIAR, Basis.FRAMES)),
     ('What?', [], None, ('', UNFAMILIAR, Basis.NOW)),
     ('Is it?', NO_RED, None, ('', UNFAMILIAR, Basis.NOW)),
-    (fakes.UNREADABLE, [], RED_ONLY, ('', AbstainReason.UNREADABLE, Basis.FRAMES)),
+    (fake_models.UNREADABLE, [], RED_ONLY, ('', AbstainReason.UNREADABLE, Basis.FRAMES)),
 ]
 
 

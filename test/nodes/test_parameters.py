@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bench import Bench
+from helpers.node_harness import Bench
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import fakes
 import numpy as np
 import pytest
-from bench import (
+from builtin_interfaces.msg import Duration
+from helpers import fake_models
+from helpers.node_harness import (
     LATCHED,
     MS,
     START_NS,
@@ -23,7 +24,6 @@ from bench import (
     stamp,
     values_of,
 )
-from builtin_interfaces.msg import Duration
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -41,7 +41,7 @@ PROMPT = 'What is happening?'
 
 def blended(colour: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
     """The fake's vector, by its formula."""
-    vector = fakes.colour_vector(colour) + 0.2 * fakes.direction(prompt)
+    vector = fake_models.colour_vector(colour) + 0.2 * fake_models.direction(prompt)
     return vector / np.linalg.norm(vector)
 
 
@@ -75,7 +75,7 @@ def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
         assert message.window_start == stamp(START_NS)
         assert message.source == 'camera'
         assert message.prompt == PROMPT
-        assert message.model_id == fakes.FACTS.model_id
+        assert message.model_id == fake_models.FACTS.model_id
         assert np.allclose(message.vector, blended('red'), atol=1e-6)
         assert message.latency.sec == 0
         assert message.latency.nanosec > 0
@@ -88,7 +88,7 @@ def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
     what, empty = heard.wait(2)
     assert (what.prompt, empty.prompt) == ('What?', '')
     assert np.allclose(what.vector, blended('green', 'What?'), atol=1e-6)
-    assert np.allclose(empty.vector, fakes.colour_vector('green'), atol=1e-6)
+    assert np.allclose(empty.vector, fake_models.colour_vector('green'), atol=1e-6)
 
 
 def test_model_info_is_latched(bench: Bench) -> None:
@@ -97,7 +97,7 @@ def test_model_info_is_latched(bench: Bench) -> None:
     )
     [info] = bench.hear(ModelInfo, 'model_info', LATCHED).wait(1)
     assert info == ModelInfo(
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         embedding_dim=8,
         rate=5.0,
         hop=Duration(nanosec=400_000_000),
@@ -123,7 +123,7 @@ def test_two_cameras_are_told_apart(bench: Bench) -> None:
         assert np.allclose(vector, blended('red' if source == 'left' else 'blue'), atol=1e-6)
 
 
-class LookingEyes(fakes.FakeEyes):
+class LookingEyes(fake_models.FakeEyes):
     """Keeps what it was shown."""
 
     def __init__(self) -> None:
@@ -135,8 +135,8 @@ class LookingEyes(fakes.FakeEyes):
         super().step(state, images)
 
 
-def with_eyes(eyes: fakes.FakeEyes) -> Any:
-    return fake_pool(lambda: Model(fakes.FACTS, eyes, fakes.FakeLanguage()))
+def with_eyes(eyes: fake_models.FakeEyes) -> Any:
+    return fake_pool(lambda: Model(fake_models.FACTS, eyes, fake_models.FakeLanguage()))
 
 
 def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
@@ -148,7 +148,7 @@ def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
         camera__transport='compressed',
         camera__rotate=90,
     )
-    picture = fakes.picture('black', 16, 16)
+    picture = fake_models.picture('black', 16, 16)
     picture[0, 0] = (255, 255, 255)  # top left: a turn by 90 degrees brings it to the top right
     data = cv2.imencode('.png', picture)[1].tobytes()
     Feed(bench, 'lens/image_raw/compressed', CompressedImage).send(
@@ -191,9 +191,9 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
     assert response.source == 'camera'
     assert response.header == Header(stamp=stamp(START_NS + 300 * MS), frame_id='lens')
     assert response.window_start == stamp(START_NS)
-    assert response.model_id == fakes.FACTS.model_id
+    assert response.model_id == fake_models.FACTS.model_id
     assert np.allclose(response.vectors[0].data, blended('yellow', 'Why?'), atol=1e-6)
-    assert np.allclose(response.vectors[1].data, fakes.colour_vector('yellow'), atol=1e-6)
+    assert np.allclose(response.vectors[1].data, fake_models.colour_vector('yellow'), atol=1e-6)
 
 
 def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
@@ -228,7 +228,7 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
     )
     assert response.success
     assert response.header.stamp == stamp(START_NS + 300 * MS)
-    assert np.allclose(response.vectors[0].data, fakes.colour_vector('red'), atol=1e-6)
+    assert np.allclose(response.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
     assert [(look.start, look.end) for look in response.looks] == [
         (stamp(START_NS), stamp(START_NS + 300 * MS))
     ]
@@ -240,14 +240,14 @@ def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
         header=Header(stamp=stamp(START_NS + end * 200 * MS)),
         source=source,
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
-        vector=to_floats(fakes.colour_vector('red')),
+        model_id=fake_models.FACTS.model_id,
+        vector=to_floats(fake_models.colour_vector('red')),
         reason=SemanticChange.REASON_MEANING,
         segment_start=stamp(START_NS + end * 200 * MS),
         has_previous=True,
         previous_start=stamp(START_NS + start * 200 * MS),
         previous_end=stamp(START_NS + end * 200 * MS),
-        previous_vector=to_floats(fakes.colour_vector('red')),
+        previous_vector=to_floats(fake_models.colour_vector('red')),
     )
 
 
@@ -267,7 +267,7 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
     eventually(lambda: looked().keys() >= {(end.sec, end.nanosec) for end in ends})
     for end, colour in zip(ends, ('red', 'blue'), strict=True):
         look = looked()[end.sec, end.nanosec]
-        assert np.allclose(look.vectors[0].data, fakes.colour_vector(colour), atol=1e-6)
+        assert np.allclose(look.vectors[0].data, fake_models.colour_vector(colour), atol=1e-6)
         assert np.allclose(look.vectors[1].data, blended(colour, 'Why?'), atol=1e-6)
     changes.publish(SemanticChange(reason=99))  # whoever sends that
     bench.status(node, lambda s: 'reason 99' in s.message)
@@ -275,7 +275,7 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
 
 
 def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> None:
-    class Slow(fakes.FakeEyes):
+    class Slow(fake_models.FakeEyes):
         delay_s = 0.0
 
         def step(self, state: Any, images: Any) -> None:
@@ -283,7 +283,7 @@ def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> Non
             super().step(state, images)
 
     eyes = Slow()
-    pool = fake_pool(lambda: Model(fakes.FACTS, eyes, None))
+    pool = fake_pool(lambda: Model(fake_models.FACTS, eyes, None))
     node = bench.start(PerceptionNode, pool, frames_path=str(tmp_path / 'frames.db'))
     Feed(bench).send(*pictures('red', 0, 100))
     eyes.delay_s = 0.1  # the look takes seconds
@@ -307,7 +307,7 @@ def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None
         Predict, 'predict', Predict.Request(prompts=[''], start=stamp(START_NS + 1000 * MS))
     )
     assert found.success and found.source == 'camera'
-    assert np.allclose(found.vectors[0].data, fakes.colour_vector('red'), atol=1e-6)
+    assert np.allclose(found.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
     Feed(bench).send(*pictures('red', 20, 2))
     bench.status(node, lambda s: int(values_of(s)['bytes of frames']) > 1000)
 
@@ -360,7 +360,7 @@ def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> No
     assert response.message == 'inactive: perception_node is inactive'
 
 
-class SlowEyes(fakes.FakeEyes):
+class SlowEyes(fake_models.FakeEyes):
     """Holds every step up until it is let go."""
 
     def __init__(self) -> None:
@@ -422,7 +422,7 @@ def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None
     node = bench.start(PerceptionNode, with_eyes(eyes), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
     red, blue = (
-        cv2.imencode('.png', fakes.picture(colour)[..., ::-1])[1].tobytes()
+        cv2.imencode('.png', fake_models.picture(colour)[..., ::-1])[1].tobytes()
         for colour in ('red', 'blue')
     )
     for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
@@ -452,7 +452,7 @@ def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
     assert waiting.result().success
 
 
-class FaultyEyes(fakes.FakeEyes):
+class FaultyEyes(fake_models.FakeEyes):
     """Fails on green."""
 
     def step(self, state: Any, images: Sequence[Picture]) -> None:
@@ -484,7 +484,7 @@ def test_diagnostics_tell_rate_latency_drops_model_and_share(bench: Bench) -> No
     assert float(values['latency mean (ms)']) > 0
     expected = {
         'state': 'active',
-        'model': fakes.FACTS.model_id,
+        'model': fake_models.FACTS.model_id,
         'device': 'cpu',
         'dtype': 'float32',
         'cameras': 'camera',
@@ -602,11 +602,11 @@ def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
 # Bad input: the message, the counter, and that the next good frame is as without it.
 
 
-class RememberingEyes(fakes.FakeEyes):
+class RememberingEyes(fake_models.FakeEyes):
     """Its vector depends on everything it has seen, in order."""
 
     def predict(self, state: Any, prompts: Sequence[str]) -> Any:
-        return np.stack([fakes.direction(repr(state.seen) + p) for p in prompts])
+        return np.stack([fake_models.direction(repr(state.seen) + p) for p in prompts])
 
 
 def broken(index: int, **changes: Any) -> Image:
@@ -671,21 +671,21 @@ def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, whe
     trouble = values_of(bench.status(node, lambda s: True))['last trouble']
     assert f'stamp jumps {where} by' in trouble
     # Afterwards it is as if there had been nothing before.
-    fresh = [fakes.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
+    fresh = [fake_models.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
     assert np.allclose(found[-2:], fresh)
 
 
 def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
     messages = pictures('red', 0, 4)
     large = image_message('red', START_NS + 200 * MS)
-    picture = fakes.picture('red', 48, 64)
+    picture = fake_models.picture('red', 48, 64)
     large.height, large.width, large.step = 48, 64, 192
     large.data = picture.tobytes()
     node, found = vectors(bench, *messages[:2], large, messages[3])
     assert node._cameras['camera'].intake.size_changes == 2
     assert node.health.counts['camera: odd pictures'] == 2
     assert 'changed size from' in values_of(bench.status(node, lambda s: True))['last trouble']
-    assert np.allclose(found, [fakes.direction(repr(['red'] * n) + PROMPT) for n in (1, 2)])
+    assert np.allclose(found, [fake_models.direction(repr(['red'] * n) + PROMPT) for n in (1, 2)])
 
 
 def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
@@ -693,7 +693,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
         PerceptionNode, with_eyes(RememberingEyes()), camera__transport='compressed'
     )
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    jpeg = cv2.imencode('.jpg', fakes.picture('red')[..., ::-1])[1].tobytes()
+    jpeg = cv2.imencode('.jpg', fake_models.picture('red')[..., ::-1])[1].tobytes()
     feed = Feed(bench, 'image/compressed', CompressedImage)
     for n, data in enumerate([jpeg, jpeg, jpeg[:-20], jpeg, b'no picture', b'']):
         feed.send(
@@ -711,6 +711,6 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     time.sleep(0.1)
     assert np.allclose(
         [m.vector for m in heard],
-        [fakes.direction(repr(['red'] * n) + PROMPT) for n in range(1, len(heard) + 1)],
+        [fake_models.direction(repr(['red'] * n) + PROMPT) for n in range(1, len(heard) + 1)],
     )
     assert len(heard) == 4

@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
-from bench import (
+from builtin_interfaces.msg import Duration
+from helpers import fake_models
+from helpers.node_harness import (
     LATCHED,
     MS,
     RELIABLE,
@@ -22,8 +23,7 @@ from bench import (
     stamp,
     values_of,
 )
-from builtin_interfaces.msg import Duration
-from counter import NOW, Counter, failing, floats, hop, look, seen
+from helpers.query_harness import NOW, Counter, failing, floats, hop, look, seen
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
@@ -68,7 +68,7 @@ def test_an_open_question_field_by_field(bench: Bench) -> None:
         evidence=[Moment(source='camera', start=stamp(NOW - 700 * MS), end=stamp(NOW), score=1.0)],
         basis=Query.Response.BASIS_NOW,
         vector=floats('red'),
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         stamp=stamp(NOW),
     )
     assert counter.asked == [Predict.Request(prompts=['What is it?'])]
@@ -202,7 +202,7 @@ def test_eyes_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
 def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     other = Memory('other', store=Store(path))
-    key, vector = StreamKey('camera', 'What?', 'other'), fakes.colour_vector('red')
+    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.colour_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
     counter = Counter(
@@ -475,7 +475,7 @@ def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Pat
     counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
     counter.fill_memory()
     reader = Store(tmp_path / 'memory.db', read_only=True)
-    key = StreamKey('camera', 'What?', fakes.FACTS.model_id)
+    key = StreamKey('camera', 'What?', fake_models.FACTS.model_id)
     eventually(lambda: len(reader.hops(key)[0]) == 20, 3.0)
 
 
@@ -492,7 +492,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
             super().__init__(*args)
 
     monkeypatch.setitem(QueryNode.recollect.__globals__, 'Memory', Big)
-    pool = fake_pool(lambda: Model(fakes.FACTS, None, fakes.FakeLanguage()))
+    pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
     client = bench.probe.create_client(ChangeState, 'query_node/change_state')
     assert client.wait_for_service(5)
@@ -508,7 +508,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
 
 def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / 'notes').write_text('a diary, ' * 1000)
-    pool = fake_pool(lambda: Model(fakes.FACTS, None, fakes.FakeLanguage()))
+    pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'notes'))
     lines: list[str] = []
     node.get_logger().error = lines.append
@@ -526,7 +526,7 @@ def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path:
     long = TextEvent(
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         session_id='s',
         segment_id=0,
         text='red ' * 10_000,
@@ -652,7 +652,7 @@ def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
     ]
 
 
-class FaultyLanguage(fakes.FakeLanguage):
+class FaultyLanguage(fake_models.FakeLanguage):
     """Fails once."""
 
     def decode(self, vectors: Any, asked: bool = False) -> Any:
@@ -680,7 +680,7 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
     response = bench.call(Search, 'search', Search.Request(text='something red'))
     assert response == Search.Response(
         success=True,
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         moments=[
             Moment(
                 source='camera',
@@ -913,7 +913,7 @@ def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
     )
 
 
-class Faulty(fakes.FakeLanguage):
+class Faulty(fake_models.FakeLanguage):
     """Stumbles over one text."""
 
     def similarity(self, vectors: Any, text: str) -> Any:

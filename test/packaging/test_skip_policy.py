@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from skip_policy import ALLOWED, is_allowed
+from helpers.skip_policy import ALLOWED, is_allowed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,10 +32,20 @@ def test_a_skip_that_is_not_on_the_list_fails_the_run(
     file = tmp_path / 'test' / 'packaging' / 'test_ros_environment.py'  # one that may skip
     file.parent.mkdir(parents=True)
     file.write_text(text)
-    command = ['-m', 'pytest', '-q', '-p', 'skip_policy', '-p', 'no:cacheprovider', '-n', workers]
+    command = [
+        '-m',
+        'pytest',
+        '-q',
+        '-p',
+        'helpers.skip_policy',
+        '-p',
+        'no:cacheprovider',
+        '-n',
+        workers,
+    ]
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith('PYTEST')
-    } | {'PYTHONPATH': str(Path(sys.modules['skip_policy'].__file__ or '').parent)}
+    } | {'PYTHONPATH': str(ROOT / 'test')}
     found = subprocess.run(
         [sys.executable, *command, f'--rootdir={tmp_path}', str(tmp_path)],
         env=environment,

@@ -2,10 +2,10 @@
 import shutil
 from pathlib import Path
 
-import bags
 import numpy as np
 import pytest
-from fakes import picture
+from helpers import bags
+from helpers.fake_models import picture
 from rosbags.rosbag2 import StoragePlugin
 
 from vljepa_ros.errors import InputError

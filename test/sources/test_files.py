@@ -4,8 +4,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fakes import picture
-from printed import numbers
+from helpers.fake_models import picture
+from helpers.printed import numbers
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.sources import Damaged, open_source

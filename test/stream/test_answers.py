@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FACTS, UNREADABLE, FakeLanguage, colour_vector
+from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, colour_vector
 
 from vljepa_ros.stream.answers import Answerer
 from vljepa_ros.stream.settings import AnswerSettings

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import fake_model, picture
+from helpers.fake_models import fake_model, picture
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.offline import OfflineSegmenter, clustered

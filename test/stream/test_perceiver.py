@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FACTS, FakeEyes, colour_vector, picture
+from helpers.fake_models import FACTS, FakeEyes, colour_vector, picture
 
 from vljepa_ros.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.memory.footage import Footage

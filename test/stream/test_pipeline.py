@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import (
+from helpers.fake_models import (
     FACTS,
     UNREADABLE,
     FakeEyes,

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import fakes
 import pytest
+from helpers import fake_models
 
 from vljepa_ros.errors import InputError
 from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, StreamKey
@@ -13,7 +13,7 @@ from vljepa_ros.stream.watching import Condition
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
     key = StreamKey(source, prompt, 'm')
-    return Embedding(number * 200, number * 200 - 700, key, fakes.colour_vector('red'))
+    return Embedding(number * 200, number * 200 - 700, key, fake_models.colour_vector('red'))
 
 
 def test_fires_at_the_first_score_that_reaches_the_threshold() -> None:

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
 
-from processes import Processes
-from ros_fixture import ros  # noqa: F401
+from helpers.ros_fixture import ros  # noqa: F401
+from helpers.ros_processes import Processes
 
 
 @pytest.fixture(scope='module')

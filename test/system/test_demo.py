@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT
-from waiting import eventually
+from helpers.ros_processes import ROOT
+from helpers.waiting import eventually
 
 
 def demo(*arguments: object) -> subprocess.Popen[str]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import bags
 import numpy as np
 import pytest
-from bench import LATCHED, RELIABLE, Bench, eventually, values_of
-from described import SAYS, SHORT, film, save_start
-from processes import NODES, ROOT, Process, Processes, play
+from helpers import bags
+from helpers.annotated_bags import SAYS, SHORT, film, save_start
+from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
+from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import rclpy
-from bench import RELIABLE, Bench, eventually
-from processes import NODES, ROOT, Process, Processes, play
+from helpers.node_harness import RELIABLE, Bench, eventually
+from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from vljepa_ros.msg import SemanticEmbedding

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import LATCHED, MS, START_NS, Bench, eventually, image_message
-from processes import Process, Processes
+from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually, image_message
+from helpers.ros_processes import Process, Processes
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bench import (
+from helpers.node_harness import (
     LATCHED,
     MS,
     RELIABLE,
@@ -20,9 +20,9 @@ from bench import (
     stamp,
     values_of,
 )
+from helpers.ros_processes import Process, Processes
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from processes import Process, Processes
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from squares import film
-from tiny import fresh_language
+from helpers.synthetic_streams import film
+from helpers.tiny_streaming import fresh_language
 
 from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
 from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import network
+from helpers.tiny_streaming import network
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.mwstream.questions import Question

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from squares import film
+from helpers.synthetic_streams import film
 
 from vljepa_ros.data.format import Stream, read_stream, write_stream
 from vljepa_ros.train.config import Clips, EyesTraining

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.synthetic_streams import SCENES, SIZE, film
 from numpy.typing import NDArray
-from squares import SCENES, SIZE, film
 
 from vljepa_ros.data.format import Stream, open_split, write_stream
 from vljepa_ros.data.mwstream.meanings import sentences

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
 import torch
+from helpers import tiny_bidirectional as tiny
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
 import torch
 import yaml
+from helpers import tiny_bidirectional as tiny
 
 from vljepa_ros.errors import ModelError
 from vljepa_ros.model import devices, registry

@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 import pytest
-import tiny_bidirectional as tiny
 import torch
+from helpers import tiny_bidirectional as tiny
 from torch.nn import functional
 
 TOLERANCE = 2e-5

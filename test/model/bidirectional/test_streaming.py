@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
 import torch
+from helpers import tiny_bidirectional as tiny
 from model.bidirectional.test_parity import normalised, plain_vjepa
 from torch.nn import functional
 

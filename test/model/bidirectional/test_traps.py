@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tiny_bidirectional as tiny
 import torch
+from helpers import tiny_bidirectional as tiny
 from model.bidirectional.test_parity import normalised, plain_vjepa
 
 from vljepa_ros.errors import ModelError

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bidirectional
-import tiny_dual_encoder as tiny
 import torch
+from helpers import tiny_bidirectional
+from helpers import tiny_dual_encoder as tiny
 
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.model import registry

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_bidirectional as tiny
 import torch
+from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file, save_file
 
 from vljepa_ros.errors import ModelError, OutputError

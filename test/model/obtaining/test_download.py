@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub import Hub, serve
+from helpers.fake_hub import Hub, serve
 
 from vljepa_ros.errors import ModelError, OutputError
 from vljepa_ros.model import download as module

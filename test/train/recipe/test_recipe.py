@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
 import torch
 import yaml
+from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file
 
 from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream

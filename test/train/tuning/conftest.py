@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import workers
-from described import film, save_start
+from helpers import workers
+from helpers.annotated_bags import film, save_start
 
 from vljepa_ros.train.tuning.config import Recording
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import network
+from helpers.tiny_streaming import network
 from torch import Tensor
 
 from vljepa_ros.errors import InputError

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from described import EACH_S, SAYS, SHORT, film
+from helpers.annotated_bags import EACH_S, SAYS, SHORT, film
+from helpers.tiny_streaming import tower
 from safetensors.torch import load_file
-from tiny import tower
 
 from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from recordings import asked, lines, said, video
+from helpers.numbered_recordings import asked, lines, said, video
 
 from vljepa_ros.data.told import AnnotationError
 from vljepa_ros.errors import InputError

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_bidirectional as tiny
-import tiny_dual_encoder
 import torch
 import yaml
+from helpers import tiny_bidirectional as tiny
+from helpers import tiny_dual_encoder
 
 from vljepa_ros.cli import main
 from vljepa_ros.errors import InputError, ModelError

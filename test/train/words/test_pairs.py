@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
+from helpers import fake_models
 
 from vljepa_ros.errors import InputError, ModelMismatchError
 from vljepa_ros.stream.interfaces import ModelFacts
@@ -19,7 +19,7 @@ from vljepa_ros.train.words.pairs import read_predictions
 FACTS = ModelFacts('one-1', 4, 8, 10.0, 2, 4, 4)
 
 
-class Reader(fakes.FakeLanguage):
+class Reader(fake_models.FakeLanguage):
     """Reads twenty letters at most."""
 
     def check(self, text: str) -> None:

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import fakes
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from helpers import fake_models
+from helpers.waiting import eventually
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from waiting import eventually
 
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.main import Spinner
@@ -36,7 +36,7 @@ RELIABLE = QoSProfile(depth=500, reliability=ReliabilityPolicy.RELIABLE)
 numbers = itertools.count()
 
 
-def fake_pool(model: Callable[[], Model] = fakes.fake_model) -> ModelPool:
+def fake_pool(model: Callable[[], Model] = fake_models.fake_model) -> ModelPool:
     """A pool that loads fakes; `loads` counts how often."""
     loads: list[tuple[ModelSpec, tuple[str, ...]]] = []
 
@@ -189,7 +189,7 @@ def stamp(stamp_ns: int) -> Time:
 
 def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
     """An rgb8 picture of one colour."""
-    picture = fakes.picture(colour)
+    picture = fake_models.picture(colour)
     height, width = picture.shape[:2]
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(picture).tobytes())

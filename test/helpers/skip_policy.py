@@ -88,7 +88,7 @@ class SkipPolicy:
         """Name them."""
         for test, reason in self.unexpected.items():
             terminalreporter.write_line(
-                f'ERROR: {test} was skipped ({reason}), and test/skip_policy.py does not allow it',
+                f'ERROR: {test} was skipped ({reason}); skip_policy.py does not allow that',
                 red=True,
             )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_bidirectional import SENTENCES, plain, save_tokenizer
+from helpers.tiny_bidirectional import SENTENCES, plain, save_tokenizer
 
 from vljepa_ros.model.common_config import BankConfig, TokenizerConfig
 from vljepa_ros.model.dual_encoder.config import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from fakes import picture
+from helpers.fake_models import picture
 from rosbags.interfaces import Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore

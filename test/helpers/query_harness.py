@@ -7,8 +7,8 @@ import array
 from collections.abc import Callable
 from typing import Any
 
-import fakes
-from bench import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp
+from helpers import fake_models
+from helpers.node_harness import LATCHED, MS, START_NS, Bench, eventually, fake_pool, stamp
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
@@ -23,7 +23,7 @@ NOW = START_NS + 10_000 * MS
 
 
 def floats(colour: str) -> array.array[float]:
-    return array.array('f', fakes.colour_vector(colour).tobytes())
+    return array.array('f', fake_models.colour_vector(colour).tobytes())
 
 
 def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
@@ -33,7 +33,7 @@ def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.R
         response.success, response.source = True, request.source or 'camera'
         response.header = Header(stamp=stamp(NOW))
         response.window_start = stamp(NOW - 700 * MS)
-        response.model_id = fakes.FACTS.model_id
+        response.model_id = fake_models.FACTS.model_id
         response.vectors = [Embedding(data=floats(colour)) for _ in request.prompts]
         response.looks = [look(colour, NOW - 700 * MS, NOW)]
         return response
@@ -79,8 +79,8 @@ class Counter:
                 qos_profile=QoSProfile(depth=256),
             )
         values.setdefault('watch_hops', 1)
-        self.language = language or fakes.FakeLanguage()
-        pool = fake_pool(lambda: Model(fakes.FACTS, None, self.language))
+        self.language = language or fake_models.FakeLanguage()
+        pool = fake_pool(lambda: Model(fake_models.FACTS, None, self.language))
         self.node = bench.start(QueryNode, pool, **values)
 
     def ask(self, prompt: str = 'What?', **fields: Any) -> Query.Response:
@@ -97,7 +97,7 @@ class Counter:
         common: dict[str, Any] = {
             'source': 'camera',
             'prompt': 'What?',
-            'model_id': fakes.FACTS.model_id,
+            'model_id': fake_models.FACTS.model_id,
             'session_id': 's',
         }
         changes.publish(
@@ -130,7 +130,7 @@ def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
         window_start=stamp(newest - 700 * MS),
         source='camera',
         prompt='What?',
-        model_id=fakes.FACTS.model_id,
+        model_id=fake_models.FACTS.model_id,
         vector=floats(colour),
     )
     for name, value in changes.items():

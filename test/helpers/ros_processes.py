@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import workers
-from bench import eventually
+from helpers import workers
+from helpers.node_harness import eventually
 
 from vljepa_ros.cli.ros_environment import environment_in
 from vljepa_ros.nodes.launching import override_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
 STARTS_S = 120.0  # torch is imported: seconds on an idle machine
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import bags
 import cv2
 import numpy as np
+from helpers import bags
 
 STEP = 5  # grey levels from one picture to the next
 

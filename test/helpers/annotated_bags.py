@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bags
 import torch
-from recordings import asked, lines, said
+from helpers import bags
+from helpers.numbered_recordings import asked, lines, said
 
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import (
