@@ -197,8 +197,8 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
 
 
 def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
-    eyes = fakes.FakeEyes(unfamiliar_colours={'blue': 0.75})
-    node = bench.start(PerceptionNode, fake_pool(lambda: Model(fakes.FACTS, eyes, None)))
+    eyes = fake_models.FakeEyes(unfamiliar_colours={'blue': 0.75})
+    node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, eyes, None)))
     hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 2), *pictures('blue', 2, 28))  # hops of 0.2 s, 2.6 s unfamiliar

@@ -316,9 +316,9 @@ def test_a_scene_that_is_familiar_enough_is_answered(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ('prompt', 'candidates', 'abstained'),
     [
-        (f'Is it {fakes.UNREADABLE} ?', ['red', 'blue'], True),
-        ('What?', [fakes.UNREADABLE, f'a {fakes.UNREADABLE}'], True),
-        ('What?', [fakes.UNREADABLE, 'red'], False),
+        (f'Is it {fake_models.UNREADABLE} ?', ['red', 'blue'], True),
+        ('What?', [fake_models.UNREADABLE, f'a {fake_models.UNREADABLE}'], True),
+        ('What?', [fake_models.UNREADABLE, 'red'], False),
         ('', [], False),
     ],
 )
@@ -362,10 +362,10 @@ def test_a_watch_that_ends_in_an_unfamiliar_scene_tells_so(bench: Bench) -> None
 
 def test_an_unreadable_condition_is_aborted(bench: Bench) -> None:
     watcher = Watcher(bench)
-    found = watcher.result(watcher.goal(condition=f'it is {fakes.UNREADABLE}'))
+    found = watcher.result(watcher.goal(condition=f'it is {fake_models.UNREADABLE}'))
     assert found.status == GoalStatus.STATUS_ABORTED
     assert found.result.error_code == Watch.Result.BAD_INPUT
-    assert fakes.UNREADABLE in found.result.message
+    assert fake_models.UNREADABLE in found.result.message
 
 
 def test_an_unfamiliar_past_is_not_told_from_memory(bench: Bench) -> None:
