@@ -32,7 +32,8 @@ NAMES = (
     'calibrate',
     'gap',
 )
-SLOW = ('robustness', 'events', 'selective', 'transfer')  # not part of `all`
+# Not part of `all`.
+SLOW = ('robustness', 'events', 'selective', 'transfer', 'unfamiliar', 'unreadable')
 SELECTIVE = 'selective'
 
 

@@ -70,6 +70,10 @@ class TextSpace(ABC):
         order = np.argsort(-score[: len(candidates)], kind='stable')
         return [Candidate(candidates[i], float(score[i])) for i in order]
 
+    def unreadable(self, text: str) -> float:
+        """Return 0.0: this model has no detector of unreadable text."""
+        return 0.0
+
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
         """Whether `unknown` has too much of what it and the candidates, or the words, share."""
         c = self.calibration

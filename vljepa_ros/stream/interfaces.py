@@ -73,6 +73,14 @@ class Eyes(Protocol):
         """
         ...
 
+    def unfamiliar(self, state: Any) -> float:
+        """How far the newest hop's scene is from what the model knows, 0..1.
+
+        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
+        return 0.0.
+        """
+        ...
+
 
 class Language(Protocol):
     """Y-Encoder and Y-Decoder."""
@@ -102,6 +110,14 @@ class Language(Protocol):
 
         A score is the probability that the candidate is the answer. What they lack to a sum of 1
         is the probability that nobody can tell.
+        """
+        ...
+
+    def unreadable(self, text: str) -> float:
+        """How far a text is from what the model can read, 0..1.
+
+        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
+        return 0.0. Raises InputError where `encode` would.
         """
         ...
 

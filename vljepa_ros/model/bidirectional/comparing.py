@@ -73,6 +73,10 @@ class BothSights:
         self.cosines += (window * causal).sum(axis=1).tolist()
         return window
 
+    def unfamiliar(self, state: _Both) -> float:
+        """Return 0.0: the comparison is about vectors."""
+        return 0.0
+
 
 def both_sights(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str

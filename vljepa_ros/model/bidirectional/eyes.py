@@ -59,6 +59,10 @@ class BidirectionalEyes:
             raise InputError('the model produced a vector that is not finite')
         return result
 
+    def unfamiliar(self, state: Seen) -> float:
+        """Return 0.0: this model has no detector of unfamiliar scenes."""
+        return 0.0
+
     def _answers(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
         ids, mask = self._tokens.batch(prompts, self._device)
         visual = self._sight.tokens(state).expand(len(prompts), -1, -1)

@@ -53,3 +53,7 @@ class DualEyes:
         if state.vector is None:
             raise InputError('no frame yet: the model has seen nothing')
         return state.vector.repeat(len(prompts), axis=0)
+
+    def unfamiliar(self, state: Picture) -> float:
+        """Return 0.0: this model has no detector of unfamiliar scenes."""
+        return 0.0
