@@ -46,7 +46,7 @@ CORRUPTED_HOPS = 40  # of a stream, that are seen once more with an image corrup
 CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
 COMPONENTS, HIDDEN_COMPONENTS = 96, 32
 FEWEST_HIDDEN = 60  # dark or covered hops that make a density of their own
-FOLDS = 4
+FOLDS = 3
 CLIPS, CLIP_FRAMES = 16, 30  # of each built-in kind of outliers
 VARIANCE = 0.01  # added to those of components, of standardized features
 HEAD_RIDGE = 3e-3
@@ -218,8 +218,8 @@ def _density(values: Array, most: int) -> Density:
 
 def _components(values: Array, most: int, level: Array) -> Density:
     mean, scale = values.mean(0), values.std(0) + 1e-2
-    z = ((values - mean) / scale).astype(np.float64)
-    variance, basis = np.linalg.eigh(z.T @ z / len(z))
+    z = (values - mean) / scale
+    variance, basis = np.linalg.eigh((z.T @ z).astype(np.float64) / len(z))
     count = max(1, min(most, len(values) // 10, values.shape[1] // 2))
     kept = slice(None, -count - 1, -1)
     stored = basis[:, kept].astype(np.float16).astype(np.float32)  # as a file has it

@@ -32,7 +32,7 @@ READABLE = -1
 FOLDS = 5
 REFUSED = 0.01  # share of the readable texts, at most
 RIDGE = 1e-3
-# Other evidence explains these away, as few scripts are fitted; readable texts lack them.
+# Other evidence explains these away: few scripts are fitted. Readable texts lack them.
 DECISIVE, ENOUGH = ('foreign_script', 'unknown_pieces'), 15.0
 SCRIPTS = (  # ranges of letters outside the Latin alphabet
     (0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0621, 0x063A), (0x0905, 0x0939),
@@ -46,7 +46,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> Tensors:
-    """The detector's tensors (`model.readability.TENSORS`); `told`: texts of the user's streams."""
+    """The detector's tensors (`model.readability.TENSORS`); `told`: texts of a user's streams."""
     rng = np.random.default_rng([seed, 17])
     general = [text for group in texts(True, FITTED).values() for text in group]
     wordings = own_texts('train')
