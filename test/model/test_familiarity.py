@@ -48,9 +48,8 @@ def random_detector(width: int, bias: float) -> familiarity.SceneFamiliarity:
         np.array([1.0, 0.5, 3.0, 0.25], np.float32),
     )
     head = rng.normal(0, 0.01, width + 1).astype(np.float32)
-    return familiarity.SceneFamiliarity(
-        (scene,), head, np.array([0.5, 0.25, 1.0, bias], np.float32)
-    )
+    weights, threshold = np.array([0.5, 0.25, 1.0], np.float32), np.array([bias], np.float32)
+    return familiarity.SceneFamiliarity((scene,), head, weights, threshold)
 
 
 def write(folder: Path, detector: familiarity.SceneFamiliarity) -> None:

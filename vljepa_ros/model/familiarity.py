@@ -65,14 +65,21 @@ class Density:
 
 @dataclass(frozen=True)
 class SceneFamiliarity:
-    """The densities, the head (F + 1,) and how they are weighed: weights (4,), the last a bias."""
+    """The densities, the head (F + 1,), weights of the figures (3,), thresholds (densities,).
+
+    Each density has a threshold of its own: what covers a camera varies more than scenes do.
+    """
 
     densities: tuple[Density, ...]
     head: Array
     weights: Array
+    thresholds: Array
 
-    def figures(self, features: Array) -> Array:
-        """(T, 3) distances to the nearest density, within and outside, and the head's logit."""
+    def figures(self, features: Array) -> tuple[Array, NDArray[np.int64]]:
+        """(T, 3) distances to the nearest density, within and outside, and the head's logit.
+
+        Also (T,) which density that is.
+        """
         distances = np.stack([d.distances(features) for d in self.densities])  # (densities, T, 2)
         nearest = distances.sum(-1).argmin(0)
         chosen = distances[nearest, np.arange(len(features))]
@@ -80,11 +87,12 @@ class SceneFamiliarity:
         z = np.clip((features - scene.mean) / scene.scale, -CLIP, CLIP)
         logit = np.clip(z @ self.head[:-1] + self.head[-1], -MOST, MOST)
         found: Array = np.concatenate([np.clip(chosen, -MOST, MOST), logit[:, None]], axis=-1)
-        return found
+        return found, nearest
 
     def logits(self, features: Array) -> Array:
         """(T,) above 0 where a tubelet of features (T, F) is unfamiliar."""
-        found: Array = self.figures(features) @ self.weights[:-1] + self.weights[-1]
+        figures, nearest = self.figures(features)
+        found: Array = figures @ self.weights - self.thresholds[nearest]
         return found
 
     def unfamiliar(self, caches: Sequence[KeyValue | None]) -> float:
@@ -94,7 +102,11 @@ class SceneFamiliarity:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """What a file stores."""
-        found: dict[str, NDArray[Any]] = {'head': self.head, 'weights': self.weights}
+        found: dict[str, NDArray[Any]] = {
+            'head': self.head,
+            'weights': self.weights,
+            'thresholds': self.thresholds,
+        }
         for name, density in zip(DENSITIES, self.densities, strict=False):
             for part in PARTS:
                 value = getattr(density, part)
@@ -142,11 +154,12 @@ def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> Sce
                     f'{where}: tensor {name}.{part} {found}; the model has {width} features'
                 )
         densities.append(Density(**{k: np.asarray(v, np.float32) for k, v in parts.items()}))
-    for key, length in (('head', width + 1), ('weights', 4)):
+    lengths = {'head': width + 1, 'weights': 3, 'thresholds': len(densities)}
+    for key, length in lengths.items():
         if key not in stored or stored[key].shape != (length,):
             raise ModelError(f'{where}: tensor {key} is missing or not of shape ({length},)')
-    head, weights = (np.asarray(stored[key], np.float32) for key in ('head', 'weights'))
-    return SceneFamiliarity(tuple(densities), head, weights)
+    numbers = [np.asarray(stored[key], np.float32) for key in lengths]
+    return SceneFamiliarity(tuple(densities), *numbers)
 
 
 def _length(part: str, width: int, parts: dict[str, NDArray[Any] | None]) -> int:

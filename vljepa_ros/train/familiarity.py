@@ -26,6 +26,7 @@ from torch.nn.functional import softplus
 
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.cover import Cloth
 from vljepa_ros.errors import InputError, ModelError
 from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
 from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip
@@ -44,6 +45,7 @@ FILE = 'familiarity.safetensors'
 HOPS = 300  # of a stream, at most
 CORRUPTED_HOPS = 40  # of a stream, that are seen once more with an image corruption
 CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
+HIDDEN_HOPS = 8  # of each stream, covered and dark
 COMPONENTS, HIDDEN_COMPONENTS = 96, 32
 FEWEST_HIDDEN = 60  # dark or covered hops that make a density of their own
 FOLDS = 3
@@ -105,7 +107,7 @@ def calibrate_familiarity(
     model = streaming.load(folder, unfitted, chosen, 'float32', halves)
     assert isinstance(model.eyes, StreamingEyes) and isinstance(model.language, TextLanguage)
     unfamiliar.require(sources)
-    known = known_features(model.eyes, streams)
+    known = joined(known_features(model.eyes, streams), hidden_features(model.eyes, streams))
     fitted = fit_scenes(known, outlier_features(model.eyes, sources))
     told = sorted({a.text for s in streams for a in s.annotations if a.text})
     told += [text for s in streams for t in s.told() for text in (t.prompt, t.answer)]
@@ -142,6 +144,32 @@ def known_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
 
 
+def hidden_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
+    """Features of cloths before the lens and of darkness, made of frames of the streams.
+
+    They are known states whatever the streams show of them.
+    """
+    size, per = eyes.facts.image_size, eyes.facts.tubelet_frames
+    rows, clips = list[Array](), list[int]()
+    for number, stream in enumerate(streams):
+        rng = np.random.default_rng([number, 23])
+        step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
+        shown = _fitted_to(eyes, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
+        for dark in (False, True):
+            grain = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
+            if dark:
+                seen = shown * rng.uniform(0.0, 0.05) + grain
+            else:
+                cloth = Cloth(size, rng)
+                sway = [round(size / 12 * (1 + np.sin(i / 5.0))) for i in range(len(shown))]
+                seen = np.stack([cloth.over(p, 1.0, s) for p, s in zip(shown, sway, strict=True)])
+                seen = seen + grain
+            rows.append(eyes.describe(np.clip(seen + 0.5, 0, 255).astype(np.uint8)))
+            clips += [2 * number + int(dark)] * len(rows[-1])
+    hops = (Hop('hidden', (HIDDEN,)),) * len(clips)
+    return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), hops)
+
+
 def outlier_features(eyes: StreamingEyes, sources: Iterable[str]) -> Features:
     """Features of clips of the synthetic outliers and of the sources. Raises InputError."""
     rows, clips, kinds = list[Array](), list[int](), list[str]()
@@ -154,6 +182,16 @@ def outlier_features(eyes: StreamingEyes, sources: Iterable[str]) -> Features:
     return Features(np.concatenate(rows), np.array(clips), tuple(kinds))
 
 
+def joined(one: Features, other: Features) -> Features:
+    """Both, the clips of the other numbered on."""
+    return Features(
+        np.concatenate([one.values, other.values]),
+        np.concatenate([one.clip, other.clip + one.clip.max() + 1]),
+        one.kind + other.kind,
+        one.hops + other.hops,
+    )
+
+
 def fit_scenes(known: Features, outliers: Features) -> Fitted:
     """The detector of unfamiliar scenes."""
     fold = known.clip % min(FOLDS, max(2, int(known.clip.max()) + 1))
@@ -161,24 +199,26 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
     place = np.array([names.index(kind) % (int(fold.max()) + 1) for kind in outliers.kind])
     figures = np.zeros((len(known.values), 3), np.float32)
     others = np.zeros((len(outliers.values), 3), np.float32)
+    near, near_others = (np.zeros(len(x), np.int64) for x in (figures, others))
     for number in range(int(fold.max()) + 1):
         held, kept = fold == number, fold != number
         part = kept if kept.any() else held  # of one stream nothing can be left out
         detector = _unweighed(known, part, outliers, place != number)
-        figures[held] = detector.figures(known.values[held])
+        figures[held], near[held] = detector.figures(known.values[held])
         own = place == number
         if own.any():
-            others[own] = detector.figures(outliers.values[own])
+            others[own], near_others[own] = detector.figures(outliers.values[own])
     every = np.ones(len(known.values), bool)
     detector = _unweighed(known, every, outliers, np.ones(len(outliers.values), bool))
     weights = _weights(figures, others)
-    logits = _smoothed(figures @ weights[:-1] + weights[-1], known)
-    weights[-1] -= _threshold(logits, known)
-    logits = _smoothed(figures @ weights[:-1] + weights[-1], known)
-    fitted = Fitted(dataclasses.replace(detector, weights=weights.astype(np.float32)))
+    logits = _smoothed(figures @ weights, known)
+    thresholds = _thresholds(logits, near, known, len(detector.densities))
+    logits = _smoothed(figures @ weights - thresholds[near], known)
+    weighed = {'weights': weights.astype(np.float32), 'thresholds': thresholds.astype(np.float32)}
+    fitted = Fitted(dataclasses.replace(detector, **weighed))
     for name, rows in _bins(known).items():
         fitted.refused[name] = float((logits[rows] >= 0).mean())
-    other = _smoothed(others @ weights[:-1] + weights[-1], outliers)
+    other = _smoothed(others @ weights - thresholds[near_others], outliers)
     for kind in names:
         fitted.caught[kind] = float((other[np.array(outliers.kind) == kind] >= 0).mean())
     return fitted
@@ -197,7 +237,8 @@ def _unweighed(known: Features, part: Flags, outliers: Features, other: Flags) -
     rows = outliers.values[other] if len(kinds) else outliers.values
     kinds = kinds if len(kinds) else np.array(outliers.kind)
     head = _head(known.values[part], rows, kinds, densities[0])
-    return SceneFamiliarity(tuple(densities), head, np.array([1, 1, 1, 0], np.float32))
+    ones, zeros = np.ones(3, np.float32), np.zeros(len(densities), np.float32)
+    return SceneFamiliarity(tuple(densities), head, ones, zeros)
 
 
 def _density(values: Array, most: int) -> Density:
@@ -219,11 +260,15 @@ def _density(values: Array, most: int) -> Density:
 def _components(values: Array, most: int, level: Array) -> Density:
     mean, scale = values.mean(0), values.std(0) + 1e-2
     z = (values - mean) / scale
-    variance, basis = np.linalg.eigh((z.T @ z).astype(np.float64) / len(z))
     count = max(1, min(most, len(values) // 10, values.shape[1] // 2))
-    kept = slice(None, -count - 1, -1)
-    stored = basis[:, kept].astype(np.float16).astype(np.float32)  # as a file has it
-    return Density(mean, scale, stored, (variance[kept] + VARIANCE).astype(np.float32), level)
+    if len(z) < z.shape[1]:
+        _, singular, rows = np.linalg.svd(z, full_matrices=False)
+        variance, basis = singular**2 / len(z), rows.T
+    else:
+        rising, columns = np.linalg.eigh(z.T @ z / len(z))
+        variance, basis = rising[::-1], columns[:, ::-1]
+    stored = basis[:, :count].astype(np.float16).astype(np.float32)  # as a file has it
+    return Density(mean, scale, stored, (variance[:count] + VARIANCE).astype(np.float32), level)
 
 
 def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) -> Array:
@@ -251,18 +296,18 @@ def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) ->
 
 
 def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
-    """How much each figure speaks for an unfamiliar scene (never against), and a bias."""
+    """How much each figure (N, 3) speaks for an unfamiliar scene, never against."""
     often = max(1, round(len(known) / len(outliers)))
     x = np.concatenate([known, *([outliers] * often)]).astype(np.float64)
     wrong = np.arange(len(x)) >= len(known)
     columns = [0, 1, 2]
     while True:
-        slopes, bias = fit_linear(x[:, columns], wrong)
+        slopes, _ = fit_linear(x[:, columns], wrong)
         if min(slopes) > 0 or len(columns) == 1:
             break
         columns.pop(int(np.argmin(slopes)))
-    found = np.zeros(4)
-    found[columns], found[-1] = np.maximum(slopes, 1e-3), bias
+    found = np.zeros(3)
+    found[columns] = np.maximum(slopes, 1e-3)
     return found
 
 
@@ -277,12 +322,22 @@ def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]
     return found
 
 
-def _threshold(logits: NDArray[np.float64], known: Features) -> float:
-    """The least logit that at most `REFUSED` of every bin reach."""
-    return max(
-        float(np.quantile(logits[rows], 1.0 - REFUSED, method='higher')) + 1e-6
-        for rows in _bins(known).values()
-    )
+def _thresholds(
+    logits: NDArray[np.float64], near: NDArray[np.int64], known: Features, densities: int
+) -> NDArray[np.float64]:
+    """For each density the least logit that at most `REFUSED` of its rows of every bin reach."""
+    found = np.zeros(densities)
+    for number in range(densities):
+        own = [rows[near[rows] == number] for rows in _bins(known).values()]
+        found[number] = max(
+            (
+                float(np.quantile(logits[rows], 1.0 - REFUSED, method='higher')) + 1e-6
+                for rows in own
+                if len(rows) >= FEWEST_IN_BIN
+            ),
+            default=float(logits.max()) + 1e-6,
+        )
+    return found
 
 
 def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
