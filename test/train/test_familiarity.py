@@ -45,7 +45,8 @@ def test_what_is_off_the_plane_is_unfamiliar_and_every_bin_is_spared() -> None:
     assert min(fitted.caught.values()) > 0.95
     new = rng.uniform(-8, 8, (200, WIDTH)).astype(np.float32)
     assert (fitted.detector.logits(new) > 0).mean() > 0.95
-    assert (fitted.detector.logits(scenes.values) > 0).mean() < 0.05
+    seen = fitted.detector.logits(scenes.values).reshape(-1, 4).mean(axis=1)  # as at run time
+    assert (seen > 0).mean() < 0.03
 
 
 def test_streams_without_hidden_hops_have_one_density() -> None:

@@ -52,7 +52,7 @@ FOLDS = 3
 CLIPS, CLIP_FRAMES = 16, 30  # of each built-in kind of outliers
 VARIANCE = 0.01  # added to those of components, of standardized features
 HEAD_RIDGE = 3e-3
-REFUSED = 0.015  # of the known hops of every bin, at most
+REFUSED = 0.02  # of the known hops of every bin, at most
 FEWEST_IN_BIN = 100  # hops
 
 Array = NDArray[np.float32]
@@ -325,7 +325,7 @@ def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]
 def _thresholds(
     logits: NDArray[np.float64], near: NDArray[np.int64], known: Features, densities: int
 ) -> NDArray[np.float64]:
-    """For each density the least logit that at most `REFUSED` of its rows of every bin reach."""
+    """For each density the least logit that at most `REFUSED` of every bin reach."""
     found = np.zeros(densities)
     for number in range(densities):
         own = [rows[near[rows] == number] for rows in _bins(known).values()]
@@ -337,7 +337,10 @@ def _thresholds(
             ),
             default=float(logits.max()) + 1e-6,
         )
-    return found
+    # Rows of a bin that are nearest to the other densities count as well.
+    above, bins = logits - found[near], _bins(known).values()
+    over = [np.quantile(above[rows], 1.0 - REFUSED, method='higher') for rows in bins]
+    return found + max(0.0, float(max(over)) + 1e-6)
 
 
 def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
