@@ -36,7 +36,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['vljepa_ros', 'vljepa_ros.*']),
-    package_data={'vljepa_ros': ['py.typed', '**/*.yaml', '**/*.json']},
+    package_data={'vljepa_ros': ['py.typed', '**/*.yaml', '**/*.json', '**/*.npz']},
     data_files=files('models') + files('config'),
     install_requires=requirements('core.txt'),
     extras_require={

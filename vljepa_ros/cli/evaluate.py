@@ -48,7 +48,16 @@ NAMES = (
     'gap',
 )
 # Not part of `all`.
-SLOW = ('robustness', 'events', 'selective', 'transfer', 'views', 'views-events')
+SLOW = (
+    'robustness',
+    'events',
+    'selective',
+    'transfer',
+    'views',
+    'views-events',
+    'unfamiliar',
+    'unreadable',
+)
 SELECTIVE, COMPARE = 'selective', 'compare'
 OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # of a suite
 

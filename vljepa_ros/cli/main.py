@@ -27,6 +27,7 @@ COMMANDS = (
     'play',
     'data',
     'train',
+    'calibrate',
     'evaluate',
     'models',
     'demo',

@@ -240,6 +240,22 @@ class CalibrationConfig:
 
 
 @dataclass(frozen=True)
+class FamiliarityConfig:
+    """The file of the model folder with the detectors of unfamiliar scenes and unreadable texts.
+
+    It is written by `vljepa calibrate` and belongs to the weights that it was fitted for; '':
+    there are no detectors, every scene counts as familiar and every text as readable.
+    """
+
+    file: str = ''
+
+    def __post_init__(self) -> None:
+        """Check that the file lies in the model folder."""
+        if self.file and (set('/\\') & set(self.file) or self.file.startswith('.')):
+            raise ModelError(f'familiarity.file ({_shown(self.file)}) is not the name of a file')
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole model folder's model.yaml."""
 
@@ -254,6 +270,7 @@ class ModelConfig:
     y_encoder: YEncoderConfig = field(default_factory=YEncoderConfig)
     y_decoder: YDecoderConfig = field(default_factory=YDecoderConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    familiarity: FamiliarityConfig = field(default_factory=FamiliarityConfig)
 
     def __post_init__(self) -> None:
         """Check what one part needs of another."""

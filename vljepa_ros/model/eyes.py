@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.errors import InputError
+from vljepa_ros.model import familiarity
 from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.familiarity import SceneFamiliarity
 from vljepa_ros.model.frames import check_hop
 from vljepa_ros.model.text_tower import TextTower
 from vljepa_ros.model.vljepa import VLJEPA
@@ -41,6 +43,7 @@ class StreamingEyes:
         self.facts = facts
         self._net, self._tower = net, tower
         self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+        self.familiarity: SceneFamiliarity | None = None
 
     def new_state(self) -> EyesState:
         """Empty caches for one camera."""
@@ -56,6 +59,18 @@ class StreamingEyes:
         state.predictor = self._net.predictor.step(visual, state.predictor)
         state.x_encoder = x_encoder
         state.steps += 1
+
+    @torch.inference_mode()
+    def describe(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (T, F) of the tubelets of a clip (T * tubelet_frames, S, S, 3), for fitting."""
+        per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
+        caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
+        for start in range(0, len(frames) - per + 1, per):
+            tubelet = torch.from_numpy(np.array(frames[start : start + per]))
+            images = tubelet.unsqueeze(0).to(self._tower.device)
+            caches = familiarity.first_layers(self._net.x_encoder, images, caches)
+            found.append(familiarity.pooled(caches, 1))
+        return np.concatenate(found)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise InputError on a prompt of too many tokens."""
@@ -82,9 +97,15 @@ class StreamingEyes:
             raise InputError('the model produced a vector that is not finite')
         return result
 
+    @torch.inference_mode()
     def unfamiliar(self, state: EyesState) -> float:
-        """Return 0.0: this model has no detector of unfamiliar scenes."""
-        return 0.0
+        """How far the newest tubelets are from known scenes, 0..1; 0.5 is the threshold.
+
+        0 without a detector, and before the first step.
+        """
+        if self.familiarity is None or state.steps == 0:
+            return 0.0
+        return self.familiarity.unfamiliar(state.x_encoder)
 
     def _prompt(self, text: str) -> Tensor:
         if text not in self._prompts:

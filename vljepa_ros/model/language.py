@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vljepa_ros.errors import InputError
+from vljepa_ros.model.readability import Readability
 from vljepa_ros.model.speaker import Said, Speaker, decoded
 from vljepa_ros.model.text_space import TextSpace
 from vljepa_ros.model.text_tower import TextTower
@@ -26,6 +28,17 @@ class TextLanguage(TextSpace):
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         super().__init__(facts, net.config.calibration)
         self._net, self._tower = net, tower
+        self.readability: Readability | None = None
+
+    def unreadable(self, text: str) -> float:
+        """How likely a text cannot be read, 0..1; 0.5 is the threshold. 0 without a detector."""
+        self.check(text)
+        return self.readability.unreadable(text) if self.readability else 0.0
+
+    @property
+    def tokenizer(self) -> Any:
+        """The text tower's tokenizer."""
+        return self._tower.tokenizer
 
     def check(self, text: str) -> None:
         """Raise InputError on an empty text, or one of too many tokens."""

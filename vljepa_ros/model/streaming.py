@@ -10,9 +10,11 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from vljepa_ros.model.config import CONFIG, ModelConfig
+from vljepa_ros.model import familiarity
+from vljepa_ros.model.config import CONFIG, FamiliarityConfig, ModelConfig
 from vljepa_ros.model.eyes import StreamingEyes
 from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.readability import Readability
 from vljepa_ros.model.text_tower import TextTower, file_hash
 from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
@@ -28,8 +30,23 @@ def load(
     load_weights(net, folder / WEIGHTS, names)
     net.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
     tower = TextTower(config.text_tower, device)
-    named = model_id(config, file_hash(folder / WEIGHTS), tower.sha256)
-    return assemble(net, tower, named, dtype, parts)
+    weights_hash = file_hash(folder / WEIGHTS)
+    model = assemble(net, tower, model_id(config, weights_hash, tower.sha256), dtype, parts)
+    if config.familiarity.file:
+        _add_detectors(model, folder / config.familiarity.file, weights_hash, config, tower)
+    return model
+
+
+def _add_detectors(
+    model: Model, path: Path, weights_hash: str, config: ModelConfig, tower: TextTower
+) -> None:
+    """Give the halves the detectors of unfamiliar scenes and of unreadable texts."""
+    stored, x = familiarity.read(path, weights_hash), config.x_encoder
+    if isinstance(model.eyes, StreamingEyes) and stored['scene']:
+        width = familiarity.feature_count(x.width, x.layers)
+        model.eyes.familiarity = familiarity.from_tensors(stored['scene'], width, str(path))
+    if isinstance(model.language, TextLanguage) and stored['text']:
+        model.language.readability = Readability(tower.tokenizer, stored['text'])
 
 
 make = VLJEPA  # with random weights
@@ -68,14 +85,22 @@ def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
 
 
 def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`)."""
+    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`).
+
+    Detectors of unfamiliar scenes belong to the weights before: model.yaml names none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
         for key, value in net.state_dict().items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
-    text = yaml.dump(dataclasses.asdict(net.config), Dumper=_Dumper, sort_keys=False, width=100)
+    write_config(dataclasses.replace(net.config, familiarity=FamiliarityConfig()), folder)
+
+
+def write_config(config: ModelConfig, folder: Path) -> None:
+    """Write model.yaml."""
+    text = yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, width=100)
     (folder / CONFIG).write_text('# SPDX-License-Identifier: Apache-2.0\n' + text)
 
 

@@ -48,7 +48,7 @@ def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
 def _deciding(config: TrainConfig) -> dict[str, Any]:
     """The values that matter, by their dotted names."""
     plain = dataclasses.asdict(config)
-    del plain['model']['calibration']  # a result
+    del plain['model']['calibration'], plain['model']['familiarity']  # results
     return _flat({key: plain[key] for key in DECIDING})
 
 

@@ -102,6 +102,18 @@ class DecoderTraining:
 
 
 @dataclass(frozen=True)
+class FamiliarityTraining:
+    """Stage 5: the detectors of unfamiliar scenes and unreadable texts (`vljepa calibrate`).
+
+    `unfamiliar`: kinds of scenes or recordings to fit on, beside the synthetic outliers; see
+    `data.unfamiliar`. `enabled`: false leaves the detectors out.
+    """
+
+    enabled: bool = True
+    unfamiliar: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run: where the data is, the model, the stages, the seed.
 
@@ -125,6 +137,7 @@ class TrainConfig:
     text: TextTraining = field(default_factory=TextTraining)
     eyes: EyesTraining = field(default_factory=EyesTraining)
     decoder: DecoderTraining = field(default_factory=DecoderTraining)
+    familiarity: FamiliarityTraining = field(default_factory=FamiliarityTraining)
     checkpoint_steps: int = 200
     validation_steps: int = 1000
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: texts, eyes, decoder, calibration; writes the model folder.
+"""`vljepa train CONFIG`: texts, eyes, decoder, calibration, familiarity; writes the model.
 
 Checkpoints lie in `<out>/checkpoints`; a run that was stopped goes on from them.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.errors import InputError
@@ -28,6 +29,7 @@ from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder import Vocabulary, train_decoder
 from vljepa_ros.train.eyes import EyesStage
+from vljepa_ros.train.familiarity import calibrate_familiarity
 from vljepa_ros.train.loading import StepBatches
 from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.optimizer import prepare_gpu
@@ -49,6 +51,7 @@ class Run:
     """Data, texts and net of a training run."""
 
     def __init__(self, config: TrainConfig) -> None:
+        unfamiliar.require(config.familiarity.unfamiliar)  # now, not after the training
         torch.manual_seed(config.seed)
         self.workers = Workers(pick_device(config.device))
         if self.workers.device.type == 'cuda':
@@ -133,6 +136,16 @@ class Run:
         save(net, self.out)
         numbers = {k: v for k, v in dataclasses.asdict(fitted).items() if isinstance(v, float)}
         self.log.note('calibration', 0, numbers | {'questions': len(asked)})
+
+    def familiarity(self) -> None:
+        """Stage 5: the detectors of unfamiliar scenes and unreadable texts, beside the weights."""
+        stage = self.config.familiarity
+        if not stage.enabled:
+            return
+        fitted = calibrate_familiarity(
+            self.out, self.validation, stage.unfamiliar, self.config.device
+        )
+        self.log.note('familiarity', 0, {'refused': max(fitted.refused.values())})
 
     def _train_texts(self, stage: TextStage) -> None:
         total = 0.0
@@ -220,4 +233,5 @@ def train(config: TrainConfig) -> Path:
     net = run.eyes(run.texts())
     if run.workers.first:
         run.calibrate(run.decoder(net))
+        run.familiarity()
     return run.out

@@ -17,6 +17,8 @@ from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.selective import selective
 from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.transfer import transfer
+from vljepa_ros.evaluate.suites.unfamiliar import unfamiliar
+from vljepa_ros.evaluate.suites.unreadable import unreadable
 from vljepa_ros.evaluate.suites.views import views
 from vljepa_ros.evaluate.suites.vqa import vqa
 
@@ -39,4 +41,6 @@ SLOW: dict[str, Callable[[Context], Report]] = {
     'transfer': transfer,
     'views': views,
     'views-events': views_events,
+    'unfamiliar': unfamiliar,
+    'unreadable': unreadable,
 }

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector of unfamiliar scenes: its arithmetic, its file, and what it leaves untouched."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.numpy import save_file
+
+from vljepa_ros.errors import ModelError
+from vljepa_ros.model import familiarity, registry
+from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.config import FamiliarityConfig
+from vljepa_ros.model.eyes import StreamingEyes
+from vljepa_ros.model.text_tower import file_hash
+from vljepa_ros.stream.interfaces import Model
+
+FILE = 'familiarity.safetensors'
+
+
+def noise(model: Model, seed: int, tubelets: int = 6) -> np.ndarray:
+    shape = (2 * tubelets, model.facts.image_size, model.facts.image_size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def watch(eyes: StreamingEyes, frames: np.ndarray) -> list[float]:
+    state, found = eyes.new_state(), []
+    for start in range(0, len(frames), 2):
+        eyes.step(state, list(frames[start : start + 2]))
+        found.append(eyes.unfamiliar(state))
+    return found
+
+
+def random_detector(width: int, bias: float) -> familiarity.SceneFamiliarity:
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(width, 4)))[0].astype(np.float32)
+    scene = familiarity.Density(
+        rng.normal(size=width).astype(np.float32),
+        np.full(width, 0.5, np.float32),
+        basis,
+        np.full(4, 2.0, np.float32),
+        np.array([1.0, 0.5, 3.0, 0.25], np.float32),
+    )
+    head = rng.normal(0, 0.01, width + 1).astype(np.float32)
+    weights, threshold = np.array([0.5, 0.25, 1.0], np.float32), np.array([bias], np.float32)
+    return familiarity.SceneFamiliarity((scene,), head, weights, threshold)
+
+
+def write(folder: Path, detector: familiarity.SceneFamiliarity) -> None:
+    tensors = {f'scene/{k}': np.ascontiguousarray(v) for k, v in detector.tensors().items()}
+    own = file_hash(folder / registry.WEIGHTS)
+    save_file(tensors, folder / FILE, metadata={'weights_sha256': own})
+    values = yaml.safe_load((folder / 'model.yaml').read_text())
+    values['familiarity'] = {'file': FILE}
+    (folder / 'model.yaml').write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def detecting(tiny_folder: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / 'tiny'
+    shutil.copytree(tiny_folder, folder)
+    write(folder, random_detector(2 * 2 * 32, 0.1))  # tiny has 2 layers of width 32
+    return folder
+
+
+def test_distances_follow_the_formula() -> None:
+    density = random_detector(8, 0.0).densities[0]
+    features = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    for row, found in zip(features, density.distances(features), strict=True):
+        z = (row - density.mean) / 0.5
+        inside = np.array([z @ density.basis[:, k] for k in range(4)])
+        within = np.log(sum(v * v / 2.0 for v in inside))
+        outside = np.log(np.linalg.norm(z - density.basis @ inside) ** 2)
+        np.testing.assert_allclose(
+            found, [(within - 1.0) / 0.5, (outside - 3.0) / 0.25], rtol=1e-3
+        )
+
+
+def test_features_are_mean_and_deviation_over_tokens_of_the_newest_tubelets() -> None:
+    values = torch.randn(1, 2, 5, 9, 3)  # 2 heads, 5 tubelets, 9 tokens
+    caches = [KeyValue(values, values)] * 3
+    found = familiarity.pooled(caches, 2)
+    assert found.shape == (2, 3 * 2 * 6)
+    tokens = values[0, :, -1].permute(1, 0, 2).reshape(9, 6).numpy()
+    np.testing.assert_allclose(found[-1, :6], tokens.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found[-1, 6:12], tokens.std(0), atol=1e-4)
+
+
+def test_a_model_without_a_detector_finds_everything_familiar(tiny: Model) -> None:
+    assert isinstance(tiny.eyes, StreamingEyes) and tiny.language is not None
+    assert watch(tiny.eyes, noise(tiny, 0)) == [0.0] * 6
+    assert tiny.language.unreadable('灯亮着吗') == 0.0
+
+
+def test_nothing_was_seen_before_the_first_step(detecting: Path) -> None:
+    model = registry.load(str(detecting), device='cpu')
+    assert model.eyes is not None
+    assert model.eyes.unfamiliar(model.eyes.new_state()) == 0.0
+
+
+def test_detector_changes_neither_vectors_nor_the_model_id(tiny: Model, detecting: Path) -> None:
+    model = registry.load(str(detecting), device='cpu')
+    assert model.facts == tiny.facts
+    frames, answers = noise(tiny, 3), []
+    for eyes in (tiny.eyes, model.eyes):
+        assert isinstance(eyes, StreamingEyes)
+        state = eyes.new_state()
+        for start in range(0, len(frames), 2):
+            eyes.step(state, list(frames[start : start + 2]))
+            eyes.unfamiliar(state)
+        answers.append(eyes.predict(state, ['What is happening?']))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_streaming_gives_the_features_that_the_fit_saw(detecting: Path) -> None:
+    model = registry.load(str(detecting), device='cpu')
+    eyes = model.eyes
+    assert isinstance(eyes, StreamingEyes) and eyes.familiarity is not None
+    frames = noise(model, 5, tubelets=9)
+    logits = eyes.familiarity.logits(eyes.describe(frames))
+    for hop, found in enumerate(watch(eyes, frames)):
+        newest = logits[max(0, hop + 1 - familiarity.TUBELETS) : hop + 1].mean()
+        assert found == pytest.approx(1 / (1 + np.exp(-np.clip(newest, -10, 10))), abs=1e-4)
+
+
+def test_a_detector_of_other_weights_is_refused(detecting: Path) -> None:
+    data = bytearray((detecting / registry.WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (detecting / registry.WEIGHTS).write_bytes(bytes(data))
+    with pytest.raises(ModelError, match='fitted for other weights'):
+        registry.load(str(detecting), device='cpu')
+
+
+@pytest.mark.parametrize('damage', ['gone', 'cut', 'shape'])
+def test_a_damaged_detector_is_one_clear_error(detecting: Path, damage: str) -> None:
+    path = detecting / FILE
+    if damage == 'gone':
+        path.unlink()
+    elif damage == 'cut':
+        path.write_bytes(path.read_bytes()[:40])
+    else:
+        write(detecting, random_detector(7, 0.0))
+    with pytest.raises(ModelError, match=FILE):
+        registry.load(str(detecting), device='cpu')
+
+
+def test_saving_a_net_drops_the_detector_of_other_weights(detecting: Path, tmp_path: Path) -> None:
+    model = registry.load(str(detecting), device='cpu')
+    assert isinstance(model.eyes, StreamingEyes)
+    registry.save(registry.VLJEPA(model.eyes._net.config), tmp_path / 'new', torch.float32)
+    assert registry.read_config(tmp_path / 'new').familiarity == FamiliarityConfig()  # type: ignore[union-attr]
+
+
+def test_an_unknown_key_and_a_path_are_errors(tiny_folder: Path) -> None:
+    config = registry.read_config(tiny_folder)
+    with pytest.raises(ModelError, match='not the name of a file'):
+        dataclasses.replace(config, familiarity=FamiliarityConfig('../elsewhere'))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting the detectors: what is told apart, thresholds in every bin, and the command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vljepa_ros.data.unfamiliar import synthetic
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.bins import HIDDEN, Hop
+from vljepa_ros.train.familiarity import REFUSED, Features, fit_scenes
+
+WIDTH = 24
+
+
+def known(rng: np.random.Generator, streams: int = 8, hops: int = 120) -> Features:
+    """Scenes on a plane of 3 dimensions; in one of the views farther out; a share is hidden."""
+    axes = rng.normal(size=(3, WIDTH))
+    values, found = [], []
+    for stream in range(streams):
+        for hop in range(hops):
+            hidden, far = hop >= hops - 20, stream % 2 == 1
+            place = rng.normal(0, 3.0 if far else 1.0, 3)
+            row = place @ axes + rng.normal(0, 0.05, WIDTH)
+            values.append(np.full(WIDTH, 20.0) + rng.normal(0, 1, WIDTH) if hidden else row)
+            name = HIDDEN if hidden else f'view: {"far" if far else "near"}'
+            found.append(Hop(f's{stream}', (name,)))
+    clip = np.repeat(np.arange(streams), hops)
+    return Features(np.array(values, np.float32), clip, ('known',) * len(found), tuple(found))
+
+
+def outliers(rng: np.random.Generator, kinds: int = 4, rows: int = 60) -> Features:
+    values = rng.normal(0, 3.0, (kinds * rows, WIDTH)).astype(np.float32)
+    names = tuple(f'kind {k}' for k in range(kinds) for _ in range(rows))
+    return Features(values, np.arange(kinds * rows) // 15, names)
+
+
+def test_what_is_off_the_plane_is_unfamiliar_and_every_bin_is_spared() -> None:
+    rng = np.random.default_rng(0)
+    scenes = known(rng)
+    fitted = fit_scenes(scenes, outliers(rng))
+    assert set(fitted.refused) == {'all', HIDDEN, 'view: far', 'view: near'}
+    assert max(fitted.refused.values()) <= REFUSED
+    assert min(fitted.caught.values()) > 0.95
+    new = rng.uniform(-8, 8, (200, WIDTH)).astype(np.float32)
+    assert (fitted.detector.logits(new) > 0).mean() > 0.95
+    seen = fitted.detector.logits(scenes.values).reshape(-1, 4).mean(axis=1)  # as at run time
+    assert (seen > 0).mean() < 0.03
+
+
+def test_streams_without_hidden_hops_have_one_density() -> None:
+    rng = np.random.default_rng(1)
+    found = known(rng)
+    lit = ~found.hidden
+    part = Features(
+        found.values[lit],
+        found.clip[lit],
+        ('known',) * int(lit.sum()),
+        tuple(h for h, use in zip(found.hops, lit, strict=True) if use),
+    )
+    assert len(fit_scenes(part, outliers(rng)).detector.densities) == 1
+
+
+@pytest.mark.parametrize('kind', synthetic.KINDS)
+@pytest.mark.parametrize('size', [32, 96])
+def test_synthetic_outliers_come_from_their_seed_in_any_size(kind: str, size: int) -> None:
+    found = synthetic.make(kind, 3, 4, size)
+    assert found.shape == (4, size, size, 3) and found.dtype == np.uint8
+    assert found.std() > 5
+    np.testing.assert_array_equal(found, synthetic.make(kind, 3, 4, size))
+    assert (found != synthetic.make(kind, 4, 4, size)).any()
+
+
+def test_no_kind_is_both_fitted_and_tested() -> None:
+    from vljepa_ros.evaluate.suites.unfamiliar import FAR, NEAR
+    from vljepa_ros.train.config import read_values
+
+    assert set(synthetic.FITTED) | set(synthetic.TESTED) == set(synthetic.KINDS)
+    from pathlib import Path
+
+    for path in Path('models/small').glob('train*.yaml'):
+        fitted = {*synthetic.FITTED, *read_values(path)['familiarity']['unfamiliar']}
+        assert not fitted & {*FAR, *NEAR}
+
+
+def test_an_unknown_source_is_named() -> None:
+    from vljepa_ros.data import unfamiliar
+
+    with pytest.raises(InputError, match="'no such thing' is neither a path nor a known kind"):
+        unfamiliar.require(['no such thing'])

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa calibrate MODEL_DIR`: fit the detectors of unfamiliar scenes and unreadable texts.
+
+Known scenes are the streams of the split validation of --data, in all its views; unfamiliar are
+the built-in synthetic outliers and --unfamiliar. Weights and model_id stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vljepa_ros.cli import common
+from vljepa_ros.data.splits import VALIDATION
+from vljepa_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.data.format import Stream
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument('model', metavar='MODEL_DIR', help='a model folder of kind streaming')
+    parser.add_argument(
+        '--data',
+        type=Path,
+        default=Path('data/mwstream'),
+        metavar='DIR',
+        help=f'the folder that holds the split {VALIDATION} (default: data/mwstream)',
+    )
+    parser.add_argument(
+        '--unfamiliar',
+        nargs='+',
+        default=[],
+        metavar='SOURCE',
+        help='scenes that the model shall not know: bags, films, folders of pictures, or names of '
+        "built-in kinds ('shadow hand', 'scikit-image photographs', ...)",
+    )
+    parser.add_argument(
+        '--streams', type=int, default=0, metavar='N', help='only the first N streams a view'
+    )
+    common.add_device_arguments(parser)
+    common.add_output_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.streams < 0:
+        raise InputError(f'--streams ({args.streams}) is negative')
+    streams = validation_streams(args.data, args.streams)
+    from vljepa_ros.model import registry
+    from vljepa_ros.train.familiarity import calibrate_familiarity
+
+    registry.prepare(args.device, 'float32', args.threads)
+    folder = registry.find(args.model)
+    fitted = calibrate_familiarity(folder, streams, args.unfamiliar, args.device)
+    if args.json:
+        shares = {'refused': fitted.refused, 'caught': fitted.caught}
+        common.print_json({'folder': str(folder), 'streams': len(streams), **shares})
+        return 0
+    print(f'calibrated: {folder}, on {len(streams)} streams')
+    print('known hops refused, of streams that were left out:')
+    common.print_ranked([(name, share) for name, share in fitted.refused.items()])
+    print('unfamiliar hops refused, of kinds that were left out:')
+    common.print_ranked([(name, share) for name, share in fitted.caught.items()])
+    return 0
+
+
+def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
+    """The validation streams of all views that lie in `data`. Raises InputError without any."""
+    from vljepa_ros.data.format import open_split
+
+    folders = sorted(p for p in data.glob(f'{VALIDATION}*') if p.is_dir())
+    found: list[Stream] = []
+    for folder in folders:
+        split = open_split(folder)
+        for name, reason in split.skipped:
+            common.note(f'skipped {name}: {reason}')
+        found += split.streams[: limit or None]
+    if not found:
+        raise InputError(
+            f'no streams of {VALIDATION} in {data}: make them by `vljepa data mwstream --split '
+            f'{VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
+        )
+    return found

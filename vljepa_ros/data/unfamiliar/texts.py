@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Readable and unreadable texts: those of texts.yaml, the package's wordings and prompts."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from vljepa_ros.data.mwstream.meanings import meanings, sentences
+from vljepa_ros.data.mwstream.questions import TOPICS, prompts
+
+FILE = Path(__file__).with_name('texts.yaml')
+FITTED, TESTED = 'fitted', 'tested'
+
+
+@cache
+def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
+    """The texts of texts.yaml by group: languages and kinds; `which` is fitted or tested."""
+    found = yaml.safe_load(FILE.read_text(encoding='utf-8'))
+    if readable:
+        return {'general': tuple(found['readable'][which])}
+    return {group: tuple(rows) for group, rows in found['unreadable'][which].items()}
+
+
+def own_texts(which: str) -> list[str]:
+    """The package's wordings and prompts of a list: train or heldout."""
+    slots = {'state': 'open', 'doing': 'opening the drawer'}
+    asked = [p.format('ball', **slots) for t in ('caption', *TOPICS) for p in prompts(t, which)]
+    said = [text for meaning in meanings() for text in sentences(meaning, which)]
+    return [text for text in dict.fromkeys([*asked, *said]) if text.strip()]

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite unfamiliar: whether the model tells scenes that it does not know from those that it knows.
+
+Known are the streams of the split, every hop of them; unfamiliar are clips of kinds that were not
+fitted on: far ones (real films and photographs, noise, test patterns) and near ones (other robot
+arms, Meta-World's bench without its arm). AUROC is over hops; an interval draws whole streams and
+clips again. At the fixed threshold 0.5, shares of hops refused: known ones by bins of view, size
+and light, unfamiliar ones by kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data import unfamiliar as kinds
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.unfamiliar import recorded, simulated, synthetic
+from vljepa_ros.errors import InputError
+from vljepa_ros.evaluate.bins import hops_of_bins
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
+from vljepa_ros.stream.images import fit
+
+OURS, THRESHOLD = 'ours', 0.5
+# Kinds that no shipped model is fitted on (models/*/train.yaml name the others).
+FAR = (
+    *synthetic.TESTED,
+    'scikit-learn photographs',
+    'matplotlib photographs',
+    *recorded.FILMS,
+)
+NEAR = ('fetch arm', 'two ViperX arms', 'jaco arm', 'empty bench')
+CLIPS, FRAMES = 16, 30  # of a kind
+SHORTEST = 3  # hops that a clip must show before its hops count, as a camera's first second
+AUROC_AT_LEAST, ABSTAINED_AT_LEAST, REFUSED_AT_MOST = 0.97, 0.95, 0.03
+FEWEST = 100  # hops of a bin that is reported
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Scores 0..1 of a stream's or a clip's hops, and the bins that each is in."""
+
+    name: str
+    scores: NDArray[np.float64]
+    bins: tuple[tuple[str, ...], ...] = ()
+
+
+def unfamiliar(context: Context) -> Report:
+    """AUROC near and far, and shares refused at the threshold."""
+    kinds.require((*FAR, *NEAR))
+    known = context.map(_watch_stream, context.streams, 'known streams')
+    rows = list[Row]()
+    for where, names in (('far', FAR), ('near', NEAR)):
+        clips = [(name, seed) for name in names for seed in range(CLIPS)]
+        seen = context.map(_watch_clip, clips, f'{where} unfamiliar clips')
+        rows.append(_auroc(where, known, seen))
+        rows.append(_abstained(where, seen, ABSTAINED_AT_LEAST))
+        for name in names:
+            own = [w for (kind, _), w in zip(clips, seen, strict=True) if kind == name]
+            rows += [_auroc(f'{where}, {name}', known, own, marked=False)]
+            rows += [_abstained(f'{where}, {name}', own)]
+    rows += _refused(known)
+    note = (
+        f'{len(context.streams)} known streams; {CLIPS} clips of {FRAMES} frames of each kind, '
+        'none of which was fitted on; shares and AUROC are over hops.'
+    )
+    return Report('unfamiliar', tuple(rows), (note,))
+
+
+def _watch_stream(context: Context, stream: Stream) -> Watched:
+    hops = hops_of_bins(stream, context.eyes.facts)
+    return Watched(
+        stream.name,
+        scores(context, stream.frames()),
+        tuple(hop.bins for hop in hops),
+    )
+
+
+def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
+    kind, seed = clip
+    size = context.eyes.facts.image_size
+    make = next(
+        module.make
+        for module, names in (
+            (synthetic, synthetic.KINDS),
+            (recorded, {**recorded.PICTURES, **recorded.FILMS}),
+            (simulated, simulated.SCENES),
+        )
+        if kind in names
+    )
+    found = scores(context, make(kind, seed, FRAMES, size))
+    return Watched(f'{kind} {seed}', found[SHORTEST:])
+
+
+def scores(context: Context, frames: Any) -> NDArray[np.float64]:
+    """The detector's score after each hop of frames (T, S, S, 3) that come at the model's rate."""
+    eyes, facts = context.eyes, context.eyes.facts
+    state, found, per, size = (
+        eyes.new_state(),
+        list[float](),
+        facts.tubelet_frames,
+        facts.image_size,
+    )
+    for start in range(0, len(frames) - per + 1, per):
+        eyes.step(state, [fit(np.asarray(f), size) for f in frames[start : start + per]])
+        found.append(eyes.unfamiliar(state))
+    if not found:
+        raise InputError(f'{len(frames)} frames are too few for a hop')
+    return np.array(found)
+
+
+def _auroc(
+    where: str, known: Sequence[Watched], seen: Sequence[Watched], marked: bool = True
+) -> Row:
+    every = [*known, *seen]
+    score = np.concatenate([w.scores for w in every])
+    first = sum(len(w.scores) for w in known)
+    wrong = np.arange(len(score)) >= first
+    clusters = [w.name for w in every for _ in w.scores]
+    found = redrawn(lambda weight: auroc(score, wrong, weight), clusters).interval()
+    return Row(OURS, f'AUROC: {where}', found, AUROC_AT_LEAST if marked else None)
+
+
+def _abstained(where: str, seen: Sequence[Watched], mark: float | None = None) -> Row:
+    refused = [float(s >= THRESHOLD) for w in seen for s in w.scores]
+    names = [w.name for w in seen for _ in w.scores]
+    return Row(OURS, f'abstained: {where}', mean(refused, clusters=names), mark)
+
+
+def _refused(known: Sequence[Watched]) -> list[Row]:
+    """Known hops refused: of all, and of each bin."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for w in known:
+        for score, bins in zip(w.scores, w.bins, strict=True):
+            for name in ('all', *bins):
+                found.setdefault(name, []).append((w.name, float(score >= THRESHOLD)))
+    rows = []
+    for name in ('all', *sorted(set(found) - {'all'})):
+        if len(found[name]) >= FEWEST or name == 'all':
+            refused = mean([r for _, r in found[name]], clusters=[n for n, _ in found[name]])
+            rows.append(Row(OURS, f'known refused: {name}', refused, REFUSED_AT_MOST, True))
+    return rows

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suite unreadable: whether the text side knows which texts it cannot read.
+
+Texts of other languages, nonsense and emoji must be refused; held-out wordings and prompts of the
+package, and general English texts, must not. None of the texts was fitted on; six of the languages
+were not fitted on at all. It needs no streams beyond those that every suite is given.
+"""
+
+from __future__ import annotations
+
+from vljepa_ros.data.unfamiliar.texts import TESTED, own_texts, texts
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
+
+OURS, THRESHOLD = 'ours', 0.5
+ABSTAINED_AT_LEAST, REFUSED_AT_MOST = 0.90, 0.03
+APART = ('nonsense', 'emoji')
+
+
+def unreadable(context: Context) -> Report:
+    """Shares of texts refused at the threshold."""
+    groups = {
+        name: [context.language.unreadable(text) for text in rows]
+        for name, rows in texts(False, TESTED).items()
+    }
+    languages = [name for name in groups if name not in APART]
+    readable = {
+        'held-out wordings and prompts': own_texts('heldout'),
+        'general English': list(texts(True, TESTED)['general']),
+    }
+    fine = {
+        name: [context.language.unreadable(text) for text in rows]
+        for name, rows in readable.items()
+    }
+    rows = [_refused('abstained: all', [s for g in groups.values() for s in g], True)]
+    rows.append(
+        _refused('abstained: other languages', [s for n in languages for s in groups[n]], True)
+    )
+    rows += [_refused(f'abstained: {name}', groups[name], True) for name in APART]
+    rows += [_refused(f'abstained: {name}', groups[name]) for name in languages]
+    rows += [_refused(f'readable refused: {name}', found, False) for name, found in fine.items()]
+    wrong = [s for g in groups.values() for s in g]
+    right = [s for g in fine.values() for s in g]
+    score, positive = [*right, *wrong], [False] * len(right) + [True] * len(wrong)
+    items = [str(i) for i in range(len(score))]
+    area = redrawn(lambda weight: auroc(score, positive, weight), items).interval()
+    rows.append(Row(OURS, 'AUROC', area))
+    note = f'{len(wrong)} unreadable and {len(right)} readable texts, none of them fitted on.'
+    return Report('unreadable', tuple(rows), (note,))
+
+
+def _refused(what: str, scores: list[float], wanted: bool | None = None) -> Row:
+    share = mean([float(score >= THRESHOLD) for score in scores])
+    if wanted is None:
+        return Row(OURS, what, share)
+    mark = ABSTAINED_AT_LEAST if wanted else REFUSED_AT_MOST
+    return Row(OURS, what, share, mark, at_most=not wanted)

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits the detectors of unfamiliar scenes and unreadable texts; the work of `vljepa calibrate`.
+
+Known are the streams given, in part also with image corruptions; unfamiliar are the clips given
+and synthetic ones. Figures that decide come from folds that a stream, or a kind of outliers, is
+not in. The threshold refuses at most `REFUSED` of the known hops in each bin of view, size, light.
+
+Shapes: N hops, F features, D principal components.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from vljepa_ros.data import unfamiliar
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.mwstream.cover import Cloth
+from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
+from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip
+from vljepa_ros.model import registry, streaming
+from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
+from vljepa_ros.model.eyes import StreamingEyes
+from vljepa_ros.model.familiarity import CLIP, TUBELETS, Density, SceneFamiliarity
+from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.text_tower import file_hash
+from vljepa_ros.model.weights import WEIGHTS
+from vljepa_ros.stream.images import fit
+from vljepa_ros.train.calibrate import fit_linear
+from vljepa_ros.train.readability import fit_readability
+
+FILE = 'familiarity.safetensors'
+HOPS = 300  # of a stream, at most
+CORRUPTED_HOPS = 40  # of a stream, that are seen once more with an image corruption
+CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
+HIDDEN_HOPS = 8  # of each stream, covered and dark
+COMPONENTS, HIDDEN_COMPONENTS = 96, 32
+FEWEST_HIDDEN = 60  # dark or covered hops that make a density of their own
+FOLDS = 3
+CLIPS, CLIP_FRAMES = 16, 30  # of each built-in kind of outliers
+VARIANCE = 0.01  # added to those of components, of standardized features
+HEAD_RIDGE = 3e-3
+REFUSED = 0.02  # of the known hops of every bin, at most
+FEWEST_IN_BIN = 100  # hops
+
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (N, F) of hops, and what they are of: a stream or a clip, in turn, and its kind.
+
+    `hops` say which bins a known hop is in; none for outliers.
+    """
+
+    values: Array
+    clip: NDArray[np.int64]
+    kind: tuple[str, ...]
+    hops: tuple[Hop, ...] = ()
+
+    @property
+    def hidden(self) -> Flags:
+        """Whether a hop is dark or covered."""
+        return np.array([HIDDEN in hop.bins for hop in self.hops], bool)
+
+
+@dataclass
+class Fitted:
+    """What a fit gives: the detector, and shares that it refuses, out of fold, by bin and kind."""
+
+    detector: SceneFamiliarity
+    refused: dict[str, float] = field(default_factory=dict)
+    caught: dict[str, float] = field(default_factory=dict)
+
+
+def calibrate_familiarity(
+    folder: Path, streams: Sequence[Stream], sources: Sequence[str], device: str = 'auto'
+) -> Fitted:
+    """Fit both detectors for a model folder, and name their file in its model.yaml.
+
+    The weights and the model_id stay as they are.
+
+    Raises:
+        InputError: no streams, or a source that cannot be read.
+        ModelError: not a model of kind streaming.
+    """
+    config = registry.read_config(folder)
+    if not isinstance(config, ModelConfig):
+        raise ModelError(f"{folder}: kind '{config.kind}' has no detector of unfamiliar scenes")
+    unfitted = dataclasses.replace(config, familiarity=FamiliarityConfig())
+    chosen, halves = registry.prepare(device, 'float32'), ('eyes', 'language')
+    model = streaming.load(folder, unfitted, chosen, 'float32', halves)
+    assert isinstance(model.eyes, StreamingEyes) and isinstance(model.language, TextLanguage)
+    unfamiliar.require(sources)
+    known = joined(known_features(model.eyes, streams), hidden_features(model.eyes, streams))
+    fitted = fit_scenes(known, outlier_features(model.eyes, sources))
+    told = sorted({a.text for s in streams for a in s.annotations if a.text})
+    told += [text for s in streams for t in s.told() for text in (t.prompt, t.answer)]
+    tensors = {f'scene/{name}': value for name, value in fitted.detector.tensors().items()}
+    tokenizer = model.language.tokenizer
+    tensors |= {f'text/{k}': v for k, v in fit_readability(tokenizer, told).items()}
+    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    metadata = {'weights_sha256': file_hash(folder / WEIGHTS)}
+    save_file(tensors, folder / FILE, metadata=metadata)
+    streaming.write_config(
+        dataclasses.replace(config, familiarity=FamiliarityConfig(FILE)), folder
+    )
+    return fitted
+
+
+def known_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
+    """Features of the streams' hops, and of some with image corruptions. Raises InputError."""
+    if not streams:
+        raise InputError('no streams of known scenes to fit on')
+    rows, clips, hops = list[Array](), list[int](), list[Hop]()
+    for number, stream in enumerate(streams):
+        found = hops_of_bins(stream, eyes.facts)[:HOPS]
+        frames = stream.frames()[: len(found) * eyes.facts.tubelet_frames]
+        rows.append(eyes.describe(_fitted_to(eyes, frames)))
+        hops += found
+        part = np.asarray(frames[: CORRUPTED_HOPS * eyes.facts.tubelet_frames])
+        name = CORRUPTIONS[number % len(CORRUPTIONS)]
+        rng = np.random.default_rng(number)
+        clip = DISTURBANCES[name](Clip(tuple(range(len(part))), tuple(part)), rng)
+        rows.append(eyes.describe(_fitted_to(eyes, np.stack(clip.images))))
+        corrupted = found[: len(rows[-1])]
+        hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]
+        clips += [number] * (len(rows[-2]) + len(rows[-1]))
+    return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
+
+
+def hidden_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
+    """Features of cloths before the lens and of darkness, made of frames of the streams.
+
+    They are known states whatever the streams show of them.
+    """
+    size, per = eyes.facts.image_size, eyes.facts.tubelet_frames
+    rows, clips = list[Array](), list[int]()
+    for number, stream in enumerate(streams):
+        rng = np.random.default_rng([number, 23])
+        step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
+        shown = _fitted_to(eyes, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
+        for dark in (False, True):
+            grain = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
+            if dark:
+                seen = shown * rng.uniform(0.0, 0.05) + grain
+            else:
+                cloth = Cloth(size, rng)
+                sway = [round(size / 12 * (1 + np.sin(i / 5.0))) for i in range(len(shown))]
+                seen = np.stack([cloth.over(p, 1.0, s) for p, s in zip(shown, sway, strict=True)])
+                seen = seen + grain
+            rows.append(eyes.describe(np.clip(seen + 0.5, 0, 255).astype(np.uint8)))
+            clips += [2 * number + int(dark)] * len(rows[-1])
+    hops = (Hop('hidden', (HIDDEN,)),) * len(clips)
+    return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), hops)
+
+
+def outlier_features(eyes: StreamingEyes, sources: Iterable[str]) -> Features:
+    """Features of clips of the synthetic outliers and of the sources. Raises InputError."""
+    rows, clips, kinds = list[Array](), list[int](), list[str]()
+    size = eyes.facts.image_size
+    for kind in (*unfamiliar.synthetic.FITTED, *sources):
+        for frames in unfamiliar.clips(kind, CLIPS, CLIP_FRAMES, size):
+            rows.append(eyes.describe(frames))
+            clips += [len(rows)] * len(rows[-1])
+            kinds += [kind] * len(rows[-1])
+    return Features(np.concatenate(rows), np.array(clips), tuple(kinds))
+
+
+def joined(one: Features, other: Features) -> Features:
+    """Both, the clips of the other numbered on."""
+    return Features(
+        np.concatenate([one.values, other.values]),
+        np.concatenate([one.clip, other.clip + one.clip.max() + 1]),
+        one.kind + other.kind,
+        one.hops + other.hops,
+    )
+
+
+def fit_scenes(known: Features, outliers: Features) -> Fitted:
+    """The detector of unfamiliar scenes."""
+    fold = known.clip % min(FOLDS, max(2, int(known.clip.max()) + 1))
+    names = sorted(set(outliers.kind))
+    place = np.array([names.index(kind) % (int(fold.max()) + 1) for kind in outliers.kind])
+    figures = np.zeros((len(known.values), 3), np.float32)
+    others = np.zeros((len(outliers.values), 3), np.float32)
+    near, near_others = (np.zeros(len(x), np.int64) for x in (figures, others))
+    for number in range(int(fold.max()) + 1):
+        held, kept = fold == number, fold != number
+        part = kept if kept.any() else held  # of one stream nothing can be left out
+        detector = _unweighed(known, part, outliers, place != number)
+        figures[held], near[held] = detector.figures(known.values[held])
+        own = place == number
+        if own.any():
+            others[own], near_others[own] = detector.figures(outliers.values[own])
+    every = np.ones(len(known.values), bool)
+    detector = _unweighed(known, every, outliers, np.ones(len(outliers.values), bool))
+    weights = _weights(figures, others)
+    logits = _smoothed(figures @ weights, known)
+    thresholds = _thresholds(logits, near, known, len(detector.densities))
+    logits = _smoothed(figures @ weights - thresholds[near], known)
+    weighed = {'weights': weights.astype(np.float32), 'thresholds': thresholds.astype(np.float32)}
+    fitted = Fitted(dataclasses.replace(detector, **weighed))
+    for name, rows in _bins(known).items():
+        fitted.refused[name] = float((logits[rows] >= 0).mean())
+    other = _smoothed(others @ weights - thresholds[near_others], outliers)
+    for kind in names:
+        fitted.caught[kind] = float((other[np.array(outliers.kind) == kind] >= 0).mean())
+    return fitted
+
+
+def _unweighed(known: Features, part: Flags, outliers: Features, other: Flags) -> SceneFamiliarity:
+    """Densities and head of some of the rows."""
+    hidden = known.hidden
+    lit, dark = known.values[part & ~hidden], known.values[part & hidden]
+    if len(lit) < FEWEST_HIDDEN:  # everything is dark, or covered
+        lit, dark = known.values[part], known.values[:0]
+    densities = [_density(lit, COMPONENTS)]
+    if len(dark) >= FEWEST_HIDDEN:
+        densities.append(_density(dark, HIDDEN_COMPONENTS))
+    kinds = np.array(outliers.kind)[other]
+    rows = outliers.values[other] if len(kinds) else outliers.values
+    kinds = kinds if len(kinds) else np.array(outliers.kind)
+    head = _head(known.values[part], rows, kinds, densities[0])
+    ones, zeros = np.ones(3, np.float32), np.zeros(len(densities), np.float32)
+    return SceneFamiliarity(tuple(densities), head, ones, zeros)
+
+
+def _density(values: Array, most: int) -> Density:
+    """Principal components of half of the hops, and the distances' level on the other half.
+
+    Halves are runs of hops in turn, as neighboring hops are alike.
+    """
+    run = max(1, len(values) // 16)
+    half = np.arange(len(values)) // run % 2 == 0
+    if half.all():
+        half[len(half) // 2 :] = False
+    level = _components(values[half], most, np.array([0, 1, 0, 1], np.float32))
+    raw = level.distances(values[~half])
+    (within, energy), spread = np.median(raw, axis=0), raw.std(axis=0) + 0.05
+    own = np.array([within, spread[0], energy, spread[1]], np.float32)
+    return _components(values, most, own)
+
+
+def _components(values: Array, most: int, level: Array) -> Density:
+    mean, scale = values.mean(0), values.std(0) + 1e-2
+    z = (values - mean) / scale
+    count = max(1, min(most, len(values) // 10, values.shape[1] // 2))
+    if len(z) < z.shape[1]:
+        _, singular, rows = np.linalg.svd(z, full_matrices=False)
+        variance, basis = singular**2 / len(z), rows.T
+    else:
+        rising, columns = np.linalg.eigh(z.T @ z / len(z))
+        variance, basis = rising[::-1], columns[:, ::-1]
+    stored = basis[:, :count].astype(np.float16).astype(np.float32)  # as a file has it
+    return Density(mean, scale, stored, (variance[:count] + VARIANCE).astype(np.float32), level)
+
+
+def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) -> Array:
+    """A logistic regression of outliers against known hops; each kind of outliers weighs alike."""
+    names, index, count = np.unique(kinds, return_inverse=True, return_counts=True)
+    weight = np.concatenate(
+        [np.full(len(known), 0.5 / len(known)), 0.5 / len(names) / count[index]]
+    )
+    z = np.clip((np.concatenate([known, outliers]) - scene.mean) / scene.scale, -CLIP, CLIP)
+    x, w = torch.from_numpy(z.astype(np.float32)), torch.from_numpy(weight.astype(np.float32))
+    sign = torch.cat([torch.full((len(known),), -1.0), torch.ones(len(outliers))])
+    head = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([head], max_iter=60, line_search_fn='strong_wolfe')
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = (w * softplus(-sign * (x @ head[:-1] + head[-1]))).sum()
+        value = value + HEAD_RIDGE * (head[:-1] ** 2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    found: Array = head.detach().numpy()
+    return found
+
+
+def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
+    """How much each figure (N, 3) speaks for an unfamiliar scene, never against."""
+    often = max(1, round(len(known) / len(outliers)))
+    x = np.concatenate([known, *([outliers] * often)]).astype(np.float64)
+    wrong = np.arange(len(x)) >= len(known)
+    columns = [0, 1, 2]
+    while True:
+        slopes, _ = fit_linear(x[:, columns], wrong)
+        if min(slopes) > 0 or len(columns) == 1:
+            break
+        columns.pop(int(np.argmin(slopes)))
+    found = np.zeros(3)
+    found[columns] = np.maximum(slopes, 1e-3)
+    return found
+
+
+def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]:
+    """Each hop's mean over itself and the hops before it, of its clip, as at run time."""
+    found = np.zeros(len(logits))
+    for row in range(len(logits)):
+        first = row
+        while first > max(0, row - TUBELETS + 1) and of.clip[first - 1] == of.clip[row]:
+            first -= 1
+        found[row] = logits[first : row + 1].mean()
+    return found
+
+
+def _thresholds(
+    logits: NDArray[np.float64], near: NDArray[np.int64], known: Features, densities: int
+) -> NDArray[np.float64]:
+    """For each density the least logit that at most `REFUSED` of every bin reach."""
+    found = np.zeros(densities)
+    for number in range(densities):
+        own = [rows[near[rows] == number] for rows in _bins(known).values()]
+        found[number] = max(
+            (
+                float(np.quantile(logits[rows], 1.0 - REFUSED, method='higher')) + 1e-6
+                for rows in own
+                if len(rows) >= FEWEST_IN_BIN
+            ),
+            default=float(logits.max()) + 1e-6,
+        )
+    # Rows of a bin that are nearest to the other densities count as well.
+    above, bins = logits - found[near], _bins(known).values()
+    over = [np.quantile(above[rows], 1.0 - REFUSED, method='higher') for rows in bins]
+    return found + max(0.0, float(max(over)) + 1e-6)
+
+
+def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
+    """The rows of each bin that has enough of them, and of all."""
+    found: dict[str, list[int]] = {}
+    for row, hop in enumerate(known.hops):
+        for name in hop.bins:
+            found.setdefault(name, []).append(row)
+    kept = {name: np.array(rows) for name, rows in found.items() if len(rows) >= FEWEST_IN_BIN}
+    return {'all': np.arange(len(known.hops)), **dict(sorted(kept.items()))}
+
+
+def _fitted_to(eyes: StreamingEyes, frames: Any) -> NDArray[np.uint8]:
+    """Frames of a stream at the model's size."""
+    size = eyes.facts.image_size
+    pictures = np.asarray(frames)
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    return np.stack([fit(picture, size) for picture in pictures])

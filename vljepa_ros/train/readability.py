@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits the detector of unreadable texts (`model.readability`) for one tokenizer.
+
+Readable: the training wordings and prompts, the texts of the streams, `readable.fitted` of
+data/unfamiliar/texts.yaml. Unreadable: `unreadable.fitted`, random letters, invented words and
+letters of other scripts. The weights of word pieces are log-odds (naive Bayes), and each text's
+statistics use those that were counted in other folds. The threshold is where at most `REFUSED` of
+the general texts, and of the wordings, are refused out of fold.
+
+Shapes: N texts, F features, K kinds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.unfamiliar import letters
+from vljepa_ros.data.unfamiliar.letters import LETTERS
+from vljepa_ros.data.unfamiliar.texts import FITTED, own_texts, texts
+from vljepa_ros.model.readability import FEATURES, KINDS, Trigrams, english_trigrams, features
+from vljepa_ros.train.calibrate import fit_linear
+
+WORDINGS = 1200  # of the training wordings, at most: they are many, and alike
+RANDOM = 60  # texts of each kind of nonsense that are made up
+READABLE = -1
+FOLDS = 5
+REFUSED = 0.01  # share of the readable texts, at most
+RIDGE = 1e-3
+# Other evidence explains these away: few scripts are fitted. Readable texts lack them.
+DECISIVE, ENOUGH = ('foreign_script', 'unknown_pieces'), 15.0
+SCRIPTS = (  # ranges of letters outside the Latin alphabet
+    (0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0621, 0x063A), (0x0905, 0x0939),
+    (0x0E01, 0x0E2E), (0x10D0, 0x10F0), (0x3041, 0x3096), (0x30A1, 0x30FA), (0x4E00, 0x9FA5),
+    (0xAC00, 0xD7A3),
+)  # fmt: skip
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Tensors = dict[str, NDArray[Any]]
+
+
+def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> Tensors:
+    """The detector's tensors (`model.readability.TENSORS`); `told`: texts of a user's streams."""
+    rng = np.random.default_rng([seed, 17])
+    general = [text for group in texts(True, FITTED).values() for text in group]
+    wordings = own_texts('train')
+    wordings = [wordings[i] for i in rng.permutation(len(wordings))[:WORDINGS]]
+    readable = [*general, *dict.fromkeys([*wordings, *told])]
+    english, languages = english_trigrams(tokenizer, readable), letters.load()
+    written = [text for group in texts(False, FITTED).values() for text in group]
+    unreadable = [*written, *made_up(rng, tokenizer, np.exp(english.astype(np.float64)))]
+    every = [*readable, *unreadable]
+    kind = np.array([READABLE] * len(readable) + [kind_of(text) for text in unreadable])
+    wrong = kind != READABLE
+    fold = np.random.default_rng([seed, 19]).integers(0, FOLDS, len(every))
+    trigrams = Trigrams(english, languages)
+    x, bag = _statistics(every, wrong, fold, tokenizer, trigrams)
+    weights, bias = _fit(x, kind)
+    held_out = _held_out_logits(x, kind, fold)
+    is_general = np.arange(len(every)) < len(general)
+    allowed = max(
+        float(np.quantile(held_out[part], 1.0 - REFUSED))
+        for part in (is_general, ~is_general & ~wrong)
+        if part.any()
+    )
+    return {
+        'english': english,
+        'languages': languages,
+        'weights': weights.astype(np.float32),
+        'bias': (bias - allowed).astype(np.float32),
+        'pieces': np.array(sorted(bag), np.int32),
+        'piece_weights': np.array([bag[index] for index in sorted(bag)], np.float16),
+    }
+
+
+def made_up(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
+    """Nonsense: random letters, random signs, invented words, random letters of other scripts."""
+    makers: tuple[Callable[[], str], ...] = (
+        lambda: _random(rng, LETTERS, 6),
+        lambda: _random(rng, 'bcdfghjklmnpqrstvwxz', 4),
+        lambda: _random(rng, '!?#$%&*()[]{}<>=+~^|/\\@_-.', 2),
+        lambda: _invented(rng, tokenizer, trigrams),
+        lambda: _foreign(rng),
+    )
+    return [make() for make in makers for _ in range(RANDOM)]
+
+
+def _random(rng: np.random.Generator, letters: str, most: int) -> str:
+    count = int(rng.integers(1, most))
+    return ' '.join(''.join(rng.choice(list(letters), rng.integers(3, 10))) for _ in range(count))
+
+
+def _invented(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> str:
+    """Words that sound English and are in no vocabulary, some between English ones."""
+    found = list[str]()
+    while len(found) < int(rng.integers(2, 6)):
+        word, places = '', [len(LETTERS)] * 2
+        while len(word) < 12:
+            chance = trigrams[places[-2], places[-1]]
+            places.append(int(rng.choice(len(chance), p=chance / chance.sum())))
+            if places[-1] == len(LETTERS):
+                break
+            word += LETTERS[places[-1]]
+        if len(word) > 3 and len(tokenizer.encode(word, add_special_tokens=False).ids) > 1:
+            found.append(word)
+    little = ('the', 'is', 'a', 'and', 'on')
+    return ' '.join(f'{rng.choice(little)} {w}' if rng.random() < 0.4 else w for w in found)
+
+
+def _foreign(rng: np.random.Generator) -> str:
+    low, high = SCRIPTS[int(rng.integers(len(SCRIPTS)))]
+    return _random(rng, ''.join(map(chr, range(low, high + 1))), 6)
+
+
+def _statistics(
+    every: Sequence[str], wrong: Flags, fold: NDArray[np.int64], tokenizer: Any, trigrams: Trigrams
+) -> tuple[Array, dict[int, float]]:
+    """(N, F) features with the pieces' weights of other folds, and the weights of all."""
+    pieces = [set(tokenizer.encode(text, add_special_tokens=False).ids) for text in every]
+    x: Array | None = None
+    for number in np.unique(fold):
+        bag = _bag(pieces, wrong, fold != number)
+        for row in np.flatnonzero(fold == number):
+            found = features(every[row], tokenizer, trigrams, bag)
+            x = np.zeros((len(every), len(found))) if x is None else x
+            x[row] = found
+    assert x is not None
+    return x, _bag(pieces, wrong, np.ones(len(every), bool))
+
+
+def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, float]:
+    """Log-odds of each piece: how much more often unreadable texts have it (naive Bayes)."""
+    counts = Counter[int](), Counter[int]()
+    for row in np.flatnonzero(used):
+        counts[int(wrong[row])].update(pieces[row])
+    share = float((wrong & used).sum() / max((~wrong & used).sum(), 1))
+    least = min(1.0, share)
+    right, other = counts
+    return {
+        piece: math.log((other[piece] + least) / (right[piece] * share + least))
+        for piece in set(right) | set(other)
+    }
+
+
+def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Weights (K, F) and biases (K,): each kind against the readable texts, which weigh alike."""
+    weights, biases = np.zeros((len(KINDS), x.shape[1])), np.zeros(len(KINDS))
+    for number, name in enumerate(KINDS):
+        own, readable = np.flatnonzero(kind == number), np.flatnonzero(kind == READABLE)
+        rows = np.concatenate([readable, np.repeat(own, max(1, round(len(readable) / len(own))))])
+        slopes, biases[number] = fit_linear(x[rows], kind[rows] == number, RIDGE)
+        weights[number] = slopes
+        for feature in DECISIVE if name == 'languages' else ():
+            at = FEATURES.index(feature)
+            weights[number, at] = max(weights[number, at], ENOUGH)
+    return weights, biases
+
+
+def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64]) -> Array:
+    """(N,) of the likeliest kind, from the folds that a text is not in."""
+    found = np.zeros(len(x))
+    for number in np.unique(fold):
+        weights, bias = _fit(x[fold != number], kind[fold != number])
+        found[fold == number] = (x[fold == number] @ weights.T + bias).max(axis=1)
+    return found
+
+
+def kind_of(text: str) -> int:
+    """The number in `KINDS` of an unreadable text that is fitted."""
+    if not any(c.isalpha() for c in text):
+        return KINDS.index('signs')
+    fitted = texts(False, FITTED)
+    written = {row for name, rows in fitted.items() if name != 'nonsense' for row in rows}
+    is_language = text in written or not text.isascii()
+    return KINDS.index('languages' if is_language else 'nonsense')
