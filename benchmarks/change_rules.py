@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from vljepa_ros.stream.offline import clustered
+from vljepa_ros.core.settings import LONGEST_RUN, SegmenterSettings
+from vljepa_ros.core.types import Embedding, Reason, StreamKey
+from vljepa_ros.stream.offline_segmenter import clustered
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
-from vljepa_ros.stream.types import Embedding, Reason, StreamKey
 
 Vectors = NDArray[np.float64]
 HOP_NS = 200_000_000

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
+from vljepa_ros.core.protocols import Eyes, Language
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.evaluate.hops import SECOND_NS, Hops, hops_of
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
 from vljepa_ros.evaluate.matching import matched, near
 from vljepa_ros.evaluate.plots import need_pyplot
 from vljepa_ros.evaluate.segments import merged
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, hops_of
 from vljepa_ros.evaluate.views import centre
-from vljepa_ros.stream.interfaces import Eyes, Language
 
 WITHIN_S = 1.0
 Counts = NDArray[np.float64]  # matched, matched by a right sentence, said, true

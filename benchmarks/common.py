@@ -17,10 +17,10 @@ import torch
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note, progress
 from vljepa_ros.cli.main import Parser
+from vljepa_ros.core.errors import InputError, VljepaError
+from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.errors import InputError, VljepaError
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.stream.interfaces import ModelFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from common import run, show
 
 from vljepa_ros.cli.common import add_model_arguments, load_model
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.evaluate.decoding import decode_held_out
+from vljepa_ros.evaluate.novel_combinations import decode_held_out
 
 
 def main() -> None:

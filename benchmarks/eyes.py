@@ -27,10 +27,10 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from vljepa_ros.cli.common import add_device_arguments, add_output_arguments, note, print_json
 from vljepa_ros.cli.main import Parser
+from vljepa_ros.core.protocols import Eyes, ModelFacts
 from vljepa_ros.model import registry
-from vljepa_ros.model.common_config import TokenizerConfig
-from vljepa_ros.model.unfilled import no_init_weights
-from vljepa_ros.stream.interfaces import Eyes, ModelFacts
+from vljepa_ros.model.checkpoint_config import TokenizerConfig
+from vljepa_ros.model.hub.uninitialized import no_init_weights
 
 WARM_UP, HOPS = 10, 40
 PROMPTS = [f'What is happening to number {i} of the things on the table?' for i in range(8)]

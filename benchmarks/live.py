@@ -26,12 +26,15 @@ from std_msgs.msg import Header
 from vljepa_ros.cli.common import add_model_arguments, load_model, progress
 from vljepa_ros.cli.demo import params_file
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.cli.processes import Processes, node_command
+from vljepa_ros.cli.stack_processes import Processes, node_command
+from vljepa_ros.client.planner_client import Client
+from vljepa_ros.core.errors import BusyError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.types import Answer
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.mwstream.questions import Question
-from vljepa_ros.errors import BusyError
-from vljepa_ros.evaluate.asking import says
+from vljepa_ros.data.simulators.mwstream.questions import Question
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.questions import says
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.suites.calibrate import (
@@ -48,10 +51,7 @@ from vljepa_ros.evaluate.suites.calibrate import (
 from vljepa_ros.evaluate.suites.vqa import PARTS, grade, pose
 from vljepa_ros.evaluate.views import window
 from vljepa_ros.nodes import qos
-from vljepa_ros.nodes.client import Client
 from vljepa_ros.nodes.conversions import to_header, to_ns
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.types import Answer
 
 NAMESPACE = 'live'
 START_NS = 1_000_000_000_000

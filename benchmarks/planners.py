@@ -25,13 +25,13 @@ from common import run, show
 from vljepa_ros.cli.common import add_model_arguments, load_model
 from vljepa_ros.cli.demo import params_file, sample_folder
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.cli.processes import Processes, stack_commands
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.cli.stack_processes import Processes, stack_commands
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.settings import MemorySettings
+from vljepa_ros.core.types import Change, Embedding, Frame, Reason, Segment, StreamKey
+from vljepa_ros.core.vectors import unit
+from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.stream.settings import MemorySettings
-from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, Segment, StreamKey
-from vljepa_ros.stream.vectors import unit
 
 NAMESPACE = 'vljepa'
 SEGMENT_HOPS = 22
@@ -116,7 +116,7 @@ class Counting:
 
     def wait_for_stack(self) -> None:
         """Until somebody publishes embeddings, and answers."""
-        from vljepa_ros.nodes.client import Client
+        from vljepa_ros.client.planner_client import Client
 
         with Client(NAMESPACE, timeout_s=120.0) as client:
             client.search('anything')
@@ -141,7 +141,7 @@ class Asking:
         self._over = threading.Event()
 
     def __enter__(self) -> Asking:
-        from vljepa_ros.nodes.client import Client
+        from vljepa_ros.client.planner_client import Client
 
         self._client = Client(NAMESPACE)
         for number in range(self._clients):

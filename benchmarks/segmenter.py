@@ -19,18 +19,18 @@ import numpy as np
 from common import run, show, split_context
 from numpy.typing import NDArray
 
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Embedding
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.decode_rules import KEY, Decodes, allowed, by_settings, middle_ns, uniform
+from vljepa_ros.evaluate.decoded_texts import Words, words_of
 from vljepa_ros.evaluate.document_frequencies import references, scorer
-from vljepa_ros.evaluate.hops import Hops, hops_of, nearest
 from vljepa_ros.evaluate.segments import joined, merged
-from vljepa_ros.evaluate.selection import KEY, Decodes, allowed, by_settings, middle_ns, uniform
+from vljepa_ros.evaluate.stream_embeddings import Hops, hops_of, nearest
 from vljepa_ros.evaluate.suites.events import FIRST_WORDS, OURS, Heard, count, matches, said
-from vljepa_ros.evaluate.words import Words, words_of
-from vljepa_ros.stream.events import EventWriter
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Embedding
+from vljepa_ros.stream.text_events import EventWriter
 
 GRID: dict[str, tuple[float, ...]] = {
     'change_threshold': (1.0, 1.2, 1.4, 1.7, 2.0),

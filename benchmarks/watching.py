@@ -21,13 +21,13 @@ import numpy as np
 from common import run, show, split_context
 from numpy.typing import NDArray
 
+from vljepa_ros.core.protocols import Language
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.hops import SECOND_NS, hops_of
 from vljepa_ros.evaluate.segments import merged
-from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.watching import RELEASE
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, hops_of
+from vljepa_ros.query.watch_condition import RELEASE
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 HOPS = (2, 4, 6)

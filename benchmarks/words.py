@@ -22,28 +22,28 @@ from numpy.typing import NDArray
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Eyes
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
-from vljepa_ros.evaluate.looking import PROMPT
 from vljepa_ros.evaluate.moments import Moment, moments
+from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.model.language.generation import Speaker
 from vljepa_ros.model.registry import find, read_config
-from vljepa_ros.model.speaker import Speaker
-from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.stream.interfaces import Eyes
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.run import hold_back
-from vljepa_ros.train.texts import Meanings
-from vljepa_ros.train.words.config import WordsConfig
-from vljepa_ros.train.words.pairs import KnownPredictions, Pair
-from vljepa_ros.train.words.run import Learned, Space, WordsTraining
+from vljepa_ros.train.text_bank import Meanings
+from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
+from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
 
 OWN, NEAREST, PLACED = "the model's own decoder", 'nearest sentence', 'nearest, means'
 LENGTHS = (0.3, 0.7, 1.5)

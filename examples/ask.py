@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from vljepa_ros.nodes.client import Client
+from vljepa_ros.client.planner_client import Client
 
 
 def main(robot: Client, condition: str, timeout_s: float) -> list[str]:

@@ -18,8 +18,8 @@ from typing import Any
 from py_trees.behaviour import Behaviour
 from py_trees.common import Status
 
-from vljepa_ros.errors import VljepaError
-from vljepa_ros.nodes.client import Client, Watching
+from vljepa_ros.client.planner_client import Client, Watching
+from vljepa_ros.core.errors import VljepaError
 
 
 class Holds(Behaviour):

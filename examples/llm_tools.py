@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vljepa_ros.errors import VljepaError
-from vljepa_ros.nodes.client import Client
-from vljepa_ros.stream.types import Moment
+from vljepa_ros.client.planner_client import Client
+from vljepa_ros.core.errors import VljepaError
+from vljepa_ros.core.types import Moment
 
 
 def _tool(name: str, description: str, required: str, **properties: dict[str, Any]) -> Any:

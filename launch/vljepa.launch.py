@@ -18,7 +18,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from vljepa_ros.cli.ros_environment import MALLOC, shared_memory_profile
-from vljepa_ros.nodes.launching import boolean, override_file, overrides
+from vljepa_ros.nodes.launch_arguments import boolean, override_file, overrides
 
 SHARE = Path(get_package_share_directory('vljepa_ros'))
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')

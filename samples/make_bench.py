@@ -27,12 +27,12 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.data.format import Annotation, StreamData
 from vljepa_ros.data.generate import check_seconds, require_simulator
-from vljepa_ros.data.mwstream import questions as asking
-from vljepa_ros.data.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream import questions as asking
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.data.splits import seed_range
-from vljepa_ros.errors import InputError, VljepaError
 
 TOPIC, TYPE = '/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage'
 FRAME_ID = 'camera_optical_frame'
@@ -62,7 +62,7 @@ def make(out: Path, seed: int, seconds: float) -> None:
     if out.exists() and not (out / 'metadata.yaml').is_file():  # it will be removed
         raise InputError(f'{out} is there, and is no sample')
     require_simulator()
-    from vljepa_ros.data.mwstream.streams import Director
+    from vljepa_ros.data.simulators.mwstream.streams import Director
 
     data = Director(SIZE).film('sample', seed, seconds)
     check(data.annotations, data.meta)

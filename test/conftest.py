@@ -49,7 +49,7 @@ def tiny(tiny_folder: Path) -> object:
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No database can be made or opened; those in RAM can."""
-    from vljepa_ros.memory import database
+    from vljepa_ros.memory import sqlite_file as database
 
     connect = database._connect
 

@@ -23,11 +23,11 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from vljepa_ros.errors import VljepaError
+from vljepa_ros.core.errors import VljepaError
+from vljepa_ros.core.types import Event, Image, State
 from vljepa_ros.model.registry import load
+from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Event, Image, State
 
 TIMES_S = (22.8, 45.0, 58.9, 68.5)
 SHADES = ('#6f9fd8', '#c3d9f1')

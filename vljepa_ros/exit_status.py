@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from vljepa_ros.errors import BusyError, DiskFullError, InputError, ModelError, VljepaError
+from vljepa_ros.core.errors import BusyError, DiskFullError, InputError, ModelError, VljepaError
 
 
 class ExitStatus(IntEnum):

@@ -21,16 +21,16 @@ from torch.nn import functional
 from benchmarks.comparison.examples import Batch
 from benchmarks.comparison.settings import Plan, Settings
 from benchmarks.comparison.writer import Writer
-from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.predictor import Predictor
-from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.model.y_encoder import YEncoder
-from vljepa_ros.train.decoder import Vocabulary
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.predictor import Predictor
+from vljepa_ros.model.streaming.text_tower import TextTower
+from vljepa_ros.model.streaming.y_encoder import YEncoder
+from vljepa_ros.train.decoder_stage import Vocabulary
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.noise import EvenNoise
 from vljepa_ros.train.optimizer import autocast
-from vljepa_ros.train.texts import TextBank
+from vljepa_ros.train.text_bank import TextBank
 
 Made = TypeVar('Made', bound=nn.Module)
 

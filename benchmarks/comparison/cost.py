@@ -29,9 +29,9 @@ from benchmarks.comparison.settings import ARMS, Plan, Settings
 from benchmarks.comparison.training import captions, texts
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.model.block import KeyValue
-from vljepa_ros.model.x_encoder import XEncoder
-from vljepa_ros.train.texts import TextBank
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.x_encoder import XEncoder
+from vljepa_ros.train.text_bank import TextBank
 
 HOPS = 300  # a minute's
 COUNTS = (1, 10, 100)

@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, open_split
-from vljepa_ros.data.mwstream.meanings import meanings, sentences
-from vljepa_ros.data.mwstream.questions import (
+from vljepa_ros.data.simulators.mwstream.meanings import meanings, sentences
+from vljepa_ros.data.simulators.mwstream.questions import (
     UNKNOWN,
     Question,
     answer_meanings,
     answers,
     questions,
 )
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.train.clips import HARD, KINDS
 
 TUBELET_S = 0.2  # two frames at 10 frames/s

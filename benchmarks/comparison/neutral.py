@@ -30,13 +30,13 @@ from benchmarks.comparison.settings import STREAMS, Settings
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.evaluate.hops import SECOND_NS
-from vljepa_ros.model.block import KeyValue
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.x_encoder import XEncoder
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.x_encoder import XEncoder
 from vljepa_ros.train.augmentation import augment
-from vljepa_ros.train.eyes import state_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.vision_stage import state_loss
 
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')  # of state.npz, all 0..1
 SCENE = ('object', 'colour', 'thing')  # of annotations

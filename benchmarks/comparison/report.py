@@ -23,7 +23,7 @@ from benchmarks.comparison.run import Result, best_rates, plans, read
 from benchmarks.comparison.settings import WORDINGS, Plan, Settings
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 NAMES = {
     'A': 'A: VL-JEPA, Y-Decoder',

@@ -25,7 +25,7 @@ from benchmarks.comparison.marks import score
 from benchmarks.comparison.settings import ARMS, RATES, SEARCH, WORDINGS, Plan, Settings
 from vljepa_ros.cli.common import note
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.parallel import ALLOCATOR
 
 Result = dict[str, Any]

@@ -28,12 +28,12 @@ from benchmarks.comparison.arms import (
 from benchmarks.comparison.examples import Examples, Recording, recordings, wordings
 from benchmarks.comparison.marks import Judge, Marks, candidate_texts
 from benchmarks.comparison.settings import STREAMS, Plan, Settings
-from vljepa_ros.data.mwstream.questions import answer_meanings
+from vljepa_ros.data.simulators.mwstream.questions import answer_meanings
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.optimizer import groups
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.text_space import TextStage
-from vljepa_ros.train.texts import Meanings
+from vljepa_ros.train.text_bank import Meanings
+from vljepa_ros.train.text_stage import TextStage
 
 BETAS = (0.9, 0.98)
 

@@ -35,9 +35,9 @@ from benchmarks.comparison.marks import Judge, candidate_texts, macro
 from benchmarks.comparison.settings import Plan, Settings
 from benchmarks.comparison.training import fit, train_texts
 from benchmarks.comparison.writer import Writer
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import open_split, write_stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.model.config import (
     ModelConfig,
     PredictorConfig,

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / 'benchmarks'))
 
 import live
 
-from vljepa_ros.stream.types import Answer
+from vljepa_ros.core.types import Answer
 
 
 def test_a_perfect_service_is_as_good_as_it_is_offline(

@@ -12,7 +12,7 @@ from helpers import bags
 from helpers.fake_models import fake_model
 
 from vljepa_ros.cli.main import main
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 from vljepa_ros.model import registry
 
 

@@ -21,10 +21,10 @@ from helpers.fake_models import (
     picture,
 )
 
+from vljepa_ros.core.types import Candidate, State
 from vljepa_ros.model import registry
+from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Candidate, State
 
 Run = Callable[..., Any]
 BLUE = bags.jpeg(picture('blue'))

@@ -20,7 +20,7 @@ from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data import generate
 from vljepa_ros.data.format import open_split, read_stream, write_stream
-from vljepa_ros.data.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream.meanings import wordings
 
 Run = Callable[..., Any]
 

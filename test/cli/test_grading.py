@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vljepa_ros.cli.grading import (
+from vljepa_ros.cli.event_grading import (
     Question,
     Said,
     Truth,
@@ -17,8 +17,8 @@ from vljepa_ros.cli.grading import (
     read_questions,
     read_truth,
 )
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.types import Candidate
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Candidate
 
 OPENS, CLOSED = 'the robot opens the red door', 'the red door is closed'
 TRUTHS = [

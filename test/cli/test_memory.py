@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers.fake_models import FACTS, colour_vector
 
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.memory.store import Store
-from vljepa_ros.stream.types import Change, Embedding, Event, Reason, Segment, State, StreamKey
+from vljepa_ros.core.types import Change, Embedding, Event, Reason, Segment, State, StreamKey
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.segment_store import Store
 
 Run = Callable[..., Any]
 S = 1_000_000_000

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.waiting import eventually
 
-from vljepa_ros.cli import processes
-from vljepa_ros.cli.processes import Processes
+from vljepa_ros.cli import stack_processes as processes
+from vljepa_ros.cli.stack_processes import Processes
 
 
 def python(code: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_the_tail_of_a_log_is_there_to_be_shown(tmp_path: Path) -> None:
 def test_no_orphans_stay_when_we_are_killed(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, sys, time
-from vljepa_ros.cli.processes import Processes
+from vljepa_ros.cli.stack_processes import Processes
 with Processes(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
     running.start('child', [sys.executable, '-c', 'import time; time.sleep(60)'])
     print(running.process('child').pid, flush=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vljepa_ros.data.mwstream.cameras import (
+from vljepa_ros.data.simulators.mwstream.cameras import (
     ELEVATION_DEG,
     FOV_DEG,
     HELD_OUT_AZIMUTH_DEG,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data.format import (
     Annotation,
@@ -22,7 +23,6 @@ from vljepa_ros.data.format import (
     read_stream,
     write_stream,
 )
-from vljepa_ros.errors import InputError, OutputError
 
 ASKED = (
     Told(0.3, 0.4, 'Is it dark?', 'no', ('yes', 'no')),

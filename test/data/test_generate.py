@@ -15,11 +15,11 @@ from helpers import fake_simulator
 from helpers.fake_simulator import film
 from helpers.waiting import eventually
 
+from vljepa_ros.core.errors import InputError, OutputError, VljepaError
 from vljepa_ros.data import generate as module
 from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.generate import generate
 from vljepa_ros.data.splits import SEEDS, seed_range
-from vljepa_ros.errors import InputError, OutputError, VljepaError
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from helpers.numbered_recordings import (
     video,
 )
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.annotation_file import AnnotationError, read_annotations
 from vljepa_ros.data.format import StreamData, Told, open_split, read_stream
-from vljepa_ros.data.recordings import Grid, Recorder, write_all
-from vljepa_ros.data.told import AnnotationError, read_annotations
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.importer import Grid, Recorder, write_all
 from vljepa_ros.sources import open_source
 
 BENCH = Path(__file__).resolve().parents[2] / 'samples' / 'bench'

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data import jpeg_frames
 from vljepa_ros.data.jpeg_frames import JpegFrames
-from vljepa_ros.errors import InputError
 
 
 def smooth(count: int = 12, size: int = 32) -> np.ndarray:

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.kitchen.doors import DOORS, Movement, draw_movements, openings, tell
-from vljepa_ros.data.mwstream.cover import draw_cover, draw_light
-from vljepa_ros.data.mwstream.meanings import is_right, sentences
+from vljepa_ros.data.simulators.kitchen.doors import (
+    DOORS,
+    Movement,
+    draw_movements,
+    openings,
+    tell,
+)
+from vljepa_ros.data.simulators.mwstream.cover import draw_cover, draw_light
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
 from vljepa_ros.evaluate.suites.transfer import says
 
 LIT, FREE = np.ones(100), np.zeros(100)
@@ -131,8 +137,8 @@ def test_its_meanings_have_sentences_and_its_own_words_say_them() -> None:
     reason='needs gymnasium_robotics, mujoco and libosmesa6',
 )
 def test_a_second_of_pictures() -> None:
-    from vljepa_ros.data.kitchen.scene import Kitchen, draw_view
-    from vljepa_ros.data.kitchen.streams import Director
+    from vljepa_ros.data.simulators.kitchen.scene import Kitchen, draw_view
+    from vljepa_ros.data.simulators.kitchen.streams import Director
 
     director = Director(32)
     one, same, other = (director.film('kitchen', seed, 1.0) for seed in (40_000, 40_000, 40_001))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.labels import annotate, moments_of, phases
-from vljepa_ros.data.mwstream.record import Episode, EpisodePlan, Instant, Prop, Thing
+from vljepa_ros.data.simulators.mwstream.labels import annotate, moments_of, phases
+from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Instant, Prop, Thing
 
 
 def runs(names: list[str]) -> list[tuple[str, int]]:

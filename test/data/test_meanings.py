@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.meanings import (
+from vljepa_ros.data.simulators.mwstream.meanings import (
     LISTS,
     is_right,
     meanings,
@@ -17,7 +18,7 @@ from vljepa_ros.data.mwstream.meanings import (
     without_colour,
     words,
 )
-from vljepa_ros.data.mwstream.questions import (
+from vljepa_ros.data.simulators.mwstream.questions import (
     TOPICS,
     Question,
     answer_meaning,
@@ -28,7 +29,7 @@ from vljepa_ros.data.mwstream.questions import (
     questions,
     reached_state,
 )
-from vljepa_ros.data.mwstream.tasks import (
+from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
     COLOUR_NAMES,
     TASKS,
@@ -38,7 +39,6 @@ from vljepa_ros.data.mwstream.tasks import (
     meaning_of,
     training_colours,
 )
-from vljepa_ros.errors import InputError
 
 ALL = meanings(tuple(TASKS))
 

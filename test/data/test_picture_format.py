@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vljepa_ros.data.mwstream.picture_format import ASPECTS, PictureFormat, draw_format
+from vljepa_ros.data.simulators.mwstream.picture_format import ASPECTS, PictureFormat, draw_format
 
 
 def rendering(size: int = 96) -> np.ndarray:

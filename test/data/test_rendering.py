@@ -13,7 +13,7 @@ import pytest
 
 RENDER = """
 import mujoco
-from vljepa_ros.data.mwstream.rendering import Renderer, model_camera, prepare_model
+from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
 model = mujoco.MjModel.from_xml_string(
     '<mujoco><worldbody><light pos="0 0 3"/><geom size="1"/>'
     '<camera name="front" pos="0 -3 0" xyaxes="1 0 0 0 0 1"/></worldbody></mujoco>'

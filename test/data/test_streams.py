@@ -21,7 +21,7 @@ SIZE, SECONDS = 64, 24.0
 @pytest.fixture(scope='module')
 def filmed() -> dict[str, StreamData]:
     """One seed of the test split in all views."""
-    from vljepa_ros.data.mwstream.streams import Director
+    from vljepa_ros.data.simulators.mwstream.streams import Director
 
     director = Director(SIZE, depth=True)
     return {views: director.film('test', 20_003, SECONDS, views) for views in (HOME, WIDE, FIXED)}
@@ -90,8 +90,8 @@ def test_progress_rises_through_an_attempt_and_is_unknown_at_rest(
 
 
 def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vljepa_ros.data.mwstream import streams
-    from vljepa_ros.data.mwstream.cameras import Camera
+    from vljepa_ros.data.simulators.mwstream import streams
+    from vljepa_ros.data.simulators.mwstream.cameras import Camera
 
     away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # it looks away
     monkeypatch.setattr(streams, 'draw_wide', lambda *_: away)

@@ -10,8 +10,13 @@ import pytest
 from helpers.numbered_recordings import asked, lines, said
 
 from vljepa_ros.cli.annotate import as_json
-from vljepa_ros.data.told import AnnotationError, default_path, meaning_of, read_annotations
-from vljepa_ros.stream.types import AbstainReason, Event, State, StreamKey
+from vljepa_ros.core.types import AbstainReason, Event, State, StreamKey
+from vljepa_ros.data.annotation_file import (
+    AnnotationError,
+    default_path,
+    meaning_of,
+    read_annotations,
+)
 
 
 def fails(path: Path, *parts: str) -> None:

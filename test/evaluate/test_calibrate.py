@@ -12,8 +12,8 @@ import pytest
 from helpers import toy_suites
 
 from vljepa_ros.data.format import Annotation, open_split
-from vljepa_ros.data.mwstream.questions import Question
-from vljepa_ros.evaluate.asking import pose, says
+from vljepa_ros.data.simulators.mwstream.questions import Question
+from vljepa_ros.evaluate.questions import pose, says
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import auroc, ece, mean, redrawn
 from vljepa_ros.evaluate.suites.calibrate import (

@@ -11,8 +11,8 @@ import pytest
 from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
 from vljepa_ros.evaluate.report import Row

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers.toy_suites import annotation, film
 
+from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import count, load, main, references, save, scorer
 

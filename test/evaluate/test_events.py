@@ -15,12 +15,13 @@ from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
+from vljepa_ros.core.types import Event, State, StreamKey
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.evaluate.hops import Hops
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.motion import energy, peaks
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.segments import Segment, joined, merged
+from vljepa_ros.evaluate.stream_embeddings import Hops
 from vljepa_ros.evaluate.suites.events import (
     Heard,
     Said,
@@ -31,7 +32,6 @@ from vljepa_ros.evaluate.suites.events import (
     false_at_rest,
     matches,
 )
-from vljepa_ros.stream.types import Event, State, StreamKey
 
 PUSH, OPENS, REST = 'act:push:red', 'act:drawer-open:red', 'rest'
 Rows = dict[tuple[str, str], Row]

@@ -14,7 +14,7 @@ from helpers.toy_suites import ToyEyes, annotation, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.evaluate.matching import f1
 from vljepa_ros.evaluate.outcomes import Outcomes, f1_outcomes, unique
 from vljepa_ros.evaluate.paired import compare

@@ -8,8 +8,8 @@ import re
 import pytest
 from helpers.toy_suites import ToyLanguage, known, names
 
-from vljepa_ros.data.mwstream.meanings import doing, sentences
-from vljepa_ros.data.mwstream.tasks import TASKS, meaning_of
+from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, meaning_of
 from vljepa_ros.evaluate.suites.paraphrase import (
     DIRECTIONS,
     MARK,

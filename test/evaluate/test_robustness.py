@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from helpers.toy_suites import DIM, ToyEyes, annotation, context, film
 
+from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.evaluate.disturbances import (
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.evaluate.image_corruptions import (
     DISTURBANCES,
     Clip,
     at_rate,
@@ -29,7 +30,6 @@ from vljepa_ros.evaluate.disturbances import (
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.suites.robustness import robustness, seen, some_questions
 from vljepa_ros.evaluate.views import answers
-from vljepa_ros.stream.interfaces import ModelFacts
 
 RNG = np.random.default_rng
 

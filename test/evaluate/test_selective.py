@@ -18,16 +18,14 @@ from helpers.toy_suites import annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.errors import InputError
-from vljepa_ros.evaluate import selection
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Decoded
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.evaluate import decode_rules as selection
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.hops import Hops, nearest
-from vljepa_ros.evaluate.motion import Motion
-from vljepa_ros.evaluate.plots import draw
-from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.selection import (
+from vljepa_ros.evaluate.decode_rules import (
     HIGHEST_THRESHOLD,
     PERIODS_S,
     Decodes,
@@ -44,6 +42,11 @@ from vljepa_ros.evaluate.selection import (
     ward,
     within,
 )
+from vljepa_ros.evaluate.decoded_texts import Words
+from vljepa_ros.evaluate.motion import Motion
+from vljepa_ros.evaluate.plots import draw
+from vljepa_ros.evaluate.report import Report, Row
+from vljepa_ros.evaluate.stream_embeddings import Hops, nearest
 from vljepa_ros.evaluate.suites.selective import (
     Recorded,
     Said,
@@ -55,10 +58,7 @@ from vljepa_ros.evaluate.suites.selective import (
     selective,
     taken,
 )
-from vljepa_ros.evaluate.words import Words
-from vljepa_ros.stream.offline import clustered
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Decoded
+from vljepa_ros.stream.offline_segmenter import clustered
 
 HOP_NS = 200_000_000
 

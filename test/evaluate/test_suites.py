@@ -17,14 +17,14 @@ from helpers.synthetic_streams import SIZE, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
+from vljepa_ros.core.errors import InputError, ModelError, VljepaError
+from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.data.format import Stream, open_split, write_stream
-from vljepa_ros.errors import InputError, ModelError, VljepaError
 from vljepa_ros.evaluate.context import Context, helpers
+from vljepa_ros.evaluate.decoded_texts import in_words
 from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
-from vljepa_ros.evaluate.words import in_words
 from vljepa_ros.model import devices, registry
-from vljepa_ros.stream.interfaces import Model, ModelFacts
 
 
 class Noting:

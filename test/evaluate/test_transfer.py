@@ -17,9 +17,10 @@ from helpers.toy_suites import ToyEyes, ToyLanguage, annotation, direction
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import LISTS, sentences
-from vljepa_ros.data.mwstream.questions import prompts
+from vljepa_ros.data.simulators.mwstream.meanings import LISTS, sentences
+from vljepa_ros.data.simulators.mwstream.questions import prompts
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.matching import f1, pairs
 from vljepa_ros.evaluate.statistics import Mean
@@ -32,7 +33,6 @@ from vljepa_ros.evaluate.suites.transfer import (
     state_of,
     transfer,
 )
-from vljepa_ros.stream.interfaces import Model
 
 Figures = dict[tuple[str, str], Mean]
 DOORS = [f'{phase}:door-{way}' for phase in ('act', 'done') for way in ('open', 'close')]

@@ -16,12 +16,12 @@ from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream
-from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.cameras import camera_of, projected_sizes, viewpoint
-from vljepa_ros.evaluate.hops import hops_of
 from vljepa_ros.evaluate.motion import motion_of
 from vljepa_ros.evaluate.report import Row
+from vljepa_ros.evaluate.stream_embeddings import hops_of
 from vljepa_ros.evaluate.suites.classify import choose, classify, classify_unseen
 from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.views import views

@@ -11,7 +11,7 @@ import pytest
 from helpers.toy_suites import ToyEyes, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, prompts
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, prompts
 from vljepa_ros.evaluate.moments import Moment
 from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, Posed, balanced, pose, vqa
 

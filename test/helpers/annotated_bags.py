@@ -19,8 +19,8 @@ from vljepa_ros.model.config import (
     XEncoderConfig,
     YDecoderConfig,
 )
-from vljepa_ros.model.vljepa import VLJEPA
-from vljepa_ros.train.tuning.config import Recording
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.train.fine_tuning.config import Recording
 
 SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
 EACH_S = 2  # how long a colour is shown

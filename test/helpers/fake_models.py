@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.interfaces import Model, ModelFacts
-from vljepa_ros.stream.types import Candidate, Decoded, Image, Vector
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Model, ModelFacts
+from vljepa_ros.core.types import Candidate, Decoded, Image, Vector
 
 COLOURS = {
     'black': (0, 0, 0),

@@ -22,10 +22,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.main import Spinner
-from vljepa_ros.nodes.models import ModelPool, ModelSpec
-from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.runtime.model_pool import ModelPool, ModelSpec
 
 MS = 1_000_000
 START_NS = 1_000_000_000_000

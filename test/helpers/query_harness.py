@@ -15,9 +15,9 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import Embedding, Look, Moment, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.srv import Predict, Query, Search
 
-from vljepa_ros.errors import VljepaError
+from vljepa_ros.core.errors import VljepaError
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes.query import QueryNode
-from vljepa_ros.stream.interfaces import Model
 
 NOW = START_NS + 10_000 * MS
 

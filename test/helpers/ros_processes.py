@@ -17,7 +17,7 @@ from helpers import workers
 from helpers.node_harness import eventually
 
 from vljepa_ros.cli.ros_environment import environment_in
-from vljepa_ros.nodes.launching import override_file
+from vljepa_ros.nodes.launch_arguments import override_file
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')

@@ -16,7 +16,7 @@ from vljepa_ros.model.bidirectional.config import (
     XEncoderConfig,
     YEncoderConfig,
 )
-from vljepa_ros.model.common_config import BankConfig, TokenizerConfig
+from vljepa_ros.model.checkpoint_config import BankConfig, TokenizerConfig
 
 WORDS = ['a', 'b', 'c', 'the', 'drawer', 'is', 'open', 'shut', 'cup', 'red', 'blue', 'what']
 WORDS += ['happening', 'who', 'knows', 'robot', 'moves']
@@ -64,7 +64,7 @@ def config(**changed: Any) -> BidirectionalConfig:
 
 def net(of: BidirectionalConfig | None = None, seed: int = 0) -> Any:
     """A net in evaluation mode, with weights that are far enough from their starting values."""
-    from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
+    from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
 
     torch.manual_seed(seed)
     made = BidirectionalVLJEPA(of or config()).eval().requires_grad_(False)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from helpers.tiny_bidirectional import SENTENCES, plain, save_tokenizer
 
-from vljepa_ros.model.common_config import BankConfig, TokenizerConfig
+from vljepa_ros.model.checkpoint_config import BankConfig, TokenizerConfig
 from vljepa_ros.model.dual_encoder.config import (
     DualConfig,
     PictureConfig,
@@ -43,7 +43,7 @@ def config(**changed: Any) -> DualConfig:
 
 def net(of: DualConfig | None = None) -> Any:
     """In evaluation mode; the same weights every time."""
-    from vljepa_ros.model.dual_encoder.net import DualEncoder
+    from vljepa_ros.model.dual_encoder.network import DualEncoder
 
     torch.manual_seed(0)
     made = DualEncoder(of or config()).eval().requires_grad_(False)

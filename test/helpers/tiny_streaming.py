@@ -19,7 +19,7 @@ def save_tiny(folder: Path) -> Path:
         XEncoderConfig,
         YDecoderConfig,
     )
-    from vljepa_ros.model.vljepa import VLJEPA
+    from vljepa_ros.model.streaming.network import VLJEPA
 
     torch.manual_seed(0)
     config = ModelConfig(
@@ -48,6 +48,6 @@ def tower(part: Any) -> Any:
 
 def fresh_language(model: Any) -> Any:
     """A model's language that has embedded nothing yet."""
-    from vljepa_ros.model.language import TextLanguage
+    from vljepa_ros.model.streaming.text import TextLanguage
 
     return TextLanguage(network(model.language), tower(model.language), model.facts)

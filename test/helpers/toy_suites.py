@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Model, ModelFacts
+from vljepa_ros.core.types import Candidate, Decoded
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
-from vljepa_ros.data.mwstream.meanings import LISTS, meanings, sentence_index, sentences
-from vljepa_ros.data.mwstream.questions import answer_meanings
-from vljepa_ros.data.mwstream.questions import answers as answer_wordings
-from vljepa_ros.data.mwstream.tasks import TASKS, TRAIN_TASKS, meaning_of
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream.meanings import LISTS, meanings, sentence_index, sentences
+from vljepa_ros.data.simulators.mwstream.questions import answer_meanings
+from vljepa_ros.data.simulators.mwstream.questions import answers as answer_wordings
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.stream.interfaces import Model, ModelFacts
-from vljepa_ros.stream.types import Candidate, Decoded
 
 SIZE, DIM, LENGTH_S = 8, 64, 3.0
 FACTS = ModelFacts('toy-0', DIM, SIZE, 10.0, 2, 4, 7)

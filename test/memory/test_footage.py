@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from helpers.fake_models import FACTS
 
-from vljepa_ros.errors import BusyError, InputError
-from vljepa_ros.memory.footage import Footage, Hop
-from vljepa_ros.memory.store import Store
+from vljepa_ros.core.errors import BusyError, InputError
+from vljepa_ros.core.settings import FootageSettings
+from vljepa_ros.core.types import Change, Image, Reason, Segment, StreamKey
+from vljepa_ros.memory.frame_store import Footage, Hop
+from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.stream.frames import Slot
-from vljepa_ros.stream.settings import FootageSettings
-from vljepa_ros.stream.types import Change, Image, Reason, Segment, StreamKey
 
 MS = 1_000_000
 HOP = 200 * MS

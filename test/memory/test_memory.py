@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from helpers.fake_models import COLOURS, FakeLanguage, colour_vector
 
-from vljepa_ros.errors import InputError, ModelMismatchError
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.stream.settings import MemorySettings
-from vljepa_ros.stream.types import (
+from vljepa_ros.core.errors import InputError, ModelMismatchError
+from vljepa_ros.core.settings import MemorySettings
+from vljepa_ros.core.types import (
     Change,
     Embedding,
     Event,
@@ -19,6 +18,7 @@ from vljepa_ros.stream.types import (
     State,
     StreamKey,
 )
+from vljepa_ros.memory.embedding_memory import Memory
 
 S = 1_000_000_000
 
@@ -405,7 +405,7 @@ def test_of_very_many_hops_some_are_compared_and_the_same_is_found(
         unit_vector = np.asarray(vector / np.linalg.norm(vector), np.float32)
         memory.record(Embedding(number * S, number * S, key(), unit_vector))
     every = memory.search(FakeLanguage(), 'red', limit=10)
-    monkeypatch.setattr('vljepa_ros.memory.stream.MOST_COMPARED', 1000)
+    monkeypatch.setattr('vljepa_ros.memory.stream_memory.MOST_COMPARED', 1000)
     some = memory.search(FakeLanguage(), 'red', limit=10)
     assert len({moment.score for moment in every}) == 10
     assert [(m.start_ns, m.end_ns) for m in some] == [(m.start_ns, m.end_ns) for m in every]

@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 from helpers.fake_models import FakeLanguage, colour_vector
 
-from vljepa_ros.errors import BusyError, InputError, OutputError
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.memory.store import Store
-from vljepa_ros.stream.settings import MemorySettings
-from vljepa_ros.stream.types import (
+from vljepa_ros.core.errors import BusyError, InputError, OutputError
+from vljepa_ros.core.settings import MemorySettings
+from vljepa_ros.core.types import (
     Change,
     Embedding,
     Event,
@@ -29,6 +27,8 @@ from vljepa_ros.stream.types import (
     State,
     StreamKey,
 )
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.segment_store import Store
 
 S = 1_000_000_000
 KEY = StreamKey('camera', 'What?', 'm')
@@ -175,8 +175,8 @@ def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:
 DYING = """
 import sys
 from pathlib import Path
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.memory.store import Store
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.segment_store import Store
 from test_store import begun, hop
 memory = Memory('m', store=Store(Path(sys.argv[1])))
 memory.change(begun(0, 0, 'red'))
@@ -228,7 +228,7 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
 def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('vljepa_ros.memory.memory.SELDOM', 10)
+    monkeypatch.setattr('vljepa_ros.memory.embedding_memory.SELDOM', 10)
     path = tmp_path / 'memory.db'
     memory = Memory('m', store=Store(path))
     lived(memory)
@@ -273,7 +273,7 @@ def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None
 def test_other_models_that_were_forgotten_count_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('vljepa_ros.memory.memory.SELDOM', 10)
+    monkeypatch.setattr('vljepa_ros.memory.embedding_memory.SELDOM', 10)
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     lived(memory)
     memory.close()

@@ -13,13 +13,13 @@ import torch
 import yaml
 from safetensors.numpy import save_file
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.model import familiarity, registry
-from vljepa_ros.model.block import KeyValue
 from vljepa_ros.model.config import FamiliarityConfig
-from vljepa_ros.model.eyes import StreamingEyes
-from vljepa_ros.model.text_tower import file_hash
-from vljepa_ros.stream.interfaces import Model
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.text_tower import file_hash
+from vljepa_ros.model.streaming.vision import StreamingEyes
 
 FILE = 'familiarity.safetensors'
 

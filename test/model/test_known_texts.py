@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers.tiny_streaming import fresh_language, tower
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.model import text_space
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.model.language import scoring as text_space
 
 
 def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from helpers.tiny_streaming import network, tower
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.model import registry
-from vljepa_ros.stream.interfaces import Model
 
 PROMPTS = ['What is happening?', '', 'Is the robot opening the red drawer right now, or not?']
 TOLERANCE = 1e-4

@@ -12,11 +12,11 @@ import torch
 import yaml
 from helpers.tiny_streaming import network, tower
 
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.settings import MAX_PROMPTS
 from vljepa_ros.model import registry
 from vljepa_ros.model.weights import stored_dtype
-from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.settings import MAX_PROMPTS
 
 
 def frames(model: Model, count: int = 6) -> list[list[np.ndarray]]:
@@ -33,7 +33,7 @@ def vectors(model: Model) -> np.ndarray:
 
 
 def test_what_is_saved_loads_to_the_same_vectors(tiny: Model, tmp_path: Path) -> None:
-    from vljepa_ros.model.eyes import StreamingEyes
+    from vljepa_ros.model.streaming.vision import StreamingEyes
 
     assert isinstance(tiny.eyes, StreamingEyes)
     net = registry.VLJEPA(network(tiny.eyes).config)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vljepa_ros.data.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.evaluate.decoding import decode_held_out
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.evaluate.novel_combinations import decode_held_out
 from vljepa_ros.model import registry
-from vljepa_ros.stream.interfaces import Model
 
 
 def test_it_is_small_and_described() -> None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vljepa_ros.core.images import fit
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.data.unfamiliar import recorded, synthetic
 from vljepa_ros.data.unfamiliar.texts import own_texts
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.stream.images import fit
-from vljepa_ros.stream.interfaces import Model
 
 
 def scores(model: Model, frames: np.ndarray) -> list[float]:

@@ -27,9 +27,9 @@ from vljepa_ros.action import Watch
 from vljepa_ros.msg import ModelInfo, SemanticEmbedding
 from vljepa_ros.srv import Query
 
-from vljepa_ros.errors import BusyError, InputError, NoFrameError
-from vljepa_ros.nodes.client import Client
-from vljepa_ros.stream.types import Basis, Moment
+from vljepa_ros.client.planner_client import Client
+from vljepa_ros.core.errors import BusyError, InputError, NoFrameError
+from vljepa_ros.core.types import Basis, Moment
 
 
 @pytest.fixture

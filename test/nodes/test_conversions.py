@@ -13,9 +13,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vljepa_ros import msg, srv
-from vljepa_ros.errors import InputError
+from vljepa_ros.core import types
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.nodes import conversions
-from vljepa_ros.stream import types
 
 KEY = types.StreamKey('front', 'What?', 'small-1-2')
 A = np.array([0.6, 0.8], np.float32)

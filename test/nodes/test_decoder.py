@@ -24,8 +24,8 @@ from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
 
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes.decoder import DecoderNode
-from vljepa_ros.stream.interfaces import Model
 
 RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'blue'))
 
@@ -221,7 +221,7 @@ def test_what_was_heard_is_written_before_deactivation_ends(bench: Bench) -> Non
 def test_a_backlog_without_end_drops_and_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.working'], 'MAX_BACKLOG', 1)
+    monkeypatch.setattr(sys.modules['vljepa_ros.nodes.model_requests'], 'MAX_BACKLOG', 1)
     language = SlowLanguage()
     desk = Desk(bench, language)
     desk.send(change(1))

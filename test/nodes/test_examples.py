@@ -15,7 +15,7 @@ from helpers.node_harness import Bench, eventually
 from helpers.query_harness import NOW, Counter, hop, seen
 from vljepa_ros.msg import SemanticEmbedding
 
-from vljepa_ros.nodes.client import Client
+from vljepa_ros.client.planner_client import Client
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
 
@@ -77,7 +77,7 @@ class Scripted:
     def __init__(self, answer: str, confidence: float) -> None:
         from concurrent.futures import Future
 
-        from vljepa_ros.stream.types import Answer
+        from vljepa_ros.core.types import Answer
 
         self._later: Future[Any] = Future()
         self._later.set_result(Answer(answer, confidence, False, 0, 'm'))

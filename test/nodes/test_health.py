@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from vljepa_ros.nodes.health import LOG_EVERY_S, SHOWN_S, Health, Level
+from vljepa_ros.runtime.health import LOG_EVERY_S, SHOWN_S, Health, Level
 
 
 class Clock:

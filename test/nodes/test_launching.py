@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.nodes.launching import EVERY_NODE, override_file, overrides, resolve
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.nodes.launch_arguments import EVERY_NODE, override_file, overrides, resolve
 
 
 def test_empty_arguments_change_nothing() -> None:

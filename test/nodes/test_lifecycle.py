@@ -13,13 +13,13 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from vljepa_ros.srv import Query
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 from vljepa_ros.nodes.decoder import DecoderNode
-from vljepa_ros.nodes.models import ModelPool
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.runtime.model_pool import ModelPool
 
 KINDS = [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]
 
@@ -276,7 +276,7 @@ def test_diagnostics_come_from_the_steady_clock(bench: Bench) -> None:
 def test_nodes_start_without_torch_and_without_the_offline_pipeline() -> None:
     code = (
         'import sys, vljepa_ros.nodes.main, vljepa_ros.nodes.stack\n'
-        "print([m for m in ('torch', 'transformers', 'vljepa_ros.stream.pipeline')"
+        "print([m for m in ('torch', 'transformers', 'vljepa_ros.pipeline')"
         ' if m in sys.modules])'
     )
     found = subprocess.run(

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from helpers import fake_models
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.nodes.models import ModelPool, ModelSpec
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.runtime.model_pool import ModelPool, ModelSpec
 
 SPEC = ModelSpec('small', 'cpu', 'float32', 0)
 OTHER = ModelSpec('small', 'cuda:0', 'float32', 0)

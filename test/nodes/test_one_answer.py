@@ -18,14 +18,14 @@ from std_msgs.msg import Header
 from vljepa_ros.srv import Query
 
 from vljepa_ros.cli.recorded_answer import answer_of
-from vljepa_ros.cli.spans import Span
+from vljepa_ros.cli.time_spans import Span
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.types import AbstainReason, Answer, Basis, Frame
 from vljepa_ros.nodes import conversions
 from vljepa_ros.nodes.perception import PerceptionNode
 from vljepa_ros.nodes.query import QueryNode
+from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import Source
-from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import AbstainReason, Answer, Basis, Frame
 
 RED, GREEN = 20, 20  # frames at 10/s; green is unfamiliar
 SECOND = 1000 * MS

@@ -10,18 +10,19 @@ from helpers.node_harness import Bench
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 
-from vljepa_ros.nodes import launching, parameters
-from vljepa_ros.nodes.change_detection import ChangeDetectionNode
-from vljepa_ros.nodes.decoder import DecoderNode
-from vljepa_ros.nodes.perception import PerceptionNode
-from vljepa_ros.nodes.query import QueryNode
-from vljepa_ros.stream.settings import (
+from vljepa_ros.core.settings import (
     AnswerSettings,
     FootageSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
 )
+from vljepa_ros.nodes import launch_arguments as launching
+from vljepa_ros.nodes import parameters
+from vljepa_ros.nodes.change_detection import ChangeDetectionNode
+from vljepa_ros.nodes.decoder import DecoderNode
+from vljepa_ros.nodes.perception import PerceptionNode
+from vljepa_ros.nodes.query import QueryNode
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, Any] = {

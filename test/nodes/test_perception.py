@@ -31,10 +31,10 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.srv import Predict
 
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.types import Image as Picture
 from vljepa_ros.nodes.conversions import to_floats
 from vljepa_ros.nodes.perception import PerceptionNode
-from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.types import Image as Picture
 
 PROMPT = 'What is happening?'
 

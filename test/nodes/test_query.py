@@ -40,18 +40,18 @@ from vljepa_ros.msg import (
 )
 from vljepa_ros.srv import Predict, Query, Search
 
-from vljepa_ros.errors import (
+from vljepa_ros.core.errors import (
     BusyError,
     InactiveError,
     NoFrameError,
     NotStoredError,
     VljepaError,
 )
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.memory.store import Store
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.types import Embedding, StreamKey
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.nodes.query import QueryNode
-from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.types import Embedding, StreamKey
 
 
 def test_an_open_question_field_by_field(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from vljepa_ros.nodes.worker import ModelThread
+from vljepa_ros.runtime.model_thread import ModelThread
 
 
 @pytest.fixture

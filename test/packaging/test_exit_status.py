@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vljepa_ros.errors import (
+from vljepa_ros.core.errors import (
     BusyError,
     DiskFullError,
     InputError,

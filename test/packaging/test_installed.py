@@ -36,7 +36,7 @@ def sources(folder: str, pattern: str = '*') -> list[Path]:
 @pytest.mark.parametrize('where', [ROOT, Path('/')], ids=['repository', 'elsewhere'])
 def test_interfaces_and_modules_are_one_package(where: Path) -> None:
     code = (
-        'import rclpy, vljepa_ros.stream.types; from vljepa_ros.msg import TextEvent; '
+        'import rclpy, vljepa_ros.core.types; from vljepa_ros.msg import TextEvent; '
         'from vljepa_ros.srv import Query; from vljepa_ros.action import Watch; '
         'print(TextEvent.STATE_ENDED, Query.Response.BASIS_MEMORY, Watch.Goal().threshold)'
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vljepa_ros.errors import ErrorCode
-from vljepa_ros.stream.types import AbstainReason, Basis, Reason, State
+from vljepa_ros.core.errors import ErrorCode
+from vljepa_ros.core.types import AbstainReason, Basis, Reason, State
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for folder in ('msg', 'srv', 'action') for path in (ROOT / folder).iterdir())

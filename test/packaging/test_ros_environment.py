@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vljepa_ros.cli import ros_environment as module
-from vljepa_ros.errors import BusyError
+from vljepa_ros.core.errors import BusyError
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from vljepa_ros.cli.grading import read_questions, read_truth
-from vljepa_ros.data.mwstream.meanings import is_right, sentences
-from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.cli.event_grading import read_questions, read_truth
+from vljepa_ros.core.types import Frame
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
 from vljepa_ros.data.splits import SAMPLE, SEEDS
 from vljepa_ros.sources import open_source
-from vljepa_ros.stream.types import Frame
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / 'samples' / 'bench'

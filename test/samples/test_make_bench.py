@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.tasks import TASKS, meaning_of
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, meaning_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'samples' / 'make_bench.py'

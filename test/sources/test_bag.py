@@ -8,7 +8,7 @@ from helpers import bags
 from helpers.fake_models import picture
 from rosbags.rosbag2 import StoragePlugin
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
 from vljepa_ros.sources.bag import Bag, stamp_of
 

@@ -7,11 +7,11 @@ import pytest
 from helpers.fake_models import picture
 from helpers.printed import numbers
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Frame
 from vljepa_ros.sources import Damaged, open_source
 from vljepa_ros.sources.files import VideoSource, natural
 from vljepa_ros.sources.names import camera_name, camera_names
-from vljepa_ros.stream.types import Frame
 
 
 def video(path: Path, count: int = 10, fps: float = 20.0, codec: str = 'MJPG') -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, colour_vector
 
-from vljepa_ros.stream.answers import Answerer
-from vljepa_ros.stream.settings import AnswerSettings
-from vljepa_ros.stream.types import AbstainReason, Basis, Candidate, Moment, Seen, first_reason
+from vljepa_ros.core.settings import AnswerSettings
+from vljepa_ros.core.types import AbstainReason, Basis, Candidate, Moment, Seen, first_reason
+from vljepa_ros.query.answerer import Answerer
 
 CHOICES = ['it is red', 'it is blue']
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.images import (
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import (
     check_compressed,
     decode_compressed,
     decode_raw,

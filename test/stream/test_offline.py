@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from helpers.fake_models import fake_model, picture
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.offline import OfflineSegmenter, clustered
-from vljepa_ros.stream.pipeline import Pipeline
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Change, Embedding, Frame, Reason, State, StreamKey
+from vljepa_ros.pipeline import Pipeline
+from vljepa_ros.stream.offline_segmenter import OfflineSegmenter, clustered
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Change, Embedding, Frame, Reason, State, StreamKey
 
 pytest.importorskip('sklearn')
 HOP = 200_000_000

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from helpers.fake_models import FACTS, FakeEyes, colour_vector, picture
 
-from vljepa_ros.errors import InputError, NoFrameError, NotStoredError
-from vljepa_ros.memory.footage import Footage
-from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.stream.settings import FootageSettings, PerceptionSettings
-from vljepa_ros.stream.types import (
+from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
+from vljepa_ros.core.settings import FootageSettings, PerceptionSettings
+from vljepa_ros.core.types import (
     Change,
     Embedding,
     Frame,
@@ -24,7 +22,9 @@ from vljepa_ros.stream.types import (
     Segment,
     StreamKey,
 )
-from vljepa_ros.stream.vectors import unit
+from vljepa_ros.core.vectors import unit
+from vljepa_ros.memory.frame_store import Footage
+from vljepa_ros.stream.perceiver import Perceiver
 
 MS = 1_000_000
 HOP = 200 * MS

@@ -17,17 +17,14 @@ from helpers.fake_models import (
     picture,
 )
 
-from vljepa_ros.errors import InputError, ModelError, ModelMismatchError, NoFrameError
-from vljepa_ros.stream.answers import MAX_CANDIDATES
-from vljepa_ros.stream.events import EventWriter
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.settings import (
+from vljepa_ros.core.errors import InputError, ModelError, ModelMismatchError, NoFrameError
+from vljepa_ros.core.settings import (
     AnswerSettings,
     PerceptionSettings,
     SegmenterSettings,
     Settings,
 )
-from vljepa_ros.stream.types import (
+from vljepa_ros.core.types import (
     AbstainReason,
     Basis,
     Change,
@@ -38,6 +35,9 @@ from vljepa_ros.stream.types import (
     State,
     StreamKey,
 )
+from vljepa_ros.pipeline import Pipeline
+from vljepa_ros.query.answerer import MAX_CANDIDATES
+from vljepa_ros.stream.text_events import EventWriter
 
 MS = 1_000_000
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Change, Embedding, Reason, StreamKey
 from vljepa_ros.stream.segmenter import MAX_STREAMS, Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
 
 HOP = 200_000_000
 KEY = StreamKey('camera', 'what?', 'model')

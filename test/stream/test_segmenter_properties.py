@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Change, Embedding, Reason, StreamKey
 from vljepa_ros.stream.segmenter import RISE, Segmenter
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Change, Embedding, Reason, StreamKey
 
 HOP = 200_000_000
 KEY, OTHER = StreamKey('camera', 'what?', 'model'), StreamKey('rear', 'what?', 'model')

@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 from helpers import fake_models
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, StreamKey
-from vljepa_ros.stream.watching import Condition
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import AbstainReason, Embedding, Moment, StreamKey
+from vljepa_ros.query.watch_condition import Condition
 
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:

@@ -23,14 +23,14 @@ from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 
+from vljepa_ros.core.settings import PerceptionSettings, SegmenterSettings, Settings
+from vljepa_ros.core.types import Event, State
 from vljepa_ros.model import registry
 from vljepa_ros.nodes.conversions import from_event_message
+from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.settings import PerceptionSettings, SegmenterSettings, Settings
-from vljepa_ros.stream.types import Event, State
-from vljepa_ros.train.tuning.config import parse_tuning
-from vljepa_ros.train.tuning.run import tune
+from vljepa_ros.train.fine_tuning.config import parse_tuning
+from vljepa_ros.train.fine_tuning.run import tune
 
 # So fine that a model of random weights finds segments, drift and all.
 FINE = {

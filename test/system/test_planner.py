@@ -19,9 +19,9 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from vljepa_ros.msg import SemanticEmbedding
 
-from vljepa_ros.nodes.client import Client, Watching
+from vljepa_ros.client.planner_client import Client, Watching
+from vljepa_ros.core.types import Basis
 from vljepa_ros.nodes.conversions import to_ns
-from vljepa_ros.stream.types import Basis
 
 SAMPLE = ROOT / 'samples' / 'bench'
 TRUTH = json.loads((SAMPLE / 'ground_truth.json').read_text())

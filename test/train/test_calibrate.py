@@ -14,12 +14,12 @@ from helpers.synthetic_streams import film
 from helpers.tiny_streaming import fresh_language
 
 from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
-from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers
-from vljepa_ros.evaluate.asking import pose
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
+from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.speaker import Said
-from vljepa_ros.train import calibrate as module
-from vljepa_ros.train.calibrate import (
+from vljepa_ros.model.language.generation import Said
+from vljepa_ros.train import calibration_stage as module
+from vljepa_ros.train.calibration_stage import (
     Asked,
     ask_all,
     calibrate,

@@ -10,9 +10,9 @@ import pytest
 from helpers.tiny_streaming import network
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.questions import Question
+from vljepa_ros.data.simulators.mwstream.questions import Question
 from vljepa_ros.train.clips import Labels
-from vljepa_ros.train.eyes import PROBED, Asker, probed
+from vljepa_ros.train.vision_stage import PROBED, Asker, probed
 
 
 def annotation(phase: str, **more: Any) -> Annotation:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.unfamiliar import synthetic
-from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.bins import HIDDEN, Hop
 from vljepa_ros.train.familiarity import REFUSED, Features, fit_scenes
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.synthetic_streams import film
 
 from vljepa_ros.data.format import Stream, read_stream, write_stream
+from vljepa_ros.train.clip_loader import StepBatches
 from vljepa_ros.train.config import Clips, EyesTraining
-from vljepa_ros.train.loading import StepBatches
 
 STAGE = EyesTraining(
     steps=7,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vljepa_ros.train import logs
-from vljepa_ros.train.logs import Log
+from vljepa_ros.train import training_log as logs
+from vljepa_ros.train.training_log import Log
 
 
 class Board:

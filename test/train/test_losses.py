@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from vljepa_ros.data.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
 from vljepa_ros.train.augmentation import augment
-from vljepa_ros.train.calibrate import fit_logistic
-from vljepa_ros.train.decoder import IGNORED, pad
-from vljepa_ros.train.eyes import state_loss
+from vljepa_ros.train.calibration_stage import fit_logistic
+from vljepa_ros.train.decoder_stage import IGNORED, pad
 from vljepa_ros.train.losses import joint_loss, text_loss
 from vljepa_ros.train.optimizer import rate
-from vljepa_ros.train.text_space import drawn
-from vljepa_ros.train.texts import Meanings, thinned
+from vljepa_ros.train.text_bank import Meanings, thinned
+from vljepa_ros.train.text_stage import drawn
+from vljepa_ros.train.vision_stage import state_loss
 
 
 def test_joint_loss_of_two_orthogonal_pairs() -> None:

@@ -13,9 +13,10 @@ import torch
 from helpers.synthetic_streams import SCENES, SIZE, film
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Frame
 from vljepa_ros.data.format import Stream, open_split, write_stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import (
     ModelConfig,
@@ -25,7 +26,6 @@ from vljepa_ros.model.config import (
     YDecoderConfig,
 )
 from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.stream.types import Frame
 from vljepa_ros.train.config import Clips, DecoderTraining, EyesTraining, TextTraining, TrainConfig
 from vljepa_ros.train.run import Run, hold_back, train
 

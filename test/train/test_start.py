@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.registry import read_config
-from vljepa_ros.model.vljepa import VLJEPA
-from vljepa_ros.train.start import start_from
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.train.warm_start import start_from
 
 PARTS = ('x_encoder', 'predictor', 'y_encoder')
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vljepa_ros.model.config import TextTowerConfig
-from vljepa_ros.model.text_tower import TextTower
+from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.texts import TextBank
+from vljepa_ros.train.text_bank import TextBank
 
 TEXTS = ['it is dark', 'the robot opens the red drawer', '', 'the arm rests', 'it is dark']
 CPU = torch.device('cpu')
@@ -35,7 +35,7 @@ def expected(tower: TextTower, text: str) -> np.ndarray:
 def test_states_are_the_towers_however_the_bank_grew(
     tower: TextTower, first_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('vljepa_ros.train.texts.FIRST_ROWS', first_rows)
+    monkeypatch.setattr('vljepa_ros.train.text_bank.FIRST_ROWS', first_rows)
     bank = TextBank(tower)
     for asked in (TEXTS[:1], TEXTS[1:3], TEXTS):
         states, mask = bank.states(asked)

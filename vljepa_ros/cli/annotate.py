@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from vljepa_ros.cli import common
 
 if TYPE_CHECKING:
-    from vljepa_ros.stream.settings import Settings
-    from vljepa_ros.stream.types import Event
+    from vljepa_ros.core.settings import Settings
+    from vljepa_ros.core.types import Event
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.cli import watching
-    from vljepa_ros.stream.offline import OfflineSegmenter
-    from vljepa_ros.stream.pipeline import Pipeline
-    from vljepa_ros.stream.settings import SegmenterSettings
-    from vljepa_ros.stream.types import State
+    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.core.settings import SegmenterSettings
+    from vljepa_ros.core.types import State
+    from vljepa_ros.pipeline import Pipeline
+    from vljepa_ros.stream.offline_segmenter import OfflineSegmenter
 
     segmentation = SegmenterSettings(events_per_minute=args.events_per_minute)
     settings = dataclasses.replace(settings_of(args), segmenter=segmentation)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """Default settings, with the prompt that was given. Raises InputError."""
-    from vljepa_ros.stream.settings import PerceptionSettings, Settings
+    from vljepa_ros.core.settings import PerceptionSettings, Settings
 
     if args.prompt is None:
         return Settings()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.spans import add_span_arguments, read_span
+from vljepa_ros.cli.time_spans import add_span_arguments, read_span
 
 WHY = {
     'LOW_CONFIDENCE': 'the confidence is too low',
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.cli.recorded_answer import answer_of
-    from vljepa_ros.stream.answers import check_question
+    from vljepa_ros.query.answerer import check_question
 
     check_question(args.prompt, args.candidate)
     source = common.open_given(args, one_camera=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.splits import VALIDATION
-from vljepa_ros.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.data.format import Stream

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
+    from vljepa_ros.core.protocols import Model
+    from vljepa_ros.core.types import AbstainReason, Frame
     from vljepa_ros.sources import Damaged, Source
-    from vljepa_ros.stream.interfaces import Model
-    from vljepa_ros.stream.types import AbstainReason, Frame
 
 SECOND_NS = 1_000_000_000
 TELL_S = 60.0  # between two lines about how far it is

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.splits import (
     HOME,
     KITCHEN,
@@ -23,11 +24,10 @@ from vljepa_ros.data.splits import (
     VIEWS,
     folder_name,
 )
-from vljepa_ros.errors import InputError
 from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from vljepa_ros.data.recordings import Grid
+    from vljepa_ros.data.importer import Grid
 
 SPLITS = (TRAIN, VALIDATION, TEST, UNSEEN)  # that mwstream films
 
@@ -147,9 +147,9 @@ def _import(args: argparse.Namespace) -> int:
 
     2 where an annotation is wrong, or no stream was made.
     """
-    from vljepa_ros.data.recordings import Grid
-    from vljepa_ros.data.told import AnnotationError
-    from vljepa_ros.data.whole import open_folder
+    from vljepa_ros.data.annotation_file import AnnotationError
+    from vljepa_ros.data.atomic_folder import open_folder
+    from vljepa_ros.data.importer import Grid
 
     grid = Grid(args.rate, args.size)
     given = args.annotations or [None] * len(args.sources)
@@ -176,8 +176,8 @@ def _import(args: argparse.Namespace) -> int:
 
 def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: Grid) -> list[str]:
     """The names of the streams of one source. Raises InputError, OSError, OutputError."""
-    from vljepa_ros.data.recordings import Recorder, write_all
-    from vljepa_ros.data.told import default_path, read_annotations
+    from vljepa_ros.data.annotation_file import default_path, read_annotations
+    from vljepa_ros.data.importer import Recorder, write_all
     from vljepa_ros.sources import Damaged, open_source
 
     source = open_source(path, args.topic, args.fps)

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.processes import ProcessError, Processes, stack_commands
-from vljepa_ros.errors import InputError, VljepaError
+from vljepa_ros.cli.stack_processes import ProcessError, Processes, stack_commands
+from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from vljepa_ros.cli.grading import Question, Said, Truth
-    from vljepa_ros.stream.interfaces import Model
+    from vljepa_ros.cli.event_grading import Question, Said, Truth
+    from vljepa_ros.core.protocols import Model
 
 NEEDED = 0.70  # precision and recall
 LEAD = 0.20  # of F1, over each baseline
@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.cli import grading
+    from vljepa_ros.cli import event_grading as grading
 
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
@@ -145,7 +145,7 @@ class Live:
     @property
     def said(self) -> list[Said]:
         """The segments that have ended, in their final words."""
-        from vljepa_ros.cli.grading import Said
+        from vljepa_ros.cli.event_grading import Said
 
         return [
             Said(self._s(e['start_ns']), self._s(e['end_ns']), e['text'])
@@ -180,7 +180,7 @@ class Live:
                 [
                     sys.executable,
                     '-m',
-                    'vljepa_ros.nodes.demo_client',
+                    'vljepa_ros.client.demo_client',
                     str(sample),
                     '--questions',
                     str(sample / 'questions.json'),
@@ -279,8 +279,8 @@ def judge(
     live: Live, truths: list[Truth], args: argparse.Namespace, sample: Path
 ) -> dict[str, Any]:
     """Marks of the model and of the baselines, and whether all of it is enough."""
-    from vljepa_ros.cli import grading
-    from vljepa_ros.stream.settings import PerceptionSettings
+    from vljepa_ros.cli import event_grading as grading
+    from vljepa_ros.core.settings import PerceptionSettings
 
     model = common.load_model(args)
     assert model.language is not None
@@ -321,12 +321,12 @@ def judge(
 
 def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[Said]]:
     """The segments of each standing prompt, offline."""
-    from vljepa_ros.cli import watching
-    from vljepa_ros.cli.grading import Said
+    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli.event_grading import Said
+    from vljepa_ros.core.settings import PerceptionSettings, Settings
+    from vljepa_ros.core.types import State
+    from vljepa_ros.pipeline import Pipeline
     from vljepa_ros.sources import open_source
-    from vljepa_ros.stream.pipeline import Pipeline
-    from vljepa_ros.stream.settings import PerceptionSettings, Settings
-    from vljepa_ros.stream.types import State
 
     source = open_source(sample)
     found: dict[str, list[Said]] = {prompt: [] for prompt in prompts}

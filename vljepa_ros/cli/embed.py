@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
-    from vljepa_ros.stream.types import Embedding
+    from vljepa_ros.core.types import Embedding
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     import numpy as np
 
-    from vljepa_ros.cli import watching
+    from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
+from vljepa_ros.core.errors import InputError, OutputError
+from vljepa_ros.core.process_pool import Processes, cores
 from vljepa_ros.data.splits import (
     FIXED,
     HOME,
@@ -27,14 +29,12 @@ from vljepa_ros.data.splits import (
     WIDE,
     folder_name,
 )
-from vljepa_ros.errors import InputError, OutputError
 from vljepa_ros.exit_status import ExitStatus
-from vljepa_ros.processes import Processes, cores
 
 if TYPE_CHECKING:
+    from vljepa_ros.core.protocols import Model
     from vljepa_ros.data.format import Stream
     from vljepa_ros.evaluate.report import Report
-    from vljepa_ros.stream.interfaces import Model
 
 # As in vljepa_ros.evaluate.suites, which needs numpy: `--help` should not.
 NAMES = (

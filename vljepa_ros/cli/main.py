@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from vljepa_ros import __version__
-from vljepa_ros.errors import VljepaError
+from vljepa_ros.core.errors import VljepaError
 from vljepa_ros.exit_status import ExitStatus, command_status
 
 COMMANDS = (

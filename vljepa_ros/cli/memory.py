@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.spans import add_span_arguments, read_span
-from vljepa_ros.errors import InputError
+from vljepa_ros.cli.time_spans import add_span_arguments, read_span
+from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
-    from vljepa_ros.memory.store import Store
-    from vljepa_ros.stream.types import StreamKey
+    from vljepa_ros.core.types import StreamKey
+    from vljepa_ros.memory.segment_store import Store
 
 LATEST_S = 2.0**31  # that a stamp of ROS can tell
 MOST_BYTES = 10**15  # all of it: what is only read is not made smaller
@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.memory.store import Store
+    from vljepa_ros.memory.segment_store import Store
 
     span = read_span(args, 0, LATEST_S)
     start_ns, end_ns = span.start_ns or 0, 0 if span.end_ns is None else max(span.end_ns, 1)
@@ -100,8 +100,8 @@ def _moments(
     store: Store, args: argparse.Namespace, start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
     """Raises InputError where nothing that is held is of this model."""
-    from vljepa_ros.memory.memory import Memory
-    from vljepa_ros.stream.settings import EVER_S, MemorySettings
+    from vljepa_ros.core.settings import EVER_S, MemorySettings
+    from vljepa_ros.memory.embedding_memory import Memory
 
     language = common.load_model(args, 'language').language
     assert language is not None

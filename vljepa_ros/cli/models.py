@@ -7,8 +7,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.cli import common, comparing, getting
-from vljepa_ros.errors import ModelError
+from vljepa_ros.cli import common
+from vljepa_ros.cli import models_compare as comparing
+from vljepa_ros.cli import models_get as getting
+from vljepa_ros.core.errors import ModelError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

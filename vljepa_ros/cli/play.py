@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from vljepa_ros.cli import common
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     bag = Bag(path)
     try:
-        from vljepa_ros.nodes import play
+        from vljepa_ros.client import bag_player as play
     except ImportError as error:
         raise InputError(f'play needs ROS 2 (rclpy): {error}') from error
     report = play.play(

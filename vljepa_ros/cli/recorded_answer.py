@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vljepa_ros.cli import watching
-from vljepa_ros.cli.spans import Span, check_reached
-from vljepa_ros.errors import InputError
+from vljepa_ros.cli import offline_run as watching
+from vljepa_ros.cli.time_spans import Span, check_reached
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.settings import PerceptionSettings
+from vljepa_ros.core.types import Answer, Embedding, Seen
+from vljepa_ros.core.vectors import as_sent, pooled
+from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import Evaluated, QueryService, Question
 from vljepa_ros.sources import Source
-from vljepa_ros.stream.answers import Answerer
-from vljepa_ros.stream.interfaces import Model
 from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.stream.settings import PerceptionSettings
-from vljepa_ros.stream.types import Answer, Embedding, Seen
-from vljepa_ros.stream.vectors import as_sent, pooled
 
 
 class Hop(NamedTuple):

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from vljepa_ros.errors import BusyError
+from vljepa_ros.core.errors import BusyError
 
 log = logging.getLogger(__name__)
 

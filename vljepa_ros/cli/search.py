@@ -8,13 +8,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
-from vljepa_ros.cli.spans import Span, add_span_arguments, check_reached, read_span
-from vljepa_ros.errors import InputError
+from vljepa_ros.cli.time_spans import Span, add_span_arguments, check_reached, read_span
+from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
+    from vljepa_ros.core.settings import Settings
+    from vljepa_ros.core.types import Moment
     from vljepa_ros.sources import Source
-    from vljepa_ros.stream.settings import Settings
-    from vljepa_ros.stream.types import Moment
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from vljepa_ros.stream.settings import check_text
+    from vljepa_ros.core.settings import check_text
 
     check_text(args.text, 'text', may_be_empty=False)
     if args.limit < 1:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def settings_of(args: argparse.Namespace) -> Settings:
     """Those of annotate, but a recording is remembered to its beginning."""
     from vljepa_ros.cli import annotate
-    from vljepa_ros.stream.settings import EVER_S, MemorySettings
+    from vljepa_ros.core.settings import EVER_S, MemorySettings
 
     return dataclasses.replace(annotate.settings_of(args), memory=MemorySettings(EVER_S, EVER_S))
 
@@ -67,8 +67,8 @@ def moments_of(
     args: argparse.Namespace, settings: Settings, source: Source, span: Span
 ) -> list[Moment]:
     """Look at all of the source, then search. Raises InputError for a span behind its end."""
-    from vljepa_ros.cli import watching
-    from vljepa_ros.stream.pipeline import Pipeline
+    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.pipeline import Pipeline
 
     pipeline = Pipeline(common.load_model(args), settings)
     newest_ns = max((e.end_ns for e in watching.events(pipeline, source)), default=0)

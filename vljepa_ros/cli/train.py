@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.train.config import TrainConfig
-    from vljepa_ros.train.tuning.config import TuneConfig
-    from vljepa_ros.train.tuning.run import Tuned
-    from vljepa_ros.train.words.config import WordsConfig
+    from vljepa_ros.train.fine_tuning.config import TuneConfig
+    from vljepa_ros.train.fine_tuning.run import Tuned
+    from vljepa_ros.train.text_decoder.config import WordsConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.train.config import parse_training, read_values
+    from vljepa_ros.train.fine_tuning.config import is_tuning, parse_tuning
     from vljepa_ros.train.recipe.config import is_recipe
-    from vljepa_ros.train.tuning.config import is_tuning, parse_tuning
-    from vljepa_ros.train.words.config import is_words, parse_words
+    from vljepa_ros.train.text_decoder.config import is_words, parse_words
 
     values = read_values(args.config)
     if args.processes < 0:
@@ -97,7 +97,7 @@ def _report(args: argparse.Namespace, folder: Path) -> int:
 def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
     if args.processes > 1:
         raise InputError(f'--processes ({args.processes}): a decoder is trained in one process')
-    from vljepa_ros.train.words.models import learn_words
+    from vljepa_ros.train.text_decoder.models import learn_words
 
     folder, learned = learn_words(config)
     marks = dataclasses.asdict(learned.marks)
@@ -118,7 +118,7 @@ def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
 def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
     if args.processes > 1:
         raise InputError(f'--processes ({args.processes}): fine-tuning runs in one process')
-    from vljepa_ros.train.tuning.run import as_json, tune
+    from vljepa_ros.train.fine_tuning.run import as_json, tune
 
     found = tune(config)
     if args.json:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError, ModelMismatchError
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.vectors import unit
+from vljepa_ros.core.errors import InputError, ModelMismatchError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.vectors import unit
 
 VECTORS, STAMPS, MODEL_ID, PROMPT = 'vectors', 'stamps_ns', 'model_id', 'prompt'
 EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # as `vljepa embed` calls them

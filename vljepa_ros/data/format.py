@@ -29,10 +29,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data import jpeg_frames
+from vljepa_ros.data.atomic_folder import appearing
 from vljepa_ros.data.jpeg_frames import JpegFrames
-from vljepa_ros.data.whole import appearing
-from vljepa_ros.errors import InputError
 
 Frames = NDArray[np.uint8] | JpegFrames
 Row = TypeVar('Row', 'Annotation', 'Told')

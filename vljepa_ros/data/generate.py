@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vljepa_ros.core.errors import InputError, VljepaError
+from vljepa_ros.core.process_pool import Processes, cores
+from vljepa_ros.data.atomic_folder import open_folder, remove_partial
 from vljepa_ros.data.format import read_stream, write_stream
 from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range
-from vljepa_ros.data.whole import open_folder, remove_partial
-from vljepa_ros.errors import InputError, VljepaError
-from vljepa_ros.processes import Processes, cores
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _make(work: Work) -> str:
 @cache
 def _director(size: int, depth: bool) -> Any:
     """What films Meta-World; one per process, for scenes are made once."""
-    from vljepa_ros.data.mwstream.streams import Director
+    from vljepa_ros.data.simulators.mwstream.streams import Director
 
     return Director(size, depth)
 
@@ -147,7 +147,7 @@ def _director(size: int, depth: bool) -> Any:
 @cache
 def _kitchen(size: int) -> Any:
     """What films the kitchen."""
-    from vljepa_ros.data.kitchen.streams import Director
+    from vljepa_ros.data.simulators.kitchen.streams import Director
 
     return Director(size)
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 FILE, INDEX = 'frames.jpegs', 'frames.index.npy'
 FULL_COLOR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vljepa_ros.data.format import open_split
-from vljepa_ros.data.mwstream import questions
-from vljepa_ros.data.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream import questions
+from vljepa_ros.data.simulators.mwstream.meanings import wordings
 from vljepa_ros.data.splits import TRAIN, VALIDATION
 
 SPLITS = (TRAIN, VALIDATION)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 TRAIN = 'train'
 VALIDATION = 'validation'  # on which every choice is made

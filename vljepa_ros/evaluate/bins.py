@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.stream.interfaces import ModelFacts
 
 HIDDEN = 'light: dark or covered'
 VIEWS = ('name', 'view')

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.splits import HOME
-from vljepa_ros.errors import InputError
 
 NAN = float('nan')
 STOCK = 'stock:'  # how the views of the simulator's own cameras begin

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.process_pool import Processes
+from vljepa_ros.core.protocols import Eyes, Language, Model
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.views import Vectors, centre
-from vljepa_ros.processes import Processes
-from vljepa_ros.stream.interfaces import Eyes, Language, Model
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
 Load = Callable[[], Model]

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vljepa_ros.core.errors import InputError, OutputError, VljepaError
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import TASKS
-from vljepa_ros.errors import InputError, OutputError, VljepaError
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.cider import Cider
 
 FILE = Path(__file__).with_name('document_frequencies.json')

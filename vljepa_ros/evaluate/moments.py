@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.tasks import TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.cameras import viewpoint
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import mean

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.settings import SegmenterSettings
+from vljepa_ros.core.types import Image
 from vljepa_ros.data.format import Stream
-from vljepa_ros.evaluate.hops import SECOND_NS
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS
 from vljepa_ros.evaluate.views import frames_of
-from vljepa_ros.stream.settings import SegmenterSettings
-from vljepa_ros.stream.types import Image
 
 CLOSEST_S = SegmenterSettings().min_segment_s  # peaks are as far apart as our segments
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import more

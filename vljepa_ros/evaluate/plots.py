@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.errors import InputError, OutputError
+from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.evaluate.report import Points
 
 LEVEL = 'baseline'  # of its one point, the height is drawn

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from vljepa_ros.core.types import Embedding, Event, Frame, State
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.hops import SECOND_NS, Hops, gathered
+from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, gathered
 from vljepa_ros.evaluate.views import frames_of
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Embedding, Event, Frame, State
+from vljepa_ros.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

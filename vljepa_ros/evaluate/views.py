@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.images import fit
+from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.types import Image
+from vljepa_ros.core.vectors import unit
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.stream.images import fit
-from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.types import Image
-from vljepa_ros.stream.vectors import unit
 
 CONTEXT_S = 2.0
 GREY = 128

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 
 T = TypeVar('T')
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 
 MEMINFO = Path('/proc/meminfo')
 GB = 1e9

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.model.block import KeyValue
-from vljepa_ros.model.x_encoder import XEncoder
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.x_encoder import XEncoder
 
 Array = NDArray[np.float32]
 

@@ -16,15 +16,15 @@ import torch
 import yaml
 from torch import nn
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.config import CONFIG, ModelConfig, parse
 from vljepa_ros.model.devices import pick_device
 from vljepa_ros.model.dual_encoder.config import DualConfig
-from vljepa_ros.model.streaming import assemble, save
-from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.streaming.loading import assemble, save
+from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
-from vljepa_ros.stream.interfaces import Model
 
 __all__ = [
     'CONFIG', 'DTYPES', 'VLJEPA', 'WEIGHTS', 'assemble', 'available', 'find', 'folders', 'free',
@@ -36,7 +36,7 @@ AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
 # A kind's model.yaml, and the module whose `load` makes its halves: imported when it is asked for,
 # as the larger kinds need `transformers`.
 KINDS: dict[str, tuple[type[AnyConfig], str]] = {
-    'streaming': (ModelConfig, 'vljepa_ros.model.streaming'),
+    'streaming': (ModelConfig, 'vljepa_ros.model.streaming.loading'),
     'bidirectional': (BidirectionalConfig, 'vljepa_ros.model.bidirectional.loading'),
     'dual_encoder': (DualConfig, 'vljepa_ros.model.dual_encoder.loading'),
 }

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 
 WEIGHTS = 'weights.safetensors'
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}

@@ -17,12 +17,12 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.nodes import parameters
-from vljepa_ros.nodes.health import Level
-from vljepa_ros.nodes.models import Lease, ModelPool, ModelSpec
-from vljepa_ros.nodes.working import WorkingNode, describe_error
-from vljepa_ros.stream.interfaces import ModelFacts
+from vljepa_ros.nodes.model_requests import WorkingNode, describe_error
+from vljepa_ros.runtime.health import Level
+from vljepa_ros.runtime.model_pool import Lease, ModelPool, ModelSpec
 
 SETTLE_S = 5.0  # the longest that a transition waits for the work in hand
 

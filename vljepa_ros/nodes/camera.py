@@ -10,11 +10,11 @@ from typing import Any
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core import types
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
-from vljepa_ros.stream import types
 from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.frames import Intake
 

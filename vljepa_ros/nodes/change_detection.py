@@ -13,13 +13,13 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from vljepa_ros.errors import VljepaError
+from vljepa_ros.core.errors import VljepaError
+from vljepa_ros.core.types import Change, StreamKey
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.models import ModelPool
+from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.stream.segmenter import Segmenter
-from vljepa_ros.stream.types import Change, StreamKey
 
 SESSION_ID = uuid.uuid4().hex  # one per process start
 

@@ -14,10 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vljepa_ros import msg
-from vljepa_ros.errors import InputError
+from vljepa_ros.core import images, types
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.query.service import Question
-from vljepa_ros.stream import images, types
-from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Look
 
 SECOND_NS = 1_000_000_000

@@ -9,8 +9,8 @@ from typing import Any
 from vljepa_ros.msg import SemanticChange, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
-from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.stream.events import EventWriter
+from vljepa_ros.runtime.model_pool import ModelPool
+from vljepa_ros.stream.text_events import EventWriter
 
 LISTEN_ON_S = 2.0  # the longest that the process's end waits for the last changes
 LOOK_AGAIN_S = 0.05  # how often to look whether they may still come

@@ -23,10 +23,10 @@ from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.exit_status import ExitStatus, node_status
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.health import Level
 from vljepa_ros.nodes.logs import forwarded
-from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.nodes.working import describe_error
+from vljepa_ros.nodes.model_requests import describe_error
+from vljepa_ros.runtime.health import Level
+from vljepa_ros.runtime.model_pool import ModelPool
 
 GOODBYE_S = 8.0  # a node that has not ended by then is left behind
 LOOK_AGAIN_S = 0.5  # how often to look for a signal

@@ -20,9 +20,8 @@ from rclpy.exceptions import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.nodes.models import ModelSpec
-from vljepa_ros.stream.settings import (
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import (
     HIGHEST_THRESHOLD,
     LONGEST_RUN,
     AnswerSettings,
@@ -31,6 +30,7 @@ from vljepa_ros.stream.settings import (
     PerceptionSettings,
     SegmenterSettings,
 )
+from vljepa_ros.runtime.model_pool import ModelSpec
 
 DEFAULT_CAMERA = 'camera'
 QOS_OVERRIDES = 'qos_overrides.'

@@ -14,19 +14,19 @@ from typing import Any
 
 from std_msgs.msg import Header
 
-from vljepa_ros.errors import InputError, NoFrameError
-from vljepa_ros.memory.footage import Footage
+from vljepa_ros.core.errors import InputError, NoFrameError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.settings import check_prompts
+from vljepa_ros.core.types import Embedding, Frame
+from vljepa_ros.memory.frame_store import Footage
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.nodes.camera import Arrived, Camera
-from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.nodes.working import LOOK_BACK_S
+from vljepa_ros.nodes.model_requests import LOOK_BACK_S
+from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict
-from vljepa_ros.stream.interfaces import ModelFacts
 from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
-from vljepa_ros.stream.settings import check_prompts
-from vljepa_ros.stream.types import Embedding, Frame
 
 
 class PerceptionNode(VljepaNode):

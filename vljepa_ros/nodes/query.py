@@ -18,7 +18,7 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.task import Future
 
 from vljepa_ros.action import Watch
-from vljepa_ros.errors import (
+from vljepa_ros.core.errors import (
     BusyError,
     DiskFullError,
     ErrorCode,
@@ -30,19 +30,19 @@ from vljepa_ros.errors import (
     VljepaError,
     error_of,
 )
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.memory.store import Store
+from vljepa_ros.core.protocols import ModelFacts, check_readable
+from vljepa_ros.core.types import AbstainReason, Embedding, Moment, Seen, Vector
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
-from vljepa_ros.nodes.models import ModelPool
-from vljepa_ros.nodes.working import LOOK_BACK_S, describe_error
+from vljepa_ros.nodes.model_requests import LOOK_BACK_S, describe_error
+from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import QueryService
+from vljepa_ros.query.watch_condition import Condition
+from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict, Query, Search
-from vljepa_ros.stream.answers import Answerer
-from vljepa_ros.stream.interfaces import ModelFacts, check_readable
-from vljepa_ros.stream.types import AbstainReason, Embedding, Moment, Seen, Vector
-from vljepa_ros.stream.watching import Condition
 
 DEFAULT_LIMIT = 10
 GRACE_S = 0.5  # for the way of an answer

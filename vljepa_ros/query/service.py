@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vljepa_ros.errors import BusyError, ErrorCode, NotStoredError, VljepaError
-from vljepa_ros.memory.memory import Memory
-from vljepa_ros.stream.answers import Answerer, check_question
-from vljepa_ros.stream.settings import check_span
-from vljepa_ros.stream.types import Answer, Basis, Seen
+from vljepa_ros.core.errors import BusyError, ErrorCode, NotStoredError, VljepaError
+from vljepa_ros.core.settings import check_span
+from vljepa_ros.core.types import Answer, Basis, Seen
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.query.answerer import Answerer, check_question
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import decode_compressed, decode_raw
+from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
-from vljepa_ros.stream.images import decode_compressed, decode_raw
-from vljepa_ros.stream.types import Frame, Image
 
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 STORAGE = ('.mcap', '.db3')

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.types import Frame
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Frame
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import decode_compressed
+from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.base import Damaged, Source
-from vljepa_ros.stream.images import decode_compressed
-from vljepa_ros.stream.types import Frame
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 # What image_transport and drivers put behind a camera's name.
 SUFFIXES = re.compile(r'compressed|(image|color|rgb|raw|rect|mono)(_(raw|rect|color|mono))*')

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources.base import Source
 
 BAG_FILES = ('.mcap', '.db3')

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vljepa_ros.stream.types import WITHHELD, Embedding
+from vljepa_ros.core.types import WITHHELD, Embedding
 
 REPORTED_NS = 3_000_000_000  # an unfamiliar span of this length is reported
 

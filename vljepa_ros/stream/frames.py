@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vljepa_ros.stream.types import Image
+from vljepa_ros.core.types import Image
 
 EARLY = 4  # by this part of a period, at most
 

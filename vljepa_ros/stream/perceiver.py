@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError, NoFrameError, NotStoredError
-from vljepa_ros.memory.footage import Footage, Hop
-from vljepa_ros.stream.frames import Sampler, Slot
-from vljepa_ros.stream.images import fit
-from vljepa_ros.stream.interfaces import Eyes
-from vljepa_ros.stream.settings import (
+from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
+from vljepa_ros.core.images import fit
+from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.settings import (
     MAX_PROMPTS,
     PerceptionSettings,
     check_prompts,
     check_span,
     check_text,
 )
-from vljepa_ros.stream.types import EVER_NS, Embedding, Frame, StreamKey
-from vljepa_ros.stream.vectors import as_sent, pooled
+from vljepa_ros.core.types import EVER_NS, Embedding, Frame, StreamKey
+from vljepa_ros.core.vectors import as_sent, pooled
+from vljepa_ros.memory.frame_store import Footage, Hop
+from vljepa_ros.stream.frames import Sampler, Slot
 
 MAX_SPAN_HOPS = 64  # of a span that is looked at whole
 MAX_LOOKS = 16  # windows of a longer one

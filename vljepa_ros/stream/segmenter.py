@@ -36,9 +36,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.stream.settings import LONGEST_RUN, SegmenterSettings
-from vljepa_ros.stream.types import (
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.settings import LONGEST_RUN, SegmenterSettings
+from vljepa_ros.core.types import (
     WITHHELD,
     Change,
     Embedding,
@@ -47,7 +47,7 @@ from vljepa_ros.stream.types import (
     StreamKey,
     Vector,
 )
-from vljepa_ros.stream.vectors import as_sent, unit
+from vljepa_ros.core.vectors import as_sent, unit
 
 MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
 MINUTE_NS = 60_000_000_000

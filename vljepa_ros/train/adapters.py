@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 HEADS, LORA, ALL = 'heads', 'lora', 'all'
 HOW_MUCH = (HEADS, LORA, ALL)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.config import TrainConfig
 
 DECIDING = ('seed', 'start', 'model', 'text', 'eyes')  # keys that a checkpoint depends on

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, Stream, Told
-from vljepa_ros.data.mwstream import questions
-from vljepa_ros.data.mwstream.cover import COVERED_ABOVE, DARK_BELOW
-from vljepa_ros.errors import InputError
+from vljepa_ros.data.simulators.mwstream import questions
+from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import Clips
 

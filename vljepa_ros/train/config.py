@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.model.config import ModelConfig, parse
 
 

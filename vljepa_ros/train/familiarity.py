@@ -24,21 +24,22 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.images import fit
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.cover import Cloth
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.data.simulators.mwstream.cover import Cloth
 from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
-from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip
-from vljepa_ros.model import registry, streaming
+from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip
+from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
-from vljepa_ros.model.eyes import StreamingEyes
 from vljepa_ros.model.familiarity import CLIP, TUBELETS, Density, SceneFamiliarity
-from vljepa_ros.model.language import TextLanguage
-from vljepa_ros.model.text_tower import file_hash
+from vljepa_ros.model.streaming import loading as streaming
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.model.streaming.text_tower import file_hash
+from vljepa_ros.model.streaming.vision import StreamingEyes
 from vljepa_ros.model.weights import WEIGHTS
-from vljepa_ros.stream.images import fit
-from vljepa_ros.train.calibrate import fit_linear
+from vljepa_ros.train.calibration_stage import fit_linear
 from vljepa_ros.train.readability import fit_readability
 
 FILE = 'familiarity.safetensors'

@@ -23,8 +23,14 @@ from numpy.typing import NDArray
 from vljepa_ros.data.unfamiliar import letters
 from vljepa_ros.data.unfamiliar.letters import LETTERS
 from vljepa_ros.data.unfamiliar.texts import FITTED, own_texts, texts
-from vljepa_ros.model.readability import FEATURES, KINDS, Trigrams, english_trigrams, features
-from vljepa_ros.train.calibrate import fit_linear
+from vljepa_ros.model.language.readability import (
+    FEATURES,
+    KINDS,
+    Trigrams,
+    english_trigrams,
+    features,
+)
+from vljepa_ros.train.calibration_stage import fit_linear
 
 WORDINGS = 1200  # of the training wordings, at most: they are many, and alike
 RANDOM = 60  # texts of each kind of nonsense that are made up

@@ -15,29 +15,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.errors import InputError
-from vljepa_ros.model.language import TextLanguage
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.model.registry import load, pick_device, save
-from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.model.vljepa import EYES, VLJEPA
+from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train import checkpoint
-from vljepa_ros.train.calibrate import ask_all, calibrate
+from vljepa_ros.train.calibration_stage import ask_all, calibrate
+from vljepa_ros.train.clip_loader import StepBatches
 from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler
 from vljepa_ros.train.config import TrainConfig
-from vljepa_ros.train.decoder import Vocabulary, train_decoder
-from vljepa_ros.train.eyes import EyesStage
+from vljepa_ros.train.decoder_stage import Vocabulary, train_decoder
 from vljepa_ros.train.familiarity import calibrate_familiarity
-from vljepa_ros.train.loading import StepBatches
-from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.optimizer import prepare_gpu
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.start import start_from
-from vljepa_ros.train.text_space import TextStage, meaning_vectors
-from vljepa_ros.train.texts import Meanings, TextBank, told_meanings
-from vljepa_ros.train.validate import validate
+from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
+from vljepa_ros.train.text_stage import TextStage, meaning_vectors
+from vljepa_ros.train.training_log import Log, progress
+from vljepa_ros.train.validation_curves import validate
+from vljepa_ros.train.vision_stage import EyesStage
+from vljepa_ros.train.warm_start import start_from
 
 PARTS = (*EYES, 'y_encoder')
 LOGGED = 20  # steps between two lines of the log

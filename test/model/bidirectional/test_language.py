@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers import tiny_bidirectional as tiny
 
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.protocols import Language
 from vljepa_ros.model import registry
-from vljepa_ros.model.common_config import BankConfig
-from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.model.checkpoint_config import BankConfig
 
 
 @pytest.fixture(scope='module')

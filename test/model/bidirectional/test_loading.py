@@ -13,7 +13,7 @@ import torch
 import yaml
 from helpers import tiny_bidirectional as tiny
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 from vljepa_ros.model import devices, registry
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.loading import needed_bytes

@@ -207,7 +207,7 @@ def test_the_weights_have_the_public_checkpoints_names() -> None:
 def test_the_full_size_has_the_papers_number_of_weights() -> None:
     """304M, 490M and 300M (arXiv 2512.10942, section 3.1); Llama's table is 263M more."""
     from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-    from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
+    from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
 
     with torch.device('meta'):
         net = BidirectionalVLJEPA(BidirectionalConfig('full'))

@@ -13,9 +13,9 @@ from helpers import tiny_bidirectional as tiny
 from model.bidirectional.test_parity import normalised, plain_vjepa
 from torch.nn import functional
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.model import registry
-from vljepa_ros.stream.interfaces import Model
 
 PROMPTS = ['what is happening', '', 'the drawer is open']
 TOLERANCE = 2e-5
@@ -114,7 +114,7 @@ def causal(layers: int) -> Any:
 
 def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
     """The newest tubelet's tokens after each hop."""
-    from vljepa_ros.model.bidirectional.sight import CausalSight
+    from vljepa_ros.model.bidirectional.image_encoder import CausalSight
 
     sight = CausalSight(tiny.net(config).x_encoder, config)
     seen, found = sight.begin(), []

@@ -13,7 +13,7 @@ import torch
 from helpers import tiny_bidirectional as tiny
 from model.bidirectional.test_parity import normalised, plain_vjepa
 
-from vljepa_ros.errors import ModelError
+from vljepa_ros.core.errors import ModelError
 
 
 @pytest.fixture(scope='module')
@@ -142,8 +142,8 @@ def test_activations_beyond_float16_are_finite_in_the_other_dtypes() -> None:
 
 def test_padding_ids_are_those_of_no_mask(tmp_path: Any) -> None:
     """A text that holds Llama's padding token, which is its end of text, is not cut there."""
-    from vljepa_ros.model.common_config import TokenizerConfig
-    from vljepa_ros.model.tokens import Tokens
+    from vljepa_ros.model.checkpoint_config import TokenizerConfig
+    from vljepa_ros.model.language.tokenizer import Tokens
 
     tiny.save_tokenizer(tmp_path / 't.json')
     tokens = Tokens(tmp_path, TokenizerConfig('t.json', '<begin>', '<end>'), 9)

@@ -15,11 +15,11 @@ import torch
 from helpers import tiny_bidirectional
 from helpers import tiny_dual_encoder as tiny
 
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.types import Frame, State
 from vljepa_ros.model import registry
-from vljepa_ros.stream.interfaces import Model
-from vljepa_ros.stream.pipeline import Pipeline
-from vljepa_ros.stream.types import Frame, State
+from vljepa_ros.pipeline import Pipeline
 
 TOLERANCE = 2e-5
 WORDS = [*tiny_bidirectional.MARKS, *tiny_bidirectional.WORDS]

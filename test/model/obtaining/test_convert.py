@@ -14,10 +14,10 @@ import torch
 from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file, save_file
 
-from vljepa_ros.errors import ModelError, OutputError
+from vljepa_ros.core.errors import ModelError, OutputError
 from vljepa_ros.model import registry
-from vljepa_ros.model.common_config import SourceConfig
-from vljepa_ros.model.convert import convert, read_tensors
+from vljepa_ros.model.checkpoint_config import SourceConfig
+from vljepa_ros.model.hub.convert import convert, read_tensors
 
 CHECKPOINT = SourceConfig('cun-bjy/open-vljepa', 'best.pt')
 VJEPA = SourceConfig(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from helpers.fake_hub import Hub, serve
 
-from vljepa_ros.errors import ModelError, OutputError
-from vljepa_ros.model import download as module
-from vljepa_ros.model.common_config import SourceConfig
-from vljepa_ros.model.download import download
+from vljepa_ros.core.errors import ModelError, OutputError
+from vljepa_ros.model.checkpoint_config import SourceConfig
+from vljepa_ros.model.hub import fetch as module
+from vljepa_ros.model.hub.fetch import download
 
 CONTENT = bytes(range(256)) * 5000
 HASH = hashlib.sha256(CONTENT).hexdigest()

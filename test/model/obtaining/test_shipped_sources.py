@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.model import registry
-from vljepa_ros.model.convert import renamed
+from vljepa_ros.model.hub.convert import renamed
 from vljepa_ros.model.weights import check_weights
 
 State = dict[str, Tensor]

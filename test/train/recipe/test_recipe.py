@@ -16,10 +16,10 @@ import yaml
 from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
-from vljepa_ros.errors import InputError
 from vljepa_ros.model import registry
-from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig, read_recipe
 from vljepa_ros.train.recipe.pairs import Pair, PairSampler
 from vljepa_ros.train.recipe.run import train

@@ -9,7 +9,7 @@ import pytest
 from helpers import workers
 from helpers.annotated_bags import film, save_start
 
-from vljepa_ros.train.tuning.config import Recording
+from vljepa_ros.train.fine_tuning.config import Recording
 
 
 @pytest.fixture(scope='session')

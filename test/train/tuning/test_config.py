@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.train.tuning.config import Recording, is_tuning, parse_tuning
-from vljepa_ros.train.tuning.run import Tuning
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.train.fine_tuning.config import Recording, is_tuning, parse_tuning
+from vljepa_ros.train.fine_tuning.run import Tuning
 
 GOOD = {'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
 

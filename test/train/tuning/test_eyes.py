@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vljepa_ros.model.vljepa import VLJEPA
+from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.config import Clips
-from vljepa_ros.train.tuning.config import Recording, TuneConfig
-from vljepa_ros.train.tuning.eyes import EyesTuning, Nets
-from vljepa_ros.train.tuning.parts import choose
-from vljepa_ros.train.tuning.run import Tuning
-from vljepa_ros.train.tuning.texts import Texts
+from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
+from vljepa_ros.train.fine_tuning.run import Tuning
+from vljepa_ros.train.fine_tuning.text_stage import Texts
+from vljepa_ros.train.fine_tuning.trainable_parameters import choose
+from vljepa_ros.train.fine_tuning.vision_stage import EyesTuning, Nets
 
 STEPS = 30
 OTHERS = ['Is the light on?', 'Is the arm at rest?']

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vljepa_ros.errors import InputError
-from vljepa_ros.model.speaker import Said
-from vljepa_ros.train.tuning.known import known_prompts, known_sentences
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.model.language.generation import Said
+from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
 
 
 class Speaker:

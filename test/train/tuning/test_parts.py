@@ -11,12 +11,12 @@ import torch
 from helpers.tiny_streaming import network
 from torch import Tensor
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.model import registry
-from vljepa_ros.model.vljepa import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
 from vljepa_ros.train.adapters import Lora, merged
-from vljepa_ros.train.tuning.config import Recording, TuneConfig
-from vljepa_ros.train.tuning.parts import choose
+from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
+from vljepa_ros.train.fine_tuning.trainable_parameters import choose
 
 HEADS = {f'predictor.{layer}.{name}' for layer in ('norm', 'head') for name in ('weight', 'bias')}
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry
 from vljepa_ros.train.config import read_values
-from vljepa_ros.train.tuning.config import Recording, TuneConfig, parse_tuning
-from vljepa_ros.train.tuning.run import Tuned, tune
+from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig, parse_tuning
+from vljepa_ros.train.fine_tuning.run import Tuned, tune
 
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Any]

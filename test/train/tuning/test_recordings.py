@@ -10,12 +10,12 @@ import pytest
 import torch
 from helpers.numbered_recordings import asked, lines, said, video
 
-from vljepa_ros.data.told import AnnotationError
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.annotation_file import AnnotationError
 from vljepa_ros.model import registry
-from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.train.tuning.config import Recording
-from vljepa_ros.train.tuning.recordings import Importer, long_enough
+from vljepa_ros.model.streaming.text_tower import TextTower
+from vljepa_ros.train.fine_tuning.config import Recording
+from vljepa_ros.train.fine_tuning.recordings import Importer, long_enough
 
 
 @pytest.fixture(scope='module')

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.model import registry
-from vljepa_ros.model.text_tower import TextTower
-from vljepa_ros.model.vljepa import VLJEPA
-from vljepa_ros.model.y_encoder import YEncoder
-from vljepa_ros.train.texts import Meanings, TextBank
-from vljepa_ros.train.tuning.texts import Texts
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.model.streaming.text_tower import TextTower
+from vljepa_ros.model.streaming.y_encoder import YEncoder
+from vljepa_ros.train.fine_tuning.text_stage import Texts
+from vljepa_ros.train.text_bank import Meanings, TextBank
 
 TOLD = {
     'say:the left drawer is open': ('The left drawer is open.',),

@@ -17,11 +17,12 @@ from helpers import tiny_bidirectional as tiny
 from helpers import tiny_dual_encoder
 
 from vljepa_ros.cli import main
-from vljepa_ros.errors import InputError, ModelError
-from vljepa_ros.model import registry, text_decoder
-from vljepa_ros.stream.interfaces import Language
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.protocols import Language
+from vljepa_ros.model import registry
+from vljepa_ros.model.language import text_decoder
 from vljepa_ros.train.config import read_values
-from vljepa_ros.train.words.config import parse_words
+from vljepa_ros.train.text_decoder.config import parse_words
 
 TEXTS = [
     f'the {a} is {b}' for a, b in product(('drawer', 'cup', 'robot'), ('open', 'red', 'shut'))
@@ -187,7 +188,7 @@ def test_a_damaged_decoder_is_named(taught: Path, tmp_path: Path) -> None:
 
 
 def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
-    from vljepa_ros.train.words.models import read_sentences
+    from vljepa_ros.train.text_decoder.models import read_sentences
 
     (tmp_path / 'a').write_text('one\n\n# no\n two \n')
     (tmp_path / 'b').write_text('two\nthree\n')

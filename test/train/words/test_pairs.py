@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from helpers import fake_models
 
-from vljepa_ros.errors import InputError, ModelMismatchError
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.train.words.config import Predictions
-from vljepa_ros.train.words.pairs import read_predictions
+from vljepa_ros.core.errors import InputError, ModelMismatchError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.train.text_decoder.config import Predictions
+from vljepa_ros.train.text_decoder.pairs import read_predictions
 
 FACTS = ModelFacts('one-1', 4, 8, 10.0, 2, 4, 4)
 

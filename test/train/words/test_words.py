@@ -12,15 +12,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.types import Decoded
 from vljepa_ros.model.config import CalibrationConfig, YDecoderConfig
-from vljepa_ros.model.speaker import Speaker
-from vljepa_ros.model.text_space import TextSpace
-from vljepa_ros.stream.interfaces import ModelFacts
-from vljepa_ros.stream.types import Decoded
-from vljepa_ros.train.words.config import WordsConfig
-from vljepa_ros.train.words.pairs import KnownPredictions, Pair
-from vljepa_ros.train.words.run import Learned, Space, WordsTraining
+from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.scoring import TextSpace
+from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
+from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
 
 DIM = 32
 COLOURS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')

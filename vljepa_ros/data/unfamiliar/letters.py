@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
 
 FILE = Path(__file__).with_name('letter_trigrams.npz')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import fit
 from vljepa_ros.data.unfamiliar.synthetic import MARGIN, moving
-from vljepa_ros.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
-from vljepa_ros.stream.images import fit
 
 Frames = NDArray[np.uint8]
 

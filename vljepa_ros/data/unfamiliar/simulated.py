@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.mwstream.rendering import Renderer, prepare_model
-from vljepa_ros.errors import InputError
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.simulators.mwstream.rendering import Renderer, prepare_model
 
 Frames = NDArray[np.uint8]
 Point = tuple[float, float, float]

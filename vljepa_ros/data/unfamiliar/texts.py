@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from vljepa_ros.data.mwstream.meanings import meanings, sentences
-from vljepa_ros.data.mwstream.questions import TOPICS, prompts
+from vljepa_ros.data.simulators.mwstream.meanings import meanings, sentences
+from vljepa_ros.data.simulators.mwstream.questions import TOPICS, prompts
 
 FILE = Path(__file__).with_name('texts.yaml')
 FITTED, TESTED = 'fitted', 'tested'

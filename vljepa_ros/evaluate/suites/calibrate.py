@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.types import Decoded
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.questions import UNKNOWN, Question
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
-from vljepa_ros.evaluate.asking import CAPTION, pose, says
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.looking import Look
-from vljepa_ros.evaluate.looking import look as look_at
+from vljepa_ros.evaluate.decoded_texts import in_words
+from vljepa_ros.evaluate.probing import Look
+from vljepa_ros.evaluate.probing import look as look_at
+from vljepa_ros.evaluate.questions import CAPTION, pose, says
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, auroc, ece, mean, redrawn
 from vljepa_ros.evaluate.suites.vqa import truth
 from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, blind_answers
-from vljepa_ros.evaluate.words import in_words
-from vljepa_ros.stream.types import Decoded
 
 ECE_MARK, AUROC_MARK = 0.05, 0.80
 ABSTAINED_MARK, LOST_MARK = 0.85, 0.05  # of the unanswerable, of the answerable

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite caption: the middle of every annotation in words.
 
-The share of right sentences (see `data.mwstream.meanings.is_right`) and CIDEr-D against five fixed
+The share of right sentences (see `data.simulators.mwstream.meanings.is_right`) and CIDEr-D against five fixed
 wordings. Every (task, phase) weighs the same; dark, covered, appear and gone are a group each,
 whatever the task. Beside the Y-Decoder stands the training sentence whose embedding is nearest;
 combinations of task and colour that training never had are told apart.
@@ -16,19 +16,19 @@ from functools import cache
 import numpy as np
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, held_out_colour
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.decoded_texts import in_words
 from vljepa_ros.evaluate.document_frequencies import references, scorer
-from vljepa_ros.evaluate.looking import PROMPT
-from vljepa_ros.evaluate.looking import caption as look
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.probing import PROMPT
+from vljepa_ros.evaluate.probing import caption as look
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import Draws, share
 from vljepa_ros.evaluate.views import Vectors, blind_answers
-from vljepa_ros.evaluate.words import in_words
 
 MARK = 0.80
 TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that have nothing to do with the task

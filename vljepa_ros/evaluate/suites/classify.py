@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import TASKS, TEST_TASKS, TRAIN_TASKS, meaning_of
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, TEST_TASKS, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.looking import PROMPT, caption
 from vljepa_ros.evaluate.moments import Moment, evenly, hidden_rows, moments, one_an_episode
 from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.probing import PROMPT, caption
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import harmonic
 from vljepa_ros.evaluate.views import Vectors, blind_answers, middle

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import is_right
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.meanings import is_right
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.hops import Hops
+from vljepa_ros.evaluate.decoded_texts import blind_text, oracle_texts, words_of
 from vljepa_ros.evaluate.matching import Counts, f1, f1_draws, match, near
 from vljepa_ros.evaluate.moments import hidden_rows, is_known
 from vljepa_ros.evaluate.motion import motion_of
@@ -39,7 +39,7 @@ from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.segments import Segment, merged, watch
 from vljepa_ros.evaluate.statistics import more, quantile, redrawn
-from vljepa_ros.evaluate.words import blind_text, oracle_texts, words_of
+from vljepa_ros.evaluate.stream_embeddings import Hops
 
 WITHIN_S = 1.0
 OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'

@@ -15,13 +15,25 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from vljepa_ros.data.mwstream.meanings import AUXILIARY, denials, doing, sentences, words
-from vljepa_ros.data.mwstream.tasks import BARE, COLOUR_NAMES, TASKS, THINGS, TRAIN_TASKS
+from vljepa_ros.core.protocols import Language
+from vljepa_ros.data.simulators.mwstream.meanings import (
+    AUXILIARY,
+    denials,
+    doing,
+    sentences,
+    words,
+)
+from vljepa_ros.data.simulators.mwstream.tasks import (
+    BARE,
+    COLOUR_NAMES,
+    TASKS,
+    THINGS,
+    TRAIN_TASKS,
+)
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import in_turn
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.stream.interfaces import Language
 
 MARK, TRIPLES_A_SLOT = 0.90, 100
 

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.meanings import sentences
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.looking import PROMPT, caption
 from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
+from vljepa_ros.evaluate.probing import PROMPT, caption
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.views import Vectors, blind_answers

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.settings import PerceptionSettings
+from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.disturbances import DISTURBANCES, Clip, Disturbance
-from vljepa_ros.evaluate.looking import PROMPT
+from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip, Disturbance
 from vljepa_ros.evaluate.moments import Moment, hidden_rows, in_turn
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
+from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.suites.classify import Act, Candidates, choose
 from vljepa_ros.evaluate.suites.vqa import YES_NO, Posed, ask, is_right
 from vljepa_ros.evaluate.views import Vectors, fitted, window
-from vljepa_ros.stream.interfaces import Eyes
 from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.stream.settings import PerceptionSettings
-from vljepa_ros.stream.types import Frame, Image
 
 ACTS_A_TASK, QUESTIONS = 3, 200
 TOP1 = 'top-1, seen wording'

@@ -29,18 +29,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Language
+from vljepa_ros.data.annotation_file import read_annotations
 from vljepa_ros.data.embeddings import read_embeddings
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.told import read_annotations
-from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.document_frequencies import references, scorer
-from vljepa_ros.evaluate.hops import Hops, Indices, Stamps, hops_of, nearest
-from vljepa_ros.evaluate.moments import is_known
-from vljepa_ros.evaluate.motion import Motion, motion_of
-from vljepa_ros.evaluate.report import Points, Report, Row
-from vljepa_ros.evaluate.selection import (
+from vljepa_ros.evaluate.decode_rules import (
     DEFAULT_THRESHOLD,
     PERIODS_S,
     Decodes,
@@ -56,11 +52,15 @@ from vljepa_ros.evaluate.selection import (
     ward,
     within,
 )
+from vljepa_ros.evaluate.decoded_texts import Words, blind_text, oracle_texts, words_of
+from vljepa_ros.evaluate.document_frequencies import references, scorer
+from vljepa_ros.evaluate.moments import is_known
+from vljepa_ros.evaluate.motion import Motion, motion_of
+from vljepa_ros.evaluate.report import Points, Report, Row
 from vljepa_ros.evaluate.statistics import Draws, Mean, draws, mean, more, redrawn, share
+from vljepa_ros.evaluate.stream_embeddings import Hops, Indices, Stamps, hops_of, nearest
 from vljepa_ros.evaluate.views import Vectors
-from vljepa_ros.evaluate.words import Words, blind_text, oracle_texts, words_of
-from vljepa_ros.stream.interfaces import Language
-from vljepa_ros.stream.offline import need_ward
+from vljepa_ros.stream.offline_segmenter import need_ward
 
 UNIFORM, POOLED, WARD, OURS = 'uniform', 'uniform + pooling', 'offline Ward', 'ours'
 MOTION = 'motion energy'  # only of streams with frames

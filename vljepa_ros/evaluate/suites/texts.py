@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, training_colours
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.looking import PROMPT
+from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import Mean, mean
 from vljepa_ros.evaluate.suites.classify import acts

@@ -18,10 +18,17 @@ from itertools import pairwise
 import numpy as np
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.mwstream.meanings import ANY, is_right, words
-from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, answers, prompts, state_words
-from vljepa_ros.data.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
+from vljepa_ros.data.simulators.mwstream.meanings import ANY, is_right, words
+from vljepa_ros.data.simulators.mwstream.questions import (
+    UNKNOWN,
+    Question,
+    answers,
+    prompts,
+    state_words,
+)
+from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
 from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.decoded_texts import blind_text, oracle_texts
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
 from vljepa_ros.evaluate.outcomes import f1_outcomes
 from vljepa_ros.evaluate.report import Report, Row
@@ -29,7 +36,6 @@ from vljepa_ros.evaluate.segments import watch
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.suites.calibrate import Given, Posed, abstained, answered, streams_of
 from vljepa_ros.evaluate.views import CONTEXT_S, middle
-from vljepa_ros.evaluate.words import blind_text, oracle_texts
 
 WITHIN_S = 1.0
 DARK, COVERED, OPEN, CLOSE = 'dark', 'covered', 'open', 'close'

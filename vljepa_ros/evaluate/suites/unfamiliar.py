@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import fit
 from vljepa_ros.data import unfamiliar as kinds
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.unfamiliar import recorded, simulated, synthetic
-from vljepa_ros.errors import InputError
 from vljepa_ros.evaluate.bins import hops_of_bins
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
-from vljepa_ros.stream.images import fit
 
 OURS, THRESHOLD = 'ours', 0.5
 # Kinds that no shipped model is fitted on (models/*/train.yaml name the others).

@@ -20,7 +20,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.cameras import Camera, camera_of, projected_sizes
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, hidden_rows

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.mwstream.questions import UNKNOWN, Question, questions
-from vljepa_ros.data.mwstream.questions import answers as wordings
-from vljepa_ros.data.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, questions
+from vljepa_ros.data.simulators.mwstream.questions import answers as wordings
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.looking import Look, look
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
+from vljepa_ros.evaluate.probing import Look, look
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.views import Vectors, blind_answers, centre
 

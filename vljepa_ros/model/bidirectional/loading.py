@@ -8,19 +8,19 @@ from pathlib import Path
 
 import torch
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.model.bank import Bank
-from vljepa_ros.model.bank_language import make_language, wants_language
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-from vljepa_ros.model.bidirectional.eyes import PROMPTS_AT_ONCE, BidirectionalEyes
-from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
-from vljepa_ros.model.bidirectional.sight import CausalSight, WindowSight
+from vljepa_ros.model.bidirectional.image_encoder import CausalSight, WindowSight
+from vljepa_ros.model.bidirectional.network import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.bidirectional.vision import PROMPTS_AT_ONCE, BidirectionalEyes
 from vljepa_ros.model.devices import check_memory, weight_bytes
-from vljepa_ros.model.text_tower import file_hash
-from vljepa_ros.model.tokens import Tokens
-from vljepa_ros.model.unfilled import no_init_weights
+from vljepa_ros.model.hub.uninitialized import no_init_weights
+from vljepa_ros.model.language.bank_language import make_language, wants_language
+from vljepa_ros.model.language.sentence_bank import Bank
+from vljepa_ros.model.language.tokenizer import Tokens
+from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
-from vljepa_ros.stream.interfaces import Model, ModelFacts
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import (
 )
 
 from vljepa_ros.model.bidirectional.config import XEncoderConfig
-from vljepa_ros.model.block import KeyValue
+from vljepa_ros.model.streaming.block import KeyValue
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in its training
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.model.common_config import BankConfig, SourceConfig, TokenizerConfig
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.model.checkpoint_config import BankConfig, SourceConfig, TokenizerConfig
 from vljepa_ros.model.config import MAX_TOKENS, MAX_WEIGHTS, STACK, check
 
 TOWER = {**STACK, 'mlp_width': (1, 1 << 16)}

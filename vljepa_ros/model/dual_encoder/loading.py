@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from vljepa_ros.errors import ModelError
-from vljepa_ros.model.bank import Bank
-from vljepa_ros.model.bank_language import make_language, wants_language
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.dual_encoder.config import DualConfig
-from vljepa_ros.model.dual_encoder.eyes import DualEyes
-from vljepa_ros.model.dual_encoder.net import DualEncoder
-from vljepa_ros.model.text_tower import file_hash
-from vljepa_ros.model.tokens import Tokens
-from vljepa_ros.model.unfilled import no_init_weights
+from vljepa_ros.model.dual_encoder.network import DualEncoder
+from vljepa_ros.model.dual_encoder.vision import DualEyes
+from vljepa_ros.model.hub.uninitialized import no_init_weights
+from vljepa_ros.model.language.bank_language import make_language, wants_language
+from vljepa_ros.model.language.sentence_bank import Bank
+from vljepa_ros.model.language.tokenizer import Tokens
+from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
-from vljepa_ros.stream.interfaces import Model, ModelFacts
 
 make = DualEncoder  # with random weights
 

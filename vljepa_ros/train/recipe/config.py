@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from vljepa_ros.errors import InputError, ModelError
+from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.model.config import check, parse
 from vljepa_ros.train.adapters import ALL, Lora, check_tune
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream
-from vljepa_ros.errors import InputError
 
 
 @dataclass(frozen=True)

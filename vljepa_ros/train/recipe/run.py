@@ -16,19 +16,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.errors import InputError
-from vljepa_ros.model import registry, text_decoder
+from vljepa_ros.model import registry
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-from vljepa_ros.model.bidirectional.net import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.bidirectional.network import EYES, LANGUAGE, BidirectionalVLJEPA
 from vljepa_ros.model.config import CONFIG
-from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.language import text_decoder
+from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.model.weights import WEIGHTS, place_weights
 from vljepa_ros.train.adapters import merged, require
-from vljepa_ros.train.logs import Log, progress
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import PairSampler
 from vljepa_ros.train.recipe.step import RecipeStage
+from vljepa_ros.train.training_log import Log, progress
 
 NAME = re.compile('^name: .*$', re.MULTILINE)  # of the model, in its description
 LOGGED = 20  # steps between two lines of the log

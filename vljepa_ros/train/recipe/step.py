@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vljepa_ros.model.bidirectional.net import BidirectionalVLJEPA
-from vljepa_ros.model.tokens import Tokens
+from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
+from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, groups, rate

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa models compare NAME SOURCE`: window mode and block-causal mode over one recording."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from vljepa_ros.cli import common
+from vljepa_ros.core.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.model.bidirectional.mode_comparison import BothSights
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument('name', metavar='NAME|DIR', help='a model of kind bidirectional')
+    common.add_source_arguments(parser)
+    common.add_prompt_argument(parser)
+    common.add_device_arguments(parser)
+    common.add_output_arguments(parser)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """See a recording both ways, and print how near the vectors are."""
+    from vljepa_ros.cli import offline_run as watching
+    from vljepa_ros.cli.annotate import settings_of
+    from vljepa_ros.stream.perceiver import Perceiver
+
+    settings = settings_of(args).perception
+    source = common.open_given(args, one_camera=True)
+    eyes = _load(args)
+    for _ in watching.hops(Perceiver(eyes, settings), source, settings.max_gap_ns):
+        pass
+    if not eyes.cosines:
+        common.note_unseen(source)
+        return 0
+    found = result(eyes)
+    if args.json:
+        common.print_json(found)
+    else:
+        print(
+            'cosine of block-causal to window mode: mean {cosine_mean:.3f}, least '
+            '{cosine_min:.3f}, over {hops} hops\nseconds a hop on {device} as {dtype}: window '
+            '{window_s:.3f}, block-causal {causal_s:.3f} ({ratio:.2f} times as fast)'.format(
+                **found
+            )
+        )
+    return 0
+
+
+def result(eyes: BothSights) -> dict[str, Any]:
+    """What is printed. Times are medians, so that the first hop's warm-up does not count."""
+    import statistics
+
+    window_s, causal_s = (statistics.median(s) for s in (eyes.window_s, eyes.causal_s))
+    return {
+        'model_id': eyes.facts.model_id,
+        'hops': len(eyes.window_s),
+        'cosine_mean': statistics.fmean(eyes.cosines),
+        'cosine_min': min(eyes.cosines),
+        'window_s': window_s,
+        'causal_s': causal_s,
+        'ratio': window_s / causal_s,
+        'device': eyes.facts.device,
+        'dtype': eyes.facts.dtype,
+    }
+
+
+def _load(args: argparse.Namespace) -> BothSights:
+    from vljepa_ros.model import registry
+    from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+
+    folder = registry.find(args.name)
+    config = registry.read_config(folder)
+    if not isinstance(config, BidirectionalConfig):
+        raise InputError(
+            f"model '{config.name}' is of kind {config.kind}: only bidirectional ones can be seen "
+            f'both ways'
+        )
+    device = registry.prepare(args.device, args.dtype, args.threads)
+    # After all that can be wrong with the arguments: this takes seconds to import.
+    from vljepa_ros.model.bidirectional.mode_comparison import both_sights
+
+    return both_sights(folder, config, device, args.dtype)

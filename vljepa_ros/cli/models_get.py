@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vljepa models get NAME`: the only command that downloads anything."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vljepa_ros.cli import common
+from vljepa_ros.core.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vljepa_ros.model.hub.fetch import Progress
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        'name', metavar='NAME|DIR', help='a model whose weights must be downloaded'
+    )
+    parser.add_argument(
+        '--accept-licences',
+        action='store_true',
+        help='confirm that you have read and accept the licenses that are listed',
+    )
+    parser.add_argument(
+        '--into',
+        type=Path,
+        metavar='DIR',
+        help='create the model as DIR/NAME, for VLJEPA_MODELS=DIR (default: in its own folder)',
+    )
+    common.add_output_arguments(parser)
+
+
+def get(args: argparse.Namespace) -> int:
+    """Download a model's weights, verify and convert them."""
+    from vljepa_ros.model import registry
+    from vljepa_ros.model.config import ModelConfig
+
+    folder = registry.find(args.name)
+    config = registry.read_config(folder)
+    if isinstance(config, ModelConfig) or not config.sources:
+        raise InputError(f"model '{config.name}' names nothing to download")
+    _check_accepted(config.name, config.licences, args.accept_licences)
+    folder = folder if args.into is None else _copied(folder, args.into)
+    from vljepa_ros.model.hub import pin as obtain
+
+    if obtain.is_complete(folder, config.sources):
+        common.note(f'{folder} is complete')
+    else:
+        # Hashes that an earlier, interrupted call wrote into the copy count.
+        sources = registry.read_config(folder).sources  # type: ignore[union-attr]
+        make = functools.partial(registry.make, config)
+        with _progress() as progress:
+            obtain.obtain(folder, sources, make, config.drawn, common.note, progress)
+    if args.json:
+        common.print_json({'name': config.name, 'folder': str(folder)})
+    else:
+        print(f'{config.name} is in {folder}')
+    return 0
+
+
+def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
+    """Say what the parts are licensed under; InputError unless that was accepted."""
+    for licence in licences:
+        common.note(f'{name}: {licence}')
+    if not accepted:
+        raise InputError(
+            f'{name} is downloaded under the licences above: read them, and give --accept-licences'
+        )
+
+
+def _copied(folder: Path, into: Path) -> Path:
+    """The model's own small files below `into`; what is there already stays."""
+    target = into / folder.resolve().name
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.suffix in ('.yaml', '.md', '.txt') and not (target / path.name).exists():
+                shutil.copyfile(path, target / path.name)
+    except OSError as error:
+        raise OutputError(f'--into: {target}: {error.strerror}') from error
+    if not os.access(target, os.W_OK):
+        raise OutputError(f'--into: nothing can be written in {target}')
+    return target
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar where somebody sees it, for one file after the other."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task('download')
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

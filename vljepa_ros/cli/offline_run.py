@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A source through the whole stack, or through the eyes only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vljepa_ros.cli.common import Troubles, watched
+from vljepa_ros.core.types import Embedding, Event
+from vljepa_ros.sources import Damaged, Source
+from vljepa_ros.stream.frames import Intake
+from vljepa_ros.stream.perceiver import Perceiver
+
+if TYPE_CHECKING:
+    from vljepa_ros.pipeline import Pipeline
+
+
+def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
+    """Every event of a source, as it is settled."""
+    troubles = Troubles(source)
+    for item in watched(source, streams_out):
+        if isinstance(item, Damaged):
+            troubles.damage(item)
+            pipeline.skip(item.source, item.stamp_ns)
+        else:
+            yield from pipeline.push(item)
+        troubles.stamp(item.source, pipeline.last_message)
+    yield from pipeline.finish()
+    troubles.close()
+
+
+def hops(
+    perceiver: Perceiver, source: Source, max_gap_ns: int, until_ns: int | None = None
+) -> Iterator[list[Embedding]]:
+    """Each hop's embeddings, for frames up to `until_ns`; no text is generated.
+
+    While a hop is yielded it is the perceiver's newest.
+    """
+    troubles = Troubles(source)
+    intakes: dict[str, Intake] = {}
+    for item in watched(source):
+        if until_ns is not None and item.stamp_ns > until_ns:
+            break
+        intake = intakes.setdefault(item.source, Intake(max_gap_ns))
+        if isinstance(item, Damaged):
+            troubles.damage(item)
+            verdict = intake.admit(item.stamp_ns)
+        else:
+            verdict = intake.admit(item.stamp_ns, item.image.shape[:2])
+            if verdict.accepted:
+                yield from perceiver.see(item, verdict.reset_count)
+        troubles.stamp(item.source, verdict.message)
+    troubles.close()

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--at, --from and --to: a moment or a span of a source, in seconds from its start."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vljepa_ros.core.errors import InputError
+
+if TYPE_CHECKING:
+    from vljepa_ros.sources import Source
+
+SECOND_NS = 1_000_000_000
+LONGEST_S = 1e9  # of a recording
+
+
+@dataclass(frozen=True)
+class Span:
+    """Stamps from `start_ns` to `end_ns`, both included; None is open. `moment`: the end only."""
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    moment: bool = False
+
+    def begins_after(self, stamp_ns: int) -> bool:
+        """Whether a stamp lies before the span."""
+        return self.start_ns is not None and stamp_ns < self.start_ns
+
+
+def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
+    """Add them."""
+    if moment:
+        parser.add_argument('--at', type=float, metavar='T', help='one moment, in seconds')
+    parser.add_argument(
+        '--from', type=float, metavar='A', dest='from_s', help='start of a span, in seconds'
+    )
+    parser.add_argument(
+        '--to', type=float, metavar='B', dest='to_s', help='end of a span, in seconds'
+    )
+
+
+def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = LONGEST_S) -> Span:
+    """The span that was asked for. Raises InputError."""
+    at_s, from_s, to_s = getattr(args, 'at', None), args.from_s, args.to_s
+    for name, value in (('--at', at_s), ('--from', from_s), ('--to', to_s)):
+        if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
+            raise InputError(f'{name} ({value:g}) is not in 0..{latest_s:g} s')
+    if at_s is not None and (from_s is not None or to_s is not None):
+        raise InputError('--at is one moment, --from and --to are a span: give one of them')
+    if from_s is not None and to_s is not None and to_s < from_s:
+        raise InputError(f'--to ({to_s:g}) is before --from ({from_s:g})')
+
+    def stamp(value: float | None) -> int | None:
+        return None if value is None else source_start_ns + round(value * SECOND_NS)
+
+    if at_s is not None:
+        return Span(None, stamp(at_s), True)
+    return Span(stamp(from_s), stamp(to_s))
+
+
+def check_reached(source: Source, span: Span, newest_ns: int) -> None:
+    """Raise InputError if what was asked for lies behind the newest hop; 0 is no hop at all."""
+    asked_ns = span.end_ns if span.moment else span.start_ns
+    slack_ns = SECOND_NS  # the last frames may not fill a hop
+    if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
+        asked_s, end_s = ((ns - source.start_ns) / SECOND_NS for ns in (asked_ns, newest_ns))
+        raise InputError(f'{source.path}: {asked_s:g} s is after its end ({end_s:g} s)')

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes a bag over ROS, with /clock; serialised messages go out as they lie in the bag.
+
+Lossless play sends a picture when perception_node has acknowledged the one before on
+`frame_processed`. Pictures are subscribed best effort, so one may be lost on the way: it is sent
+again after `RESEND_S`; a node that had it already acknowledges it as a stamp that stands still.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Header
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.nodes.conversions import to_ns, to_time
+from vljepa_ros.sources.bag import RAW, Bag, BagMessage, BagTopic, stamp_of
+
+CLOCK_S = 0.02  # between two messages, /clock goes on in steps of this
+RESEND_S = 2.0
+LISTENERS_S = 6.0  # how long play at a rate waits for somebody to listen; discovery takes 3 s
+SETTLE_S = 0.5  # once somebody listens, others may follow, and they must know us, too
+OURS = ('/clock', '/rosout', '/parameter_events')
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """`rate` 0 is lossless. `topics` empty: all of known types. `remap`: topic -> other name."""
+
+    topics: tuple[str, ...] = ()
+    remap: dict[str, str] = field(default_factory=dict)
+    namespace: str = 'vljepa'
+    rate: float = 0.0
+    timeout_s: float = 30.0
+
+
+class Player:
+    """Publishes one bag from a node that `spin(timeout_s)` serves. Counters: `sent`, `resent`."""
+
+    def __init__(
+        self,
+        node: Node,
+        spin: Callable[[float], None],
+        bag: Bag,
+        options: PlayOptions,
+        note: Callable[[str], None],
+    ) -> None:
+        self._node, self._spin, self._note = node, spin, note
+        self._bag, self._options = bag, options
+        self.sent = self.resent = 0
+        self._publishers = {topic: self._publisher(topic) for topic in self._choose()}
+        self._clock = node.create_publisher(Clock, '/clock', 10)
+        self._processed: set[int] = set()
+        space = options.namespace.strip('/')
+        self._acknowledgements = f'/{space}/frame_processed' if space else '/frame_processed'
+        # Volatile: what was acknowledged before we came is about another run.
+        with _valid_name():
+            node.create_subscription(
+                Header, self._acknowledgements, self._on_processed, QoSProfile(depth=100)
+            )
+
+    @property
+    def topics(self) -> tuple[BagTopic, ...]:
+        """What is published."""
+        return tuple(self._publishers)
+
+    def run(self) -> Iterator[BagMessage]:
+        """Publish the bag; yields each message when it has been sent (lossless: processed).
+
+        Raises:
+            InputError: nobody listens (lossless), or the stack does not answer in time.
+        """
+        awaited = self._wait_for_listeners()
+        began_s, first_ns = time.monotonic(), 0
+        for message in self._bag.messages(self.topics):
+            first_ns = first_ns or message.log_ns
+            if self._options.rate:
+                self._pace(began_s, first_ns, message.log_ns)
+            self._clock.publish(Clock(clock=to_time(message.log_ns)))
+            if message.topic in awaited:
+                self._send_and_wait(message)
+            else:
+                self._publishers[message.topic].publish(message.data)
+                self._spin(0.0)
+            self.sent += 1
+            yield message
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=1.0))
+
+    def _choose(self) -> list[BagTopic]:
+        known = {topic.name: topic for topic in self._bag.topics}
+        for name in (*self._options.topics, *self._options.remap):
+            if name not in known:
+                listed = ', '.join(known)
+                raise InputError(f"{self._bag.path}: no topic '{name}' (topics: {listed})")
+        chosen = [known[n] for n in self._options.topics] or [
+            t for t in self._bag.topics if t.name not in OURS and t.count
+        ]
+        found = [topic for topic in chosen if message_type(topic.type) is not None]
+        for topic in chosen:
+            if topic not in found:
+                self._note(f'{topic.name} is left out: type {topic.type} is not installed')
+        if not found:
+            raise InputError(f'{self._bag.path}: no topic of a type that is installed')
+        if not self._options.rate and not any(topic.is_picture for topic in found):
+            raise InputError(f'{self._bag.path}: no image topic to wait for, play it at a rate')
+        return found
+
+    def _publisher(self, topic: BagTopic) -> Any:
+        # Deep enough for a listener's pause; raw pictures are big, and wait in memory.
+        depth = 10 if topic.type == RAW else 100
+        profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+        if topic.latched:
+            profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
+        name = self._options.remap.get(topic.name, topic.name)
+        with _valid_name():
+            return self._node.create_publisher(message_type(topic.type), name, profile)
+
+    def _wait_for_listeners(self) -> set[BagTopic]:
+        """The picture topics that are listened to; only those are waited for when lossless."""
+        pictures = [topic for topic in self.topics if topic.is_picture]
+        lossless = not self._options.rate
+
+        def listened() -> set[BagTopic]:
+            return {t for t in pictures if self._publishers[t].get_subscription_count()}
+
+        def ready() -> bool:
+            stack = self._node.count_publishers(self._acknowledgements)
+            return bool(listened()) and bool(stack or not lossless)
+
+        names = ', '.join(self._options.remap.get(t.name, t.name) for t in pictures)
+        if not self.wait_until(ready, self._options.timeout_s if lossless else LISTENERS_S):
+            if not pictures:
+                return set()
+            if not lossless:
+                self._note(f'nobody listens to {names}')
+                return set()
+            whose = 'it' if listened() else names
+            raise InputError(
+                f'nobody listens to {whose}, or publishes {self._acknowledgements}, after '
+                f'{self._options.timeout_s:g} s: is the stack active, and its topic the same?'
+            )
+        self.wait_until(lambda: False, SETTLE_S)
+        found = listened()
+        for topic in pictures:
+            if topic not in found:
+                self._note(f'nobody listens to {topic.name}')
+        return found if lossless else set()
+
+    def _send_and_wait(self, message: BagMessage) -> None:
+        stamp_ns = stamp_of(message.data)
+        self._processed.clear()
+        deadline_s = time.monotonic() + self._options.timeout_s
+        publisher = self._publishers[message.topic]
+        publisher.publish(message.data)
+        while not self.wait_until(lambda: stamp_ns in self._processed, RESEND_S):
+            if time.monotonic() >= deadline_s:
+                raise InputError(
+                    f'{message.topic.name}: the stack did not acknowledge the picture of stamp '
+                    f'{stamp_ns / 1e9:.3f} s on {self._acknowledgements} within '
+                    f'{self._options.timeout_s:g} s'
+                )
+            self.resent += 1
+            publisher.publish(message.data)
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
+        """Serve the node until `ready`; False where that takes longer."""
+        deadline_s = time.monotonic() + timeout_s
+        while not ready():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._spin(min(left_s, 0.05))
+        return True
+
+    def _pace(self, began_s: float, first_ns: int, log_ns: int) -> None:
+        """Wait for a message's turn; /clock goes on meanwhile."""
+        due_s = began_s + (log_ns - first_ns) / 1e9 / self._options.rate
+        while (left_s := due_s - time.monotonic()) > 0:
+            if left_s > CLOCK_S:
+                passed_ns = log_ns - round(left_s * 1e9 * self._options.rate)
+                self._clock.publish(Clock(clock=to_time(passed_ns)))
+            step_s = time.monotonic() + min(left_s, CLOCK_S)
+            while (rest_s := step_s - time.monotonic()) > 0:
+                self._spin(rest_s)
+
+    def _on_processed(self, message: Header) -> None:
+        self._processed.add(to_ns(message.stamp))
+
+
+def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[str, Any]:
+    """Play a whole bag in a node of its own. Raises InputError."""
+    node = _start()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    began_s = time.monotonic()
+    try:
+        player = Player(node, executor.spin_once, bag, options, note)
+        for _ in player.run():
+            pass
+        return {
+            'messages': player.sent,
+            'topics': len(player.topics),
+            'resent': player.resent,
+            'seconds': round(time.monotonic() - began_s, 3),
+        }
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _start() -> Node:
+    """The node that plays. Raises InputError where ROS refuses its environment."""
+    try:
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        return Node('vljepa_play')
+    except RuntimeError as error:  # RCLError is one; rclpy does not export it
+        rclpy.try_shutdown()
+        raise InputError(f'ROS does not start: {error}') from error
+
+
+@contextmanager
+def _valid_name() -> Iterator[None]:
+    """Turns what rclpy says about a topic's name into one line."""
+    try:
+        yield
+    except (NameValidationException, ValueError) as error:
+        # The third line of the former is a caret under the second, the name.
+        line = ' '.join(part.strip() for part in str(error).splitlines()[:2])
+        raise InputError(line) from error
+
+
+def message_type(name: str) -> Any:
+    """The class of pkg/msg/Name; None where it is not installed."""
+    package, _, rest = name.partition('/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), rest.rpartition('/')[2], None)
+    except ImportError:
+        return None

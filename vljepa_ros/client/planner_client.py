@@ -1,0 +1,522 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A planner's way to the stack: questions, search and watching, in Python.
+
+    with Client() as robot:
+        robot.query('Is the drawer open?', ['yes', 'no']).answer
+        robot.watch('the arm is at rest', timeout_s=30).result()
+
+Each call has a form that waits and one, `..._later`, that gives a `concurrent.futures.Future`:
+to be polled by a behaviour tree, or awaited by `asyncio.wrap_future`. The client has a node and a
+thread of its own, so that it may be used in any callback of any executor. Times are seconds of ROS
+time; errors are those of `vljepa_ros.core.errors`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import rclpy
+from rclpy.action import ActionClient
+from rclpy.clock import Clock, ClockType
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from vljepa_ros.action import Watch
+from vljepa_ros.core.errors import (
+    BusyError,
+    ErrorCode,
+    InactiveError,
+    InputError,
+    UnavailableError,
+    VljepaError,
+    error_of,
+)
+from vljepa_ros.core.settings import check_text
+from vljepa_ros.core.types import AbstainReason, Answer, Basis, Candidate, Moment
+from vljepa_ros.nodes import conversions, qos
+from vljepa_ros.query.answerer import check_question
+from vljepa_ros.srv import Query, Search
+
+DEPTH = 256  # answers that are kept, as the services keep requests
+CALL_S = 10.0  # how long a call waits, if it is not told otherwise
+LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
+MISSED_S = 1.0  # how often to look whether who watches is there still
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+GRACE_S = 5.0
+WATCH = 'watch'
+CLOSED = 'the client was closed'
+T = TypeVar('T')
+
+
+@dataclass
+class _Call:
+    """What is asked: sent as soon as its service is there, and given up at a time."""
+
+    name: str
+    is_there: Callable[[], bool]
+    send: Callable[[], Any]
+    forget: Callable[[Any], None]
+    future: Future[Any]
+    until_s: float
+    sent: Any = None  # rclpy's future, once it is sent
+    refusal: VljepaError | None = None  # by a node that is not active
+
+
+class Watching:
+    """A condition that is watched for; `score` is its newest, 0..1.
+
+    `unfamiliar`: of the newest hop, 0..1; from 0.5 on the hop does not count. `abstain_reason`:
+    when it has ended, whether its newest hop could be evaluated.
+    """
+
+    def __init__(self, withdraw: Callable[[Watching], None]) -> None:
+        self.future: Future[Moment | None] = Future()  # for those who poll, or await
+        self.score = self.unfamiliar = 0.0
+        self.abstain_reason = AbstainReason.NONE
+        self.goal: Any = None
+        self.servers: frozenset[bytes] = frozenset()  # that were there when it was accepted
+        self.is_cancelled = False
+        self._withdraw = withdraw
+        self.future.add_done_callback(self._on_done)
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.future.done()
+
+    def result(self, timeout_s: float | None = None) -> Moment | None:
+        """The moment that made it fire; None where its time was over, or it was canceled.
+
+        Raises:
+            InputError: a bad condition.
+            BusyError: it was refused, or the node stopped or is gone.
+            TimeoutError: it waits still (concurrent.futures' own before Python 3.11).
+        """
+        return self.future.result(timeout_s)
+
+    def cancel(self) -> None:
+        """Watch no more; `result` is None."""
+        self.is_cancelled = True
+        _settle(self.future, None)
+
+    def _on_done(self, future: Future[Moment | None]) -> None:
+        if self.is_cancelled or future.cancelled():  # by us, or by whoever awaited it
+            self._withdraw(self)
+
+
+class Client:
+    """Client of the stack in one namespace, with its own node and thread."""
+
+    def __init__(
+        self,
+        namespace: str = 'vljepa',
+        timeout_s: float = CALL_S,
+        context: Context | None = None,
+    ) -> None:
+        """Connect to the stack.
+
+        Args:
+            namespace: Namespace of the nodes.
+            timeout_s: Maximum time for each answer, including the wait for an active stack.
+            context: ROS context; None: the default one, or an own one if rclpy is not initialized.
+        """
+        self._timeout_s = timeout_s
+        self._own = None
+        if context is None and not rclpy.ok():
+            context = self._own = Context()
+            rclpy.init(context=context)
+        self._node = Node('planner', namespace=namespace, context=context)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        deep = qos.service(DEPTH)
+        self._query = self._node.create_client(Query, 'query', qos_profile=deep)
+        self._search = self._node.create_client(Search, 'search', qos_profile=deep)
+        self._watch = ActionClient(
+            self._node,
+            Watch,
+            WATCH,
+            goal_service_qos_profile=deep,
+            result_service_qos_profile=deep,
+            cancel_service_qos_profile=deep,
+            feedback_sub_qos_profile=deep,
+        )
+        self._calls: list[_Call] = []  # that have no answer yet; changed under the lock
+        self._lock = threading.Lock()
+        self._watched: set[Watching] = set()  # that have a goal
+        self._stopping = False
+        self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
+        self._node.create_timer(MISSED_S, self._miss_servers, clock=STEADY)
+        self._thread = threading.Thread(target=self._spin, name='vljepa client', daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Shut down: pending Watch goals are canceled, pending calls raise BusyError.
+
+        Raises RuntimeError in a callback of this client.
+        """
+        self._check_thread()
+        self._later(self._end)
+        self._thread.join()
+        self._executor.shutdown()
+        self._watch.destroy()
+        self._node.destroy_node()
+        if self._own is not None:
+            rclpy.shutdown(context=self._own)
+
+    def query(
+        self,
+        prompt: str,
+        candidates: Sequence[str] = (),
+        source: str = '',
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+    ) -> Answer:
+        """Answer a question about now, or about a span (0: until now).
+
+        With candidates, the answer is the best one; without, a sentence. Check `abstained` before
+        acting on it. Times are seconds of ROS time.
+
+        Raises:
+            InputError: The question is invalid.
+            BusyError: There was no answer in time.
+        """
+        return self._wait(lambda: self.query_later(prompt, candidates, source, start_s, end_s))
+
+    def query_later(
+        self,
+        prompt: str,
+        candidates: Sequence[str] = (),
+        source: str = '',
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+    ) -> Future[Answer]:
+        """Like `query`, but return a future immediately."""
+
+        def request() -> Query.Request:
+            if isinstance(candidates, str):
+                raise InputError('candidates are one text, not a list of texts')
+            check_question(prompt, candidates)
+            return Query.Request(
+                prompt=prompt,
+                candidates=list(candidates),
+                source=check_text(source, 'source'),
+                start=_time('start', start_s),
+                end=_time('end', end_s),
+            )
+
+        return self._call(self._query, request, _answer)
+
+    def search(
+        self,
+        text: str,
+        limit: int = 10,
+        source: str = '',
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+    ) -> list[Moment]:
+        """Return the stored moments that match a text, best first.
+
+        Raises:
+            InputError: The text or the camera is invalid.
+            BusyError: There was no answer in time.
+        """
+        return self._wait(lambda: self.search_later(text, limit, source, start_s, end_s))
+
+    def search_later(
+        self,
+        text: str,
+        limit: int = 10,
+        source: str = '',
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+    ) -> Future[list[Moment]]:
+        """Like `search`, but return a future immediately."""
+
+        def request() -> Search.Request:
+            if not isinstance(limit, int) or not 1 <= limit < 2**32:
+                raise InputError(f'limit ({limit!r}) is no whole number above 0')
+            return Search.Request(
+                text=check_text(text, 'text', may_be_empty=False),
+                limit=int(limit),
+                source=check_text(source, 'source'),
+                start=_time('start', start_s),
+                end=_time('end', end_s),
+            )
+
+        return self._call(self._search, request, lambda r: [_moment(m) for m in r.moments])
+
+    def watch(
+        self,
+        condition: str,
+        timeout_s: float = 0.0,
+        source: str = '',
+        until_not: bool = False,
+        threshold: float = 0.0,
+    ) -> Watching:
+        """Wait in the background until a statement becomes true.
+
+        Args:
+            condition: The statement, in plain English.
+            timeout_s: Maximum time, in s of ROS time; 0: no limit.
+            source: Name of the camera; empty: any.
+            until_not: Wait until the statement is no longer true.
+            threshold: Score from 0 to 1 that counts as true; 0: the parameter `watch_threshold`.
+        """
+        watching = Watching(lambda watching: self._later(self._withdraw, watching))
+        try:
+            if not 0 <= _number('threshold', threshold) <= 1:
+                raise InputError(f'threshold ({threshold}) is not in 0..1')
+            goal = Watch.Goal(
+                condition=check_text(condition, 'condition', may_be_empty=False),
+                source=check_text(source, 'source'),
+                until_not=bool(until_not),
+                threshold=float(threshold),
+                timeout=conversions.to_duration(_ns('timeout', timeout_s)),
+            )
+        except VljepaError as error:
+            _settle(watching.future, error)
+            return watching
+        call = _Call(
+            WATCH,
+            self._watch.server_is_ready,
+            lambda: self._begin(goal, watching),
+            lambda sent: None,
+            watching.future,
+            time.monotonic() + self._timeout_s,
+        )
+        self._send_later(call)
+        return watching
+
+    # In the client's own thread.
+
+    def _spin(self) -> None:
+        while not self._stopping and self._executor.context.ok():
+            try:
+                self._executor.spin_once()
+            except ExternalShutdownException:
+                break
+            except Exception as error:
+                self._node.get_logger().error(f'{type(error).__name__}: {error}')
+        self._end()  # again, or because ROS was shut down: nobody waits for ever
+
+    def _end(self) -> None:
+        self._stopping = True
+        for watching in list(self._watched):
+            watching.cancel()
+            with suppress(Exception):  # without ROS there is nobody to tell
+                self._withdraw(watching)
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            _settle(call.future, BusyError(CLOSED))
+
+    def _later(self, function: Callable[..., None], *args: Any) -> None:
+        if not self._stopping:
+            self._executor.create_task(function, *args)
+
+    def _send_later(self, call: _Call) -> None:
+        """Ask, unless there is nobody left to do so."""
+        with self._lock:
+            self._calls.append(call)
+        self._later(self._look_again)
+        if self._stopping:
+            _settle(call.future, BusyError(CLOSED))
+
+    def _call(
+        self, client: Any, request: Callable[[], Any], read: Callable[[Any], T]
+    ) -> Future[T]:
+        found: Future[T] = Future()
+        try:
+            message = request()
+        except VljepaError as error:
+            _settle(found, error)
+            return found
+
+        def send() -> Any:
+            sent = client.call_async(message)
+            sent.add_done_callback(receive)
+            return sent
+
+        def receive(sent: Any) -> None:
+            if sent.cancelled() or sent is not call.sent:
+                return
+            response = sent.result()
+            if response.success:
+                _settle(found, read(response))
+                return
+            error = error_of(response.error_code, response.message)
+            if isinstance(error, InactiveError):
+                call.sent = None  # asked again, until its time is over
+                call.refusal = error
+            else:
+                _settle(found, error)
+
+        call = _Call(
+            client.srv_name,
+            client.service_is_ready,
+            send,
+            client.remove_pending_request,
+            found,
+            time.monotonic() + self._timeout_s,
+        )
+        self._send_later(call)
+        return found
+
+    def _look_again(self) -> None:
+        """Send what can be sent, and give up what waits too long."""
+        with self._lock:
+            self._calls = [call for call in self._calls if not call.future.done()]
+            calls = list(self._calls)
+        for call in calls:
+            if time.monotonic() >= call.until_s:
+                if call.sent is not None:
+                    call.forget(call.sent)
+                _settle(call.future, self._lateness(call))
+            elif call.sent is None and call.is_there():
+                try:
+                    call.sent = call.send()
+                except Exception as error:
+                    _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
+
+    def _servers(self) -> frozenset[bytes]:
+        topic = f'{WATCH}/_action/feedback'
+        found = self._node.get_publishers_info_by_topic(topic)
+        return frozenset(bytes(server.endpoint_gid) for server in found)
+
+    def _miss_servers(self) -> None:
+        """End what nobody watches for any more: a node that was killed says nothing."""
+        there = self._servers() if self._watched else frozenset()
+        for watching in list(self._watched):
+            if not watching.servers or watching.servers & there:
+                watching.servers |= there  # one that was started again may be found late
+            if watching.servers and not watching.servers & there:
+                self._watched.discard(watching)
+                name = self._node.resolve_service_name(WATCH)
+                _settle(watching.future, UnavailableError(f'whoever served {name} is gone'))
+
+    def _lateness(self, call: _Call) -> VljepaError:
+        name = self._node.resolve_service_name(call.name)
+        if call.refusal:
+            return call.refusal
+        if call.sent is not None:
+            return UnavailableError(f'{name} did not answer within {self._timeout_s:g} s')
+        return UnavailableError(f'nobody serves {name} (waited {self._timeout_s:g} s)')
+
+    def _wait(self, ask: Callable[[], Future[T]]) -> T:
+        self._check_thread()
+        return ask().result(self._timeout_s + GRACE_S)
+
+    def _check_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError('a callback of a future cannot wait for its client: ..._later can')
+
+    def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
+        def hear(message: Any) -> None:
+            watching.score = float(message.feedback.score)
+            watching.unfamiliar = float(message.feedback.unfamiliar)
+
+        def accepted(sent: Any) -> None:
+            watching.goal = sent.result()
+            if not watching.goal.accepted:
+                text = f"watch for '{goal.condition}' was refused: query_node is inactive or busy"
+                _settle(watching.future, BusyError(text))
+                return
+            watching.servers = self._servers()
+            self._watched.add(watching)
+            watching.goal.get_result_async().add_done_callback(ended)
+            with self._lock:
+                self._calls = [c for c in self._calls if c.future is not watching.future]
+            if watching.done():  # cancelled meanwhile
+                self._withdraw(watching)
+
+        def ended(got: Any) -> None:
+            self._watched.discard(watching)
+            result = got.result().result
+            with suppress(InputError):  # a reason that a newer node knows
+                watching.abstain_reason = conversions.from_abstain_reason(result.abstain_reason)
+            if result.fired:
+                watching.score = float(result.moment.score)
+                _settle(watching.future, _moment(result.moment))
+            elif result.error_code == ErrorCode.TIMEOUT:
+                _settle(watching.future, None)
+            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a fault
+                text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
+                _settle(watching.future, BusyError(text))
+            else:
+                _settle(watching.future, error_of(result.error_code, result.message))
+
+        sent = self._watch.send_goal_async(goal, feedback_callback=hear)
+        sent.add_done_callback(accepted)
+        return sent
+
+    def _withdraw(self, watching: Watching) -> None:
+        if watching in self._watched:
+            self._watched.discard(watching)
+            watching.goal.cancel_goal_async()
+
+
+def _settle(future: Future[Any], value: Any) -> None:
+    """Give a result, or an error; the first one counts, and nobody may want it any more."""
+    with suppress(InvalidStateError):
+        if isinstance(value, Exception):
+            future.set_exception(value)
+        else:
+            future.set_result(value)
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f'{name} ({value!r}) is no number')
+    return float(value)
+
+
+def _ns(name: str, seconds: object) -> int:
+    """Nanoseconds that a ROS message can hold. Raises InputError."""
+    value = _number(name, seconds)
+    if not 0 <= value < 2**31:
+        raise InputError(f'{name} ({value:g} s) is not in 0..{2**31 - 1}')
+    return round(value * 1e9)
+
+
+def _time(name: str, seconds: object) -> Any:
+    return conversions.to_time(_ns(name, seconds))
+
+
+def _moment(message: Any) -> Moment:
+    return Moment(
+        message.source,
+        conversions.to_ns(message.start),
+        conversions.to_ns(message.end),
+        message.score,
+        message.text,
+    )
+
+
+def _answer(response: Any) -> Answer:
+    return Answer(
+        response.answer,
+        response.confidence,
+        response.abstained,
+        conversions.to_ns(response.stamp),
+        response.model_id,
+        conversions.from_floats(response.vector),
+        tuple(Candidate(c.text, c.score) for c in response.ranked),
+        tuple(_moment(m) for m in response.evidence),
+        Basis(response.basis),
+        response.nearest,
+        conversions.from_abstain_reason(response.abstain_reason),
+        response.unfamiliar,
+    )

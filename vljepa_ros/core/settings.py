@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user may set about the stream; every value is checked once, here.
+
+Durations are in seconds (``_s``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from vljepa_ros.core.errors import InputError
+
+MAX_PROMPTS = 32
+MAX_PROMPT_CHARACTERS = 4096
+LONGEST_RUN = 8  # embeddings that may begin a segment, at most; more where the threshold is high
+LEAST_DISTANCE = 0.0875  # a cosine distance that so many would have to be apart by the default
+HIGHEST_THRESHOLD = 100.0  # of a change: what differs wholly counts after 20 s, at 5 a second
+EVER_S = 1e10  # longer than any two stamps of ROS are apart
+
+
+def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
+    """`text` if it is a text that a model may read; InputError says what is wrong with it."""
+    if not isinstance(text, str):
+        raise InputError(f'{what} is of type {type(text).__name__}, not a text')
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise InputError(
+            f'{what} of {len(text):,} characters is too long (at most {MAX_PROMPT_CHARACTERS:,})'
+        )
+    if '\0' in text:
+        raise InputError(f'{what} holds a NUL character')
+    if any('\ud800' <= character <= '\udfff' for character in text):
+        raise InputError(f'{what} holds half a character (a lone surrogate)')
+    if not may_be_empty and not text.strip():
+        raise InputError(f'{what} is empty')
+    return text
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f'{name} ({value}) is not in {low:g}..{high:g}')
+
+
+@dataclass(frozen=True)
+class PerceptionSettings:
+    """Standing prompts and frame sampling.
+
+    `rate`: sampling rate in Hz; 0: the rate the model was trained at. `max_gap_s`: a longer gap
+    between received stamps resets the camera.
+    """
+
+    prompts: tuple[str, ...] = ('What is happening?',)
+    rate: float = 0.0
+    max_gap_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_prompts(self.prompts)
+        _in_range('rate', self.rate, 0.0, 1000.0)
+        _in_range('max_gap', self.max_gap_s, 0.01, 3600.0)
+
+    @property
+    def max_gap_ns(self) -> int:
+        """`max_gap_s` in nanoseconds."""
+        return round(self.max_gap_s * 1e9)
+
+
+def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
+    """Standing prompts: at most `MAX_PROMPTS`, no two alike."""
+    if len(prompts) > MAX_PROMPTS:
+        raise InputError(f'{len(prompts)} standing prompts are too many (at most {MAX_PROMPTS})')
+    for prompt in prompts:
+        check_text(prompt)
+    if len(set(prompts)) != len(prompts):
+        raise InputError('two standing prompts are the same')
+    return tuple(prompts)
+
+
+def check_span(start_ns: int, end_ns: int) -> None:
+    """A span of time; `end_ns` 0 is now. Raises InputError where it is none."""
+    if end_ns and end_ns < start_ns:
+        raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Parameters of change detection.
+
+    `change_threshold`: minimum Ward merge cost of the newest k embeddings, above the noise of the
+    stream, that starts a new segment (at most 2 k d for a cosine distance d). With a high
+    threshold k can grow until any d above 0.09 can reach it. `confirm_hops`: minimum k.
+    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment whose
+    mean, or whose end, is farther than this cosine distance from the vector that was last decoded
+    is decoded again. `events_per_minute`: long-term limit of texts (0: none); if it is exceeded,
+    both thresholds rise.
+    """
+
+    change_threshold: float = 1.4
+    confirm_hops: int = 2
+    min_segment_s: float = 0.8
+    drift_threshold: float = 0.2
+    events_per_minute: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('change_threshold', self.change_threshold, 0.0, HIGHEST_THRESHOLD)
+        _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
+        _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
+        _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
+        _in_range('events_per_minute', self.events_per_minute, 0.0, 6000.0)
+        if self.events_per_minute and not (self.change_threshold and self.drift_threshold):
+            raise InputError('events_per_minute needs thresholds above 0, which it can raise')
+
+    @property
+    def longest_run(self) -> int:
+        """Maximum number of newest embeddings that are tested for a change."""
+        return max(LONGEST_RUN, math.ceil(self.change_threshold / (2 * LEAST_DISTANCE)))
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """Answers with a confidence lower than `abstain_below` are abstentions."""
+
+    abstain_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('abstain_below', self.abstain_below, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """How long segments (`kept_s`) and embeddings (`hops_kept_s`) are stored, and size limit."""
+
+    kept_s: float = 7 * 86400.0
+    hops_kept_s: float = 3600.0
+    most_bytes: int = 1_000_000_000
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('memory_kept', self.kept_s, 1.0, EVER_S)
+        _in_range('memory_hops_kept', self.hops_kept_s, 1.0, EVER_S)
+        _in_range('memory_bytes', self.most_bytes, 100_000, 1e15)
+
+
+@dataclass(frozen=True)
+class FootageSettings:
+    """How long frames are stored for new questions about the past, and size limit."""
+
+    kept_s: float = 7 * 86400.0
+    most_bytes: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _in_range('frames_kept', self.kept_s, 1.0, EVER_S)
+        _in_range('frames_bytes', self.most_bytes, 100_000, 1e15)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a pipeline."""
+
+    perception: PerceptionSettings = field(default_factory=PerceptionSettings)
+    segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    footage: FootageSettings = field(default_factory=FootageSettings)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings with their annotation files -> streams: the work of `vljepa data import`.
+
+Frames go the way that they go at run time: stamps are judged by an `Intake`, slots of the grid
+filled by a `Sampler`, pictures cut and scaled by `fit`. Frame k of a stream is slot k of its grid:
+where the grid has a hole (no picture for longer than `MAX_GAP_NS`) another stream begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import fit
+from vljepa_ros.core.settings import PerceptionSettings
+from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.data.annotation_file import TINY_S, AnnotationFile, Asked, Line, Said, meaning_of
+from vljepa_ros.data.format import Annotation, StreamData, Told, write_stream
+from vljepa_ros.sources import Damaged, Source
+from vljepa_ros.stream.frames import Intake, Sampler
+
+MAX_GAP_NS = PerceptionSettings().max_gap_ns
+RATES_HZ, SIZES = (0.1, 1000.0), (8, 1024)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Frames a second, and the side of the square pictures.
+
+    Raises:
+        InputError: one of them is out of range.
+    """
+
+    rate_hz: float = 10.0
+    size: int = 96
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        if not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
+            raise InputError('rate ({:g}) is not in {:g}..{:g}'.format(self.rate_hz, *RATES_HZ))
+        if not SIZES[0] <= self.size <= SIZES[1]:
+            raise InputError('size ({}) is not in {}..{}'.format(self.size, *SIZES))
+
+    @property
+    def period_ns(self) -> int:
+        """From one frame to the next."""
+        return round(1e9 / self.rate_hz)
+
+
+@dataclass
+class Take:
+    """Frames of one camera, one period apart, from `start_ns` on."""
+
+    camera: str
+    start_ns: int
+    frames: list[Image] = field(default_factory=list)
+
+
+class Camera:
+    """One camera's frames on the grid, in takes."""
+
+    def __init__(self, name: str, grid: Grid) -> None:
+        self._name, self._grid = name, grid
+        self._intake = Intake(MAX_GAP_NS)
+        self._sampler = Sampler(grid.period_ns, MAX_GAP_NS)
+        self._reset_count = 0
+        self.takes: list[Take] = []
+        self.stamps_ns: list[int] = []
+
+    def push(self, item: Frame | Damaged) -> str:
+        """Take the next picture; returns what is odd about its stamp, or ''.
+
+        Raises:
+            InputError: time goes back, so that seconds from the start name no moment.
+        """
+        if isinstance(item, Damaged):
+            return self._intake.admit(item.stamp_ns).message
+        verdict = self._intake.admit(item.stamp_ns, item.image.shape[:2])
+        if not verdict.accepted:
+            return verdict.message
+        if verdict.reset_count != self._reset_count:
+            self._sampler.reset()
+            self._reset_count = verdict.reset_count
+        if self.stamps_ns and item.stamp_ns <= self.stamps_ns[-1]:
+            back_s = (self.stamps_ns[-1] - item.stamp_ns) / 1e9
+            raise InputError(
+                f'{self._name}: after {len(self.stamps_ns)} pictures the stamp jumps back by '
+                f'{back_s:.3f} s: cut the recording there'
+            )
+        self.stamps_ns.append(item.stamp_ns)
+        for slot in self._sampler.push(item.stamp_ns, fit(item.image, self._grid.size)):
+            self._keep(slot.slot_ns, slot.image)
+        return verdict.message
+
+    def _keep(self, slot_ns: int, image: Image) -> None:
+        newest = self.takes[-1] if self.takes else None
+        period_ns = self._grid.period_ns
+        if newest is None or slot_ns != newest.start_ns + len(newest.frames) * period_ns:
+            newest = Take(self._name, slot_ns)
+            self.takes.append(newest)
+        newest.frames.append(image)
+
+    @property
+    def end_ns(self) -> int:
+        """When the last frame gives way to a next: a mean step of the camera, or of the grid."""
+        first, last = self.stamps_ns[0], self.stamps_ns[-1]
+        step_ns = (last - first) // max(1, len(self.stamps_ns) - 1)
+        return last + max(step_ns, self._grid.period_ns)
+
+
+class Recorder:
+    """Takes the pictures of one source, and makes streams of them."""
+
+    def __init__(self, source: Source, grid: Grid) -> None:
+        self._source, self._grid = source, grid
+        self._cameras: dict[str, Camera] = {}
+
+    def push(self, item: Frame | Damaged) -> str:
+        """Take the next picture; returns what is odd about its stamp, or ''. Raises InputError."""
+        if item.source not in self._cameras:
+            self._cameras[item.source] = Camera(item.source, self._grid)
+        return self._cameras[item.source].push(item)
+
+    def streams(self, file: AnnotationFile) -> list[StreamData]:
+        """A stream for every take of every camera, with what the file says.
+
+        Raises:
+            AnnotationError: a line speaks of what was not recorded.
+        """
+        cameras = [camera for camera in self._cameras.values() if camera.takes]
+        end_ns = max(camera.end_ns for camera in cameras)
+        file.check_fits((end_ns - self._source.start_ns) / 1e9, self._source.cameras)
+        takes = [take for camera in cameras for take in camera.takes]
+        for line in (*file.said, *file.asked):
+            if not any(self._shows(take, line) for take in takes):
+                file.fail(line, 'no picture was recorded at that time')
+        return [self._stream(take, takes, file) for take in takes]
+
+    def _shows(self, take: Take, line: Line) -> bool:
+        """Whether some of a line's time lies in a take that it is about."""
+        offset_s, length_s = self._place(take)
+        start, end = line.start - offset_s, line.end - offset_s
+        begun = start > -TINY_S if isinstance(line, Asked) else end > TINY_S
+        return line.is_about(take.camera) and begun and start < length_s - TINY_S
+
+    def _place(self, take: Take) -> tuple[float, float]:
+        """When a take begins, in seconds from the source's start, and its length in seconds."""
+        length_ns = len(take.frames) * self._grid.period_ns
+        return (take.start_ns - self._source.start_ns) / 1e9, length_ns / 1e9
+
+    def _stream(self, take: Take, takes: Sequence[Take], file: AnnotationFile) -> StreamData:
+        offset_s, length_s = self._place(take)
+        said = [line for line in file.said if line.is_about(take.camera)]
+        asked = [a for a in file.asked if self._shows(take, a)]
+        count = len(take.frames)
+        return StreamData(
+            self._name(take, takes),
+            np.stack(take.frames),
+            take.start_ns + self._grid.period_ns * np.arange(count, dtype=np.int64),
+            tile(said, offset_s, length_s),
+            self._meta(take, offset_s),
+            told=tuple(told(line, offset_s, self._grid.period_ns / 1e9) for line in asked),
+        )
+
+    def _name(self, take: Take, takes: Sequence[Take]) -> str:
+        """The source's name, with the camera's and a number where there are several."""
+        path = Path(os.path.abspath(self._source.path))
+        stem = path.name if path.is_dir() else path.stem
+        parts = [re.sub(r'[^\w.-]+', '_', stem).lstrip('.') or 'stream']
+        if len(self._source.cameras) > 1:
+            parts.append(take.camera)
+        own = [other for other in takes if other.camera == take.camera]
+        if len(own) > 1:
+            parts.append(str(own.index(take) + 1))
+        return '-'.join(parts)
+
+    def _meta(self, take: Take, offset_s: float) -> dict[str, Any]:
+        names: Mapping[str, str] = getattr(self._source, 'names', {})  # a bag's: topic -> camera
+        topics = [topic for topic, name in names.items() if name == take.camera]
+        return {
+            'source': self._source.name,
+            'path': str(self._source.path.resolve()),
+            'camera': take.camera,
+            'topic': topics[0] if topics else '',
+            'rate_hz': self._grid.rate_hz,
+            'offset_s': offset_s,
+        }
+
+
+def tile(said: Iterable[Said], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
+    """Annotations that tile a take; where nothing is said, the phase is 'none'.
+
+    `said` are in the order of their times; the take begins `offset_s` after the source.
+    """
+    found: list[Annotation] = []
+    at = 0.0
+    for line in said:
+        start = max(round(line.start - offset_s, 9), at)
+        end = min(round(line.end - offset_s, 9), length_s)
+        if end - start <= TINY_S:
+            continue
+        if start - at > TINY_S:
+            found.append(Annotation(at, start, '', 'none', '', '', ''))
+            at = start
+        found.append(
+            Annotation(at, end, meaning_of(line.text), 'told', '', '', '', text=line.text)
+        )
+        at = end
+    if length_s - at > TINY_S:
+        found.append(Annotation(at, length_s, '', 'none', '', '', ''))
+    return tuple(found)
+
+
+def told(line: Asked, offset_s: float, period_s: float) -> Told:
+    """A question of the file as one that holds for a frame's time."""
+    start = max(round(line.start - offset_s, 9), 0.0)
+    end = round(start + period_s, 9)
+    return Told(start, end, line.prompt, line.answer, line.candidates)
+
+
+def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
+    """Write the streams of one source; returns their names. Those of an earlier import go.
+
+    Raises:
+        InputError: something else has one of their names. Then nothing is written.
+        OutputError: the folder cannot be written to.
+    """
+    for stream in streams:
+        _check_free(folder / stream.name, stream.meta['path'])
+    return [write_stream(folder, stream).name for stream in streams]
+
+
+def _check_free(folder: Path, path: str) -> None:
+    """Whether nothing is there but a stream of the same source. Raises InputError."""
+    if not folder.exists():
+        return
+    try:
+        meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
+        made_from = meta.get('path')
+    except (OSError, ValueError, AttributeError):
+        made_from = None
+    if made_from != path:
+        raise InputError(f'{folder} is there, and was not made from {path}: remove or rename it')

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kitchen's doors: when each moves, and what is said of it. No simulator.
+
+Openings are (T, D) float64, of D doors in T frames: 0 closed .. 1 as wide as it goes. Levels of
+light and of cover are those of `mwstream.cover`. A door moves only while all is lit and nothing is
+before the lens, so that no two changes come at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
+from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
+from vljepa_ros.data.simulators.mwstream.meanings import ANY
+from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
+
+# A joint of the simulator -> what a sentence calls its door.
+DOORS = {
+    'microwave': 'microwave door',
+    'slide_cabinet': 'sliding cabinet door',
+    'left_hinge_cabinet': 'left cabinet door',
+    'right_hinge_cabinet': 'right cabinet door',
+}
+MOVE_S, REST_S = (1.0, 3.0), (3.0, 8.0)
+WIDE = (0.7, 1.0)  # how far a door opens
+FREE_FRAMES = RATE_HZ  # around a movement there is light, and nothing before the lens
+OPEN, CLOSE = 'door-open', 'door-close'  # as Meta-World calls it: the meanings are the same
+STATES = {OPEN: 'open', CLOSE: 'closed'}
+
+Openings = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A door goes from one opening to another, from frame `first` to frame `last`."""
+
+    door: str
+    first: int
+    last: int
+    before: float
+    after: float
+
+
+def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list[Movement]:
+    """One door at a time, with rests between; which are open at the start is drawn, too."""
+    free = (light == 1.0) & (cover == 0.0)
+    now = {door: rng.uniform(*WIDE) if rng.random() < 0.5 else 0.0 for door in DOORS}
+    found: list[Movement] = []
+    at = _frames(REST_S, rng)
+    while True:
+        door, length = str(rng.choice(list(DOORS))), _frames(MOVE_S, rng)
+        first = _next_free(free, at, length)
+        if first is None:
+            return found
+        after = 0.0 if now[door] else float(rng.uniform(*WIDE))
+        found.append(Movement(door, first, first + length, now[door], after))
+        now[door], at = after, first + length + _frames(REST_S, rng)
+
+
+def openings(frames: int, movements: Sequence[Movement]) -> Openings:
+    """(T, D): doors start and stop smoothly; one that never moves is closed."""
+    found = np.zeros((frames, len(DOORS)))
+    for column, door in enumerate(DOORS):
+        own = [m for m in movements if m.door == door]
+        if own:
+            found[:, column] = own[0].before
+        for m in own:
+            way = (1.0 - np.cos(np.linspace(0.0, np.pi, m.last - m.first + 1))) / 2.0
+            found[m.first : m.last + 1, column] = m.before + (m.after - m.before) * way
+            found[m.last + 1 :, column] = m.after
+    return found
+
+
+def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
+    """Annotations that tile the stream; their numbers of episodes count the movements, from 0."""
+    moved = np.diff(opened, axis=0, prepend=opened[:1])
+    names, moments = list(DOORS.values()), list[Moment]()
+    task, phase, door, movements = OPEN, 'rest', '', list[str]()
+    for change, lit, covered in zip(moved, light, cover, strict=True):
+        if change.any():
+            column = int(np.argmax(np.abs(change)))
+            task, door = (OPEN if change[column] > 0 else CLOSE), names[column]
+            if phase != 'act':
+                movements.append(door)
+            phase = 'act'
+        elif lit < DARK_BELOW or covered >= COVERED_ABOVE:
+            phase = 'rest'
+        elif phase == 'act':
+            phase = 'done'
+        state = STATES[task] if phase == 'done' else ''
+        number = max(len(movements) - 1, 0)
+        moments.append(Moment(meaning_of(task, phase, ANY), phase, number, task, '', state, ''))
+    return tuple(_worded(item, movements) for item in annotate(moments, light, cover))
+
+
+def _worded(item: Annotation, movements: Sequence[str]) -> Annotation:
+    """In the kitchen's own words; no task of Meta-World's, and where nothing moved no object."""
+    if item.phase not in ('act', 'done'):
+        return replace(item, task='', object='')
+    door, opens = movements[item.episode], item.task == OPEN
+    said = {'act': 'opens' if opens else 'closes', 'done': f'is {STATES[item.task]}'}[item.phase]
+    return replace(item, task='', object=door, text=f'the {door} {said}')
+
+
+def _frames(seconds: tuple[float, float], rng: np.random.Generator) -> int:
+    return round(float(rng.uniform(*seconds)) * RATE_HZ)
+
+
+def _next_free(free: NDArray[np.bool_], at: int, length: int) -> int | None:
+    """The first frame from `at` on that a movement may begin at; None where none is left."""
+    for first in range(at, len(free) - length - FREE_FRAMES):
+        if free[first - FREE_FRAMES : first + length + FREE_FRAMES].all():
+            return first
+    return None

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One scripted episode of a task, with phase and state of every frame read from the simulator.
+
+The arm rests, reaches (until it touches the object), is in contact (until the object moves), acts
+(until success) and is done (the final state, held). Some episodes fail: the policy stops early, or
+it is another task's, with nothing to do here. In some, what was done is undone by another policy.
+Nothing is drawn here; pictures are made later from the recorded joints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.simulators.mwstream.labels import phases
+from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Instant
+from vljepa_ros.data.simulators.mwstream.scene import Scene
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNDONE_BY
+
+MOVED_M = 0.012  # an object displaced by this much is being moved
+RESTORED_M = 0.03  # an object as near as this to its first place is back
+SETTLE_STEPS = 12  # control steps for things to come to rest after a reset
+LIMIT_STEPS = 260  # an episode without success by then has failed
+FOLLOW_STEPS = 4  # the policy goes on this long after success
+LIFT_STEPS = 15  # the hand rises before it undoes what it did
+WRONG_STEPS = 6  # another task's policy goes on this long after contact
+
+
+class Recorder:
+    """Steps the simulator through one episode, and notes frames."""
+
+    def __init__(self, scene: Scene, plan: EpisodePlan) -> None:
+        self.scene, self._facts = scene, TASKS[plan.task]
+        self._rng = np.random.default_rng([*plan.seed, 7])
+        self.episode = Episode(plan)
+        self.contact, self.succeeded, self.leaving, self.back = False, False, False, False
+        self._obs: Any = scene.reset(list(plan.seed))
+        for _ in range(SETTLE_STEPS):
+            self._obs = scene.env.step(np.array([0.0, 0.0, 0.0, -1.0]))[0]
+        self._start = scene.object_position()
+
+    def note(self) -> None:
+        """Record the present state as one frame."""
+        before, after = self._facts.before, self._facts.after
+        name = after if self.succeeded and not self.leaving else ''
+        name = before if not self.moved or self.back else name
+        self.episode.instants.append(
+            Instant(
+                self.scene.state(),
+                float(self._obs[3]),
+                *self.scene.grip(),
+                self.scene.opening(),
+                name,
+            )
+        )
+
+    def act(self, policy: Any) -> NDArray[np.float64]:
+        """One control step of the policy; returns the action."""
+        action = np.asarray(policy.get_action(self._obs), dtype=np.float64)
+        action[:3] += self._rng.normal(0.0, self.episode.plan.noise, 3)
+        action = np.clip(action, -1.0, 1.0)
+        self.step(action)
+        return action
+
+    def step(self, action: NDArray[np.float64]) -> None:
+        """One control step."""
+        self._obs, _, _, _, info = self.scene.env.step(action)
+        self.contact = self.contact or self.scene.grip()[0]
+        self.succeeded = self.succeeded or bool(info['success'] > 0)
+
+    @property
+    def displacement(self) -> float:
+        """How far the object is from where it started, in metres."""
+        return float(np.linalg.norm(self.scene.object_position() - self._start))
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is not where it started."""
+        return self.displacement > MOVED_M
+
+
+@dataclass
+class Marks:
+    """Frame numbers at which an attempt touched, moved and finished; -1: never."""
+
+    contact: int = -1
+    moved: int = -1
+    success: int = -1
+
+    def note(self, frame: int, contact: bool, moved: bool, success: bool) -> None:
+        """Keep the first frame of each."""
+        self.contact = frame if self.contact < 0 and (contact or moved) else self.contact
+        self.moved = frame if self.moved < 0 and moved else self.moved
+        self.success = frame if self.success < 0 and success else self.success
+
+
+def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
+    """Run one episode: rest, the attempt, its end held; the way back where it is undone."""
+    recorder = Recorder(scene, plan)
+    episode = recorder.episode
+    for _ in range(plan.rest_frames):
+        recorder.note()
+    _label(episode, ['rest'] * plan.rest_frames, plan.task)
+    policy = scene.policy(UNDONE_BY[plan.task] if plan.ending == 'wrong' else plan.task)
+    marks, grip = _attempt(recorder, policy)
+    episode.success = marks.success >= 0
+    ended = episode.success or plan.ending in ('stopped', 'wrong')
+    _hold(recorder, plan.hold_frames if ended else 0, grip)
+    _label_attempt(episode, marks, plan.task)
+    if plan.ending == 'undone' and episode.success:
+        _undo(recorder)
+    return episode
+
+
+def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
+    """The policy until it succeeds or stops; returns what happened when, and the grip."""
+    episode, plan = recorder.episode, recorder.episode.plan
+    marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
+    limit = plan.stop_steps if plan.ending == 'stopped' else LIMIT_STEPS
+    for step in range(limit):
+        action = recorder.act(policy)
+        if step % plan.steps_per_frame == 0:
+            recorder.note()
+        marks.note(len(episode.instants), recorder.contact, recorder.moved, recorder.succeeded)
+        follow += recorder.succeeded
+        touched += recorder.contact
+        if follow > FOLLOW_STEPS or (plan.ending == 'wrong' and touched > WRONG_STEPS):
+            break
+    if plan.ending == 'wrong':
+        marks = Marks()  # nothing was achieved, whatever the simulator calls it
+    return marks, float(action[3])
+
+
+def _undo(recorder: Recorder) -> None:
+    """The way back, by the policy of the task that is this one's opposite."""
+    episode, plan = recorder.episode, recorder.episode.plan
+    back = UNDONE_BY[plan.task]
+    for step in range(LIFT_STEPS):
+        recorder.step(np.array([0.0, 0.0, 1.0, -1.0]))
+        if step % plan.steps_per_frame == 0:
+            recorder.note()
+    _label(episode, ['done'] * (len(episode.instants) - len(episode.phases)), plan.task)
+    policy, marks, follow, action = recorder.scene.policy(back), Marks(), 0, np.zeros(4)
+    far, recorder.contact = recorder.displacement, False
+    for step in range(LIMIT_STEPS):
+        action = recorder.act(policy)
+        moved = abs(recorder.displacement - far) > MOVED_M
+        recorder.leaving = recorder.leaving or moved
+        recorder.back = recorder.back or recorder.displacement < RESTORED_M
+        if step % plan.steps_per_frame == 0:
+            recorder.note()
+        marks.note(len(episode.instants), recorder.contact, moved, recorder.back)
+        follow += recorder.back
+        if follow > FOLLOW_STEPS:
+            break
+    _hold(recorder, plan.hold_frames if recorder.back else 0, float(action[3]))
+    _label_attempt(episode, marks, back)
+
+
+def _hold(recorder: Recorder, frames: int, grip: float) -> None:
+    """The arm stays where it is."""
+    for _ in range(frames):
+        for _ in range(recorder.episode.plan.steps_per_frame):
+            recorder.step(np.array([0.0, 0.0, 0.0, grip]))
+        recorder.note()
+
+
+def _label_attempt(episode: Episode, marks: Marks, task: str) -> None:
+    """Label the frames that have no phase yet; those held after no success are rest."""
+    first, count = len(episode.phases), len(episode.instants)
+    held = 0
+    if marks.success < 0 and episode.plan.ending in ('stopped', 'wrong'):
+        held = episode.plan.hold_frames
+    names = phases(
+        count - first - held,
+        *(m - first if m >= 0 else -1 for m in (marks.contact, marks.moved, marks.success)),
+    )
+    _label(episode, [*names, *['rest'] * held], task)
+
+
+def _label(episode: Episode, names: list[str], task: str) -> None:
+    episode.phases += names
+    episode.tasks += [task] * len(names)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels from what was recorded: the phase of every frame, then annotations that tile a stream.
+
+Covered is over dark, dark over what came or went, and that over the task's phase. No simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
+from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.simulators.mwstream.record import Episode, Prop
+from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNSEEN, meaning_of
+
+RATE_HZ = 10
+PERIOD_NS = 1_000_000_000 // RATE_HZ
+FIRST_STAMP_NS = 1_000_000_000
+LEAD_FRAMES = 10  # the last second before success belongs to the act
+SHORTEST_FRAMES = 8  # a phase under 0.8 s joins the next
+SEEN_FRAMES = 10  # that something came or went is said for a second
+KEPT = (*UNSEEN, 'appear', 'gone')  # however short they are, no phase takes their time
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is true of one frame; `key` is the meaning that is annotated."""
+
+    key: str
+    phase: str
+    episode: int
+    task: str
+    colour: str
+    object_state: str
+    thing: str
+
+
+def stamps_ns(frames: int) -> NDArray[np.int64]:
+    """When each frame of a stream was taken."""
+    return FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
+
+
+def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
+    """One phase a frame, from the frame numbers of contact, movement and success (-1: never)."""
+    end = success if success >= 0 else count
+    act = moved if moved >= 0 else end
+    if success >= 0:
+        act = min(act, max(0, success - LEAD_FRAMES))
+    touch = min(contact, act) if contact >= 0 else act
+    if act - touch < SHORTEST_FRAMES:
+        touch, act = (touch, touch) if act < end else (act, act)
+    if touch < SHORTEST_FRAMES:
+        touch, act = 0, act if act >= SHORTEST_FRAMES else 0
+    names = ['reach'] * touch + ['contact'] * (act - touch) + ['act'] * (end - act)
+    return names + ['done'] * (count - end)
+
+
+def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
+    """What is true of each frame of an episode: that a thing came or went is above its phase."""
+    colour, found = episode.plan.colour, []
+    count = len(episode.instants)
+    for i, (phase, task, instant) in enumerate(
+        zip(episode.phases, episode.tasks, episode.instants, strict=True)
+    ):
+        there = prop.name if prop and prop.first <= i < prop.last else ''
+        key, named = meaning_of(task, phase, colour), phase
+        if prop and 0 <= i - prop.first < SEEN_FRAMES and prop.first > 0:
+            key, named = f'appear:{prop.thing.kind}:{prop.thing.colour}', 'appear'
+        elif prop and 0 <= i - prop.last < SEEN_FRAMES and prop.last < count:
+            key, named = f'gone:{prop.thing.kind}:{prop.thing.colour}', 'gone'
+        found.append(Moment(key, named, index, task, colour, instant.object_state, there))
+    return found
+
+
+def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotation]:
+    """Runs of one meaning, covered over dark over all else; a phase under 0.8 s joins the next."""
+    keys = [
+        ('covered', 'covered', m.episode)
+        if covered >= COVERED_ABOVE
+        else ('dark', 'dark', m.episode)
+        if level < DARK_BELOW
+        else (m.key, m.phase, m.episode)
+        for m, level, covered in zip(moments, light, cover, strict=True)
+    ]
+    runs: list[list[int]] = []
+    for i, key in enumerate(keys):
+        joins = (
+            runs and key[:2] == keys[i - 1][:2] and (key[2] == keys[i - 1][2] or key[0] in UNSEEN)
+        )
+        if joins:
+            runs[-1][1] = i + 1
+        else:
+            runs.append([i, i + 1])
+    return [_annotation(moments, keys[r[2]], r) for r in _join_short(runs, keys)]
+
+
+def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> list[list[int]]:
+    """Runs as [start, end, a frame that names them]; a phase never takes what is above it."""
+    joined: list[list[int]] = []
+    pending = -1
+    for index, (start, end) in enumerate(runs):
+        begin = start if pending < 0 else pending
+        pending = -1
+        last = index + 1 == len(runs)
+        next_kept = not last and keys[runs[index + 1][0]][1] in KEPT
+        if end - begin >= SHORTEST_FRAMES or keys[start][1] in KEPT:
+            joined.append([begin, end, start])
+        elif joined and (last or next_kept):
+            joined[-1][1] = end
+        elif last or next_kept:
+            joined.append([begin, end, start])
+        else:
+            pending = begin
+    return joined
+
+
+def _annotation(moments: list[Moment], key: tuple[str, str, int], run: list[int]) -> Annotation:
+    start, end, named = run
+    part, moment = moments[start:end], moments[named]
+    own = [m for m in part if m.key == key[0]] or part
+    states, things = {m.object_state for m in own}, {m.thing for m in own}
+    return Annotation(
+        start=start / RATE_HZ,
+        end=end / RATE_HZ,
+        meaning=key[0],
+        phase=key[1],
+        task=moment.task,
+        object=TASKS[moment.task].object,
+        colour=moment.colour,
+        light=key[0] not in UNSEEN,
+        object_state=states.pop() if len(states) == 1 else '',
+        success=key[1] == 'done',
+        episode=moment.episode,
+        covered=key[0] == 'covered',
+        thing=things.pop() if len(things) == 1 else '',
+        text=sentences(key[0])[0],
+    )

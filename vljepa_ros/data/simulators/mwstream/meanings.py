@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What meanings are called, and whether a sentence says the right thing.
+
+`wordings.yaml` holds the sentences, in disjoint lists a meaning: `train`, `heldout`, `sample`, and
+`read` (training sentences that are understood, but never said). A sentence is right when it names
+the meaning's object and colour and no other's, and of all wordings of all meanings one of its own
+shares most words with it, without a denial or the opposite of a word between the two.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.simulators.mwstream.tasks import (
+    BARE,
+    COLOUR_NAMES,
+    PHASES,
+    TASKS,
+    THINGS,
+    TRAIN_TASKS,
+    meaning_of,
+    training_colours,
+)
+
+LISTS = ('train', 'heldout', 'sample')
+AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
+ANY = 'any'  # in place of a colour: a sentence that names none
+SHARED = ('reach', 'contact', 'appear', 'gone')  # phases whose wordings leave the object open
+
+# Words that name each object; the first is the object's own.
+NOUNS: dict[str, tuple[str, ...]] = {
+    'ring': ('ring',),
+    'basketball': ('basketball', 'ball'),
+    'block': ('block', 'cube'),
+    'lid': ('lid', 'cover'),
+    'button': ('button',),
+    'coffee button': ('coffee',),
+    'mug': ('mug', 'cup'),
+    'dial': ('dial', 'knob'),
+    'door': ('door',),
+    'lock': ('lock', 'latch'),
+    'drawer': ('drawer',),
+    'faucet': ('faucet', 'tap'),
+    'hammer': ('hammer',),
+    'handle': ('handle',),
+    'lever': ('lever',),
+    'puck': ('puck', 'disc'),
+    'plate': ('plate', 'dish', 'saucer'),
+    'peg': ('peg', 'rod'),
+    'plug': ('plug', 'connector'),
+    'soccer ball': ('soccer', 'football', 'ball'),
+    'stick': ('stick', 'thermos', 'bottle', 'flask'),
+    'window': ('window',),
+    **{thing: (thing,) for thing in THINGS},
+}
+# Nouns that a sentence about the key may use although another object owns them.
+ALSO: dict[str, tuple[str, ...]] = {
+    'ring': ('peg',),
+    'lock': ('door',),
+    'mug': ('coffee',),
+    'faucet': ('handle', 'knob'),
+    'coffee button': ('button',),
+    'stick': ('rod',),
+    'handle': ('lever',),
+}
+
+_ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
+NAMED_BARE = {'cover'}  # 'something covers the camera' may say so
+# With 't' of "isn't".
+NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without', 'nobody'}
+OPPOSITES = (
+    (
+        'open opens opened opening ajar unlocks unlocked',
+        'close closes closed closing shut shuts shutting sealed locks locked',
+    ),
+    ('on onto', 'off'),
+    ('in into inside', 'out outside'),
+    (
+        'up upward raises raised raising lifts lifted lifting',
+        'down downward lowers lowered lowering',
+    ),
+    ('pull pulls pulled pulling drags draws', 'push pushes pushed pushing press presses pressed'),
+    ('front', 'side sideways'),
+    ('forward ahead', 'back backward'),
+    ('forward ahead back backward', 'sideways'),
+    ('above over', 'below under'),
+    ('over', 'around'),
+    ('to toward', 'from away'),
+    ('appears appeared', 'gone disappeared'),
+)
+_OPPOSITE: dict[str, set[str]] = {}
+for _one, _other in OPPOSITES:
+    for _word in _one.split():
+        _OPPOSITE.setdefault(_word, set()).update(_other.split())
+    for _word in _other.split():
+        _OPPOSITE.setdefault(_word, set()).update(_one.split())
+
+
+@cache
+def wordings() -> dict[str, Any]:
+    """The parsed file of wordings."""
+    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'wordings.yaml').read_text())
+    return loaded
+
+
+def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
+    """The wordings of a meaning in one of the lists. Raises InputError for an unknown meaning."""
+    table = _templates(meaning)
+    if table is None:
+        raise InputError(f"unknown meaning '{meaning}'")
+    subject, _, colour = meaning.partition(':')[2].rpartition(':')
+    named = '' if colour == ANY else f'{colour} '
+    return tuple(
+        text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
+    )
+
+
+def _templates(meaning: str) -> dict[str, list[str]] | None:
+    phase, _, rest = meaning.partition(':')
+    subject = rest.rpartition(':')[0]
+    if phase in BARE or phase in SHARED:
+        return wordings()[phase]
+    entry = wordings()['tasks'].get(subject)
+    if entry is None or phase not in ('act', 'done'):
+        return None
+    return entry if phase == 'act' else entry['done']
+
+
+def doing(task: str, colour: str) -> str:
+    """The act in the -ing form: 'opening the red drawer'."""
+    return str(wordings()['tasks'][task]['ing']).replace('<colour>', colour)
+
+
+def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
+    """All meaning ids of the given tasks, with or without the combinations unseen in training."""
+    found = list(BARE)
+    for name in names:
+        for colour in COLOUR_NAMES if held_out_colours else training_colours(name):
+            found += [meaning_of(name, phase, colour) for phase in PHASES[1:]]
+    for thing in THINGS:
+        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOUR_NAMES]
+    return list(dict.fromkeys(found))
+
+
+def without_colour(meaning: str) -> str | None:
+    """The meaning of the same sentences without the colour; None where there is none."""
+    return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
+
+
+def denials(text: str) -> tuple[str, ...]:
+    """The sentence denied in several ways, first by 'not'; () where it is denied already."""
+    if NEGATIONS & set(words(text)):
+        return ()
+    ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
+    clause = text[:1].lower() + text[1:]
+    return (
+        *(AUXILIARY.sub(way, text, count=1) for way in ways),
+        f'It is not true that {clause}',
+        f'It is not the case that {clause}',
+    )
+
+
+def sentence_index(which: str = 'train') -> dict[str, str]:
+    """Every sentence of a list -> its meaning id (all 50 tasks)."""
+    return {
+        text: meaning for meaning in meanings(tuple(TASKS)) for text in sentences(meaning, which)
+    }
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of a text."""
+    return re.findall(r'[a-z]+', text.lower())
+
+
+def names_object(meaning: str, text: str) -> bool:
+    """Whether `text` names the meaning's object and no other."""
+    thing = object_of(meaning)
+    said = set(words(text))
+    own = set(NOUNS[thing]) | set(ALSO.get(thing, ()))
+    return bool(said & set(NOUNS[thing])) and not said & _ALL_NOUNS - own
+
+
+def object_of(meaning: str) -> str:
+    """The object of a meaning that has one."""
+    phase, _, rest = meaning.partition(':')
+    subject = rest.rpartition(':')[0]
+    return subject if phase in SHARED else TASKS[subject].object
+
+
+def is_right(meaning: str, text: str, colour: bool = True) -> bool:
+    """Whether `text` says what `meaning` means (see the module's docstring)."""
+    phase, _, rest = meaning.partition(':')
+    subject, _, hue = rest.rpartition(':')
+    said = set(words(text))
+    if phase in BARE:
+        if said & _ALL_NOUNS - NAMED_BARE:
+            return False
+    elif (
+        not names_object(meaning, text)
+        or said & set(COLOUR_NAMES) - {hue}
+        or (colour and hue not in said)
+    ):
+        return False
+    own = phase if phase in BARE else f'{phase}:{subject}'
+    for name, bag in _nearest(text):
+        same = name.partition(':')[0] == phase if phase in SHARED else name == own
+        if same and _agree(said, bag):
+            return True
+    return False
+
+
+def _agree(said: set[str], wording: set[str]) -> bool:
+    """Whether a sentence neither denies a wording nor has the opposite of one of its words."""
+    lacks = wording - said
+    if said & NEGATIONS != wording & NEGATIONS:
+        return False
+    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - wording)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Every wording (of `LISTS`) of every meaning without its colour, as bags of words.
+
+    meanings, bags: of each wording. number: word -> column. has: (wordings, words) bool.
+    """
+
+    meanings: tuple[str, ...]
+    bags: tuple[set[str], ...]
+    number: dict[str, int]
+    has: NDArray[np.float32]
+
+
+@cache
+def _known() -> _Known:
+    said = [
+        (meaning.removesuffix(':red'), set(words(text)) - {'red'})
+        for meaning in meanings(tuple(TASKS))
+        if meaning in BARE or meaning.endswith(':red')
+        for which in LISTS
+        for text in sentences(meaning, which)
+    ]
+    vocabulary = sorted({word for _, bag in said for word in bag})
+    number = {word: column for column, word in enumerate(vocabulary)}
+    has = np.zeros((len(said), len(number)), np.float32)
+    for row, (_, bag) in enumerate(said):
+        has[row, [number[word] for word in bag]] = 1.0
+    names, bags = zip(*said, strict=True)
+    return _Known(names, bags, number, has)
+
+
+def _nearest(text: str) -> list[tuple[str, set[str]]]:
+    """The wordings that share most words with `text` (Jaccard): meaning without colour, words."""
+    known, bag = _known(), set(words(text)) - set(COLOUR_NAMES)
+    said = np.zeros(len(known.number), np.float32)
+    said[[known.number[word] for word in bag if word in known.number]] = 1.0
+    both = known.has @ said
+    overlap = both / (known.has.sum(axis=1) + len(bag) - both)
+    best = overlap.max()
+    if best == 0:
+        return []
+    return [(known.meanings[i], known.bags[i]) for i in np.flatnonzero(overlap >= best - 1e-6)]

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions about an annotated moment, with answers from the simulator's state.
+
+An answer has a meaning id of its own (`yes`, `no`, `unknown`, `nothing`, `colour:red`,
+`object:drawer:red`, or the annotation's), so that all its wordings are one target. `unknown` is
+the answer to what cannot be told: about an object that is not there, in the dark, behind a cover.
+Prompts and the wordings of answers are in prompts.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vljepa_ros.data.annotation_file import meaning_of as told_meaning
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import (
+    COLOUR_NAMES,
+    TASKS,
+    THINGS,
+    TRAIN_TASKS,
+    UNSEEN,
+    meaning_of,
+    training_colours,
+)
+
+UNKNOWN = 'unknown'
+YES_NO = ('yes', 'no')
+TOPICS = (
+    'caption',
+    'light',
+    'dark',
+    'covered',
+    'rest',
+    'moving',
+    'doing',
+    'reaching',
+    'finished',
+    'state',
+    'present',
+    'colour',
+    'object',
+    'thing',
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with its answer as text and as a meaning id; candidates where it has them.
+
+    `kind`: caption, yes/no, colour, object, thing. `topic` is what it is about, whatever its
+    wording. `full`: the answer as a whole sentence, '' where there is none.
+    """
+
+    prompt: str
+    answer: str
+    meaning: str
+    kind: str
+    candidates: tuple[str, ...] = ()
+    topic: str = ''
+    full: str = ''
+
+
+@cache
+def _file() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'prompts.yaml').read_text())
+    return loaded
+
+
+@cache
+def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
+    """The prompts of a topic in one of the lists, with {}, {state} and the like left open."""
+    return tuple(_file()[topic][which])
+
+
+def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
+    """One of `texts`; numpy's own choice would make an array of them each time."""
+    return texts[int(rng.integers(len(texts)))]
+
+
+def state_words(thing: str, state: str) -> str:
+    """How a state is said of an object: ('ring', 'on') -> 'on the peg'; '' for no state."""
+    states = _file()['states']
+    return str(states.get(thing, states).get(state, '')) if state else ''
+
+
+def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str, ...]]:
+    """`is:<object>:<state>` -> sentences that say it by denying the other: 'it is not closed'."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in tasks:
+        facts = TASKS[name]
+        for state, other in ((facts.before, facts.after), (facts.after, facts.before)):
+            words = state_words(facts.object, other)
+            if words and not words.startswith('not '):
+                found[f'is:{facts.object}:{state}'] = (
+                    f'the {facts.object} is not {words}',
+                    f'the {facts.object} is no longer {words}',
+                    f"the {facts.object} isn't {words} any more",
+                )
+    return found
+
+
+def reached_state(meaning: str) -> str | None:
+    """`done:drawer-open:red` -> `is:drawer:open`; None where no state is reached."""
+    phase, _, rest = meaning.partition(':')
+    task = rest.rpartition(':')[0]
+    if phase != 'done' or not TASKS[task].after:
+        return None
+    return f'is:{TASKS[task].object}:{TASKS[task].after}'
+
+
+def opposite(task: str, state: str) -> str:
+    """The other state of a task's object."""
+    facts = TASKS[task]
+    return facts.after if state == facts.before else facts.before
+
+
+class _Asker:
+    """Asks about one moment in the wordings of one list."""
+
+    def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
+        self.item, self.rng, self.which = item, rng, which
+
+    def ask(
+        self,
+        topic: str,
+        kind: str,
+        meaning: str,
+        full: str = '',
+        *slots: str,
+        candidates: tuple[str, ...] = (),
+        **named: str,
+    ) -> Question:
+        """A question in a drawn wording."""
+        prompt = pick(prompts(topic, self.which), self.rng).format(*slots, **named)
+        return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
+
+    def yes_no(
+        self, topic: str, true: bool, statement: str, *slots: str, **named: str
+    ) -> Question:
+        """A question whose answer is yes where `statement` holds."""
+        said = 'yes' if true else 'no'
+        full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
+        return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
+
+    def unknown(self, question: Question) -> Question:
+        """The same, but nobody can tell."""
+        said = answers(UNKNOWN)[0]
+        return Question(
+            question.prompt, said, UNKNOWN, question.kind, question.candidates, question.topic
+        )
+
+    def pick(self, values: Any) -> str:
+        """One of `values`."""
+        return pick(tuple(values), self.rng)
+
+    def light(self) -> Question:
+        """Whether the light is on, or off."""
+        lit = self.item.light
+        if self.rng.random() < 0.5:
+            return self.yes_no('light', lit, 'the light is on')
+        return self.yes_no('dark', not lit, 'it is dark')
+
+    def covered(self) -> Question:
+        """Whether the camera is covered."""
+        return self.yes_no('covered', self.item.covered, 'the camera is covered')
+
+    def rest(self) -> Question:
+        """Whether the arm is at rest."""
+        return self.yes_no('rest', self.item.phase == 'rest', 'the arm is at rest')
+
+    def moving(self) -> Question:
+        """Whether it moves."""
+        return self.yes_no('moving', self.item.phase != 'rest', 'the robot is moving')
+
+    def doing(self, true: bool) -> Question | None:
+        """Whether this act or reach is going on; wrong ones are near: same object, other act."""
+        item, phase = self.item, self.item.phase
+        thing = f'{item.colour} {item.object}'
+        if phase == 'act':
+            task = item.task if true else self._other_task()
+            act = doing(task, item.colour)
+            return self.yes_no('doing', true, f'the robot is {act}', act)
+        if phase == 'reach':
+            said = thing if true else f'{item.colour} {self._other_object()}'
+            return self.yes_no('reaching', true, f'the arm moves toward the {said}', said)
+        if true or phase == 'contact':  # whether that is the act already is a matter of opinion
+            return None
+        act = doing(item.task, item.colour)
+        return self.yes_no('doing', False, f'the robot is {act}', act)
+
+    def finished(self) -> Question | None:
+        """Whether the task was done; asked only where the scene shows it."""
+        item = self.item
+        if not TASKS[item.task].after or item.phase not in ('rest', 'act', 'done'):
+            return None
+        act = doing(item.task, item.colour)
+        done = item.phase == 'done'
+        return self.yes_no('finished', done, f'the robot has finished {act}', act)
+
+    def state(self, true: bool) -> Question | None:
+        """Whether the object is in the state that it is in, or in the other one."""
+        item = self.item
+        now = state_words(item.object, item.object_state)
+        other = state_words(item.object, opposite(item.task, item.object_state))
+        if not now or not other:
+            return None
+        said = now if true else other
+        name = item.object if self.rng.random() < 0.5 else f'{item.colour} {item.object}'
+        return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
+
+    def present(self, true: bool) -> Question | None:
+        """Whether a thing is on the table; wrong ones differ in kind, in colour or in both."""
+        item = self.item
+        if true and not item.thing:
+            return None
+        said = item.thing
+        while not true and said == item.thing:
+            colour, kind = self.pick(COLOUR_NAMES), self.pick(THINGS)
+            if item.thing and self.rng.random() < 0.6:  # near: one word differs
+                own = item.thing.split()
+                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{colour} {own[1]}'
+            else:
+                said = f'{colour} {kind}'
+        return self.yes_no('present', true, f'there is a {said} on the table', said)
+
+    def colour(self) -> Question:
+        """The colour of the task's object, or of the thing beside it."""
+        name, colour = self.item.object, self.item.colour
+        if self.item.thing and self.rng.random() < 0.3:
+            colour, name = self.item.thing.split()
+        return self.ask(
+            'colour',
+            'colour',
+            f'colour:{colour}',
+            f'the {name} is {colour}',
+            name,
+            candidates=COLOUR_NAMES,
+        )
+
+    def object(self) -> Question:
+        """What the robot works with."""
+        item = self.item
+        names = {item.object}
+        while len(names) < 4:  # as often as robots work with them: the frequent is not the answer
+            names.add(TASKS[self.pick(TRAIN_TASKS)].object)
+        said = tuple(sorted(f'the {item.colour} {name}' for name in names))
+        meaning = f'object:{item.object}:{item.colour}'
+        return self.ask('object', 'object', meaning, candidates=said)
+
+    def thing(self) -> Question:
+        """What else is there."""
+        own = self.item.thing
+        pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
+        wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
+        said = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
+        colour, _, kind = own.partition(' ')
+        meaning = f'object:{kind}:{colour}' if own else 'nothing'
+        candidates = (*said, answers('nothing')[0])
+        return self.ask('thing', 'thing', meaning, candidates=candidates)
+
+    def absent(self) -> Question:
+        """About an object that is not there: its colour, or its state."""
+        here = self.item.object
+        tasks = [n for n in TRAIN_TASKS if TASKS[n].object != here]
+        facts = TASKS[self.pick(tasks)]
+        state = state_words(facts.object, self.pick((facts.before, facts.after)))
+        own = self.item.thing.partition(' ')[2]
+        others = [name for name in THINGS if name != own]
+        if state and self.rng.random() < 0.5:
+            asked = self.ask(
+                'state', 'yes/no', UNKNOWN, '', facts.object, candidates=YES_NO, state=state
+            )
+        else:
+            name = self.pick(others) if self.rng.random() < 0.3 else facts.object
+            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOUR_NAMES)
+        return asked
+
+    def _other_task(self) -> str:
+        item = self.item
+        same = [n for n in TRAIN_TASKS if TASKS[n].object == item.object and n != item.task]
+        near = same and self.rng.random() < 0.6
+        return self.pick(same if near else [n for n in TRAIN_TASKS if n != item.task])
+
+    def _other_object(self) -> str:
+        return self.pick(sorted({TASKS[n].object for n in TRAIN_TASKS} - {self.item.object}))
+
+
+def questions(
+    annotation: Annotation, rng: np.random.Generator, which: str = 'train'
+) -> list[Question]:
+    """One question of each kind that can be asked in this moment, in wordings of `which`."""
+    asker, found = _Asker(annotation, rng, which), [caption(annotation, rng, which)]
+    if annotation.phase == 'told' or annotation.phase == 'none':
+        return found
+    found.append(asker.covered())
+    if annotation.phase == 'covered':
+        return [*found, asker.unknown(asker.light()), *unanswerable(annotation, rng, which)]
+    found.append(asker.light())
+    if annotation.phase == 'dark':
+        return [*found, *unanswerable(annotation, rng, which)]
+    asked: list[Question | None] = [
+        asker.colour(),
+        asker.object(),
+        asker.state(True),
+        asker.state(False),
+        asker.finished(),
+    ]
+    if annotation.phase not in ('appear', 'gone'):  # the phase is not told then
+        asked += [asker.doing(True), asker.doing(False)]
+        if annotation.phase != 'done':  # the arm holds still then, too
+            asked += [asker.rest(), asker.moving()]
+    if annotation.phase != 'gone':
+        asked += [asker.present(True), asker.present(False), asker.thing()]
+    found += [item for item in asked if item is not None]
+    return [*found, *unanswerable(annotation, rng, which)]
+
+
+def unanswerable(
+    annotation: Annotation, rng: np.random.Generator, which: str = 'train'
+) -> list[Question]:
+    """Questions that nobody can answer now: two, of different kinds where there are."""
+    asker = _Asker(annotation, rng, which)
+    if annotation.phase not in UNSEEN:
+        return [asker.absent(), asker.absent()]
+    made: list[Callable[[], Question | None]] = [
+        asker.rest,
+        asker.moving,
+        lambda: asker.doing(False),
+        asker.colour,
+        asker.object,
+        asker.thing,
+        lambda: asker.present(False),
+        asker.absent,
+    ]
+    chosen = [made[i]() for i in rng.permutation(len(made))]
+    return [asker.unknown(item) for item in chosen if item is not None][:2]
+
+
+def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
+    """What happens, in the words of the annotation's meaning."""
+    said: tuple[str, ...] = (annotation.text,)
+    if annotation.phase not in ('told', 'none'):
+        said = sentences(annotation.meaning, which)
+    prompt = pick(prompts('caption', which), rng)
+    return Question(prompt, pick(said, rng), annotation.meaning, 'caption', topic='caption')
+
+
+def answers(meaning: str) -> tuple[str, ...]:
+    """The wordings of a question's answer; the first is the answer's text in `Question`."""
+    kind, *slots = meaning.split(':')
+    return tuple(text.format(*slots) for text in _file()['answers'][kind])
+
+
+def answer_meaning(text: str) -> str:
+    """The meaning id of an answer that people wrote: yes, no, unknown, or what it says."""
+    said = told_meaning(text)
+    for meaning in (*YES_NO, UNKNOWN):
+        if said in map(told_meaning, answers(meaning)):
+            return meaning
+    return said
+
+
+def answer_meanings(
+    held_out_colours: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
+) -> list[str]:
+    """All meaning ids of answers that are not captions."""
+    objects = {
+        f'object:{TASKS[name].object}:{colour}'
+        for name in tasks
+        for colour in (COLOUR_NAMES if held_out_colours else training_colours(name))
+    }
+    objects |= {f'object:{thing}:{colour}' for thing in THINGS for colour in COLOUR_NAMES}
+    return [
+        *YES_NO,
+        UNKNOWN,
+        'nothing',
+        *(f'colour:{name}' for name in COLOUR_NAMES),
+        *sorted(objects),
+    ]
+
+
+def full_answers(
+    rng: np.random.Generator, count: int, tasks: tuple[str, ...] = TRAIN_TASKS
+) -> dict[str, tuple[str, ...]]:
+    """Yes and no as whole sentences, at most `count` of each: the text space knows many."""
+    found: dict[str, dict[str, None]] = {'yes': {}, 'no': {}}
+    for _ in range(count):
+        for question in questions(_any_annotation(rng, tasks), rng):
+            if question.full and question.meaning in found:
+                found[question.meaning][question.full] = None
+    return {meaning: tuple(texts)[:count] for meaning, texts in found.items()}
+
+
+def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
+    """Some moment of some task."""
+    task = str(rng.choice(tasks))
+    colour, facts = str(rng.choice(training_colours(task))), TASKS[task]
+    phase = str(rng.choice(('rest', 'reach', 'act', 'done')))
+    state = {'rest': facts.before, 'done': facts.after}.get(phase, '')
+    thing = f'{rng.choice(COLOUR_NAMES)} {rng.choice(THINGS)}'
+    return Annotation(
+        0,
+        1,
+        meaning_of(task, phase, colour),
+        phase,
+        task,
+        facts.object,
+        colour,
+        object_state=state,
+        thing=thing,
+    )

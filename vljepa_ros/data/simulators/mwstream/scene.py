@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Meta-World task as a scene: physics, jittered camera, colours, light, pictures.
+
+Needs metaworld and mujoco; only data generation imports this module. Pictures are (S, S, 3) uint8.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.simulators.mwstream.cameras import Camera, Point, project
+from vljepa_ros.data.simulators.mwstream.meshes import simplify_mesh
+from vljepa_ros.data.simulators.mwstream.record import Thing
+from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
+from vljepa_ros.data.simulators.mwstream.surfaces import HELD_OUT_TEXTURES, TEXTURES, Surfaces
+from vljepa_ros.data.simulators.mwstream.tasks import COLOURS, TASKS
+
+os.environ.setdefault('MUJOCO_GL', 'osmesa')
+os.environ.setdefault('LP_NUM_THREADS', '1')
+
+import mujoco
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
+from metaworld.policies import ENV_POLICY_MAP
+
+MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
+BASE_CELL_M = 0.012  # the base's
+BASE = (  # of the robot; home views hide it
+    'pedestal',
+    'right_arm_base_link',
+    'head',
+    'screen',
+    'torso',
+    'controller_box',
+    'pedestal_feet',
+)
+CAMERA = 'corner2'  # the model's camera that is put where a picture is taken from
+CLUTTER_KINDS = (
+    mujoco.mjtGeom.mjGEOM_CAPSULE,
+    mujoco.mjtGeom.mjGEOM_BOX,
+    mujoco.mjtGeom.mjGEOM_CYLINDER,
+)
+MAX_CLUTTER = 3
+GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
+
+
+@dataclass(frozen=True)
+class Clutter:
+    """A dull shape at the table's rim that no sentence names: sizes and place in m."""
+
+    kind: int
+    size_m: Point
+    place_m: Point
+    color: Point
+
+
+@dataclass(frozen=True)
+class Look:
+    """Light (1 is normal), its tint, the tints of table and room, and the backdrop's color.
+
+    Wide views also vary the robot's tint, the textures of table, floor and wall ('': Meta-World's
+    own), and the clutter; `base_shown`: whether the robot's base and pedestal are drawn.
+    """
+
+    light: float
+    light_tint: tuple[float, float, float]
+    table_tint: tuple[float, float, float]
+    room_tint: tuple[float, float, float]
+    backdrop: tuple[float, float, float]
+    robot_tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    textures: tuple[str, str, str] = ('', '', '')
+    clutter: tuple[Clutter, ...] = ()
+    base_shown: bool = False
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Names what training never has of it."""
+        return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
+
+
+# What stands beside the task: MuJoCo's kind of shape, half its sizes (m), how high its middle is.
+SHAPES: dict[str, tuple[int, Point, float]] = {
+    'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
+    'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),
+    'brick': (mujoco.mjtGeom.mjGEOM_BOX, (0.065, 0.035, 0.03), 0.03),
+    'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
+}
+FREE_M = 0.2  # a thing stands at least this far from the task's object
+
+
+def draw_thing(
+    rng: np.random.Generator, colour: str, taken_m: NDArray[np.float64]
+) -> Thing | None:
+    """A thing on the table, of another colour than `colour`, away from (N, 3) `taken_m`."""
+    kind = str(rng.choice(list(SHAPES)))
+    other = str(rng.choice([name for name in COLOURS if name != colour]))
+    for _ in range(20):
+        place = np.array([rng.uniform(-0.33, 0.33), rng.uniform(0.42, 0.8)]).round(3)
+        if np.linalg.norm(taken_m[:, :2] - place, axis=1).min() > FREE_M:
+            return Thing(kind, other, (float(place[0]), float(place[1])))
+    return None
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Light and colours of the surroundings."""
+
+    def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
+        return tuple(rng.uniform(low, high, 3).round(3).tolist())
+
+    light = float(np.round(rng.uniform(0.75, 1.2), 3))
+    return Look(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
+
+
+def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
+    """As `draw_look` with everything varied; `for_training` leaves out what is held out of it."""
+
+    def tint(low: float, high: float = 1.0) -> Point:
+        x, y, z = rng.uniform(low, high, 3).round(3).tolist()
+        return x, y, z
+
+    names = [n for n in TEXTURES if not (for_training and n in HELD_OUT_TEXTURES)]
+    textures = [str(rng.choice(names)) if rng.random() < 0.6 else '' for _ in range(3)]
+    robot = tint(0.35, 1.3) if rng.random() < 0.5 else (1.0, 1.0, 1.0)
+    clutter = tuple(_draw_clutter(rng) for _ in range(int(rng.integers(0, MAX_CLUTTER + 1))))
+    light = float(np.round(rng.uniform(0.6, 1.3), 3))
+    return Look(
+        light,
+        tint(0.85),
+        tint(0.45),
+        tint(0.5),
+        tint(0.15, 0.95),
+        robot,
+        (textures[0], textures[1], textures[2]),
+        clutter,
+        base_shown=True,
+    )
+
+
+def _draw_clutter(rng: np.random.Generator) -> Clutter:
+    """Outside the workspace, on the table: its corners and its far rim."""
+    kind = int(CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))])
+    x, y, z = rng.uniform((0.02, 0.02, 0.01), (0.07, 0.09, 0.12)).round(3).tolist()
+    side = float(rng.choice([-1.0, 1.0]))
+    place = (round(side * float(rng.uniform(0.42, 0.62)), 3), float(rng.uniform(0.35, 0.95)), z)
+    gray = rng.uniform(0.15, 0.8)
+    r, g, b = np.clip(gray + rng.uniform(-0.12, 0.12, 3), 0, 1).round(3).tolist()
+    return Clutter(kind, (x, y, z), place, (r, g, b))
+
+
+class Scene:
+    """One task's environment with its renderer; made once and reset for every episode."""
+
+    def __init__(self, task: str, size: int) -> None:
+        self.task, self._size = task, size
+        self.env: Any = ENVIRONMENTS[f'{task}-v3-goal-observable'](seed=0)
+        self.env._freeze_rand_vec = False
+        self.env.seeded_rand_vec = True
+        self.env.max_path_length = 10**9
+        self.model, self.data = self.env.model, self.env.data
+        self._prepare_model()
+        facts = TASKS[task]
+        bodies = self._bodies_below(facts.bodies)
+        self._object_geoms = self._geoms_of(bodies)
+        self._painted = [g for g in self._object_geoms if self._is_painted(g, facts.paint)]
+        self._gripper_geoms = self._geoms_of({self.model.body(n).id for n in GRIPPER})
+        self._finger_geoms = [
+            self._geoms_of({self.model.body(side + part).id for part in ('claw', 'pad')})
+            for side in ('right', 'left')
+        ]
+        self._original = {
+            name: getattr(self.model, name).copy()
+            for name in (
+                'geom_rgba',
+                'geom_matid',
+                'mat_rgba',
+                'light_diffuse',
+                'light_ambient',
+                'light_specular',
+            )
+        }
+        self._joint = self._object_joint(bodies)
+        self._surfaces = Surfaces(self.model)
+        self._renderer: Any = None
+
+    def policy(self, task: str = '') -> Any:
+        """A fresh scripted policy, of this scene's task or of another."""
+        return ENV_POLICY_MAP[f'{task or self.task}-v3']()
+
+    def reset(self, seed: list[int]) -> NDArray[np.float64]:
+        """Start an episode, all its positions drawn from `seed`; returns the observation."""
+        self.env.np_random = np.random.default_rng(seed)
+        obs, _ = self.env.reset()
+        return obs
+
+    def replay(self, seed: list[int], look: Look) -> None:
+        """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
+        self.reset(seed)
+        self._surfaces.wear(look.textures)
+        self._renderer = Renderer(self.model, self._size)
+
+    def close(self) -> None:
+        """Free the renderer, for another scene."""
+        self._renderer.close()
+        self._renderer = None
+
+    def dress(self, camera: Camera, look: Look, colour: str) -> None:
+        """Set the camera, the colors and the light of the pictures that follow."""
+        for name, value in self._original.items():
+            getattr(self.model, name)[:] = value
+        self._look = look
+        self.aim(camera)
+        self._paint(look, colour)
+
+    def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Put the camera; `turn_rad` turns it from there, to the right and upward."""
+        right, up = np.tan(turn_rad)
+        back = camera.axes @ np.array([-right, -up, 1.0])
+        back /= np.linalg.norm(back)
+        first = np.cross(camera.axes[:, 1], back)
+        first /= np.linalg.norm(first)
+        self._axes = np.stack([first, np.cross(back, first), back], axis=1)
+        self._position_m, self._fov_deg = np.array(camera.position_m), camera.fov_deg
+        number = self.model.camera(CAMERA).id
+        mujoco.mju_mat2Quat(self.model.cam_quat[number], self._axes.ravel())
+        self.model.cam_pos[number] = self._position_m
+        self.model.cam_fovy[number] = self._fov_deg
+
+    def places(self) -> tuple[NDArray[np.float64], float]:
+        """Where object and gripper are in the newest picture: (2, 2), and the object's size.
+
+        Places are fractions of the square rendering from its top left; the size is in pixels as
+        `cameras.project` has it.
+        """
+        points = np.stack([self.object_position(), self.data.body('hand').xpos])
+        places, sizes = project(points, self._position_m, self._axes, self._fov_deg)
+        return places, float(sizes[0])
+
+    def visible_share(self, state: NDArray[np.float64]) -> float:
+        """How much of the task's object is seen: its pixels, as a share of those it has alone."""
+        self._place(state)
+        seen = self._object_pixels()
+        held = self.model.geom_rgba.copy(), self.model.geom_matid.copy()
+        others = np.setdiff1d(np.arange(self.model.ngeom), self._object_geoms)
+        self.model.geom_matid[others], self.model.geom_rgba[others, 3] = -1, 0.0
+        alone = self._object_pixels()
+        self.model.geom_rgba[:], self.model.geom_matid[:] = held
+        return seen / alone if alone else 0.0
+
+    def _object_pixels(self) -> int:
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        return int(np.isin(self._renderer.geoms(), self._object_geoms).sum())
+
+    def depth(self, state: NDArray[np.float64], side: int) -> NDArray[np.float16]:
+        """(side, side) distances along the optical axis in m, of the newest aim."""
+        self._place(state)
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        near, far = (
+            self.model.stat.extent * z for z in (self.model.vis.map.znear, self.model.vis.map.zfar)
+        )
+        return self._renderer.depth(near, far, side)
+
+    def grip(self) -> tuple[bool, bool]:
+        """Whether the gripper touches the task's object, and whether both fingers do."""
+        pairs = self.data.contact.geom[: self.data.ncon]
+        if len(pairs) == 0:
+            return False, False
+        thing = np.isin(pairs, self._object_geoms)
+        other = pairs[thing[:, ::-1] & ~thing]  # what touches the object, one a contact
+        sides = [bool(np.isin(other, geoms).any()) for geoms in self._finger_geoms]
+        return bool(np.isin(other, self._gripper_geoms).any()), all(sides)
+
+    def opening(self) -> float:
+        """Where the object's joint is between its ends, 0..1; nan where it has none."""
+        if self._joint is None:
+            return float('nan')
+        low, high = self.model.jnt_range[self._joint]
+        at = float(self.data.qpos[self.model.jnt_qposadr[self._joint]])
+        return float(np.clip((at - low) / (high - low), 0.0, 1.0))
+
+    def object_position(self) -> NDArray[np.float64]:
+        """Where the task's main object (its handle) is, in metres."""
+        return np.array(self.env._get_pos_objects()[:3], dtype=np.float64)
+
+    def object_position_in(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same, with the joints of a recorded frame."""
+        self.data.qpos[:] = joints
+        mujoco.mj_kinematics(self.model, self.data)
+        return self.object_position()
+
+    def state(self) -> NDArray[np.float64]:
+        """The joint positions: all that a picture needs."""
+        return np.array(self.data.qpos, dtype=np.float64)
+
+    def render(
+        self, state: NDArray[np.float64], light: float, thing: Thing | None = None
+    ) -> NDArray[np.uint8]:
+        """The picture of `state` under `light` (0 dark, 1 as drawn), with a thing: (S, S, 3)."""
+        self._place(state)
+        self._illuminate(light)
+        self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
+        self._add_backdrop(self._renderer.scene)
+        for item in self._look.clutter:
+            _add_shape(self._renderer.scene, item.kind, item.size_m, item.place_m, item.color)
+        if thing is not None:
+            kind, size, height = SHAPES[thing.kind]
+            scaled = (size[0] * thing.scale, size[1] * thing.scale, size[2] * thing.scale)
+            place = (*thing.place_m, height * thing.scale)
+            _add_shape(self._renderer.scene, kind, scaled, place, COLOURS[thing.colour])
+        return self._renderer.picture()
+
+    def _place(self, state: NDArray[np.float64]) -> None:
+        self.data.qpos[:] = state
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+
+    def _prepare_model(self) -> None:
+        model = self.model
+        prepare_model(model, self._size)
+        model.site_rgba[:, 3] = 0.0  # goal markers give the answer away
+        seen = set()
+        for geom in range(model.ngeom):
+            body, mesh = model.body(model.geom_bodyid[geom]).name, int(model.geom_dataid[geom])
+            if (
+                model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH
+                and (body.startswith('right_') or body in BASE)
+                and mesh not in seen
+            ):
+                seen.add(mesh)
+                simplify_mesh(model, mesh, BASE_CELL_M if body in BASE else MESH_CELL_M)
+
+    def _bodies_below(self, names: tuple[str, ...]) -> set[int]:
+        wanted = {self.model.body(name).id for name in names}
+        for body in range(self.model.nbody):
+            if int(self.model.body_parentid[body]) in wanted:
+                wanted.add(body)
+        return wanted
+
+    def _object_joint(self, bodies: set[int]) -> int | None:
+        """The hinge or slide of the object, if it has just one."""
+        kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        joints = [
+            j
+            for j in range(self.model.njnt)
+            if int(self.model.jnt_bodyid[j]) in bodies and self.model.jnt_type[j] in kinds
+        ]
+        return joints[0] if len(joints) == 1 else None
+
+    def _geoms_of(self, bodies: set[int]) -> list[int]:
+        return [g for g in range(self.model.ngeom) if int(self.model.geom_bodyid[g]) in bodies]
+
+    def _is_painted(self, geom: int, paint: tuple[str, ...]) -> bool:
+        mesh = int(self.model.geom_dataid[geom])
+        if not paint:
+            return True
+        return mesh >= 0 and 'mesh:' + self.model.mesh(mesh).name in paint
+
+    def _paint(self, look: Look, colour: str) -> None:
+        for geom in range(self.model.ngeom):
+            body = self.model.body(self.model.geom_bodyid[geom]).name
+            if body in BASE and not look.base_shown:
+                self.model.geom_matid[geom], self.model.geom_rgba[geom, 3] = -1, 0.0
+            elif body in BASE or body.startswith('right_'):
+                self.model.geom_rgba[geom, :3] = np.clip(
+                    self.model.geom_rgba[geom, :3] * look.robot_tint, 0.0, 1.0
+                )
+            if body in ('tablelink', 'world', 'RetainingWall'):
+                tint = np.array(look.table_tint if body == 'tablelink' else look.room_tint)
+                material = self.model.geom_matid[geom]
+                if material >= 0:
+                    self.model.mat_rgba[material, :3] = tint
+                else:
+                    self.model.geom_rgba[geom, :3] *= tint
+        for geom in self._painted:
+            alpha = self.model.geom_rgba[geom, 3]
+            if self.model.geom_matid[geom] >= 0:
+                alpha = 1.0
+            self.model.geom_matid[geom] = -1
+            self.model.geom_rgba[geom] = (*COLOURS[colour], alpha)
+
+    def _illuminate(self, light: float) -> None:
+        level = np.array(self._look.light_tint) * self._look.light * light
+        for name in ('light_diffuse', 'light_ambient', 'light_specular'):
+            getattr(self.model, name)[:] = self._original[name] * level
+        head = self.model.vis.headlight
+        head.ambient[:], head.diffuse[:], head.specular[:] = 0.3 * level, 0.4 * level, 0.1 * level
+
+    def _add_backdrop(self, scene: Any) -> None:
+        """Four walls of one colour around the room, where the sky would be black."""
+        for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
+            size = (0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0)
+            _add_shape(scene, mujoco.mjtGeom.mjGEOM_BOX, size, (x, y, 0.0), self._look.backdrop)
+
+
+def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) -> None:
+    """Draw a shape that the physics knows nothing of."""
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom],
+        kind,
+        np.array(size),
+        np.array(place),
+        np.eye(3).ravel(),
+        np.array((*colour, 1.0), dtype=np.float32),
+    )
+    scene.ngeom += 1

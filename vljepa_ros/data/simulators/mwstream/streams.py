@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream: episodes of different tasks and colors, rests, light, covers and things that come
+and go, all from a seed, filmed by cameras of the given `views`.
+
+    home         one of four zoomed viewpoints a stream (the second version's pictures)
+    wide         each episode by another camera of the wide distribution
+    wide-fixed   one such camera for the whole stream
+
+The stream's frames are (T, S, S, 3) uint8 at 10 frames/s; its annotations tile it, and its state
+is one number a frame of each of `STATE`. The acts depend on split and seed alone: the same seed
+has the same episodes in all views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.data.format import Annotation, StreamData
+from vljepa_ros.data.simulators.mwstream.cameras import (
+    VIEWPOINTS,
+    Camera,
+    draw_home,
+    draw_wide,
+)
+from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
+from vljepa_ros.data.simulators.mwstream.episode import simulate
+from vljepa_ros.data.simulators.mwstream.labels import (
+    RATE_HZ,
+    SEEN_FRAMES,
+    annotate,
+    moments_of,
+    stamps_ns,
+)
+from vljepa_ros.data.simulators.mwstream.picture_format import PictureFormat, draw_format
+from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Prop
+from vljepa_ros.data.simulators.mwstream.scene import (
+    Look,
+    Scene,
+    draw_look,
+    draw_thing,
+    draw_wide_look,
+)
+from vljepa_ros.data.simulators.mwstream.tasks import (
+    COLOUR_NAMES,
+    TEST_TASKS,
+    TRAIN_TASKS,
+    UNDONE_BY,
+    training_colours,
+)
+from vljepa_ros.data.splits import FIXED, HOME, TRAIN, folder_name
+
+SIZE = 192
+QUALITY = 95  # of the JPEGs that a stream is stored as
+TRIES = 3  # an episode that fails is drawn again, at most this often
+STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
+PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y', 'object_size')
+LENS_NOISE, WIDE_LENS_NOISE = (0.5, 3.0), (0.5, 7.0)  # gray levels
+MOVING_CAMERAS = 0.25  # share of the wide cameras that pan or shake
+PATH_POINTS = 8  # of an object's path, that a camera is drawn around
+SHARE_SAMPLES = 4  # frames of an act at which its object's visibility is measured
+LEAST_VISIBLE = 0.35  # of the object's pixels: below, an act is hidden
+THING_SCALE = (0.75, 1.3)
+DEPTH_SIDE = 48
+
+
+@dataclass(frozen=True)
+class Shot:
+    """How one episode is filmed.
+
+    `pan_rad` and `shake_rad` are amplitudes; a pan takes `period_s` there and back.
+    """
+
+    camera: Camera
+    look: Look
+    format: PictureFormat = field(default_factory=PictureFormat)
+    pan_rad: float = 0.0
+    shake_rad: float = 0.0
+    period_s: float = 1.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether the camera pans or shakes."""
+        return self.pan_rad > 0 or self.shake_rad > 0
+
+    def turn_rad(self, at_s: float, rng: np.random.Generator) -> tuple[float, float]:
+        """How far the camera is turned at a time, to the right and upward."""
+        if not self.moves:
+            return 0.0, 0.0
+        right, up = rng.normal(0.0, self.shake_rad, 2)
+        return float(self.pan_rad * np.sin(2 * np.pi * at_s / self.period_s) + right), float(up)
+
+    def described(self) -> dict[str, Any]:
+        """What a stream's meta.json says of it."""
+        made = self.format
+        return {
+            **self.camera.described(),
+            'aspect': made.aspect,
+            'fit': made.fit,
+            'resolution': made.resolution,
+            'codec': made.codec,
+            'quality': made.quality,
+            'texture': '+'.join(name or 'own' for name in self.look.textures),
+            'pan_deg': round(float(np.degrees(self.pan_rad)), 2),
+            'shake_deg': round(float(np.degrees(self.shake_rad)), 3),
+            'held_out': [*self.camera.held_out, *self.look.held_out, *made.held_out],
+        }
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a split's streams are drawn; times in seconds, shares of the episodes."""
+
+    rest_s: tuple[float, float]
+    hold_s: tuple[float, float]
+    speeds: tuple[float, ...]  # probability of 1, 2, ... control steps a frame
+    light_gap_s: float
+    dark_s: tuple[float, float]
+    noise: float
+    held_out_colours: bool  # whether combinations unseen in training may appear
+    cover_gap_s: float = 60.0
+    stopped: float = 0.06
+    wrong: float = 0.03
+    undone: float = 0.08  # of the tasks that can be
+    things: float = 0.55
+    moving_things: float = 0.6  # of those: come, go or both
+
+
+TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 45.0, (2.0, 5.0), 0.2, False)
+EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 75.0, (3.0, 7.0), 0.1, True)
+# The sample bag is short: briefer rests, and only what training has in other combinations.
+SAMPLE = Style(
+    (3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0
+)
+STYLES = {
+    'train': TRAINING,
+    'validation': EVALUATION,
+    'test': EVALUATION,
+    'unseen': EVALUATION,
+    'sample': SAMPLE,
+}
+SPLIT_TASKS = {'unseen': TEST_TASKS}  # all other splits: TRAIN_TASKS
+
+
+class Director:
+    """Draws and films streams; keeps the scenes of the tasks that it has met."""
+
+    def __init__(self, size: int = SIZE, depth: bool = False) -> None:
+        """`depth`: whether streams get depth pictures of `DEPTH_SIDE` as well."""
+        self._size, self._depth = size, depth
+        self._scenes: dict[str, Scene] = {}
+
+    def scene(self, task: str) -> Scene:
+        """The scene of a task, made at its first use."""
+        if task not in self._scenes:
+            self._scenes[task] = Scene(task, self._size)
+        return self._scenes[task]
+
+    def film(self, split: str, seed: int, seconds: float, views: str = HOME) -> StreamData:
+        """The stream of one seed."""
+        style, frames = STYLES[split], round(seconds * RATE_HZ)
+        rng = np.random.default_rng([seed, 1])
+        home = draw_home(rng, str(rng.choice(list(VIEWPOINTS))))
+        episodes = self._episodes(seed, frames, style, SPLIT_TASKS.get(split, TRAIN_TASKS), rng)
+        props = [self._prop(episode, style, rng) for episode in episodes]
+        light = draw_light(frames, RATE_HZ, style.light_gap_s, style.dark_s, rng)
+        cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
+        draws = np.random.default_rng([seed, 2])  # of how it is filmed
+        if views == HOME:
+            shots = [Shot(home, draw_look(draws)) for _ in episodes]
+        else:
+            shots = self._wide_shots(episodes, views == FIXED, split == TRAIN, draws)
+            props = [_scaled(prop, draws) for prop in props]
+        noise = float(draws.uniform(*(LENS_NOISE if views == HOME else WIDE_LENS_NOISE)))
+        film = Film(frames, Lens(self._size, draws, noise), light, cover, draws)
+        for episode, prop, shot in zip(episodes, props, shots, strict=True):
+            film.add(self.scene(episode.plan.task), episode, prop, shot, self._depth)
+        moments = [
+            moment
+            for i, (episode, prop) in enumerate(zip(episodes, props, strict=True))
+            for moment in moments_of(episode, i, prop)
+        ][:frames]
+        meta = {
+            'seed': seed,
+            'split': split,
+            'views': views,
+            'rate_hz': RATE_HZ,
+            'cameras': [shot.described() for shot in shots],
+            'looks': [asdict(shot.look) for shot in shots],
+            'episodes': [_described(episode) for episode in episodes],
+            'things': [asdict(prop) if prop else None for prop in props],
+            'visible': [{k: round(v, 3) for k, v in found.items()} for found in film.visible],
+        }
+        return StreamData(
+            f'{folder_name(split, views)}-{seed:05d}',
+            np.concatenate(film.pictures),
+            stamps_ns(frames),
+            tuple(_with_hidden(annotate(moments, light, cover), film.visible)),
+            meta,
+            state_of(episodes, light, cover) | film.state(episodes),
+            quality=QUALITY,
+        )
+
+    def _wide_shots(
+        self,
+        episodes: Sequence[Episode],
+        fixed: bool,
+        for_training: bool,
+        rng: np.random.Generator,
+    ) -> list[Shot]:
+        paths = [self._path(episode) for episode in episodes]
+        shots: list[Shot] = []
+        for path in paths:
+            look = draw_wide_look(rng, for_training)
+            if fixed and shots:
+                shots.append(
+                    replace(shots[0], look=replace(look, textures=shots[0].look.textures))
+                )
+                continue
+            made = draw_format(rng, for_training)
+            points = np.concatenate(paths) if fixed else path
+            camera = draw_wide(rng, points, made.visible_height, for_training)
+            shots.append(_moved(Shot(camera, look, made), rng))
+        return shots
+
+    def _path(self, episode: Episode) -> NDArray[np.float64]:
+        """(N, 3) where the episode's object is, from its first frame to its last."""
+        scene = self.scene(episode.plan.task)
+        scene.reset(list(episode.plan.seed))
+        at = np.linspace(0, len(episode.instants) - 1, PATH_POINTS).round().astype(int)
+        return np.array([scene.object_position_in(episode.instants[i].joints) for i in at])
+
+    def _episodes(
+        self,
+        seed: int,
+        frames: int,
+        style: Style,
+        tasks: tuple[str, ...],
+        rng: np.random.Generator,
+    ) -> list[Episode]:
+        episodes: list[Episode] = []
+        total = 0
+        while total < frames:
+            task = task_of(seed, len(episodes), tasks)
+            ending = draw_ending(task, style, rng)
+            for attempt in range(TRIES):
+                plan = draw_plan(task, ending, (seed, len(episodes), attempt), style, rng)
+                episode = simulate(self.scene(task), plan)
+                if episode.success or ending in ('stopped', 'wrong'):
+                    break
+            episodes.append(episode)
+            total += len(episode.instants)
+        return episodes
+
+    def _prop(self, episode: Episode, style: Style, rng: np.random.Generator) -> Prop | None:
+        if rng.random() >= style.things:
+            return None
+        scene, plan = self.scene(episode.plan.task), episode.plan
+        scene.reset(list(plan.seed))
+        taken = [scene.object_position()]
+        for instant in (episode.instants[0], episode.instants[-1]):
+            taken.append(scene.object_position_in(instant.joints))
+        thing = draw_thing(rng, plan.colour, np.array(taken))
+        if thing is None:
+            return None
+        count = len(episode.instants)
+        first, last = 0, count
+        if rng.random() < style.moving_things and count > 6 * SEEN_FRAMES:
+            # Not within a second of a cut: it would be all of what is said.
+            times = rng.integers(SEEN_FRAMES, count - SEEN_FRAMES, 2)
+            way = int(rng.integers(3))
+            first = int(times.min()) if way != 1 else 0
+            last = int(times.max()) if way != 0 else count
+            if way == 2 and last - first < 2 * SEEN_FRAMES:
+                last = count
+        return Prop(thing, first, last)
+
+
+class Film:
+    """The pictures of a stream, episode by episode, with where things are in them.
+
+    `visible`: for each episode, how much of the object of each of its tasks' acts is seen.
+    """
+
+    def __init__(
+        self, frames: int, lens: Lens, light: Level, cover: Level, rng: np.random.Generator
+    ) -> None:
+        self._lens, self._light, self._cover, self._rng = lens, light, cover, rng
+        self._left, self._at = frames, 0
+        self.pictures: list[NDArray[np.uint8]] = []
+        self.visible: list[dict[str, float]] = []
+        self._places: list[tuple[float, ...]] = []
+        self._depths: list[NDArray[np.float16]] = []
+
+    def add(
+        self, scene: Scene, episode: Episode, prop: Prop | None, shot: Shot, depth: bool
+    ) -> None:
+        """Film as much of an episode as there is room for."""
+        scene.replay(list(episode.plan.seed), shot.look)
+        scene.dress(shot.camera, shot.look, episode.plan.colour)
+        taken = []
+        previous: tuple[Any, float, bool] | None = None
+        for i, instant in enumerate(episode.instants[: self._left]):
+            level = float(self._light[self._at])
+            there = prop is not None and prop.first <= i < prop.last
+            same = previous is not None and previous[1:] == (level, there) and not shot.moves
+            if previous is None or not same or (previous[0] != instant.joints).any():
+                if shot.moves:
+                    scene.aim(shot.camera, shot.turn_rad(self._at / RATE_HZ, self._rng))
+                clean = scene.render(instant.joints, level, prop.thing if prop and there else None)
+                places, size = scene.places()
+                where = (*shot.format.place(places).ravel().tolist(), size)
+                previous = (instant.joints, level, there)
+                if depth:
+                    seen_m = scene.depth(instant.joints, DEPTH_SIDE)
+            taken.append(self._lens.picture(clean, self._cover, self._at))
+            self._places.append(where)
+            if depth:
+                self._depths.append(seen_m)
+            self._at += 1
+        if taken:
+            self.pictures.append(shot.format.apply(np.stack(taken)))
+        self._left -= len(taken)
+        scene.aim(shot.camera)
+        self.visible.append(_visible_shares(scene, episode))
+        scene.close()
+
+    def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
+        """(T,) arrays of `PLACES` and `progress`; `depth` where it was asked for."""
+        columns = np.array(self._places, np.float16).reshape(-1, len(PLACES)).T
+        found: dict[str, NDArray[Any]] = dict(zip(PLACES, columns, strict=True))
+        found['progress'] = np.concatenate([progress(e) for e in episodes])[: len(self._light)]
+        if self._depths:
+            found['depth'] = np.stack(self._depths)
+        return found
+
+
+def progress(episode: Episode) -> NDArray[np.float16]:
+    """How far each frame's attempt is, 0..1; nan at rest, and in attempts that fail."""
+    phases, tasks = np.array(episode.phases), np.array(episode.tasks)
+    found = np.full(len(phases), np.nan)
+    for task in dict.fromkeys(episode.tasks):
+        own = tasks == task
+        trying = np.flatnonzero(own & ~np.isin(phases, ['rest', 'done']))
+        done = np.flatnonzero(own & (phases == 'done'))
+        if len(trying) and len(done) and done[0] > trying[0]:
+            found[trying] = (trying - trying[0]) / (done[0] - trying[0])
+            found[done] = 1.0
+    return found.astype(np.float16)
+
+
+def _visible_shares(scene: Scene, episode: Episode) -> dict[str, float]:
+    """Of each task that acts in an episode: the mean share of its object that is seen."""
+    found = {}
+    for task in dict.fromkeys(episode.tasks):
+        own = zip(episode.phases, episode.tasks, strict=True)
+        acts = [i for i, (phase, name) in enumerate(own) if phase == 'act' and name == task]
+        if acts:
+            at = np.unique(np.linspace(acts[0], acts[-1], SHARE_SAMPLES).round().astype(int))
+            shares = [scene.visible_share(episode.instants[i].joints) for i in at]
+            found[task] = float(np.mean(shares))
+    return found
+
+
+def _with_hidden(
+    annotations: Sequence[Annotation], visible: Sequence[dict[str, float]]
+) -> list[Annotation]:
+    """Mark the acts whose object is not seen well enough to be named."""
+    return [
+        replace(item, hidden=visible[item.episode].get(item.task, 1.0) < LEAST_VISIBLE)
+        if item.phase == 'act'
+        else item
+        for item in annotations
+    ]
+
+
+def _described(episode: Episode) -> dict[str, Any]:
+    """What meta.json says of an episode; frames are counted from the episode's first."""
+    done = episode.phases.index('done') if 'done' in episode.phases else -1
+    return {
+        **asdict(episode.plan),
+        'frames': len(episode.instants),
+        'success': episode.success,
+        'success_frame': done,
+        'failure_frame': -1 if episode.success else len(episode.instants) - 1,
+    }
+
+
+def _scaled(prop: Prop | None, rng: np.random.Generator) -> Prop | None:
+    """The same thing in another size."""
+    scale = round(float(rng.uniform(*THING_SCALE)), 3)
+    return replace(prop, thing=replace(prop.thing, scale=scale)) if prop else None
+
+
+def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
+    """The shot with a slow pan or a shaking hand, for some."""
+    if rng.random() >= MOVING_CAMERAS:
+        return shot
+    fov = np.radians(shot.camera.fov_deg)
+    return replace(
+        shot,
+        pan_rad=float(rng.uniform(0.03, 0.1) * fov),
+        shake_rad=float(rng.choice([0.0, 0.002, 0.005]) * fov),
+        period_s=float(rng.uniform(10.0, 30.0)),
+    )
+
+
+def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
+    """The task of a stream's episode, from one endless deck: any run of streams covers all."""
+    at = 5 * (seed % 10_000) + index
+    shuffled = np.random.default_rng([seed // 10_000, at // len(tasks), 3]).permutation(len(tasks))
+    return tasks[int(shuffled[at % len(tasks)])]
+
+
+def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
+    """How an episode ends (see EpisodePlan)."""
+    shares = {'stopped': style.stopped}
+    if task in UNDONE_BY:
+        shares |= {'wrong': style.wrong, 'undone': style.undone}
+    names = [*shares, 'success']
+    weight = [*shares.values(), 1.0 - sum(shares.values())]
+    return str(rng.choice(names, p=weight))
+
+
+def draw_plan(
+    task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
+) -> EpisodePlan:
+    """Colour, speed, noise and the pauses of one episode."""
+    colours = COLOUR_NAMES if style.held_out_colours else training_colours(task)
+    if ending == 'undone' and not style.held_out_colours:
+        colours = tuple(c for c in colours if c in training_colours(UNDONE_BY[task]))
+    low, high = style.rest_s
+    rest_s = min(low + rng.exponential((high - low) / 4), high)
+    return EpisodePlan(
+        task=task,
+        colour=str(rng.choice(colours)),
+        seed=seed,
+        steps_per_frame=int(rng.choice(len(style.speeds), p=style.speeds)) + 1,
+        noise=round(float(rng.uniform(0.0, style.noise)), 4),
+        rest_frames=round(rest_s * RATE_HZ),
+        hold_frames=round(float(rng.uniform(*style.hold_s)) * RATE_HZ),
+        ending=ending,
+        stop_steps=int(rng.integers(15, 70)) if ending == 'stopped' else 0,
+    )
+
+
+def state_of(episodes: list[Episode], light: Level, cover: Level) -> dict[str, NDArray[Any]]:
+    """(T,) arrays of what the simulator knows, float16."""
+    instants = [instant for episode in episodes for instant in episode.instants][: len(light)]
+    found = {name: [float(getattr(i, name)) for i in instants] for name in STATE[:4]}
+    levels = {'light': light, 'cover': cover}
+    return {name: np.array(values, np.float16) for name, values in (found | levels).items()}

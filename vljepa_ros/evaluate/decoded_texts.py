@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors in words: each distinct vector is decoded once. What the oracle and the blind say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_ros.core.protocols import Language, ModelFacts
+from vljepa_ros.core.settings import PerceptionSettings
+from vljepa_ros.core.types import Decoded
+from vljepa_ros.evaluate.context import Context
+from vljepa_ros.evaluate.views import Vectors, blind_answers
+
+BATCH = 128  # vectors
+
+
+class Words:
+    """The Y-Decoder with a memory. Counter: `decoded`, of distinct vectors."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._known: dict[bytes, Decoded] = {}
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Those of the model that speaks."""
+        return self._language.facts
+
+    @property
+    def decoded(self) -> int:
+        """How many vectors were decoded."""
+        return len(self._known)
+
+    def say(self, vectors: Vectors) -> list[str]:
+        """A text for each of (N, D)."""
+        return [decoded.text for decoded in self.decode(vectors)]
+
+    def decode(self, vectors: Vectors) -> list[Decoded]:
+        """As `Language.decode` of (N, D); those not known are decoded in one batch."""
+        keys = [vector.tobytes() for vector in vectors]
+        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
+        if fresh:
+            decoded = self._language.decode(np.stack(list(fresh.values())))
+            self._known |= dict(zip(fresh, decoded, strict=True))
+        return [self._known[key] for key in keys]
+
+
+def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
+    """As `Language.decode` of (N, D), with progress; equal vectors are decoded once."""
+    keys = [vector.tobytes() for vector in vectors]
+    distinct = dict(zip(keys, vectors, strict=True))
+    rows = list(distinct.values())
+    parts = [(np.stack(rows[i : i + BATCH]), asked) for i in range(0, len(rows), BATCH)]
+    found = [decoded for part in context.map(_decode, parts, name) for decoded in part]
+    known = dict(zip(distinct, found, strict=True))
+    return [known[key] for key in keys]
+
+
+def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:
+    return context.language.decode(*part)
+
+
+def words_of(context: Context) -> Words:
+    """The context's own."""
+    return context.once('words', lambda: Words(context.language))
+
+
+def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
+    """What is said of the true meanings' own texts."""
+    centres = [context.centre(meaning) for meaning in meanings]
+    return words_of(context).say(np.stack(centres)) if centres else []
+
+
+def blind_text(context: Context) -> str:
+    """What is said to the default prompt without anything to see."""
+    prompts = PerceptionSettings().prompts
+    return words_of(context).say(blind_answers(context.eyes, prompts))[0]

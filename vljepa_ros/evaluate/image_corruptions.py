@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be wrong with a camera: each turns a clip into a worse one.
+
+A clip is (T,) stamps in nanoseconds and as many (H, W, 3) uint8 pictures, RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vljepa_ros.core.images import fit
+from vljepa_ros.core.types import Image
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Pictures with their stamps, oldest first."""
+
+    stamps_ns: tuple[int, ...]
+    images: tuple[Image, ...]
+
+
+Disturbance = Callable[[Clip, np.random.Generator], Clip]
+Worse = Callable[[Image, np.random.Generator], Image]
+
+
+def each(worse: Worse) -> Disturbance:
+    """Every picture for itself."""
+    return lambda clip, rng: Clip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
+
+
+def resized(size: int) -> Disturbance:
+    """As of a camera of `size` x `size` pixels."""
+    return each(lambda image, rng: fit(image, size))
+
+
+def jpeg(quality: int) -> Disturbance:
+    """Sent as JPEG."""
+
+    def send(image: Image, rng: np.random.Generator) -> Image:
+        done, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        received = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert done and received is not None
+        return np.ascontiguousarray(received[..., ::-1], np.uint8)
+
+    return each(send)
+
+
+def blurred(sigma: float) -> Disturbance:
+    """Out of focus, by a Gaussian of `sigma` pixels."""
+    return each(lambda image, rng: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8))
+
+
+def noisy(sigma: float) -> Disturbance:
+    """A sensor with noise of `sigma` grey levels."""
+
+    def add(image: Image, rng: np.random.Generator) -> Image:
+        seen = image + rng.normal(0.0, sigma, image.shape)
+        return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+
+    return each(add)
+
+
+def shaken(pixels: int) -> Disturbance:
+    """Every picture is shifted by up to `pixels` in both directions; its edge is repeated."""
+
+    def shift(image: Image, rng: np.random.Generator) -> Image:
+        down, right = rng.integers(0, 2 * pixels + 1, 2)
+        wide = np.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)), mode='edge')
+        return wide[down : down + image.shape[0], right : right + image.shape[1]]
+
+    return each(shift)
+
+
+def at_rate(rate_hz: float) -> Disturbance:
+    """As of a camera of this frame rate whose newest frame is the clip's newest.
+
+    Each frame shows what the clip does at its stamp: the newest picture at or before it.
+    """
+
+    def sample(clip: Clip, rng: np.random.Generator) -> Clip:
+        first, last = clip.stamps_ns[0], clip.stamps_ns[-1]
+        count = int((last - first) * rate_hz / 1e9 + 1e-6)
+        stamps = [last - round(k * 1e9 / rate_hz) for k in range(count, -1, -1)]
+        shown = np.searchsorted(clip.stamps_ns, stamps, side='right') - 1
+        return Clip(tuple(stamps), tuple(clip.images[max(i, 0)] for i in shown))
+
+    return sample
+
+
+def uneven(most_ms: float) -> Disturbance:
+    """Every stamp but the newest is early or late by up to `most_ms`; the pictures stay."""
+
+    def move(clip: Clip, rng: np.random.Generator) -> Clip:
+        moved = clip.stamps_ns + np.rint(rng.uniform(-1e6, 1e6, len(clip.stamps_ns)) * most_ms)
+        return Clip((*(int(stamp) for stamp in moved[:-1]), clip.stamps_ns[-1]), clip.images)
+
+    return move
+
+
+def unchanged(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Nothing is wrong."""
+    return clip
+
+
+DISTURBANCES: dict[str, Disturbance] = {
+    'as recorded': unchanged,
+    **{f'{size}x{size} pixels': resized(size) for size in (24, 48, 72, 96)},
+    **{f'JPEG quality {quality}': jpeg(quality) for quality in (5, 15, 30, 60, 90)},
+    **{f'{rate} frames/s': at_rate(rate) for rate in (2, 5, 10, 15, 30)},
+    **{f'frames up to {ms} ms early or late': uneven(ms) for ms in (5, 20)},
+    **{f'blur of {sigma:g} px': blurred(sigma) for sigma in (0.5, 1.0, 2.0)},
+    **{f'noise of {sigma} grey levels': noisy(sigma) for sigma in (5, 10, 20, 40)},
+    **{f'shaken by {pixels} px': shaken(pixels) for pixels in (1, 2, 4, 8)},
+}

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the Y-Decoder generate, or only recall? Combinations that no training sentence has.
+
+Each held-out sentence's embedding is decoded; beside it stands the training sentence whose
+embedding is nearest. References are all training wordings of the held-out meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vljepa_ros.core.protocols import Language
+from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour, meaning_of
+from vljepa_ros.evaluate.cider import Cider
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Mean CIDEr-D, and the share of right sentences, of the decoder and of recall."""
+
+    sentences: int
+    decoder_cider: float
+    nearest_cider: float
+    decoder_right: float
+    nearest_right: float
+
+
+def held_out_meanings() -> list[str]:
+    """Acts and results of the training tasks in the colour that training never showed."""
+    return [
+        meaning_of(task, phase, held_out_colour(task))
+        for task in TRAIN_TASKS
+        for phase in ('act', 'done')
+    ]
+
+
+def decode_held_out(language: Language) -> Decoding:
+    """Decode every held-out sentence."""
+    items = [(m, text) for m in held_out_meanings() for text in sentences(m, 'train')]
+    known = sorted(
+        {
+            text
+            for m in meanings(TRAIN_TASKS, held_out_colours=False)
+            for text in sentences(m, 'train')
+        }
+        - {text for _, text in items}
+    )
+    vectors = language.encode([text for _, text in items])
+    nearest = np.argmax(vectors @ language.encode(known).T, axis=1)
+    cider = Cider([sentences(m, 'train') for m in meanings(TRAIN_TASKS)])
+    said = [decoded.text for decoded in language.decode(vectors)]
+    recalled = [known[i] for i in nearest]
+
+    def mean_cider(texts: list[str]) -> float:
+        return float(
+            np.mean(
+                [
+                    cider.score(text, sentences(m, 'train'))
+                    for text, (m, _) in zip(texts, items, strict=True)
+                ]
+            )
+        )
+
+    def share_right(texts: list[str]) -> float:
+        return float(
+            np.mean([is_right(m, text) for text, (m, _) in zip(texts, items, strict=True)])
+        )
+
+    return Decoding(
+        len(items),
+        mean_cider(said),
+        mean_cider(recalled),
+        share_right(said),
+        share_right(recalled),
+    )

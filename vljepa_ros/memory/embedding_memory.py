@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The remembered stream: embeddings of recent hops, and segments with their words for longer.
+
+Vectors are unit norm. Hops older than `hops_kept_s` before a source's newest stamp are forgotten,
+and segments older than `kept_s`; sooner, the oldest first, where all of it is more than
+`most_bytes`. With a `Store`, what is remembered survives the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from vljepa_ros.core.errors import InputError, ModelMismatchError, OutputError
+from vljepa_ros.core.protocols import Language, check_readable
+from vljepa_ros.core.settings import MemorySettings, check_span, check_text
+from vljepa_ros.core.types import (
+    EVER_NS,
+    Change,
+    Embedding,
+    Event,
+    Moment,
+    Reason,
+    Seen,
+    StreamKey,
+    Vector,
+)
+from vljepa_ros.memory.retention import Held
+from vljepa_ros.memory.segment_store import Store
+from vljepa_ros.memory.stream_memory import Remembered, RememberedStream
+
+HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
+CHECKED = 64  # hops between two looks at how much it all is
+SELDOM = 4096  # hops between two looks at what there is of other models
+GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
+MOST_MOMENTS = 1000  # that a search gives
+MOST_SEEN = 16  # stretches that a question about the past is answered from
+SAME = 0.5  # share of the time of two moments, that they have in common, beyond which they are one
+
+
+class Recalled(NamedTuple):
+    """What one stream said in a span, in the order of time; it may be another prompt's."""
+
+    source: str
+    prompt: str
+    seen: list[Seen]
+
+
+class Memory:
+    """What the query side knows of the past. Not thread-safe: one thread owns it.
+
+    Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
+    for what a file held before this process. `trouble`: why not all between the last two commits
+    was remembered, or taken by the disk; '' if it was.
+    Streams of other models in the store are kept as long as there is room, and never compared.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        settings: MemorySettings | None = None,
+        store: Store | None = None,
+        storeless: str = '',
+    ) -> None:
+        """Remembers what `store` holds of this model. `storeless`: why there should be one."""
+        self._model_id, self._store, self._storeless = model_id, store, storeless
+        self._settings = settings or MemorySettings()
+        self._streams: dict[StreamKey, RememberedStream] = {}
+        self._recorded = self._dim = 0
+        # Bytes of the streams of other models, those that were begun first, first.
+        self._others = dict[StreamKey, int]()
+        self.trouble, self._trouble = '', ''
+        self._held = Held({})
+        if store is not None:
+            self._load(store)
+
+    @property
+    def foreign(self) -> int:
+        """How many streams of the store are of other models."""
+        return len(self._others)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The cameras remembered."""
+        return tuple(dict.fromkeys(key.source for key in self._streams))
+
+    def record(self, embedding: Embedding) -> None:
+        """Remember one hop.
+
+        Raises ModelMismatchError for another model's vector, InputError for one of another length.
+        """
+        self._check(embedding.key, embedding.vector)
+        key, stamp_ns = embedding.key, embedding.stamp_ns
+        if self._is_refused(key.source, stamp_ns):
+            return
+        for other, stream in self._streams_of(key.source):
+            self._forget_hops_after(other, stream, stamp_ns)
+        hops = self._stream(key).hops
+        if len(hops) and hops.newest_ns == stamp_ns:  # a frame that was looked at again
+            hops.forget_after(stamp_ns - 1)
+        hop = stamp_ns, embedding.vector, embedding.unfamiliar
+        hops.append(*hop)
+        self._write(lambda store: store.put_hop(key, *hop))
+        self._forget_old(key.source, stamp_ns)
+        self._recorded += 1
+        if self._recorded % CHECKED == 0:
+            self._keep_small()
+        if self._recorded % SELDOM == 1:
+            mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
+            self._write(lambda store: store.forget_of_others(*mine, *bounds_ns))
+            if self._store is not None:
+                self._others = self._sizes(self._store, list(self._others))
+
+    def change(self, change: Change) -> None:
+        """Remember a change's segments. Raises as `record` does."""
+        self._check(change.key, change.vector)
+        key, session, before = change.key, change.session_id, change.previous
+        if before is None and change.reason is not Reason.END and self._take_up(change):
+            return
+        if self._is_refused(key.source, change.stamp_ns):
+            return
+        stream = self._stream(key)
+        if before is not None and before.end_ns > change.stamp_ns:  # time went back
+            self._forget_segments_after(key.source, change.stamp_ns)
+            before = None
+        elif stream.last_end_ns > change.stamp_ns:  # before we were told of this stream
+            self._forgotten(key, stream.forget_segments_after(change.stamp_ns))
+        if before is not None and change.previous_vector is not None:
+            ended = Remembered(
+                (session, before.segment_id),
+                before.start_ns,
+                before.end_ns,
+                change.previous_vector,
+                unfamiliar=change.previous_unfamiliar,
+            )
+            self._put(key, stream.close(ended))
+            self._put(key, stream.closed[-1])
+        if change.reason is not Reason.END:
+            name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
+            begun = Remembered(name, *span, change.vector, unfamiliar=change.unfamiliar)
+            self._open(key, stream, begun)
+        self._forget_old(change.key.source, change.stamp_ns)
+
+    def _take_up(self, change: Change) -> bool:
+        """Whether it tells of a segment that is known: it was sent again, or has moved."""
+        stream = self._streams.get(change.key)
+        known = stream.named((change.session_id, change.segment_id)) if stream else None
+        if stream is None or known is None or known.start_ns != change.segment_start_ns:
+            return False
+        end_ns = max(known.end_ns, change.stamp_ns)
+        span = known.start_ns, end_ns
+        begun = Remembered(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
+        self._open(change.key, stream, begun)
+        return True
+
+    def _open(self, key: StreamKey, stream: RememberedStream, begun: Remembered) -> None:
+        self._put(key, stream.open(begun))
+        self._put(key, begun)
+
+    def event(self, event: Event) -> None:
+        """Add its words to a remembered segment."""
+        stream = self._streams.get(event.key)
+        name = (event.session_id, event.segment_id)
+        found = stream.named(name) if stream else None
+        if found is not None:
+            found.text, found.nearest = event.text, event.nearest
+            words = event.text, event.nearest
+            self._write(lambda store: store.put_words(event.key, name, *words))
+
+    def commit(self) -> None:
+        """What is remembered so far survives whatever happens; to be called every second."""
+        for key, stream in self._streams.items():
+            if stream.running is not None:
+                end_ns = stream.end_of(stream.running)
+                self._put(key, replace(stream.running, end_ns=end_ns))
+        self._write(lambda store: store.commit())
+        self.trouble, self._trouble = self._trouble or self._storeless, ''
+
+    def close(self) -> None:
+        """Let another process have the store."""
+        if self._store is not None:
+            self.commit()
+            self._store.close()
+            self._store = None
+
+    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> Recalled | None:
+        """What a span said, by segment, the longest where there are many; `end_ns` 0 is now.
+
+        Of the standing prompt that is `prompt`, or else of the one that was asked last.
+
+        Raises InputError on a span that ends before it starts.
+        """
+        check_span(start_ns, end_ns)
+        streams = [item for item in self._streams.items() if source in ('', item[0].source)]
+        streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
+        for key, stream in streams:
+            seen = stream.told(start_ns, end_ns, MOST_SEEN)
+            if seen:
+                return Recalled(key.source, key.prompt, seen)
+        return None
+
+    def search(
+        self,
+        language: Language,
+        text: str,
+        source: str = '',
+        start_ns: int = 0,
+        end_ns: int = 0,
+        limit: int = 10,
+    ) -> list[Moment]:
+        """The stretches nearest to a text, best first; `end_ns` 0 is now.
+
+        Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
+        segment. A moment that the streams of several prompts tell of is given once.
+
+        Raises InputError on an empty, huge or unreadable text, a span that is none, a limit that
+        is not in 1..1000, or an unknown source.
+        """
+        check_readable(language, check_text(text, 'text', may_be_empty=False), 'text')
+        if limit < 1:
+            raise InputError(f'limit ({limit}) is not positive')
+        if limit > MOST_MOMENTS:
+            raise InputError(f'limit ({limit}) is more than {MOST_MOMENTS}')
+        check_span(start_ns, end_ns)
+        if source and source not in self.sources:
+            known = ', '.join(self.sources) or 'none yet'
+            raise InputError(f"unknown source '{source}' (known: {known})")
+        vector = language.encode([text])[0]
+        found = [
+            (key.source, moment)
+            for key, stream in self._streams.items()
+            if source in ('', key.source)
+            for moment in stream.find(
+                vector, lambda vectors: language.similarity(vectors, text), start_ns, end_ns, limit
+            )
+        ]
+        found.sort(key=lambda item: -item[1].score)
+        return _distinct([Moment(where, *m.span, m.score, m.text) for where, m in found], limit)
+
+    # Forgetting.
+
+    def _forget_old(self, source: str, newest_ns: int) -> None:
+        """Those of prompts that are no longer asked, too."""
+        for key, stream in self._streams_of(source):
+            self._forget_before(key, stream, *self._bounds_ns(newest_ns))
+
+    def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
+        """Hops, and segments, that end before these are forgotten."""
+        settings = self._settings
+        hops_s = min(settings.hops_kept_s, settings.kept_s)
+        oldest = (newest_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
+        hops_ns, segments_ns = (max(stamp_ns, -EVER_NS) for stamp_ns in oldest)
+        return hops_ns, segments_ns
+
+    def _forget_before(
+        self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int
+    ) -> None:
+        held = len(stream.hops)
+        gone = stream.forget_before(hops_ns, segments_ns)
+        if len(stream.hops) < held:
+            self._write(lambda store: store.forget_hops(key, -EVER_NS, hops_ns))
+        self._forgotten(key, gone)
+        if not stream:
+            del self._streams[key]
+
+    def _forget_hops_after(self, key: StreamKey, stream: RememberedStream, stamp_ns: int) -> None:
+        if len(stream.hops) and stream.hops.newest_ns > stamp_ns:
+            stream.hops.forget_after(stamp_ns)
+            self._write(lambda store: store.forget_hops(key, stamp_ns + 1, EVER_NS))
+
+    def _forget_segments_after(self, source: str, newest_ns: int) -> None:
+        for key, stream in self._streams_of(source):
+            self._forgotten(key, stream.forget_segments_after(newest_ns))
+
+    def _forgotten(self, key: StreamKey, segments: list[Remembered]) -> None:
+        for segment in segments:
+            self._write(partial(Store.forget_segment, key=key, name=segment.name))
+
+    def _keep_small(self) -> None:
+        """Give up other models' streams, then the oldest hops, and then the oldest segments."""
+        if self.held_bytes + sum(self._others.values()) <= self._settings.most_bytes:
+            return
+        for key in list(self._others):
+            if self.held_bytes + sum(self._others.values()) > self._settings.most_bytes:
+                self._write(partial(Store.forget_stream, key=key))
+                del self._others[key]
+        while self.held_bytes > self._settings.most_bytes:
+            hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
+            ends = [[s.end_ns for s in stream.closed] for stream in self._streams.values()]
+            stamps = sorted(int(t) for part in (hops or ends) for t in part)
+            if not stamps:
+                return
+            until_ns = stamps[int(GIVEN_UP * len(stamps))] + 1
+            for key, stream in list(self._streams.items()):
+                self._forget_before(key, stream, until_ns, 0 if hops else until_ns)
+        self._write(lambda store: store.shrink())
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory it takes; in the file it is half of that."""
+        streams = list(self._streams.values())
+        hops, segments = (
+            sum(map(len, parts))
+            for parts in ([s.hops for s in streams], [s.closed for s in streams])
+        )
+        return _bytes(hops, segments, self._dim)
+
+    # The store.
+
+    def _load(self, store: Store) -> None:
+        newest_ns, keys = dict[str, int](), store.streams()
+        others = [key for key in keys if key.model_id != self._model_id]
+        self._others = self._sizes(store, others)
+        for key in (key for key in keys if key.model_id == self._model_id):
+            stream = RememberedStream()
+            hops = store.hops(key)
+            if len(hops.stamps_ns):
+                stream.hops.extend(*hops)
+            for segment in store.segments(key):
+                stream.close(segment)
+            if stream:
+                self._streams[key] = stream
+                self._dim = stream.dim
+                newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
+        self._held = Held(newest_ns)
+        self._keep_small()
+
+    def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
+        """Bytes of those streams that hold something."""
+        try:
+            sizes = {key: _bytes(*store.size(key)) for key in keys}
+        except OutputError as error:
+            self._trouble = str(error)
+            return {}
+        return {key: size for key, size in sizes.items() if size}
+
+    def _is_refused(self, source: str, stamp_ns: int) -> bool:
+        refusal = self._held.refusal(source, stamp_ns)
+        self._trouble = refusal or self._trouble
+        return bool(refusal)
+
+    def _put(self, key: StreamKey, segment: Remembered | None) -> None:
+        if segment is not None:
+            self._write(lambda store: store.put_segment(key, segment))
+
+    def _write(self, action: Callable[[Store], None]) -> None:
+        """On the disk as well, as far as it can be: what fails there is remembered here still."""
+        if self._store is None:
+            return
+        try:
+            action(self._store)
+        except OutputError as error:
+            self._trouble = str(error)
+
+    # Streams.
+
+    def _stream(self, key: StreamKey) -> RememberedStream:
+        return self._streams.setdefault(key, RememberedStream())
+
+    def _streams_of(self, source: str) -> list[tuple[StreamKey, RememberedStream]]:
+        return [item for item in self._streams.items() if item[0].source == source]
+
+    def _check(self, key: StreamKey, vector: Vector) -> None:
+        if key.model_id != self._model_id:
+            raise ModelMismatchError(
+                f"a vector of model '{key.model_id}' cannot be compared with '{self._model_id}'"
+            )
+        if self._dim not in (0, len(vector)):
+            raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
+        self._dim = len(vector)
+
+
+def _bytes(hops: int, segments: int, dim: int) -> int:
+    return hops * (4 * dim + HOP_BYTES) + segments * (8 * dim + SEGMENT_BYTES)
+
+
+def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
+    """The first `limit`, without those that share most of their time with an earlier one."""
+    start, end = (np.array([getattr(m, name) for m in moments]) for name in ('start_ns', 'end_ns'))
+    source = np.array([m.source for m in moments])
+    known, found = np.zeros(len(moments), bool), list[Moment]()
+    for i, moment in enumerate(moments):
+        if len(found) == limit:
+            break
+        if not known[i]:
+            found.append(moment)
+            # A moment of one hop is a nanosecond long.
+            both = np.minimum(end, end[i]) - np.maximum(start, start[i]) + 1
+            either = np.maximum(end, end[i]) - np.minimum(start, start[i]) + 1
+            known |= (source == source[i]) & (both > SAME * either)
+    return found
+
+
+def _newest(stream: RememberedStream) -> int:
+    ends = [stream.hops.newest_ns] if len(stream.hops) else []
+    return max([*ends, *(s.end_ns for s in stream.closed[-1:])], default=0)

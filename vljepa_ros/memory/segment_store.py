@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered, on disk: vectors in float16 with their stamps, segments and their words.
+
+Each write is tiny (a hop is 0.5 kB), so that a file of its own for the vectors gains nothing.
+
+Shapes: N hops, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import OutputError
+from vljepa_ros.core.types import StreamKey, Vector
+from vljepa_ros.memory.sqlite_file import Database
+from vljepa_ros.memory.stream_memory import Remembered, SegmentName
+
+VERSION = 3
+TABLES = """
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY, source TEXT, prompt TEXT, model_id TEXT,
+    UNIQUE (source, prompt, model_id)
+);
+CREATE TABLE hops (
+    stream INTEGER, stamp_ns INTEGER, vector BLOB, unfamiliar REAL DEFAULT 0,
+    PRIMARY KEY (stream, stamp_ns)
+) WITHOUT ROWID;
+CREATE TABLE segments (
+    stream INTEGER, session TEXT, number INTEGER, start_ns INTEGER, end_ns INTEGER, vector BLOB,
+    text TEXT DEFAULT '', nearest INTEGER DEFAULT 0, unfamiliar REAL DEFAULT 0,
+    PRIMARY KEY (stream, session, number)
+) WITHOUT ROWID;
+CREATE INDEX ended ON segments (end_ns);
+"""
+# By the version of the older file, what makes it one of the next version.
+MIGRATIONS = {
+    2: """
+    ALTER TABLE hops ADD COLUMN unfamiliar REAL DEFAULT 0;
+    ALTER TABLE segments ADD COLUMN unfamiliar REAL DEFAULT 0;
+    """,
+}
+
+
+class Hops(NamedTuple):
+    """Hops of one stream: rising stamps (N,), vectors (N, D), and `unfamiliar` (N,), 0..1."""
+
+    stamps_ns: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    unfamiliar: NDArray[np.float32]
+
+
+class Store:
+    """A memory's file. Not thread-safe; vectors of any models lie side by side."""
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        """Open it, or make it. Raises InputError, OutputError and BusyError as a Database does."""
+        self.path = path
+        self._base = Database(path, 'memory', TABLES, VERSION, read_only, MIGRATIONS)
+        older = self._base.version < 3  # a file that is only read stays as it is
+        self._unfamiliar = '0' if older else 'unfamiliar'
+        self._ids: dict[StreamKey, int] = {}
+
+    # Writing. Raises OutputError: the disk is full, or the file is gone; nothing is half written.
+
+    def put_hop(
+        self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0
+    ) -> None:
+        """One embedding; another of that stamp is replaced."""
+        self._write(
+            'INSERT OR REPLACE INTO hops (stream, stamp_ns, vector, unfamiliar) '
+            'VALUES (?, ?, ?, ?)',
+            key,
+            stamp_ns,
+            _packed(vector),
+            unfamiliar,
+        )
+
+    def put_segment(self, key: StreamKey, segment: Remembered) -> None:
+        """A segment; all but the words of one with its name is replaced."""
+        self._write(
+            'INSERT INTO segments '
+            '(stream, session, number, start_ns, end_ns, vector, unfamiliar) '
+            'VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET '
+            'start_ns = excluded.start_ns, end_ns = excluded.end_ns, vector = excluded.vector, '
+            'unfamiliar = excluded.unfamiliar',
+            key,
+            *segment.name,
+            segment.start_ns,
+            segment.end_ns,
+            _packed(segment.vector),
+            segment.unfamiliar,
+        )
+
+    def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
+        """The words of a segment that is there; `nearest`: they are a sentence bank's."""
+        self._write(
+            'UPDATE segments SET text = ?4, nearest = ?5 '
+            'WHERE stream = ?1 AND session = ?2 AND number = ?3',
+            key,
+            *name,
+            text,
+            nearest,
+        )
+
+    def forget_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
+        """Those of start_ns <= stamp < end_ns."""
+        self._write(
+            'DELETE FROM hops WHERE stream = ? AND stamp_ns >= ? AND stamp_ns < ?',
+            key,
+            start_ns,
+            end_ns,
+        )
+
+    def forget_segment(self, key: StreamKey, name: SegmentName) -> None:
+        """One segment."""
+        self._write(
+            'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
+        )
+
+    def forget_of_others(self, model_id: str, source: str, hops_ns: int, segments_ns: int) -> None:
+        """What is older than these, of one source and all models but this one."""
+        others = 'stream IN (SELECT id FROM streams WHERE model_id != ? AND source = ?)'
+        with self._taking_back():
+            for table, column, oldest_ns in (
+                ('hops', 'stamp_ns', hops_ns),
+                ('segments', 'end_ns', segments_ns),
+            ):
+                self._base.write(
+                    f'DELETE FROM {table} WHERE {others} AND {column} < ?',
+                    model_id,
+                    source,
+                    oldest_ns,
+                )
+
+    def forget_stream(self, key: StreamKey) -> None:
+        """All of one stream."""
+        for table in ('hops', 'segments'):
+            self._write(f'DELETE FROM {table} WHERE stream = ?', key)
+
+    def commit(self) -> None:
+        """From now on it is there whatever happens to this process."""
+        with self._taking_back():
+            self._base.commit()
+
+    def shrink(self) -> None:
+        """Give what was forgotten back to the disk."""
+        with self._taking_back():
+            self._base.shrink()
+
+    # Reading.
+
+    def streams(self) -> list[StreamKey]:
+        """All streams that were ever remembered, in that order."""
+        rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')
+        return [StreamKey(*row) for row in rows]
+
+    def size(self, key: StreamKey) -> tuple[int, int, int]:
+        """How many hops and segments there are of one stream, and D."""
+        rows = [
+            self._base.read(
+                f'SELECT count(*), max(length(vector)) FROM {table} WHERE stream = ?',
+                self._id(key),
+            )[0]
+            for table in ('hops', 'segments')
+        ]
+        return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
+
+    def hops(self, key: StreamKey) -> Hops:
+        """The hops of one stream."""
+        rows = self._base.read(
+            f'SELECT stamp_ns, vector, {self._unfamiliar} FROM hops '
+            'WHERE stream = ? ORDER BY stamp_ns',
+            self._id(key),
+        )
+        if not rows:
+            return Hops(
+                np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+            )
+        stamps, blobs, unfamiliar = zip(*rows, strict=True)
+        vectors = np.frombuffer(b''.join(blobs), np.float16)
+        return Hops(
+            np.array(stamps, np.int64),
+            vectors.reshape(len(rows), -1).astype(np.float32),
+            np.array(unfamiliar, np.float32),
+        )
+
+    def segments(self, key: StreamKey) -> list[Remembered]:
+        """The segments of one stream, by their ends."""
+        rows = self._base.read(
+            'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
+            f'{self._unfamiliar} FROM segments WHERE stream = ? ORDER BY end_ns, start_ns',
+            self._id(key),
+        )
+        return [
+            Remembered(
+                (session, number), start, end, _unpacked(blob), text, bool(nearest), unfamiliar
+            )
+            for session, number, start, end, blob, text, nearest, unfamiliar in rows
+        ]
+
+    def close(self) -> None:
+        """Commit what can be, and let another process write."""
+        self._base.close()
+
+    def _id(self, key: StreamKey) -> int:
+        names = (key.source, key.prompt, key.model_id)
+        if key not in self._ids:
+            found = self._base.read(
+                'SELECT id FROM streams WHERE source = ? AND prompt = ? AND model_id = ?', *names
+            )
+            if not found:
+                return -1
+            self._ids[key] = int(found[0][0])
+        return self._ids[key]
+
+    def _write(self, statement: str, key: StreamKey, *values: Any) -> None:
+        with self._taking_back():
+            if self._id(key) < 0:
+                names = (key.source, key.prompt, key.model_id)
+                self._base.write(
+                    'INSERT INTO streams (source, prompt, model_id) VALUES (?, ?, ?)', *names
+                )
+            self._base.write(statement, self._id(key), *values)
+
+    @contextmanager
+    def _taking_back(self) -> Iterator[None]:
+        """What fails takes back all since the last commit: a stream may be among it."""
+        try:
+            yield
+        except OutputError:
+            self._ids.clear()
+            raise
+
+
+def _packed(vector: Vector) -> bytes:
+    return np.asarray(vector, '<f2').tobytes()
+
+
+def _unpacked(blob: bytes) -> Vector:
+    return np.frombuffer(blob, '<f2').astype(np.float32)

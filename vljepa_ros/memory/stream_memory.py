@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream as it is remembered: embeddings of its recent hops, and segments with their words.
+
+Shapes: N hops or segments, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.core.types import EVER_NS, Seen, Vector
+from vljepa_ros.core.vectors import as_sent, pooled
+from vljepa_ros.memory.embedding_log import VectorLog
+
+SegmentName = tuple[str, int]  # session, segment id
+Span = tuple[int, int]  # first and last stamp, in nanoseconds
+Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
+
+REACH = 300  # hops that a moment may go on to either side of its best one: a minute
+NEWEST = 1000  # segments that may yet get words
+MOST_COMPARED = 100_000  # of more hops only each second, third, ...: neighbours are much alike
+HOLDS = 0.5  # share of the best hop's score that its neighbours need
+
+
+@dataclass
+class Remembered:
+    """A segment; `text` is '' until something is said of it; `nearest`: by a sentence bank.
+
+    `unfamiliar`: 0..1, mean over its hops.
+    """
+
+    name: SegmentName
+    start_ns: int
+    end_ns: int
+    vector: Vector
+    text: str = ''
+    nearest: bool = False
+    unfamiliar: float = 0.0
+
+    def take_words(self, other: Remembered) -> None:
+        """Those of another, unless something was said of this one."""
+        if not self.text:
+            self.text, self.nearest = other.text, other.nearest
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stretch that fits a text, and the segment that it lies in, where one is known."""
+
+    span: Span
+    score: float
+    segment: Remembered | None = None
+
+    @property
+    def text(self) -> str:
+        """What was said of it."""
+        return self.segment.text if self.segment else ''
+
+
+class RememberedStream:
+    """Closed segments lie in the order of their ends; `running` is the one that is open."""
+
+    def __init__(self) -> None:
+        self.hops = VectorLog()
+        self.running: Remembered | None = None
+        self.closed: list[Remembered] = []
+        self._pooled = VectorLog()  # of the closed segments, by their ends
+
+    @property
+    def dim(self) -> int:
+        """D; 0 where nothing is remembered."""
+        return self.hops.dim or self._pooled.dim
+
+    def __bool__(self) -> bool:
+        return bool(len(self.hops) or self.closed or self.running)
+
+    def open(self, segment: Remembered) -> Remembered | None:
+        """A segment begins, or goes on with another vector.
+
+        Returns the one before, if nobody has said that it is over.
+        """
+        ended = self._take_over(segment)
+        self.running = segment
+        return ended
+
+    def close(self, segment: Remembered) -> Remembered | None:
+        """A segment is over. Returns another one that ran, if nobody has said that it is."""
+        ended = self._take_over(segment)
+        self.running = None
+        self._archive(segment)
+        return ended
+
+    def _take_over(self, segment: Remembered) -> Remembered | None:
+        """Make way for a segment: it keeps the words of the one with its name."""
+        running, last = self.running, self.closed[-1:]
+        if running is not None and running.name == segment.name:
+            segment.take_words(running)
+            return None
+        if last and last[0].name == segment.name:  # it was thought to be over
+            segment.take_words(last[0])
+            self.closed.pop()
+            self._pooled.drop_last()
+        if running is None:
+            return None
+        ended = replace(running, end_ns=min(self.end_of(running), segment.start_ns))
+        self._archive(ended)
+        return ended
+
+    def _archive(self, segment: Remembered) -> None:
+        self.closed.append(segment)
+        self._pooled.append(segment.end_ns, segment.vector)
+
+    def named(self, name: SegmentName) -> Remembered | None:
+        """The segment of that name, if it is not long over."""
+        if self.running is not None and self.running.name == name:
+            return self.running
+        return next((s for s in islice(reversed(self.closed), NEWEST) if s.name == name), None)
+
+    def end_of(self, segment: Remembered) -> int:
+        """The running segment reaches to the newest hop."""
+        if segment is self.running and len(self.hops):
+            return max(segment.end_ns, self.hops.newest_ns)
+        return segment.end_ns
+
+    def forget_before(self, hops_ns: int, segments_ns: int) -> list[Remembered]:
+        """Forget older hops, and segments that ended earlier; returns these."""
+        self.hops.forget_before(hops_ns)
+        count = int(np.searchsorted(self._pooled.stamps_ns, segments_ns, side='left'))
+        self._pooled.forget_before(segments_ns)
+        gone, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
+        running = self.running
+        if running is not None and self.end_of(running) < segments_ns:
+            gone.append(running)
+            self.running = None
+        return gone
+
+    def forget_segments_after(self, stamp_ns: int) -> list[Remembered]:
+        """Forget segments that reach to later; returns them."""
+        self._pooled.forget_after(stamp_ns)
+        count = len(self._pooled)
+        gone, self.closed = self.closed[count:], self.closed[:count]
+        if self.running is not None and self.end_of(self.running) > stamp_ns:
+            gone.append(self.running)
+            self.running = None
+        return gone
+
+    @property
+    def last_end_ns(self) -> int:
+        """When the last closed segment ended; before everything if there is none."""
+        return self.closed[-1].end_ns if self.closed else -EVER_NS
+
+    def told(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
+        """What is known of a span (`end_ns` 0: until now), by segment, the `limit` longest.
+
+        Each is the mean of its hops there; where they are gone, the segment's own vector. Hops
+        that no segment is known of are stretches, too.
+        """
+        end_ns = end_ns or EVER_NS
+        spans, segments = list[Span](), list[Remembered | None]()
+        next_ns = start_ns
+        for segment in self._overlapping(start_ns, end_ns):
+            spans += [(next_ns, segment.start_ns - 1), (segment.start_ns, self.end_of(segment))]
+            segments += [None, segment]
+            next_ns = spans[-1][1] + 1
+        spans.append((next_ns, end_ns))
+        segments.append(None)
+        inside = [(max(first, start_ns), min(last, end_ns)) for first, last in spans]
+        longest = sorted(range(len(spans)), key=lambda i: inside[i][0] - inside[i][1])
+        found = list[Seen]()
+        for i in longest:
+            part = self._part(segments[i], *inside[i])
+            found += [part] if part else []
+            if len(found) == limit:
+                break
+        return sorted(found, key=lambda seen: seen.start_ns)
+
+    def _overlapping(self, start_ns: int, end_ns: int) -> list[Remembered]:
+        """The segments in a span; the hop that one ends and the next begins with is the next's."""
+        first = int(np.searchsorted(self._pooled.stamps_ns, start_ns, side='left'))
+        known = [*self.closed[first:], *([self.running] if self.running else [])]
+        return [
+            s
+            for s in known
+            if s.start_ns <= end_ns and (self.end_of(s) > start_ns or self._own_end(s) >= start_ns)
+        ]
+
+    def _part(self, segment: Remembered | None, start_ns: int, end_ns: int) -> Seen | None:
+        """What its hops, or it, said from `start_ns` to `end_ns`."""
+        if segment is None:
+            return self._mean(start_ns, end_ns)
+        own_end_ns = self._own_end(segment)
+        found = self._mean(start_ns, min(own_end_ns, end_ns))
+        gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
+        if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
+            words = segment.text, segment.nearest
+            return Seen(start_ns, end_ns, segment.vector, *words, segment.unfamiliar)
+        if end_ns < (segment.start_ns + own_end_ns) // 2:  # its words are those of its end
+            return found
+        return replace(found, text=segment.text, nearest=segment.nearest)
+
+    def _mean(self, start_ns: int, end_ns: int) -> Seen | None:
+        inside = self.hops.within(start_ns, end_ns)
+        if end_ns < start_ns or inside.stop == inside.start:
+            return None
+        stamps = self.hops.stamps_ns[inside]
+        return Seen(
+            int(stamps[0]),
+            int(stamps[-1]),
+            pooled(self.hops.vectors[inside]),
+            unfamiliar=as_sent(self.hops.unfamiliar[inside].mean(dtype=np.float64)),
+        )
+
+    def find(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        """The stretches that fit a text best, `limit` of hops and of segments without hops each.
+
+        `text` (D,) is its embedding, `similarity` the calibrated score.
+        """
+        found = self._find_hops(text, similarity, start_ns, end_ns, limit)
+        return found + self._find_segments(text, similarity, start_ns, end_ns, limit)
+
+    def _find_hops(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        part = self.hops.within(start_ns, end_ns)
+        if part.stop == part.start:
+            return []
+        step = -(-(part.stop - part.start) // MOST_COMPARED)
+        cosine = self.hops.vectors[part][::step] @ text
+        found, taken = list[Found](), np.zeros(part.stop - part.start, bool)
+        while len(found) < limit:
+            row = int(np.argmax(cosine))
+            if cosine[row] == -np.inf:
+                break
+            best = self._peak(part.start + row * step, step, part, text)
+            cosine[row] = -np.inf
+            if taken[best - part.start]:
+                continue  # found before, from another row
+            segment = self._segment_at(int(self.hops.stamps_ns[best]))
+            own = self._neighbours(best, part, segment)
+            score = similarity(self.hops.vectors[own])
+            holds = score >= HOLDS * score[best - own.start]
+            holds &= ~taken[own.start - part.start : own.stop - part.start]
+            stretch = _around(best - own.start, holds)
+            moment = slice(own.start + stretch.start, own.start + stretch.stop)
+            taken[moment.start - part.start : moment.stop - part.start] = True
+            peak = float(score[best - own.start])
+            found.append(Found(self._span(moment, segment), peak, segment))
+            first, last = (-(-(hop - part.start) // step) for hop in (moment.start, moment.stop))
+            cosine[first:last] = -np.inf
+        return found
+
+    def _peak(self, hop: int, step: int, part: slice, text: Vector) -> int:
+        """The best hop among those that stand for `hop` where not every one was compared."""
+        first = max(hop - step + 1, part.start)
+        near = self.hops.vectors[first : min(hop + step, part.stop)]
+        return first + int(np.argmax(near @ text))
+
+    def _neighbours(self, best: int, part: slice, segment: Remembered | None) -> slice:
+        """The hops that may be one moment with this one."""
+        first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
+        if segment is None:
+            return slice(first, end)
+        inside = self.hops.within(segment.start_ns, self._own_end(segment))
+        return slice(max(first, inside.start), min(end, inside.stop))
+
+    def _span(self, moment: slice, segment: Remembered | None) -> Span:
+        """First and last stamp; from the segment's start on where the hops before are gone."""
+        stamps = self.hops.stamps_ns[moment]
+        start_ns = int(stamps[0])
+        if segment is not None and moment.start == 0:
+            start_ns = min(start_ns, segment.start_ns)
+        return start_ns, int(stamps[-1])
+
+    def _own_end(self, segment: Remembered) -> int:
+        """Its end, or just before it where the next one begins with that hop."""
+        end_ns = self.end_of(segment)
+        return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
+
+    def _segment_at(self, stamp_ns: int) -> Remembered | None:
+        """A segment ends where the next one begins: the later one has that hop."""
+        if self.running is not None and self.running.start_ns <= stamp_ns:
+            return self.running
+        at = int(np.searchsorted(self._pooled.stamps_ns, stamp_ns, side='right'))
+        if at < len(self.closed) and self.closed[at].start_ns <= stamp_ns:
+            return self.closed[at]
+        last = self.closed[at - 1] if at else None  # the stream ended with this hop
+        return last if last is not None and last.end_ns == stamp_ns else None
+
+    def _find_segments(
+        self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
+    ) -> list[Found]:
+        ends = self._pooled.stamps_ns
+        first, last = int(np.searchsorted(ends, start_ns)), len(ends)
+        if len(self.hops):
+            # One that ends with the oldest hop: that hop is the next segment's.
+            last = int(np.searchsorted(ends, self.hops.stamps_ns[0], side='right'))
+        if end_ns:
+            last = min(last, int(np.searchsorted(ends, end_ns)) + 1)
+        vectors = self._pooled.vectors[first:last]
+        best = _best(vectors @ text, limit).tolist() if len(vectors) else []
+        gone = [self.closed[first + i] for i in best]
+        if self.running is not None and self.end_of(self.running) >= start_ns:
+            hops_ns = self.hops.stamps_ns[:1].tolist()
+            if not hops_ns or (end_ns and end_ns < hops_ns[0]):  # of this span they are gone
+                gone.append(self.running)
+        gone = [s for s in gone if not end_ns or s.start_ns <= end_ns]
+        if not gone:
+            return []
+        scores = similarity(np.stack([s.vector for s in gone]))
+        return [
+            Found((s.start_ns, self.end_of(s)), float(score), s)
+            for s, score in zip(gone, scores, strict=True)
+        ]
+
+
+def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
+    """The run of true values that holds `peak`."""
+    ends = np.flatnonzero(~holds)
+    at = int(np.searchsorted(ends, peak))
+    first = int(ends[at - 1]) + 1 if at else 0
+    return slice(first, int(ends[at]) if at < len(ends) else len(holds))
+
+
+def _best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+    """The rows of the highest scores."""
+    if len(scores) <= limit:
+        return np.arange(len(scores))
+    return np.argpartition(-scores, limit - 1)[:limit]

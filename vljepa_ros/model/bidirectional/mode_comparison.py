@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the option `x_encoder.block_causal` changes: both ways to see, over the same stream.
+
+Shapes: P prompts, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.types import Image
+from vljepa_ros.model.bidirectional.config import BidirectionalConfig
+from vljepa_ros.model.bidirectional.image_encoder import Seen
+from vljepa_ros.model.bidirectional.loading import assemble, needed_bytes, read
+from vljepa_ros.model.bidirectional.network import EYES
+from vljepa_ros.model.devices import check_memory
+
+
+@dataclass
+class _Both:
+    """One camera's past, seen both ways, and the hops that were not looked at yet."""
+
+    states: tuple[Seen, Seen]
+    waiting: list[Sequence[Image]] = field(default_factory=list)
+
+
+class BothSights:
+    """Eyes (`core.protocols.Eyes`) of window mode, with block-causal ones beside them.
+
+    Of each hop and prompt: `cosines` of the two vectors. Of each hop: `window_s` and `causal_s`,
+    the time that each took to see it and to answer.
+    """
+
+    def __init__(self, window: Eyes, causal: Eyes) -> None:
+        self.facts = window.facts
+        self._eyes = (window, causal)
+        self.cosines: list[float] = []
+        self.window_s: list[float] = []
+        self.causal_s: list[float] = []
+
+    def new_state(self) -> _Both:
+        """Nothing seen."""
+        window, causal = self._eyes
+        return _Both((window.new_state(), causal.new_state()))
+
+    def step(self, state: _Both, images: Sequence[Image]) -> None:
+        """One hop more. It is looked at in `predict`, where each way is timed by itself."""
+        state.waiting.append(images)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise InputError on a prompt of too many tokens."""
+        self._eyes[0].check_prompts(prompts)
+
+    def predict(self, state: _Both, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors (P, D) of window mode."""
+        found = []
+        for eyes, seen, times in zip(self._eyes, state.states, (self.window_s, self.causal_s)):
+            began_s = time.perf_counter()
+            for images in state.waiting:
+                eyes.step(seen, images)
+            found.append(eyes.predict(seen, prompts))
+            times.append(time.perf_counter() - began_s)
+        state.waiting.clear()
+        window, causal = found
+        self.cosines += (window * causal).sum(axis=1).tolist()
+        return window
+
+    def unfamiliar(self, state: _Both) -> float:
+        """Return 0.0: the comparison is about vectors."""
+        return 0.0
+
+
+def both_sights(
+    folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str
+) -> BothSights:
+    """Both ways to see, with one set of weights. Raises ModelError."""
+    check_memory(config.name, needed_bytes(config, EYES, dtype), device, dtype)
+    net, eyes = read(folder, config, device, dtype, EYES), []
+    for causal in (False, True):
+        chosen = replace(config, x_encoder=replace(config.x_encoder, block_causal=causal))
+        eyes.append(assemble(net, chosen, folder, device, dtype, ('eyes',)).eyes)
+    window, causal_eyes = eyes
+    assert window is not None and causal_eyes is not None
+    return BothSights(window, causal_eyes)

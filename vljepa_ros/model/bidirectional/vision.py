@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The eyes of a bidirectional model at run time: a hop of frames in, answers about the window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.types import Image
+from vljepa_ros.model.bidirectional.image_encoder import Seen, Sight
+from vljepa_ros.model.bidirectional.predictor import Predictor
+from vljepa_ros.model.frame_check import check_hop
+from vljepa_ros.model.language.tokenizer import Tokens
+
+PROMPTS_AT_ONCE = 4  # each is a pass over all visual tokens: bounds memory for 32 prompts
+
+
+class BidirectionalEyes:
+    """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
+
+    def __init__(
+        self, predictor: Predictor, sight: Sight, tokens: Tokens, facts: ModelFacts
+    ) -> None:
+        self.facts = facts
+        self._predictor, self._sight, self._tokens = predictor, sight, tokens
+        self._device = torch.device(facts.device)
+
+    def new_state(self) -> Seen:
+        """Nothing seen by one camera."""
+        return self._sight.begin()
+
+    @torch.inference_mode()
+    def step(self, state: Seen, images: Sequence[Image]) -> None:
+        """Advance `state` by one hop of (S, S, 3) uint8 RGB images."""
+        check_hop(images, self.facts)
+        hop = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._device)
+        self._sight.see(state, hop)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise InputError on a prompt of too many tokens."""
+        self._tokens.ids(prompts)
+
+    @torch.inference_mode()
+    def predict(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Answer embeddings (P, D), float32, of the prompts over the window of `state`."""
+        if not state.recent:
+            raise InputError('no frame yet: the model has seen nothing')
+        self.check_prompts(prompts)
+        rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
+        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+            rows.append(self._answers(state, prompts[start : start + PROMPTS_AT_ONCE]))
+        result = np.concatenate(rows)
+        if not np.isfinite(result).all():
+            raise InputError('the model produced a vector that is not finite')
+        return result
+
+    def unfamiliar(self, state: Seen) -> float:
+        """Return 0.0: this model has no detector of unfamiliar scenes."""
+        return 0.0
+
+    def _answers(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
+        ids, mask = self._tokens.batch(prompts, self._device)
+        visual = self._sight.tokens(state).expand(len(prompts), -1, -1)
+        answers: NDArray[np.float32] = self._predictor(visual, ids, mask).cpu().numpy()
+        return answers

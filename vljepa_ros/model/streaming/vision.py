@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The eyes at run time: X-Encoder and Predictor over one camera's stream, one tubelet a step."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.settings import MAX_PROMPTS
+from vljepa_ros.core.types import Image
+from vljepa_ros.model import familiarity
+from vljepa_ros.model.familiarity import SceneFamiliarity
+from vljepa_ros.model.frame_check import check_hop
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.model.streaming.text_tower import TextTower
+
+# Token states of the prompts used last: the standing ones, used every hop, and a request's.
+PROMPTS_KEPT = 2 * MAX_PROMPTS
+
+
+@dataclass
+class EyesState:
+    """Caches of one camera, one entry a layer; `steps` counts tubelets since the last reset."""
+
+    x_encoder: list[KeyValue | None]
+    predictor: list[KeyValue | None]
+    steps: int = field(default=0)
+
+
+class StreamingEyes:
+    """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
+
+    def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
+        self.facts = facts
+        self._net, self._tower = net, tower
+        self._prompts: OrderedDict[str, Tensor] = OrderedDict()
+        self.familiarity: SceneFamiliarity | None = None
+
+    def new_state(self) -> EyesState:
+        """Empty caches for one camera."""
+        config = self._net.config
+        return EyesState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
+
+    @torch.inference_mode()
+    def step(self, state: EyesState, images: Sequence[Image]) -> None:
+        """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
+        check_hop(images, self.facts)
+        tubelet = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._tower.device)
+        visual, x_encoder = self._net.x_encoder.step(tubelet, state.x_encoder)
+        state.predictor = self._net.predictor.step(visual, state.predictor)
+        state.x_encoder = x_encoder
+        state.steps += 1
+
+    @torch.inference_mode()
+    def describe(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (T, F) of the tubelets of a clip (T * tubelet_frames, S, S, 3), for fitting."""
+        per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
+        caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
+        for start in range(0, len(frames) - per + 1, per):
+            tubelet = torch.from_numpy(np.array(frames[start : start + per]))
+            images = tubelet.unsqueeze(0).to(self._tower.device)
+            caches = familiarity.first_layers(self._net.x_encoder, images, caches)
+            found.append(familiarity.pooled(caches, 1))
+        return np.concatenate(found)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise InputError on a prompt of too many tokens."""
+        self._tower.tokens(prompts, self._net.config.predictor.max_prompt_tokens)
+
+    @torch.inference_mode()
+    def predict(self, state: EyesState, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Answer embeddings (P, D), float32, of the prompts over what `state` has seen."""
+        if state.steps == 0:
+            raise InputError('no frame yet: the model has seen nothing')
+        if not prompts:
+            return np.zeros((0, self.facts.embedding_dim), np.float32)
+        found = [self._prompt(text) for text in prompts]
+        length = max(states.shape[0] for states in found)
+        states = found[0].new_zeros(len(found), length, found[0].shape[-1])
+        mask = torch.zeros(len(found), length, dtype=torch.bool, device=states.device)
+        for row, item in enumerate(found):
+            states[row, : item.shape[0]] = item
+            mask[row, : item.shape[0]] = True
+        vectors = self._net.predictor.ask(state.predictor, states, mask).float()
+        vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: NDArray[np.float32] = vectors.cpu().numpy()
+        if not np.isfinite(result).all():
+            raise InputError('the model produced a vector that is not finite')
+        return result
+
+    @torch.inference_mode()
+    def unfamiliar(self, state: EyesState) -> float:
+        """How far the newest tubelets are from known scenes, 0..1; 0.5 is the threshold.
+
+        0 without a detector, and before the first step.
+        """
+        if self.familiarity is None or state.steps == 0:
+            return 0.0
+        return self.familiarity.unfamiliar(state.x_encoder)
+
+    def _prompt(self, text: str) -> Tensor:
+        if text not in self._prompts:
+            limit = self._net.config.predictor.max_prompt_tokens
+            states, _ = self._tower.states([text], limit)
+            dtype = next(self._net.predictor.parameters()).dtype
+            self._prompts[text] = states[0].to(dtype)
+            if len(self._prompts) > PROMPTS_KEPT:
+                self._prompts.popitem(last=False)
+        self._prompts.move_to_end(text)
+        return self._prompts[text]

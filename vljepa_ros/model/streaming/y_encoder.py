@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Y-Encoder's trained head: token states of the frozen text tower -> unit vector.
+
+One more transformer layer lets opposites part that the tower puts together ("open"/"closed" have
+cosine 0.92 there), then attention pooling (docs/design.md section 1).
+
+Shapes: B texts, L tokens, Dt tower width, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.streaming.block import Block, attend
+
+
+class YEncoder(nn.Module):
+    """Pools and projects the tower's token states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.text_tower.width
+        self.blocks = nn.ModuleList(
+            Block(width, config.y_encoder.heads) for _ in range(config.y_encoder.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.score = nn.Linear(width, 1)
+        self.head = nn.Linear(width, config.embedding_dim)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """states (B, L, Dt), mask (B, L), true for real tokens -> (B, D) unit vectors."""
+        x = states
+        for block in self.blocks:
+            q, k, v = block.split(x)  # type: ignore[operator]
+            attended = attend(q, k, v, mask[:, None, None])
+            x = block.finish(x, attended)  # type: ignore[operator]
+        x = self.norm(x)
+        weight = self.score(x).squeeze(-1).masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        return functional.normalize(self.head((weight.unsqueeze(-1) * x).sum(dim=1)), dim=-1)

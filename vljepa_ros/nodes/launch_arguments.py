@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files compute: arguments -> parameters. Imports neither launch nor rclpy."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vljepa_ros.core.errors import InputError
+
+# Parameters that come later win by the order in which their keys were first seen, whatever the key
+# says. Nobody else uses this one, and it matches every node.
+EVERY_NODE = '/**/*'
+
+
+def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[str, Any]:
+    """The parameters that launch arguments set; an empty one leaves the parameter file's value.
+
+    Topics are resolved in the namespace of whoever includes the launch file, not in the nodes'.
+    """
+    found: dict[str, Any] = {}
+    for name in ('model', 'device'):
+        if arguments.get(name):
+            found[name] = arguments[name]
+    for name in ('autostart', 'use_sim_time'):
+        if arguments.get(name):
+            found[name] = boolean(name, arguments[name])
+    if arguments.get('image') and arguments.get('cameras'):
+        raise InputError('image and cameras were both given: image is short for one camera')
+    cameras = parse_cameras(arguments.get('cameras', ''))
+    if arguments.get('image'):
+        cameras = {'camera': arguments['image']}
+    if cameras:
+        found['cameras'] = list(cameras)
+    transport = arguments.get('image_transport', '')
+    if transport not in ('', 'raw', 'compressed'):
+        raise InputError(f"image_transport '{transport}' is neither raw nor compressed")
+    if transport:
+        found['image_transport'] = transport
+    for name, topic in cameras.items():
+        found[f'{name}.topic'] = resolve(topic, caller_namespace)
+    return found
+
+
+def parse_cameras(text: str) -> dict[str, str]:
+    """'front:=/f/image_raw,rear:=/r/image_raw' -> topics by name."""
+    cameras: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(','))):
+        name, found, topic = item.partition(':=')
+        if not found or not name.isidentifier() or not topic:
+            raise InputError(f"cameras: '{item}' is not NAME:=TOPIC")
+        if name in cameras:
+            raise InputError(f"cameras: '{name}' is there twice")
+        cameras[name] = topic
+    return cameras
+
+
+def resolve(topic: str, namespace: str) -> str:
+    """A topic's full name in a namespace."""
+    if topic.startswith('/'):
+        return topic
+    return '/' + '/'.join(part for part in (namespace.strip('/'), topic) if part)
+
+
+def boolean(name: str, text: str) -> bool:
+    """Launch writes True and true."""
+    if text.lower() not in ('true', 'false'):
+        raise InputError(f"{name} '{text}' is neither true nor false")
+    return text.lower() == 'true'
+
+
+def override_file(values: Mapping[str, Any]) -> Path:
+    """A parameter file, to come after all others."""
+    with tempfile.NamedTemporaryFile(
+        'w', prefix='vljepa_ros_', suffix='.yaml', delete=False
+    ) as file:
+        yaml.safe_dump({EVERY_NODE: {'ros__parameters': dict(values)}}, file)
+    return Path(file.name)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole stack without ROS: frames in, events and answers out, in one thread.
+
+The nodes are built from the same parts, wired by topics instead; neither knows of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.settings import Settings
+from vljepa_ros.core.types import (
+    Answer,
+    Change,
+    Embedding,
+    Event,
+    Frame,
+    Moment,
+    Seen,
+    StreamKey,
+)
+from vljepa_ros.memory.embedding_memory import Memory
+from vljepa_ros.memory.frame_store import Footage
+from vljepa_ros.query.answerer import Answerer
+from vljepa_ros.query.service import Evaluated, QueryService, Question
+from vljepa_ros.stream.frames import Intake
+from vljepa_ros.stream.offline_segmenter import OfflineSegmenter
+from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.text_events import EventWriter
+
+
+class Pipeline:
+    """The whole stack in one object: frames in, text events and answers out.
+
+    Push frames in the order of their stamps; `finish` closes the last segments. Other results of
+    the last `push` are in `last_embeddings`, `last_changes` and `last_message` (a line for the
+    log). `intakes[source]` counts dropped frames and resets.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        settings: Settings | None = None,
+        session_id: str = 'offline',
+        segmenter: Segmenter | OfflineSegmenter | None = None,
+    ) -> None:
+        """Create a pipeline with empty state.
+
+        Args:
+            model: Both halves of a model, see `vljepa_ros.model.registry.load`.
+            settings: Prompts, sampling, segmentation, answers and memory.
+            session_id: Written into every event.
+            segmenter: Replaces the segmenter that `settings` describe.
+        """
+        if model.eyes is None or model.language is None:
+            raise ModelError('the pipeline needs both halves of a model')
+        self.model, self.settings = model, settings or Settings()
+        self.language = model.language
+        self.footage = Footage(model.facts, self.settings.footage)
+        self.perceiver = Perceiver(model.eyes, self.settings.perception, self.footage)
+        self.segmenter = segmenter or Segmenter(self.settings.segmenter, session_id)
+        self.writer = EventWriter(model.language)
+        self.answerer = Answerer(model.language, self.settings.answers)
+        self.memory = Memory(model.facts.model_id, self.settings.memory)
+        self.query = QueryService(self.answerer, self.memory)
+        self.intakes: dict[str, Intake] = {}
+        self.last_embeddings: list[Embedding] = []
+        self.last_changes: list[Change] = []
+        self.last_message = ''
+
+    def push(self, frame: Frame) -> list[Event]:
+        """Process one frame and return the new events. Raises InputError for an invalid image."""
+        intake = self._intake(frame.source)
+        self.last_embeddings, self.last_changes = [], []
+        verdict = intake.admit(frame.stamp_ns, frame.image.shape[:2])
+        self.last_message = verdict.message
+        if not verdict.accepted:
+            return []
+        self.last_embeddings = self.perceiver.push(frame, verdict.reset_count)
+        events: list[Event] = []
+        for embedding in self.last_embeddings:
+            self.memory.record(embedding)
+            if self.segmenter.is_repeated(embedding):
+                continue
+            for change in self.segmenter.push(embedding):
+                events += self._settle(change)
+        return events
+
+    def skip(self, source: str, stamp_ns: int) -> None:
+        """Account for an unreadable image: its stamp counts, as in the nodes."""
+        intake = self._intake(source)
+        self.last_embeddings, self.last_changes = [], []
+        self.last_message = intake.admit(stamp_ns).message
+        intake.reject()
+
+    def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
+        """Replace all standing prompts; streams of removed prompts end."""
+        self.perceiver.set_prompts(prompts)
+        return self._end(lambda key: key.prompt not in self.perceiver.prompts)
+
+    def finish(self) -> list[Event]:
+        """End every stream and return the final events of open segments."""
+        return self._end(lambda _: True)
+
+    def ask(
+        self,
+        prompt: str,
+        candidates: Sequence[str] = (),
+        source: str = '',
+        start_ns: int = 0,
+        end_ns: int = 0,
+    ) -> Answer:
+        """Answer a question about now, or about a span of the past, as `query` does."""
+        question = Question(prompt, tuple(candidates), source, start_ns, end_ns)
+        return self.query.ask(question, self._evaluate)
+
+    def _evaluate(self, question: Question) -> Evaluated:
+        span = question.start_ns, question.end_ns
+        found = self.perceiver.predict(question.source, [question.prompt], *span)
+        return found.source, [
+            Seen(look.start_ns, look.end_ns, look.vectors[0], unfamiliar=look.unfamiliar)
+            for look in found.looks
+        ]
+
+    def search(
+        self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
+    ) -> list[Moment]:
+        """Return the stored moments that match a text, best first."""
+        return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
+
+    def _intake(self, source: str) -> Intake:
+        return self.intakes.setdefault(source, Intake(self.settings.perception.max_gap_ns))
+
+    def _end(self, which: Callable[[StreamKey], bool]) -> list[Event]:
+        return [event for change in self.segmenter.end(which) for event in self._settle(change)]
+
+    def _settle(self, change: Change) -> list[Event]:
+        self.last_changes.append(change)
+        events = self.writer.push(change)
+        self.memory.change(change)
+        self.footage.keep(change)
+        for event in events:
+            self.memory.event(event)
+        return events

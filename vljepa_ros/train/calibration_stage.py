@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 4: fits on validation streams what turns cosines and log-probabilities into confidences.
+
+Every stream is streamed from its start, and asked in held-out wordings, as users' are, what the
+suite calibrate asks (`evaluate.asking`, BENCHMARK.md).
+
+Shapes: N answers, C candidates (padded), F features.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
+from vljepa_ros.evaluate.questions import CAPTION, pose, says
+from vljepa_ros.model.config import CalibrationConfig
+from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.query.answerer import yes_among
+from vljepa_ros.train.clips import as_question
+
+# Texts of other meanings that each prediction is compared with: what is watched for holds rarely.
+WRONG_TEXTS = 64
+ABSTAINED = 0.04  # share of the answerable questions, at most (5% may be on the test split)
+TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
+BIASES = np.linspace(-3.0, 3.0, 25)
+FOLDS = 5
+FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
+FEWEST, FEWEST_OF_A_KIND = 30, 5  # answers, and right, wrong or unanswerable ones, to fit again on
+BETTER = 1e-3  # log-loss that one more feature must gain
+RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on the slopes of standardised features; with the vector's own
+ROWS_A_COLUMN = 4  # that all need
+DIGITS = 4  # of what is kept of a direction
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Fitted = dict[str, Any]  # of CalibrationConfig: key -> number, or numbers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, the eyes' answer, and the stream that it is about."""
+
+    question: Question
+    vector: NDArray[np.float32]
+    stream: str = ''
+
+    @property
+    def answerable(self) -> bool:
+        """Whether anybody can tell."""
+        return self.question.meaning != UNKNOWN
+
+
+def ask_all(eyes: Eyes, streams: Sequence[Stream], seed: int) -> list[Asked]:
+    """Ask about every annotation of the streams, and what people asked."""
+    rng, asked = np.random.default_rng(seed), list[Asked]()
+    per, rate_hz = eyes.facts.tubelet_frames, eyes.facts.rate_hz
+    for stream in streams:
+        state, frames, done = eyes.new_state(), stream.frames(), 0
+        for at_s, pool in _moments(stream, rng):
+            last = int(at_s * rate_hz) // per
+            for t in range(done, last):
+                eyes.step(state, list(np.asarray(frames[per * t : per * (t + 1)])))
+            done = max(done, last)
+            if done:
+                vectors = eyes.predict(state, [q.prompt for q in pool])
+                asked += [Asked(q, v, stream.name) for q, v in zip(pool, vectors, strict=True)]
+    return asked
+
+
+def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
+    """(seconds, what is asked then), in the order of time."""
+    found = [moment for item in stream.annotations for moment in pose(item, rng)]
+    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
+    return sorted(found, key=lambda moment: moment[0])
+
+
+def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
+    """Fit everything; `language`'s own calibration is replaced by what was fitted."""
+    unknown = '' if all(a.answerable for a in asked) else answers(UNKNOWN)[0]
+    fitted = CalibrationConfig(unknown=unknown)
+    fitted = replace(fitted, **_scales(language, asked, unknown))
+    fitted = replace(fitted, **_match(language, asked, np.random.default_rng(seed)))
+    said = language.said(np.stack([a.vector for a in asked]))
+    captions = [(a, row) for a, row in zip(asked, said, strict=True) if a.question.kind == CAPTION]
+    fitted = replace(fitted, **_words('decode', captions))
+    fitted = replace(fitted, **_words('answer', list(zip(asked, said, strict=True))))
+    language.calibration = fitted
+    if not unknown:
+        return fitted
+    fitted = replace(fitted, **_abstention(language, asked, said))
+    language.calibration = fitted
+    return fitted
+
+
+def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
+    """Fit again what these questions tell enough of; `language`'s calibration keeps the rest.
+
+    For few questions, of which few or none are unanswerable: what is not fitted again still
+    holds where the model answers as it did. Directions are of the vectors before: they are
+    fitted again, or given up.
+    """
+    before = fitted = language.calibration
+    said = language.said(np.stack([a.vector for a in asked]))
+    pairs = list(zip(asked, said, strict=True))
+    captions = [(a, row) for a, row in pairs if a.question.kind == CAPTION]
+    if len(captions) >= FEWEST:
+        own = [a for a, _ in captions]
+        fitted = replace(fitted, **_match(language, own, np.random.default_rng(seed)))
+    for name, some in (('decode', captions), ('answer', pairs)):
+        right = sum(bool(row) and says(a.question, row[0].text) for a, row in some)
+        if min(right, len(some) - right) >= FEWEST_OF_A_KIND and len(some) >= FEWEST:
+            fitted = replace(fitted, **_words(name, some))
+        else:
+            fitted = replace(fitted, **_averaged(name, fitted, [a for a, _ in some]))
+    chosen = [a for a in asked if a.question.candidates]
+    unanswerable = sum(not a.answerable for a in chosen)
+    if len(chosen) >= FEWEST and (not before.unknown or unanswerable >= FEWEST_OF_A_KIND):
+        fitted = replace(fitted, **_scales(language, chosen, before.unknown))
+    language.calibration = fitted
+    return fitted
+
+
+# Candidates.
+
+
+def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fitted:
+    """Temperatures and biases at which the right candidates, or `unknown`, are likeliest."""
+    given = [a for a in asked if a.question.candidates]
+    pairs = [a for a in given if yes_among(a.question.candidates) is not None]
+    others = [a for a in given if yes_among(a.question.candidates) is None]
+    found: Fitted = {}
+    if (own := scale(language, pairs, unknown)) is not None:
+        found = {'yes_no_temperature': own[0], 'yes_no_unknown_bias': own[1]}
+        found |= {'yes_bias': yes_bias(language, pairs, own[0])}
+    if (ranked := scale(language, others, unknown) or own) is not None:
+        found |= {'rank_temperature': ranked[0], 'unknown_bias': ranked[1]}
+    return found
+
+
+def scale(
+    language: TextLanguage, asked: Sequence[Asked], unknown: str
+) -> tuple[float, float] | None:
+    """The best of `TEMPERATURES` and `BIASES`; None where no question has a right candidate."""
+    asked = [a for a in asked if not a.answerable or a.question.answer in a.question.candidates]
+    if not asked:
+        return None
+    texts = sorted({c for a in asked for c in a.question.candidates} | ({unknown} - {''}))
+    row, embedded = {text: i for i, text in enumerate(texts)}, language.encode(texts)
+    most = max(len(a.question.candidates) for a in asked) + 1
+    cosine, right = np.full((len(asked), most), -np.inf), np.zeros(len(asked), np.int64)
+    for i, a in enumerate(asked):
+        against = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
+        cosine[i, : len(against)] = embedded[[row[text] for text in against]] @ a.vector
+        right[i] = against.index(a.question.answer if a.answerable else unknown)
+    first = np.eye(1, most)
+    return min(
+        ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
+        key=lambda fit: surprise(cosine / fit[0] + fit[1] * first, right),
+    )
+
+
+def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float) -> float:
+    """Of `BIASES`, the one with which yes and no are right alike.
+
+    Every (topic, answer) weighs the same: which of the two is asked more often is not learned.
+    """
+    asked = [a for a in asked if a.answerable]
+    texts = sorted({c for a in asked for c in a.question.candidates})
+    embedded = dict(zip(texts, language.encode(texts), strict=True))
+    margin, groups = np.zeros(len(asked)), list[tuple[str, bool]]()
+    for i, a in enumerate(asked):
+        candidates = a.question.candidates
+        yes = candidates[yes_among(candidates) or 0]
+        (no,) = set(candidates) - {yes}
+        margin[i] = (embedded[yes] - embedded[no]) @ a.vector / temperature
+        groups.append((a.question.topic, a.question.answer == yes))
+    sign = np.array([1.0 if is_yes else -1.0 for _, is_yes in groups])
+    count = Counter(groups)
+    weight = np.array([1 / count[group] for group in groups])
+    return min(
+        (float(b) for b in BIASES), key=lambda b: weight @ np.logaddexp(0.0, -sign * (margin + b))
+    )
+
+
+def surprise(logits: Array, right: NDArray[np.int64]) -> float:
+    """Mean -log softmax of the right ones: logits (N, C), -inf where there is none; right (N,)."""
+    own = np.take_along_axis(logits, right[:, None], axis=1)[:, 0]
+    return float((np.logaddexp.reduce(logits, axis=1) - own).mean())
+
+
+# Abstention.
+
+
+def _abstention(
+    language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
+) -> Fitted:
+    """The share of `unknown` above which an answer is one: of candidates, and of words."""
+    given = [a for a in asked if a.question.candidates]
+    beside = [language.unknown_share(a.vector, a.question.candidates) for a in given]
+    words = [
+        language.unknown_share(a.vector, [row[0].text] if row else [])
+        for a, row in zip(asked, said, strict=True)
+    ]
+    return {
+        'abstain_above': threshold(np.array(beside), _answerable(given)),
+        'abstain_words_above': threshold(np.array(words), _answerable(asked)),
+    }
+
+
+def _answerable(asked: Sequence[Asked]) -> Flags:
+    return np.array([a.answerable for a in asked], bool)
+
+
+def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float:
+    """Where abstaining above it tells the unanswerable from the answerable best.
+
+    `share` (N,) of `unknown`. Of the thresholds that abstain from at most `most` of the
+    answerable, the one with the greatest difference between the two kinds' shares of abstentions,
+    the highest of equals; 1 where one of the kinds is not there.
+    """
+    if answerable.all() or not answerable.any():
+        return 1.0
+    values = np.unique(np.append(share, 1.0))[::-1]
+    between = np.append((values[:-1] + values[1:]) / 2, 0.0)
+    best, gained = 1.0, 0.0
+    for value in between:
+        lost = float((share[answerable] > value).mean())
+        gain = float((share[~answerable] > value).mean()) - lost
+        if lost <= most and gain > gained:
+            best, gained = float(value), gain
+    return best
+
+
+# One text, and words.
+
+
+def _match(language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator) -> Fitted:
+    """What tells captions' own sentences from others'; nothing where that cannot be told."""
+    cosine, right = _matches(language, asked, rng)
+    if right.all() or not right.any():
+        return {}
+    slope, bias = fit_logistic(cosine, right)
+    return {'match_scale': 1.0 / slope, 'match_centre': -bias / slope} if slope > 0.0 else {}
+
+
+def _matches(
+    language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator
+) -> tuple[Array, Flags]:
+    """Cosines of captions with their own sentence and with others'."""
+    captions = [a for a in asked if a.question.kind == CAPTION]
+    embedded = language.encode([a.question.answer for a in captions])
+    cosine, right = [], []
+    for row, item in enumerate(captions):
+        cosine.append(float(item.vector @ embedded[row]))
+        right.append(True)
+        for other in rng.integers(0, len(captions), WRONG_TEXTS):
+            if captions[other].question.meaning != item.question.meaning:
+                cosine.append(float(item.vector @ embedded[other]))
+                right.append(False)
+    return np.array(cosine), np.array(right, bool)
+
+
+def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
+    """How likely a text is right, by what tells it in streams left out.
+
+    That is some of `FEATURES`, or all of them and the vector itself: a linear probe of whether the
+    model knows, as P(IK) of Kadavath et al., arXiv 2207.05221.
+    """
+    rows = [(a, row[0]) for a, row in pairs if row]
+    if not rows:
+        return {}
+    x = np.array([[s.log_probability, s.margin, s.cosine, s.words] for _, s in rows])
+    x = np.concatenate([x, [a.vector for a, _ in rows]], axis=1)
+    right, count = np.array([says(a.question, s.text) for a, s in rows]), len(FEATURES)
+    kept = choose(x, right, [a.stream for a, _ in rows], count)
+    slopes, bias = fit_linear(x[:, kept], right, ridge_of(kept))
+    weights = np.zeros(x.shape[1])
+    weights[kept] = slopes
+    direction = tuple(round(weight, DIGITS) for weight in weights[count:].tolist())
+    found: Fitted = dict(zip(FEATURES, weights[:count].tolist(), strict=True))
+    found |= {'bias': bias, 'direction': direction if any(direction) else ()}
+    return {f'{name}_{part}': value for part, value in found.items()}
+
+
+def _averaged(name: str, fitted: CalibrationConfig, asked: Sequence[Asked]) -> Fitted:
+    """The mean of what a direction adds, in its place."""
+    direction = np.array(getattr(fitted, f'{name}_direction'))
+    if not len(direction) or not asked:
+        return {}
+    added = float(np.mean(np.stack([a.vector for a in asked]) @ direction))
+    return {f'{name}_direction': (), f'{name}_bias': getattr(fitted, f'{name}_bias') + added}
+
+
+def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int]:
+    """The columns of x (N, F) with the least log-loss in streams left out.
+
+    Some of the first `few`, and not more than gain something; or all, where there are rows and
+    streams enough to tell whether that many are too many.
+    """
+    names = sorted(set(streams))
+    fold = np.array([names.index(name) % FOLDS for name in streams])
+    some = [c for n in range(few + 1) for c in map(list, combinations(range(few), n))]
+    best, least = list[int](), float('inf')
+    if len(names) >= FOLDS and len(x) >= ROWS_A_COLUMN * x.shape[1]:
+        some.append(list(range(x.shape[1])))
+    for columns in some:
+        loss = left_out_loss(x[:, columns], right, fold, ridge_of(columns))
+        if loss < least - BETTER:
+            best, least = columns, loss
+    return best
+
+
+def ridge_of(columns: Sequence[int]) -> float:
+    """More than the few features need a stronger one."""
+    return RIDGE if len(columns) <= len(FEATURES) else RIDGE_OF_ALL
+
+
+def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE) -> float:
+    """Mean log-loss of a logistic regression in the folds that it was not fitted on."""
+    loss = np.zeros(len(x))
+    for number in np.unique(fold):
+        out = fold == number
+        others = ~out if not out.all() else out  # of one stream: nothing can be left out
+        slopes, bias = fit_linear(x[others], right[others], ridge)
+        logit = x[out] @ np.array(slopes) + bias
+        loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
+    return float(loss.mean())
+
+
+def fit_logistic(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[float, float]:
+    """Slope and bias of a logistic regression of y (N,) on x (N,)."""
+    (slope,), bias = fit_linear(x[:, None], y, ridge)
+    return slope, bias
+
+
+def fit_linear(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
+    """Slopes (F,) and bias of a logistic regression of y (N,) on x (N, F), by LBFGS.
+
+    One more right one and one more wrong one at the mean of x (Laplace) keep it finite.
+    """
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    inputs, target = torch.tensor((x - mean) / spread), torch.tensor(y, dtype=torch.float64)
+    weights = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn='strong_wolfe')
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = inputs @ weights[:-1] + weights[-1]
+        value = binary_cross_entropy_with_logits(logits, target)
+        value = value + ridge * (weights[:-1] ** 2).sum()
+        value = value + softplus(torch.stack([weights[-1], -weights[-1]])).sum() / len(x)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    *scaled, bias = weights.detach().tolist()
+    slopes = np.array(scaled) / spread
+    return slopes.tolist(), float(bias - slopes @ mean)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 3: the Y-Decoder learns to put embeddings into words; all else is frozen.
+
+Half of each batch are embeddings of the training sentences, which it must say again; half are
+predictions of the eyes on streams that they were not trained on, which it must put into one of
+their meaning's wordings. Noise on both covers the rest of the gap between the two kinds
+(docs/design.md section 1).
+
+Shapes: B batch, L tokens, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.language.text_decoder import TextDecoder
+from vljepa_ros.model.streaming.network import VLJEPA
+from vljepa_ros.model.streaming.y_decoder import END, YDecoder
+from vljepa_ros.train.clips import ClipSampler
+from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
+from vljepa_ros.train.noise import EvenNoise, Noise
+from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.text_bank import Meanings, TextBank
+from vljepa_ros.train.training_log import Log
+from vljepa_ros.train.vision_stage import Asker
+
+IGNORED = -100  # padding, in functional.cross_entropy
+
+
+class Vocabulary:
+    """The pieces of the training sentences, by `pieces` of a tokenizer; local id 0 is END.
+
+    `known` are a decoder's own, which keep their places; new ones come behind them.
+    Raises InputError for a sentence of more than `limit` tokens.
+    """
+
+    def __init__(
+        self,
+        pieces: Callable[[str], list[int]],
+        sentences: Sequence[str],
+        limit: int,
+        known: Sequence[int] = (0,),
+    ) -> None:
+        self._pieces = pieces
+        used = set[int]()
+        for text in sentences:
+            found = pieces(text)
+            if len(found) > limit:
+                raise InputError(
+                    f'"{text}" has {len(found)} tokens, y_decoder.max_tokens is {limit}'
+                )
+            used.update(found)
+        self.ids = [*known, *sorted(used.difference(known[1:]))]
+        self._local = {piece: number for number, piece in enumerate(self.ids) if number}
+
+    def tokens(self, text: str) -> list[int]:
+        """Local ids of a sentence, without END."""
+        return [self._local[i] for i in self._pieces(text)]
+
+
+@dataclass
+class Pairs:
+    """Vectors (M, D) and for each the sentences that may be said."""
+
+    vectors: Tensor
+    sentences: list[tuple[str, ...]]
+
+
+@torch.inference_mode()
+def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
+    """Every text's own embedding."""
+    rows = [net.y_encoder(*bank.states(texts[i : i + 64])) for i in range(0, len(texts), 64)]
+    return Pairs(torch.cat(rows), [(text,) for text in texts])
+
+
+@torch.inference_mode()
+def prediction_pairs(
+    asker: Asker, sampler: ClipSampler, meanings: Meanings, size: Clips, count: int, amp: bool
+) -> Pairs:
+    """What the eyes predict on about `count` clips, drawn `size.clips` at a time."""
+    vectors, sentences = [], []
+    for _ in range(max(count // size.clips, 1)):
+        batch = sampler.batch(size)
+        with autocast(asker.bank.device, amp):
+            answers = asker.answer(batch, size.question_tubelets)
+        vectors.append(answers.vectors.float())
+        sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
+    return Pairs(torch.cat(vectors), sentences)
+
+
+class DecoderStage:
+    """One run of stage 3; `step` is one optimiser step."""
+
+    def __init__(
+        self,
+        decoder: YDecoder | TextDecoder,
+        config: DecoderTraining,
+        vocabulary: Vocabulary,
+        kinds: Sequence[Pairs],
+        seed: int,
+        noise: Noise | None = None,
+    ) -> None:
+        """`noise`: by default even, of at most `config.noise`."""
+        self.decoder, self.config, self.kinds = decoder, config, kinds
+        self.noise = noise or EvenNoise(config.noise)
+        self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
+        self.optimizer = torch.optim.AdamW(
+            groups(list(decoder.parameters()), config.weight_decay), betas=(0.9, 0.98)
+        )
+
+    def step(self) -> float:
+        """One step; returns the mean cross-entropy a token."""
+        vectors, texts = [], list[str]()
+        for pairs in self.kinds:
+            chosen = self.rng.integers(0, len(pairs.vectors), self.config.batch // len(self.kinds))
+            vectors.append(pairs.vectors[torch.from_numpy(chosen)])
+            texts += [str(self.rng.choice(pairs.sentences[i])) for i in chosen]
+        tokens, targets = pad([self.vocabulary.tokens(text) for text in texts])
+        clean = torch.cat(vectors)
+        noisy = functional.normalize(clean + self.noise(clean), dim=-1)
+        logits = self.decoder(noisy, tokens.to(noisy.device))
+        loss = functional.cross_entropy(
+            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED
+        )
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate(
+                self.config.learning_rate, self.done, self.config.warmup_steps, self.config.steps
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.done += 1
+        return loss.item()
+
+
+def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORED`."""
+    length = max(len(tokens) for tokens in sentences)
+    inputs = torch.zeros(len(sentences), length, dtype=torch.long)
+    targets = torch.full((len(sentences), length + 1), IGNORED)
+    for row, tokens in enumerate(sentences):
+        inputs[row, : len(tokens)] = torch.tensor(tokens)
+        targets[row, : len(tokens) + 1] = torch.tensor([*tokens, END])
+    return inputs, targets
+
+
+def train_decoder(
+    eyes: VLJEPA,
+    config: TrainConfig,
+    vocabulary: Vocabulary,
+    tower_hash: str,
+    bank: TextBank,
+    meanings: Meanings,
+    sampler: ClipSampler,
+    notes: Log,
+) -> VLJEPA:
+    """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
+    texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
+    asker, size = Asker(eyes, bank, sampler.rng, 1.0), config.eyes.medium
+    kinds = [
+        text_pairs(eyes, bank, texts),
+        prediction_pairs(asker, sampler, meanings, size, config.decoder.clips, config.amp),
+    ]
+    model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
+    net = VLJEPA(model).to(bank.device)
+    net.load_state_dict(eyes.state_dict(), strict=False)
+    net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))
+    stage = DecoderStage(net.y_decoder, config.decoder, vocabulary, kinds, config.seed)
+    total = 0.0
+    while stage.done < config.decoder.steps:
+        total += stage.step()
+        if stage.done % 100 == 0:
+            notes.note('decoder', stage.done, {'cross-entropy': total / 100})
+            total = 0.0
+    return net.eval()
+
+
+def with_vocabulary(config: ModelConfig, size: int, tower_hash: str) -> ModelConfig:
+    """The configuration with what only the data and the tower tell."""
+    return dataclasses.replace(
+        config,
+        y_decoder=dataclasses.replace(config.y_decoder, vocabulary=size),
+        text_tower=dataclasses.replace(config.text_tower, sha256=tower_hash),
+    )

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning, from recordings to a model folder: texts, eyes, words, confidences, marks.
+
+The folder is an ordinary model's. Beside it lie `tuning.json`, which says where it comes from and
+how well it does before and after, and the recordings as streams.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.protocols import Model
+from vljepa_ros.data.format import Stream
+from vljepa_ros.model import registry
+from vljepa_ros.model.config import CalibrationConfig, ModelConfig
+from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.text import TextLanguage
+from vljepa_ros.model.streaming.text_tower import TextTower
+from vljepa_ros.model.weights import stored_dtype
+from vljepa_ros.train.adapters import merged, require
+from vljepa_ros.train.calibration_stage import ask_all, recalibrate
+from vljepa_ros.train.clips import ClipSampler
+from vljepa_ros.train.decoder_stage import Vocabulary, prediction_pairs, text_pairs
+from vljepa_ros.train.fine_tuning.config import TuneConfig
+from vljepa_ros.train.fine_tuning.decoder_stage import grown, train_words
+from vljepa_ros.train.fine_tuning.metrics import Marks, mark
+from vljepa_ros.train.fine_tuning.recordings import Importer, long_enough
+from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
+from vljepa_ros.train.fine_tuning.text_stage import Texts
+from vljepa_ros.train.fine_tuning.trainable_parameters import choose
+from vljepa_ros.train.fine_tuning.vision_stage import EyesTuning, Nets
+from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
+from vljepa_ros.train.training_log import Log, progress
+from vljepa_ros.train.vision_stage import Asker
+
+LOGGED = 20  # steps between two lines of the log
+PREDICTED = 120  # clips whose predictions the decoder learns from
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Where the model lies, and how well it did before and after.
+
+    `judged_on`: 'validation', or 'recordings' where it was trained on what it is judged by.
+    """
+
+    folder: Path
+    judged_on: str
+    before: Marks
+    after: Marks
+
+
+def _streaming(folder: Path) -> ModelConfig:
+    """The configuration to start from. Raises InputError for one of another kind."""
+    config = registry.read_config(folder)
+    if not isinstance(config, ModelConfig):
+        raise InputError(
+            f'start: {folder.name} is of kind {config.kind}; fine-tuning is for kind streaming'
+        )
+    return config
+
+
+class Tuning:
+    """The data and the nets of one run."""
+
+    def __init__(self, config: TuneConfig) -> None:
+        require(config.tune)
+        torch.manual_seed(config.seed)
+        self.config, self.out = config, Path(config.out)
+        device = registry.pick_device(config.device)
+        folder = registry.find(config.start)
+        if self.out.resolve() == folder.resolve():
+            raise InputError(f'out: {self.out} is the model that is started from')
+        self.model = _streaming(folder)
+        self.dtype = stored_dtype(folder)
+        self.tower = TextTower(self.model.text_tower, device)
+        self.train, self.validation = self._streams()
+        self.before = VLJEPA(self.model)
+        registry.load_weights(self.before, folder / registry.WEIGHTS, EYES + LANGUAGE)
+        self.before.to(device).eval().requires_grad_(False)
+        self.bank = TextBank(self.tower, self.model.predictor.max_prompt_tokens)
+        self.told = Meanings(told_meanings(self.train), tasks=())
+        self.log = Log(self.out, self.out / 'tensorboard')
+
+    def run(self) -> Tuned:
+        """All of it."""
+        start = self.assembled(self.before)
+        assert isinstance(start.language, TextLanguage)
+        known = known_sentences(start.language, self.config.seed)
+        log.info('%d sentences that the model says are kept', len(known))
+        net = copy.deepcopy(self.before)
+        texts = Texts(net.y_encoder, self.bank, self.told, known)
+        loss = texts.train(self.config.text_steps, self.config.seed)
+        self.log.note('texts', self.config.text_steps, {'loss': loss})
+        self._eyes(net, texts)
+        net = self._words(merged(net), known)
+        calibration = self._confidences(net)
+        net.config = dataclasses.replace(net.config, calibration=calibration)
+        registry.save(net, self.out, self.dtype)
+        return self._judged(start, registry.load(self.config.out, self.config.device))
+
+    def assembled(self, net: VLJEPA) -> Model:
+        """A net that is in memory, as a model."""
+        return registry.assemble(net, self.tower, 'in training')
+
+    def _streams(self) -> tuple[list[Stream], list[Stream]]:
+        """Those to train on, and those to judge by. Raises InputError."""
+        config, importer = self.config, Importer(self.model, self.tower)
+        folder = self.out / 'streams'
+        frames = config.clips.tubelets * self.model.time.tubelet_frames
+        train = importer.read(config.recordings, folder / 'train')
+        return long_enough(train, frames), importer.read(config.validation, folder / 'validation')
+
+    def _sampler(self, seed: int) -> ClipSampler:
+        return ClipSampler(self.train, self.model.time.tubelet_frames, self.config.seed + seed)
+
+    def _eyes(self, net: VLJEPA, texts: Texts) -> None:
+        """Train what the configuration names; all is frozen afterwards."""
+        config, sums = self.config, dict[str, float]()
+        trained = choose(net, config)
+        log.info('tune %s: %d numbers of the eyes', config.tune, sum(p.numel() for p in trained))
+        others = known_prompts({q.prompt for s in self.train for q in s.told()})
+        nets = Nets(net, self.before, trained)
+        stage = EyesTuning(nets, config, self._sampler(0), texts, others)
+        with progress('eyes', config.steps) as advance:
+            while stage.done < config.steps:
+                for key, value in stage.step().items():
+                    sums[key] = sums.get(key, 0.0) + value / LOGGED
+                advance(1)
+                if stage.done % LOGGED == 0:
+                    self.log.note('eyes', stage.done, sums)
+                    sums.clear()
+        net.requires_grad_(False)
+
+    def _words(self, net: VLJEPA, known: list[str]) -> VLJEPA:
+        """A net that says people's sentences, and has the result's name."""
+        config, said = self.config, [t for texts in self.told.sentences.values() for t in texts]
+        ids = net.y_decoder.token_ids.tolist()
+        vocabulary = Vocabulary(self.tower.pieces, said, self.model.y_decoder.max_tokens, ids)
+        net = grown(net, vocabulary.ids).eval().requires_grad_(False)
+        sampler = self._sampler(1)
+        asker = Asker(net, self.bank, sampler.rng, 1.0)
+        kinds = [text_pairs(net, self.bank, texts) for texts in (said, known) if texts]
+        kinds.append(
+            prediction_pairs(asker, sampler, self.told, config.clips, PREDICTED, config.amp)
+        )
+        loss = train_words(net, vocabulary, kinds, config.decoder_steps, config.seed)
+        self.log.note('words', config.decoder_steps, {'cross-entropy': loss})
+        description = f'{self.model.name}, fine-tuned ({config.tune})'
+        net.config = dataclasses.replace(net.config, name=config.title, description=description)
+        return net
+
+    def _confidences(self, net: VLJEPA) -> CalibrationConfig:
+        """Fitted again on validation recordings; without them those of the start."""
+        if not self.validation:
+            log.info('no validation recordings: confidences stay as they were fitted')
+            return self.model.calibration
+        model = self.assembled(net)
+        assert model.eyes is not None and isinstance(model.language, TextLanguage)
+        asked = ask_all(model.eyes, self.validation, self.config.seed)
+        return recalibrate(model.language, asked, self.config.seed)
+
+    def _judged(self, start: Model, tuned: Model) -> Tuned:
+        streams = self.validation or self.train
+        judged_on = 'validation' if self.validation else 'recordings'
+        found = Tuned(self.out, judged_on, mark(start, streams), mark(tuned, streams))
+        plain: dict[str, Any] = {
+            'model_id': tuned.facts.model_id,
+            'config': dataclasses.asdict(self.config),
+            **as_json(found),
+        }
+        (self.out / 'tuning.json').write_text(json.dumps(plain, indent=1) + '\n')
+        return found
+
+
+def as_json(found: Tuned) -> dict[str, Any]:
+    """What can be printed; null where there was nothing to judge."""
+    figures = {
+        key: {k: None if math.isnan(v) else round(v, 4) for k, v in dataclasses.asdict(m).items()}
+        for key, m in (('before', found.before), ('after', found.after))
+    }
+    return {'folder': str(found.folder), 'judged_on': found.judged_on, **figures}
+
+
+def tune(config: TuneConfig) -> Tuned:
+    """Fine-tune a model as `config` says."""
+    return Tuning(config).run()

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Y-Encoder learns to tell people's sentences apart; known sentences keep their places.
+
+Without it "the left drawer is open" and "the right drawer is open" may be one place (a cosine of
+0.99 in models/small, which knows drawers and no sides), and no eyes could aim at either.
+
+Shapes: N texts or meanings, K known sentences, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, YES_NO
+from vljepa_ros.model.streaming.y_encoder import YEncoder
+from vljepa_ros.train.config import TextTraining
+from vljepa_ros.train.losses import text_loss
+from vljepa_ros.train.optimizer import rate
+from vljepa_ros.train.text_bank import Meanings, TextBank
+from vljepa_ros.train.text_stage import meaning_vectors, noisy
+
+BATCH = 48  # meanings, and known sentences, a step
+NEAR = 0.6  # cosine from which on a known sentence may say the same as somebody's
+KEEP = 4.0  # what it weighs that known sentences stay where they are
+ANSWERS = (*YES_NO, UNKNOWN)  # meanings that every model has: they are known, too
+
+
+class Texts:
+    """All texts of one fine-tuning; `targets` are what the eyes aim at.
+
+    Rows of `targets` are the meanings of `told`, in their order, then the known sentences.
+    """
+
+    def __init__(
+        self, encoder: YEncoder, bank: TextBank, told: Meanings, known: list[str]
+    ) -> None:
+        self.encoder, self.bank, self.told, self.known = encoder, bank, told, known
+        self.own = [name for name in told.names if name not in ANSWERS]
+        answers = [text for name in ANSWERS for text in told.sentences[name]]
+        self._anchors = [*known, *answers]
+        with torch.no_grad():
+            states, mask = bank.states(self._anchors)
+            self._places = encoder(states, mask).clone()  # (K, D)
+        self.also = self._near()
+
+    def train(self, steps: int, seed: int) -> float:
+        """Train the encoder for so many steps; returns the last loss. Nothing where none is."""
+        config = TextTraining(steps=steps, learning_rate=3e-4, warmup_steps=steps // 10)
+        rng, loss = np.random.default_rng(seed), 0.0
+        self.encoder.requires_grad_(True)
+        optimizer = torch.optim.AdamW(self.encoder.parameters(), weight_decay=0.0)
+        for done in range(steps if self.own else 0):
+            value = self._loss(config, rng)
+            for group in optimizer.param_groups:
+                group['lr'] = rate(config.learning_rate, done, config.warmup_steps, steps)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+            optimizer.step()
+            loss = value.item()
+        self.encoder.requires_grad_(False)
+        return loss
+
+    def targets(self) -> Tensor:
+        """(N + K, D) unit vectors."""
+        told = meaning_vectors(self.encoder, self.bank, self.told)
+        if not self.known:
+            return told.clone()
+        with torch.no_grad():
+            return torch.cat([told, self.encoder(*self.bank.states(self.known))]).clone()
+
+    def _loss(self, config: TextTraining, rng: np.random.Generator) -> Tensor:
+        """Own sentences together by meaning and apart from others; anchors where they were."""
+        chosen = rng.permutation(len(self.own))[:BATCH]
+        rows = rng.permutation(len(self._anchors))[:BATCH]
+        names = [self.own[i] for i in chosen]
+        said = [self.told.wording(name, rng) for name in (*names, *names)]
+        vectors = noisy(self.encoder, *self.bank.states(said), config)
+        anchors = self.encoder(*self.bank.states([self._anchors[i] for i in rows]))
+        places = self._places[torch.from_numpy(rows).to(anchors.device)]
+        count, device = len(said), vectors.device
+        left_out = torch.ones(count + len(rows), count + len(rows), dtype=torch.bool)
+        left_out[:count, :count] = False
+        near = (vectors.detach().float() @ places.T > NEAR).cpu()
+        left_out[:count, count:] = near
+        label = torch.cat([torch.arange(len(names)).repeat(2), -1 - torch.arange(len(rows))])
+        apart = text_loss(
+            torch.cat([vectors, anchors]).float(),
+            label.to(device),
+            config.temperature,
+            left_out.to(device),
+        )
+        return apart + KEEP * (1 - (anchors * places).sum(dim=-1)).mean()
+
+    def _near(self) -> Tensor:
+        """(N + K, N + K) bool: known sentences that may say what a meaning says, or another."""
+        with torch.no_grad():
+            places = self.targets()
+        count = len(self.told.names)
+        near = places @ places.T > NEAR
+        near[:count, :count] = False
+        near.fill_diagonal_(False)
+        return near.clone()

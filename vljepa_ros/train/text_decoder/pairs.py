@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a model's predictions: files of embeddings, some with what was to be said.
+
+Shapes: N predictions, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.vectors import pooled
+from vljepa_ros.data.annotation_file import AnnotationFile, Line, read_annotations
+from vljepa_ros.data.embeddings import SECOND_NS, Embeddings, read_embeddings
+from vljepa_ros.model.language.scoring import TextSpace
+from vljepa_ros.train.text_decoder.config import Predictions
+
+NEAR_NS = SECOND_NS  # a question's embedding is at most so far from its time
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction (D,) and what was to be said of it; `asked`: it answers a question."""
+
+    vector: NDArray[np.float32]
+    text: str
+    asked: bool
+
+
+@dataclass(frozen=True)
+class KnownPredictions:
+    """All predictions, by whether they answer a question (0: no, 1: yes), and the pairs."""
+
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
+    pairs: tuple[Pair, ...] = ()
+
+
+def read_predictions(files: Sequence[Predictions], language: TextSpace) -> KnownPredictions:
+    """Read all files. Raises InputError that names the file, and the line of an annotation."""
+    vectors: tuple[list[NDArray[np.float32]], ...] = ([], [])
+    pairs: list[Pair] = []
+    for file in files:
+        found = read_embeddings(Path(file.embeddings), language.facts, least=1)
+        vectors[file.asked].append(found.vectors)
+        if file.annotations:
+            pairs += _read_pairs(file, found, language)
+    empty = np.zeros((0, language.facts.embedding_dim), np.float32)
+    plain, asked = (np.concatenate([empty, *rows]) for rows in vectors)
+    return KnownPredictions((plain, asked), tuple(pairs))
+
+
+def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> list[Pair]:
+    told = read_annotations(Path(file.annotations))
+    lines: Sequence[Line] = told.asked if file.asked else told.said
+    cameras = sorted({line.source for line in lines} - {''})
+    if len(cameras) > 1 and not file.camera:
+        raise InputError(f'{told.path}: is of {", ".join(cameras)}: say whose `camera` counts')
+    camera = file.camera or ''.join(cameras)
+    pairs_of = _answers if file.asked else _stretches
+    pairs = []
+    for line, vector, text in pairs_of(found, told, camera):
+        try:
+            language.check(text)
+        except InputError as error:
+            told.fail(line, str(error))
+        pairs.append(Pair(vector, text, file.asked))
+    log.info('%s: %d of %d lines have predictions', told.path, len(pairs), len(lines))
+    if not pairs:
+        what = f"answers '{found.prompt}'" if file.asked else 'says what happened'
+        raise InputError(f'{told.path}: no line {what} where {file.embeddings} has predictions')
+    return pairs
+
+
+def _stretches(
+    found: Embeddings, told: AnnotationFile, camera: str
+) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
+    """Each text with the mean prediction of its time."""
+    for said in told.said:
+        start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
+        inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
+        if inside.any() and said.is_about(camera):
+            yield said, pooled(found.vectors[inside]), said.text
+
+
+def _answers(
+    found: Embeddings, told: AnnotationFile, camera: str
+) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
+    """Each answer to the prompt with the prediction that is nearest to its moment."""
+    if not found.prompt:
+        raise InputError(f'{told.path}: the embeddings do not say which prompt they answer')
+    for question in told.asked:
+        if question.prompt.casefold() != found.prompt.casefold():
+            continue
+        distance = np.abs(found.stamps_ns - round(question.start * SECOND_NS))
+        if question.is_about(camera) and distance.min() <= NEAR_NS:
+            yield question, found.vectors[int(distance.argmin())], question.answer

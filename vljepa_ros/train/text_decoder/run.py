@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder for a space of texts, from sentences; what is known of predictions shapes it.
+
+Shapes: S sentences, N vectors, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.evaluate.cider import Cider
+from vljepa_ros.model.language.generation import Said, Speaker
+from vljepa_ros.model.language.scoring import TextSpace
+from vljepa_ros.model.language.text_decoder import TextDecoder, TextDecoderConfig
+from vljepa_ros.train.config import DecoderTraining
+from vljepa_ros.train.decoder_stage import DecoderStage, Pairs, Vocabulary
+from vljepa_ros.train.noise import ENOUGH_PAIRS, EvenNoise, MeasuredNoise, Noise
+from vljepa_ros.train.text_decoder.config import AUTO, EVEN, MEASURED, NONE, WordsConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
+from vljepa_ros.train.training_log import progress
+
+JUDGED = 5  # where pairs are learned from, one in so many is kept to judge by
+ENOUGH_JUDGES = 20  # to choose by
+ENOUGH_OF_A_GAP = 30  # pairs that tell a gap better than thousands of predictions without texts
+LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # of even noise: to choose from, and without a choice
+SAMPLE = 500  # sentences or predictions that are put into words at the end
+BATCH = 256
+
+Vectors = NDArray[np.float32]
+Rows = TypeVar('Rows', NDArray[np.float32], Tensor)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Whose vectors they are, and the tokenizer of the words: text -> ids -> text."""
+
+    language: TextSpace
+    pieces: Callable[[str], list[int]]
+    text_of: Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How well a decoder does; nan where there was nothing to judge by.
+
+    `again`: share of the sentences that it says again word by word. `cider`: CIDEr-D of its words
+    for the predictions of pairs that it did not learn from, and of the nearest sentence.
+    """
+
+    again: float
+    cider: float
+    cider_nearest: float
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A decoder, the noise that it was trained with, and its marks."""
+
+    decoder: TextDecoder
+    noise: str
+    marks: Marks
+
+
+class WordsTraining:
+    """The data of one training, checked before anything is computed.
+
+    Raises InputError: several lengths of noise or measured noise, and too few pairs.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        sentences: Sequence[str],
+        known: KnownPredictions,
+        config: WordsConfig,
+    ) -> None:
+        self.space, self.known = space, known
+        self._choose(config)
+        self.sentences = list(dict.fromkeys(sentences))
+        self.device = torch.device(space.language.facts.device)
+        self.vocabulary = Vocabulary(space.pieces, self.sentences, config.y_decoder.max_tokens)
+        self.vectors = self._embedded(self.sentences)
+
+    def changed(self, **values: Any) -> WordsTraining:
+        """The same sentences and predictions with other values of the configuration."""
+        other = copy.copy(self)
+        other._choose(replace(self.config, **values))
+        return other
+
+    def _choose(self, config: WordsConfig) -> None:
+        """Which noise, and which pairs are learned from and judged by."""
+        self.config, pairs = config, self.known.pairs
+        measured = _is_measured(config, len(pairs))
+        kept = pairs[::JUDGED] if measured else pairs
+        self.judges = kept if len(kept) >= ENOUGH_JUDGES else ()
+        self.pairs = [p for i, p in enumerate(pairs) if not measured or i % JUDGED]
+        self.lengths = () if measured else _lengths(config, bool(self.judges))
+
+    def learn(self) -> Learned:
+        """The decoder that the configuration asks for; of several lengths of noise the best."""
+        fresh = self._bridged()
+        found = [self._learned(fresh, *noise) for noise in self._noises(fresh)]
+        best = max(found, key=lambda one: one.marks.cider) if len(found) > 1 else found[0]
+        return replace(best, decoder=self._with_bank_below(best.decoder))
+
+    def _embedded(self, texts: Sequence[str]) -> Tensor:
+        """(S, D)."""
+        made = torch.empty(len(texts), self.space.language.facts.embedding_dim, device=self.device)
+        with progress('sentences', len(texts)) as advance:
+            for start in range(0, len(texts), BATCH):
+                part = texts[start : start + BATCH]
+                vectors = self.space.language.encode(part)
+                made[start : start + BATCH] = torch.from_numpy(vectors)
+                advance(len(part))
+        return made
+
+    def _bridged(self) -> TextDecoder:
+        """A decoder that has learned nothing, behind its bridge."""
+        config, facts = self.config, self.space.language.facts
+        torch.manual_seed(config.seed)
+        anchors = min(config.anchors, len(self.sentences))
+        words = replace(config.y_decoder, vocabulary=len(self.vocabulary.ids))
+        made = TextDecoder(
+            TextDecoderConfig(
+                facts.model_id, facts.embedding_dim, words, anchors, config.anchor_temperature
+            )
+        ).to(self.device)
+        made.y_decoder.token_ids.copy_(torch.tensor(self.vocabulary.ids))
+        made.bridge.anchors.copy_(self.vectors[torch.randperm(len(self.vectors))[:anchors]])
+        if config.recentre:
+            for asked in (False, True):
+                made.bridge.gap[int(asked)] = torch.from_numpy(self._gap(asked))
+        return made
+
+    def _gap(self, asked: bool) -> Vectors:
+        """Of predictions to texts (D,): of their kind of prompt, else of the other kind.
+
+        Between pairs, if there are some; else between the mean of all predictions and that of the
+        sentences, which for answers is the worse guess: they are not like sentences.
+        """
+        pairs = {kind: [p for p in self.pairs if p.asked == kind] for kind in (False, True)}
+        for least in (ENOUGH_OF_A_GAP, 1):
+            for kind in (asked, not asked):
+                if len(pairs[kind]) >= least:
+                    texts = self.space.language.encode([p.text for p in pairs[kind]])
+                    return np.mean([p.vector for p in pairs[kind]] - texts, axis=0)
+            for kind in (False, True):
+                if len(vectors := self.known.vectors[kind]):
+                    return vectors.mean(axis=0) - self.vectors.mean(dim=0).cpu().numpy()
+        return np.zeros(self.vectors.shape[1], np.float32)
+
+    def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
+        """What to try, by name."""
+        if self.config.noise == NONE:
+            return [(NONE, EvenNoise(0.0))]
+        if self.lengths:
+            return [(f'{EVEN} {length:g}', EvenNoise(length)) for length in self.lengths]
+        placed = torch.from_numpy(_placed(made, self.pairs)).to(self.device)
+        texts = self._embedded([p.text for p in self.pairs])
+        return [(MEASURED, MeasuredNoise(placed, texts))]
+
+    def _learned(self, fresh: TextDecoder, name: str, noise: Noise) -> Learned:
+        """One training; the same random numbers whatever else is tried."""
+        config = self.config
+        torch.manual_seed(config.seed)
+        made = TextDecoder(fresh.config).to(self.device)
+        made.bridge.load_state_dict(fresh.bridge.state_dict())
+        made.y_decoder.token_ids.copy_(fresh.y_decoder.token_ids)
+        stage = DecoderStage(
+            made,
+            DecoderTraining(config.steps, config.batch, 0, config.learning_rate),
+            self.vocabulary,
+            [Pairs(self.vectors, [(text,) for text in self.sentences])],
+            config.seed,
+            noise,
+        )
+        loss = math.nan
+        with progress(f'words, noise {name}', config.steps) as advance:
+            while stage.done < config.steps:
+                loss = stage.step()
+                advance(1)
+        made.eval().requires_grad_(False)
+        marks = self._marks(made)
+        log.info('noise %s: cross-entropy %.3f, %s', name, loss, marks)
+        return Learned(made, name, marks)
+
+    def _marks(self, made: TextDecoder) -> Marks:
+        chosen = np.random.default_rng(0).permutation(len(self.sentences))[:SAMPLE]
+        said = self._words(made, self.vectors[chosen].cpu().numpy())
+        texts = [self.space.text_of(self.space.pieces(self.sentences[i])) for i in chosen]
+        again = float(np.mean([a == b for a, b in zip(said, texts, strict=True)]))
+        if not self.judges:
+            return Marks(again, math.nan, math.nan)
+        cider = Cider([[pair.text] for pair in self.known.pairs])
+        placed = _placed(made, self.judges)
+        near = (torch.from_numpy(placed).to(self.device) @ self.vectors.T).argmax(dim=-1)
+        nearest = [self.sentences[i] for i in near.tolist()]
+        scores = [
+            np.mean([cider.score(t, [p.text]) for t, p in zip(texts, self.judges, strict=True)])
+            for texts in (self._words(made, placed), nearest)
+        ]
+        return Marks(again, *map(float, scores))
+
+    def _words(self, made: TextDecoder, placed: Vectors) -> list[str]:
+        """What is said of vectors that lie where texts do; '' for nothing."""
+        return [row[0].text if row else '' for row in self._said(made, placed)]
+
+    def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Said]]:
+        speaker = Speaker(made.y_decoder, self.space.text_of)
+        return speaker.said(made.projected(placed), self.space.language)
+
+    def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
+        """Where `abstain_share` of the predictions, else of noisy texts, have farther words."""
+        if not self.config.abstain_share:
+            return made
+        placed = [
+            made.placed(_some(vectors), bool(asked))
+            for asked, vectors in enumerate(self.known.vectors)
+        ]
+        if not any(map(len, placed)):
+            texts = _some(self.vectors)
+            noisy = texts + EvenNoise(LENGTH)(texts)
+            placed = [functional.normalize(noisy, dim=-1).cpu().numpy()]
+        said = self._said(made, np.concatenate(placed))
+        cosines = [row[0].cosine if row else -1.0 for row in said]
+        below = float(np.quantile(cosines, self.config.abstain_share))
+        made.config = replace(made.config, bank_below=round(below, 4))
+        return made
+
+
+def _is_measured(config: WordsConfig, pairs: int) -> bool:
+    if config.noise == MEASURED and pairs < ENOUGH_PAIRS:
+        raise InputError(
+            f'noise: {pairs} pairs of predictions and texts are too few to measure it (at least '
+            f'{ENOUGH_PAIRS})'
+        )
+    return config.noise in (MEASURED, AUTO) and pairs >= ENOUGH_PAIRS
+
+
+def _lengths(config: WordsConfig, judged: bool) -> tuple[float, ...]:
+    if len(config.noise_length) > 1 and not judged:
+        raise InputError(
+            f'noise_length: {len(config.noise_length)} to choose from, and not {ENOUGH_JUDGES} '
+            f'annotated predictions to choose by: give one'
+        )
+    return config.noise_length or (LENGTHS if judged else (LENGTH,))
+
+
+def _placed(made: TextDecoder, pairs: Sequence[Pair]) -> Vectors:
+    """The predictions of pairs where texts lie (N, D), in their order."""
+    found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
+    for asked in (False, True):
+        rows = [i for i, pair in enumerate(pairs) if pair.asked == asked]
+        if rows:
+            found[rows] = made.placed(np.stack([pairs[i].vector for i in rows]), asked)
+    return found
+
+
+def _some(vectors: Rows) -> Rows:
+    """At most `SAMPLE` of them."""
+    return vectors[np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]]

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage 2: X-Encoder and Predictor learn to predict the texts' embeddings of stage 1.
+
+Every tubelet's answer to a caption prompt is pulled towards the label of that tubelet; questions
+are answered at a few tubelets where their answers hold.
+
+Shapes: B clips, T tubelets, P prompts, M predictions, N texts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.simulators.mwstream.tasks import (
+    COLOUR_NAMES,
+    PHASES,
+    TASKS,
+    THINGS,
+    TRAIN_TASKS,
+)
+from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.train.clips import STATE, Batch, Labels
+from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.losses import joint_loss
+from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
+
+# What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
+PROBED = {
+    'task': TRAIN_TASKS,
+    'colour': COLOUR_NAMES,
+    'object_state': tuple(
+        sorted({s for name in TRAIN_TASKS for s in (TASKS[name].before, TASKS[name].after)} - {''})
+    ),
+    'thing': (*THINGS, ''),
+    'thing_colour': COLOUR_NAMES,
+    'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
+}
+QUESTION_WEIGHT = 0.7  # in the loss; a caption has 1
+UNTOLD = -100  # what functional.cross_entropy leaves out
+
+
+@dataclass
+class Answers:
+    """Predictions (M, D) with their meanings and weights (M,).
+
+    Beside them what the tubelets are seen as, (B, T, N, Dx), what they show, B*T, and their state,
+    (B*T, 4); and the Predictor's keys and values, for more questions.
+    """
+
+    vectors: Tensor
+    meanings: list[str]
+    weight: Tensor
+    visual: Tensor
+    shown: list[Annotation]
+    state: Tensor
+    prefix: list[KeyValue]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt about one tubelet of one clip, and what its answer means."""
+
+    clip: int
+    tubelet: int
+    prompt: str
+    meaning: str
+    weight: float
+
+
+class Asker:
+    """Asks the eyes about clips."""
+
+    def __init__(
+        self,
+        net: VLJEPA,
+        bank: TextBank,
+        rng: np.random.Generator,
+        rest_weight: float,
+        dropped_tokens: float = 0.0,
+        prompt_noise: float = 0.0,
+    ) -> None:
+        """`dropped_tokens`: share of the prompts' tokens that the eyes are not shown.
+
+        `prompt_noise`: on the states of the others, in their standard deviations.
+        """
+        self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
+        self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
+
+    def answer(self, batch: Batch, question_tubelets: int) -> Answers:
+        """The eyes' answers: captions of every tubelet, questions of some."""
+        device, clips = self.bank.device, batch.labels
+        visual = self.net.x_encoder(batch.frames.to(device))
+        prefix = self.net.predictor.prefix(visual)
+        shown = [item for clip in clips for item in clip.shown]
+        asked = self._captions(clips) + self._questions(clips, question_tubelets)
+        vectors = self._predict(prefix, asked)
+        weight = torch.tensor([item.weight for item in asked], device=device)
+        state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
+        meanings = [item.meaning for item in asked]
+        return Answers(vectors, meanings, weight, visual, shown, state, prefix)
+
+    def _captions(self, clips: list[Labels]) -> list[Asked]:
+        rest = self.rest_weight
+        return [
+            Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
+            for row, clip in enumerate(clips)
+            for t, item in enumerate(clip.shown)
+            if item.meaning and not item.hidden
+        ]
+
+    def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
+        """Each at `count` of the tubelets where its answer holds."""
+        return [
+            Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
+            for row, clip in enumerate(clips)
+            for question, holds in clip.asked
+            if question.meaning  # none where nobody said anything
+            for t in self.rng.permutation(holds)[:count]
+        ]
+
+    def _predict(self, prefix: list[KeyValue], asked: list[Asked]) -> Tensor:
+        """The answers (M, D)."""
+        parts, groups = [], self.bank.alike([item.prompt for item in asked])
+        for rows in groups:
+            some = [asked[row] for row in rows]
+            states, mask = self.bank.states([item.prompt for item in some])
+            clip, at = (
+                torch.tensor(index, device=states.device)
+                for index in ([item.clip for item in some], [item.tubelet for item in some])
+            )
+            states, mask = disturbed(states, mask, self.prompt_noise, self.dropped_tokens)
+            parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
+        return in_order(parts, groups)
+
+
+class EyesStage:
+    """One run of stage 2; `step` is one optimiser step."""
+
+    def __init__(
+        self,
+        net: VLJEPA,
+        targets: Tensor,
+        meanings: Meanings,
+        config: TrainConfig,
+        bank: TextBank,
+        workers: Workers,
+    ) -> None:
+        """`targets` (meanings, D): see `text_space.meaning_vectors`."""
+        self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
+        self.meanings = meanings
+        self.also = meanings.also_holds(meanings.names).to(workers.device)
+        self.asker = Asker(
+            net,
+            bank,
+            np.random.default_rng([config.seed, workers.rank]),
+            config.eyes.rest_weight,
+            config.eyes.dropped_tokens,
+            config.eyes.prompt_noise,
+        )
+        self.targets, device = targets, workers.device
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
+        self.probe = nn.Linear(
+            2 * config.model.x_encoder.width, sum(map(len, PROBED.values())) + len(STATE)
+        ).to(device)
+        self.parameters = [p for part in EYES for p in getattr(net, part).parameters()]
+        self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
+        workers.same(self.trained)
+        self.optimizer = torch.optim.AdamW(
+            groups(self.trained, self.stage.weight_decay), betas=(0.9, 0.98)
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.done = 0
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step; returns the parts of the loss."""
+        stage, device = self.stage, self.workers.device
+        with autocast(device, self.config.amp):
+            answers = self.asker.answer(batch, stage.clips_at(self.done).question_tubelets)
+            probe = self._probe(answers)
+        loss, parts = joint_loss(
+            answers.vectors.float(),
+            torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device),
+            answers.weight,
+            self.targets,
+            self.log_scale.exp().clamp(max=100.0),
+            stage.gap_weight,
+            self.also,
+        )
+        loss = loss + stage.probe_weight * probe
+        for group in self.optimizer.param_groups:
+            group['lr'] = rate(
+                stage.learning_rate,
+                self.done,
+                stage.warmup_steps,
+                stage.steps,
+                stage.decay_from,
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.workers.average(self.trained)
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        self.done += 1
+        decay = min(stage.ema, self.done / (self.done + 10))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        found = {'loss': loss, **parts, 'probe': probe, 'scale': self.log_scale.exp()}
+        return {key: value.detach() for key, value in found.items()}
+
+    def _probe(self, answers: Answers) -> Tensor:
+        """What is `PROBED`, and the state's numbers: linear in the tokens' mean and maximum.
+
+        They get the X-Encoder off the ground; nothing of the probe is kept.
+        """
+        visual, shown = answers.visual, answers.shown
+        features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
+        logits = self.probe(features).float().split([*map(len, PROBED.values()), len(STATE)], -1)
+        total = state_loss(logits[-1], answers.state)
+        for part, (kind, names) in zip(logits, PROBED.items(), strict=False):
+            labels = [probed(item).get(kind) for item in shown]
+            rows = [names.index(label) if label in names else UNTOLD for label in labels]
+            if any(row != UNTOLD for row in rows):
+                target = torch.tensor(rows, device=part.device)
+                total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
+        return total
+
+    def use_average(self) -> None:
+        """Put the averaged weights into the net (for validation and at the end)."""
+        with torch.no_grad():
+            for p, a in zip(self.parameters, self.average, strict=True):
+                held = p.detach().clone()
+                p.copy_(a)
+                a.copy_(held)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a later run needs to go on."""
+        return {
+            'net': self.net.state_dict(),
+            'average': self.average,
+            'done': self.done,
+            'optimizer': self.optimizer.state_dict(),
+            'scale': self.log_scale.detach(),
+            'probe': self.probe.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.net.load_state_dict(state['net'])
+        self.average = [a.to(self.workers.device) for a in state['average']]
+        self.done = state['done']
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.probe.load_state_dict(state['probe'])
+        with torch.no_grad():
+            self.log_scale.copy_(state['scale'])
+
+
+def probed(item: Annotation) -> dict[str, str]:
+    """The name of each kind in `PROBED` that can be seen: only the phase in the dark."""
+    seen = {'phase': item.phase}
+    if item.light and not item.covered:
+        colour, _, kind = item.thing.partition(' ')
+        seen |= {'task': item.task, 'colour': item.colour, 'object_state': item.object_state}
+        if item.phase != 'gone':  # it leaves somewhen in between
+            seen |= {'thing': kind, 'thing_colour': colour}
+    return seen
+
+
+def state_loss(predicted: Tensor, state: Tensor) -> Tensor:
+    """Binary cross-entropy of (M, 4) logits and what `STATE` names, 0..1; nan is left out."""
+    known = ~state.isnan()
+    each = functional.binary_cross_entropy_with_logits(
+        predicted, state.nan_to_num().clamp(0.0, 1.0), reduction='none'
+    )
+    return (each * known).sum() / known.sum().clamp(min=1)
