@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.core.protocols import Eyes, Language
+from vljepa_ros.core.protocols import Language, Vision
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
 from vljepa_ros.evaluate.matching import matched, near
@@ -57,9 +57,9 @@ class Namer:
         return self._texts[int(np.argmax(self._centroids @ vector))]
 
 
-def watched(eyes: Eyes, stream: Stream) -> Recording:
+def watched(vision: Vision, stream: Stream) -> Recording:
     """A stream through the eyes."""
-    return Recording(merged(stream.annotations), hops_of(eyes, stream))
+    return Recording(merged(stream.annotations), hops_of(vision, stream))
 
 
 def counts(recording: Recording, starts: Sequence[int], namer: Namer) -> Counts:
@@ -174,8 +174,8 @@ def main() -> None:
     args = parser.parse_args()
     streams = open_streams(args.split, args.streams)
     model = load_model(args)
-    assert model.eyes is not None and model.language is not None
-    recordings = [watched(model.eyes, stream) for stream in streams]
+    assert model.vision is not None and model.language is not None
+    recordings = [watched(model.vision, stream) for stream in streams]
     rows = compare(recordings, Namer(model.language), there())
     if args.plot:
         draw(rows, args.plot)

@@ -27,7 +27,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from vljepa_ros.cli.common import add_device_arguments, add_output_arguments, note, print_json
 from vljepa_ros.cli.main import Parser
-from vljepa_ros.core.protocols import Eyes, ModelFacts
+from vljepa_ros.core.protocols import ModelFacts, Vision
 from vljepa_ros.model import registry
 from vljepa_ros.model.checkpoint_config import TokenizerConfig
 from vljepa_ros.model.hub.uninitialized import no_init_weights
@@ -86,19 +86,19 @@ def tokenizers_of(part: Any) -> list[TokenizerConfig]:
     return [t for f in dataclasses.fields(part) for t in tokenizers_of(getattr(part, f.name))]
 
 
-def measure(eyes: Eyes, count: int) -> Cost:
+def measure(vision: Vision, count: int) -> Cost:
     """The cost with so many prompts, after a warm-up that fills the window."""
-    facts, rng = eyes.facts, np.random.default_rng(0)
+    facts, rng = vision.facts, np.random.default_rng(0)
     is_gpu = torch.device(facts.device).type == 'cuda'
     shape = (facts.tubelet_frames, facts.image_size, facts.image_size, 3)
     hop = list(rng.integers(0, 256, shape, np.uint8))
-    state, taken_ms = eyes.new_state(), list[float]()
+    state, taken_ms = vision.new_state(), list[float]()
     for number in range(WARM_UP + HOPS):
         if is_gpu and number == WARM_UP:
             torch.cuda.reset_peak_memory_stats(facts.device)
         start = time.perf_counter()
-        eyes.step(state, hop)
-        eyes.predict(state, PROMPTS[:count])  # its result is in the CPU's memory: nothing pends
+        vision.step(state, hop)
+        vision.predict(state, PROMPTS[:count])  # its result is in the CPU's memory: nothing pends
         taken_ms.append(1000 * (time.perf_counter() - start))
     median, slow = np.quantile(taken_ms[WARM_UP:], [0.5, 0.95])
     period_ms = 1000 * facts.tubelet_frames / facts.rate_hz
@@ -107,18 +107,18 @@ def measure(eyes: Eyes, count: int) -> Cost:
     return Cost(count, period_ms, float(median), float(slow), share, memory)
 
 
-def eyes_of(name: str, device: str, dtype: str, threads: int, random: bool) -> Eyes:
+def vision_of(name: str, device: str, dtype: str, threads: int, random: bool) -> Vision:
     """The eyes of an installed model, with random weights where it has none. Raises ModelError."""
     folder = registry.find(name)
     if not random and (folder / registry.WEIGHTS).is_file():
-        eyes = registry.load(name, device, dtype, threads, ('eyes',)).eyes
+        vision = registry.load(name, device, dtype, threads, ('vision',)).vision
     else:
         note(f'{name}: random weights')
         with tempfile.TemporaryDirectory() as made:
             made_up = str(with_random_weights(folder, Path(made) / folder.name))
-            eyes = registry.load(made_up, device, dtype, threads, ('eyes',)).eyes
-    assert eyes is not None
-    return eyes
+            vision = registry.load(made_up, device, dtype, threads, ('vision',)).vision
+    assert vision is not None
+    return vision
 
 
 def row(facts: ModelFacts, cost: Cost) -> str:
@@ -142,12 +142,12 @@ def main() -> None:
     if not args.json:
         print(HEAD)
     for name in args.models or sorted(registry.available()):
-        eyes = eyes_of(name, args.device, args.dtype, args.threads, args.random)
-        costs = [measure(eyes, count) for count in COUNTS]
-        found.append(circumstances(eyes.facts) | {'costs': [asdict(cost) for cost in costs]})
+        vision = vision_of(name, args.device, args.dtype, args.threads, args.random)
+        costs = [measure(vision, count) for count in COUNTS]
+        found.append(circumstances(vision.facts) | {'costs': [asdict(cost) for cost in costs]})
         for cost in costs if not args.json else ():
-            print(row(eyes.facts, cost), flush=True)
-        del eyes
+            print(row(vision.facts, cost), flush=True)
+        del vision
         registry.free()
     if args.json:
         print_json(found)

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument('--streams', type=int, default=2, help='only the first N (0: all)')
     add_model_arguments(parser)
     args = parser.parse_args()
-    model = load_model(args, 'eyes', 'language')
+    model = load_model(args, 'vision', 'language')
     streams = open_split(args.data / args.split).streams[: args.streams or None]
     context = Context(model, streams, progress)
     with Stack(args, model.facts) as stack:
@@ -127,7 +127,7 @@ def ask(
     found: dict[int, Answer] = {}
     for rows in context.each(list(groups.values()), 'live'):
         stream, at_s, _ = posed[rows[0]]
-        stack.film(np.asarray(stream.frames()[window(context.eyes, stream, at_s)]))
+        stack.film(np.asarray(stream.frames()[window(context.vision, stream, at_s)]))
         later = [
             stack.client.query_later(posed[i][2].prompt, posed[i][2].candidates) for i in rows
         ]

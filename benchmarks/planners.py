@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument('--vectors', type=int, default=1_000_000, help='that are searched')
     add_model_arguments(parser)
     args = parser.parse_args()
-    model = load_model(args, 'eyes', 'language')
+    model = load_model(args, 'vision', 'language')
     found: dict[str, Any] = {'clients': args.clients, 'conditions': args.conditions}
     found |= rates(args)
     found |= conditions(model, args.conditions)
@@ -186,11 +186,11 @@ def _until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
 
 def conditions(model: Model, count: int) -> dict[str, float]:
     """What the scores of many conditions take, as a share of a hop."""
-    assert model.eyes is not None and model.language is not None
+    assert model.vision is not None and model.language is not None
     rng = np.random.default_rng(0)
     size, period_ns = model.facts.image_size, model.facts.frame_period_ns
     pictures = rng.integers(0, 256, (100, size, size, 3), np.uint8)
-    perceiver, hops = Perceiver(model.eyes), list[Embedding]()
+    perceiver, hops = Perceiver(model.vision), list[Embedding]()
     began_s = time.perf_counter()
     for number, picture in enumerate(pictures):
         hops += perceiver.push(Frame(number * period_ns, picture))

@@ -150,14 +150,14 @@ def as_table(rows: Sequence[dict[str, float]]) -> str:
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     args, context = split_context(__doc__)
-    recordings = [Recording(s, hops_of(context.eyes, s)) for s in context.watched('streams')]
+    recordings = [Recording(s, hops_of(context.vision, s)) for s in context.watched('streams')]
     rows = sweep(Judge(recordings, words_of(context)), context)
     found: dict[str, Any] = {
         'split': str(args.split),
         'streams': len(recordings),
         'settings': rows,
     }
-    show(args, context.eyes.facts, found, as_table(rows))
+    show(args, context.vision.facts, found, as_table(rows))
 
 
 if __name__ == '__main__':

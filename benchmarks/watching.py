@@ -99,7 +99,7 @@ def watch(context: Context) -> list[Watched]:
     known = sorted({a.meaning for s in context.streams for a in s.annotations if a.meaning})
     language: Language = context.language
     for stream in context.watched('streams'):
-        hops = hops_of(context.eyes, stream)
+        hops = hops_of(context.vision, stream)
         at_s = hops.stamps_ns / SECOND_NS
         for text, spans_s in conditions(stream, known, rng):
             found.append(Watched(language.similarity(hops.vectors, text), at_s, spans_s))
@@ -145,7 +145,7 @@ def main() -> None:
         for threshold, hops in itertools.product(THRESHOLDS, HOPS)
     ]
     found = {'split': str(args.split), 'conditions': len(watched), 'settings': rows}
-    show(args, context.eyes.facts, found, as_table(rows))
+    show(args, context.vision.facts, found, as_table(rows))
 
 
 if __name__ == '__main__':

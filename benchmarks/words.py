@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
@@ -67,12 +67,12 @@ class Seen:
     vectors: NDArray[np.float32]
 
 
-def look(eyes: Eyes, streams: Sequence[Stream]) -> Seen:
+def look(vision: Vision, streams: Sequence[Stream]) -> Seen:
     """Every annotated middle, as the suites look at it."""
     found = moments(streams, TRAIN_TASKS)
     if not found:
         raise InputError('these streams have nothing to caption')
-    vectors = [answers(eyes, m.stream, m.at_s, [PROMPT])[0] for m in found]
+    vectors = [answers(vision, m.stream, m.at_s, [PROMPT])[0] for m in found]
     return Seen(found, np.stack(vectors))
 
 
@@ -152,10 +152,10 @@ def main() -> None:
     config, model = read_config(find(args.model)), load_model(args)
     if not isinstance(config, ModelConfig) or not isinstance(model.language, TextLanguage):
         raise InputError(f'--model: {config.name} has no decoder of its own to compare with')
-    assert model.eyes is not None
+    assert model.vision is not None
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
-    learn = look(model.eyes, kept[: args.learn])
-    judge = look(model.eyes, open_streams(args.data / 'validation', args.judge))
+    learn = look(model.vision, kept[: args.learn])
+    judge = look(model.vision, open_streams(args.data / 'validation', args.judge))
     asked = WordsConfig(
         args.model, ('training sentences',), y_decoder=config.y_decoder, steps=args.steps, batch=64
     )

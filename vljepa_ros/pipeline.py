@@ -22,13 +22,13 @@ from vljepa_ros.core.types import (
     StreamKey,
 )
 from vljepa_ros.memory.embedding_memory import Memory
-from vljepa_ros.memory.frame_store import Footage
+from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import Evaluated, QueryService, Question
-from vljepa_ros.stream.frames import Intake
 from vljepa_ros.stream.offline_segmenter import OfflineSegmenter
 from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.stream.segmenter import Segmenter
+from vljepa_ros.stream.stamp_filter import StampFilter
 from vljepa_ros.stream.text_events import EventWriter
 
 
@@ -55,27 +55,27 @@ class Pipeline:
             session_id: Written into every event.
             segmenter: Replaces the segmenter that `settings` describe.
         """
-        if model.eyes is None or model.language is None:
+        if model.vision is None or model.language is None:
             raise ModelError('the pipeline needs both halves of a model')
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
-        self.footage = Footage(model.facts, self.settings.footage)
-        self.perceiver = Perceiver(model.eyes, self.settings.perception, self.footage)
+        self.frame_store = FrameStore(model.facts, self.settings.frame_store)
+        self.perceiver = Perceiver(model.vision, self.settings.perception, self.frame_store)
         self.segmenter = segmenter or Segmenter(self.settings.segmenter, session_id)
         self.writer = EventWriter(model.language)
         self.answerer = Answerer(model.language, self.settings.answers)
         self.memory = Memory(model.facts.model_id, self.settings.memory)
         self.query = QueryService(self.answerer, self.memory)
-        self.intakes: dict[str, Intake] = {}
+        self.intakes: dict[str, StampFilter] = {}
         self.last_embeddings: list[Embedding] = []
         self.last_changes: list[Change] = []
         self.last_message = ''
 
     def push(self, frame: Frame) -> list[Event]:
         """Process one frame and return the new events. Raises InputError for an invalid image."""
-        intake = self._intake(frame.source)
+        stamp_filter = self._stamp_filter(frame.source)
         self.last_embeddings, self.last_changes = [], []
-        verdict = intake.admit(frame.stamp_ns, frame.image.shape[:2])
+        verdict = stamp_filter.admit(frame.stamp_ns, frame.image.shape[:2])
         self.last_message = verdict.message
         if not verdict.accepted:
             return []
@@ -91,10 +91,10 @@ class Pipeline:
 
     def skip(self, source: str, stamp_ns: int) -> None:
         """Account for an unreadable image: its stamp counts, as in the nodes."""
-        intake = self._intake(source)
+        stamp_filter = self._stamp_filter(source)
         self.last_embeddings, self.last_changes = [], []
-        self.last_message = intake.admit(stamp_ns).message
-        intake.reject()
+        self.last_message = stamp_filter.admit(stamp_ns).message
+        stamp_filter.reject()
 
     def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
         """Replace all standing prompts; streams of removed prompts end."""
@@ -131,8 +131,8 @@ class Pipeline:
         """Return the stored moments that match a text, best first."""
         return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
 
-    def _intake(self, source: str) -> Intake:
-        return self.intakes.setdefault(source, Intake(self.settings.perception.max_gap_ns))
+    def _stamp_filter(self, source: str) -> StampFilter:
+        return self.intakes.setdefault(source, StampFilter(self.settings.perception.max_gap_ns))
 
     def _end(self, which: Callable[[StreamKey], bool]) -> list[Event]:
         return [event for change in self.segmenter.end(which) for event in self._settle(change)]
@@ -141,7 +141,7 @@ class Pipeline:
         self.last_changes.append(change)
         events = self.writer.push(change)
         self.memory.change(change)
-        self.footage.keep(change)
+        self.frame_store.keep(change)
         for event in events:
             self.memory.event(event)
         return events

@@ -154,7 +154,7 @@ def test_every_rule_finds_plain_changes(monkeypatch: pytest.MonkeyPatch, number:
 
 
 @pytest.mark.parametrize('kind', ['tiny_bidirectional', 'tiny_dual_encoder'])
-def test_eyes_without_weights_are_measured_all_the_same(
+def test_vision_without_weights_are_measured_all_the_same(
     tiny_folder: Path, tmp_path: Path, kind: str
 ) -> None:
     folder = importlib.import_module(f'helpers.{kind}').save(tmp_path / kind)

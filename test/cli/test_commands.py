@@ -15,8 +15,8 @@ from helpers.fake_models import (
     COLOURS,
     FACTS,
     UNREADABLE,
-    FakeEyes,
     FakeLanguage,
+    FakeVision,
     fake_model,
     picture,
 )
@@ -69,8 +69,8 @@ def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> No
 @pytest.fixture
 def unfamiliar_blue(monkeypatch: pytest.MonkeyPatch, vljepa: Run) -> None:
     """Scenes of blue are unfamiliar to the model."""
-    eyes = FakeEyes(unfamiliar_colours={'blue': 0.75})
-    model = dataclasses.replace(fake_model(), eyes=eyes)
+    vision = FakeVision(unfamiliar_colours={'blue': 0.75})
+    model = dataclasses.replace(fake_model(), vision=vision)
     monkeypatch.setattr(registry, 'load', lambda *_, **__: model)
 
 

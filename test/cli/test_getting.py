@@ -71,7 +71,7 @@ def test_it_is_downloaded_converted_pinned_and_loads(vljepa: Run, hub: Hub, fold
     assert f'file: best.pt\n  sha256: {pinned}' in after and pinned in found.err
     assert '# ' in after and not (folder / 'downloads').exists()
     model = LOAD(str(folder), device='cpu')
-    assert model.eyes is not None and model.language is not None
+    assert model.vision is not None and model.language is not None
 
 
 def test_nothing_comes_before_the_licences_are_accepted(
@@ -125,7 +125,7 @@ def test_several_parts_of_one_file_are_one_download_and_one_pin(
     assert found.status == 0, found.err
     assert len([p for p, _ in hub.asked if p.startswith('/cun-bjy')]) == 1
     assert path.read_text().count("sha256: ''") == 0
-    assert LOAD(str(folder), device='cpu').eyes is not None
+    assert LOAD(str(folder), device='cpu').vision is not None
 
 
 def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path) -> None:

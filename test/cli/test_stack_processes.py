@@ -88,9 +88,9 @@ with Processes(dict(os.environ), pathlib.Path({str(tmp_path)!r})) as running:
 def test_node_commands_name_namespace_and_parameters() -> None:
     commands = processes.stack_commands('robot', 'tiny', '/c/image_raw/compressed', Path('p.yaml'))
     assert list(commands) == list(processes.NODES)
-    eyes = ' '.join(commands['perception_node'])
-    assert '-r __ns:=/robot --params-file p.yaml' in eyes
-    assert '-p model:=tiny' in eyes and '-p camera.topic:=/c/image_raw ' in eyes
+    vision = ' '.join(commands['perception_node'])
+    assert '-r __ns:=/robot --params-file p.yaml' in vision
+    assert '-p model:=tiny' in vision and '-p camera.topic:=/c/image_raw ' in vision
     assert 'model:=' not in ' '.join(commands['change_detection_node'])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
@@ -30,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
 
     def measure(*streams: list[Annotation], mistake: Callable[[str], str] = str) -> Rows:
         films: list[Stream] = [film(tmp_path, f's{i}', s) for i, s in enumerate(streams)]
-        report = caption(context(films, ToyEyes(mistake)))
+        report = caption(context(films, ToyVision(mistake)))
         return {(row.who, row.what): row for row in report.rows}
 
     return measure
@@ -52,7 +52,7 @@ def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
     assert group(annotation('act', 'push')) != group(annotation('done', 'push'))
 
 
-def test_perfect_eyes_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
+def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
     rows = run([annotation('act', 'dial-turn', KNOWN), annotation('dark')], [annotation('reach')])
     assert rows['ours', 'right sentences'].mean.value == 1.0
     assert rows['ours', 'right sentences'].mark == 0.80

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.suites.classify import NOT_THERE, choose, classify, classify_unseen
@@ -43,7 +43,7 @@ def test_every_task_weighs_the_same(tmp_path: Path) -> None:
         film(tmp_path, 'a', [*acts, annotation('act', 'plate-slide')]),
         film(tmp_path, 'b', acts),
     ]
-    report = classify(context(streams, ToyEyes(mistake_plates)))
+    report = classify(context(streams, ToyVision(mistake_plates)))
     ours = row(report, 'ours', 'top-1, seen wording')
     assert ours.mean.value == pytest.approx(0.5) and ours.mean.count == 7
     assert ours.mark == 0.92
@@ -58,7 +58,7 @@ def test_candidates_have_the_objects_colour(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act', 'soccer', 'blue')])
     seen = classify(context([stream]))
     assert row(seen, 'ours', 'top-1, seen wording').mean.value == 1.0
-    wrong = classify(context([stream], ToyEyes(lambda m: m.replace('soccer', 'push'))))
+    wrong = classify(context([stream], ToyVision(lambda m: m.replace('soccer', 'push'))))
     assert row(wrong, 'ours', 'top-1, seen wording').mean.value == 0.0
 
 
@@ -82,7 +82,7 @@ def test_unseen_tasks_come_from_their_split_and_seen_ones_from_the_main_one(
             meaning, meaning
         )
 
-    report = classify_unseen(context(main, ToyEyes(mistake), unseen))
+    report = classify_unseen(context(main, ToyVision(mistake), unseen))
     assert row(report, 'ours', 'unseen tasks among all 50').mean.value == pytest.approx(0.75)
     assert row(report, 'ours', 'seen tasks among all 50').mean.value == pytest.approx(0.5)
     both = row(report, 'ours', 'harmonic mean of both').mean
@@ -98,15 +98,17 @@ def test_unseen_tasks_come_from_their_split_and_seen_ones_from_the_main_one(
 
 
 def test_acts_are_looked_at_once_for_all_suites(tmp_path: Path) -> None:
-    eyes = ToyEyes()
-    shared = context([film(tmp_path, 'a', [annotation('act', episode=i) for i in range(6)])], eyes)
+    vision = ToyVision()
+    shared = context(
+        [film(tmp_path, 'a', [annotation('act', episode=i) for i in range(6)])], vision
+    )
     classify(shared)
-    looks = eyes.looks
+    looks = vision.looks
     gap(shared)
-    assert looks == 6 + 1 and eyes.looks == looks + 1  # the blind look each time
+    assert looks == 6 + 1 and vision.looks == looks + 1  # the blind look each time
 
 
-def test_the_gap_of_perfect_eyes_is_none(tmp_path: Path) -> None:
+def test_the_gap_of_perfect_vision_is_none(tmp_path: Path) -> None:
     acts = [annotation('act', task, 'blue') for task in ('push', 'soccer', 'hammer')] * 3
     acts = [type(a)(**{**a.__dict__, 'episode': i}) for i, a in enumerate(acts)]
     streams = [film(tmp_path, 'a', acts[:4]), film(tmp_path, 'b', acts[4:])]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import toy_suites
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> Callable[..., Rows]:
 
     def measure(*streams: list[Annotation], mistake: Callable[[str], str] = str) -> Rows:
         films = [film(tmp_path, f's{i}', items) for i, items in enumerate(streams)]
-        report = events(context(films, ToyEyes(mistake)))
+        report = events(context(films, ToyVision(mistake)))
         return {(row.who, row.what): row for row in report.rows}
 
     return measure
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Callable[..., Rows]:
 STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open')]
 
 
-def test_perfect_eyes_say_every_event(run: Callable[..., Rows]) -> None:
+def test_perfect_vision_say_every_event(run: Callable[..., Rows]) -> None:
     rows = run(STREAM, STREAM)
     for who in ('ours', 'oracle', 'ours, first words'):
         assert rows[who, LABELLED].mean.value == 1.0 and rows[who, LABELLED].mean.count == 6

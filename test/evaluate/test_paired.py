@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import toy_suites
-from helpers.toy_suites import ToyEyes, annotation, film
+from helpers.toy_suites import ToyVision, annotation, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -132,8 +132,8 @@ def test_the_command_compares_two_results(
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
     given, files = ['--data', str(tmp_path)], [str(tmp_path / name) for name in ('a', 'b')]
     for suite in ('classify', 'vqa', 'caption', 'retrieve', 'events'):
-        for out, eyes in zip(files, (ToyEyes(), ToyEyes(mistake)), strict=True):
-            model = toy_suites.model(eyes)
+        for out, vision in zip(files, (ToyVision(), ToyVision(mistake)), strict=True):
+            model = toy_suites.model(vision)
             monkeypatch.setattr(evaluate.common, 'load_model', lambda args, model=model: model)
             assert main(['evaluate', suite, *given, '--out', out]) == 0
         assert 'outcomes' not in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.evaluate.suites.retrieve import gallery, hits, retrieve
 
@@ -46,8 +46,8 @@ def test_ours_oracle_and_blind_and_how_many_there_were(tmp_path: Path) -> None:
     acts = [annotation('act', task) for task in ('push', 'soccer', 'hammer', 'sweep')]
     acts += [annotation('reach', 'hammer'), annotation('reach', 'hammer')]
     streams = [film(tmp_path, 'a', acts[:3]), film(tmp_path, 'b', acts[3:])]
-    eyes = ToyEyes(lambda m: 'act:push:red' if m == 'act:soccer:red' else m)
-    report = retrieve(context(streams, eyes))
+    vision = ToyVision(lambda m: 'act:push:red' if m == 'act:soccer:red' else m)
+    report = retrieve(context(streams, vision))
     found = {(r.who, r.what): r for r in report.rows}
     assert found['oracle', 'text to clip R@1'].mean.value == 1.0
     assert found['ours', 'text to clip R@1'].mean.value == pytest.approx(4 / 5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.toy_suites import DIM, ToyEyes, annotation, context, film
+from helpers.toy_suites import DIM, ToyVision, annotation, context, film
 
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
@@ -166,10 +166,10 @@ def test_an_undisturbed_clip_is_seen_as_by_the_other_suites(stream: Stream) -> N
 
 
 def test_frames_of_another_rate_are_laid_on_the_models_grid(stream: Stream) -> None:
-    eyes, moment = Noting(), Moment(stream, stream.annotations[0])
-    seen(eyes, moment, ['a'], at_rate(5))
+    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+    seen(vision, moment, ['a'], at_rate(5))
     twice = [12, 12, 14, 14, *(n for at in range(16, 29, 2) for n in (at, at + 2))]
-    assert [int(image[0, 0, 0]) for image in eyes.shown] == twice  # see Perceiver
+    assert [int(image[0, 0, 0]) for image in vision.shown] == twice  # see Perceiver
 
 
 def test_frames_that_are_not_quite_on_time_are_all_seen(stream: Stream) -> None:
@@ -179,15 +179,15 @@ def test_frames_that_are_not_quite_on_time_are_all_seen(stream: Stream) -> None:
     )
     off = np.abs(np.subtract(clip.stamps_ns, numbered().stamps_ns))
     assert 5_000_000 < off.max() <= 20_000_000
-    eyes, moment = Noting(), Moment(stream, stream.annotations[0])
-    seen(eyes, moment, ['a'], uneven(10))
-    assert [int(image[0, 0, 0]) for image in eyes.shown] == list(range(11, 31))
+    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+    seen(vision, moment, ['a'], uneven(10))
+    assert [int(image[0, 0, 0]) for image in vision.shown] == list(range(11, 31))
 
 
 def test_small_pictures_are_seen_at_the_models_size(stream: Stream) -> None:
-    eyes, moment = Noting(), Moment(stream, stream.annotations[0])
-    seen(eyes, moment, ['a'], resized(4))
-    assert {image.shape for image in eyes.shown} == {(8, 8, 3)}
+    vision, moment = Noting(), Moment(stream, stream.annotations[0])
+    seen(vision, moment, ['a'], resized(4))
+    assert {image.shape for image in vision.shown} == {(8, 8, 3)}
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
 
 
 def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:
-    report = robustness(context(streams, ToyEyes()))
+    report = robustness(context(streams, ToyVision()))
     rows = {(row.who, row.what): row.mean for row in report.rows}
     assert len(rows) == 2 * len(DISTURBANCES)
     assert {who for who, _ in rows} == set(DISTURBANCES)

@@ -439,7 +439,7 @@ def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:
 STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open')]
 
 
-def test_perfect_eyes_keep_everything_with_one_decode_an_annotation(
+def test_perfect_vision_keep_everything_with_one_decode_an_annotation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve seconds, four meanings of three seconds: one in 2.85 s allows four decodes."""

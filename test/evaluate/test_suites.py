@@ -65,21 +65,21 @@ def stream(data: Path) -> Stream:
 
 
 def test_a_moment_is_seen_from_two_seconds_before_it_to_its_newest_frame(stream: Stream) -> None:
-    eyes = Noting()
-    answers(eyes, stream, 4.55, ['a'])  # the newest frame is number 45, of 4.5 s
-    np.testing.assert_array_equal(np.stack(eyes.shown), stream.frames()[26:46])
+    vision = Noting()
+    answers(vision, stream, 4.55, ['a'])  # the newest frame is number 45, of 4.5 s
+    np.testing.assert_array_equal(np.stack(vision.shown), stream.frames()[26:46])
 
 
 def test_early_moments_are_seen_from_the_start(stream: Stream) -> None:
-    eyes = Noting()
-    answers(eyes, stream, 0.45, ['a'])
-    np.testing.assert_array_equal(np.stack(eyes.shown), stream.frames()[1:5])
+    vision = Noting()
+    answers(vision, stream, 0.45, ['a'])
+    np.testing.assert_array_equal(np.stack(vision.shown), stream.frames()[1:5])
 
 
 def test_the_blind_see_grey_only() -> None:
-    eyes = Noting()
-    assert blind_answers(eyes, ['a', 'b']).shape == (2, 4)
-    assert len(eyes.shown) == 20 and (np.stack(eyes.shown) == 128).all()
+    vision = Noting()
+    assert blind_answers(vision, ['a', 'b']).shape == (2, 4)
+    assert len(vision.shown) == 20 and (np.stack(vision.shown) == 128).all()
 
 
 def test_the_command_knows_all_suites() -> None:
@@ -113,7 +113,7 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures('toy')
-def test_all_suites_run_and_perfect_eyes_reach_their_marks(
+def test_all_suites_run_and_perfect_vision_reach_their_marks(
     toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / 'new' / 'all.json'

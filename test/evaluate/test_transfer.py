@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import toy_suites
-from helpers.toy_suites import ToyEyes, ToyLanguage, annotation, direction
+from helpers.toy_suites import ToyLanguage, ToyVision, annotation, direction
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -139,7 +139,7 @@ def test_only_events_of_the_same_label_match() -> None:
     assert count(said, true).tolist() == [[2, 3, 2], [0, 0, 1]]
 
 
-class Knowing(ToyEyes):
+class Knowing(ToyVision):
     """Eyes that answer questions about light and cover, too, and know what is not there."""
 
     def predict(self, state: list[Any], prompts_: Sequence[str]) -> Any:
@@ -176,8 +176,8 @@ class Plain(ToyLanguage):
         return float(vector @ direction('unknown')) > 0.9
 
 
-def model(eyes: ToyEyes) -> Model:
-    return Model(toy_suites.FACTS, eyes, Plain())
+def model(vision: ToyVision) -> Model:
+    return Model(toy_suites.FACTS, vision, Plain())
 
 
 def kitchen(folder: Path, name: str) -> Stream:
@@ -203,16 +203,16 @@ def streams(tmp_path: Path) -> list[Stream]:
 
 
 @pytest.fixture
-def figures(streams: list[Stream]) -> Callable[[ToyEyes], Figures]:
-    def run(eyes: ToyEyes) -> Figures:
-        report = transfer(Context(model(eyes), streams))
+def figures(streams: list[Stream]) -> Callable[[ToyVision], Figures]:
+    def run(vision: ToyVision) -> Figures:
+        report = transfer(Context(model(vision), streams))
         assert all(row.mark is None for row in report.rows)  # reported, no more
         return {(row.who, row.what): row.mean for row in report.rows}
 
     return run
 
 
-def test_perfect_eyes_tell_everything(figures: Callable[[ToyEyes], Figures]) -> None:
+def test_perfect_vision_tell_everything(figures: Callable[[ToyVision], Figures]) -> None:
     found = figures(Knowing())
     for kind, events in (('light', 2), ('cover', 2), ('open', 2), ('close', 2), ('all', 8)):
         for who in ('ours', 'oracle'):
@@ -223,7 +223,7 @@ def test_perfect_eyes_tell_everything(figures: Callable[[ToyEyes], Figures]) -> 
 
 
 def test_a_wrong_way_is_a_false_event_and_a_missed_one(
-    figures: Callable[[ToyEyes], Figures],
+    figures: Callable[[ToyVision], Figures],
 ) -> None:
     found = figures(Knowing(lambda m: 'act:door-close:red' if m == 'act:door-open:red' else m))
     assert found['ours', 'labelled F1: open'].value == pytest.approx(2 * 1 / (1 + 2))
@@ -235,7 +235,7 @@ def test_a_wrong_way_is_a_false_event_and_a_missed_one(
 
 
 def test_who_never_sees_the_dark_misses_the_light_as_well(
-    figures: Callable[[ToyEyes], Figures],
+    figures: Callable[[ToyVision], Figures],
 ) -> None:
     found = figures(Knowing(lambda m: 'rest' if m == 'dark' else m))
     assert found['ours', 'labelled F1: light'].value == 0.0
@@ -245,7 +245,7 @@ def test_who_never_sees_the_dark_misses_the_light_as_well(
 
 
 def test_abstentions_are_right_where_nobody_can_tell(
-    figures: Callable[[ToyEyes], Figures],
+    figures: Callable[[ToyVision], Figures],
 ) -> None:
     found = figures(Knowing())
     # 9 annotations, the first of which is too early: 8, one of them covered, in two streams.
@@ -257,7 +257,7 @@ def test_abstentions_are_right_where_nobody_can_tell(
         assert found[who, 'right: answerable, yes and no alike'].value == 1.0
     assert found['ours', 'abstained: unanswerable, colour'].count == 16
     assert found['ours', 'abstained: unanswerable, state'].count == 16
-    found = figures(ToyEyes(answer='no'))
+    found = figures(ToyVision(answer='no'))
     assert found['ours', 'abstained: unanswerable'].value == 0.0
     assert found['ours', 'right: answerable, yes and no alike'].value == 0.5
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import toy_suites
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
@@ -66,9 +66,11 @@ def run(tmp_path: Path) -> Callable[..., Rows]:
     """Our rows of held-out wording by part ('': all that could be in training), and the notes."""
 
     def measure(
-        cameras: Sequence[dict[str, Any]], sizes_px: Sequence[float], eyes: ToyEyes | None = None
+        cameras: Sequence[dict[str, Any]],
+        sizes_px: Sequence[float],
+        vision: ToyVision | None = None,
     ) -> Rows:
-        report = views(context([shown(tmp_path, cameras, sizes_px)], eyes))
+        report = views(context([shown(tmp_path, cameras, sizes_px)], vision))
         found = {
             row.what.removeprefix(HELD_OUT).removeprefix(': '): row
             for row in report.rows
@@ -159,8 +161,8 @@ def test_parts_say_where_it_is_wrong_beside_an_oracle_and_a_blind(tmp_path: Path
         shown(tmp_path, cameras, [5.0, 5.0], task, f'test-wide-2000{i}')
         for i, task in enumerate(('push', 'soccer'))
     ]
-    eyes = ToyEyes(lambda m: m.replace('act:soccer:', 'act:push:'))
-    rows = {(row.who, row.what): row.mean for row in views(context(streams, eyes)).rows}
+    vision = ToyVision(lambda m: m.replace('act:soccer:', 'act:push:'))
+    rows = {(row.who, row.what): row.mean for row in views(context(streams, vision)).rows}
     for wording in ('seen', 'held-out'):
         assert rows['ours', f'top-1, {wording} wording'].value == 0.5
         assert rows['oracle', f'top-1, {wording} wording'].value == 1.0
@@ -245,7 +247,7 @@ class Lazy:
         return found
 
 
-class Sized(ToyEyes):
+class Sized(ToyVision):
     """Toy eyes that refuse pictures of another size, as a model does."""
 
     def step(self, state: list[Any], images: Sequence[Any]) -> None:
@@ -260,12 +262,12 @@ def test_larger_frames_are_resized_and_decoded_in_blocks(
     assert stream.frames().shape[1] == 2 * toy_suites.SIZE
     lazy = Lazy(stream.frames())
     monkeypatch.setattr(Stream, 'frames', lambda self: lazy)
-    eyes = Sized()
+    vision = Sized()
     moment = choose([stream], ('push',))[0]
-    assert answers(eyes, stream, moment.at_s, ['a']).shape == (1, toy_suites.DIM)
-    assert len(hops_of(eyes, stream).stamps_ns) == 90 and len(motion_of(stream).energy) == 180
+    assert answers(vision, stream, moment.at_s, ['a']).shape == (1, toy_suites.DIM)
+    assert len(hops_of(vision, stream).stamps_ns) == 90 and len(motion_of(stream).energy) == 180
     assert lazy.longest <= 64
-    rows = robustness(context([stream], eyes)).rows
+    rows = robustness(context([stream], vision)).rows
     top1 = {row.who: row.mean.value for row in rows if row.what.startswith('top-1')}
     assert top1['as recorded'] == top1['24x24 pixels'] == 1.0
 

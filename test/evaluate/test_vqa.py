@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.toy_suites import ToyEyes, annotation, context, film
+from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, prompts
@@ -71,7 +71,7 @@ def test_questions_are_in_held_out_wordings(streams: list[Stream]) -> None:
 
 
 def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) -> None:
-    report = vqa(context(streams, ToyEyes(answer='yes')))
+    report = vqa(context(streams, ToyVision(answer='yes')))
     found = {(r.who, r.what): r for r in report.rows}
     assert found['ours', YES_NO].mean.value == pytest.approx(0.5)
     assert found['blind', YES_NO].mean.value == pytest.approx(0.5)
@@ -85,7 +85,7 @@ def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) ->
 
 
 def test_the_oracle_is_right_and_one_answer_to_all_choices_is_not(streams: list[Stream]) -> None:
-    report = vqa(context(streams, ToyEyes(answer='nothing')))
+    report = vqa(context(streams, ToyVision(answer='nothing')))
     found = {(r.who, r.what): r.mean for r in report.rows}
     for name in (YES_NO, 'choices', 'all'):
         assert found['oracle', name].value == 1.0

@@ -66,7 +66,7 @@ class FakeState:
     seen: list[str] = field(default_factory=list)
 
 
-class FakeEyes:
+class FakeVision:
     """Sees the nearest of `COLOURS` in the newest picture.
 
     `unfamiliar_colours`: how unfamiliar a scene of a colour is, 0..1; others are not.
@@ -176,4 +176,4 @@ class FakeLanguage:
 
 def fake_model(facts: ModelFacts = FACTS) -> Model:
     """Both halves."""
-    return Model(facts, FakeEyes(facts), FakeLanguage(facts))
+    return Model(facts, FakeVision(facts), FakeLanguage(facts))

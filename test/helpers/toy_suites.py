@@ -55,7 +55,7 @@ def direction(name: str) -> np.ndarray:
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-class ToyEyes:
+class ToyVision:
     """Read the newest picture; `mistake` says what they take a meaning for."""
 
     facts = FACTS
@@ -123,16 +123,16 @@ class ToyLanguage:
         return vectors @ self.encode([text])[0]
 
 
-def model(eyes: ToyEyes | None = None) -> Model:
+def model(vision: ToyVision | None = None) -> Model:
     """A toy of both halves."""
-    return Model(FACTS, eyes or ToyEyes(), ToyLanguage())
+    return Model(FACTS, vision or ToyVision(), ToyLanguage())
 
 
 def context(
-    streams: Sequence[Stream], eyes: ToyEyes | None = None, unseen: Sequence[Stream] = ()
+    streams: Sequence[Stream], vision: ToyVision | None = None, unseen: Sequence[Stream] = ()
 ) -> Context:
     """A toy on some streams."""
-    return Context(model(eyes), streams, unseen=unseen)
+    return Context(model(vision), streams, unseen=unseen)
 
 
 def annotation(phase: str, task: str = 'push', colour: str = 'red', **more: Any) -> Annotation:

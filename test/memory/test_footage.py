@@ -18,9 +18,9 @@ from helpers.fake_models import FACTS
 from vljepa_ros.core.errors import BusyError, InputError
 from vljepa_ros.core.settings import FootageSettings
 from vljepa_ros.core.types import Change, Image, Reason, Segment, StreamKey
-from vljepa_ros.memory.frame_store import Footage, Hop
+from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.memory.segment_store import Store
-from vljepa_ros.stream.frames import Slot
+from vljepa_ros.stream.frame_sampler import Slot
 
 MS = 1_000_000
 HOP = 200 * MS
@@ -37,13 +37,13 @@ def noise(number: int) -> Image:
 
 def size_of_noise() -> int:
     """Bytes that a hop of it takes."""
-    footage = Footage(FACTS)
-    add(footage, range(64), picture=noise)
-    return footage.held_bytes // 64
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(64), picture=noise)
+    return frame_store.held_bytes // 64
 
 
 def add(
-    footage: Footage,
+    frame_store: FrameStore,
     numbers: range,
     source: str = 'camera',
     reset_count: int = 0,
@@ -54,7 +54,7 @@ def add(
     for n in numbers:
         stamps = (start + n * HOP, start + n * HOP + 100 * MS)
         image = picture(n % 250)  # type: ignore[operator]
-        footage.add(source, [Slot(s, s, image) for s in stamps], reset_count, n)
+        frame_store.add(source, [Slot(s, s, image) for s in stamps], reset_count, n)
 
 
 SIZE = size_of_noise()
@@ -74,85 +74,87 @@ def numbers(hops: list[Hop]) -> list[int]:
     return [hop.number for hop in hops]
 
 
-def everything(footage: Footage, source: str = 'camera') -> list[int]:
-    return numbers(footage.hops(source, 0, 2**62, 10**6))
+def everything(frame_store: FrameStore, source: str = 'camera') -> list[int]:
+    return numbers(frame_store.hops(source, 0, 2**62, 10**6))
 
 
 def test_the_frames_of_a_span_come_back() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(20))
-    hops = footage.hops('camera', 3 * HOP, 6 * HOP + 100 * MS, 100)
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(20))
+    hops = frame_store.hops('camera', 3 * HOP, 6 * HOP + 100 * MS, 100)
     assert numbers(hops) == [3, 4, 5, 6]
     assert (hops[0].start_ns, hops[0].stamp_ns) == (3 * HOP, 3 * HOP + 100 * MS)
     for hop in hops:
-        first, second = footage.images(hop)
+        first, second = frame_store.images(hop)
         assert first.shape == second.shape == (16, 16, 3)
         assert np.abs(first.astype(int) - hop.number).max() <= 1  # JPEG
-    assert footage.span('camera') == (0, 19 * HOP + 100 * MS)
-    assert footage.span('rear') is None
+    assert frame_store.span('camera') == (0, 19 * HOP + 100 * MS)
+    assert frame_store.span('rear') is None
 
 
 def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
     """They are one picture on the way: each comes back as JPEG would have made it alone."""
-    footage = Footage(dataclasses.replace(FACTS, image_size=96))
+    frame_store = FrameStore(dataclasses.replace(FACTS, image_size=96))
     ramp = np.linspace(0, 255, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
     pictures = [ramp, 255 - ramp]
-    footage.add('camera', [Slot(n, n, picture) for n, picture in enumerate(pictures)], 0, 0)
-    for image, picture in zip(footage.images(footage.hops('camera', 0, 9, 9)[0]), pictures):
+    frame_store.add('camera', [Slot(n, n, picture) for n, picture in enumerate(pictures)], 0, 0)
+    for image, picture in zip(
+        frame_store.images(frame_store.hops('camera', 0, 9, 9)[0]), pictures
+    ):
         assert np.abs(image.astype(int) - picture).mean() < 3
         assert np.abs(image[[0, -1]].astype(int) - picture[[0, -1]]).mean() < 3
 
 
 def test_what_was_seen_before_ends_where_something_is_missing() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(10))
-    add(footage, range(14, 30))  # frames were dropped
-    add(footage, range(31, 40), reset_count=1)
-    by_number = {hop.number: hop for hop in footage.hops('camera', 0, 10**18, 100)}
-    assert numbers(footage.before(by_number[9], 3)) == [6, 7, 8]
-    assert numbers(footage.before(by_number[15], 3)) == [14]
-    assert numbers(footage.before(by_number[31], 3)) == []
-    assert numbers(footage.before(by_number[0], 3)) == []
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(10))
+    add(frame_store, range(14, 30))  # frames were dropped
+    add(frame_store, range(31, 40), reset_count=1)
+    by_number = {hop.number: hop for hop in frame_store.hops('camera', 0, 10**18, 100)}
+    assert numbers(frame_store.before(by_number[9], 3)) == [6, 7, 8]
+    assert numbers(frame_store.before(by_number[15], 3)) == [14]
+    assert numbers(frame_store.before(by_number[31], 3)) == []
+    assert numbers(frame_store.before(by_number[0], 3)) == []
 
 
 def test_a_frame_that_is_looked_at_again_has_its_stamp_twice() -> None:
-    footage = Footage(FACTS)
+    frame_store = FrameStore(FACTS)
     for number in range(6):
         stamp = number // 2 * HOP
-        footage.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
-    hops = footage.hops('camera', 0, 10**18, 100)
+        frame_store.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+    hops = frame_store.hops('camera', 0, 10**18, 100)
     assert numbers(hops) == [0, 1, 2, 3, 4, 5]
-    assert numbers(footage.before(hops[4], 3)) == [1, 2, 3]
+    assert numbers(frame_store.before(hops[4], 3)) == [1, 2, 3]
 
 
 def test_cameras_do_not_mix() -> None:
-    footage = Footage(FACTS)
+    frame_store = FrameStore(FACTS)
     for number in range(8):
-        add(footage, range(number, number + 1), 'front')
-        add(footage, range(number, number + 1), 'rear', picture=lambda n: grey(200))
-    assert footage.sources == ('front', 'rear')
-    hop = footage.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
-    assert numbers(footage.before(hop, 3)) == [2, 3, 4]
-    assert footage.images(hop)[0].mean() == pytest.approx(200, abs=1)
+        add(frame_store, range(number, number + 1), 'front')
+        add(frame_store, range(number, number + 1), 'rear', picture=lambda n: grey(200))
+    assert frame_store.sources == ('front', 'rear')
+    hop = frame_store.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
+    assert numbers(frame_store.before(hop, 3)) == [2, 3, 4]
+    assert frame_store.images(hop)[0].mean() == pytest.approx(200, abs=1)
 
 
 def test_time_that_goes_back_leaves_nothing_of_the_future() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(20))
-    add(footage, range(20), 'rear')
-    add(footage, range(3), reset_count=1, start=5 * HOP)
-    assert everything(footage) == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert everything(footage, 'rear') == list(range(20))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(20))
+    add(frame_store, range(20), 'rear')
+    add(frame_store, range(3), reset_count=1, start=5 * HOP)
+    assert everything(frame_store) == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert everything(frame_store, 'rear') == list(range(20))
 
 
 def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None:
     room, count = 700, 1500
-    footage = Footage(FACTS, FootageSettings(most_bytes=room * SIZE))
+    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=room * SIZE))
     for number in range(count):
-        add(footage, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:  # segments of twenty hops
-            footage.keep(ended(number - 20, number))
-    left = everything(footage)
+            frame_store.keep(ended(number - 20, number))
+    left = everything(frame_store)
     assert 0.9 * room <= len(left) <= room + 64
     windows = {n for n in range(count - 20) if n % 20 >= 20 - WINDOW}
     assert windows <= set(left)
@@ -162,42 +164,42 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
 
 
 def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
-    footage = Footage(FACTS, FootageSettings(most_bytes=100 * SIZE))
+    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100 * SIZE))
     for number in range(1500):
-        add(footage, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:
-            footage.keep(ended(number - 20, number))
-    left = everything(footage)
+            frame_store.keep(ended(number - 20, number))
+    left = everything(frame_store)
     assert left[-1] == 1499 and left == sorted(left)
     assert 90 <= len(left) <= 100 + 64  # less than the newest minute
 
 
 def test_what_is_older_than_the_kept_time_goes() -> None:
-    footage = Footage(FACTS, FootageSettings(kept_s=10.0))
-    add(footage, range(128))
+    frame_store = FrameStore(FACTS, FootageSettings(kept_s=10.0))
+    add(frame_store, range(128))
     newest = 127 * HOP + 100 * MS
-    assert everything(footage)[0] == next(
+    assert everything(frame_store)[0] == next(
         n for n in range(128) if n * HOP + 100 * MS >= newest - 10_000 * MS
     )
 
 
 def test_landmarks_are_the_ends_of_segments() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(100))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(100))
     for start, end in ((0, 20), (20, 45), (45, 80)):
-        footage.keep(ended(start, end))
-    assert numbers(footage.landmarks('camera', 0, 10**12, 4)) == [19, 44, 79, 99]
-    found = numbers(footage.landmarks('camera', 0, 10**12, 16))
+        frame_store.keep(ended(start, end))
+    assert numbers(frame_store.landmarks('camera', 0, 10**12, 4)) == [19, 44, 79, 99]
+    found = numbers(frame_store.landmarks('camera', 0, 10**12, 16))
     assert {19, 44, 79, 99} <= set(found) and len(found) > 8
     assert all(b - a >= WINDOW / 2 for a, b in itertools.pairwise(found))
 
 
 def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(1000))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(1000))
     for end in range(5, 1000, 5):
-        footage.keep(ended(end - 5, end))
-    found = numbers(footage.landmarks('camera', 0, 10**12, 10))
+        frame_store.keep(ended(end - 5, end))
+    found = numbers(frame_store.landmarks('camera', 0, 10**12, 10))
     assert found[-1] == 999 and len(found) == 10
     assert all(n % 5 == 4 for n in found)
     assert all(60 <= b - a <= 140 for a, b in itertools.pairwise(found))
@@ -205,39 +207,39 @@ def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
 
 def test_what_lasts_long_and_what_is_not_over_is_looked_at_too() -> None:
     """Four hops, four hops, and ten minutes that no segment has ended yet."""
-    footage = Footage(FACTS)
-    add(footage, range(3000))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(3000))
     for start, end in ((0, 20), (20, 40)):
-        footage.keep(ended(start, end))
-    found = numbers(footage.landmarks('camera', 0, 10**12, 16))
+        frame_store.keep(ended(start, end))
+    found = numbers(frame_store.landmarks('camera', 0, 10**12, 16))
     assert found[:2] == [19, 39] and found[-1] == 2999
     assert len([n for n in found if n > 40]) >= 10
-    inside = numbers(footage.landmarks('camera', 100 * HOP, 1000 * HOP + 100 * MS, 16))
+    inside = numbers(frame_store.landmarks('camera', 100 * HOP, 1000 * HOP + 100 * MS, 16))
     assert inside[-1] == 1000 and inside[0] >= 100
-    assert footage.landmarks('camera', 10**15, 10**16, 16) == []
+    assert frame_store.landmarks('camera', 10**15, 10**16, 16) == []
 
 
 def test_a_segment_ends_with_the_hop_before_the_next_begins_or_with_its_last() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(40))
-    footage.keep(ended(0, 10))  # its change is of hop 10
-    footage.keep(ended(10, 19, Reason.END))
-    marks = dict(footage._base.read('SELECT number, kept FROM hops WHERE kept > 0'))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(40))
+    frame_store.keep(ended(0, 10))  # its change is of hop 10
+    frame_store.keep(ended(10, 19, Reason.END))
+    marks = dict(frame_store._base.read('SELECT number, kept FROM hops WHERE kept > 0'))
     assert marks == {6: 1, 7: 1, 8: 1, 9: 2, 16: 1, 17: 1, 18: 1, 19: 2}
 
 
 def test_a_segment_of_the_forgotten_future_marks_nothing() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(40))
-    add(footage, range(2), reset_count=1)
-    footage.keep(ended(20, 39, Reason.RESET, at=1))
-    assert footage._base.read('SELECT number FROM hops WHERE kept > 0') == []
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(40))
+    add(frame_store, range(2), reset_count=1)
+    frame_store.keep(ended(20, 39, Reason.RESET, at=1))
+    assert frame_store._base.read('SELECT number FROM hops WHERE kept > 0') == []
 
 
 def test_without_segments_landmarks_lie_at_even_distances() -> None:
-    footage = Footage(FACTS)
-    add(footage, range(101))
-    found = numbers(footage.landmarks('camera', 0, 100 * HOP + 100 * MS, 4))
+    frame_store = FrameStore(FACTS)
+    add(frame_store, range(101))
+    found = numbers(frame_store.landmarks('camera', 0, 100 * HOP + 100 * MS, 4))
     assert found[-1] == 100 and all(abs(b - a - 25) <= 1 for a, b in itertools.pairwise(found))
 
 
@@ -262,144 +264,146 @@ time.sleep(60)
     assert child.stdout is not None
     child.stdout.readline()
     with pytest.raises(BusyError, match='process'):
-        Footage(FACTS, path=path)
+        FrameStore(FACTS, path=path)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    again = Footage(FACTS, path=path)
+    again = FrameStore(FACTS, path=path)
     assert everything(again) == list(range(10))
     assert again.held_bytes > 0
     add(again, range(3), reset_count=7, start=10**12)
     again.close()
-    assert everything(Footage(FACTS, path=path)) == [*range(10), 0, 1, 2]
+    assert everything(FrameStore(FACTS, path=path)) == [*range(10), 0, 1, 2]
 
 
 def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
-    footage = Footage(FACTS, path=path)
-    add(footage, range(10), start=10**15)
-    footage.close()
-    footage = Footage(FACTS, path=path)
-    add(footage, range(3), reset_count=7)
-    footage.commit()
-    assert 'camera' in footage.trouble
-    assert everything(footage) == list(range(10))
-    add(footage, range(3), reset_count=8, start=10**15 + 10**12)
-    footage.commit()
-    assert footage.trouble == '' and everything(footage) == [*range(10), 0, 1, 2]
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(10), start=10**15)
+    frame_store.close()
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(3), reset_count=7)
+    frame_store.commit()
+    assert 'camera' in frame_store.trouble
+    assert everything(frame_store) == list(range(10))
+    add(frame_store, range(3), reset_count=8, start=10**15 + 10**12)
+    frame_store.commit()
+    assert frame_store.trouble == '' and everything(frame_store) == [*range(10), 0, 1, 2]
 
 
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
-    footage = Footage(FACTS, path=path)
-    add(footage, range(4))
-    footage.close()
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(4))
+    frame_store.close()
     with pytest.raises(InputError, match=r'16x16.*24x24'):
-        Footage(dataclasses.replace(FACTS, image_size=24), path=path)
-    assert everything(Footage(FACTS, path=path)) == [0, 1, 2, 3]
+        FrameStore(dataclasses.replace(FACTS, image_size=24), path=path)
+    assert everything(FrameStore(FACTS, path=path)) == [0, 1, 2, 3]
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('no database ' * 100)
     with pytest.raises(InputError, match='notes'):
-        Footage(FACTS, path=path)
+        FrameStore(FACTS, path=path)
 
 
 def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
-    footage = Footage(FACTS, path=tmp_path / 'frames.db')
-    add(footage, range(10), picture=noise)
-    footage.commit()
-    [(pages,)] = footage._base.read('PRAGMA page_count')
-    footage._base.read(f'PRAGMA max_page_count = {pages}')
-    add(footage, range(10, 40), picture=noise)
-    footage.commit()
-    assert 'database or disk is full' in footage.trouble
-    assert set(everything(footage)) >= set(range(10))
-    footage._base.read('PRAGMA max_page_count = 1000000')
-    add(footage, range(40, 50), picture=noise)
-    footage.commit()
-    assert footage.trouble == '' and everything(footage)[-1] == 49
+    frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
+    add(frame_store, range(10), picture=noise)
+    frame_store.commit()
+    [(pages,)] = frame_store._base.read('PRAGMA page_count')
+    frame_store._base.read(f'PRAGMA max_page_count = {pages}')
+    add(frame_store, range(10, 40), picture=noise)
+    frame_store.commit()
+    assert 'database or disk is full' in frame_store.trouble
+    assert set(everything(frame_store)) >= set(range(10))
+    frame_store._base.read('PRAGMA max_page_count = 1000000')
+    add(frame_store, range(40, 50), picture=noise)
+    frame_store.commit()
+    assert frame_store.trouble == '' and everything(frame_store)[-1] == 49
 
 
 def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
     tmp_path: Path, full_disk: None
 ) -> None:
-    footage = Footage(FACTS, path=tmp_path / 'frames.db')
-    add(footage, range(10), picture=noise)
+    frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
+    add(frame_store, range(10), picture=noise)
     for _ in range(2):  # it stays told
-        footage.commit()
-        assert f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in footage.trouble
-    assert everything(footage) == list(range(10))
+        frame_store.commit()
+        assert (
+            f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.trouble
+        )
+    assert everything(frame_store) == list(range(10))
 
 
 def test_frames_that_were_just_given_up_are_an_error() -> None:
-    footage = Footage(FACTS, FootageSettings(most_bytes=100_000))
-    add(footage, range(10), picture=noise)
-    footage.commit()
-    hop = footage.hops('camera', 0, HOP, 9)[0]
-    add(footage, range(10, 1000), picture=noise)
+    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100_000))
+    add(frame_store, range(10), picture=noise)
+    frame_store.commit()
+    hop = frame_store.hops('camera', 0, HOP, 9)[0]
+    add(frame_store, range(10, 1000), picture=noise)
     with pytest.raises(InputError, match='given up'):
-        footage.images(hop)
+        frame_store.images(hop)
 
 
 def test_a_camera_with_another_clock_loses_nothing() -> None:
-    footage = Footage(FACTS, FootageSettings(kept_s=100.0))
-    add(footage, range(64), 'sim')
-    add(footage, range(64), 'live', start=1_700_000_000 * 1000 * MS)
-    assert everything(footage, 'sim') == everything(footage, 'live') == list(range(64))
+    frame_store = FrameStore(FACTS, FootageSettings(kept_s=100.0))
+    add(frame_store, range(64), 'sim')
+    add(frame_store, range(64), 'live', start=1_700_000_000 * 1000 * MS)
+    assert everything(frame_store, 'sim') == everything(frame_store, 'live') == list(range(64))
 
 
 def test_many_hops_of_one_stamp_have_others_before_them() -> None:
     """A camera so slow that one picture fills twenty hops."""
-    footage = Footage(FACTS)
+    frame_store = FrameStore(FACTS)
     for number in range(60):
         stamp = number // 20 * 20 * HOP
-        footage.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
-    hops = footage.hops('camera', 0, 10**18, 100)
-    assert numbers(footage.before(hops[40], 4)) == [36, 37, 38, 39]
-    assert numbers(footage.before(hops[50], 4)) == [46, 47, 48, 49]
+        frame_store.add('camera', [Slot(stamp, stamp, grey(number))] * 2, 0, number)
+    hops = frame_store.hops('camera', 0, 10**18, 100)
+    assert numbers(frame_store.before(hops[40], 4)) == [36, 37, 38, 39]
+    assert numbers(frame_store.before(hops[50], 4)) == [46, 47, 48, 49]
 
 
 def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
-    footage = Footage(FACTS, path=path)
-    add(footage, range(3000), picture=noise)
-    footage.close()
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(3000), picture=noise)
+    frame_store.close()
     before = path.stat().st_size
-    footage = Footage(FACTS, FootageSettings(most_bytes=200 * SIZE), path)
-    add(footage, range(3000, 4500), picture=noise)
-    footage.close()
+    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=200 * SIZE), path)
+    add(frame_store, range(3000, 4500), picture=noise)
+    frame_store.close()
     assert path.stat().st_size < before / 2
 
 
-def test_the_file_of_a_memory_is_no_footage(tmp_path: Path) -> None:
+def test_the_file_of_a_memory_is_no_frame_store(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     Store(path).close()
     with pytest.raises(InputError, match=r'memory\.db'):
-        Footage(FACTS, path=path)
-    Footage(FACTS, path=tmp_path / 'frames.db').close()
+        FrameStore(FACTS, path=path)
+    FrameStore(FACTS, path=tmp_path / 'frames.db').close()
     with pytest.raises(InputError, match=r'frames\.db'):
         Store(tmp_path / 'frames.db')
 
 
 def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
-    footage = Footage(FACTS, path=path)
-    add(footage, range(200), picture=noise)
-    footage.commit()
-    footage._base.read('PRAGMA wal_checkpoint(TRUNCATE)')
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(200), picture=noise)
+    frame_store.commit()
+    frame_store._base.read('PRAGMA wal_checkpoint(TRUNCATE)')
     with path.open('r+b') as file:
         file.seek(4096)
         file.write(b'\xff' * (path.stat().st_size - 4096))
-    footage._base.read('PRAGMA shrink_memory')
+    frame_store._base.read('PRAGMA shrink_memory')
     for reset_count in (0, 1):
-        add(footage, range(200, 400), reset_count=reset_count, picture=noise)
-        footage.commit()
-    assert str(path) in footage.trouble
+        add(frame_store, range(200, 400), reset_count=reset_count, picture=noise)
+        frame_store.commit()
+    assert str(path) in frame_store.trouble
 
 
 def test_no_time_is_too_long_to_keep() -> None:
-    footage = Footage(FACTS, FootageSettings(kept_s=1e9))
-    add(footage, range(200))
-    footage.commit()
-    assert footage.trouble == '' and len(everything(footage)) == 200
+    frame_store = FrameStore(FACTS, FootageSettings(kept_s=1e9))
+    add(frame_store, range(200))
+    frame_store.commit()
+    assert frame_store.trouble == '' and len(everything(frame_store)) == 200

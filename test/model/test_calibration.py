@@ -221,7 +221,7 @@ def test_the_confidence_of_words_weighs_where_the_vector_points(
 def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: str) -> None:
     def stored(numbers: tuple[float, ...]) -> ModelConfig:
         return dataclasses.replace(
-            network(tiny.eyes).config, calibration=CalibrationConfig(**{name: numbers})
+            network(tiny.vision).config, calibration=CalibrationConfig(**{name: numbers})
         )
 
     numbers = tuple(np.linspace(-1, 1, tiny.facts.embedding_dim).round(4).tolist())

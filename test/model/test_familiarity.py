@@ -19,7 +19,7 @@ from vljepa_ros.model import familiarity, registry
 from vljepa_ros.model.config import FamiliarityConfig
 from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.text_tower import file_hash
-from vljepa_ros.model.streaming.vision import StreamingEyes
+from vljepa_ros.model.streaming.vision import StreamingVision
 
 FILE = 'familiarity.safetensors'
 
@@ -29,11 +29,11 @@ def noise(model: Model, seed: int, tubelets: int = 6) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def watch(eyes: StreamingEyes, frames: np.ndarray) -> list[float]:
-    state, found = eyes.new_state(), []
+def watch(vision: StreamingVision, frames: np.ndarray) -> list[float]:
+    state, found = vision.new_state(), []
     for start in range(0, len(frames), 2):
-        eyes.step(state, list(frames[start : start + 2]))
-        found.append(eyes.unfamiliar(state))
+        vision.step(state, list(frames[start : start + 2]))
+        found.append(vision.unfamiliar(state))
     return found
 
 
@@ -93,38 +93,38 @@ def test_features_are_mean_and_deviation_over_tokens_of_the_newest_tubelets() ->
 
 
 def test_a_model_without_a_detector_finds_everything_familiar(tiny: Model) -> None:
-    assert isinstance(tiny.eyes, StreamingEyes) and tiny.language is not None
-    assert watch(tiny.eyes, noise(tiny, 0)) == [0.0] * 6
+    assert isinstance(tiny.vision, StreamingVision) and tiny.language is not None
+    assert watch(tiny.vision, noise(tiny, 0)) == [0.0] * 6
     assert tiny.language.unreadable('灯亮着吗') == 0.0
 
 
 def test_nothing_was_seen_before_the_first_step(detecting: Path) -> None:
     model = registry.load(str(detecting), device='cpu')
-    assert model.eyes is not None
-    assert model.eyes.unfamiliar(model.eyes.new_state()) == 0.0
+    assert model.vision is not None
+    assert model.vision.unfamiliar(model.vision.new_state()) == 0.0
 
 
 def test_detector_changes_neither_vectors_nor_the_model_id(tiny: Model, detecting: Path) -> None:
     model = registry.load(str(detecting), device='cpu')
     assert model.facts == tiny.facts
     frames, answers = noise(tiny, 3), []
-    for eyes in (tiny.eyes, model.eyes):
-        assert isinstance(eyes, StreamingEyes)
-        state = eyes.new_state()
+    for vision in (tiny.vision, model.vision):
+        assert isinstance(vision, StreamingVision)
+        state = vision.new_state()
         for start in range(0, len(frames), 2):
-            eyes.step(state, list(frames[start : start + 2]))
-            eyes.unfamiliar(state)
-        answers.append(eyes.predict(state, ['What is happening?']))
+            vision.step(state, list(frames[start : start + 2]))
+            vision.unfamiliar(state)
+        answers.append(vision.predict(state, ['What is happening?']))
     np.testing.assert_array_equal(*answers)
 
 
 def test_streaming_gives_the_features_that_the_fit_saw(detecting: Path) -> None:
     model = registry.load(str(detecting), device='cpu')
-    eyes = model.eyes
-    assert isinstance(eyes, StreamingEyes) and eyes.familiarity is not None
+    vision = model.vision
+    assert isinstance(vision, StreamingVision) and vision.familiarity is not None
     frames = noise(model, 5, tubelets=9)
-    logits = eyes.familiarity.logits(eyes.describe(frames))
-    for hop, found in enumerate(watch(eyes, frames)):
+    logits = vision.familiarity.logits(vision.describe(frames))
+    for hop, found in enumerate(watch(vision, frames)):
         newest = logits[max(0, hop + 1 - familiarity.TUBELETS) : hop + 1].mean()
         assert found == pytest.approx(1 / (1 + np.exp(-np.clip(newest, -10, 10))), abs=1e-4)
 
@@ -152,8 +152,8 @@ def test_a_damaged_detector_is_one_clear_error(detecting: Path, damage: str) -> 
 
 def test_saving_a_net_drops_the_detector_of_other_weights(detecting: Path, tmp_path: Path) -> None:
     model = registry.load(str(detecting), device='cpu')
-    assert isinstance(model.eyes, StreamingEyes)
-    registry.save(registry.VLJEPA(model.eyes._net.config), tmp_path / 'new', torch.float32)
+    assert isinstance(model.vision, StreamingVision)
+    registry.save(registry.VLJEPA(model.vision._net.config), tmp_path / 'new', torch.float32)
     assert registry.read_config(tmp_path / 'new').familiarity == FamiliarityConfig()  # type: ignore[union-attr]
 
 

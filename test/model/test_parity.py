@@ -42,22 +42,22 @@ def video(tubelets: int, size: int, seed: int) -> NDArray[np.uint8]:
 
 def prompt_states(model: Model) -> list[NDArray[np.float64]]:
     """The text tower's token states of the prompts, one array each."""
-    eyes: Any = model.eyes
-    return [tower(eyes).states([p], 128)[0][0].double().numpy() for p in PROMPTS]
+    vision: Any = model.vision
+    return [tower(vision).states([p], 128)[0][0].double().numpy() for p in PROMPTS]
 
 
 def test_every_hop_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
-    eyes, facts = shipped.eyes, shipped.facts
-    assert eyes is not None
+    vision, facts = shipped.vision, shipped.facts
+    assert vision is not None
     tubelets = 5 * facts.window_tubelets + 5
     frames = video(tubelets, facts.image_size, seed=3)
     expected = reference.predict(frames, prompt_states(shipped))
-    state, evicted = eyes.new_state(), 0
+    state, evicted = vision.new_state(), 0
     for t in range(tubelets):
         before = state.x_encoder[0].keys.shape[2] if t else 0
-        eyes.step(state, list(frames[t]))
+        vision.step(state, list(frames[t]))
         evicted += before + 1 - state.x_encoder[0].keys.shape[2]
-        np.testing.assert_allclose(eyes.predict(state, PROMPTS), expected[:, t], atol=TOLERANCE)
+        np.testing.assert_allclose(vision.predict(state, PROMPTS), expected[:, t], atol=TOLERANCE)
     assert evicted == tubelets - facts.window_tubelets
     layers = len(state.x_encoder) + len(state.predictor)
     assert layers >= 4
@@ -67,18 +67,18 @@ def test_every_hop_equals_the_masked_pass(shipped: Model, reference: Reference) 
 def test_nothing_before_the_receptive_field_matters_and_what_is_in_it_does(
     shipped: Model,
 ) -> None:
-    eyes, facts = shipped.eyes, shipped.facts
-    assert eyes is not None
+    vision, facts = shipped.vision, shipped.facts
+    assert vision is not None
     field = facts.receptive_tubelets
     frames = video(field + 6, facts.image_size, seed=4)
     other = frames.copy()
     other[:6] = 255 - other[:6]
 
     def last(clip: NDArray[np.uint8]) -> NDArray[np.float32]:
-        state = eyes.new_state()
+        state = vision.new_state()
         for tubelet in clip:
-            eyes.step(state, list(tubelet))
-        return eyes.predict(state, PROMPTS)
+            vision.step(state, list(tubelet))
+        return vision.predict(state, PROMPTS)
 
     np.testing.assert_array_equal(last(frames), last(other))
     other[-facts.window_tubelets] = 0
@@ -87,25 +87,25 @@ def test_nothing_before_the_receptive_field_matters_and_what_is_in_it_does(
 
 @pytest.mark.long
 def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
-    eyes, facts = shipped.eyes, shipped.facts
-    assert eyes is not None
+    vision, facts = shipped.vision, shipped.facts
+    assert vision is not None
     frames = video(60, facts.image_size, seed=5)
-    state = eyes.new_state()
+    state = vision.new_state()
     for hop in range(10_000):
-        eyes.step(state, list(frames[hop % len(frames)]))
+        vision.step(state, list(frames[hop % len(frames)]))
     state.steps += 10**9  # and no count of hops enters
     tail = np.stack(
         [frames[h % len(frames)] for h in range(10_000 - facts.receptive_tubelets, 10_000)]
     )
     expected = reference.predict(tail, prompt_states(shipped))[:, -1]
-    np.testing.assert_allclose(eyes.predict(state, PROMPTS), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(vision.predict(state, PROMPTS), expected, atol=TOLERANCE)
 
 
 def test_training_pass_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
-    eyes: Any = shipped.eyes
+    vision: Any = shipped.vision
     frames = video(12, shipped.facts.image_size, seed=6)
-    states, mask = tower(eyes).states(PROMPTS, 128)
+    states, mask = tower(vision).states(PROMPTS, 128)
     with torch.inference_mode():
-        found = network(eyes)(torch.from_numpy(frames)[None], states[None], mask[None])[0]
+        found = network(vision)(torch.from_numpy(frames)[None], states[None], mask[None])[0]
     expected = reference.predict(frames, prompt_states(shipped))
     np.testing.assert_allclose(found.numpy(), expected, atol=TOLERANCE)

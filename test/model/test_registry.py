@@ -25,19 +25,19 @@ def frames(model: Model, count: int = 6) -> list[list[np.ndarray]]:
 
 
 def vectors(model: Model) -> np.ndarray:
-    assert model.eyes is not None
-    state = model.eyes.new_state()
+    assert model.vision is not None
+    state = model.vision.new_state()
     for tubelet in frames(model):
-        model.eyes.step(state, tubelet)
-    return model.eyes.predict(state, ['What is happening?', ''])
+        model.vision.step(state, tubelet)
+    return model.vision.predict(state, ['What is happening?', ''])
 
 
 def test_what_is_saved_loads_to_the_same_vectors(tiny: Model, tmp_path: Path) -> None:
-    from vljepa_ros.model.streaming.vision import StreamingEyes
+    from vljepa_ros.model.streaming.vision import StreamingVision
 
-    assert isinstance(tiny.eyes, StreamingEyes)
-    net = registry.VLJEPA(network(tiny.eyes).config)
-    net.load_state_dict(network(tiny.eyes).state_dict())
+    assert isinstance(tiny.vision, StreamingVision)
+    net = registry.VLJEPA(network(tiny.vision).config)
+    net.load_state_dict(network(tiny.vision).state_dict())
     registry.save(net, tmp_path / 'copy', torch.float32)
     copy = registry.load(str(tmp_path / 'copy'), device='cpu')
     np.testing.assert_array_equal(vectors(tiny), vectors(copy))
@@ -57,10 +57,10 @@ def test_the_model_id_covers_weights_and_tower(tiny_folder: Path, tmp_path: Path
 
 
 def test_halves_load_alone(tiny_folder: Path) -> None:
-    eyes = registry.load(str(tiny_folder), device='cpu', parts=('eyes',))
+    vision = registry.load(str(tiny_folder), device='cpu', parts=('vision',))
     language = registry.load(str(tiny_folder), device='cpu', parts=('language',))
-    assert eyes.language is None and language.eyes is None
-    assert eyes.facts.model_id == language.facts.model_id
+    assert vision.language is None and language.vision is None
+    assert vision.facts.model_id == language.facts.model_id
 
 
 def damage(folder: Path, how: str) -> None:
@@ -210,23 +210,23 @@ def test_what_is_not_there_is_named(
 
 
 def test_bad_input_to_the_halves(tiny: Model) -> None:
-    eyes, language = tiny.eyes, tiny.language
-    assert eyes is not None and language is not None
-    state = eyes.new_state()
+    vision, language = tiny.vision, tiny.language
+    assert vision is not None and language is not None
+    state = vision.new_state()
     with pytest.raises(InputError, match='frame'):
-        eyes.predict(state, ['?'])
+        vision.predict(state, ['?'])
     with pytest.raises(InputError, match='match'):
-        eyes.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
+        vision.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
     with pytest.raises(InputError, match='1 frame'):
-        eyes.step(state, frames(tiny)[0][:1])
-    eyes.step(state, frames(tiny)[0])
-    before = eyes.predict(state, [''])
+        vision.step(state, frames(tiny)[0][:1])
+    vision.step(state, frames(tiny)[0])
+    before = vision.predict(state, [''])
     with pytest.raises(InputError, match='long'):
-        eyes.predict(state, ['word ' * 3000])
+        vision.predict(state, ['word ' * 3000])
     with pytest.raises(InputError, match='3002 tokens'):
-        eyes.check_prompts(['', 'word ' * 3000])
-    eyes.check_prompts(['', 'What is happening?'])
-    np.testing.assert_array_equal(eyes.predict(state, ['']), before)
+        vision.check_prompts(['', 'word ' * 3000])
+    vision.check_prompts(['', 'What is happening?'])
+    np.testing.assert_array_equal(vision.predict(state, ['']), before)
     with pytest.raises(InputError, match='empty'):
         language.encode(['  '])
     with pytest.raises(InputError, match='finite'):
@@ -236,28 +236,30 @@ def test_bad_input_to_the_halves(tiny: Model) -> None:
 
 
 def test_a_prompts_answer_does_not_depend_on_its_company(tiny: Model) -> None:
-    assert tiny.eyes is not None
-    state = tiny.eyes.new_state()
+    assert tiny.vision is not None
+    state = tiny.vision.new_state()
     for tubelet in frames(tiny):
-        tiny.eyes.step(state, tubelet)
-    alone = tiny.eyes.predict(state, ['Is it dark?'])
-    together = tiny.eyes.predict(state, ['', 'a much longer prompt than the other', 'Is it dark?'])
+        tiny.vision.step(state, tubelet)
+    alone = tiny.vision.predict(state, ['Is it dark?'])
+    together = tiny.vision.predict(
+        state, ['', 'a much longer prompt than the other', 'Is it dark?']
+    )
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
 
 
 def test_standing_prompts_are_not_computed_again_after_the_largest_request(
     tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    eyes = tiny.eyes
-    assert eyes is not None
-    state = eyes.new_state()
-    eyes.step(state, frames(tiny)[0])
+    vision = tiny.vision
+    assert vision is not None
+    state = vision.new_state()
+    vision.step(state, frames(tiny)[0])
     standing = [f'standing {n}' for n in range(MAX_PROMPTS)]
-    eyes.predict(state, standing)
-    eyes.predict(state, [f'asked {n}' for n in range(MAX_PROMPTS)])
-    text_tower = tower(eyes)
+    vision.predict(state, standing)
+    vision.predict(state, [f'asked {n}' for n in range(MAX_PROMPTS)])
+    text_tower = tower(vision)
     monkeypatch.setattr(text_tower, 'states', None)
-    assert len(eyes.predict(state, standing)) == MAX_PROMPTS
+    assert len(vision.predict(state, standing)) == MAX_PROMPTS
 
 
 def test_rank_and_similarity_are_scores(tiny: Model) -> None:
@@ -287,7 +289,7 @@ def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
 def test_a_folder_tells_how_its_weights_are_stored(
     tiny: Model, tmp_path: Path, dtype: torch.dtype
 ) -> None:
-    registry.save(network(tiny.eyes), tmp_path, dtype)  # type: ignore[union-attr]
+    registry.save(network(tiny.vision), tmp_path, dtype)  # type: ignore[union-attr]
     assert stored_dtype(tmp_path) == dtype
     (tmp_path / registry.WEIGHTS).write_bytes(b'none')
     with pytest.raises(ModelError, match='damaged'):

@@ -47,12 +47,12 @@ def test_the_decoder_says_a_text_embedding_again(shipped: Model) -> None:
 
 
 def test_darkness_is_seen(shipped: Model) -> None:
-    assert shipped.eyes is not None and shipped.language is not None
+    assert shipped.vision is not None and shipped.language is not None
     size = shipped.facts.image_size
-    state = shipped.eyes.new_state()
+    state = shipped.vision.new_state()
     for _ in range(6):
-        shipped.eyes.step(state, [np.zeros((size, size, 3), np.uint8)] * 2)
-    vector = shipped.eyes.predict(state, ['What is happening?'])[0]
+        shipped.vision.step(state, [np.zeros((size, size, 3), np.uint8)] * 2)
+    vector = shipped.vision.predict(state, ['What is happening?'])[0]
     best = shipped.language.rank(
         vector, ['it is dark', 'the robot opens the red drawer', 'the arm is at rest']
     )[0]

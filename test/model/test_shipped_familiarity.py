@@ -14,12 +14,12 @@ from vljepa_ros.sources import Damaged, open_source
 
 
 def scores(model: Model, frames: np.ndarray) -> list[float]:
-    eyes, size = model.eyes, model.facts.image_size
-    assert eyes is not None
-    state, found = eyes.new_state(), []
+    vision, size = model.vision, model.facts.image_size
+    assert vision is not None
+    state, found = vision.new_state(), []
     for start in range(0, len(frames) - 1, 2):
-        eyes.step(state, [fit(frame, size) for frame in frames[start : start + 2]])
-        found.append(eyes.unfamiliar(state))
+        vision.step(state, [fit(frame, size) for frame in frames[start : start + 2]])
+        found.append(vision.unfamiliar(state))
     return found
 
 

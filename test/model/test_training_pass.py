@@ -23,24 +23,24 @@ def padded(tower: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize('gradients', [False, True])
 def test_the_banded_pass_equals_streaming(tiny: Any, gradients: bool) -> None:
-    eyes, size = tiny.eyes, tiny.facts.image_size
+    vision, size = tiny.vision, tiny.facts.image_size
     rng = np.random.default_rng(1)
     frames = rng.integers(0, 256, (TUBELETS, 2, size, size, 3), dtype=np.uint8)
-    state, streamed = eyes.new_state(), []
+    state, streamed = vision.new_state(), []
     for t in range(TUBELETS):
-        eyes.step(state, list(frames[t]))
-        streamed.append(eyes.predict(state, PROMPTS))
-    net = copy.deepcopy(network(eyes)).requires_grad_(gradients)
+        vision.step(state, list(frames[t]))
+        streamed.append(vision.predict(state, PROMPTS))
+    net = copy.deepcopy(network(vision)).requires_grad_(gradients)
     with torch.enable_grad():
-        banded = net(torch.from_numpy(frames)[None], *padded(tower(eyes)))
+        banded = net(torch.from_numpy(frames)[None], *padded(tower(vision)))
     assert banded.requires_grad == gradients
     np.testing.assert_allclose(banded[0].detach().numpy(), np.stack(streamed, axis=1), atol=1e-5)
 
 
 def test_answers_asked_one_by_one_are_those_asked_together(tiny: Any) -> None:
-    net, size = network(tiny.eyes), tiny.facts.image_size
+    net, size = network(tiny.vision), tiny.facts.image_size
     frames = torch.randint(0, 256, (2, TUBELETS, 2, size, size, 3), dtype=torch.uint8)
-    states, mask = padded(tower(tiny.eyes))
+    states, mask = padded(tower(tiny.vision))
     states, mask = states.expand(2, -1, -1, -1), mask.expand(2, -1, -1)
     with torch.no_grad():
         visual = net.x_encoder(frames)

@@ -203,7 +203,7 @@ def test_get_state_answers_while_the_weights_load_in_the_model_thread(bench: Ben
         ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
     )
     assert load.begun.wait(5)
-    assert load.thread == 'eyes'
+    assert load.thread == 'vision'
     assert state(bench, 'perception_node') == 'unconfigured'
     assert not changed.done()
     load.go.set()

@@ -31,12 +31,12 @@ class Counted:
 
 def test_nodes_of_one_process_share_one_load() -> None:
     counted = Counted()
-    for part in ('eyes', 'language', 'language'):
+    for part in ('vision', 'language', 'language'):
         counted.pool.expect(SPEC, part)
-    leases = [counted.pool.acquire(SPEC, part) for part in ('eyes', 'language', 'language')]
-    assert counted.loads == [(SPEC, ('eyes', 'language'))]
+    leases = [counted.pool.acquire(SPEC, part) for part in ('vision', 'language', 'language')]
+    assert counted.loads == [(SPEC, ('vision', 'language'))]
     assert leases[1].half is leases[2].half
-    assert isinstance(leases[0].half, fake_models.FakeEyes)
+    assert isinstance(leases[0].half, fake_models.FakeVision)
     assert leases[0].facts == fake_models.FACTS
 
 
@@ -50,21 +50,21 @@ def test_a_process_of_one_node_loads_its_half_only() -> None:
 def test_another_device_is_another_model() -> None:
     counted = Counted()
     counted.pool.acquire(SPEC, 'language')
-    counted.pool.acquire(OTHER, 'eyes')
-    assert counted.loads == [(SPEC, ('language',)), (OTHER, ('eyes',))]
+    counted.pool.acquire(OTHER, 'vision')
+    assert counted.loads == [(SPEC, ('language',)), (OTHER, ('vision',))]
 
 
 def test_memory_is_freed_with_the_last_lease_and_loaded_again_when_asked() -> None:
     counted = Counted()
-    counted.pool.expect(SPEC, 'eyes')
+    counted.pool.expect(SPEC, 'vision')
     counted.pool.expect(SPEC, 'language')
-    eyes, language = (counted.pool.acquire(SPEC, part) for part in ('eyes', 'language'))
-    eyes.release()
-    eyes.release()
+    vision, language = (counted.pool.acquire(SPEC, part) for part in ('vision', 'language'))
+    vision.release()
+    vision.release()
     assert counted.freed == 0
     language.release()
     assert counted.freed == 1
-    counted.pool.acquire(SPEC, 'eyes')
+    counted.pool.acquire(SPEC, 'vision')
     assert len(counted.loads) == 2
 
 
@@ -79,12 +79,12 @@ def test_a_load_that_fails_is_tried_again() -> None:
 
     pool = ModelPool(load=load, free=lambda: None)
     with pytest.raises(ModelError, match='damaged'):
-        pool.acquire(SPEC, 'eyes')
-    assert isinstance(pool.acquire(SPEC, 'eyes').half, fake_models.FakeEyes)
+        pool.acquire(SPEC, 'vision')
+    assert isinstance(pool.acquire(SPEC, 'vision').half, fake_models.FakeVision)
 
 
 def test_one_thread_a_half() -> None:
     pool = Counted().pool
-    assert pool.thread('eyes') is pool.thread('eyes')
-    assert pool.thread('eyes') is not pool.thread('language')
+    assert pool.thread('vision') is pool.thread('vision')
+    assert pool.thread('vision') is not pool.thread('language')
     assert pool.stop()

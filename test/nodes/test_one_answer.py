@@ -47,8 +47,8 @@ class Film(Source):
 
 
 def model() -> Model:
-    eyes = fake_models.FakeEyes(unfamiliar_colours={'green': 0.75})
-    return dataclasses.replace(fake_models.fake_model(), eyes=eyes)
+    vision = fake_models.FakeVision(unfamiliar_colours={'green': 0.75})
+    return dataclasses.replace(fake_models.fake_model(), vision=vision)
 
 
 def message_of(answer: Answer) -> Query.Response:
@@ -114,7 +114,7 @@ def test_a_past_without_frames_is_answered_from_memory_by_the_pipeline_too() -> 
     pipeline = Pipeline(model())
     for frame in Film():
         pipeline.push(frame)
-    pipeline.perceiver.footage = None
+    pipeline.perceiver.frame_store = None
     told = pipeline.ask('What is happening?', [], '', *RED_ONLY)
     assert (told.answer, told.basis) == ('the scene is red', Basis.MEMORY)
     other = pipeline.ask('Is it hot?', ['yes', 'no'], '', *RED_ONLY)

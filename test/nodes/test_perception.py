@@ -123,7 +123,7 @@ def test_two_cameras_are_told_apart(bench: Bench) -> None:
         assert np.allclose(vector, blended('red' if source == 'left' else 'blue'), atol=1e-6)
 
 
-class LookingEyes(fake_models.FakeEyes):
+class LookingVision(fake_models.FakeVision):
     """Keeps what it was shown."""
 
     def __init__(self) -> None:
@@ -135,15 +135,15 @@ class LookingEyes(fake_models.FakeEyes):
         super().step(state, images)
 
 
-def with_eyes(eyes: fake_models.FakeEyes) -> Any:
-    return fake_pool(lambda: Model(fake_models.FACTS, eyes, fake_models.FakeLanguage()))
+def with_vision(vision: fake_models.FakeVision) -> Any:
+    return fake_pool(lambda: Model(fake_models.FACTS, vision, fake_models.FakeLanguage()))
 
 
 def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
-    eyes = LookingEyes()
+    vision = LookingVision()
     bench.start(
         PerceptionNode,
-        with_eyes(eyes),
+        with_vision(vision),
         camera__topic='lens/image_raw',
         camera__transport='compressed',
         camera__rotate=90,
@@ -159,8 +159,8 @@ def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
             for n in range(2)
         )
     )
-    eventually(lambda: len(eyes.shown) == 2)
-    for shown in eyes.shown:
+    eventually(lambda: len(vision.shown) == 2)
+    for shown in vision.shown:
         assert np.argwhere(shown.sum(axis=2)).tolist() == [[0, 15]]
 
 
@@ -197,8 +197,8 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
 
 
 def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
-    eyes = fake_models.FakeEyes(unfamiliar_colours={'blue': 0.75})
-    node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, eyes, None)))
+    vision = fake_models.FakeVision(unfamiliar_colours={'blue': 0.75})
+    node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
     hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 2), *pictures('blue', 2, 28))  # hops of 0.2 s, 2.6 s unfamiliar
@@ -275,18 +275,18 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
 
 
 def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> None:
-    class Slow(fake_models.FakeEyes):
+    class Slow(fake_models.FakeVision):
         delay_s = 0.0
 
         def step(self, state: Any, images: Any) -> None:
             time.sleep(self.delay_s)
             super().step(state, images)
 
-    eyes = Slow()
-    pool = fake_pool(lambda: Model(fake_models.FACTS, eyes, None))
+    vision = Slow()
+    pool = fake_pool(lambda: Model(fake_models.FACTS, vision, None))
     node = bench.start(PerceptionNode, pool, frames_path=str(tmp_path / 'frames.db'))
     Feed(bench).send(*pictures('red', 0, 100))
-    eyes.delay_s = 0.1  # the look takes seconds
+    vision.delay_s = 0.1  # the look takes seconds
     client = bench.probe.create_client(Predict, 'predict')
     future = client.call_async(Predict.Request(prompts=[''], start=stamp(START_NS)))
     eventually(lambda: node._stepping)
@@ -360,7 +360,7 @@ def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> No
     assert response.message == 'inactive: perception_node is inactive'
 
 
-class SlowEyes(fake_models.FakeEyes):
+class SlowVision(fake_models.FakeVision):
     """Holds every step up until it is let go."""
 
     def __init__(self) -> None:
@@ -374,42 +374,42 @@ class SlowEyes(fake_models.FakeEyes):
 
 
 def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -> None:
-    eyes = SlowEyes()
-    node = bench.start(PerceptionNode, with_eyes(eyes))
+    vision = SlowVision()
+    node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 1))
     publisher = feed._publisher
     publisher.publish(pictures('red', 1, 1)[0])
-    assert eyes.entered.wait(5)
+    assert vision.entered.wait(5)
     for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 come while the eyes are busy
         publisher.publish(message)
         received = n + 3
-        eventually(lambda r=received: node._cameras['camera'].intake.received == r)
-    eyes.go.set()
+        eventually(lambda r=received: node._cameras['camera'].stamp_filter.received == r)
+    vision.go.set()
     done = feed.done.wait(7)
     order = [round(m.stamp.nanosec / MS / 100) for m in done]
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
-    assert node._cameras['camera'].intake.resets == 0  # our own drops are no gap
+    assert node._cameras['camera'].stamp_filter.resets == 0  # our own drops are no gap
     # The slots of 2..4 are skipped, not filled with what was there before: one hop is now.
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
     eventually(lambda: node.describe()['skipped slots'] == '3')
 
 
 def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) -> None:
-    eyes = SlowEyes()
-    node = bench.start(PerceptionNode, with_eyes(eyes))
+    vision = SlowVision()
+    node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 1))
     feed._publisher.publish(pictures('red', 1, 1)[0])
-    assert eyes.entered.wait(5)
+    assert vision.entered.wait(5)
     for n, message in enumerate([*pictures('red', 2, 1), broken(3, step=1)], 3):
         feed._publisher.publish(message)
-        eventually(lambda n=n: node._cameras['camera'].intake.received == n)
+        eventually(lambda n=n: node._cameras['camera'].stamp_filter.received == n)
     feed.done.wait(2)  # the damaged one is done with at once
-    eyes.go.set()
+    vision.go.set()
     feed.done.wait(4)
     feed.send(*pictures('red', 4, 1))
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 200]
@@ -418,8 +418,8 @@ def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) ->
 
 
 def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None:
-    eyes = LookingEyes()
-    node = bench.start(PerceptionNode, with_eyes(eyes), camera__transport='compressed')
+    vision = LookingVision()
+    node = bench.start(PerceptionNode, with_vision(vision), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
     red, blue = (
         cv2.imencode('.png', fake_models.picture(colour)[..., ::-1])[1].tobytes()
@@ -428,31 +428,31 @@ def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None
     for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
         header = Header(stamp=stamp(START_NS + n * 100 * MS))
         feed.send(CompressedImage(header=header, format='jpeg', data=data))
-    eventually(lambda: len(eyes.shown) == 4)
-    assert node._cameras['camera'].intake.rejected == 1
+    eventually(lambda: len(vision.shown) == 4)
+    assert node._cameras['camera'].stamp_filter.rejected == 1
     # Its slot is filled by the frame before it, as `vljepa annotate` does.
-    assert [shown[0, 0].tolist() for shown in eyes.shown[2:]] == [[255, 0, 0], [0, 0, 255]]
+    assert [shown[0, 0].tolist() for shown in vision.shown[2:]] == [[255, 0, 0], [0, 0, 255]]
 
 
 def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
-    eyes = SlowEyes()
-    bench.start(PerceptionNode, with_eyes(eyes), max_waiting=1)
+    vision = SlowVision()
+    bench.start(PerceptionNode, with_vision(vision), max_waiting=1)
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 1))
     feed._publisher.publish(pictures('red', 1, 1)[0])
-    assert eyes.entered.wait(5)
+    assert vision.entered.wait(5)
     client = bench.probe.create_client(Predict, 'predict')
     assert client.wait_for_service(5)
     waiting = client.call_async(Predict.Request(prompts=['a']))
     time.sleep(0.2)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
     assert (response.success, response.message) == (False, 'busy: 1 requests are in hand')
-    eyes.go.set()
+    vision.go.set()
     eventually(waiting.done)
     assert waiting.result().success
 
 
-class FaultyEyes(fake_models.FakeEyes):
+class FaultyVision(fake_models.FakeVision):
     """Fails on green."""
 
     def step(self, state: Any, images: Sequence[Picture]) -> None:
@@ -462,7 +462,7 @@ class FaultyEyes(fake_models.FakeEyes):
 
 
 def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) -> None:
-    node = bench.start(PerceptionNode, with_eyes(FaultyEyes()))
+    node = bench.start(PerceptionNode, with_vision(FaultyVision()))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
     feed.send(*pictures('red', 0, 2), *pictures('green', 2, 2), *pictures('blue', 4, 2))
@@ -501,14 +501,14 @@ def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
     publisher = bench.publisher(Image, 'image')
     camera = node._cameras['camera']
     publisher.publish(pictures('red', 0, 1)[0])
-    eventually(lambda: camera.intake.received == 1)
+    eventually(lambda: camera.stamp_filter.received == 1)
     blocked = threading.Event()
     node.executor.create_task(lambda: blocked.wait(5))
     for message in pictures('red', 1, 9):  # a queue of one keeps the last of them only
         publisher.publish(message)
     time.sleep(0.2)
     blocked.set()
-    eventually(lambda: camera.intake.received == 2)
+    eventually(lambda: camera.stamp_filter.received == 2)
     assert camera.lost == 8
     assert camera.describe()['camera: share of frames received'] == '0.200'
 
@@ -602,7 +602,7 @@ def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
 # Bad input: the message, the counter, and that the next good frame is as without it.
 
 
-class RememberingEyes(fake_models.FakeEyes):
+class RememberingVision(fake_models.FakeVision):
     """Its vector depends on everything it has seen, in order."""
 
     def predict(self, state: Any, prompts: Sequence[str]) -> Any:
@@ -617,7 +617,7 @@ def broken(index: int, **changes: Any) -> Image:
 
 
 def vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
-    node = bench.start(PerceptionNode, with_eyes(RememberingEyes()))
+    node = bench.start(PerceptionNode, with_vision(RememberingVision()))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     Feed(bench).send(*messages)
     time.sleep(0.1)
@@ -667,7 +667,7 @@ def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, whe
     later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
     node, found = vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: odd stamps'] == 1
-    assert node._cameras['camera'].intake.resets == 1
+    assert node._cameras['camera'].stamp_filter.resets == 1
     trouble = values_of(bench.status(node, lambda s: True))['last trouble']
     assert f'stamp jumps {where} by' in trouble
     # Afterwards it is as if there had been nothing before.
@@ -682,7 +682,7 @@ def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
     large.height, large.width, large.step = 48, 64, 192
     large.data = picture.tobytes()
     node, found = vectors(bench, *messages[:2], large, messages[3])
-    assert node._cameras['camera'].intake.size_changes == 2
+    assert node._cameras['camera'].stamp_filter.size_changes == 2
     assert node.health.counts['camera: odd pictures'] == 2
     assert 'changed size from' in values_of(bench.status(node, lambda s: True))['last trouble']
     assert np.allclose(found, [fake_models.direction(repr(['red'] * n) + PROMPT) for n in (1, 2)])
@@ -690,7 +690,7 @@ def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
 
 def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     node = bench.start(
-        PerceptionNode, with_eyes(RememberingEyes()), camera__transport='compressed'
+        PerceptionNode, with_vision(RememberingVision()), camera__transport='compressed'
     )
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     jpeg = cv2.imencode('.jpg', fake_models.picture('red')[..., ::-1])[1].tobytes()
@@ -704,7 +704,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     feed.send(
         CompressedImage(header=Header(stamp=stamp(START_NS + 700 * MS)), format='jpeg', data=jpeg)
     )
-    assert node._cameras['camera'].intake.rejected == 3
+    assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: bad pictures'] == 3
     trouble = values_of(bench.status(node, lambda s: True))['last trouble']
     assert trouble == "camera: compressed image 'jpeg' without data"

@@ -176,7 +176,7 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     [NoFrameError('no frame yet'), InactiveError('inactive: perception_node is inactive')],
     ids=lambda error: type(error).__name__,
 )
-def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(
+def test_a_past_that_the_vision_cannot_look_at_now_is_remembered(
     bench: Bench, refusal: VljepaError
 ) -> None:
     counter = Counter(bench, failing(refusal))
@@ -188,7 +188,7 @@ def test_a_past_that_the_eyes_cannot_look_at_now_is_remembered(
     assert (found.message, found.error_code) == (str(refusal), refusal.code)
 
 
-def test_eyes_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
+def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
     """That they have no time now is no "nobody can tell"; what was told is."""
     counter = Counter(bench, failing(BusyError('busy: 256 requests are in hand')))
     counter.fill_memory()

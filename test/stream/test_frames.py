@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vljepa_ros.stream.frames import Intake, Sampler
+from vljepa_ros.stream.frame_sampler import FrameSampler
+from vljepa_ros.stream.stamp_filter import StampFilter
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -17,55 +18,59 @@ def image(value: int) -> np.ndarray:
 
 
 def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted() -> None:
-    intake = Intake(2 * S)
-    assert intake.admit(10 * S).accepted
-    still, back = intake.admit(10 * S), intake.admit(9 * S)
+    stamp_filter = StampFilter(2 * S)
+    assert stamp_filter.admit(10 * S).accepted
+    still, back = stamp_filter.admit(10 * S), stamp_filter.admit(9 * S)
     assert not still.accepted and 'stands still' in still.message
     assert not back.accepted and '1.000 s' in back.message
-    assert (intake.dropped_still, intake.dropped_back, intake.resets) == (1, 1, 0)
-    assert intake.admit(10 * S + 1).reset_count == 0
+    assert (stamp_filter.dropped_still, stamp_filter.dropped_back, stamp_filter.resets) == (
+        1,
+        1,
+        0,
+    )
+    assert stamp_filter.admit(10 * S + 1).reset_count == 0
 
 
 @pytest.mark.parametrize(
     ('stamp', 'words'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')]
 )
 def test_a_jump_starts_anew(stamp: int, words: str) -> None:
-    intake = Intake(2 * S)
-    intake.admit(10 * S)
-    verdict = intake.admit(stamp)
+    stamp_filter = StampFilter(2 * S)
+    stamp_filter.admit(10 * S)
+    verdict = stamp_filter.admit(stamp)
     assert verdict.accepted and verdict.reset_count == 1 and words in verdict.message
-    assert intake.resets == 1
-    assert intake.admit(stamp + S).reset_count == 1
+    assert stamp_filter.resets == 1
+    assert stamp_filter.admit(stamp + S).reset_count == 1
 
 
 def test_a_gap_of_exactly_max_gap_resets_nothing() -> None:
-    intake = Intake(2 * S)
-    intake.admit(10 * S)
-    assert intake.admit(12 * S).reset_count == 0
-    assert intake.admit(10 * S).reset_count == 1  # back by max_gap is a loop
+    stamp_filter = StampFilter(2 * S)
+    stamp_filter.admit(10 * S)
+    assert stamp_filter.admit(12 * S).reset_count == 0
+    assert stamp_filter.admit(10 * S).reset_count == 1  # back by max_gap is a loop
 
 
 def test_a_dropped_frame_does_not_move_the_reference_stamp() -> None:
-    intake = Intake(2 * S)
-    intake.admit(10 * S)
-    intake.admit(9 * S)
-    assert intake.admit(12 * S).reset_count == 0
+    stamp_filter = StampFilter(2 * S)
+    stamp_filter.admit(10 * S)
+    stamp_filter.admit(9 * S)
+    assert stamp_filter.admit(12 * S).reset_count == 0
 
 
 def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
-    intake = Intake(2 * S)
-    assert intake.admit(0, (480, 640)).message == ''
-    verdict = intake.admit(S, (240, 320))
+    stamp_filter = StampFilter(2 * S)
+    assert stamp_filter.admit(0, (480, 640)).message == ''
+    verdict = stamp_filter.admit(S, (240, 320))
     assert verdict.accepted and verdict.reset_count == 0
     assert all(part in verdict.message for part in ('camera', '640x480', '320x240'))
-    assert intake.admit(S + 1, (240, 320)).message == ''
-    assert intake.size_changes == 1
+    assert stamp_filter.admit(S + 1, (240, 320)).message == ''
+    assert stamp_filter.size_changes == 1
 
 
 def test_every_slot_takes_the_nearest_frame_or_the_newest_before_it() -> None:
     rng = np.random.default_rng(0)
     stamps = np.cumsum(rng.integers(5 * MS, 260 * MS, 200))
-    sampler, slots = Sampler(100 * MS, 2 * S), []
+    sampler, slots = FrameSampler(100 * MS, 2 * S), []
     for number, stamp in enumerate(stamps.tolist()):
         slots += sampler.push(stamp, image(number % 256))
     times = np.array([slot.slot_ns for slot in slots])
@@ -83,7 +88,7 @@ def test_every_slot_takes_the_nearest_frame_or_the_newest_before_it() -> None:
 
 @pytest.mark.parametrize('rate_hz', [10, 20, 30, 60])
 def test_a_camera_that_is_not_quite_on_time_is_seen_as_if_it_were(rate_hz: int) -> None:
-    rng, sampler = np.random.default_rng(0), Sampler(100 * MS, 2 * S)
+    rng, sampler = np.random.default_rng(0), FrameSampler(100 * MS, 2 * S)
     per, slots = rate_hz // 10, list[int]()
     for number in range(50 * per):
         late_ms = min(10.0, 200 / rate_hz) * rng.uniform(-1, 1)
@@ -93,21 +98,21 @@ def test_a_camera_that_is_not_quite_on_time_is_seen_as_if_it_were(rate_hz: int) 
 
 
 def test_of_a_fast_camera_a_slot_waits_for_the_frame_that_is_its_own() -> None:
-    sampler = Sampler(100 * MS, 2 * S)
+    sampler = FrameSampler(100 * MS, 2 * S)
     for stamp_ms in range(0, 100, 20):
         sampler.push(stamp_ms * MS, image(stamp_ms))
     assert [slot.stamp_ns for slot in sampler.push(100 * MS, image(100))] == [100 * MS]
 
 
 def test_a_slot_at_a_frame_is_filled_at_once() -> None:
-    sampler = Sampler(100 * MS, 2 * S)
+    sampler = FrameSampler(100 * MS, 2 * S)
     assert len(sampler.push(5, image(0))) == 1
     assert len(sampler.push(5 + 70 * MS, image(1))) == 0
     assert [s.image[0, 0, 0] for s in sampler.push(5 + 200 * MS, image(2))] == [1, 2]
 
 
 def test_after_drops_the_newest_slots_take_the_new_frame_and_older_ones_are_skipped() -> None:
-    sampler = Sampler(100 * MS, 2 * S)
+    sampler = FrameSampler(100 * MS, 2 * S)
     sampler.push(0, image(0))
     slots = sampler.push(730 * MS, image(7), room=2)
     assert [(slot.slot_ns // MS, slot.image[0, 0, 0]) for slot in slots] == [(600, 7), (700, 7)]
@@ -119,7 +124,7 @@ def test_after_drops_the_newest_slots_take_the_new_frame_and_older_ones_are_skip
 
 
 def test_a_frame_is_repeated_no_longer_than_max_gap_and_the_rest_is_skipped() -> None:
-    sampler = Sampler(100 * MS, 300 * MS)
+    sampler = FrameSampler(100 * MS, 300 * MS)
     sampler.push(0, image(0))
     slots = sampler.push(1000 * MS, image(1))
     assert [slot.slot_ns // MS for slot in slots] == [100, 200, 300, 1000]

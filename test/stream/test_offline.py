@@ -48,7 +48,7 @@ def test_all_changes_come_at_the_end_with_final_vectors() -> None:
         np.testing.assert_array_equal(closing.previous_vector, np.eye(4)[direction])
 
 
-def test_streams_are_kept_apart_and_cut_where_the_eyes_began_anew() -> None:
+def test_streams_are_kept_apart_and_cut_where_the_vision_began_anew() -> None:
     hops = [hop(n, 0) for n in range(4)] + [hop(n, 2, OTHER) for n in range(4)]
     hops += [hop(n, 0, reset_count=1) for n in (2, 3)]
     found = cut(hops)

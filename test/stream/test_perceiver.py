@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import FACTS, FakeEyes, colour_vector, picture
+from helpers.fake_models import FACTS, FakeVision, colour_vector, picture
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.core.settings import FootageSettings, PerceptionSettings
@@ -23,7 +23,7 @@ from vljepa_ros.core.types import (
     StreamKey,
 )
 from vljepa_ros.core.vectors import unit
-from vljepa_ros.memory.frame_store import Footage
+from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.stream.perceiver import Perceiver
 
 MS = 1_000_000
@@ -45,7 +45,7 @@ def feed(
 
 
 def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
-    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('a', 'b')))
+    perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('a', 'b')))
     found = feed(perceiver, ['red'] * 10, start=50)
     assert [e.stamp_ns for e in found[::2]] == [50 + (2 * k + 1) * 100 * MS for k in range(5)]
     assert [e.key.prompt for e in found] == ['a', 'b'] * 5
@@ -55,22 +55,22 @@ def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
 
 
 def test_window_start_is_the_oldest_tubelet_that_is_attended_to() -> None:
-    found = feed(Perceiver(FakeEyes()), ['red'] * 16)
+    found = feed(Perceiver(FakeVision()), ['red'] * 16)
     window = FACTS.window_tubelets
     assert [e.window_start_ns // HOP for e in found] == [max(0, k + 1 - window) for k in range(8)]
 
 
 def test_another_epoch_starts_anew() -> None:
-    perceiver = Perceiver(FakeEyes())
+    perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 5)
     found = feed(perceiver, ['blue'] * 4, start=30, reset_count=1)
     assert [(e.window_start_ns, e.reset_count) for e in found] == [(30, 1), (30, 1)]
-    fresh = feed(Perceiver(FakeEyes()), ['blue'] * 4, start=30)
+    fresh = feed(Perceiver(FakeVision()), ['blue'] * 4, start=30)
     np.testing.assert_array_equal(found[-1].vector, fresh[-1].vector)
 
 
 def test_cameras_do_not_mix() -> None:
-    perceiver, alone = Perceiver(FakeEyes()), Perceiver(FakeEyes())
+    perceiver, alone = Perceiver(FakeVision()), Perceiver(FakeVision())
     mixed = []
     for number in range(8):
         for source, colour in (('front', 'red'), ('rear', 'blue')):
@@ -82,7 +82,7 @@ def test_cameras_do_not_mix() -> None:
 
 
 def test_prompts_change_at_once_or_not_at_all() -> None:
-    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('a',)))
+    perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('a',)))
     feed(perceiver, ['red'] * 2)
     for bad in (['x', 'x'], ['y' * 10_000_000], ['\0'], ['word ' * 65], ['x'] * 33):
         with pytest.raises(InputError):
@@ -94,7 +94,7 @@ def test_prompts_change_at_once_or_not_at_all() -> None:
 
 
 def test_a_bad_picture_changes_nothing() -> None:
-    perceiver, clean = Perceiver(FakeEyes()), Perceiver(FakeEyes())
+    perceiver, clean = Perceiver(FakeVision()), Perceiver(FakeVision())
     feed(perceiver, ['red'] * 3)
     for bad in (np.zeros((2, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2, 3))):
         with pytest.raises(InputError, match='uint8'):
@@ -107,7 +107,7 @@ def test_a_bad_picture_changes_nothing() -> None:
 
 
 def test_predict_says_what_is_missing() -> None:
-    perceiver = Perceiver(FakeEyes())
+    perceiver = Perceiver(FakeVision())
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
     feed(perceiver, ['red'], source='front')  # half a tubelet
@@ -128,7 +128,7 @@ def test_predict_says_what_is_missing() -> None:
 def test_predict_refuses_too_many_prompts_and_too_long_ones(
     prompts: list[str], words: str
 ) -> None:
-    perceiver = Perceiver(FakeEyes())
+    perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 4)
     with pytest.raises(InputError, match=words):
         perceiver.predict('', prompts)
@@ -137,11 +137,11 @@ def test_predict_refuses_too_many_prompts_and_too_long_ones(
 
 def test_a_standing_prompt_that_the_model_cannot_take_is_refused_at_once() -> None:
     with pytest.raises(InputError, match='65 words'):
-        Perceiver(FakeEyes(), PerceptionSettings(prompts=('word ' * 65,)))
+        Perceiver(FakeVision(), PerceptionSettings(prompts=('word ' * 65,)))
 
 
 def test_predict_now_is_the_newest_hop() -> None:
-    perceiver = Perceiver(FakeEyes(), PerceptionSettings(prompts=('what?',)))
+    perceiver = Perceiver(FakeVision(), PerceptionSettings(prompts=('what?',)))
     newest = feed(perceiver, ['red'] * 6 + ['blue'] * 4)[-1]
     found = perceiver.predict('', ['what?', 'other'])
     assert (found.stamp_ns, found.window_start_ns) == (newest.stamp_ns, newest.window_start_ns)
@@ -149,10 +149,10 @@ def test_predict_now_is_the_newest_hop() -> None:
     assert found.vectors.shape == (2, 8)
 
 
-def keeping(eyes: FakeEyes | None = None, **settings: Any) -> Perceiver:
+def keeping(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
     """A perceiver that keeps frames."""
-    footage = Footage(FACTS, FootageSettings(**settings))
-    return Perceiver(eyes or FakeEyes(), PerceptionSettings(prompts=('what?',)), footage)
+    frame_store = FrameStore(FACTS, FootageSettings(**settings))
+    return Perceiver(vision or FakeVision(), PerceptionSettings(prompts=('what?',)), frame_store)
 
 
 def test_predict_of_a_span_sees_that_span() -> None:
@@ -174,8 +174,8 @@ def test_a_span_whose_frames_are_gone_is_refused() -> None:
         perceiver.predict('', ['what?'], 1000 * MS, 1900 * MS)
 
 
-def test_without_footage_there_is_no_past() -> None:
-    perceiver = Perceiver(FakeEyes())
+def test_without_frame_store_there_is_no_past() -> None:
+    perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 20)
     with pytest.raises(NotStoredError, match=r'stored: none'):
         perceiver.predict('', ['what?'], 1000 * MS)
@@ -197,19 +197,19 @@ def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
 
 
 def test_of_a_long_span_each_segment_is_looked_at() -> None:
-    eyes = Remembering()
-    perceiver = keeping(eyes)
-    assert perceiver.footage is not None
+    vision = Remembering()
+    perceiver = keeping(vision)
+    assert perceiver.frame_store is not None
     feed(perceiver, ['red'] * 200 + ['blue'] * 100 + ['green'] * 100)
     for start_ns, end_ns in ((0, 20_100 * MS), (20_100 * MS, 30_100 * MS)):
-        perceiver.footage.keep(ended(start_ns, end_ns))
-    eyes.seen.clear()
+        perceiver.frame_store.keep(ended(start_ns, end_ns))
+    vision.seen.clear()
     found = perceiver.predict('', ['what?'], 1, 40_000 * MS)
     spans = {look.end_ns // MS: look.start_ns // MS for look in found.looks}
     assert {19_900: 19_200, 29_900: 29_200, 39_900: 39_200}.items() <= spans.items()
     assert len(spans) == 16 and all(end - start == 700 for end, start in spans.items())
-    assert len(eyes.seen) == 16 and all(len(seen) == 4 for seen in eyes.seen)  # a window each
-    colours = [seen[-1] for seen in eyes.seen]
+    assert len(vision.seen) == 16 and all(len(seen) == 4 for seen in vision.seen)  # a window each
+    colours = [seen[-1] for seen in vision.seen]
     assert colours == sorted(colours, key=['red', 'blue', 'green'].index)
     assert set(colours) == {'red', 'blue', 'green'}  # the last of them is not over
 
@@ -250,8 +250,8 @@ def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
 
 
 def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
-    eyes = FakeEyes()
-    perceiver, alone = keeping(eyes), keeping()
+    vision = FakeVision()
+    perceiver, alone = keeping(vision), keeping()
     feed(perceiver, ['red'] * 20 + ['blue'] * 20)
     feed(alone, ['red'] * 20 + ['blue'] * 20)
     expected = alone.predict('', ['what?'], 1000 * MS, 3000 * MS)
@@ -272,17 +272,17 @@ def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
 
 def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
-    footage = Footage(FACTS, path=path)
-    feed(Perceiver(FakeEyes(), footage=footage), ['red'] * 40)
-    footage.close()
-    perceiver = Perceiver(FakeEyes(), footage=Footage(FACTS, path=path))
+    frame_store = FrameStore(FACTS, path=path)
+    feed(Perceiver(FakeVision(), frame_store=frame_store), ['red'] * 40)
+    frame_store.close()
+    perceiver = Perceiver(FakeVision(), frame_store=FrameStore(FACTS, path=path))
     found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
     assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
 
 
-class NumberedEyes(FakeEyes):
+class NumberedVision(FakeVision):
     """Keeps the number of each picture that it was shown, hop by hop."""
 
     def __init__(self) -> None:
@@ -299,10 +299,10 @@ def numbered(number: int) -> Image:
 
 
 def live(
-    eyes: NumberedEyes, frame_ns: int, hop_ns: int, count: int
+    vision: NumberedVision, frame_ns: int, hop_ns: int, count: int
 ) -> tuple[Perceiver, list[int]]:
     """Newest wins, as in the node, where a hop takes `hop_ns`; the latency of each hop."""
-    perceiver, latencies = Perceiver(eyes), []
+    perceiver, latencies = Perceiver(vision), []
     now = looked_at = 0
     while looked_at < count - 1:
         newest = min(max(now // frame_ns, looked_at + 1), count - 1)
@@ -321,11 +321,11 @@ def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
     load: float, frame_ns: int
 ) -> None:
     hop_ns, seconds = round(load * HOP), 60
-    eyes = NumberedEyes()
-    perceiver, latencies = live(eyes, frame_ns, hop_ns, seconds * 1000 * MS // frame_ns)
+    vision = NumberedVision()
+    perceiver, latencies = live(vision, frame_ns, hop_ns, seconds * 1000 * MS // frame_ns)
     assert max(latencies) <= 2 * hop_ns
     assert np.mean(latencies[-20:]) <= 1.2 * np.mean(latencies[:20])  # it does not grow
-    newest = [hop[-1] for hop in eyes.seen]
+    newest = [hop[-1] for hop in vision.seen]
     assert newest == sorted(set(newest))
     assert perceiver.hops >= 0.9 * seconds * 1000 * MS / hop_ns  # the time is used
     missing = seconds * 10 - 2 * perceiver.hops  # of 10 slots a second, two a hop
@@ -334,11 +334,11 @@ def test_under_overload_every_hop_sees_something_new_and_is_soon_done(
 
 @pytest.mark.parametrize('rate_hz', [2.5, 5.0])
 def test_a_slow_camera_is_not_seen_to_stand_still(rate_hz: float) -> None:
-    eyes = NumberedEyes()
-    perceiver = Perceiver(eyes)
+    vision = NumberedVision()
+    perceiver = Perceiver(vision)
     for number in range(60):
         perceiver.push(Frame(round(number * 1000 * MS / rate_hz), numbered(number)))
-    still = [len(set(hop)) == 1 for hop in eyes.seen]
+    still = [len(set(hop)) == 1 for hop in vision.seen]
     repeated = 10.0 / rate_hz / 2 - 1  # hops without a new frame, to each that has one
     assert still[0]  # nothing is known yet
     assert np.mean(still[10:]) <= repeated / (1 + repeated) + 0.02
@@ -346,19 +346,19 @@ def test_a_slow_camera_is_not_seen_to_stand_still(rate_hz: float) -> None:
 
 
 def test_a_camera_of_the_models_rate_has_every_frame_seen_once() -> None:
-    eyes, rng = NumberedEyes(), np.random.default_rng(0)
-    perceiver = Perceiver(eyes)
+    vision, rng = NumberedVision(), np.random.default_rng(0)
+    perceiver = Perceiver(vision)
     for number in range(60):
         late_ns = round(20 * MS * rng.uniform(-1, 1))
         perceiver.push(Frame(number * 100 * MS + late_ns, numbered(number)))
-    seen = [frame for hop in eyes.seen for frame in hop]
+    seen = [frame for hop in vision.seen for frame in hop]
     assert seen == list(range(len(seen))) and len(seen) >= 58
 
 
 def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() -> None:
     """Newest wins, as in the node: a hop takes 30 to 70 ms, and cameras wait for each other."""
-    eyes, rng, now = NumberedEyes(), np.random.default_rng(0), 0
-    perceiver, looked_at = Perceiver(eyes), {name: -1 for name in 'abc'}
+    vision, rng, now = NumberedVision(), np.random.default_rng(0), 0
+    perceiver, looked_at = Perceiver(vision), {name: -1 for name in 'abc'}
     slots = 0
     while now < 60_000 * MS:
         for name in looked_at:
@@ -375,28 +375,28 @@ def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() ->
 
 
 def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_enough() -> None:
-    eyes = NumberedEyes()
-    perceiver, latencies = live(eyes, 33 * MS, round(0.9 * HOP), 1800)
+    vision = NumberedVision()
+    perceiver, latencies = live(vision, 33 * MS, round(0.9 * HOP), 1800)
     assert perceiver.skipped_slots == 0
     assert perceiver.hops >= 1799 * 33 * MS // HOP - 1
     assert max(latencies) <= 2 * HOP
 
 
 def test_each_hop_comes_as_soon_as_it_is_done() -> None:
-    eyes = NumberedEyes()
-    perceiver = Perceiver(eyes)
+    vision = NumberedVision()
+    perceiver = Perceiver(vision)
     assert list(perceiver.see(Frame(0, picture('red')))) == []
     hops = perceiver.see(Frame(500 * MS, picture('red')))  # a slow camera: three hops
-    assert [len(eyes.seen) for _ in hops] == [1, 2, 3]
+    assert [len(vision.seen) for _ in hops] == [1, 2, 3]
 
 
 def test_stamps_far_from_zero_give_the_same_vectors() -> None:
     colours = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
-    near, far = (feed(Perceiver(FakeEyes()), colours, start=s) for s in (0, 10**9 * HOP))
+    near, far = (feed(Perceiver(FakeVision()), colours, start=s) for s in (0, 10**9 * HOP))
     np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])
 
 
-class Remembering(FakeEyes):
+class Remembering(FakeVision):
     """Notes how much the state had seen at each answer."""
 
     def __init__(self) -> None:
@@ -409,24 +409,24 @@ class Remembering(FakeEyes):
 
 
 def test_another_epoch_has_caches_of_its_own() -> None:
-    eyes = Remembering()
-    perceiver = keeping(eyes)
+    vision = Remembering()
+    perceiver = keeping(vision)
     feed(perceiver, ['red'] * 10)
-    eyes.seen.clear()
+    vision.seen.clear()
     feed(perceiver, ['blue'] * 4, start=60_000 * MS, reset_count=1)
-    assert not any('red' in seen for seen in eyes.seen)
-    eyes.seen.clear()
+    assert not any('red' in seen for seen in vision.seen)
+    vision.seen.clear()
     perceiver.predict('camera', ['a'], start_ns=60_100 * MS)
-    assert not any('red' in seen for seen in eyes.seen)
+    assert not any('red' in seen for seen in vision.seen)
 
 
 def test_a_span_is_streamed_from_one_window_before_it() -> None:
-    eyes = Remembering()
-    perceiver = keeping(eyes)
+    vision = Remembering()
+    perceiver = keeping(vision)
     feed(perceiver, [c for c in ('red', 'green', 'blue', 'yellow', 'white') for _ in range(4)])
-    eyes.seen.clear()
+    vision.seen.clear()
     perceiver.predict('camera', ['a'], start_ns=1700 * MS, end_ns=1800 * MS)
-    (first,) = eyes.seen  # the hop of 1.7 s, and the four of its window before it
+    (first,) = vision.seen  # the hop of 1.7 s, and the four of its window before it
     assert first == ['blue', 'blue', 'yellow', 'yellow', 'white']
 
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.fake_models import (
     FACTS,
     UNREADABLE,
-    FakeEyes,
     FakeLanguage,
+    FakeVision,
     colour_vector,
     fake_model,
     picture,
@@ -291,8 +291,8 @@ def test_what_is_open_ends_where_its_end_was_missed() -> None:
 
 
 def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
-    eyes = FakeEyes(unfamiliar_colours={'green': 0.75})
-    pipeline = Pipeline(dataclasses.replace(fake_model(), eyes=eyes))
+    vision = FakeVision(unfamiliar_colours={'green': 0.75})
+    pipeline = Pipeline(dataclasses.replace(fake_model(), vision=vision))
     events = play(pipeline, [('red', 30), ('green', 30)])
     now = pipeline.ask('What?')
     assert now.abstain_reason is AbstainReason.UNFAMILIAR and now.unfamiliar == 0.75

@@ -115,7 +115,7 @@ def test_what_is_about_to_be_a_change_is_no_drift() -> None:
 @pytest.mark.parametrize(
     ('stamp', 'window_start', 'reset_count'), [(3, 3, 1), (9, 9, 1), (12, 12, 1), (50, 49, 0)]
 )
-def test_a_reset_of_the_eyes_opens_a_segment(
+def test_a_reset_of_the_vision_opens_a_segment(
     stamp: int, window_start: int, reset_count: int
 ) -> None:
     segmenter = Segmenter(SETTINGS, 's')

@@ -86,7 +86,7 @@ def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
 
 
 @pytest.mark.parametrize('until_not', [False, True])
-def test_a_row_of_hops_ends_where_the_eyes_began_anew(until_not: bool) -> None:
+def test_a_row_of_hops_ends_where_the_vision_began_anew(until_not: bool) -> None:
     condition = Condition('it is open', 0.5, until_not, hops=2)
     score = 0.1 if until_not else 0.9
     later = [dataclasses.replace(hop(n), reset_count=1) for n in (3600, 3601)]

@@ -11,9 +11,9 @@ from helpers.synthetic_streams import film
 
 from vljepa_ros.data.format import Stream, read_stream, write_stream
 from vljepa_ros.train.clip_loader import StepBatches
-from vljepa_ros.train.config import Clips, EyesTraining
+from vljepa_ros.train.config import Clips, VisionTraining
 
-STAGE = EyesTraining(
+STAGE = VisionTraining(
     steps=7,
     short=Clips(3, 1, 1, 1),
     medium=Clips(2, 2, 2, 1),

@@ -26,7 +26,13 @@ from vljepa_ros.model.config import (
     YDecoderConfig,
 )
 from vljepa_ros.stream.perceiver import Perceiver
-from vljepa_ros.train.config import Clips, DecoderTraining, EyesTraining, TextTraining, TrainConfig
+from vljepa_ros.train.config import (
+    Clips,
+    DecoderTraining,
+    TextTraining,
+    TrainConfig,
+    VisionTraining,
+)
 from vljepa_ros.train.run import Run, hold_back, train
 
 
@@ -45,7 +51,7 @@ def configuration(data: Path, out: Path) -> TrainConfig:
         seed=3,
         amp=False,
         text=TextTraining(steps=15, meanings=48, warmup_steps=3),
-        eyes=EyesTraining(
+        vision=VisionTraining(
             steps=120,
             short=Clips(16, 1, 1, 1),
             medium=Clips(3, 4, 1, 2),
@@ -78,12 +84,12 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_trained_model_finds_the_right_scene(trained: Path, data: Path) -> None:
     """Retrieval of the middle of every act among all scenes: chance is one in six."""
     model = registry.load(str(trained), device='cpu')
-    assert model.eyes is not None and model.language is not None
+    assert model.vision is not None and model.language is not None
     names = [f'act:{task}:{colour}' for task, _, colour in SCENES]
     centres = np.stack([model.language.encode(sentences(name)).mean(axis=0) for name in names])
     right = []
     for stream in open_split(data / 'test').streams:
-        vectors = embeddings(stream, Perceiver(model.eyes))
+        vectors = embeddings(stream, Perceiver(model.vision))
         for item in stream.annotations:
             if item.phase == 'act':
                 vector = vectors[round((item.start + item.end) / 2, 1)]
@@ -114,13 +120,13 @@ def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -
     text = torch.load(trained / 'checkpoints' / 'texts.pt', weights_only=True)['state']
     assert all(torch.equal(text[k], v) for k, v in net.y_encoder.state_dict().items())
     lines = (trained / 'checkpoints' / 'log.jsonl').read_text()
-    run.eyes(net)  # all steps are done: nothing is trained, nothing is logged
+    run.vision(net)  # all steps are done: nothing is trained, nothing is logged
     assert (trained / 'checkpoints' / 'log.jsonl').read_text() == lines
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
     config = configuration(data, trained)
-    other = dataclasses.replace(config, eyes=dataclasses.replace(config.eyes, gap_weight=0.25))
+    other = dataclasses.replace(config, vision=dataclasses.replace(config.vision, gap_weight=0.25))
     with pytest.raises(InputError, match=r'eyes\.gap_weight.* 0\.5.* 0\.25'):
         Run(other).texts()
 
@@ -132,12 +138,12 @@ def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
         run.texts()
 
 
-def test_a_tenth_of_the_streams_is_kept_from_the_eyes(data: Path) -> None:
+def test_a_tenth_of_the_streams_is_kept_from_the_vision(data: Path) -> None:
     few = list(open_split(data / 'train').streams)
     assert hold_back(few) == (few, few)
     many = (few * 4)[:20]
-    eyes, decoder = hold_back(many)
-    assert decoder == [many[9], many[19]] and len(eyes) == 18
+    vision, decoder = hold_back(many)
+    assert decoder == [many[9], many[19]] and len(vision) == 18
 
 
 def test_a_sentence_too_long_for_the_decoder_is_told_before_training(

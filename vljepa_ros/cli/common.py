@@ -93,7 +93,7 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
     from vljepa_ros.model import registry
 
     return registry.load(
-        args.model, args.device, args.dtype, args.threads, parts or ('eyes', 'language')
+        args.model, args.device, args.dtype, args.threads, parts or ('vision', 'language')
     )
 
 

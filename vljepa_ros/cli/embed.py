@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     out = checked_out(args.out)
     settings = settings_of(args).perception
     source = common.open_given(args, one_camera=True)
-    model = common.load_model(args, 'eyes')
-    assert model.eyes is not None
-    perceiver = Perceiver(model.eyes, settings)
+    model = common.load_model(args, 'vision')
+    assert model.vision is not None
+    perceiver = Perceiver(model.vision, settings)
     found: list[Embedding] = []
     for made in watching.hops(perceiver, source, settings.max_gap_ns):
         for embedding in made:

@@ -30,13 +30,13 @@ def compare(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).perception
     source = common.open_given(args, one_camera=True)
-    eyes = _load(args)
-    for _ in watching.hops(Perceiver(eyes, settings), source, settings.max_gap_ns):
+    vision = _load(args)
+    for _ in watching.hops(Perceiver(vision, settings), source, settings.max_gap_ns):
         pass
-    if not eyes.cosines:
+    if not vision.cosines:
         common.note_unseen(source)
         return 0
-    found = result(eyes)
+    found = result(vision)
     if args.json:
         common.print_json(found)
     else:
@@ -50,21 +50,21 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def result(eyes: BothSights) -> dict[str, Any]:
+def result(vision: BothSights) -> dict[str, Any]:
     """What is printed. Times are medians, so that the first hop's warm-up does not count."""
     import statistics
 
-    window_s, causal_s = (statistics.median(s) for s in (eyes.window_s, eyes.causal_s))
+    window_s, causal_s = (statistics.median(s) for s in (vision.window_s, vision.causal_s))
     return {
-        'model_id': eyes.facts.model_id,
-        'hops': len(eyes.window_s),
-        'cosine_mean': statistics.fmean(eyes.cosines),
-        'cosine_min': min(eyes.cosines),
+        'model_id': vision.facts.model_id,
+        'hops': len(vision.window_s),
+        'cosine_mean': statistics.fmean(vision.cosines),
+        'cosine_min': min(vision.cosines),
         'window_s': window_s,
         'causal_s': causal_s,
         'ratio': window_s / causal_s,
-        'device': eyes.facts.device,
-        'dtype': eyes.facts.dtype,
+        'device': vision.facts.device,
+        'dtype': vision.facts.dtype,
     }
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from vljepa_ros.cli.common import Troubles, watched
 from vljepa_ros.core.types import Embedding, Event
 from vljepa_ros.sources import Damaged, Source
-from vljepa_ros.stream.frames import Intake
 from vljepa_ros.stream.perceiver import Perceiver
+from vljepa_ros.stream.stamp_filter import StampFilter
 
 if TYPE_CHECKING:
     from vljepa_ros.pipeline import Pipeline
@@ -38,16 +38,16 @@ def hops(
     While a hop is yielded it is the perceiver's newest.
     """
     troubles = Troubles(source)
-    intakes: dict[str, Intake] = {}
+    intakes: dict[str, StampFilter] = {}
     for item in watched(source):
         if until_ns is not None and item.stamp_ns > until_ns:
             break
-        intake = intakes.setdefault(item.source, Intake(max_gap_ns))
+        stamp_filter = intakes.setdefault(item.source, StampFilter(max_gap_ns))
         if isinstance(item, Damaged):
             troubles.damage(item)
-            verdict = intake.admit(item.stamp_ns)
+            verdict = stamp_filter.admit(item.stamp_ns)
         else:
-            verdict = intake.admit(item.stamp_ns, item.image.shape[:2])
+            verdict = stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
             if verdict.accepted:
                 yield from perceiver.see(item, verdict.reset_count)
         troubles.stamp(item.source, verdict.message)

@@ -74,9 +74,9 @@ def windows(hops: list[Hop], length: int) -> list[Seen]:
 
 def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
     """The hops of a span with the prompt's embeddings; of a moment, the newest hop."""
-    assert model.eyes is not None
+    assert model.vision is not None
     settings = PerceptionSettings(prompts=(prompt,))
-    perceiver = Perceiver(model.eyes, settings)
+    perceiver = Perceiver(model.vision, settings)
     found: list[Hop] = []
     newest_ns = 0
     for [embedding] in watching.hops(perceiver, source, settings.max_gap_ns, span.end_ns):

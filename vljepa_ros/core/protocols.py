@@ -60,7 +60,7 @@ def model_name(model_id: str) -> str:
     return re.sub(r'(-[0-9a-f]{8})+(-causal)?$', '', model_id)
 
 
-class Eyes(Protocol):
+class Vision(Protocol):
     """X-Encoder and Predictor. States are independent; one thread uses an Eyes at a time."""
 
     @property
@@ -167,5 +167,5 @@ class Model:
     """Both halves of one model; a process that needs only one leaves the other None."""
 
     facts: ModelFacts
-    eyes: Eyes | None = None
+    vision: Vision | None = None
     language: Language | None = None

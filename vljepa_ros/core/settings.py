@@ -164,4 +164,4 @@ class Settings:
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
-    footage: FootageSettings = field(default_factory=FootageSettings)
+    frame_store: FootageSettings = field(default_factory=FootageSettings)

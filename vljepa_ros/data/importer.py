@@ -25,7 +25,8 @@ from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.data.annotation_file import TINY_S, AnnotationFile, Asked, Line, Said, meaning_of
 from vljepa_ros.data.format import Annotation, StreamData, Told, write_stream
 from vljepa_ros.sources import Damaged, Source
-from vljepa_ros.stream.frames import Intake, Sampler
+from vljepa_ros.stream.frame_sampler import FrameSampler
+from vljepa_ros.stream.stamp_filter import StampFilter
 
 MAX_GAP_NS = PerceptionSettings().max_gap_ns
 RATES_HZ, SIZES = (0.1, 1000.0), (8, 1024)
@@ -69,8 +70,8 @@ class Camera:
 
     def __init__(self, name: str, grid: Grid) -> None:
         self._name, self._grid = name, grid
-        self._intake = Intake(MAX_GAP_NS)
-        self._sampler = Sampler(grid.period_ns, MAX_GAP_NS)
+        self._stamp_filter = StampFilter(MAX_GAP_NS)
+        self._sampler = FrameSampler(grid.period_ns, MAX_GAP_NS)
         self._reset_count = 0
         self.takes: list[Take] = []
         self.stamps_ns: list[int] = []
@@ -82,8 +83,8 @@ class Camera:
             InputError: time goes back, so that seconds from the start name no moment.
         """
         if isinstance(item, Damaged):
-            return self._intake.admit(item.stamp_ns).message
-        verdict = self._intake.admit(item.stamp_ns, item.image.shape[:2])
+            return self._stamp_filter.admit(item.stamp_ns).message
+        verdict = self._stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
         if not verdict.accepted:
             return verdict.message
         if verdict.reset_count != self._reset_count:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.process_pool import Processes
-from vljepa_ros.core.protocols import Eyes, Language, Model
+from vljepa_ros.core.protocols import Language, Model, Vision
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.views import Vectors, centre
@@ -45,13 +45,13 @@ class Context:
         validation: Sequence[Stream] = (),
         processes: Processes | None = None,
     ) -> None:
-        if model.eyes is None or model.language is None:
+        if model.vision is None or model.language is None:
             raise ModelError('evaluation needs both halves of a model')
         if not streams:
             raise InputError('no streams to evaluate on')
         self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
         self.validation = tuple(validation)
-        self.eyes: Eyes = model.eyes
+        self.vision: Vision = model.vision
         self.language: Language = model.language
         self._progress, self._processes = progress, processes
         self._centres: dict[str, Vectors] = {}

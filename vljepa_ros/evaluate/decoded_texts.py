@@ -76,4 +76,4 @@ def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
 def blind_text(context: Context) -> str:
     """What is said to the default prompt without anything to see."""
     prompts = PerceptionSettings().prompts
-    return words_of(context).say(blind_answers(context.eyes, prompts))[0]
+    return words_of(context).say(blind_answers(context.vision, prompts))[0]

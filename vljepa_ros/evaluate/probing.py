@@ -33,8 +33,8 @@ def look(context: Context, looks: Sequence[Look], name: str) -> list[Vectors]:
 def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
     """Answers (N, D) to `PROMPT` at each moment."""
     seen = look(context, [Look(m.stream, m.at_s, (PROMPT,)) for m in found], name)
-    return np.concatenate([np.zeros((0, context.eyes.facts.embedding_dim), np.float32), *seen])
+    return np.concatenate([np.zeros((0, context.vision.facts.embedding_dim), np.float32), *seen])
 
 
 def _look(context: Context, item: Look) -> Vectors:
-    return answers(context.eyes, item.stream, item.at_s, item.prompts)
+    return answers(context.vision, item.stream, item.at_s, item.prompts)

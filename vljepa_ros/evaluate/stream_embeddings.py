@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.types import Embedding, Frame
 from vljepa_ros.core.vectors import unit
 from vljepa_ros.data.format import Stream
@@ -70,9 +70,9 @@ def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
     return order[np.searchsorted(stamps_ns, found)]
 
 
-def hops_of(eyes: Eyes, stream: Stream) -> Hops:
+def hops_of(vision: Vision, stream: Stream) -> Hops:
     """All embeddings of a stream to the default prompt, by the run-time path."""
-    perceiver, start_ns = Perceiver(eyes), int(stream.stamps_ns()[0])
+    perceiver, start_ns = Perceiver(vision), int(stream.stamps_ns()[0])
     return gathered(
         (
             embedding

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.core.images import fit
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.types import Image
 from vljepa_ros.core.vectors import unit
 from vljepa_ros.data.format import Annotation, Stream
@@ -32,10 +32,10 @@ def middle(annotation: Annotation) -> float:
     return (annotation.start + annotation.end) / 2
 
 
-def answers(eyes: Eyes, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
+def answers(vision: Vision, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
     """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
-    frames = stream.frames()[window(eyes, stream, at_s)]
-    return eyes.predict(_streamed(eyes, fitted(frames, eyes.facts.image_size)), prompts)
+    frames = stream.frames()[window(vision, stream, at_s)]
+    return vision.predict(_streamed(vision, fitted(frames, vision.facts.image_size)), prompts)
 
 
 def fitted(frames: NDArray[np.uint8], size: int) -> list[Image]:
@@ -50,27 +50,27 @@ def frames_of(stream: Stream) -> Iterator[Image]:
         yield from np.asarray(frames[start : start + BLOCK])
 
 
-def window(eyes: Eyes, stream: Stream, at_s: float) -> slice:
+def window(vision: Vision, stream: Stream, at_s: float) -> slice:
     """The frames to stream for a moment: whole tubelets, taken to come at the model's rate."""
-    facts = eyes.facts
+    facts = vision.facts
     stamps, per = stream.stamps_ns(), facts.tubelet_frames
     end = int(np.searchsorted(stamps, stamps[0] + round(at_s * 1e9), side='right'))
     count = min(round(CONTEXT_S * facts.rate_hz) // per, end // per)
     return slice(end - count * per, end)
 
 
-def blind_answers(eyes: Eyes, prompts: Sequence[str]) -> Vectors:
+def blind_answers(vision: Vision, prompts: Sequence[str]) -> Vectors:
     """Answers (P, D) to `prompts` without anything to see."""
-    facts = eyes.facts
+    facts = vision.facts
     count = round(CONTEXT_S * facts.rate_hz)
     image = np.full((facts.image_size, facts.image_size, 3), GREY, np.uint8)
-    return eyes.predict(_streamed(eyes, [image] * count), prompts)
+    return vision.predict(_streamed(vision, [image] * count), prompts)
 
 
-def _streamed(eyes: Eyes, frames: Sequence[Image]) -> Any:
-    state, per = eyes.new_state(), eyes.facts.tubelet_frames
+def _streamed(vision: Vision, frames: Sequence[Image]) -> Any:
+    state, per = vision.new_state(), vision.facts.tubelet_frames
     for t in range(len(frames) // per):
-        eyes.step(state, list(frames[per * t : per * (t + 1)]))
+        vision.step(state, list(frames[per * t : per * (t + 1)]))
     return state
 
 

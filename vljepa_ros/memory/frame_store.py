@@ -22,7 +22,7 @@ from vljepa_ros.core.settings import FootageSettings
 from vljepa_ros.core.types import EVER_NS, Change, Image, Reason
 from vljepa_ros.memory.retention import Held
 from vljepa_ros.memory.sqlite_file import Database
-from vljepa_ros.stream.frames import Slot
+from vljepa_ros.stream.frame_sampler import Slot
 
 VERSION = 1  # its column `epoch` is the reset counter of the stream
 TABLES = """
@@ -73,7 +73,7 @@ class _Source:
     size: int = 0  # bytes
 
 
-class Footage:
+class FrameStore:
     """The kept frames of all cameras. Not thread-safe: the eyes' thread owns it.
 
     Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but

@@ -101,7 +101,7 @@ def load(
     device: str = 'auto',
     dtype: str = 'float32',
     threads: int = 0,
-    parts: tuple[str, ...] = ('eyes', 'language'),
+    parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
     """Load a model.
 

@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.nodes import parameters
-from vljepa_ros.nodes.model_requests import WorkingNode, describe_error
+from vljepa_ros.nodes.model_requests import ModelNode, describe_error
 from vljepa_ros.runtime.health import Level
 from vljepa_ros.runtime.model_pool import Lease, ModelPool, ModelSpec
 
@@ -49,7 +49,7 @@ class _Brought(NamedTuple):
     recollection: Any
 
 
-class VljepaNode(LifecycleNodeMixin, WorkingNode):
+class VljepaNode(LifecycleNodeMixin, ModelNode):
     """A lifecycle node; `part` is the half of the model that it needs, if any."""
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
@@ -57,7 +57,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):
 
     def __init__(self, name: str, pool: ModelPool | None = None, **options: Any) -> None:
         """Everything that must exist before configure; `options` go to rclpy's Node."""
-        WorkingNode.__init__(self, name, **options)
+        ModelNode.__init__(self, name, **options)
         # In a reentrant group `get_state` answers while `change_state` awaits the weights.
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
         self.pool = pool or ModelPool()
@@ -67,7 +67,7 @@ class VljepaNode(LifecycleNodeMixin, WorkingNode):
         self._prepared: tuple[_Wanted, _Brought | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
-            specs = parameters.beside_the_eyes(specs)
+            specs = parameters.beside_the_vision(specs)
         self.problems = parameters.declare(self, specs)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)

@@ -16,7 +16,7 @@ from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
 from vljepa_ros.stream.familiarity import UnfamiliarSpan
-from vljepa_ros.stream.frames import Intake
+from vljepa_ros.stream.stamp_filter import StampFilter
 
 WAITING_S = 5.0  # how often a node says what it waits for
 NO_SEQUENCE = 2**64 - 1  # of a middleware that does not number its messages
@@ -41,7 +41,9 @@ class Camera:
         self.topic: str = values[f'{name}.topic']
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
-        self.intake = Intake(max_gap_ns, time.time_ns())  # a reset counter of no other process
+        self.stamp_filter = StampFilter(
+            max_gap_ns, time.time_ns()
+        )  # a reset counter of no other process
         self.frame_id = ''
         self.unfamiliar = UnfamiliarSpan()
         self.lost = 0
@@ -70,7 +72,7 @@ class Camera:
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
             stamp_ns = to_ns(message.header.stamp)
             self._note(node, message, info)
-            verdict = self.intake.admit(stamp_ns)
+            verdict = self.stamp_filter.admit(stamp_ns)
             if verdict.message:
                 node.trouble(f'{self.name}: odd stamps', f'{self.name}: {verdict.message}')
             if not verdict.accepted or not self._is_sound(node, message):
@@ -97,7 +99,7 @@ class Camera:
 
     def reject(self, node: VljepaNode, error: InputError) -> None:
         """Report a picture that is damaged."""
-        self.intake.reject()
+        self.stamp_filter.reject()
         node.trouble(f'{self.name}: bad pictures', f'{self.name}: {error}')
 
     def look_around(self, node: VljepaNode) -> None:
@@ -122,7 +124,7 @@ class Camera:
 
     def describe(self) -> dict[str, str]:
         """For the diagnostics."""
-        intake, received = self.intake, self.intake.received
+        stamp_filter, received = self.stamp_filter, self.stamp_filter.received
         sent = received + self.lost
         return {
             f'{self.name}: {name}': str(value)
@@ -131,11 +133,11 @@ class Camera:
                 'frames received': received,
                 'frames lost before us': self.lost,
                 'share of frames received': f'{received / sent:.3f}' if sent else 'none yet',
-                'dropped: stamp went back': intake.dropped_back,
-                'dropped: stamp stood still': intake.dropped_still,
-                'rejected pictures': intake.rejected,
-                'starts anew': intake.resets,
-                'size changes': intake.size_changes,
+                'dropped: stamp went back': stamp_filter.dropped_back,
+                'dropped: stamp stood still': stamp_filter.dropped_still,
+                'rejected pictures': stamp_filter.rejected,
+                'starts anew': stamp_filter.resets,
+                'size changes': stamp_filter.size_changes,
             }.items()
         }
 

@@ -30,7 +30,7 @@ LOOK_BACK_S = 8.0  # the longest that the eyes look at the past
 MAX_BACKLOG = 10_000  # messages that wait for the model thread
 
 
-class WorkingNode(Node):
+class ModelNode(Node):
     """A node with a model thread beside it; `phase` is its lifecycle state."""
 
     thread: ModelThread

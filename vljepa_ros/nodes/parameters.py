@@ -295,7 +295,7 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
     )
 
 
-def beside_the_eyes(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+def beside_the_vision(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     """For a language process of its own: the CPU, so that the eyes keep the accelerator."""
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
@@ -405,7 +405,7 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
     )
 
 
-def footage_settings(values: Mapping[str, Any]) -> FootageSettings:
+def frame_store_settings(values: Mapping[str, Any]) -> FootageSettings:
     """For the Footage."""
     return FootageSettings(values['frames_kept'], values['frames_bytes'])
 

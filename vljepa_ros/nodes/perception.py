@@ -18,7 +18,7 @@ from vljepa_ros.core.errors import InputError, NoFrameError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import check_prompts
 from vljepa_ros.core.types import Embedding, Frame
-from vljepa_ros.memory.frame_store import Footage
+from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
@@ -33,14 +33,14 @@ class PerceptionNode(VljepaNode):
     """The eyes."""
 
     specs = parameters.PERCEPTION
-    part = 'eyes'
+    part = 'vision'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
         """`predict` is there from now on."""
         super().__init__('perception_node', pool, **options)
         self._cameras: dict[str, Camera] = {}
         self._perceiver: Perceiver | None = None
-        self._footage: Footage | None = None
+        self._frame_store: FrameStore | None = None
         self._changes: Any = None
         self._counters: dict[str, int] = {}  # the model thread's, replaced as a whole
         self.problems |= parameters.declare(self, self._camera_specs())
@@ -53,18 +53,18 @@ class PerceptionNode(VljepaNode):
             callback_group=self.group,
         )
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Footage:
+    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
         """The frames that were kept."""
-        settings, path = parameters.footage_settings(values), values['frames_path']
-        return Footage(facts, settings, Path(path).expanduser() if path else None)
+        settings, path = parameters.frame_store_settings(values), values['frames_path']
+        return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
     def setup(self) -> None:
         """Cameras, eyes, publishers."""
-        self._footage = self.recollection
+        self._frame_store = self.recollection
         names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
-        self._perceiver = Perceiver(self.lease.half, settings, self._footage)
+        self._perceiver = Perceiver(self.lease.half, settings, self._frame_store)
         self._rate_hz = settings.rate or self.lease.facts.rate_hz
         camera_values = parameters.values_of(self, self._camera_specs())
         if values['image_transport']:
@@ -100,9 +100,9 @@ class PerceptionNode(VljepaNode):
 
     def teardown(self) -> None:
         """Forget everything that was seen."""
-        if self._footage is not None:
-            self.thread.call(self._footage.close).result(SETTLE_S)
-        self._perceiver = self._footage = None
+        if self._frame_store is not None:
+            self.thread.call(self._frame_store.close).result(SETTLE_S)
+        self._perceiver = self._frame_store = None
         self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):
             if hasattr(self, name):
@@ -145,13 +145,13 @@ class PerceptionNode(VljepaNode):
         self._acknowledge(camera, arrived.stamp_ns)
 
     def _push(self, camera: Camera, arrived: Arrived) -> None:
-        assert self._perceiver is not None and self._footage is not None
+        assert self._perceiver is not None and self._frame_store is not None
         try:
             picture = camera.take(arrived)
         except InputError as error:
             camera.reject(self, error)
             return
-        resized = camera.intake.resize(picture.shape[:2])
+        resized = camera.stamp_filter.resize(picture.shape[:2])
         if resized:
             self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, picture, camera.name)
@@ -162,7 +162,7 @@ class PerceptionNode(VljepaNode):
             'hops': self._perceiver.hops,
             'skipped slots': self._perceiver.skipped_slots,
             'prompts': len(self._perceiver.prompts),
-            'bytes of frames': self._footage.held_bytes,
+            'bytes of frames': self._frame_store.held_bytes,
         }
 
     # What is kept of them.
@@ -172,14 +172,14 @@ class PerceptionNode(VljepaNode):
 
     def _keep_window(self, message: SemanticChange) -> None:
         """In the model thread: of the segment that ended."""
-        if self._footage is not None:
-            self._footage.keep(conversions.from_change_message(message))
+        if self._frame_store is not None:
+            self._frame_store.keep(conversions.from_change_message(message))
 
     def _commit(self) -> None:
         """In the model thread, every second: no more than that is lost."""
-        if self._footage is not None:
-            self._footage.commit()
-            self.condition('frames', self._footage.trouble)
+        if self._frame_store is not None:
+            self._frame_store.commit()
+            self.condition('frames', self._frame_store.trouble)
 
     def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:
@@ -240,8 +240,8 @@ class PerceptionNode(VljepaNode):
 
     def _recollect(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
         """In the model thread, step by step."""
-        assert self._perceiver is not None and self._footage is not None
-        self._check_seen(source, (*self._perceiver.sources, *self._footage.sources))
+        assert self._perceiver is not None and self._frame_store is not None
+        self._check_seen(source, (*self._perceiver.sources, *self._frame_store.sources))
         return (yield from self._perceiver.predicting(source, prompts, *span))
 
     @staticmethod

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.core.images import fit
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.settings import (
     MAX_PROMPTS,
     PerceptionSettings,
@@ -27,8 +27,8 @@ from vljepa_ros.core.settings import (
 )
 from vljepa_ros.core.types import EVER_NS, Embedding, Frame, StreamKey
 from vljepa_ros.core.vectors import as_sent, pooled
-from vljepa_ros.memory.frame_store import Footage, Hop
-from vljepa_ros.stream.frames import Sampler, Slot
+from vljepa_ros.memory.frame_store import FrameStore, Hop
+from vljepa_ros.stream.frame_sampler import FrameSampler, Slot
 
 MAX_SPAN_HOPS = 64  # of a span that is looked at whole
 MAX_LOOKS = 16  # windows of a longer one
@@ -78,11 +78,11 @@ class Prediction:
 class _Camera:
     """Everything that depends on one camera's past."""
 
-    def __init__(self, eyes: Eyes, sampler: Sampler, reset_count: int) -> None:
+    def __init__(self, vision: Vision, sampler: FrameSampler, reset_count: int) -> None:
         self.sampler = sampler
         self.reset_count = reset_count
         self.skipped = 0
-        self._eyes = eyes
+        self._vision = vision
         self.restart()
 
     def restart(self) -> None:
@@ -94,8 +94,8 @@ class _Camera:
         self.pending: list[Slot] = []
         self._last_ns: int | None = None
         self._still_ns: list[int] = []
-        self.starts_ns: deque[int] = deque(maxlen=self._eyes.facts.window_tubelets)
-        self.state: Any = self._eyes.new_state()
+        self.starts_ns: deque[int] = deque(maxlen=self._vision.facts.window_tubelets)
+        self.state: Any = self._vision.new_state()
         self.unfamiliar = 0.0  # the newest hop
         self.stamp_ns: int | None = None
 
@@ -109,7 +109,7 @@ class _Camera:
         last_ns, self._last_ns = self._last_ns, slot.stamp_ns
         if slot.stamp_ns == last_ns and not dropped:
             return True
-        if dropped or len(self.pending) % 2 or self._eyes.facts.tubelet_frames % 2:
+        if dropped or len(self.pending) % 2 or self._vision.facts.tubelet_frames % 2:
             self._still_ns.clear()
             return True
         phase_ns = slot.slot_ns - slot.stamp_ns
@@ -123,8 +123,8 @@ class _Camera:
 
     def step(self, tubelet: tuple[Slot, ...]) -> None:
         """See one tubelet."""
-        self._eyes.step(self.state, [slot.image for slot in tubelet])
-        self.unfamiliar = as_sent(self._eyes.unfamiliar(self.state))
+        self._vision.step(self.state, [slot.image for slot in tubelet])
+        self.unfamiliar = as_sent(self._vision.unfamiliar(self.state))
         self.hops += 1
         self.starts_ns.append(tubelet[0].stamp_ns)
         self.stamp_ns = tubelet[-1].stamp_ns
@@ -135,15 +135,15 @@ class Perceiver:
 
     def __init__(
         self,
-        eyes: Eyes,
+        vision: Vision,
         settings: PerceptionSettings | None = None,
-        footage: Footage | None = None,
+        frame_store: FrameStore | None = None,
     ) -> None:
         """`footage` keeps the frames of the past that `predict` can look at again."""
-        self._eyes, self._settings = eyes, settings or PerceptionSettings()
-        self.footage = footage
+        self._vision, self._settings = vision, settings or PerceptionSettings()
+        self.frame_store = frame_store
         rate = self._settings.rate
-        self._period_ns = round(1e9 / rate) if rate else eyes.facts.frame_period_ns
+        self._period_ns = round(1e9 / rate) if rate else vision.facts.frame_period_ns
         self._cameras: dict[str, _Camera] = {}
         self._prompts = self.check_prompts(self._settings.prompts)
         self.hops = 0
@@ -160,7 +160,7 @@ class Perceiver:
     def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
         """Standing prompts that this model can take, or InputError; any thread may ask."""
         checked = check_prompts(tuple(prompts))
-        self._eyes.check_prompts(checked)
+        self._vision.check_prompts(checked)
         return checked
 
     @property
@@ -196,13 +196,13 @@ class Perceiver:
         image = self._checked(frame)
         camera = self._cameras.get(frame.source)
         if camera is None:
-            sampler = Sampler(self._period_ns, self._settings.max_gap_ns)
-            camera = _Camera(self._eyes, sampler, reset_count)
+            sampler = FrameSampler(self._period_ns, self._settings.max_gap_ns)
+            camera = _Camera(self._vision, sampler, reset_count)
             self._cameras[frame.source] = camera
         if camera.reset_count != reset_count:
             camera.restart()
             camera.reset_count = reset_count
-        length = self._eyes.facts.tubelet_frames
+        length = self._vision.facts.tubelet_frames
         room = length - len(camera.pending) if dropped else None
         for slot in camera.sampler.push(frame.stamp_ns, image, room):
             if not camera.takes(slot, self._period_ns, dropped):
@@ -213,8 +213,8 @@ class Perceiver:
                 camera.step(tubelet)
                 self.hops += 1
                 yield self._embed(frame.source, camera)
-                if self.footage is not None:
-                    self.footage.add(frame.source, tubelet, reset_count, camera.hops)
+                if self.frame_store is not None:
+                    self.frame_store.add(frame.source, tubelet, reset_count, camera.hops)
 
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
@@ -241,37 +241,37 @@ class Perceiver:
         self._check_asked(prompts)
         if start_ns == 0 and end_ns == 0:
             source, camera = self._camera(source)
-            vectors = self._eyes.predict(camera.state, prompts)
+            vectors = self._vision.predict(camera.state, prompts)
             now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors, camera.unfamiliar)
             looks: tuple[Look, ...] = (now,)
         else:
             source = self._kept_source(source)
             looks = yield from self._look_back(source, prompts, start_ns, end_ns)
-        return Prediction(source, self._eyes.facts.model_id, looks)
+        return Prediction(source, self._vision.facts.model_id, looks)
 
     def _check_asked(self, prompts: Sequence[str]) -> None:
         if len(prompts) > MAX_PROMPTS:
             raise InputError(f'{len(prompts):,} prompts are too many (at most {MAX_PROMPTS})')
         for prompt in prompts:
             check_text(prompt)
-        self._eyes.check_prompts(prompts)
+        self._vision.check_prompts(prompts)
 
     def _checked(self, frame: Frame) -> NDArray[np.uint8]:
         image = frame.image
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(f'frame of shape {image.shape} {image.dtype} is not (H, W, 3) uint8')
-        return fit(image, self._eyes.facts.image_size)
+        return fit(image, self._vision.facts.image_size)
 
     def _embed(self, source: str, camera: _Camera) -> list[Embedding]:
         if not self._prompts:
             return []
-        vectors = self._eyes.predict(camera.state, self._prompts)
+        vectors = self._vision.predict(camera.state, self._prompts)
         assert camera.stamp_ns is not None
         return [
             Embedding(
                 camera.stamp_ns,
                 camera.starts_ns[0],
-                StreamKey(source, prompt, self._eyes.facts.model_id),
+                StreamKey(source, prompt, self._vision.facts.model_id),
                 vector,
                 camera.reset_count,
                 camera.unfamiliar,
@@ -290,7 +290,7 @@ class Perceiver:
 
     def _kept_source(self, source: str) -> str:
         """What was seen before a restart counts, too."""
-        kept = self.footage.sources if self.footage is not None else ()
+        kept = self.frame_store.sources if self.frame_store is not None else ()
         source = _one_of(tuple(dict.fromkeys((*self.sources, *kept))), source)
         if not source:
             raise NoFrameError('no frame yet: the model has seen nothing')
@@ -302,35 +302,39 @@ class Perceiver:
         """Stream kept frames again: all of a short span, or a window of each of its segments."""
         check_span(start_ns, end_ns)
         end_ns = end_ns or EVER_NS
-        footage = self.footage
-        hops = footage.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if footage else []
-        if footage is None or not hops:
+        frame_store = self.frame_store
+        hops = frame_store.hops(source, start_ns, end_ns, MAX_SPAN_HOPS + 1) if frame_store else []
+        if frame_store is None or not hops:
             raise NotStoredError(self._not_stored(source, start_ns, end_ns))
-        window = self._eyes.facts.window_tubelets
+        window = self._vision.facts.window_tubelets
         runs = _runs(hops)
         looks = list[Look]()
         if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_LOOKS:
             for run in runs:
-                earlier = footage.before(run[0], window)
-                looks += yield from self._see_again(footage, earlier, run, prompts)
+                earlier = frame_store.before(run[0], window)
+                looks += yield from self._see_again(frame_store, earlier, run, prompts)
         else:
-            for hop in footage.landmarks(source, start_ns, end_ns, MAX_LOOKS):
-                earlier = footage.before(hop, window - 1)
-                [look] = yield from self._see_again(footage, earlier, [hop], prompts)
+            for hop in frame_store.landmarks(source, start_ns, end_ns, MAX_LOOKS):
+                earlier = frame_store.before(hop, window - 1)
+                [look] = yield from self._see_again(frame_store, earlier, [hop], prompts)
                 looks.append(replace(look, start_ns=[*earlier, hop][0].start_ns))
         return tuple(looks)
 
     def _see_again(
-        self, footage: Footage, earlier: Sequence[Hop], run: Sequence[Hop], prompts: Sequence[str]
+        self,
+        frame_store: FrameStore,
+        earlier: Sequence[Hop],
+        run: Sequence[Hop],
+        prompts: Sequence[str],
     ) -> Generator[None, None, list[Look]]:
         """Stream hops again, after those before them; pool the answers window by window."""
-        window, state = self._eyes.facts.window_tubelets, self._eyes.new_state()
+        window, state = self._vision.facts.window_tubelets, self._vision.new_state()
         vectors, unfamiliar = list[NDArray[np.float32]](), list[float]()
         for number, hop in enumerate([*earlier, *run]):
-            self._eyes.step(state, footage.images(hop))
+            self._vision.step(state, frame_store.images(hop))
             if number >= len(earlier):
-                vectors.append(self._eyes.predict(state, prompts))
-                unfamiliar.append(self._eyes.unfamiliar(state))
+                vectors.append(self._vision.predict(state, prompts))
+                unfamiliar.append(self._vision.unfamiliar(state))
             yield
         return [
             Look(
@@ -343,7 +347,7 @@ class Perceiver:
         ]
 
     def _not_stored(self, source: str, start_ns: int, end_ns: int) -> str:
-        held = self.footage.span(source) if self.footage is not None else None
+        held = self.frame_store.span(source) if self.frame_store is not None else None
         until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
         known = f'{held[0] / 1e9:.3f}..{held[1] / 1e9:.3f} s' if held else 'none'
         return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {known})'

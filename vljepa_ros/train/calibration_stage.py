@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.questions import CAPTION, pose, says
@@ -63,19 +63,19 @@ class Asked:
         return self.question.meaning != UNKNOWN
 
 
-def ask_all(eyes: Eyes, streams: Sequence[Stream], seed: int) -> list[Asked]:
+def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]:
     """Ask about every annotation of the streams, and what people asked."""
     rng, asked = np.random.default_rng(seed), list[Asked]()
-    per, rate_hz = eyes.facts.tubelet_frames, eyes.facts.rate_hz
+    per, rate_hz = vision.facts.tubelet_frames, vision.facts.rate_hz
     for stream in streams:
-        state, frames, done = eyes.new_state(), stream.frames(), 0
+        state, frames, done = vision.new_state(), stream.frames(), 0
         for at_s, pool in _moments(stream, rng):
             last = int(at_s * rate_hz) // per
             for t in range(done, last):
-                eyes.step(state, list(np.asarray(frames[per * t : per * (t + 1)])))
+                vision.step(state, list(np.asarray(frames[per * t : per * (t + 1)])))
             done = max(done, last)
             if done:
-                vectors = eyes.predict(state, [q.prompt for q in pool])
+                vectors = vision.predict(state, [q.prompt for q in pool])
                 asked += [Asked(q, v, stream.name) for q, v in zip(pool, vectors, strict=True)]
     return asked
 

@@ -12,7 +12,7 @@ import torch
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.config import TrainConfig
 
-DECIDING = ('seed', 'start', 'model', 'text', 'eyes')  # keys that a checkpoint depends on
+DECIDING = ('seed', 'start', 'model', 'text', 'vision')  # keys that a checkpoint depends on
 
 
 def write(path: Path, config: TrainConfig, state: dict[str, Any]) -> None:

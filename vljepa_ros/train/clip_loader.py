@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.train.clips import Batch, ClipSampler
-from vljepa_ros.train.config import EyesTraining
+from vljepa_ros.train.config import VisionTraining
 
 AHEAD = 4  # batches that each process has ready, at most
 
@@ -25,7 +25,7 @@ class StepBatches(IterableDataset[Batch]):
     streams: list[Stream]
     tubelet_frames: int
     seed: int
-    stage: EyesTraining
+    stage: VisionTraining
     first: int = 0
 
     def __iter__(self) -> Iterator[Batch]:

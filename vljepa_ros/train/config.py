@@ -45,7 +45,7 @@ class TextTraining:
 
 
 @dataclass(frozen=True)
-class EyesTraining:
+class VisionTraining:
     """Stage 2: the eyes, towards the texts' embeddings of stage 1.
 
     Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
@@ -135,7 +135,7 @@ class TrainConfig:
     device: str = 'auto'
     amp: bool = True
     text: TextTraining = field(default_factory=TextTraining)
-    eyes: EyesTraining = field(default_factory=EyesTraining)
+    vision: VisionTraining = field(default_factory=VisionTraining)
     decoder: DecoderTraining = field(default_factory=DecoderTraining)
     familiarity: FamiliarityTraining = field(default_factory=FamiliarityTraining)
     checkpoint_steps: int = 200

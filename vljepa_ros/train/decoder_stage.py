@@ -155,7 +155,7 @@ def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def train_decoder(
-    eyes: VLJEPA,
+    vision: VLJEPA,
     config: TrainConfig,
     vocabulary: Vocabulary,
     tower_hash: str,
@@ -166,14 +166,14 @@ def train_decoder(
 ) -> VLJEPA:
     """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
     texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
-    asker, size = Asker(eyes, bank, sampler.rng, 1.0), config.eyes.medium
+    asker, size = Asker(vision, bank, sampler.rng, 1.0), config.vision.medium
     kinds = [
-        text_pairs(eyes, bank, texts),
+        text_pairs(vision, bank, texts),
         prediction_pairs(asker, sampler, meanings, size, config.decoder.clips, config.amp),
     ]
     model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
     net = VLJEPA(model).to(bank.device)
-    net.load_state_dict(eyes.state_dict(), strict=False)
+    net.load_state_dict(vision.state_dict(), strict=False)
     net.y_decoder.token_ids.copy_(torch.tensor(vocabulary.ids))
     stage = DecoderStage(net.y_decoder, config.decoder, vocabulary, kinds, config.seed)
     total = 0.0

@@ -37,7 +37,7 @@ from vljepa_ros.model.familiarity import CLIP, TUBELETS, Density, SceneFamiliari
 from vljepa_ros.model.streaming import loading as streaming
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import file_hash
-from vljepa_ros.model.streaming.vision import StreamingEyes
+from vljepa_ros.model.streaming.vision import StreamingVision
 from vljepa_ros.model.weights import WEIGHTS
 from vljepa_ros.train.calibration_stage import fit_linear
 from vljepa_ros.train.readability import fit_readability
@@ -104,12 +104,12 @@ def calibrate_familiarity(
     if not isinstance(config, ModelConfig):
         raise ModelError(f"{folder}: kind '{config.kind}' has no detector of unfamiliar scenes")
     unfitted = dataclasses.replace(config, familiarity=FamiliarityConfig())
-    chosen, halves = registry.prepare(device, 'float32'), ('eyes', 'language')
+    chosen, halves = registry.prepare(device, 'float32'), ('vision', 'language')
     model = streaming.load(folder, unfitted, chosen, 'float32', halves)
-    assert isinstance(model.eyes, StreamingEyes) and isinstance(model.language, TextLanguage)
+    assert isinstance(model.vision, StreamingVision) and isinstance(model.language, TextLanguage)
     unfamiliar.require(sources)
-    known = joined(known_features(model.eyes, streams), hidden_features(model.eyes, streams))
-    fitted = fit_scenes(known, outlier_features(model.eyes, sources))
+    known = joined(known_features(model.vision, streams), hidden_features(model.vision, streams))
+    fitted = fit_scenes(known, outlier_features(model.vision, sources))
     told = sorted({a.text for s in streams for a in s.annotations if a.text})
     told += [text for s in streams for t in s.told() for text in (t.prompt, t.answer)]
     tensors = {f'scene/{name}': value for name, value in fitted.detector.tensors().items()}
@@ -124,38 +124,38 @@ def calibrate_familiarity(
     return fitted
 
 
-def known_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
+def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
     """Features of the streams' hops, and of some with image corruptions. Raises InputError."""
     if not streams:
         raise InputError('no streams of known scenes to fit on')
     rows, clips, hops = list[Array](), list[int](), list[Hop]()
     for number, stream in enumerate(streams):
-        found = hops_of_bins(stream, eyes.facts)[:HOPS]
-        frames = stream.frames()[: len(found) * eyes.facts.tubelet_frames]
-        rows.append(eyes.describe(_fitted_to(eyes, frames)))
+        found = hops_of_bins(stream, vision.facts)[:HOPS]
+        frames = stream.frames()[: len(found) * vision.facts.tubelet_frames]
+        rows.append(vision.describe(_fitted_to(vision, frames)))
         hops += found
-        part = np.asarray(frames[: CORRUPTED_HOPS * eyes.facts.tubelet_frames])
+        part = np.asarray(frames[: CORRUPTED_HOPS * vision.facts.tubelet_frames])
         name = CORRUPTIONS[number % len(CORRUPTIONS)]
         rng = np.random.default_rng(number)
         clip = DISTURBANCES[name](Clip(tuple(range(len(part))), tuple(part)), rng)
-        rows.append(eyes.describe(_fitted_to(eyes, np.stack(clip.images))))
+        rows.append(vision.describe(_fitted_to(vision, np.stack(clip.images))))
         corrupted = found[: len(rows[-1])]
         hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]
         clips += [number] * (len(rows[-2]) + len(rows[-1]))
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
 
 
-def hidden_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
+def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
     """Features of cloths before the lens and of darkness, made of frames of the streams.
 
     They are known states whatever the streams show of them.
     """
-    size, per = eyes.facts.image_size, eyes.facts.tubelet_frames
+    size, per = vision.facts.image_size, vision.facts.tubelet_frames
     rows, clips = list[Array](), list[int]()
     for number, stream in enumerate(streams):
         rng = np.random.default_rng([number, 23])
         step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
-        shown = _fitted_to(eyes, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
+        shown = _fitted_to(vision, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
         for dark in (False, True):
             grain = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
             if dark:
@@ -165,19 +165,19 @@ def hidden_features(eyes: StreamingEyes, streams: Sequence[Stream]) -> Features:
                 sway = [round(size / 12 * (1 + np.sin(i / 5.0))) for i in range(len(shown))]
                 seen = np.stack([cloth.over(p, 1.0, s) for p, s in zip(shown, sway, strict=True)])
                 seen = seen + grain
-            rows.append(eyes.describe(np.clip(seen + 0.5, 0, 255).astype(np.uint8)))
+            rows.append(vision.describe(np.clip(seen + 0.5, 0, 255).astype(np.uint8)))
             clips += [2 * number + int(dark)] * len(rows[-1])
     hops = (Hop('hidden', (HIDDEN,)),) * len(clips)
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), hops)
 
 
-def outlier_features(eyes: StreamingEyes, sources: Iterable[str]) -> Features:
+def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Features:
     """Features of clips of the synthetic outliers and of the sources. Raises InputError."""
     rows, clips, kinds = list[Array](), list[int](), list[str]()
-    size = eyes.facts.image_size
+    size = vision.facts.image_size
     for kind in (*unfamiliar.synthetic.FITTED, *sources):
         for frames in unfamiliar.clips(kind, CLIPS, CLIP_FRAMES, size):
-            rows.append(eyes.describe(frames))
+            rows.append(vision.describe(frames))
             clips += [len(rows)] * len(rows[-1])
             kinds += [kind] * len(rows[-1])
     return Features(np.concatenate(rows), np.array(clips), tuple(kinds))
@@ -354,9 +354,9 @@ def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
     return {'all': np.arange(len(known.hops)), **dict(sorted(kept.items()))}
 
 
-def _fitted_to(eyes: StreamingEyes, frames: Any) -> NDArray[np.uint8]:
+def _fitted_to(vision: StreamingVision, frames: Any) -> NDArray[np.uint8]:
     """Frames of a stream at the model's size."""
-    size = eyes.facts.image_size
+    size = vision.facts.image_size
     pictures = np.asarray(frames)
     if pictures.shape[1:3] == (size, size):
         return pictures

@@ -20,7 +20,7 @@ from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.model.registry import load, pick_device, save
-from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train import checkpoint
@@ -36,10 +36,10 @@ from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
 from vljepa_ros.train.text_stage import TextStage, meaning_vectors
 from vljepa_ros.train.training_log import Log, progress
 from vljepa_ros.train.validation_curves import validate
-from vljepa_ros.train.vision_stage import EyesStage
+from vljepa_ros.train.vision_stage import VisionStage
 from vljepa_ros.train.warm_start import start_from
 
-PARTS = (*EYES, 'y_encoder')
+PARTS = (*VISION, 'y_encoder')
 LOGGED = 20  # steps between two lines of the log
 VALIDATED = 16  # streams of the validation split that the curves are drawn from
 HELD_BACK = 10  # one stream in so many is kept from the eyes
@@ -93,29 +93,29 @@ class Run:
         net.y_encoder.requires_grad_(False).eval()
         return net
 
-    def eyes(self, net: VLJEPA) -> VLJEPA:
+    def vision(self, net: VLJEPA) -> VLJEPA:
         """Stage 2, from its checkpoint if there is one; returns the net with averaged weights."""
-        config, path = self.config, self.folder / 'eyes.pt'
+        config, path = self.config, self.folder / 'vision.pt'
         state = checkpoint.read(path, config)
         targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
-        stage = EyesStage(net, targets, self.meanings, config, self.bank, self.workers)
+        stage = VisionStage(net, targets, self.meanings, config, self.bank, self.workers)
         if state:
             stage.restore(state)
             log.info('eyes: going on from step %d', stage.done)
         seed = config.seed + stage.done + 1_000_000 * self.workers.rank
         streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
-        steps = StepBatches(streams, per, seed, config.eyes, stage.done)
-        self._train_eyes(stage, steps.loaded(config.loaders), path)
+        steps = StepBatches(streams, per, seed, config.vision, stage.done)
+        self._train_vision(stage, steps.loaded(config.loaders), path)
         stage.use_average()
         return net.eval()
 
-    def decoder(self, eyes: VLJEPA) -> VLJEPA:
+    def decoder(self, vision: VLJEPA) -> VLJEPA:
         """Stage 3: the whole model."""
         sampler = ClipSampler(
             self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
         return train_decoder(
-            eyes,
+            vision,
             self.config,
             self.vocabulary,
             self.tower.sha256,
@@ -129,8 +129,8 @@ class Run:
         """Stage 4: writes the calibration into the saved model's configuration."""
         save(net, self.out)
         model = load(str(self.out), device=self.config.device)
-        assert model.eyes is not None and isinstance(model.language, TextLanguage)
-        asked = ask_all(model.eyes, self.validation, self.config.seed)
+        assert model.vision is not None and isinstance(model.language, TextLanguage)
+        asked = ask_all(model.vision, self.validation, self.config.seed)
         fitted = calibrate(model.language, asked, self.config.seed)
         net.config = dataclasses.replace(net.config, calibration=fitted)
         save(net, self.out)
@@ -157,10 +157,10 @@ class Run:
                     self.log.note('texts', stage.done, {'loss': total / 100})
                     total = 0.0
 
-    def _train_eyes(self, stage: EyesStage, batches: Iterable[Batch], path: Path) -> None:
+    def _train_vision(self, stage: VisionStage, batches: Iterable[Batch], path: Path) -> None:
         every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, Tensor]()
         first, steps = stage.done, stage.stage.steps
-        with progress('eyes', steps, first, self.workers.first) as advance:
+        with progress('vision', steps, first, self.workers.first) as advance:
             for batch in batches:
                 for key, value in stage.step(batch).items():
                     sums[key] = sums.get(key, 0.0) + value
@@ -169,14 +169,14 @@ class Run:
                 if stage.done % LOGGED == 0:
                     pace = (time.monotonic() - start) / (stage.done - first)
                     means = {key: value.item() / LOGGED for key, value in sums.items()}
-                    self.log.note('eyes', stage.done, {'s/step': pace, **means})
+                    self.log.note('vision', stage.done, {'s/step': pace, **means})
                     sums.clear()
                 if self.workers.first and (stage.done % every == 0 or last):
                     checkpoint.write(path, self.config, stage.state())
                 if stage.done % self.config.validation_steps == 0 or last:
                     self._validate(stage)
 
-    def _validate(self, stage: EyesStage) -> None:
+    def _validate(self, stage: VisionStage) -> None:
         if self.workers.first:
             stage.use_average()
             found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
@@ -217,7 +217,7 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
                 f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
                 f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
             )
-    longest = config.eyes.longest_tubelets * model.time.tubelet_frames
+    longest = config.vision.longest_tubelets * model.time.tubelet_frames
     kept = [stream for stream in found.streams if stream.frame_count >= longest]
     for stream in found.streams:
         if stream.frame_count < longest:
@@ -230,7 +230,7 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
 def train(config: TrainConfig) -> Path:
     """Run all stages that are not done yet; returns the model's folder."""
     run = Run(config)
-    net = run.eyes(run.texts())
+    net = run.vision(run.texts())
     if run.workers.first:
         run.calibrate(run.decoder(net))
         run.familiarity()

@@ -27,7 +27,7 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
     TRAIN_TASKS,
 )
 from vljepa_ros.model.streaming.block import KeyValue
-from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
@@ -144,7 +144,7 @@ class Asker:
         return in_order(parts, groups)
 
 
-class EyesStage:
+class VisionStage:
     """One run of stage 2; `step` is one optimiser step."""
 
     def __init__(
@@ -157,23 +157,23 @@ class EyesStage:
         workers: Workers,
     ) -> None:
         """`targets` (meanings, D): see `text_space.meaning_vectors`."""
-        self.net, self.config, self.stage, self.workers = net, config, config.eyes, workers
+        self.net, self.config, self.stage, self.workers = net, config, config.vision, workers
         self.meanings = meanings
         self.also = meanings.also_holds(meanings.names).to(workers.device)
         self.asker = Asker(
             net,
             bank,
             np.random.default_rng([config.seed, workers.rank]),
-            config.eyes.rest_weight,
-            config.eyes.dropped_tokens,
-            config.eyes.prompt_noise,
+            config.vision.rest_weight,
+            config.vision.dropped_tokens,
+            config.vision.prompt_noise,
         )
         self.targets, device = targets, workers.device
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
         self.probe = nn.Linear(
             2 * config.model.x_encoder.width, sum(map(len, PROBED.values())) + len(STATE)
         ).to(device)
-        self.parameters = [p for part in EYES for p in getattr(net, part).parameters()]
+        self.parameters = [p for part in VISION for p in getattr(net, part).parameters()]
         self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
         workers.same(self.trained)
         self.optimizer = torch.optim.AdamW(

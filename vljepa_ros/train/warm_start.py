@@ -18,7 +18,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.model.config import ModelConfig, XEncoderConfig
 from vljepa_ros.model.registry import WEIGHTS, load_weights, read_config
 from vljepa_ros.model.streaming.block import Block
-from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.model.streaming.network import VISION, VLJEPA
 
 
 def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
@@ -41,7 +41,7 @@ def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()[:200]
         raise InputError(f'start: {folder} does not fit the model: {reason}') from error
-    for part in EYES:
+    for part in VISION:
         old, new = (getattr(of, part).blocks for of in (before, net))
         for block in new[len(old) :]:
             add_nothing(block)

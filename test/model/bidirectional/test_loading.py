@@ -31,20 +31,20 @@ def changed(folder: Path, part: str, **values: object) -> None:
 
 
 def test_halves_load_alone_and_share_an_id(folder: Path) -> None:
-    eyes = registry.load(str(folder), device='cpu', parts=('eyes',))
+    vision = registry.load(str(folder), device='cpu', parts=('vision',))
     language = registry.load(str(folder), device='cpu', parts=('language',))
-    assert eyes.language is None and language.eyes is None
-    assert eyes.facts == language.facts
+    assert vision.language is None and language.vision is None
+    assert vision.facts == language.facts
 
 
 def test_bfloat16_gives_nearly_the_vectors_of_float32(folder: Path) -> None:
     found = []
     for dtype in ('float32', 'bfloat16'):
         model = registry.load(str(folder), device='cpu', dtype=dtype)
-        assert model.eyes is not None and model.language is not None
-        state = model.eyes.new_state()
-        model.eyes.step(state, list(tiny.video(2)[0].numpy()))
-        seen, said = model.eyes.predict(state, ['a']), model.language.encode(['a'])
+        assert model.vision is not None and model.language is not None
+        state = model.vision.new_state()
+        model.vision.step(state, list(tiny.video(2)[0].numpy()))
+        seen, said = model.vision.predict(state, ['a']), model.language.encode(['a'])
         assert seen.dtype == said.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
         found.append(np.concatenate([seen, said]))

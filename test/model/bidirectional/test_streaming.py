@@ -46,12 +46,12 @@ def test_the_facts_are_those_of_the_window(model: Model) -> None:
 
 def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
     """From a cold start, when the window is not full, to beyond its length."""
-    video, net, eyes = tiny.video(14), tiny.net(), model.eyes
-    assert eyes is not None
-    state = eyes.new_state()
+    video, net, vision = tiny.video(14), tiny.net(), model.vision
+    assert vision is not None
+    state = vision.new_state()
     for hop, frames in enumerate(hops(video)):
-        eyes.step(state, frames)
-        found = eyes.predict(state, PROMPTS)
+        vision.step(state, frames)
+        found = vision.predict(state, PROMPTS)
         end = 2 * hop + 2
         window = video[:, max(0, end - 8) : end]
         with torch.no_grad():
@@ -66,41 +66,41 @@ def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
 def test_states_are_independent_and_the_encoder_runs_once_a_hop(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    eyes = model.eyes
-    assert eyes is not None
-    first, second = eyes.new_state(), eyes.new_state()
-    eyes.step(first, hops(tiny.video(2, seed=1))[0])
-    eyes.step(second, hops(tiny.video(2, seed=2))[0])
-    before = eyes.predict(first, PROMPTS)
-    assert np.abs(before - eyes.predict(second, PROMPTS)).max() > 1e-3
-    monkeypatch.setattr(eyes._sight._x_encoder, 'forward', None)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(eyes.predict(first, PROMPTS), before)
+    vision = model.vision
+    assert vision is not None
+    first, second = vision.new_state(), vision.new_state()
+    vision.step(first, hops(tiny.video(2, seed=1))[0])
+    vision.step(second, hops(tiny.video(2, seed=2))[0])
+    before = vision.predict(first, PROMPTS)
+    assert np.abs(before - vision.predict(second, PROMPTS)).max() > 1e-3
+    monkeypatch.setattr(vision._sight._x_encoder, 'forward', None)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(vision.predict(first, PROMPTS), before)
 
 
 def test_more_prompts_than_one_pass_takes_are_answered_alike(model: Model) -> None:
-    eyes = model.eyes
-    assert eyes is not None
-    state = eyes.new_state()
-    eyes.step(state, hops(tiny.video(2))[0])
+    vision = model.vision
+    assert vision is not None
+    state = vision.new_state()
+    vision.step(state, hops(tiny.video(2))[0])
     prompts = [' '.join(tiny.WORDS[: n % 7]) for n in range(11)]
-    together = eyes.predict(state, prompts)
-    alone = np.concatenate([eyes.predict(state, [prompt]) for prompt in prompts])
+    together = vision.predict(state, prompts)
+    alone = np.concatenate([vision.predict(state, [prompt]) for prompt in prompts])
     np.testing.assert_allclose(together, alone, atol=TOLERANCE)
-    assert eyes.predict(state, []).shape == (0, tiny.DIM)
+    assert vision.predict(state, []).shape == (0, tiny.DIM)
 
 
-def test_bad_input_to_the_eyes_is_named(model: Model) -> None:
-    eyes = model.eyes
-    assert eyes is not None
-    state = eyes.new_state()
+def test_bad_input_to_the_vision_is_named(model: Model) -> None:
+    vision = model.vision
+    assert vision is not None
+    state = vision.new_state()
     with pytest.raises(InputError, match='frame'):
-        eyes.predict(state, ['a'])
+        vision.predict(state, ['a'])
     with pytest.raises(InputError, match='match'):
-        eyes.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
+        vision.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
     with pytest.raises(InputError, match=r'3 frames.* 2'):
-        eyes.step(state, [np.zeros((32, 32, 3), np.uint8)] * 3)
+        vision.step(state, [np.zeros((32, 32, 3), np.uint8)] * 3)
     with pytest.raises(InputError, match=r'18 tokens.* 16'):
-        eyes.check_prompts(['a ' * 17])
+        vision.check_prompts(['a ' * 17])
 
 
 def causal(layers: int) -> Any:

@@ -109,7 +109,7 @@ def test_tables_of_frequencies_stay_in_float32(tmp_path: Any) -> None:
     from vljepa_ros.model import registry
 
     model = registry.load(str(tiny.save(tmp_path / 'm')), device='cpu', dtype='bfloat16')
-    predictor = model.eyes._predictor  # type: ignore[union-attr]
+    predictor = model.vision._predictor  # type: ignore[union-attr]
     assert {p.dtype for p in predictor.parameters()} == {torch.bfloat16}
     expected, found = (net.rotary_emb.inv_freq for net in (tiny.net().predictor, predictor))
     assert expected.dtype is found.dtype is torch.float32

@@ -74,12 +74,12 @@ def test_logits_are_those_of_transformers(model: Model) -> None:
     pixels = ((torch.from_numpy(shown).double() / 255 - 0.5) / 0.5).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         expected = plain_siglip()(input_ids=ids, pixel_values=pixels).logits_per_image
-    assert model.eyes is not None and model.language is not None
+    assert model.vision is not None and model.language is not None
     rows = []
     for picture in shown:
-        state = model.eyes.new_state()
-        model.eyes.step(state, [picture])
-        rows.append(model.eyes.predict(state, ['?'])[0])
+        state = model.vision.new_state()
+        model.vision.step(state, [picture])
+        rows.append(model.vision.predict(state, ['?'])[0])
     cosines = np.stack(rows) @ model.language.encode(texts).T
     logits = np.exp(3.0) * cosines - 2.0
     np.testing.assert_allclose(logits, expected.numpy(), atol=np.exp(3.0) * TOLERANCE)
@@ -100,17 +100,17 @@ def test_the_published_names_load_whole() -> None:
 
 
 def test_the_prompt_changes_nothing(model: Model) -> None:
-    assert model.eyes is not None
-    state = model.eyes.new_state()
+    assert model.vision is not None
+    state = model.vision.new_state()
     with pytest.raises(InputError, match='frame'):
-        model.eyes.predict(state, ['a'])
-    model.eyes.step(state, list(pictures(1)))
-    found = model.eyes.predict(state, ['a', 'word ' * 900, ''])
+        model.vision.predict(state, ['a'])
+    model.vision.step(state, list(pictures(1)))
+    found = model.vision.predict(state, ['a', 'word ' * 900, ''])
     assert found.shape == (3, tiny.DIM) and (found == found[0]).all()
-    model.eyes.check_prompts(['word ' * 900])
-    assert model.eyes.predict(state, []).shape == (0, tiny.DIM)
+    model.vision.check_prompts(['word ' * 900])
+    assert model.vision.predict(state, []).shape == (0, tiny.DIM)
     with pytest.raises(InputError, match=r'2 frames.* 1'):
-        model.eyes.step(state, list(pictures(2)))
+        model.vision.step(state, list(pictures(2)))
 
 
 def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
@@ -154,9 +154,9 @@ def test_texts_and_pictures_that_do_not_fit_are_named(model: Model, tmp_path: Pa
 
 def test_halves_load_alone_in_bfloat16_and_share_an_id(tmp_path: Path) -> None:
     folder = str(tiny.save(tmp_path / 'm'))
-    eyes = registry.load(folder, device='cpu', dtype='bfloat16', parts=('eyes',))
+    vision = registry.load(folder, device='cpu', dtype='bfloat16', parts=('vision',))
     language = registry.load(folder, device='cpu', dtype='bfloat16', parts=('language',))
-    assert eyes.facts == language.facts and eyes.language is None and language.eyes is None
+    assert vision.facts == language.facts and vision.language is None and language.vision is None
     assert language.language is not None
     norms = np.linalg.norm(language.language.encode(['a', 'b']), axis=1)
     np.testing.assert_allclose(norms, 1, atol=1e-5)

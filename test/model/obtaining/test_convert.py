@@ -57,7 +57,7 @@ def test_the_published_parts_become_one_file_that_loads(tmp_path: Path) -> None:
         kept = torch.float32 if key.startswith('x_encoder') else torch.bfloat16
         assert value.dtype is kept
         torch.testing.assert_close(value.float(), expected[key], rtol=2**-8, atol=0)
-    assert registry.load(str(folder), device='cpu').eyes is not None
+    assert registry.load(str(folder), device='cpu').vision is not None
 
 
 @pytest.mark.parametrize(

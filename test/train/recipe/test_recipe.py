@@ -202,7 +202,7 @@ def test_a_part_is_tuned_and_the_rest_stays_to_the_bit(
     }
     wanted = HEADS & before.keys() | (adapted if tune == 'lora' else set())
     assert changed == wanted and len(adapted) == 2 * len(ADAPTED)
-    assert registry.load(str(tmp_path / 'out'), device='cpu').eyes is not None
+    assert registry.load(str(tmp_path / 'out'), device='cpu').vision is not None
 
 
 def test_captions_answer_the_prompt_that_the_stack_asks(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
 from vljepa_ros.train.fine_tuning.run import Tuning
 from vljepa_ros.train.fine_tuning.text_stage import Texts
 from vljepa_ros.train.fine_tuning.trainable_parameters import choose
-from vljepa_ros.train.fine_tuning.vision_stage import EyesTuning, Nets
+from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionTuning
 
 STEPS = 30
 OTHERS = ['Is the light on?', 'Is the arm at rest?']
@@ -29,7 +29,7 @@ OTHERS = ['Is the light on?', 'Is the arm at rest?']
 def tuning(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     torch.set_num_threads(1)
     config = TuneConfig(
-        str(tmp_path_factory.mktemp('eyes') / 'out'),
+        str(tmp_path_factory.mktemp('vision') / 'out'),
         (shown,),
         start=str(start),
         tune='all',
@@ -49,7 +49,7 @@ def trained(tuning: Tuning, keep: float) -> tuple[VLJEPA, float]:
     net = copy.deepcopy(tuning.before)
     texts = Texts(net.y_encoder, tuning.bank, tuning.told, [])
     nets = Nets(net, tuning.before, choose(net, config))
-    stage = EyesTuning(nets, config, tuning._sampler(0), texts, OTHERS)
+    stage = VisionTuning(nets, config, tuning._sampler(0), texts, OTHERS)
     forth = [stage.step()['forth'] for _ in range(STEPS)]
     return net, float(np.mean(forth[-5:]))
 

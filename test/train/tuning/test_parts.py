@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.model import registry
-from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.train.adapters import Lora, merged
 from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
 from vljepa_ros.train.fine_tuning.trainable_parameters import choose
@@ -28,7 +28,7 @@ def config(tune: str) -> TuneConfig:
 @pytest.fixture
 def net(start: Path) -> VLJEPA:
     made = VLJEPA(registry.read_config(start))
-    registry.load_weights(made, start / registry.WEIGHTS, EYES + LANGUAGE)
+    registry.load_weights(made, start / registry.WEIGHTS, VISION + LANGUAGE)
     return made.eval()
 
 
@@ -51,10 +51,10 @@ def test_heads_are_the_predictors_last_layers(net: VLJEPA) -> None:
     assert trained(net) == HEADS and len(parameters) == len(HEADS)
 
 
-def test_all_is_all_of_the_eyes_and_nothing_of_the_language(net: VLJEPA) -> None:
+def test_all_is_all_of_the_vision_and_nothing_of_the_language(net: VLJEPA) -> None:
     choose(net, config('all'))
-    eyes = {n for n, _ in net.named_parameters() if n.startswith(('x_encoder', 'predictor'))}
-    assert trained(net) == eyes
+    vision = {n for n, _ in net.named_parameters() if n.startswith(('x_encoder', 'predictor'))}
+    assert trained(net) == vision
 
 
 def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VLJEPA) -> None:
@@ -64,7 +64,7 @@ def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VL
     layers = {n.rpartition('.lora_')[0] for n in trained(net) if '.lora_' in n}
     wanted = {
         f'{part}.blocks.{block}.{layer}'
-        for part in EYES
+        for part in VISION
         for block in (0, 1)
         for layer in ('qkv', 'project', 'mlp.0', 'mlp.2')
     }
@@ -95,8 +95,8 @@ def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_pa
     assert torch.allclose(answers(plain), tuned, atol=1e-5)
     registry.save(plain, tmp_path / 'x')
     model = registry.load(str(tmp_path / 'x'), device='cpu')
-    assert model.eyes is not None
-    cosine = (answers(network(model.eyes)) * tuned).sum(dim=-1)  # type: ignore[attr-defined]
+    assert model.vision is not None
+    cosine = (answers(network(model.vision)) * tuned).sum(dim=-1)  # type: ignore[attr-defined]
     assert cosine.min() > 0.99999
 
 

@@ -127,7 +127,7 @@ def test_adapters_are_merged_into_an_ordinary_model(
     assert before.keys() == after.keys()
     name = 'x_encoder.blocks.0.qkv.weight'
     assert not torch.equal(before[name], after[name])
-    assert registry.load(str(tmp_path / 'mine'), device='cpu').eyes is not None
+    assert registry.load(str(tmp_path / 'mine'), device='cpu').vision is not None
 
 
 def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: Path) -> None:

@@ -120,7 +120,7 @@ def look(context: Context, posed: Sequence[Posed]) -> Vectors:
     groups: dict[tuple[str, float], list[int]] = {}
     for i, p in enumerate(posed):
         groups.setdefault((p.stream.name, p.at_s), []).append(i)
-    found = np.zeros((len(posed), context.eyes.facts.embedding_dim), np.float32)
+    found = np.zeros((len(posed), context.vision.facts.embedding_dim), np.float32)
     looks = []
     for rows in groups.values():
         prompts = tuple(dict.fromkeys(posed[i].question.prompt for i in rows))
@@ -229,5 +229,5 @@ def _truth(context: Context, question: Question) -> Vectors:
 
 def _blind(context: Context, posed: Sequence[Posed]) -> Vectors:
     prompts = list(dict.fromkeys(p.question.prompt for p in posed))
-    seen = blind_answers(context.eyes, prompts)
+    seen = blind_answers(context.vision, prompts)
     return seen[[prompts.index(p.question.prompt) for p in posed]]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite caption: the middle of every annotation in words.
 
-The share of right sentences (see `data.simulators.mwstream.meanings.is_right`) and CIDEr-D against five fixed
+The share of right sentences (see `meanings.is_right` of mwstream) and CIDEr-D against five fixed
 wordings. Every (task, phase) weighs the same; dark, covered, appear and gone are a group each,
 whatever the task. Beside the Y-Decoder stands the training sentence whose embedding is nearest;
 combinations of task and colour that training never had are told apart.
@@ -73,7 +73,7 @@ def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
         OURS: [decoded.text for decoded in in_words(context, seen, 'words')],
         NEAREST: _recall(context, seen),
         ORACLE: [best[moment.item.meaning] for moment in found],
-        BLIND: _decode(context, blind_answers(context.eyes, [PROMPT])) * len(found),
+        BLIND: _decode(context, blind_answers(context.vision, [PROMPT])) * len(found),
     }
 
 

@@ -134,7 +134,7 @@ def speakers(
     return (
         [act.vector for act in found],
         [context.centre(act.annotation.meaning) for act in found],
-        [blind_answers(context.eyes, [PROMPT])[0]] * len(found),
+        [blind_answers(context.vision, [PROMPT])[0]] * len(found),
     )
 
 

@@ -61,7 +61,7 @@ def speakers(
 ) -> dict[str, Vectors]:
     """(N, D) of the clips: what the eyes answer, what an oracle does, and what the blind do."""
     ours = caption(context, chosen, 'clips to find')
-    blind = np.repeat(blind_answers(context.eyes, [PROMPT]), len(chosen), axis=0)
+    blind = np.repeat(blind_answers(context.vision, [PROMPT]), len(chosen), axis=0)
     blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # no order among equals
     oracle = [context.centre(m.item.meaning) for m in chosen]
     return {'ours': ours, 'oracle': np.stack(oracle), 'blind': blind}

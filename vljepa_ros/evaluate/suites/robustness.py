@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
@@ -104,17 +104,17 @@ def _place(moment: Moment) -> tuple[str, float]:
 
 
 def _see(context: Context, glance: Glance) -> Vectors:
-    return seen(context.eyes, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
+    return seen(context.vision, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
 
 
-def seen(eyes: Eyes, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:
+def seen(vision: Vision, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:
     """Answers (P, D) about a moment of a disturbed stream, by the run-time path."""
-    part = window(eyes, moment.stream, moment.at_s)
-    images = tuple(shrunk(moment.stream.frames()[part], eyes.facts.image_size))
+    part = window(vision, moment.stream, moment.at_s)
+    images = tuple(shrunk(moment.stream.frames()[part], vision.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])
     rng = np.random.default_rng(round(moment.at_s * 1000))
     clip = disturb(Clip(stamps, images), rng)
-    perceiver = Perceiver(eyes, PerceptionSettings(prompts=()))
+    perceiver = Perceiver(vision, PerceptionSettings(prompts=()))
     for stamp_ns, image in zip(clip.stamps_ns, clip.images, strict=True):
         perceiver.push(Frame(stamp_ns, np.ascontiguousarray(image)))
     return perceiver.predict('', prompts).vectors

@@ -168,7 +168,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
 
 def embedded(context: Context, stream: Stream) -> Hops:
     """A stream's embeddings."""
-    return hops_of(context.eyes, stream)
+    return hops_of(context.vision, stream)
 
 
 def record(context: Context, stream: Stream, hops: Hops) -> Recorded:

@@ -29,7 +29,7 @@ def gap(context: Context) -> Report:
     target = np.stack([context.centre(act.annotation.meaning) for act in found])
     streams = [act.stream for act in found]
     distance = float(np.linalg.norm(predicted.mean(axis=0) - target.mean(axis=0)))
-    blind = blind_answers(context.eyes, [PROMPT])[0]
+    blind = blind_answers(context.vision, [PROMPT])[0]
     return Report(
         'gap',
         (

@@ -74,7 +74,7 @@ def unfamiliar(context: Context) -> Report:
 
 
 def _watch_stream(context: Context, stream: Stream) -> Watched:
-    hops = hops_of_bins(stream, context.eyes.facts)
+    hops = hops_of_bins(stream, context.vision.facts)
     return Watched(
         stream.name,
         scores(context, stream.frames()),
@@ -84,7 +84,7 @@ def _watch_stream(context: Context, stream: Stream) -> Watched:
 
 def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
     kind, seed = clip
-    size = context.eyes.facts.image_size
+    size = context.vision.facts.image_size
     make = next(
         module.make
         for module, names in (
@@ -100,16 +100,16 @@ def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
 
 def scores(context: Context, frames: Any) -> NDArray[np.float64]:
     """The detector's score after each hop of frames (T, S, S, 3) that come at the model's rate."""
-    eyes, facts = context.eyes, context.eyes.facts
+    vision, facts = context.vision, context.vision.facts
     state, found, per, size = (
-        eyes.new_state(),
+        vision.new_state(),
         list[float](),
         facts.tubelet_frames,
         facts.image_size,
     )
     for start in range(0, len(frames) - per + 1, per):
-        eyes.step(state, [fit(np.asarray(f), size) for f in frames[start : start + per]])
-        found.append(eyes.unfamiliar(state))
+        vision.step(state, [fit(np.asarray(f), size) for f in frames[start : start + per]])
+        found.append(vision.unfamiliar(state))
     if not found:
         raise InputError(f'{len(frames)} frames are too few for a hop')
     return np.array(found)

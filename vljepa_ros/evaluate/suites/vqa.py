@@ -110,7 +110,7 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
     prompts = sorted({p.question.prompt for p in posed})
     blind: dict[str, Vectors] = {}
     if prompts:
-        blind = dict(zip(prompts, blind_answers(context.eyes, prompts), strict=True))
+        blind = dict(zip(prompts, blind_answers(context.vision, prompts), strict=True))
     groups: dict[tuple[str, float], list[Posed]] = {}
     for item in posed:
         groups.setdefault((item.moment.stream.name, item.moment.at_s), []).append(item)

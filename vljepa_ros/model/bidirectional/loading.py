@@ -12,8 +12,8 @@ from vljepa_ros.core.errors import ModelError
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.image_encoder import CausalSight, WindowSight
-from vljepa_ros.model.bidirectional.network import EYES, LANGUAGE, BidirectionalVLJEPA
-from vljepa_ros.model.bidirectional.vision import PROMPTS_AT_ONCE, BidirectionalEyes
+from vljepa_ros.model.bidirectional.network import LANGUAGE, VISION, BidirectionalVLJEPA
+from vljepa_ros.model.bidirectional.vision import PROMPTS_AT_ONCE, BidirectionalVision
 from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.hub.uninitialized import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
@@ -42,7 +42,7 @@ def load(
         )
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
-    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if wants_language(parts) else ())
+    names = (VISION if 'vision' in parts else ()) + (LANGUAGE if wants_language(parts) else ())
     check_memory(config.name, needed_bytes(config, names, dtype), device, dtype)
     net = read(folder, config, device, dtype, names)
     return assemble(net, config, folder, device, dtype, parts)
@@ -68,24 +68,24 @@ def assemble(
     folder: Path,
     device: torch.device,
     dtype: str,
-    parts: tuple[str, ...] = ('eyes', 'language'),
+    parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
     """The halves of a net that is in memory, with the folder's tokenizers and bank."""
     asking = Tokens(folder, config.predictor.tokenizer, config.predictor.max_prompt_tokens)
     reading = Tokens(folder, config.y_encoder.tokenizer, config.y_encoder.max_tokens)
     hashes = file_hash(folder / WEIGHTS)[:8], asking.sha256[:4] + reading.sha256[:4]
     facts = _facts(config, '-'.join((config.name, *hashes)), device, dtype)
-    eyes, language = None, None
-    if 'eyes' in parts:
+    vision, language = None, None
+    if 'vision' in parts:
         sight = CausalSight if config.x_encoder.block_causal else WindowSight
-        eyes = BidirectionalEyes(net.predictor, sight(net.x_encoder, config), asking, facts)
+        vision = BidirectionalVision(net.predictor, sight(net.x_encoder, config), asking, facts)
     if wants_language(parts):
         bank = Bank(folder, config.bank)
         encoder, fitted = net.y_encoder, config.calibration
         language = make_language(folder, parts, encoder, reading, bank, facts, fitted)
         if not config.calibrated:
             log.warning('%s: its scores are not calibrated: ranks count, not values', config.name)
-    return Model(facts, eyes, language)
+    return Model(facts, vision, language)
 
 
 def _facts(config: BidirectionalConfig, name: str, device: torch.device, dtype: str) -> ModelFacts:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vljepa_ros.core.protocols import Eyes
+from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.types import Image
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.image_encoder import Seen
 from vljepa_ros.model.bidirectional.loading import assemble, needed_bytes, read
-from vljepa_ros.model.bidirectional.network import EYES
+from vljepa_ros.model.bidirectional.network import VISION
 from vljepa_ros.model.devices import check_memory
 
 
@@ -39,16 +39,16 @@ class BothSights:
     the time that each took to see it and to answer.
     """
 
-    def __init__(self, window: Eyes, causal: Eyes) -> None:
+    def __init__(self, window: Vision, causal: Vision) -> None:
         self.facts = window.facts
-        self._eyes = (window, causal)
+        self._vision = (window, causal)
         self.cosines: list[float] = []
         self.window_s: list[float] = []
         self.causal_s: list[float] = []
 
     def new_state(self) -> _Both:
         """Nothing seen."""
-        window, causal = self._eyes
+        window, causal = self._vision
         return _Both((window.new_state(), causal.new_state()))
 
     def step(self, state: _Both, images: Sequence[Image]) -> None:
@@ -57,16 +57,16 @@ class BothSights:
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise InputError on a prompt of too many tokens."""
-        self._eyes[0].check_prompts(prompts)
+        self._vision[0].check_prompts(prompts)
 
     def predict(self, state: _Both, prompts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors (P, D) of window mode."""
         found = []
-        for eyes, seen, times in zip(self._eyes, state.states, (self.window_s, self.causal_s)):
+        for vision, seen, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
             began_s = time.perf_counter()
             for images in state.waiting:
-                eyes.step(seen, images)
-            found.append(eyes.predict(seen, prompts))
+                vision.step(seen, images)
+            found.append(vision.predict(seen, prompts))
             times.append(time.perf_counter() - began_s)
         state.waiting.clear()
         window, causal = found
@@ -82,11 +82,11 @@ def both_sights(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str
 ) -> BothSights:
     """Both ways to see, with one set of weights. Raises ModelError."""
-    check_memory(config.name, needed_bytes(config, EYES, dtype), device, dtype)
-    net, eyes = read(folder, config, device, dtype, EYES), []
+    check_memory(config.name, needed_bytes(config, VISION, dtype), device, dtype)
+    net, vision = read(folder, config, device, dtype, VISION), []
     for causal in (False, True):
         chosen = replace(config, x_encoder=replace(config.x_encoder, block_causal=causal))
-        eyes.append(assemble(net, chosen, folder, device, dtype, ('eyes',)).eyes)
-    window, causal_eyes = eyes
-    assert window is not None and causal_eyes is not None
-    return BothSights(window, causal_eyes)
+        vision.append(assemble(net, chosen, folder, device, dtype, ('vision',)).vision)
+    window, causal_vision = vision
+    assert window is not None and causal_vision is not None
+    return BothSights(window, causal_vision)

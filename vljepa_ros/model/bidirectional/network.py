@@ -14,7 +14,7 @@ from vljepa_ros.model.bidirectional.predictor import Predictor
 from vljepa_ros.model.bidirectional.x_encoder import XEncoder
 from vljepa_ros.model.bidirectional.y_encoder import YEncoder
 
-EYES = ('x_encoder', 'predictor')
+VISION = ('x_encoder', 'predictor')
 LANGUAGE = ('y_encoder',)
 
 
@@ -22,7 +22,7 @@ class BidirectionalVLJEPA(nn.Module):
     """The three parts that have weights; `parts` leaves out what a process does not need."""
 
     def __init__(
-        self, config: BidirectionalConfig, parts: tuple[str, ...] = EYES + LANGUAGE
+        self, config: BidirectionalConfig, parts: tuple[str, ...] = VISION + LANGUAGE
     ) -> None:
         super().__init__()
         self.config = config

@@ -20,7 +20,7 @@ from vljepa_ros.model.language.tokenizer import Tokens
 PROMPTS_AT_ONCE = 4  # each is a pass over all visual tokens: bounds memory for 32 prompts
 
 
-class BidirectionalEyes:
+class BidirectionalVision:
     """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
 
     def __init__(

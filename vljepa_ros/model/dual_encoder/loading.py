@@ -13,7 +13,7 @@ from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.devices import check_memory, weight_bytes
 from vljepa_ros.model.dual_encoder.config import DualConfig
 from vljepa_ros.model.dual_encoder.network import DualEncoder
-from vljepa_ros.model.dual_encoder.vision import DualEyes
+from vljepa_ros.model.dual_encoder.vision import DualVision
 from vljepa_ros.model.hub.uninitialized import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
 from vljepa_ros.model.language.sentence_bank import Bank
@@ -47,7 +47,7 @@ def load(
         language = make_language(
             folder, parts, net.texts, tokens, bank, facts, own_calibration(net), answers=False
         )
-    return Model(facts, DualEyes(net, facts) if 'eyes' in parts else None, language)
+    return Model(facts, DualVision(net, facts) if 'vision' in parts else None, language)
 
 
 def own_calibration(net: DualEncoder) -> CalibrationConfig:

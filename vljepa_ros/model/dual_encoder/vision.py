@@ -24,7 +24,7 @@ class Picture:
     vector: NDArray[np.float32] | None = None
 
 
-class DualEyes:
+class DualVision:
     """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
 
     def __init__(self, net: DualEncoder, facts: ModelFacts) -> None:

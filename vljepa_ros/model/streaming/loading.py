@@ -14,10 +14,10 @@ from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model import familiarity
 from vljepa_ros.model.config import CONFIG, FamiliarityConfig, ModelConfig
 from vljepa_ros.model.language.readability import Readability
-from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower, file_hash
-from vljepa_ros.model.streaming.vision import StreamingEyes
+from vljepa_ros.model.streaming.vision import StreamingVision
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
 
 
@@ -25,7 +25,7 @@ def load(
     folder: Path, config: ModelConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
 ) -> Model:
     """The halves that `parts` names. Raises ModelError."""
-    names = (EYES if 'eyes' in parts else ()) + (LANGUAGE if 'language' in parts else ())
+    names = (VISION if 'vision' in parts else ()) + (LANGUAGE if 'language' in parts else ())
     net = VLJEPA(config, names)
     load_weights(net, folder / WEIGHTS, names)
     net.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
@@ -42,9 +42,9 @@ def _add_detectors(
 ) -> None:
     """Give the halves the detectors of unfamiliar scenes and of unreadable texts."""
     stored, x = familiarity.read(path, weights_hash), config.x_encoder
-    if isinstance(model.eyes, StreamingEyes) and stored['scene']:
+    if isinstance(model.vision, StreamingVision) and stored['scene']:
         width = familiarity.feature_count(x.width, x.layers)
-        model.eyes.familiarity = familiarity.from_tensors(stored['scene'], width, str(path))
+        model.vision.familiarity = familiarity.from_tensors(stored['scene'], width, str(path))
     if isinstance(model.language, TextLanguage) and stored['text']:
         model.language.readability = Readability(tower.tokenizer, stored['text'])
 
@@ -57,7 +57,7 @@ def assemble(
     tower: TextTower,
     model_id: str,
     dtype: str = 'float32',
-    parts: tuple[str, ...] = ('eyes', 'language'),
+    parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
     """The halves of a net that is in memory, on the tower's device."""
     config = net.config
@@ -74,7 +74,7 @@ def assemble(
     )
     return Model(
         facts,
-        StreamingEyes(net, tower, facts) if 'eyes' in parts else None,
+        StreamingVision(net, tower, facts) if 'vision' in parts else None,
         TextLanguage(net, tower, facts) if 'language' in parts else None,
     )
 

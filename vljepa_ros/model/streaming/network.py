@@ -15,14 +15,14 @@ from vljepa_ros.model.streaming.x_encoder import XEncoder
 from vljepa_ros.model.streaming.y_decoder import YDecoder
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 
-EYES = ('x_encoder', 'predictor')
+VISION = ('x_encoder', 'predictor')
 LANGUAGE = ('y_encoder', 'y_decoder')
 
 
 class VLJEPA(nn.Module):
     """All four parts; `parts` leaves out what a process does not need."""
 
-    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = EYES + LANGUAGE) -> None:
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = VISION + LANGUAGE) -> None:
         super().__init__()
         self.config = config
         if 'x_encoder' in parts:

@@ -28,7 +28,7 @@ PROMPTS_KEPT = 2 * MAX_PROMPTS
 
 
 @dataclass
-class EyesState:
+class VisionState:
     """Caches of one camera, one entry a layer; `steps` counts tubelets since the last reset."""
 
     x_encoder: list[KeyValue | None]
@@ -36,7 +36,7 @@ class EyesState:
     steps: int = field(default=0)
 
 
-class StreamingEyes:
+class StreamingVision:
     """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
@@ -45,13 +45,13 @@ class StreamingEyes:
         self._prompts: OrderedDict[str, Tensor] = OrderedDict()
         self.familiarity: SceneFamiliarity | None = None
 
-    def new_state(self) -> EyesState:
+    def new_state(self) -> VisionState:
         """Empty caches for one camera."""
         config = self._net.config
-        return EyesState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
+        return VisionState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
 
     @torch.inference_mode()
-    def step(self, state: EyesState, images: Sequence[Image]) -> None:
+    def step(self, state: VisionState, images: Sequence[Image]) -> None:
         """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
         check_hop(images, self.facts)
         tubelet = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._tower.device)
@@ -77,7 +77,7 @@ class StreamingEyes:
         self._tower.tokens(prompts, self._net.config.predictor.max_prompt_tokens)
 
     @torch.inference_mode()
-    def predict(self, state: EyesState, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def predict(self, state: VisionState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Answer embeddings (P, D), float32, of the prompts over what `state` has seen."""
         if state.steps == 0:
             raise InputError('no frame yet: the model has seen nothing')
@@ -98,7 +98,7 @@ class StreamingEyes:
         return result
 
     @torch.inference_mode()
-    def unfamiliar(self, state: EyesState) -> float:
+    def unfamiliar(self, state: VisionState) -> float:
         """How far the newest tubelets are from known scenes, 0..1; 0.5 is the threshold.
 
         0 without a detector, and before the first step.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vljepa_ros.core.protocols import Eyes, Language, Model
+from vljepa_ros.core.protocols import Language, Model, Vision
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.data.annotation_file import meaning_of
 from vljepa_ros.data.format import Stream
@@ -36,21 +36,21 @@ class Marks:
 
 def mark(model: Model, streams: Sequence[Stream]) -> Marks:
     """Judge a model by what people said of streams."""
-    assert model.eyes is not None and model.language is not None
-    said, found = _texts(model.eyes, model.language, streams)
-    answered = [right for s in streams for right in _answered(model.eyes, model.language, s)]
+    assert model.vision is not None and model.language is not None
+    said, found = _texts(model.vision, model.language, streams)
+    answered = [right for s in streams for right in _answered(model.vision, model.language, s)]
     return Marks(len(said), len(answered), _share(said), _share(found), _share(answered))
 
 
 def _texts(
-    eyes: Eyes, language: Language, streams: Sequence[Stream]
+    vision: Vision, language: Language, streams: Sequence[Stream]
 ) -> tuple[list[bool], list[bool]]:
     """For every annotation whether it is said, and whether its meaning is found."""
     told = [(s, a) for s in streams for a in s.annotations if a.phase == 'told']
     if not told:
         return [], []
     prompts = PerceptionSettings().prompts[:1]
-    vectors = np.stack([answers(eyes, s, middle(a), prompts)[0] for s, a in told])
+    vectors = np.stack([answers(vision, s, middle(a), prompts)[0] for s, a in told])
     texts = list(dict.fromkeys(a.text for _, a in told))
     nearest = [texts[i] for i in (vectors @ language.encode(texts).T).argmax(axis=1)]
     decoded = [meaning_of(d.text) for d in language.decode(vectors)]
@@ -60,12 +60,12 @@ def _texts(
     )
 
 
-def _answered(eyes: Eyes, language: Language, stream: Stream) -> list[bool]:
+def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
     """For every question whether its answer is right: the best candidate, or words."""
     right = []
     for question in stream.told():
         at_s = (question.start + question.end) / 2
-        vector = answers(eyes, stream, at_s, [question.prompt])[0]
+        vector = answers(vision, stream, at_s, [question.prompt])[0]
         if question.candidates:
             text = language.rank(vector, question.candidates)[0].text
         else:

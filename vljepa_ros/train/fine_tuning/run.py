@@ -23,7 +23,7 @@ from vljepa_ros.core.protocols import Model
 from vljepa_ros.data.format import Stream
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig
-from vljepa_ros.model.streaming.network import EYES, LANGUAGE, VLJEPA
+from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.weights import stored_dtype
@@ -38,7 +38,7 @@ from vljepa_ros.train.fine_tuning.recordings import Importer, long_enough
 from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
 from vljepa_ros.train.fine_tuning.text_stage import Texts
 from vljepa_ros.train.fine_tuning.trainable_parameters import choose
-from vljepa_ros.train.fine_tuning.vision_stage import EyesTuning, Nets
+from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionTuning
 from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
 from vljepa_ros.train.training_log import Log, progress
 from vljepa_ros.train.vision_stage import Asker
@@ -88,7 +88,7 @@ class Tuning:
         self.tower = TextTower(self.model.text_tower, device)
         self.train, self.validation = self._streams()
         self.before = VLJEPA(self.model)
-        registry.load_weights(self.before, folder / registry.WEIGHTS, EYES + LANGUAGE)
+        registry.load_weights(self.before, folder / registry.WEIGHTS, VISION + LANGUAGE)
         self.before.to(device).eval().requires_grad_(False)
         self.bank = TextBank(self.tower, self.model.predictor.max_prompt_tokens)
         self.told = Meanings(told_meanings(self.train), tasks=())
@@ -104,7 +104,7 @@ class Tuning:
         texts = Texts(net.y_encoder, self.bank, self.told, known)
         loss = texts.train(self.config.text_steps, self.config.seed)
         self.log.note('texts', self.config.text_steps, {'loss': loss})
-        self._eyes(net, texts)
+        self._vision(net, texts)
         net = self._words(merged(net), known)
         calibration = self._confidences(net)
         net.config = dataclasses.replace(net.config, calibration=calibration)
@@ -126,21 +126,21 @@ class Tuning:
     def _sampler(self, seed: int) -> ClipSampler:
         return ClipSampler(self.train, self.model.time.tubelet_frames, self.config.seed + seed)
 
-    def _eyes(self, net: VLJEPA, texts: Texts) -> None:
+    def _vision(self, net: VLJEPA, texts: Texts) -> None:
         """Train what the configuration names; all is frozen afterwards."""
         config, sums = self.config, dict[str, float]()
         trained = choose(net, config)
         log.info('tune %s: %d numbers of the eyes', config.tune, sum(p.numel() for p in trained))
         others = known_prompts({q.prompt for s in self.train for q in s.told()})
         nets = Nets(net, self.before, trained)
-        stage = EyesTuning(nets, config, self._sampler(0), texts, others)
-        with progress('eyes', config.steps) as advance:
+        stage = VisionTuning(nets, config, self._sampler(0), texts, others)
+        with progress('vision', config.steps) as advance:
             while stage.done < config.steps:
                 for key, value in stage.step().items():
                     sums[key] = sums.get(key, 0.0) + value / LOGGED
                 advance(1)
                 if stage.done % LOGGED == 0:
-                    self.log.note('eyes', stage.done, sums)
+                    self.log.note('vision', stage.done, sums)
                     sums.clear()
         net.requires_grad_(False)
 
@@ -168,8 +168,8 @@ class Tuning:
             log.info('no validation recordings: confidences stay as they were fitted')
             return self.model.calibration
         model = self.assembled(net)
-        assert model.eyes is not None and isinstance(model.language, TextLanguage)
-        asked = ask_all(model.eyes, self.validation, self.config.seed)
+        assert model.vision is not None and isinstance(model.language, TextLanguage)
+        asked = ask_all(model.vision, self.validation, self.config.seed)
         return recalibrate(model.language, asked, self.config.seed)
 
     def _judged(self, start: Model, tuned: Model) -> Tuned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from vljepa_ros.model.streaming.network import EYES, VLJEPA
+from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.fine_tuning.config import TuneConfig
 
@@ -21,10 +21,10 @@ def choose(net: VLJEPA, config: TuneConfig) -> list[nn.Parameter]:
     require(config.tune)
     net.requires_grad_(False)
     if config.tune == LORA:
-        add_adapters(net, tuple(f'{part}.blocks' for part in EYES), config.lora)
+        add_adapters(net, tuple(f'{part}.blocks' for part in VISION), config.lora)
     if config.tune == ALL:
-        for part in EYES:
+        for part in VISION:
             getattr(net, part).requires_grad_(True)
     for layer in HEAD_LAYERS:
         getattr(net.predictor, layer).requires_grad_(True)
-    return [p for part in EYES for p in getattr(net, part).parameters() if p.requires_grad]
+    return [p for part in VISION for p in getattr(net, part).parameters() if p.requires_grad]

@@ -40,7 +40,7 @@ class Nets:
     trained: list[nn.Parameter]
 
 
-class EyesTuning:
+class VisionTuning:
     """One run; `step` is one optimiser step."""
 
     def __init__(

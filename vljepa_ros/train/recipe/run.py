@@ -20,7 +20,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.model import registry
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-from vljepa_ros.model.bidirectional.network import EYES, LANGUAGE, BidirectionalVLJEPA
+from vljepa_ros.model.bidirectional.network import LANGUAGE, VISION, BidirectionalVLJEPA
 from vljepa_ros.model.config import CONFIG
 from vljepa_ros.model.language import text_decoder
 from vljepa_ros.model.language.tokenizer import Tokens
@@ -126,7 +126,7 @@ def _train_stage(run: _Run, stage: StageConfig) -> None:
 
 def _read(net: BidirectionalVLJEPA, path: Path) -> None:
     device = next(net.parameters()).device
-    place_weights(net, path, EYES + LANGUAGE, device, torch.float32)
+    place_weights(net, path, VISION + LANGUAGE, device, torch.float32)
 
 
 def _save(net: BidirectionalVLJEPA, path: Path) -> None:
