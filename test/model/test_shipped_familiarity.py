@@ -37,7 +37,7 @@ def test_photographs_are_unfamiliar(shipped: Model) -> None:
 
 def test_the_sample_bag_is_familiar(shipped: Model) -> None:
     frames = [i.image for i in open_source('samples/bench').items() if not isinstance(i, Damaged)]
-    found = scores(shipped, np.stack(frames[:400]))
+    found = scores(shipped, np.stack(frames[:200]))
     assert np.mean(np.array(found) >= 0.5) <= 0.03
 
 

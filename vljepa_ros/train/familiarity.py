@@ -53,7 +53,8 @@ FOLDS = 3
 CLIPS, CLIP_FRAMES = 16, 30  # of each built-in kind of outliers
 VARIANCE = 0.01  # added to those of components, of standardized features
 HEAD_RIDGE = 3e-3
-REFUSED = 0.02  # of the known hops of every bin, at most
+REFUSED = 0.02  # of the known hops of every bin that are nearest to one density, at most
+REFUSED_IN_ALL = 0.03  # of those of every bin; out of fold, which is pessimistic
 FEWEST_IN_BIN = 100  # hops
 
 Array = NDArray[np.float32]
@@ -340,7 +341,8 @@ def _thresholds(
         )
     # Rows of a bin that are nearest to the other densities count as well.
     above, bins = logits - found[near], _bins(known).values()
-    over = [np.quantile(above[rows], 1.0 - REFUSED, method='higher') for rows in bins]
+    share = 1.0 - REFUSED_IN_ALL
+    over = [np.quantile(above[rows], share, method='higher') for rows in bins]
     return found + max(0.0, float(max(over)) + 1e-6)
 
 
