@@ -14,31 +14,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.data.format import open_split
+from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.simulators.mwstream import questions
 from vljepa_ros.data.simulators.mwstream.meanings import wordings
-from vljepa_ros.data.splits import TRAIN, VALIDATION
+from vljepa_ros.data.splits import TRAIN, VALIDATION, VIEWS, folder_name
 
 SPLITS = (TRAIN, VALIDATION)
-NAMED_BY = ('seed', 'source', 'camera')  # what a stream's meta.json says of where it comes from
+NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys of a stream's meta.json
 
 
 def collect(data: Path) -> dict[str, Any]:
     """The manifest of a folder of splits. Raises InputError where a split is missing."""
-    found: dict[str, Any] = {split: collect_split(data / split) for split in SPLITS}
+    found: dict[str, Any] = {split: collect_split(data, split) for split in SPLITS}
     return {**found, 'sentences': sorted(set(templates(wordings()))), 'prompts': prompts()}
 
 
-def collect_split(folder: Path) -> dict[str, Any]:
-    """Seeds, cameras, and which meaning most annotations have."""
-    streams = open_split(folder).streams
+def collect_split(data: Path, split: str) -> dict[str, Any]:
+    """List the streams of a split in all views, and the concept that most annotations have."""
+    folders = [data / folder_name(split, views) for views in VIEWS]
+    streams = open_split(folders[0]).streams
+    streams += tuple(
+        s for folder in folders[1:] if folder.is_dir() for s in open_split(folder).streams
+    )
     meanings = Counter(a.meaning for s in streams for a in s.annotations if a.meaning)
     return {
         'seconds': round(sum(s.frame_count / s.meta['rate_hz'] for s in streams), 1),
         'annotations': meanings.total(),
         'most_frequent_meaning': max(meanings, key=lambda m: (meanings[m], m), default=''),
-        'streams': [{k: s.meta[k] for k in NAMED_BY if k in s.meta} for s in streams],
+        'streams': [describe(s) for s in streams],
     }
+
+
+def describe(stream: Stream) -> dict[str, Any]:
+    """Where a stream comes from; of simulated cameras each one's view and position (m), once."""
+    cameras = [[c['view'], *c['position_m']] for c in stream.meta.get('cameras', ())]
+    found = {k: stream.meta[k] for k in NAMED_BY if k in stream.meta}
+    if cameras:
+        found['cameras'] = [c for i, c in enumerate(cameras) if c not in cameras[:i]]
+    return found
 
 
 def templates(node: Any, inside: bool = False) -> Iterator[str]:
