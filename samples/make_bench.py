@@ -30,6 +30,7 @@ from rosbags.typesys import Stores, get_typestore
 from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.data.format import Annotation, StreamData
 from vljepa_ros.data.generate import check_seconds, require_simulator
+from vljepa_ros.data.manifest import describe as origin
 from vljepa_ros.data.simulators.mwstream import questions as asking
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.data.splits import seed_range
@@ -188,7 +189,7 @@ def manifest(
         'command': 'python samples/make_bench.py',
         'topic': TOPIC,
         'picture_size': SIZE,
-        'streams': [{'seed': meta['seed'], 'camera': meta['cameras'][0]}],
+        'streams': [origin(meta)],
         'episodes': meta['episodes'],
         'looks': meta['looks'],
         'sentences': sorted({a['sentence'] for a in truth}),

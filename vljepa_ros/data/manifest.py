@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vljepa_ros.data.format import Stream, open_split
+from vljepa_ros.data.format import open_split
 from vljepa_ros.data.simulators.mwstream import questions
 from vljepa_ros.data.simulators.mwstream.meanings import wordings
 from vljepa_ros.data.splits import TRAIN, VALIDATION, VIEWS, folder_name
@@ -41,14 +41,14 @@ def collect_split(data: Path, split: str) -> dict[str, Any]:
         'seconds': round(sum(s.frame_count / s.meta['rate_hz'] for s in streams), 1),
         'annotations': meanings.total(),
         'most_frequent_meaning': max(meanings, key=lambda m: (meanings[m], m), default=''),
-        'streams': [describe(s) for s in streams],
+        'streams': [describe(s.meta) for s in streams],
     }
 
 
-def describe(stream: Stream) -> dict[str, Any]:
+def describe(meta: dict[str, Any]) -> dict[str, Any]:
     """Where a stream comes from; of simulated cameras each one's view and position (m), once."""
-    cameras = [[c['view'], *c['position_m']] for c in stream.meta.get('cameras', ())]
-    found = {k: stream.meta[k] for k in NAMED_BY if k in stream.meta}
+    cameras = [[c['view'], *c['position_m']] for c in meta.get('cameras', ())]
+    found = {k: meta[k] for k in NAMED_BY if k in meta}
     if cameras:
         found['cameras'] = [c for i, c in enumerate(cameras) if c not in cameras[:i]]
     return found
