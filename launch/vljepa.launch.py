@@ -37,6 +37,7 @@ ARGUMENTS = {
     'cameras': ('', 'Several: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)'),
     'image_transport': ('', 'raw or compressed, for all cameras (empty: as in params_file)'),
     'device': ('', 'auto, cpu, cuda or cuda:N, for all nodes (empty: as in params_file)'),
+    'threads': ('', 'CPU threads of the model in each process (empty: as in params_file)'),
     'composed': ('false', 'true: one process, weights in memory once; false: four processes'),
     'autostart': ('true', 'false: stay unconfigured, for a lifecycle manager'),
     'use_sim_time': ('false', 'Take ROS time from /clock'),

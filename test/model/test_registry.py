@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +295,29 @@ def test_a_folder_tells_how_its_weights_are_stored(
     (tmp_path / registry.WEIGHTS).write_bytes(b'none')
     with pytest.raises(ModelError, match='damaged'):
         stored_dtype(tmp_path)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """torch has two threads, until the test is over."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_small_model_computes_in_one_thread_unless_told(
+    tiny_folder: Path, two_threads: None
+) -> None:
+    registry.load(str(tiny_folder), device='cpu', threads=2)
+    assert torch.get_num_threads() == 2
+    registry.load(str(tiny_folder), device='cpu')
+    assert torch.get_num_threads() == 1
+
+
+def test_a_large_model_computes_in_as_many_threads_as_torch_has(
+    tiny_folder: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, 'SMALL_WEIGHTS', 1)
+    registry.load(str(tiny_folder), device='cpu')
+    assert torch.get_num_threads() == 2

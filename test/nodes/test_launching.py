@@ -40,12 +40,20 @@ def test_the_transport_is_for_every_camera_whatever_they_are_called() -> None:
 
 def test_flags_and_names_are_passed_on() -> None:
     arguments = {'autostart': 'False', 'use_sim_time': 'true', 'model': 'big', 'device': 'cpu'}
+    arguments['threads'] = '2'
     assert overrides(arguments) == {
         'autostart': False,
         'use_sim_time': True,
         'model': 'big',
         'device': 'cpu',
+        'threads': 2,
     }
+
+
+@pytest.mark.parametrize('threads', ['-1', 'two', '1.5'])
+def test_a_bad_number_of_threads_is_named(threads: str) -> None:
+    with pytest.raises(InputError, match='threads'):
+        overrides({'threads': threads})
 
 
 @pytest.mark.parametrize(

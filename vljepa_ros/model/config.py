@@ -301,11 +301,13 @@ class ModelConfig:
                 f'calibration.unknown ({_shown(unknown)}) must be a text of at most {longest} '
                 f'characters, without blanks around it'
             )
-        if self._weights > MAX_WEIGHTS:
-            raise ModelError(f'{self._weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
+        if self.weight_count > MAX_WEIGHTS:
+            raise ModelError(
+                f'{self.weight_count:,} weights are too many (at most {MAX_WEIGHTS:,})'
+            )
 
     @property
-    def _weights(self) -> int:
+    def weight_count(self) -> int:
         """How many there are, about: of blocks, of the stem, and of the vocabulary."""
         y, stem = self.y_decoder, (3, *self.x_encoder.stem, self.x_encoder.width)
         stacks = [(part.layers, part.width) for part in (self.x_encoder, self.predictor, y)]

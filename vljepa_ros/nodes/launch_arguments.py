@@ -26,6 +26,8 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
     for name in ('model', 'device'):
         if arguments.get(name):
             found[name] = arguments[name]
+    if arguments.get('threads'):
+        found['threads'] = count('threads', arguments['threads'])
     for name in ('autostart', 'use_sim_time'):
         if arguments.get(name):
             found[name] = boolean(name, arguments[name])
@@ -64,6 +66,13 @@ def resolve(topic: str, namespace: str) -> str:
     if topic.startswith('/'):
         return topic
     return '/' + '/'.join(part for part in (namespace.strip('/'), topic) if part)
+
+
+def count(name: str, text: str) -> int:
+    """Return the number of an argument. Raises InputError for anything but 0, 1, 2, ..."""
+    if not text.strip().isdecimal():
+        raise InputError(f"{name} '{text}' is not a number from 0 on")
+    return int(text)
 
 
 def boolean(name: str, text: str) -> bool:
