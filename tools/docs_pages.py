@@ -37,9 +37,9 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the model cards, and every file of the repository that a page links to."""
     from mkdocs.structure.files import File, InclusionLevel
 
-    for path in sorted(ROOT.glob('models/*/MODEL_CARD.md')):
+    for card in sorted(ROOT.glob('models/*/MODEL_CARD.md')):
         files.append(
-            File.generated(config, f'models/{path.parent.name}.md', content=path.read_text())
+            File.generated(config, f'models/{card.parent.name}.md', content=card.read_text())
         )
     pages = [(page.src_uri, page.content_string) for page in files.documentation_pages()]
     wanted = {

@@ -131,8 +131,8 @@ def load(
 def default_threads(config: AnyConfig) -> int:
     """Return the CPU threads that a model runs with by default.
 
-    The layers of a small model are too small to share: on two idle cores a second thread saves 3 of
-    32 ms a hop, and on a busy machine threads wait for each other at every layer.
+    The layers of a small model are too small to share: on two idle cores a second thread saves 3
+    of 32 ms a hop, and on a busy machine threads wait for each other at every layer.
     """
     is_small = isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
     return 1 if is_small else torch.get_num_threads()

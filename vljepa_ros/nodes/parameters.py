@@ -98,7 +98,7 @@ MODEL = (
     Spec(
         'threads',
         0,
-        'CPU threads of the model, for the whole process (0: 1 for small models, else the default of torch)',
+        'CPU threads of the model, for the whole process (0: 1 for small models, else automatic)',
         0,
         1024,
     ),

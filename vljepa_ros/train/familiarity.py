@@ -216,8 +216,12 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
     logits = _smoothed(figures @ weights, known)
     thresholds = _thresholds(logits, near, known, len(detector.densities))
     logits = _smoothed(figures @ weights - thresholds[near], known)
-    weighed = {'weights': weights.astype(np.float32), 'thresholds': thresholds.astype(np.float32)}
-    fitted = Fitted(dataclasses.replace(detector, **weighed))
+    weighed = dataclasses.replace(
+        detector,
+        weights=weights.astype(np.float32),
+        thresholds=thresholds.astype(np.float32),
+    )
+    fitted = Fitted(weighed)
     for name, rows in _bins(known).items():
         fitted.refused[name] = float((logits[rows] >= 0).mean())
     other = _smoothed(others @ weights - thresholds[near_others], outliers)

@@ -132,7 +132,7 @@ def _statistics(
     x: Array | None = None
     for number in np.unique(fold):
         bag = _bag(pieces, wrong, fold != number)
-        for row in np.flatnonzero(fold == number):
+        for row in np.flatnonzero(fold == number).tolist():
             found = features(every[row], tokenizer, trigrams, bag)
             x = np.zeros((len(every), len(found))) if x is None else x
             x[row] = found
@@ -143,7 +143,7 @@ def _statistics(
 def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, float]:
     """Log-odds of each piece: how much more often unreadable texts have it (naive Bayes)."""
     counts = Counter[int](), Counter[int]()
-    for row in np.flatnonzero(used):
+    for row in np.flatnonzero(used).tolist():
         counts[int(wrong[row])].update(pieces[row])
     share = float((wrong & used).sum() / max((~wrong & used).sum(), 1))
     least = min(1.0, share)
