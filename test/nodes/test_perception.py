@@ -647,7 +647,7 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(3, step=1), 'step (1) is shorter', 'bad pictures'),
         (broken(3, height=25), 'does not match height (25) x step (96)', 'bad pictures'),
         (broken(3, data=b''), 'data of 0 bytes', 'bad pictures'),
-        (broken(2), 'stamp stands still', 'odd stamps'),
+        (broken(2), ' repeats: frame dropped', 'odd stamps'),
         (broken(1), 'stamp goes back by 0.100 s', 'odd stamps'),
     ],
 )

@@ -208,7 +208,7 @@ def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> N
     counter = Counter(
         bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = '1 streams of other models are kept, and not compared'
+    told = 'stored streams of other models, not searched: 1'
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
