@@ -342,7 +342,7 @@ def test_frames_that_were_just_given_up_are_an_error() -> None:
     frame_store.commit()
     hop = frame_store.hops('camera', 0, HOP, 9)[0]
     add(frame_store, range(10, 1000), picture=noise)
-    with pytest.raises(InputError, match='given up'):
+    with pytest.raises(InputError, match='deleted'):
         frame_store.images(hop)
 
 

@@ -319,7 +319,7 @@ def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path
     lines: list[str] = []
     node.get_logger().error = lines.append
     assert not bench.do(node, node.bring_up)
-    assert 'notes is no footage' in lines[0]
+    assert 'notes cannot be used' in lines[0]
 
 
 @pytest.mark.parametrize(

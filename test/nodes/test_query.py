@@ -514,7 +514,7 @@ def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_pat
     node.get_logger().error = lines.append
     assert not bench.do(node, node.bring_up)
     [line] = lines
-    assert line.startswith('cannot configure: ') and 'notes is no memory: ' in line
+    assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
 def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path: Path) -> None:
