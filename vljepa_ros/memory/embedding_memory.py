@@ -80,7 +80,7 @@ class Memory:
         self._recorded = self._dim = 0
         # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
-        self.trouble, self._trouble = '', ''
+        self.trouble, self._problem = '', ''
         self._held = Held({})
         if store is not None:
             self._load(store)
@@ -191,7 +191,7 @@ class Memory:
                 end_ns = stream.end_of(stream.running)
                 self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
-        self.trouble, self._trouble = self._trouble or self._storeless, ''
+        self.trouble, self._problem = self._problem or self._storeless, ''
 
     def close(self) -> None:
         """Commit and close the store, so that another process can open it."""
@@ -367,13 +367,13 @@ class Memory:
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
             return {}
         return {key: size for key, size in sizes.items() if size}
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)
-        self._trouble = refusal or self._trouble
+        self._problem = refusal or self._problem
         return bool(refusal)
 
     def _put(self, key: StreamKey, segment: Remembered | None) -> None:
@@ -387,7 +387,7 @@ class Memory:
         try:
             action(self._store)
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
 
     # Streams.
 

@@ -111,7 +111,7 @@ class FrameStore:
         self._sources: dict[str, _Source] = {}
         self._added = 0
         self._uncertain = False  # whether the cached sizes include data that was rolled back
-        self.trouble, self._trouble = '', ''
+        self.trouble, self._problem = '', ''
         try:
             self._check_format(facts, path)
             self._count()
@@ -133,7 +133,7 @@ class FrameStore:
             number: Number of the hop since the reset.
         """
         if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
-            self._trouble = refusal
+            self._problem = refusal
             return
         jpeg = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
@@ -156,13 +156,13 @@ class FrameStore:
         if self._uncertain:
             self._write(self._count)
         self._write(self._base.commit)
-        self.trouble, self._trouble = self._trouble or self._fileless, ''
+        self.trouble, self._problem = self._problem or self._fileless, ''
 
     def close(self) -> None:
         """Close the file, so that another process can open it."""
         self._base.close()
 
-    # Reading. Raises OutputError if the file is damaged or gone.
+    # Reading. Raises OutputError if the file is damaged or missing.
 
     @property
     def held_bytes(self) -> int:
@@ -360,7 +360,7 @@ class FrameStore:
         try:
             action()
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
             self._uncertain = True
 
 

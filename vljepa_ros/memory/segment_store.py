@@ -66,7 +66,7 @@ class Store:
         self._unfamiliar = '0' if older else 'unfamiliar'
         self._ids: dict[StreamKey, int] = {}
 
-    # Writing. Raises OutputError if the disk is full or the file is gone; writes are atomic.
+    # Writing. Raises OutputError if the disk is full or the file is missing; writes are atomic.
 
     def put_hop(
         self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0

@@ -105,13 +105,13 @@ class Database:
         )
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. Raises OutputError if the file is damaged or gone."""
+        """Return the rows of a query. Raises OutputError if the file is damaged or missing."""
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise OutputError(f'{self.path} cannot be read: {error}') from error
 
-    # Writing. Raises OutputError if the disk is full or the file is gone. Everything since the
+    # Writing. Raises OutputError if the disk is full or the file is missing. Everything since the
     # last commit is then rolled back.
 
     def write(self, statement: str, *values: Any) -> None:

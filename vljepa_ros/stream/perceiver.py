@@ -276,7 +276,7 @@ class Perceiver:
             looks: tuple[Look, ...] = (now,)
         else:
             source = self._stored_source(source)
-            looks = yield from self._look_back(source, prompts, start_ns, end_ns)
+            looks = yield from self._evaluate_past(source, prompts, start_ns, end_ns)
         return Prediction(source, self._vision.facts.model_id, looks)
 
     def _check_asked(self, prompts: Sequence[str]) -> None:
@@ -326,7 +326,7 @@ class Perceiver:
             raise NoFrameError(NO_FRAME)
         return source
 
-    def _look_back(
+    def _evaluate_past(
         self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
     ) -> Generator[None, None, tuple[Look, ...]]:
         """Evaluate stored frames: all of a short span, or one window per segment of a long one."""
@@ -342,15 +342,15 @@ class Perceiver:
         if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_LOOKS:
             for run in runs:
                 earlier = frame_store.before(run[0], window)
-                looks += yield from self._see_again(frame_store, earlier, run, prompts)
+                looks += yield from self._evaluate_hops(frame_store, earlier, run, prompts)
         else:
             for hop in frame_store.landmarks(source, start_ns, end_ns, MAX_LOOKS):
                 earlier = frame_store.before(hop, window - 1)
-                [look] = yield from self._see_again(frame_store, earlier, [hop], prompts)
+                [look] = yield from self._evaluate_hops(frame_store, earlier, [hop], prompts)
                 looks.append(replace(look, start_ns=[*earlier, hop][0].start_ns))
         return tuple(looks)
 
-    def _see_again(
+    def _evaluate_hops(
         self,
         frame_store: FrameStore,
         earlier: Sequence[Hop],
