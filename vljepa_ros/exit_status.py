@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exit statuses of all executables: the `vljepa` command, the nodes and the demo client.
+"""Exit statuses of all executables: the `vljepa` command, the nodes and the demo client.
 
-75 and 78 are those of sysexits.h, so that a supervisor can tell whether starting again may help,
-for example systemd with `Restart=on-failure` and `RestartPreventExitStatus=2 78`.
+75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h, so that a supervisor can decide whether a
+restart may help, for example systemd with `Restart=on-failure` and
+`RestartPreventExitStatus=2 78`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from vljepa_ros.core.errors import BusyError, DiskFullError, InputError, ModelEr
 
 
 class ExitStatus(IntEnum):
-    """What became of a process."""
+    """Exit status of a process."""
 
     OK = 0
-    FAILED = 1  # ran, but the result is not good enough; or an unexpected error
-    BAD_INPUT = 2  # a wrong argument, file or value: one line on stderr names it
-    TRANSIENT = 75  # busy, locked or full: the same command may succeed later
-    CONFIGURATION = 78  # a node's parameters or model are wrong: starting it again does not help
+    FAILED = 1  # the command ran, but its check failed; or an unexpected error
+    BAD_INPUT = 2  # wrong argument, file or value: one line on stderr names it
+    TRANSIENT = 75  # busy, locked or disk full: the same command may succeed later
+    CONFIGURATION = 78  # parameters or model of a node are wrong: a restart does not help
     INTERRUPTED = 130  # Ctrl-C
-    OUTPUT_CLOSED = 141  # the reader of stdout closed it
+    OUTPUT_CLOSED = 141  # stdout was closed by its reader
     TERMINATED = 143  # SIGTERM
 
 
@@ -32,7 +33,7 @@ def command_status(error: VljepaError) -> ExitStatus:
 
 
 def node_status(error: Exception | None) -> ExitStatus:
-    """Map the error of a node that could not start to its exit status; None: of unknown cause."""
+    """Map the error of a node that could not start to its exit status; None: unknown cause."""
     if isinstance(error, (InputError, ModelError)):
         return ExitStatus.CONFIGURATION
     if isinstance(error, (BusyError, DiskFullError)):

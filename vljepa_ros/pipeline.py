@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole stack without ROS: frames in, events and answers out, in one thread.
 
-The nodes are built from the same parts, wired by topics instead; neither knows of the other.
+The nodes use the same components, connected by topics. Neither depends on the other.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Pipeline:
     """The whole stack in one object: frames in, text events and answers out.
 
     Push frames in the order of their stamps; `finish` closes the last segments. Other results of
-    the last `push` are in `last_embeddings`, `last_changes` and `last_message` (a line for the
-    log). `intakes[source]` counts dropped frames and resets.
+    the last `push` are in `last_embeddings`, `last_changes` and `last_message` (a log line).
+    `intakes[source]` is the stamp filter of a camera, which counts dropped frames and resets.
     """
 
     def __init__(
@@ -50,13 +50,18 @@ class Pipeline:
         """Create a pipeline with empty state.
 
         Args:
-            model: Both halves of a model, see `vljepa_ros.model.registry.load`.
+            model: Vision side and text side of a model, see `vljepa_ros.model.registry.load`.
             settings: Prompts, sampling, segmentation, answers and memory.
             session_id: Written into every event.
-            segmenter: Replaces the segmenter that `settings` describe.
+            segmenter: Used instead of a `Segmenter` with `settings.segmenter`.
+
+        Raises:
+            ModelError: One of the halves of the model is not loaded.
         """
         if model.vision is None or model.language is None:
-            raise ModelError('the pipeline needs both halves of a model')
+            raise ModelError(
+                'the pipeline needs both halves of the model: load its vision and its text side'
+            )
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
         self.frame_store = FrameStore(model.facts, self.settings.frame_store)
@@ -72,7 +77,11 @@ class Pipeline:
         self.last_message = ''
 
     def push(self, frame: Frame) -> list[Event]:
-        """Process one frame and return the new events. Raises InputError for an invalid image."""
+        """Process one frame and return the new events.
+
+        Raises:
+            InputError: The image is invalid.
+        """
         stamp_filter = self._stamp_filter(frame.source)
         self.last_embeddings, self.last_changes = [], []
         verdict = stamp_filter.admit(frame.stamp_ns, frame.image.shape[:2])
@@ -90,7 +99,7 @@ class Pipeline:
         return events
 
     def skip(self, source: str, stamp_ns: int) -> None:
-        """Account for an unreadable image: its stamp counts, as in the nodes."""
+        """Register the stamp of an image that could not be decoded, as the nodes do."""
         stamp_filter = self._stamp_filter(source)
         self.last_embeddings, self.last_changes = [], []
         self.last_message = stamp_filter.admit(stamp_ns).message
@@ -113,7 +122,19 @@ class Pipeline:
         start_ns: int = 0,
         end_ns: int = 0,
     ) -> Answer:
-        """Answer a question about now, or about a span of the past, as `query` does."""
+        """Answer a question about now or about a span of the past, as the service `query` does.
+
+        Args:
+            prompt: The question.
+            candidates: Answers to choose from; none to decode a text.
+            source: Camera; '' for the only one.
+            start_ns: Start of the span; 0 for an open start.
+            end_ns: End of the span; 0 for an open end. Both 0: now.
+
+        Raises:
+            InputError: The question is invalid, or nothing is stored for its span.
+            BusyError: The question can be answered later.
+        """
         question = Question(prompt, tuple(candidates), source, start_ns, end_ns)
         return self.query.ask(question, self._evaluate)
 
@@ -128,7 +149,18 @@ class Pipeline:
     def search(
         self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
     ) -> list[Moment]:
-        """Return the stored moments that match a text, best first."""
+        """Return the stored moments that match a text, best first.
+
+        Args:
+            text: Description to search for.
+            source: Camera; '' for all.
+            start_ns: Start of the searched span; 0 for an open start.
+            end_ns: End of the searched span; 0 for now.
+            limit: Maximum number of moments.
+
+        Raises:
+            InputError: The text, span, limit or source is invalid.
+        """
         return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
 
     def _stamp_filter(self, source: str) -> StampFilter:

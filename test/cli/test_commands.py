@@ -349,9 +349,9 @@ def test_damaged_pictures_count_as_received(vljepa: Run, tmp_path: Path) -> None
     for i in range(20, 50):
         rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
-    assert 'starting anew' not in found.err and len(found.lines) >= 1
+    assert 'state reset' not in found.err and len(found.lines) >= 1
     without = [row for i, row in enumerate(rows) if not 20 <= i < 50]
-    assert 'starting anew' in vljepa('annotate', bags.write(tmp_path / 'gap', without)).err
+    assert 'state reset' in vljepa('annotate', bags.write(tmp_path / 'gap', without)).err
 
 
 def test_a_bag_that_loops_is_reported_and_begins_anew(vljepa: Run, tmp_path: Path) -> None:

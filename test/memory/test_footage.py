@@ -248,8 +248,8 @@ def test_frames_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
 import sys, time
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-from test_footage import FACTS, Footage, add
-footage = Footage(FACTS, path=Path(sys.argv[1]))
+from test_footage import FACTS, FrameStore, add
+footage = FrameStore(FACTS, path=Path(sys.argv[1]))
 add(footage, range(10))
 footage.commit()
 add(footage, range(10, 15))
@@ -342,7 +342,7 @@ def test_frames_that_were_just_given_up_are_an_error() -> None:
     frame_store.commit()
     hop = frame_store.hops('camera', 0, HOP, 9)[0]
     add(frame_store, range(10, 1000), picture=noise)
-    with pytest.raises(InputError, match='given up'):
+    with pytest.raises(InputError, match='deleted'):
         frame_store.images(hop)
 
 

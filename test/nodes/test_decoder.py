@@ -159,7 +159,7 @@ def test_events_are_latched_for_who_comes_late(bench: Bench) -> None:
     [
         (
             {'model_id': 'other-1-2'},
-            "model 'other-1-2' cannot be put into words by 'fake-",
+            "model 'other-1-2' cannot be decoded by model 'fake-",
             'refused',
         ),
         ({'reason': 99}, 'reason 99', 'refused'),

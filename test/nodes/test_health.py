@@ -31,7 +31,7 @@ def test_a_trouble_is_counted_every_time_and_logged_now_and_then(
     lines = [health.trouble('bad', f'picture {n}') for n in range(3)]
     clock.now_s += LOG_EVERY_S
     lines.append(health.trouble('bad', 'picture 3'))
-    assert lines == ['picture 0', '', '', 'picture 3 (2 more of its kind before)']
+    assert lines == ['picture 0', '', '', 'picture 3 (2 similar not logged)']
     assert health.counts['bad'] == 4
     assert health.values()['last trouble'] == 'picture 3'
 

@@ -319,7 +319,7 @@ def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path
     lines: list[str] = []
     node.get_logger().error = lines.append
     assert not bench.do(node, node.bring_up)
-    assert 'notes is no footage' in lines[0]
+    assert 'notes cannot be used' in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(3, step=1), 'step (1) is shorter', 'bad pictures'),
         (broken(3, height=25), 'does not match height (25) x step (96)', 'bad pictures'),
         (broken(3, data=b''), 'data of 0 bytes', 'bad pictures'),
-        (broken(2), 'stamp stands still', 'odd stamps'),
+        (broken(2), ' repeats: frame dropped', 'odd stamps'),
         (broken(1), 'stamp goes back by 0.100 s', 'odd stamps'),
     ],
 )

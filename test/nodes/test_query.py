@@ -208,7 +208,7 @@ def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> N
     counter = Counter(
         bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = '1 streams of other models are kept, and not compared'
+    told = 'stored streams of other models, not searched: 1'
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
@@ -514,7 +514,7 @@ def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_pat
     node.get_logger().error = lines.append
     assert not bench.do(node, node.bring_up)
     [line] = lines
-    assert line.startswith('cannot configure: ') and 'notes is no memory: ' in line
+    assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
 def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_an_unknown_topic_lists_the_image_topics(tmp_path: Path) -> None:
 
 def test_a_topic_without_pictures_is_refused(tmp_path: Path) -> None:
     rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colours(['red'], 2)]
-    fails(bags.write(tmp_path / 'bag', rows), "'/odd'", 'not a picture', topics=('/odd',))
+    fails(bags.write(tmp_path / 'bag', rows), "'/odd'", 'not an image topic', topics=('/odd',))
 
 
 def test_an_empty_bag_says_so(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_empty_bag_says_so(tmp_path: Path) -> None:
 
 def test_a_bag_of_damaged_pictures_only_says_why(tmp_path: Path) -> None:
     rows = [(bags.TOPIC, t, bags.compressed(t, np.zeros(9, np.uint8))) for t in bags.stamps(3)]
-    fails(bags.write(tmp_path / 'bag', rows), 'no picture can be read', 'cannot be decoded')
+    fails(bags.write(tmp_path / 'bag', rows), 'no image can be read', 'cannot be decoded')
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])

@@ -78,9 +78,9 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
     fails(tmp_path / 'v.mp4', 'neither a bag', 'nor a readable video')
     (tmp_path / 'f').mkdir()
     (tmp_path / 'f' / 'notes.txt').write_text('x')
-    fails(tmp_path / 'f', 'no picture')
+    fails(tmp_path / 'f', 'no image')
     cv2.imwrite(str(tmp_path / 'a.png'), picture('red'))
-    fails(tmp_path / 'a.png', 'one picture is no stream')
+    fails(tmp_path / 'a.png', 'a single image is not a stream')
 
 
 @pytest.mark.parametrize('suffix', ['avi', 'mkv'])

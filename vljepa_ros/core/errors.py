@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors that vljepa_ros raises on purpose, with their codes; everything else is a bug."""
+"""Exceptions of vljepa_ros and their error codes. Any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -24,67 +24,67 @@ class ErrorCode(IntEnum):
 
 
 class VljepaError(Exception):
-    """Root of the tree. Its text is one line that names what was wrong."""
+    """Base class of all vljepa_ros errors. The message is one line that names the problem."""
 
     code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
 
 
 class InputError(VljepaError):
-    """Bad input from outside: an image, a prompt, a bag, a stamp, an argument."""
+    """An image, prompt, bag, stamp or argument from outside is invalid."""
 
     code = ErrorCode.BAD_INPUT
 
 
 class NotStoredError(InputError):
-    """A question about a time of which nothing is stored."""
+    """Nothing is stored for the time span of a question."""
 
     code = ErrorCode.NOT_STORED
 
 
 class OutputError(VljepaError):
-    """A place that cannot be written to: no space left, not permitted, in the way."""
+    """A file or folder cannot be written: no space, no permission, or the path is taken."""
 
 
 class DiskFullError(OutputError):
-    """No space is left for a file that should be made or opened."""
+    """A file cannot be created or opened because the disk is full."""
 
 
 class ModelError(VljepaError):
-    """A model folder that is missing, damaged, of another shape, or asked for an absent device."""
+    """A model folder is missing, damaged or of another architecture, or its device is absent."""
 
 
 class ModelMismatchError(VljepaError):
-    """Vectors of different model ids were about to be compared."""
+    """Vectors of different model ids cannot be compared."""
 
     code = ErrorCode.MODEL_MISMATCH
 
 
 class BusyError(VljepaError):
-    """A stated limit of work in hand was reached; ask again later."""
+    """A stated limit of pending work is reached; the request can be repeated later."""
 
     code = ErrorCode.BUSY
 
 
 class InactiveError(BusyError):
-    """The node is not active; ask again when it is."""
+    """The node is not active; the request can be repeated when it is."""
 
     code = ErrorCode.INACTIVE
 
 
 class NoFrameError(BusyError):
-    """The model has not evaluated any frame yet; ask again later."""
+    """The model has not evaluated any frame yet; the request can be repeated later."""
 
     code = ErrorCode.NO_FRAME
 
 
 class UnavailableError(BusyError):
-    """A service that is needed is missing or does not answer; ask again later."""
+    """A required service is missing or does not respond; the request can be repeated later."""
 
     code = ErrorCode.UNAVAILABLE
 
 
 class InternalError(VljepaError):
-    """The other side failed unexpectedly; its log says more."""
+    """The remote node failed unexpectedly; its log has the details."""
 
 
 _BY_CODE: dict[int, type[VljepaError]] = {
@@ -102,5 +102,5 @@ _BY_CODE: dict[int, type[VljepaError]] = {
 
 
 def error_of(code: int, message: str) -> VljepaError:
-    """Map a service's error code to an exception; unknown codes and INTERNAL: InternalError."""
+    """Map a service error code to an exception; INTERNAL and unknown codes: InternalError."""
     return _BY_CODE.get(code, InternalError)(message)

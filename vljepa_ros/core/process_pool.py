@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work in several processes: that of `vljepa data`, and that of `vljepa evaluate`."""
+"""Process pool of the commands `vljepa data` and `vljepa evaluate`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ R = TypeVar('R')
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class Processes:
-    """A pool whose processes end with this one, and at Ctrl-C at once, without a word.
-
-    Each calls `start(*given)` first. `advice`: what to do where one dies, for the error.
-    """
+    """Process pool whose processes end with the parent, and silently at Ctrl-C."""
 
     def __init__(
         self,
@@ -37,6 +34,14 @@ class Processes:
         start: Callable[..., None] | None = None,
         given: tuple[Any, ...] = (),
     ) -> None:
+        """Start the processes.
+
+        Args:
+            count: Number of processes.
+            advice: Remedy in the error message if a process dies.
+            start: Function that each process calls first.
+            given: Arguments of `start`.
+        """
         self.count, self._advice = count, advice
         self._others = multiprocessing.active_children()
         self._pool = ProcessPoolExecutor(
@@ -47,28 +52,34 @@ class Processes:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        if error:  # what runs is not waited for
+        if error:  # do not wait for running work
             for process in set(multiprocessing.active_children()) - set(self._others):
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable[[T], R], items: Iterable[T], at_once: int = 1) -> Iterator[R]:
-        """What `work`, a function of a module, makes of each item, in their order.
+        """Apply a function to each item, in order.
 
-        A process takes so many items `at_once`. Raises VljepaError where one died.
+        Args:
+            work: Function of a module (it is pickled by name).
+            items: Arguments, one per call.
+            at_once: Number of items that a process takes at a time.
+
+        Raises:
+            VljepaError: A process died.
         """
         try:
             yield from self._pool.map(work, items, chunksize=at_once)
         except BrokenProcessPool:
             raise VljepaError(
-                f'a process died, for lack of memory perhaps: {self._advice}'
+                f'a worker process died, possibly because memory ran out: {self._advice}'
             ) from None
 
 
 def _begin(pickled: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    start, given = pickle.loads(pickled)  # not sooner: what is imported for it takes seconds
-    # A pool's processes wait for work for ever where the parent was killed.
+    start, given = pickle.loads(pickled)  # unpickled late, because its imports take seconds
+    # If the parent is killed, the processes of a pool would wait for work forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start:
         start(*given)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the streaming core needs from a model: eyes beside the camera, language anywhere.
+"""Interfaces between the streaming core and a model: its vision side and its text side.
 
-`vljepa_ros.model` implements these with torch; tests hand the core small numpy fakes.
+`vljepa_ros.model` implements these with torch; tests pass small numpy fakes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import WITHHELD, Candidate, Decoded, Image, Vector
 
-SHOWN_CHARACTERS = 60  # of a text in an error
+SHOWN_CHARACTERS = 60  # length limit of a text that an error message quotes
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model is and how it samples time. A tubelet (a hop) is `tubelet_frames` frames."""
+    """Constants of a model. A tubelet (one hop) has `tubelet_frames` frames."""
 
     model_id: str
     embedding_dim: int
@@ -36,12 +36,12 @@ class ModelFacts:
 
     @property
     def name(self) -> str:
-        """The model's name: `model_id` without its hashes."""
+        """Name of the model: `model_id` without its hashes."""
         return model_name(self.model_id)
 
     @property
     def frame_period_ns(self) -> int:
-        """Spacing of the sampling grid."""
+        """Period of the sampling grid."""
         return round(1e9 / self.rate_hz)
 
     @property
@@ -56,20 +56,20 @@ class ModelFacts:
 
 
 def model_name(model_id: str) -> str:
-    """Strip the hashes from a model id: 'small-0a1b2c3d-4e5f6071' is of 'small'."""
+    """Strip the hashes from a model id: 'small-0a1b2c3d-4e5f6071' -> 'small'."""
     return re.sub(r'(-[0-9a-f]{8})+(-causal)?$', '', model_id)
 
 
 class Vision(Protocol):
-    """X-Encoder and Predictor. States are independent; one thread uses an Eyes at a time."""
+    """X-Encoder and Predictor. States are independent; only one thread may use it at a time."""
 
     @property
     def facts(self) -> ModelFacts:
-        """The model's constants."""
+        """Constants of the model."""
         ...
 
     def new_state(self) -> Any:
-        """Empty caches for one camera."""
+        """Return empty caches for one camera."""
         ...
 
     def step(self, state: Any, images: Sequence[Image]) -> None:
@@ -77,21 +77,29 @@ class Vision(Protocol):
         ...
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raise InputError where `predict` would. It computes nothing, and any thread may ask."""
+        """Raise InputError if `predict` would. Runs no inference; callable from any thread."""
         ...
 
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Answer embeddings (P, D), unit norm, of the prompts over what `state` has seen.
+        """Predict answer embeddings from the visual state.
 
-        Raises InputError on a prompt that is not text or too long, and before the first step.
+        Args:
+            state: Caches of one camera, advanced by `step`.
+            prompts: P prompts.
+
+        Returns:
+            Answer embeddings (P, D), unit norm.
+
+        Raises:
+            InputError: A prompt is not text or too long, or `state` has no step yet.
         """
         ...
 
     def unfamiliar(self, state: Any) -> float:
-        """How far the newest hop's scene is from what the model knows, 0..1.
+        """Return how unfamiliar the scene of the newest hop is to the model, 0..1.
 
-        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
-        return 0.0.
+        0.5 is the fitted threshold: at or above it, answers are withheld. Models without a
+        detector return 0.0.
         """
         ...
 
@@ -101,54 +109,76 @@ class Language(Protocol):
 
     @property
     def facts(self) -> ModelFacts:
-        """The model's constants; `model_id` equals the eyes'."""
+        """Constants of the model; `model_id` equals the vision side's."""
         ...
 
     def check(self, text: str) -> None:
-        """Raise InputError where `encode` would. It computes nothing, and any thread may ask."""
+        """Raise InputError if `encode` would. Runs no inference; callable from any thread."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Text embeddings (N, D), unit norm. Raises InputError on an empty or huge text."""
+        """Return text embeddings (N, D), unit norm.
+
+        Raises:
+            InputError: A text is empty or too long.
+        """
         ...
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """Words for each of (N, D) predicted vectors, bounded in length.
+        """Decode vectors to texts of bounded length.
 
-        `asked`: they answer a question, and so does what their confidence was fitted on.
+        Args:
+            vectors: Predicted vectors (N, D).
+            asked: The vectors answer a question, so the confidence uses the calibration that was
+                fitted on questions.
         """
         ...
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
-        """Candidates with calibrated scores, best first; ties keep their order.
+        """Rank candidates by calibrated score, best first; ties keep their order.
 
-        A score is the probability that the candidate is the answer. What they lack to a sum of 1
-        is the probability that nobody can tell.
+        A score is the probability that the candidate is the answer. The scores sum to at most 1;
+        the remainder is the probability that the question cannot be answered.
         """
         ...
 
     def unreadable(self, text: str) -> float:
-        """How far a text is from what the model can read, 0..1.
+        """Return how unlike the texts that the model can read a text is, 0..1.
 
-        0.5 is the fitted threshold: at or above it answers are withheld. Models without a detector
-        return 0.0. Raises InputError where `encode` would.
+        0.5 is the fitted threshold: at or above it, answers are withheld. Models without a
+        detector return 0.0.
+
+        Raises:
+            InputError: `encode` would raise it.
         """
         ...
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
-        """Whether so much speaks for it that nobody can tell that the answer is an abstention.
+        """Decide whether a question is unanswerable, so that the answer is an abstention.
 
-        `said`: the best candidate, or the words of `decode` where there are no candidates.
+        Args:
+            vector: Predicted answer embedding (D,).
+            candidates: Candidates of the question; may be empty.
+            said: The best candidate, or the decoded text if there are no candidates.
         """
         ...
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
-        """Calibrated 0..1 scores (N,) of predicted vectors against one text (search, watch)."""
+        """Return calibrated scores (N,), 0..1, of predicted vectors (N, D) for one text."""
         ...
 
 
 def check_readable(language: Language, text: str, what: str) -> str:
-    """Return `text`; InputError if it cannot be embedded, or the model cannot read it."""
+    """Return `text` if the model can encode and read it.
+
+    Args:
+        language: Text side of the model.
+        text: The text to check.
+        what: Name of the text for the error message.
+
+    Raises:
+        InputError: The text cannot be encoded, or the model cannot read it.
+    """
     language.check(text)
     if language.unreadable(text) >= WITHHELD:
         raise InputError(
@@ -164,7 +194,7 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """Both halves of one model; a process that needs only one leaves the other None."""
+    """Vision side and text side of one model; a side that the process does not need is None."""
 
     facts: ModelFacts
     vision: Vision | None = None

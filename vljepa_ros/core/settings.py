@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may set about the stream; every value is checked once, here.
-
-Durations are in seconds (``_s``).
-"""
+"""Settings of a stream, validated on construction. Durations are in seconds (``_s``)."""
 
 from __future__ import annotations
 
@@ -13,24 +10,33 @@ from vljepa_ros.core.errors import InputError
 
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
-LONGEST_RUN = 8  # embeddings that may begin a segment, at most; more where the threshold is high
-LEAST_DISTANCE = 0.0875  # a cosine distance that so many would have to be apart by the default
-HIGHEST_THRESHOLD = 100.0  # of a change: what differs wholly counts after 20 s, at 5 a second
-EVER_S = 1e10  # longer than any two stamps of ROS are apart
+LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change threshold is high)
+LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default
+HIGHEST_THRESHOLD = 100.0  # merge cost that unrelated embeddings at 5 Hz reach after 20 s
+EVER_S = 1e10  # longer than the time between any two ROS stamps
 
 
 def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
-    """`text` if it is a text that a model may read; InputError says what is wrong with it."""
+    """Return `text` if it is valid as a prompt, candidate or condition.
+
+    Args:
+        text: The value to check.
+        what: Name of the value for the error message.
+        may_be_empty: Whether an empty or blank text is valid.
+
+    Raises:
+        InputError: The value is not a string, too long, empty, or contains invalid characters.
+    """
     if not isinstance(text, str):
-        raise InputError(f'{what} is of type {type(text).__name__}, not a text')
+        raise InputError(f'{what} is of type {type(text).__name__}, not a string')
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise InputError(
             f'{what} of {len(text):,} characters is too long (at most {MAX_PROMPT_CHARACTERS:,})'
         )
     if '\0' in text:
-        raise InputError(f'{what} holds a NUL character')
+        raise InputError(f'{what} contains a NUL character')
     if any('\ud800' <= character <= '\udfff' for character in text):
-        raise InputError(f'{what} holds half a character (a lone surrogate)')
+        raise InputError(f'{what} contains a lone surrogate, which is not valid Unicode text')
     if not may_be_empty and not text.strip():
         raise InputError(f'{what} is empty')
     return text
@@ -66,7 +72,11 @@ class PerceptionSettings:
 
 
 def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
-    """Standing prompts: at most `MAX_PROMPTS`, no two alike."""
+    """Return the standing prompts if they are valid.
+
+    Raises:
+        InputError: There are more than `MAX_PROMPTS`, two are the same, or one is invalid.
+    """
     if len(prompts) > MAX_PROMPTS:
         raise InputError(f'{len(prompts)} standing prompts are too many (at most {MAX_PROMPTS})')
     for prompt in prompts:
@@ -77,7 +87,11 @@ def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_span(start_ns: int, end_ns: int) -> None:
-    """A span of time; `end_ns` 0 is now. Raises InputError where it is none."""
+    """Check a time span; `end_ns` 0 is now.
+
+    Raises:
+        InputError: The span ends before it starts.
+    """
     if end_ns and end_ns < start_ns:
         raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
 
@@ -88,11 +102,11 @@ class SegmenterSettings:
 
     `change_threshold`: minimum Ward merge cost of the newest k embeddings, above the noise of the
     stream, that starts a new segment (at most 2 k d for a cosine distance d). With a high
-    threshold k can grow until any d above 0.09 can reach it. `confirm_hops`: minimum k.
-    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment whose
-    mean, or whose end, is farther than this cosine distance from the vector that was last decoded
-    is decoded again. `events_per_minute`: long-term limit of texts (0: none); if it is exceeded,
-    both thresholds rise.
+    threshold, k can grow until any d above 0.09 can reach it. `confirm_hops`: minimum k.
+    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment is
+    decoded again if its mean or its end is farther than this cosine distance from the vector that
+    was decoded last. `events_per_minute`: long-term limit of texts (0: no limit); if it is
+    exceeded, both thresholds rise.
     """
 
     change_threshold: float = 1.4
@@ -109,7 +123,9 @@ class SegmenterSettings:
         _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
         _in_range('events_per_minute', self.events_per_minute, 0.0, 6000.0)
         if self.events_per_minute and not (self.change_threshold and self.drift_threshold):
-            raise InputError('events_per_minute needs thresholds above 0, which it can raise')
+            raise InputError(
+                'events_per_minute needs change_threshold and drift_threshold above 0'
+            )
 
     @property
     def longest_run(self) -> int:
@@ -130,7 +146,7 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """How long segments (`kept_s`) and embeddings (`hops_kept_s`) are stored, and size limit."""
+    """Retention of segments (`kept_s`) and embeddings (`hops_kept_s`), and the size limit."""
 
     kept_s: float = 7 * 86400.0
     hops_kept_s: float = 3600.0
@@ -145,7 +161,7 @@ class MemorySettings:
 
 @dataclass(frozen=True)
 class FootageSettings:
-    """How long frames are stored for new questions about the past, and size limit."""
+    """Retention of stored frames, for new questions about the past, and the size limit."""
 
     kept_s: float = 7 * 86400.0
     most_bytes: int = 100_000_000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that flow from camera to answer: frames, embeddings, changes, events, answers.
+"""Data types from camera to answer: frames, embeddings, changes, events, answers.
 
 Times are integer nanoseconds (``_ns``). Vectors are float32 of unit norm, shape (D,). Images are
 (H, W, 3) uint8, RGB. The ROS messages of docs/design.md section 3 map one to one onto
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
 EVER_NS = 2**62  # later than any stamp
-WITHHELD = 0.5  # `unfamiliar` and `unreadable` from which on text and answers are withheld
+WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable` reaches this
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera picture. `source` names the camera."""
+    """One camera image. `source` is the name of the camera."""
 
     stamp_ns: int
     image: Image
@@ -32,7 +32,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class StreamKey:
-    """What makes two embeddings comparable and adjacent: same camera, same prompt, same model."""
+    """Identity of a stream: one camera, one prompt and one model."""
 
     source: str
     prompt: str
@@ -41,10 +41,10 @@ class StreamKey:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The predicted answer embedding of one hop; `stamp_ns` is its newest input frame's.
+    """Predicted answer embedding of one hop; `stamp_ns` is the stamp of its newest input frame.
 
-    `reset_count` is incremented on every state reset of the camera. `unfamiliar`: 0..1, how far
-    the scene of this hop is from what the model knows; from `WITHHELD` on it does not know it.
+    `reset_count` is incremented on every state reset of the camera. `unfamiliar`: 0..1, how
+    unfamiliar the scene of this hop is to the model; texts are withheld from `WITHHELD` on.
     """
 
     stamp_ns: int
@@ -56,7 +56,7 @@ class Embedding:
 
 
 class Reason(IntEnum):
-    """Why a change was published (values equal the constants of SemanticChange.msg)."""
+    """Reason of a change (values equal the constants of SemanticChange.msg)."""
 
     FIRST = 0
     MEANING = 1
@@ -67,7 +67,7 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class Segment:
-    """A finished or running stretch of one stream."""
+    """A closed or open segment of one stream."""
 
     segment_id: int
     start_ns: int
@@ -78,10 +78,11 @@ class Segment:
 class Change:
     """One step of the segmentation of a stream.
 
-    FIRST, MEANING, RESET open `segment_id`; DRIFT says that its words would differ now, or at its
-    end, of which `vector` is then; END closes the stream (no new segment: `segment_id` is the
-    closed one's). `previous` is the segment that this change closed, with its pooled vector.
-    `unfamiliar` and `previous_unfamiliar` are means over the hops of these segments, 0..1.
+    FIRST, MEANING and RESET open `segment_id`. DRIFT reports that the text of the segment would
+    differ now, or would differ at its end; `vector` is the new vector to decode. END closes the
+    stream without a new segment: `segment_id` is the closed one. `previous` is the segment that
+    this change closed, with its pooled vector. `unfamiliar` and `previous_unfamiliar` are means
+    over the hops of these segments, 0..1.
     """
 
     stamp_ns: int
@@ -99,9 +100,9 @@ class Change:
 
 
 class AbstainReason(IntEnum):
-    """Why an answer or a text is withheld (values equal ABSTAIN_* of Query, TextEvent and Watch).
+    """Reason of an abstention (values equal ABSTAIN_* of Query, TextEvent and Watch).
 
-    If several apply, the first of `ABSTAIN_PRECEDENCE` is given.
+    If several reasons apply, the first in `ABSTAIN_PRECEDENCE` is reported.
     """
 
     NONE = 0
@@ -123,12 +124,12 @@ ABSTAIN_PRECEDENCE = (
 
 
 def first_reason(reasons: Iterable[AbstainReason]) -> AbstainReason:
-    """The one that takes precedence; NONE if there are none."""
+    """Return the reason with the highest precedence; NONE if there is no reason."""
     return min(reasons, key=ABSTAIN_PRECEDENCE.index, default=AbstainReason.NONE)
 
 
 class State(IntEnum):
-    """Life of a text event (values equal the constants of TextEvent.msg)."""
+    """State of a text event (values equal the constants of TextEvent.msg)."""
 
     STARTED = 0
     UPDATED = 1
@@ -145,9 +146,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The Y-Decoder's words for one vector, best first; confidence 0..1.
+    """Decoded text of one vector, with alternatives, best first; confidence 0..1.
 
-    `nearest`: the model has no decoder, and these are the nearest sentences of its bank.
+    `nearest`: the model has no Y-Decoder, and the texts are the nearest sentences of its bank.
     """
 
     text: str
@@ -158,11 +159,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Event:
-    """A stretch of a stream in words. Until ENDED, `end_ns` is the newest stamp known.
+    """A segment with its text. Before ENDED, `end_ns` is the newest known stamp.
 
-    `nearest`: the text is the nearest sentence of a bank, not the model's own words.
-    `unfamiliar`: 0..1, mean over the segment's hops; from `WITHHELD` on the text is withheld: ''
-    with confidence 0, and `abstain_reason` UNFAMILIAR.
+    `nearest`: the text is a retrieved sentence of a sentence bank, not a decoded text.
+    `unfamiliar`: 0..1, mean over the segment's hops; from `WITHHELD` on, the text is withheld: ''
+    with confidence 0 and `abstain_reason` UNFAMILIAR.
     """
 
     stamp_ns: int
@@ -187,7 +188,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Moment:
-    """A span of one source that a search or an answer points at."""
+    """A span of one source: a search result, or the evidence of an answer."""
 
     source: str
     start_ns: int
@@ -198,10 +199,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Seen:
-    """A stretch of one source, and what it says to one prompt.
+    """A span of one source with its answer embedding for one prompt.
 
-    `text`: what was said of it before, '' for nothing; `nearest`: by a sentence bank.
-    `unfamiliar`: 0..1, mean over its hops.
+    `text`: text that was published for it, '' if there is none; `nearest`: the text is a retrieved
+    sentence. `unfamiliar`: 0..1, mean over the span's hops.
     """
 
     start_ns: int
@@ -213,7 +214,7 @@ class Seen:
 
 
 class Basis(IntEnum):
-    """What an answer rests on (values equal the constants of Query.srv)."""
+    """Data that an answer is based on (values equal the constants of Query.srv)."""
 
     NOW = 0
     FRAMES = 1
@@ -222,12 +223,12 @@ class Basis(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to one question; `ranked` is filled when candidates were given.
+    """An answer to one question; `ranked` is set if the question has candidates.
 
-    `confidence` is the probability that the answer is right. `abstained`: do not act on it, for
-    `abstain_reason`; UNFAMILIAR and UNREADABLE answers are withheld: '' with confidence 0 and
-    nothing ranked. `nearest`: of a sentence bank, not (all) the model's own words. `unfamiliar`:
-    0..1, the highest of the spans that it rests on.
+    `confidence` is the probability that the answer is right. `abstained`: do not use the answer,
+    because of `abstain_reason`; UNFAMILIAR and UNREADABLE answers are withheld: '' with confidence
+    0 and without ranking. `nearest`: the text contains retrieved sentences of a sentence bank.
+    `unfamiliar`: 0..1, maximum over the spans that the answer is based on.
     """
 
     answer: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of unit norm, their mean, and rounding to what messages carry."""
+"""Vectors of unit norm, their mean, and rounding to the precision of messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Float = TypeVar('Float', np.float32, np.float64)
 
 
 def unit(vectors: NDArray[Float]) -> NDArray[Float]:
-    """(..., D) of unit norm, in the same type; a zero vector stays zero."""
+    """Normalize vectors (..., D) to unit norm in the same dtype; a zero vector stays zero."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norm, 1e-12), dtype=vectors.dtype)
 
@@ -21,10 +21,10 @@ def unit(vectors: NDArray[Float]) -> NDArray[Float]:
 def pooled(
     vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """The mean of vectors of one shape, of unit norm again."""
+    """Return the mean of vectors (N, ..., D), normalized to unit norm."""
     return unit(np.asarray(np.mean(vectors, axis=0), np.float32))
 
 
 def as_sent(value: float | np.floating[Any]) -> float:
-    """Round to float32, as a message does: live and offline runs compare the same value."""
+    """Round to float32 as messages do, so that live and offline runs compare equal values."""
     return float(np.float32(value))

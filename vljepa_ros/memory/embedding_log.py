@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Embeddings by time, in arrays that grow: what a search multiplies at once.
+"""Growing arrays of embeddings by time, so that a search is one matrix product.
 
 Shapes: N vectors, D embedding_dim.
 """
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.types import Vector
 
-FIRST_ROOM = 64
+FIRST_ROOM = 64  # initial capacity
 
 
 class VectorLog:
-    """Vectors (N, D) float32, rising stamps (N,) and `unfamiliar` (N,); cut from either end."""
+    """Vectors (N, D) float32, ascending stamps (N,) and `unfamiliar` (N,), cut at either end."""
 
     def __init__(self) -> None:
         self._stamps = np.zeros(FIRST_ROOM, np.int64)
@@ -28,17 +28,17 @@ class VectorLog:
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
-        """(N,), a view."""
+        """Stamps (N,), a view."""
         return self._stamps[self._first : self._end]
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """(N, D), a view."""
+        """Vectors (N, D), a view."""
         return self._vectors[self._first : self._end]
 
     @property
     def unfamiliar(self) -> NDArray[np.float32]:
-        """(N,), 0..1, a view."""
+        """How unfamiliar each hop's scene is, (N,), 0..1, a view."""
         return self._unfamiliar[self._first : self._end]
 
     @property
@@ -48,11 +48,11 @@ class VectorLog:
 
     @property
     def newest_ns(self) -> int:
-        """The last stamp; there must be one."""
+        """The last stamp; the log must not be empty."""
         return int(self._stamps[self._end - 1])
 
     def append(self, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0) -> None:
-        """One more, no older than the last."""
+        """Append a vector (D,) that is not older than the last one."""
         if not len(self) and self.dim != len(vector):
             self._vectors = np.zeros((len(self._stamps), len(vector)), np.float32)
         if self._end == len(self._stamps):
@@ -62,7 +62,7 @@ class VectorLog:
         self._end += 1
 
     def drop_last(self) -> None:
-        """Forget the newest."""
+        """Remove the newest vector."""
         self._end -= 1
 
     def extend(
@@ -71,31 +71,31 @@ class VectorLog:
         vectors: NDArray[np.float32],
         unfamiliar: NDArray[np.float32],
     ) -> None:
-        """Many more."""
-        kept = self.vectors if len(self) else vectors[:0]
+        """Append vectors (M, D) with stamps (M,) and `unfamiliar` (M,), in order of time."""
+        own = self.vectors if len(self) else vectors[:0]
         self._stamps, self._vectors, self._unfamiliar = (
             np.concatenate([self.stamps_ns, stamps_ns]),
-            np.concatenate([kept, vectors]),
+            np.concatenate([own, vectors]),
             np.concatenate([self.unfamiliar, unfamiliar]),
         )
         self._first, self._end = 0, len(self._stamps)
 
     def forget_before(self, stamp_ns: int) -> None:
-        """Those that are older."""
+        """Remove vectors older than `stamp_ns`."""
         self._first += int(np.searchsorted(self.stamps_ns, stamp_ns, side='left'))
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Those that are newer."""
+        """Remove vectors newer than `stamp_ns`."""
         self._end = self._first + int(np.searchsorted(self.stamps_ns, stamp_ns, side='right'))
 
     def within(self, start_ns: int, end_ns: int) -> slice:
-        """The rows of start_ns <= stamp <= end_ns; `end_ns` 0 is the newest."""
+        """Return the rows with start_ns <= stamp <= end_ns; `end_ns` 0: up to the newest."""
         first = int(np.searchsorted(self.stamps_ns, start_ns, side='left'))
         last = int(np.searchsorted(self.stamps_ns, end_ns, side='right')) if end_ns else len(self)
         return slice(first, max(first, last))
 
     def _make_room(self) -> None:
-        """Half of the room is free afterwards."""
+        """Reallocate the arrays so that half of the capacity is free."""
         count = len(self)
         room = max(2 * count, FIRST_ROOM)
         stamps = np.zeros(room, np.int64)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remembered stream: embeddings of recent hops, and segments with their words for longer.
+"""Memory of streams: embeddings of recent hops, and segments with their texts for longer.
 
-Vectors are unit norm. Hops older than `hops_kept_s` before a source's newest stamp are forgotten,
-and segments older than `kept_s`; sooner, the oldest first, where all of it is more than
-`most_bytes`. With a `Store`, what is remembered survives the process.
+Vectors have unit norm. Hops older than `hops_kept_s` before the newest stamp of their source are
+deleted, and segments older than `kept_s`. If the memory exceeds `most_bytes`, the oldest are
+deleted earlier. With a `Store`, the memory survives the process.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from vljepa_ros.memory.retention import Held
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.memory.stream_memory import Remembered, RememberedStream
 
-HOP_BYTES, SEGMENT_BYTES = 16, 400  # beside the vectors
-CHECKED = 64  # hops between two looks at how much it all is
-SELDOM = 4096  # hops between two looks at what there is of other models
-GIVEN_UP = 0.1  # share of the oldest that goes where it is too much
-MOST_MOMENTS = 1000  # that a search gives
-MOST_SEEN = 16  # stretches that a question about the past is answered from
-SAME = 0.5  # share of the time of two moments, that they have in common, beyond which they are one
+HOP_BYTES, SEGMENT_BYTES = 16, 400  # size of one entry without its vector
+CHECKED = 64  # hops between two checks of the size limit
+SELDOM = 4096  # hops between two cleanups of the data of other models
+GIVEN_UP = 0.1  # fraction of the oldest entries that is deleted if the limit is exceeded
+MOST_MOMENTS = 1000  # maximum number of search results
+MOST_SEEN = 16  # maximum number of spans that an answer about the past is based on
+SAME = 0.5  # two moments are the same if their overlap is more than this part of their union
 
 
 class Recalled(NamedTuple):
-    """What one stream said in a span, in the order of time; it may be another prompt's."""
+    """Stored spans of one stream in order of time; its prompt can differ from the question's."""
 
     source: str
     prompt: str
@@ -51,12 +51,12 @@ class Recalled(NamedTuple):
 
 
 class Memory:
-    """What the query side knows of the past. Not thread-safe: one thread owns it.
+    """Stored embeddings and segments of all streams. Not thread-safe: one thread owns it.
 
-    Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
-    for what a file held before this process. `trouble`: why not all between the last two commits
-    was remembered, or taken by the disk; '' if it was.
-    Streams of other models in the store are kept as long as there is room, and never compared.
+    If the time of a source goes back (a looping bag), newer data of that source is deleted, except
+    data that the file contained before this process. `trouble`: why some data between the last two
+    commits was not stored; '' if all was stored. Streams of other models in the store are retained
+    while there is space, and never compared.
     """
 
     def __init__(
@@ -66,32 +66,41 @@ class Memory:
         store: Store | None = None,
         storeless: str = '',
     ) -> None:
-        """Remembers what `store` holds of this model. `storeless`: why there should be one."""
+        """Create a memory, with the stored streams of this model.
+
+        Args:
+            model_id: Only vectors of this model are accepted.
+            settings: Retention and size limit.
+            store: File of the memory; None for RAM only.
+            storeless: Problem to report on every commit, if a wanted store could not be opened.
+        """
         self._model_id, self._store, self._storeless = model_id, store, storeless
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
-        # Bytes of the streams of other models, those that were begun first, first.
+        # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
-        self.trouble, self._trouble = '', ''
+        self.trouble, self._problem = '', ''
         self._held = Held({})
         if store is not None:
             self._load(store)
 
     @property
     def foreign(self) -> int:
-        """How many streams of the store are of other models."""
+        """Number of stored streams of other models."""
         return len(self._others)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The cameras remembered."""
+        """Cameras with stored streams."""
         return tuple(dict.fromkeys(key.source for key in self._streams))
 
     def record(self, embedding: Embedding) -> None:
-        """Remember one hop.
+        """Store one hop.
 
-        Raises ModelMismatchError for another model's vector, InputError for one of another length.
+        Raises:
+            ModelMismatchError: The vector is of another model.
+            InputError: The vector has another length.
         """
         self._check(embedding.key, embedding.vector)
         key, stamp_ns = embedding.key, embedding.stamp_ns
@@ -100,7 +109,7 @@ class Memory:
         for other, stream in self._streams_of(key.source):
             self._forget_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
-        if len(hops) and hops.newest_ns == stamp_ns:  # a frame that was looked at again
+        if len(hops) and hops.newest_ns == stamp_ns:  # a repeated frame
             hops.forget_after(stamp_ns - 1)
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
@@ -116,7 +125,7 @@ class Memory:
                 self._others = self._sizes(self._store, list(self._others))
 
     def change(self, change: Change) -> None:
-        """Remember a change's segments. Raises as `record` does."""
+        """Store the segments of a change. Raises the errors of `record`."""
         self._check(change.key, change.vector)
         key, session, before = change.key, change.session_id, change.previous
         if before is None and change.reason is not Reason.END and self._take_up(change):
@@ -127,8 +136,8 @@ class Memory:
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
             self._forget_segments_after(key.source, change.stamp_ns)
             before = None
-        elif stream.last_end_ns > change.stamp_ns:  # before we were told of this stream
-            self._forgotten(key, stream.forget_segments_after(change.stamp_ns))
+        elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
+            self._delete(key, stream.forget_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
             ended = Remembered(
                 (session, before.segment_id),
@@ -146,7 +155,11 @@ class Memory:
         self._forget_old(change.key.source, change.stamp_ns)
 
     def _take_up(self, change: Change) -> bool:
-        """Whether it tells of a segment that is known: it was sent again, or has moved."""
+        """Update a known segment, if the change repeats its opening or is its drift.
+
+        Returns:
+            Whether the segment is known.
+        """
         stream = self._streams.get(change.key)
         known = stream.named((change.session_id, change.segment_id)) if stream else None
         if stream is None or known is None or known.start_ns != change.segment_start_ns:
@@ -162,37 +175,47 @@ class Memory:
         self._put(key, begun)
 
     def event(self, event: Event) -> None:
-        """Add its words to a remembered segment."""
+        """Store the text of an event with its segment."""
         stream = self._streams.get(event.key)
         name = (event.session_id, event.segment_id)
         found = stream.named(name) if stream else None
         if found is not None:
             found.text, found.nearest = event.text, event.nearest
-            words = event.text, event.nearest
-            self._write(lambda store: store.put_words(event.key, name, *words))
+            text = event.text, event.nearest
+            self._write(lambda store: store.put_words(event.key, name, *text))
 
     def commit(self) -> None:
-        """What is remembered so far survives whatever happens; to be called every second."""
+        """Make everything so far durable on disk; to be called every second."""
         for key, stream in self._streams.items():
             if stream.running is not None:
                 end_ns = stream.end_of(stream.running)
                 self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
-        self.trouble, self._trouble = self._trouble or self._storeless, ''
+        self.trouble, self._problem = self._problem or self._storeless, ''
 
     def close(self) -> None:
-        """Let another process have the store."""
+        """Commit and close the store, so that another process can open it."""
         if self._store is not None:
             self.commit()
             self._store.close()
             self._store = None
 
     def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> Recalled | None:
-        """What a span said, by segment, the longest where there are many; `end_ns` 0 is now.
+        """Return the stored spans of a time span by segment, the longest if there are many.
 
-        Of the standing prompt that is `prompt`, or else of the one that was asked last.
+        They are of the standing prompt that equals `prompt`, or else of the most recent one.
 
-        Raises InputError on a span that ends before it starts.
+        Args:
+            source: Camera; '' for any.
+            start_ns: Start of the time span.
+            end_ns: End of the time span; 0 for now.
+            prompt: Preferred prompt.
+
+        Returns:
+            The spans, or None if nothing is stored.
+
+        Raises:
+            InputError: The time span ends before it starts.
         """
         check_span(start_ns, end_ns)
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
@@ -212,13 +235,23 @@ class Memory:
         end_ns: int = 0,
         limit: int = 10,
     ) -> list[Moment]:
-        """The stretches nearest to a text, best first; `end_ns` 0 is now.
+        """Return the stored moments nearest to a text, best first.
 
-        Adjacent hops of one segment that fit are one moment; where the hops are gone, it is the
-        segment. A moment that the streams of several prompts tell of is given once.
+        A moment is a run of adjacent matching hops of one segment, or the segment itself if its
+        hops were deleted. A moment that is found in the streams of several prompts is returned
+        once.
 
-        Raises InputError on an empty, huge or unreadable text, a span that is none, a limit that
-        is not in 1..1000, or an unknown source.
+        Args:
+            language: Text side of the model.
+            text: Description to search for.
+            source: Camera; '' for all.
+            start_ns: Start of the searched span.
+            end_ns: End of the searched span; 0 for now.
+            limit: Maximum number of moments, 1..1000.
+
+        Raises:
+            InputError: The text is empty, too long or unreadable, the span ends before it starts,
+                the limit is out of range, or the source is unknown.
         """
         check_readable(language, check_text(text, 'text', may_be_empty=False), 'text')
         if limit < 1:
@@ -241,15 +274,15 @@ class Memory:
         found.sort(key=lambda item: -item[1].score)
         return _distinct([Moment(where, *m.span, m.score, m.text) for where, m in found], limit)
 
-    # Forgetting.
+    # Deletion.
 
     def _forget_old(self, source: str, newest_ns: int) -> None:
-        """Those of prompts that are no longer asked, too."""
+        """Delete old data of a source, also of prompts that are no longer standing prompts."""
         for key, stream in self._streams_of(source):
             self._forget_before(key, stream, *self._bounds_ns(newest_ns))
 
     def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
-        """Hops, and segments, that end before these are forgotten."""
+        """Return the stamps before which hops, and segments, are deleted."""
         settings = self._settings
         hops_s = min(settings.hops_kept_s, settings.kept_s)
         oldest = (newest_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
@@ -259,11 +292,11 @@ class Memory:
     def _forget_before(
         self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int
     ) -> None:
-        held = len(stream.hops)
-        gone = stream.forget_before(hops_ns, segments_ns)
-        if len(stream.hops) < held:
+        count = len(stream.hops)
+        deleted = stream.forget_before(hops_ns, segments_ns)
+        if len(stream.hops) < count:
             self._write(lambda store: store.forget_hops(key, -EVER_NS, hops_ns))
-        self._forgotten(key, gone)
+        self._delete(key, deleted)
         if not stream:
             del self._streams[key]
 
@@ -274,14 +307,14 @@ class Memory:
 
     def _forget_segments_after(self, source: str, newest_ns: int) -> None:
         for key, stream in self._streams_of(source):
-            self._forgotten(key, stream.forget_segments_after(newest_ns))
+            self._delete(key, stream.forget_segments_after(newest_ns))
 
-    def _forgotten(self, key: StreamKey, segments: list[Remembered]) -> None:
+    def _delete(self, key: StreamKey, segments: list[Remembered]) -> None:
         for segment in segments:
             self._write(partial(Store.forget_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
-        """Give up other models' streams, then the oldest hops, and then the oldest segments."""
+        """Meet the size limit: delete streams of other models, then oldest hops, then segments."""
         if self.held_bytes + sum(self._others.values()) <= self._settings.most_bytes:
             return
         for key in list(self._others):
@@ -301,7 +334,7 @@ class Memory:
 
     @property
     def held_bytes(self) -> int:
-        """About how much memory it takes; in the file it is half of that."""
+        """Approximate size in memory, in bytes; about twice the size in the file."""
         streams = list(self._streams.values())
         hops, segments = (
             sum(map(len, parts))
@@ -330,17 +363,17 @@ class Memory:
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
-        """Bytes of those streams that hold something."""
+        """Return the sizes in bytes of the streams that are not empty."""
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
             return {}
         return {key: size for key, size in sizes.items() if size}
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)
-        self._trouble = refusal or self._trouble
+        self._problem = refusal or self._problem
         return bool(refusal)
 
     def _put(self, key: StreamKey, segment: Remembered | None) -> None:
@@ -348,13 +381,13 @@ class Memory:
             self._write(lambda store: store.put_segment(key, segment))
 
     def _write(self, action: Callable[[Store], None]) -> None:
-        """On the disk as well, as far as it can be: what fails there is remembered here still."""
+        """Write to the store, if there is one; a failure is reported and the data stays in RAM."""
         if self._store is None:
             return
         try:
             action(self._store)
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
 
     # Streams.
 
@@ -370,7 +403,9 @@ class Memory:
                 f"a vector of model '{key.model_id}' cannot be compared with '{self._model_id}'"
             )
         if self._dim not in (0, len(vector)):
-            raise InputError(f'vector of {len(vector)} values in a memory of {self._dim}')
+            raise InputError(
+                f'vector of {len(vector)} values in a memory of {self._dim}-dimensional vectors'
+            )
         self._dim = len(vector)
 
 
@@ -379,7 +414,7 @@ def _bytes(hops: int, segments: int, dim: int) -> int:
 
 
 def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
-    """The first `limit`, without those that share most of their time with an earlier one."""
+    """Return the first `limit` moments, without those that mostly overlap an earlier one."""
     start, end = (np.array([getattr(m, name) for m in moments]) for name in ('start_ns', 'end_ns'))
     source = np.array([m.source for m in moments])
     known, found = np.zeros(len(moments), bool), list[Moment]()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cameras saw, to be looked at again: each hop's frames as one JPEG, in a database.
+"""Store of past frames in a database, for new questions about the past; one JPEG per hop.
 
-Frames are of the model's size. Where they would take more than `most_bytes`, those of the middle
-of segments go first, then the oldest: of a segment its last attention window stays longest. So a
-new question about the past has something to look at for every segment.
+Frames have the size of the model's input. If they exceed `most_bytes`, frames from the middle of
+segments are deleted first, then the oldest. The last attention window of a segment is stored
+longest, so that a question about the past can evaluate frames of every segment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vljepa_ros.memory.retention import Held
 from vljepa_ros.memory.sqlite_file import Database
 from vljepa_ros.stream.frame_sampler import Slot
 
-VERSION = 1  # its column `epoch` is the reset counter of the stream
+VERSION = 1  # the column `epoch` is the reset counter of the stream
 TABLES = """
 CREATE TABLE format (image_size INTEGER, tubelet_frames INTEGER);
 CREATE TABLE hops (
@@ -34,18 +34,19 @@ CREATE TABLE hops (
 CREATE INDEX seen ON hops (source, stamp_ns, number);
 CREATE INDEX oldest ON hops (source, kept, stamp_ns);
 """
-QUALITY = 92  # of the JPEGs, 0..100
-PLAIN, IN_WINDOW, WINDOW_END = 0, 1, 2  # `kept`: of no window, in a segment's last one, its end
-RECENT_NS = 60_000_000_000  # so new that their segment may not be over: they go last
-CHECKED = 64  # hops between two looks at how old and how much it all is
-AT_ONCE = 256  # hops that are given up at most then
+QUALITY = 92  # JPEG quality, 0..100
+# Values of the column `kept`: outside the last attention window of a segment, in it, its last hop.
+PLAIN, IN_WINDOW, WINDOW_END = 0, 1, 2
+RECENT_NS = 60_000_000_000  # newer hops are deleted last, because their segment may be open
+CHECKED = 64  # hops between two checks of age and size
+AT_ONCE = 256  # maximum number of hops that one check deletes for size
 COLUMNS = 'id, source, start_ns, stamp_ns, epoch, number'
 
 
 class Hop(NamedTuple):
-    """One hop whose frames are kept: its oldest and newest frames' stamps, and where it belongs.
+    """One hop with stored frames: stamps of its oldest and newest frame, and its stream position.
 
-    Hops of one source and reset count with consecutive numbers were seen one after the other.
+    Hops of one source and reset count with consecutive numbers followed each other directly.
     """
 
     id: int
@@ -56,7 +57,7 @@ class Hop(NamedTuple):
     number: int
 
     def follows(self, other: Hop) -> bool:
-        """Whether this was the next that was seen."""
+        """Whether this hop came directly after another one."""
         return (self.source, self.reset_count, self.number - 1) == (
             other.source,
             other.reset_count,
@@ -66,19 +67,19 @@ class Hop(NamedTuple):
 
 @dataclass
 class _Source:
-    """What is known of one camera's hops without a look at the file."""
+    """Summary of the stored hops of one camera, cached in memory."""
 
-    stamp_ns: int = -EVER_NS  # of the newest
+    stamp_ns: int = -EVER_NS  # the newest hop
     reset_count: int | None = None
     size: int = 0  # bytes
 
 
 class FrameStore:
-    """The kept frames of all cameras. Not thread-safe: the eyes' thread owns it.
+    """Stored frames of all cameras. Not thread-safe: the vision thread owns it.
 
-    Where a source's time goes back (a looping bag), what it had seen after that is forgotten, but
-    for what a file held before this process. `trouble`: why not all between the last two commits
-    was kept, or taken by the disk; '' if it was.
+    If the time of a source goes back (a looping bag), newer frames of that source are deleted,
+    except frames that the file contained before this process. `trouble`: why some frames between
+    the last two commits were not stored; '' if all were stored.
     """
 
     def __init__(
@@ -87,9 +88,17 @@ class FrameStore:
         settings: FootageSettings | None = None,
         path: Path | None = None,
     ) -> None:
-        """Of frames as a model takes them; without a `path`, or on a full disk, they live in RAM.
+        """Open or create a store.
 
-        Raises InputError, OutputError and BusyError as a Database does.
+        Args:
+            facts: Constants of the model, which define the format of the frames.
+            settings: Retention and size limit.
+            path: File of the store; None for RAM, which is also used if the disk is full.
+
+        Raises:
+            InputError: The file is not a frame store, or has frames of another format.
+            OutputError: The file cannot be created or opened.
+            BusyError: Another process uses the file.
         """
         self._window, self._settings = facts.window_tubelets, settings or FootageSettings()
         self._fileless = ''
@@ -97,12 +106,12 @@ class FrameStore:
             self._base = Database(path, 'footage', TABLES, VERSION)
         except DiskFullError as error:
             self._base, self._fileless = Database(None, 'footage', TABLES, VERSION), str(error)
-            most = min(self._settings.most_bytes, FootageSettings.most_bytes)  # RAM has less
+            most = min(self._settings.most_bytes, FootageSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
         self._sources: dict[str, _Source] = {}
         self._added = 0
-        self._uncertain = False  # what was taken back is still counted
-        self.trouble, self._trouble = '', ''
+        self._uncertain = False  # whether the cached sizes include data that was rolled back
+        self.trouble, self._problem = '', ''
         try:
             self._check_format(facts, path)
             self._count()
@@ -115,69 +124,82 @@ class FrameStore:
     # The stream.
 
     def add(self, source: str, tubelet: Sequence[Slot], reset_count: int, number: int) -> None:
-        """Keep the frames of a hop, the `number`th since the reset."""
+        """Store the frames of a hop.
+
+        Args:
+            source: Camera.
+            tubelet: Frames of the hop, oldest first.
+            reset_count: Reset counter of the camera.
+            number: Number of the hop since the reset.
+        """
         if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
-            self._trouble = refusal
+            self._problem = refusal
             return
-        picture = _pack([slot.image for slot in tubelet])
+        jpeg = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
-        self._write(lambda: self._add(hop, picture))
+        self._write(lambda: self._add(hop, jpeg))
         self._added += 1
         if self._added % CHECKED == 0:
             self._write(lambda: self._keep_small(source))
 
     def keep(self, change: Change) -> None:
-        """A segment ended: the hops of its last attention window outlive the others."""
+        """Protect the last attention window of the segment that a change closed."""
         ended = change.previous
-        if ended is None or change.stamp_ns < ended.end_ns:  # or time went back: it is forgotten
+        if ended is None or change.stamp_ns < ended.end_ns:  # time went back: it was deleted
             return
-        # A new meaning begins with the hop at which the segment before it ends.
+        # A segment begins with the hop at which the previous segment ends (reason MEANING).
         last_ns = ended.end_ns - (change.reason is Reason.MEANING)
         self._write(lambda: self._keep(change.key.source, ended.start_ns, last_ns))
 
     def commit(self) -> None:
-        """What was added survives whatever happens; to be called every second."""
+        """Make everything so far durable on disk; to be called every second."""
         if self._uncertain:
             self._write(self._count)
         self._write(self._base.commit)
-        self.trouble, self._trouble = self._trouble or self._fileless, ''
+        self.trouble, self._problem = self._problem or self._fileless, ''
 
     def close(self) -> None:
-        """Let another process have the file."""
+        """Close the file, so that another process can open it."""
         self._base.close()
 
-    # Looking back. Raises OutputError where the file is damaged or gone.
+    # Reading. Raises OutputError if the file is damaged or missing.
 
     @property
     def held_bytes(self) -> int:
-        """How much the frames take."""
+        """Size of the stored frames in bytes."""
         return sum(source.size for source in self._sources.values())
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The cameras of which frames are kept."""
+        """Cameras with stored frames."""
         return tuple(name for name, source in self._sources.items() if source.size)
 
     def span(self, source: str) -> tuple[int, int] | None:
-        """The stamps of the oldest and the newest frame that are kept."""
+        """Return the stamps of the oldest and newest stored frame; None if there are none."""
         rows = self._hops('source = ? ORDER BY stamp_ns, number LIMIT 1', source)
         newest = self._last(source, EVER_NS, 1)
         return (rows[0].start_ns, newest[0].stamp_ns) if rows and newest else None
 
     def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """Those of start_ns <= stamp <= end_ns that are kept, at most the `limit` first ones."""
+        """Return the first `limit` stored hops with start_ns <= stamp <= end_ns."""
         which = 'source = ? AND stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns, number LIMIT ?'
         return self._hops(which, source, start_ns, end_ns, limit)
 
     def before(self, hop: Hop, count: int) -> list[Hop]:
-        """Up to `count` hops that were seen directly before this one."""
+        """Return up to `count` stored hops directly before this one, oldest first."""
         return self._last(hop.source, hop.stamp_ns, count + 1, hop.number)[:-1]
 
     def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """At most `limit` hops that speak for a span: ends of segments, its newest hop, others.
+        """Select hops that represent a span: ends of segments, the newest hop, and others.
 
-        All segments' ends where they are few enough; what room there is beside them goes to hops
-        at even distances, for what lasts long.
+        If there are fewer segments than `limit`, evenly spaced hops are added, which represent
+        long segments.
+
+        Args:
+            source: Camera.
+            start_ns: Start of the span.
+            end_ns: End of the span.
+            limit: Maximum number of hops.
         """
         newest = self._last(source, end_ns, 1)
         first = self.hops(source, start_ns, end_ns, 1)
@@ -193,10 +215,16 @@ class FrameStore:
         return self._apart([*newest, *ends, *others], limit)
 
     def images(self, hop: Hop) -> list[Image]:
-        """Its frames. Raises InputError where they were given up meanwhile, or are damaged."""
+        """Return the frames of a hop, oldest first.
+
+        Raises:
+            InputError: The frames were deleted in the meantime, or are damaged.
+        """
         rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
         if not rows:
-            raise InputError(f'the frames of {hop.stamp_ns / 1e9:.3f} s were just given up')
+            raise InputError(
+                f'the frames of {hop.stamp_ns / 1e9:.3f} s were deleted during the evaluation'
+            )
         return _unpack(rows[0][0])
 
     def _hops(self, which: str, *values: object) -> list[Hop]:
@@ -206,9 +234,9 @@ class FrameStore:
     def _last(
         self, source: str, stamp_ns: int, count: int, number: int | None = None
     ) -> list[Hop]:
-        """The newest `count` hops up to a stamp, without a gap; oldest first.
+        """Return the newest `count` hops up to a stamp, without a gap, oldest first.
 
-        `number`: of the last one, where several share its stamp.
+        `number` selects the last hop if several have the same stamp.
         """
         found = list[Hop]()
         for hop in self._hops(
@@ -225,7 +253,7 @@ class FrameStore:
         return found[::-1]
 
     def _apart(self, hops: Sequence[Hop], limit: int) -> list[Hop]:
-        """The first `limit` of `hops` that are at least half a window apart, in order of time."""
+        """Return the first `limit` hops that are at least half a window apart, sorted by time."""
         found = list[Hop]()
         for hop in hops:
             near = (h for h in found if h.reset_count == hop.reset_count)
@@ -244,19 +272,19 @@ class FrameStore:
         elif found[0] != ours:
             (size, frames), (our_size, our_frames) = found[0], ours
             raise InputError(
-                f'{path} holds {frames} frames of {size}x{size} a hop, the model takes '
-                f'{our_frames} of {our_size}x{our_size}: give another file'
+                f'{path} contains {frames} frames of {size}x{size} per hop, but the model uses '
+                f'{our_frames} of {our_size}x{our_size}; choose another file'
             )
 
     def _count(self) -> None:
-        """Read how much there is of each source."""
+        """Read the size of each source from the file."""
         rows = self._base.read('SELECT source, sum(length(picture)) FROM hops GROUP BY source')
         sizes = dict[str, int](rows)
         for name in {*sizes, *self._sources}:
             self._sources.setdefault(name, _Source()).size = sizes.get(name, 0)
         self._uncertain = False
 
-    def _add(self, hop: tuple[str, int, int, int, int], picture: bytes) -> None:
+    def _add(self, hop: tuple[str, int, int, int, int], jpeg: bytes) -> None:
         source, start_ns, stamp_ns, reset_count, _ = hop
         known = self._sources.setdefault(source, _Source())
         if known.reset_count != reset_count or stamp_ns < known.stamp_ns:
@@ -265,16 +293,16 @@ class FrameStore:
             'INSERT INTO hops (source, start_ns, stamp_ns, epoch, number, picture) '
             'VALUES (?, ?, ?, ?, ?, ?)',
             *hop,
-            picture,
+            jpeg,
         )
         known.stamp_ns, known.reset_count = stamp_ns, reset_count
-        known.size += len(picture)
+        known.size += len(jpeg)
 
     def _keep(self, source: str, start_ns: int, last_ns: int) -> None:
         window = [h for h in self._last(source, last_ns, self._window) if h.stamp_ns >= start_ns]
-        marks = [(IN_WINDOW, hop.id) for hop in window[:-1]]
-        marks += [(WINDOW_END, hop.id) for hop in window[-1:]]
-        self._base.write_many('UPDATE hops SET kept = max(kept, ?) WHERE id = ?', marks)
+        rows = [(IN_WINDOW, hop.id) for hop in window[:-1]]
+        rows += [(WINDOW_END, hop.id) for hop in window[-1:]]
+        self._base.write_many('UPDATE hops SET kept = max(kept, ?) WHERE id = ?', rows)
 
     def _keep_small(self, source: str) -> None:
         known = self._sources[source]
@@ -290,13 +318,17 @@ class FrameStore:
             ((IN_WINDOW, WINDOW_END), EVER_NS),
             ((PLAIN,), EVER_NS),
         ):
-            room -= self._give_up(largest, kinds, until_ns, room)
+            room -= self._delete_oldest(largest, kinds, until_ns, room)
         self._base.shrink()
 
-    def _give_up(self, source: str, kinds: tuple[int, ...], until_ns: int, most: int) -> int:
-        """Delete the oldest of such hops until little enough is left, or `most`; how many."""
+    def _delete_oldest(self, source: str, kinds: tuple[int, ...], until_ns: int, most: int) -> int:
+        """Delete the oldest hops of some kinds, up to `most`, to meet the size limit.
+
+        Returns:
+            The number of deleted hops.
+        """
         rows = list[tuple[Any, ...]]()
-        for kept in kinds:  # one by one, by the index
+        for kept in kinds:  # one query per kind, which can use the index
             rows += self._base.read(
                 'SELECT stamp_ns, id, length(picture) FROM hops '
                 'WHERE source = ? AND kept = ? AND stamp_ns < ? ORDER BY stamp_ns LIMIT ?',
@@ -305,14 +337,14 @@ class FrameStore:
                 until_ns,
                 most,
             )
-        gone = list[tuple[int]]()
+        deleted = list[tuple[int]]()
         for _, number, size in sorted(rows)[:most]:
             if self.held_bytes <= self._settings.most_bytes:
                 break
-            gone.append((number,))
+            deleted.append((number,))
             self._sources[source].size -= size
-        self._base.write_many('DELETE FROM hops WHERE id = ?', gone)
-        return len(gone)
+        self._base.write_many('DELETE FROM hops WHERE id = ?', deleted)
+        return len(deleted)
 
     def _delete(self, source: str, which: str, stamp_ns: int) -> None:
         which = f'source = ? AND {which}'
@@ -324,16 +356,16 @@ class FrameStore:
             self._sources[source].size -= size
 
     def _write(self, action: Callable[[], None]) -> None:
-        """What the disk does not take is told, and cannot be looked at again."""
+        """Run a write; a failure is reported in `trouble`, and its frames are lost."""
         try:
             action()
         except OutputError as error:
-            self._trouble = str(error)
+            self._problem = str(error)
             self._uncertain = True
 
 
 def _pack(images: Sequence[Image]) -> bytes:
-    """One JPEG of frames below each other."""
+    """Encode frames, one below the other, as one JPEG."""
     rows = np.ascontiguousarray(np.concatenate(images)[..., ::-1])
     done, data = cv2.imencode('.jpg', rows, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
@@ -341,10 +373,10 @@ def _pack(images: Sequence[Image]) -> bytes:
 
 
 def _unpack(data: bytes) -> list[Image]:
-    """The frames, which are squares. Raises InputError where the JPEG is damaged."""
+    """Decode the square frames of one JPEG. Raises InputError if it is damaged."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
-        raise InputError('kept frames are damaged')
+        raise InputError('stored frames are damaged: cannot decode the JPEG')
     rows = np.asarray(decoded, np.uint8)[..., ::-1]
     count = rows.shape[0] // rows.shape[1]
     return [np.ascontiguousarray(part) for part in np.split(rows, count)]

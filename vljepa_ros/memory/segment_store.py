@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered, on disk: vectors in float16 with their stamps, segments and their words.
+"""File of the memory: vectors in float16 with their stamps, and segments with their texts.
 
-Each write is tiny (a hop is 0.5 kB), so that a file of its own for the vectors gains nothing.
+Writes are small (0.5 kB per hop), so a separate file for the vectors would gain nothing.
 
 Shapes: N hops, D embedding_dim.
 """
@@ -38,7 +38,7 @@ CREATE TABLE segments (
 ) WITHOUT ROWID;
 CREATE INDEX ended ON segments (end_ns);
 """
-# By the version of the older file, what makes it one of the next version.
+# Statements that upgrade a file to the next version, by the version of the file.
 MIGRATIONS = {
     2: """
     ALTER TABLE hops ADD COLUMN unfamiliar REAL DEFAULT 0;
@@ -48,7 +48,7 @@ MIGRATIONS = {
 
 
 class Hops(NamedTuple):
-    """Hops of one stream: rising stamps (N,), vectors (N, D), and `unfamiliar` (N,), 0..1."""
+    """Hops of one stream: ascending stamps (N,), vectors (N, D), and `unfamiliar` (N,), 0..1."""
 
     stamps_ns: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -56,22 +56,22 @@ class Hops(NamedTuple):
 
 
 class Store:
-    """A memory's file. Not thread-safe; vectors of any models lie side by side."""
+    """SQLite file of a memory, for vectors of any number of models. Not thread-safe."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Open it, or make it. Raises InputError, OutputError and BusyError as a Database does."""
+        """Open or create the file. Raises InputError, OutputError and BusyError as `Database`."""
         self.path = path
         self._base = Database(path, 'memory', TABLES, VERSION, read_only, MIGRATIONS)
-        older = self._base.version < 3  # a file that is only read stays as it is
+        older = self._base.version < 3  # a read-only file is not upgraded
         self._unfamiliar = '0' if older else 'unfamiliar'
         self._ids: dict[StreamKey, int] = {}
 
-    # Writing. Raises OutputError: the disk is full, or the file is gone; nothing is half written.
+    # Writing. Raises OutputError if the disk is full or the file is missing; writes are atomic.
 
     def put_hop(
         self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0
     ) -> None:
-        """One embedding; another of that stamp is replaced."""
+        """Write one embedding; replaces an embedding with the same stamp."""
         self._write(
             'INSERT OR REPLACE INTO hops (stream, stamp_ns, vector, unfamiliar) '
             'VALUES (?, ?, ?, ?)',
@@ -82,7 +82,7 @@ class Store:
         )
 
     def put_segment(self, key: StreamKey, segment: Remembered) -> None:
-        """A segment; all but the words of one with its name is replaced."""
+        """Write a segment; replaces everything but the text of a segment with the same name."""
         self._write(
             'INSERT INTO segments '
             '(stream, session, number, start_ns, end_ns, vector, unfamiliar) '
@@ -98,7 +98,7 @@ class Store:
         )
 
     def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
-        """The words of a segment that is there; `nearest`: they are a sentence bank's."""
+        """Write the text of an existing segment; `nearest`: it is a retrieved sentence."""
         self._write(
             'UPDATE segments SET text = ?4, nearest = ?5 '
             'WHERE stream = ?1 AND session = ?2 AND number = ?3',
@@ -109,7 +109,7 @@ class Store:
         )
 
     def forget_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
-        """Those of start_ns <= stamp < end_ns."""
+        """Delete the hops with start_ns <= stamp < end_ns."""
         self._write(
             'DELETE FROM hops WHERE stream = ? AND stamp_ns >= ? AND stamp_ns < ?',
             key,
@@ -118,15 +118,22 @@ class Store:
         )
 
     def forget_segment(self, key: StreamKey, name: SegmentName) -> None:
-        """One segment."""
+        """Delete one segment."""
         self._write(
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
 
     def forget_of_others(self, model_id: str, source: str, hops_ns: int, segments_ns: int) -> None:
-        """What is older than these, of one source and all models but this one."""
+        """Delete old data of other models.
+
+        Args:
+            model_id: The model whose data is not deleted.
+            source: Camera.
+            hops_ns: Hops with older stamps are deleted.
+            segments_ns: Segments with older ends are deleted.
+        """
         others = 'stream IN (SELECT id FROM streams WHERE model_id != ? AND source = ?)'
-        with self._taking_back():
+        with self._clear_ids_on_error():
             for table, column, oldest_ns in (
                 ('hops', 'stamp_ns', hops_ns),
                 ('segments', 'end_ns', segments_ns),
@@ -139,29 +146,29 @@ class Store:
                 )
 
     def forget_stream(self, key: StreamKey) -> None:
-        """All of one stream."""
+        """Delete all data of one stream."""
         for table in ('hops', 'segments'):
             self._write(f'DELETE FROM {table} WHERE stream = ?', key)
 
     def commit(self) -> None:
-        """From now on it is there whatever happens to this process."""
-        with self._taking_back():
+        """Make everything so far durable."""
+        with self._clear_ids_on_error():
             self._base.commit()
 
     def shrink(self) -> None:
-        """Give what was forgotten back to the disk."""
-        with self._taking_back():
+        """Return the space of deleted data to the disk."""
+        with self._clear_ids_on_error():
             self._base.shrink()
 
     # Reading.
 
     def streams(self) -> list[StreamKey]:
-        """All streams that were ever remembered, in that order."""
+        """Return all streams that were ever stored, in the order of their creation."""
         rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')
         return [StreamKey(*row) for row in rows]
 
     def size(self, key: StreamKey) -> tuple[int, int, int]:
-        """How many hops and segments there are of one stream, and D."""
+        """Return the numbers of hops and segments of one stream, and D."""
         rows = [
             self._base.read(
                 f'SELECT count(*), max(length(vector)) FROM {table} WHERE stream = ?',
@@ -172,7 +179,7 @@ class Store:
         return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
 
     def hops(self, key: StreamKey) -> Hops:
-        """The hops of one stream."""
+        """Return the hops of one stream."""
         rows = self._base.read(
             f'SELECT stamp_ns, vector, {self._unfamiliar} FROM hops '
             'WHERE stream = ? ORDER BY stamp_ns',
@@ -191,7 +198,7 @@ class Store:
         )
 
     def segments(self, key: StreamKey) -> list[Remembered]:
-        """The segments of one stream, by their ends."""
+        """Return the segments of one stream, sorted by their ends."""
         rows = self._base.read(
             'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
             f'{self._unfamiliar} FROM segments WHERE stream = ? ORDER BY end_ns, start_ns',
@@ -205,7 +212,7 @@ class Store:
         ]
 
     def close(self) -> None:
-        """Commit what can be, and let another process write."""
+        """Commit if possible, and release the file for other processes."""
         self._base.close()
 
     def _id(self, key: StreamKey) -> int:
@@ -220,7 +227,7 @@ class Store:
         return self._ids[key]
 
     def _write(self, statement: str, key: StreamKey, *values: Any) -> None:
-        with self._taking_back():
+        with self._clear_ids_on_error():
             if self._id(key) < 0:
                 names = (key.source, key.prompt, key.model_id)
                 self._base.write(
@@ -229,8 +236,8 @@ class Store:
             self._base.write(statement, self._id(key), *values)
 
     @contextmanager
-    def _taking_back(self) -> Iterator[None]:
-        """What fails takes back all since the last commit: a stream may be among it."""
+    def _clear_ids_on_error(self) -> Iterator[None]:
+        """Clear the cached stream ids on an error, whose rollback may have removed streams."""
         try:
             yield
         except OutputError:

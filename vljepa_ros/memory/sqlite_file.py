@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An SQLite file in WAL mode, which one process writes and others may read meanwhile.
+"""SQLite file in WAL mode, written by one process and readable by others at the same time.
 
-What is written counts from `commit` on: a process that is killed loses what came after its last
-one, and never the file.
+Writes are durable after `commit`. A process that is killed loses only what it wrote after its last
+commit; the file is never damaged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vljepa_ros.core.errors import BusyError, DiskFullError, InputError, OutputE
 
 PAGES_AT_ONCE = 2000  # 8 MB
 FULL = (errno.ENOSPC, errno.EDQUOT)
-ROOM = 1 << 20  # bytes that must be free for a file to be made, or opened to be written
+ROOM = 1 << 20  # a disk with fewer free bytes counts as full if a file cannot be opened
 
 
 class Database:
-    """Rows of tables that are made with the file. Not thread-safe."""
+    """SQLite database with fixed tables. Not thread-safe."""
 
     def __init__(
         self,
@@ -36,15 +36,21 @@ class Database:
         read_only: bool = False,
         migrations: Mapping[int, str] | None = None,
     ) -> None:
-        """Open the file, or make it; without a `path` it is in RAM. `what` it is, for errors.
+        """Open or create the file.
 
-        `migrations`: by older version, the statements that lead to the next one. They are run at
-        once, unless the file is only read: then `version` is the file's.
+        Args:
+            path: The file; None for a database in RAM.
+            what: Kind of the database, from which its SQLite application id is derived.
+            tables: Statements that create the tables.
+            version: Version of the tables.
+            read_only: Open an existing file without locking or upgrading it; `version` is then
+                the version of the file.
+            migrations: Statements that upgrade a file to the next version, by version.
 
         Raises:
-            InputError: it is no such file, or of another version.
-            OutputError: it cannot be made; DiskFullError where that is why.
-            BusyError: another process writes it.
+            InputError: The file is not a database of this kind, or has an unsupported version.
+            OutputError: The file cannot be created or opened; DiskFullError if the disk is full.
+            BusyError: Another process has opened the file for writing.
         """
         self.path, self.version = path, version
         self._migrations = migrations or {}
@@ -56,18 +62,18 @@ class Database:
             self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
-            if not read_only and _is_full(path):  # which SQLite calls by several names
+            if not read_only and _is_full(path):  # SQLite reports it by several error codes
                 raise DiskFullError(f'{path} cannot be opened: the disk is full') from error
             raise OutputError(f'{path} cannot be opened: {error}') from error
         except (sqlite3.DatabaseError, InputError) as error:
             self.close()
-            raise InputError(f'{path} is no {what}: {error}') from error
+            raise InputError(f'{path} cannot be used: {error}; choose another file') from error
 
     def _prepare(self, what: str, tables: str, read_only: bool) -> None:
         (version,) = self._base.execute('PRAGMA user_version').fetchone()
         (kind,) = self._base.execute('PRAGMA application_id').fetchone()
         (count,) = self._base.execute('SELECT count(*) FROM sqlite_master').fetchone()
-        ours = zlib.crc32(what.encode()) >> 1  # it is signed
+        ours = zlib.crc32(what.encode()) >> 1  # application_id is a signed 32-bit integer
         if version == 0 and count == 0 and not read_only:
             self._base.execute('PRAGMA auto_vacuum = INCREMENTAL')
             self._base.execute('PRAGMA journal_mode = WAL')
@@ -76,16 +82,20 @@ class Database:
                 f'PRAGMA application_id = {ours}; COMMIT;'
             )
         elif kind != ours:
-            raise InputError('it is a database of another kind')
+            raise InputError('the database was created for another purpose')
         elif version != self.version:
             self._migrate(version, read_only)
-        self._base.execute('PRAGMA synchronous = NORMAL')  # what is killed loses nothing committed
+        self._base.execute(
+            'PRAGMA synchronous = NORMAL'
+        )  # committed data survives a kill of the process
 
     def _migrate(self, version: int, read_only: bool) -> None:
-        """Bring an older file up to date in one transaction. Raises InputError if it cannot."""
+        """Upgrade an older file in one transaction. Raises InputError for unsupported versions."""
         missing = range(version, self.version)
         if version > self.version or not all(step in self._migrations for step in missing):
-            raise InputError(f'version {version}, not {self.version}')
+            raise InputError(
+                f'format version {version} is not supported (expected {self.version})'
+            )
         if read_only:
             self.version = version
             return
@@ -95,49 +105,49 @@ class Database:
         )
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query. Raises OutputError where the file is damaged or gone."""
+        """Return the rows of a query. Raises OutputError if the file is damaged or missing."""
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise OutputError(f'{self.path} cannot be read: {error}') from error
 
-    # Writing. Raises OutputError: the disk is full, or the file is gone. All since the last commit
-    # is taken back then, nothing is half written.
+    # Writing. Raises OutputError if the disk is full or the file is missing. Everything since the
+    # last commit is then rolled back.
 
     def write(self, statement: str, *values: Any) -> None:
-        """Part of what the next commit makes count."""
-        with self._told():
+        """Execute a statement in the transaction of the next commit."""
+        with self._rolled_back_on_error():
             self._begin()
             self._base.execute(statement, values)
 
     def write_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """The same for each of `rows`."""
-        with self._told():
+        """Execute a statement with each of `rows`."""
+        with self._rolled_back_on_error():
             self._begin()
             self._base.executemany(statement, rows)
 
     def commit(self) -> None:
-        """From now on it is there whatever happens to this process."""
-        with self._told():
+        """Make everything so far durable."""
+        with self._rolled_back_on_error():
             if self._base.in_transaction:
                 self._base.execute('COMMIT')
 
     def shrink(self) -> None:
-        """Give some of what was deleted back to the disk: so much that it takes no time."""
+        """Commit, and return some space of deleted data to the disk, limited to keep this fast."""
         self.commit()
-        with self._told():
-            # Python's `execute` would take one step, which frees one page.
+        with self._rolled_back_on_error():
+            # `execute` of Python would run only one step, which frees one page.
             self._base.executescript(f'PRAGMA incremental_vacuum({PAGES_AT_ONCE});')
 
     def close(self) -> None:
-        """Commit what can be, and let another process write."""
+        """Commit if possible, and release the file for other processes."""
         try:
             if hasattr(self, '_base'):
                 if self._base.in_transaction:
                     self._base.execute('COMMIT')
                 self._base.close()
         except sqlite3.Error:
-            pass  # said at the write that failed
+            pass  # reported at the write that failed
         finally:
             if self._lock is not None:
                 self._lock.close()
@@ -147,7 +157,7 @@ class Database:
             self._base.execute('BEGIN')
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _rolled_back_on_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -164,17 +174,17 @@ def _connect(path: Path | None, read_only: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> IO[str]:
-    """The lock of the one process that writes, until it ends; it lies beside the file."""
+    """Lock a file beside the database for this process, the only writer, until it ends."""
     try:
         lock = path.with_name(f'{path.name}-lock').open('w')
     except OSError as error:
         kind = DiskFullError if error.errno in FULL else OutputError
-        raise kind(f'{path} cannot be made: {error.strerror}') from error
+        raise kind(f'{path} cannot be created: {error.strerror}') from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise BusyError(f'{path} is written by another process') from error
+        raise BusyError(f'{path} is in use by another process') from error
     return lock
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream as it is remembered: embeddings of its recent hops, and segments with their words.
+"""Memory of one stream: embeddings of its recent hops, and segments with their texts.
 
 Shapes: N hops or segments, D embedding_dim.
 """
@@ -21,15 +21,15 @@ SegmentName = tuple[str, int]  # session, segment id
 Span = tuple[int, int]  # first and last stamp, in nanoseconds
 Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
 
-REACH = 300  # hops that a moment may go on to either side of its best one: a minute
-NEWEST = 1000  # segments that may yet get words
-MOST_COMPARED = 100_000  # of more hops only each second, third, ...: neighbours are much alike
-HOLDS = 0.5  # share of the best hop's score that its neighbours need
+REACH = 300  # maximum number of hops of a moment on either side of its best hop (1 min at 5 Hz)
+NEWEST = 1000  # number of newest segments that can still receive a text
+MOST_COMPARED = 100_000  # longer spans are subsampled for search: neighboring hops are similar
+HOLDS = 0.5  # hops of a moment reach at least this fraction of its best score
 
 
 @dataclass
 class Remembered:
-    """A segment; `text` is '' until something is said of it; `nearest`: by a sentence bank.
+    """A stored segment; `text` is '' until one is published; `nearest`: a retrieved sentence.
 
     `unfamiliar`: 0..1, mean over its hops.
     """
@@ -43,14 +43,14 @@ class Remembered:
     unfamiliar: float = 0.0
 
     def take_words(self, other: Remembered) -> None:
-        """Those of another, unless something was said of this one."""
+        """Copy the text of another segment, unless this one has a text."""
         if not self.text:
             self.text, self.nearest = other.text, other.nearest
 
 
 @dataclass(frozen=True)
 class Found:
-    """A stretch that fits a text, and the segment that it lies in, where one is known."""
+    """A span that matches a text, and the segment that contains it, if one is known."""
 
     span: Span
     score: float
@@ -58,50 +58,58 @@ class Found:
 
     @property
     def text(self) -> str:
-        """What was said of it."""
+        """Text of the segment; '' if there is none."""
         return self.segment.text if self.segment else ''
 
 
 class RememberedStream:
-    """Closed segments lie in the order of their ends; `running` is the one that is open."""
+    """Hops and segments of one stream.
+
+    `closed` segments are sorted by their ends; `running` is the open one.
+    """
 
     def __init__(self) -> None:
         self.hops = VectorLog()
         self.running: Remembered | None = None
         self.closed: list[Remembered] = []
-        self._pooled = VectorLog()  # of the closed segments, by their ends
+        self._pooled = VectorLog()  # vectors of the closed segments, by their ends
 
     @property
     def dim(self) -> int:
-        """D; 0 where nothing is remembered."""
+        """D; 0 if nothing is stored."""
         return self.hops.dim or self._pooled.dim
 
     def __bool__(self) -> bool:
         return bool(len(self.hops) or self.closed or self.running)
 
     def open(self, segment: Remembered) -> Remembered | None:
-        """A segment begins, or goes on with another vector.
+        """Open a segment, or update the open one.
 
-        Returns the one before, if nobody has said that it is over.
+        Returns:
+            The previously open segment, if its end was not reported; otherwise None.
         """
         ended = self._take_over(segment)
         self.running = segment
         return ended
 
     def close(self, segment: Remembered) -> Remembered | None:
-        """A segment is over. Returns another one that ran, if nobody has said that it is."""
+        """Close a segment.
+
+        Returns:
+            Another segment that was open, if its end was not reported; otherwise None.
+        """
         ended = self._take_over(segment)
         self.running = None
         self._archive(segment)
         return ended
 
     def _take_over(self, segment: Remembered) -> Remembered | None:
-        """Make way for a segment: it keeps the words of the one with its name."""
+        """Remove an older version of a segment, taking its text, and close any other open one."""
         running, last = self.running, self.closed[-1:]
         if running is not None and running.name == segment.name:
             segment.take_words(running)
             return None
-        if last and last[0].name == segment.name:  # it was thought to be over
+        if last and last[0].name == segment.name:  # it was closed too early
             segment.take_words(last[0])
             self.closed.pop()
             self._pooled.drop_last()
@@ -116,49 +124,58 @@ class RememberedStream:
         self._pooled.append(segment.end_ns, segment.vector)
 
     def named(self, name: SegmentName) -> Remembered | None:
-        """The segment of that name, if it is not long over."""
+        """Return the segment with a name, if it is among the `NEWEST` ones."""
         if self.running is not None and self.running.name == name:
             return self.running
         return next((s for s in islice(reversed(self.closed), NEWEST) if s.name == name), None)
 
     def end_of(self, segment: Remembered) -> int:
-        """The running segment reaches to the newest hop."""
+        """Return the end of a segment; the running one extends to the newest hop."""
         if segment is self.running and len(self.hops):
             return max(segment.end_ns, self.hops.newest_ns)
         return segment.end_ns
 
     def forget_before(self, hops_ns: int, segments_ns: int) -> list[Remembered]:
-        """Forget older hops, and segments that ended earlier; returns these."""
+        """Delete hops before `hops_ns` and segments that ended before `segments_ns`.
+
+        Returns:
+            The deleted segments.
+        """
         self.hops.forget_before(hops_ns)
         count = int(np.searchsorted(self._pooled.stamps_ns, segments_ns, side='left'))
         self._pooled.forget_before(segments_ns)
-        gone, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
+        deleted, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
         running = self.running
         if running is not None and self.end_of(running) < segments_ns:
-            gone.append(running)
+            deleted.append(running)
             self.running = None
-        return gone
+        return deleted
 
     def forget_segments_after(self, stamp_ns: int) -> list[Remembered]:
-        """Forget segments that reach to later; returns them."""
+        """Delete segments that end after a stamp, and return them."""
         self._pooled.forget_after(stamp_ns)
         count = len(self._pooled)
-        gone, self.closed = self.closed[count:], self.closed[:count]
+        deleted, self.closed = self.closed[count:], self.closed[:count]
         if self.running is not None and self.end_of(self.running) > stamp_ns:
-            gone.append(self.running)
+            deleted.append(self.running)
             self.running = None
-        return gone
+        return deleted
 
     @property
     def last_end_ns(self) -> int:
-        """When the last closed segment ended; before everything if there is none."""
+        """End of the last closed segment; -EVER_NS if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
     def told(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
-        """What is known of a span (`end_ns` 0: until now), by segment, the `limit` longest.
+        """Return the stored parts of a span, one per segment, in order of time.
 
-        Each is the mean of its hops there; where they are gone, the segment's own vector. Hops
-        that no segment is known of are stretches, too.
+        Each part has the mean vector of its hops in the span, or the segment's own vector if the
+        hops were deleted. Hops outside of known segments form parts, too.
+
+        Args:
+            start_ns: Start of the span.
+            end_ns: End of the span; 0 for now.
+            limit: Maximum number of parts; the longest are selected.
         """
         end_ns = end_ns or EVER_NS
         spans, segments = list[Span](), list[Remembered | None]()
@@ -180,7 +197,7 @@ class RememberedStream:
         return sorted(found, key=lambda seen: seen.start_ns)
 
     def _overlapping(self, start_ns: int, end_ns: int) -> list[Remembered]:
-        """The segments in a span; the hop that one ends and the next begins with is the next's."""
+        """Return the segments in a span; a hop at a boundary belongs to the later segment."""
         first = int(np.searchsorted(self._pooled.stamps_ns, start_ns, side='left'))
         known = [*self.closed[first:], *([self.running] if self.running else [])]
         return [
@@ -190,16 +207,18 @@ class RememberedStream:
         ]
 
     def _part(self, segment: Remembered | None, start_ns: int, end_ns: int) -> Seen | None:
-        """What its hops, or it, said from `start_ns` to `end_ns`."""
+        """Return the part of a segment, or of hops without one, from `start_ns` to `end_ns`."""
         if segment is None:
             return self._mean(start_ns, end_ns)
         own_end_ns = self._own_end(segment)
         found = self._mean(start_ns, min(own_end_ns, end_ns))
-        gone = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
-        if found is None or (gone and found.start_ns - start_ns > found.end_ns - found.start_ns):
-            words = segment.text, segment.nearest
-            return Seen(start_ns, end_ns, segment.vector, *words, segment.unfamiliar)
-        if end_ns < (segment.start_ns + own_end_ns) // 2:  # its words are those of its end
+        missing = not len(self.hops) or int(self.hops.stamps_ns[0]) > start_ns
+        if found is None or (
+            missing and found.start_ns - start_ns > found.end_ns - found.start_ns
+        ):
+            text = segment.text, segment.nearest
+            return Seen(start_ns, end_ns, segment.vector, *text, segment.unfamiliar)
+        if end_ns < (segment.start_ns + own_end_ns) // 2:  # the text describes the segment's end
             return found
         return replace(found, text=segment.text, nearest=segment.nearest)
 
@@ -218,9 +237,14 @@ class RememberedStream:
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
     ) -> list[Found]:
-        """The stretches that fit a text best, `limit` of hops and of segments without hops each.
+        """Find the spans that match a text best.
 
-        `text` (D,) is its embedding, `similarity` the calibrated score.
+        Args:
+            text: Embedding (D,) of the text.
+            similarity: Calibrated score of vectors for the text.
+            start_ns: Start of the searched span.
+            end_ns: End of the searched span; 0 for now.
+            limit: Maximum number of runs of hops, and of segments without hops.
         """
         found = self._find_hops(text, similarity, start_ns, end_ns, limit)
         return found + self._find_segments(text, similarity, start_ns, end_ns, limit)
@@ -241,14 +265,14 @@ class RememberedStream:
             best = self._peak(part.start + row * step, step, part, text)
             cosine[row] = -np.inf
             if taken[best - part.start]:
-                continue  # found before, from another row
+                continue  # already found from another row
             segment = self._segment_at(int(self.hops.stamps_ns[best]))
-            own = self._neighbours(best, part, segment)
+            own = self._neighbors(best, part, segment)
             score = similarity(self.hops.vectors[own])
             holds = score >= HOLDS * score[best - own.start]
             holds &= ~taken[own.start - part.start : own.stop - part.start]
-            stretch = _around(best - own.start, holds)
-            moment = slice(own.start + stretch.start, own.start + stretch.stop)
+            run = _around(best - own.start, holds)
+            moment = slice(own.start + run.start, own.start + run.stop)
             taken[moment.start - part.start : moment.stop - part.start] = True
             peak = float(score[best - own.start])
             found.append(Found(self._span(moment, segment), peak, segment))
@@ -257,13 +281,13 @@ class RememberedStream:
         return found
 
     def _peak(self, hop: int, step: int, part: slice, text: Vector) -> int:
-        """The best hop among those that stand for `hop` where not every one was compared."""
+        """Return the best hop near `hop`, including hops that the subsampling left out."""
         first = max(hop - step + 1, part.start)
         near = self.hops.vectors[first : min(hop + step, part.stop)]
         return first + int(np.argmax(near @ text))
 
-    def _neighbours(self, best: int, part: slice, segment: Remembered | None) -> slice:
-        """The hops that may be one moment with this one."""
+    def _neighbors(self, best: int, part: slice, segment: Remembered | None) -> slice:
+        """Return the hops that can belong to the moment around the hop `best`."""
         first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
         if segment is None:
             return slice(first, end)
@@ -271,7 +295,7 @@ class RememberedStream:
         return slice(max(first, inside.start), min(end, inside.stop))
 
     def _span(self, moment: slice, segment: Remembered | None) -> Span:
-        """First and last stamp; from the segment's start on where the hops before are gone."""
+        """Return first and last stamp; from the segment's start if its first hops were deleted."""
         stamps = self.hops.stamps_ns[moment]
         start_ns = int(stamps[0])
         if segment is not None and moment.start == 0:
@@ -279,12 +303,12 @@ class RememberedStream:
         return start_ns, int(stamps[-1])
 
     def _own_end(self, segment: Remembered) -> int:
-        """Its end, or just before it where the next one begins with that hop."""
+        """Return the end of a segment, or 1 ns less if the next one begins with that hop."""
         end_ns = self.end_of(segment)
         return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
 
     def _segment_at(self, stamp_ns: int) -> Remembered | None:
-        """A segment ends where the next one begins: the later one has that hop."""
+        """Return the segment at a stamp; a hop at a boundary belongs to the later segment."""
         if self.running is not None and self.running.start_ns <= stamp_ns:
             return self.running
         at = int(np.searchsorted(self._pooled.stamps_ns, stamp_ns, side='right'))
@@ -299,29 +323,29 @@ class RememberedStream:
         ends = self._pooled.stamps_ns
         first, last = int(np.searchsorted(ends, start_ns)), len(ends)
         if len(self.hops):
-            # One that ends with the oldest hop: that hop is the next segment's.
+            # Include a segment that ends with the oldest hop, which belongs to the next segment.
             last = int(np.searchsorted(ends, self.hops.stamps_ns[0], side='right'))
         if end_ns:
             last = min(last, int(np.searchsorted(ends, end_ns)) + 1)
         vectors = self._pooled.vectors[first:last]
         best = _best(vectors @ text, limit).tolist() if len(vectors) else []
-        gone = [self.closed[first + i] for i in best]
+        found = [self.closed[first + i] for i in best]
         if self.running is not None and self.end_of(self.running) >= start_ns:
             hops_ns = self.hops.stamps_ns[:1].tolist()
-            if not hops_ns or (end_ns and end_ns < hops_ns[0]):  # of this span they are gone
-                gone.append(self.running)
-        gone = [s for s in gone if not end_ns or s.start_ns <= end_ns]
-        if not gone:
+            if not hops_ns or (end_ns and end_ns < hops_ns[0]):  # its hops in the span are deleted
+                found.append(self.running)
+        found = [s for s in found if not end_ns or s.start_ns <= end_ns]
+        if not found:
             return []
-        scores = similarity(np.stack([s.vector for s in gone]))
+        scores = similarity(np.stack([s.vector for s in found]))
         return [
             Found((s.start_ns, self.end_of(s)), float(score), s)
-            for s, score in zip(gone, scores, strict=True)
+            for s, score in zip(found, scores, strict=True)
         ]
 
 
 def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
-    """The run of true values that holds `peak`."""
+    """Return the run of true values that contains the index `peak`."""
     ends = np.flatnonzero(~holds)
     at = int(np.searchsorted(ends, peak))
     first = int(ends[at - 1]) + 1 if at else 0
@@ -329,7 +353,7 @@ def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
 
 
 def _best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
-    """The rows of the highest scores."""
+    """Return the rows of the `limit` highest scores, in any order."""
     if len(scores) <= limit:
         return np.arange(len(scores))
     return np.argpartition(-scores, limit - 1)[:limit]

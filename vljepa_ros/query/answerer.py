@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A predicted answer embedding -> an answer: the best candidate, or words from the Y-Decoder.
+"""Turn predicted answer embeddings into an answer: the best candidate, or a decoded text.
 
-It is an abstention, with a reason (`AbstainReason`), where the model cannot read the question, too
-little of the span was seen, the scene is unfamiliar to the model, nobody can tell (it asks about
-what is not there, or cannot be seen), or the confidence is less than the user wants.
+An answer is an abstention, with a reason (`AbstainReason`), if the model cannot read the question,
+too little of the span was seen, the scene is unfamiliar to the model, the question is unanswerable
+(it is about something that is absent or not visible), or the confidence is too low.
 """
 
 from __future__ import annotations
@@ -32,11 +32,19 @@ from vljepa_ros.core.vectors import pooled
 
 MAX_CANDIDATES = 1000
 ROUNDING = 1e-6
-LEAST_SHARE = 0.5  # of a span must be seen and tell, or a no is an abstention
+LEAST_SHARE = 0.5  # a "no" is an abstention unless more than this part of the span was evaluated
 
 
 def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
-    """Raise InputError if a question cannot be asked; before anything is computed."""
+    """Check a question before anything is computed.
+
+    Args:
+        prompt: The question.
+        candidates: Answers to choose from; may be empty.
+
+    Raises:
+        InputError: The prompt or a candidate is invalid, or there are too many candidates.
+    """
     check_text(prompt)
     if len(candidates) > MAX_CANDIDATES:
         raise InputError(f'{len(candidates)} candidates are too many (at most {MAX_CANDIDATES})')
@@ -45,12 +53,12 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
 
 
 def yes_among(candidates: Sequence[str]) -> int | None:
-    """Which begins with yes, where the only other one begins with no."""
+    """Return the index of "yes" if the candidates are exactly one "yes" and one "no"."""
     return yes_of(candidates) if len(candidates) == 2 else None
 
 
 def yes_of(candidates: Sequence[str]) -> int | None:
-    """Which begins with yes, where it is the only one, and one begins with no."""
+    """Return the index of the only candidate that begins with "yes", if another is a "no"."""
     first = [_first_word(text) for text in candidates]
     return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
 
@@ -60,27 +68,27 @@ def _first_word(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What is said of one vector, or why it says nothing."""
+class _Result:
+    """Answer of one vector, or the reason why it has none."""
 
     text: str
     confidence: float
     reason: AbstainReason = AbstainReason.NONE
     ranked: tuple[Candidate, ...] = ()
-    nearest: bool = False  # of a bank, not the model's own words
+    nearest: bool = False  # the text is a retrieved sentence, not a decoded one
 
     @property
     def abstained(self) -> bool:
-        """Whether there is a reason against it."""
+        """Whether the result is an abstention."""
         return self.reason is not AbstainReason.NONE
 
 
-Told = tuple[Seen, _Said]
-WITHHELD_SAID = _Said('', 0.0, AbstainReason.UNFAMILIAR)  # nothing is said of this vector
+_Judged = tuple[Seen, _Result]
+_WITHHELD_RESULT = _Result('', 0.0, AbstainReason.UNFAMILIAR)  # the vector is not decoded
 
 
 class Answerer:
-    """Turns answer embeddings into answers, in the thread that owns the language half."""
+    """Turns answer embeddings into answers. Runs in the thread that owns the text side."""
 
     def __init__(self, language: Language, settings: AnswerSettings | None = None) -> None:
         self._language, self._settings = language, settings or AnswerSettings()
@@ -94,7 +102,19 @@ class Answerer:
         basis: Basis = Basis.NOW,
         evidence: Sequence[Moment] = (),
     ) -> Answer:
-        """Rank the candidates, or decode where there are none. Raises InputError."""
+        """Answer a question from one vector.
+
+        Args:
+            prompt: The question.
+            vector: Answer embedding (D,) for the prompt.
+            stamp_ns: Stamp of the newest frame behind the vector.
+            candidates: Candidates to rank; none to decode a text.
+            basis: Data that the vector comes from, copied into the answer.
+            evidence: Moments to copy into the answer.
+
+        Raises:
+            InputError: The question is invalid.
+        """
         seen = Seen(stamp_ns, stamp_ns, vector)
         return self._answer(prompt, seen, candidates, basis, evidence, asked=True)
 
@@ -110,26 +130,26 @@ class Answerer:
         check_question(prompt, candidates)
         candidates = tuple(dict.fromkeys(candidates))
         unreadable = self.is_unreadable(prompt, candidates)
-        [said] = [WITHHELD_SAID] if unreadable else self._say([seen], candidates, asked)
-        if said is WITHHELD_SAID:
+        [result] = [_WITHHELD_RESULT] if unreadable else self._judge([seen], candidates, asked)
+        if result is _WITHHELD_RESULT:
             evidence = [replace(moment, score=0.0, text='') for moment in evidence]
         return Answer(
-            said.text,
-            said.confidence,
-            said.abstained,
+            result.text,
+            result.confidence,
+            result.abstained,
             seen.end_ns,
             self._language.facts.model_id,
             seen.vector,
-            said.ranked,
+            result.ranked,
             tuple(evidence),
             basis,
-            said.nearest,
-            AbstainReason.UNREADABLE if unreadable else said.reason,
+            result.nearest,
+            AbstainReason.UNREADABLE if unreadable else result.reason,
             seen.unfamiliar,
         )
 
     def is_unreadable(self, prompt: str, candidates: Sequence[str] = ()) -> bool:
-        """Whether the model cannot read the prompt, or none of the candidates."""
+        """Whether the model cannot read the prompt, or cannot read any of the candidates."""
         return self._cannot_read(prompt) or (
             bool(candidates) and all(self._cannot_read(text) for text in candidates)
         )
@@ -147,50 +167,62 @@ class Answerer:
         start_ns: int = 0,
         asked: bool = True,
     ) -> Answer:
-        """One answer from one or several stretches of the past; its evidence is what it rests on.
+        """Combine one or several spans of the past into one answer, with its evidence.
 
-        Where yes and no are candidates it is yes if it ever was so; other candidates have the mean
-        of their scores; own words are those of each stretch, one after the other. Stretches that
-        cannot tell do not count, but the less of them can, the less certain is a no; and the less,
-        the longer before the first stretch the time begins that is asked about (`start_ns`; 0: it
-        has no beginning). `asked`: the vectors are of this question, not of a standing prompt.
-        Raises InputError.
+        With the candidates yes and no, the answer is yes if it was ever yes. Other candidates get
+        the mean of their scores. Without candidates, the texts of the spans are joined in order of
+        time. Spans with an abstention do not count. Confidence in "no" is scaled by the fraction
+        of the asked time that could be evaluated.
+
+        Args:
+            prompt: The question.
+            source: Camera, copied into the evidence.
+            seen: Spans in order of time; at least one.
+            candidates: Candidates to rank; none to decode texts.
+            basis: Data that the spans come from, copied into the answer.
+            start_ns: Start of the time that the question is about; 0 for an open start.
+            asked: The vectors answer this question, not a standing prompt.
+
+        Raises:
+            InputError: The question is invalid.
         """
-        held = _held(seen, start_ns)
-        if len(seen) == 1 and held == 1.0:
+        coverage = _coverage(seen, start_ns)
+        if len(seen) == 1 and coverage == 1.0:
             [only] = seen
             moment = Moment(source, only.start_ns, only.end_ns, 1.0, only.text)
-            anew = replace(only, text='', nearest=False)
-            return self._answer(prompt, anew, candidates, basis, [moment], asked)
+            textless = replace(only, text='', nearest=False)
+            return self._answer(prompt, textless, candidates, basis, [moment], asked)
         check_question(prompt, candidates)
         candidates = tuple(dict.fromkeys(candidates))
         unreadable = self.is_unreadable(prompt, candidates)
-        said_of = [WITHHELD_SAID] * len(seen) if unreadable else self._say(seen, candidates, asked)
-        told = list(zip(seen, said_of, strict=True))
-        telling = [(s, said) for s, said in told if not said.abstained]
-        rests_on, whole = _together(telling or told, len(told) / held, candidates)
+        results = (
+            [_WITHHELD_RESULT] * len(seen) if unreadable else self._judge(seen, candidates, asked)
+        )
+        judged = list(zip(seen, results, strict=True))
+        usable = [(s, result) for s, result in judged if not result.abstained]
+        used, whole = _combine(usable or judged, len(judged) / coverage, candidates)
         reasons = [whole.reason]
-        if not telling or whole.abstained:  # or too little of the span is, or can be, judged
-            reasons += [said.reason for _, said in told]
-            reasons += [AbstainReason.NOT_SEEN] if held <= LEAST_SHARE else []
+        if not usable or whole.abstained:  # too little of the span could be evaluated
+            reasons += [result.reason for _, result in judged]
+            reasons += [AbstainReason.NOT_SEEN] if coverage <= LEAST_SHARE else []
         if whole.confidence < self._settings.abstain_below:
             reasons.append(AbstainReason.LOW_CONFIDENCE)
         reason = AbstainReason.UNREADABLE if unreadable else first_reason(reasons)
         if reason in (AbstainReason.UNREADABLE, AbstainReason.UNFAMILIAR):
-            whole, rests_on = replace(whole, text='', confidence=0.0, ranked=()), told
+            whole, used = replace(whole, text='', confidence=0.0, ranked=()), judged
         return Answer(
             whole.text,
             whole.confidence,
             reason is not AbstainReason.NONE,
-            rests_on[-1][0].end_ns,
+            used[-1][0].end_ns,
             self._language.facts.model_id,
-            pooled([s.vector for s, _ in rests_on]),
+            pooled([s.vector for s, _ in used]),
             whole.ranked,
-            tuple(_moment(source, s, said) for s, said in rests_on),
+            tuple(_moment(source, s, result) for s, result in used),
             basis,
             whole.nearest,
             reason,
-            max(s.unfamiliar for s, _ in rests_on),
+            max(s.unfamiliar for s, _ in used),
         )
 
     def remember(
@@ -202,50 +234,62 @@ class Answerer:
         own: bool = True,
         start_ns: int = 0,
     ) -> Answer:
-        """An answer from remembered vectors; `own`: those of this prompt.
+        """Answer from stored embeddings.
 
-        Vectors of another prompt answer no question: it is an abstention (NOT_SEEN) that tells
-        what happened, and ranks the candidates by how well they say that, unless they are yes and
-        no.
-        Raises InputError.
+        Embeddings of another prompt do not answer the question. The answer is then an abstention
+        (NOT_SEEN) whose text describes the span. Candidates are ranked by how well they describe
+        it, unless they are yes and no.
+
+        Args:
+            prompt: The question.
+            source: Camera, copied into the evidence.
+            seen: Stored spans in order of time; at least one.
+            candidates: Candidates to rank; none to decode texts.
+            own: Whether the embeddings were made with this prompt.
+            start_ns: Start of the time that the question is about; 0 for an open start.
+
+        Raises:
+            InputError: The question is invalid.
         """
         if own:
             return self.recount(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
         if yes_of(candidates) is not None:
             candidates = ()
-        told = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
-        reason = first_reason([AbstainReason.NOT_SEEN, told.abstain_reason])
-        return replace(told, abstained=True, abstain_reason=reason)
+        answer = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
+        reason = first_reason([AbstainReason.NOT_SEEN, answer.abstain_reason])
+        return replace(answer, abstained=True, abstain_reason=reason)
 
-    def _say(self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool) -> list[_Said]:
-        known = [s for s in seen if s.unfamiliar < WITHHELD]
-        said = iter(self._say_known(known, candidates, asked) if known else ())
-        return [next(said) if s.unfamiliar < WITHHELD else WITHHELD_SAID for s in seen]
-
-    def _say_known(
+    def _judge(
         self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool
-    ) -> list[_Said]:
+    ) -> list[_Result]:
+        familiar = [s for s in seen if s.unfamiliar < WITHHELD]
+        results = iter(self._judge_familiar(familiar, candidates, asked) if familiar else ())
+        return [next(results) if s.unfamiliar < WITHHELD else _WITHHELD_RESULT for s in seen]
+
+    def _judge_familiar(
+        self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool
+    ) -> list[_Result]:
         vectors = [s.vector for s in seen]
         if candidates:
             rankings = [tuple(self._language.rank(vector, candidates)) for vector in vectors]
-            told = [(ranked[0].text, ranked[0].score, ranked, False) for ranked in rankings]
+            answers = [(ranked[0].text, ranked[0].score, ranked, False) for ranked in rankings]
         else:
-            words = self._language.decode(np.stack(vectors), asked=asked)
-            told = [
+            texts = self._language.decode(np.stack(vectors), asked=asked)
+            answers = [
                 (
                     s.text or decoded.text,
                     decoded.confidence,
                     (),
                     s.nearest if s.text else decoded.nearest,
                 )
-                for s, decoded in zip(seen, words, strict=True)
+                for s, decoded in zip(seen, texts, strict=True)
             ]
         return [
-            _Said(text, score, self._doubts(vector, candidates, text, score), ranked, is_nearest)
-            for vector, (text, score, ranked, is_nearest) in zip(vectors, told, strict=True)
+            _Result(text, score, self._reason(vector, candidates, text, score), ranked, is_nearest)
+            for vector, (text, score, ranked, is_nearest) in zip(vectors, answers, strict=True)
         ]
 
-    def _doubts(
+    def _reason(
         self, vector: Vector, candidates: Sequence[str], text: str, confidence: float
     ) -> AbstainReason:
         if self._language.cannot_tell(vector, candidates, text):
@@ -254,50 +298,50 @@ class Answerer:
         return AbstainReason.LOW_CONFIDENCE if unsure else AbstainReason.NONE
 
 
-def _moment(source: str, seen: Seen, said: _Said) -> Moment:
-    text = '' if said is WITHHELD_SAID else seen.text or said.text
-    return Moment(source, seen.start_ns, seen.end_ns, said.confidence, text)
+def _moment(source: str, seen: Seen, result: _Result) -> Moment:
+    text = '' if result is _WITHHELD_RESULT else seen.text or result.text
+    return Moment(source, seen.start_ns, seen.end_ns, result.confidence, text)
 
 
-def _held(seen: Sequence[Seen], start_ns: int) -> float:
-    """How much of the time from `start_ns` to the last stretch's end there are stretches of."""
+def _coverage(seen: Sequence[Seen], start_ns: int) -> float:
+    """Return the fraction of the time from `start_ns` to the last span that spans cover."""
     end_ns = seen[-1].end_ns
     if not start_ns or start_ns >= seen[0].start_ns:
         return 1.0
     return max((end_ns - seen[0].start_ns) / (end_ns - start_ns), ROUNDING)
 
 
-def _together(
-    told: Sequence[Told], stretches: float, candidates: Sequence[str]
-) -> tuple[Sequence[Told], _Said]:
-    """What one answer of several rests on, and says.
+def _combine(
+    judged: Sequence[_Judged], total: float, candidates: Sequence[str]
+) -> tuple[Sequence[_Judged], _Result]:
+    """Combine several results into one; also return the spans that it is based on.
 
-    `stretches`: how many there are with those that cannot tell, and those that are not stored.
+    `total`: number of spans including abstentions and the time that is not stored.
     """
-    said = [item for _, item in told]
+    results = [result for _, result in judged]
     if not candidates:
-        texts = [s.text for s in said if s is not WITHHELD_SAID]
+        texts = [r.text for r in results if r is not _WITHHELD_RESULT]
         texts = [text for i, text in enumerate(texts) if i == 0 or text != texts[i - 1]]
-        least = min(s.confidence for s in said)
-        return told, _Said('; '.join(texts), least, nearest=any(s.nearest for s in said))
-    told = [item for item in told if item[1].ranked] or told
-    said = [item for _, item in told]
-    if not said[0].ranked:
-        return told, WITHHELD_SAID
-    scores = [{c.text: c.score for c in s.ranked} for s in said]
+        lowest = min(r.confidence for r in results)
+        return judged, _Result('; '.join(texts), lowest, nearest=any(r.nearest for r in results))
+    judged = [item for item in judged if item[1].ranked] or judged
+    results = [result for _, result in judged]
+    if not results[0].ranked:
+        return judged, _WITHHELD_RESULT
+    scores = [{c.text: c.score for c in r.ranked} for r in results]
     yes = yes_of(candidates)
     if yes is not None:
         best = int(np.argmax([score[candidates[yes]] for score in scores]))
-        if said[best].text == candidates[yes]:
-            return [item for item in told if item[1].text == candidates[yes]], said[best]
-        return told, _scaled(said[best], len(told) / stretches)
-    mean = {text: sum(score[text] for score in scores) / len(said) for text in candidates}
+        if results[best].text == candidates[yes]:
+            return [item for item in judged if item[1].text == candidates[yes]], results[best]
+        return judged, _scaled(results[best], len(judged) / total)
+    mean = {text: sum(score[text] for score in scores) / len(results) for text in candidates}
     ranked = sorted((Candidate(t, mean[t]) for t in candidates), key=lambda c: -c.score)
-    return told, _Said(ranked[0].text, ranked[0].score, ranked=tuple(ranked))
+    return judged, _Result(ranked[0].text, ranked[0].score, ranked=tuple(ranked))
 
 
-def _scaled(said: _Said, share: float) -> _Said:
-    """The rest of the probability is that of "nobody can tell"; too much of it abstains."""
-    ranked = tuple(Candidate(c.text, c.score * share) for c in said.ranked)
+def _scaled(result: _Result, share: float) -> _Result:
+    """Scale the scores by `share`; the remainder is the probability of "unanswerable"."""
+    ranked = tuple(Candidate(c.text, c.score * share) for c in result.ranked)
     reason = AbstainReason.UNANSWERABLE if share <= LEAST_SHARE else AbstainReason.NONE
-    return _Said(said.text, said.confidence * share, reason, ranked)
+    return _Result(result.text, result.confidence * share, reason, ranked)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers a question, the same way for the node, `Pipeline.ask` and `vljepa ask`.
+"""Question answering, identical for the node, `Pipeline.ask` and `vljepa ask`.
 
-A question about now is answered from the current visual state (NOW). One about the past is
-answered from stored frames of its span (FRAMES), evaluated with its prompt; if there are none, or
-they cannot be evaluated now, from stored embeddings of standing prompts (MEMORY). The caller
-evaluates frames; nothing here imports ROS.
+A question about now is answered from the current visual state (NOW). A question about the past is
+answered from stored frames of its span (FRAMES), evaluated with its prompt. If no frames are
+stored, or they cannot be evaluated now, stored embeddings of standing prompts are used (MEMORY).
+The caller evaluates the frames; this module does not import ROS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vljepa_ros.query.answerer import Answerer, check_question
 class Question:
     """A question about now, or about a span of the past.
 
-    `candidates`: none for generated text. `source`: '' for the only one. `start_ns`, `end_ns`:
+    `candidates`: none for a decoded text. `source`: '' for the only camera. `start_ns`, `end_ns`:
     0 for an open side; both 0 for now.
     """
 
@@ -35,11 +35,11 @@ class Question:
 
     @property
     def is_about_the_past(self) -> bool:
-        """Whether it names a span."""
+        """Whether the question has a time span."""
         return bool(self.start_ns or self.end_ns)
 
     def check(self) -> None:
-        """Raise InputError if it cannot be asked; nothing is computed."""
+        """Raise InputError if the question is invalid; nothing is computed."""
         check_question(self.prompt, self.candidates)
         check_span(self.start_ns, self.end_ns)
 
@@ -48,22 +48,22 @@ Evaluated = tuple[str, Sequence[Seen]]  # the source, and its spans with the pro
 
 
 class QueryService:
-    """Answers in the thread that owns the language half and the memory."""
+    """Answers questions. Runs in the thread that owns the text side and the memory."""
 
     def __init__(self, answerer: Answerer, memory: Memory | None = None) -> None:
         self._answerer, self._memory = answerer, memory
 
     def ask(self, question: Question, evaluate: Callable[[Question], Evaluated]) -> Answer:
-        """Check, evaluate and answer in one go.
+        """Check a question, evaluate frames for it, and answer it.
 
         Args:
-            question: What is asked.
+            question: The question.
             evaluate: Evaluates the current state or stored frames; raises NotStoredError or
                 BusyError if it cannot.
 
         Raises:
-            InputError: a bad question; NotStoredError if nothing is stored of its span.
-            BusyError: it can be answered later.
+            InputError: The question is invalid; NotStoredError if nothing is stored for its span.
+            BusyError: The question can be answered later.
         """
         question.check()
         try:
@@ -73,7 +73,16 @@ class QueryService:
         return self.answer(question, source, seen)
 
     def answer(self, question: Question, source: str, seen: Sequence[Seen]) -> Answer:
-        """Answer from what was evaluated with the question's prompt."""
+        """Answer from spans that were evaluated with the prompt of the question.
+
+        Args:
+            question: The question.
+            source: Camera of the spans.
+            seen: Spans in order of time; at least one.
+
+        Raises:
+            InputError: The question is invalid.
+        """
         return self._answerer.recount(
             question.prompt,
             source,
@@ -84,10 +93,14 @@ class QueryService:
         )
 
     def recall(self, question: Question, error: VljepaError) -> Answer:
-        """Answer from memory, where frames could not be evaluated; raise `error` if it cannot.
+        """Answer from stored embeddings, after the frames could not be evaluated.
 
-        While the vision side is busy only the prompt's own embeddings will do: the frames may be
-        evaluated soon, and embeddings of another prompt would be an abstention.
+        While the vision side is busy, only embeddings of the same prompt are used: the frames may
+        be evaluated soon, and embeddings of another prompt would lead to an abstention.
+
+        Args:
+            question: The question.
+            error: The error of the evaluation; raised if there are no suitable embeddings.
         """
         memory, answer = self._memory, None
         if question.is_about_the_past and memory is not None:
@@ -100,9 +113,9 @@ class QueryService:
 
     @property
     def others(self) -> str:
-        """A sentence on stored streams of other models; '' if there are none."""
+        """A note on stored streams of other models; '' if there are none."""
         count = self._memory.foreign if self._memory else 0
-        return f'{count} streams of other models are kept, and not compared' if count else ''
+        return f'stored streams of other models, not searched: {count}' if count else ''
 
     def _recalled(self, question: Question, memory: Memory, only_own: bool) -> Answer | None:
         if not question.source and len(memory.sources) > 1:

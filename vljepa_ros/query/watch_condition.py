@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a condition in words holds in a stream: the judge of Watch. Reads no clock.
+"""Decide whether a watch condition becomes true, or stops being true, in a stream.
 
-A hop has one embedding a standing prompt; the condition's score in it is the best of theirs. It
-holds when that reaches the threshold in some hops in a row, and has ceased when it stays clearly
-below in as many: what flickers about the threshold does neither. A hop counts as holding as soon
-as one of its prompts reaches the threshold, and as ceased only when it is whole. A hop that is
-unfamiliar to the model has the score 0, and neither holds nor ceases.
+Uses stamps only, no clock. A hop has one embedding per standing prompt; its score is the maximum
+of their scores. The condition becomes true when the score reaches the threshold in `hops`
+consecutive hops. It stops being true when the score stays clearly below the threshold (`RELEASE`)
+in as many hops, so that a score that fluctuates around the threshold triggers neither. A hop
+counts as true as soon as one of its prompts reaches the threshold, and as false only when the
+scores of all prompts have arrived. A hop that is unfamiliar to the model has score 0 and counts as
+neither.
 """
 
 from __future__ import annotations
@@ -20,27 +22,27 @@ from vljepa_ros.core.types import WITHHELD, AbstainReason, Embedding, Moment
 
 @dataclass
 class _Hop:
-    """The scores of one source's newest hop, by prompt."""
+    """Scores of the newest hop of one source, by prompt."""
 
     stamp_ns: int
     window_start_ns: int
     reset_count: int
     is_unfamiliar: bool = False
-    expected: int = 0  # prompts of the hop before; 0 for the first hop
-    row: int = 0  # hops directly before it that count
+    expected: int = 0  # number of prompts of the previous hop; 0 for the first hop
+    row: int = 0  # consecutive hops directly before this one that count
     scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
-        """The best of its prompts."""
+        """Maximum over the prompts; 0 if the hop is unfamiliar."""
         return 0.0 if self.is_unfamiliar else max(self.scores.values())
 
 
-RELEASE = 0.4  # share of the threshold that the score of what has ceased stays below
+RELEASE = 0.4  # a condition is false below this fraction of the threshold
 
 
 class Condition:
-    """One condition on one source (empty: on any). Fires once."""
+    """One watch condition on one source, or on any. It fires once."""
 
     def __init__(
         self,
@@ -50,7 +52,18 @@ class Condition:
         source: str = '',
         hops: int = 1,
     ) -> None:
-        """`hops`: in a row, that it holds, or has ceased, before it fires."""
+        """Create a condition.
+
+        Args:
+            text: Statement to compare with each embedding.
+            threshold: Score from which the statement is true, above 0 and at most 1.
+            until_not: Fire when the statement stops being true, not when it becomes true.
+            source: Camera; '' for any.
+            hops: Number of consecutive hops before it fires.
+
+        Raises:
+            InputError: The text or threshold is invalid.
+        """
         self.text = check_text(text, 'condition', may_be_empty=False)
         if not math.isfinite(threshold) or not 0 < threshold <= 1:
             raise InputError(f'threshold ({threshold}) is not in 0..1')
@@ -61,26 +74,34 @@ class Condition:
         self._hops: dict[str, _Hop] = {}
 
     def concerns(self, source: str) -> bool:
-        """Whether embeddings of a source count."""
+        """Whether the condition applies to a source."""
         return self.source in ('', source)
 
     @property
     def abstain_reason(self) -> AbstainReason:
-        """Whether the newest hop could be evaluated."""
+        """Reason why the newest hop could not be evaluated; NONE if it could."""
         if self.unfamiliar is None:
             return AbstainReason.NOT_SEEN
         return AbstainReason.UNFAMILIAR if self.unfamiliar >= WITHHELD else AbstainReason.NONE
 
     def push(self, embedding: Embedding, score: float) -> Moment | None:
-        """The moment that made it fire, if this embedding does; `score` is its 0..1 similarity."""
+        """Evaluate one embedding.
+
+        Args:
+            embedding: The embedding.
+            score: Its calibrated similarity to the text, 0..1.
+
+        Returns:
+            The moment that made the condition fire, or None.
+        """
         source = embedding.key.source
         if not self.concerns(source):
             return None
         before = self._hops.get(source)
         hop, fired = before, None
         if before is None or before.stamp_ns != embedding.stamp_ns:
-            # The hop before is whole now; where its prompts were known it was judged already.
-            fired = self._ceased(source, before) if before and not before.expected else None
+            # The previous hop is complete; if its prompts were known, it was evaluated already.
+            fired = self._stopped(source, before) if before and not before.expected else None
             hop = self._hops[source] = self._next(before, embedding)
         assert hop is not None
         hop.scores[embedding.key.prompt] = score
@@ -88,8 +109,8 @@ class Condition:
         if fired is not None:
             return fired
         if self.until_not:
-            whole = hop.expected and len(hop.scores) >= hop.expected
-            return self._ceased(source, hop) if whole else None
+            complete = hop.expected and len(hop.scores) >= hop.expected
+            return self._stopped(source, hop) if complete else None
         if self._counts(hop) and hop.row + 1 >= self._needed:
             return self._moment(source, hop, hop.score)
         return None
@@ -114,7 +135,7 @@ class Condition:
             return hop.score < RELEASE * self.threshold
         return hop.score >= self.threshold
 
-    def _ceased(self, source: str, hop: _Hop) -> Moment | None:
+    def _stopped(self, source: str, hop: _Hop) -> Moment | None:
         if not self.until_not or not self._counts(hop) or hop.row + 1 < self._needed:
             return None
         return self._moment(source, hop, 1 - hop.score)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a node is doing: counters, rates, latencies, and what went wrong lately. Knows no ROS.
+"""Health of a node without ROS: counters, rate, latency, and recent problems.
 
-Seconds here are of the steady clock. Any thread may report; the node asks once a second.
+Seconds refer to the steady clock. Any thread may report; the node reads the values every second.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-LOG_EVERY_S = 5.0  # a trouble of one kind is logged at most this often; every one is counted
-SHOWN_S = 5.0  # how long a trouble colours the diagnostics
+LOG_EVERY_S = 5.0  # minimum time between log lines of one kind of problem; all are counted
+SHOWN_S = 5.0  # time for which a problem stays in the diagnostics summary
 
 
 class Level(IntEnum):
@@ -26,7 +26,7 @@ class Level(IntEnum):
 
 
 @dataclass
-class _Trouble:
+class _Problem:
     level: Level
     text: str
     seen_s: float
@@ -35,47 +35,63 @@ class _Trouble:
 
 
 class Health:
-    """Counts and remembers."""
+    """Counters, conditions and recent problems of one node."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self._conditions: dict[str, tuple[Level, str]] = {}
-        self._troubles: dict[str, _Trouble] = {}
+        self._problems: dict[str, _Problem] = {}
         self._last_error = ''
         self._hops: list[float] = []
         self._tick_s = now_s()
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter that the diagnostics show."""
+        """Add `by` to a counter of the diagnostics."""
         with self._lock:
             self.counts[name] += by
 
     def output(self, latency_s: float) -> None:
-        """Note one result and how long it took, for rate and latency."""
+        """Record one result with its latency."""
         with self._lock:
             self._hops.append(latency_s)
 
     def trouble(self, kind: str, text: str, level: Level = Level.WARN) -> str:
-        """Note that something went wrong; returns the line to log, '' after one just now."""
+        """Report a problem.
+
+        Args:
+            kind: Name of its counter; log lines are throttled by kind.
+            text: One line that describes it.
+            level: Level in the diagnostics.
+
+        Returns:
+            The line to log; '' if one of this kind was logged in the last `LOG_EVERY_S` seconds.
+        """
         now = self._now_s()
         with self._lock:
             self.counts[kind] += 1
             self._last_error = text
-            known = self._troubles.get(kind)
+            known = self._problems.get(kind)
             if known is not None and now - known.logged_s < LOG_EVERY_S:
                 known.level, known.text, known.seen_s = level, text, now
                 known.unlogged += 1
                 return ''
-            more = (
-                f' ({known.unlogged} more of its kind before)' if known and known.unlogged else ''
-            )
-            self._troubles[kind] = _Trouble(level, text, now, now)
+            more = f' ({known.unlogged} similar not logged)' if known and known.unlogged else ''
+            self._problems[kind] = _Problem(level, text, now, now)
             return text + more
 
     def condition(self, name: str, text: str, level: Level = Level.WARN) -> bool:
-        """Set a lasting condition, or clear it with an empty text; True where that is news."""
+        """Set a persistent condition, or clear it.
+
+        Args:
+            name: Identifier of the condition.
+            text: One line that describes it; '' to clear it.
+            level: Level in the diagnostics.
+
+        Returns:
+            Whether the text of the condition changed.
+        """
         with self._lock:
             before = self._conditions.pop(name, None)
             if text:
@@ -83,20 +99,20 @@ class Health:
             return (before or (Level.OK, ''))[1] != text
 
     def summary(self, fine: str) -> tuple[Level, str]:
-        """The worst of what is wrong now, or `fine`."""
+        """Return the highest current level and its texts; (OK, `fine`) if there is no problem."""
         now = self._now_s()
         with self._lock:
-            wrong = list(self._conditions.values())
-            wrong += [
-                (t.level, t.text) for t in self._troubles.values() if now - t.seen_s < SHOWN_S
+            current = list(self._conditions.values())
+            current += [
+                (p.level, p.text) for p in self._problems.values() if now - p.seen_s < SHOWN_S
             ]
-        if not wrong:
+        if not current:
             return Level.OK, fine
-        level = max(item[0] for item in wrong)
-        return level, '; '.join(text for its, text in wrong if its == level)
+        highest = max(level for level, _ in current)
+        return highest, '; '.join(text for level, text in current if level == highest)
 
     def values(self) -> dict[str, str]:
-        """Counters, and the rate and latency since this was last asked."""
+        """Return the counters, and the rate and latency since the previous call."""
         now = self._now_s()
         with self._lock:
             seconds, self._tick_s = max(now - self._tick_s, 1e-3), now

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model halves of one process: loaded once, shared by its nodes, freed with the last."""
+"""Model pool of one process: weights are loaded once, shared by nodes, freed with the last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vljepa_ros.runtime.model_thread import ModelThread
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model, where. Nodes that ask for the same one share it."""
+    """Model and where it runs. Nodes with equal specs share the weights."""
 
     model: str
     device: str
@@ -27,14 +27,19 @@ Loader = Callable[[ModelSpec, tuple[str, ...]], Model]
 
 
 def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
-    """Load a real model. Torch is imported here and not before: nodes start without it."""
+    """Load a model from the registry. Imports torch only here, so that nodes start without it.
+
+    Args:
+        spec: The model.
+        parts: Halves to load: 'vision', 'language' or both.
+    """
     from vljepa_ros.model import registry
 
     return registry.load(spec.model, spec.device, spec.dtype, spec.threads, parts)
 
 
 def free_from_registry() -> None:
-    """Give freed weights back, the accelerator's too."""
+    """Release the memory of freed weights, also on the accelerator."""
     from vljepa_ros.model import registry
 
     registry.free()
@@ -42,7 +47,7 @@ def free_from_registry() -> None:
 
 @dataclass
 class Lease:
-    """One half of a model in use by one node."""
+    """One half of a model, in use by one node until `release` is called."""
 
     facts: ModelFacts
     half: Any
@@ -50,7 +55,7 @@ class Lease:
 
 
 @dataclass
-class _Held:
+class _Loaded:
     model: Model
     parts: tuple[str, ...]
     users: int = 0
@@ -58,47 +63,55 @@ class _Held:
 
 @dataclass
 class ModelPool:
-    """Loads by spec; a node announces what it will need, so that one load serves all of them."""
+    """Loads models by spec. Nodes announce their halves first, so that one load serves all."""
 
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
-    shared: bool = False  # whether both halves live in this process
+    shared: bool = False  # whether both halves are used in this process
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _held: dict[ModelSpec, _Held] = field(default_factory=dict)
+    _loaded: dict[ModelSpec, _Loaded] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)
     _threads: dict[str, ModelThread] = field(default_factory=dict)
 
     def expect(self, spec: ModelSpec, part: str) -> None:
-        """Announce a half."""
+        """Announce that a half ('vision' or 'language') of a model will be acquired."""
         with self._lock:
             self._expected.setdefault(spec, set()).add(part)
 
     def thread(self, part: str) -> ModelThread:
-        """The process's one thread of that half."""
+        """Return the model thread of a half; each process has one per half."""
         with self._lock:
             if part not in self._threads:
                 self._threads[part] = ModelThread(part)
             return self._threads[part]
 
     def acquire(self, spec: ModelSpec, part: str) -> Lease:
-        """The half, loaded now if it is not there. Raises ModelError."""
+        """Return one half of a model, loading it if necessary.
+
+        Args:
+            spec: The model.
+            part: 'vision' or 'language'.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+        """
         with self._lock:
-            held = self._held.get(spec)
-            if held is None or part not in held.parts:
+            loaded = self._loaded.get(spec)
+            if loaded is None or part not in loaded.parts:
                 parts = tuple(sorted({part} | self._expected.get(spec, set())))
-                held = self._held[spec] = _Held(self.load(spec, parts), parts)
-            held.users += 1
+                loaded = self._loaded[spec] = _Loaded(self.load(spec, parts), parts)
+            loaded.users += 1
             return Lease(
-                held.model.facts, getattr(held.model, part), self._release_once(spec, held)
+                loaded.model.facts, getattr(loaded.model, part), self._release_once(spec, loaded)
             )
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """End the threads; False where one does not end."""
+        """Stop the threads; False if one does not end in time."""
         with self._lock:
             threads, self._threads = self._threads, {}
         return all([thread.stop(timeout_s) for thread in threads.values()])
 
-    def _release_once(self, spec: ModelSpec, held: _Held) -> Callable[[], None]:
+    def _release_once(self, spec: ModelSpec, loaded: _Loaded) -> Callable[[], None]:
         released = False
 
         def release() -> None:
@@ -107,11 +120,11 @@ class ModelPool:
                 if released:
                     return
                 released = True
-                held.users -= 1
-                if held.users:
+                loaded.users -= 1
+                if loaded.users:
                     return
-                if self._held.get(spec) is held:
-                    del self._held[spec]
+                if self._loaded.get(spec) is loaded:
+                    del self._loaded[spec]
             gc.collect()
             self.free()
 

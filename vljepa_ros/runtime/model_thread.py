@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that owns half a model: newest frames as they come, and calls between them.
+"""Model thread, which owns one half of a model and runs newest frames and calls in turn.
 
-Everything that touches the model runs here, so that no callback ever waits for it and no lock is
-needed around it. It knows nothing of ROS.
+Everything that uses the model runs in this thread. No callback waits for the model, and the model
+needs no lock. Does not import ROS.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ Handler = Callable[[Any], None]
 
 
 class ModelThread:
-    """Runs handed-over work, one piece at a time.
+    """Runs queued work, one item at a time.
 
-    `offer` keeps the newest item of each key only (the caller counts what it displaced); `call`
-    keeps every call, in order. Where both wait they take turns, so that a camera cannot starve the
-    questions, nor questions the camera.
+    `offer` keeps only the newest item of each key (the caller counts displaced items); `call`
+    keeps every call, in order. If both are pending they alternate, so that cameras cannot starve
+    questions, nor questions cameras.
     """
 
     def __init__(self, name: str) -> None:
+        """Start a daemon thread of that name."""
         self._ready = threading.Condition()
         self._newest: OrderedDict[str, tuple[Handler, Any]] = OrderedDict()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -38,21 +39,34 @@ class ModelThread:
         self._thread.start()
 
     def offer(self, key: str, item: Any, handler: Handler) -> Any | None:
-        """Hand over the newest item of `key`; returns the one that it displaced, if any."""
+        """Queue the newest item of a key.
+
+        Args:
+            key: Camera.
+            item: Argument of the handler.
+            handler: Called with the item in this thread.
+
+        Returns:
+            The pending item that was displaced, or None.
+        """
         with self._ready:
             displaced = self._newest.get(key)
-            self._newest[key] = (handler, item)  # keeps its place in the queue of cameras
+            self._newest[key] = (handler, item)  # keeps its position in the queue of cameras
             self._ready.notify()
         return displaced[1] if displaced else None
 
     def withdraw(self, key: str) -> Any | None:
-        """Take back what was offered under `key` and not begun."""
+        """Remove and return the pending item of a key; None if there is none."""
         with self._ready:
             taken = self._newest.pop(key, None)
         return taken[1] if taken else None
 
     def call(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Run `function(*args)` in this thread, after the calls that wait already."""
+        """Run `function(*args)` in this thread, after the pending calls.
+
+        Raises:
+            RuntimeError: The thread has stopped.
+        """
         future: Future[T] = Future()
         with self._ready:
             if self._stopping:
@@ -62,9 +76,9 @@ class ModelThread:
         return future
 
     def call_by_steps(self, steps: Generator[None, None, T]) -> Future[T]:
-        """Run a generator in this thread, each step as a call: other work comes in between.
+        """Run a generator in this thread, each step as one call, with other work in between.
 
-        One generator at a time, in their order; cancel the future to end one.
+        Generators run one at a time, in order. Cancel the future to stop its generator.
         """
         future: Future[T] = Future()
         with self._ready:
@@ -77,7 +91,7 @@ class ModelThread:
     def _go_on(self) -> None:
         try:
             self.call(self._step).add_done_callback(self._on_step)
-        except RuntimeError:  # it has stopped
+        except RuntimeError:  # the thread has stopped
             self._cancel_steps()
 
     def _step(self) -> None:
@@ -112,22 +126,26 @@ class ModelThread:
             future.cancel()
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until everything called before is done; False where that takes too long."""
+        """Wait until all earlier calls are done; False on timeout."""
         if threading.current_thread() is self._thread:
             return True
         try:
             self.call(_nothing).result(timeout_s)
-        except FutureTimeoutError:  # the builtin one, from Python 3.11 on
+        except FutureTimeoutError:  # the builtin TimeoutError from Python 3.11 on
             return False
         return True
 
     @property
     def waiting(self) -> int:
-        """Calls that wait."""
+        """Number of pending calls."""
         return len(self._calls)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """End the thread after the work in hand; calls that wait are cancelled."""
+        """Stop the thread after its current work; pending calls are canceled.
+
+        Returns:
+            Whether the thread ended within the timeout.
+        """
         with self._ready:
             self._stopping = True
             self._newest.clear()
@@ -143,9 +161,9 @@ class ModelThread:
         while (work := self._next()) is not None:
             try:
                 work()
-            except Exception:  # a handler's own net has a hole: show it, and live on
+            except Exception:  # unhandled by the handler: report it and continue
                 threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), self._thread]))
-            del work  # an idle thread must not hold the last frame
+            del work  # an idle thread must not keep a reference to the last frame
 
     def _next(self) -> Callable[[], None] | None:
         with self._ready:
@@ -163,7 +181,7 @@ class ModelThread:
 
 
 def _nothing() -> None:
-    """The end of the queue, seen."""
+    """Do nothing; marks a position in the queue."""
 
 
 def _answer(future: Future[Any], function: Callable[[], Any]) -> None:

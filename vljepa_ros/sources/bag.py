@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """rosbag2 recordings (a folder, an .mcap or a .db3 file), read without ROS by `rosbags`.
 
-Only picture topics are unpacked; messages of other types, custom ones included, stay untouched. A
-frame's stamp is its header's, as in the nodes.
+Only image topics are deserialized; messages of other types, including custom types, are passed
+through as bytes. The stamp of a frame is its header stamp, as in the nodes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STORAGE = ('.mcap', '.db3')
 
 @dataclass(frozen=True)
 class BagTopic:
-    """One topic of a bag. `latched`: its last message is there for those who come later."""
+    """One topic of a bag. `latched`: it was published with transient-local durability."""
 
     name: str
     type: str
@@ -38,7 +38,7 @@ class BagTopic:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it carries pictures."""
+        """Whether the topic carries color images."""
         return self.type == RAW or (
             self.type == COMPRESSED and not self.name.endswith('/compressedDepth')
         )
@@ -46,7 +46,7 @@ class BagTopic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """One message as it lies in the bag: `data` is CDR, `log_ns` when it was recorded."""
+    """One message of a bag: `data` is CDR, `log_ns` the time of recording."""
 
     topic: BagTopic
     log_ns: int
@@ -54,23 +54,28 @@ class BagMessage:
 
 
 class Bag:
-    """A rosbag2 recording's topics and messages. Raises InputError if it cannot be opened."""
+    """Topics and messages of a rosbag2 recording."""
 
     def __init__(self, path: Path) -> None:
+        """Read the topics. Raises InputError if the bag cannot be opened or is empty."""
         self.path = path
         self._storage = _storage_of(path)
         self.topics = self._read_topics()
 
     @property
     def pictures(self) -> tuple[BagTopic, ...]:
-        """The topics that carry pictures."""
+        """The image topics."""
         return tuple(topic for topic in self.topics if topic.is_picture)
 
     def choose(self, names: Sequence[str] = ()) -> tuple[BagTopic, ...]:
-        """The picture topics of these names; without names all, but no camera twice.
+        """Select image topics.
+
+        Args:
+            names: Topic names; none for all image topics. A compressed topic is then left out if
+                the bag has the raw topic of the same camera.
 
         Raises:
-            InputError: none there, an unknown name, or one that carries no pictures.
+            InputError: The bag has no image topic, or a name is unknown or no image topic.
         """
         known = {topic.name: topic for topic in self.topics}
         if not self.pictures:
@@ -83,7 +88,7 @@ class Bag:
             if not known[name].is_picture:
                 raise InputError(
                     f"{self.path}: topic '{name}' is of type {known[name].type}, "
-                    f'not a picture (image topics: {listed})'
+                    f'not an image topic (image topics: {listed})'
                 )
         if names:
             return tuple(known[name] for name in dict.fromkeys(names))
@@ -93,7 +98,11 @@ class Bag:
         )
 
     def messages(self, topics: Sequence[BagTopic]) -> Iterator[BagMessage]:
-        """Messages in the order of recording. Raises InputError where the bag is damaged."""
+        """Iterate over messages in the order of recording.
+
+        Raises:
+            InputError: The bag is damaged.
+        """
         by_name = {topic.name: topic for topic in topics}
         with self._guard(), Reader(self._storage) as reader:
             wanted = [c for c in reader.connections if c.topic in by_name]
@@ -124,7 +133,7 @@ class Bag:
 
 
 class _Guard:
-    """Turns whatever a damaged bag makes the reader raise into one line."""
+    """Converts any exception of the reader into an InputError of one line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,7 +148,7 @@ class _Guard:
 
 
 def _storage_of(path: Path) -> Path:
-    """What to hand the reader; a folder whose recorder died has no metadata.yaml."""
+    """Return the path for the reader: if metadata.yaml is missing, the only bag file."""
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f'{path}: the file is empty')
@@ -149,13 +158,24 @@ def _storage_of(path: Path) -> Path:
     parts = sorted(p for p in path.iterdir() if p.suffix in STORAGE)
     if len(parts) == 1:
         return _storage_of(parts[0])
-    raise InputError(f'{path}: no metadata.yaml beside {len(parts)} bag files; name one of them')
+    raise InputError(
+        f'{path}: no metadata.yaml for {len(parts)} bag files; give the path of one file'
+    )
 
 
 class BagSource(Source):
-    """The pictures of one or more topics of a bag. `topics` are `[NAME=]TOPIC`."""
+    """Frames of one or more image topics of a bag."""
 
     def __init__(self, path: Path, topics: Sequence[str] = ()) -> None:
+        """Open the bag.
+
+        Args:
+            path: Bag folder or file.
+            topics: `[NAME=]TOPIC`; none for all image topics.
+
+        Raises:
+            InputError: The bag or a topic is invalid, or no image can be decoded.
+        """
         super().__init__(path)
         self.bag = Bag(path)
         given = [topic.rpartition('=')[::2] for topic in topics]
@@ -168,7 +188,7 @@ class BagSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Pictures in the order of recording."""
+        """Iterate over images in the order of recording."""
         for message in self.bag.messages(self.topics):
             name = self.names[message.topic.name]
             try:
@@ -183,7 +203,11 @@ class BagSource(Source):
 
 
 def stamp_of(data: bytes) -> int:
-    """The header's stamp of a serialised message that begins with one. Raises InputError."""
+    """Return the header stamp of a serialized message whose first field is a header.
+
+    Raises:
+        InputError: The message is too short.
+    """
     if len(data) < 12:
         raise InputError(f'message of {len(data)} bytes is too short for a header')
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
@@ -191,14 +215,17 @@ def stamp_of(data: bytes) -> int:
 
 
 def unpacker() -> Callable[[str, bytes], Image]:
-    """A function from a message's type and CDR bytes to its picture; it raises InputError."""
+    """Return a function that decodes an image from a message type and CDR bytes.
+
+    The function raises InputError if the message is damaged.
+    """
     store = get_typestore(Stores.LATEST)
 
     def unpack(kind: str, data: bytes) -> Image:
         try:
             message: Any = store.deserialize_cdr(data, kind)
-        except Exception as error:  # whatever damaged bytes lead to
-            raise InputError(f'message of {len(data)} bytes is no {kind}') from error
+        except Exception as error:  # damaged bytes can raise any exception
+            raise InputError(f'message of {len(data)} bytes is not a valid {kind}') from error
         if kind == COMPRESSED:
             return decode_compressed(message.format, message.data)
         return decode_raw(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source offers: its frames in the order of recording, and where its time begins."""
+"""Base class of recordings: frames in the order of recording, and the start stamp."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.core.types import Frame
 
 @dataclass(frozen=True)
 class Damaged:
-    """A picture that cannot be read, in its place among the frames."""
+    """Placeholder for an image that cannot be decoded, in its position among the frames."""
 
     stamp_ns: int
     source: str
@@ -22,10 +22,10 @@ class Damaged:
 
 
 class Source(ABC):
-    """One recording. It may be iterated over again; each time begins at its start.
+    """One recording. It can be iterated repeatedly; each iteration begins at its start.
 
-    `start_ns` is the stamp of the first picture that can be read. `total` is the number of
-    pictures where it is known beforehand. `cameras` are the names that frames carry.
+    `start_ns` is the stamp of the first readable image. `total` is the number of images if it is
+    known in advance. `cameras` are the source names of its frames.
     """
 
     total: int | None = None
@@ -37,19 +37,23 @@ class Source(ABC):
 
     @property
     def name(self) -> str:
-        """What to call it in a message."""
+        """Name of the recording for messages."""
         return self.path.name or str(self.path)
 
     @abstractmethod
     def items(self) -> Iterator[Frame | Damaged]:
-        """Frames, and what stands where a picture is damaged. Raises InputError."""
+        """Iterate over frames, with a `Damaged` in place of each unreadable image.
+
+        Raises:
+            InputError: The recording is damaged.
+        """
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames that can be read."""
+        """Iterate over the readable frames."""
         return (item for item in self.items() if isinstance(item, Frame))
 
     def _find_start(self) -> None:
-        """Read up to the first good picture. Raises InputError if there is none."""
+        """Set `start_ns` to the stamp of the first readable image; InputError if there is none."""
         first_problem = ''
         for item in self.items():
             if isinstance(item, Frame):
@@ -57,4 +61,4 @@ class Source(ABC):
                 return
             first_problem = first_problem or item.message
         reason = f' ({first_problem})' if first_problem else ''
-        raise InputError(f'{self.path}: no picture can be read{reason}')
+        raise InputError(f'{self.path}: no image can be read{reason}')

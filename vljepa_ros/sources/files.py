@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files and folders of pictures. Their time begins at 0."""
+"""Video files and image folders. Their stamps begin at 0."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vljepa_ros.sources.base import Damaged, Source
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0
-COUNTED = ('.avi', '.mp4', '.m4v', '.mov')  # hold how many frames they have; others, how long
-MAX_LOST = 10_000  # pictures in a row that cannot be read, before a video is given up
+COUNTED = ('.avi', '.mp4', '.m4v', '.mov')  # containers with a frame count; others have a duration
+MAX_LOST = 10_000  # consecutive unreadable frames after which reading a video stops
 
 
 class VideoSource(Source):
-    """A video file; stamps are its own, or follow from its frame rate where it has none."""
+    """A video file with its own stamps, or stamps from its frame rate if it has none."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -38,68 +38,71 @@ class VideoSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Frames in order, and what stands for those that the file promises and cannot give."""
+        """Iterate over frames, with a `Damaged` for each frame that is missing or unreadable."""
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
         clock = _Clock(round(1e9 / rate) if math.isfinite(rate) and rate > 0 else 40_000_000)
-        place = 0
+        index = 0
         try:
             while True:
-                picture, lost = self._read(capture, place)
-                if picture is None:
+                image, lost = self._read(capture, index)
+                if image is None:
                     break
                 before_ns, stamp_ns = clock.now_ns, clock.next(capture.get(cv2.CAP_PROP_POS_MSEC))
-                yield from self._lost(place, lost, before_ns, stamp_ns)
-                place += lost + 1
-                yield Frame(stamp_ns, np.ascontiguousarray(picture[..., ::-1]))
+                yield from self._lost(index, lost, before_ns, stamp_ns)
+                index += lost + 1
+                yield Frame(stamp_ns, np.ascontiguousarray(image[..., ::-1]))
         finally:
             capture.release()
-        if self._ends_early(place, clock):
-            message = f'the video ends after {place} of {self.total} frames'
+        if self._ends_early(index, clock):
+            message = f'the video ends after {index} of {self.total} frames'
             yield Damaged(clock.now_ns + clock.period_ns, 'camera', message)
 
-    def _read(self, capture: Any, place: int) -> tuple[Any, int]:
-        """The next picture that can be read, and how many before it cannot; None at the end."""
-        promised = max(0, (self.total or 0) - place)
-        for lost in range(min(promised, MAX_LOST) + 1):
-            good, picture = capture.read()
+    def _read(self, capture: Any, index: int) -> tuple[Any, int]:
+        """Return the next readable image (None at the end) and the count of lost frames."""
+        remaining = max(0, (self.total or 0) - index)
+        for lost in range(min(remaining, MAX_LOST) + 1):
+            good, image = capture.read()
             if good:
-                return picture, lost
+                return image, lost
         return None, 0
 
     def _lost(
-        self, place: int, count: int, before_ns: int, after_ns: int
+        self, index: int, count: int, before_ns: int, after_ns: int
     ) -> Iterator[Frame | Damaged]:
-        """What stands for `count` frames that lie between two that can be read."""
+        """Iterate over placeholders for `count` lost frames between two readable frames."""
         for i in range(count):
             stamp_ns = max(0, before_ns + (after_ns - before_ns) * (i + 1) // (count + 1))
-            message = f'frame {place + i + 1} of {self.total} cannot be decoded'
+            message = f'frame {index + i + 1} of {self.total} cannot be decoded'
             yield Damaged(stamp_ns, 'camera', message)
 
-    def _ends_early(self, place: int, clock: _Clock) -> bool:
-        """Whether frames are missing; a count that is only an estimate gets the benefit of doubt.
+    def _ends_early(self, index: int, clock: _Clock) -> bool:
+        """Whether frames are missing at the end; an estimated frame count gets a tolerance.
 
-        Length times rate is no count where the rate varies, or the sound is a little longer.
+        The estimate is duration times rate. It is wrong if the rate varies or if the audio track
+        is longer than the video.
         """
-        missing = (self.total or 0) - place
+        missing = (self.total or 0) - index
         if self.path.suffix.lower() in COUNTED:
             return missing > 0
-        return missing > max(2, place // 50) and clock.is_constant
+        return missing > max(2, index // 50) and clock.is_constant
 
     def _open(self) -> Any:
-        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # we say it ourselves, in one line
+        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # replaced by our one-line error
         os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
         try:
             capture = cv2.VideoCapture(str(self.path))
         except cv2.error:
             capture = None
         if capture is None or not capture.isOpened():
-            raise InputError(f'{self.path}: neither a bag (.mcap, .db3) nor a readable video')
+            raise InputError(
+                f'{self.path}: the file is neither a bag (.mcap, .db3) nor a readable video'
+            )
         return capture
 
 
 class _Clock:
-    """A video's stamps, which rise; `is_constant` if most of them are one period apart."""
+    """Increasing stamps of a video; `is_constant` if most steps are one period long."""
 
     def __init__(self, period_ns: int) -> None:
         self.period_ns = period_ns
@@ -107,7 +110,7 @@ class _Clock:
         self._regular = self._steps = 0
 
     def next(self, position_ms: float) -> int:
-        """The stamp of a frame that says to be at a position."""
+        """Return the stamp of the next frame, whose container position is `position_ms`."""
         stamp_ns = round(position_ms * 1e6) if math.isfinite(position_ms) else -1
         if stamp_ns <= self.now_ns:
             stamp_ns = self.now_ns + self.period_ns
@@ -119,14 +122,23 @@ class _Clock:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the rate is."""
+        """Whether the frame rate is constant."""
         return self._regular * 2 >= self._steps
 
 
 class FolderSource(Source):
-    """A folder of pictures in natural order (2 before 10), `fps` of them a second."""
+    """A folder of images in natural order (2 before 10)."""
 
     def __init__(self, path: Path, fps: float = DEFAULT_FPS) -> None:
+        """List the images.
+
+        Args:
+            path: The folder.
+            fps: Images per second, which determine the stamps.
+
+        Raises:
+            InputError: `fps` is out of range, or no image can be read.
+        """
         super().__init__(path)
         if not math.isfinite(fps) or not 0.001 <= fps <= 1000:
             raise InputError(f'fps ({fps:g}) is not in 0.001..1000')
@@ -136,24 +148,24 @@ class FolderSource(Source):
             key=lambda p: natural(p.name),
         )
         if not self._files:
-            raise InputError(f'{path}: no picture in this folder, and no bag (metadata.yaml)')
+            raise InputError(f'{path}: the folder contains no image and no bag (metadata.yaml)')
         self.total = len(self._files)
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Pictures in order."""
+        """Iterate over the images in order."""
         for index, file in enumerate(self._files):
             stamp_ns = round(index * self._period_ns)
             try:
-                picture = decode_compressed(file.suffix[1:], file.read_bytes())
+                image = decode_compressed(file.suffix[1:], file.read_bytes())
             except (InputError, OSError) as error:
                 yield Damaged(stamp_ns, 'camera', f'{file.name}: {error}')
                 continue
-            yield Frame(stamp_ns, picture)
+            yield Frame(stamp_ns, image)
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key: runs of digits count as numbers, and come before letters."""
+    """Return a sort key that compares runs of digits as numbers and puts them before letters."""
     return [
         (0, int(part), '') if part.isdecimal() else (1, 0, part)
         for part in re.split(r'(\d+)', name.lower())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of cameras, derived from their topics: /front/image_raw/compressed is `front`."""
+"""Camera names, derived from their topics: /front/image_raw/compressed -> `front`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from vljepa_ros.core.errors import InputError
 
-# What image_transport and drivers put behind a camera's name.
+# Topic parts that image_transport and drivers append to the name of a camera.
 SUFFIXES = re.compile(r'compressed|(image|color|rgb|raw|rect|mono)(_(raw|rect|color|mono))*')
 
 
 def camera_name(topic: str) -> str:
-    """The last part of a topic that says which camera it is; `camera` where none does."""
+    """Return the last topic part that is specific to a camera; `camera` if there is none."""
     parts = [part for part in topic.split('/') if part]
     while parts and SUFFIXES.fullmatch(parts[-1]):
         parts.pop()
@@ -22,19 +22,30 @@ def camera_name(topic: str) -> str:
 
 
 def camera_names(topics: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Topic -> name, all different. Raises InputError if `given` names one badly or twice."""
+    """Map topics to unique camera names.
+
+    Args:
+        topics: Image topics.
+        given: Names chosen by the user, by topic; others are derived from the topic.
+
+    Raises:
+        InputError: A given name is not an identifier, or two topics have the same name.
+    """
     given = given or {}
     names = {topic: given.get(topic) or camera_name(topic) for topic in topics}
     for topic, name in given.items():
         if not name.isidentifier():
-            raise InputError(f"camera name '{name}' of {topic} is not of letters, digits and _")
+            raise InputError(
+                f"camera name '{name}' of {topic} may only contain letters, digits and _, "
+                'and must not begin with a digit'
+            )
     counts = Counter(names.values())
     for topic, name in names.items():
         if counts[name] > 1 and topic not in given:
             names[topic] = _identifier('_'.join(part for part in topic.split('/') if part))
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
-        raise InputError(f"two topics would be called '{twice[0]}': name them NAME=TOPIC")
+        raise InputError(f"two topics have the camera name '{twice[0]}': use NAME=TOPIC")
     return names
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A path -> the source that it is."""
+"""Open a path as the source of its kind: bag, video file or image folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ def is_bag(path: Path) -> bool:
 
 
 def open_source(path: str | Path, topics: Sequence[str] = (), fps: float = 0.0) -> Source:
-    """Open a recording; `topics` ([NAME=]TOPIC) choose among a bag's, `fps` is a folder's.
+    """Open a recording.
+
+    Args:
+        path: Bag, video file or image folder.
+        topics: `[NAME=]TOPIC` to read from a bag; none for all image topics.
+        fps: Images per second of an image folder; 0 for the default.
 
     Raises:
-        InputError: it is not there, empty, damaged, or nothing that holds pictures.
+        InputError: The path is missing, empty, damaged, or contains no images.
     """
     path = Path(path)
     try:
         return _open(path, topics, fps)
-    except OSError as error:  # not permitted, or a name that is too long
+    except OSError as error:  # no permission, or the name is too long
         raise InputError(f'{path}: {error.strerror or error}') from error
 
 
@@ -41,10 +46,10 @@ def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
         from vljepa_ros.sources.bag import BagSource
 
         if fps:
-            raise InputError(f'{path}: a bag has stamps of its own; fps is for folders')
+            raise InputError(f'{path}: fps applies to image folders only; a bag has stamps')
         return BagSource(path, topics)
     if topics:
-        raise InputError(f'{path}: topics can be chosen in a bag only')
+        raise InputError(f'{path}: topics apply to bags only')
     from vljepa_ros.sources.files import DEFAULT_FPS, PICTURES, FolderSource, VideoSource
 
     if path.is_dir():
@@ -52,7 +57,7 @@ def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
             raise InputError(f'{path}: the folder is empty')
         return FolderSource(path, fps or DEFAULT_FPS)
     if path.suffix.lower() in PICTURES:
-        raise InputError(f'{path}: one picture is no stream; name the folder that it lies in')
+        raise InputError(f'{path}: a single image is not a stream; give its folder instead')
     if fps:
-        raise InputError(f'{path}: a video has stamps of its own; fps is for folders')
+        raise InputError(f'{path}: fps applies to image folders only; a video has stamps')
     return VideoSource(path)

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a camera's scene has been unfamiliar to the model. Reads no clock."""
+"""Detection of long unfamiliar spans of a camera, by stamps; no clock is read."""
 
 from __future__ import annotations
 
 from vljepa_ros.core.types import WITHHELD, Embedding
 
-REPORTED_NS = 3_000_000_000  # an unfamiliar span of this length is reported
+REPORTED_NS = 3_000_000_000  # minimum length of an unfamiliar span that is reported
 
 
 class UnfamiliarSpan:
-    """The run of unfamiliar hops that one camera is in, by their stamps."""
+    """The current run of unfamiliar hops of one camera."""
 
     def __init__(self) -> None:
         self._start_ns: int | None = None
         self._reset_count = 0
 
     def push(self, embedding: Embedding) -> bool:
-        """Whether every hop of the last 3 s was unfamiliar; a familiar hop or a reset ends it."""
+        """Whether every hop of the last 3 s was unfamiliar; familiar hops and resets end a run."""
         if embedding.unfamiliar < WITHHELD:
             self._start_ns = None
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lays the accepted frames of one camera on the model's time grid. Reads no clock."""
+"""Sampling of the accepted frames of one camera on the time grid of the model, by stamps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from vljepa_ros.core.types import Image
 
-EARLY = 4  # a frame may be early by this part of a period
+EARLY = 4  # a frame may be early by 1/EARLY of a period
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of the grid: its time, and the frame that fills it."""
+    """One slot of the grid: its time and its frame with the frame's own stamp."""
 
     slot_ns: int
     stamp_ns: int
@@ -20,51 +20,56 @@ class Slot:
 
 
 class FrameSampler:
-    """Fills the slots of a grid of `period_ns` that begins at the first frame.
+    """Fills the slots of a grid with spacing `period_ns` that begins at the first frame.
 
-    A slot takes the frame nearest to it, and the newest one where none is within half a period:
-    a camera of the grid's rate is never quite on time, and would be seen to stand still and to
-    jump. One that is early by up to a quarter of a period is taken at once. A frame is repeated
-    for up to `max_gap_ns`, and what lies beyond is skipped. So are slots whose frames the caller
-    dropped for lack of time, as filling them would cost the time that dropping saved. `skipped`
-    counts both.
+    A slot takes the nearest frame, or the newest one if none is within half a period. Taking only
+    frames at or before a slot would repeat and skip frames of a camera that runs at the grid's
+    rate, because of jitter. A frame that is early by up to a quarter of a period is taken
+    immediately. A frame is repeated for up to `max_gap_ns`; later slots are skipped. Slots whose
+    frames the caller dropped for lack of time are skipped too, because filling them would cost the
+    time that dropping saved. `skipped` counts both.
     """
 
     def __init__(self, period_ns: int, max_gap_ns: int) -> None:
         self._period_ns, self._max_gap_ns = period_ns, max_gap_ns
         self._start_ns = 0
         self._next = 0  # index of the next slot
-        self._held: tuple[int, Image] | None = None
+        self._newest: tuple[int, Image] | None = None
         self.skipped = 0
 
     def push(self, stamp_ns: int, image: Image, room: int | None = None) -> list[Slot]:
-        """The slots settled now: older ones by the frame held, those near `stamp_ns` by this one.
+        """Add a frame and return the slots that are decided now.
 
-        `room` says that frames before this one were dropped, and how many slots to fill at most:
-        the newest, and by this frame, which is the nearest left.
+        Older slots take the previous frame, slots near `stamp_ns` take this one.
+
+        Args:
+            stamp_ns: Stamp of the frame, later than the previous one.
+            image: Pixels of the frame.
+            room: None, or, if frames before this one were dropped, the maximum number of slots to
+                fill: the newest ones, with this frame.
         """
-        held, self._held = self._held, (stamp_ns, image)
-        if held is None:
+        previous, self._newest = self._newest, (stamp_ns, image)
+        if previous is None:
             self._start_ns, self._next = stamp_ns, 0
-            return [self._take(self._held)]
-        half_ns = (stamp_ns - held[0]) // 2  # of a fast camera, a nearer one may follow
+            return [self._take(self._newest)]
+        half_ns = (stamp_ns - previous[0]) // 2  # a nearer frame of a fast camera may follow
         late_ns, early_ns = (min(self._period_ns // part, half_ns) for part in (2, EARLY))
         if room is not None:
             self._skip(self._slots_before(stamp_ns + early_ns + 1) - room)
-            held = self._held
+            previous = self._newest
         slots = []
         while self._slot_ns() < stamp_ns - late_ns:
-            if self._slot_ns() - held[0] > self._max_gap_ns:
+            if self._slot_ns() - previous[0] > self._max_gap_ns:
                 self._skip(self._slots_before(stamp_ns - late_ns))
             else:
-                slots.append(self._take(held))
+                slots.append(self._take(previous))
         if self._slot_ns() <= stamp_ns + early_ns:
-            slots.append(self._take(self._held))
+            slots.append(self._take(self._newest))
         return slots
 
     def reset(self) -> None:
-        """Forget everything; the next frame begins a new grid."""
-        self._held = None
+        """Discard the state; the next frame begins a new grid."""
+        self._newest = None
 
     def _slot_ns(self) -> int:
         return self._start_ns + self._next * self._period_ns

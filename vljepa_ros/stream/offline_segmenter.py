@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change detection that sees the whole recording first: the paper's (arXiv 2512.10942, 4.3).
+"""Offline change detection on a whole recording, as in the paper (arXiv 2512.10942, 4.3).
 
-Neighbours are joined by Ward's criterion, those first that cost least, until joining any two costs
-more than `change_threshold`, or until there are no more than `events_per_minute` segments. A join
-costs what it does in `segmenter`, but that no noise is taken off; as the end is known as well, no
-change has to be confirmed. Shapes: T embeddings of D values.
+Adjacent segments are merged by Ward's criterion, cheapest first, until every merge costs more than
+`change_threshold`, or until there are no more than `events_per_minute` segments. The merge cost is
+that of `segmenter`, without subtracting noise. Changes need no confirmation, because the rest of
+the stream is known. Shapes: T embeddings of D values.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vljepa_ros.core.types import Change, Embedding, Reason, Segment, StreamKey,
 from vljepa_ros.core.vectors import as_sent, unit
 from vljepa_ros.stream.segmenter import MINUTE_NS, begins_anew, check_follows, check_vector
 
-Part = NDArray[np.intp]
+Part = NDArray[np.intp]  # indices of the embeddings of one segment
 
 
 class OfflineSegmenter:
-    """As a `Segmenter`; all changes of a stream come at its end, the pooled vectors are final."""
+    """Variant of `Segmenter` that returns the changes of a stream at `end`, with final vectors."""
 
     def __init__(self, settings: SegmenterSettings, session_id: str) -> None:
-        """Raises InputError where scikit-learn is missing."""
+        """Create a segmenter. Raises InputError if scikit-learn is not installed."""
         need_ward()
         self._settings, self._session_id = settings, session_id
         self._streams: dict[StreamKey, list[Embedding]] = {}
@@ -38,7 +38,7 @@ class OfflineSegmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """Keep it. Raises InputError as a Segmenter does."""
+        """Store an embedding; returns no change. Raises InputError as `Segmenter.push` does."""
         check_vector(embedding.vector)
         for before in self._streams.get(embedding.key, [])[-1:]:
             check_follows(embedding, len(before.vector), before.reset_count, before.stamp_ns)
@@ -46,15 +46,15 @@ class OfflineSegmenter:
         return []
 
     def is_repeated(self, embedding: Embedding) -> bool:
-        """Whether it shows no newer frame than the one before."""
+        """Whether the embedding has the same newest frame as the previous one of its stream."""
         before = self._streams.get(embedding.key, [])[-1:]
         newest = (embedding.reset_count, embedding.stamp_ns)
         return [(e.reset_count, e.stamp_ns) for e in before] == [newest]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
-        """All changes of the streams that `which` picks, or of all."""
-        picked = [key for key in self._streams if which(key)]
-        found = [change for key in picked for change in self._changes(key, self._streams.pop(key))]
+        """Return all changes of the streams that `which` selects, by default of all streams."""
+        ended = [key for key in self._streams if which(key)]
+        found = [change for key in ended for change in self._changes(key, self._streams.pop(key))]
         self.changes += len(found)
         return found
 
@@ -96,7 +96,7 @@ class OfflineSegmenter:
         )
 
     def _segments(self, hops: list[Embedding]) -> Iterator[tuple[Reason, list[Embedding]]]:
-        """Why each begins, and what it holds; none goes on where the eyes began anew."""
+        """Iterate over segments with their reasons; a state reset always begins a segment."""
         hops_ns = [0, *(max(b.stamp_ns - a.stamp_ns, 0) for a, b in pairwise(hops))]
         cuts = [
             i
@@ -124,9 +124,15 @@ class OfflineSegmenter:
 def clustered(
     vectors: NDArray[Any], count: int | None = None, threshold: float = 0.0
 ) -> list[Part]:
-    """Ward's segments of (T, D), each a stretch of time, as only neighbours are joined.
+    """Cluster embeddings into contiguous segments by Ward's criterion.
 
-    There are `count`, or as many as cost more than `threshold` to join.
+    Args:
+        vectors: Unit vectors (T, D) in order of time.
+        count: Number of segments, or None.
+        threshold: Without `count`, merge while a merge costs no more than this.
+
+    Returns:
+        The indices of each segment, in order of time.
     """
     if len(vectors) == 1 or (count is not None and count >= len(vectors)):
         return list(np.arange(len(vectors))[:, None])
@@ -135,24 +141,32 @@ def clustered(
         count,
         connectivity=chain(len(vectors), 1, 1),
         linkage='ward',
-        distance_threshold=None if count else float(np.sqrt(2 * threshold)),  # scikit-learn's unit
+        distance_threshold=None
+        if count
+        else float(np.sqrt(2 * threshold)),  # as scikit-learn scales it
     )
     label = joined.fit(vectors.astype(np.float64)).labels_
     return np.split(np.arange(len(vectors)), np.flatnonzero(np.diff(label)) + 1)
 
 
 def need_ward() -> tuple[Any, Any]:
-    """scikit-learn's clustering, and its graph of neighbours. Raises InputError without it."""
+    """Import scikit-learn's clustering class and neighbor graph function.
+
+    Raises:
+        InputError: scikit-learn is not installed.
+    """
     try:
         from sklearn.cluster import AgglomerativeClustering
         from sklearn.feature_extraction.image import grid_to_graph
     except ImportError as error:
-        raise InputError("offline Ward needs scikit-learn (pip install '.[evaluate]')") from error
+        raise InputError(
+            "offline segmentation needs scikit-learn: install it with pip install '.[evaluate]'"
+        ) from error
     return AgglomerativeClustering, grid_to_graph
 
 
 def _closed(begun: Change | None, end_ns: int) -> Segment | None:
-    """The segment that a change began."""
+    """Return the segment that a change opened, closed at `end_ns`."""
     return Segment(begun.segment_id, begun.segment_start_ns, end_ns) if begun else None
 
 

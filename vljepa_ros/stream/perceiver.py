@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eyes over any number of cameras: frames in, one embedding a hop and standing prompt out.
+"""Vision side for any number of cameras: frames in, one embedding per hop and prompt out.
 
-One thread owns a `Perceiver`. Stamps have been judged by an `Intake` before; a frame of another
-reset count than the one before it resets its camera.
+A `Perceiver` is owned by one thread. Its frames have passed a `StampFilter`; a frame with another
+reset counter than the previous frame of its camera resets the camera.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.stream.frame_sampler import FrameSampler, Slot
 
-MAX_SPAN_HOPS = 64  # of a span that is looked at whole
-MAX_LOOKS = 16  # windows of a longer one
-STILL, SAME_PHASE = 3, 8  # frames; within this part of the grid's period
+MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely
+MAX_LOOKS = 16  # attention windows that are evaluated of a longer span
+# A camera is slow if STILL consecutive tubelets repeat a frame at the same phase of the grid,
+# within 1/SAME_PHASE of its period.
+STILL, SAME_PHASE = 3, 8
+
+NO_FRAME = 'no frame yet: the model has seen nothing'
 
 Steps = Generator[None, None, 'Prediction']
 
 
 @dataclass(frozen=True)
 class Look:
-    """A span of at most one window, from its oldest to its newest frame, and answers (P, D).
+    """Answer embeddings (P, D) of a span of at most one window, oldest to newest frame.
 
     `unfamiliar`: 0..1, mean over its hops.
     """
@@ -52,7 +56,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answer embeddings of one source: one look at now, one or several at the past."""
+    """Answer embeddings of one source: one look for now, one or several for the past."""
 
     source: str
     model_id: str
@@ -60,23 +64,23 @@ class Prediction:
 
     @property
     def stamp_ns(self) -> int:
-        """Of the newest frame looked at."""
+        """Stamp of the newest evaluated frame."""
         return self.looks[-1].end_ns
 
     @property
     def window_start_ns(self) -> int:
-        """Of the oldest frame looked at."""
+        """Stamp of the oldest evaluated frame."""
         return self.looks[0].start_ns
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """(P, D), pooled over the looks."""
+        """Answer embeddings (P, D), pooled over the looks."""
         vectors = [look.vectors for look in self.looks]
         return pooled(vectors) if len(vectors) > 1 else vectors[0]
 
 
 class _Camera:
-    """Everything that depends on one camera's past."""
+    """All state that depends on the past of one camera."""
 
     def __init__(self, vision: Vision, sampler: FrameSampler, reset_count: int) -> None:
         self.sampler = sampler
@@ -86,7 +90,7 @@ class _Camera:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was seen."""
+        """Reset the visual state."""
         self.skipped += self.sampler.skipped
         self.sampler.reset()
         self.sampler.skipped = 0
@@ -100,11 +104,12 @@ class _Camera:
         self.stamp_ns: int | None = None
 
     def takes(self, slot: Slot, period_ns: int, dropped: bool = False) -> bool:
-        """Whether a slot counts: one is left out where new frames keep beginning tubelets of two.
+        """Whether to use a slot; one slot of a slow camera is left out to show motion.
 
-        Such a camera has half the model's rate, or a quarter. Each of its tubelets would hold one
-        frame twice, as if nothing moved; by a slot later each ends with the next. What comes after
-        `dropped` frames tells nothing of the camera.
+        If a camera has half or a quarter of the model's rate, each new frame can begin a tubelet
+        of two and fill both of its slots, as if nothing moved. Leaving out one slot shifts the
+        tubelets so that each ends with the next frame. Slots after `dropped` frames are not
+        counted, because they do not show the rate of the camera.
         """
         last_ns, self._last_ns = self._last_ns, slot.stamp_ns
         if slot.stamp_ns == last_ns and not dropped:
@@ -122,7 +127,7 @@ class _Camera:
         return False
 
     def step(self, tubelet: tuple[Slot, ...]) -> None:
-        """See one tubelet."""
+        """Advance the visual state by one tubelet."""
         self._vision.step(self.state, [slot.image for slot in tubelet])
         self.unfamiliar = as_sent(self._vision.unfamiliar(self.state))
         self.hops += 1
@@ -131,7 +136,7 @@ class _Camera:
 
 
 class Perceiver:
-    """The eyes of all cameras. Counters: `hops`, `skipped_slots`."""
+    """Vision side of all cameras. Counters: `hops`, `skipped_slots`."""
 
     def __init__(
         self,
@@ -139,7 +144,16 @@ class Perceiver:
         settings: PerceptionSettings | None = None,
         frame_store: FrameStore | None = None,
     ) -> None:
-        """`footage` keeps the frames of the past that `predict` can look at again."""
+        """Create a perceiver without cameras.
+
+        Args:
+            vision: Vision side of the model.
+            settings: Standing prompts and sampling.
+            frame_store: Stores frames, so that `predict` can evaluate spans of the past.
+
+        Raises:
+            InputError: The model cannot encode a standing prompt.
+        """
         self._vision, self._settings = vision, settings or PerceptionSettings()
         self.frame_store = frame_store
         rate = self._settings.rate
@@ -154,44 +168,54 @@ class Perceiver:
         return self._prompts
 
     def set_prompts(self, prompts: Sequence[str]) -> None:
-        """Replace all standing prompts, or none: InputError leaves the old ones."""
+        """Replace all standing prompts. On InputError the old ones stay in use."""
         self._prompts = self.check_prompts(prompts)
 
     def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Standing prompts that this model can take, or InputError; any thread may ask."""
+        """Return the prompts if the model can encode them; callable from any thread.
+
+        Raises:
+            InputError: A prompt is invalid, or there are too many.
+        """
         checked = check_prompts(tuple(prompts))
         self._vision.check_prompts(checked)
         return checked
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The cameras seen so far."""
+        """Cameras from which a frame was received."""
         return tuple(self._cameras)
 
     def hop_start_ns(self, source: str) -> int:
-        """The oldest frame's stamp in the newest hop of a source; there must be one."""
+        """Stamp of the oldest frame in the newest hop of a source, which must have a hop."""
         return self._cameras[source].starts_ns[-1]
 
     @property
     def skipped_slots(self) -> int:
-        """Slots of the grid that were not filled: no frame was near, or theirs were dropped."""
+        """Number of grid slots without a frame, because none was near or it was dropped."""
         return sum(c.skipped + c.sampler.skipped for c in self._cameras.values())
 
     def reset(self) -> None:
-        """Forget all cameras."""
+        """Discard the state of all cameras."""
         self._cameras.clear()
 
     def push(self, frame: Frame, reset_count: int = 0) -> list[Embedding]:
-        """The embeddings that this frame completes, by hop and then by prompt."""
+        """Process a frame and return the new embeddings, by hop and then by prompt."""
         return [embedding for hop in self.see(frame, reset_count) for embedding in hop]
 
     def see(
         self, frame: Frame, reset_count: int = 0, dropped: bool = False
     ) -> Iterator[list[Embedding]]:
-        """Each hop that this frame completes, as soon as it is done: its embeddings by prompt.
+        """Process a frame and yield each hop as soon as it is complete: embeddings by prompt.
 
-        `dropped` says that frames before this one were, for lack of time: then it completes one
-        hop at most, so that what is seen stays near to now.
+        Args:
+            frame: The frame.
+            reset_count: Reset counter of its camera; a new value resets the camera.
+            dropped: Whether frames before this one were dropped for lack of time. The frame then
+                completes at most one hop, to limit latency.
+
+        Raises:
+            InputError: The image is not (H, W, 3) uint8.
         """
         image = self._checked(frame)
         camera = self._cameras.get(frame.source)
@@ -219,12 +243,18 @@ class Perceiver:
     def predict(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
     ) -> Prediction:
-        """Answers to prompts about now, or about a span of the past (0 = now).
+        """Predict answer embeddings for prompts about now or about a span of the past.
+
+        Args:
+            source: Camera; '' for the only one.
+            prompts: P prompts.
+            start_ns: Start of the span.
+            end_ns: End of the span; 0 for an open end. Both 0: now.
 
         Raises:
-            InputError: an unknown source or a bad prompt; NotStoredError for a span of which no
-                frames are stored.
-            NoFrameError: no hop is complete yet.
+            InputError: The source is unknown or a prompt is invalid; NotStoredError if no frames
+                of the span are stored.
+            NoFrameError: No hop is complete yet.
         """
         steps = self.predicting(source, prompts, start_ns, end_ns)
         while True:
@@ -237,7 +267,7 @@ class Perceiver:
     def predicting(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
     ) -> Steps:
-        """`predict` in steps of a hop each, between which the stream may go on."""
+        """Run `predict` in steps of one hop each, so that live frames can be processed between."""
         self._check_asked(prompts)
         if start_ns == 0 and end_ns == 0:
             source, camera = self._camera(source)
@@ -245,8 +275,8 @@ class Perceiver:
             now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors, camera.unfamiliar)
             looks: tuple[Look, ...] = (now,)
         else:
-            source = self._kept_source(source)
-            looks = yield from self._look_back(source, prompts, start_ns, end_ns)
+            source = self._stored_source(source)
+            looks = yield from self._evaluate_past(source, prompts, start_ns, end_ns)
         return Prediction(source, self._vision.facts.model_id, looks)
 
     def _check_asked(self, prompts: Sequence[str]) -> None:
@@ -283,23 +313,23 @@ class Perceiver:
         source = _one_of(self.sources, source)
         camera = self._cameras.get(source)
         if camera is None or camera.stamp_ns is None:
-            raise NoFrameError('no frame yet: the model has seen nothing')
+            raise NoFrameError(NO_FRAME)
         return source, camera
 
-    # The past.
+    # Spans of the past.
 
-    def _kept_source(self, source: str) -> str:
-        """What was seen before a restart counts, too."""
-        kept = self.frame_store.sources if self.frame_store is not None else ()
-        source = _one_of(tuple(dict.fromkeys((*self.sources, *kept))), source)
+    def _stored_source(self, source: str) -> str:
+        """Resolve a source, including cameras whose frames were stored before a restart."""
+        stored = self.frame_store.sources if self.frame_store is not None else ()
+        source = _one_of(tuple(dict.fromkeys((*self.sources, *stored))), source)
         if not source:
-            raise NoFrameError('no frame yet: the model has seen nothing')
+            raise NoFrameError(NO_FRAME)
         return source
 
-    def _look_back(
+    def _evaluate_past(
         self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
     ) -> Generator[None, None, tuple[Look, ...]]:
-        """Stream kept frames again: all of a short span, or a window of each of its segments."""
+        """Evaluate stored frames: all of a short span, or one window per segment of a long one."""
         check_span(start_ns, end_ns)
         end_ns = end_ns or EVER_NS
         frame_store = self.frame_store
@@ -312,22 +342,22 @@ class Perceiver:
         if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_LOOKS:
             for run in runs:
                 earlier = frame_store.before(run[0], window)
-                looks += yield from self._see_again(frame_store, earlier, run, prompts)
+                looks += yield from self._evaluate_hops(frame_store, earlier, run, prompts)
         else:
             for hop in frame_store.landmarks(source, start_ns, end_ns, MAX_LOOKS):
                 earlier = frame_store.before(hop, window - 1)
-                [look] = yield from self._see_again(frame_store, earlier, [hop], prompts)
+                [look] = yield from self._evaluate_hops(frame_store, earlier, [hop], prompts)
                 looks.append(replace(look, start_ns=[*earlier, hop][0].start_ns))
         return tuple(looks)
 
-    def _see_again(
+    def _evaluate_hops(
         self,
         frame_store: FrameStore,
         earlier: Sequence[Hop],
         run: Sequence[Hop],
         prompts: Sequence[str],
     ) -> Generator[None, None, list[Look]]:
-        """Stream hops again, after those before them; pool the answers window by window."""
+        """Evaluate stored hops, with earlier ones as context; pool answers window by window."""
         window, state = self._vision.facts.window_tubelets, self._vision.new_state()
         vectors, unfamiliar = list[NDArray[np.float32]](), list[float]()
         for number, hop in enumerate([*earlier, *run]):
@@ -347,18 +377,21 @@ class Perceiver:
         ]
 
     def _not_stored(self, source: str, start_ns: int, end_ns: int) -> str:
-        held = self.frame_store.span(source) if self.frame_store is not None else None
+        stored = self.frame_store.span(source) if self.frame_store is not None else None
         until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
-        known = f'{held[0] / 1e9:.3f}..{held[1] / 1e9:.3f} s' if held else 'none'
-        return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {known})'
+        span = f'{stored[0] / 1e9:.3f}..{stored[1] / 1e9:.3f} s' if stored else 'none'
+        return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {span})'
 
 
 def _one_of(known: tuple[str, ...], source: str) -> str:
-    """The source that is meant; '' where there is none. Raises InputError."""
+    """Resolve a source name, '' for the only source; returns '' if no source is known.
+
+    Raises InputError if the name is unknown or ambiguous.
+    """
     names = ', '.join(known)
     if source == '':
         if len(known) > 1:
-            raise InputError(f'several sources are seen, name one (known: {names})')
+            raise InputError(f'there are several sources, name one (known: {names})')
         return known[0] if known else ''
     if known and source not in known:
         raise InputError(f"unknown source '{source}' (known: {names})")
@@ -366,7 +399,7 @@ def _one_of(known: tuple[str, ...], source: str) -> str:
 
 
 def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
-    """The stretches that were seen without a gap."""
+    """Split hops into runs without a gap."""
     runs = [[hops[0]]]
     for before, hop in zip(hops, hops[1:], strict=False):
         if hop.follows(before):

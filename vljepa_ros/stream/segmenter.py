@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change detection: a stream of embeddings -> segments of one meaning. Reads no clock.
+"""Online change detection: a stream of embeddings -> segments of constant meaning.
 
-An online form of the paper's offline rule (arXiv 2512.10942, section 4.3), which joins neighbours
-by Ward's criterion. The newest k embeddings, with mean r, stand against the n before them in the
-segment, with mean m; keeping them in it costs n k / (n + k) |m - r|^2, of which the stream's own
-noise explains one variance. Where more than `change_threshold` is left for some k, a new segment
-began with the k-th newest: a great change is told after `confirm_hops`, a small one only if it
-lasts. The laws, of which the first that holds counts:
+Uses stamps only, no clock. This is an online form of the paper's offline rule (arXiv 2512.10942,
+section 4.3), which merges adjacent segments by Ward's criterion. The newest k embeddings, with
+mean r, are compared with the n embeddings before them in the segment, with mean m. Keeping them in
+the segment costs n k / (n + k) |m - r|^2, minus one variance for the noise of the stream. If the
+cost exceeds `change_threshold` for some k, a new segment began with the k-th newest embedding. A
+large change is detected after `confirm_hops`, a small one only if it lasts. The first rule that
+matches applies:
 
-    FIRST    the embedding is the first of its stream
-    RESET    the eyes began anew
-    MEANING  for some k >= `confirm_hops` the newest k cost more than `change_threshold`, each of
+    FIRST    The embedding is the first of its stream.
+    RESET    The visual state was reset.
+    MEANING  For some k >= `confirm_hops`, the newest k cost more than `change_threshold`, each of
              the newest `confirm_hops` is nearer to them than to the segment, and the segment
-             without them is `min_segment` long
-    DRIFT    the mean of what is settled is farther than `drift_threshold` from what was last said,
-             or its mean `unfamiliar` is on the other side of `WITHHELD`
-    END      the stream is over
+             without them is at least `min_segment` long.
+    DRIFT    The mean of the settled embeddings is farther than `drift_threshold` from the vector
+             that was published last, or their mean `unfamiliar` crossed `WITHHELD`.
+    END      The stream ended.
 
-Before RESET, MEANING and END comes a DRIFT, where the last `LAST` of the segment are so far from
-what was said. The hysteresis: it takes the whole cost to leave a segment, and again to come back.
+A DRIFT precedes RESET, MEANING and END if the last `LAST` embeddings of the segment are farther
+than `drift_threshold` from the vector that was published last. Hysteresis: leaving a segment and
+returning to it each take the whole cost.
 
-Everything that affects the state of a stream is in `_Stream`, which does not grow. The eyes began
-anew where the reset counter changed, or so much was lost that the window no longer reaches back to
-the embedding before.
+`_Stream` contains all state of a stream and has bounded size. A visual state counts as reset if
+the reset counter changed, or if so many embeddings were lost that the window no longer reaches
+back to the previous embedding.
 """
 
 from __future__ import annotations
@@ -49,18 +51,20 @@ from vljepa_ros.core.types import (
 )
 from vljepa_ros.core.vectors import as_sent, unit
 
-MAX_STREAMS = 1024  # prompts that change at run time leave streams behind: the oldest ends
+MAX_STREAMS = (
+    1024  # changing prompts at run time leaves streams open; beyond this, the oldest ends
+)
 MINUTE_NS = 60_000_000_000
-ROUNDING = 1e-6  # a cosine distance that means of equal float32 vectors may have
-# An event raises the thresholds by this (as a logarithm), what the budget allows lowers them.
+ROUNDING = 1e-6  # cosine distance that the means of equal float32 vectors can have
+# Increase of the log of the thresholds per event; the event budget decreases it over time.
 RISE = 0.3
-OPPOSITE = 4.0  # the squared distance of two opposite unit vectors
-NOISE, NOISE_RATE = 0.01, 0.02  # the variance to begin with, and what an embedding weighs in it
-OUTLIER = 4.0  # no embedding counts for more than so many variances
-LEAST_NOISE = 1e-9  # what rounding makes of a constant stream
-# A gap that parts nothing, whatever the windows; nor does one of so many of the distance before.
+OPPOSITE = 4.0  # squared distance of two opposite unit vectors
+NOISE, NOISE_RATE = 0.01, 0.02  # initial variance, and the weight of one embedding in its update
+OUTLIER = 4.0  # the contribution of one embedding is clipped at this many variances
+LEAST_NOISE = 1e-9  # variance of a constant stream due to rounding
+# Gaps up to this time, or up to this multiple of the previous step, never reset a stream.
 BRIDGED_NS, BRIDGED_HOPS = 2_000_000_000, 2
-LAST = 4  # embeddings that a segment's end is told by
+LAST = 4  # number of embeddings that represent the end of a segment
 
 Vector64 = NDArray[np.float64]
 
@@ -75,11 +79,12 @@ class _Hop(NamedTuple):
 
 @dataclass
 class _Stream:
-    """One stream's open segment: the sum of what is settled, and at most `longest` newest vectors.
+    """Open segment of one stream: the sum of settled vectors, and up to `longest` newest ones.
 
-    Of what is settled the newest few are kept as well. `noise`: the variance of vectors in their
-    segments, over segments. `said`: what was last put into words. `strictness` multiplies the
-    thresholds, to keep to a budget.
+    Settled vectors can no longer begin a segment; the newest few of them are stored, too. `noise`:
+    variance of vectors within their segments, averaged over segments. `published`: the vector that
+    was published last for decoding. `strictness` multiplies the thresholds to meet the event
+    budget.
     """
 
     key: StreamKey
@@ -92,34 +97,34 @@ class _Stream:
     longest: int
     noise: float = NOISE
     strictness: float = 1.0
-    count: int = 0  # of what is settled
-    settled_unfamiliar: float = 0.0  # the sum
-    said_unfamiliar: float = 0.0  # the mean, when it was last put into words
-    said: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    count: int = 0  # number of settled vectors
+    settled_unfamiliar: float = 0.0  # sum over settled vectors
+    published_unfamiliar: float = 0.0  # mean at the time of `published`
+    published: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
     newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
-    hop_ns: int = 0  # between its newest two
-    opened: Change | None = None  # what said that it began, without what was before
+    hop_ns: int = 0  # time between the newest two embeddings
+    opened: Change | None = None  # the opening change, without the previous segment
 
     def total(self) -> Vector64:
-        """The sum of the segment's vectors."""
+        """Return the sum of the segment's vectors."""
         return self.settled + sum(hop.vector for hop in self.run)
 
     def mean(self) -> Vector:
-        """The segment's pooled vector, unit norm."""
+        """Return the segment's pooled vector, unit norm."""
         return np.asarray(unit(self.total()), dtype=np.float32)
 
     def unfamiliar(self) -> float:
-        """The mean over the segment's hops, 0..1."""
+        """Return the mean of `unfamiliar` over the segment's hops, 0..1."""
         total = self.settled_unfamiliar + sum(hop.unfamiliar for hop in self.run)
         return as_sent(total / (self.count + len(self.run)))
 
     def ending(self) -> Vector:
-        """The mean of its newest vectors, unit norm."""
+        """Return the mean of the newest `LAST` vectors, unit norm."""
         newest = [*self.newest_settled, *(hop.vector for hop in self.run)][-LAST:]
         return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
 
     def add(self, hop: _Hop) -> None:
-        """One more hop; what is too old to begin a segment is settled."""
+        """Add a hop; a hop that is too old to begin a segment becomes settled."""
         self.run.append(hop)
         self.hop_ns, self.newest_ns = hop.stamp_ns - self.newest_ns, hop.stamp_ns
         if len(self.run) > self.longest:
@@ -133,10 +138,11 @@ class _Stream:
             self.newest_settled.append(oldest)
 
     def costs(self, least: int) -> Vector64:
-        """What the newest `least`, `least` + 1, ... embeddings cost in the segment.
+        """Return the merge costs of the newest `least`, `least` + 1, ... embeddings.
 
-        0 where one of the newest `least` is nearer to those before the run: an outlier, or one
-        that is over, makes none. None that would leave the segment empty.
+        A cost is 0 if one of the newest `least` embeddings is nearer to the earlier ones than to
+        the run, so that outliers and changes that reverted begin no segment. Runs that would leave
+        the segment empty are not included.
         """
         newest = np.array([hop.vector for hop in reversed(self.run)])
         k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)
@@ -150,10 +156,7 @@ class _Stream:
 
 
 class Segmenter:
-    """Segments any number of streams; ids are unique per stream and session.
-
-    `next_id` is counted on: whoever makes several segmenters in one session gives all the same.
-    """
+    """Segments any number of streams; segment ids are unique per stream and session."""
 
     def __init__(
         self,
@@ -161,6 +164,14 @@ class Segmenter:
         session_id: str,
         next_id: dict[StreamKey, int] | None = None,
     ) -> None:
+        """Create a segmenter without streams.
+
+        Args:
+            settings: Parameters of change detection.
+            session_id: Copied into every change.
+            next_id: Next segment id by stream, updated in place. Several segmenters of one session
+                share it, so that ids stay unique.
+        """
         self._settings, self._session_id = settings, session_id
         self._min_segment_ns = round(settings.min_segment_s * 1e9)
         self._streams: dict[StreamKey, _Stream] = {}
@@ -168,10 +179,11 @@ class Segmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """The changes that this embedding settles.
+        """Add an embedding and return the changes that it confirms.
 
-        Raises InputError, the state unchanged: a vector that is none, or of another length; a
-        stamp that stands still or goes back without a state reset.
+        Raises:
+            InputError: The vector has no direction or another length, or the stamp is not later
+                than the previous one without a state reset. The state is unchanged.
         """
         check_vector(embedding.vector)
         stream = self._streams.get(embedding.key)
@@ -194,9 +206,10 @@ class Segmenter:
         return changes
 
     def is_repeated(self, embedding: Embedding) -> bool:
-        """Whether it shows no newer frame than the one before: a slow camera's. Not to be pushed.
+        """Whether the embedding has the same newest frame as the previous one of its stream.
 
-        A frame that is looked at again confirms nothing.
+        This happens with slow cameras. Such embeddings must not be pushed, because a repeated
+        frame confirms no change.
         """
         stream = self._streams.get(embedding.key)
         return (
@@ -206,36 +219,39 @@ class Segmenter:
         )
 
     def opened(self) -> list[Change]:
-        """What began the open segments, with what was last said of them: for who was not there."""
+        """Return the opening changes of all open segments, for late-joining subscribers.
+
+        They carry the vector that was published last for each segment.
+        """
         return [
-            replace(stream.opened, vector=stream.said, unfamiliar=stream.said_unfamiliar)
+            replace(stream.opened, vector=stream.published, unfamiliar=stream.published_unfamiliar)
             for stream in self._streams.values()
             if stream.opened is not None
         ]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
-        """Close the open streams that `which` picks, or all."""
+        """Close the streams that `which` selects, by default all, and return their changes."""
         ended = [self._close(key) for key in list(self._streams) if which(key)]
         return [change for changes in ended for change in changes]
 
     def _spend(self, stream: _Stream, events: int, elapsed_ns: int) -> None:
-        """Stricter with every event, less so with time: at the budget the two even out.
+        """Raise the strictness per event and lower it with time, to meet the event budget.
 
-        As nothing is a change at the highest strictness, no span of time has more events than its
-        budget and a fixed number, but for those with which the eyes begin anew; the rule is that
-        of an adaptive quantile (Gibbs and Candes, arXiv 2106.00170).
+        No change can occur at maximum strictness, so any span of time has at most its budget plus
+        a constant number of events, not counting state resets. The update rule is that of an
+        adaptive quantile (Gibbs and Candes, arXiv 2106.00170).
         """
         settings = self._settings
         if not settings.events_per_minute:
             return
         due = settings.events_per_minute * elapsed_ns / MINUTE_NS
-        highest = OPPOSITE * settings.longest_run  # what the longest run may cost
+        highest = OPPOSITE * settings.longest_run  # maximum cost of the longest run
         lowest = min(settings.change_threshold / highest, settings.drift_threshold / 2.0)
         stricter = stream.strictness * math.exp(RISE * (events - due))
         stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
     def _changed(self, stream: _Stream, embedding: Embedding) -> list[Change]:
-        """The change that this embedding confirms: of all runs, the one that costs most."""
+        """Return the change that this embedding confirms, at the run with the highest cost."""
         settings, least = self._settings, self._settings.confirm_hops
         allowed = [
             (cost, k)
@@ -251,7 +267,7 @@ class Segmenter:
         return [*self._corrected(stream, embedding.stamp_ns), begun]
 
     def _drift(self, stream: _Stream, embedding: Embedding) -> list[Change]:
-        """What was seen is no longer what was said; the newest may yet begin a segment."""
+        """Return a DRIFT if the settled mean moved; the newest hops may yet begin a segment."""
         earlier = stream.run[:-LONGEST_RUN]
         if not stream.count and not earlier:
             return []
@@ -259,13 +275,13 @@ class Segmenter:
         mean = np.asarray(unit(total), np.float32)
         unfamiliar = stream.settled_unfamiliar + sum(hop.unfamiliar for hop in earlier)
         unfamiliar = as_sent(unfamiliar / (stream.count + len(earlier)))
-        turned = (unfamiliar >= WITHHELD) != (stream.said_unfamiliar >= WITHHELD)
-        return self._moved(stream, mean, embedding.stamp_ns, unfamiliar, turned)
+        crossed = (unfamiliar >= WITHHELD) != (stream.published_unfamiliar >= WITHHELD)
+        return self._moved(stream, mean, embedding.stamp_ns, unfamiliar, crossed)
 
     def _corrected(self, stream: _Stream, stamp_ns: int) -> list[Change]:
-        """The last words for a segment that is over: of its end, where that is not what was said.
+        """Return a DRIFT if the end of a closing segment differs from the published vector.
 
-        What differs too little from what was before to begin a segment is told here, if at all.
+        Changes that are too small to begin a segment are reported here, if at all.
         """
         return self._moved(stream, stream.ending(), stamp_ns, stream.unfamiliar())
 
@@ -275,14 +291,14 @@ class Segmenter:
         mean: Vector,
         stamp_ns: int,
         unfamiliar: float,
-        turned: bool = False,
+        crossed: bool = False,
     ) -> list[Change]:
-        """A drift, where the mean is too far from what was last put into words, or it `turned`."""
-        score = _distance(stream.said, mean)
+        """Return a DRIFT if the mean is too far from the published vector, or if `crossed`."""
+        score = _distance(stream.published, mean)
         threshold = max(self._settings.drift_threshold * stream.strictness, ROUNDING)
-        if score <= threshold and not turned:
+        if score <= threshold and not crossed:
             return []
-        stream.said, stream.said_unfamiliar = mean, unfamiliar
+        stream.published, stream.published_unfamiliar = mean, unfamiliar
         self.changes += 1
         return [
             Change(
@@ -324,7 +340,7 @@ class Segmenter:
             stream.noise, stream.strictness = before.noise, before.strictness
             since_ns = max(embedding.stamp_ns - before.newest_ns, 0)
             stream.hop_ns = since_ns or before.hop_ns
-        stream.said, stream.said_unfamiliar = stream.mean(), stream.unfamiliar()
+        stream.published, stream.published_unfamiliar = stream.mean(), stream.unfamiliar()
         self._streams[key] = stream
         self.changes += 1
         end_ns = start_ns if reason is Reason.MEANING else (before.newest_ns if before else 0)
@@ -336,10 +352,10 @@ class Segmenter:
             start_ns,
             score,
             reason,
-            stream.said,
+            stream.published,
             None,
             None,
-            stream.said_unfamiliar,
+            stream.published_unfamiliar,
         )
         if before is None:
             return stream.opened
@@ -383,9 +399,14 @@ def _member(embedding: Embedding) -> _Hop:
 
 
 def begins_anew(embedding: Embedding, reset_count: int, newest_ns: int, hop_ns: int) -> bool:
-    """Whether the eyes forgot what came before, or so many embeddings were lost.
+    """Whether a new segment must begin: the visual state was reset, or embeddings were lost.
 
-    `hop_ns`: the distance between the two before. Windows of one picture never overlap.
+    Args:
+        embedding: The new embedding.
+        reset_count: Reset counter of the previous embedding.
+        newest_ns: Stamp of the previous embedding.
+        hop_ns: Time between the two previous embeddings. It matters for models with windows of one
+            frame, which never overlap.
     """
     gap_ns = embedding.stamp_ns - newest_ns
     bridged_ns = max(BRIDGED_NS, BRIDGED_HOPS * hop_ns)
@@ -394,27 +415,39 @@ def begins_anew(embedding: Embedding, reset_count: int, newest_ns: int, hop_ns: 
 
 
 def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: int) -> None:
-    """Raise InputError for another length, or a stamp that is not later, without a state reset."""
+    """Check an embedding against the previous one of its stream.
+
+    Args:
+        embedding: The new embedding.
+        dim: Length of the previous vector.
+        reset_count: Reset counter of the previous embedding.
+        newest_ns: Stamp of the previous embedding.
+
+    Raises:
+        InputError: The length differs, or the stamp is not later without a state reset.
+    """
     if len(embedding.vector) != dim:
-        raise InputError(f'embedding of {len(embedding.vector)} values in a stream of {dim}')
+        raise InputError(
+            f'embedding of {len(embedding.vector)} values in a stream of {dim}-dimensional vectors'
+        )
     if embedding.reset_count == reset_count and embedding.stamp_ns <= newest_ns:
         raise InputError(
-            f'embedding of {embedding.stamp_ns / 1e9:.3f} s comes after that of '
-            f'{newest_ns / 1e9:.3f} s'
+            f'embedding stamp {embedding.stamp_ns / 1e9:.3f} s is not later than the previous '
+            f'stamp {newest_ns / 1e9:.3f} s'
         )
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Cosine distance, of a unit vector and any vector."""
+    """Return the cosine distance of a unit vector and any vector."""
     return 1.0 - float(np.dot(a, unit(b)))
 
 
 def _squared(vectors: Vector64) -> Vector64:
-    """Squared lengths: (..., D) -> (...)."""
+    """Return squared lengths: (..., D) -> (...)."""
     return np.asarray((vectors**2).sum(axis=-1))
 
 
 def check_vector(vector: Vector) -> None:
-    """Raise InputError for one that has no direction."""
+    """Raise InputError if a vector has no direction."""
     if not np.isfinite(vector).all() or not vector.any():
-        raise InputError('an embedding holds a value that is not finite, or only zeros')
+        raise InputError('embedding has a value that is not finite, or only zeros')

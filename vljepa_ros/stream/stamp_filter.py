@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges the stamps of one camera's received frames. Reads no clock.
+"""Acceptance of the stamps of received frames of one camera, and detection of gaps.
 
-Stamps are judged as they are received, before a frame is dropped for lack of time, so that our own
-drops never look like gaps (docs/design.md section 6, rule 4).
+Uses stamps only, no clock. Stamps are checked on arrival, before frames are dropped for lack of
+time, so that dropped frames never look like gaps (docs/design.md section 6, rule 4).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a received frame counts, its reset counter, and a log line if there is any.
+    """Whether a received frame is accepted, its reset counter, and a log line or ''.
 
-    The reset counter is incremented on every state reset: earlier frames do not belong to later
-    ones.
+    The reset counter is incremented on every state reset, which separates earlier frames from
+    later ones.
     """
 
     accepted: bool
@@ -24,10 +24,16 @@ class Verdict:
 
 
 class StampFilter:
-    """Judges one camera's received stamps. An illegal stamp leaves the state as it was."""
+    """Accepts or rejects the stamps of one camera. A rejected stamp leaves the state unchanged."""
 
     def __init__(self, max_gap_ns: int, reset_count: int = 0) -> None:
-        """`reset_count`: the first value; one that no other process uses keeps streams apart."""
+        """Create a filter that has received nothing.
+
+        Args:
+            max_gap_ns: Longest step between stamps, forward or back, without a reset.
+            reset_count: Initial counter; a value unique to the process separates streams of
+                different processes.
+        """
         self._max_gap_ns = max_gap_ns
         self._newest_ns: int | None = None
         self._shape: tuple[int, int] | None = None
@@ -36,7 +42,12 @@ class StampFilter:
         self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
 
     def admit(self, stamp_ns: int, shape: tuple[int, int] | None = None) -> Verdict:
-        """Judge a frame by its stamp and its (height, width) where that is known."""
+        """Check a received frame.
+
+        Args:
+            stamp_ns: Stamp of the frame.
+            shape: (height, width), if known.
+        """
         self.received += 1
         newest = self._newest_ns
         message = ''
@@ -44,16 +55,17 @@ class StampFilter:
             step_ns = stamp_ns - newest
             if step_ns == 0:
                 self.dropped_still += 1
-                message = f'stamp stands still at {_seconds(stamp_ns)}'
+                message = f'stamp {_seconds(stamp_ns)} repeats: frame dropped'
                 return Verdict(False, self.reset_count, message)
             if -self._max_gap_ns < step_ns < 0:
                 self.dropped_back += 1
-                return Verdict(False, self.reset_count, f'stamp goes back by {_seconds(-step_ns)}')
+                message = f'stamp goes back by {_seconds(-step_ns)}: frame dropped'
+                return Verdict(False, self.reset_count, message)
             if step_ns < 0 or step_ns > self._max_gap_ns:
                 self.resets += 1
                 self.reset_count += 1
                 where = 'back' if step_ns < 0 else 'forward'
-                message = f'stamp jumps {where} by {_seconds(abs(step_ns))}: starting anew'
+                message = f'stamp jumps {where} by {_seconds(abs(step_ns))}: camera state reset'
         if shape is not None:
             message = self.resize(shape) or message
         self._newest_ns = stamp_ns
@@ -61,16 +73,16 @@ class StampFilter:
         return Verdict(True, self.reset_count, message)
 
     def reject(self) -> None:
-        """Count a frame whose picture could not be read."""
+        """Count a frame whose image could not be decoded."""
         self.rejected += 1
 
     def resize(self, shape: tuple[int, int]) -> str:
-        """Note (height, width) where it is known later than the stamp; a line if it is new."""
+        """Record (height, width), if known later than the stamp; return a log line on a change."""
         before, self._shape = self._shape, shape
         if before is None or before == shape:
             return ''
         self.size_changes += 1
-        return f'camera changed size from {before[1]}x{before[0]} to {shape[1]}x{shape[0]}'
+        return f'camera image changed size from {before[1]}x{before[0]} to {shape[1]}x{shape[0]}'
 
 
 def _seconds(duration_ns: int) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes -> events in words: one decode a change (docs/design.md section 6, rule 8).
+"""Turn changes into text events, with one decoder call per change (docs/design.md 6, rule 8).
 
-The text of a segment that is unfamiliar to the model is withheld, and not decoded.
+The text of a segment that is unfamiliar to the model is withheld and not decoded.
 """
 
 from __future__ import annotations
@@ -24,98 +24,102 @@ from vljepa_ros.core.types import (
     StreamKey,
 )
 
-NOTHING = Decoded('', 0.0)  # what is said of an unfamiliar segment
+_WITHHELD_TEXT = Decoded('', 0.0)  # text of an unfamiliar segment
 
 
 @dataclass(frozen=True)
-class _Said:
-    """The words of a stream's running segment; withheld where it is unfamiliar."""
+class _OpenSegment:
+    """Open segment of a stream with its text, which is withheld if the segment is unfamiliar."""
 
     session_id: str
-    segment: Segment  # as far as it is known
-    words: Decoded
+    segment: Segment  # its end is the newest known stamp
+    decoded: Decoded
     unfamiliar: float
 
     @property
     def is_withheld(self) -> bool:
-        """Whether nothing was said of it."""
+        """Whether the text is withheld."""
         return self.unfamiliar >= WITHHELD
 
 
 class EventWriter:
-    """Puts segments into words. Counters: `decodes` (vectors), `written` (events)."""
+    """Turns segments into text events. Counters: `decodes` (vectors), `written` (events)."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
-        self._said: dict[StreamKey, _Said] = {}  # of the streams that are open
+        self._open: dict[StreamKey, _OpenSegment] = {}
         self.decodes = self.written = 0
 
     def push(self, change: Change) -> list[Event]:
-        """Close the segment that ended, in the words last said; begin or update the one that runs.
+        """Return the events of one change.
 
-        A segment whose words are not known here, as it began before this writer did, is put into
-        words at its end. One that began is told once, though its change may come again. Where
-        another session begins, or changes were missed, whatever was left open has ended.
+        The closed segment ends with the text that was published last; the open segment starts or
+        is updated. A segment whose text is unknown, because it began before this writer, is
+        decoded at its end. An opening change that is received again is ignored. If the session
+        changed, or changes were lost, the segment that was left open ends.
+
+        Raises:
+            ModelMismatchError: The change is of another model.
         """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
             raise ModelMismatchError(
-                f"a change of model '{change.key.model_id}' cannot be put into words by '{ours}'"
+                f"a change of model '{change.key.model_id}' cannot be decoded by model '{ours}'"
             )
-        if change.reason is not Reason.DRIFT and change.previous is None and self._is_said(change):
+        if change.reason is not Reason.DRIFT and change.previous is None and self._is_open(change):
             return []
         events = self._abandoned(change)
         closed, begins = change.previous, change.reason is not Reason.END
-        final, is_known = self._final_words(change), change.unfamiliar < WITHHELD
+        final, is_familiar = self._final_text(change), change.unfamiliar < WITHHELD
         wanted = [] if final or change.previous_vector is None else [change.previous_vector]
-        wanted += [change.vector] if begins and is_known else []
+        wanted += [change.vector] if begins and is_familiar else []
         decoded = self._language.decode(np.stack(wanted)) if wanted else []
         self.decodes += len(wanted)
         if closed is not None and (final or change.previous_vector is not None):
-            words, unfamiliar = final or decoded[0], change.previous_unfamiliar
-            events.append(_event(change, closed, State.ENDED, words, unfamiliar))
+            text, unfamiliar = final or decoded[0], change.previous_unfamiliar
+            events.append(_event(change, closed, State.ENDED, text, unfamiliar))
         if begins:
-            words = decoded[-1] if is_known else NOTHING
+            text = decoded[-1] if is_familiar else _WITHHELD_TEXT
             running = Segment(change.segment_id, change.segment_start_ns, change.stamp_ns)
             state = State.UPDATED if change.reason is Reason.DRIFT else State.STARTED
-            events.append(_event(change, running, state, words, change.unfamiliar))
-            said = _Said(change.session_id, running, words, change.unfamiliar)
-            self._said[change.key] = said
+            events.append(_event(change, running, state, text, change.unfamiliar))
+            opened = _OpenSegment(change.session_id, running, text, change.unfamiliar)
+            self._open[change.key] = opened
         self.written += len(events)
         return events
 
-    def _is_said(self, change: Change) -> bool:
-        said = self._said.get(change.key)
+    def _is_open(self, change: Change) -> bool:
+        known = self._open.get(change.key)
         names = (change.session_id, change.segment_id)
-        return said is not None and (said.session_id, said.segment.segment_id) == names
+        return known is not None and (known.session_id, known.segment.segment_id) == names
 
     def _abandoned(self, change: Change) -> list[Event]:
-        """The end of what is open, where nothing more will come of it.
+        """End an open segment that will not be closed by a change of its own.
 
-        Another session, whose process is gone, left it so; or what closed it was not heard.
+        This happens if the process of its session ended, or if its closing change was lost.
         """
-        said = self._said.get(change.key)
+        known = self._open.get(change.key)
         running = (change.previous or change).segment_id
-        if said is None or (said.session_id, said.segment.segment_id) == (
+        if known is None or (known.session_id, known.segment.segment_id) == (
             change.session_id,
             running,
         ):
             return []
-        del self._said[change.key]
-        gone = replace(change, session_id=said.session_id)
-        return [_event(gone, said.segment, State.ENDED, said.words, said.unfamiliar)]
+        del self._open[change.key]
+        own = replace(change, session_id=known.session_id)
+        return [_event(own, known.segment, State.ENDED, known.decoded, known.unfamiliar)]
 
-    def _final_words(self, change: Change) -> Decoded | None:
-        """What was last said of the segment that this change closes; withheld: `NOTHING`."""
-        said, closed = self._said.get(change.key), change.previous
+    def _final_text(self, change: Change) -> Decoded | None:
+        """Return the final text of the segment that this change closes; None: decode it."""
+        known, closed = self._open.get(change.key), change.previous
         if closed is None:
             return None
-        self._said.pop(change.key, None)
+        self._open.pop(change.key, None)
         if change.previous_unfamiliar >= WITHHELD:
-            return NOTHING
+            return _WITHHELD_TEXT
         names = (change.session_id, closed.segment_id)
-        is_last = said and (said.session_id, said.segment.segment_id) == names
-        return said.words if said and is_last and not said.is_withheld else None
+        is_same = known and (known.session_id, known.segment.segment_id) == names
+        return known.decoded if known and is_same and not known.is_withheld else None
 
 
 def _event(
