@@ -152,7 +152,9 @@ def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
     assert not result.successful
-    assert 'confirm_hops can be changed only while unconfigured; the node is active' in result.reason
+    assert (
+        'confirm_hops can be changed only while unconfigured; the node is active' in result.reason
+    )
     bench.do(node, node.trigger_deactivate)
     bench.do(node, node.trigger_cleanup)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
