@@ -27,8 +27,8 @@ END = {'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for unti
 SINCE = {**NUMBER, 'description': 'seconds of ROS time; leave out to search the whole memory'}
 ASKED = {
     **NUMBER,
-    'description': 'seconds of ROS time, for a question about the past; leave out start and end to '
-    'ask about the present; the `time` of an answer tells the present time',
+    'description': 'seconds of ROS time, for a question about the past; leave out both start and '
+    'end for the present, whose time is the `time` of an answer',
 }
 TOOLS = [
     _tool(
