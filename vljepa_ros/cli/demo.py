@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
     settle(args)
-    say = _silent if args.json else _say
+    say = _print_nothing if args.json else _print
     # Exit by exception on SIGTERM, so that the processes are ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
@@ -127,11 +127,11 @@ def params_file() -> Path:
     return config_folder() / 'vljepa.yaml'
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _silent(line: str) -> None:
+def _print_nothing(line: str) -> None:
     del line
 
 
@@ -139,7 +139,7 @@ class Live:
     """One run of the stack; afterwards `said`, `answers` and `events` contain the results."""
 
     def __init__(self, questions: list[Question], say: Any) -> None:
-        self._pending, self._say = list(questions), say
+        self._pending, self._print = list(questions), say
         self.events: list[dict[str, Any]] = []
         self.answers: list[tuple[Question, dict[str, Any], bool]] = []
         self.played: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class Live:
         from vljepa_ros.cli.event_grading import Said
 
         return [
-            Said(self._s(e['start_ns']), self._s(e['end_ns']), e['text'])
+            Said(self._seconds(e['start_ns']), self._seconds(e['end_ns']), e['text'])
             for e in self.events
             if e['state'] == 'ENDED'
         ]
@@ -175,7 +175,7 @@ class Live:
             Processes(environment, logs) as processes,
         ):
             domain = environment['ROS_DOMAIN_ID']
-            self._say(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
+            self._print(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
             for name, command in node_commands(args, topic).items():
                 processes.start(name, command)
             processes.start(
@@ -192,7 +192,7 @@ class Live:
                 ],
                 piped=True,
             )
-            self._say(f'playing {sample.name}: {topic}, {length_s:g} s')
+            self._print(f'playing {sample.name}: {topic}, {length_s:g} s')
             self._follow(processes)
 
     def _follow(self, processes: Processes) -> None:
@@ -235,14 +235,15 @@ class Live:
             event = finding['event']
             self.events.append(event)
             state = STATES[event['state']]
-            self._say(
-                f'{self._s(event["start_ns"]):7.2f} - {self._s(event["end_ns"]):7.2f} s  '
+            start_s, end_s = self._seconds(event['start_ns']), self._seconds(event['end_ns'])
+            self._print(
+                f'{start_s:7.2f} - {end_s:7.2f} s  '
                 f'{state:6}  {event["text"]} ({event["confidence"]:.2f})'
             )
         elif 'answer' in finding:
             self._take_answer(finding['answer'])
         elif 'active' in finding:
-            self._say('all nodes are active')
+            self._print('all nodes are active')
         elif 'played' in finding:
             self.played = finding['played']
 
@@ -252,12 +253,12 @@ class Live:
         self.answers.append((question, answer, right))
         mark = 'correct' if right else f'incorrect, expected: {question.answer}'
         text = answer['answer'] if answer['success'] else answer['message']
-        self._say(
+        self._print(
             f'{question.at:7.2f} s  ? ({question.kind}) {question.prompt}\n'
             f'           ! {text} ({answer["confidence"]:.2f}) - {mark}'
         )
 
-    def _s(self, stamp_ns: int) -> float:
+    def _seconds(self, stamp_ns: int) -> float:
         return common.seconds(stamp_ns, self.start_ns)
 
 

@@ -50,7 +50,7 @@ class Client:
         self._node = Node('demo_client', namespace=namespace)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
         self._open: set[tuple[str, int]] = set()
         deep = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._node.create_subscription(TextEvent, 'text_event', self._on_event, deep)
@@ -130,7 +130,7 @@ class Client:
 
     def _end(self) -> None:
         """Wait until all frames are processed, end the streams and wait for their last events."""
-        while time.monotonic() - self._heard_s < QUIET_S:
+        while time.monotonic() - self._received_s < QUIET_S:
             self._spin(0.05)
         client = self._node.create_client(ChangeState, 'change_detection_node/change_state')
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
@@ -138,7 +138,7 @@ class Client:
         if found is None or not found.success:
             raise InputError('change_detection_node could not be deactivated')
         deadline_s = time.monotonic() + CALL_S
-        while self._open or time.monotonic() - self._heard_s < QUIET_S / 2:
+        while self._open or time.monotonic() - self._received_s < QUIET_S / 2:
             if time.monotonic() > deadline_s:
                 raise InputError(f'{len(self._open)} segments did not end within {CALL_S:g} s')
             self._spin(0.05)
@@ -167,10 +167,10 @@ class Client:
             self._spin(0.05)
 
     def _on_embedding(self, message: SemanticEmbedding) -> None:
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
 
     def _on_event(self, message: TextEvent) -> None:
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
         event = conversions.from_event_message(message)
         name = (repr(event.key), event.segment_id)
         if event.state is State.ENDED:

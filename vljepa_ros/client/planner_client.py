@@ -63,11 +63,11 @@ class _Call:
     name: str
     is_there: Callable[[], bool]
     send: Callable[[], Any]
-    forget: Callable[[Any], None]
+    discard: Callable[[Any], None]
     future: Future[Any]
     until_s: float
     sent: Any = None  # rclpy's future after sending
-    refusal: VljepaError | None = None  # error of a node that is not active
+    inactive_error: VljepaError | None = None  # error of a node that is not active
 
 
 class Watching:
@@ -153,8 +153,8 @@ class Client:
         self._lock = threading.Lock()
         self._watched: set[Watching] = set()  # watches with an accepted goal
         self._stopping = False
-        self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
-        self._node.create_timer(MISSED_S, self._miss_servers, clock=STEADY)
+        self._node.create_timer(LOOK_AGAIN_S, self._process_calls, clock=STEADY)
+        self._node.create_timer(MISSED_S, self._check_servers, clock=STEADY)
         self._thread = threading.Thread(target=self._spin, name='vljepa client', daemon=True)
         self._thread.start()
 
@@ -333,7 +333,7 @@ class Client:
         """Queue a call; fail it immediately if the client is closed."""
         with self._lock:
             self._calls.append(call)
-        self._later(self._look_again)
+        self._later(self._process_calls)
         if self._stopping:
             _settle(call.future, BusyError(CLOSED))
 
@@ -362,7 +362,7 @@ class Client:
             error = error_of(response.error_code, response.message)
             if isinstance(error, InactiveError):
                 call.sent = None  # send again until the timeout
-                call.refusal = error
+                call.inactive_error = error
             else:
                 _settle(found, error)
 
@@ -377,7 +377,7 @@ class Client:
         self._send_later(call)
         return found
 
-    def _look_again(self) -> None:
+    def _process_calls(self) -> None:
         """Send the calls whose service is available and fail those past their deadline."""
         with self._lock:
             self._calls = [call for call in self._calls if not call.future.done()]
@@ -385,8 +385,8 @@ class Client:
         for call in calls:
             if time.monotonic() >= call.until_s:
                 if call.sent is not None:
-                    call.forget(call.sent)
-                _settle(call.future, self._lateness(call))
+                    call.discard(call.sent)
+                _settle(call.future, self._timeout_error(call))
             elif call.sent is None and call.is_there():
                 try:
                     call.sent = call.send()
@@ -398,7 +398,7 @@ class Client:
         found = self._node.get_publishers_info_by_topic(topic)
         return frozenset(bytes(server.endpoint_gid) for server in found)
 
-    def _miss_servers(self) -> None:
+    def _check_servers(self) -> None:
         """Fail the watches whose server has disappeared, for example because it was killed."""
         there = self._servers() if self._watched else frozenset()
         for watching in list(self._watched):
@@ -409,10 +409,10 @@ class Client:
                 name = self._node.resolve_service_name(WATCH)
                 _settle(watching.future, UnavailableError(f'the server of {name} is gone'))
 
-    def _lateness(self, call: _Call) -> VljepaError:
+    def _timeout_error(self, call: _Call) -> VljepaError:
         name = self._node.resolve_service_name(call.name)
-        if call.refusal:
-            return call.refusal
+        if call.inactive_error:
+            return call.inactive_error
         if call.sent is not None:
             return UnavailableError(f'{name} did not answer within {self._timeout_s:g} s')
         return UnavailableError(f'no node serves {name} (waited {self._timeout_s:g} s)')
@@ -428,7 +428,7 @@ class Client:
             )
 
     def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
-        def hear(message: Any) -> None:
+        def on_feedback(message: Any) -> None:
             watching.score = float(message.feedback.score)
             watching.unfamiliar = float(message.feedback.unfamiliar)
 
@@ -462,7 +462,7 @@ class Client:
             else:
                 _settle(watching.future, error_of(result.error_code, result.message))
 
-        sent = self._watch.send_goal_async(goal, feedback_callback=hear)
+        sent = self._watch.send_goal_async(goal, feedback_callback=on_feedback)
         sent.add_done_callback(accepted)
         return sent
 

@@ -35,14 +35,14 @@ class Recollection(Protocol):
         ...
 
 
-class _Wanted(NamedTuple):
+class _Request(NamedTuple):
     """Inputs of configure: the model, and the parameter values that name files."""
 
     spec: ModelSpec
     values: dict[str, Any]
 
 
-class _Brought(NamedTuple):
+class _Loaded(NamedTuple):
     """Resources that the model thread loaded for configure."""
 
     lease: Lease
@@ -64,7 +64,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self._lease: Lease | None = None
         self.transition_error: Exception | None = None  # error of the last transition, if any
         self.recollection: Any = None  # the object that `recollect` opened, for `setup`
-        self._prepared: tuple[_Wanted, _Brought | Exception] | None = None
+        self._prepared: tuple[_Request, _Loaded | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.beside_the_vision(specs)
@@ -164,7 +164,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
                     self.stop()
             finally:  # the lifecycle ends here, even after a failure
                 self.phase = 'finalized'
-                self._forget_prepared()
+                self._release_prepared()
                 self._unconfigure()
 
         return self._step('shut down', 'finalized', shut_down)
@@ -185,18 +185,18 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Load weights and files in the model thread; configure reports errors."""
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
-        wanted = self._wanted()
-        if isinstance(self._prepared_for(wanted), _Brought):
+        wanted = self._request()
+        if isinstance(self._prepared_for(wanted), _Loaded):
             return
-        found: _Brought | Exception
+        found: _Loaded | Exception
         try:
-            found = await self.in_thread(self._bring, wanted)
+            found = await self.in_thread(self._load, wanted)
         except Exception as error:
             found = error
-        self._forget_prepared()
+        self._release_prepared()
         self._prepared = (wanted, found)
         if self.phase == 'finalized':  # the node was shut down in the meantime
-            self._forget_prepared()
+            self._release_prepared()
 
     async def bring_down(self) -> None:
         """Deactivate and clean up, from any state."""
@@ -206,7 +206,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             self.trigger_deactivate()
         if self.phase == 'inactive':
             self.trigger_cleanup()
-        self._forget_prepared()
+        self._release_prepared()
 
     def _step(
         self,
@@ -249,7 +249,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
-            self._lease, self.recollection = self._take_brought(self._wanted())
+            self._lease, self.recollection = self._take_loaded(self._request())
         self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
@@ -261,37 +261,37 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             if lease is not None:
                 lease.release()
 
-    def _take_brought(self, wanted: _Wanted) -> _Brought:
+    def _take_loaded(self, wanted: _Request) -> _Loaded:
         """Return the resources that `prepare` loaded, or load them now; raise its error."""
         found = self._prepared_for(wanted)
         if found is None:
-            self._forget_prepared()
+            self._release_prepared()
             # `prepare` was not awaited: load here, which also blocks get_state.
-            return self.thread.call(self._bring, wanted).result()
+            return self.thread.call(self._load, wanted).result()
         self._prepared = None
         if isinstance(found, Exception):
             raise found
         return found
 
-    def _wanted(self) -> _Wanted:
-        return _Wanted(self._model_spec(), self.values())
+    def _request(self) -> _Request:
+        return _Request(self._model_spec(), self.values())
 
-    def _bring(self, wanted: _Wanted) -> _Brought:
+    def _load(self, wanted: _Request) -> _Loaded:
         """Load the weights and open the data on disk, in the model thread."""
         lease = self.pool.acquire(wanted.spec, self.part)
         try:
-            return _Brought(lease, self.recollect(lease.facts, wanted.values))
+            return _Loaded(lease, self.recollect(lease.facts, wanted.values))
         except BaseException:
             lease.release()
             raise
 
-    def _prepared_for(self, wanted: _Wanted) -> _Brought | Exception | None:
+    def _prepared_for(self, wanted: _Request) -> _Loaded | Exception | None:
         known = self._prepared
         return known[1] if known is not None and known[0] == wanted else None
 
-    def _forget_prepared(self) -> None:
+    def _release_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and isinstance(prepared[1], _Brought):
+        if prepared is not None and isinstance(prepared[1], _Loaded):
             lease, recollection = prepared[1]
             if recollection is not None:
                 recollection.close()

@@ -51,7 +51,7 @@ class Camera:
         self._shared = False  # several publishers use the topic, each with its own numbering
         self._sequence: int | None = None
         self._subscription: Any = None
-        self._heard_s = self._said_s = time.monotonic()
+        self._received_s = self._warned_s = time.monotonic()
 
     def subscribe(
         self,
@@ -70,21 +70,23 @@ class Camera:
         if self.transport == 'compressed' and not name.endswith('/compressed'):
             name += '/compressed'  # the name that image_transport uses, also after remapping
         self.resolved = name
-        self._heard_s = self._said_s = time.monotonic()
+        self._received_s = self._warned_s = time.monotonic()
         self._sequence = None
         self.unfamiliar = UnfamiliarSpan()
 
         def on_message(message: Any, info: Mapping[str, Any]) -> None:
             stamp_ns = to_ns(message.header.stamp)
-            self._note(node, message, info)
+            self._count_lost(node, message, info)
             verdict = self.stamp_filter.admit(stamp_ns)
             if verdict.message:
                 node.trouble(f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}')
-            if not verdict.accepted or not self._is_sound(node, message):
+            if not verdict.accepted or not self._is_undamaged(node, message):
                 on_refused(self, message.header)
                 return
             self._arrived += 1
-            arrived = Arrived(message, stamp_ns, verdict.reset_count, self._heard_s, self._arrived)
+            arrived = Arrived(
+                message, stamp_ns, verdict.reset_count, self._received_s, self._arrived
+            )
             on_picture(self, arrived)
 
         kind = CompressedImage if self.transport == 'compressed' else Image
@@ -116,15 +118,15 @@ class Camera:
             f'{publishers} publishers share {self.resolved}' if publishers > 1 else '',
         )
         now = time.monotonic()
-        silent = now - self._heard_s >= WAITING_S
+        silent = now - self._received_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
             f'{publishers} publisher(s), but nothing arrives'
             if publishers
             else 'the topic has no publisher'
         )
         node.health.condition(f'{self.name}: waiting', text if silent else '')
-        if silent and now - self._said_s >= WAITING_S:
-            self._said_s = now
+        if silent and now - self._warned_s >= WAITING_S:
+            self._warned_s = now
             node.get_logger().warning(text)
 
     def describe(self) -> dict[str, str]:
@@ -146,7 +148,7 @@ class Camera:
             }.items()
         }
 
-    def _is_sound(self, node: VljepaNode, message: Any) -> bool:
+    def _is_undamaged(self, node: VljepaNode, message: Any) -> bool:
         """Return whether the image is undamaged and may replace the waiting one."""
         try:
             check_picture(message)
@@ -155,9 +157,9 @@ class Camera:
             return False
         return True
 
-    def _note(self, node: VljepaNode, message: Any, info: Mapping[str, Any]) -> None:
+    def _count_lost(self, node: VljepaNode, message: Any, info: Mapping[str, Any]) -> None:
         self.frame_id = message.header.frame_id
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
         sequence = info.get('publication_sequence_number')
         if sequence is None or sequence == NO_SEQUENCE:
             return

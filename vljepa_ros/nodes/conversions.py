@@ -72,9 +72,9 @@ def check_picture(message: Image | CompressedImage) -> None:
 def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Image:
     """Decode an image message and rotate it clockwise. Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
-        picture = images.decode_compressed(message.format, message.data)
+        image = images.decode_compressed(message.format, message.data)
     else:
-        picture = images.decode_raw(
+        image = images.decode_raw(
             message.encoding,
             message.width,
             message.height,
@@ -82,7 +82,7 @@ def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Imag
             bool(message.is_bigendian),
             message.data,
         )
-    return images.rotate(picture, degrees)
+    return images.rotate(image, degrees)
 
 
 def to_embedding_message(
@@ -110,7 +110,7 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
         _key(message),
         from_floats(message.vector),
         message.reset_count,
-        _share(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
     )
 
 
@@ -160,8 +160,8 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
         from_floats(message.vector),
         previous,
         from_floats(message.previous_vector) if message.previous_vector else None,
-        _share(message.unfamiliar, 'unfamiliar'),
-        _share(message.previous_unfamiliar, 'previous_unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.previous_unfamiliar, 'previous_unfamiliar'),
     )
 
 
@@ -205,7 +205,7 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
         message.confidence,
         tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
         message.nearest,
-        _share(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
         from_abstain_reason(message.abstain_reason),
     )
 
@@ -249,7 +249,7 @@ def from_look(message: msg.Look) -> types.Seen:
     if len(message.vectors) != 1:
         raise InputError(f'Look.vectors has {len(message.vectors)} vectors for one prompt')
     vector = from_embedding(message.vectors[0])
-    unfamiliar = _share(message.unfamiliar, 'unfamiliar')
+    unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
     return types.Seen(to_ns(message.start), to_ns(message.end), vector, unfamiliar=unfamiliar)
 
 
@@ -327,7 +327,7 @@ def check_supported(request: Any) -> None:
         raise InputError('image is not supported yet: give a text')
 
 
-def _share(value: float, name: str) -> float:
+def _fraction(value: float, name: str) -> float:
     """Check that a value is in 0..1. Raises InputError."""
     if not 0.0 <= value <= 1.0:
         raise InputError(f'{name} ({value:g}) is not in 0..1')

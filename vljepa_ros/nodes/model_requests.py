@@ -53,7 +53,7 @@ class ModelNode(Node):
         self.phase = 'unconfigured'
         self.backlog = 0  # messages that wait for the model thread
         self.max_waiting = 0  # maximum number of pending requests
-        self._in_hand = 0
+        self._pending_requests = 0
         self._stepping: set[ThreadFuture[Any]] = set()
 
     @property
@@ -92,25 +92,25 @@ class ModelNode(Node):
         try:
             if not self.is_active:
                 raise self.inactive()
-            if self._in_hand >= self.max_waiting:
-                raise BusyError(f'busy: {self._in_hand} requests are pending')
-            self._in_hand += 1
+            if self._pending_requests >= self.max_waiting:
+                raise BusyError(f'busy: {self._pending_requests} requests are pending')
+            self._pending_requests += 1
             try:
                 await work()
             finally:
-                self._in_hand -= 1
+                self._pending_requests -= 1
             response.success = True
             self.health.count('requests answered')
         except Exception as error:
             response.success = False
-            response.error_code, response.message = self._refusal(error)
+            response.error_code, response.message = self._failure(error)
         return response
 
     def inactive(self) -> InactiveError:
         """Return the error of requests that arrive while the node is not active."""
         return InactiveError(f'inactive: {self.get_name()} is {self.phase}')
 
-    def _refusal(self, error: Exception) -> tuple[ErrorCode, str]:
+    def _failure(self, error: Exception) -> tuple[ErrorCode, str]:
         """Return the error code of a failed request and a message of one line."""
         if not isinstance(error, VljepaError):
             if self.is_active:
@@ -189,7 +189,7 @@ class ModelNode(Node):
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Await a call in the model thread without blocking the executor."""
-        return self._handed_over(self.thread.call(function, *args))
+        return self._awaitable(self.thread.call(function, *args))
 
     async def by_steps(self, steps: Generator[None, None, T], seconds: float) -> T:
         """Await a generator that runs in the model thread, one step at a time.
@@ -199,7 +199,7 @@ class ModelNode(Node):
         """
         outcome = self.thread.call_by_steps(steps)
         self._stepping.add(outcome)
-        done = self._handed_over(outcome)
+        done = self._awaitable(outcome)
         try:
             if not await self.within(done, seconds):
                 raise BusyError(f'not done within {seconds:g} s')
@@ -214,7 +214,7 @@ class ModelNode(Node):
         for outcome in self._stepping:
             outcome.cancel()
 
-    def _handed_over(self, outcome: ThreadFuture[T]) -> Future:
+    def _awaitable(self, outcome: ThreadFuture[T]) -> Future:
         done: Future = Future()
         outcome.add_done_callback(lambda outcome: self.post(_copy, outcome, done))
         return done

@@ -81,13 +81,13 @@ class PerceptionNode(VljepaNode):
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
         for camera in self._cameras.values():
-            camera.subscribe(self, self._on_picture, self._on_refused)
+            camera.subscribe(self, self._on_image, self._on_rejected)
 
     def stop(self) -> None:
         """Unsubscribe; drop images that still wait for the model thread."""
         for camera in self._cameras.values():
             camera.unsubscribe(self)
-            self._dropped(camera, self.thread.withdraw(self._slot(camera)))
+            self._report_dropped(camera, self.thread.withdraw(self._slot(camera)))
         if self._changes is not None:
             self.destroy_subscription(self._changes)
             self._changes = None
@@ -125,21 +125,21 @@ class PerceptionNode(VljepaNode):
 
     # Images.
 
-    def _on_picture(self, camera: Camera, arrived: Arrived) -> None:
+    def _on_image(self, camera: Camera, arrived: Arrived) -> None:
         displaced = self.thread.offer(
-            self._slot(camera), arrived, lambda item: self._look(camera, item)
+            self._slot(camera), arrived, lambda item: self._process(camera, item)
         )
-        self._dropped(camera, displaced)
+        self._report_dropped(camera, displaced)
 
-    def _on_refused(self, camera: Camera, header: Header) -> None:
+    def _on_rejected(self, camera: Camera, header: Header) -> None:
         self._acknowledge(camera, conversions.to_ns(header.stamp))
 
-    def _dropped(self, camera: Camera, displaced: Arrived | None) -> None:
+    def _report_dropped(self, camera: Camera, displaced: Arrived | None) -> None:
         if displaced is not None:
             self.health.count(f'{camera.name}: dropped, too slow')
             self._acknowledge(camera, displaced.stamp_ns)
 
-    def _look(self, camera: Camera, arrived: Arrived) -> None:
+    def _process(self, camera: Camera, arrived: Arrived) -> None:
         """Process an image and acknowledge it, in the model thread."""
         self.guarded(lambda: self._push(camera, arrived))
         self._acknowledge(camera, arrived.stamp_ns)
@@ -168,9 +168,9 @@ class PerceptionNode(VljepaNode):
     # Stored frames and embeddings.
 
     def _on_change(self, message: SemanticChange) -> None:
-        self.enqueue(self._keep_window, message)
+        self.enqueue(self._protect_window, message)
 
-    def _keep_window(self, message: SemanticChange) -> None:
+    def _protect_window(self, message: SemanticChange) -> None:
         """Protect the last window of the ended segment in the frame store, in the model thread."""
         if self._frame_store is not None:
             self._frame_store.keep(conversions.from_change_message(message))
@@ -216,9 +216,9 @@ class PerceptionNode(VljepaNode):
         return await self.serve(response, lambda: self._predict(request, response))
 
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
-        source = self._named(request.source)
+        source = self._source_of(request.source)
         span = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        found = await self._look_at(source, list(request.prompts), span)
+        found = await self._evaluate(source, list(request.prompts), span)
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
@@ -226,23 +226,25 @@ class PerceptionNode(VljepaNode):
         response.vectors = conversions.to_embeddings(found.vectors)
         response.looks = [conversions.to_look(look) for look in found.looks]
 
-    async def _look_at(self, source: str, prompts: list[str], span: tuple[int, int]) -> Prediction:
+    async def _evaluate(
+        self, source: str, prompts: list[str], span: tuple[int, int]
+    ) -> Prediction:
         """Predict for now or for a past span.
 
         The past is evaluated in steps, so that the stream and questions about now are served in
         between.
         """
         if any(span):
-            return await self.by_steps(self._recollect(source, prompts, span), LOOK_BACK_S)
-        return await self.in_thread(self._look_now, source, prompts)
+            return await self.by_steps(self._predict_past(source, prompts, span), LOOK_BACK_S)
+        return await self.in_thread(self._predict_now, source, prompts)
 
-    def _look_now(self, source: str, prompts: list[str]) -> Prediction:
+    def _predict_now(self, source: str, prompts: list[str]) -> Prediction:
         """Predict from the current state, in the model thread."""
         assert self._perceiver is not None
         self._check_seen(source, self._perceiver.sources)
         return self._perceiver.predict(source, prompts)
 
-    def _recollect(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
+    def _predict_past(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
         """Predict for a span of stored frames, step by step in the model thread."""
         assert self._perceiver is not None and self._frame_store is not None
         self._check_seen(source, (*self._perceiver.sources, *self._frame_store.sources))
@@ -255,7 +257,7 @@ class PerceptionNode(VljepaNode):
         if source not in seen:
             raise NoFrameError(f"no frame yet from '{source}'")
 
-    def _named(self, source: str) -> str:
+    def _source_of(self, source: str) -> str:
         """Return the camera that a request names. Raises InputError."""
         known = ', '.join(self._cameras)
         if not source and len(self._cameras) > 1:

@@ -55,7 +55,7 @@ TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 
 
 @dataclass
-class _Watched:
+class _PendingWatch:
     """A Watch goal, its condition and its end: a moment, or None with error code and message."""
 
     goal: Any
@@ -88,10 +88,10 @@ class QueryNode(VljepaNode):
         self._memory: Memory | None = None
         self._service: QueryService | None = None
         self._sources: tuple[str, ...] = ()  # written by the model thread, replaced as a whole
-        self._held_bytes = 0
+        self._stored_bytes = 0
         self._cameras: tuple[str, ...] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
-        self._watched: list[_Watched] = []
+        self._watched: list[_PendingWatch] = []
         deep = qos.service(self.get_parameter('service_depth').value)
         self._predict = self.create_client(
             Predict, 'predict', qos_profile=deep, callback_group=self.group
@@ -206,7 +206,7 @@ class QueryNode(VljepaNode):
         """Return the contents of the memory and the numbers of watches and waiting messages."""
         return {
             'stored sources': ', '.join(self._sources),
-            'stored bytes': f'{self._held_bytes:,}',
+            'stored bytes': f'{self._stored_bytes:,}',
             'streams of other models': str(self._memory.foreign if self._memory else 0),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
@@ -222,9 +222,9 @@ class QueryNode(VljepaNode):
         self.health.count('embeddings')
         watched = [w.condition for w in self._watched if w.condition.concerns(message.source)]
         texts = tuple(dict.fromkeys(condition.text for condition in watched))
-        self.enqueue(self._remember, message, texts)
+        self.enqueue(self._record, message, texts)
 
-    def _remember(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
+    def _record(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
         """Record an embedding and score the watched conditions, in the model thread."""
         assert self._memory is not None
         embedding = conversions.from_embedding_message(message)
@@ -234,7 +234,7 @@ class QueryNode(VljepaNode):
         for text in texts:  # separately, so that an error with one text does not affect others
             self.guarded(partial(self._score, embedding.vector, text, scores))
         if scores:
-            self.post(self._judge, embedding, scores)
+            self.post(self._update_watches, embedding, scores)
 
     def _score(self, vector: Vector, text: str, scores: dict[str, float]) -> None:
         scores[text] = float(self.lease.half.similarity(vector[None], text)[0])
@@ -243,7 +243,7 @@ class QueryNode(VljepaNode):
         """Commit the memory, in the model thread; at most the last second can be lost."""
         if self._memory is not None:
             self._memory.commit()
-            self._held_bytes = self._memory.held_bytes
+            self._stored_bytes = self._memory.held_bytes
             self.condition('memory', self._memory.trouble)
 
     # Questions.
@@ -371,7 +371,7 @@ class QueryNode(VljepaNode):
             raise InputError(f'timeout ({timeout_s:g} s) is negative')
         return condition
 
-    def _check_readable(self, watched: _Watched) -> None:
+    def _check_readable(self, watched: _PendingWatch) -> None:
         """End a watch whose text is unreadable; in the model thread, before any hop is scored."""
         try:
             check_readable(self.lease.half, watched.condition.text, 'condition')
@@ -397,8 +397,8 @@ class QueryNode(VljepaNode):
         try:
             condition = self._checked_condition(goal.request)
         except Exception as error:
-            return self._refused(goal, error)
-        watched = _Watched(goal, condition)
+            return self._abort(goal, error)
+        watched = _PendingWatch(goal, condition)
         timeout_ns = conversions.to_ns(goal.request.timeout)
         timer = None
         if timeout_ns > 0:  # in ROS time, so that a watch does not time out in a paused bag
@@ -417,9 +417,9 @@ class QueryNode(VljepaNode):
             self._watched.remove(watched)
             if timer is not None:
                 self.destroy_timer(timer)
-        return self._concluded(watched, moment)
+        return self._finish(watched, moment)
 
-    def _refused(self, goal: Any, error: Exception) -> Watch.Result:
+    def _abort(self, goal: Any, error: Exception) -> Watch.Result:
         """Abort an invalid goal; a rejection would carry no error code."""
         if not isinstance(error, VljepaError) and not self.is_active:
             error = self.inactive()  # the node was deactivated in the meantime
@@ -432,7 +432,7 @@ class QueryNode(VljepaNode):
             abstain_reason=int(AbstainReason.NOT_SEEN),
         )
 
-    def _concluded(self, watched: _Watched, moment: Moment | None) -> Watch.Result:
+    def _finish(self, watched: _PendingWatch, moment: Moment | None) -> Watch.Result:
         result = Watch.Result(
             fired=moment is not None,
             error_code=int(watched.code),
@@ -451,7 +451,7 @@ class QueryNode(VljepaNode):
             watched.goal.abort()
         return result
 
-    def _judge(self, embedding: Embedding, scores: dict[str, float]) -> None:
+    def _update_watches(self, embedding: Embedding, scores: dict[str, float]) -> None:
         """Update each goal with the scores from the model thread; runs in the executor."""
         for watched in list(self._watched):
             score = scores.get(watched.condition.text)
