@@ -84,7 +84,7 @@ def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
         found += split.streams[: limit or None]
     if not found:
         raise InputError(
-            f'no streams of {VALIDATION} in {data}: make them by `vljepa data mwstream --split '
-            f'{VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
+            f'no streams of {VALIDATION} in {data}: record them with `vljepa data mwstream '
+            f'--split {VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
         )
     return found

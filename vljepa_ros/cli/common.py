@@ -166,7 +166,7 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
     from rich.console import Console
     from rich.progress import Progress
 
-    # Without redirect_stdout=False, rich would write to the terminal what is meant for a pipe.
+    # By default, rich redirects stdout to the terminal, even if stdout is a pipe.
     with Progress(
         console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:

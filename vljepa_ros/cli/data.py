@@ -175,7 +175,10 @@ def _import(args: argparse.Namespace) -> int:
     grid = Grid(args.rate, args.size)
     given = args.annotations or [None] * len(args.sources)
     if len(given) != len(args.sources):
-        raise InputError(f'{len(given)} files of --annotations for {len(args.sources)} sources')
+        raise InputError(
+            f'{len(given)} files of --annotations for {len(args.sources)} sources: '
+            'give one file per source'
+        )
     open_folder(args.out)
     made: list[str] = []
     skipped: dict[str, str] = {}

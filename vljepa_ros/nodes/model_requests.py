@@ -221,7 +221,7 @@ class ModelNode(Node):
 
     async def within(self, future: Future, seconds: float) -> bool:
         """Await a future on the steady clock; on timeout, cancel it and return False."""
-        ended: Future = Future()  # some versions of rclpy never resume on a cancelled future
+        ended: Future = Future()  # some versions of rclpy never resume on a canceled future
 
         def end(_: object = None) -> None:
             if not ended.done():
