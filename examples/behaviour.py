@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Behaviours for py_trees (`pip install py_trees`): ask, and wait for a condition.
+"""Behaviors for py_trees (`pip install py_trees`): ask a question, and wait for a condition.
 
-Neither blocks a tick. A tree that opens the drawer where it is closed, and waits until it is open:
+Neither blocks a tick. This tree opens the drawer if it is closed, and waits until it is open:
 
     opening = [OpenDrawer(), Happens(robot, 'the drawer is open')]
     Selector('drawer', True, [
@@ -23,7 +23,7 @@ from vljepa_ros.core.errors import VljepaError
 
 
 class Holds(Behaviour):
-    """Succeeds on a confident yes; fails on no, and where nobody can tell."""
+    """Succeeds on a confident yes; fails on no, and on an abstention."""
 
     def __init__(self, robot: Client, question: str, confidence: float = 0.7) -> None:
         super().__init__(question)
@@ -31,11 +31,11 @@ class Holds(Behaviour):
         self._asked: Future[Any] | None = None
 
     def initialise(self) -> None:
-        """Ask."""
+        """Send the question."""
         self._asked = self._robot.query_later(self._question, ['yes', 'no'])
 
     def update(self) -> Status:
-        """Running until there is an answer."""
+        """Return RUNNING until there is an answer."""
         assert self._asked is not None
         if not self._asked.done():
             return Status.RUNNING
@@ -58,11 +58,11 @@ class Happens(Behaviour):
         self._watching: Watching | None = None
 
     def initialise(self) -> None:
-        """Watch from now on."""
+        """Start to watch."""
         self._watching = self._robot.watch(self._condition, self._timeout_s)
 
     def update(self) -> Status:
-        """Running until it has come true, or its time is over."""
+        """Return RUNNING until the condition is true or the timeout has passed."""
         assert self._watching is not None
         self.feedback_message = f'{self._watching.score:.0%}'
         if not self._watching.done():
@@ -74,6 +74,6 @@ class Happens(Behaviour):
             return Status.FAILURE
 
     def terminate(self, new_status: Status) -> None:
-        """Watch no more where the tree goes on without it."""
+        """Cancel the watch if the tree interrupts this behavior."""
         if self._watching is not None and new_status is Status.INVALID:
             self._watching.cancel()

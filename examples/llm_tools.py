@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tools for an agent with a language model: `TOOLS` for its API, `call` for what it decides.
+"""Tools for an LLM agent: `TOOLS` contains the definitions, and `call` executes a tool call.
 
-The definitions are JSON schemas in the form that most APIs take; what a call gives is JSON, errors
-included, so that the model can mend its arguments.
+The definitions are JSON schemas in the form that most APIs accept. A call returns JSON, also for
+errors, so that the LLM can correct its arguments.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def _tool(name: str, description: str, required: str, **properties: dict[str, An
 
 
 TEXT, NUMBER = {'type': 'string'}, {'type': 'number'}
-WHERE = {'source': {**TEXT, 'description': 'the camera; needed where there are several'}}
+WHERE = {'source': {**TEXT, 'description': 'the camera; required if there are several'}}
 END = {'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for until now'}}
-SINCE = {**NUMBER, 'description': 'seconds of ROS time; leave out for all that is remembered'}
+SINCE = {**NUMBER, 'description': 'seconds of ROS time; leave out to search the whole memory'}
 ASKED = {
     **NUMBER,
-    'description': 'seconds of ROS time, for a question about the past; leave both out for the '
-    'present, which is at the `time` of an answer',
+    'description': 'seconds of ROS time, for a question about the past; leave out both start and '
+    'end for the present, whose time is the `time` of an answer',
 }
 TOOLS = [
     _tool(
         'query',
-        "Ask what the robot's camera sees, or saw in a span of time. If `abstained` is true, "
-        'nobody can tell: do not use the answer.',
+        "Ask a question about the robot's camera image, now or in a past span of time. If "
+        '`abstained` is true, the model cannot tell: do not use the answer.',
         'prompt',
         prompt={**TEXT, 'description': 'a question in plain English'},
         candidates={
@@ -48,31 +48,37 @@ TOOLS = [
     ),
     _tool(
         'search',
-        'Find the moments in what the camera has seen that a sentence describes, best first.',
+        'Find the moments in the camera recordings that match a sentence, best first.',
         'text',
         text={**TEXT, 'description': "a statement, for example 'the drawer is opened'"},
-        limit={'type': 'integer', 'description': 'how many moments at most (10)'},
+        limit={'type': 'integer', 'description': 'maximum number of moments (10)'},
         start=SINCE,
         **END,
         **WHERE,
     ),
     _tool(
         'watch',
-        'Wait until a statement about the scene comes true, or is true no more.',
+        'Wait until a statement about the scene becomes true, or is no longer true.',
         'condition',
         condition={**TEXT, 'description': "for example 'the arm is at rest'"},
-        until_not={'type': 'boolean', 'description': 'wait until it is true no more (false)'},
-        timeout={**NUMBER, 'description': 'seconds to wait at most (30)'},
+        until_not={'type': 'boolean', 'description': 'wait until it is no longer true (false)'},
+        timeout={**NUMBER, 'description': 'maximum wait in seconds (30)'},
         **WHERE,
     ),
 ]
 
 
 def call(robot: Client, name: str, arguments: str) -> str:
-    """Do what the model asks for: a tool's name, and its arguments as JSON."""
+    """Execute a tool call of the LLM and return its result as JSON.
+
+    Args:
+        robot: Client of the stack.
+        name: Name of the tool.
+        arguments: Arguments of the tool, as a JSON object.
+    """
     tools = {'query': _query, 'search': _search, 'watch': _watch}
     if name not in tools:
-        return json.dumps({'error': f'there is no tool {name!r}'})
+        return json.dumps({'error': f'unknown tool {name!r} (known: {", ".join(tools)})'})
     try:
         found = tools[name](robot, **json.loads(arguments))
     except (TypeError, ValueError, VljepaError) as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag into the stack: replay.launch.py bag:=samples/bench image:=/camera/image_raw ..."""
+"""Launch the stack and play a bag: bag:=samples/bench image:=/camera/image_raw ..."""
 
 from pathlib import Path
 
@@ -13,22 +13,25 @@ from launch.substitutions import LaunchConfiguration, PythonExpression
 SHARE = Path(get_package_share_directory('vljepa_ros'))
 OWN = {
     'bag': (None, 'The bag: a rosbag2 folder, or an .mcap or .db3 file'),
-    'rate': ('1.0', 'Speed, 1.0 is as recorded'),
-    'delay': ('8.0', 'Seconds before it starts: the stack loads its weights meanwhile'),
-    'loop': ('false', 'Begin again at its end'),
+    'rate': ('1.0', 'Playback speed relative to the recording'),
+    'delay': ('8.0', 'Seconds before playback, in which the stack loads its weights'),
+    'loop': ('false', 'true: play the bag repeatedly'),
 }
-# `image` is short for one camera: where `cameras` are given it has no default.
+# `image` selects a single camera, so it has no default if `cameras` is given.
 IMAGE = PythonExpression(["'' if '", LaunchConfiguration('cameras'), "' else '/camera/image_raw'"])
 STACK = {
-    'cameras': ('', 'Several: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)'),
+    'cameras': (
+        '',
+        'Several cameras: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)',
+    ),
     'image': (IMAGE, 'Image topic of the bag, without /compressed'),
     'image_transport': ('compressed', 'raw or compressed'),
-    'use_sim_time': ('true', 'The bag gives the time, on /clock'),
+    'use_sim_time': ('true', 'Take ROS time from /clock, which the bag player publishes'),
 }
 
 
 def generate_launch_description():
-    """For `ros2 launch`; the arguments of vljepa.launch.py are taken, too."""
+    """Return the description for `ros2 launch`; accepts arguments of vljepa.launch.py, too."""
     play = [
         'ros2',
         'bag',

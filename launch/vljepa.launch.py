@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the stack: four processes, or one with composed:=true."""
+"""Launch the stack in four processes, or in one process with composed:=true."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ SHARE = Path(get_package_share_directory('vljepa_ros'))
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
 PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 ARGUMENTS = {
-    'namespace': ('vljepa', 'Namespace of the nodes; one of its own for each robot'),
+    'namespace': ('vljepa', 'Namespace of the nodes; use a different one for each robot'),
     'params_file': (
         str(SHARE / 'config' / 'vljepa.yaml'),
         'Parameter file; see config/vljepa.yaml',
@@ -34,11 +34,17 @@ ARGUMENTS = {
         '',
         'Image topic, resolved in the namespace of the caller (empty: as in params_file)',
     ),
-    'cameras': ('', 'Several: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)'),
+    'cameras': (
+        '',
+        'Several cameras: "front:=/f/image_raw,rear:=/r/image_raw" (empty: see image)',
+    ),
     'image_transport': ('', 'raw or compressed, for all cameras (empty: as in params_file)'),
     'device': ('', 'auto, cpu, cuda or cuda:N, for all nodes (empty: as in params_file)'),
     'threads': ('', 'CPU threads of the model in each process (empty: as in params_file)'),
-    'composed': ('false', 'true: one process, weights in memory once; false: four processes'),
+    'composed': (
+        'false',
+        'true: one process with one copy of the weights; false: four processes',
+    ),
     'autostart': ('true', 'false: stay unconfigured, for a lifecycle manager'),
     'use_sim_time': ('false', 'Take ROS time from /clock'),
     'log_level': ('info', 'debug, info, warn, error or fatal'),
@@ -46,12 +52,12 @@ ARGUMENTS = {
 
 
 def fast_memory():
-    """Settings measured in the project, where the user has made none: see config/fastdds.xml."""
+    """Set memory variables that the user has not set; see config/fastdds.xml for the reason."""
     values = {key: value for key, value in MALLOC.items() if key not in os.environ}
     if not any(name in os.environ for name in PROFILES):
         profile = shared_memory_profile(len(NODES) + 2, folder=SHARE / 'config')
         if profile is None:
-            yield LogInfo(msg='/dev/shm is small: pictures go by UDP, which is slower')
+            yield LogInfo(msg='/dev/shm is too small: images are sent by UDP, which is slower')
         else:
             values |= {name: str(profile) for name in PROFILES}
     for name, value in values.items():
@@ -59,7 +65,7 @@ def fast_memory():
 
 
 def nodes(context):
-    """With the arguments' values."""
+    """Return the nodes' processes, configured by the values of the launch arguments."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     caller = context.launch_configurations.get('ros_namespace', '')
     over = override_file(overrides(values, caller))
@@ -84,7 +90,7 @@ def nodes(context):
 
 
 def generate_launch_description():
-    """For `ros2 launch`."""
+    """Return the description for `ros2 launch`."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()

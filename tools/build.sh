@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds interfaces and package with colcon, into .venv: nothing needs to be sourced afterwards.
-# The Python files there are links to those here, so only new, gone or compiled files need a build.
+# Builds the interfaces and the package with colcon into .venv; no setup file needs to be sourced.
+# The Python files in .venv are links to the source tree, so a rebuild is needed only after files
+# were added or removed, or compiled files changed.
 set -eu
 cd "$(dirname "$0")/.."
-exec 9<"tools/venv.sh" && flock 9  # one at a time, if two shells make something
+exec 9<"tools/venv.sh" && flock 9  # lock against concurrent runs in other shells
 venv=$PWD/.venv
 stamp=build/built.sha256
 
@@ -29,7 +30,7 @@ if ! tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" 
     exit 1
 fi
 
-# Links to files that are gone.
+# Remove links to deleted files.
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 find "$site/vljepa_ros" "$venv/share/vljepa_ros" "$venv/lib/vljepa_ros" -xtype l -delete
 

@@ -11,7 +11,7 @@ if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
         install -r requirements/docs.txt
     echo "$wanted" > $stamp
 fi
-export NO_MKDOCS_2_WARNING=1  # Material's notice about another project
+export NO_MKDOCS_2_WARNING=1  # suppress a notice of MkDocs Material about another project
 case ${1:-build} in
     build) set -- build --strict --quiet ;;
     *) set -- serve ;;

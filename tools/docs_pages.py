@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """MkDocs hook: page sections that are generated from the code, and links into the repository.
 
-A line `<!-- generated: NAME -->` in a page of docs/ is replaced by the result of the function that
-`GENERATORS` holds for that name, so that the reference cannot differ from the code. The model
-cards become pages below models/. Links from a page to a file outside docs/ work on the site as in
-the repository: the file is copied to files/.
+A line `<!-- generated: NAME -->` in a page of docs/ is replaced by the result of the function
+`GENERATORS[NAME]`, so that the reference cannot differ from the code. The model cards become pages
+below models/. Files outside docs/ that a page links to are copied to files/, so that links work on
+the site as in the repository.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Fill in the generated sections, and point links to where their targets are on the site."""
+    """Insert the generated sections, and rewrite links to their targets on the site."""
     name = page.file.src_uri
     for link, path in links(name, markdown):
         target = posixpath.relpath(site_path(path), posixpath.dirname(name) or '.')
@@ -73,8 +73,8 @@ def links(page: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield the relative links of a page, each with the repository path that it points to.
 
     Args:
-        page: path of the page on the site, for example 'guide/robot.md' or 'models/small.md'.
-        text: the page's Markdown.
+        page: Path of the page on the site, for example 'guide/robot.md' or 'models/small.md'.
+        text: Markdown of the page.
     """
     card = re.fullmatch(r'models/(\w+)\.md', page)
     where = f'models/{card[1]}' if card else posixpath.dirname(f'docs/{page}')
@@ -84,7 +84,7 @@ def links(page: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def site_path(path: str) -> str:
-    """Return where a file of the repository is on the site."""
+    """Return the path on the site of a file of the repository."""
     card = CARD.fullmatch(path)
     if card:
         return f'models/{card[1]}.md'
@@ -143,7 +143,7 @@ def parameters() -> str:
 
 
 def shown(value: Any) -> str:
-    """Write a parameter's value as it is written in YAML."""
+    """Return a parameter's value in YAML syntax."""
     if isinstance(value, list):
         return "['" + "', '".join(value) + "']"
     if isinstance(value, bool):
@@ -233,5 +233,5 @@ GENERATORS: dict[str, Callable[[], str]] = {
 }
 
 
-if __name__ == '__main__':  # print one section, for a look at it without the site
+if __name__ == '__main__':  # print one section, to check it without building the site
     print(GENERATORS[sys.argv[1]]())

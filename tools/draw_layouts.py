@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw where the panels of config/foxglove.json and config/vljepa.rviz are, as SVG in docs/assets.
+"""Draw the panel layouts of config/foxglove.json and config/vljepa.rviz as SVG in docs/assets.
 
-The pictures are sketches that follow the configuration files; they are not screenshots.
+The drawings are sketches generated from the configuration files; they are not screenshots.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw what the stack reports about a recording: frames with their text, segments, change.
+"""Draw the results of the stack on a recording: frames with texts, segments and distances.
 
     .venv/bin/python tools/draw_overlay.py samples/bench --out docs/assets/overlay.png
 
-The upper row shows frames with the text that was in force at that moment. Below are the segments
-of the ground truth (if SOURCE is a folder with ground_truth.json) and those of the text events, in
-two alternating shades, and the cosine distance between consecutive embeddings. The pipeline runs
-without ROS; the running stack gives the same events. Needs matplotlib (requirements/docs.txt).
+The upper row shows frames with the current text. Below are the segments of the ground truth (if
+SOURCE is a folder with ground_truth.json) and of the text events, in two alternating shades, and
+the cosine distance between consecutive embeddings. The pipeline runs without ROS; the running
+stack gives the same events. Needs matplotlib (requirements/docs.txt).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHADES = ('#6f9fd8', '#c3d9f1')
 
 @dataclass
 class Run:
-    """What one run of the pipeline over a recording gave; times in seconds from its start."""
+    """Results of one run of the pipeline on a recording; times in seconds from its start."""
 
     frames: dict[float, Image] = field(default_factory=dict)
     texts: dict[float, str] = field(default_factory=dict)
@@ -45,7 +45,13 @@ class Run:
 
 
 def observe(source_path: Path, model: str, times_s: tuple[float, ...]) -> Run:
-    """Run the pipeline over a recording and note frames, texts, segments and distances."""
+    """Run the pipeline on a recording and collect frames, texts, segments and distances.
+
+    Args:
+        source_path: The recording.
+        model: Name or folder of the model.
+        times_s: Times of the frames to draw, in seconds from the start.
+    """
     source = open_source(source_path)
     pipeline, run = Pipeline(load(model)), Run()
     pending, text, previous = sorted(times_s), '', None
@@ -83,7 +89,7 @@ def _note_segments(run: Run, events: list[Event], start_ns: int) -> None:
 
 
 def draw(run: Run, truth: list[dict[str, Any]], out: Path) -> None:
-    """Write the figure."""
+    """Draw the figure and write it to `out`."""
     pyplot.rcParams.update({'font.size': 9, 'font.family': 'DejaVu Sans'})
     figure = pyplot.figure(figsize=(12, 5.2), layout='constrained')
     rows = figure.add_gridspec(4, len(run.frames), height_ratios=(6, 0.6, 0.6, 1.6))
@@ -139,8 +145,12 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, metavar='SOURCE', help='a bag, video or image folder')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png')
-    parser.add_argument('--model', default='small', metavar='NAME|DIR')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.png', help='image file to write'
+    )
+    parser.add_argument(
+        '--model', default='small', metavar='NAME|DIR', help='model (default: small)'
+    )
     parser.add_argument(
         '--at',
         type=float,

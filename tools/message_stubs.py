@@ -7,7 +7,7 @@ the source files import and for the messages that these contain. Usage:
 
     .venv/bin/python tools/message_stubs.py FOLDER
 
-FOLDER is written anew; pyproject.toml names it as mypy's search path.
+The contents of FOLDER are replaced; pyproject.toml names it as mypy's search path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 
 def imported(folder: Path) -> set[tuple[str, str]]:
-    """Interface modules that the files of a folder import, as (package, kind)."""
+    """Return the interface modules that the files of a folder import, as (package, kind)."""
     found: set[tuple[str, str]] = set()
     for path in folder.rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -54,7 +54,7 @@ def imported(folder: Path) -> set[tuple[str, str]]:
 
 
 def types(field: str) -> tuple[str, str]:
-    """A field's type when it is read, and the types that it can be set to."""
+    """Return a field's type on reading, and the types that can be assigned to it."""
     array = re.fullmatch(r'(.+)\[(\d+)\]', field)
     sequence = re.fullmatch(r'sequence<(.+?)(?:, \d+)?>', field)
     if not array and not sequence:
@@ -68,7 +68,7 @@ def types(field: str) -> tuple[str, str]:
 
 
 def scalar(field: str) -> str:
-    """The Python type of a field that is no array."""
+    """Return the Python type of a field that is not an array."""
     if '/' in field:
         return '{}.msg.{}'.format(*field.split('/'))
     if re.fullmatch(r'w?string(<\d+>)?', field):
@@ -77,7 +77,7 @@ def scalar(field: str) -> str:
 
 
 def class_lines(name: str, cls: Any) -> Iterator[str]:
-    """The stub of one message class."""
+    """Yield the lines of the stub of one message class."""
     yield f'class {name}:'
     constants = [n for n, v in vars(type(cls)).items() if isinstance(v, property)]
     for constant in constants:
@@ -98,7 +98,7 @@ def class_lines(name: str, cls: Any) -> Iterator[str]:
 
 
 def interface_lines(name: str, cls: Any) -> Iterator[str]:
-    """The stub of a message, or of a service or an action with its messages inside."""
+    """Yield the lines of the stub of a message, or of a service or action with its messages."""
     if hasattr(cls, 'get_fields_and_field_types'):
         yield from class_lines(name, cls)
         return
@@ -111,14 +111,14 @@ def interface_lines(name: str, cls: Any) -> Iterator[str]:
 
 
 def is_interface(name: str, value: Any) -> bool:
-    """Whether a module's attribute is an interface; the parts of one have `_` in their names."""
+    """Return whether a module's attribute is an interface; names of its parts contain `_`."""
     if not isinstance(value, type) or '_' in name:
         return False
     return any(hasattr(value, n) for n in ('get_fields_and_field_types', 'Request', 'Goal'))
 
 
 def used_packages(cls: Any) -> set[str]:
-    """The packages of the messages that an interface contains."""
+    """Return the packages of the messages that an interface contains."""
     parts = [cls] if hasattr(cls, 'get_fields_and_field_types') else []
     parts += [getattr(cls, part) for part in PARTS if hasattr(cls, part)]
     fields = ' '.join(t for p in parts for t in p.get_fields_and_field_types().values())
@@ -126,7 +126,15 @@ def used_packages(cls: Any) -> set[str]:
 
 
 def write(folder: Path, wanted: set[tuple[str, str]]) -> list[Path]:
-    """Write the stubs of `wanted` and of what they contain; the files."""
+    """Write the stubs of interface modules and of the messages that they contain.
+
+    Args:
+        folder: Folder to write; its contents are replaced.
+        wanted: Interface modules, as (package, kind).
+
+    Returns:
+        The written files.
+    """
     modules: dict[str, dict[str, str]] = defaultdict(dict)
     todo = sorted(wanted)
     while todo:

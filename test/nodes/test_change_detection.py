@@ -227,8 +227,8 @@ def test_what_arrives_of_a_removed_prompt_opens_no_stream(bench: Bench) -> None:
     line.feed(0, 'One?')
     line.stand()
     line.feed(1, 'One?')
-    status = bench.status(line.node, lambda s: 'embeddings of no standing prompt' in str(s))
-    assert values_of(status)['embeddings of no standing prompt'] == '1'
+    status = bench.status(line.node, lambda s: 'embeddings of unknown streams' in str(s))
+    assert values_of(status)['embeddings of unknown streams'] == '1'
     line.stand('One?')
     line.feed(2, 'One?')
     assert line.said(3) == [('One?', FIRST, 0), ('One?', END, 0), ('One?', FIRST, 1)]
@@ -281,7 +281,7 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
 def test_a_frame_that_was_looked_at_again_confirms_nothing(bench: Bench) -> None:
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(6)), *[embedding('blue', 6)] * 4)
-    eventually(lambda: line.node.health.counts['embeddings of no newer frame'] == 3)
+    eventually(lambda: line.node.health.counts['embeddings without a new frame'] == 3)
     line.send(embedding('blue', 7))
     assert line.changes.wait(2)[1].header.stamp == stamp(START_NS + 1400 * MS)
 

@@ -135,7 +135,7 @@ def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Clien
 @pytest.mark.parametrize(
     ('name', 'arguments', 'message'),
     [
-        ('dance', '{}', "there is no tool 'dance'"),
+        ('dance', '{}', "unknown tool 'dance'"),
         ('query', '{', 'Expecting'),
         ('query', '{}', 'prompt'),
         ('query', '{"prompt": "What?", "colour": 1}', 'colour'),

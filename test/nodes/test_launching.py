@@ -76,7 +76,7 @@ def test_topics_are_resolved(topic: str, namespace: str, full: str) -> None:
         ({'image_transport': 'theora'}, "'theora' is neither raw nor compressed"),
         ({'cameras': 'front=/f'}, "'front=/f' is not NAME:=TOPIC"),
         ({'cameras': '2nd:=/f'}, "'2nd:=/f' is not NAME:=TOPIC"),
-        ({'cameras': 'a:=/f,a:=/g'}, "'a' is there twice"),
+        ({'cameras': 'a:=/f,a:=/g'}, "'a' is listed twice"),
         ({'autostart': 'yes'}, "autostart 'yes'"),
     ],
 )

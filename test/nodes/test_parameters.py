@@ -117,8 +117,8 @@ def test_parameters_become_the_core_settings() -> None:
         ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
         ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
         ({'dtype': 'float8'}, "dtype is 'float8'"),
-        ({'cameras': ['front', 'front']}, "'front' is there twice"),
-        ({'cameras': ['the front']}, "'the front' is not of letters"),
+        ({'cameras': ['front', 'front']}, "'front' is listed twice"),
+        ({'cameras': ['the front']}, "'the front' is invalid: use letters"),
         ({'prompts': ['word ' * 65]}, 'prompt of 65 words is too long'),
         ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
@@ -152,7 +152,9 @@ def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
     node = bench.start(ChangeDetectionNode)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])
     assert not result.successful
-    assert 'confirm_hops changes while unconfigured only; the node is active' in result.reason
+    assert (
+        'confirm_hops can be changed only while unconfigured; the node is active' in result.reason
+    )
     bench.do(node, node.trigger_deactivate)
     bench.do(node, node.trigger_cleanup)
     [result] = node.set_parameters([Parameter('confirm_hops', value=4)])

@@ -309,7 +309,7 @@ def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None
     assert found.success and found.source == 'camera'
     assert np.allclose(found.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
     Feed(bench).send(*pictures('red', 20, 2))
-    bench.status(node, lambda s: int(values_of(s)['bytes of frames']) > 1000)
+    bench.status(node, lambda s: int(values_of(s)['bytes of stored frames']) > 1000)
 
 
 def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) ->
     feed.send(*pictures('red', 4, 1))
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 200]
     assert node.health.counts['camera: dropped, too slow'] == 0
-    assert node.health.counts['camera: bad pictures'] == 1
+    assert node.health.counts['camera: damaged images'] == 1
 
 
 def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None:
@@ -446,7 +446,7 @@ def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
     waiting = client.call_async(Predict.Request(prompts=['a']))
     time.sleep(0.2)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
-    assert (response.success, response.message) == (False, 'busy: 1 requests are in hand')
+    assert (response.success, response.message) == (False, 'busy: 1 requests are pending')
     vision.go.set()
     eventually(waiting.done)
     assert waiting.result().success
@@ -490,7 +490,7 @@ def test_diagnostics_tell_rate_latency_drops_model_and_share(bench: Bench) -> No
         'cameras': 'camera',
         'camera: frames received': '8',
         'camera: share of frames received': '1.000',
-        'camera: rejected pictures': '0',
+        'camera: rejected images': '0',
         'hops': '4',
     }
     assert {key: values[key] for key in expected} == expected
@@ -539,7 +539,7 @@ def test_no_camera_at_all_says_what_it_waits_for(
     node.get_logger().warning = logged.append
     assert bench.do(node, node.bring_up)
     eventually(lambda: len(logged) >= 2)
-    text = 'waiting for images on /lens/image_raw (raw): nobody publishes it'
+    text = 'waiting for images on /lens/image_raw (raw): the topic has no publisher'
     assert logged[:2] == [text, text]
     assert bench.status(node, lambda s: s.level == b'\x01').message == text
     publisher = bench.publisher(Image, '/lens/image_raw')
@@ -639,16 +639,16 @@ def undisturbed(ros: None) -> list[Any]:
 @pytest.mark.parametrize(
     ('bad', 'message', 'counter'),
     [
-        (broken(3, encoding='rgb9'), "unknown encoding 'rgb9'", 'bad pictures'),
-        (broken(3, encoding=''), "unknown encoding ''", 'bad pictures'),
-        (broken(3, width=0), 'image of 0x24 pixels', 'bad pictures'),
-        (broken(3, width=4_000_000_000), 'image of 4000000000x24 pixels', 'bad pictures'),
-        (broken(3, width=33), 'step (96) is shorter than a row of 33 pixels', 'bad pictures'),
-        (broken(3, step=1), 'step (1) is shorter', 'bad pictures'),
-        (broken(3, height=25), 'does not match height (25) x step (96)', 'bad pictures'),
-        (broken(3, data=b''), 'data of 0 bytes', 'bad pictures'),
-        (broken(2), ' repeats: frame dropped', 'odd stamps'),
-        (broken(1), 'stamp goes back by 0.100 s', 'odd stamps'),
+        (broken(3, encoding='rgb9'), "unknown encoding 'rgb9'", 'damaged images'),
+        (broken(3, encoding=''), "unknown encoding ''", 'damaged images'),
+        (broken(3, width=0), 'image of 0x24 pixels', 'damaged images'),
+        (broken(3, width=4_000_000_000), 'image of 4000000000x24 pixels', 'damaged images'),
+        (broken(3, width=33), 'step (96) is shorter than a row of 33 pixels', 'damaged images'),
+        (broken(3, step=1), 'step (1) is shorter', 'damaged images'),
+        (broken(3, height=25), 'does not match height (25) x step (96)', 'damaged images'),
+        (broken(3, data=b''), 'data of 0 bytes', 'damaged images'),
+        (broken(2), ' repeats: frame dropped', 'irregular stamps'),
+        (broken(1), 'stamp goes back by 0.100 s', 'irregular stamps'),
     ],
 )
 def test_a_bad_picture_costs_nothing_but_itself(
@@ -666,7 +666,7 @@ def test_a_bad_picture_costs_nothing_but_itself(
 def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, where: str) -> None:
     later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
     node, found = vectors(bench, *GOOD[:3], *later)
-    assert node.health.counts['camera: odd stamps'] == 1
+    assert node.health.counts['camera: irregular stamps'] == 1
     assert node._cameras['camera'].stamp_filter.resets == 1
     trouble = values_of(bench.status(node, lambda s: True))['last trouble']
     assert f'stamp jumps {where} by' in trouble
@@ -683,7 +683,7 @@ def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
     large.data = picture.tobytes()
     node, found = vectors(bench, *messages[:2], large, messages[3])
     assert node._cameras['camera'].stamp_filter.size_changes == 2
-    assert node.health.counts['camera: odd pictures'] == 2
+    assert node.health.counts['camera: odd images'] == 2
     assert 'changed size from' in values_of(bench.status(node, lambda s: True))['last trouble']
     assert np.allclose(found, [fake_models.direction(repr(['red'] * n) + PROMPT) for n in (1, 2)])
 
@@ -705,7 +705,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
         CompressedImage(header=Header(stamp=stamp(START_NS + 700 * MS)), format='jpeg', data=jpeg)
     )
     assert node._cameras['camera'].stamp_filter.rejected == 3
-    assert node.health.counts['camera: bad pictures'] == 3
+    assert node.health.counts['camera: damaged images'] == 3
     trouble = values_of(bench.status(node, lambda s: True))['last trouble']
     assert trouble == "camera: compressed image 'jpeg' without data"
     time.sleep(0.1)

@@ -190,7 +190,7 @@ def test_a_past_that_the_vision_cannot_look_at_now_is_remembered(
 
 def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
     """That they have no time now is no "nobody can tell"; what was told is."""
-    counter = Counter(bench, failing(BusyError('busy: 256 requests are in hand')))
+    counter = Counter(bench, failing(BusyError('busy: 256 requests are pending')))
     counter.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
     assert counter.ask(prompt='What?', **span).answer == 'the scene is red'
@@ -433,8 +433,8 @@ def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:
         response = counter.ask(**span)
         assert not response.success
         assert response.message == (
-            "predict answers with model 'other-1-2', query_node has 'fake-00000000-00000000': "
-            'their vectors cannot be compared'
+            "predict uses model 'other-1-2', query_node uses 'fake-00000000-00000000': "
+            'their vectors cannot be compared; set the parameter model to the same value'
         )
         assert response.error_code == Query.Response.MODEL_MISMATCH
     assert counter.language.decoded == 0
@@ -468,7 +468,7 @@ def test_what_is_remembered_survives_the_node(bench: Bench, tmp_path: Path) -> N
     after = bench.call(Search, 'search', Search.Request(text='red'))
     assert before.success and [m.text for m in before.moments] == ['it was red', '']
     assert after == before
-    assert values_of(bench.status(counter.node, lambda s: True))['sources remembered'] == 'camera'
+    assert values_of(bench.status(counter.node, lambda s: True))['stored sources'] == 'camera'
 
 
 def test_the_memorys_file_is_at_most_a_second_behind(bench: Bench, tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_predict_missing_is_told_in_time(bench: Bench) -> None:
     began_s = time.monotonic()
     response = counter.ask()
     assert 0.5 <= time.monotonic() - began_s < 2
-    assert response.message == f'nobody serves {bench.namespace}/predict (waited 0.5 s)'
+    assert response.message == f'no node serves {bench.namespace}/predict (waited 0.5 s)'
     assert response.error_code == Query.Response.UNAVAILABLE
     assert not response.success
 
@@ -647,8 +647,8 @@ def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
     first, second = (client.call_async(Query.Request(prompt='a')) for _ in range(2))
     eventually(lambda: first.done() and second.done())
     assert sorted([first.result().message, second.result().message]) == [
-        'busy: 1 requests are in hand',
-        f'nobody serves {bench.namespace}/predict (waited 1 s)',
+        'busy: 1 requests are pending',
+        f'no node serves {bench.namespace}/predict (waited 1 s)',
     ]
 
 
@@ -948,7 +948,7 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     early = watcher.goal(condition='it is blue', source='raer')
     front = watcher.goal(condition='it is blue', source='front')
     assert early.accepted and front.accepted
-    waiting = 'no model_info has come: front, raer is watched, and may be no source'
+    waiting = 'no model_info received yet: cannot verify the sources of watches: front, raer'
     bench.status(watcher.node, lambda s: values_of(s).get('last trouble') == waiting)
     info = bench.publisher(ModelInfo, 'model_info', LATCHED)
     info.publish(ModelInfo(sources=['front', 'rear']))

@@ -257,7 +257,7 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
 def test_play_says_that_nobody_listens(ros: int, moving: Path) -> None:
     found = play(ros, moving, '--lossless', '--timeout', '1', '--namespace', 'nobody')
     assert found.returncode == 2 and found.stdout == '' and found.stderr.count('\n') == 1
-    assert 'nobody listens' in found.stderr and '/nobody/frame_processed' in found.stderr
+    assert 'no subscriber' in found.stderr and '/nobody/frame_processed' in found.stderr
 
 
 def test_play_at_a_rate_keeps_time_stamps_and_clock(ros: int, bench: Bench, moving: Path) -> None:

@@ -88,7 +88,7 @@ def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
 def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
     response, seconds = cell.ask()
     assert not response.success
-    assert response.message == f'nobody serves /cell/predict (waited {TIMEOUT_S} s)'
+    assert response.message == f'no node serves /cell/predict (waited {TIMEOUT_S} s)'
     assert seconds < TIMEOUT_S + BUSY_S
 
 
@@ -119,7 +119,7 @@ def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Ce
     assert not response.success
     assert response.message in (
         f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
-        f'nobody serves /cell/predict (waited {TIMEOUT_S} s)',
+        f'no node serves /cell/predict (waited {TIMEOUT_S} s)',
     )
     assert seconds < TIMEOUT_S + BUSY_S
     cell.up('perception_node')  # as launch does

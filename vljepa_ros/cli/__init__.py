@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `vljepa` command, and what its demo needs."""
+"""The `vljepa` command and the helpers of its demo."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa annotate SOURCE`: describe a recording segment by segment in text.
 
-With --json one object a line: source, segment, start, end, text, confidence; times in seconds from
-the source's start; "nearest": true where the text is a sentence of the model's bank;
-"abstained": true and "abstain_reason": "unfamiliar" where the scene is unfamiliar to the model, so
-that the text is withheld ("", confidence 0). A segment is printed when it has ended, in its final
-words; with --offline all are printed at the end.
+With --json it prints one object per line: source, segment, start, end, text, confidence. Times are
+in seconds from the source's start. "nearest": true marks a text from the model's sentence bank;
+"abstained": true and "abstain_reason": "unfamiliar" mark a scene that is unfamiliar to the model,
+whose text is withheld ("", confidence 0). Each segment is printed with its final text when it
+ends; with --offline all segments are printed at the end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--offline',
         action='store_true',
-        help='segment with knowledge of the whole source, by Ward (needs scikit-learn)',
+        help='segment the whole source at once by Ward clustering (needs scikit-learn)',
     )
     common.add_model_arguments(parser)
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Default settings, with the prompt that was given. Raises InputError."""
+    """Return default settings with the given prompt. Raises InputError."""
     from vljepa_ros.core.settings import PerceptionSettings, Settings
 
     if args.prompt is None:
@@ -74,7 +74,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 
 def as_json(event: Event, start_ns: int) -> dict[str, Any]:
-    """A segment as the object that is printed."""
+    """Convert a segment to its JSON object."""
     return {
         'source': event.key.source,
         'segment': event.segment_id,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa ask SOURCE PROMPT`: answer a question about a recording, a span or a moment of it.
 
-Without a time, and for a span, every attention window is asked, as `query` does about the past:
-yes where it ever was so, the sentences of one after the other. --at is what a live stack answers
-when it has seen the recording up to there.
+Without a time, and for a span, every attention window is evaluated, as in the service `query`
+about the past: yes if it was true in any window; open questions get the windows' sentences in
+order. --at gives the answer of a live stack that has processed the recording up to that time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa calibrate MODEL_DIR`: fit the detectors of unfamiliar scenes and unreadable texts.
 
-Known scenes are the streams of the split validation of --data, in all its views; unfamiliar are
-the built-in synthetic outliers and --unfamiliar. Weights and model_id stay as they are.
+Familiar scenes are the streams of the split validation of --data, in all its views. Unfamiliar
+scenes are the built-in synthetic outliers and --unfamiliar. Weights and model_id do not change.
 """
 
 from __future__ import annotations
@@ -27,18 +27,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path('data/mwstream'),
         metavar='DIR',
-        help=f'the folder that holds the split {VALIDATION} (default: data/mwstream)',
+        help=f'the folder that contains the split {VALIDATION} (default: data/mwstream)',
     )
     parser.add_argument(
         '--unfamiliar',
         nargs='+',
         default=[],
         metavar='SOURCE',
-        help='scenes that the model shall not know: bags, films, folders of pictures, or names of '
-        "built-in kinds ('shadow hand', 'scikit-image photographs', ...)",
+        help='scenes that are unfamiliar to the model: bags, videos, folders of images, or names '
+        "of built-in kinds ('shadow hand', 'scikit-image photographs', ...)",
     )
     parser.add_argument(
-        '--streams', type=int, default=0, metavar='N', help='only the first N streams a view'
+        '--streams',
+        type=int,
+        default=0,
+        metavar='N',
+        help='use only the first N streams of each view (0: all)',
     )
     common.add_device_arguments(parser)
     common.add_output_arguments(parser)
@@ -60,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
         common.print_json({'folder': str(folder), 'streams': len(streams), **shares})
         return 0
     print(f'calibrated: {folder}, on {len(streams)} streams')
-    print('known hops refused, of streams that were left out:')
+    print('false-positive rate: share of familiar hops withheld, on held-out streams:')
     common.print_ranked([(name, share) for name, share in fitted.refused.items()])
-    print('unfamiliar hops refused, of kinds that were left out:')
+    print('recall: share of unfamiliar hops withheld, on held-out kinds:')
     common.print_ranked([(name, share) for name, share in fitted.caught.items()])
     return 0
 
 
 def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
-    """The validation streams of all views that lie in `data`. Raises InputError without any."""
+    """Return the validation streams of all views in `data`. Raises InputError if there is none."""
     from vljepa_ros.data.format import open_split
 
     folders = sorted(p for p in data.glob(f'{VALIDATION}*') if p.is_dir())
@@ -80,7 +84,7 @@ def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
         found += split.streams[: limit or None]
     if not found:
         raise InputError(
-            f'no streams of {VALIDATION} in {data}: make them by `vljepa data mwstream --split '
-            f'{VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
+            f'no streams of {VALIDATION} in {data}: record them with `vljepa data mwstream '
+            f'--split {VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
         )
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands share: arguments, the model, a source with its progress and its troubles."""
+"""Shared parts of the commands: arguments, model loading, sources, progress and warnings."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from vljepa_ros.sources import Damaged, Source
 
 SECOND_NS = 1_000_000_000
-TELL_S = 60.0  # between two lines about how far it is
+TELL_S = 60.0  # period of progress lines
 SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folder of images'
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument('--json', action='store_true', help='print JSON, for programs')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --device, --dtype, --threads, --json."""
+    """Add --model, --device, --dtype, --threads, --json."""
     group = parser.add_argument_group('model')
     group.add_argument(
         '--model',
@@ -41,7 +41,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_arguments(parser: argparse._ActionsContainer) -> None:
-    """--device, --dtype, --threads."""
+    """Add --device, --dtype, --threads."""
     parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
     parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16')
     parser.add_argument(
@@ -54,7 +54,7 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """SOURCE, --topic, --fps."""
+    """Add SOURCE, --topic, --fps."""
     parser.add_argument(
         'source',
         metavar='SOURCE',
@@ -64,7 +64,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """--topic, --fps."""
+    """Add --topic, --fps."""
     parser.add_argument(
         '--topic',
         action='append',
@@ -82,12 +82,12 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
-    """--prompt."""
+    """Add --prompt."""
     parser.add_argument('--prompt', help="the standing prompt (default: 'What is happening?')")
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:
-    """The model that the arguments name. Raises ModelError."""
+    """Load the model that the arguments name. Raises ModelError."""
     if args.threads < 0:
         raise InputError(f'--threads ({args.threads}) is negative')
     from vljepa_ros.model import registry
@@ -98,7 +98,7 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
 
 
 def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
-    """The source that the arguments name. Raises InputError."""
+    """Open the source that the arguments name. Raises InputError."""
     from vljepa_ros.sources import open_source
 
     source = open_source(args.source, args.topic, args.fps)
@@ -111,7 +111,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
 
 
 class Troubles:
-    """Says on stderr what is odd about a source: each kind at its first time, and how often."""
+    """Warnings about a source on stderr: the first of each kind, and a count at the end."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -119,14 +119,14 @@ class Troubles:
         self.damaged = 0
 
     def damage(self, item: Damaged) -> None:
-        """A picture was skipped."""
+        """Report a damaged image that was skipped."""
         self.damaged += 1
         if self.damaged == 1:
             at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
-            note(f'{item.source}: skipped a damaged picture at {at_s:.3f} s: {item.message}')
+            note(f'{item.source}: skipped a damaged image at {at_s:.3f} s: {item.message}')
 
     def stamp(self, camera: str, message: str) -> None:
-        """A line on a stamp, or ''."""
+        """Report a problem with a stamp; '' is ignored."""
         if message:
             kind = f'{camera}: {message.split(" by ")[0].split(" at ")[0]}'
             self._count[kind] = self._count.get(kind, 0) + 1
@@ -134,28 +134,31 @@ class Troubles:
                 note(f'{camera}: {message}')
 
     def close(self) -> None:
-        """Sum up what came more than once."""
+        """Report how often repeated warnings occurred."""
         if self.damaged > 1:
-            note(f'{self.damaged} damaged pictures were skipped in all')
+            note(f'skipped {self.damaged} damaged images in total')
         for kind, count in self._count.items():
             if count > 1:
-                note(f'{kind}: {count} times in all')
+                note(f'{kind}: {count} times in total')
 
 
 def note(line: str) -> None:
-    """One line for people, on stderr."""
+    """Print one line on stderr."""
     print(f'vljepa: {line}', file=sys.stderr, flush=True)
 
 
 def note_unseen(source: Source) -> None:
-    """Say why there is no result."""
-    note(f'{source.name}: too few pictures for the model to see anything')
+    """Report that the source is too short for a result."""
+    note(f'{source.name}: no result, as the source has too few images for one hop')
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
-    """The source's items, with a progress bar where somebody sees it.
+    """Yield the source's items, with a progress bar on a terminal.
 
-    `streams_out`: results are printed meanwhile; then there is no bar if both would meet.
+    Args:
+        source: The source to read.
+        streams_out: Results are printed on stdout during the iteration; there is no bar if stdout
+            is a terminal, too.
     """
     if not sys.stderr.isatty() or (streams_out and sys.stdout.isatty()):
         yield from source.items()
@@ -163,7 +166,7 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
     from rich.console import Console
     from rich.progress import Progress
 
-    # rich would take stdout for the terminal even where it is a pipe.
+    # By default, rich redirects stdout to the terminal, even if stdout is a pipe.
     with Progress(
         console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
@@ -171,35 +174,35 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
 
 
 def seconds(stamp_ns: int, start_ns: int) -> float:
-    """Seconds from the source's start."""
+    """Convert a stamp to seconds from the source's start."""
     return round((stamp_ns - start_ns) / SECOND_NS, 9)
 
 
 def abstention(reason: AbstainReason) -> dict[str, Any]:
-    """The keys of JSON that say why a text is withheld; none if it is given."""
+    """Return the JSON keys of an abstention, or none if there is no abstention."""
     if not reason:
         return {}
     return {'abstained': True, 'abstain_reason': reason.name.lower()}
 
 
 def print_json(value: Any) -> None:
-    """One line, at once: somebody may be reading along."""
+    """Print a value as one line of JSON and flush it, for readers of a pipe."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def print_ranked(items: Iterable[tuple[str, float]]) -> None:
-    """Texts with scores, as a table."""
+    """Print texts with scores as a table."""
     for text, score in items:
         print(f'  {score:5.3f}  {text}')
 
 
 def progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    """The items, with a bar on a terminal, or else a line a minute."""
+    """Yield the items, with a progress bar on a terminal, otherwise with a line per minute."""
     if not sys.stderr.isatty():
-        told_s = time.monotonic()
+        printed_s = time.monotonic()
         for number, item in enumerate(items):
-            if time.monotonic() - told_s >= TELL_S:
-                told_s = time.monotonic()
+            if time.monotonic() - printed_s >= TELL_S:
+                printed_s = time.monotonic()
                 note(f'{name}: {number} of {total}')
             yield item
         return

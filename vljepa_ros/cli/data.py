@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa data COMMAND`: make annotated streams for training, by simulation or of recordings.
+"""`vljepa data COMMAND`: create annotated streams from simulation or recordings.
 
-`mwstream` films a robot arm in simulation, `kitchen` a scene that no model is trained on, `import`
-reads recordings with what people say of them, `manifest` lists what a model was trained on.
+`mwstream` records a robot arm in simulation, `kitchen` a scene that no model is trained on;
+`import` converts recordings with annotations, and `manifest` lists the training data of a model.
 docs/reference/data_formats.md describes the files.
 """
 
@@ -29,7 +29,7 @@ from vljepa_ros.exit_status import ExitStatus
 if TYPE_CHECKING:
     from vljepa_ros.data.importer import Grid
 
-SPLITS = (TRAIN, VALIDATION, TEST, UNSEEN)  # that mwstream films
+SPLITS = (TRAIN, VALIDATION, TEST, UNSEEN)  # splits that mwstream records
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,17 +55,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_mwstream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--split', required=True, choices=SPLITS, help='which seeds, and how they are drawn'
+        '--split', required=True, choices=SPLITS, help='range of seeds and how tasks are drawn'
     )
     parser.add_argument(
         '--views',
         default=HOME,
         choices=VIEWS,
-        help='cameras: home (four zoomed viewpoints, default), wide (each episode by another '
-        'camera) or wide-fixed (one wide camera a stream)',
+        help='cameras: home (four zoomed viewpoints, default), wide (another camera for each '
+        'episode) or wide-fixed (one wide camera per stream)',
     )
     parser.add_argument(
-        '--depth', action='store_true', help='store small depth pictures in state.npz as well'
+        '--depth', action='store_true', help='store small depth images in state.npz as well'
     )
     _add_filming(parser)
 
@@ -74,28 +74,41 @@ def _add_filming(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', required=True, type=Path, metavar='DIR', help='the folder of the splits'
     )
-    parser.add_argument('--streams', type=int, default=10, metavar='N', help='(default: 10)')
     parser.add_argument(
-        '--seconds', type=float, default=60.0, metavar='S', help='of each stream (default: 60)'
+        '--streams', type=int, default=10, metavar='N', help='number of streams (default: 10)'
     )
     parser.add_argument(
-        '--size', type=int, default=192, metavar='PX', help='side of the pictures (default: 192)'
+        '--seconds',
+        type=float,
+        default=60.0,
+        metavar='S',
+        help='duration of each stream (default: 60)',
     )
     parser.add_argument(
-        '--jobs', type=int, metavar='J', help='streams made at a time (default: one a CPU)'
+        '--size',
+        type=int,
+        default=192,
+        metavar='PX',
+        help='width and height of the images (default: 192)',
     )
     parser.add_argument(
-        '--first-seed', type=int, metavar='N', help="(default: the first of the split's)"
+        '--jobs', type=int, metavar='J', help='parallel processes (default: one per CPU core)'
+    )
+    parser.add_argument(
+        '--first-seed',
+        type=int,
+        metavar='N',
+        help='seed of the first stream (default: the first seed of the split)',
     )
 
 
 def _mwstream(args: argparse.Namespace) -> int:
-    """Film Meta-World streams; what is there already is kept."""
+    """Record Meta-World streams; existing streams are kept."""
     return _film(args, args.split, args.views, args.depth)
 
 
 def _kitchen(args: argparse.Namespace) -> int:
-    """Film streams of the Franka kitchen, for the suite transfer; what is there is kept."""
+    """Record streams of the Franka kitchen for the suite transfer; existing streams are kept."""
     return _film(args, KITCHEN)
 
 
@@ -117,7 +130,7 @@ def _film(args: argparse.Namespace, split: str, views: str = HOME, depth: bool =
     if args.json:
         common.print_json({'folder': str(folder), 'made': made, 'kept': kept})
     else:
-        print(f'{made} streams made in {folder}, {kept} were there already')
+        print(f'{made} streams recorded in {folder}, {kept} existed already')
     return 0
 
 
@@ -128,24 +141,32 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         nargs='+',
         type=Path,
-        help='what people say, one file a SOURCE (default: SOURCE.jsonl beside each)',
+        help='annotation files, one per SOURCE (default: SOURCE.jsonl beside each)',
     )
     parser.add_argument(
-        '--out', required=True, type=Path, metavar='DIR', help='the split: DIR/train, say'
+        '--out',
+        required=True,
+        type=Path,
+        metavar='DIR',
+        help='the folder of the split, for example data/train',
     )
     parser.add_argument(
-        '--size', type=int, default=192, metavar='S', help='side of the pictures (default: 192)'
+        '--size',
+        type=int,
+        default=192,
+        metavar='S',
+        help='width and height of the images (default: 192)',
     )
     parser.add_argument(
-        '--rate', type=float, default=10.0, metavar='HZ', help='frames a second (default: 10)'
+        '--rate', type=float, default=10.0, metavar='HZ', help='frames per second (default: 10)'
     )
     common.add_reading_arguments(parser)
 
 
 def _import(args: argparse.Namespace) -> int:
-    """Make streams of recordings and of what people say of them.
+    """Convert recordings and their annotations to streams.
 
-    2 where an annotation is wrong, or no stream was made.
+    Returns exit status 2 if an annotation is invalid, or if no stream was created.
     """
     from vljepa_ros.data.annotation_file import AnnotationError
     from vljepa_ros.data.atomic_folder import open_folder
@@ -154,7 +175,10 @@ def _import(args: argparse.Namespace) -> int:
     grid = Grid(args.rate, args.size)
     given = args.annotations or [None] * len(args.sources)
     if len(given) != len(args.sources):
-        raise InputError(f'{len(given)} files of --annotations for {len(args.sources)} sources')
+        raise InputError(
+            f'{len(given)} files of --annotations for {len(args.sources)} sources: '
+            'give one file per source'
+        )
     open_folder(args.out)
     made: list[str] = []
     skipped: dict[str, str] = {}
@@ -170,38 +194,40 @@ def _import(args: argparse.Namespace) -> int:
         lost = [{'source': source, 'reason': reason} for source, reason in skipped.items()]
         common.print_json({'folder': str(args.out), 'made': made, 'skipped': lost})
     else:
-        print(f'{len(made)} streams made, {len(skipped)} skipped: {args.out}')
+        print(f'{len(made)} streams created, {len(skipped)} skipped: {args.out}')
     return ExitStatus.BAD_INPUT if wrong or not made else ExitStatus.OK
 
 
 def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: Grid) -> list[str]:
-    """The names of the streams of one source. Raises InputError, OSError, OutputError."""
+    """Import one source; return its streams' names. Raises InputError, OSError, OutputError."""
     from vljepa_ros.data.annotation_file import default_path, read_annotations
     from vljepa_ros.data.importer import Recorder, write_all
     from vljepa_ros.sources import Damaged, open_source
 
     source = open_source(path, args.topic, args.fps)
     if file is None and not default_path(path).exists():
-        raise InputError(f'no annotations: {default_path(path)} is not there')
-    said = read_annotations(file or default_path(path))
+        raise InputError(
+            f'no annotations: {default_path(path)} does not exist (or use --annotations)'
+        )
+    annotations = read_annotations(file or default_path(path))
     recorder, troubles = Recorder(source, grid), common.Troubles(source)
     for item in common.watched(source):
         if isinstance(item, Damaged):
             troubles.damage(item)
         troubles.stamp(item.source, recorder.push(item))
     troubles.close()
-    return write_all(args.out, recorder.streams(said))
+    return write_all(args.out, recorder.streams(annotations))
 
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'data', type=Path, metavar='DATA', help='the folder that holds train/ and validation/'
+        'data', type=Path, metavar='DATA', help='the folder that contains train/ and validation/'
     )
     parser.add_argument('--out', required=True, metavar='FILE', help='JSON file to write')
 
 
 def _manifest(args: argparse.Namespace) -> int:
-    """List seeds, cameras and wordings that a model was trained on."""
+    """List the seeds, cameras and paraphrases that a model was trained on."""
     from vljepa_ros.cli.embed import checked_out
     from vljepa_ros.data import manifest
 

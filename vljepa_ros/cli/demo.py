@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa demo`: run the stack on the sample bag as processes, and grade the result.
+"""`vljepa demo`: run the stack on the sample bag as processes and evaluate the result.
 
-Perception, change detection, decoder and query run as processes of their own over DDS; a client
-plays the bag into them as fast as they can look, prints each text event as it comes, and asks
-three questions at their times. Exit status 0: the marks of the events are met, every question is
-answered and most of them right; 1: not.
+Perception, change detection, decoder and query run as separate processes over DDS. A client plays
+the bag as fast as the stack can process it, prints each text event, and asks three questions at
+their times. Exit status 0: the targets for the events are met, and every question is answered,
+most of them correctly; 1: otherwise.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from vljepa_ros.cli.event_grading import Question, Said, Truth
     from vljepa_ros.core.protocols import Model
 
-NEEDED = 0.70  # precision and recall
-LEAD = 0.20  # of F1, over each baseline
-MOST = 0.65  # of the answers
+NEEDED = 0.70  # target of precision and recall
+LEAD = 0.20  # target of the F1 difference to each baseline
+MOST = 0.65  # target share of correct answers
 NAMESPACE = 'vljepa'
 WRONG_PROMPT = 'Is the light on?'
-LIMIT_S = 300.0  # of the whole run of the stack
+LIMIT_S = 300.0  # time limit of the whole run of the stack
 INTERRUPTED = 130
 STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
@@ -48,14 +48,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar='DIR',
-        help='a bag with ground_truth.json and questions.json (default: the one '
-        'that comes with the package)',
+        help='a bag with ground_truth.json and questions.json (default: the sample bag of the '
+        'package)',
     )
     parser.add_argument(
-        '--keep-logs', type=Path, metavar='DIR', help="keep the processes' logs here"
+        '--keep-logs', type=Path, metavar='DIR', help='keep the logs of the processes in DIR'
     )
     common.add_model_arguments(parser)
-    # Processes that share few cores slow each other down by far when each has threads for all.
+    # On few cores, processes with one thread per core each would slow each other down.
     parser.set_defaults(threads=1)
 
 
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
     settle(args)
-    say = _silent if args.json else _say
-    # Whoever ends us ends the processes, too.
+    say = _print_nothing if args.json else _print
+    # Exit by exception on SIGTERM, so that the processes are ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
     live = Live(questions, say)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     except ProcessError as error:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
         return ExitStatus.FAILED
-    say('\nbeside it: the same recording offline, and baselines ...')
+    say('\nfor comparison: evaluating the same recording offline, and baselines ...')
     report = judge(live, truths, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
     if args.json:
@@ -87,9 +87,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settle(args: argparse.Namespace) -> None:
-    """Check what all processes will be given, and choose one device for them. Raises VljepaError.
+    """Check the model arguments and select one device for all processes.
 
-    Here it is one line; from a process of the stack it would be the end of a log.
+    Here an error is one line; in a process of the stack it would be at the end of a log file.
+
+    Raises:
+        VljepaError: An argument is invalid.
     """
     from vljepa_ros.model import registry
 
@@ -102,14 +105,14 @@ def settle(args: argparse.Namespace) -> None:
 
 
 def node_commands(args: argparse.Namespace, topic: str) -> dict[str, list[str]]:
-    """How to start the four nodes, with the model that the comparison loads, too."""
+    """Return the commands of the four nodes, with the same model as the offline comparison."""
     return stack_commands(
         NAMESPACE, args.model, topic, params_file(), args.device, args.threads, args.dtype
     )
 
 
 def sample_folder() -> Path:
-    """samples/bench beside the source, or as installed. Raises InputError."""
+    """Return the folder samples/bench of the source tree or installation. Raises InputError."""
     root = Path(__file__).resolve().parents[2]
     for place in (root, Path(sys.prefix) / 'share' / 'vljepa_ros'):
         if (place / 'samples' / 'bench' / 'metadata.yaml').is_file():
@@ -118,25 +121,25 @@ def sample_folder() -> Path:
 
 
 def params_file() -> Path:
-    """config/vljepa.yaml."""
+    """Return the path of config/vljepa.yaml."""
     from vljepa_ros.cli.ros_environment import config_folder
 
     return config_folder() / 'vljepa.yaml'
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _silent(line: str) -> None:
+def _print_nothing(line: str) -> None:
     del line
 
 
 class Live:
-    """One run of the stack; afterwards `said`, `answers` and `events` are what came of it."""
+    """One run of the stack; afterwards `said`, `answers` and `events` contain the results."""
 
     def __init__(self, questions: list[Question], say: Any) -> None:
-        self._pending, self._say = list(questions), say
+        self._pending, self._print = list(questions), say
         self.events: list[dict[str, Any]] = []
         self.answers: list[tuple[Question, dict[str, Any], bool]] = []
         self.played: dict[str, Any] = {}
@@ -144,22 +147,22 @@ class Live:
 
     @property
     def said(self) -> list[Said]:
-        """The segments that have ended, in their final words."""
+        """The ended segments with their final texts."""
         from vljepa_ros.cli.event_grading import Said
 
         return [
-            Said(self._s(e['start_ns']), self._s(e['end_ns']), e['text'])
+            Said(self._seconds(e['start_ns']), self._seconds(e['end_ns']), e['text'])
             for e in self.events
             if e['state'] == 'ENDED'
         ]
 
     @property
     def all_answered(self) -> bool:
-        """Whether `query` has answered every question, rightly or not."""
+        """Whether `query` has answered every question, correctly or not."""
         return not self._pending and all(answer['success'] for _, answer, _ in self.answers)
 
     def run(self, sample: Path, args: argparse.Namespace) -> None:
-        """Start the stack, play, hear, ask. Raises ProcessError."""
+        """Start the stack, play the bag and collect events and answers. Raises ProcessError."""
         from vljepa_ros.cli.ros_environment import ros_environment
         from vljepa_ros.sources.bag import BagSource
 
@@ -172,7 +175,7 @@ class Live:
             Processes(environment, logs) as processes,
         ):
             domain = environment['ROS_DOMAIN_ID']
-            self._say(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
+            self._print(f'starting the stack: 4 processes, ROS_DOMAIN_ID {domain}')
             for name, command in node_commands(args, topic).items():
                 processes.start(name, command)
             processes.start(
@@ -189,11 +192,11 @@ class Live:
                 ],
                 piped=True,
             )
-            self._say(f'playing {sample.name}: {topic}, {length_s:g} s')
+            self._print(f'playing {sample.name}: {topic}, {length_s:g} s')
             self._follow(processes)
 
     def _follow(self, processes: Processes) -> None:
-        """Read the client's findings to the end. Raises ProcessError."""
+        """Read the client's results until it ends. Raises ProcessError."""
         client = processes.process('demo_client')
         late = threading.Timer(LIMIT_S, client.send_signal, [signal.SIGINT])
         watch = threading.Thread(target=self._watch, args=(processes, client), daemon=True)
@@ -219,7 +222,7 @@ class Live:
 
     @staticmethod
     def _watch(processes: Processes, client: Any) -> None:
-        """End the client when a node dies: it would wait for it in vain."""
+        """End the client when a node dies, because it would wait forever."""
         nodes = [processes.process(name) for name in processes.names if name != 'demo_client']
         while client.poll() is None:
             if any(node.poll() is not None for node in nodes):
@@ -232,14 +235,15 @@ class Live:
             event = finding['event']
             self.events.append(event)
             state = STATES[event['state']]
-            self._say(
-                f'{self._s(event["start_ns"]):7.2f} - {self._s(event["end_ns"]):7.2f} s  '
+            start_s, end_s = self._seconds(event['start_ns']), self._seconds(event['end_ns'])
+            self._print(
+                f'{start_s:7.2f} - {end_s:7.2f} s  '
                 f'{state:6}  {event["text"]} ({event["confidence"]:.2f})'
             )
         elif 'answer' in finding:
             self._take_answer(finding['answer'])
         elif 'active' in finding:
-            self._say('all nodes are active')
+            self._print('all nodes are active')
         elif 'played' in finding:
             self.played = finding['played']
 
@@ -247,20 +251,20 @@ class Live:
         question = self._pending.pop(0)
         right = answer['success'] and question.is_answered_by(answer['answer'])
         self.answers.append((question, answer, right))
-        mark = 'right' if right else f'wrong, it is: {question.answer}'
+        mark = 'correct' if right else f'incorrect, expected: {question.answer}'
         text = answer['answer'] if answer['success'] else answer['message']
-        self._say(
+        self._print(
             f'{question.at:7.2f} s  ? ({question.kind}) {question.prompt}\n'
             f'           ! {text} ({answer["confidence"]:.2f}) - {mark}'
         )
 
-    def _s(self, stamp_ns: int) -> float:
+    def _seconds(self, stamp_ns: int) -> float:
         return common.seconds(stamp_ns, self.start_ns)
 
 
 @contextlib.contextmanager
 def _folder(kept: Path | None) -> Iterator[Path]:
-    """Where logs go; a temporary folder goes away again."""
+    """Yield the folder for logs: `kept`, or a temporary folder that is removed at the end."""
     if kept is not None:
         try:
             kept.mkdir(parents=True, exist_ok=True)
@@ -278,7 +282,7 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 def judge(
     live: Live, truths: list[Truth], args: argparse.Namespace, sample: Path
 ) -> dict[str, Any]:
-    """Marks of the model and of the baselines, and whether all of it is enough."""
+    """Return the metrics of the model and the baselines, and whether the targets are met."""
     from vljepa_ros.cli import event_grading as grading
     from vljepa_ros.core.settings import PerceptionSettings
 
@@ -320,7 +324,7 @@ def judge(
 
 
 def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[Said]]:
-    """The segments of each standing prompt, offline."""
+    """Return the segments of each standing prompt, computed offline."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.cli.event_grading import Said
     from vljepa_ros.core.settings import PerceptionSettings, Settings
@@ -340,7 +344,7 @@ def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, 
 
 
 def most_frequent_meaning() -> str:
-    """Of the training data, as its manifest says; rests, where there is none."""
+    """Return the most frequent concept of the training data, or 'rest' without a manifest."""
     from vljepa_ros.model import registry
 
     try:
@@ -351,19 +355,21 @@ def most_frequent_meaning() -> str:
 
 
 def summarise(report: dict[str, Any]) -> None:
-    """The short summary."""
-    marks: Any = report
+    """Print a short summary."""
+    metrics: Any = report
     same = 'equals' if report['live_equals_offline'] else 'DIFFERS FROM'
-    print(f"""
-events      {marks['events']} said, {marks['annotations']} true, {marks['matched']} match
-precision   {marks['precision']:.2f}  (needed {NEEDED:.2f})
-recall      {marks['recall']:.2f}  (needed {NEEDED:.2f})
-F1          {marks['f1']:.2f}""")
-    for name, f1 in report['baselines'].items():
-        print(f'  {name:16} {f1:.2f}  (lead {marks["f1"] - f1:+.2f}, needed {LEAD:+.2f})')
-    print(f'answers     {report["answers_right"]} of {report["answers"]} right')
     print(
-        f'the running stack {same} vljepa annotate; model {report["model_id"]}, '
-        f'{report["device"]}, {report["dtype"]}, {report["seconds"]:.0f} s in all'
+        f'\nevents      {metrics["events"]} events, {metrics["annotations"]} annotations, '
+        f'{metrics["matched"]} matched'
+    )
+    for name in ('precision', 'recall'):
+        print(f'{name:11} {metrics[name]:.2f}  (target {NEEDED:.2f})')
+    print(f'F1          {metrics["f1"]:.2f}')
+    for name, f1 in report['baselines'].items():
+        print(f'  {name:16} {f1:.2f}  (difference {metrics["f1"] - f1:+.2f}, target {LEAD:+.2f})')
+    print(f'answers     {report["answers_right"]} of {report["answers"]} correct')
+    print(
+        f'the output of the stack {same} that of vljepa annotate; model {report["model_id"]}, '
+        f'{report["device"]}, {report["dtype"]}, {report["seconds"]:.0f} s in total'
     )
     print('PASSED' if report['passed'] else f'FAILED: {", ".join(report["failed"])}')

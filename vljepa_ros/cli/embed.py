@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa embed SOURCE --out F.npz`: write one embedding per hop as NumPy arrays.
 
-Arrays: stamp (N,) float64 seconds from the source's start, vector (N, D) float32 of unit norm;
-model_id, prompt.
+Arrays: stamp (N,) float64, seconds from the source's start; vector (N, D) float32 of unit norm;
+model_id; prompt.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for made in watching.hops(perceiver, source, settings.max_gap_ns):
         for embedding in made:
             if found and embedding.stamp_ns == found[-1].stamp_ns:
-                continue  # a slow camera's last frame was looked at again: that is nothing new
+                continue  # a slow camera: the hop contains no new frame
             found.append(embedding)
     stamps_s = [common.seconds(e.stamp_ns, source.start_ns) for e in found]
     shape = (len(found), model.facts.embedding_dim)
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def checked_out(name: str) -> Path:
-    """The file to write, behind any link. Raises InputError where it cannot be one."""
+    """Return the output file with links resolved. Raises InputError if it cannot be written."""
     if not name:
         raise InputError('--out is empty')
     path = Path(name)
@@ -82,18 +82,18 @@ def checked_out(name: str) -> Path:
         if target.is_dir():
             raise InputError(f'--out: {path} is a folder')
         if target.exists() and not target.is_file():
-            raise InputError(f'--out: {path} is no regular file')
+            raise InputError(f'--out: {path} is not a regular file')
         if not target.parent.is_dir():
             raise InputError(f'--out: no such folder: {path.parent}')
-    except (OSError, RuntimeError) as error:  # a name that is too long, or links in a circle
+    except (OSError, RuntimeError) as error:  # the name is too long, or links form a cycle
         raise InputError(f'--out: {path}: {getattr(error, "strerror", error)}') from error
     if not os.access(target.parent, os.W_OK):
-        raise InputError(f'--out: nothing can be written in {path.parent}')
+        raise InputError(f'--out: the folder {path.parent} is not writable')
     return target
 
 
 def _write(path: Path, arrays: dict[str, object]) -> None:
-    """Whole or not at all."""
+    """Write the arrays atomically: a failure leaves no partial file."""
     import numpy as np
 
     partial = path.with_name(f'.vljepa-embed-{os.getpid()}')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa evaluate SUITE`: measure a model on annotated streams, beside an oracle.
+"""`vljepa evaluate SUITE`: evaluate a model on annotated streams, with an oracle baseline.
 
-`vljepa evaluate compare A.json B.json` compares two results of `--out` on the items of both.
+`vljepa evaluate compare A.json B.json` compares two results of `--out` on their common items.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from vljepa_ros.data.splits import (
     WIDE,
     folder_name,
 )
-from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.core.protocols import Model
     from vljepa_ros.data.format import Stream
     from vljepa_ros.evaluate.report import Report
 
-# As in vljepa_ros.evaluate.suites, which needs numpy: `--help` should not.
+# The names of vljepa_ros.evaluate.suites, repeated here so that `--help` does not import numpy.
 NAMES = (
     'classify',
     'classify-unseen',
@@ -47,7 +46,7 @@ NAMES = (
     'calibrate',
     'gap',
 )
-# Not part of `all`.
+# Suites that are not part of `all`.
 SLOW = (
     'robustness',
     'events',
@@ -59,7 +58,7 @@ SLOW = (
     'unreadable',
 )
 SELECTIVE, COMPARE = 'selective', 'compare'
-OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # of a suite
+OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # suites with fixed views
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +78,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path('data/mwstream'),
         metavar='DIR',
-        help='the folder that holds the splits (default: data/mwstream)',
+        help='the folder that contains the splits (default: data/mwstream)',
     )
     parser.add_argument(
         '--split',
         default=TEST,
         choices=(TEST, VALIDATION),
-        help='test for reports (default), validation for every choice',
+        help='test for reports (default), validation for selecting models and thresholds',
     )
     parser.add_argument(
         '--views',
@@ -101,14 +100,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--jobs',
         type=int,
         metavar='J',
-        help='processes that look at the streams, each with --threads or one (default: one a '
-        'CPU core, as far as memory reaches; on a GPU one)',
+        help='number of processes that encode the streams, each with --threads threads '
+        '(default: one per CPU core as far as memory allows; one on a GPU)',
     )
     parser.add_argument(
         '--out',
         type=Path,
         metavar='FILE',
-        help=f'write the JSON there as well, with the outcome of every item, for {COMPARE}',
+        help=f'also write JSON with the outcome of every item, as input of {COMPARE}',
     )
     _add_selective_arguments(parser)
     common.add_model_arguments(parser)
@@ -117,24 +116,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         SELECTIVE,
-        'Its thresholds are chosen on the split validation of --data, whatever --split says: all '
-        'of its streams with --split test, the same streams with --split validation. '
-        "Needs scikit-learn, and --plot matplotlib: pip install '.[evaluate]'.",
+        'Thresholds are selected on the split validation of --data for every --split: on all of '
+        'its streams with --split test, on the evaluated streams with --split validation. '
+        "Needs scikit-learn, and --plot needs matplotlib: pip install '.[evaluate]'.",
     )
     group.add_argument(
-        '--plot', type=Path, metavar='FILE.png', help='draw CIDEr-D against decodes a second'
+        '--plot', type=Path, metavar='FILE.png', help='plot CIDEr-D against decodes per second'
     )
     group.add_argument(
         '--embeddings',
         type=Path,
         metavar='FILE.npz',
-        help='instead of --data: vectors (T, D) float and stamps_ns (T,) int64 of your own',
+        help='your own embeddings instead of --data: arrays vectors (T, D) float and '
+        'stamps_ns (T,) int64',
     )
     group.add_argument(
         '--annotations',
         type=Path,
         metavar='FILE.jsonl',
-        help='what is said of them, {"start", "end", "text"} a line, seconds from the first stamp',
+        help='annotations of --embeddings, one {"start", "end", "text"} per line, in seconds '
+        'from the first stamp',
     )
 
 
@@ -153,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
         from vljepa_ros.evaluate.report import summary
 
         print(f'### summary\n\n{summary(reports)}', flush=True)
-    if args.plot:  # the last: what was measured is not lost where it fails
+    if args.plot:  # last, so that a failure does not lose the results
         from vljepa_ros.evaluate.plots import draw
 
         draw(reports[-1].curves, args.plot)
@@ -161,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Fail before the work where an argument is wrong, or what is found cannot be written."""
+    """Raise an error before the evaluation if an argument is invalid or not writable."""
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
     if args.streams < 0:
@@ -172,7 +173,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f'{COMPARE} needs two result files, not {len(args.results)}')
     own = OWN_VIEWS.get(args.suite, args.views)
     if args.views and own != args.views:
-        raise InputError(f'--views {args.views}: the suite {args.suite} has {own} views only')
+        raise InputError(f'--views {args.views}: the suite {args.suite} has only {own} views')
     for name in ('plot', 'embeddings', 'annotations'):
         if getattr(args, name) and args.suite != SELECTIVE:
             raise InputError(f'--{name} is for the suite {SELECTIVE} only')
@@ -188,7 +189,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """Paired differences between two results."""
+    """Return the paired differences between two results."""
     from vljepa_ros.evaluate.paired import compare
 
     reports = compare(*args.results)
@@ -198,7 +199,7 @@ def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]
 
 
 def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """The suites' reports, printed as they come, and what they are about."""
+    """Run the suites and print their reports; return the reports and the run's metadata."""
     split, views = _split(args), _views(args)
     streams = _split_streams(args, split)
     validation = _validation(args, streams)
@@ -227,7 +228,7 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
 def _processes(
     args: argparse.Namespace, model: Model, streams: tuple[Stream, ...]
 ) -> AbstractContextManager[Processes | None]:
-    """Those that help, none where this one does all."""
+    """Return the worker processes, or None if this process does all work."""
     from vljepa_ros.evaluate.context import helpers
     from vljepa_ros.model.registry import load
 
@@ -239,19 +240,19 @@ def _processes(
 
 
 def _as_many_as_fit(model: Model) -> int:
-    """Processes, each of which takes what this one took to load the model."""
+    """Return the number of processes whose models fit in memory, by this process's peak RSS."""
     from vljepa_ros.model.devices import free_bytes, pick_device
 
     assert model.facts is not None
     device = pick_device(model.facts.device)
     free, taken = free_bytes(device), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type != 'cpu' or free is None:
-        return ExitStatus.FAILED
+        return 1
     return max(1, min(cores(), free // taken))
 
 
 def _on_own(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """The same of somebody's own embeddings."""
+    """Evaluate the user's own embeddings; return the report and the run's metadata."""
     model = common.load_model(args, 'language')
     assert model.language is not None
 
@@ -270,35 +271,35 @@ def _print(args: argparse.Namespace, report: Report) -> None:
 
 
 def _split(args: argparse.Namespace) -> str:
-    """The split that the suite reads. Raises InputError where the kitchen's is not there."""
+    """Return the split of the suite. Raises InputError if the kitchen split does not exist."""
     if args.suite != 'transfer':
         return str(args.split)
     if not (args.data / KITCHEN).is_dir():
         raise InputError(
             f'no streams of the kitchen in {args.data / KITCHEN}: '
-            f'make them by `vljepa data kitchen --out {args.data}`'
+            f'record them with `vljepa data kitchen --out {args.data}`'
         )
     return KITCHEN
 
 
 def _views(args: argparse.Namespace) -> str:
-    """The cameras of the streams that the suite reads."""
+    """Return the views of the streams that the suite reads."""
     return str(OWN_VIEWS.get(args.suite) or args.views or HOME)
 
 
 def _split_streams(args: argparse.Namespace, split: str) -> tuple[Stream, ...]:
-    """The streams of a split. Raises InputError if no split was filmed with such views."""
+    """Return the streams of a split. Raises InputError if the split lacks the wanted views."""
     folder, views = args.data / folder_name(split, _views(args)), _views(args)
     if views != HOME and not folder.is_dir():
         raise InputError(
-            f'no streams with {views} views in {folder}: make them by '
+            f'no streams with {views} views in {folder}: record them with '
             f'`vljepa data mwstream --split {split} --views {views} --out {args.data}`'
         )
     return _streams(folder, args.streams)
 
 
 def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
-    """The first `limit` whole streams of a split, or all (0)."""
+    """Return the first `limit` complete streams of a split, or all (0)."""
     from vljepa_ros.data.format import open_split
 
     split = open_split(folder)
@@ -308,7 +309,7 @@ def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
 
 
 def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
-    """The streams that thresholds are chosen on. Raises InputError where there are none."""
+    """Return the streams for selecting thresholds. Raises InputError if there are none."""
     if args.suite != SELECTIVE:
         return ()
     if args.split == VALIDATION:
@@ -316,23 +317,24 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
     folder, views = args.data / folder_name(VALIDATION, _views(args)), _views(args)
     found = _streams(folder) if folder.is_dir() else ()
     if not found:
-        filmed = '' if views == HOME else f' --views {views}'
+        option = '' if views == HOME else f' --views {views}'
         raise InputError(
-            f'no streams of validation in {folder}, where {SELECTIVE} chooses its thresholds: '
-            f'make them by `vljepa data mwstream --split {VALIDATION}{filmed} --out {args.data}`'
+            f'no streams of validation in {folder}, which {SELECTIVE} needs for its thresholds: '
+            f'record them with `vljepa data mwstream --split {VALIDATION}{option} '
+            f'--out {args.data}`'
         )
     return found
 
 
 def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
-    """The unseen tasks' streams, where a suite wants them and they are there."""
+    """Return the streams of unseen tasks if the suite uses them and they exist."""
     wanted = args.suite in ('classify-unseen', 'all') and args.split == TEST
     folder = args.data / folder_name(UNSEEN, _views(args))
     return _streams(folder, args.streams) if wanted and folder.is_dir() else ()
 
 
 def _make_room(path: Path) -> None:
-    """Fail before the work where the file cannot be written after it."""
+    """Create the folder of an output file. Raises OutputError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Marks for text events against the ground truth of a sample (times in seconds from its start).
+"""Metrics of text events against the ground truth of a sample (times in s from its start).
 
-An event matches an annotation when it names the object and the action of its meaning, and begins
-within `ONSET_S` of it; each counts once. Neighbours of equal meaning are one annotation.
+An event matches an annotation if it names the object and action of its concept and begins within
+`ONSET_S` of it. The matching is one-to-one. Adjacent annotations of one concept are merged.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
 from vljepa_ros.evaluate.matching import matched
 
 ONSET_S = 1.5
-DRAWS = 100  # of the blind baseline
+DRAWS = 100  # random draws of the vision-blind baseline
 TEXTS = 'tuple[str, ...]'
 NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
 
 
 @dataclass(frozen=True)
 class Said:
-    """A text about a span."""
+    """The text of a span."""
 
     start: float
     end: float
@@ -38,7 +38,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Truth:
-    """What was the case in a span, by meaning id (see data.mwstream.tasks)."""
+    """The concept of a span, as a concept id (see data.simulators.mwstream.tasks)."""
 
     start: float
     end: float
@@ -48,7 +48,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Marks:
-    """Shares, 0..1."""
+    """Numbers of matched events, events and annotations, and the metrics that follow, 0..1."""
 
     matched: int
     said: int
@@ -61,18 +61,18 @@ class Marks:
 
     @property
     def recall(self) -> float:
-        """Share of annotations that are matched."""
+        """Share of annotations that match an event."""
         return self.matched / self.true if self.true else 0.0
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of both."""
+        """Harmonic mean of precision and recall."""
         return 2 * self.matched / (self.said + self.true) if self.said + self.true else 0.0
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question for the `query` service, asked when `at` seconds have been seen."""
+    """A question for the `query` service, asked `at` seconds after the start of the sample."""
 
     kind: str
     at: float
@@ -82,7 +82,7 @@ class Question:
     answer: str
 
     def is_answered_by(self, text: str) -> bool:
-        """Whether an answer is right: by its meaning if it is open, else word for word."""
+        """Return whether an answer is correct: by its concept if open, else by equal text."""
         if self.kind == 'open':
             return is_right(self.meaning, text, colour=False)
         return text == self.answer
@@ -92,12 +92,12 @@ Record = TypeVar('Record', Truth, Question)
 
 
 def read_truth(folder: Path) -> list[Truth]:
-    """A sample's annotations. Raises InputError that names the file and the key."""
+    """Read a sample's annotations. Raises InputError that names the file and the key."""
     path = folder / 'ground_truth.json'
     values = _read(path)
     rows = values.get('annotations') if isinstance(values, dict) else None
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: no list of 'annotations', or an empty one")
+        raise InputError(f"{path}: 'annotations' is not a list, or is empty")
     found: list[Truth] = []
     for truth in _records(path, rows, Truth):
         _check_meaning(path, truth.meaning)
@@ -109,14 +109,18 @@ def read_truth(folder: Path) -> list[Truth]:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """A sample's questions by their times. Raises InputError that names the file and the key."""
+    """Read a sample's questions in order of time.
+
+    Raises:
+        InputError: The file is invalid; the message names the file and the key.
+    """
     path = folder / 'questions.json'
     rows = _read(path)
     if not isinstance(rows, list):
         raise InputError(f'{path}: not a list of questions')
     found = _records(path, rows, Question)
     for question in found:
-        if question.kind == 'open':  # others are judged word for word
+        if question.kind == 'open':  # other answers are compared as text
             _check_meaning(path, question.meaning)
     return sorted(found, key=lambda question: question.at)
 
@@ -129,7 +133,7 @@ def _read(path: Path) -> Any:
 
 
 def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record]:
-    """Each row as a dataclass; keys that it does not know are left out."""
+    """Convert each row to a dataclass; unknown keys are ignored."""
     found = []
     for number, row in enumerate(rows):
         where = f'{path}, row {number}'
@@ -140,7 +144,7 @@ def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record
 
 
 def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
-    """One value of a row, of the type that the dataclass says."""
+    """Return one value of a row, checked against the type of the dataclass field."""
     if field.name not in row:
         raise InputError(f"{where}: no '{field.name}'")
     value = row[field.name]
@@ -151,7 +155,7 @@ def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
     texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
     if field.type == TEXTS and texts:
         return tuple(value)
-    raise InputError(f"{where}: '{field.name}' is no {NAMES[str(field.type)]}")
+    raise InputError(f"{where}: '{field.name}' is not a {NAMES[str(field.type)]}")
 
 
 def _check_meaning(path: Path, meaning: str) -> None:
@@ -162,7 +166,7 @@ def _check_meaning(path: Path, meaning: str) -> None:
 
 
 def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
-    """The largest one-to-one matching of events and annotations."""
+    """Match events and annotations one-to-one, with as many matches as possible."""
     options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said]
     return Marks(matched(options), len(said), len(truths))
 
@@ -173,7 +177,13 @@ def _matches(said: Said, truth: Truth) -> bool:
 
 
 def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> float:
-    """F1 of one sentence, of the meaning that training has most of, at the model's own times."""
+    """Return the F1 of a baseline that has one sentence at the times of the model's events.
+
+    Args:
+        said: Events of the model, whose times are used.
+        truths: Annotations.
+        meaning: The concept whose first sentence is used.
+    """
     text = sentences(meaning)[0]
     return grade([Said(s.start, s.end, text) for s in said], truths).f1
 
@@ -181,9 +191,10 @@ def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> flo
 def blind(
     said: Sequence[Said], truths: Sequence[Truth], language: Language, prompt: str, seed: int = 0
 ) -> float:
-    """Mean F1 of texts that nobody looked for, at the model's own times.
+    """Return the mean F1 of a vision-blind baseline at the times of the model's events.
 
-    The bag's own sentences are drawn as they rank against the prompt alone, without a picture.
+    Its texts are drawn at random from the annotations' sentences, with the probabilities that the
+    text side gives them for the prompt alone, without an image.
     """
     candidates = sorted({truth.sentence for truth in truths})
     ranked = language.rank(language.encode([prompt])[0], candidates)

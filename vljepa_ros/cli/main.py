@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `vljepa` command. Results go to stdout, progress and logs to stderr.
+"""The `vljepa` command. It writes results to stdout, and progress and logs to stderr.
 
-Exit statuses: `vljepa_ros.exit_status`.
+`vljepa_ros.exit_status` lists the exit statuses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Argument parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with BAD_INPUT."""
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands; their modules import nothing heavy until they run."""
+    """Create the parser of all commands, whose modules import heavy packages only in `run`."""
     parser = Parser(
         prog='vljepa', description='Streaming VL-JEPA: texts, answers and vectors from cameras.'
     )
@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return its exit status."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format='%(levelname)s %(name)s: %(message)s'
     )
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(f'this command needs the Python package {error.name}, which is not installed')
     except BrokenPipeError:
-        # Python flushes stdout once more as it exits: give it somewhere to write to.
+        # Python flushes stdout again on exit, so redirect it to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OUTPUT_CLOSED
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa memory FILE`: list the segments of a memory file, or search them.
 
-FILE is query_node's `memory_path`; it is only read, also while the node runs. Times are ROS time,
-in seconds; for people they are shown as local time.
+FILE is query_node's `memory_path`. It is opened read-only, which is possible while the node runs.
+Times are seconds of ROS time; without --json they are printed as local time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vljepa_ros.core.types import StreamKey
     from vljepa_ros.memory.segment_store import Store
 
-LATEST_S = 2.0**31  # that a stamp of ROS can tell
-MOST_BYTES = 10**15  # all of it: what is only read is not made smaller
+LATEST_S = 2.0**31  # upper limit of a ROS stamp
+MOST_BYTES = 10**15  # no limit, as a file opened read-only is not reduced
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _streams(store: Store, args: argparse.Namespace) -> list[StreamKey]:
-    """Those of the camera. Raises InputError."""
+    """Return the streams of the camera. Raises InputError if it is unknown."""
     keys = store.streams()
     known = dict.fromkeys(key.source for key in keys)
     if args.source and args.source not in known:
@@ -77,7 +77,7 @@ def _streams(store: Store, args: argparse.Namespace) -> list[StreamKey]:
 def _segments(
     store: Store, keys: list[StreamKey], start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
-    """All that overlap the span, in the order of time; `end_ns` 0 is now."""
+    """Yield the segments that overlap the span, in order of time; `end_ns` 0 means now."""
     found = [
         (segment.start_ns, segment, key)
         for key in keys
@@ -99,7 +99,7 @@ def _segments(
 def _moments(
     store: Store, args: argparse.Namespace, start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
-    """Raises InputError where nothing that is held is of this model."""
+    """Yield the moments that match. Raises InputError if no stored vector is of this model."""
     from vljepa_ros.core.settings import EVER_S, MemorySettings
     from vljepa_ros.memory.embedding_memory import Memory
 
@@ -109,8 +109,8 @@ def _moments(
     if memory.foreign and not memory.sources:
         others = ', '.join(sorted({key.model_id for key in store.streams()}))
         raise InputError(
-            f'{args.file} holds vectors of {others}: those of {language.facts.model_id} '
-            'cannot be compared with them (--model names another)'
+            f'{args.file} holds vectors of {others}, which cannot be compared with those of '
+            f'{language.facts.model_id}: select the model with --model'
         )
     for m in memory.search(language, args.search, args.source, start_ns, end_ns, args.limit):
         yield {
@@ -123,7 +123,7 @@ def _moments(
 
 
 def _show(row: dict[str, Any]) -> None:
-    """One line for people."""
+    """Print one row as text."""
     when = datetime.fromtimestamp(row['start']).isoformat(' ', 'milliseconds')
     score = f'{row["score"]:5.3f}  ' if 'score' in row else ''
     print(f'{score}{when}  {row["end"] - row["start"]:7.1f} s  {row["source"]}  {row["text"]}')

@@ -15,7 +15,7 @@ from vljepa_ros.core.errors import ModelError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('--model', metavar='NAME|DIR', help='only this one')
+    parser.add_argument('--model', metavar='NAME|DIR', help='show only this model')
     common.add_output_arguments(parser)
     parser.set_defaults(act=show)
     commands = parser.add_subparsers(title='commands', metavar='COMMAND')
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print what is installed."""
+    """Print the installed models."""
     from vljepa_ros.model import registry
 
     found: list[dict[str, Any]] = []
@@ -64,7 +64,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def as_json(name: str, folder: Path) -> dict[str, Any]:
-    """What is printed about a model. Raises ModelError where its model.yaml is broken."""
+    """Return the JSON object of a model. Raises ModelError if its model.yaml is invalid."""
     from vljepa_ros.model import registry
 
     config = registry.read_config(folder)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa models compare NAME SOURCE`: window mode and block-causal mode over one recording."""
+"""`vljepa models compare NAME SOURCE`: compare window and block-causal mode on a recording."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """See a recording both ways, and print how near the vectors are."""
+    """Compare the embeddings of window mode and block-causal mode on a recording."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.cli.annotate import settings_of
     from vljepa_ros.stream.perceiver import Perceiver
@@ -41,8 +41,8 @@ def compare(args: argparse.Namespace) -> int:
         common.print_json(found)
     else:
         print(
-            'cosine of block-causal to window mode: mean {cosine_mean:.3f}, least '
-            '{cosine_min:.3f}, over {hops} hops\nseconds a hop on {device} as {dtype}: window '
+            'cosine of block-causal to window mode: mean {cosine_mean:.3f}, minimum '
+            '{cosine_min:.3f}, over {hops} hops\nseconds per hop on {device} in {dtype}: window '
             '{window_s:.3f}, block-causal {causal_s:.3f} ({ratio:.2f} times as fast)'.format(
                 **found
             )
@@ -51,7 +51,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def result(vision: BothSights) -> dict[str, Any]:
-    """What is printed. Times are medians, so that the first hop's warm-up does not count."""
+    """Return the JSON result. Times are medians, to exclude the warm-up of the first hop."""
     import statistics
 
     window_s, causal_s = (statistics.median(s) for s in (vision.window_s, vision.causal_s))
@@ -76,11 +76,11 @@ def _load(args: argparse.Namespace) -> BothSights:
     config = registry.read_config(folder)
     if not isinstance(config, BidirectionalConfig):
         raise InputError(
-            f"model '{config.name}' is of kind {config.kind}: only bidirectional ones can be seen "
-            f'both ways'
+            f"model '{config.name}' is of kind {config.kind}: only models of kind bidirectional "
+            'have both modes'
         )
     device = registry.prepare(args.device, args.dtype, args.threads)
-    # After all that can be wrong with the arguments: this takes seconds to import.
+    # Imported after all arguments are checked, because the import takes seconds.
     from vljepa_ros.model.bidirectional.mode_comparison import both_sights
 
     return both_sights(folder, config, device, args.dtype)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa models get NAME`: the only command that downloads anything."""
+"""`vljepa models get NAME`: download a model's weights. No other command downloads anything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def get(args: argparse.Namespace) -> int:
     folder = registry.find(args.name)
     config = registry.read_config(folder)
     if isinstance(config, ModelConfig) or not config.sources:
-        raise InputError(f"model '{config.name}' names nothing to download")
+        raise InputError(f"model '{config.name}' has no sources to download")
     _check_accepted(config.name, config.licences, args.accept_licences)
     folder = folder if args.into is None else _copied(folder, args.into)
     from vljepa_ros.model.hub import pin as obtain
@@ -56,7 +56,7 @@ def get(args: argparse.Namespace) -> int:
     if obtain.is_complete(folder, config.sources):
         common.note(f'{folder} is complete')
     else:
-        # Hashes that an earlier, interrupted call wrote into the copy count.
+        # Use the hashes that an earlier, interrupted call wrote into the copy.
         sources = registry.read_config(folder).sources  # type: ignore[union-attr]
         make = functools.partial(registry.make, config)
         with _progress() as progress:
@@ -69,17 +69,17 @@ def get(args: argparse.Namespace) -> int:
 
 
 def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
-    """Say what the parts are licensed under; InputError unless that was accepted."""
+    """Print the licenses of the model's parts. Raises InputError unless they were accepted."""
     for licence in licences:
         common.note(f'{name}: {licence}')
     if not accepted:
         raise InputError(
-            f'{name} is downloaded under the licences above: read them, and give --accept-licences'
+            f'{name} is downloaded under the licenses above: read them, and give --accept-licences'
         )
 
 
 def _copied(folder: Path, into: Path) -> Path:
-    """The model's own small files below `into`; what is there already stays."""
+    """Copy the model's small files to a folder below `into`; existing files are kept."""
     target = into / folder.resolve().name
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -89,13 +89,13 @@ def _copied(folder: Path, into: Path) -> Path:
     except OSError as error:
         raise OutputError(f'--into: {target}: {error.strerror}') from error
     if not os.access(target, os.W_OK):
-        raise OutputError(f'--into: nothing can be written in {target}')
+        raise OutputError(f'--into: the folder {target} is not writable')
     return target
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar where somebody sees it, for one file after the other."""
+    """Yield a progress callback, with a bar on a terminal that is reused for each file."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A source through the whole stack, or through the eyes only."""
+"""Offline runs of a source through the whole pipeline, or through the vision side only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
-    """Every event of a source, as it is settled."""
+    """Yield every event of a source as soon as it is determined."""
     troubles = Troubles(source)
     for item in watched(source, streams_out):
         if isinstance(item, Damaged):
@@ -33,16 +33,16 @@ def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Ite
 def hops(
     perceiver: Perceiver, source: Source, max_gap_ns: int, until_ns: int | None = None
 ) -> Iterator[list[Embedding]]:
-    """Each hop's embeddings, for frames up to `until_ns`; no text is generated.
+    """Yield the embeddings of each hop, for frames up to `until_ns`; no text is generated.
 
-    While a hop is yielded it is the perceiver's newest.
+    A hop is yielded before the perceiver processes the next one.
     """
     troubles = Troubles(source)
-    intakes: dict[str, StampFilter] = {}
+    stamp_filters: dict[str, StampFilter] = {}
     for item in watched(source):
         if until_ns is not None and item.stamp_ns > until_ns:
             break
-        stamp_filter = intakes.setdefault(item.source, StampFilter(max_gap_ns))
+        stamp_filter = stamp_filters.setdefault(item.source, StampFilter(max_gap_ns))
         if isinstance(item, Damaged):
             troubles.damage(item)
             verdict = stamp_filter.admit(item.stamp_ns)

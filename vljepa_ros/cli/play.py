@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa play BAG`: publish a bag over ROS with /clock, at a rate or in step with the stack.
 
-Messages go out as they lie in the bag, stamps included. --lossless sends a picture only when the
-stack has finished the one before.
+Messages and their stamps are published unchanged. --lossless sends an image only after the stack
+has processed the previous one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pace.add_argument(
         '--lossless',
         action='store_true',
-        help='as fast as the stack can, waiting for it at every image',
+        help='play as fast as the stack can process, waiting for it after every image',
     )
     parser.add_argument(
         '--topic',
@@ -95,20 +95,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_bag(path: Path) -> None:
-    """Raise InputError where there is no bag."""
+    """Raise InputError if there is no bag at the path."""
     from vljepa_ros.sources.opening import is_bag
 
     try:
         if not path.exists():
             raise InputError(f'no such file or folder: {path}')
         if not is_bag(path):
-            raise InputError(f'{path} is no bag (a rosbag2 folder, an .mcap or .db3 file)')
-    except OSError as error:  # not permitted, or a name that is too long
+            raise InputError(f'{path} is not a bag (a rosbag2 folder, an .mcap or .db3 file)')
+    except OSError as error:  # permission denied, or the name is too long
         raise InputError(f'{path}: {error.strerror or error}') from error
 
 
 def read_remap(given: list[str]) -> dict[str, str]:
-    """FROM:=TO. Raises InputError."""
+    """Parse arguments of the form FROM:=TO. Raises InputError."""
     found = {}
     for item in given:
         before, sign, after = item.partition(':=')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A question about a recording: its hops are evaluated, then answered as `query` does.
+"""Answers to questions about a recording, computed from all of its hops as `query` does.
 
-A live stack evaluates a long span of stored frames at the ends of its segments; here there is time
-for every attention window.
+A live stack evaluates a long span of stored frames only at the ends of its segments; here every
+attention window is evaluated.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ class Hop(NamedTuple):
 def answer_of(
     model: Model, source: Source, prompt: str, candidates: list[str], span: Span
 ) -> Answer:
-    """Evaluate the recording, then answer as `query` does. Raises InputError without any hop."""
+    """Evaluate the recording, then answer as `query` does.
+
+    Raises:
+        InputError: The recording or span has no hop.
+    """
     hops = evaluate(model, source, prompt, span)
     if not hops:
-        raise InputError(f'{source.path}: the model has seen too little to answer there')
+        raise InputError(f'{source.path}: too few images for an answer at this time')
     newest = hops[-1].embedding
 
     def looks(_: Question) -> Evaluated:
@@ -52,13 +56,13 @@ def answer_of(
 
     assert model.language is not None
     question = Question(prompt, tuple(candidates))
-    if not span.moment:  # up to its end, or the recording's
+    if not span.moment:  # up to the end of the span or of the recording
         question = replace(question, start_ns=span.start_ns or 0, end_ns=newest.stamp_ns)
     return QueryService(Answerer(model.language)).ask(question, looks)
 
 
 def windows(hops: list[Hop], length: int) -> list[Seen]:
-    """The mean of each attention window of `length` hops; none reaches over a state reset."""
+    """Return the mean of each attention window of `length` hops; windows end at resets."""
     runs = [list(run) for _, run in groupby(hops, lambda hop: hop.embedding.reset_count)]
     parts = [run[first : first + length] for run in runs for first in range(0, len(run), length)]
     return [
@@ -73,7 +77,7 @@ def windows(hops: list[Hop], length: int) -> list[Seen]:
 
 
 def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
-    """The hops of a span with the prompt's embeddings; of a moment, the newest hop."""
+    """Return the hops of a span with the prompt's embeddings, or a moment's newest hop."""
     assert model.vision is not None
     settings = PerceptionSettings(prompts=(prompt,))
     perceiver = Perceiver(model.vision, settings)

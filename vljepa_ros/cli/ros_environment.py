@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The environment of ROS processes that the demo and the tests start.
+"""Environment of the ROS processes that the demo and the tests start.
 
-Clean of any inherited ROS installation, on loopback, in a domain that nobody else on this machine
-holds, with shared memory sized for pictures. Imports no ROS.
+It has no variables of an inherited ROS installation, uses loopback only, a ROS domain reserved on
+this machine, and shared memory sized for images. This module imports no ROS.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from vljepa_ros.core.errors import BusyError
 
 log = logging.getLogger(__name__)
 
-DOMAINS = range(1, 102)  # above 101 the ports run into those that Linux hands out
-# As tools/clean_env.sh has it.
+DOMAINS = range(1, 102)  # above 101 the ports overlap the ephemeral ports of Linux
+# The same names as in tools/clean_env.sh.
 INHERITED = re.compile(
     r'(ROS|RMW|FASTDDS|FASTRTPS|CYCLONEDDS|COLCON|AMENT)_\w*|PYTHONPATH|PYTHONHOME|LD_LIBRARY_PATH'
     r'|CMAKE_PREFIX_PATH|_ROS_WHEELS_BOOTSTRAP_COMPLETE'
 )
 KEPT = ('ROS_LOG_DIR', 'ROS_HOME')
 MIB = 1 << 20
-# glibc gives big blocks back and faults their pages in again for every picture. Older ones
-# refuse a threshold above 32 MiB without a word (2.36 takes any).
+# By default glibc returns big blocks to the system and faults their pages in again for every
+# image. Older versions silently ignore a threshold above 32 MiB (2.36 accepts any).
 MALLOC = {
     'MALLOC_MMAP_THRESHOLD_': str(32 * MIB),
     'MALLOC_TRIM_THRESHOLD_': str(1024 * MIB),
     'MALLOC_TOP_PAD_': str(64 * MIB),
 }
-# What one participant takes of /dev/shm, measured: a segment of 64 or 16 MiB, and the rest.
+# Measured use of /dev/shm per participant: a segment of 64 or 16 MiB, and overhead.
 PROFILES = (('fastdds.xml', 68 * MIB), ('fastdds_small.xml', 18 * MIB))
 
 
 def clean(environment: dict[str, str]) -> dict[str, str]:
-    """`environment` without what an inherited ROS installation set."""
+    """Return `environment` without the variables of an inherited ROS installation."""
     return {
         key: value
         for key, value in environment.items()
@@ -55,7 +55,15 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
 def shared_memory_profile(
     participants: int, free_bytes: int | None = None, folder: Path | None = None
 ) -> Path | None:
-    """The Fast DDS profile whose segments fit into /dev/shm; None and a warning if none does."""
+    """Return the Fast DDS profile whose segments fit into /dev/shm.
+
+    If none fits, log a warning and return None.
+
+    Args:
+        participants: Number of DDS participants, one per process.
+        free_bytes: Free space of /dev/shm (None: measure it).
+        folder: Folder of the profiles (None: the installed ones).
+    """
     if free_bytes is None:
         free_bytes = shutil.disk_usage('/dev/shm').free if Path('/dev/shm').is_dir() else 0
     folder = folder or config_folder()
@@ -63,8 +71,8 @@ def shared_memory_profile(
         if free_bytes >= participants * size:
             return folder / name
     log.warning(
-        '/dev/shm has %d MiB free, too little for %d processes of 18 MiB: pictures go by UDP, '
-        'slower and with losses (in a container: --shm-size=1g)',
+        '/dev/shm has %d MiB free, too little for %d processes of 18 MiB: images are sent by UDP, '
+        'slower and with losses (in a container, use --shm-size=1g)',
         free_bytes // MIB,
         participants,
     )
@@ -72,7 +80,7 @@ def shared_memory_profile(
 
 
 def config_folder() -> Path:
-    """config/ beside the package's source, or as installed."""
+    """Return the folder config/ of the source tree or of the installation."""
     beside = Path(__file__).resolve().parents[2] / 'config'
     installed = Path(sys.prefix) / 'share' / 'vljepa_ros' / 'config'
     return beside if (beside / 'fastdds.xml').is_file() else installed
@@ -80,9 +88,14 @@ def config_folder() -> Path:
 
 @contextmanager
 def ros_environment(domain: int | None = None, participants: int = 6) -> Iterator[dict[str, str]]:
-    """The environment for child processes; its domain is reserved until the context ends.
+    """Yield the environment for child processes; its domain is reserved until the context ends.
 
-    Raises BusyError if the domain, or every domain, is taken.
+    Args:
+        domain: ROS domain id (None: a free one).
+        participants: Number of DDS participants, for the size of shared memory.
+
+    Raises:
+        BusyError: The domain, or every domain, is taken.
     """
     number, lock = reserve_domain(domain)
     with lock:
@@ -90,7 +103,7 @@ def ros_environment(domain: int | None = None, participants: int = 6) -> Iterato
 
 
 def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
-    """This process's environment, made fit for ROS processes in `domain`."""
+    """Return this process's environment, adapted to ROS processes in `domain`."""
     environment = clean(dict(os.environ)) | MALLOC
     environment |= {
         'ROS_DOMAIN_ID': str(domain),
@@ -106,13 +119,13 @@ def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
 
 
 def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
-    """A domain that no other holder of a lock has, and the lock; closing it frees the domain."""
+    """Reserve a ROS domain with a lock file; return both. Closing the lock frees the domain."""
     wanted = [domain] if domain is not None else random.sample(list(DOMAINS), len(DOMAINS))
     for number in wanted:
         path = Path(tempfile.gettempdir()) / f'vljepa_ros_domain_{number}.lock'
         try:
             lock = path.open('a')
-        except PermissionError:  # another user's
+        except PermissionError:  # the lock file belongs to another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,7 +137,7 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
 
 
 def main(command: list[str]) -> None:
-    """Become `command` in a ROS environment; its domain is free again when it ends."""
+    """Replace this process by `command` in a ROS environment; its end frees the domain."""
     number, lock = reserve_domain()
     os.set_inheritable(lock.fileno(), True)
     os.execvpe(command[0], command, environment_in(number))

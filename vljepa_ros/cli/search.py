@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Those of annotate, but a recording is remembered to its beginning."""
+    """Return the settings of annotate, with a memory of the whole recording."""
     from vljepa_ros.cli import annotate
     from vljepa_ros.core.settings import EVER_S, MemorySettings
 
@@ -66,7 +66,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def moments_of(
     args: argparse.Namespace, settings: Settings, source: Source, span: Span
 ) -> list[Moment]:
-    """Look at all of the source, then search. Raises InputError for a span behind its end."""
+    """Process the whole source, then search. Raises InputError for a span after its end."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.pipeline import Pipeline
 

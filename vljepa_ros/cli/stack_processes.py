@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stack as processes of its own: started, watched, and brought down whatever happens.
+"""The nodes of the stack as child processes, which always end with the parent.
 
-Each process leads a session, so that Ctrl-C reaches us alone; should we be killed, the kernel ends
-them (Linux). What they say goes to log files.
+Each process leads its own session, so that Ctrl-C reaches only the parent. If the parent is
+killed, the kernel ends the children (Linux). Their output goes to log files.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(VljepaError):
-    """A process that did not start, died, or took too long."""
+    """Raised when a process did not start, died, or took too long."""
 
 
 class Processes:
-    """A context: what was started in it has ended when it is left."""
+    """Context manager of child processes; all have ended when the context is left."""
 
     def __init__(self, environment: dict[str, str], logs: Path) -> None:
         self._environment, self._logs = environment, logs
@@ -42,7 +42,13 @@ class Processes:
         self.stop()
 
     def start(self, name: str, command: Sequence[str], piped: bool = False) -> None:
-        """Start a process; `piped`: its output is read by `lines`, only its errors are logged."""
+        """Start a process.
+
+        Args:
+            name: Name of the process and of its log file.
+            command: Program and arguments.
+            piped: Pipe its stdout to this process, and log only its stderr.
+        """
         with (self._logs / f'{name}.log').open('w') as log:
             self._running[name] = subprocess.Popen(
                 command,
@@ -57,20 +63,20 @@ class Processes:
 
     @property
     def names(self) -> list[str]:
-        """In the order of their start."""
+        """Names of the processes in the order of their start."""
         return list(self._running)
 
     def process(self, name: str) -> subprocess.Popen[str]:
-        """One of them."""
+        """Return one process by name."""
         return self._running[name]
 
     def tail(self, name: str) -> str:
-        """The last lines of a log, to be put behind a message."""
+        """Return the last lines of a process's log, to be appended to a message."""
         lines = (self._logs / f'{name}.log').read_text(errors='replace').splitlines()
         return ''.join(f'\n  {name}: {line}' for line in lines[-TAIL_LINES:])
 
     def stop(self) -> None:
-        """Ask all to end, then make them."""
+        """Interrupt all processes, then kill those that do not end in time."""
         for process in self._running.values():
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -89,14 +95,14 @@ class Processes:
 
 
 def _end_with_parent() -> None:
-    """In the child, before it becomes its program; that program may be started over itself."""
+    """Let the kernel end this child with its parent; runs before exec and survives it."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def node_command(
     name: str, namespace: str, parameters: dict[str, object], params_file: Path | None = None
 ) -> list[str]:
-    """How to start one node of the stack."""
+    """Return the command that starts one node of the stack."""
     command = [sys.executable, str(executable(name)), '--ros-args', '-r', f'__ns:=/{namespace}']
     if params_file is not None:
         command += ['--params-file', str(params_file)]
@@ -106,7 +112,7 @@ def node_command(
 
 
 def executable(name: str) -> Path:
-    """A node's executable, as installed or beside the source. Raises ProcessError."""
+    """Return a node's executable, installed or in the source tree. Raises ProcessError."""
     places = [
         Path(sys.prefix) / 'lib' / 'vljepa_ros',
         Path(__file__).resolve().parents[2] / 'scripts',
@@ -114,7 +120,7 @@ def executable(name: str) -> Path:
     for place in places:
         if (place / name).is_file():
             return place / name
-    raise ProcessError(f'{name} is not installed (looked in {", ".join(map(str, places))})')
+    raise ProcessError(f'{name} is not installed (searched {", ".join(map(str, places))})')
 
 
 def stack_commands(
@@ -126,7 +132,7 @@ def stack_commands(
     threads: int = 1,
     dtype: str = 'float32',
 ) -> dict[str, list[str]]:
-    """The four nodes, on one camera's compressed pictures."""
+    """Return the commands of the four nodes, for one camera with compressed images."""
     found = {}
     for name in NODES:
         parameters: dict[str, object] = {}

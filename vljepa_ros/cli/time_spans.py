@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--at, --from and --to: a moment or a span of a source, in seconds from its start."""
+"""Options --at, --from and --to: a moment or span of a source, in seconds from its start."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ if TYPE_CHECKING:
     from vljepa_ros.sources import Source
 
 SECOND_NS = 1_000_000_000
-LONGEST_S = 1e9  # of a recording
+LONGEST_S = 1e9  # maximum length of a recording
 
 
 @dataclass(frozen=True)
 class Span:
-    """Stamps from `start_ns` to `end_ns`, both included; None is open. `moment`: the end only."""
+    """Stamps from `start_ns` to `end_ns`, both inclusive; None is open.
+
+    `moment`: only the time `end_ns` is meant.
+    """
 
     start_ns: int | None = None
     end_ns: int | None = None
     moment: bool = False
 
     def begins_after(self, stamp_ns: int) -> bool:
-        """Whether a stamp lies before the span."""
+        """Return whether the span begins after a stamp."""
         return self.start_ns is not None and stamp_ns < self.start_ns
 
 
 def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
-    """Add them."""
+    """Add --from and --to, and with `moment` also --at."""
     if moment:
         parser.add_argument('--at', type=float, metavar='T', help='one moment, in seconds')
     parser.add_argument(
@@ -43,13 +46,13 @@ def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
 
 
 def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = LONGEST_S) -> Span:
-    """The span that was asked for. Raises InputError."""
+    """Return the span of the arguments. Raises InputError if it is invalid."""
     at_s, from_s, to_s = getattr(args, 'at', None), args.from_s, args.to_s
     for name, value in (('--at', at_s), ('--from', from_s), ('--to', to_s)):
         if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
             raise InputError(f'{name} ({value:g}) is not in 0..{latest_s:g} s')
     if at_s is not None and (from_s is not None or to_s is not None):
-        raise InputError('--at is one moment, --from and --to are a span: give one of them')
+        raise InputError('--at gives a moment, --from and --to give a span: use only one of them')
     if from_s is not None and to_s is not None and to_s < from_s:
         raise InputError(f'--to ({to_s:g}) is before --from ({from_s:g})')
 
@@ -62,7 +65,7 @@ def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = 
 
 
 def check_reached(source: Source, span: Span, newest_ns: int) -> None:
-    """Raise InputError if what was asked for lies behind the newest hop; 0 is no hop at all."""
+    """Raise InputError if the span begins after the newest hop; `newest_ns` 0 means no hop."""
     asked_ns = span.end_ns if span.moment else span.start_ns
     slack_ns = SECOND_NS  # the last frames may not fill a hop
     if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:

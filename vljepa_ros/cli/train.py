@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa train CONFIG`: train a model, fine-tune it, or train a text decoder, from a YAML file.
 
-A whole training that was stopped goes on where it was; the others begin anew.
+Interrupted training of a whole model resumes from its checkpoint; fine-tuning and text decoders
+start from the beginning.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar='N',
-        help='train in N processes (default: one a GPU, or one a CPU core); torchrun does as '
+        help='train in N processes (default: one per GPU, or one per CPU core); torchrun works as '
         'well. Fine-tuning and text decoders use one process',
     )
     common.add_output_arguments(parser)
@@ -100,17 +101,17 @@ def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
     from vljepa_ros.train.text_decoder.models import learn_words
 
     folder, learned = learn_words(config)
-    marks = dataclasses.asdict(learned.marks)
+    metrics = dataclasses.asdict(learned.marks)
     if args.json:
-        shown = {k: None if math.isnan(v) else round(v, 4) for k, v in marks.items()}
+        shown = {k: None if math.isnan(v) else round(v, 4) for k, v in metrics.items()}
         common.print_json({'folder': str(folder), 'noise': learned.noise, **shown})
         return 0
-    print(f'{folder} has words of its own (noise: {learned.noise})')
-    print(f'sentences said again word by word: {marks["again"]:.0%}')
-    if not math.isnan(marks['cider']):
+    print(f'trained text decoder: {folder} (noise: {learned.noise})')
+    print(f'sentences reconstructed exactly: {metrics["again"]:.0%}')
+    if not math.isnan(metrics['cider']):
         print(
-            f'CIDEr-D of words for predictions: {marks["cider"]:.2f}; of the nearest sentence '
-            f'{marks["cider_nearest"]:.2f}'
+            f'CIDEr-D of texts decoded from predictions: {metrics["cider"]:.2f}; of retrieved '
+            f'sentences: {metrics["cider_nearest"]:.2f}'
         )
     return 0
 
@@ -129,13 +130,16 @@ def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
 
 
 def show(found: Tuned) -> None:
-    """Where the model is, and what it has learned."""
-    print(f'tuned: {found.folder}')
-    where = {'validation': 'on the validation recordings', 'recordings': 'on what it was shown'}
+    """Print the model's folder and its metrics before and after fine-tuning."""
+    print(f'fine-tuned: {found.folder}')
+    where = {
+        'validation': 'on the validation recordings',
+        'recordings': 'on the training recordings',
+    }
     for what, key in (
-        ('texts said in your words', 'said'),
-        ('texts found among yours', 'found'),
-        ('questions answered', 'answered'),
+        ('texts generated correctly', 'said'),
+        ('texts ranked first among yours', 'found'),
+        ('questions answered correctly', 'answered'),
     ):
         before, after = getattr(found.before, key), getattr(found.after, key)
         if not math.isnan(after):

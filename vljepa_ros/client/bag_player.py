@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a bag over ROS, with /clock; serialised messages go out as they lie in the bag.
+"""Player that publishes a bag over ROS with /clock; serialized messages are not modified.
 
-Lossless play sends a picture when perception_node has acknowledged the one before on
-`frame_processed`. Pictures are subscribed best effort, so one may be lost on the way: it is sent
-again after `RESEND_S`; a node that had it already acknowledges it as a stamp that stands still.
+Lossless playback sends an image after perception_node has acknowledged the previous one on
+`frame_processed`. Images are subscribed best effort and can be lost; an image without an
+acknowledgement is sent again after `RESEND_S`. A node that had received it acknowledges the repeat
+as a repeated stamp.
 """
 
 from __future__ import annotations
@@ -29,16 +30,21 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.nodes.conversions import to_ns, to_time
 from vljepa_ros.sources.bag import RAW, Bag, BagMessage, BagTopic, stamp_of
 
-CLOCK_S = 0.02  # between two messages, /clock goes on in steps of this
+CLOCK_S = 0.02  # period of /clock between two messages
 RESEND_S = 2.0
-LISTENERS_S = 6.0  # how long play at a rate waits for somebody to listen; discovery takes 3 s
-SETTLE_S = 0.5  # once somebody listens, others may follow, and they must know us, too
+LISTENERS_S = 6.0  # maximum wait for subscribers when playing at a rate; discovery takes 3 s
+SETTLE_S = 0.5  # wait after the first subscriber, so that others are discovered as well
 OURS = ('/clock', '/rosout', '/parameter_events')
 
 
 @dataclass(frozen=True)
 class PlayOptions:
-    """`rate` 0 is lossless. `topics` empty: all of known types. `remap`: topic -> other name."""
+    """Options of playback.
+
+    `topics`: topics to play (empty: all of known types). `remap`: topic -> published name.
+    `namespace`: namespace of the stack. `rate`: speed (0: lossless). `timeout_s`: maximum wait
+    for the stack.
+    """
 
     topics: tuple[str, ...] = ()
     remap: dict[str, str] = field(default_factory=dict)
@@ -48,7 +54,7 @@ class PlayOptions:
 
 
 class Player:
-    """Publishes one bag from a node that `spin(timeout_s)` serves. Counters: `sent`, `resent`."""
+    """Publishes one bag from a node that `spin(timeout_s)` spins. Counters: `sent`, `resent`."""
 
     def __init__(
         self,
@@ -66,7 +72,7 @@ class Player:
         self._processed: set[int] = set()
         space = options.namespace.strip('/')
         self._acknowledgements = f'/{space}/frame_processed' if space else '/frame_processed'
-        # Volatile: what was acknowledged before we came is about another run.
+        # Volatile, because acknowledgements from before this subscription belong to another run.
         with _valid_name():
             node.create_subscription(
                 Header, self._acknowledgements, self._on_processed, QoSProfile(depth=100)
@@ -74,14 +80,15 @@ class Player:
 
     @property
     def topics(self) -> tuple[BagTopic, ...]:
-        """What is published."""
+        """The topics that are published."""
         return tuple(self._publishers)
 
     def run(self) -> Iterator[BagMessage]:
-        """Publish the bag; yields each message when it has been sent (lossless: processed).
+        """Publish the bag; yield each message after it is sent (lossless: processed).
 
         Raises:
-            InputError: nobody listens (lossless), or the stack does not answer in time.
+            InputError: There is no subscriber (lossless), or the stack does not acknowledge an
+                image in time.
         """
         awaited = self._wait_for_listeners()
         began_s, first_ns = time.monotonic(), 0
@@ -112,15 +119,15 @@ class Player:
         found = [topic for topic in chosen if message_type(topic.type) is not None]
         for topic in chosen:
             if topic not in found:
-                self._note(f'{topic.name} is left out: type {topic.type} is not installed')
+                self._note(f'skipping {topic.name}: type {topic.type} is not installed')
         if not found:
-            raise InputError(f'{self._bag.path}: no topic of a type that is installed')
+            raise InputError(f'{self._bag.path}: no topic has an installed type')
         if not self._options.rate and not any(topic.is_picture for topic in found):
             raise InputError(f'{self._bag.path}: no image topic to wait for, play it at a rate')
         return found
 
     def _publisher(self, topic: BagTopic) -> Any:
-        # Deep enough for a listener's pause; raw pictures are big, and wait in memory.
+        # Deep enough for a pause of a subscriber; raw images are queued in memory, so fewer.
         depth = 10 if topic.type == RAW else 100
         profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         if topic.latched:
@@ -130,34 +137,36 @@ class Player:
             return self._node.create_publisher(message_type(topic.type), name, profile)
 
     def _wait_for_listeners(self) -> set[BagTopic]:
-        """The picture topics that are listened to; only those are waited for when lossless."""
-        pictures = [topic for topic in self.topics if topic.is_picture]
+        """Return the image topics to wait for: those with subscribers if lossless, else none."""
+        images = [topic for topic in self.topics if topic.is_picture]
         lossless = not self._options.rate
 
         def listened() -> set[BagTopic]:
-            return {t for t in pictures if self._publishers[t].get_subscription_count()}
+            return {t for t in images if self._publishers[t].get_subscription_count()}
 
         def ready() -> bool:
             stack = self._node.count_publishers(self._acknowledgements)
             return bool(listened()) and bool(stack or not lossless)
 
-        names = ', '.join(self._options.remap.get(t.name, t.name) for t in pictures)
+        names = ', '.join(self._options.remap.get(t.name, t.name) for t in images)
         if not self.wait_until(ready, self._options.timeout_s if lossless else LISTENERS_S):
-            if not pictures:
+            if not images:
                 return set()
             if not lossless:
-                self._note(f'nobody listens to {names}')
+                self._note(f'{names} has no subscriber')
                 return set()
-            whose = 'it' if listened() else names
+            missing = f'{self._acknowledgements} has no publisher'
+            if not listened():
+                missing = f'{names} has no subscriber, or {missing},'
             raise InputError(
-                f'nobody listens to {whose}, or publishes {self._acknowledgements}, after '
-                f'{self._options.timeout_s:g} s: is the stack active, and its topic the same?'
+                f'{missing} after {self._options.timeout_s:g} s: '
+                'check that the stack is active and subscribes to the same topic'
             )
         self.wait_until(lambda: False, SETTLE_S)
         found = listened()
-        for topic in pictures:
+        for topic in images:
             if topic not in found:
-                self._note(f'nobody listens to {topic.name}')
+                self._note(f'{topic.name} has no subscriber')
         return found if lossless else set()
 
     def _send_and_wait(self, message: BagMessage) -> None:
@@ -169,7 +178,7 @@ class Player:
         while not self.wait_until(lambda: stamp_ns in self._processed, RESEND_S):
             if time.monotonic() >= deadline_s:
                 raise InputError(
-                    f'{message.topic.name}: the stack did not acknowledge the picture of stamp '
+                    f'{message.topic.name}: the stack did not acknowledge the image with stamp '
                     f'{stamp_ns / 1e9:.3f} s on {self._acknowledgements} within '
                     f'{self._options.timeout_s:g} s'
                 )
@@ -177,7 +186,7 @@ class Player:
             publisher.publish(message.data)
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
-        """Serve the node until `ready`; False where that takes longer."""
+        """Spin the node until `ready()` is true; return False on timeout."""
         deadline_s = time.monotonic() + timeout_s
         while not ready():
             left_s = deadline_s - time.monotonic()
@@ -187,7 +196,7 @@ class Player:
         return True
 
     def _pace(self, began_s: float, first_ns: int, log_ns: int) -> None:
-        """Wait for a message's turn; /clock goes on meanwhile."""
+        """Wait until a message is due, and publish /clock in the meantime."""
         due_s = began_s + (log_ns - first_ns) / 1e9 / self._options.rate
         while (left_s := due_s - time.monotonic()) > 0:
             if left_s > CLOCK_S:
@@ -202,7 +211,7 @@ class Player:
 
 
 def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[str, Any]:
-    """Play a whole bag in a node of its own. Raises InputError."""
+    """Play a whole bag in its own node and return counters. Raises InputError."""
     node = _start()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -224,28 +233,28 @@ def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[st
 
 
 def _start() -> Node:
-    """The node that plays. Raises InputError where ROS refuses its environment."""
+    """Start ROS and create the player's node. Raises InputError if ROS does not start."""
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         return Node('vljepa_play')
-    except RuntimeError as error:  # RCLError is one; rclpy does not export it
+    except RuntimeError as error:  # the base class of RCLError, which rclpy does not export
         rclpy.try_shutdown()
         raise InputError(f'ROS does not start: {error}') from error
 
 
 @contextmanager
 def _valid_name() -> Iterator[None]:
-    """Turns what rclpy says about a topic's name into one line."""
+    """Convert rclpy's errors about a topic name to an InputError of one line."""
     try:
         yield
     except (NameValidationException, ValueError) as error:
-        # The third line of the former is a caret under the second, the name.
+        # NameValidationException has three lines; the last is a caret below the name.
         line = ' '.join(part.strip() for part in str(error).splitlines()[:2])
         raise InputError(line) from error
 
 
 def message_type(name: str) -> Any:
-    """The class of pkg/msg/Name; None where it is not installed."""
+    """Return the class of the message type pkg/msg/Name, or None if it is not installed."""
     package, _, rest = name.partition('/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), rest.rpartition('/')[2], None)

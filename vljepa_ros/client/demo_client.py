@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a bag losslessly into a running stack, hears its events, asks questions at their times.
+"""Client of the demo: plays a bag losslessly, receives text events and calls `query`.
 
-`python -m vljepa_ros.client.demo_client BAG --questions FILE`. One JSON object a line on stdout:
-{"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}; the times of events are
-integer nanoseconds. Afterwards the change detection is deactivated, so that all streams end.
+`python -m vljepa_ros.client.demo_client BAG --questions FILE`. It prints one JSON object per line
+on stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}. Times of events are
+integer nanoseconds. Each question is asked at its time in the bag. Afterwards the client
+deactivates change_detection_node, so that all streams end.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from vljepa_ros.sources.bag import Bag, stamp_of
 from vljepa_ros.srv import Query
 
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
-QUIET_S = 1.0  # nothing heard for so long: everything that was seen is through
+QUIET_S = 1.0  # without a message for this long, the stack has processed all frames
 CALL_S = 30.0
 
 
 class Client:
-    """One run; `emit` takes each finding."""
+    """One run of the demo; `emit` is called with each result."""
 
     def __init__(
         self, bag: Bag, namespace: str, timeout_s: float, emit: Callable[[dict[str, Any]], None]
@@ -49,7 +50,7 @@ class Client:
         self._node = Node('demo_client', namespace=namespace)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
         self._open: set[tuple[str, int]] = set()
         deep = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._node.create_subscription(TextEvent, 'text_event', self._on_event, deep)
@@ -66,12 +67,12 @@ class Client:
         )
 
     def close(self) -> None:
-        """Leave ROS."""
+        """Destroy the node and its executor."""
         self._executor.shutdown()
         self._node.destroy_node()
 
     def run(self, questions: Sequence[dict[str, Any]]) -> None:
-        """All of it. Raises VljepaError."""
+        """Play the bag, ask the questions and end the streams. Raises VljepaError."""
         self._wait_for_stack()
         asked, began_s = list(questions), time.monotonic()
         start_ns = 0
@@ -102,7 +103,7 @@ class Client:
                 if found and found.current_state.id == LifecycleState.PRIMARY_STATE_ACTIVE:
                     break
                 if time.monotonic() > deadline_s:
-                    state = found.current_state.label if found else 'not there'
+                    state = found.current_state.label if found else 'not available'
                     raise InputError(f'{name} is {state} after {self._timeout_s:g} s')
                 self._spin_for(0.1)
         self._emit({'active': list(NODES)})
@@ -128,8 +129,8 @@ class Client:
         )
 
     def _end(self) -> None:
-        """Wait until all is through, then end the streams and wait for their last words."""
-        while time.monotonic() - self._heard_s < QUIET_S:
+        """Wait until all frames are processed, end the streams and wait for their last events."""
+        while time.monotonic() - self._received_s < QUIET_S:
             self._spin(0.05)
         client = self._node.create_client(ChangeState, 'change_detection_node/change_state')
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
@@ -137,13 +138,13 @@ class Client:
         if found is None or not found.success:
             raise InputError('change_detection_node could not be deactivated')
         deadline_s = time.monotonic() + CALL_S
-        while self._open or time.monotonic() - self._heard_s < QUIET_S / 2:
+        while self._open or time.monotonic() - self._received_s < QUIET_S / 2:
             if time.monotonic() > deadline_s:
                 raise InputError(f'{len(self._open)} segments did not end within {CALL_S:g} s')
             self._spin(0.05)
 
     def _call(self, client: Any, request: Any, timeout_s: float) -> Any:
-        """The response, or None where there is none in time."""
+        """Return the response of a service, or None on timeout."""
         deadline_s = time.monotonic() + timeout_s
         while not client.service_is_ready():
             if time.monotonic() > deadline_s:
@@ -166,10 +167,10 @@ class Client:
             self._spin(0.05)
 
     def _on_embedding(self, message: SemanticEmbedding) -> None:
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
 
     def _on_event(self, message: TextEvent) -> None:
-        self._heard_s = time.monotonic()
+        self._received_s = time.monotonic()
         event = conversions.from_event_message(message)
         name = (repr(event.key), event.segment_id)
         if event.state is State.ENDED:
@@ -194,7 +195,7 @@ class Client:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; 1 where the stack failed us."""
+    """Run the command line; return exit status 1 if the stack failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('bag', type=Path)
     parser.add_argument('--questions', type=Path)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A planner's way to the stack: questions, search and watching, in Python.
+"""Python client for planners: `query`, `search` and `watch` without ROS code.
 
     with Client() as robot:
         robot.query('Is the drawer open?', ['yes', 'no']).answer
         robot.watch('the arm is at rest', timeout_s=30).result()
 
-Each call has a form that waits and one, `..._later`, that gives a `concurrent.futures.Future`:
-to be polled by a behaviour tree, or awaited by `asyncio.wrap_future`. The client has a node and a
-thread of its own, so that it may be used in any callback of any executor. Times are seconds of ROS
-time; errors are those of `vljepa_ros.core.errors`.
+Each call has a blocking form and a form `..._later` that returns a `concurrent.futures.Future`,
+which a behavior tree can poll and `asyncio.wrap_future` can await. The client has its own node and
+thread, so it can be used in any callback of any executor. Times are seconds of ROS time; errors
+are those of `vljepa_ros.core.errors`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from vljepa_ros.nodes import conversions, qos
 from vljepa_ros.query.answerer import check_question
 from vljepa_ros.srv import Query, Search
 
-DEPTH = 256  # answers that are kept, as the services keep requests
-CALL_S = 10.0  # how long a call waits, if it is not told otherwise
-LOOK_AGAIN_S = 0.05  # how often to look whether a service has come
-MISSED_S = 1.0  # how often to look whether who watches is there still
+DEPTH = 256  # QoS depth of responses, equal to the default `service_depth` of the nodes
+CALL_S = 10.0  # default timeout of a call
+LOOK_AGAIN_S = 0.05  # polling period of services that are not available
+MISSED_S = 1.0  # period of the check that the servers of accepted Watch goals still exist
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 GRACE_S = 5.0
 WATCH = 'watch'
@@ -58,56 +58,58 @@ T = TypeVar('T')
 
 @dataclass
 class _Call:
-    """What is asked: sent as soon as its service is there, and given up at a time."""
+    """A pending request: sent when its service is available, failed at `until_s`."""
 
     name: str
     is_there: Callable[[], bool]
     send: Callable[[], Any]
-    forget: Callable[[Any], None]
+    discard: Callable[[Any], None]
     future: Future[Any]
     until_s: float
-    sent: Any = None  # rclpy's future, once it is sent
-    refusal: VljepaError | None = None  # by a node that is not active
+    sent: Any = None  # rclpy's future after sending
+    inactive_error: VljepaError | None = None  # error of a node that is not active
 
 
 class Watching:
-    """A condition that is watched for; `score` is its newest, 0..1.
+    """Handle of a Watch goal.
 
-    `unfamiliar`: of the newest hop, 0..1; from 0.5 on the hop does not count. `abstain_reason`:
-    when it has ended, whether its newest hop could be evaluated.
+    `score`: score of the newest hop, 0..1. `unfamiliar`: unfamiliarity of the newest hop, 0..1;
+    hops from 0.5 on are not evaluated. `abstain_reason`: set at the end; the reason why the newest
+    hop could not be evaluated, if any.
     """
 
     def __init__(self, withdraw: Callable[[Watching], None]) -> None:
-        self.future: Future[Moment | None] = Future()  # for those who poll, or await
+        self.future: Future[Moment | None] = Future()  # for polling or awaiting
         self.score = self.unfamiliar = 0.0
         self.abstain_reason = AbstainReason.NONE
         self.goal: Any = None
-        self.servers: frozenset[bytes] = frozenset()  # that were there when it was accepted
+        self.servers: frozenset[bytes] = frozenset()  # servers present when it was accepted
         self.is_cancelled = False
         self._withdraw = withdraw
         self.future.add_done_callback(self._on_done)
 
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Return whether the watch has ended, for any reason."""
         return self.future.done()
 
     def result(self, timeout_s: float | None = None) -> Moment | None:
-        """The moment that made it fire; None where its time was over, or it was canceled.
+        """Wait for the moment that fired; None after the goal's timeout or after `cancel`.
 
         Raises:
-            InputError: a bad condition.
-            BusyError: it was refused, or the node stopped or is gone.
-            TimeoutError: it waits still (concurrent.futures' own before Python 3.11).
+            InputError: The condition is invalid.
+            BusyError: The goal was rejected, or the node stopped or disappeared.
+            TimeoutError: The watch is still pending after `timeout_s`
+                (concurrent.futures.TimeoutError before Python 3.11).
         """
         return self.future.result(timeout_s)
 
     def cancel(self) -> None:
-        """Watch no more; `result` is None."""
+        """Cancel the goal; `result` returns None."""
         self.is_cancelled = True
         _settle(self.future, None)
 
     def _on_done(self, future: Future[Moment | None]) -> None:
-        if self.is_cancelled or future.cancelled():  # by us, or by whoever awaited it
+        if self.is_cancelled or future.cancelled():  # by `cancel`, or by an awaiting caller
             self._withdraw(self)
 
 
@@ -147,12 +149,12 @@ class Client:
             cancel_service_qos_profile=deep,
             feedback_sub_qos_profile=deep,
         )
-        self._calls: list[_Call] = []  # that have no answer yet; changed under the lock
+        self._calls: list[_Call] = []  # calls without a response; changed under the lock
         self._lock = threading.Lock()
-        self._watched: set[Watching] = set()  # that have a goal
+        self._watched: set[Watching] = set()  # watches with an accepted goal
         self._stopping = False
-        self._node.create_timer(LOOK_AGAIN_S, self._look_again, clock=STEADY)
-        self._node.create_timer(MISSED_S, self._miss_servers, clock=STEADY)
+        self._node.create_timer(LOOK_AGAIN_S, self._process_calls, clock=STEADY)
+        self._node.create_timer(MISSED_S, self._check_servers, clock=STEADY)
         self._thread = threading.Thread(target=self._spin, name='vljepa client', daemon=True)
         self._thread.start()
 
@@ -186,8 +188,8 @@ class Client:
     ) -> Answer:
         """Answer a question about now, or about a span (0: until now).
 
-        With candidates, the answer is the best one; without, a sentence. Check `abstained` before
-        acting on it. Times are seconds of ROS time.
+        With candidates, the answer is the best candidate, else a sentence. Check `abstained`
+        before acting on the answer. Times are seconds of ROS time.
 
         Raises:
             InputError: The question is invalid.
@@ -247,7 +249,7 @@ class Client:
 
         def request() -> Search.Request:
             if not isinstance(limit, int) or not 1 <= limit < 2**32:
-                raise InputError(f'limit ({limit!r}) is no whole number above 0')
+                raise InputError(f'limit ({limit!r}) is not a positive integer')
             return Search.Request(
                 text=check_text(text, 'text', may_be_empty=False),
                 limit=int(limit),
@@ -310,13 +312,13 @@ class Client:
                 break
             except Exception as error:
                 self._node.get_logger().error(f'{type(error).__name__}: {error}')
-        self._end()  # again, or because ROS was shut down: nobody waits for ever
+        self._end()  # also after a shutdown of ROS, so that no caller waits forever
 
     def _end(self) -> None:
         self._stopping = True
         for watching in list(self._watched):
             watching.cancel()
-            with suppress(Exception):  # without ROS there is nobody to tell
+            with suppress(Exception):  # after a shutdown of ROS the goal cannot be canceled
                 self._withdraw(watching)
         with self._lock:
             calls = list(self._calls)
@@ -328,10 +330,10 @@ class Client:
             self._executor.create_task(function, *args)
 
     def _send_later(self, call: _Call) -> None:
-        """Ask, unless there is nobody left to do so."""
+        """Queue a call; fail it immediately if the client is closed."""
         with self._lock:
             self._calls.append(call)
-        self._later(self._look_again)
+        self._later(self._process_calls)
         if self._stopping:
             _settle(call.future, BusyError(CLOSED))
 
@@ -359,8 +361,8 @@ class Client:
                 return
             error = error_of(response.error_code, response.message)
             if isinstance(error, InactiveError):
-                call.sent = None  # asked again, until its time is over
-                call.refusal = error
+                call.sent = None  # send again until the timeout
+                call.inactive_error = error
             else:
                 _settle(found, error)
 
@@ -375,16 +377,16 @@ class Client:
         self._send_later(call)
         return found
 
-    def _look_again(self) -> None:
-        """Send what can be sent, and give up what waits too long."""
+    def _process_calls(self) -> None:
+        """Send the calls whose service is available and fail those past their deadline."""
         with self._lock:
             self._calls = [call for call in self._calls if not call.future.done()]
             calls = list(self._calls)
         for call in calls:
             if time.monotonic() >= call.until_s:
                 if call.sent is not None:
-                    call.forget(call.sent)
-                _settle(call.future, self._lateness(call))
+                    call.discard(call.sent)
+                _settle(call.future, self._timeout_error(call))
             elif call.sent is None and call.is_there():
                 try:
                     call.sent = call.send()
@@ -396,24 +398,24 @@ class Client:
         found = self._node.get_publishers_info_by_topic(topic)
         return frozenset(bytes(server.endpoint_gid) for server in found)
 
-    def _miss_servers(self) -> None:
-        """End what nobody watches for any more: a node that was killed says nothing."""
+    def _check_servers(self) -> None:
+        """Fail the watches whose server has disappeared, for example because it was killed."""
         there = self._servers() if self._watched else frozenset()
         for watching in list(self._watched):
             if not watching.servers or watching.servers & there:
-                watching.servers |= there  # one that was started again may be found late
+                watching.servers |= there  # a restarted server can be discovered late
             if watching.servers and not watching.servers & there:
                 self._watched.discard(watching)
                 name = self._node.resolve_service_name(WATCH)
-                _settle(watching.future, UnavailableError(f'whoever served {name} is gone'))
+                _settle(watching.future, UnavailableError(f'the server of {name} is gone'))
 
-    def _lateness(self, call: _Call) -> VljepaError:
+    def _timeout_error(self, call: _Call) -> VljepaError:
         name = self._node.resolve_service_name(call.name)
-        if call.refusal:
-            return call.refusal
+        if call.inactive_error:
+            return call.inactive_error
         if call.sent is not None:
             return UnavailableError(f'{name} did not answer within {self._timeout_s:g} s')
-        return UnavailableError(f'nobody serves {name} (waited {self._timeout_s:g} s)')
+        return UnavailableError(f'no node serves {name} (waited {self._timeout_s:g} s)')
 
     def _wait(self, ask: Callable[[], Future[T]]) -> T:
         self._check_thread()
@@ -421,10 +423,12 @@ class Client:
 
     def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
-            raise RuntimeError('a callback of a future cannot wait for its client: ..._later can')
+            raise RuntimeError(
+                'a blocking call in a callback of this client would deadlock: use ..._later'
+            )
 
     def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
-        def hear(message: Any) -> None:
+        def on_feedback(message: Any) -> None:
             watching.score = float(message.feedback.score)
             watching.unfamiliar = float(message.feedback.unfamiliar)
 
@@ -439,26 +443,26 @@ class Client:
             watching.goal.get_result_async().add_done_callback(ended)
             with self._lock:
                 self._calls = [c for c in self._calls if c.future is not watching.future]
-            if watching.done():  # cancelled meanwhile
+            if watching.done():  # it was canceled before it was accepted
                 self._withdraw(watching)
 
         def ended(got: Any) -> None:
             self._watched.discard(watching)
             result = got.result().result
-            with suppress(InputError):  # a reason that a newer node knows
+            with suppress(InputError):  # a reason of a newer version of the node
                 watching.abstain_reason = conversions.from_abstain_reason(result.abstain_reason)
             if result.fired:
                 watching.score = float(result.moment.score)
                 _settle(watching.future, _moment(result.moment))
             elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
-            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a fault
+            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a bug
                 text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
                 _settle(watching.future, BusyError(text))
             else:
                 _settle(watching.future, error_of(result.error_code, result.message))
 
-        sent = self._watch.send_goal_async(goal, feedback_callback=hear)
+        sent = self._watch.send_goal_async(goal, feedback_callback=on_feedback)
         sent.add_done_callback(accepted)
         return sent
 
@@ -469,7 +473,7 @@ class Client:
 
 
 def _settle(future: Future[Any], value: Any) -> None:
-    """Give a result, or an error; the first one counts, and nobody may want it any more."""
+    """Set a future's result or exception, unless it is already done or canceled."""
     with suppress(InvalidStateError):
         if isinstance(value, Exception):
             future.set_exception(value)
@@ -479,12 +483,12 @@ def _settle(future: Future[Any], value: Any) -> None:
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f'{name} ({value!r}) is no number')
+        raise InputError(f'{name} ({value!r}) is not a number')
     return float(value)
 
 
 def _ns(name: str, seconds: object) -> int:
-    """Nanoseconds that a ROS message can hold. Raises InputError."""
+    """Convert seconds to nanoseconds. Raises InputError if a ROS message cannot hold them."""
     value = _number(name, seconds)
     if not 0 <= value < 2**31:
         raise InputError(f'{name} ({value:g} s) is not in 0..{2**31 - 1}')

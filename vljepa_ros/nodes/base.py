@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all nodes share: a lifecycle without surprises, parameters, diagnostics.
+"""Base class of all nodes: lifecycle, parameters and diagnostics.
 
-A node fills in four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
-`teardown` (cleanup); and `recollect` where it keeps files. What they raise becomes one line in the
-log and a FAILURE, never silence.
+A node implements four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
+`teardown` (cleanup). A node with files also implements `recollect`. An exception in a step is
+logged in one line, and the transition returns FAILURE.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ from vljepa_ros.nodes.model_requests import ModelNode, describe_error
 from vljepa_ros.runtime.health import Level
 from vljepa_ros.runtime.model_pool import Lease, ModelPool, ModelSpec
 
-SETTLE_S = 5.0  # the longest that a transition waits for the work in hand
+SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
 class Recollection(Protocol):
-    """What was kept on the disk and is open now."""
+    """Data on disk that is open, such as the frame store or the memory."""
 
     def close(self) -> None:
-        """Write what is left to write, and let go of the file."""
+        """Write pending data and close the file."""
         ...
 
 
-class _Wanted(NamedTuple):
-    """What configure needs: the model, and the parameters that say which files."""
+class _Request(NamedTuple):
+    """Inputs of configure: the model, and the parameter values that name files."""
 
     spec: ModelSpec
     values: dict[str, Any]
 
 
-class _Brought(NamedTuple):
-    """What the model thread brought for configure."""
+class _Loaded(NamedTuple):
+    """Resources that the model thread loaded for configure."""
 
     lease: Lease
     recollection: Any
 
 
 class VljepaNode(LifecycleNodeMixin, ModelNode):
-    """A lifecycle node; `part` is the half of the model that it needs, if any."""
+    """A lifecycle node; `part` is the half of the model that it needs ('': none)."""
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
     part: ClassVar[str] = ''
 
     def __init__(self, name: str, pool: ModelPool | None = None, **options: Any) -> None:
-        """Everything that must exist before configure; `options` go to rclpy's Node."""
+        """Create everything that must exist before configure; pass `options` to rclpy's Node."""
         ModelNode.__init__(self, name, **options)
-        # In a reentrant group `get_state` answers while `change_state` awaits the weights.
+        # A reentrant group lets `get_state` respond while `change_state` awaits the weights.
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
-        self.transition_error: Exception | None = None  # of the last transition, if it failed
-        self.recollection: Any = None  # what `recollect` opened, for `setup`
-        self._prepared: tuple[_Wanted, _Brought | Exception] | None = None
+        self.transition_error: Exception | None = None  # error of the last transition, if any
+        self.recollection: Any = None  # the object that `recollect` opened, for `setup`
+        self._prepared: tuple[_Request, _Loaded | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
             specs = parameters.beside_the_vision(specs)
@@ -78,55 +78,55 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(1.0, self._tick, callback_group=self.group, clock=self.steady)
 
-    # Steps that a node fills in.
+    # Steps that a node implements.
 
     def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Recollection | None:
-        """Open what was kept on the disk, in the model thread: it may be much."""
+        """Open the data on disk. Runs in the model thread, because reading can take long."""
         del facts, values
         return None
 
     def setup(self) -> None:
-        """Configure: read the parameters, make what needs them."""
+        """Configure: read the parameters and create the objects that depend on them."""
 
     def start(self) -> None:
-        """Activate: subscribe and work."""
+        """Activate: subscribe and process messages."""
 
     async def hear_out(self) -> None:
-        """At the process's end, while still active: wait for what others have yet to say."""
+        """Wait for the last messages of other nodes, when the process ends while active."""
 
     def stop(self) -> None:
-        """Deactivate: end the work in hand; publishers still publish."""
+        """Deactivate: finish pending work; publishers can still publish."""
 
     def teardown(self) -> None:
-        """Clean up: destroy what `setup` made."""
+        """Clean up: destroy the objects that `setup` created."""
 
     def describe(self) -> dict[str, str]:
-        """More values for the diagnostics."""
+        """Return additional values for the diagnostics."""
         return {}
 
     def look_around(self) -> None:
-        """Once a second, while active: see to lasting conditions."""
+        """Update lasting conditions; called once a second while active."""
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """Runtime parameters were changed; they have passed `check_runtime`."""
+        """Apply changed runtime parameters, which have passed `check_runtime`."""
 
     def check_runtime(self, values: dict[str, Any]) -> None:
-        """Raise InputError if runtime parameters may not become `values`."""
+        """Raise InputError if runtime parameters must not be set to `values`."""
 
     # Lifecycle.
 
     @property
     def lease(self) -> Lease:
-        """The half of the model, between configure and cleanup."""
+        """The leased half of the model; valid between configure and cleanup."""
         assert self._lease is not None
         return self._lease
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure, or log one line."""
+        """Configure; on failure, log one line."""
         return self._step('configure', 'inactive', self._configure, self._unconfigure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate, or log one line."""
+        """Activate; on failure, log one line."""
 
         def activate() -> None:
             LifecycleNodeMixin.on_activate(self, state)
@@ -141,36 +141,36 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('activate', 'active', activate, back)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Deactivate, or log one line."""
+        """Deactivate; on failure, log one line."""
 
         def deactivate() -> None:
             self.stop()
             self.phase = 'inactive'
             LifecycleNodeMixin.on_deactivate(self, state)
 
-        # Where the work in hand does not end in time the node is active still: so it works on.
+        # If pending work does not end in time, the node stays active and continues to work.
         return self._step('deactivate', 'inactive', deactivate, self.start)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Clean up, or log one line."""
+        """Clean up; on failure, log one line."""
         return self._step('clean up', 'unconfigured', self._unconfigure)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Shut down from any state, or log one line."""
+        """Shut down from any state; on failure, log one line."""
 
         def shut_down() -> None:
             try:
                 if self.is_active:
                     self.stop()
-            finally:  # the lifecycle ends here, whatever fails
+            finally:  # the lifecycle ends here, even after a failure
                 self.phase = 'finalized'
-                self._forget_prepared()
+                self._release_prepared()
                 self._unconfigure()
 
         return self._step('shut down', 'finalized', shut_down)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured."""
+        """Return to the unconfigured state."""
         return self._step('recover', 'unconfigured', self._unconfigure)
 
     async def bring_up(self) -> bool:
@@ -182,31 +182,31 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         )
 
     async def prepare(self) -> None:
-        """Bring weights and files in the model thread; what goes wrong is told by configure."""
+        """Load weights and files in the model thread; configure reports errors."""
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
-        wanted = self._wanted()
-        if isinstance(self._prepared_for(wanted), _Brought):
+        wanted = self._request()
+        if isinstance(self._prepared_for(wanted), _Loaded):
             return
-        found: _Brought | Exception
+        found: _Loaded | Exception
         try:
-            found = await self.in_thread(self._bring, wanted)
+            found = await self.in_thread(self._load, wanted)
         except Exception as error:
             found = error
-        self._forget_prepared()
+        self._release_prepared()
         self._prepared = (wanted, found)
-        if self.phase == 'finalized':  # meanwhile
-            self._forget_prepared()
+        if self.phase == 'finalized':  # the node was shut down in the meantime
+            self._release_prepared()
 
     async def bring_down(self) -> None:
-        """End in good order, whatever the state."""
+        """Deactivate and clean up, from any state."""
         if self.phase == 'active':
             await self.hear_out()
         if self.phase == 'active':
             self.trigger_deactivate()
         if self.phase == 'inactive':
             self.trigger_cleanup()
-        self._forget_prepared()
+        self._release_prepared()
 
     def _step(
         self,
@@ -241,7 +241,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         try:
             step()
         except Exception as error:
-            self.get_logger().error(f'on the way back: {describe_error(error)}')
+            self.get_logger().error(f'undoing the transition failed: {describe_error(error)}')
 
     def _configure(self) -> None:
         for problem in self.problems.values():
@@ -249,7 +249,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
-            self._lease, self.recollection = self._take_brought(self._wanted())
+            self._lease, self.recollection = self._take_loaded(self._request())
         self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
@@ -261,37 +261,37 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             if lease is not None:
                 lease.release()
 
-    def _take_brought(self, wanted: _Wanted) -> _Brought:
-        """What `prepare` brought, or else brought now. Raises what went wrong."""
+    def _take_loaded(self, wanted: _Request) -> _Loaded:
+        """Return the resources that `prepare` loaded, or load them now; raise its error."""
         found = self._prepared_for(wanted)
         if found is None:
-            self._forget_prepared()
-            # Only where nobody awaited `prepare`; then get_state has to wait, too.
-            return self.thread.call(self._bring, wanted).result()
+            self._release_prepared()
+            # `prepare` was not awaited: load here, which also blocks get_state.
+            return self.thread.call(self._load, wanted).result()
         self._prepared = None
         if isinstance(found, Exception):
             raise found
         return found
 
-    def _wanted(self) -> _Wanted:
-        return _Wanted(self._model_spec(), self.values())
+    def _request(self) -> _Request:
+        return _Request(self._model_spec(), self.values())
 
-    def _bring(self, wanted: _Wanted) -> _Brought:
-        """Weights, and what was kept; in the model thread."""
+    def _load(self, wanted: _Request) -> _Loaded:
+        """Load the weights and open the data on disk, in the model thread."""
         lease = self.pool.acquire(wanted.spec, self.part)
         try:
-            return _Brought(lease, self.recollect(lease.facts, wanted.values))
+            return _Loaded(lease, self.recollect(lease.facts, wanted.values))
         except BaseException:
             lease.release()
             raise
 
-    def _prepared_for(self, wanted: _Wanted) -> _Brought | Exception | None:
+    def _prepared_for(self, wanted: _Request) -> _Loaded | Exception | None:
         known = self._prepared
         return known[1] if known is not None and known[0] == wanted else None
 
-    def _forget_prepared(self) -> None:
+    def _release_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
-        if prepared is not None and isinstance(prepared[1], _Brought):
+        if prepared is not None and isinstance(prepared[1], _Loaded):
             lease, recollection = prepared[1]
             if recollection is not None:
                 recollection.close()
@@ -301,7 +301,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return parameters.model_spec(parameters.values_of(self, parameters.MODEL))
 
     def _await_weights_before_configure(self) -> None:
-        """Wrap rclpy's change_state: weights first, and an illegal transition is no crash."""
+        """Wrap rclpy's change_state to load weights first and to survive illegal transitions."""
         service = self._service_change_state
         change_state = service.callback
 
@@ -319,12 +319,12 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
                 response.success = False
                 return response
 
-        service.callback = wrapped  # type: ignore[assignment]  # rclpy awaits it
+        service.callback = wrapped  # type: ignore[assignment]  # rclpy awaits the callback
 
     # Parameters.
 
     def values(self) -> dict[str, Any]:
-        """Parameters by name."""
+        """Return the values of all parameters by name."""
         return parameters.values_of(self, self.specs)
 
     def _on_set_parameters(self, changed: list[Parameter]) -> SetParametersResult:
@@ -336,7 +336,8 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
                 for name in ours:
                     if not specs[name].runtime and self.get_parameter(name).value != ours[name]:
                         raise InputError(
-                            f'{name} changes while unconfigured only; the node is {self.phase}'
+                            f'{name} can be changed only while unconfigured; '
+                            f'the node is {self.phase}'
                         )
             self.check_runtime({name: ours[name] for name in ours if specs[name].runtime})
         except (InputError, TypeError) as error:
@@ -352,7 +353,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             self.on_runtime_change(values)
 
     def all_specs(self) -> tuple[parameters.Spec, ...]:
-        """The parameters declared, those of cameras included."""
+        """Return the specs of all declared parameters, including those of cameras."""
         return self.specs
 
     # Diagnostics.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""change_detection_node: the stream of embeddings in, a message where the meaning changed out.
+"""change_detection_node: segments `semantic_embedding` and publishes `semantic_change`.
 
-Streams are those that `model_info` names: when it comes anew, all others end, and what arrives of
-them later is ignored, for the topics have no common order. Until it first comes, every stream
-counts.
+Only the streams named by `model_info` are segmented. A new `model_info` ends all other streams;
+their later embeddings are ignored, because messages of different topics arrive in any order. Until
+the first `model_info`, every stream is segmented.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ SESSION_ID = uuid.uuid4().hex  # one per process start
 
 
 class ChangeDetectionNode(VljepaNode):
-    """The segmenter. It needs no model."""
+    """Runs the segmenter, which needs no model."""
 
     specs = parameters.CHANGE_DETECTION
 
     def __init__(
         self, pool: ModelPool | None = None, session_id: str = SESSION_ID, **options: Any
     ) -> None:
-        """`session_id` makes segment ids unique over restarts."""
+        """Create the node; `session_id` makes segment ids unique across restarts."""
         super().__init__('change_detection_node', pool, **options)
         self._session_id = session_id
-        self._next_id: dict[StreamKey, int] = {}  # as old as the session: it outlives cleanup
+        self._next_id: dict[StreamKey, int] = {}  # lasts for the session, also over cleanup
         self._segmenter: Segmenter | None = None
-        self._standing: frozenset[StreamKey] | None = None  # None: not known yet
+        self._standing: frozenset[StreamKey] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
-        self._frame_ids: dict[str, str] = {}  # source -> the newest header's
+        self._frame_ids: dict[str, str] = {}  # source -> frame_id of the newest header
         self._model_ids: dict[tuple[str, str], str] = {}  # source, prompt -> model_id
 
     def setup(self) -> None:
-        """The segmenter and its publisher."""
+        """Create the segmenter and its publisher."""
         settings = parameters.segmenter_settings(self.values())
         self._segmenter = Segmenter(settings, self._session_id, self._next_id)
         self._changes = self.publisher(
@@ -51,7 +51,7 @@ class ChangeDetectionNode(VljepaNode):
         )
 
     def start(self) -> None:
-        """Listen."""
+        """Subscribe to model_info and embeddings."""
         self._standing = None
         self._subscriptions_made = [
             self.subscriber(ModelInfo, 'model_info', self._on_model_info, qos.MODEL_INFO),
@@ -61,14 +61,14 @@ class ChangeDetectionNode(VljepaNode):
         ]
 
     def stop(self) -> None:
-        """Listen no more, and end every open stream while that can still be said."""
+        """Unsubscribe, then end every open stream while publishing is still possible."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         if self._segmenter is not None:
             self._publish(self._segmenter.end())
 
     def teardown(self) -> None:
-        """Forget all streams."""
+        """Discard the state of all streams."""
         self._segmenter = None
         self._frame_ids, self._model_ids = {}, {}
         if hasattr(self, '_changes'):
@@ -76,12 +76,12 @@ class ChangeDetectionNode(VljepaNode):
             del self._changes
 
     def describe(self) -> dict[str, str]:
-        """How much came of it."""
+        """Return the number of changes and the session id."""
         changes = self._segmenter.changes if self._segmenter else 0
         return {'changes': str(changes), 'session': self._session_id}
 
     def _on_matched(self, matched: Any) -> None:
-        """Whoever comes later, as a decoder that was started again, hears what is open."""
+        """Publish the opening changes of open segments again for late-joining subscribers."""
         if matched.total_count_change > 0 and self.is_active and self._segmenter is not None:
             self._publish(self._segmenter.opened())
 
@@ -99,10 +99,10 @@ class ChangeDetectionNode(VljepaNode):
             self._frame_ids[message.source] = message.header.frame_id
             self._note_model(message)
             if self._standing is not None and embedding.key not in self._standing:
-                self.health.count('embeddings of no standing prompt')
+                self.health.count('embeddings of unknown streams')
                 return
             if self._segmenter.is_repeated(embedding):
-                self.health.count('embeddings of no newer frame')
+                self.health.count('embeddings without a new frame')
                 return
             changes = self._segmenter.push(embedding)
         except VljepaError as error:
@@ -123,6 +123,6 @@ class ChangeDetectionNode(VljepaNode):
             self._model_ids[name] = message.model_id
             self.trouble(
                 'models changed',
-                f"embeddings of '{message.source}' are of model '{message.model_id}' now, "
-                f"not '{before}': two streams, never compared",
+                f"embeddings of '{message.source}' now come from model '{message.model_id}' "
+                f"instead of '{before}': treating them as a separate stream",
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages <-> core values, field by field. Vectors and pictures cross as whole buffers."""
+"""Conversions between ROS messages and core types; vectors and images are copied as buffers."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ SECOND_NS = 1_000_000_000
 
 
 def to_ns(stamp: Time | Duration) -> int:
-    """Nanoseconds."""
+    """Convert a stamp or duration to nanoseconds."""
     return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
 
 
 def to_time(stamp_ns: int) -> Time:
-    """A stamp."""
+    """Convert nanoseconds to a stamp."""
     return Time(sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
 
 
 def to_duration(duration_ns: int) -> Duration:
-    """A length of time."""
+    """Convert nanoseconds to a duration."""
     return Duration(sec=duration_ns // SECOND_NS, nanosec=duration_ns % SECOND_NS)
 
 
 def to_header(stamp_ns: int, frame_id: str) -> Header:
-    """A header."""
+    """Create a header."""
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
 def to_floats(vector: NDArray[np.float32] | None) -> array.array[float]:
-    """float32[] the fast way: assigning an ndarray is checked element by element."""
+    """Convert to float32[] by buffer; rclpy checks an assigned ndarray element by element."""
     floats = array.array('f')
     if vector is not None:
         floats.frombytes(np.ascontiguousarray(vector, np.float32).tobytes())
@@ -52,7 +52,7 @@ def to_floats(vector: NDArray[np.float32] | None) -> array.array[float]:
 
 
 def from_floats(floats: Sequence[float]) -> types.Vector:
-    """A vector of its own; raises InputError where it is empty or holds what is not finite."""
+    """Copy to a new vector. Raises InputError if it is empty or has non-finite values."""
     vector = np.array(floats, np.float32)
     if vector.size == 0 or not np.isfinite(vector).all():
         raise InputError(f'vector of {vector.size} values is empty or not finite')
@@ -60,7 +60,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
 
 
 def check_picture(message: Image | CompressedImage) -> None:
-    """Raise InputError for one that is damaged, as far as that shows without unpacking it."""
+    """Raise InputError if an image message is damaged, as far as visible without decoding."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
     else:
@@ -70,11 +70,11 @@ def check_picture(message: Image | CompressedImage) -> None:
 
 
 def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Image:
-    """A picture, turned. Raises InputError for one that is damaged."""
+    """Decode an image message and rotate it clockwise. Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
-        picture = images.decode_compressed(message.format, message.data)
+        image = images.decode_compressed(message.format, message.data)
     else:
-        picture = images.decode_raw(
+        image = images.decode_raw(
             message.encoding,
             message.width,
             message.height,
@@ -82,13 +82,13 @@ def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Imag
             bool(message.is_bigendian),
             message.data,
         )
-    return images.rotate(picture, degrees)
+    return images.rotate(image, degrees)
 
 
 def to_embedding_message(
     embedding: types.Embedding, frame_id: str, latency_ns: int
 ) -> msg.SemanticEmbedding:
-    """For semantic_embedding."""
+    """Convert to a message for semantic_embedding."""
     return msg.SemanticEmbedding(
         header=to_header(embedding.stamp_ns, frame_id),
         window_start=to_time(embedding.window_start_ns),
@@ -103,19 +103,19 @@ def to_embedding_message(
 
 
 def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
-    """From semantic_embedding. Raises InputError."""
+    """Convert from semantic_embedding. Raises InputError."""
     return types.Embedding(
         to_ns(message.header.stamp),
         to_ns(message.window_start),
         _key(message),
         from_floats(message.vector),
         message.reset_count,
-        _share(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
     )
 
 
 def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange:
-    """For semantic_change."""
+    """Convert to a message for semantic_change."""
     before = change.previous or types.Segment(0, 0, 0)
     return msg.SemanticChange(
         header=to_header(change.stamp_ns, frame_id),
@@ -139,7 +139,7 @@ def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange
 
 
 def from_change_message(message: msg.SemanticChange) -> types.Change:
-    """From semantic_change. Raises InputError."""
+    """Convert from semantic_change. Raises InputError."""
     try:
         reason = types.Reason(message.reason)
     except ValueError as error:
@@ -160,13 +160,13 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
         from_floats(message.vector),
         previous,
         from_floats(message.previous_vector) if message.previous_vector else None,
-        _share(message.unfamiliar, 'unfamiliar'),
-        _share(message.previous_unfamiliar, 'previous_unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.previous_unfamiliar, 'previous_unfamiliar'),
     )
 
 
 def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
-    """For text_event."""
+    """Convert to a message for text_event."""
     return msg.TextEvent(
         header=to_header(event.stamp_ns, frame_id),
         source=event.key.source,
@@ -188,7 +188,7 @@ def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
 
 
 def from_event_message(message: msg.TextEvent) -> types.Event:
-    """From text_event. Raises InputError."""
+    """Convert from text_event. Raises InputError."""
     try:
         state = types.State(message.state)
     except ValueError as error:
@@ -205,13 +205,13 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
         message.confidence,
         tuple(types.Candidate(c.text, c.score) for c in message.alternatives),
         message.nearest,
-        _share(message.unfamiliar, 'unfamiliar'),
+        _fraction(message.unfamiliar, 'unfamiliar'),
         from_abstain_reason(message.abstain_reason),
     )
 
 
 def from_abstain_reason(value: int) -> types.AbstainReason:
-    """Raises InputError."""
+    """Convert a message's abstain_reason. Raises InputError if it is unknown."""
     try:
         return types.AbstainReason(value)
     except ValueError as error:
@@ -219,12 +219,12 @@ def from_abstain_reason(value: int) -> types.AbstainReason:
 
 
 def to_candidates(candidates: Iterable[types.Candidate]) -> list[msg.Candidate]:
-    """Texts with scores."""
+    """Convert texts with scores."""
     return [msg.Candidate(text=c.text, score=float(c.score)) for c in candidates]
 
 
 def to_moment(moment: types.Moment) -> msg.Moment:
-    """A span of a source."""
+    """Convert a span of a source."""
     return msg.Moment(
         source=moment.source,
         start=to_time(moment.start_ns),
@@ -235,7 +235,7 @@ def to_moment(moment: types.Moment) -> msg.Moment:
 
 
 def to_look(look: Look) -> msg.Look:
-    """A stretch that was looked at."""
+    """Convert an evaluated span of the past."""
     return msg.Look(
         start=to_time(look.start_ns),
         end=to_time(look.end_ns),
@@ -245,28 +245,28 @@ def to_look(look: Look) -> msg.Look:
 
 
 def from_look(message: msg.Look) -> types.Seen:
-    """What one prompt was answered there. Raises InputError."""
+    """Convert the result of one prompt in an evaluated span. Raises InputError."""
     if len(message.vectors) != 1:
-        raise InputError(f'one prompt was answered with {len(message.vectors)} vectors')
+        raise InputError(f'Look.vectors has {len(message.vectors)} vectors for one prompt')
     vector = from_embedding(message.vectors[0])
-    unfamiliar = _share(message.unfamiliar, 'unfamiliar')
+    unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
     return types.Seen(to_ns(message.start), to_ns(message.end), vector, unfamiliar=unfamiliar)
 
 
 def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:
-    """(P, D) -> P messages."""
+    """Convert an array (P, D) to P messages."""
     return [msg.Embedding(data=to_floats(vector)) for vector in vectors]
 
 
 def from_embedding(message: msg.Embedding) -> types.Vector:
-    """One vector. Raises InputError."""
+    """Convert one vector. Raises InputError."""
     return from_floats(message.data)
 
 
 def to_model_info(
     facts: ModelFacts, prompts: Iterable[str], sources: Iterable[str], rate_hz: float
 ) -> msg.ModelInfo:
-    """For model_info; `rate_hz` is the rate in use, and all spans follow from it."""
+    """Create a model_info; all durations in it follow from `rate_hz`, the rate in use."""
     hop_ns = round(facts.tubelet_frames * SECOND_NS / rate_hz)
     return msg.ModelInfo(
         model_id=facts.model_id,
@@ -283,7 +283,7 @@ def to_model_info(
 
 
 def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
-    """The streams that a model_info names."""
+    """Return the streams that a model_info names."""
     return frozenset(
         types.StreamKey(source, prompt, message.model_id)
         for source in message.sources
@@ -292,7 +292,7 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
 
 
 def from_query(request: Any) -> Question:
-    """From a Query request."""
+    """Convert from a Query request."""
     return Question(
         request.prompt,
         tuple(request.candidates),
@@ -303,7 +303,7 @@ def from_query(request: Any) -> Question:
 
 
 def fill_answer(response: Any, answer: types.Answer) -> None:
-    """Into a Query response."""
+    """Fill a Query response with an answer."""
     response.answer, response.confidence = answer.answer, float(answer.confidence)
     response.abstained, response.abstain_reason = answer.abstained, int(answer.abstain_reason)
     response.unfamiliar, response.nearest = float(answer.unfamiliar), answer.nearest
@@ -316,19 +316,19 @@ def fill_answer(response: Any, answer: types.Answer) -> None:
 
 
 def check_supported(request: Any) -> None:
-    """Raise InputError if a Query, Search or Watch request uses a field that is only reserved."""
+    """Raise InputError if a Query, Search or Watch request uses a reserved field."""
     if request.source == '*':
         raise InputError("source '*' is not supported yet: name a camera, or leave it empty")
     if getattr(request, 'radius', 0.0) != 0.0:
-        raise InputError(f'radius ({request.radius:g} m) is not supported yet: leave it 0')
+        raise InputError(f'radius ({request.radius:g} m) is not supported yet: set it to 0')
     if hasattr(request, 'like') and request.like != msg.Moment():
         raise InputError('like is not supported yet: give a text')
     if hasattr(request, 'image') and (request.image.data or request.image.format):
         raise InputError('image is not supported yet: give a text')
 
 
-def _share(value: float, name: str) -> float:
-    """A value in 0..1. Raises InputError."""
+def _fraction(value: float, name: str) -> float:
+    """Check that a value is in 0..1. Raises InputError."""
     if not 0.0 <= value <= 1.0:
         raise InputError(f'{name} ({value:g}) is not in 0..1')
     return float(value)

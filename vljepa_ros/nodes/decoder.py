@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decoder_node: changes of meaning in, text events out; one decode per change."""
+"""decoder_node: decodes each `semantic_change` once and publishes `text_event`."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
 from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.stream.text_events import EventWriter
 
-LISTEN_ON_S = 2.0  # the longest that the process's end waits for the last changes
-LOOK_AGAIN_S = 0.05  # how often to look whether they may still come
+LISTEN_ON_S = 2.0  # maximum time that the process waits for the last changes at its end
+LOOK_AGAIN_S = 0.05  # period of the check for a change detection that still publishes
 
 
 class DecoderNode(VljepaNode):
-    """The Y-Decoder on the stream."""
+    """Runs the Y-Decoder on changes of the stream."""
 
     specs = parameters.DECODER
     part = 'language'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        """Nothing of its own yet."""
+        """Create the node, without a model yet."""
         super().__init__('decoder_node', pool, **options)
         self._writer: EventWriter | None = None
         self._subscription: Any = None
 
     def setup(self) -> None:
-        """The writer and its publisher."""
+        """Create the event writer and its publisher."""
         self._writer = EventWriter(self.lease.half)
         self._events = self.publisher(TextEvent, 'text_event', qos.EVENTS)
 
     def start(self) -> None:
-        """Listen."""
+        """Subscribe to changes."""
         self._subscription = self.subscriber(
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
 
     async def hear_out(self) -> None:
-        """Listen until the change detection has gone: Ctrl-C comes to both processes at once."""
+        """Receive until the change detection ends: Ctrl-C reaches both processes at once."""
         end_s = time.monotonic() + LISTEN_ON_S
         while self.is_active and time.monotonic() < end_s:
             if not self._subscription.get_publisher_count():
@@ -48,7 +48,7 @@ class DecoderNode(VljepaNode):
             await self.sleep(LOOK_AGAIN_S)
 
     def stop(self) -> None:
-        """Listen no more; what was heard is still put into words."""
+        """Unsubscribe, then decode the changes already received."""
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
@@ -56,14 +56,14 @@ class DecoderNode(VljepaNode):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def teardown(self) -> None:
-        """Forget the writer."""
+        """Discard the event writer."""
         self._writer = None
         if hasattr(self, '_events'):
             self.retire(self._events)
             del self._events
 
     def describe(self) -> dict[str, str]:
-        """How much was written."""
+        """Return the numbers of decodes, events and waiting messages."""
         writer = self._writer
         return {
             'decodes': str(writer.decodes if writer else 0),
@@ -75,7 +75,7 @@ class DecoderNode(VljepaNode):
         self.enqueue(self._write, message, time.monotonic())
 
     def _write(self, message: SemanticChange, arrived_s: float) -> None:
-        """In the model thread."""
+        """Decode a change and publish its events, in the model thread."""
         assert self._writer is not None
         for event in self._writer.push(conversions.from_change_message(message)):
             self._events.publish(conversions.to_event_message(event, message.header.frame_id))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files compute: arguments -> parameters. Imports neither launch nor rclpy."""
+"""Conversion of launch arguments to parameters; imports neither launch nor rclpy."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ import yaml
 
 from vljepa_ros.core.errors import InputError
 
-# Parameters that come later win by the order in which their keys were first seen, whatever the key
-# says. Nobody else uses this one, and it matches every node.
+# Among matching keys, rcl lets the key that was first seen last win, however specific the key is.
+# This key is used nowhere else and matches every node.
 EVERY_NODE = '/**/*'
 
 
 def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[str, Any]:
-    """The parameters that launch arguments set; an empty one leaves the parameter file's value.
+    """Return the parameters that launch arguments set.
 
-    Topics are resolved in the namespace of whoever includes the launch file, not in the nodes'.
+    An empty argument leaves the value of the parameter file. Topics are resolved in the namespace
+    of the including launch file, not in the nodes' namespace.
+
+    Raises:
+        InputError: An argument is invalid, or `image` and `cameras` are both set.
     """
     found: dict[str, Any] = {}
     for name in ('model', 'device'):
@@ -32,7 +36,9 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
         if arguments.get(name):
             found[name] = boolean(name, arguments[name])
     if arguments.get('image') and arguments.get('cameras'):
-        raise InputError('image and cameras were both given: image is short for one camera')
+        raise InputError(
+            'image and cameras were both given: use image for one camera, cameras for several'
+        )
     cameras = parse_cameras(arguments.get('cameras', ''))
     if arguments.get('image'):
         cameras = {'camera': arguments['image']}
@@ -49,20 +55,20 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
 
 
 def parse_cameras(text: str) -> dict[str, str]:
-    """'front:=/f/image_raw,rear:=/r/image_raw' -> topics by name."""
+    """Parse 'front:=/f/image_raw,rear:=/r/image_raw' to topics by camera name."""
     cameras: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(','))):
         name, found, topic = item.partition(':=')
         if not found or not name.isidentifier() or not topic:
             raise InputError(f"cameras: '{item}' is not NAME:=TOPIC")
         if name in cameras:
-            raise InputError(f"cameras: '{name}' is there twice")
+            raise InputError(f"cameras: '{name}' is listed twice")
         cameras[name] = topic
     return cameras
 
 
 def resolve(topic: str, namespace: str) -> str:
-    """A topic's full name in a namespace."""
+    """Return a topic's absolute name in a namespace."""
     if topic.startswith('/'):
         return topic
     return '/' + '/'.join(part for part in (namespace.strip('/'), topic) if part)
@@ -76,14 +82,14 @@ def count(name: str, text: str) -> int:
 
 
 def boolean(name: str, text: str) -> bool:
-    """Launch writes True and true."""
+    """Parse a launch argument, which can be written True or true."""
     if text.lower() not in ('true', 'false'):
         raise InputError(f"{name} '{text}' is neither true nor false")
     return text.lower() == 'true'
 
 
 def override_file(values: Mapping[str, Any]) -> Path:
-    """A parameter file, to come after all others."""
+    """Write a parameter file that overrides earlier ones; return its path."""
     with tempfile.NamedTemporaryFile(
         'w', prefix='vljepa_ros_', suffix='.yaml', delete=False
     ) as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines that the library logs, where a node's own lines go: the console, its file and /rosout."""
+"""Forwarding of the library's log records to a node's logger: console, log file and /rosout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ LIBRARY = 'vljepa_ros'
 
 
 class _RosHandler(logging.Handler):
-    """rclpy knows a place in the code by its one severity: each has its own line."""
+    """Logging handler that forwards to a ROS logger.
+
+    rclpy allows one severity per call site, so each severity has its own line of code.
+    """
 
     def __init__(self, logger: Any) -> None:
         super().__init__(logging.INFO)
@@ -30,7 +33,7 @@ class _RosHandler(logging.Handler):
 
 @contextmanager
 def forwarded(logger: Any) -> Iterator[None]:
-    """Meanwhile the library's lines, from INFO on, are those of a node's `logger`."""
+    """Forward the library's log records, from INFO on, to a node's `logger` in this context."""
     library, handler = logging.getLogger(LIBRARY), _RosHandler(logger)
     before = library.level
     library.addHandler(handler)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entry points: one node a process, or all of them in one (`stack`).
+"""Entry points: one node per process, or all nodes in one process (`stack`).
 
-Each node has an executor and a thread of its own; the main thread waits for a signal. Signals are
-ours, not rclpy's: at Ctrl-C the nodes still publish how their streams ended. If a node cannot be
-brought up, the exit status tells launch or systemd why (`vljepa_ros.exit_status`).
+Each node has its own executor and thread; the main thread waits for a signal. Signals are handled
+here instead of in rclpy, so that after Ctrl-C the nodes can still publish the ends of their
+streams. If a node cannot be activated, the exit status gives the reason to launch or systemd
+(`vljepa_ros.exit_status`).
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from vljepa_ros.nodes.model_requests import describe_error
 from vljepa_ros.runtime.health import Level
 from vljepa_ros.runtime.model_pool import ModelPool
 
-GOODBYE_S = 8.0  # a node that has not ended by then is left behind
-LOOK_AGAIN_S = 0.5  # how often to look for a signal
-LAST_WORDS_S = 0.1  # for the middleware to bring a node's last messages to the next one
+GOODBYE_S = 8.0  # maximum time to wait for the nodes to end
+LOOK_AGAIN_S = 0.5  # polling period of the signal
+LAST_WORDS_S = 0.1  # time for the middleware to deliver a node's last messages to the next one
 Factory = Callable[..., VljepaNode]
 
 
 class Spinner:
-    """Spins one node in a thread; an exception in a callback is logged and survived."""
+    """Spins one node in a thread; exceptions in callbacks are logged, and spinning continues."""
 
     def __init__(self, node: VljepaNode) -> None:
         self.node = node
@@ -45,16 +46,16 @@ class Spinner:
         self._thread = threading.Thread(target=self._spin, name=node.get_name(), daemon=True)
 
     def start(self) -> None:
-        """Begin; then autostart, where the node wants it."""
+        """Start to spin."""
         self._thread.start()
 
     def stop(self, deadline_s: float) -> bool:
-        """Bring the node down in its own executor, and end the thread."""
+        """Deactivate the node in its own executor and end the thread; return whether both did."""
         task = self.executor.create_task(self.node.bring_down)
         while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
             time.sleep(0.01)
         ended = task.done()
-        self.executor.create_task(self._end)  # a task: a mere wake-up goes on waiting
+        self.executor.create_task(self._end)  # a task, as after a mere wake-up the wait goes on
         self._thread.join(max(0.1, deadline_s - time.monotonic()))
         return ended and not self._thread.is_alive()
 
@@ -74,7 +75,7 @@ class Spinner:
 
 
 def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> None:
-    """Configure and activate once the node spins; `failed` gets the error where that fails."""
+    """Configure and activate once the node spins; call `failed` with the error on failure."""
     node = spinner.node
     if not node.get_parameter('autostart').value:
         return
@@ -111,7 +112,7 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             spinner.start()
             autostart(spinner, failed)
         while not stop.wait(LOOK_AGAIN_S):
-            pass  # a signal that the system gave to another thread does not end the wait
+            pass  # a signal that another thread receives does not end the wait, so poll
         deadline_s = time.monotonic() + GOODBYE_S
         clean = True
         for spinner in spinners:
@@ -119,54 +120,54 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             if len(spinners) > 1:
                 time.sleep(LAST_WORDS_S)
         clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
-    if clean:  # a thread inside the model cannot be ended: leave its node as it is
+    if clean:  # a thread that is inside the model cannot be ended: do not destroy its node
         for spinner in spinners:
             spinner.executor.shutdown(timeout_sec=0.5)
             spinner.node.destroy_node()
         rclpy.try_shutdown()
     if failures:
-        return max(failures)  # what is permanent for one node is so for all
+        return max(failures)  # a permanent failure of one node is permanent for the process
     return ExitStatus.OK if clean else ExitStatus.FAILED
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now: taking torch down step by step takes seconds, and frees nothing."""
-    gc.collect()  # the middleware's participant, with its shared memory
+    """End the process immediately: an orderly shutdown of torch takes seconds without benefit."""
+    gc.collect()  # releases the middleware's participant and its shared memory
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def perception() -> NoReturn:
-    """perception_node."""
+    """Run perception_node."""
     from vljepa_ros.nodes.perception import PerceptionNode
 
     leave(run([PerceptionNode]))
 
 
 def change_detection() -> NoReturn:
-    """change_detection_node."""
+    """Run change_detection_node."""
     from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 
     leave(run([ChangeDetectionNode]))
 
 
 def decoder() -> NoReturn:
-    """decoder_node."""
+    """Run decoder_node."""
     from vljepa_ros.nodes.decoder import DecoderNode
 
     leave(run([DecoderNode]))
 
 
 def query() -> NoReturn:
-    """query_node."""
+    """Run query_node."""
     from vljepa_ros.nodes.query import QueryNode
 
     leave(run([QueryNode]))
 
 
 def stack() -> NoReturn:
-    """All four."""
+    """Run all four nodes in one process."""
     from vljepa_ros.nodes.stack import factories
 
     leave(run(factories()))

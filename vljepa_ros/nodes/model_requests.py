@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a node works without ever blocking its executor: requests, the model thread, steady waiting.
+"""Node with a model thread, whose executor is never blocked: requests, messages and waiting.
 
-Whatever goes wrong becomes a line in the log, a counter and a diagnostic, or a response's message.
+Errors become a log line, a counter and a diagnostic, or the message of a response.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from vljepa_ros.runtime.model_thread import ModelThread
 
 T = TypeVar('T')
 ACKNOWLEDGED_S = 1.0
-LOOK_BACK_S = 8.0  # the longest that the eyes look at the past
+LOOK_BACK_S = 8.0  # maximum time that the vision side spends on a question about the past
 MAX_BACKLOG = 10_000  # messages that wait for the model thread
 
 
 class ModelNode(Node):
-    """A node with a model thread beside it; `phase` is its lifecycle state."""
+    """A node with a model thread; `phase` is its lifecycle state."""
 
     thread: ModelThread
 
-    if TYPE_CHECKING:  # of LifecycleNodeMixin, which every node class has as well
+    if TYPE_CHECKING:  # methods of LifecycleNodeMixin, another base class of every node
 
         def create_lifecycle_publisher(self, *args: Any, **kwargs: Any) -> Any:
             """Create a publisher that follows the node's state."""
@@ -44,40 +44,40 @@ class ModelNode(Node):
             """Destroy one of these publishers."""
 
     def __init__(self, name: str, **options: Any) -> None:
-        """`options` go to rclpy's Node."""
+        """Create the node; `options` are passed to rclpy's Node."""
         super().__init__(name, **options)
-        # Reentrant: a request that waits holds up no other.
+        # Reentrant, so that a waiting request does not block others.
         self.group = ReentrantCallbackGroup()
         self.steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.health = Health()
         self.phase = 'unconfigured'
         self.backlog = 0  # messages that wait for the model thread
-        self.max_waiting = 0  # requests that may be in hand
-        self._in_hand = 0
+        self.max_waiting = 0  # maximum number of pending requests
+        self._pending_requests = 0
         self._stepping: set[ThreadFuture[Any]] = set()
 
     @property
     def is_active(self) -> bool:
-        """Whether requests and messages are served."""
+        """Whether the node is active, so that it serves requests and messages."""
         return self.phase == 'active'
 
-    # Trouble.
+    # Problems.
 
     def trouble(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
-        """Count it, show it in the diagnostics, log it unless one of its kind was just logged."""
+        """Report a problem: count it, add it to the diagnostics, and log it with a rate limit."""
         line = self.health.trouble(kind, describe_error(error), level)
         if line and level is Level.ERROR:
-            self.get_logger().error(line)  # rclpy refuses a line of code that changes its severity
+            self.get_logger().error(line)  # rclpy allows only one severity per call site
         elif line:
             self.get_logger().warning(line)
 
     def condition(self, name: str, text: str, level: Level = Level.WARN) -> None:
-        """Set or clear (empty text) a lasting condition; logged when it changes."""
+        """Set or clear (empty text) a lasting condition; log it when it changes."""
         if self.health.condition(name, text, level) and text:
             self.get_logger().warning(text)
 
     def guarded(self, function: Callable[[], None]) -> None:
-        """Run in the model thread; whatever it raises is reported and survived."""
+        """Run a function in the model thread; report its exceptions instead of raising them."""
         try:
             function()
         except VljepaError as error:
@@ -88,35 +88,35 @@ class ModelNode(Node):
     # Requests.
 
     async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
-        """Fill a response by `work`; an error becomes its `error_code` and `message`."""
+        """Fill a response by `work`; on an error, set its `error_code` and `message`."""
         try:
             if not self.is_active:
                 raise self.inactive()
-            if self._in_hand >= self.max_waiting:
-                raise BusyError(f'busy: {self._in_hand} requests are in hand')
-            self._in_hand += 1
+            if self._pending_requests >= self.max_waiting:
+                raise BusyError(f'busy: {self._pending_requests} requests are pending')
+            self._pending_requests += 1
             try:
                 await work()
             finally:
-                self._in_hand -= 1
+                self._pending_requests -= 1
             response.success = True
             self.health.count('requests answered')
         except Exception as error:
             response.success = False
-            response.error_code, response.message = self._refusal(error)
+            response.error_code, response.message = self._failure(error)
         return response
 
     def inactive(self) -> InactiveError:
-        """The error of every request while the node is not active."""
+        """Return the error of requests that arrive while the node is not active."""
         return InactiveError(f'inactive: {self.get_name()} is {self.phase}')
 
-    def _refusal(self, error: Exception) -> tuple[ErrorCode, str]:
-        """The code of an error in a request, and one line."""
+    def _failure(self, error: Exception) -> tuple[ErrorCode, str]:
+        """Return the error code of a failed request and a message of one line."""
         if not isinstance(error, VljepaError):
             if self.is_active:
                 self.trouble('requests failed', error, Level.ERROR)
                 return ErrorCode.INTERNAL, describe_error(error)
-            error = self.inactive()  # deactivated meanwhile, which took away what the work needs
+            error = self.inactive()  # the node was deactivated while it served the request
         self.health.count('requests refused')
         return error.code, describe_error(error)
 
@@ -129,7 +129,14 @@ class ModelNode(Node):
         profile: QoSProfile,
         matched: Callable[[Any], None] | None = None,
     ) -> Any:
-        """A lifecycle publisher whose QoS parameters can override; `matched` hears who listens."""
+        """Create a lifecycle publisher.
+
+        Args:
+            kind: Message type.
+            name: Topic name.
+            profile: QoS, which parameters can override.
+            matched: Called when a subscription appears or disappears.
+        """
         return self.create_lifecycle_publisher(
             kind,
             name,
@@ -140,35 +147,37 @@ class ModelNode(Node):
         )
 
     def retire(self, publisher: Any) -> None:
-        """Destroy a lifecycle publisher once its last words have arrived, or after a second."""
+        """Destroy a lifecycle publisher once its messages are acknowledged, or after 1 s."""
         publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
         self.destroy_lifecycle_publisher(publisher)
 
     def subscriber(
         self, kind: type, name: str, callback: Callable[..., None], profile: QoSProfile
     ) -> Any:
-        """A subscription whose QoS parameters can override."""
+        """Create a subscription whose QoS parameters can override."""
         return self.create_subscription(
             kind, name, callback, profile, qos_overriding_options=qos.OVERRIDABLE
         )
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
-        """Run in this node's executor, from any thread."""
+        """Run a function in this node's executor; can be called from any thread."""
         executor = self.executor
         if executor is None:
             return
 
         def run() -> None:
             function(*args)
-            executor.wake()  # rclpy looks at coroutines that wait before this, in Kilted
+            executor.wake()  # in Kilted, rclpy checks waiting coroutines before this task runs
 
         executor.create_task(run)
 
     def enqueue(self, function: Callable[..., None], *args: Any) -> None:
-        """Run in the model thread, in order; beyond the backlog it is dropped, and counted."""
+        """Run a function in the model thread, in order; drop and count it if the queue is full."""
         if self.backlog >= MAX_BACKLOG:
             self.trouble(
-                'dropped messages', f'{self.backlog} messages wait already: one is dropped'
+                'dropped messages',
+                f'the queue of the model thread is full ({self.backlog} messages): '
+                'dropping a message',
             )
             return
         self.backlog += 1
@@ -179,17 +188,18 @@ class ModelNode(Node):
         self.backlog -= 1
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
-        """Await a call in the model thread without holding up the executor."""
-        return self._handed_over(self.thread.call(function, *args))
+        """Await a call in the model thread without blocking the executor."""
+        return self._awaitable(self.thread.call(function, *args))
 
     async def by_steps(self, steps: Generator[None, None, T], seconds: float) -> T:
         """Await a generator that runs in the model thread, one step at a time.
 
-        Raises BusyError where that takes longer, on the steady clock; then it is ended.
+        Raises:
+            BusyError: It did not finish within `seconds` on the steady clock, and was ended.
         """
         outcome = self.thread.call_by_steps(steps)
         self._stepping.add(outcome)
-        done = self._handed_over(outcome)
+        done = self._awaitable(outcome)
         try:
             if not await self.within(done, seconds):
                 raise BusyError(f'not done within {seconds:g} s')
@@ -200,18 +210,18 @@ class ModelNode(Node):
             self._stepping.discard(outcome)
 
     def end_steps(self) -> None:
-        """End what runs by steps: no more of it runs once the thread has settled."""
+        """End all generators that run by steps; none runs after the thread has settled."""
         for outcome in self._stepping:
             outcome.cancel()
 
-    def _handed_over(self, outcome: ThreadFuture[T]) -> Future:
+    def _awaitable(self, outcome: ThreadFuture[T]) -> Future:
         done: Future = Future()
         outcome.add_done_callback(lambda outcome: self.post(_copy, outcome, done))
         return done
 
     async def within(self, future: Future, seconds: float) -> bool:
-        """Await a future for that long on the steady clock; late, it is cancelled, and False."""
-        ended: Future = Future()  # not every rclpy ends the await of a cancelled future
+        """Await a future on the steady clock; on timeout, cancel it and return False."""
+        ended: Future = Future()  # some versions of rclpy never resume on a canceled future
 
         def end(_: object = None) -> None:
             if not ended.done():
@@ -239,7 +249,7 @@ class ModelNode(Node):
 
 
 def describe_error(error: Exception | str) -> str:
-    """One line; what we did not raise on purpose says its type."""
+    """Return an error as one line; errors other than VljepaError include their type."""
     text = ' '.join(str(error).split())
     if isinstance(error, (str, VljepaError)):
         return text

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every parameter of every node, in one table; turned once into the core's settings.
+"""Table of all parameters of all nodes, and their conversion to the core's settings.
 
-A `runtime` parameter may be changed at any time, a `read_only` one never, the others while the
-node is unconfigured. What is wrong with a value is one line, at configure.
+A `runtime` parameter can be changed at any time, a `read_only` parameter never, and all others
+while the node is unconfigured. Configure reports an invalid value in one line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Value = bool | int | float | str | list[str]
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter; its type is its default's."""
+    """One parameter; its type is the type of its default."""
 
     name: str
     default: Value
@@ -52,7 +52,7 @@ class Spec:
     runtime: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
-        """For `ros2 param describe`."""
+        """Return the descriptor that `ros2 param describe` prints."""
         found = ParameterDescriptor(
             name=self.name,
             description=self.description,
@@ -281,7 +281,7 @@ TABLE: dict[str, tuple[Spec, ...]] = {
 
 
 def camera_specs(name: str) -> tuple[Spec, ...]:
-    """The parameters of one camera."""
+    """Return the parameters of one camera."""
     return tuple(
         Spec(
             f'{name}.{s.name}',
@@ -296,18 +296,22 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
 
 
 def beside_the_vision(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """For a language process of its own: the CPU, so that the eyes keep the accelerator."""
+    """Default `device` to the CPU for a separate text process; vision keeps the accelerator."""
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
 
 def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
-    """Declare what is not declared yet; a bad override is left out, and named in the result."""
+    """Declare the parameters that are not declared yet.
+
+    Returns:
+        An error message for each parameter whose override is invalid and was ignored.
+    """
     problems: dict[str, str] = {}
     given = getattr(node, '_parameter_overrides', {})
     for spec in specs:
         if node.has_parameter(spec.name):
             continue
-        # What is written `[]` in YAML comes without a type.
+        # An empty list in YAML has no type.
         empty = spec.name in given and given[spec.name].type_ == Parameter.Type.NOT_SET
         try:
             if empty and not isinstance(spec.default, list):
@@ -328,7 +332,7 @@ def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
 
 
 def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
-    """Raise InputError for a value that is none of the choices."""
+    """Raise InputError if a value is not among the choices of its parameter."""
     for spec in specs:
         if spec.choices and spec.name in values and values[spec.name] not in spec.choices:
             raise InputError(
@@ -337,19 +341,22 @@ def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
 
 
 def check_cameras(names: list[str]) -> tuple[str, ...]:
-    """Camera names that can be parameter prefixes, no two alike."""
+    """Return the camera names. Raises InputError if they are invalid or not unique."""
     if not names:
-        raise InputError('parameter cameras names no camera')
+        raise InputError('parameter cameras names no camera: set at least one name')
     for name in names:
         if not name.isidentifier():
-            raise InputError(f"camera name '{name}' is not of letters, digits and _")
+            raise InputError(
+                f"camera name '{name}' is invalid: use letters, digits and _, "
+                'not starting with a digit'
+            )
         if names.count(name) > 1:
-            raise InputError(f"camera name '{name}' is there twice")
+            raise InputError(f"camera name '{name}' is listed twice")
     return tuple(names)
 
 
 def unknown(given: Iterable[str]) -> str:
-    """One line on parameters that no node has: a slip of the pen; or ''."""
+    """Return a warning about parameters that no node has, such as typos, or ''."""
     names = {spec.name for specs in TABLE.values() for spec in specs} | set(ROS_OWN)
     fields = tuple(f'.{spec.name}' for spec in CAMERA)
     found = sorted(
@@ -361,8 +368,8 @@ def unknown(given: Iterable[str]) -> str:
 
 
 def strangers(given: Iterable[str], cameras: Sequence[str]) -> str:
-    """One line on parameters for cameras that are not named in `cameras`, or ''."""
-    known = {*cameras, DEFAULT_CAMERA}  # the parameter file always speaks of that one
+    """Return a warning about parameters of cameras that are not in `cameras`, or ''."""
+    known = {*cameras, DEFAULT_CAMERA}  # the parameter file always sets the default camera
     fields = {spec.name for spec in CAMERA}
     found = sorted(
         name
@@ -379,12 +386,12 @@ def strangers(given: Iterable[str], cameras: Sequence[str]) -> str:
 
 
 def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
-    """Plain values by name."""
+    """Return plain values by name."""
     return {spec.name: plain(node.get_parameter(spec.name)) for spec in specs}
 
 
 def plain(parameter: Parameter) -> Any:
-    """A parameter's value."""
+    """Return a parameter's value as a plain Python object."""
     value = parameter.value
     if parameter.type_ == Parameter.Type.STRING_ARRAY:
         return list(value)
@@ -392,12 +399,12 @@ def plain(parameter: Parameter) -> Any:
 
 
 def model_spec(values: Mapping[str, Any]) -> ModelSpec:
-    """Which model a node wants."""
+    """Return the model that the parameters select."""
     return ModelSpec(values['model'], values['device'], values['dtype'], values['threads'])
 
 
 def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
-    """For the Perceiver."""
+    """Return the settings of the Perceiver."""
     return PerceptionSettings(
         prompts=tuple(values['prompts']),
         rate=values['rate'],
@@ -406,12 +413,12 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
 
 
 def frame_store_settings(values: Mapping[str, Any]) -> FootageSettings:
-    """For the Footage."""
+    """Return the settings of the frame store."""
     return FootageSettings(values['frames_kept'], values['frames_bytes'])
 
 
 def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
-    """For the Segmenter."""
+    """Return the settings of the Segmenter."""
     return SegmenterSettings(
         change_threshold=values['change_threshold'],
         confirm_hops=values['confirm_hops'],
@@ -422,12 +429,12 @@ def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
 
 
 def answer_settings(values: Mapping[str, Any]) -> AnswerSettings:
-    """For the Answerer."""
+    """Return the settings of the Answerer."""
     return AnswerSettings(abstain_below=values['abstain_below'])
 
 
 def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
-    """For the Memory."""
+    """Return the settings of the Memory."""
     return MemorySettings(
         values['memory_kept'], values['memory_hops_kept'], values['memory_bytes']
     )

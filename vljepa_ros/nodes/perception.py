@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""perception_node: camera pictures in, one semantic embedding a hop and standing prompt out.
+"""perception_node: camera images in, one semantic embedding per hop and standing prompt out.
 
-Callbacks judge stamps and hand the newest sound picture of each camera over; the model thread
-unpacks it and looks. Every picture received is acknowledged on `frame_processed`, whatever became
-of it.
+Callbacks filter stamps and pass the newest undamaged image of each camera to the model thread,
+which decodes and encodes it. Every received image is acknowledged on `frame_processed`, also if it
+was rejected or dropped.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 
 
 class PerceptionNode(VljepaNode):
-    """The eyes."""
+    """Runs the vision side of the model on the cameras and serves `predict`."""
 
     specs = parameters.PERCEPTION
     part = 'vision'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        """`predict` is there from now on."""
+        """Create the node and its service `predict`."""
         super().__init__('perception_node', pool, **options)
         self._cameras: dict[str, Camera] = {}
         self._perceiver: Perceiver | None = None
         self._frame_store: FrameStore | None = None
         self._changes: Any = None
-        self._counters: dict[str, int] = {}  # the model thread's, replaced as a whole
+        self._counters: dict[str, int] = {}  # written by the model thread, replaced as a whole
         self.problems |= parameters.declare(self, self._camera_specs())
         depth = self.get_parameter('service_depth').value
         self.create_service(  # type: ignore[misc]  # rclpy awaits the callback
@@ -54,12 +54,12 @@ class PerceptionNode(VljepaNode):
         )
 
     def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
-        """The frames that were kept."""
+        """Open the frame store."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
         return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
     def setup(self) -> None:
-        """Cameras, eyes, publishers."""
+        """Create the cameras, the Perceiver and the publishers."""
         self._frame_store = self.recollection
         names = self._declare_cameras()
         values = self.values()
@@ -75,19 +75,19 @@ class PerceptionNode(VljepaNode):
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
 
     def start(self) -> None:
-        """Watch the cameras."""
+        """Publish model_info and subscribe to changes and cameras."""
         self._publish_model_info()
         self._changes = self.subscriber(
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
         for camera in self._cameras.values():
-            camera.subscribe(self, self._on_picture, self._on_refused)
+            camera.subscribe(self, self._on_image, self._on_rejected)
 
     def stop(self) -> None:
-        """Look away; a picture that nobody has begun to look at is dropped."""
+        """Unsubscribe; drop images that still wait for the model thread."""
         for camera in self._cameras.values():
             camera.unsubscribe(self)
-            self._dropped(camera, self.thread.withdraw(self._slot(camera)))
+            self._report_dropped(camera, self.thread.withdraw(self._slot(camera)))
         if self._changes is not None:
             self.destroy_subscription(self._changes)
             self._changes = None
@@ -99,7 +99,7 @@ class PerceptionNode(VljepaNode):
             self.condition(f'{camera.name}: unfamiliar', '')
 
     def teardown(self) -> None:
-        """Forget everything that was seen."""
+        """Close the frame store and discard the visual state of all cameras."""
         if self._frame_store is not None:
             self.thread.call(self._frame_store.close).result(SETTLE_S)
         self._perceiver = self._frame_store = None
@@ -110,51 +110,51 @@ class PerceptionNode(VljepaNode):
                 delattr(self, name)
 
     def look_around(self) -> None:
-        """Each camera's topic, and the file of the frames."""
+        """Commit the frame store and check the topic of each camera."""
         self.enqueue(self._commit)
         for camera in self._cameras.values():
             camera.look_around(self)
 
     def describe(self) -> dict[str, str]:
-        """Each camera's counters."""
+        """Return the counters of the node and of each camera."""
         found = {'cameras': ', '.join(self._cameras)}
         found |= {name: str(value) for name, value in self._counters.items()}
         for camera in self._cameras.values():
             found |= camera.describe()
         return found
 
-    # Pictures.
+    # Images.
 
-    def _on_picture(self, camera: Camera, arrived: Arrived) -> None:
+    def _on_image(self, camera: Camera, arrived: Arrived) -> None:
         displaced = self.thread.offer(
-            self._slot(camera), arrived, lambda item: self._look(camera, item)
+            self._slot(camera), arrived, lambda item: self._process(camera, item)
         )
-        self._dropped(camera, displaced)
+        self._report_dropped(camera, displaced)
 
-    def _on_refused(self, camera: Camera, header: Header) -> None:
+    def _on_rejected(self, camera: Camera, header: Header) -> None:
         self._acknowledge(camera, conversions.to_ns(header.stamp))
 
-    def _dropped(self, camera: Camera, displaced: Arrived | None) -> None:
+    def _report_dropped(self, camera: Camera, displaced: Arrived | None) -> None:
         if displaced is not None:
             self.health.count(f'{camera.name}: dropped, too slow')
             self._acknowledge(camera, displaced.stamp_ns)
 
-    def _look(self, camera: Camera, arrived: Arrived) -> None:
-        """In the model thread."""
+    def _process(self, camera: Camera, arrived: Arrived) -> None:
+        """Process an image and acknowledge it, in the model thread."""
         self.guarded(lambda: self._push(camera, arrived))
         self._acknowledge(camera, arrived.stamp_ns)
 
     def _push(self, camera: Camera, arrived: Arrived) -> None:
         assert self._perceiver is not None and self._frame_store is not None
         try:
-            picture = camera.take(arrived)
+            image = camera.take(arrived)
         except InputError as error:
             camera.reject(self, error)
             return
-        resized = camera.stamp_filter.resize(picture.shape[:2])
+        resized = camera.stamp_filter.resize(image.shape[:2])
         if resized:
-            self.trouble(f'{camera.name}: odd pictures', f'{camera.name}: {resized}')
-        frame = Frame(arrived.stamp_ns, picture, camera.name)
+            self.trouble(f'{camera.name}: odd images', f'{camera.name}: {resized}')
+        frame = Frame(arrived.stamp_ns, image, camera.name)
         behind, camera.behind = camera.behind, False
         for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
             self._publish(camera, embeddings, time.monotonic() - arrived.arrived_s)
@@ -162,21 +162,21 @@ class PerceptionNode(VljepaNode):
             'hops': self._perceiver.hops,
             'skipped slots': self._perceiver.skipped_slots,
             'prompts': len(self._perceiver.prompts),
-            'bytes of frames': self._frame_store.held_bytes,
+            'bytes of stored frames': self._frame_store.held_bytes,
         }
 
-    # What is kept of them.
+    # Stored frames and embeddings.
 
     def _on_change(self, message: SemanticChange) -> None:
-        self.enqueue(self._keep_window, message)
+        self.enqueue(self._protect_window, message)
 
-    def _keep_window(self, message: SemanticChange) -> None:
-        """In the model thread: of the segment that ended."""
+    def _protect_window(self, message: SemanticChange) -> None:
+        """Protect the last window of the ended segment in the frame store, in the model thread."""
         if self._frame_store is not None:
             self._frame_store.keep(conversions.from_change_message(message))
 
     def _commit(self) -> None:
-        """In the model thread, every second: no more than that is lost."""
+        """Commit the frame store, in the model thread; at most the last second can be lost."""
         if self._frame_store is not None:
             self._frame_store.commit()
             self.condition('frames', self._frame_store.trouble)
@@ -193,7 +193,7 @@ class PerceptionNode(VljepaNode):
             self._report_familiarity(camera, embeddings[0])
 
     def _report_familiarity(self, camera: Camera, embedding: Embedding) -> None:
-        """Warn while a camera's scene has been unfamiliar for some seconds."""
+        """Warn when a camera's scene stays unfamiliar for some seconds."""
         lasts = camera.unfamiliar.push(embedding)
         name = self.lease.facts.name
         text = (
@@ -216,9 +216,9 @@ class PerceptionNode(VljepaNode):
         return await self.serve(response, lambda: self._predict(request, response))
 
     async def _predict(self, request: Predict.Request, response: Predict.Response) -> None:
-        source = self._named(request.source)
+        source = self._source_of(request.source)
         span = conversions.to_ns(request.start), conversions.to_ns(request.end)
-        found = await self._look_at(source, list(request.prompts), span)
+        found = await self._evaluate(source, list(request.prompts), span)
         camera = self._cameras.get(found.source)
         response.header = conversions.to_header(found.stamp_ns, camera.frame_id if camera else '')
         response.window_start = conversions.to_time(found.window_start_ns)
@@ -226,20 +226,26 @@ class PerceptionNode(VljepaNode):
         response.vectors = conversions.to_embeddings(found.vectors)
         response.looks = [conversions.to_look(look) for look in found.looks]
 
-    async def _look_at(self, source: str, prompts: list[str], span: tuple[int, int]) -> Prediction:
-        """The past by steps, so that the stream, and questions about now, come in between."""
-        if any(span):
-            return await self.by_steps(self._recollect(source, prompts, span), LOOK_BACK_S)
-        return await self.in_thread(self._look_now, source, prompts)
+    async def _evaluate(
+        self, source: str, prompts: list[str], span: tuple[int, int]
+    ) -> Prediction:
+        """Predict for now or for a past span.
 
-    def _look_now(self, source: str, prompts: list[str]) -> Prediction:
-        """In the model thread."""
+        The past is evaluated in steps, so that the stream and questions about now are served in
+        between.
+        """
+        if any(span):
+            return await self.by_steps(self._predict_past(source, prompts, span), LOOK_BACK_S)
+        return await self.in_thread(self._predict_now, source, prompts)
+
+    def _predict_now(self, source: str, prompts: list[str]) -> Prediction:
+        """Predict from the current state, in the model thread."""
         assert self._perceiver is not None
         self._check_seen(source, self._perceiver.sources)
         return self._perceiver.predict(source, prompts)
 
-    def _recollect(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
-        """In the model thread, step by step."""
+    def _predict_past(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
+        """Predict for a span of stored frames, step by step in the model thread."""
         assert self._perceiver is not None and self._frame_store is not None
         self._check_seen(source, (*self._perceiver.sources, *self._frame_store.sources))
         return (yield from self._perceiver.predicting(source, prompts, *span))
@@ -247,12 +253,12 @@ class PerceptionNode(VljepaNode):
     @staticmethod
     def _check_seen(source: str, seen: tuple[str, ...]) -> None:
         if not seen:
-            raise NoFrameError('no frame yet: the model has seen nothing')
+            raise NoFrameError('no frame yet: check that the camera publishes')
         if source not in seen:
             raise NoFrameError(f"no frame yet from '{source}'")
 
-    def _named(self, source: str) -> str:
-        """The camera that is meant. Raises InputError."""
+    def _source_of(self, source: str) -> str:
+        """Return the camera that a request names. Raises InputError."""
         known = ', '.join(self._cameras)
         if not source and len(self._cameras) > 1:
             raise InputError(f'there are several sources, name one (known: {known})')
@@ -260,10 +266,10 @@ class PerceptionNode(VljepaNode):
             raise InputError(f"unknown source '{source}' (known: {known})")
         return source or next(iter(self._cameras))
 
-    # Prompts that change at run time.
+    # Changes of prompts at run time.
 
     def check_runtime(self, values: dict[str, Any]) -> None:
-        """Before any of it is set."""
+        """Check new prompts before they are set."""
         if 'prompts' not in values:
             return
         prompts = tuple(values['prompts'] or ())
@@ -273,7 +279,7 @@ class PerceptionNode(VljepaNode):
             self._perceiver.check_prompts(prompts)
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """All prompts at once, between two hops."""
+        """Replace all prompts at once, between two hops."""
         perceiver = self._perceiver
         if perceiver is None or 'prompts' not in values:
             return
@@ -297,7 +303,7 @@ class PerceptionNode(VljepaNode):
     # Parameters of cameras.
 
     def all_specs(self) -> tuple[parameters.Spec, ...]:
-        """With those of each camera."""
+        """Return the specs of the node and of each camera."""
         return (*self.specs, *self._camera_specs())
 
     def _camera_specs(self) -> tuple[parameters.Spec, ...]:
@@ -309,7 +315,7 @@ class PerceptionNode(VljepaNode):
         )
 
     def _declare_cameras(self) -> tuple[str, ...]:
-        """Names may have changed since construction."""
+        """Declare the cameras' parameters; the names may have changed since construction."""
         names = parameters.check_cameras(list(self.get_parameter('cameras').value or ()))
         for problem in parameters.declare(self, self._camera_specs()).values():
             raise InputError(problem)

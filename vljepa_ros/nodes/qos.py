@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QoS of docs/design.md section 3; parameters override it (qos_overrides.<topic>...)."""
+"""QoS profiles of docs/design.md section 3; overridable by `qos_overrides.<topic>...`."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ OVERRIDABLE = QoSOverridingOptions(
 
 
 def service(depth: int) -> QoSProfile:
-    """A service, a client or an action that keeps `depth` requests until they are looked at."""
+    """Return the profile of a service, client or action that queues `depth` requests."""
     return _profile(depth)

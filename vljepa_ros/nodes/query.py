@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""query_node: answers to questions, search in what was seen, and watching for a condition.
+"""query_node: the services `query` and `search`, and the action `watch`.
 
-The embedding of a question comes from `predict`; words, ranks and scores from the language half,
-in its own thread, which also owns the memory of the stream.
+The service `predict` returns the embedding that answers a question. The text side of the model
+produces texts, ranks and scores in its own thread, which also owns the memory of the stream.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict, Query, Search
 
 DEFAULT_LIMIT = 10
-GRACE_S = 0.5  # for the way of an answer
-LOOK_AGAIN_S = 0.05  # how often to look whether `predict` has come
-# How a watch ends that did not fire.
+GRACE_S = 0.5  # allowance for the transport of a response
+LOOK_AGAIN_S = 0.05  # polling period while `predict` is not available
+# Error codes and messages of a Watch that ends without firing.
 DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
 TIMEOUT = (ErrorCode.TIMEOUT, 'timeout')
 CANCELED = (ErrorCode.CANCELED, 'canceled')
-TEXTS_AT_ONCE = 64  # are encoded before the model thread does other things
+TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 
 
 @dataclass
-class _Watched:
-    """A goal, its condition, and what ends it: a moment, or None with the code and reason."""
+class _PendingWatch:
+    """A Watch goal, its condition and its end: a moment, or None with error code and message."""
 
     goal: Any
     condition: Condition
@@ -65,33 +65,33 @@ class _Watched:
     message: str = ''
 
     def fire(self, moment: Moment) -> None:
-        """The condition holds, or has ceased. The first end counts."""
+        """End the watch because its condition was met; ignored if it has already ended."""
         if not self.ended.done():
             self.ended.set_result(moment)
 
     def end(self, code: ErrorCode, message: str) -> None:
-        """It ends without that. The first end counts."""
+        """End the watch without firing; ignored if it has already ended."""
         if not self.ended.done():
             self.code, self.message = code, message
             self.ended.set_result(None)
 
 
 class QueryNode(VljepaNode):
-    """The planners' counter."""
+    """Serves `query`, `search` and `watch`."""
 
     specs = parameters.QUERY
     part = 'language'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        """Services and the action are there from now on."""
+        """Create the node, its services and its action."""
         super().__init__('query_node', pool, **options)
         self._memory: Memory | None = None
         self._service: QueryService | None = None
-        self._sources: tuple[str, ...] = ()  # the model thread's, replaced as a whole
-        self._held_bytes = 0
-        self._cameras: tuple[str, ...] | None = None  # None: no model_info has come yet
+        self._sources: tuple[str, ...] = ()  # written by the model thread, replaced as a whole
+        self._stored_bytes = 0
+        self._cameras: tuple[str, ...] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
-        self._watched: list[_Watched] = []
+        self._watched: list[_PendingWatch] = []
         deep = qos.service(self.get_parameter('service_depth').value)
         self._predict = self.create_client(
             Predict, 'predict', qos_profile=deep, callback_group=self.group
@@ -119,7 +119,7 @@ class QueryNode(VljepaNode):
         )
 
     def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
-        """What the memory's file holds; on a full disk memory is in RAM only."""
+        """Open the memory's file; if the disk is full, keep the memory in RAM only."""
         settings, path = parameters.memory_settings(values), values['memory_path']
         try:
             store = Store(Path(path).expanduser()) if path else None
@@ -128,7 +128,7 @@ class QueryNode(VljepaNode):
         return Memory(facts.model_id, settings, store)
 
     def setup(self) -> None:
-        """Memory and answerer."""
+        """Set up the memory and the query service."""
         values = self.values()
         self._memory = memory = self.recollection
         self._timeout_s: float = values['predict_timeout']
@@ -138,13 +138,13 @@ class QueryNode(VljepaNode):
         if memory.foreign:
             self.get_logger().info(
                 f'{values["memory_path"]}: {memory.foreign} streams are of other models: '
-                'kept, and not compared'
+                'keeping them, but not searching them'
             )
         answerer = Answerer(self.lease.half, parameters.answer_settings(values))
         self._service = QueryService(answerer, memory)
 
     def start(self) -> None:
-        """Remember from now on."""
+        """Subscribe to the stream and record it."""
         assert self._memory is not None
         memory = self._memory
         self._cameras = None
@@ -167,7 +167,7 @@ class QueryNode(VljepaNode):
             self._subscriptions_made.append(self.subscriber(kind, name, record, profile))
 
     def stop(self) -> None:
-        """Listen no more; whoever watches is told."""
+        """Unsubscribe and end all watches."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
@@ -177,23 +177,24 @@ class QueryNode(VljepaNode):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def teardown(self) -> None:
-        """Forget everything; what is on the disk stays."""
+        """Close the memory; data on disk is kept."""
         if self._memory is not None:
             self._memory.close()
         self._memory = self._service = None
         self._sources = ()
 
     def look_around(self) -> None:
-        """See to the memory's file; end watches of a source that is none.
+        """Commit the memory's file and end watches of unknown sources.
 
-        Say so while the sources are not known.
+        Warn while the sources cannot be verified.
         """
         self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
         if unknown and self._cameras is None:
             self.trouble(
                 'watches without model_info',
-                f'no model_info has come: {", ".join(unknown)} is watched, and may be no source',
+                'no model_info received yet: cannot verify the sources of watches: '
+                + ', '.join(unknown),
             )
         for watched in self._watched:
             try:
@@ -202,14 +203,14 @@ class QueryNode(VljepaNode):
                 watched.end(error.code, str(error))
 
     def describe(self) -> dict[str, str]:
-        """What is known and asked."""
+        """Return the contents of the memory and the numbers of watches and waiting messages."""
         return {
-            'sources remembered': ', '.join(self._sources),
-            'bytes remembered': f'{self._held_bytes:,}',
+            'stored sources': ', '.join(self._sources),
+            'stored bytes': f'{self._stored_bytes:,}',
             'streams of other models': str(self._memory.foreign if self._memory else 0),
             'watches': str(len(self._watched)),
             'backlog': str(self.backlog),
-            'predict is there': str(self._predict.service_is_ready()),
+            'predict available': str(self._predict.service_is_ready()),
         }
 
     # The stream.
@@ -221,35 +222,35 @@ class QueryNode(VljepaNode):
         self.health.count('embeddings')
         watched = [w.condition for w in self._watched if w.condition.concerns(message.source)]
         texts = tuple(dict.fromkeys(condition.text for condition in watched))
-        self.enqueue(self._remember, message, texts)
+        self.enqueue(self._record, message, texts)
 
-    def _remember(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
-        """In the model thread: record, and score what is watched for."""
+    def _record(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
+        """Record an embedding and score the watched conditions, in the model thread."""
         assert self._memory is not None
         embedding = conversions.from_embedding_message(message)
         self._memory.record(embedding)
         self._sources = self._memory.sources
         scores: dict[str, float] = {}
-        for text in texts:  # each on its own: what is wrong with one harms no other
+        for text in texts:  # separately, so that an error with one text does not affect others
             self.guarded(partial(self._score, embedding.vector, text, scores))
         if scores:
-            self.post(self._judge, embedding, scores)
+            self.post(self._update_watches, embedding, scores)
 
     def _score(self, vector: Vector, text: str, scores: dict[str, float]) -> None:
         scores[text] = float(self.lease.half.similarity(vector[None], text)[0])
 
     def _commit(self) -> None:
-        """In the model thread, every second: no more than that is lost."""
+        """Commit the memory, in the model thread; at most the last second can be lost."""
         if self._memory is not None:
             self._memory.commit()
-            self._held_bytes = self._memory.held_bytes
+            self._stored_bytes = self._memory.held_bytes
             self.condition('memory', self._memory.trouble)
 
     # Questions.
 
     async def _on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
         began_s = time.monotonic()
-        response.abstained = True  # until there is an answer: a planner may look at this alone
+        response.abstained = True  # until there is an answer: planners may check only this field
         await self.serve(response, lambda: self._answer(request, response))
         if response.error_code in (ErrorCode.NOT_STORED, ErrorCode.NO_FRAME):
             response.abstain_reason = int(AbstainReason.NOT_SEEN)
@@ -265,7 +266,7 @@ class QueryNode(VljepaNode):
         question.check()
         for first in range(0, len(question.candidates), TEXTS_AT_ONCE):
             part = question.candidates[first : first + TEXTS_AT_ONCE]
-            await self.in_thread(self.lease.half.encode, part)  # it keeps them
+            await self.in_thread(self.lease.half.encode, part)  # the encodings are cached
         patience_s = self._timeout_s
         if question.is_about_the_past:
             patience_s = max(patience_s, LOOK_BACK_S + GRACE_S)
@@ -280,12 +281,16 @@ class QueryNode(VljepaNode):
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
     ) -> tuple[str, list[Seen]]:
-        """The source, and what it says. Raises BusyError in time where `predict` cannot."""
+        """Return the source and the results of `predict`.
+
+        Raises:
+            BusyError: `predict` is not available, or did not respond within `patience_s`.
+        """
         deadline_s = time.monotonic() + self._timeout_s
         while not self._predict.service_is_ready():
             if time.monotonic() >= deadline_s:
                 raise UnavailableError(
-                    f'nobody serves {self._predict_name} (waited {self._timeout_s:g} s)'
+                    f'no node serves {self._predict_name} (waited {self._timeout_s:g} s)'
                 )
             await self.sleep(min(LOOK_AGAIN_S, self._timeout_s))
         future = self._predict.call_async(
@@ -310,11 +315,11 @@ class QueryNode(VljepaNode):
         ours = self.lease.facts.model_id
         if found.model_id != ours:
             raise ModelMismatchError(
-                f"predict answers with model '{found.model_id}', query_node has '{ours}': "
-                f'their vectors cannot be compared'
+                f"predict uses model '{found.model_id}', query_node uses '{ours}': "
+                'their vectors cannot be compared; set the parameter model to the same value'
             )
         if not found.looks:
-            raise InternalError('predict answered without having evaluated anything')
+            raise InternalError('predict succeeded, but its response has no looks')
         return found.source, [conversions.from_look(look) for look in found.looks]
 
     async def _on_search(
@@ -345,18 +350,18 @@ class QueryNode(VljepaNode):
             if not self.is_active:
                 raise self.inactive()
             if len(self._watched) >= self.max_waiting:
-                raise BusyError(f'busy: {len(self._watched)} conditions are watched for')
+                raise BusyError(f'busy: {len(self._watched)} watches are pending')
         except BusyError as error:
             self.trouble('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
-        return GoalResponse.ACCEPT  # a bad one is aborted: a refusal cannot say why
+        return GoalResponse.ACCEPT  # invalid goals are aborted, as a rejection carries no reason
 
     def _condition(self, goal: Watch.Goal) -> Condition:
         threshold = goal.threshold or self._watch_threshold
         return Condition(goal.condition, threshold, goal.until_not, goal.source, self._watch_hops)
 
     def _checked_condition(self, goal: Watch.Goal) -> Condition:
-        """Raise InputError for a goal that would wait in vain."""
+        """Return the goal's condition. Raises InputError for a goal that could never fire."""
         conversions.check_supported(goal)
         condition = self._condition(goal)
         self.lease.half.check(condition.text)
@@ -366,8 +371,8 @@ class QueryNode(VljepaNode):
             raise InputError(f'timeout ({timeout_s:g} s) is negative')
         return condition
 
-    def _check_readable(self, watched: _Watched) -> None:
-        """In the model thread, before any hop is scored: end a watch for an unreadable text."""
+    def _check_readable(self, watched: _PendingWatch) -> None:
+        """End a watch whose text is unreadable; in the model thread, before any hop is scored."""
         try:
             check_readable(self.lease.half, watched.condition.text, 'condition')
         except InputError as error:
@@ -385,18 +390,18 @@ class QueryNode(VljepaNode):
     def _on_cancel(self, goal: Any) -> CancelResponse:
         for watched in self._watched:
             if watched.goal.goal_id == goal.goal_id:
-                self.post(watched.end, *CANCELED)  # once rclpy has noted the request
+                self.post(watched.end, *CANCELED)  # after rclpy has recorded the request
         return CancelResponse.ACCEPT
 
     async def _watch(self, goal: Any) -> Watch.Result:
         try:
             condition = self._checked_condition(goal.request)
         except Exception as error:
-            return self._refused(goal, error)
-        watched = _Watched(goal, condition)
+            return self._abort(goal, error)
+        watched = _PendingWatch(goal, condition)
         timeout_ns = conversions.to_ns(goal.request.timeout)
         timer = None
-        if timeout_ns > 0:  # in ROS time: a bag that is paused does not time out
+        if timeout_ns > 0:  # in ROS time, so that a watch does not time out in a paused bag
             timer = self.create_timer(
                 timeout_ns / 1e9, lambda: watched.end(*TIMEOUT), callback_group=self.group
             )
@@ -404,7 +409,7 @@ class QueryNode(VljepaNode):
         self.enqueue(self._check_readable, watched)
         if not self.is_active:
             watched.end(*DEACTIVATED)
-        if goal.is_cancel_requested:  # before it was watched for
+        if goal.is_cancel_requested:  # before it was added to the watches
             watched.end(*CANCELED)
         try:
             moment = await watched.ended
@@ -412,12 +417,12 @@ class QueryNode(VljepaNode):
             self._watched.remove(watched)
             if timer is not None:
                 self.destroy_timer(timer)
-        return self._concluded(watched, moment)
+        return self._finish(watched, moment)
 
-    def _refused(self, goal: Any, error: Exception) -> Watch.Result:
-        """Abort a goal that cannot be watched for: a rejection carries no code."""
+    def _abort(self, goal: Any, error: Exception) -> Watch.Result:
+        """Abort an invalid goal; a rejection would carry no error code."""
         if not isinstance(error, VljepaError) and not self.is_active:
-            error = self.inactive()  # deactivated meanwhile
+            error = self.inactive()  # the node was deactivated in the meantime
         code = error.code if isinstance(error, VljepaError) else ErrorCode.INTERNAL
         self.trouble('goals refused', f'watch refused: {describe_error(error)}')
         goal.abort()
@@ -427,7 +432,7 @@ class QueryNode(VljepaNode):
             abstain_reason=int(AbstainReason.NOT_SEEN),
         )
 
-    def _concluded(self, watched: _Watched, moment: Moment | None) -> Watch.Result:
+    def _finish(self, watched: _PendingWatch, moment: Moment | None) -> Watch.Result:
         result = Watch.Result(
             fired=moment is not None,
             error_code=int(watched.code),
@@ -446,8 +451,8 @@ class QueryNode(VljepaNode):
             watched.goal.abort()
         return result
 
-    def _judge(self, embedding: Embedding, scores: dict[str, float]) -> None:
-        """In the executor: what the model thread scored, against each goal."""
+    def _update_watches(self, embedding: Embedding, scores: dict[str, float]) -> None:
+        """Update each goal with the scores from the model thread; runs in the executor."""
         for watched in list(self._watched):
             score = scores.get(watched.condition.text)
             concerned = watched.condition.concerns(embedding.key.source)

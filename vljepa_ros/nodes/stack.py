@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All nodes in one process: each in an executor of its own, the model loaded once for all."""
+"""All nodes in one process, each in its own executor, with one shared copy of the model."""
 
 from __future__ import annotations
 
@@ -10,5 +10,8 @@ from vljepa_ros.nodes.query import QueryNode
 
 
 def factories() -> list[type]:
-    """In the order of the data: what comes first ends first, so that the rest hears it."""
+    """Return the node classes in data-flow order.
+
+    Nodes stop in this order, so that later nodes receive the last messages of earlier ones.
+    """
     return [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]
