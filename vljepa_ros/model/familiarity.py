@@ -98,7 +98,7 @@ class SceneFamiliarity:
         return found
 
     def unfamiliar(self, caches: Sequence[KeyValue | None]) -> float:
-        """Return how unfamiliar the newest tubelets of `caches` are, 0..1; the threshold is 0.5."""
+        """Return how unfamiliar the newest cached tubelets are, 0..1; the threshold is 0.5."""
         logit = float(np.clip(self.logits(pooled(caches)).mean(), -MOST, MOST))
         return 1.0 / (1.0 + float(np.exp(-logit)))
 
