@@ -105,7 +105,7 @@ def _answers(
     """Yield each answer to the prompt with the prediction nearest in time."""
     if not found.prompt:
         raise InputError(
-            f'{told.path}: the file of embeddings has no prompt: run `vljepa embed` again'
+            f'{told.path}: the file of embeddings has no prompt: create it with `vljepa embed`'
         )
     for question in told.asked:
         if question.prompt.casefold() != found.prompt.casefold():
