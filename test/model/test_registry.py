@@ -198,7 +198,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
         ({'name_or_dir': 'nowhere'}, "unknown model 'nowhere' (known: "),
         ({'name_or_dir': 'x' * 300}, "unknown model 'xxx"),
         ({'device': 'tpu'}, "unknown device 'tpu'"),
-        ({'device': 'cuda:7'}, "device 'cuda:7' was asked for, but torch sees"),
+        ({'device': 'cuda:7'}, "device 'cuda:7' is not available: torch finds"),
         ({'dtype': 'int8'}, "unknown dtype 'int8'"),
     ],
 )

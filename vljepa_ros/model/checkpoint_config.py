@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of model.yaml that kinds of public checkpoints share: sources, tokenizers, a bank."""
+"""Sections of model.yaml that all public checkpoints share: sources, tokenizers, bank."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FILE_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 class SourceConfig:
     """One file of a public repository that `vljepa models get` downloads.
 
-    `sha256` '': not known yet, `get` writes it here at the first download. With `save_as` the
-    file is kept as it is under that name. Otherwise it holds weights: tensors whose names begin
-    with `rename_from` go into weights.safetensors, with `rename_to` in its place.
+    `sha256`: hash of the file; if empty, `get` writes it here at the first download. `save_as`:
+    name under which the file is stored unchanged; if empty, the file holds weights. Tensors whose
+    names start with `rename_from` go into weights.safetensors, with `rename_to` as the new prefix.
     """
 
     repository: str
@@ -30,23 +30,30 @@ class SourceConfig:
     rename_to: str = ''
 
     def __post_init__(self) -> None:
-        """Names that stay inside the model's folder, and a hash that is one."""
+        """Check that file names stay inside the model's folder and that the hash is valid."""
         for name in (self.file, self.save_as or 'none'):
             if not FILE_NAME.fullmatch(name):
-                raise ModelError(f"sources: '{name:.80}' is not the name of a file")
+                raise ModelError(
+                    f"sources: '{name:.80}' is not the name of a file in the model's folder"
+                )
         if not re.fullmatch(r'([0-9a-f]{64})?', self.sha256):
-            raise ModelError(f"sources: sha256 of {self.file} ('{self.sha256:.80}') is not one")
+            raise ModelError(
+                f"sources: sha256 of {self.file} ('{self.sha256:.80}') is not 64 hex digits"
+            )
 
 
 @dataclass(frozen=True)
 class BankConfig:
-    """Sentences that stand in for a Y-Decoder: the nearest is said, none below a similarity."""
+    """Sentence bank that replaces a Y-Decoder.
+
+    The nearest sentence is returned; none if its cosine is below `abstain_below`.
+    """
 
     file: str = 'sentences.txt'
     abstain_below: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Validate both fields."""
         if not FILE_NAME.fullmatch(self.file):
             raise ModelError(f"bank.file ('{self.file:.80}') is not the name of a file")
         check('bank.', self, abstain_below=(-1, 1))
@@ -54,7 +61,7 @@ class BankConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """A tokenizer.json of the model's folder, and the tokens put around every text ('': none)."""
+    """A tokenizer.json in the model's folder, and the tokens around every text ('': none)."""
 
     file: str
     begin: str = ''
@@ -62,6 +69,6 @@ class TokenizerConfig:
     lower_case: bool = False
 
     def __post_init__(self) -> None:
-        """Check the name."""
+        """Check the file name."""
         if not FILE_NAME.fullmatch(self.file):
             raise ModelError(f"tokenizer.file ('{self.file:.80}') is not the name of a file")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The architecture of a streaming VL-JEPA as frozen, self-validating dataclasses.
 
-`models/<name>/model.yaml` is parsed into `ModelConfig`; an unknown, missing or wrong key is a
-ModelError that names it, and so is a number out of range. The ranges are generous: they keep a
-damaged file from asking for more than a machine has.
+`models/<name>/model.yaml` is parsed into `ModelConfig`. An unknown, missing or invalid key or a
+number out of range raises a ModelError that names it. The ranges are generous: they only prevent
+a damaged file from requesting more memory than a machine has.
 """
 
 from __future__ import annotations
@@ -20,37 +20,43 @@ T = TypeVar('T')
 CONFIG = 'model.yaml'
 
 MAX_WIDTH, MAX_LAYERS, MAX_HEADS, MAX_TOKENS, MAX_GRID = 8192, 128, 128, 4096, 64
-MAX_WEIGHTS = 2_000_000_000  # in all stacks together, about; 8 GB in float32
+MAX_WEIGHTS = 2_000_000_000  # approximate total of all stacks; 8 GB in float32
 STACK = {'width': (4, MAX_WIDTH), 'layers': (1, MAX_LAYERS), 'heads': (1, MAX_HEADS)}
-ANY = (-1e30, 1e30)  # what a fit may give: finite, no more
+ANY = (-1e30, 1e30)  # fitted values: any finite number
 
 
 def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
-    """Raise ModelError where a number, or one of a list, is not in its range."""
+    """Raise ModelError if a number, or any number of a list, is out of its range.
+
+    Args:
+        part: Prefix of the keys in the message, with a trailing dot.
+        config: Dataclass that holds the numbers.
+        ranges: Inclusive lower and upper limit of each field.
+    """
     for key, (low, high) in ranges.items():
         value = getattr(config, key)
         for number in value if isinstance(value, tuple) else (value,):
-            if not low <= number <= high:  # nor is nan
+            if not low <= number <= high:  # also true for nan
                 shown = 'huge' if abs(number) > 1e12 else f'{number:g}'
                 raise ModelError(f'{part}{key} ({shown}) is not in {low:g}..{high:g}')
 
 
 @dataclass(frozen=True)
 class TimeConfig:
-    """How time is sampled: frames per second, frames per tubelet, tubelets attended to."""
+    """Sampling in time: frames per second, frames per tubelet, tubelets attended to."""
 
     rate_hz: float = 10.0
     tubelet_frames: int = 2
     window_tubelets: int = 8
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('time.', self, rate_hz=(0.01, 1000), tubelet_frames=(1, 64))
         check('time.', self, window_tubelets=(1, 1024))
 
     @property
     def window_s(self) -> float:
-        """Length of the attention window."""
+        """Length of the attention window in seconds."""
         return self.window_tubelets * self.tubelet_frames / self.rate_hz
 
 
@@ -58,8 +64,8 @@ class TimeConfig:
 class XEncoderConfig:
     """Convolutional stem (one stride-2 stage per entry) and block-causal transformer.
 
-    `normalize_first`: whether the stem's first stage is normalized as the others are. Without, it
-    keeps absolute brightness and can pass its input on unchanged.
+    `normalize_first`: whether the first stage of the stem is normalized like the others. If not,
+    the stage preserves absolute brightness and can pass its input through unchanged.
     """
 
     image_size: int = 96
@@ -70,20 +76,20 @@ class XEncoderConfig:
     heads: int = 3
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         if not 1 <= len(self.stem) <= 8:
             raise ModelError(f'x_encoder.stem has {len(self.stem)} widths, not 1..8')
         check('x_encoder.', self, image_size=(8, 4096), stem=(1, MAX_WIDTH), **STACK)
 
     @property
     def grid(self) -> int:
-        """Tokens per side: the stem halves once per stage, the last stage included."""
+        """Tokens per side. Every stage of the stem halves the side, and so does its last layer."""
         return int(self.image_size // 2 ** (len(self.stem) + 1))
 
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Block-causal visual prefix, and a suffix of prompt tokens and learned answer tokens."""
+    """Block-causal visual prefix, and suffix of prompt tokens and learned answer tokens."""
 
     merge: int = 2
     width: int = 256
@@ -93,41 +99,41 @@ class PredictorConfig:
     max_prompt_tokens: int = 128
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('predictor.', self, merge=(1, MAX_GRID), answer_tokens=(1, 256), **STACK)
         check('predictor.', self, max_prompt_tokens=(1, MAX_TOKENS))
 
 
 @dataclass(frozen=True)
 class TextTowerConfig:
-    """The frozen text tower: a name to find it by, its width, and the hash that it must have."""
+    """The frozen text tower: its name, its width, and its required hash ('': any)."""
 
     name: str = 'all-MiniLM-L6-v2'
     width: int = 384
     sha256: str = ''
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('text_tower.', self, width=STACK['width'])
 
 
 @dataclass(frozen=True)
 class YEncoderConfig:
-    """The trained head on the text tower's token states."""
+    """Trained head on the token states of the text tower."""
 
     layers: int = 1
     heads: int = 6
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('y_encoder.', self, layers=STACK['layers'], heads=STACK['heads'])
         check('y_encoder.', self, max_tokens=(1, MAX_TOKENS))
 
 
 @dataclass(frozen=True)
 class YDecoderConfig:
-    """A small autoregressive transformer behind `prefix_tokens` made from one embedding."""
+    """Small autoregressive transformer after `prefix_tokens` that come from one embedding."""
 
     width: int = 256
     layers: int = 3
@@ -138,7 +144,7 @@ class YDecoderConfig:
     vocabulary: int = 0
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('y_decoder.', self, prefix_tokens=(1, 256), max_tokens=(1, MAX_TOKENS), **STACK)
         check('y_decoder.', self, beams=(1, 64), vocabulary=(0, 1_000_000))
         if self.width % self.heads:
@@ -149,7 +155,7 @@ class YDecoderConfig:
 
 
 class WordsLogit(NamedTuple):
-    """What is summed to the logit that a decoded text is right: see `CalibrationConfig`."""
+    """Coefficients of the logit that a decoded text is right; see `CalibrationConfig`."""
 
     slope: float
     margin: float
@@ -161,20 +167,27 @@ class WordsLogit(NamedTuple):
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """Fitted on the validation split: cosines and log-probabilities -> scores.
+    """Maps cosines and log-probabilities to scores; fitted on the validation split.
 
-    Candidates: softmax(cosine / rank_temperature), in which `unknown` competes, the text that says
-    that nobody can tell ('': the model knows none), with unknown_bias added to its logit.
-    Candidates that are yes and no have a temperature and a bias of their own (temperature 0: the
-    same as others), and yes_bias is added to the logit of yes. An answer is an abstention where
-    the share of `unknown` is above `abstain_above`; of an answer in the model's own words, where
-    it is above `abstain_words_above` beside those words alone. One text: sigmoid of (cosine -
-    match_centre) / match_scale. Decoded text: sigmoid of decode_slope * (mean token log-
-    probability) + decode_margin * (how far that is above the other beams') + decode_cosine *
-    (cosine of the vector to the text) + decode_words * (how many words) + decode_bias, and the
-    product of the vector with decode_direction (of its length; empty: none), as where a vector
-    points tells what the model is often wrong about; of text that answers a question, answer_* in
-    their place, unless all are 0.
+    Candidates: softmax(cosine / rank_temperature). `unknown`, the text for "cannot tell" ('': the
+    model has none), competes in the softmax, with unknown_bias added to its logit. Yes/no
+    candidates have a temperature and a bias of their own (temperature 0: the same as others), and
+    yes_bias is added to the logit of yes.
+
+    Abstention: an answer is withheld if the share of `unknown` is above abstain_above. The
+    threshold of a decoded answer is abstain_words_above, with only that answer as competitor.
+
+    One text: sigmoid((cosine - match_centre) / match_scale).
+
+    Decoded text: sigmoid of the sum of
+        decode_slope * mean token log-probability,
+        decode_margin * difference of that to the best of the other beams,
+        decode_cosine * cosine of the vector to the text's embedding,
+        decode_words * number of words,
+        decode_bias, and
+        the dot product of the vector with decode_direction (empty: none), because errors are more
+        frequent in some directions of the embedding space.
+    A text that answers a question uses answer_* instead, unless all of them are 0.
     """
 
     rank_temperature: float = 0.07
@@ -201,7 +214,7 @@ class CalibrationConfig:
     answer_direction: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('calibration.', self, rank_temperature=(1e-6, 1e6))
         check('calibration.', self, unknown_bias=(-100, 100), yes_no_unknown_bias=(-100, 100))
         check('calibration.', self, yes_bias=(-100, 100))
@@ -211,14 +224,14 @@ class CalibrationConfig:
             check('calibration.', self, **{f'decode_{part}': ANY, f'answer_{part}': ANY})
         for name in ('decode_direction', 'answer_direction'):
             if not all(map(math.isfinite, getattr(self, name))):
-                raise ModelError(f'calibration.{name} holds a number that is not finite')
+                raise ModelError(f'calibration.{name} contains a number that is not finite')
         if self.yes_no_temperature:
             check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
-            raise ModelError('calibration.match_scale is 0')
+            raise ModelError('calibration.match_scale is 0: it must not be zero')
 
     def words(self, asked: bool) -> WordsLogit:
-        """The logit of a decoded text; `asked`: of one that answers a question."""
+        """Return the coefficients for a decoded text; `asked`: the text answers a question."""
         answers = WordsLogit(
             self.answer_slope,
             self.answer_margin,
@@ -241,10 +254,10 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class FamiliarityConfig:
-    """The file of the model folder with the detectors of unfamiliar scenes and unreadable texts.
+    """File in the model folder with the detectors of unfamiliar scenes and unreadable texts.
 
-    It is written by `vljepa calibrate` and belongs to the weights that it was fitted for; '':
-    there are no detectors, every scene counts as familiar and every text as readable.
+    `vljepa calibrate` writes it. It is valid only for the weights that it was fitted for. If it is
+    '', there are no detectors: every scene counts as familiar and every text as readable.
     """
 
     file: str = ''
@@ -257,7 +270,7 @@ class FamiliarityConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model folder's model.yaml."""
+    """Contents of model.yaml of one model folder."""
 
     name: str
     kind: str = 'streaming'
@@ -273,18 +286,20 @@ class ModelConfig:
     familiarity: FamiliarityConfig = field(default_factory=FamiliarityConfig)
 
     def __post_init__(self) -> None:
-        """Check what one part needs of another."""
+        """Check that the parts are consistent with each other."""
         x, p = self.x_encoder, self.predictor
         check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.kind != 'streaming':
-            raise ModelError(f"model kind '{self.kind}' has another architecture than 'streaming'")
+            raise ModelError(
+                f"kind is '{self.kind}', but this architecture requires kind 'streaming'"
+            )
         if x.image_size % 2 ** (len(x.stem) + 1):
             raise ModelError(
                 f'image_size ({x.image_size}) is not a multiple of {2 ** (len(x.stem) + 1)}, '
-                f'as the stem with {len(x.stem)} widths needs'
+                f'which a stem with {len(x.stem)} widths requires'
             )
         if not 1 <= x.grid <= MAX_GRID:
-            raise ModelError(f'grid ({x.grid}) of x_encoder is not in 1..{MAX_GRID}')
+            raise ModelError(f'x_encoder: grid ({x.grid}) is not in 1..{MAX_GRID}')
         if x.grid % p.merge:
             raise ModelError(f'grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})')
         for part, width, heads in (
@@ -294,21 +309,24 @@ class ModelConfig:
             ('y_decoder', self.y_decoder.width, self.y_decoder.heads),
         ):
             if width % (4 * heads):
-                raise ModelError(f'{part}: width ({width}) is not a multiple of 4 heads ({heads})')
+                raise ModelError(
+                    f'{part}: width ({width}) is not a multiple of 4 times heads ({heads})'
+                )
         unknown, longest = self.calibration.unknown, self.y_encoder.max_tokens - 2
         if unknown and (len(unknown) > longest or unknown != unknown.strip()):
             raise ModelError(
                 f'calibration.unknown ({_shown(unknown)}) must be a text of at most {longest} '
-                f'characters, without blanks around it'
+                f'characters, without leading or trailing blanks'
             )
         if self.weight_count > MAX_WEIGHTS:
             raise ModelError(
-                f'{self.weight_count:,} weights are too many (at most {MAX_WEIGHTS:,})'
+                f'the model has about {self.weight_count:,} weights, which is too many (at most '
+                f'{MAX_WEIGHTS:,})'
             )
 
     @property
     def weight_count(self) -> int:
-        """How many there are, about: of blocks, of the stem, and of the vocabulary."""
+        """Approximate number of weights in blocks, stem and vocabulary."""
         y, stem = self.y_decoder, (3, *self.x_encoder.stem, self.x_encoder.width)
         stacks = [(part.layers, part.width) for part in (self.x_encoder, self.predictor, y)]
         stacks.append((self.y_encoder.layers, self.text_tower.width))
@@ -317,13 +335,22 @@ class ModelConfig:
 
     @property
     def receptive_tubelets(self) -> int:
-        """L (W - 1) + 1, L counting the layers of both stacks."""
+        """Receptive field: L (W - 1) + 1 tubelets, where L counts the layers of both stacks."""
         layers = self.x_encoder.layers + self.predictor.layers
         return layers * (self.time.window_tubelets - 1) + 1
 
 
 def parse(cls: type[T], values: Any, where: str) -> T:
-    """Build the dataclass `cls` from a mapping; ModelError names the first wrong key."""
+    """Build the dataclass `cls` from a mapping.
+
+    Args:
+        cls: Dataclass whose type hints define the known keys.
+        values: Parsed YAML.
+        where: Location of `values`, for messages.
+
+    Raises:
+        ModelError: `values` is not a mapping, or a key is unknown, missing or invalid.
+    """
     if not isinstance(values, dict):
         raise ModelError(f'{where}: expected a mapping, found {type(values).__name__}')
     hints = get_type_hints(cls)
@@ -350,7 +377,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
-    """A list of numbers, texts or mappings."""
+    """Convert a list of numbers, texts or mappings to a tuple."""
     if hint is int and not (isinstance(value, list) and all(type(item) is int for item in value)):
         raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
     if not isinstance(value, list):
@@ -359,6 +386,6 @@ def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _shown(value: Any) -> str:
-    """What was found, but not all of it where it is long."""
+    """Return the value as text of at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f'{text[:80]}...'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a model runs: the device that was asked for, and whether its memory is enough."""
+"""Device selection and the check of its free memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(device: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N -> a device that is there, or ModelError."""
+    """Return the torch device for auto, cpu, cuda or cuda:N; ModelError if it is unavailable."""
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
@@ -32,31 +32,38 @@ def pick_device(device: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
             raise ModelError(
-                f"device '{device}' was asked for, but torch sees {count} CUDA devices"
+                f"device '{device}' is not available: torch finds {count} CUDA devices"
             )
     return chosen
 
 
 def weight_bytes(net: nn.Module, dtype: torch.dtype) -> int:
-    """What the parameters of `net`, which may be on the meta device, take as `dtype`."""
+    """Return the size of the parameters of `net` as `dtype`; `net` may be on the meta device."""
     return sum(parameter.numel() for parameter in net.parameters()) * dtype.itemsize
 
 
 def check_memory(name: str, needed: int, device: torch.device, dtype: str) -> None:
-    """Log what a model needs, in bytes; ModelError where `device` has less to give."""
+    """Log the memory that a model needs, in bytes.
+
+    Raises:
+        ModelError: `device` has less free memory than `needed`.
+    """
     free = free_bytes(device)
     known = 'unknown' if free is None else f'{free / GB:.1f} GB'
     needs = f'{name} needs about {needed / GB:.1f} GB on {device} as {dtype}'
     log.info('%s (free: %s)', needs, known)
     if free is not None and needed > free:
-        raise ModelError(f'{needs}, where {known} are free')
+        raise ModelError(
+            f'{needs}, but only {known} are free: use a smaller dtype or another device'
+        )
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that can be had on `device`; None where the system does not say.
+    """Return the free memory of `device` in bytes; None if the system does not report it.
 
-    A GPU that shares the machine's memory, as a Jetson's, does not count as free what the system
-    would give back from its caches (CUDA for Tegra, "Estimating Total Allocatable Memory").
+    For a GPU that shares system memory, such as a Jetson's, CUDA does not count memory that the
+    system can reclaim from its caches (CUDA for Tegra, "Estimating Total Allocatable Memory").
+    MemAvailable is used instead.
     """
     if device.type == 'cuda' and not torch.cuda.get_device_properties(device).is_integrated:
         return int(torch.cuda.mem_get_info(device)[0])

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detector of unfamiliar scenes: how far visual tokens are from those of the scenes of training.
+"""Detector of unfamiliar scenes: the distance of visual tokens to those of the training scenes.
 
-Each tubelet is described by mean and standard deviation, over its tokens, of the values that the
-first layers of the X-Encoder cache; so a hop costs no further pass. Two densities know what is
-familiar: one of scenes, one of pictures that are dark or covered. A density measures the squared
-distance within its principal components, in their variances (Mahalanobis), and the energy outside
-of them (reconstruction error); the nearer density counts. A linear head knows the outliers of
-fitting. The three figures make one logit, averaged over the newest tubelets; 0 is the threshold.
+The features of a tubelet are the mean and standard deviation, over its tokens, of the values that
+the first layers of the X-Encoder cache, so a hop needs no additional forward pass. There are two
+densities of familiar features: one for scenes, one for images that are dark or covered. A density
+measures the squared distance within its principal components, in units of their variances
+(Mahalanobis), and the energy outside of them (reconstruction error). The nearer density is used. A
+linear head is trained on the outliers of fitting. The two distances and the output of the head are
+combined to one logit, averaged over the newest tubelets; the threshold is 0.
 
 Shapes: T tubelets, N tokens, L layers, F features (2 L width), D principal components.
 """
@@ -30,20 +31,20 @@ from vljepa_ros.model.streaming.x_encoder import XEncoder
 
 Array = NDArray[np.float32]
 
-LAYERS = 3  # of the X-Encoder, at most: later ones are trained to ignore what a scene looks like
-TUBELETS = 4  # newest ones that are averaged over
-CLIP = 8.0  # standard deviations that a feature counts for the head
-MOST = 10.0  # of a logit: exp stays finite
-DENSITIES = ('scene', 'hidden')  # hidden: dark or covered; may be absent
+LAYERS = 3  # X-Encoder layers used at most; later layers learn to ignore a scene's appearance
+TUBELETS = 4  # number of newest tubelets to average over
+CLIP = 8.0  # limit of a standardized feature for the head, in standard deviations
+MOST = 10.0  # limit of a logit, so that exp stays finite
+DENSITIES = ('scene', 'hidden')  # hidden: dark or covered images; may be absent
 PARTS = ('mean', 'scale', 'basis', 'variance', 'level')
 
 
 @dataclass(frozen=True)
 class Density:
-    """Principal components of familiar features, and the usual level of both distances.
+    """Principal components of familiar features, and statistics of both distances.
 
     mean, scale (F,); basis (F, D); variance (D,); level (4,): mean and standard deviation of the
-    logarithm of the distance within the components, and of the energy outside.
+    logarithm of the distance within the components, then of the energy outside of them.
     """
 
     mean: Array
@@ -53,7 +54,7 @@ class Density:
     level: Array
 
     def distances(self, features: Array) -> Array:
-        """(T, 2) how far features (T, F) are within and outside, in standard deviations."""
+        """Return both distances (T, 2) of features (T, F), within and outside, standardized."""
         z = (features - self.mean) / self.scale
         inside = z @ self.basis
         energy = np.maximum((z**2).sum(-1) - (inside**2).sum(-1), 1e-6)
@@ -65,9 +66,9 @@ class Density:
 
 @dataclass(frozen=True)
 class SceneFamiliarity:
-    """The densities, the head (F + 1,), weights of the figures (3,), thresholds (densities,).
+    """The densities, the head (F + 1,), weights of the scores (3,), thresholds (densities,).
 
-    Each density has a threshold of its own: what covers a camera varies more than scenes do.
+    Each density has a threshold of its own, because covered cameras vary more than scenes.
     """
 
     densities: tuple[Density, ...]
@@ -76,9 +77,10 @@ class SceneFamiliarity:
     thresholds: Array
 
     def figures(self, features: Array) -> tuple[Array, NDArray[np.int64]]:
-        """(T, 3) distances to the nearest density, within and outside, and the head's logit.
+        """Compute the scores that `logits` combines.
 
-        Also (T,) which density that is.
+        Returns the two distances to the nearest density and the logit of the head (T, 3), and the
+        index of that density (T,).
         """
         distances = np.stack([d.distances(features) for d in self.densities])  # (densities, T, 2)
         nearest = distances.sum(-1).argmin(0)
@@ -90,18 +92,18 @@ class SceneFamiliarity:
         return found, nearest
 
     def logits(self, features: Array) -> Array:
-        """(T,) above 0 where a tubelet of features (T, F) is unfamiliar."""
+        """Return logits (T,) of features (T, F); a tubelet above 0 is unfamiliar."""
         figures, nearest = self.figures(features)
         found: Array = figures @ self.weights - self.thresholds[nearest]
         return found
 
     def unfamiliar(self, caches: Sequence[KeyValue | None]) -> float:
-        """0..1 of what an X-Encoder's caches hold of the newest tubelets; 0.5 is the threshold."""
+        """Return how unfamiliar the newest cached tubelets are, 0..1; the threshold is 0.5."""
         logit = float(np.clip(self.logits(pooled(caches)).mean(), -MOST, MOST))
         return 1.0 / (1.0 + float(np.exp(-logit)))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """What a file stores."""
+        """Return the tensors to store in a file."""
         found: dict[str, NDArray[Any]] = {
             'head': self.head,
             'weights': self.weights,
@@ -115,7 +117,7 @@ class SceneFamiliarity:
 
 
 def pooled(caches: Sequence[KeyValue | None], tubelets: int = TUBELETS) -> Array:
-    """Features (T, F) of the newest tubelets of one stream: mean and deviation over tokens."""
+    """Compute features (T, F) of a stream's newest tubelets: mean and deviation over tokens."""
     found: list[Tensor] = []
     for cache in caches[:LAYERS]:
         assert cache is not None
@@ -130,7 +132,16 @@ def pooled(caches: Sequence[KeyValue | None], tubelets: int = TUBELETS) -> Array
 def first_layers(
     x_encoder: XEncoder, images: Tensor, caches: list[KeyValue | None]
 ) -> list[KeyValue | None]:
-    """As `XEncoder.step`, but only so far as `pooled` needs it: images (1, F, S, S, 3)."""
+    """Run only the layers that `pooled` uses on one tubelet; otherwise as `XEncoder.step`.
+
+    Args:
+        x_encoder: The X-Encoder.
+        images: Tubelet (1, tubelet_frames, S, S, 3) uint8.
+        caches: One cache per layer.
+
+    Returns:
+        The updated caches of these layers.
+    """
     x = x_encoder.embed(images.unsqueeze(1)).squeeze(1)
     renewed: list[KeyValue | None] = []
     for block, cache in zip(x_encoder.blocks[:LAYERS], caches, strict=False):
@@ -140,7 +151,16 @@ def first_layers(
 
 
 def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> SceneFamiliarity:
-    """The detector of stored tensors, for features of `width`. Raises ModelError."""
+    """Build the detector from stored tensors.
+
+    Args:
+        stored: Tensors by name.
+        width: F, the number of features of the model.
+        where: Path of the file, for messages.
+
+    Raises:
+        ModelError: A tensor is missing or of another shape.
+    """
     densities = []
     for name in DENSITIES:
         parts = {part: stored.get(f'{name}.{part}') for part in PARTS}
@@ -149,7 +169,7 @@ def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> Sce
         for part, value in parts.items():
             shape = {'basis': 2, 'variance': 1, 'level': 1}.get(part, 1)
             if value is None or value.ndim != shape or len(value) != _length(part, width, parts):
-                found = 'is missing' if value is None else f'of shape {value.shape} is wrong'
+                found = 'is missing' if value is None else f'has the wrong shape {value.shape}'
                 raise ModelError(
                     f'{where}: tensor {name}.{part} {found}; the model has {width} features'
                 )
@@ -163,7 +183,7 @@ def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> Sce
 
 
 def _length(part: str, width: int, parts: dict[str, NDArray[Any] | None]) -> int:
-    """The first dimension that a part must have."""
+    """Return the required first dimension of a part."""
     basis = parts['basis']
     if part == 'variance':
         return basis.shape[-1] if basis is not None else 0
@@ -171,15 +191,19 @@ def _length(part: str, width: int, parts: dict[str, NDArray[Any] | None]) -> int
 
 
 def feature_count(width: int, layers: int) -> int:
-    """F, for an X-Encoder of this width and depth."""
+    """Return F, the number of features, for an X-Encoder of this width and depth."""
     return 2 * min(layers, LAYERS) * width
 
 
 def read(path: Path, weights_sha256: str) -> dict[str, dict[str, NDArray[Any]]]:
-    """The tensors of a detector's file, by detector: 'scene' and 'text'.
+    """Read the tensors of a detector file, grouped by detector: 'scene' and 'text'.
+
+    Args:
+        path: The file.
+        weights_sha256: Hash of the model's weights, which the detectors must be fitted for.
 
     Raises:
-        ModelError: missing, damaged, not finite, or fitted for other weights.
+        ModelError: The file is missing, damaged, not finite, or fitted for other weights.
     """
     try:
         with safe_open(path, framework='np') as stored:
@@ -195,7 +219,7 @@ def read(path: Path, weights_sha256: str) -> dict[str, dict[str, NDArray[Any]]]:
     found: dict[str, dict[str, NDArray[Any]]] = {'scene': {}, 'text': {}}
     for key, value in tensors.items():
         if value.dtype.kind == 'f' and not np.isfinite(value.astype(np.float64)).all():
-            raise ModelError(f'{path}: {key} holds values that are not finite')
+            raise ModelError(f'{path}: {key} contains values that are not finite')
         part, _, name = key.partition('/')
         if part not in found or not name:
             raise ModelError(f'{path} has an unexpected tensor {key}')

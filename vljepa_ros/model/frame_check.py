@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The check that every kind of eyes makes of the frames of a hop."""
+"""Check of a hop's frames, used by the vision side of every kind of model."""
 
 from __future__ import annotations
 
@@ -22,4 +22,7 @@ def check_hop(images: Sequence[Image], facts: ModelFacts) -> None:
                 f'({size}, {size}, 3) uint8'
             )
     if len(images) != facts.tubelet_frames:
-        raise InputError(f'tubelet of {len(images)} frames, the model has {facts.tubelet_frames}')
+        raise InputError(
+            f'a hop of {len(images)} frames does not match the model, which expects '
+            f'{facts.tubelet_frames}'
+        )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds model folders (`model.yaml` and its weights) and loads what kind of model they hold.
+"""Finds model folders (`model.yaml` and weights) and loads the kind of model that they contain.
 
-A name is looked for in the folders of VLJEPA_MODELS (os.pathsep between them), in `models/` beside
-the package, and in `share/vljepa_ros/models` of the prefix that it is installed in.
+A name is searched in the folders of VLJEPA_MODELS (separated by os.pathsep), in `models/` beside
+the package, and in `share/vljepa_ros/models` of the installation prefix.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SMALL_WEIGHTS = 50_000_000
 
 AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
 
-# A kind's model.yaml, and the module whose `load` makes its halves: imported when it is asked for,
-# as the larger kinds need `transformers`.
+# Configuration class and loading module of each kind. The module is imported on demand, because
+# the larger kinds require `transformers`.
 KINDS: dict[str, tuple[type[AnyConfig], str]] = {
     'streaming': (ModelConfig, 'vljepa_ros.model.streaming.loading'),
     'bidirectional': (BidirectionalConfig, 'vljepa_ros.model.bidirectional.loading'),
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[type[AnyConfig], str]] = {
 
 
 def folders() -> list[Path]:
-    """The folders that hold model folders, nearest first."""
+    """Return the folders that contain model folders, in order of precedence."""
     own = Path(__file__).resolve().parents[2]
     found = [Path(item) for item in os.environ.get('VLJEPA_MODELS', '').split(os.pathsep) if item]
     found.append(own / 'models')
@@ -64,8 +64,12 @@ def available() -> dict[str, Path]:
 
 
 def find(name_or_dir: str) -> Path:
-    """The folder of a model. Raises ModelError that lists what is there."""
-    if os.path.isfile(Path(name_or_dir) / CONFIG):  # Path.is_file raises where a name is too long
+    """Return the folder of a model.
+
+    Raises:
+        ModelError: Unknown model; the message lists the installed models.
+    """
+    if os.path.isfile(Path(name_or_dir) / CONFIG):  # Path.is_file raises if a name is too long
         return Path(name_or_dir)
     names = available()
     if name_or_dir not in names:
@@ -77,7 +81,11 @@ def find(name_or_dir: str) -> Path:
 
 
 def read_config(folder: Path) -> AnyConfig:
-    """Parse a folder's model.yaml. Raises ModelError that names the file and what is wrong."""
+    """Parse a folder's model.yaml.
+
+    Raises:
+        ModelError: The file is unreadable or invalid; the message names the file and the reason.
+    """
     path = folder / CONFIG
     try:
         values = yaml.safe_load(path.read_text())
@@ -116,7 +124,7 @@ def load(
             sentence bank in place of a trained text decoder.
 
     Raises:
-        ModelError: unknown or damaged model, or an unavailable device.
+        ModelError: Unknown or damaged model, or an unavailable device.
     """
     chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)
@@ -139,7 +147,11 @@ def default_threads(config: AnyConfig) -> int:
 
 
 def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
-    """The device to load on; sets torch's threads. Raises ModelError on what is not there."""
+    """Return the device to load on and set the number of torch's threads.
+
+    Raises:
+        ModelError: Unknown or unavailable device, or unknown dtype.
+    """
     chosen = pick_device(device)
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype '{dtype}' (known: {', '.join(DTYPES)})")
@@ -149,13 +161,13 @@ def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
 
 
 def make(config: AnyConfig) -> nn.Module:
-    """The architecture with random weights; on the meta device it takes no memory."""
+    """Build the architecture with random weights; on the meta device it takes no memory."""
     _, module = KINDS[config.kind]
-    made: nn.Module = importlib.import_module(module).make(config)
-    return made
+    net: nn.Module = importlib.import_module(module).make(config)
+    return net
 
 
 def free() -> None:
-    """Give what torch keeps of freed weights back to the accelerator."""
+    """Release GPU memory that torch caches for freed tensors."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

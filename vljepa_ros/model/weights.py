@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a model folder: read from safetensors, checked key by key, put into a module."""
+"""Weights of a model folder: reads safetensors, checks every tensor and fills a module."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 
 
 def load_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> None:
-    """Fill the named parts of `net`. Raises ModelError: damaged, or of another shape."""
+    """Fill the parts of `net` named in `parts` from a safetensors file.
+
+    Raises:
+        ModelError: The file is missing or damaged, or its tensors do not match `net`.
+    """
     net.load_state_dict(read_weights(net, path, parts))
 
 
 def place_weights(
     net: nn.Module, path: Path, parts: tuple[str, ...], device: torch.device, dtype: torch.dtype
 ) -> None:
-    """As `load_weights`, but the stored tensors become the net's own, on `device` as `dtype`.
+    """Assign the stored tensors to `net` on `device` as `dtype`, without a copy.
 
-    So a net whose weights were never filled takes no memory for them twice. Buffers go to the
-    device as they are: tables of rotary frequencies lose their meaning in bfloat16.
+    Unlike `load_weights`, this does not need memory for the uninitialized weights of `net`.
+    Buffers move to the device but keep their dtype, because rotary frequencies are too imprecise
+    in bfloat16.
+
+    Raises:
+        ModelError: The file is missing or damaged, or its tensors do not match `net`.
     """
     state = read_weights(net, path, parts)
     for key in list(state):
@@ -37,7 +45,11 @@ def place_weights(
 
 
 def read_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """The stored tensors of the named parts, which are those that `net` wants."""
+    """Return the stored tensors of the parts named in `parts`, which must be all of `net`.
+
+    Raises:
+        ModelError: The file is missing or damaged, or its tensors do not match `net`.
+    """
     try:
         with safe_open(path, framework='pt') as stored:
             keys = [key for key in stored.keys() if key.split('.')[0] in parts]  # noqa: SIM118
@@ -47,12 +59,16 @@ def read_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> dict[str
     check_weights(net, state, str(path))
     for key, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ModelError(f'{path}: {key} holds values that are not finite')
+            raise ModelError(f'{path}: {key} contains values that are not finite')
     return state
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type that a folder's weights are stored in. Raises ModelError: missing or damaged."""
+    """Return the dtype of a folder's stored weights.
+
+    Raises:
+        ModelError: The file is missing or damaged, or contains no weights.
+    """
     path = folder / WEIGHTS
     try:
         with safe_open(path, framework='pt') as stored:
@@ -62,18 +78,27 @@ def stored_dtype(folder: Path) -> torch.dtype:
                     return tensor.dtype
     except (SafetensorError, OSError) as error:
         raise ModelError(f'{path} is missing or damaged: {str(error).splitlines()[0]}') from error
-    raise ModelError(f'{path} holds no weights')
+    raise ModelError(f'{path} contains no weights')
 
 
 def check_weights(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Raise ModelError at the first tensor that is missing, unexpected or of another shape."""
-    wanted = net.state_dict()
-    for key in sorted(set(wanted) ^ set(state)):
-        what = 'lacks' if key in wanted else 'has an unexpected'
+    """Check that `state` has exactly the tensors of `net`.
+
+    Args:
+        net: Module to fill.
+        state: Tensors by name.
+        where: Origin of the tensors, for messages.
+
+    Raises:
+        ModelError: A tensor is missing, unexpected or of another shape.
+    """
+    expected = net.state_dict()
+    for key in sorted(set(expected) ^ set(state)):
+        what = 'lacks' if key in expected else 'has an unexpected'
         raise ModelError(f'{where} {what} tensor {key}')
     for key, value in state.items():
-        if value.shape != wanted[key].shape:
+        if value.shape != expected[key].shape:
             raise ModelError(
                 f'{where}: {key} of shape {tuple(value.shape)} does not match the model '
-                f'{tuple(wanted[key].shape)}'
+                f'{tuple(expected[key].shape)}'
             )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a model is trained: its heads, adapters beside its layers as well, or all.
+"""Choices of trainable parameters (heads, LoRA adapters, all), and LoRA adapters.
 
-Adapters are LoRA's (Hu et al., arXiv 2106.09685) by `peft`, an optional package. They live during
-training only: `merged` puts them into the weights, and the result is an ordinary model.
+Adapters (LoRA, Hu et al., arXiv 2106.09685) come from `peft`, an optional package. They exist only
+during training: `merged` adds them to the weights, and the result is an ordinary model.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Lora:
     """Low-rank adaptation: W + alpha / rank * B A.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: A number is out of range.
     """
 
     rank: int = 8
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Validate both fields."""
         if not 1 <= self.rank <= 1024:
             raise InputError(f'lora.rank ({self.rank}) is not in 1..1024')
         if not 0 < self.alpha <= 1e4:
@@ -39,13 +39,13 @@ class Lora:
 
 
 def check_tune(tune: str) -> None:
-    """Raise InputError for what is none of HOW_MUCH."""
+    """Raise InputError if `tune` is not in HOW_MUCH."""
     if tune not in HOW_MUCH:
         raise InputError(f"tune '{tune:.40}' is unknown (known: {', '.join(HOW_MUCH)})")
 
 
 def require(tune: str) -> None:
-    """Raise InputError where the package that `tune` needs is absent: how to get it."""
+    """Raise InputError, with instructions, if the package that `tune` needs is not installed."""
     if tune != LORA:
         return
     try:
@@ -58,7 +58,13 @@ def require(tune: str) -> None:
 
 
 def add_adapters(net: nn.Module, below: tuple[str, ...], lora: Lora) -> None:
-    """Beside every linear layer of the modules whose names begin so; in place."""
+    """Add adapters in place to all linear layers of some modules.
+
+    Args:
+        net: The network.
+        below: Name prefixes of the modules.
+        lora: Rank and scale of the adapters.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = [
@@ -71,12 +77,12 @@ def add_adapters(net: nn.Module, below: tuple[str, ...], lora: Lora) -> None:
 
 
 def merged(net: Net) -> Net:
-    """The same network without adapters: what they learned is in the weights. In place."""
+    """Merge all adapters into the weights, in place, and return the network."""
     for module in list(net.modules()):
         for name, layer in list(module.named_children()):
             if hasattr(layer, 'lora_A'):
                 layer.merge(safe_merge=True)  # type: ignore[operator]
                 setattr(module, name, layer.get_base_layer())  # type: ignore[operator]
-    if hasattr(net, 'peft_config'):  # or others could not be added later
+    if hasattr(net, 'peft_config'):  # otherwise, adapters could not be added again
         del net.peft_config
     return net

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random changes of how a clip was filmed: geometry, colors, and the damage of poor cameras.
+"""Random augmentation of clips: geometry, colors, and the image corruption of poor cameras.
 
 Shapes: L frames of a clip, S image side.
 """
@@ -13,18 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SHIFT, TURN_DEG = 0.07, 9.0  # random shift (share of the size) and turn of a clip, at most
+SHIFT, TURN_DEG = 0.07, 9.0  # largest random shift (fraction of the size) and rotation of a clip
 ZOOM = (0.78, 1.3)
-STRETCHED, LETTERBOXED = 0.25, 0.12  # shares of the clips
-DAMAGED = 0.3  # share of the clips that a poor camera took
+STRETCHED, LETTERBOXED = 0.25, 0.12  # fractions of the clips
+DAMAGED = 0.3  # fraction of the clips with image corruption
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One change for all frames of a clip.
+    """One augmentation for all frames of a clip.
 
-    warp (2, 3), in pixels; curve (1, 256, 3): what each gray level of each channel becomes; bars
-    (S, S): where a letterbox is black.
+    warp (2, 3): affine transform in pixels; curve (1, 256, 3): lookup table of each channel; bars
+    (S, S): true for black pixels of a letterbox.
     """
 
     warp: NDArray[np.float64]
@@ -33,11 +33,11 @@ class Augmentation:
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Augmentation:
-        """A random shift, turn, zoom, stretch, gain, contrast, tint and letterbox."""
+        """Draw a random shift, rotation, zoom, stretch, gain, contrast, tint and letterbox."""
         return cls(_warp(size, rng), _curve(rng), _letterbox(size, rng))
 
     def apply(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Frames (L, S, S, 3) so changed; some are `damaged` as well."""
+        """Augment frames (L, S, S, 3); a random fraction of the clips is also `damaged`."""
         size = len(self.bars)
         moved = [
             cv2.LUT(
@@ -53,7 +53,7 @@ class Augmentation:
         return np.stack(moved)
 
     def place(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where (N, 2) fractions of a frame are afterwards; nan outside the picture."""
+        """Map points (N, 2), in fractions of a frame, to the new frame; nan outside of it."""
         size = len(self.bars)
         pixels = places * size - 0.5
         moved = (pixels @ self.warp[:, :2].T + self.warp[:, 2] + 0.5) / size
@@ -62,16 +62,16 @@ class Augmentation:
 
 
 def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Frames (L, S, S, 3) under one random `Augmentation`."""
+    """Apply one random `Augmentation` to frames (L, S, S, 3)."""
     return Augmentation.draw(frames.shape[1], rng).apply(frames, rng)
 
 
 def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(2, 3) of a shift, turn, zoom and stretch around the middle."""
+    """Return a random affine transform (2, 3): shift, rotation, zoom, stretch about the center."""
     angle = np.radians(rng.uniform(-TURN_DEG, TURN_DEG))
     zoom = np.exp(rng.uniform(*np.log(ZOOM)))
     stretch = np.ones(2)
-    if rng.random() < STRETCHED:  # wide pictures squeezed into squares, and a few upright ones
+    if rng.random() < STRETCHED:  # like wide images squeezed into squares, and a few upright ones
         stretch[int(rng.random() < 0.8)] = rng.uniform(1.0, 1.8)
     c, s = np.cos(angle), np.sin(angle)
     linear = zoom * np.diag(stretch) @ np.array([[c, s], [-s, c]])
@@ -81,18 +81,18 @@ def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(1, 256, 3) of a gain, contrast and tint."""
+    """Return the lookup table (1, 256, 3) of a random gain, contrast and tint."""
     gray = np.arange(256, dtype=np.float32)
     contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
     tint = rng.uniform(0.94, 1.06, 3) * gain
     curve = np.clip((gray - 100) * contrast + 100, 0, 255)
     table = np.clip(curve[:, None] * tint[None], 0, 255).astype(np.uint8)[None]
-    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black: it is dark
+    table[0, :8] = np.arange(8, dtype=np.uint8)[:, None]  # black stays black, as in the dark
     return table
 
 
 def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(S, S) where black bars are; for most clips nowhere."""
+    """Return a mask (S, S) of black bars; most clips have none."""
     mask = np.zeros((size, size), bool)
     if rng.random() < LETTERBOXED:
         bar = round(size * rng.uniform(0.04, 0.22))
@@ -108,7 +108,7 @@ def _resized(frame: Any, size: int) -> Any:
 
 
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
-    """What poor cameras and links do to pictures (S, S, 3): blur, coarseness, JPEG, grain."""
+    """Corrupt frames (S, S, 3) as poor cameras and links do: blur, low resolution, JPEG, noise."""
     size = frames[0].shape[0]
     how = int(rng.integers(4))
     if how == 0:
@@ -120,13 +120,13 @@ def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
     if how == 2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
         small = int(size * rng.uniform(0.45, 1.0))
-        less = [_resized(f, small) for f in frames]
-        coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in less]
+        reduced = [_resized(f, small) for f in frames]
+        coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in reduced]
         return [_resized(f, size) for f in coded]
     strength = float(rng.uniform(3.0, 14.0))
-    grain = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
+    noise = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
     dark = np.array([f.mean() < 8 for f in frames])  # black stays black
     return [
-        f if d else np.clip(f + g + 0.5, 0, 255).astype(np.uint8)
-        for f, g, d in zip(frames, grain, dark, strict=True)
+        f if d else np.clip(f + n + 0.5, 0, 255).astype(np.uint8)
+        for f, n, d in zip(frames, noise, dark, strict=True)
     ]

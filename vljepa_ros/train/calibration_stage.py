@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 4: fits on validation streams what turns cosines and log-probabilities into confidences.
+"""Stage 4: fits the conversion of cosines and log-probabilities to confidences.
 
-Every stream is streamed from its start, and asked in held-out wordings, as users' are, what the
-suite calibrate asks (`evaluate.asking`, BENCHMARK.md).
+Every validation stream is processed from its start. Its questions are those of the suite calibrate
+(`evaluate.questions`, BENCHMARK.md) in held-out paraphrases, because users' texts are unseen too.
 
 Shapes: N answers, C candidates (padded), F features.
 """
@@ -31,27 +31,28 @@ from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.query.answerer import yes_among
 from vljepa_ros.train.clips import as_question
 
-# Texts of other meanings that each prediction is compared with: what is watched for holds rarely.
+# Texts of other concepts that each prediction is compared with: watch conditions are rarely true.
 WRONG_TEXTS = 64
-ABSTAINED = 0.04  # share of the answerable questions, at most (5% may be on the test split)
+ABSTAINED = 0.04  # largest fraction of answerable questions (the limit on the test split is 5%)
 TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
 BIASES = np.linspace(-3.0, 3.0, 25)
 FOLDS = 5
 FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
-FEWEST, FEWEST_OF_A_KIND = 30, 5  # answers, and right, wrong or unanswerable ones, to fit again on
-BETTER = 1e-3  # log-loss that one more feature must gain
-RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on the slopes of standardised features; with the vector's own
-ROWS_A_COLUMN = 4  # that all need
-DIGITS = 4  # of what is kept of a direction
+# Minimum number of answers, and of right, wrong or unanswerable ones, to recalibrate.
+FEWEST, FEWEST_OF_A_KIND = 30, 5
+BETTER = 1e-3  # minimum decrease of the log-loss for more features
+RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on slopes of standardized features; if the vector is included
+ROWS_A_COLUMN = 4  # minimum rows per column if the vector is included
+DIGITS = 4  # decimal digits of a stored direction
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Fitted = dict[str, Any]  # of CalibrationConfig: key -> number, or numbers
+Fitted = dict[str, Any]  # fields of CalibrationConfig: key -> number, or numbers
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the eyes' answer, and the stream that it is about."""
+    """A question, the predicted answer embedding, and the name of the stream."""
 
     question: Question
     vector: NDArray[np.float32]
@@ -59,12 +60,18 @@ class Asked:
 
     @property
     def answerable(self) -> bool:
-        """Whether anybody can tell."""
+        """Whether the stream shows the answer."""
         return self.question.meaning != UNKNOWN
 
 
 def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]:
-    """Ask about every annotation of the streams, and what people asked."""
+    """Predict answers to questions about every annotation, and to annotated questions.
+
+    Args:
+        vision: Vision side of the model.
+        streams: Annotated streams.
+        seed: Seed of the choice of questions.
+    """
     rng, asked = np.random.default_rng(seed), list[Asked]()
     per, rate_hz = vision.facts.tubelet_frames, vision.facts.rate_hz
     for stream in streams:
@@ -81,14 +88,20 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
 
 
 def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
-    """(seconds, what is asked then), in the order of time."""
+    """Return (time in seconds, questions at that time), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(item, rng)]
     found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
     return sorted(found, key=lambda moment: moment[0])
 
 
 def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
-    """Fit everything; `language`'s own calibration is replaced by what was fitted."""
+    """Fit the whole calibration and assign it to `language`.
+
+    Args:
+        language: Text side of the model.
+        asked: Questions with predicted answers.
+        seed: Seed of the choice of wrong texts.
+    """
     unknown = '' if all(a.answerable for a in asked) else answers(UNKNOWN)[0]
     fitted = CalibrationConfig(unknown=unknown)
     fitted = replace(fitted, **_scales(language, asked, unknown))
@@ -106,11 +119,16 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
 
 
 def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
-    """Fit again what these questions tell enough of; `language`'s calibration keeps the rest.
+    """Refit the parts of the calibration for which there are enough questions.
 
-    For few questions, of which few or none are unanswerable: what is not fitted again still
-    holds where the model answers as it did. Directions are of the vectors before: they are
-    fitted again, or given up.
+    This is for few questions, of which few or none are unanswerable. The other parts keep their
+    values, which remain valid where the model answers as before. Directions are valid for the
+    previous vectors only, so they are refitted or removed. The result is assigned to `language`.
+
+    Args:
+        language: Text side of the model.
+        asked: Questions with predicted answers.
+        seed: Seed of the choice of wrong texts.
     """
     before = fitted = language.calibration
     said = language.said(np.stack([a.vector for a in asked]))
@@ -137,7 +155,7 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
 
 
 def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fitted:
-    """Temperatures and biases at which the right candidates, or `unknown`, are likeliest."""
+    """Fit the temperatures and biases with the highest likelihood of the correct candidates."""
     given = [a for a in asked if a.question.candidates]
     pairs = [a for a in given if yes_among(a.question.candidates) is not None]
     others = [a for a in given if yes_among(a.question.candidates) is None]
@@ -153,7 +171,16 @@ def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fit
 def scale(
     language: TextLanguage, asked: Sequence[Asked], unknown: str
 ) -> tuple[float, float] | None:
-    """The best of `TEMPERATURES` and `BIASES`; None where no question has a right candidate."""
+    """Return the best temperature and bias of `TEMPERATURES` and `BIASES`.
+
+    Args:
+        language: Embeds the candidates.
+        asked: Questions with candidates.
+        unknown: The text for "cannot tell" ('': none).
+
+    Returns:
+        None if no question has a correct candidate.
+    """
     asked = [a for a in asked if not a.answerable or a.question.answer in a.question.candidates]
     if not asked:
         return None
@@ -162,9 +189,9 @@ def scale(
     most = max(len(a.question.candidates) for a in asked) + 1
     cosine, right = np.full((len(asked), most), -np.inf), np.zeros(len(asked), np.int64)
     for i, a in enumerate(asked):
-        against = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
-        cosine[i, : len(against)] = embedded[[row[text] for text in against]] @ a.vector
-        right[i] = against.index(a.question.answer if a.answerable else unknown)
+        competing = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
+        cosine[i, : len(competing)] = embedded[[row[text] for text in competing]] @ a.vector
+        right[i] = competing.index(a.question.answer if a.answerable else unknown)
     first = np.eye(1, most)
     return min(
         ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
@@ -173,9 +200,14 @@ def scale(
 
 
 def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float) -> float:
-    """Of `BIASES`, the one with which yes and no are right alike.
+    """Return the bias of `BIASES` that balances the answers yes and no best.
 
-    Every (topic, answer) weighs the same: which of the two is asked more often is not learned.
+    Every (topic, answer) has the same weight, so the fit does not depend on their frequencies.
+
+    Args:
+        language: Embeds the candidates.
+        asked: Questions with candidates yes and no.
+        temperature: Temperature of their softmax.
     """
     asked = [a for a in asked if a.answerable]
     texts = sorted({c for a in asked for c in a.question.candidates})
@@ -196,7 +228,12 @@ def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float)
 
 
 def surprise(logits: Array, right: NDArray[np.int64]) -> float:
-    """Mean -log softmax of the right ones: logits (N, C), -inf where there is none; right (N,)."""
+    """Return the mean negative log-likelihood of the correct candidates.
+
+    Args:
+        logits: (N, C), padded with -inf.
+        right: Index of the correct candidate (N,).
+    """
     own = np.take_along_axis(logits, right[:, None], axis=1)[:, 0]
     return float((np.logaddexp.reduce(logits, axis=1) - own).mean())
 
@@ -207,7 +244,7 @@ def surprise(logits: Array, right: NDArray[np.int64]) -> float:
 def _abstention(
     language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
 ) -> Fitted:
-    """The share of `unknown` above which an answer is one: of candidates, and of words."""
+    """Fit the thresholds of abstention, for candidates and for decoded answers."""
     given = [a for a in asked if a.question.candidates]
     beside = [language.unknown_share(a.vector, a.question.candidates) for a in given]
     words = [
@@ -225,11 +262,18 @@ def _answerable(asked: Sequence[Asked]) -> Flags:
 
 
 def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float:
-    """Where abstaining above it tells the unanswerable from the answerable best.
+    """Return the threshold that separates unanswerable from answerable questions best.
 
-    `share` (N,) of `unknown`. Of the thresholds that abstain from at most `most` of the
-    answerable, the one with the greatest difference between the two kinds' shares of abstentions,
-    the highest of equals; 1 where one of the kinds is not there.
+    It maximizes the difference of the abstention rates of the two kinds, with an abstention rate
+    of answerable questions of at most `most`; among equals the highest threshold is chosen.
+
+    Args:
+        share: Share of `unknown` (N,).
+        answerable: (N,).
+        most: Largest abstention rate of answerable questions.
+
+    Returns:
+        The threshold; 1 if one of the kinds is missing.
     """
     if answerable.all() or not answerable.any():
         return 1.0
@@ -244,11 +288,11 @@ def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float
     return best
 
 
-# One text, and words.
+# One text, and decoded texts.
 
 
 def _match(language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator) -> Fitted:
-    """What tells captions' own sentences from others'; nothing where that cannot be told."""
+    """Fit the logistic regression that separates matching from other texts; {} if impossible."""
     cosine, right = _matches(language, asked, rng)
     if right.all() or not right.any():
         return {}
@@ -259,7 +303,7 @@ def _match(language: TextLanguage, asked: Sequence[Asked], rng: np.random.Genera
 def _matches(
     language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator
 ) -> tuple[Array, Flags]:
-    """Cosines of captions with their own sentence and with others'."""
+    """Return cosines of captions with their own text and with others, and which are own."""
     captions = [a for a in asked if a.question.kind == CAPTION]
     embedded = language.encode([a.question.answer for a in captions])
     cosine, right = [], []
@@ -274,10 +318,10 @@ def _matches(
 
 
 def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
-    """How likely a text is right, by what tells it in streams left out.
+    """Fit the probability that a decoded text is right, with the features chosen on held-out data.
 
-    That is some of `FEATURES`, or all of them and the vector itself: a linear probe of whether the
-    model knows, as P(IK) of Kadavath et al., arXiv 2207.05221.
+    These are some of `FEATURES`, or all of them and the vector itself: a linear probe as P(IK) of
+    Kadavath et al., arXiv 2207.05221.
     """
     rows = [(a, row[0]) for a, row in pairs if row]
     if not rows:
@@ -285,10 +329,10 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     x = np.array([[s.log_probability, s.margin, s.cosine, s.words] for _, s in rows])
     x = np.concatenate([x, [a.vector for a, _ in rows]], axis=1)
     right, count = np.array([says(a.question, s.text) for a, s in rows]), len(FEATURES)
-    kept = choose(x, right, [a.stream for a, _ in rows], count)
-    slopes, bias = fit_linear(x[:, kept], right, ridge_of(kept))
+    chosen = choose(x, right, [a.stream for a, _ in rows], count)
+    slopes, bias = fit_linear(x[:, chosen], right, ridge_of(chosen))
     weights = np.zeros(x.shape[1])
-    weights[kept] = slopes
+    weights[chosen] = slopes
     direction = tuple(round(weight, DIGITS) for weight in weights[count:].tolist())
     found: Fitted = dict(zip(FEATURES, weights[:count].tolist(), strict=True))
     found |= {'bias': bias, 'direction': direction if any(direction) else ()}
@@ -296,7 +340,7 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
 
 
 def _averaged(name: str, fitted: CalibrationConfig, asked: Sequence[Asked]) -> Fitted:
-    """The mean of what a direction adds, in its place."""
+    """Replace a direction by the mean of its contribution, which is added to the bias."""
     direction = np.array(getattr(fitted, f'{name}_direction'))
     if not len(direction) or not asked:
         return {}
@@ -305,10 +349,16 @@ def _averaged(name: str, fitted: CalibrationConfig, asked: Sequence[Asked]) -> F
 
 
 def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int]:
-    """The columns of x (N, F) with the least log-loss in streams left out.
+    """Return the columns of x with the lowest log-loss in cross-validation over streams.
 
-    Some of the first `few`, and not more than gain something; or all, where there are rows and
-    streams enough to tell whether that many are too many.
+    The result is the smallest sufficient subset of the first `few` columns, or all columns. The
+    latter is tried only if there are enough rows and streams.
+
+    Args:
+        x: Features (N, F).
+        right: Labels (N,).
+        streams: Name of the stream of each row.
+        few: Number of columns whose subsets are tried.
     """
     names = sorted(set(streams))
     fold = np.array([names.index(name) % FOLDS for name in streams])
@@ -324,16 +374,23 @@ def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int
 
 
 def ridge_of(columns: Sequence[int]) -> float:
-    """More than the few features need a stronger one."""
+    """Return the ridge penalty; it is stronger if the vector is included."""
     return RIDGE if len(columns) <= len(FEATURES) else RIDGE_OF_ALL
 
 
 def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE) -> float:
-    """Mean log-loss of a logistic regression in the folds that it was not fitted on."""
+    """Return the mean log-loss of a logistic regression in cross-validation.
+
+    Args:
+        x: Features (N, F).
+        right: Labels (N,).
+        fold: Number of the fold of each row (N,).
+        ridge: Ridge penalty.
+    """
     loss = np.zeros(len(x))
     for number in np.unique(fold):
         out = fold == number
-        others = ~out if not out.all() else out  # of one stream: nothing can be left out
+        others = ~out if not out.all() else out  # with a single fold, nothing can be left out
         slopes, bias = fit_linear(x[others], right[others], ridge)
         logit = x[out] @ np.array(slopes) + bias
         loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
@@ -341,15 +398,16 @@ def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float 
 
 
 def fit_logistic(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[float, float]:
-    """Slope and bias of a logistic regression of y (N,) on x (N,)."""
+    """Fit a logistic regression of y (N,) on x (N,); returns slope and bias."""
     (slope,), bias = fit_linear(x[:, None], y, ridge)
     return slope, bias
 
 
 def fit_linear(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
-    """Slopes (F,) and bias of a logistic regression of y (N,) on x (N, F), by LBFGS.
+    """Fit a logistic regression of y (N,) on x (N, F) by LBFGS; returns slopes (F,) and bias.
 
-    One more right one and one more wrong one at the mean of x (Laplace) keep it finite.
+    One additional positive and one negative sample at the mean of x (Laplace smoothing) keep the
+    result finite.
     """
     mean, spread = x.mean(axis=0), x.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: whole or not there, and taken up only by the configuration that made them."""
+"""Checkpoints: written atomically, and resumed only with the configuration that made them."""
 
 from __future__ import annotations
 
@@ -16,37 +16,43 @@ DECIDING = ('seed', 'start', 'model', 'text', 'vision')  # keys that a checkpoin
 
 
 def write(path: Path, config: TrainConfig, state: dict[str, Any]) -> None:
-    """Write beside and rename: a run that is killed leaves the older one whole."""
+    """Write a checkpoint under a temporary name, then rename it.
+
+    If the run is killed meanwhile, the previous checkpoint remains valid.
+    """
     part = path.with_suffix('.part')
     torch.save({'config': _deciding(config), 'state': state}, part)
     part.replace(path)
 
 
 def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
-    """The state that `write` was given; None where there is no checkpoint.
+    """Return the state of a checkpoint; None if there is no checkpoint.
 
     Raises:
-        InputError: it is damaged, or of another configuration: the first key that differs.
+        InputError: The checkpoint is damaged, or was made with another configuration; the message
+            names the first key that differs.
     """
     if not path.exists():
         return None
     try:
         found: dict[str, Any] = torch.load(path, weights_only=True, map_location='cpu')
         before, state = found['config'], found['state']
-    except Exception as error:  # torch raises whatever the damaged bytes lead it to
-        raise InputError(f'{path} is no checkpoint: {str(error).splitlines()[0]}') from error
+    except Exception as error:  # torch raises various exceptions for damaged files
+        raise InputError(
+            f'{path} is not a valid checkpoint: {str(error).splitlines()[0]}: remove it'
+        ) from error
     now = _deciding(config)
     for key in [*now, *before]:
         if now.get(key) != before.get(key):
             raise InputError(
-                f'{path} was made with {key}: {before.get(key)}, the configuration has '
-                f'{now.get(key)}; give another `out`, or remove the checkpoint'
+                f'{path} was made with {key}: {before.get(key)}, but the configuration has '
+                f'{now.get(key)}: set another `out`, or remove the checkpoint'
             )
     return dict(state)
 
 
 def _deciding(config: TrainConfig) -> dict[str, Any]:
-    """The values that matter, by their dotted names."""
+    """Return the values that a checkpoint depends on, by their dotted names."""
     plain = dataclasses.asdict(config)
     del plain['model']['calibration'], plain['model']['familiarity']  # results
     return _flat({key: plain[key] for key in DECIDING})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clips of the eyes' training, step by step, drawn ahead by processes where a GPU waits."""
+"""Loader of the clips of stage 2; worker processes can prepare batches in advance for a GPU."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.train.clips import Batch, ClipSampler
 from vljepa_ros.train.config import VisionTraining
 
-AHEAD = 4  # batches that each process has ready, at most
+AHEAD = 4  # batches that each process prepares in advance
 
 
 @dataclass
 class StepBatches(IterableDataset[Batch]):
-    """What each step from `first` on trains on, in order; of several processes each draws some."""
+    """Batches of the steps from `first` on, in order; worker processes share the steps."""
 
     streams: list[Stream]
     tubelet_frames: int
@@ -29,10 +29,10 @@ class StepBatches(IterableDataset[Batch]):
     first: int = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches of this process."""
+        """Yield the batches of this process."""
         info = get_worker_info()
         number, count = (info.id, info.num_workers) if info else (0, 1)
-        if info:  # the processes are the parallelism
+        if info:  # one thread per process, because the processes run in parallel
             torch.set_num_threads(1)
             cv2.setNumThreads(0)
         sampler = ClipSampler(self.streams, self.tubelet_frames, self.seed + 10_000 * number)
@@ -40,7 +40,7 @@ class StepBatches(IterableDataset[Batch]):
             yield sampler.batch(self.stage.clips_at(step))
 
     def loaded(self, processes: int) -> Iterable[Batch]:
-        """The batches, drawn ahead by so many processes; by none, in between."""
+        """Return the batches, prepared by worker processes; 0: by this process on demand."""
         if processes < 1:
             return self
         return DataLoader(

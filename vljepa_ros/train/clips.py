@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips for training: frames, what every tubelet shows, and prompts with their answers.
+"""Training clips: frames, annotations of every tubelet, and prompts with their answers.
 
-Shapes: B clips, T tubelets, F frames a tubelet, S image side.
+Shapes: B clips, T tubelets, F frames per tubelet, S image side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import Clips
 
-RATE_HZ = 10.0  # of streams that do not say
+RATE_HZ = 10.0  # default rate of streams without rate_hz
 KINDS = {
     'act': 0.30,
     'reach': 0.14,
@@ -33,14 +33,15 @@ KINDS = {
     'covered': 0.03,
     'appear': 0.08,
     'gone': 0.08,
-    'told': 1.0,  # by people, in recordings
+    'told': 1.0,  # annotated texts of recordings
     'asked': 0.5,
 }
-CHANGES = ('appear', 'gone')  # a clip of one tubelet does not show them
-RAREST = 8.0  # how much more likely a rare answer is drawn, at most
-TOLD = 0.8  # share of what people asked, where they asked something
-UNANSWERABLE = 0.2  # share of the questions
-# What needs most practice is asked most: these compare the question's words with the scene.
+CHANGES = ('appear', 'gone')  # not visible in a clip of one tubelet
+RAREST = 8.0  # upper limit of the oversampling of rare answers
+TOLD = 0.8  # fraction of annotated questions, if the clip has any
+UNANSWERABLE = 0.2  # fraction of unanswerable questions
+# Sampling weights by topic. Difficult topics, which compare the question with the scene, are drawn
+# more often.
 HARD = {
     'doing': 4.0,
     'state': 3.5,
@@ -54,16 +55,16 @@ HARD = {
     'covered': 1.0,
     'light': 0.5,
 }
-# What the state head learns of each tubelet, and is dropped at export; nan is unknown.
+# Targets of the state probe for each tubelet; nan is unknown. The probe is not part of the model.
 PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y')  # fractions of the frame
 STATE = ('gripper', 'contact', 'opening', 'visible', *PLACES)
 
 
 @dataclass
 class Labels:
-    """Of a clip: an annotation and a state (len(STATE),) a tubelet; a caption prompt; questions.
+    """Labels of a clip: annotation and state (len(STATE),) per tubelet, caption prompt, questions.
 
-    `asked[q]` is a question with the indices of the tubelets for which its answer holds.
+    `asked[q]` is a question with the indices of the tubelets for which its answer is true.
     """
 
     shown: list[Annotation]
@@ -89,7 +90,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Place:
-    """Where clips may end: in which stream, and from when to when (s)."""
+    """Stream and time range, in seconds, in which clips may end."""
 
     stream: int
     earliest_s: float
@@ -97,11 +98,11 @@ class Place:
 
 
 class ClipSampler:
-    """Draws clips so that every task and phase, or what people said, is met equally often."""
+    """Draws clips so that all tasks and phases, and all annotated texts, are equally frequent."""
 
     def __init__(self, streams: list[Stream], tubelet_frames: int, seed: int) -> None:
         if not streams:
-            raise InputError('no whole stream to train on')
+            raise InputError('cannot draw clips: there is no complete stream to train on')
         self._streams, self._per = streams, tubelet_frames
         self._rate_hz = float(streams[0].meta.get('rate_hz', RATE_HZ))
         self._states = [states(stream) for stream in streams]
@@ -114,42 +115,44 @@ class ClipSampler:
                 if item.hidden:
                     continue
                 place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
-                own = item.task or item.meaning  # what people say rarely is met as often
+                own = item.task or item.meaning  # rare annotated texts are drawn as often
                 self._places.setdefault(kind, {}).setdefault(own, []).append(place)
             for asked in self._told[number]:
                 place = Place(number, asked.start + 0.1, asked.end + 0.1)
                 self._places.setdefault('asked', {}).setdefault('', []).append(place)
 
     def draw(self, tubelets: int, question_count: int) -> Clip:
-        """A clip whose newest part lies in a drawn annotation, with transitions before it."""
+        """Draw a clip that ends in a random annotation, with the transitions before it."""
         place, length = self._place(tubelets > 1), tubelets * self._per
         stream = self._streams[place.stream]
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
         first = int(end_s * self._rate_hz) - length + int(self.rng.integers(0, self._per))
         first = int(np.clip(first, 0, stream.frame_count - length))
-        frames = np.asarray(stream.frames()[first : first + length])  # mapped: as much as is read
+        frames = np.asarray(stream.frames()[first : first + length])  # reads only these frames
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
-        change = Augmentation.draw(frames.shape[1], self.rng)
-        changed = change.apply(frames, self.rng)
+        augmentation = Augmentation.draw(frames.shape[1], self.rng)
+        augmented = augmentation.apply(frames, self.rng)
         return Clip(
-            frames=changed.reshape(tubelets, self._per, *frames.shape[1:]),
+            frames=augmented.reshape(tubelets, self._per, *frames.shape[1:]),
             shown=shown,
-            state=moved(self._states[place.stream][last], change),
+            state=moved(self._states[place.stream][last], augmentation),
             prompt=questions.pick(questions.prompts('caption'), self.rng),
             asked=self._ask(place.stream, at, last, question_count),
         )
 
     def batch(self, size: Clips) -> Batch:
-        """As many clips as a step takes."""
+        """Draw the clips of one step."""
         clips = [self.draw(size.tubelets, size.questions) for _ in range(size.clips)]
         labels = [Labels(clip.shown, clip.state, clip.prompt, clip.asked) for clip in clips]
         return Batch(torch.from_numpy(np.stack([clip.frames for clip in clips])), labels)
 
     def _place(self, changes: bool) -> Place:
-        there = [kind for kind in KINDS if kind in self._places]
-        kinds = there if changes else [kind for kind in there if kind not in CHANGES] or there
+        present = [kind for kind in KINDS if kind in self._places]
+        kinds = present
+        if not changes:
+            kinds = [kind for kind in present if kind not in CHANGES] or present
         weight = np.array([KINDS[kind] for kind in kinds])
         by_task = self._places[str(self.rng.choice(kinds, p=weight / weight.sum()))]
         places = by_task[questions.pick(tuple(by_task), self.rng)]
@@ -158,13 +161,13 @@ class ClipSampler:
     def _ask(
         self, number: int, at: list[int], last: NDArray[Any], count: int
     ) -> list[tuple[questions.Question, list[int]]]:
-        """`count` questions with the tubelets where they hold; what people asked goes first."""
+        """Draw `count` questions with their tubelets, preferably annotated questions."""
         annotations, asked = self._streams[number].annotations, []
         told = [(q, self._holding(q, last)) for q in self._told[number]]
-        held = [(as_question(q), holds) for q, holds in told if holds]
+        valid = [(as_question(q), holds) for q, holds in told if holds]
         for _ in range(count):
-            if held and self.rng.random() < TOLD:
-                asked.append(held[int(self.rng.integers(len(held)))])
+            if valid and self.rng.random() < TOLD:
+                asked.append(valid[int(self.rng.integers(len(valid)))])
                 continue
             visible = {i for i in at if not annotations[i].hidden} or set(at)
             chosen = int(self.rng.choice(sorted(visible)))
@@ -173,28 +176,29 @@ class ClipSampler:
         return asked
 
     def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
-        """The tubelets that show some of a question's time; `last` is each one's last frame."""
+        """Return the tubelets that overlap a question's span; `last`: last frame of each."""
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
 
     def _question(self, item: Annotation) -> questions.Question:
-        """A question about an annotation; a share of them is unanswerable."""
+        """Draw a question about an annotation; a fraction of the questions is unanswerable."""
         pool = questions.questions(item, self.rng)
         known = [q for q in pool[1:] if q.meaning != questions.UNKNOWN]
         unknown = [q for q in pool[1:] if q.meaning == questions.UNKNOWN]
         if unknown and self.rng.random() < UNANSWERABLE:
             return unknown[int(self.rng.integers(len(unknown)))]
         if not known:
-            return pool[0]  # nothing but the caption can be asked
+            return pool[0]  # the caption is the only possible prompt
         weight = np.array([HARD.get(q.topic, 1.0) * self._rarity(q) for q in known])
         question = known[int(self.rng.choice(len(known), p=weight / weight.sum()))]
         self._asked[question.topic, question.meaning] += 1
         return question
 
     def _rarity(self, question: questions.Question) -> float:
-        """How much rarer an answer is than the other one of its topic, so far, in what was asked.
+        """Return a weight that balances yes and no within a topic, based on questions so far.
 
-        Most scenes have more to deny than to affirm: unbalanced, a model learns to say no.
+        Most scenes allow more questions with the answer no. Without balance, the model would be
+        biased to no.
         """
         if question.kind != 'yes/no':
             return 1.0
@@ -204,13 +208,13 @@ class ClipSampler:
 
 
 def as_question(told: Told) -> questions.Question:
-    """A question that somebody wrote."""
+    """Convert an annotated question."""
     meaning = questions.answer_meaning(told.answer)
     return questions.Question(told.prompt, told.answer, meaning, 'told', told.candidates)
 
 
 def states(stream: Stream) -> NDArray[np.float32]:
-    """(T, len(STATE)) what `STATE` names at every frame; nan where it is unknown or unseen."""
+    """Return the state (frames, len(STATE)) of every frame; nan if unknown or not visible."""
     told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: told.get(name, unknown) for name in STATE}
     if 'light' in told and 'cover' in told:
@@ -221,7 +225,7 @@ def states(stream: Stream) -> NDArray[np.float32]:
 
 
 def moved(state: NDArray[np.float32], change: Augmentation) -> NDArray[np.float32]:
-    """Rows of `states` for frames that were changed: things are at other places."""
+    """Return rows of `states` for augmented frames, in which positions have changed."""
     found = state.copy()
     for x in range(STATE.index(PLACES[0]), len(STATE), 2):
         found[:, x : x + 2] = change.place(state[:, x : x + 2])

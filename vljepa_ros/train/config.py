@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training run is made of: `models/<name>/train.yaml`, parsed into `TrainConfig`."""
+"""Configuration of a training run: `models/<name>/train.yaml`, parsed into `TrainConfig`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vljepa_ros.model.config import ModelConfig, parse
 
 @dataclass(frozen=True)
 class Clips:
-    """What a step is made of. A clip is `tubelets` long, from a cold start.
+    """Batch of one step: `clips` clips of `tubelets` tubelets each, without earlier context.
 
-    Each clip is asked one caption prompt at every tubelet, and `questions` at
-    `question_tubelets` of them.
+    Each clip has one caption prompt at every tubelet, and `questions` questions at
+    `question_tubelets` tubelets each.
     """
 
     clips: int
@@ -29,9 +29,10 @@ class Clips:
 
 @dataclass(frozen=True)
 class TextTraining:
-    """Stage 1: the Y-Encoder's head, text to text. A step takes two wordings of each meaning.
+    """Stage 1: the head of the Y-Encoder, trained on pairs of paraphrases.
 
-    `noise` on the tower's token states, in their standard deviations.
+    A step uses two paraphrases of each of `meanings` concepts. `noise` is added to the token
+    states of the tower, in units of their standard deviation.
     """
 
     steps: int = 500
@@ -46,14 +47,15 @@ class TextTraining:
 
 @dataclass(frozen=True)
 class VisionTraining:
-    """Stage 2: the eyes, towards the texts' embeddings of stage 1.
+    """Stage 2: the vision side, trained to predict the text embeddings of stage 1.
 
-    Many clips of one tubelet first, as most of what is to be learned shows in one picture; then
-    clips with movement, from the share `medium_from` of the steps on; then with transitions, from
-    `long_from`. Until `questions_from` they only learn captions, then questions as well (the two
-    stages of the paper, section 3.2). Numbers of clips are those of one process. The learning rate
-    is constant until the share `decay_from` of the steps, then it decays. `dropped_tokens`
-    and `prompt_noise` (in standard deviations) keep prompts from being learned by heart.
+    Training starts with many clips of one tubelet (`short`), because most concepts are visible in
+    one image. From the fraction `medium_from` of the steps on, clips show movement (`medium`), and
+    from `long_from` on transitions (`long`). Before `questions_from` only captions are trained,
+    then questions as well (the two stages of the paper, section 3.2). Numbers of clips are per
+    process. The learning rate is constant until the fraction `decay_from` of the steps, then it
+    decays. `dropped_tokens` and `prompt_noise` (in standard deviations) prevent overfitting to the
+    training prompts.
     """
 
     steps: int = 9000
@@ -76,11 +78,11 @@ class VisionTraining:
 
     @property
     def longest_tubelets(self) -> int:
-        """Of all clips."""
+        """Largest number of tubelets of any clip."""
         return max(size.tubelets for size in (self.short, self.medium, self.long))
 
     def clips_at(self, step: int) -> Clips:
-        """What the step with this number is made of."""
+        """Return the batch configuration of a step."""
         if step < self.questions_from * self.steps:
             return replace(self.short, questions=0)
         if step < self.medium_from * self.steps:
@@ -90,7 +92,7 @@ class VisionTraining:
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """Stage 3: the Y-Decoder on text embeddings with noise and on predictions of the eyes."""
+    """Stage 3: the Y-Decoder, trained on noisy text embeddings and on predicted embeddings."""
 
     steps: int = 3000
     batch: int = 128
@@ -105,8 +107,8 @@ class DecoderTraining:
 class FamiliarityTraining:
     """Stage 5: the detectors of unfamiliar scenes and unreadable texts (`vljepa calibrate`).
 
-    `unfamiliar`: kinds of scenes or recordings to fit on, beside the synthetic outliers; see
-    `data.unfamiliar`. `enabled`: false leaves the detectors out.
+    `unfamiliar`: kinds of scenes or recordings to fit on, in addition to the synthetic outliers;
+    see `data.unfamiliar`. `enabled`: whether to fit the detectors.
     """
 
     enabled: bool = True
@@ -115,13 +117,14 @@ class FamiliarityTraining:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run: where the data is, the model, the stages, the seed.
+    """Configuration of a whole run: data, model, stages, seed.
 
-    `train`, `validation`: the folders of `data` whose streams each stage reads.
-    `start`: a model folder whose Y-Encoder and eyes are trained further: stage 1 is left out.
-    It may have fewer layers, and images of half the size (see `train.start`).
-    `loaders`: processes that draw the eyes' clips ahead, for a GPU; 0 draws them in between.
-    `device`: auto, cpu or cuda; `amp`: bfloat16 where it is safe and faster.
+    `train`, `validation`: subfolders of `data` with the streams of each split.
+    `start`: model folder whose Y-Encoder and vision side are trained further; stage 1 is skipped.
+    It may have fewer layers, and images of half the size (see `train.warm_start`).
+    `loaders`: processes that prepare clips of stage 2 in advance, for a GPU; 0: the training
+    process prepares them.
+    `device`: auto, cpu or cuda; `amp`: use bfloat16 where it is safe and faster.
     """
 
     data: str
@@ -143,7 +146,11 @@ class TrainConfig:
 
 
 def read_values(path: Path) -> Any:
-    """What a YAML file holds. Raises InputError with the file."""
+    """Parse a YAML file.
+
+    Raises:
+        InputError: The file is unreadable or not YAML; the message names it.
+    """
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -151,7 +158,15 @@ def read_values(path: Path) -> Any:
 
 
 def parse_training(values: Any, path: Path) -> TrainConfig:
-    """The configuration that a train.yaml holds. Raises InputError with the wrong key."""
+    """Convert the parsed values of a train.yaml to a configuration.
+
+    Args:
+        values: Parsed YAML.
+        path: Path of the file, for messages.
+
+    Raises:
+        InputError: A key is unknown, missing or invalid; the message names the file and the key.
+    """
     try:
         return parse(TrainConfig, values, path.name)
     except ModelError as error:

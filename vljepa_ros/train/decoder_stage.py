@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3: the Y-Decoder learns to put embeddings into words; all else is frozen.
+"""Stage 3: trains the Y-Decoder to decode embeddings into texts; all other parts are frozen.
 
-Half of each batch are embeddings of the training sentences, which it must say again; half are
-predictions of the eyes on streams that they were not trained on, which it must put into one of
-their meaning's wordings. Noise on both covers the rest of the gap between the two kinds
-(docs/design.md section 1).
+Half of each batch are embeddings of training sentences, with the same sentence as target. Half are
+predictions of the vision side on streams that it was not trained on, with a paraphrase of the
+concept as target. Noise on both covers the remaining modality gap (docs/design.md section 1).
 
 Shapes: B batch, L tokens, D embedding_dim.
 """
@@ -33,14 +32,17 @@ from vljepa_ros.train.text_bank import Meanings, TextBank
 from vljepa_ros.train.training_log import Log
 from vljepa_ros.train.vision_stage import Asker
 
-IGNORED = -100  # padding, in functional.cross_entropy
+IGNORED = -100  # padding; ignore_index of functional.cross_entropy
 
 
 class Vocabulary:
-    """The pieces of the training sentences, by `pieces` of a tokenizer; local id 0 is END.
+    """Vocabulary of the training sentences; local id 0 is END.
 
-    `known` are a decoder's own, which keep their places; new ones come behind them.
-    Raises InputError for a sentence of more than `limit` tokens.
+    `pieces` encodes a text with a tokenizer. `known` are the ids of an existing decoder, which
+    keep their local ids; new ones are appended.
+
+    Raises:
+        InputError: A sentence has more than `limit` tokens.
     """
 
     def __init__(
@@ -56,20 +58,20 @@ class Vocabulary:
             found = pieces(text)
             if len(found) > limit:
                 raise InputError(
-                    f'"{text}" has {len(found)} tokens, y_decoder.max_tokens is {limit}'
+                    f'"{text}" has {len(found)} tokens, more than y_decoder.max_tokens: {limit}'
                 )
             used.update(found)
         self.ids = [*known, *sorted(used.difference(known[1:]))]
         self._local = {piece: number for number, piece in enumerate(self.ids) if number}
 
     def tokens(self, text: str) -> list[int]:
-        """Local ids of a sentence, without END."""
+        """Return the local ids of a sentence, without END."""
         return [self._local[i] for i in self._pieces(text)]
 
 
 @dataclass
 class Pairs:
-    """Vectors (M, D) and for each the sentences that may be said."""
+    """Vectors (M, D) with the target sentences of each."""
 
     vectors: Tensor
     sentences: list[tuple[str, ...]]
@@ -77,7 +79,7 @@ class Pairs:
 
 @torch.inference_mode()
 def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
-    """Every text's own embedding."""
+    """Return the embedding of every text with the text as target."""
     rows = [net.y_encoder(*bank.states(texts[i : i + 64])) for i in range(0, len(texts), 64)]
     return Pairs(torch.cat(rows), [(text,) for text in texts])
 
@@ -86,7 +88,16 @@ def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
 def prediction_pairs(
     asker: Asker, sampler: ClipSampler, meanings: Meanings, size: Clips, count: int, amp: bool
 ) -> Pairs:
-    """What the eyes predict on about `count` clips, drawn `size.clips` at a time."""
+    """Return predictions on clips, with the sentences of their concepts as targets.
+
+    Args:
+        asker: Runs the vision side.
+        sampler: Draws clips.
+        meanings: Sentences of the concepts.
+        size: Batch configuration.
+        count: Approximate number of clips.
+        amp: Whether to use bfloat16.
+    """
     vectors, sentences = [], []
     for _ in range(max(count // size.clips, 1)):
         batch = sampler.batch(size)
@@ -98,7 +109,7 @@ def prediction_pairs(
 
 
 class DecoderStage:
-    """One run of stage 3; `step` is one optimiser step."""
+    """One run of stage 3; `step` is one optimizer step."""
 
     def __init__(
         self,
@@ -109,7 +120,7 @@ class DecoderStage:
         seed: int,
         noise: Noise | None = None,
     ) -> None:
-        """`noise`: by default even, of at most `config.noise`."""
+        """Create the stage; the default `noise` is isotropic, of a length up to `config.noise`."""
         self.decoder, self.config, self.kinds = decoder, config, kinds
         self.noise = noise or EvenNoise(config.noise)
         self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
@@ -118,7 +129,7 @@ class DecoderStage:
         )
 
     def step(self) -> float:
-        """One step; returns the mean cross-entropy a token."""
+        """Take one step; returns the mean cross-entropy per token."""
         vectors, texts = [], list[str]()
         for pairs in self.kinds:
             chosen = self.rng.integers(0, len(pairs.vectors), self.config.batch // len(self.kinds))
@@ -144,7 +155,7 @@ class DecoderStage:
 
 
 def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORED`."""
+    """Return inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORED`."""
     length = max(len(tokens) for tokens in sentences)
     inputs = torch.zeros(len(sentences), length, dtype=torch.long)
     targets = torch.full((len(sentences), length + 1), IGNORED)
@@ -164,7 +175,18 @@ def train_decoder(
     sampler: ClipSampler,
     notes: Log,
 ) -> VLJEPA:
-    """The whole model: the frozen parts of `eyes` and a trained Y-Decoder."""
+    """Train a Y-Decoder; returns the whole model.
+
+    Args:
+        vision: Network whose parts are copied and frozen.
+        config: Configuration of the run.
+        vocabulary: Vocabulary of the decoder.
+        tower_hash: Hash of the text tower.
+        bank: Token states of the texts.
+        meanings: Sentences of the concepts.
+        sampler: Draws clips that the vision side was not trained on.
+        notes: Log of the run.
+    """
     texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
     asker, size = Asker(vision, bank, sampler.rng, 1.0), config.vision.medium
     kinds = [
@@ -186,7 +208,7 @@ def train_decoder(
 
 
 def with_vocabulary(config: ModelConfig, size: int, tower_hash: str) -> ModelConfig:
-    """The configuration with what only the data and the tower tell."""
+    """Return the configuration with the size of the vocabulary and the hash of the tower."""
     return dataclasses.replace(
         config,
         y_decoder=dataclasses.replace(config.y_decoder, vocabulary=size),

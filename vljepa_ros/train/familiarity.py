@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the detectors of unfamiliar scenes and unreadable texts; the work of `vljepa calibrate`.
+"""Fits the detectors of unfamiliar scenes and unreadable texts (`vljepa calibrate`).
 
-Known are the streams given, in part also with image corruptions; unfamiliar are the clips given
-and synthetic ones. Figures that decide come from folds that a stream, or a kind of outliers, is
-not in. The threshold refuses at most `REFUSED` of the known hops in each bin of view, size, light.
+The given streams are familiar; some of their hops are also used with image corruptions. The given
+clips and synthetic clips are unfamiliar. Scores are computed by cross-validation: folds leave out
+whole streams and whole kinds of outliers. The threshold rejects at most `REFUSED` of the familiar
+hops in each bin of view, size and light.
 
 Shapes: N hops, F features, D principal components.
 """
@@ -43,19 +44,19 @@ from vljepa_ros.train.calibration_stage import fit_linear
 from vljepa_ros.train.readability import fit_readability
 
 FILE = 'familiarity.safetensors'
-HOPS = 300  # of a stream, at most
-CORRUPTED_HOPS = 40  # of a stream, that are seen once more with an image corruption
+HOPS = 300  # hops per stream at most
+CORRUPTED_HOPS = 40  # hops per stream that are used a second time with an image corruption
 CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
-HIDDEN_HOPS = 8  # of each stream, covered and dark
+HIDDEN_HOPS = 8  # covered hops, and dark hops, per stream
 COMPONENTS, HIDDEN_COMPONENTS = 96, 32
-FEWEST_HIDDEN = 60  # dark or covered hops that make a density of their own
+FEWEST_HIDDEN = 60  # minimum number of dark or covered hops for a density of their own
 FOLDS = 3
-CLIPS, CLIP_FRAMES = 16, 30  # of each built-in kind of outliers
-VARIANCE = 0.01  # added to those of components, of standardized features
+CLIPS, CLIP_FRAMES = 16, 30  # clips, and frames per clip, of each built-in kind of outliers
+VARIANCE = 0.01  # added to the variance of each component, for standardized features
 HEAD_RIDGE = 3e-3
-REFUSED = 0.02  # of the known hops of every bin that are nearest to one density, at most
-REFUSED_IN_ALL = 0.03  # of those of every bin; out of fold, which is pessimistic
-FEWEST_IN_BIN = 100  # hops
+REFUSED = 0.02  # largest rejected fraction of a bin's familiar hops nearest to one density
+REFUSED_IN_ALL = 0.03  # largest rejected fraction of all familiar hops of a bin, out of fold
+FEWEST_IN_BIN = 100  # minimum number of hops of a bin
 
 Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -65,9 +66,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Features:
-    """Features (N, F) of hops, and what they are of: a stream or a clip, in turn, and its kind.
+    """Features (N, F) of hops.
 
-    `hops` say which bins a known hop is in; none for outliers.
+    `clip`: number of the stream or clip of each hop. `kind`: 'known', or the kind of outliers.
+    `hops`: bins of the familiar hops; empty for outliers.
     """
 
     values: Array
@@ -83,7 +85,10 @@ class Features:
 
 @dataclass
 class Fitted:
-    """What a fit gives: the detector, and shares that it refuses, out of fold, by bin and kind."""
+    """The fitted detector with cross-validated rejection rates.
+
+    `refused`: false-positive rate by bin. `caught`: recall by kind of outliers.
+    """
 
     detector: SceneFamiliarity
     refused: dict[str, float] = field(default_factory=dict)
@@ -93,20 +98,26 @@ class Fitted:
 def calibrate_familiarity(
     folder: Path, streams: Sequence[Stream], sources: Sequence[str], device: str = 'auto'
 ) -> Fitted:
-    """Fit both detectors for a model folder, and name their file in its model.yaml.
+    """Fit both detectors for a model folder and add their file to its model.yaml.
 
-    The weights and the model_id stay as they are.
+    The weights and the model_id do not change.
+
+    Args:
+        folder: Model folder.
+        streams: Streams of familiar scenes.
+        sources: Kinds or recordings of unfamiliar scenes; see `data.unfamiliar`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        InputError: no streams, or a source that cannot be read.
-        ModelError: not a model of kind streaming.
+        InputError: There are no streams, or a source cannot be read.
+        ModelError: The model is not of kind streaming.
     """
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
         raise ModelError(f"{folder}: kind '{config.kind}' has no detector of unfamiliar scenes")
     unfitted = dataclasses.replace(config, familiarity=FamiliarityConfig())
-    chosen, halves = registry.prepare(device, 'float32'), ('vision', 'language')
-    model = streaming.load(folder, unfitted, chosen, 'float32', halves)
+    chosen, parts = registry.prepare(device, 'float32'), ('vision', 'language')
+    model = streaming.load(folder, unfitted, chosen, 'float32', parts)
     assert isinstance(model.vision, StreamingVision) and isinstance(model.language, TextLanguage)
     unfamiliar.require(sources)
     known = joined(known_features(model.vision, streams), hidden_features(model.vision, streams))
@@ -126,9 +137,13 @@ def calibrate_familiarity(
 
 
 def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Features of the streams' hops, and of some with image corruptions. Raises InputError."""
+    """Compute features of the streams' hops, and of some of them with image corruptions.
+
+    Raises:
+        InputError: There are no streams.
+    """
     if not streams:
-        raise InputError('no streams of known scenes to fit on')
+        raise InputError('cannot fit the detectors: there are no streams of known scenes')
     rows, clips, hops = list[Array](), list[int](), list[Hop]()
     for number, stream in enumerate(streams):
         found = hops_of_bins(stream, vision.facts)[:HOPS]
@@ -147,9 +162,10 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
 
 
 def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Features of cloths before the lens and of darkness, made of frames of the streams.
+    """Compute features of simulated cloths before the lens and of simulated darkness.
 
-    They are known states whatever the streams show of them.
+    They are made from frames of the streams. Both states count as familiar even if no stream
+    contains them.
     """
     size, per = vision.facts.image_size, vision.facts.tubelet_frames
     rows, clips = list[Array](), list[int]()
@@ -158,22 +174,27 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
         step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
         shown = _fitted_to(vision, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
         for dark in (False, True):
-            grain = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
+            noise = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
             if dark:
-                seen = shown * rng.uniform(0.0, 0.05) + grain
+                changed = shown * rng.uniform(0.0, 0.05) + noise
             else:
                 cloth = Cloth(size, rng)
                 sway = [round(size / 12 * (1 + np.sin(i / 5.0))) for i in range(len(shown))]
-                seen = np.stack([cloth.over(p, 1.0, s) for p, s in zip(shown, sway, strict=True)])
-                seen = seen + grain
-            rows.append(vision.describe(np.clip(seen + 0.5, 0, 255).astype(np.uint8)))
+                pairs = zip(shown, sway, strict=True)
+                changed = np.stack([cloth.over(p, 1.0, s) for p, s in pairs])
+                changed = changed + noise
+            rows.append(vision.describe(np.clip(changed + 0.5, 0, 255).astype(np.uint8)))
             clips += [2 * number + int(dark)] * len(rows[-1])
     hops = (Hop('hidden', (HIDDEN,)),) * len(clips)
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), hops)
 
 
 def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Features:
-    """Features of clips of the synthetic outliers and of the sources. Raises InputError."""
+    """Compute features of clips of the synthetic outliers and of the sources.
+
+    Raises:
+        InputError: A source cannot be read.
+    """
     rows, clips, kinds = list[Array](), list[int](), list[str]()
     size = vision.facts.image_size
     for kind in (*unfamiliar.synthetic.FITTED, *sources):
@@ -185,7 +206,7 @@ def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Feature
 
 
 def joined(one: Features, other: Features) -> Features:
-    """Both, the clips of the other numbered on."""
+    """Concatenate features; clip numbers of `other` continue those of `one`."""
     return Features(
         np.concatenate([one.values, other.values]),
         np.concatenate([one.clip, other.clip + one.clip.max() + 1]),
@@ -195,7 +216,7 @@ def joined(one: Features, other: Features) -> Features:
 
 
 def fit_scenes(known: Features, outliers: Features) -> Fitted:
-    """The detector of unfamiliar scenes."""
+    """Fit the detector of unfamiliar scenes."""
     fold = known.clip % min(FOLDS, max(2, int(known.clip.max()) + 1))
     names = sorted(set(outliers.kind))
     place = np.array([names.index(kind) % (int(fold.max()) + 1) for kind in outliers.kind])
@@ -203,15 +224,15 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
     others = np.zeros((len(outliers.values), 3), np.float32)
     near, near_others = (np.zeros(len(x), np.int64) for x in (figures, others))
     for number in range(int(fold.max()) + 1):
-        held, kept = fold == number, fold != number
-        part = kept if kept.any() else held  # of one stream nothing can be left out
-        detector = _unweighed(known, part, outliers, place != number)
-        figures[held], near[held] = detector.figures(known.values[held])
+        held_out, rest = fold == number, fold != number
+        part = rest if rest.any() else held_out  # with a single stream, nothing can be left out
+        detector = _unweighted(known, part, outliers, place != number)
+        figures[held_out], near[held_out] = detector.figures(known.values[held_out])
         own = place == number
         if own.any():
             others[own], near_others[own] = detector.figures(outliers.values[own])
     every = np.ones(len(known.values), bool)
-    detector = _unweighed(known, every, outliers, np.ones(len(outliers.values), bool))
+    detector = _unweighted(known, every, outliers, np.ones(len(outliers.values), bool))
     weights = _weights(figures, others)
     logits = _smoothed(figures @ weights, known)
     thresholds = _thresholds(logits, near, known, len(detector.densities))
@@ -230,11 +251,13 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
     return fitted
 
 
-def _unweighed(known: Features, part: Flags, outliers: Features, other: Flags) -> SceneFamiliarity:
-    """Densities and head of some of the rows."""
+def _unweighted(
+    known: Features, part: Flags, outliers: Features, other: Flags
+) -> SceneFamiliarity:
+    """Fit densities and head on the rows `part` of `known` and `other` of `outliers`."""
     hidden = known.hidden
     lit, dark = known.values[part & ~hidden], known.values[part & hidden]
-    if len(lit) < FEWEST_HIDDEN:  # everything is dark, or covered
+    if len(lit) < FEWEST_HIDDEN:  # almost all hops are dark or covered
         lit, dark = known.values[part], known.values[:0]
     densities = [_density(lit, COMPONENTS)]
     if len(dark) >= FEWEST_HIDDEN:
@@ -248,9 +271,10 @@ def _unweighed(known: Features, part: Flags, outliers: Features, other: Flags) -
 
 
 def _density(values: Array, most: int) -> Density:
-    """Principal components of half of the hops, and the distances' level on the other half.
+    """Fit principal components, and the level of the distances on held-out hops.
 
-    Halves are runs of hops in turn, as neighboring hops are alike.
+    The level comes from a fit on half of the hops, applied to the other half. The halves consist
+    of alternating runs of hops, because neighboring hops are similar.
     """
     run = max(1, len(values) // 16)
     half = np.arange(len(values)) // run % 2 == 0
@@ -273,12 +297,13 @@ def _components(values: Array, most: int, level: Array) -> Density:
     else:
         rising, columns = np.linalg.eigh(z.T @ z / len(z))
         variance, basis = rising[::-1], columns[:, ::-1]
-    stored = basis[:, :count].astype(np.float16).astype(np.float32)  # as a file has it
-    return Density(mean, scale, stored, (variance[:count] + VARIANCE).astype(np.float32), level)
+    stored = basis[:, :count].astype(np.float16).astype(np.float32)  # rounded as in the file
+    variance = (variance[:count] + VARIANCE).astype(np.float32)
+    return Density(mean, scale, stored, variance, level)
 
 
 def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) -> Array:
-    """A logistic regression of outliers against known hops; each kind of outliers weighs alike."""
+    """Fit a logistic regression of outliers against known hops; all kinds have equal weight."""
     names, index, count = np.unique(kinds, return_inverse=True, return_counts=True)
     weight = np.concatenate(
         [np.full(len(known), 0.5 / len(known)), 0.5 / len(names) / count[index]]
@@ -302,7 +327,7 @@ def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) ->
 
 
 def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
-    """How much each figure (N, 3) speaks for an unfamiliar scene, never against."""
+    """Fit non-negative weights of the three scores (N, 3) for the logit of an unfamiliar scene."""
     often = max(1, round(len(known) / len(outliers)))
     x = np.concatenate([known, *([outliers] * often)]).astype(np.float64)
     wrong = np.arange(len(x)) >= len(known)
@@ -318,7 +343,7 @@ def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
 
 
 def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]:
-    """Each hop's mean over itself and the hops before it, of its clip, as at run time."""
+    """Average each hop with the hops before it in its clip, as at run time."""
     found = np.zeros(len(logits))
     for row in range(len(logits)):
         first = row
@@ -331,7 +356,7 @@ def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]
 def _thresholds(
     logits: NDArray[np.float64], near: NDArray[np.int64], known: Features, densities: int
 ) -> NDArray[np.float64]:
-    """For each density the least logit that at most `REFUSED` of every bin reach."""
+    """Return for each density the lowest threshold that rejects at most `REFUSED` of each bin."""
     found = np.zeros(densities)
     for number in range(densities):
         own = [rows[near[rows] == number] for rows in _bins(known).values()]
@@ -343,7 +368,7 @@ def _thresholds(
             ),
             default=float(logits.max()) + 1e-6,
         )
-    # Rows of a bin that are nearest to the other densities count as well.
+    # The limit holds for each bin as a whole, including rows that are nearest to other densities.
     above, bins = logits - found[near], _bins(known).values()
     share = 1.0 - REFUSED_IN_ALL
     over = [np.quantile(above[rows], share, method='higher') for rows in bins]
@@ -351,19 +376,19 @@ def _thresholds(
 
 
 def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
-    """The rows of each bin that has enough of them, and of all."""
+    """Return the rows of each bin with enough rows, and all rows as bin 'all'."""
     found: dict[str, list[int]] = {}
     for row, hop in enumerate(known.hops):
         for name in hop.bins:
             found.setdefault(name, []).append(row)
-    kept = {name: np.array(rows) for name, rows in found.items() if len(rows) >= FEWEST_IN_BIN}
-    return {'all': np.arange(len(known.hops)), **dict(sorted(kept.items()))}
+    large = {name: np.array(rows) for name, rows in found.items() if len(rows) >= FEWEST_IN_BIN}
+    return {'all': np.arange(len(known.hops)), **dict(sorted(large.items()))}
 
 
 def _fitted_to(vision: StreamingVision, frames: Any) -> NDArray[np.uint8]:
-    """Frames of a stream at the model's size."""
+    """Return frames of a stream at the model's image size."""
     size = vision.facts.image_size
-    pictures = np.asarray(frames)
-    if pictures.shape[1:3] == (size, size):
-        return pictures
-    return np.stack([fit(picture, size) for picture in pictures])
+    images = np.asarray(frames)
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([fit(image, size) for image in images])

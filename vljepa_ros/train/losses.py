@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bidirectional InfoNCE between predictions and texts, with positives by meaning.
+"""Bidirectional InfoNCE between predictions and texts; texts of the same concept are positives.
 
-As in the paper (arXiv 2512.10942, section 3), with what closes the gap between the two kinds of
-vectors: a pull of each prediction towards its meaning's texts (docs/design.md section 1).
+It follows the paper (arXiv 2512.10942, section 3). An additional term reduces the modality gap: it
+pulls each prediction towards the texts of its concept (docs/design.md section 1).
 
-Shapes: M predictions, N texts or meanings, D embedding_dim.
+Shapes: M predictions, N texts or concepts, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from torch.nn import functional
 def text_loss(
     texts: Tensor, meanings: Tensor, temperature: float, also: Tensor | None = None
 ) -> Tensor:
-    """InfoNCE among texts (N, D) of `meanings` (N,): rewordings together, all others apart.
+    """Return the InfoNCE loss among texts; paraphrases are positives, all others negatives.
 
-    `also` (N, N), true where two texts may hold together: these are left out.
+    Args:
+        texts: Embeddings (N, D).
+        meanings: Concept of each text (N,).
+        temperature: Temperature of the softmax.
+        also: (N, N), true for two texts that may be true together; these pairs are ignored.
     """
     own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
     left_out = own if also is None else own | also
@@ -37,11 +41,19 @@ def joint_loss(
     gap_weight: float,
     also: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of predictions (M, D), and its parts.
+    """Return the loss of predictions and its terms.
 
-    Each prediction must find its meaning among all N `targets` (N, D), and each meaning that is
-    present its predictions among all M. `meanings` (M,) are rows of `targets`; `weight` (M,);
-    `also` (N, N), true where two meanings may hold together: these are left out.
+    One term classifies each prediction among all N targets, the other each present concept among
+    all M predictions.
+
+    Args:
+        predicted: Predictions (M, D).
+        meanings: Row in `targets` of each prediction (M,).
+        weight: Weight of each prediction (M,).
+        targets: Embeddings of the concepts (N, D).
+        scale: Scale of the cosines.
+        gap_weight: Weight of the distance to the own target.
+        also: (N, N), true for two concepts that may be true together; these pairs are ignored.
     """
     logits = scale * predicted @ targets.T
     if also is not None:
@@ -59,7 +71,7 @@ def joint_loss(
 
 
 def _mean_positive(log_p: Tensor, positive: Tensor) -> Tensor:
-    """Mean over rows of the mean negative log-probability of each row's positives."""
+    """Return the mean over rows of the mean negative log-probability of a row's positives."""
     count = positive.sum(dim=-1)
     each = -(log_p * positive).sum(dim=-1) / count.clamp(min=1)
     return each.sum() / (count > 0).sum().clamp(min=1)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise on text embeddings in training, so that predictions, which are never exact, can be read.
+"""Noise on text embeddings in decoder training, so that inexact predictions can be decoded.
 
-CapDec (Nukrai et al., arXiv 2211.00575) adds even Gaussian noise; CLOSE (Gu et al., arXiv
-2211.09778, section 4) finds that noise shaped like the measured differences does better.
+CapDec (Nukrai et al., arXiv 2211.00575) adds isotropic Gaussian noise. CLOSE (Gu et al., arXiv
+2211.09778, section 4) finds that noise with the covariance of the measured differences is better.
 
 Shapes: N vectors, R residuals, D embedding_dim.
 """
@@ -16,59 +16,62 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEAST_COSINE = 0.2  # of a prediction to its text: what is farther is taken as so far
-ENOUGH_PAIRS = 200  # below, a covariance says more about the pairs than about the model
+LEAST_COSINE = 0.2  # lower limit for the cosine of a prediction to its text
+ENOUGH_PAIRS = 200  # with fewer pairs, the estimated covariance depends mostly on the sample
 
 
 class Noise(Protocol):
-    """Draws what is added to unit vectors (N, D)."""
+    """Draws noise that is added to unit vectors."""
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """(N, D)."""
+        """Draw noise (N, D) for vectors (N, D)."""
         ...
 
 
 class EvenNoise:
-    """In all directions alike, of a random length up to `length`."""
+    """Isotropic noise of a random length up to `length`."""
 
     def __init__(self, length: float) -> None:
         self.length = length
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """(N, D)."""
+        """Draw noise (N, D) for vectors (N, D)."""
         direction = functional.normalize(torch.randn_like(vectors), dim=-1)
         length = self.length * torch.rand(len(vectors), 1, device=vectors.device)
         return length * direction
 
 
 class MeasuredNoise:
-    """As predictions (R, D) differ from the texts (R, D) that they should be, both of unit norm.
+    """Measured-covariance noise: differences of predictions (R, D) to texts (R, D), unit vectors.
 
-    A prediction is taken as long as it must be to have the text as its part in the text's own
-    direction: what is added then survives that the sum is made a unit vector again. What few
-    residuals cannot tell is shared evenly among all directions.
+    A prediction is scaled so that its component in the direction of the text is the text itself.
+    The difference is then orthogonal to the text and remains valid after normalization of the sum.
+    The covariance is shrunk towards isotropic noise, as few residuals cannot determine all of it.
     """
 
     def __init__(self, predictions: Tensor, texts: Tensor) -> None:
         cosine = (predictions * texts).sum(dim=-1, keepdim=True).clamp(min=LEAST_COSINE)
         residuals = predictions / cosine - texts
-        centred = residuals - residuals.mean(dim=0)
-        even, (count, dim) = shrinkage(centred), centred.shape
-        self._parts = centred * math.sqrt((1 - even) / count)
-        self._even = math.sqrt(even * float(centred.square().sum()) / (count * dim))
+        centered = residuals - residuals.mean(dim=0)
+        isotropic, (count, dim) = shrinkage(centered), centered.shape
+        self._parts = centered * math.sqrt((1 - isotropic) / count)
+        self._isotropic = math.sqrt(isotropic * float(centered.square().sum()) / (count * dim))
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """(N, D)."""
+        """Draw noise (N, D) for vectors (N, D)."""
         weight = vectors.new_empty(len(vectors), len(self._parts)).normal_()
-        return weight @ self._parts + self._even * torch.randn_like(vectors)
+        return weight @ self._parts + self._isotropic * torch.randn_like(vectors)
 
 
 def shrinkage(centred: Tensor) -> float:
-    """How much of the covariance of (R, D) is better taken as even, 0..1 (Ledoit, Wolf 2004)."""
+    """Return the isotropic fraction, 0..1, of the shrunk covariance of residuals (R, D).
+
+    Source: Ledoit and Wolf, 2004.
+    """
     count, dim = centred.shape
     gram = centred @ centred.T
     mean_variance = float(gram.trace()) / (count * dim)
     squared = float(gram.square().sum()) / count**2
-    uneven = squared / dim - mean_variance**2
+    anisotropic = squared / dim - mean_variance**2
     scatter = (float(gram.diagonal().square().sum()) / count - squared) / (count * dim)
-    return min(max(scatter / uneven, 0.0), 1.0) if uneven > 0 else 1.0
+    return min(max(scatter / anisotropic, 0.0), 1.0) if anisotropic > 0 else 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all stages share: weight decay, the learning rate's course, mixed precision, the GPU."""
+"""Optimizer helpers of all stages: weight decay, learning-rate schedule, mixed precision, GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 
 def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
+    """Return parameter groups that apply weight decay to matrices only."""
     return [
         {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': decay},
         {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
@@ -22,8 +22,14 @@ def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]
 
 
 def rate(peak: float, done: int, warmup: int, steps: int, decay_from: float = 0.0) -> float:
-    """Learning rate: linear warm-up, constant until the share `decay_from` of the steps, then a
-    cosine down to 2% of the peak.
+    """Return the learning rate: linear warm-up, constant phase, cosine decay to 2% of the peak.
+
+    Args:
+        peak: Learning rate of the constant phase.
+        done: Number of finished steps.
+        warmup: Steps of the warm-up.
+        steps: Total number of steps.
+        decay_from: Fraction of the steps at which the decay starts.
     """
     if done < warmup:
         return peak * (done + 1) / warmup
@@ -33,28 +39,28 @@ def rate(peak: float, done: int, warmup: int, steps: int, decay_from: float = 0.
 
 
 def autocast(device: torch.device, wanted: bool) -> torch.autocast:
-    """bfloat16 where it is safe and `wanted`, and faster here."""
+    """Return a context that uses bfloat16 if it is `wanted` and faster on this device."""
     return torch.autocast(
         device.type, torch.bfloat16, enabled=wanted and bfloat16_is_faster(device.type)
     )
 
 
 def prepare_gpu() -> None:
-    """Set for the whole process what training on a GPU gains from.
+    """Set process-wide options that speed up training on a GPU.
 
-    cuDNN's attention makes a plan for every new shape, and those of clips and prompts are new in
-    every step: without it a step takes 0.12 s instead of 0.25 s on an H200.
+    cuDNN attention creates a plan for every new shape, and the shapes of clips and prompts change
+    in every step. Without cuDNN attention, a step takes 0.12 s instead of 0.25 s on an H200.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
-    torch.set_float32_matmul_precision('high')  # TF32, where bfloat16 is not used
+    torch.set_float32_matmul_precision('high')  # TF32 for operations that do not use bfloat16
 
 
 @functools.cache
 def bfloat16_is_faster(device_type: str) -> bool:
-    """On a GPU; on a CPU it is measured, as the instructions alone do not tell.
+    """Return whether bfloat16 is faster than float32: always on a GPU, measured on a CPU.
 
-    With AVX-512 BF16 a product of matrices takes less time on an AMD EPYC, and more on an Intel
-    Xeon without AMX.
+    A CPU's instruction set is not sufficient to decide: with AVX-512 BF16, a matrix product takes
+    less time on an AMD EPYC, but more on an Intel Xeon without AMX.
     """
     if device_type != 'cpu':
         return True

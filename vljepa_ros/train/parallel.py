@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in several processes: each has its share of the streams and of every step's clips.
+"""Training in several processes, which share the streams and the clips of every step.
 
-On a CPU, one process a core with one thread each is far faster than one process with a thread a
-core: the layers are small. `torchrun` starts the processes on several machines or GPUs as well.
+On a CPU, one single-threaded process per core is much faster than one process with a thread per
+core, because the layers are small. `torchrun` can also start processes on several machines or
+GPUs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor, distributed, nn
 
 T = TypeVar('T')
 
-# Fresh memory is what a step on a CPU costs most: huge pages, and nothing given back. (glibc)
+# Page faults of new memory dominate a training step on a CPU. These options make glibc use huge
+# pages and keep freed memory.
 ALLOCATOR = (
     'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000'
     ':glibc.malloc.trim_threshold=40000000000:glibc.malloc.top_pad=67108864'
@@ -26,22 +28,29 @@ ALLOCATOR = (
 
 
 def started() -> bool:
-    """Whether torchrun started this process."""
+    """Return whether torchrun started this process."""
     return 'WORLD_SIZE' in os.environ
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks for the run."""
+    """Return whether this is the process with rank 0, which logs and writes files."""
     return int(os.environ.get('RANK', 0)) == 0
 
 
 def default_processes() -> int:
-    """One a GPU, or one a CPU core that this process may use."""
+    """Return the number of GPUs or, without a GPU, of CPU cores that this process may use."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
-    """Become `processes` workers that run `vljepa ARGUMENTS` (by torchrun). Does not return."""
+    """Replace this process by torchrun, which runs `vljepa ARGUMENTS` in several processes.
+
+    This function does not return.
+
+    Args:
+        arguments: Arguments of the command `vljepa`.
+        processes: Number of processes.
+    """
     package = Path(__file__).resolve().parents[2]
     path = [str(package), *filter(None, [os.environ.get('PYTHONPATH')])]
     environment = os.environ | {
@@ -55,7 +64,7 @@ def launch(arguments: Sequence[str], processes: int) -> None:
 
 
 class Workers:
-    """This process's place among those of the run; alone where torchrun did not start it."""
+    """Rank of this process and communication with the others; single if not run by torchrun."""
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.count = (
@@ -71,11 +80,11 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this one writes files and logs."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of `items`."""
+        """Return the items of this process."""
         return list(items[self.rank :: self.count])
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -94,13 +103,13 @@ class Workers:
             g.copy_(part.view_as(g))
 
     def same(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the first one's values."""
+        """Copy the values of the first process to all processes."""
         if self.count > 1:
             with torch.no_grad():
                 for tensor in tensors:
                     distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this method."""
         if self.count > 1:
             distributed.barrier()

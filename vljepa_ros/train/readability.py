@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits the detector of unreadable texts (`model.readability`) for one tokenizer.
 
-Readable: the training wordings and prompts, the texts of the streams, `readable.fitted` of
-data/unfamiliar/texts.yaml. Unreadable: `unreadable.fitted`, random letters, invented words and
-letters of other scripts. The weights of word pieces are log-odds (naive Bayes), and each text's
-statistics use those that were counted in other folds. The threshold is where at most `REFUSED` of
-the general texts, and of the wordings, are refused out of fold.
+Readable texts are the training paraphrases and prompts, the texts of the streams, and
+`readable.fitted` of data/unfamiliar/texts.yaml. Unreadable texts are `unreadable.fitted`, random
+letters, invented words, and letters of other scripts. The weights of word pieces are log-odds
+(naive Bayes); the features of a text use the log-odds of the other folds. The threshold rejects at
+most `REFUSED` of the general texts, and of the paraphrases, in cross-validation.
 
 Shapes: N texts, F features, K kinds.
 """
@@ -32,13 +32,14 @@ from vljepa_ros.model.language.readability import (
 )
 from vljepa_ros.train.calibration_stage import fit_linear
 
-WORDINGS = 1200  # of the training wordings, at most: they are many, and alike
-RANDOM = 60  # texts of each kind of nonsense that are made up
+WORDINGS = 1200  # training paraphrases at most; there are many similar ones
+RANDOM = 60  # generated texts of each kind of nonsense
 READABLE = -1
 FOLDS = 5
-REFUSED = 0.01  # share of the readable texts, at most
+REFUSED = 0.01  # largest rejected fraction of the readable texts
 RIDGE = 1e-3
-# Other evidence explains these away: few scripts are fitted. Readable texts lack them.
+# Minimum weight of features that never occur in readable texts. The fit underestimates them,
+# because few scripts are in the data and other features explain these.
 DECISIVE, ENOUGH = ('foreign_script', 'unknown_pieces'), 15.0
 SCRIPTS = (  # ranges of letters outside the Latin alphabet
     (0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0621, 0x063A), (0x0905, 0x0939),
@@ -52,7 +53,13 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> Tensors:
-    """The detector's tensors (`model.readability.TENSORS`); `told`: texts of a user's streams."""
+    """Fit the detector and return its tensors (`model.language.readability.TENSORS`).
+
+    Args:
+        tokenizer: Tokenizer of the text tower.
+        told: Annotated texts of the streams.
+        seed: Seed of generated texts and folds.
+    """
     rng = np.random.default_rng([seed, 17])
     general = [text for group in texts(True, FITTED).values() for text in group]
     wordings = own_texts('train')
@@ -86,7 +93,16 @@ def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> 
 
 
 def made_up(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
-    """Nonsense: random letters, random signs, invented words, random letters of other scripts."""
+    """Generate nonsense texts.
+
+    They consist of random letters, random consonants, random symbols, invented words, or random
+    letters of other scripts.
+
+    Args:
+        rng: Random generator.
+        tokenizer: Tokenizer of the text tower.
+        trigrams: English letter probabilities (A, A, A).
+    """
     makers: tuple[Callable[[], str], ...] = (
         lambda: _random(rng, LETTERS, 6),
         lambda: _random(rng, 'bcdfghjklmnpqrstvwxz', 4),
@@ -103,16 +119,16 @@ def _random(rng: np.random.Generator, letters: str, most: int) -> str:
 
 
 def _invented(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> str:
-    """Words that sound English and are in no vocabulary, some between English ones."""
+    """Generate words that resemble English but are not in the vocabulary, some with articles."""
     found = list[str]()
     while len(found) < int(rng.integers(2, 6)):
-        word, places = '', [len(LETTERS)] * 2
+        word, indices = '', [len(LETTERS)] * 2
         while len(word) < 12:
-            chance = trigrams[places[-2], places[-1]]
-            places.append(int(rng.choice(len(chance), p=chance / chance.sum())))
-            if places[-1] == len(LETTERS):
+            chance = trigrams[indices[-2], indices[-1]]
+            indices.append(int(rng.choice(len(chance), p=chance / chance.sum())))
+            if indices[-1] == len(LETTERS):
                 break
-            word += LETTERS[places[-1]]
+            word += LETTERS[indices[-1]]
         if len(word) > 3 and len(tokenizer.encode(word, add_special_tokens=False).ids) > 1:
             found.append(word)
     little = ('the', 'is', 'a', 'and', 'on')
@@ -127,7 +143,7 @@ def _foreign(rng: np.random.Generator) -> str:
 def _statistics(
     every: Sequence[str], wrong: Flags, fold: NDArray[np.int64], tokenizer: Any, trigrams: Trigrams
 ) -> tuple[Array, dict[int, float]]:
-    """(N, F) features with the pieces' weights of other folds, and the weights of all."""
+    """Return features (N, F) with piece weights of other folds, and the piece weights of all."""
     pieces = [set(tokenizer.encode(text, add_special_tokens=False).ids) for text in every]
     x: Array | None = None
     for number in np.unique(fold):
@@ -141,7 +157,7 @@ def _statistics(
 
 
 def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, float]:
-    """Log-odds of each piece: how much more often unreadable texts have it (naive Bayes)."""
+    """Return the log-odds of each piece for unreadable against readable texts (naive Bayes)."""
     counts = Counter[int](), Counter[int]()
     for row in np.flatnonzero(used).tolist():
         counts[int(wrong[row])].update(pieces[row])
@@ -155,7 +171,7 @@ def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, flo
 
 
 def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Weights (K, F) and biases (K,): each kind against the readable texts, which weigh alike."""
+    """Fit weights (K, F) and biases (K,), each kind against readable texts with equal weight."""
     weights, biases = np.zeros((len(KINDS), x.shape[1])), np.zeros(len(KINDS))
     for number, name in enumerate(KINDS):
         own, readable = np.flatnonzero(kind == number), np.flatnonzero(kind == READABLE)
@@ -169,7 +185,7 @@ def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
 
 
 def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64]) -> Array:
-    """(N,) of the likeliest kind, from the folds that a text is not in."""
+    """Return cross-validated logits (N,) of the likeliest kind."""
     found = np.zeros(len(x))
     for number in np.unique(fold):
         weights, bias = _fit(x[fold != number], kind[fold != number])
@@ -178,7 +194,7 @@ def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64])
 
 
 def kind_of(text: str) -> int:
-    """The number in `KINDS` of an unreadable text that is fitted."""
+    """Return the index in `KINDS` of an unreadable text of the fitting data."""
     if not any(c.isalpha() for c in text):
         return KINDS.index('signs')
     fitted = texts(False, FITTED)

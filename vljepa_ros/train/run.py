@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: texts, eyes, decoder, calibration, familiarity; writes the model.
+"""`vljepa train CONFIG`: runs all stages and writes the model folder.
 
-Checkpoints lie in `<out>/checkpoints`; a run that was stopped goes on from them.
+The stages are text, vision, decoder, calibration and familiarity. Checkpoints are written to
+`<out>/checkpoints`; an interrupted run resumes from them.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ from vljepa_ros.train.vision_stage import VisionStage
 from vljepa_ros.train.warm_start import start_from
 
 PARTS = (*VISION, 'y_encoder')
-LOGGED = 20  # steps between two lines of the log
-VALIDATED = 16  # streams of the validation split that the curves are drawn from
-HELD_BACK = 10  # one stream in so many is kept from the eyes
+LOGGED = 20  # steps between two log lines
+VALIDATED = 16  # number of validation streams for the curves
+HELD_BACK = 10  # one stream in ten is not used to train the vision side
 
 log = logging.getLogger(__name__)
 
 
 class Run:
-    """Data, texts and net of a training run."""
+    """Data, texts and stages of a training run."""
 
     def __init__(self, config: TrainConfig) -> None:
-        unfamiliar.require(config.familiarity.unfamiliar)  # now, not after the training
+        unfamiliar.require(config.familiarity.unfamiliar)  # fails before training, not after it
         torch.manual_seed(config.seed)
         self.workers = Workers(pick_device(config.device))
         if self.workers.device.type == 'cuda':
@@ -69,13 +70,13 @@ class Run:
         self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
     def _meanings(self) -> Meanings:
-        """Those of the simulator's tasks that are shown, and what people told."""
+        """Collect the concepts of the simulator tasks in the streams, and the annotated texts."""
         streams = [*self.train, *self.held_back]
         shown = {item.task for stream in streams for item in stream.annotations}
         return Meanings(told_meanings(streams), tuple(t for t in TRAIN_TASKS if t in shown))
 
     def texts(self) -> VLJEPA:
-        """Stage 1: a net whose Y-Encoder is trained."""
+        """Run stage 1; returns a net with a trained Y-Encoder."""
         config, path = self.config, self.folder / 'texts.pt'
         state = checkpoint.read(path, config)
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
@@ -94,14 +95,14 @@ class Run:
         return net
 
     def vision(self, net: VLJEPA) -> VLJEPA:
-        """Stage 2, from its checkpoint if there is one; returns the net with averaged weights."""
+        """Run stage 2, from its checkpoint if there is one; returns the averaged weights."""
         config, path = self.config, self.folder / 'vision.pt'
         state = checkpoint.read(path, config)
         targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
         stage = VisionStage(net, targets, self.meanings, config, self.bank, self.workers)
         if state:
             stage.restore(state)
-            log.info('eyes: going on from step %d', stage.done)
+            log.info('vision: resuming from step %d', stage.done)
         seed = config.seed + stage.done + 1_000_000 * self.workers.rank
         streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
         steps = StepBatches(streams, per, seed, config.vision, stage.done)
@@ -110,7 +111,7 @@ class Run:
         return net.eval()
 
     def decoder(self, vision: VLJEPA) -> VLJEPA:
-        """Stage 3: the whole model."""
+        """Run stage 3; returns the whole model."""
         sampler = ClipSampler(
             self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
         )
@@ -126,7 +127,7 @@ class Run:
         )
 
     def calibrate(self, net: VLJEPA) -> None:
-        """Stage 4: writes the calibration into the saved model's configuration."""
+        """Run stage 4: save the model with its calibration."""
         save(net, self.out)
         model = load(str(self.out), device=self.config.device)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
@@ -138,7 +139,7 @@ class Run:
         self.log.note('calibration', 0, numbers | {'questions': len(asked)})
 
     def familiarity(self) -> None:
-        """Stage 5: the detectors of unfamiliar scenes and unreadable texts, beside the weights."""
+        """Run stage 5: fit and save the detectors of unfamiliar scenes and unreadable texts."""
         stage = self.config.familiarity
         if not stage.enabled:
             return
@@ -186,22 +187,25 @@ class Run:
 
 
 def evenly(streams: Sequence[Stream], count: int) -> list[Stream]:
-    """At most `count` of the streams, from all splits alike."""
+    """Return at most `count` of the streams, evenly spaced, so that all splits contribute."""
     if len(streams) <= count:
         return list(streams)
     return [streams[i * len(streams) // count] for i in range(count)]
 
 
 def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
-    """The streams for the eyes, and every tenth, which only the decoder is trained on."""
+    """Split the streams: those of the vision side, and every tenth for the decoder only.
+
+    With fewer than ten streams, both get all of them.
+    """
     if len(streams) < HELD_BACK:
         return streams, streams
-    kept = [stream for i, stream in enumerate(streams) if i % HELD_BACK != HELD_BACK - 1]
-    return kept, streams[HELD_BACK - 1 :: HELD_BACK]
+    train = [stream for i, stream in enumerate(streams) if i % HELD_BACK != HELD_BACK - 1]
+    return train, streams[HELD_BACK - 1 :: HELD_BACK]
 
 
 def _streams(config: TrainConfig, splits: Sequence[str]) -> list[Stream]:
-    """The whole streams of some splits. Raises InputError: none, or made for another model."""
+    """Read the complete streams of some splits; InputError if none matches the model."""
     return [stream for split in splits for stream in _split(config, split)]
 
 
@@ -214,21 +218,22 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
         rate, side = stream.meta.get('rate_hz', RATE_HZ), stream.frames().shape[1]
         if rate != model.time.rate_hz or side != model.x_encoder.image_size:
             raise InputError(
-                f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
-                f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
+                f'{stream.folder}: {rate:g} images per second of {side}x{side}, but the model '
+                f'expects {model.time.rate_hz:g} of {model.x_encoder.image_size}: generate or '
+                f'import the data for this model'
             )
     longest = config.vision.longest_tubelets * model.time.tubelet_frames
-    kept = [stream for stream in found.streams if stream.frame_count >= longest]
+    long = [stream for stream in found.streams if stream.frame_count >= longest]
     for stream in found.streams:
         if stream.frame_count < longest:
             log.warning('skipped %s: shorter than a clip (%d frames)', stream.name, longest)
-    if not kept:
-        raise InputError(f'no whole stream of {longest} frames or more in {folder}')
-    return kept
+    if not long:
+        raise InputError(f'found no complete stream of {longest} frames or more in {folder}')
+    return long
 
 
 def train(config: TrainConfig) -> Path:
-    """Run all stages that are not done yet; returns the model's folder."""
+    """Run all stages that are not finished yet; returns the model's folder."""
     run = Run(config)
     net = run.vision(run.texts())
     if run.workers.first:

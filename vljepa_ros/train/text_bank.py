@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All texts of a training run: meanings with their wordings, and the frozen tower's token states.
+"""All texts of a training run: concepts with their paraphrases, and token states of the tower.
 
-A positive is a wording of the same meaning, whatever its string; what also holds ("the drawer is
-open" where the red drawer is) is neither a positive nor a negative. A denied sentence is a meaning
-of its own (`not:act:drawer-open:red`), which only stage 1 reads.
+A positive is any paraphrase of the same concept. A concept that is also true ("the drawer is open"
+for "the red drawer is open") is neither a positive nor a negative. A denied sentence is a separate
+concept (`not:act:drawer-open:red`) that only stage 1 uses.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
-LENGTHS = 4  # groups of texts by their length
-FIRST_ROWS = 1 << 16  # of token states
-FULL_ANSWERS = 300  # whole sentences of yes and of no that are read
+LENGTHS = 4  # number of groups of texts by length
+FIRST_ROWS = 1 << 16  # initial capacity, in token states
+FULL_ANSWERS = 300  # number of full-sentence answers for each of yes and no
 NOT = 'not:'
 
 
 class TextBank:
-    """Token states of texts, in float16: `states(texts)` -> (B, L, Dt) float32 and mask (B, L).
+    """Cache of token states of texts in float16.
 
-    They lie one behind the other in one tensor on the tower's device, which grows.
+    All states are concatenated in one growing tensor on the tower's device.
     """
 
     def __init__(self, tower: TextTower, limit: int = 64) -> None:
@@ -55,13 +55,16 @@ class TextBank:
         self.device = tower.device
         self._places: dict[str, tuple[int, int]] = {}  # first row and number of rows
         self._used = 0
-        with torch.inference_mode(False):  # it is written to in either mode
+        with torch.inference_mode(False):  # the tensor is written with and without inference mode
             self._rows = torch.empty(
                 FIRST_ROWS, tower.bert.config.hidden_size, dtype=torch.float16, device=self.device
             )
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token states and mask of `texts`, padded to the longest; padding is any state."""
+        """Return token states (B, L, Dt) float32 and mask (B, L) of texts.
+
+        They are padded to the longest text; the values of padding are arbitrary.
+        """
         self.add(texts)
         first, count = np.array([self._places[text] for text in texts]).T[..., None]
         at = np.arange(count.max())
@@ -72,14 +75,17 @@ class TextBank:
         return self._rows[rows].float(), mask
 
     def alike(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
-        """The rows of `texts` in groups of like lengths: padding costs what words do on a CPU."""
+        """Return the indices of `texts` grouped by similar length.
+
+        On a CPU, padding takes as much time as tokens do.
+        """
         self.add(texts)
         order = np.argsort([self._places[text][1] for text in texts], kind='stable')
         groups = LENGTHS if self.device.type == 'cpu' else 1
         return np.array_split(order, min(groups, len(texts)))
 
     def add(self, texts: Sequence[str]) -> None:
-        """Compute what is not there yet."""
+        """Compute the token states of texts that are not stored yet."""
         missing = sorted({text for text in texts if text not in self._places}, key=len)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
@@ -99,7 +105,13 @@ class TextBank:
             self._used += count
 
     def prepare(self, texts: Sequence[str], path: Path, workers: Workers) -> None:
-        """`add`, by one of the processes, and kept in a file for the others and for later runs."""
+        """Add texts in one process and store their states in a file for other processes and runs.
+
+        Args:
+            texts: The texts.
+            path: The file, which is loaded if it exists.
+            workers: Processes of the run.
+        """
         if workers.first and not path.is_file():
             self.add(texts)
             part = path.with_suffix('.part')
@@ -109,26 +121,38 @@ class TextBank:
         workers.wait()
         if not self._places:
             self._append(*torch.load(path, weights_only=True))
-        self.add(texts)  # those of a changed file of wordings
+        self.add(texts)  # the stored file may lack texts that were added since
 
 
 def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
-    """(N, ...) from its parts, of which each has these rows."""
+    """Concatenate parts and restore the original order.
+
+    Args:
+        parts: Tensors (n, ...).
+        rows: Original indices of the rows of each part.
+    """
     back = torch.from_numpy(np.argsort(np.concatenate(rows)))
     return torch.cat(list(parts))[back.to(parts[0].device)]
 
 
 def thinned(mask: Tensor, dropped: float) -> Tensor:
-    """`mask` (N, L) without a random share `dropped` of its tokens; [CLS] stays."""
-    kept = torch.rand(mask.shape, device=mask.device) >= dropped
-    kept[:, 0] = True
-    return mask & kept
+    """Remove a random fraction `dropped` of the tokens from `mask` (N, L), but never [CLS]."""
+    remaining = torch.rand(mask.shape, device=mask.device) >= dropped
+    remaining[:, 0] = True
+    return mask & remaining
 
 
 def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tuple[Tensor, Tensor]:
-    """Token states (N, L, Dt) with even noise, and their mask (N, L), thinned.
+    """Add isotropic noise to token states and drop random tokens.
 
-    `noise` in standard deviations of the states in the mask; `dropped` as of `thinned`.
+    Args:
+        states: (N, L, Dt).
+        mask: (N, L), true for real tokens.
+        noise: Noise in standard deviations of the states in the mask.
+        dropped: Fraction of tokens to drop.
+
+    Returns:
+        The noisy states and the reduced mask.
     """
     if noise:
         states = states + noise * spread(states, mask) * torch.randn_like(states)
@@ -136,17 +160,17 @@ def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tup
 
 
 def spread(states: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
-    real = mask[..., None]  # without an index: a GPU need not be waited for
+    """Return the standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
+    real = mask[..., None]  # multiplication instead of indexing avoids a GPU synchronization
     count = mask.sum() * states.shape[-1]
     mean = (states * real).sum() / count
     return (((states - mean).square() * real).sum() / count).sqrt()
 
 
 class Meanings:
-    """The training meanings and their wordings, and which of them are easily confused.
+    """Training concepts with their paraphrases, and pairs of concepts that are easily confused.
 
-    `sentences` may be said by the decoder; `read` are further rewordings that are only understood.
+    `sentences` are also targets of the Y-Decoder; `read` are paraphrases for the Y-Encoder only.
     """
 
     def __init__(
@@ -154,7 +178,7 @@ class Meanings:
         told: Mapping[str, tuple[str, ...]] | None = None,
         tasks: tuple[str, ...] = TRAIN_TASKS,
     ) -> None:
-        """`told`: what people said of recordings. `tasks`: those of mwstream that are shown."""
+        """Collect the concepts; `told`: annotated texts by concept, `tasks`: tasks of mwstream."""
         self.sentences: dict[str, tuple[str, ...]] = {}
         self.read: dict[str, tuple[str, ...]] = {}
         self._deniable: set[str] = set()
@@ -186,7 +210,7 @@ class Meanings:
                 self.read[name] += (doing(task, colour).replace(f'{ANY} ', ''),)
 
     def also_holds(self, names: Sequence[str]) -> Tensor:
-        """(names, names) bool: whether the second holds wherever the first does, or may."""
+        """Return (names, names) bool: whether both concepts may be true at the same time."""
         row = {name: i for i, name in enumerate(names)}
         holds = torch.zeros(len(names), len(names), dtype=torch.bool)
         for name in names:
@@ -196,11 +220,11 @@ class Meanings:
         return holds
 
     def denied(self, meaning: str) -> str:
-        """The meaning of its sentences denied; '' where they cannot be."""
+        """Return the concept of the denied sentences; '' if they cannot be denied."""
         return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
     def wording(self, meaning: str, rng: np.random.Generator) -> str:
-        """One of a meaning's training wordings; half are whole sentences where there are such."""
+        """Draw a training paraphrase of a concept; up to half are `read` paraphrases."""
         if meaning.startswith(NOT):
             ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := denials(t))]
             pool = ways[int(rng.integers(len(ways)))]
@@ -210,7 +234,13 @@ class Meanings:
         return pool[int(rng.integers(len(pool)))]
 
     def negatives(self, present: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-        """`count` meanings that are not present: half differ in one slot from one that is."""
+        """Draw negative concepts, half of which differ from a present one in one slot only.
+
+        Args:
+            present: Concepts that must not be drawn.
+            count: Number of concepts to draw.
+            rng: Random generator.
+        """
         chosen: set[str] = set()
         anchors = [m for m in present if _slots(m)]
         while len(chosen) < count:
@@ -226,9 +256,9 @@ class Meanings:
 
 
 def _slots(meaning: str) -> list[tuple[str, ...]]:
-    """The meaning with one slot left open, in each way."""
+    """Return a key for each way to leave one slot of the concept open."""
     parts = meaning.split(':')
-    if len(parts) < 3:  # rest and dark; yes and no; the colours; what people told
+    if len(parts) < 3:  # rest and dark; yes and no; the colors; annotated texts
         return [(parts[0] if len(parts) == 2 else 'bare',)]
     if parts[0] == 'is':
         return [('is', parts[1])]
@@ -236,7 +266,7 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
 
 
 def _implied(meaning: str) -> list[str]:
-    """Meanings that may hold where this one does."""
+    """Return concepts that may be true together with this one."""
     if not meaning.startswith(NOT):
         return [name for name in (without_colour(meaning), reached_state(meaning)) if name]
     denied = meaning.removeprefix(NOT)
@@ -253,7 +283,7 @@ def _implied(meaning: str) -> list[str]:
 
 
 def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
-    """What people said of recordings: meaning id -> texts; equal texts are one meaning."""
+    """Return the annotated texts of recordings by concept id; equal texts are one concept."""
     found: dict[str, dict[str, None]] = {}
     for stream in streams:
         for item in stream.annotations:

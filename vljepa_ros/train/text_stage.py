@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1: the Y-Encoder's head learns the space of meanings, text to text.
+"""Stage 1: trains the head of the Y-Encoder on pairs of paraphrases.
 
-Rewordings of one meaning come together and one-slot changes (other object, colour, phase) apart,
-before the eyes learn to predict. Trained together with the eyes, the head would put together what
-they still confuse (measured: opening and closing a drawer at a cosine of 0.99).
+Paraphrases of one concept are pulled together, and concepts that differ in one slot (object,
+color, phase) are pushed apart, before the vision side is trained. If the head is trained jointly
+with the vision side, it merges concepts that the latter still confuses (measured: cosine 0.99
+between opening and closing a drawer).
 
 Shapes: N texts, L tokens, D embedding_dim.
 """
@@ -22,13 +23,13 @@ from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
-ANCHORS = 0.25  # share of a step's meanings that are drawn freely; the others lie close to those
-DENIED = 0.2  # share of a step's meanings whose sentences are denied as well
+ANCHORS = 0.25  # fraction of a step's concepts that are drawn uniformly; the others are negatives
+DENIED = 0.2  # fraction of a step's concepts that are added in denied form as well
 BATCH = 256
 
 
 class TextStage:
-    """One run of stage 1; `step` is one optimiser step."""
+    """One run of stage 1; `step` is one optimizer step."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class TextStage:
         )
 
     def step(self) -> float:
-        """One step; returns the loss."""
+        """Take one step; returns the loss."""
         config, names = self.config, drawn(self.meanings, self.config.meanings, self.rng)
         texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
         groups = self.bank.alike(texts)
@@ -68,21 +69,32 @@ class TextStage:
         return loss.item()
 
     def _encode(self, texts: list[str]) -> Tensor:
-        """Noisy embeddings (N, D)."""
+        """Return noisy embeddings (N, D)."""
         return noisy(self.encoder, *self.bank.states(texts), self.config)
 
 
 def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining) -> Tensor:
-    """Embeddings (N, D) of noisy states (N, L, Dt), with some of their tokens left out."""
+    """Embed noisy token states with random tokens dropped.
+
+    Args:
+        encoder: Y-Encoder.
+        states: (N, L, Dt).
+        mask: (N, L), true for real tokens.
+        config: Amount of noise and fraction of dropped tokens.
+
+    Returns:
+        Embeddings (N, D).
+    """
     vectors: Tensor = encoder(*disturbed(states, mask, config.noise, config.dropped_tokens))
     return vectors
 
 
 def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` meanings, of which most are easily confused with another, and denials of some."""
-    free = min(round(ANCHORS * count), len(meanings.names))
-    # Yes, no and cannot tell are in no sentence's neighbourhood.
-    anchors = ['yes', 'no', 'unknown', *rng.choice(meanings.names, free, replace=False).tolist()]
+    """Draw `count` concepts, most of which are easily confused, and denials of some of them."""
+    uniform = min(round(ANCHORS * count), len(meanings.names))
+    # `negatives` would never draw yes, no and unknown as neighbors of a sentence.
+    anchors = ['yes', 'no', 'unknown']
+    anchors += rng.choice(meanings.names, uniform, replace=False).tolist()
     anchors = list(dict.fromkeys(anchors))
     names = [*anchors, *meanings.negatives(anchors, count - len(anchors), rng)]
     denied = [
@@ -93,11 +105,14 @@ def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]
 
 @torch.inference_mode()
 def meaning_vectors(encoder: YEncoder, bank: TextBank, meanings: Meanings) -> Tensor:
-    """What the eyes aim at: the centre of each meaning's wordings, (meanings, D) unit vectors."""
+    """Return the targets of the vision side: the center of each concept's paraphrases.
+
+    They are unit vectors (meanings, D).
+    """
     texts = [text for name in meanings.names for text in meanings.sentences[name]]
     counts = [len(meanings.sentences[name]) for name in meanings.names]
     vectors = torch.cat(
         [encoder(*bank.states(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
     )
-    centres = torch.stack([part.mean(dim=0) for part in vectors.float().split(counts)])
-    return functional.normalize(centres, dim=-1)
+    centers = torch.stack([part.mean(dim=0) for part in vectors.float().split(counts)])
+    return functional.normalize(centers, dim=-1)

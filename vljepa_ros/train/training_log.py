@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells of itself: a progress bar, lines of JSON, and TensorBoard's event files.
+"""Log of a training run: progress bar, JSON lines, and TensorBoard event files.
 
-The event files are written where the `tensorboard` package is installed (requirements/train.txt).
+Event files are written if the `tensorboard` package is installed (requirements/train.txt).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 
 class Log:
-    """Notes figures; only the first of several processes writes."""
+    """Writes metrics; only the first of several processes should write."""
 
     def __init__(self, folder: Path, board: Path, writes: bool = True) -> None:
         self._path, self._writes = folder / 'log.jsonl', writes
         self._board = _board(board) if writes else None
 
     def note(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        """Figures of a stage at one of its steps."""
+        """Write the metrics of a stage at one of its steps."""
         if not self._writes:
             return
-        shown = {key: float(f'{value:.5g}') for key, value in figures.items()}
+        rounded = {key: float(f'{value:.5g}') for key, value in figures.items()}
         with self._path.open('a') as stream:
-            stream.write(json.dumps({'stage': stage, 'step': step, **shown}) + '\n')
-        log.info('%s %d: %s', stage, step, ' '.join(f'{k} {v:g}' for k, v in shown.items()))
+            stream.write(json.dumps({'stage': stage, 'step': step, **rounded}) + '\n')
+        log.info('%s %d: %s', stage, step, ' '.join(f'{k} {v:g}' for k, v in rounded.items()))
         if self._board is not None:
             for key, value in figures.items():
                 self._board.add_scalar(f'{stage}/{key}', value, step)
@@ -50,7 +50,14 @@ def _board(folder: Path) -> Any:
 def progress(
     name: str, total: int, done: int = 0, shown: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where that is a terminal."""
+    """Show a progress bar on stderr if it is a terminal; yields a function that advances it.
+
+    Args:
+        name: Label of the bar.
+        total: Number of steps.
+        done: Number of finished steps.
+        shown: Whether this process shows the bar.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation curves: suites of `vljepa evaluate` on the net in training, by the streaming path."""
+"""Validation curves: runs suites of `vljepa evaluate` on the net in training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ CURVES = ('classify', 'vqa')
 
 
 def validate(net: VLJEPA, tower: TextTower, streams: Sequence[Stream]) -> dict[str, float]:
-    """Our rows of the suites that need no decoder; nothing where no stream is of mwstream."""
+    """Return the model's metrics of the suites that need no decoder.
+
+    The result is empty if no stream comes from mwstream.
+    """
     if not any(item.task for stream in streams for item in stream.annotations):
         return {}
     context = Context(assemble(net, tower, 'in training'), streams)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: X-Encoder and Predictor learn to predict the texts' embeddings of stage 1.
+"""Stage 2: trains X-Encoder and Predictor to predict the text embeddings of stage 1.
 
-Every tubelet's answer to a caption prompt is pulled towards the label of that tubelet; questions
-are answered at a few tubelets where their answers hold.
+The target of a caption prompt at a tubelet is the label of that tubelet. Questions are trained at
+a few of the tubelets for which their answers are true.
 
 Shapes: B clips, T tubelets, P prompts, M predictions, N texts.
 """
@@ -35,7 +35,8 @@ from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
-# What linear heads read from the X-Encoder in training: names of kinds, and the state's numbers.
+# Targets of linear probes on the X-Encoder during training: classes of each kind. The values of
+# `STATE` are regressed in addition.
 PROBED = {
     'task': TRAIN_TASKS,
     'colour': COLOUR_NAMES,
@@ -46,16 +47,16 @@ PROBED = {
     'thing_colour': COLOUR_NAMES,
     'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
 }
-QUESTION_WEIGHT = 0.7  # in the loss; a caption has 1
-UNTOLD = -100  # what functional.cross_entropy leaves out
+QUESTION_WEIGHT = 0.7  # weight of a question in the loss; that of a caption is 1
+UNTOLD = -100  # ignore_index of functional.cross_entropy
 
 
 @dataclass
 class Answers:
-    """Predictions (M, D) with their meanings and weights (M,).
+    """Predictions (M, D) with their concepts and weights (M,).
 
-    Beside them what the tubelets are seen as, (B, T, N, Dx), what they show, B*T, and their state,
-    (B*T, 4); and the Predictor's keys and values, for more questions.
+    `visual`: tokens of the X-Encoder (B, T, N, Dx). `shown`: annotations of all B*T tubelets.
+    `state`: their states (B*T, 4). `prefix`: keys and values of the Predictor, for more questions.
     """
 
     vectors: Tensor
@@ -69,7 +70,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt about one tubelet of one clip, and what its answer means."""
+    """A prompt at one tubelet of one clip, with the concept of its answer."""
 
     clip: int
     tubelet: int
@@ -79,7 +80,7 @@ class Asked:
 
 
 class Asker:
-    """Asks the eyes about clips."""
+    """Runs the vision side on clips and their prompts."""
 
     def __init__(
         self,
@@ -90,15 +91,21 @@ class Asker:
         dropped_tokens: float = 0.0,
         prompt_noise: float = 0.0,
     ) -> None:
-        """`dropped_tokens`: share of the prompts' tokens that the eyes are not shown.
+        """Create the asker.
 
-        `prompt_noise`: on the states of the others, in their standard deviations.
+        Args:
+            net: The model.
+            bank: Token states of the texts.
+            rng: Random generator.
+            rest_weight: Weight of captions of the concept `rest` in the loss.
+            dropped_tokens: Fraction of the prompt tokens that are masked.
+            prompt_noise: Noise on the other token states, in their standard deviations.
         """
         self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
         self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
 
     def answer(self, batch: Batch, question_tubelets: int) -> Answers:
-        """The eyes' answers: captions of every tubelet, questions of some."""
+        """Predict captions at every tubelet, and each question at `question_tubelets` of them."""
         device, clips = self.bank.device, batch.labels
         visual = self.net.x_encoder(batch.frames.to(device))
         prefix = self.net.predictor.prefix(visual)
@@ -120,17 +127,17 @@ class Asker:
         ]
 
     def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
-        """Each at `count` of the tubelets where its answer holds."""
+        """Return each question at `count` of the tubelets for which its answer is true."""
         return [
             Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
             for question, holds in clip.asked
-            if question.meaning  # none where nobody said anything
+            if question.meaning  # empty if there is no annotation
             for t in self.rng.permutation(holds)[:count]
         ]
 
     def _predict(self, prefix: list[KeyValue], asked: list[Asked]) -> Tensor:
-        """The answers (M, D)."""
+        """Predict the answers (M, D)."""
         parts, groups = [], self.bank.alike([item.prompt for item in asked])
         for rows in groups:
             some = [asked[row] for row in rows]
@@ -145,7 +152,7 @@ class Asker:
 
 
 class VisionStage:
-    """One run of stage 2; `step` is one optimiser step."""
+    """One run of stage 2; `step` is one optimizer step."""
 
     def __init__(
         self,
@@ -156,7 +163,7 @@ class VisionStage:
         bank: TextBank,
         workers: Workers,
     ) -> None:
-        """`targets` (meanings, D): see `text_space.meaning_vectors`."""
+        """Create the stage; `targets` (meanings, D) come from `text_stage.meaning_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.vision, workers
         self.meanings = meanings
         self.also = meanings.also_holds(meanings.names).to(workers.device)
@@ -183,7 +190,7 @@ class VisionStage:
         self.done = 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step; returns the parts of the loss."""
+        """Take one step; returns the terms of the loss."""
         stage, device = self.stage, self.workers.device
         with autocast(device, self.config.amp):
             answers = self.asker.answer(batch, stage.clips_at(self.done).question_tubelets)
@@ -218,9 +225,10 @@ class VisionStage:
         return {key: value.detach() for key, value in found.items()}
 
     def _probe(self, answers: Answers) -> Tensor:
-        """What is `PROBED`, and the state's numbers: linear in the tokens' mean and maximum.
+        """Compute the loss of linear probes for `PROBED` and the state.
 
-        They get the X-Encoder off the ground; nothing of the probe is kept.
+        The probes read the mean and maximum of the visual tokens. They speed up the start of the
+        X-Encoder's training and are not part of the model.
         """
         visual, shown = answers.visual, answers.shown
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
@@ -235,15 +243,15 @@ class VisionStage:
         return total
 
     def use_average(self) -> None:
-        """Put the averaged weights into the net (for validation and at the end)."""
+        """Swap the averaged weights with those of the net (for validation and at the end)."""
         with torch.no_grad():
             for p, a in zip(self.parameters, self.average, strict=True):
-                held = p.detach().clone()
+                previous = p.detach().clone()
                 p.copy_(a)
-                a.copy_(held)
+                a.copy_(previous)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later run needs to go on."""
+        """Return the state that a later run needs to resume."""
         return {
             'net': self.net.state_dict(),
             'average': self.average,
@@ -254,7 +262,7 @@ class VisionStage:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         self.net.load_state_dict(state['net'])
         self.average = [a.to(self.workers.device) for a in state['average']]
         self.done = state['done']
@@ -265,18 +273,18 @@ class VisionStage:
 
 
 def probed(item: Annotation) -> dict[str, str]:
-    """The name of each kind in `PROBED` that can be seen: only the phase in the dark."""
-    seen = {'phase': item.phase}
+    """Return the class of each kind in `PROBED` that is visible; in the dark only the phase."""
+    visible = {'phase': item.phase}
     if item.light and not item.covered:
         colour, _, kind = item.thing.partition(' ')
-        seen |= {'task': item.task, 'colour': item.colour, 'object_state': item.object_state}
-        if item.phase != 'gone':  # it leaves somewhen in between
-            seen |= {'thing': kind, 'thing_colour': colour}
-    return seen
+        visible |= {'task': item.task, 'colour': item.colour, 'object_state': item.object_state}
+        if item.phase != 'gone':  # the thing disappears at an unknown time during this phase
+            visible |= {'thing': kind, 'thing_colour': colour}
+    return visible
 
 
 def state_loss(predicted: Tensor, state: Tensor) -> Tensor:
-    """Binary cross-entropy of (M, 4) logits and what `STATE` names, 0..1; nan is left out."""
+    """Return the binary cross-entropy of logits and states (M, 4) in 0..1; nan is ignored."""
     known = ~state.isnan()
     each = functional.binary_cross_entropy_with_logits(
         predicted, state.nan_to_num().clamp(0.0, 1.0), reduction='none'

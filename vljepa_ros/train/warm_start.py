@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training on from an existing model, which may be less deep or have images of half the size.
+"""Warm start from an existing model, which may have fewer layers or images of half the size.
 
-New layers are put behind the old ones and begin by adding nothing, so that the deeper network
-answers at first exactly as the old one (Chen et al., "Net2Net", arXiv 1511.05641). A further first
-stage of the stem begins as the filter that halves an image: its channels come in pairs of opposite
-sign, whose GELUs differ by their input, gelu(x) - gelu(-x) = x.
+New layers are appended and initialized to add zero, so the initial outputs of the deeper network
+equal those of the old one (Chen et al., "Net2Net", arXiv 1511.05641). An additional first stage of
+the stem is initialized as a filter that halves the image: its channels are pairs of opposite sign,
+which restore the linear value after GELU because gelu(x) - gelu(-x) = x.
 """
 
 from __future__ import annotations
@@ -22,15 +22,23 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 
 
 def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
-    """Fill the named parts of `net` with a model folder's weights.
+    """Fill the parts of `net` with a model folder's weights.
+
+    Args:
+        net: The network to train.
+        folder: Folder of the start model.
+        parts: Names of the parts.
 
     Raises:
-        InputError: no streaming model, or one of another shape, but for depth and image size.
-        ModelError: the folder is missing or damaged.
+        InputError: The model is not of kind streaming, or differs in more than depth and image
+            size.
+        ModelError: The folder is missing or damaged.
     """
     config = read_config(folder)
     if not isinstance(config, ModelConfig):
-        raise InputError(f'start: {folder} is a model of kind {config.kind}, not streaming')
+        raise InputError(
+            f'start: {folder} is a model of kind {config.kind}, but it must be of kind streaming'
+        )
     before = VLJEPA(config, parts)
     load_weights(before, folder / WEIGHTS, parts)
     state = before.state_dict()
@@ -40,7 +48,7 @@ def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
         net.load_state_dict({**net.state_dict(), **state})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()[:200]
-        raise InputError(f'start: {folder} does not fit the model: {reason}') from error
+        raise InputError(f'start: {folder} does not fit the configured model: {reason}') from error
     for part in VISION:
         old, new = (getattr(of, part).blocks for of in (before, net))
         for block in new[len(old) :]:
@@ -48,7 +56,7 @@ def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
 
 
 def has_finer_stem(new: XEncoderConfig, old: XEncoderConfig) -> bool:
-    """Whether `new` is `old` for images of twice the size, with a first stage more."""
+    """Return whether `new` is `old` with twice the image size and an additional first stage."""
     return (
         new.stem[1:] == old.stem
         and new.image_size == 2 * old.image_size
@@ -58,7 +66,7 @@ def has_finer_stem(new: XEncoderConfig, old: XEncoderConfig) -> bool:
 
 
 def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
-    """The old model's tensors for `net`, whose stem begins by halving images as a filter does."""
+    """Convert the old model's tensors for `net`, whose stem starts with a filter that halves."""
     prefix = 'x_encoder.stem.layers.'
     first, second = net.x_encoder.stem.layers[0], net.x_encoder.stem.layers[2]
     assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
@@ -93,7 +101,7 @@ def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
 
 
 def add_nothing(block: Block) -> None:
-    """Let a block pass on what it gets."""
+    """Initialize a block as the identity."""
     with torch.no_grad():
         for last in (block.project, block.mlp[-1]):
             assert isinstance(last, nn.Linear)

@@ -27,14 +27,14 @@ GROUPED = {'key_value_heads': (1, MAX_HEADS), 'head_width': (2, 512), 'mlp_width
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Frames a second, frames between two embeddings, frames that each embedding looks at."""
+    """Frames per second, frames between two embeddings, frames covered by each embedding."""
 
     rate_hz: float = 2.0
     hop_frames: int = 2
     window_frames: int = 8
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('time.', self, rate_hz=(0.01, 1000), hop_frames=(1, 256))
         check('time.', self, window_frames=(1, 256))
         if self.window_frames % self.hop_frames:
@@ -45,17 +45,17 @@ class WindowConfig:
 
     @property
     def window_s(self) -> float:
-        """Length of the window."""
+        """Length of the window in seconds."""
         return self.window_frames / self.rate_hz
 
 
 @dataclass(frozen=True)
 class XEncoderConfig:
-    """V-JEPA 2's encoder.
+    """The encoder of V-JEPA 2.
 
-    `block_causal`: each tubelet is encoded once, over what came before it, instead of the whole
-    window at every hop. The weights were not trained so; `vljepa models compare` tells what of
-    the embeddings is left.
+    `block_causal`: encode each tubelet once, attending to earlier tubelets only, instead of the
+    whole window at every hop. The weights were not trained this way; `vljepa models compare`
+    measures how much the embeddings change.
     """
 
     image_size: int = 256
@@ -68,7 +68,7 @@ class XEncoderConfig:
     block_causal: bool = False
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('x_encoder.', self, image_size=(2, 4096), patch_size=(1, 256), **STACK)
         check('x_encoder.', self, tubelet_frames=(1, 64), mlp_ratio=(0.1, 64))
         if self.image_size % self.patch_size:
@@ -79,13 +79,13 @@ class XEncoderConfig:
 
     @property
     def tokens(self) -> int:
-        """Visual tokens of a tubelet."""
+        """Number of visual tokens per tubelet."""
         return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """The last `layers` layers of a Llama. `rope_factor` 0: plain rotary positions."""
+    """The last `layers` layers of a Llama model. `rope_factor` 0: unscaled rotary positions."""
 
     width: int = 2048
     layers: int = 8
@@ -104,7 +104,7 @@ class PredictorConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('predictor.', self, vocabulary=(1, MAX_VOCABULARY), **STACK, **GROUPED)
         check('predictor.', self, norm_eps=(0, 1), rope_theta=(1, 1e12))
         check('predictor.', self, rope_factor=(0, 1e4), rope_original_tokens=(1, 1 << 24))
@@ -114,7 +114,7 @@ class PredictorConfig:
 
 @dataclass(frozen=True)
 class YEncoderConfig:
-    """A Gemma 3 text model with attention in both directions, and a linear projection."""
+    """A Gemma 3 text model with bidirectional attention, and a linear projection."""
 
     width: int = 768
     layers: int = 24
@@ -131,7 +131,7 @@ class YEncoderConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('y_encoder.', self, vocabulary=(1, MAX_VOCABULARY), **STACK, **GROUPED)
         check('y_encoder.', self, norm_eps=(0, 1), sliding_window=(2, 1 << 20))
         check('y_encoder.', self, max_tokens=(1, MAX_TOKENS))
@@ -147,11 +147,11 @@ def _check_groups(part: str, heads: int, key_value_heads: int) -> None:
 
 @dataclass(frozen=True)
 class BidirectionalConfig:
-    """A whole model folder's model.yaml.
+    """Contents of model.yaml of one model folder.
 
-    `calibrated`: whether the numbers of `calibration` and `bank` were fitted; if not, loading
-    says so once. `licences`: what a user accepts before `vljepa models get` downloads. `drawn`:
-    how the names of weights begin that no source has and `get` draws at random, to be trained.
+    `calibrated`: whether the values of `calibration` and `bank` were fitted; if not, loading logs
+    a warning. `licences`: terms that a user accepts before `vljepa models get` downloads. `drawn`:
+    name prefixes of weights that no source provides; `get` initializes them randomly for training.
     """
 
     name: str
@@ -170,7 +170,7 @@ class BidirectionalConfig:
     drawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what one part needs of another."""
+        """Check that the parts are consistent with each other."""
         check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.time.hop_frames % self.x_encoder.tubelet_frames:
             raise ModelError(
@@ -179,11 +179,14 @@ class BidirectionalConfig:
                 f'the odd frames'
             )
         if self.weights > MAX_WEIGHTS:
-            raise ModelError(f'{self.weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
+            raise ModelError(
+                f'the model has about {self.weights:,} weights, which is too many (at most '
+                f'{MAX_WEIGHTS:,})'
+            )
 
     @property
     def weights(self) -> int:
-        """How many there are, about."""
+        """Approximate number of weights."""
         x, p, y = self.x_encoder, self.predictor, self.y_encoder
         count = int(x.layers * x.width**2 * (4 + 2 * x.mlp_ratio))
         for part in (p, y):
@@ -194,5 +197,5 @@ class BidirectionalConfig:
 
     @property
     def window_tubelets(self) -> int:
-        """Tubelets of V-JEPA 2 in the window."""
+        """Number of V-JEPA 2 tubelets in the window."""
         return self.time.window_frames // self.x_encoder.tubelet_frames

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two ways to see a stream with a bidirectional X-Encoder: the visual tokens after each hop.
+"""Two ways to encode a stream with a bidirectional X-Encoder; both give tokens after each hop.
 
-`WindowSight` encodes the last window again at every hop, as the weights were trained: exact, and
-its cost grows with the window. `CausalSight` encodes each tubelet once, over cached keys of those
-before it: one tubelet of compute a hop, with attention that the weights never had.
+`WindowSight` encodes the whole window again at every hop, as in training. It is exact, and its
+cost grows with the window. `CausalSight` encodes each tubelet once and attends to cached keys of
+earlier tubelets. It costs one tubelet per hop, but the weights were not trained with this mask.
 
-Shapes: S image side, N tokens a tubelet, D width.
+Shapes: S image side, V visual tokens, D width.
 """
 
 from __future__ import annotations
@@ -24,73 +24,73 @@ from vljepa_ros.model.streaming.block import KeyValue
 
 @dataclass
 class Seen:
-    """What one camera's past is kept as: frames or visual tokens, newest last, and caches."""
+    """State of one camera: recent frames or visual tokens, newest last, and caches."""
 
     recent: deque[Tensor]
     caches: list[KeyValue | None] = field(default_factory=list)
-    tokens: Tensor | None = None  # of the window (1, V, D), once they were asked for
+    tokens: Tensor | None = None  # visual tokens (1, V, D) of the window, once computed
 
 
 class Sight(Protocol):
-    """One of the two ways. States are independent."""
+    """Interface of the two encoding modes. States of different cameras are independent."""
 
     def begin(self) -> Seen:
-        """Nothing seen."""
+        """Return an empty state."""
         ...
 
     def see(self, seen: Seen, images: Tensor) -> None:
-        """One hop more: (1, hop_frames, S, S, 3) uint8."""
+        """Add the frames of one hop, (1, hop_frames, S, S, 3) uint8, to the state."""
         ...
 
     def tokens(self, seen: Seen) -> Tensor:
-        """Visual tokens (1, V, D) of what is in the window; fewer until it is full."""
+        """Return the visual tokens (1, V, D) of the window; fewer until it is full."""
         ...
 
 
 class WindowSight:
-    """The default. The window is encoded when its tokens are wanted, and once."""
+    """Default mode. Encodes the window at the first request for its tokens."""
 
     def __init__(self, x_encoder: XEncoder, config: BidirectionalConfig) -> None:
         self._x_encoder = x_encoder
         self._hops = config.time.window_frames // config.time.hop_frames
 
     def begin(self) -> Seen:
-        """Nothing seen."""
+        """Return an empty state."""
         return Seen(deque(maxlen=self._hops))
 
     def see(self, seen: Seen, images: Tensor) -> None:
-        """Keep the frames of one hop more."""
+        """Store the frames of one hop."""
         seen.recent.append(images)
         seen.tokens = None
 
     def tokens(self, seen: Seen) -> Tensor:
-        """Visual tokens of the frames that are held."""
+        """Return the visual tokens of the stored frames."""
         if seen.tokens is None:
             seen.tokens = self._x_encoder(torch.cat(list(seen.recent), dim=1))
         return seen.tokens
 
 
 class CausalSight:
-    """The option `x_encoder.block_causal`."""
+    """Mode of the option `x_encoder.block_causal`."""
 
     def __init__(self, x_encoder: XEncoder, config: BidirectionalConfig) -> None:
         self._x_encoder, self._tubelets = x_encoder, config.window_tubelets
 
     def begin(self) -> Seen:
-        """Nothing seen."""
+        """Return an empty state."""
         layers = self._x_encoder.config.layers
         return Seen(deque(maxlen=self._tubelets), [None] * layers)
 
     def see(self, seen: Seen, images: Tensor) -> None:
-        """Encode the tubelets of one hop more, one after the other."""
+        """Encode the tubelets of one hop, one after the other."""
         caches = seen.caches
-        made = []
+        encoded = []
         for tubelet in images.split(self._x_encoder.config.tubelet_frames, dim=1):
             tokens, caches = self._x_encoder.step(tubelet, caches, self._tubelets)
-            made.append(tokens)
-        seen.recent.extend(made)
+            encoded.append(tokens)
+        seen.recent.extend(encoded)
         seen.caches = caches
 
     def tokens(self, seen: Seen) -> Tensor:
-        """Visual tokens of the newest tubelets, each as it was when it was new."""
+        """Return the visual tokens of the newest tubelets, each as encoded on arrival."""
         return torch.cat(list(seen.recent), dim=1)

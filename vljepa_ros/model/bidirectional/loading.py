@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of kind `bidirectional`: a folder's halves, if the device can hold them."""
+"""Loading of models of kind `bidirectional`, after a check of the device's free memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
 log = logging.getLogger(__name__)
 
-make = BidirectionalVLJEPA  # with random weights
+make = BidirectionalVLJEPA  # builds the architecture with random weights
 
 
 def load(
@@ -34,10 +34,15 @@ def load(
     dtype: str,
     parts: tuple[str, ...],
 ) -> Model:
-    """The halves that `parts` names. Raises ModelError: damaged, float16, not enough memory."""
+    """Load the sides that `parts` names.
+
+    Raises:
+        ModelError: The folder is incomplete or damaged, the dtype is float16, or the device has
+            too little memory.
+    """
     if dtype == 'float16':
         raise ModelError(
-            f'{config.name} cannot run in float16, which the activations of EmbeddingGemma '
+            f'{config.name} cannot run in float16, because the activations of EmbeddingGemma '
             f'overflow: choose bfloat16 or float32'
         )
     if not (folder / WEIGHTS).is_file():
@@ -55,8 +60,8 @@ def read(
     dtype: str,
     names: tuple[str, ...],
 ) -> BidirectionalVLJEPA:
-    """The named parts with the folder's weights."""
-    with no_init_weights():  # all are read next
+    """Build the parts in `names` and fill them with the folder's weights."""
+    with no_init_weights():  # place_weights fills all of them
         net = BidirectionalVLJEPA(config, names)
     place_weights(net, folder / WEIGHTS, names, device, DTYPES[dtype])
     return net.eval().requires_grad_(False)
@@ -70,28 +75,42 @@ def assemble(
     dtype: str,
     parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
-    """The halves of a net that is in memory, with the folder's tokenizers and bank."""
-    asking = Tokens(folder, config.predictor.tokenizer, config.predictor.max_prompt_tokens)
-    reading = Tokens(folder, config.y_encoder.tokenizer, config.y_encoder.max_tokens)
-    hashes = file_hash(folder / WEIGHTS)[:8], asking.sha256[:4] + reading.sha256[:4]
+    """Combine a loaded net with the folder's tokenizers and sentence bank.
+
+    Args:
+        net: The network with its weights, on `device`.
+        config: The folder's configuration.
+        folder: Model folder.
+        device: Device of the inputs.
+        dtype: Compute dtype.
+        parts: Sides to return, as in `load`.
+    """
+    prompt_tokens = Tokens(folder, config.predictor.tokenizer, config.predictor.max_prompt_tokens)
+    text_tokens = Tokens(folder, config.y_encoder.tokenizer, config.y_encoder.max_tokens)
+    hashes = file_hash(folder / WEIGHTS)[:8], prompt_tokens.sha256[:4] + text_tokens.sha256[:4]
     facts = _facts(config, '-'.join((config.name, *hashes)), device, dtype)
     vision, language = None, None
     if 'vision' in parts:
         sight = CausalSight if config.x_encoder.block_causal else WindowSight
-        vision = BidirectionalVision(net.predictor, sight(net.x_encoder, config), asking, facts)
+        encoder = sight(net.x_encoder, config)
+        vision = BidirectionalVision(net.predictor, encoder, prompt_tokens, facts)
     if wants_language(parts):
         bank = Bank(folder, config.bank)
-        encoder, fitted = net.y_encoder, config.calibration
-        language = make_language(folder, parts, encoder, reading, bank, facts, fitted)
+        language = make_language(
+            folder, parts, net.y_encoder, text_tokens, bank, facts, config.calibration
+        )
         if not config.calibrated:
-            log.warning('%s: its scores are not calibrated: ranks count, not values', config.name)
+            log.warning(
+                '%s: scores are not calibrated; rely on their order, not on their values',
+                config.name,
+            )
     return Model(facts, vision, language)
 
 
 def _facts(config: BidirectionalConfig, name: str, device: torch.device, dtype: str) -> ModelFacts:
     hops = config.time.window_frames // config.time.hop_frames
     return ModelFacts(
-        # Other vectors than those of window mode are another model's.
+        # Vectors of the two modes are not comparable, so each mode has a model id of its own.
         model_id=f'{name}-causal' if config.x_encoder.block_causal else name,
         embedding_dim=config.embedding_dim,
         image_size=config.x_encoder.image_size,
@@ -105,22 +124,25 @@ def _facts(config: BidirectionalConfig, name: str, device: torch.device, dtype: 
 
 
 def _receptive_hops(config: BidirectionalConfig) -> int:
-    """Of block-causal eyes: each layer looks W-1 tubelets further back, the Predictor, too."""
+    """Receptive field in hops for block-causal encoding.
+
+    Each layer of the X-Encoder, and the Predictor, extends it by W - 1 tubelets.
+    """
     tubelets = (config.x_encoder.layers + 1) * (config.window_tubelets - 1) + 1
     return -(-tubelets * config.x_encoder.tubelet_frames // config.time.hop_frames)
 
 
 def needed_bytes(config: BidirectionalConfig, names: tuple[str, ...], dtype: str) -> int:
-    """What the named parts will take: their weights, and the largest layer at work."""
+    """Estimate the memory of the parts in `names`: their weights and the largest layer's work."""
     with torch.device('meta'):
         net = BidirectionalVLJEPA(config, names)
     x, p, y = config.x_encoder, config.predictor, config.y_encoder
     visual = config.window_tubelets * x.tokens
-    asked = PROMPTS_AT_ONCE * (visual + p.max_prompt_tokens)
-    # A layer holds its input, normed input, queries, keys, values and result beside the MLP.
+    predicted = PROMPTS_AT_ONCE * (visual + p.max_prompt_tokens)
+    # Besides the MLP, a layer holds its input, normed input, queries, keys, values and result.
     work = {
         'x_encoder': visual * int(x.width * (6 + 2 * x.mlp_ratio)),
-        'predictor': asked * (6 * p.width + 3 * p.mlp_width),
+        'predictor': predicted * (6 * p.width + 3 * p.mlp_width),
         'y_encoder': 64 * y.max_tokens * (6 * y.width + 3 * y.mlp_width),
     }
     itemsize = DTYPES[dtype].itemsize

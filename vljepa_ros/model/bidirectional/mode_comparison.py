@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the option `x_encoder.block_causal` changes: both ways to see, over the same stream.
+"""Comparison of window mode and block-causal mode (`x_encoder.block_causal`) on one stream.
 
 Shapes: P prompts, D embedding_dim.
 """
@@ -26,17 +26,17 @@ from vljepa_ros.model.devices import check_memory
 
 @dataclass
 class _Both:
-    """One camera's past, seen both ways, and the hops that were not looked at yet."""
+    """State of one camera: one state per mode, and the hops that were not encoded yet."""
 
     states: tuple[Seen, Seen]
     waiting: list[Sequence[Image]] = field(default_factory=list)
 
 
 class BothSights:
-    """Eyes (`core.protocols.Eyes`) of window mode, with block-causal ones beside them.
+    """Vision side (`core.protocols.Vision`) of window mode that also runs block-causal mode.
 
-    Of each hop and prompt: `cosines` of the two vectors. Of each hop: `window_s` and `causal_s`,
-    the time that each took to see it and to answer.
+    `cosines` has the cosine of the two vectors per hop and prompt. `window_s` and `causal_s` have
+    the time that each mode took per hop to encode and predict, in seconds.
     """
 
     def __init__(self, window: Vision, causal: Vision) -> None:
@@ -47,20 +47,20 @@ class BothSights:
         self.causal_s: list[float] = []
 
     def new_state(self) -> _Both:
-        """Nothing seen."""
+        """Return the empty state of one camera."""
         window, causal = self._vision
         return _Both((window.new_state(), causal.new_state()))
 
     def step(self, state: _Both, images: Sequence[Image]) -> None:
-        """One hop more. It is looked at in `predict`, where each way is timed by itself."""
+        """Queue one hop. `predict` encodes it, so that each mode can be timed separately."""
         state.waiting.append(images)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raise InputError on a prompt of too many tokens."""
+        """Raise InputError if a prompt has too many tokens."""
         self._vision[0].check_prompts(prompts)
 
     def predict(self, state: _Both, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors (P, D) of window mode."""
+        """Run both modes and return the vectors (P, D) of window mode."""
         found = []
         for vision, seen, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
             began_s = time.perf_counter()
@@ -74,14 +74,18 @@ class BothSights:
         return window
 
     def unfamiliar(self, state: _Both) -> float:
-        """Return 0.0: the comparison is about vectors."""
+        """Return 0.0: the comparison uses no detector of unfamiliar scenes."""
         return 0.0
 
 
 def both_sights(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str
 ) -> BothSights:
-    """Both ways to see, with one set of weights. Raises ModelError."""
+    """Load both modes with one set of weights.
+
+    Raises:
+        ModelError: The folder is incomplete or damaged, or the device has too little memory.
+    """
     check_memory(config.name, needed_bytes(config, VISION, dtype), device, dtype)
     net, vision = read(folder, config, device, dtype, VISION), []
     for causal in (False, True):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bidirectional VL-JEPA as one torch module, its weights named as in the public checkpoint.
+"""A bidirectional VL-JEPA as one torch module, with the weight names of the public checkpoint.
 
-`cun-bjy/open-vljepa` holds `predictor.*` and `y_encoder.*`; its X-Encoder is V-JEPA 2 as published
-(`x_encoder.model.*`), which it froze and does not repeat.
+`cun-bjy/open-vljepa` contains `predictor.*` and `y_encoder.*`. Its frozen X-Encoder is V-JEPA 2 as
+published (`x_encoder.model.*`) and is not part of that checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LANGUAGE = ('y_encoder',)
 
 
 class BidirectionalVLJEPA(nn.Module):
-    """The three parts that have weights; `parts` leaves out what a process does not need."""
+    """The three parts that have weights. A process builds only the parts named in `parts`."""
 
     def __init__(
         self, config: BidirectionalConfig, parts: tuple[str, ...] = VISION + LANGUAGE
@@ -36,9 +36,14 @@ class BidirectionalVLJEPA(nn.Module):
             self.y_encoder = YEncoder(config.y_encoder, config.embedding_dim)
 
     def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """One prompt about each window: the training pass of the eyes.
+        """Predict the answer to one prompt per window: the training pass of the vision side.
 
-        images (B, F, S, S, 3) uint8; prompt (B, L) ids; prompt_mask (B, L). Returns unit vectors
-        (B, embedding_dim).
+        Args:
+            images: (B, F, S, S, 3) uint8.
+            prompt: Token ids (B, L).
+            prompt_mask: (B, L), true for real tokens.
+
+        Returns:
+            Unit vectors (B, embedding_dim).
         """
         return self.predictor(self.x_encoder(images), prompt, prompt_mask)

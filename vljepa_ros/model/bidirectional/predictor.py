@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Predictor of a bidirectional model: Llama layers over visual tokens and a prompt.
 
-As arXiv 2512.10942, section 3.1, and as the public checkpoint was trained: visual tokens first,
-then the prompt's; every token attends to every other that is not padding; the mean of them all
-goes through a linear layer. The prompt's tokens enter the kept (last) layers straight from
-Llama's table of embeddings. Names of weights are the checkpoint's.
+It follows arXiv 2512.10942, section 3.1, and the training of the public checkpoint: visual tokens
+come before prompt tokens, every token attends to all tokens that are not padding, and a linear
+layer projects the mean of all tokens. Prompt tokens come from Llama's embedding table; only the
+last layers of Llama are used. Weights have the names of the checkpoint.
 
 Shapes: B pairs of a window and a prompt, V visual tokens of width Dx, L prompt tokens, D width.
 """
@@ -25,7 +25,7 @@ from vljepa_ros.model.bidirectional.config import PredictorConfig
 
 
 class Predictor(nn.Module):
-    """Joins what is seen and what is asked; every prompt needs a pass of its own."""
+    """Combines visual tokens and a prompt; every prompt needs a pass of its own."""
 
     def __init__(self, config: PredictorConfig, visual_width: int, embedding_dim: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Predictor(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
         self.layers = nn.ModuleList(LlamaDecoderLayer(llama, i) for i in range(config.layers))
         for layer in self.layers:
-            # Or a missing mask, which is how no padding is told, would mean a causal one.
+            # With is_causal, a missing mask (no padding) would select causal attention.
             layer.self_attn.is_causal = False  # type: ignore[union-attr]
         self.norm = LlamaRMSNorm(config.width, eps=config.norm_eps)
         self.rotary_emb = LlamaRotaryEmbedding(config=llama)
@@ -41,17 +41,28 @@ class Predictor(nn.Module):
         self.out_proj = nn.Linear(config.width, embedding_dim)
 
     def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """visual (B, V, Dx), prompt ids (B, L), mask (B, L) -> unit vectors (B, embedding_dim)."""
+        """Predict unit vectors (B, embedding_dim).
+
+        Args:
+            visual: Visual tokens (B, V, Dx).
+            prompt: Token ids (B, L).
+            prompt_mask: (B, L), true for real tokens.
+        """
         batch, count, _ = visual.shape
         x = torch.cat([self.vis_proj(visual), self.embed_tokens(prompt)], dim=1)
         real = torch.cat([prompt_mask.new_ones(batch, count), prompt_mask], dim=1)  # (B, V + L)
         length = x.shape[1]
         allowed = None if bool(real.all()) else real[:, None, None].expand(-1, 1, length, -1)
-        places = torch.arange(length, device=x.device)[None]
-        turns = self.rotary_emb(x, places)
+        position_ids = torch.arange(length, device=x.device)[None]
+        cos_sin = self.rotary_emb(x, position_ids)
         for layer in self.layers:
-            x = layer(x, attention_mask=allowed, position_ids=places, position_embeddings=turns)
-        # A mean of a thousand tokens is taken in float32, as mixed precision did in training.
+            x = layer(
+                x,
+                attention_mask=allowed,
+                position_ids=position_ids,
+                position_embeddings=cos_sin,
+            )
+        # The mean of a thousand tokens is computed in float32, as mixed precision did in training.
         x = self.norm(x).float() * real.unsqueeze(-1)
         mean = x.sum(dim=1) / real.sum(dim=1, keepdim=True)
         answer = self.out_proj(mean.to(self.out_proj.weight.dtype))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The eyes of a bidirectional model at run time: a hop of frames in, answers about the window."""
+"""Vision side of a bidirectional model at run time: hops of frames in, answer embeddings out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vljepa_ros.model.bidirectional.predictor import Predictor
 from vljepa_ros.model.frame_check import check_hop
 from vljepa_ros.model.language.tokenizer import Tokens
 
-PROMPTS_AT_ONCE = 4  # each is a pass over all visual tokens: bounds memory for 32 prompts
+PROMPTS_AT_ONCE = 4  # batch size; each prompt is a pass over all visual tokens, which costs memory
 
 
 class BidirectionalVision:
-    """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
+    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
 
     def __init__(
         self, predictor: Predictor, sight: Sight, tokens: Tokens, facts: ModelFacts
@@ -31,7 +31,7 @@ class BidirectionalVision:
         self._device = torch.device(facts.device)
 
     def new_state(self) -> Seen:
-        """Nothing seen by one camera."""
+        """Return the empty state of one camera."""
         return self._sight.begin()
 
     @torch.inference_mode()
@@ -42,14 +42,14 @@ class BidirectionalVision:
         self._sight.see(state, hop)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raise InputError on a prompt of too many tokens."""
+        """Raise InputError if a prompt has too many tokens."""
         self._tokens.ids(prompts)
 
     @torch.inference_mode()
     def predict(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Answer embeddings (P, D), float32, of the prompts over the window of `state`."""
+        """Return answer embeddings (P, D), float32, of the prompts over the window of `state`."""
         if not state.recent:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise InputError('no frame yet: the model has nothing to predict from')
         self.check_prompts(prompts)
         rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
         for start in range(0, len(prompts), PROMPTS_AT_ONCE):

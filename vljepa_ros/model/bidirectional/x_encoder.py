@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The X-Encoder of a bidirectional model: V-JEPA 2 (arXiv 2506.09985) as `transformers` has it.
+"""The X-Encoder of a bidirectional model: V-JEPA 2 (arXiv 2506.09985) from `transformers`.
 
-Names of weights are those of the public checkpoint: `model.encoder.*`. What V-JEPA 2 has besides
-its encoder, the predictor of its own pre-training, is left out; its plain forward would run it.
+Weights have the names of the public checkpoint: `model.encoder.*`. The predictor of V-JEPA 2's
+own pre-training is left out; the default forward pass would run it.
 
-Shapes: B clips, F frames, S image side, T tubelets, N tokens a tubelet, D width, H heads,
+Shapes: B clips, F frames, S image side, T tubelets, N tokens per tubelet, D width, H heads,
 E = D / H, W window (tubelets).
 """
 
@@ -22,60 +22,61 @@ from transformers.models.vjepa2.modeling_vjepa2 import (
 from vljepa_ros.model.bidirectional.config import XEncoderConfig
 from vljepa_ros.model.streaming.block import KeyValue
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in its training
+# ImageNet statistics, as in the training of V-JEPA 2.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
-    """V-JEPA 2's attention with positions in float32, and one tubelet at a time over a cache.
+    """V-JEPA 2's attention with float32 positions and a step over cached keys and values.
 
-    `transformers` computes angles in the model's dtype: in bfloat16 their error is several times
-    that of rounding from tubelet 31 on (test_traps.py).
+    `transformers` computes angles in the model's dtype. From tubelet 31 on, their error in
+    bfloat16 is several times the rounding error (test_traps.py).
     """
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
-        """The rotated queries or keys, in the dtype that they came in."""
+        """Rotate queries or keys in float32; returns the input's dtype."""
         rotated: Tensor = super().apply_rotary_embeddings(qk.float(), pos_ids)
         return rotated.to(qk.dtype)
 
     def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
-        """The newest tubelet x (B, N, D) over the cached ones -> (B, N, D).
+        """Attend from the newest tubelet x (B, N, D) to the cached ones; returns (B, N, D).
 
-        Cached keys are not turned in time. V-JEPA 2's rotation is not one of pairs (each half of a
-        pair turns by another angle), so that positions do not cancel out as those of rotary
-        embeddings do: keys are turned to their place in the window, which it has seen in training.
+        Cached keys are not rotated in time. V-JEPA 2 rotates the two halves of a pair by different
+        angles, so its positions do not cancel out as those of rotary embeddings do. Keys are
+        therefore rotated to their position in the window, which occurred in training.
         """
         q, k, v = (
             project(x).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )  # (B, H, N, E)
-        places = self.get_position_ids(x)  # all of tubelet 0, which turns nothing
-        q, k = (self.apply_rotary_embeddings(part, places) for part in (q, k))
+        position_ids = self.get_position_ids(x)  # all in tubelet 0: no rotation in time
+        q, k = (self.apply_rotary_embeddings(part, position_ids) for part in (q, k))
         newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
         cache = newest if cache is None else cache.extended(newest, window)
         count = cache.keys.shape[2]
         attended = functional.scaled_dot_product_attention(
-            self._turned(q.unsqueeze(2), first=count - 1),
-            self._turned(cache.keys, first=0),
+            self._rotate_time(q.unsqueeze(2), first=count - 1),
+            self._rotate_time(cache.keys, first=0),
             cache.values.flatten(2, 3),
         )
         return self.proj(attended.transpose(1, 2).flatten(2)), cache
 
-    def _turned(self, x: Tensor, first: int) -> Tensor:
-        """x (B, H, T, N, E), turned in time from tubelet `first` on -> (B, H, T*N, E)."""
+    def _rotate_time(self, x: Tensor, first: int) -> Tensor:
+        """Rotate x (B, H, T, N, E) in time from tubelet `first` on; returns (B, H, T*N, E)."""
         tubelets, tokens = x.shape[2:4]
         time = torch.arange(first, first + tubelets, device=x.device).repeat_interleave(tokens)
         x = x.flatten(2, 3)
-        turned = rotate_queries_or_keys(x[..., : self.d_dim].float(), pos=time).to(x.dtype)
-        return torch.cat([turned, x[..., self.d_dim :]], dim=-1)
+        rotated = rotate_queries_or_keys(x[..., : self.d_dim].float(), pos=time).to(x.dtype)
+        return torch.cat([rotated, x[..., self.d_dim :]], dim=-1)
 
 
 class XEncoder(nn.Module):
-    """Pictures -> visual tokens, of a whole window or of the newest tubelet."""
+    """Encodes images into visual tokens, either a whole window or the newest tubelet."""
 
     def __init__(self, config: XEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        # Rotary positions come from crop_size, whatever the pictures' size: both are one number.
+        # Rotary positions depend on crop_size and not on the images' size; here both are equal.
         vjepa = VJEPA2Config(
             crop_size=config.image_size,
             patch_size=config.patch_size,
@@ -93,16 +94,25 @@ class XEncoder(nn.Module):
             layer.attention = RotaryAttention(vjepa, config.width, config.heads)
 
     def forward(self, images: Tensor) -> Tensor:
-        """A window (B, F, S, S, 3) uint8, seen as a whole -> (B, T*N, D).
+        """Encode a whole window (B, F, S, S, 3) uint8 into tokens (B, T*N, D).
 
-        One frame alone is taken twice by V-JEPA 2, as in its training on pictures.
+        V-JEPA 2 duplicates a single frame, as in its training on images.
         """
         return self.model(self._pixels(images), skip_predictor=True).last_hidden_state
 
     def step(
         self, images: Tensor, caches: list[KeyValue | None], window: int
     ) -> tuple[Tensor, list[KeyValue | None]]:
-        """The newest tubelet (B, F, S, S, 3) uint8 over `caches`, one per layer -> (B, N, D)."""
+        """Encode the newest tubelet over cached keys and values.
+
+        Args:
+            images: The tubelet (B, F, S, S, 3) uint8.
+            caches: One cache per layer; None at the start of a stream.
+            window: Number of tubelets that a cache holds at most.
+
+        Returns:
+            Tokens (B, N, D) and the updated caches.
+        """
         encoder = self.model.encoder
         x = encoder.embeddings(self._pixels(images))
         renewed: list[KeyValue | None] = []
@@ -114,17 +124,15 @@ class XEncoder(nn.Module):
         return encoder.layernorm(x), renewed
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """(B, F, S, S, 3) uint8 -> (B, F, 3, S, S) as V-JEPA 2 takes them."""
+        """Normalize (B, F, S, S, 3) uint8 into V-JEPA 2's input (B, F, 3, S, S)."""
         _, frames, height, width, _ = images.shape
         size, per = self.config.image_size, self.config.tubelet_frames
         if (height, width) != (size, size):
-            raise ValueError(
-                f'pictures of {height}x{width} do not match the model ({size}x{size})'
-            )
+            raise ValueError(f'images of {height}x{width} do not match the model ({size}x{size})')
         if frames != 1 and frames % per:
             raise ValueError(
-                f'{frames} frames are not a multiple of the {per} of a tubelet: V-JEPA 2 would '
-                f'drop the last'
+                f'{frames} frames are not a multiple of the {per} frames per tubelet: V-JEPA 2 '
+                f'would drop the last ones'
             )
         weight = self.model.encoder.embeddings.patch_embeddings.proj.weight
         mean, deviation = (images.new_tensor(x, dtype=torch.float32) for x in (MEAN, DEVIATION))

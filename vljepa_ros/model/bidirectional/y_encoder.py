@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Encoder of a bidirectional model: EmbeddingGemma's transformer, mean, linear projection.
+"""The Y-Encoder of a bidirectional model: EmbeddingGemma, mean pooling, linear projection.
 
-As the public checkpoint was trained: the mean of the last hidden states of all tokens that are
-not padding; neither EmbeddingGemma's own dense layers nor its prompts ("task: ...") take part.
-Names of weights are the checkpoint's.
+As in the training of the public checkpoint, the last hidden states of all tokens except padding
+are averaged. EmbeddingGemma's own dense layers and its prompts ("task: ...") are not used.
+Weights have the names of the checkpoint.
 
 Shapes: B texts, L tokens.
 """
@@ -18,7 +18,7 @@ from vljepa_ros.model.bidirectional.config import YEncoderConfig
 
 
 class YEncoder(nn.Module):
-    """Texts -> the space of the answers. Its activations overflow float16."""
+    """Embeds texts in the space of the answers. Its activations overflow float16."""
 
     def __init__(self, config: YEncoderConfig, embedding_dim: int) -> None:
         super().__init__()
@@ -40,7 +40,12 @@ class YEncoder(nn.Module):
         self.projector = nn.Linear(config.width, embedding_dim)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Ids (B, L), mask (B, L), true for real tokens -> unit vectors (B, embedding_dim)."""
+        """Embed texts as unit vectors (B, embedding_dim).
+
+        Args:
+            tokens: Token ids (B, L).
+            mask: (B, L), true for real tokens.
+        """
         states = self.model(input_ids=tokens, attention_mask=mask.long(), use_cache=False)
         x = states.last_hidden_state.float() * mask.unsqueeze(-1)
         mean = x.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)

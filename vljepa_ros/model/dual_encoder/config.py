@@ -17,23 +17,23 @@ TOWER = {**STACK, 'mlp_width': (1, 1 << 16)}
 
 @dataclass(frozen=True)
 class StillsConfig:
-    """Pictures a second. Each is seen by itself."""
+    """Sampling rate of the images, each of which is encoded separately."""
 
     rate_hz: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the number."""
+        """Validate the rate."""
         check('time.', self, rate_hz=(0.01, 1000))
 
     @property
     def window_s(self) -> float:
-        """What one embedding looks at: one picture's time."""
+        """Duration that one embedding covers: one image period."""
         return 1 / self.rate_hz
 
 
 @dataclass(frozen=True)
 class PictureConfig:
-    """The tower for pictures; its width is that of the embeddings."""
+    """Image tower. Its width equals the embedding dimension."""
 
     image_size: int = 256
     patch_size: int = 16
@@ -43,7 +43,7 @@ class PictureConfig:
     mlp_width: int = 3072
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('picture.', self, image_size=(2, 4096), patch_size=(1, 256), **TOWER)
         if self.image_size % self.patch_size:
             raise ModelError(
@@ -54,7 +54,7 @@ class PictureConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The tower for texts. All are padded to `max_tokens`, and padding is attended to."""
+    """Text tower. All texts are padded to `max_tokens`, and padding is attended to."""
 
     width: int = 768
     layers: int = 12
@@ -67,13 +67,13 @@ class TextConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('text.', self, vocabulary=(1, 1_000_000), max_tokens=(2, MAX_TOKENS), **TOWER)
 
 
 @dataclass(frozen=True)
 class DualConfig:
-    """A whole model folder's model.yaml."""
+    """Contents of model.yaml of one model folder."""
 
     name: str
     kind: str = 'dual_encoder'
@@ -87,23 +87,26 @@ class DualConfig:
     drawn: tuple[str, ...] = ()  # as in BidirectionalConfig
 
     def __post_init__(self) -> None:
-        """Check what one part needs of another."""
+        """Check that the parts are consistent with each other."""
         for part, tower in (('picture', self.picture), ('text', self.text)):
             if tower.width % tower.heads:
                 raise ModelError(
                     f'{part}.width ({tower.width}) is not a multiple of heads ({tower.heads})'
                 )
         if self.weights > MAX_WEIGHTS:
-            raise ModelError(f'{self.weights:,} weights are too many (at most {MAX_WEIGHTS:,})')
+            raise ModelError(
+                f'the model has about {self.weights:,} weights, which is too many (at most '
+                f'{MAX_WEIGHTS:,})'
+            )
 
     @property
     def embedding_dim(self) -> int:
-        """Length of an embedding."""
+        """Dimension of the embeddings."""
         return self.picture.width
 
     @property
     def weights(self) -> int:
-        """How many there are, about."""
+        """Approximate number of weights."""
         towers = (self.picture, self.text)
         layers = sum(t.layers * (4 * t.width**2 + 2 * t.width * t.mlp_width) for t in towers)
         return layers + self.text.vocabulary * self.text.width

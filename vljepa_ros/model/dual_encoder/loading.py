@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of kind `dual_encoder`: a folder's halves, if the device can hold them."""
+"""Loading of models of kind `dual_encoder`, after a check of the device's free memory."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
-make = DualEncoder  # with random weights
+make = DualEncoder  # builds the architecture with random weights
 
-WORK = 1.2  # of the weights' size: what is needed with all that works on them
+WORK = 1.2  # total memory including activations, as a multiple of the size of the weights
 
 
 def load(
     folder: Path, config: DualConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
 ) -> Model:
-    """The halves that `parts` names; both hold both towers. Raises ModelError."""
+    """Load the sides that `parts` names; each of them holds both towers.
+
+    Raises:
+        ModelError: The weights are missing or damaged, or the device has too little memory.
+    """
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
     with torch.device('meta'):
         needed = int(WORK * weight_bytes(DualEncoder(config), DTYPES[dtype]))
     check_memory(config.name, needed, device, dtype)
-    with no_init_weights():  # all are read next
+    with no_init_weights():  # place_weights fills all of them
         net = DualEncoder(config)
     place_weights(net, folder / WEIGHTS, ('model',), device, DTYPES[dtype])
     net.eval().requires_grad_(False)
@@ -51,7 +55,7 @@ def load(
 
 
 def own_calibration(net: DualEncoder) -> CalibrationConfig:
-    """SigLIP is trained to be calibrated: a pair matches with sigmoid(scale * cosine + bias)."""
+    """Return the calibration that SigLIP learned: sigmoid(scale * cosine + bias) for a pair."""
     scale = float(net.model.logit_scale.float().exp())
     bias = float(net.model.logit_bias.float())
     return CalibrationConfig(

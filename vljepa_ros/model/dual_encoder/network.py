@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SigLIP (arXiv 2303.15343, 2502.14786) as `transformers` has it: pictures and texts, one space.
+"""SigLIP (arXiv 2303.15343, 2502.14786) from `transformers`: images and texts in one space.
 
-Names of weights are those of the published checkpoints, below `model.`. SigLIP 2's checkpoints of
-fixed resolution are of the class of the first SigLIP.
+Weights have the names of the published checkpoints, below `model.`. The fixed-resolution
+checkpoints of SigLIP 2 use the class of the first SigLIP.
 
-Shapes: B pictures or texts, S image side, L tokens, D embedding_dim.
+Shapes: B images or texts, S image side, L tokens, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vljepa_ros.model.dual_encoder.config import DualConfig
 
 
 class DualEncoder(nn.Module):
-    """Both towers, and the scale and bias of their cosines that were learned with them."""
+    """Image tower and text tower with the learned scale and bias of their cosines."""
 
     def __init__(self, config: DualConfig) -> None:
         super().__init__()
@@ -48,22 +48,20 @@ class DualEncoder(nn.Module):
         )
 
     def pictures(self, images: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> unit vectors (B, D)."""
+        """Encode images (B, S, S, 3) uint8 into unit vectors (B, D)."""
         _, height, width, _ = images.shape
         size = self.config.picture.image_size
         if (height, width) != (size, size):
-            raise ValueError(
-                f'pictures of {height}x{width} do not match the model ({size}x{size})'
-            )
+            raise ValueError(f'images of {height}x{width} do not match the model ({size}x{size})')
         pixels = (images / 127.5 - 1.0).movedim(-1, 1)
         pixels = pixels.to(self.model.vision_model.embeddings.patch_embedding.weight.dtype)
         return _unit(self.model.vision_model(pixel_values=pixels).pooler_output)
 
     def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Ids (B, L), mask (B, L) -> unit vectors (B, D).
+        """Encode token ids (B, L) with mask (B, L) into unit vectors (B, D).
 
-        All are padded to the same length, and nothing is masked: it was trained so, and takes its
-        vector from the last place, which mostly holds padding (id 0, as after the text here).
+        As in training, all texts are padded to the same length with id 0 and padding is not
+        masked. The vector comes from the last position, which usually holds padding.
         """
         missing = self.config.text.max_tokens - tokens.shape[1]
         padded = functional.pad(tokens.masked_fill(~mask, 0), (0, missing))

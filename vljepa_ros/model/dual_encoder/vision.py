@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The eyes of a dual encoder at run time: the newest picture's vector, whatever is asked."""
+"""Vision side of a dual encoder at run time: the newest image's vector, for any prompt."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from vljepa_ros.model.frame_check import check_hop
 
 @dataclass
 class Picture:
-    """What one camera saw last: a vector (1, D)."""
+    """State of one camera: the vector (1, D) of its newest image."""
 
     vector: NDArray[np.float32] | None = None
 
 
 class DualVision:
-    """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
+    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
 
     def __init__(self, net: DualEncoder, facts: ModelFacts) -> None:
         self.facts = facts
         self._net, self._device = net, torch.device(facts.device)
 
     def new_state(self) -> Picture:
-        """Nothing seen by one camera."""
+        """Return the empty state of one camera."""
         return Picture()
 
     @torch.inference_mode()
     def step(self, state: Picture, images: Sequence[Image]) -> None:
-        """See one (S, S, 3) uint8 RGB image."""
+        """Encode one (S, S, 3) uint8 RGB image."""
         check_hop(images, self.facts)
         pixels = torch.from_numpy(np.stack(images)).to(self._device)
         vector: NDArray[np.float32] = self._net.pictures(pixels).cpu().numpy()
@@ -46,12 +46,12 @@ class DualVision:
         state.vector = vector
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Any prompt will do: none is read."""
+        """Accept any prompt: this model does not use it."""
 
     def predict(self, state: Picture, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """The picture's vector for each of the prompts, (P, D)."""
+        """Return the image's vector once per prompt, (P, D)."""
         if state.vector is None:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise InputError('no frame yet: the model has nothing to predict from')
         return state.vector.repeat(len(prompts), axis=0)
 
     def unfamiliar(self, state: Picture) -> float:

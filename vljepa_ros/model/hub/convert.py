@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloaded weights, pickled or not -> one weights.safetensors under the net's own names."""
+"""Converts downloaded weights (safetensors or pickle) to one weights.safetensors of the net."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vljepa_ros.core.errors import ModelError, OutputError
 from vljepa_ros.model.checkpoint_config import SourceConfig
 from vljepa_ros.model.weights import WEIGHTS, check_weights
 
-STATE = 'model_state_dict'  # where a checkpoint of a training run keeps its tensors
+STATE = 'model_state_dict'  # key of the tensors in a training checkpoint
 
 
 def convert(
@@ -26,41 +26,54 @@ def convert(
     folder: Path,
     drawn: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write the tensors of all files, if they are exactly those of `net` (on the meta device).
+    """Write the tensors of all files to weights.safetensors in their published dtype.
 
-    They keep the dtype that they were published in. What is `drawn` is in no file. Raises
-    ModelError or OutputError, and then leaves nothing.
+    If it fails, no file is left behind.
+
+    Args:
+        files: Sources with their downloaded files.
+        net: Architecture on the meta device; its tensor names and shapes must match exactly.
+        folder: Model folder.
+        drawn: Randomly initialized weights that no file provides.
+
+    Raises:
+        ModelError: A file is damaged or unsafe, or the tensors do not match `net`.
+        OutputError: The file cannot be written.
     """
     state: dict[str, Tensor] = dict(drawn or {})
     files = list(files)
-    for file in dict.fromkeys(path for _, path in files):  # several sources may be of one
+    for file in dict.fromkeys(path for _, path in files):  # several sources may share one file
         tensors = read_tensors(file)
         for source in (source for source, path in files if path == file):
             state |= renamed(tensors, source)
     check_weights(net, state, 'the download')
     partial = folder / f'{WEIGHTS}.part'
     try:
-        # Tensors that share memory cannot be stored: those of a pickled file may.
+        # Tensors of a pickled file may share memory, which safetensors cannot store.
         save_file({key: value.contiguous().clone() for key, value in state.items()}, partial)
         partial.replace(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(f'{folder / WEIGHTS} cannot be written: {error}') from error
+        raise OutputError(f'cannot write {folder / WEIGHTS}: {error}') from error
     return folder / WEIGHTS
 
 
 def renamed(state: dict[str, Tensor], source: SourceConfig) -> dict[str, Tensor]:
-    """Those whose names begin with `rename_from`, with `rename_to` in its place."""
-    begin = source.rename_from
+    """Return the tensors whose names start with `rename_from`, with prefix `rename_to` instead."""
+    prefix = source.rename_from
     return {
-        source.rename_to + key[len(begin) :]: value
+        source.rename_to + key[len(prefix) :]: value
         for key, value in state.items()
-        if key.startswith(begin)
+        if key.startswith(prefix)
     }
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a pickle that holds nothing that could run."""
+    """Read the tensors of a safetensors file or of a pickle that contains no executable code.
+
+    Raises:
+        ModelError: The file is damaged, or the pickle contains other objects than plain values.
+    """
     if path.suffix == '.safetensors':
         try:
             return load_file(path)
@@ -70,7 +83,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f'{path.name} is refused: it holds more than tensors and plain values'
+            f'{path.name} was refused: it contains other objects than tensors and plain values, '
+            f'which could run code'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise ModelError(f'{path.name} is damaged: {str(error).splitlines()[0]}') from error
@@ -80,5 +94,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
     state = found.get(STATE, found) if isinstance(found, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f'{path.name} holds no state dict')
+        raise ModelError(f'{path.name} contains no state dict')
     return {str(key): value for key, value in state.items()}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file of a public repository -> a file here: resumed, hashed, and only when it is asked for.
+"""Download of one file of a public repository, with resume and hash check, only on request.
 
-HF_ENDPOINT names another hub, HF_TOKEN the token for gated repositories, HF_HUB_OFFLINE forbids
-all of it, as they do for Hugging Face's own tools.
+As for Hugging Face's own tools, HF_ENDPOINT sets another hub, HF_TOKEN is the token for gated
+repositories, and HF_HUB_OFFLINE forbids downloads.
 """
 
-# urllib, not huggingface_hub: its cache would keep gigabytes twice, and it checks sizes where this
-# checks the hash of the very file that is converted.
+# urllib instead of huggingface_hub: the cache of the latter would store gigabytes twice, and it
+# checks only sizes. This module checks the hash of the file that is converted.
 
 from __future__ import annotations
 
@@ -24,22 +24,36 @@ from vljepa_ros.model.checkpoint_config import SourceConfig
 from vljepa_ros.model.streaming.text_tower import file_hash
 
 HUB = 'https://huggingface.co'
-TIMEOUT_S = 60.0  # without a byte
+TIMEOUT_S = 60.0  # longest time without data
 BLOCK = 1 << 20
-ROOM = 1.05  # what is asked of the disk, in sizes of the file
+ROOM = 1.05  # required free disk space, as a multiple of the missing bytes
 
-Progress = Callable[[int, int], None]  # bytes that are there, and in all (0: unknown)
+Progress = Callable[[int, int], None]  # bytes received, total bytes (0: unknown)
 
 
 def download(source: SourceConfig, target: Path, progress: Progress) -> str:
-    """Make `target` the file of `source`; returns its SHA-256.
+    """Download the file of `source` to `target`, unless it exists, and verify its hash.
 
-    What an interrupted download left behind (`*.part`) is gone on with, if the file is still the
-    same. Raises ModelError: offline, refused, broken off, another hash than `source.sha256`.
+    An interrupted download (`*.part`) is resumed if the file on the hub has not changed.
+
+    Args:
+        source: Repository, file, revision and expected hash.
+        target: Path of the file.
+        progress: Called after each block.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        ModelError: Offline, refused or interrupted, or the hash differs from `source.sha256`.
+        OutputError: The disk is full or not writable.
     """
     if not target.is_file():
         if os.environ.get('HF_HUB_OFFLINE', '').lower() in ('1', 'true', 'yes', 'on'):
-            raise ModelError(f'{source.file} is not here, and HF_HUB_OFFLINE forbids downloads')
+            raise ModelError(
+                f'{source.file} was not downloaded yet, and HF_HUB_OFFLINE forbids downloads: '
+                f'unset it and try again'
+            )
         partial = target.with_name(f'{target.name}.part')
         _fill(source, partial, progress)
         _verified(source, partial)
@@ -49,17 +63,17 @@ def download(source: SourceConfig, target: Path, progress: Progress) -> str:
 
 
 def address(source: SourceConfig) -> str:
-    """Where the file is."""
+    """Return the URL of the file."""
     hub = os.environ.get('HF_ENDPOINT', HUB).rstrip('/')
     return f'{hub}/{source.repository}/resolve/{source.revision}/{source.file}'
 
 
 def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
-    """Append to `partial` what it lacks."""
+    """Download the missing bytes and append them to `partial`."""
     url, done = address(source), partial.stat().st_size if partial.is_file() else 0
     request = Request(url)
     if (token := _token()) is not None:
-        # Not to where the hub redirects to: that is another host's signed address.
+        # Redirects lead to signed URLs of another host, which must not receive the token.
         request.add_unredirected_header('Authorization', f'Bearer {token}')
     if done and _tag(partial).is_file():
         request.add_header('Range', f'bytes={done}-')
@@ -70,13 +84,15 @@ def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
     except HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             if error.headers.get('Content-Range') == f'bytes */{done}':
-                return  # all of it had come, and was not looked at yet
-            _tag(partial).unlink()  # so that the next call begins anew
+                return  # the download was complete but not verified yet
+            _tag(partial).unlink()  # the next call starts from the beginning
         raise ModelError(_refusal(source, url, error)) from error
     except URLError as error:
         raise ModelError(f'{url}: {error.reason}') from error
     except (HTTPException, OSError) as error:
-        raise ModelError(f'{url}: {error}; what came is kept, and gone on with') from error
+        raise ModelError(
+            f'{url}: {error}; received data is kept: run the command again to resume'
+        ) from error
 
 
 def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
@@ -92,11 +108,11 @@ def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
         how, done = 'ab', done + len(block)
         progress(done, total)
     if done < total:
-        raise ConnectionError(f'broken off after {done:,} of {total:,} bytes')
+        raise ConnectionError(f'connection broken off after {done:,} of {total:,} bytes')
 
 
 def _write(path: Path, block: bytes, how: str) -> None:
-    """Errors of the disk are told apart from the network's: both are OSError."""
+    """Write a block; a disk error becomes an OutputError, unlike an OSError of the network."""
     try:
         with path.open(how) as stream:
             stream.write(block)
@@ -108,18 +124,19 @@ def _check_room(partial: Path, missing: int) -> None:
     free = shutil.disk_usage(partial.parent).free
     if missing * ROOM > free:
         raise OutputError(
-            f'{partial.parent} has {free / 1e9:.1f} GB free, {missing / 1e9:.1f} GB are to come'
+            f'{partial.parent} has {free / 1e9:.1f} GB free, but the download needs '
+            f'{missing / 1e9:.1f} GB: free some space, or choose another folder (--into)'
         )
 
 
 def _verified(source: SourceConfig, path: Path) -> str:
-    """The hash of `path`, which is removed if it is another than that of `source`."""
+    """Return the hash of `path`; remove the file if the hash differs from that of `source`."""
     found = file_hash(path)
     if source.sha256 and found != source.sha256:
         path.unlink()
         raise ModelError(
-            f'{source.repository} {source.file} has SHA-256 {found}, not {source.sha256} as '
-            f'model.yaml says: it was removed'
+            f'{source.repository} {source.file} has SHA-256 {found}, but model.yaml requires '
+            f'{source.sha256}: the file was removed'
         )
     return found
 
@@ -127,20 +144,20 @@ def _verified(source: SourceConfig, path: Path) -> str:
 def _refusal(source: SourceConfig, url: str, error: HTTPError) -> str:
     if error.code in (401, 403):
         return (
-            f'{url}: {error.code}: accept its terms at {HUB}/{source.repository}, if there is '
-            f'such a page, and give your token as HF_TOKEN'
+            f'{url}: {error.code}: accept the terms at {HUB}/{source.repository}, if this page '
+            f'exists, and set HF_TOKEN to your token'
         )
     return f'{url}: {error.code} {error.reason}'
 
 
 def _tag(partial: Path) -> Path:
-    """Where the hub's name for the state of a file that is under way is kept."""
+    """Return the path that stores the ETag of an unfinished download."""
     return partial.with_name(f'{partial.name}.tag')
 
 
 def _token() -> str | None:
     try:
-        from huggingface_hub import get_token  # HF_TOKEN, or where `hf auth login` keeps it
+        from huggingface_hub import get_token  # HF_TOKEN, or the token of `hf auth login`
     except ImportError:
         return os.environ.get('HF_TOKEN')
     return get_token()

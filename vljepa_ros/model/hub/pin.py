@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `vljepa models get` does: a model's files downloaded, pinned, verified and converted."""
+"""Implementation of `vljepa models get`: downloads, pins, verifies and converts files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vljepa_ros.model.hub.convert import convert
 from vljepa_ros.model.hub.fetch import Progress, address, download
 from vljepa_ros.model.weights import WEIGHTS
 
-DOWNLOADS = 'downloads'  # below the model's folder, until they are converted
+DOWNLOADS = 'downloads'  # subfolder of the model's folder; removed after conversion
 
 Say = Callable[[str], None]
 
 
 def is_complete(folder: Path, sources: tuple[SourceConfig, ...]) -> bool:
-    """Whether all that `obtain` makes is there."""
+    """Return whether all files that `obtain` creates exist."""
     names = [WEIGHTS, *(source.save_as for source in sources if source.save_as)]
     return all((folder / name).is_file() for name in names)
 
@@ -38,59 +38,68 @@ def obtain(
     say: Say,
     progress: Progress,
 ) -> None:
-    """Fill `folder`; what an interrupted call left is gone on with. Raises ModelError.
+    """Download and convert all files of a model; an interrupted call is resumed.
 
-    `make` builds the architecture on the device that is the default then. `drawn`: how the names
-    of weights begin that no source has: they are as `make` draws them.
+    Args:
+        folder: Model folder with model.yaml.
+        sources: Files to download.
+        make: Builds the architecture on torch's default device.
+        drawn: Name prefixes of weights that no source provides; `make` initializes them randomly.
+        say: Prints a line.
+        progress: Receives the progress of each download.
+
+    Raises:
+        ModelError: A download failed, or the files do not match the architecture.
+        OutputError: A file cannot be written.
     """
     downloads = folder / DOWNLOADS
     try:
         downloads.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f'{downloads}: {error.strerror}: choose another place (--into)'
+            f'cannot create {downloads}: {error.strerror}: choose another folder (--into)'
         ) from error
     weights: list[tuple[SourceConfig, Path]] = []
-    pinned = dict[tuple[str, str, str], str]()  # several sources may be of one file
+    pinned = dict[tuple[str, str, str], str]()  # several sources may share one file
     for source in sources:
         file = source.repository, source.file, source.revision
         source = replace(source, sha256=source.sha256 or pinned.get(file, ''))
-        kept = folder / source.save_as if source.save_as else None
-        # Several sources may take different weights from one file, which comes once.
-        target = kept or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
+        stored = folder / source.save_as if source.save_as else None
+        # Several sources may take different weights from one file, which is downloaded once.
+        target = stored or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
         say(address(source))
         found = download(source, target, progress)
         if not source.sha256:
             pin(folder, source, found)
             pinned[file] = found
-            say(f'{source.repository} {source.file} has SHA-256 {found}: from now on it must')
-        if kept is None:
+            say(f'{source.repository} {source.file} has SHA-256 {found}: pinned in {CONFIG}')
+        if stored is None:
             weights.append((source, target))
     say(f'converting {len(weights)} files to {folder / WEIGHTS}')
     with torch.device('meta'):
         net = make()
-    convert(weights, net, folder, _drawn(make, drawn))
+    convert(weights, net, folder, _random_weights(make, drawn))
     shutil.rmtree(downloads)
 
 
-def _drawn(make: Callable[[], nn.Module], begin: tuple[str, ...]) -> dict[str, Tensor]:
-    if not begin:
+def _random_weights(make: Callable[[], nn.Module], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    if not prefixes:
         return {}
     torch.manual_seed(0)
     state = make().state_dict()
-    return {key: value for key, value in state.items() if key.startswith(begin)}
+    return {key: value for key, value in state.items() if key.startswith(prefixes)}
 
 
 def pin(folder: Path, source: SourceConfig, sha256: str) -> None:
-    """Write a hash that was not known into model.yaml, and leave all else there as it is."""
+    """Write the hash of a source into model.yaml and leave the rest of the file unchanged."""
     path = folder / CONFIG
     names = rf'repository: {re.escape(source.repository)}\n[ \t]+file: {re.escape(source.file)}\n'
     entry = re.compile(rf"({names}(?:[ \t]+\w+: .*\n)*?[ \t]+sha256: )(?:''|\"\")")
     text, count = entry.subn(rf'\g<1>{sha256}', path.read_text())
     if not count:
         raise ModelError(
-            f"{path} has no 'sha256: ''' below repository {source.repository} and file "
-            f'{source.file}: write {sha256} there'
+            f"{path} has no empty sha256 ('') for repository {source.repository} and file "
+            f'{source.file}: add sha256: {sha256} there'
         )
     partial = path.with_name(f'{CONFIG}.part')
     partial.write_text(text)

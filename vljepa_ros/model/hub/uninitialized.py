@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules of `transformers` whose weights will be read: drawing them first would take minutes."""
+"""Creation of `transformers` modules without random initialization, which would take minutes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language half of a model that came without a Y-Decoder: a text encoder, a bank of sentences.
+"""Text side of a model without a Y-Decoder: a text encoder and a sentence bank.
 
-`DecoderLanguage` has words of its own, by a decoder that learned from texts (`text_decoder`).
+`DecoderLanguage` adds a text decoder that was trained on texts only (`text_decoder`).
 
 Shapes: N texts or vectors, D embedding_dim.
 """
@@ -27,16 +27,16 @@ from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.text_decoder import TextDecoder
 from vljepa_ros.model.language.tokenizer import Tokens
 
-BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
+BATCH = 64  # texts per forward pass; limits memory for 1,000 candidates
 
 Encoder = Callable[[Tensor, Tensor], Tensor]  # ids (N, L), mask (N, L) -> unit vectors (N, D)
 
 
 class BankLanguage(TextSpace):
-    """Implements `core.protocols.Language`. One thread owns it; `check` is for any thread.
+    """Implements `core.protocols.Language`. Only `check` is safe to call from any thread.
 
-    `answers`: whether the nearest sentence is given to a question, too; where it is not, asking
-    for words is an InputError.
+    `answers`: whether questions are answered with the nearest sentence. If not, an open question
+    raises an InputError.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class BankLanguage(TextSpace):
         bank.check(self.check)
 
     def check(self, text: str) -> None:
-        """Raise InputError on an empty text, or one of too many tokens."""
+        """Raise InputError if a text is empty or has too many tokens."""
         if not text.strip():
-            raise InputError('a text to embed is empty')
+            raise InputError('cannot embed the text: it is empty')
         self.tokens.ids([text])
 
     @torch.inference_mode()
@@ -68,28 +68,35 @@ class BankLanguage(TextSpace):
         return np.concatenate(rows)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """The bank's nearest sentence for each of (N, D) vectors, marked as such."""
+        """Return the nearest sentence of the bank for each of (N, D) vectors, with `nearest` set.
+
+        Raises:
+            InputError: `asked`, and this model does not answer open questions.
+        """
         if asked and not self._answers:
             raise InputError(
-                f"model '{self.facts.model_id}' has no words of its own for an open question: "
-                f'give candidates to choose from'
+                f"model '{self.facts.model_id}' has no text decoder and cannot answer an open "
+                f'question: add candidates to choose from'
             )
-        return self._say(self._checked(vectors), asked)
+        return self._decode(self._checked(vectors), asked)
 
-    def _say(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
+    def _decode(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
         return self._nearest(vectors)
 
     def _nearest(self, vectors: NDArray[np.float32]) -> list[Decoded]:
         return self._bank.nearest(vectors, self._embed, self.match)
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
-        """As of every model, and where no sentence was near: then nothing was said."""
-        nothing = not candidates and not said
-        return nothing or super().cannot_tell(vector, candidates, said)
+        """Return whether to abstain: as for every model, and if no sentence was near enough."""
+        no_text = not candidates and not said
+        return no_text or super().cannot_tell(vector, candidates, said)
 
 
 class DecoderLanguage(BankLanguage):
-    """With a decoder that learned from texts; the bank speaks where its words are far off."""
+    """Text side with a decoder that was trained on texts only.
+
+    If the decoded text is too far from the vector, the nearest sentence of the bank replaces it.
+    """
 
     def __init__(
         self,
@@ -105,16 +112,16 @@ class DecoderLanguage(BankLanguage):
         self._decoder = decoder
         self._speaker = Speaker(decoder.y_decoder, tokens.text)
 
-    def _say(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
-        """Confidences are those of `similarity`, as the bank's are: nothing else was fitted."""
+    def _decode(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
+        """Decode vectors; confidences come from `similarity`, the only fitted calibration."""
         placed = self._decoder.placed(vectors, asked)
         rows = self._speaker.said(self._decoder.projected(placed), self)
         below = self._decoder.config.bank_below
         far = [i for i, said in enumerate(rows) if not said or said[0].cosine < below]
         nearest = dict(zip(far, self._nearest(placed[far]), strict=True))
-        return [nearest.get(i) or self._own(said, vectors[i]) for i, said in enumerate(rows)]
+        return [nearest.get(i) or self._generated(said, vectors[i]) for i, said in enumerate(rows)]
 
-    def _own(self, said: Sequence[Said], vector: Vector) -> Decoded:
+    def _generated(self, said: Sequence[Said], vector: Vector) -> Decoded:
         def score(one: Said) -> float:
             return (
                 0.0 if one.cosine == UNREAD else float(self.similarity(vector[None], one.text)[0])
@@ -125,7 +132,7 @@ class DecoderLanguage(BankLanguage):
 
 
 def wants_language(parts: tuple[str, ...]) -> bool:
-    """Whether the language half is wanted, with words of its own or without (`bank`)."""
+    """Return whether `parts` requests the text side, with a decoder or with the bank only."""
     return 'language' in parts or 'bank' in parts
 
 
@@ -139,7 +146,21 @@ def make_language(
     calibration: CalibrationConfig,
     answers: bool = True,
 ) -> BankLanguage:
-    """With the decoder that lies in the model's folder, if one does. Raises ModelError."""
+    """Build the text side, with a text decoder if `parts` and the model's folder have one.
+
+    Args:
+        folder: Model folder.
+        parts: `language`, or `bank` to leave out the text decoder.
+        encoder: Y-Encoder.
+        tokens: Tokenizer of the Y-Encoder.
+        bank: Sentence bank.
+        facts: Properties of the model.
+        calibration: Fitted scores.
+        answers: Whether questions are answered with the nearest sentence.
+
+    Raises:
+        ModelError: The decoder is damaged or made for another model, or the bank is invalid.
+    """
     if 'language' not in parts or not text_decoder.exists(folder):
         return BankLanguage(encoder, tokens, bank, facts, calibration, answers)
     decoder = text_decoder.load(folder, facts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors -> words: a Y-Decoder's beams as texts, and how far each may be believed.
+"""Text generation: decodes vectors with a Y-Decoder and scores the hypotheses of the beams.
 
 Shapes: N vectors, D embedding_dim.
 """
@@ -18,18 +18,18 @@ from vljepa_ros.core.types import Candidate, Decoded, Vector
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.streaming.y_decoder import END, YDecoder
 
-BATCH = 64  # vectors a forward pass
-UNREAD = -1.0  # the cosine of a text that is too long to be read again
-ALONE = 5.0  # the margin of a text that no other beam competes with; none counts for more
+BATCH = 64  # vectors per forward pass
+UNREAD = -1.0  # cosine of a hypothesis that is too long to embed
+ALONE = 5.0  # margin of the only hypothesis; also the upper limit of every margin
 
 
 @dataclass(frozen=True)
 class Said:
-    """A text of the Y-Decoder for one vector, and what tells whether it is right.
+    """A hypothesis of the Y-Decoder for one vector, with the inputs of its confidence.
 
-    `log_probability`: the mean of its tokens. `margin`: how far that is above the best of the
-    other texts, -ALONE..ALONE. `cosine`: of the vector to the text's own embedding, 0 where that
-    was not asked for, -1 where it has none.
+    `log_probability`: mean over its tokens. `margin`: difference of that to the best other
+    hypothesis, -ALONE..ALONE. `cosine`: cosine of the vector to the embedding of the text, 0 if
+    cosines were not requested, -1 if the text cannot be embedded.
     """
 
     text: str
@@ -39,12 +39,12 @@ class Said:
 
     @property
     def words(self) -> int:
-        """How many it has."""
+        """Number of words."""
         return len(self.text.split())
 
 
 class Speaker:
-    """A Y-Decoder with the tokenizer that its ids are of (`text_of`)."""
+    """A Y-Decoder with the function `text_of` that decodes its tokenizer's ids."""
 
     def __init__(self, decoder: YDecoder, text_of: Callable[[Sequence[int]], str]) -> None:
         self._decoder, self._text_of = decoder, text_of
@@ -53,11 +53,16 @@ class Speaker:
     def said(
         self, vectors: NDArray[np.float32], space: TextSpace, cosines: bool = True
     ) -> list[list[Said]]:
-        """The different texts of the beams for each of (N, D) vectors.
+        """Return the distinct hypotheses of the beams for each vector, best first.
 
-        First comes the text whose own embedding is nearest to the vector: the Y-Encoder knows
-        better than the decoder's probabilities which of its texts is meant. Without `cosines` no
-        text is embedded, they are 0, and the likeliest comes first.
+        They are ordered by the cosine of the vector to their embeddings, which is more accurate
+        than the decoder's probabilities.
+
+        Args:
+            vectors: (N, D).
+            space: Embeds the hypotheses.
+            cosines: If false, no text is embedded, all cosines are 0, and hypotheses are ordered
+                by probability.
         """
         weight = self._decoder.token.weight
         found: list[list[Said]] = []
@@ -74,7 +79,7 @@ class Speaker:
         return found
 
     def _texts(self, beams: list[list[int]], scores: list[float]) -> dict[str, float]:
-        """The beams' texts with their mean log-probabilities, the best of each text."""
+        """Return the distinct texts of the beams with their highest mean log-probability."""
         texts: dict[str, float] = {}
         for beam, score in zip(beams, scores, strict=True):
             text = self._text(beam)
@@ -83,20 +88,27 @@ class Speaker:
         return texts
 
     def _text(self, tokens: list[int]) -> str:
-        kept = tokens[: tokens.index(END)] if END in tokens else tokens
-        return self._text_of(self._decoder.token_ids[kept].tolist()) if kept else ''
+        sentence = tokens[: tokens.index(END)] if END in tokens else tokens
+        return self._text_of(self._decoder.token_ids[sentence].tolist()) if sentence else ''
 
 
 def decoded(
     said: Sequence[Said], vector: Vector, space: TextSpace, asked: bool = False
 ) -> Decoded:
-    """A vector's texts with confidences, as `space` was calibrated."""
-    weigh = space.calibration.words(asked)
-    bias = weigh.bias + (float(vector @ np.array(weigh.direction)) if weigh.direction else 0.0)
+    """Add calibrated confidences to the hypotheses of one vector.
+
+    Args:
+        said: Hypotheses, best first.
+        vector: (D,).
+        space: Text side with the calibration.
+        asked: Whether the text answers a question.
+    """
+    weight = space.calibration.words(asked)
+    bias = weight.bias + (float(vector @ np.array(weight.direction)) if weight.direction else 0.0)
 
     def confidence(one: Said) -> float:
-        logit = weigh.slope * one.log_probability + weigh.margin * one.margin + bias
-        logit += weigh.cosine * one.cosine + weigh.words * one.words
+        logit = weight.slope * one.log_probability + weight.margin * one.margin + bias
+        logit += weight.cosine * one.cosine + weight.words * one.words
         return float(1 / (1 + np.exp(-logit)))
 
     if not said:
@@ -106,15 +118,15 @@ def decoded(
 
 
 def _embedded(texts: set[str], space: TextSpace) -> dict[str, NDArray[np.float32]]:
-    """Embeddings of those texts that have one: a decoder may say more than is read."""
-    kept = []
+    """Embed the texts; those that are too long for the Y-Encoder are left out."""
+    valid = []
     for text in sorted(texts):
         try:
             space.check(text)
-            kept.append(text)
+            valid.append(text)
         except InputError:
             pass
-    return dict(zip(kept, space.encode(kept), strict=True))
+    return dict(zip(valid, space.encode(valid), strict=True))
 
 
 def _said(

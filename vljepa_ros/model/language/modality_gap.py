@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From predicted vectors to where texts lie, for a decoder that has only read texts.
+"""Closes the modality gap between predictions and texts, for a decoder trained on texts only.
 
-Predictions and texts differ by more than chance: their means lie apart (`Bridge.place`, as Zhang
-et al., arXiv 2401.08567, collapse the gap between modalities), and predictions leave the surface
-that sentences lie on (`Bridge.project`, as DeCap, Li et al., arXiv 2303.03032).
+Predictions differ from texts systematically. Their means differ, which `Bridge.place` corrects by
+re-centering (Zhang et al., arXiv 2401.08567), and predictions lie off the manifold of sentences,
+which `Bridge.project` corrects by projection (DeCap, Li et al., arXiv 2303.03032).
 
 Shapes: N vectors, D embedding_dim, M anchors.
 """
@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-KINDS = 2  # of prompts: what happens, and questions
+KINDS = 2  # kinds of prompts: descriptions and questions
 
 
 class Bridge(nn.Module):
-    """`gap` (2, D): by how much the mean of predictions is off that of texts, for each kind of
-    prompt; anchors (M, D). A gap of 0 moves nothing; without anchors nothing is projected.
+    """Re-centering and projection of predicted vectors.
+
+    `gap` (2, D): mean of predictions minus mean of texts, for each kind of prompt. `anchors`
+    (M, D): embeddings of sentences. A gap of 0 changes nothing; without anchors there is no
+    projection.
     """
 
     gap: Tensor
@@ -32,15 +35,15 @@ class Bridge(nn.Module):
         self.register_buffer('anchors', torch.zeros(anchors, dim))
 
     def forward(self, vectors: Tensor, asked: bool) -> Tensor:
-        """Predictions (N, D) -> unit vectors (N, D); `asked`: they answer questions."""
+        """Map predictions (N, D) to unit vectors (N, D); `asked`: they answer questions."""
         return self.project(self.place(vectors, asked))
 
     def place(self, vectors: Tensor, asked: bool) -> Tensor:
-        """Predictions moved by the gap of their kind."""
+        """Re-center predictions (N, D) by the gap of their kind of prompt."""
         return functional.normalize(vectors - self.gap[int(asked)], dim=-1)
 
     def project(self, vectors: Tensor) -> Tensor:
-        """The mean of the anchors, weighed by how near they are."""
+        """Project vectors (N, D) on the mean of the anchors, weighted by similarity."""
         if not len(self.anchors):
             return vectors
         weight = (vectors @ self.anchors.T / self.temperature).softmax(dim=-1)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detector of unreadable texts: other languages, nonsense, emoji; from text and word pieces alone.
+"""Detector of unreadable texts (other languages, nonsense, emoji), based on text and word pieces.
 
-One logistic regression a kind (other languages, nonsense, signs); the likeliest kind counts. They
-see statistics of the text: scripts, word pieces and their ranks in the tower's vocabulary, letter
-trigrams (of English words, and log-odds of other languages), and the word pieces themselves. It
-runs no network, so any thread may ask. Fitted by `train.readability`.
+There is one logistic regression per kind (other languages, nonsense, symbols); the highest score
+is used. Its features are statistics of the text: scripts, word pieces and their ranks in the
+tower's vocabulary, letter trigrams (of English words, and log-odds of other languages), and the
+word pieces themselves. No network is run, so the detector is safe to call from any thread.
+`train.readability` fits it.
 
 Shapes: F features, A = 27 letters a-z and the end of a word, G groups of languages.
 """
@@ -25,36 +26,38 @@ from vljepa_ros.data.unfamiliar.letters import END, LETTERS, STEP, places, words
 FEATURES = (
     'foreign_script',  # share of letters outside the Latin alphabet
     'accents',  # share of Latin letters with a diacritic
-    'symbols',  # share of characters that are neither letters, digits nor punctuation of sentences
-    'unknown_pieces',  # share of pieces that the vocabulary lacks
-    'continued',  # pieces a word, less one
+    'symbols',  # share of characters that are neither letters, digits nor punctuation
+    'unknown_pieces',  # share of pieces that are not in the vocabulary
+    'continued',  # pieces per word, minus one
     'rank',  # mean rank of the words' first pieces: 0 for the most frequent, 1 for the rarest
-    'rank_of_rarer',  # the same of the rarer half of the words
-    'frequent',  # share of words among the most frequent
-    'letterless',  # 1 if there is no letter at all
+    'rank_of_rarer',  # mean rank of the rarer half of the words
+    'frequent',  # share of words that are among the most frequent ones
+    'letterless',  # 1 if the text has no letter
     'digits',  # share of digits
     'mixed',  # share of words that mix letters and digits
-    'surprise',  # mean negative log-likelihood of a letter, trigram model
-    'worst_surprise',  # the same of the word with the most
+    'surprise',  # mean negative log-likelihood per letter in the trigram model
+    'worst_surprise',  # negative log-likelihood per letter of the least likely word
     'vowelless',  # share of words of 3 letters or more without a vowel
     'short',  # 1 / number of words
-    'languages',  # log-odds of the group of languages that the letters fit best, English against
-    'pieces',  # log-odds of the word pieces, fitted
+    'languages',  # log-odds of the best-fitting group of languages against English
+    'pieces',  # fitted log-odds of the word pieces
 )
 KINDS = ('languages', 'nonsense', 'signs')
-FIRST_WORD, LAST_WORD, FREQUENT = 1996, 30522, 600  # ids of a BERT vocabulary, by frequency
+# Ids of the first and last word of a BERT vocabulary, which is sorted by frequency, and the number
+# of words that count as frequent.
+FIRST_WORD, LAST_WORD, FREQUENT = 1996, 30522, 600
 PUNCTUATION = set('.,;:?!\'"()-/%&+\u00b0\u2019\u201c\u201d\u2013\u2026')
-MOST = 10.0  # of a logit: exp stays finite
-MOST_ODDS = 30.0  # nats of log-odds that count
+MOST = 10.0  # limit of a logit, so that exp stays finite
+MOST_ODDS = 30.0  # limit of log-odds, in nats
 
 Array = NDArray[np.float64]
 
 
 class Readability:
-    """Scores texts by a tokenizer and fitted numbers."""
+    """Scores texts with a tokenizer and fitted weights."""
 
     def __init__(self, tokenizer: Any, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """`tensors`: see `TENSORS`. Raises ModelError where one is of another shape."""
+        """Create the detector; raise ModelError if `tensors` do not match `TENSORS`."""
         self._tokenizer = tokenizer
         check_tensors(tensors)
         self._weights = np.asarray(tensors['weights'], np.float64)
@@ -64,7 +67,7 @@ class Readability:
         self._pieces = dict(zip(pieces.tolist(), weights.tolist(), strict=True))
 
     def unreadable(self, text: str) -> float:
-        """How likely a text cannot be read, 0..1; 0.5 is the threshold."""
+        """Return how unreadable a text is, 0..1; the threshold is 0.5."""
         found = features(text, self._tokenizer, self._trigrams, self._pieces)
         logit = float(np.clip((self._weights @ found + self._bias).max(), -MOST, MOST))
         return 1.0 / (1.0 + math.exp(-logit))
@@ -74,17 +77,17 @@ class Trigrams:
     """Letter statistics: English log-probabilities and log-odds of groups of languages."""
 
     def __init__(self, english: NDArray[Any], languages: NDArray[Any]) -> None:
-        """`english` (A, A, A) in nats, `languages` (G, A, A, A) in steps of `letters.STEP`."""
+        """Store `english` (A, A, A) in nats and `languages` (G, A, A, A) in `letters.STEP`s."""
         self._english = np.asarray(english, np.float64)
         self._languages = np.asarray(languages, np.float64) * STEP
 
     def surprise(self, word: str) -> float:
-        """Mean negative log-likelihood of a word's letters in English, in nats."""
+        """Return the mean negative log-likelihood of a word's letters in English, in nats."""
         at = [END, *places(word)]
         return float(-self._english[at[:-2], at[1:-1], at[2:]].mean())
 
     def log_odds(self, found: Sequence[str]) -> float:
-        """Log-odds of the likeliest group of other languages, summed over words, in nats."""
+        """Return the log-odds of the likeliest group of languages, summed over words, in nats."""
         total = np.zeros(len(self._languages))
         for word in found:
             at = places(word)
@@ -119,13 +122,20 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
 def features(
     text: str, tokenizer: Any, trigrams: Trigrams, piece_weights: Mapping[int, float]
 ) -> Array:
-    """The statistics (F,) of a text, as `FEATURES` names them."""
-    shown = [c for c in text if not c.isspace()]
-    letters = [c for c in shown if c.isalpha()]
+    """Compute the features (F,) of a text, in the order of `FEATURES`.
+
+    Args:
+        text: The text.
+        tokenizer: Tokenizer of the text tower.
+        trigrams: Letter statistics.
+        piece_weights: Log-odds of word pieces by id.
+    """
+    visible = [c for c in text if not c.isspace()]
+    letters = [c for c in visible if c.isalpha()]
     plain = [unicodedata.normalize('NFKD', c)[0].lower() for c in letters]
     foreign = sum(c not in LETTERS for c in plain)
     accents = sum(p in LETTERS and c.lower() != p for c, p in zip(letters, plain, strict=True))
-    symbols = sum(not (c.isalnum() or c in PUNCTUATION or _is_mark(c)) for c in shown)
+    symbols = sum(not (c.isalnum() or c in PUNCTUATION or _is_mark(c)) for c in visible)
     encoded = tokenizer.encode(text, add_special_tokens=False)
     found = words(text)
     ranks = sorted(_ranks(encoded.tokens, encoded.ids))
@@ -139,14 +149,14 @@ def features(
         [
             foreign / max(len(letters), 1),
             accents / max(len(letters), 1),
-            symbols / max(len(shown), 1),
+            symbols / max(len(visible), 1),
             unknown / max(len(encoded.ids), 1),
             continued / max(len(ranks), 1),
             _mean(ranks),
             _mean(ranks[len(ranks) // 2 :]),
             _mean([rank < _rank(FIRST_WORD + FREQUENT) for rank in ranks]),
             float(not letters),
-            sum(c.isdigit() for c in shown) / max(len(shown), 1),
+            sum(c.isdigit() for c in visible) / max(len(visible), 1),
             len(mixed) / max(len(text.split()), 1),
             _mean(nats),
             max(nats, default=0.0),
@@ -159,9 +169,9 @@ def features(
 
 
 def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16]:
-    """(A, A, A) log-probabilities of a letter after two, of a vocabulary's words and of texts.
+    """Estimate trigram log-probabilities (A, A, A) from a vocabulary's words and from texts.
 
-    A word of the vocabulary weighs the less the later it comes in it, as words are by frequency.
+    The vocabulary is sorted by frequency, so the weight of a word decreases with its index.
     """
     pairs = [
         (word, 1000.0 / (index - FIRST_WORD + 100))
@@ -181,7 +191,7 @@ def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16
 
 
 def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
-    """Ranks of the pieces that begin a word."""
+    """Return the ranks of the pieces that start a word."""
     return [
         _rank(index) if token != '[UNK]' else 1.0
         for token, index in zip(tokens, ids, strict=True)
@@ -190,19 +200,19 @@ def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
 
 
 def _rank(index: int) -> float:
-    """0 for the most frequent word of the vocabulary, 1 for the rarest; 0.7 for single letters."""
+    """Return 0 for the vocabulary's most frequent word, 1 for the rarest, 0.7 for letters."""
     if index < FIRST_WORD:
         return 0.7
     return math.log1p((index - FIRST_WORD) / 50) / math.log1p((LAST_WORD - FIRST_WORD) / 50)
 
 
 def _is_mark(character: str) -> bool:
-    """A part of a letter in scripts that write vowels as marks."""
+    """Return whether a character is a combining mark, such as a vowel sign."""
     return unicodedata.category(character).startswith('M')
 
 
 def _mixes(word: str) -> bool:
-    """Whether letters and digits take turns, as in identifiers: more than once."""
+    """Return whether letters and digits alternate more than once, as in identifiers."""
     kinds = ['1' if c.isdigit() else 'a' for c in word if c.isalnum()]
     return sum(a != b for a, b in zip(kinds, kinds[1:], strict=False)) > 1
 

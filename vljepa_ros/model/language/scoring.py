@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts beside predicted vectors: the calibrated scores that every kind of model's language gives.
+"""Calibrated scores of texts against predicted vectors, shared by the text sides of all kinds.
 
-A kind of model says how its texts are embedded; ranks, similarities and abstentions follow from
-cosines and `CalibrationConfig`.
+Each kind of model defines how it embeds texts. Ranks, similarities and abstentions are computed
+from cosines and `CalibrationConfig`.
 
 Shapes: N texts or vectors, D embedding_dim.
 """
@@ -21,19 +21,20 @@ from vljepa_ros.core.types import Candidate, Vector
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.query.answerer import yes_among
 
-KNOWN_TEXTS = 2048  # whose embeddings are kept: those that were used last
+KNOWN_TEXTS = 2048  # size of the cache of text embeddings (least recently used are dropped)
 
 
 class TextSpace(ABC):
-    """All of `core.protocols.Language` but `decode`."""
+    """Implements `core.protocols.Language` except `decode`."""
 
     def __init__(self, facts: ModelFacts, calibration: CalibrationConfig) -> None:
-        """Raises ModelError for a calibration that is of other vectors."""
+        """Store the calibration; raise ModelError if it is for vectors of another dimension."""
         for name in ('decode_direction', 'answer_direction'):
             length = len(getattr(calibration, name))
             if length not in (0, facts.embedding_dim):
                 raise ModelError(
-                    f'calibration.{name} has {length} numbers, the vectors {facts.embedding_dim}'
+                    f'calibration.{name} has {length} numbers, but the vectors of the model have '
+                    f'{facts.embedding_dim}: calibrate the model again'
                 )
         self.facts = facts
         self.calibration = calibration
@@ -41,20 +42,20 @@ class TextSpace(ABC):
 
     @abstractmethod
     def check(self, text: str) -> None:
-        """Raise InputError on an empty text, or one of too many tokens."""
+        """Raise InputError if a text is empty or has too many tokens."""
 
     @abstractmethod
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings (N, D), unit norm, of texts that were checked."""
+        """Embed checked texts as unit vectors (N, D)."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Text embeddings (N, D), unit norm."""
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for text in fresh:
+        """Embed texts as unit vectors (N, D)."""
+        uncached = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for text in uncached:
             self.check(text)
-        known = self._known  # what is watched for and chosen from is asked again and again
-        if fresh:
-            known |= dict(zip(fresh, self._embed(fresh), strict=True))
+        known = self._known  # watch conditions and candidates are embedded repeatedly
+        if uncached:
+            known |= dict(zip(uncached, self._embed(uncached), strict=True))
         found = {text: known.pop(text) for text in dict.fromkeys(texts)}
         known |= found
         while len(known) > KNOWN_TEXTS:
@@ -63,7 +64,10 @@ class TextSpace(ABC):
         return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
-        """Candidates with scores, best first; with what `unknown` is left of 1, they sum to 1."""
+        """Return the candidates with scores, best first.
+
+        The scores and the share of `unknown` sum to 1.
+        """
         if not candidates:
             return []
         score = self._shares(vector, candidates)
@@ -71,11 +75,17 @@ class TextSpace(ABC):
         return [Candidate(candidates[i], float(score[i])) for i in order]
 
     def unreadable(self, text: str) -> float:
-        """Return 0.0: this model has no detector of unreadable text."""
+        """Return 0.0: this model has no detector of unreadable texts."""
         return 0.0
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
-        """Whether `unknown` has too much of what it and the candidates, or the words, share."""
+        """Return whether to abstain, because the share of `unknown` is above its threshold.
+
+        Args:
+            vector: (D,).
+            candidates: Texts that compete with `unknown`.
+            said: Decoded text that competes with `unknown` if there are no candidates.
+        """
         c = self.calibration
         if not c.unknown:
             return False
@@ -84,28 +94,31 @@ class TextSpace(ABC):
         return self.unknown_share(vector, [said] if said else []) > c.abstain_words_above
 
     def unknown_share(self, vector: Vector, texts: Sequence[str]) -> float:
-        """The probability that nobody can tell, beside `texts`; needs `calibration.unknown`."""
-        against = _competing(texts, self.calibration.unknown)
-        return float(self._shares(vector, texts)[against.index(self.calibration.unknown)])
+        """Return the probability of `unknown` in competition with `texts`.
+
+        The model must have a text `calibration.unknown`.
+        """
+        competing = _competing(texts, self.calibration.unknown)
+        return float(self._shares(vector, texts)[competing.index(self.calibration.unknown)])
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
-        """Scores 0..1 (N,) of vectors (N, D) against one text."""
+        """Return scores 0..1 (N,) of vectors (N, D) for one text."""
         return self.match(self._checked(vectors) @ self.encode([text])[0])
 
     def match(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores 0..1 of any number of cosines."""
+        """Convert cosines, of any shape, to scores 0..1."""
         c = self.calibration
         score: NDArray[np.float32] = 1 / (1 + np.exp(-(cosines - c.match_centre) / c.match_scale))
         return score
 
     def _shares(self, vector: Vector, texts: Sequence[str]) -> NDArray[np.float64]:
-        """(N,), or (N + 1,) where `unknown` competes: sum 1."""
-        against = _competing(texts, self.calibration.unknown)
-        cosine = self.encode(against) @ self._checked(vector[None])[0]
+        """Return probabilities (N,), or (N + 1,) if `unknown` competes, that sum to 1."""
+        competing = _competing(texts, self.calibration.unknown)
+        cosine = self.encode(competing) @ self._checked(vector[None])[0]
         temperature, bias = self._scale(texts)
         logit = cosine.astype(np.float64) / temperature
         if self.calibration.unknown:
-            logit[against.index(self.calibration.unknown)] += bias
+            logit[competing.index(self.calibration.unknown)] += bias
         if (yes := yes_among(texts)) is not None:
             logit[yes] += self.calibration.yes_bias
         score = np.exp(logit - logit.max())
@@ -113,7 +126,7 @@ class TextSpace(ABC):
         return shares
 
     def _scale(self, candidates: Sequence[str]) -> tuple[float, float]:
-        """Temperature, and what is added to the logit of `unknown`."""
+        """Return the temperature and the bias of the logit of `unknown`."""
         c = self.calibration
         if c.yes_no_temperature and yes_among(candidates) is not None:
             return c.yes_no_temperature, c.yes_no_unknown_bias
@@ -124,10 +137,10 @@ class TextSpace(ABC):
         if vectors.ndim != 2 or vectors.shape[1] != dim:
             raise InputError(f'vectors of shape {vectors.shape} do not match the model (N, {dim})')
         if not np.isfinite(vectors).all():
-            raise InputError('a vector holds a value that is not finite')
+            raise InputError('a vector contains a value that is not finite')
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def _competing(texts: Sequence[str], unknown: str) -> list[str]:
-    """What shares a probability of 1."""
+    """Return all texts that share a probability of 1."""
     return [*texts] if not unknown or unknown in texts else [*texts, unknown]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words without a Y-Decoder: the nearest sentence of a bank, a text file that users edit.
+"""Sentence bank for models without a Y-Decoder: a text file that users can edit.
 
-For models whose decoder does not exist. What is said is marked (`Decoded.nearest`), and nothing is
-said where no sentence is near.
+The text of a vector is the sentence with the nearest embedding, with `Decoded.nearest` set. It is
+empty if no sentence is near enough.
 
 Shapes: N vectors, D embedding_dim, M sentences.
 """
@@ -20,14 +20,14 @@ from vljepa_ros.core.types import Candidate, Decoded
 from vljepa_ros.model.checkpoint_config import BankConfig
 
 MAX_SENTENCES = 10_000
-ALTERNATIVES = 2  # other sentences that are given beside the nearest
+ALTERNATIVES = 2  # number of sentences returned in addition to the nearest
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 Confidence = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Bank:
-    """Sentences, embedded when the first words are asked for."""
+    """A sentence bank. Its sentences are embedded at the first use."""
 
     def __init__(self, folder: Path, config: BankConfig) -> None:
         self._path, self._abstain_below = folder / config.file, config.abstain_below
@@ -35,7 +35,7 @@ class Bank:
         self._vectors: NDArray[np.float32] | None = None
 
     def check(self, check: Callable[[str], None]) -> None:
-        """Raise ModelError that names the first sentence which the model cannot read."""
+        """Raise ModelError that names the first sentence that the model cannot embed."""
         for sentence in self.sentences:
             try:
                 check(sentence)
@@ -45,7 +45,13 @@ class Bank:
     def nearest(
         self, vectors: NDArray[np.float32], encode: Encode, confidence: Confidence
     ) -> list[Decoded]:
-        """The nearest sentence for each of (N, D); '' where none reaches `abstain_below`."""
+        """Return the nearest sentence for each vector; '' if none reaches `abstain_below`.
+
+        Args:
+            vectors: (N, D).
+            encode: Embeds texts.
+            confidence: Converts cosines to scores.
+        """
         if self._vectors is None:
             self._vectors = encode(self.sentences)
         cosines = vectors @ self._vectors.T  # (N, M)
@@ -61,12 +67,14 @@ class Bank:
 
 
 def _read(path: Path) -> list[str]:
-    """The file's sentences, one a line; blank lines and those that begin with # are left out."""
+    """Read sentences, one per line; blank lines and lines that start with # are ignored."""
     try:
         lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f'{path}: {str(error).splitlines()[0]}') from error
     found = list(dict.fromkeys(line for line in lines if line and not line.startswith('#')))
     if not 1 <= len(found) <= MAX_SENTENCES:
-        raise ModelError(f'{path} holds {len(found):,} sentences, not 1..{MAX_SENTENCES:,}')
+        raise ModelError(
+            f'{path} contains {len(found):,} sentences, but must contain 1..{MAX_SENTENCES:,}'
+        )
     return found

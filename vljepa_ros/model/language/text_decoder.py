@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Y-Decoder that learned from texts alone, for models that came without one.
+"""A Y-Decoder that was trained on texts only, for models that are published without one.
 
-It lies in the model's folder as y_decoder.yaml and y_decoder.safetensors, made by `vljepa train`,
-and reads the vectors of one model_id only.
+`vljepa train` writes it to the model's folder as y_decoder.yaml and y_decoder.safetensors. It is
+valid for the vectors of one model_id only.
 
 Shapes: N vectors, D embedding_dim.
 """
@@ -35,10 +35,11 @@ MAX_ANCHORS = 100_000
 
 @dataclass(frozen=True)
 class TextDecoderConfig:
-    """The y_decoder.yaml of a model's folder.
+    """Contents of y_decoder.yaml of one model folder.
 
-    `anchors`: sentences that vectors are projected on, with `anchor_temperature`. `bank_below`:
-    where the cosine of a vector to its own words is lower, the bank speaks in their place.
+    `anchors`: number of sentences that vectors are projected on, with `anchor_temperature`.
+    `bank_below`: if the cosine of a vector to its decoded text is lower, the text comes from the
+    sentence bank instead.
     """
 
     model_id: str
@@ -49,13 +50,13 @@ class TextDecoderConfig:
     bank_below: float = -1.0
 
     def __post_init__(self) -> None:
-        """Check every number."""
+        """Validate all fields."""
         check('', self, embedding_dim=(1, MAX_WIDTH), anchors=(0, MAX_ANCHORS))
         check('', self, anchor_temperature=(1e-4, 100), bank_below=ANY)
 
 
 class TextDecoder(nn.Module):
-    """Predictions -> the bridge -> words. The part `y_decoder` has only seen texts."""
+    """Bridge over the modality gap, and a `y_decoder` that was trained on texts only."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
         super().__init__()
@@ -64,14 +65,14 @@ class TextDecoder(nn.Module):
         self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
-        """Predictions (N, D) moved to where texts lie; `asked`: as answers to questions are."""
-        return self._through(lambda v: self.bridge.place(v, asked), vectors)
+        """Re-center predictions (N, D) on texts; `asked`: they answer questions."""
+        return self._apply(lambda v: self.bridge.place(v, asked), vectors)
 
     def projected(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Placed predictions, or texts' vectors (N, D), as the decoder reads them."""
-        return self._through(self.bridge.project, vectors)
+        """Project re-centered predictions or text embeddings (N, D), for the decoder's input."""
+        return self._apply(self.bridge.project, vectors)
 
-    def _through(
+    def _apply(
         self, step: Callable[[Tensor], Tensor], vectors: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         moved = step(torch.from_numpy(vectors).to(self.bridge.gap.device))
@@ -79,20 +80,21 @@ class TextDecoder(nn.Module):
         return found
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of `YDecoder` for texts' vectors (N, D), which pass the bridge's second half."""
+        """Compute logits of `YDecoder` for text embeddings (N, D), which are projected first."""
         logits: Tensor = self.y_decoder(self.bridge.project(vectors), tokens)
         return logits
 
 
 def exists(folder: Path) -> bool:
-    """Whether a model's folder has one."""
+    """Return whether a model's folder has a text decoder."""
     return (folder / CONFIG).is_file()
 
 
 def load(folder: Path, facts: ModelFacts) -> TextDecoder:
-    """The folder's, in float32 on the model's device.
+    """Load the text decoder of a folder in float32 on the model's device.
 
-    Raises ModelError: damaged, or made for the vectors of another model.
+    Raises:
+        ModelError: The decoder is damaged or made for the vectors of another model.
     """
     path = folder / CONFIG
     try:
@@ -101,18 +103,19 @@ def load(folder: Path, facts: ModelFacts) -> TextDecoder:
         raise ModelError(f'{path}: {str(error).splitlines()[0]}') from error
     if config.model_id != facts.model_id:
         raise ModelError(
-            f"{path} is for vectors of '{config.model_id}', the model is '{facts.model_id}': "
+            f"{path} is for vectors of '{config.model_id}', but the model is '{facts.model_id}': "
             f'train a decoder for it (vljepa train), or remove the file'
         )
-    made = TextDecoder(config)
-    load_weights(made, folder / WEIGHTS, PARTS)
-    return made.to(facts.device).eval().requires_grad_(False)
+    decoder = TextDecoder(config)
+    load_weights(decoder, folder / WEIGHTS, PARTS)
+    return decoder.to(facts.device).eval().requires_grad_(False)
 
 
 def save(made: TextDecoder, folder: Path) -> None:
-    """Write both files beside those that are there, then put them in their place.
+    """Write both files under temporary names, then replace the existing ones.
 
-    Raises OutputError where they cannot be written; an older decoder stays as it was then.
+    Raises:
+        OutputError: A file cannot be written; an existing decoder is not changed then.
     """
     tensors = {key: value.contiguous().cpu() for key, value in made.state_dict().items()}
     text = yaml.safe_dump(dataclasses.asdict(made.config), sort_keys=False)
@@ -123,7 +126,7 @@ def save(made: TextDecoder, folder: Path) -> None:
         for name, part in parts.items():
             part.replace(folder / name)
     except OSError as error:
-        raise OutputError(f'{folder}: {error.strerror}') from error
+        raise OutputError(f'cannot write the decoder to {folder}: {error.strerror}') from error
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)

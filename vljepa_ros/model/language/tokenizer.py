@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts -> token ids by a tokenizer.json of the model's folder.
+"""Tokenization of texts with a tokenizer.json of the model's folder.
 
-Padding is told by a mask, never by an id: Llama's padding id is that of its end of text, so that a
-mask made of ids would hide real tokens.
+A mask marks padding, because an id cannot: Llama pads with its end-of-text id, so a mask computed
+from ids would hide real tokens.
 
 Shapes: N texts, L tokens of the longest.
 """
@@ -21,7 +21,7 @@ from vljepa_ros.model.streaming.text_tower import file_hash
 
 
 class Tokens:
-    """One tokenizer, its marks at both ends of a text, and how long a text may be."""
+    """One tokenizer, its special tokens at both ends of a text, and the length limit."""
 
     def __init__(self, folder: Path, config: TokenizerConfig, limit: int) -> None:
         from tokenizers import Tokenizer
@@ -31,27 +31,27 @@ class Tokens:
             raise ModelError(f'{path} is missing: vljepa models get {folder.resolve().name}')
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust library raises Exception itself
+        except Exception as error:  # the Rust library raises plain Exception
             raise ModelError(f'{path} is damaged: {str(error).splitlines()[0]:.200}') from error
-        # A tokenizer.json may bring its own marks, or not: those of model.yaml count, once.
+        # Special tokens come from model.yaml only, because not every tokenizer.json adds them.
         self._begin, self._end = (
-            [self._id(path, mark)] if mark else [] for mark in (config.begin, config.end)
+            [self._id(path, token)] if token else [] for token in (config.begin, config.end)
         )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._lower_case = config.lower_case
         self.limit, self.sha256 = limit, file_hash(path)
 
-    def _id(self, path: Path, mark: str) -> int:
-        found = self._tokenizer.token_to_id(mark)
+    def _id(self, path: Path, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
         if found is None:
-            raise ModelError(f"{path} does not know the token '{mark}' of model.yaml")
+            raise ModelError(f"{path} does not contain the token '{token}' of model.yaml")
         return int(found)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids with the marks. Raises InputError over `limit` tokens."""
-        read = [text.lower() if self._lower_case else text for text in texts]
-        encoded = self._tokenizer.encode_batch(read, add_special_tokens=False)
+        """Return token ids with special tokens; InputError above `limit` tokens."""
+        cased = [text.lower() if self._lower_case else text for text in texts]
+        encoded = self._tokenizer.encode_batch(cased, add_special_tokens=False)
         found = [[*self._begin, *item.ids, *self._end] for item in encoded]
         for ids in found:
             if len(ids) > self.limit:
@@ -59,7 +59,7 @@ class Tokens:
         return found
 
     def batch(self, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Ids (N, L) and mask (N, L), true for real tokens; padding is behind them, of id 0."""
+        """Return ids (N, L), right-padded with id 0, and mask (N, L), true for real tokens."""
         found = self.ids(texts)
         length = max((len(ids) for ids in found), default=0)
         ids = torch.zeros(len(found), length, dtype=torch.long)
@@ -70,10 +70,10 @@ class Tokens:
         return ids.to(device), mask.to(device)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text that ids without marks stand for."""
+        """Decode ids without special tokens into text."""
         return str(self._tokenizer.decode(list(ids))).strip()
 
     def pieces(self, text: str) -> list[int]:
-        """Ids of a text without marks, however long: what a decoder says again."""
-        read = text.lower() if self._lower_case else text
-        return list(self._tokenizer.encode(read, add_special_tokens=False).ids)
+        """Return ids without special tokens and without a length limit, as decoder targets."""
+        cased = text.lower() if self._lower_case else text
+        return list(self._tokenizer.encode(cased, add_special_tokens=False).ids)

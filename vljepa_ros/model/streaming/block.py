@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer block that both stacks share: one set of weights, three ways to run it.
+"""The transformer block of X-Encoder and Predictor: one set of weights, three forward passes.
 
-Shapes: B batch, T tubelets, N tokens a tubelet, D width, H heads, E = D / H, W window
-(tubelets), G suffix groups, S tokens of a suffix.
+Shapes: B batch, T tubelets, N tokens per tubelet, D width, H heads, E = D / H, W window
+(tubelets), G suffix groups, S tokens of a suffix, V visual keys of a window.
 
-- `band`: all tubelets at once under a banded mask (training);
-- `step`: the newest tubelet over cached keys and values (streaming);
-- `suffix`: prompt and answer tokens over one window of visual keys, and over themselves.
-Keys are cached unrotated and rotated by their age, so `step` repeated gives exactly `band`.
+- `band`: all tubelets at once with a banded mask (training);
+- `step`: the newest tubelet attends to cached keys and values (streaming);
+- `suffix`: prompt and answer tokens attend to one window of visual keys and to each other.
+Keys are cached unrotated and rotated by their age, so repeated `step` equals `band` exactly.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class KeyValue:
     values: Tensor
 
     def extended(self, newer: KeyValue, window: int) -> KeyValue:
-        """This with the `newer` tubelet behind it; what falls out of the window is evicted."""
+        """Return a cache with the `newer` tubelet appended and at most `window` tubelets."""
         keys = torch.cat([self.keys, newer.keys], dim=2)[:, :, -window:]
         values = torch.cat([self.values, newer.values], dim=2)[:, :, -window:]
         return KeyValue(keys, values)
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP."""
+    """Transformer block with pre-norm attention and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -50,18 +50,22 @@ class Block(nn.Module):
         )
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys, values of x (..., L, D), each (..., H, L, E)."""
+        """Compute queries, keys and values of x (..., L, D), each (..., H, L, E)."""
         qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.movedim(-3, 0)  # (..., L, H, E) each
         return q.transpose(-2, -3), k.transpose(-2, -3), v.transpose(-2, -3)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add attention's result (..., H, L, E) and the MLP to x (..., L, D)."""
+        """Add the attention output (..., H, L, E) and the MLP output to x (..., L, D)."""
         x = x + self.project(attended.transpose(-2, -3).flatten(-2))
         return x + self.mlp(self.norm_mlp(x))
 
     def band(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeyValue]:
-        """x (B, T, N, D) under `mask` (T*N, T*N), true where attention is allowed."""
+        """Process all tubelets x (B, T, N, D) with a mask.
+
+        `mask` (T*N, T*N) is true where attention is allowed. Returns the output, of the shape of
+        x, and the cache.
+        """
         _, tubelets, tokens, _ = x.shape
         q, k, v = self.split(x.flatten(1, 2))  # (B, H, T*N, E)
         index = torch.arange(tubelets, device=x.device).repeat_interleave(tokens)
@@ -71,7 +75,10 @@ class Block(nn.Module):
         return out.unflatten(1, (tubelets, tokens)), cache
 
     def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
-        """The newest tubelet x (B, N, D) over the cache of older ones."""
+        """Process the newest tubelet x (B, N, D), which attends to the cache of older ones.
+
+        Returns the output, of the shape of x, and the updated cache of at most `window` tubelets.
+        """
         q, k, v = self.split(x)  # (B, H, N, E)
         newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
         cache = newest if cache is None else cache.extended(newest, window)
@@ -82,11 +89,19 @@ class Block(nn.Module):
     def suffix(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, index: Tensor | None = None
     ) -> Tensor:
-        """Suffix tokens x (G, S, D) over visual keys and over themselves.
+        """Process suffix tokens, which attend to visual keys and to each other.
 
-        keys, values: (G, H, V, E) of one window; mask: (G, 1, 1, V + S), true where allowed. Keys
-        are rotated by minus their age, or by their tubelet's index if the suffix's `index` (G,) is
-        given: the same, as only differences matter.
+        Args:
+            x: Suffix tokens (G, S, D).
+            keys: Visual keys (G, H, V, E) of one window, already rotated: by minus their age, or
+                by the index of their tubelet if `index` is given. Both give the same result,
+                because only differences of positions matter.
+            values: Visual values (G, H, V, E).
+            mask: (G, 1, 1, V + S), true where attention is allowed.
+            index: Tubelet of each suffix (G,).
+
+        Returns:
+            The output, of the shape of x.
         """
         q, k, v = self.split(x)  # (G, H, S, E)
         if index is not None:
@@ -96,10 +111,11 @@ class Block(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention of q (..., L, E) over k and v (..., V, E), where `mask` is true."""
+    """Compute attention of q (..., L, E) to k and v (..., V, E) where `mask` is true."""
     if not (q.requires_grad and q.device.type == 'cpu'):
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # On a CPU the fused kernel's backward costs a third of a training step; this, a tenth.
+    # On a CPU, the backward pass of the fused kernel takes a third of a training step; that of
+    # this code takes a tenth.
     score = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
     if mask is not None:
         score = score.masked_fill(~mask, -1e4)
@@ -107,12 +123,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def ages(count: int, device: torch.device) -> Tensor:
-    """Ages of `count` cached tubelets, oldest first: count-1 .. 0."""
+    """Return the ages of `count` cached tubelets, oldest first: count - 1 to 0."""
     return torch.arange(count - 1, -1, -1, device=device)
 
 
 def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> Tensor:
-    """(T*N, T*N), true where the key's tubelet is the query's or one of the W-1 before it."""
+    """Return the mask (T*N, T*N): true if the key's tubelet is the query's or in the W - 1 before.
+
+    Args:
+        tubelets: T.
+        tokens: N.
+        window: W.
+        device: Device of the mask.
+    """
     index = torch.arange(tubelets, device=device).repeat_interleave(tokens)
     age = index[:, None] - index[None, :]
     return (age >= 0) & (age < window)

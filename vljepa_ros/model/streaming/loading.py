@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of kind `streaming` (block-causal, as models/small): loaded, put together, saved."""
+"""Loading, assembly and saving of models of kind `streaming` (block-causal, as models/small)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
 def load(
     folder: Path, config: ModelConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
 ) -> Model:
-    """The halves that `parts` names. Raises ModelError."""
+    """Load the sides that `parts` names.
+
+    Raises:
+        ModelError: The folder is incomplete or damaged, or the text tower is another one.
+    """
     names = (VISION if 'vision' in parts else ()) + (LANGUAGE if 'language' in parts else ())
     net = VLJEPA(config, names)
     load_weights(net, folder / WEIGHTS, names)
@@ -40,7 +44,7 @@ def load(
 def _add_detectors(
     model: Model, path: Path, weights_hash: str, config: ModelConfig, tower: TextTower
 ) -> None:
-    """Give the halves the detectors of unfamiliar scenes and of unreadable texts."""
+    """Attach the detectors of unfamiliar scenes and of unreadable texts to the model's sides."""
     stored, x = familiarity.read(path, weights_hash), config.x_encoder
     if isinstance(model.vision, StreamingVision) and stored['scene']:
         width = familiarity.feature_count(x.width, x.layers)
@@ -49,7 +53,7 @@ def _add_detectors(
         model.language.readability = Readability(tower.tokenizer, stored['text'])
 
 
-make = VLJEPA  # with random weights
+make = VLJEPA  # builds the architecture with random weights
 
 
 def assemble(
@@ -59,7 +63,7 @@ def assemble(
     dtype: str = 'float32',
     parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
-    """The halves of a net that is in memory, on the tower's device."""
+    """Combine a loaded net and a text tower into a model on the tower's device."""
     config = net.config
     facts = ModelFacts(
         model_id=model_id,
@@ -80,14 +84,17 @@ def assemble(
 
 
 def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
-    """Name and hashes of the weights and the text tower: what makes two vectors comparable."""
+    """Return the model id: the name and the hashes of the weights and of the text tower.
+
+    Vectors are comparable only if their model ids are equal.
+    """
     return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'
 
 
 def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`).
 
-    Detectors of unfamiliar scenes belong to the weights before: model.yaml names none.
+    The saved model.yaml names no detectors, because those of `net` were fitted for older weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -105,7 +112,7 @@ def write_config(config: ModelConfig, folder: Path) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Lists of many numbers take few lines."""
+    """YAML dumper that writes tuples in flow style, so that long lists take few lines."""
 
 
 _Dumper.add_representer(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """VL-JEPA (arXiv 2512.10942): the four parts of the model as one torch module.
 
-X-Encoder and Predictor are the eyes; Y-Encoder and Y-Decoder the language. The text tower is
-frozen and shared by both halves; it is not part of the weights.
+X-Encoder and Predictor form the vision side, Y-Encoder and Y-Decoder the text side. The text tower
+is frozen and shared by both sides; it is not part of the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LANGUAGE = ('y_encoder', 'y_decoder')
 
 
 class VLJEPA(nn.Module):
-    """All four parts; `parts` leaves out what a process does not need."""
+    """All four parts of the model. A process builds only the parts named in `parts`."""
 
     def __init__(self, config: ModelConfig, parts: tuple[str, ...] = VISION + LANGUAGE) -> None:
         super().__init__()
@@ -35,9 +35,14 @@ class VLJEPA(nn.Module):
             self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Answers of every tubelet to each prompt: the training pass of the eyes.
+        """Predict the answer to each prompt at every tubelet: training pass of the vision side.
 
-        images (B, T, F, S, S, 3) uint8; prompt (B, P, L, Dt); prompt_mask (B, P, L).
-        Returns unit vectors (B, P, T, D).
+        Args:
+            images: (B, T, F, S, S, 3) uint8.
+            prompt: Token states (B, P, L, Dt).
+            prompt_mask: (B, P, L), true for real tokens.
+
+        Returns:
+            Unit vectors (B, P, T, D).
         """
         return self.predictor(self.x_encoder(images), prompt, prompt_mask)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Predictor: visual tokens and a prompt -> the predicted embedding of the answer.
 
-The visual prefix is block-causal and does not see the prompt, so that all prompts share it. A
-prompt's tokens and K learned answer tokens attend to the window of visual tokens and to each
-other; the answer is pooled over the answer tokens only (docs/design.md section 1).
+The visual prefix is block-causal and does not attend to the prompt, so all prompts share it. The
+prompt tokens and K learned answer tokens attend to the window of visual tokens and to each other.
+The answer is pooled over the answer tokens only (docs/design.md section 1).
 
-Shapes: B batch, T tubelets, N visual tokens a tubelet (merged m x m), D width, P prompts,
-L prompt tokens, K answer tokens, S = L + K, W window, M prompts of any clips.
+Shapes: B batch, T tubelets, N visual tokens per tubelet (merged m x m), D width, P prompts,
+L prompt tokens, K answer tokens, S = L + K, W window, M pairs of a prompt and a tubelet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vljepa_ros.model.streaming.rope import rotate
 
 
 class Predictor(nn.Module):
-    """Joins the two halves of the question: what is seen, and what is asked."""
+    """Combines visual tokens and prompt tokens into answer embeddings."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -38,16 +38,21 @@ class Predictor(nn.Module):
         self.head = nn.Linear(width, config.embedding_dim)
 
     def merge(self, visual: Tensor) -> Tensor:
-        """Merge m x m neighbours: (..., g*g, Dx) -> (..., g*g / m^2, D)."""
+        """Merge m x m neighboring tokens: (..., g*g, Dx) -> (..., g*g / m^2, D)."""
         side, m = self.grid // self.config.merge, self.config.merge
         x = visual.unflatten(-2, (side, m, side, m)).movedim(-4, -3)  # (..., side, side, m, m, Dx)
         return self.visual(x.flatten(-3).flatten(-3, -2))
 
     def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Every tubelet's answer to each of its P prompts, under the banded mask.
+        """Predict the answer to each of P prompts at every tubelet, with the banded mask.
 
-        visual (B, T, Nx, Dx); prompt (B, P, L, Dt) token states; prompt_mask (B, P, L), true for
-        real tokens. Returns unit vectors (B, P, T, embedding_dim).
+        Args:
+            visual: Visual tokens (B, T, Nx, Dx) of the X-Encoder.
+            prompt: Token states (B, P, L, Dt).
+            prompt_mask: (B, P, L), true for real tokens.
+
+        Returns:
+            Unit vectors (B, P, T, embedding_dim).
         """
         batch, tubelets = visual.shape[:2]
         prompts = prompt.shape[1]
@@ -60,7 +65,7 @@ class Predictor(nn.Module):
         return answers.unflatten(0, (batch, prompts, tubelets))
 
     def prefix(self, visual: Tensor) -> list[KeyValue]:
-        """All tubelets (B, T, Nx, Dx) at once: keys and values of each layer."""
+        """Process all tubelets (B, T, Nx, Dx) at once; returns keys and values of each layer."""
         x = self.merge(visual)
         _, tubelets, tokens, _ = x.shape
         band = band_mask(tubelets, tokens, self.window, x.device)
@@ -73,16 +78,21 @@ class Predictor(nn.Module):
     def answers(
         self, prefix: list[KeyValue], prompt: Tensor, prompt_mask: Tensor, clip: Tensor, at: Tensor
     ) -> Tensor:
-        """Answers (M, embedding_dim) to M prompts, each about one tubelet of one clip.
+        """Predict the answers (M, embedding_dim) to M prompts, each at one tubelet of one clip.
 
-        prompt (M, L, Dt); prompt_mask (M, L); clip (M,) and at (M,): which of B, which of T.
+        Args:
+            prefix: Keys and values of each layer from `prefix`.
+            prompt: Token states (M, L, Dt).
+            prompt_mask: (M, L), true for real tokens.
+            clip: Index of the clip in B, (M,).
+            at: Index of the tubelet in T, (M,).
         """
         tubelets, tokens = prefix[0].keys.shape[2:4]
         window = min(self.window, tubelets)
-        behind = at[:, None] - ages(window, at.device)  # (M, W), below 0 before the clip
-        seen = (behind >= 0).repeat_interleave(tokens, dim=1)
-        allowed = torch.cat([seen, self._suffix_mask(prompt_mask)], dim=-1)[:, None, None]
-        rows = (clip[:, None] * tubelets + behind.clamp(min=0)).flatten()
+        attended = at[:, None] - ages(window, at.device)  # (M, W), negative before the clip
+        visible = (attended >= 0).repeat_interleave(tokens, dim=1)
+        allowed = torch.cat([visible, self._suffix_mask(prompt_mask)], dim=-1)[:, None, None]
+        rows = (clip[:, None] * tubelets + attended.clamp(min=0)).flatten()
         index = torch.arange(tubelets, device=at.device)[:, None]
         suffix = self._suffix(prompt)
         for block, cache in zip(self.blocks, prefix, strict=True):
@@ -99,7 +109,7 @@ class Predictor(nn.Module):
         return self._pool(suffix, prompt.shape[1])
 
     def step(self, visual: Tensor, caches: list[KeyValue | None]) -> list[KeyValue | None]:
-        """Advance the visual prefix by one tubelet (B, Nx, Dx); returns the renewed caches."""
+        """Advance the visual prefix by one tubelet (B, Nx, Dx); returns the updated caches."""
         x = self.merge(visual)
         renewed: list[KeyValue | None] = []
         for block, cache in zip(self.blocks, caches, strict=True):
@@ -108,9 +118,12 @@ class Predictor(nn.Module):
         return renewed
 
     def ask(self, caches: list[KeyValue | None], prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Answers (P, embedding_dim) over the caches of one stream (B = 1).
+        """Predict the answers (P, embedding_dim) from the caches of one stream (B = 1).
 
-        prompt (P, L, Dt), prompt_mask (P, L).
+        Args:
+            caches: One cache per layer from `step`.
+            prompt: Token states (P, L, Dt).
+            prompt_mask: (P, L), true for real tokens.
         """
         prompts, length = prompt.shape[:2]
         suffix, own = self._suffix(prompt), self._suffix_mask(prompt_mask)
@@ -119,12 +132,12 @@ class Predictor(nn.Module):
             count = cache.keys.shape[2]
             keys = rotate(cache.keys, -ages(count, suffix.device)[:, None]).flatten(2, 3)
             values = cache.values.flatten(2, 3)
-            seen = own.new_ones(prompts, keys.shape[2])
+            visible = own.new_ones(prompts, keys.shape[2])
             suffix = block.suffix(  # type: ignore[operator]
                 suffix,
                 keys.expand(prompts, -1, -1, -1),
                 values.expand(prompts, -1, -1, -1),
-                torch.cat([seen, own], dim=-1)[:, None, None],
+                torch.cat([visible, own], dim=-1)[:, None, None],
             )
         return self._pool(suffix, length)
 

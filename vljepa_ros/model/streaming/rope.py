@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary position embedding over time (Su et al., arXiv 2104.09864), on half of each head.
 
-Time is counted in tubelets. Only differences matter: a key `a` tubelets older than the query is
-rotated by -a against an unrotated query, so nothing depends on how long a stream has run.
+Time is counted in tubelets. Only differences matter: a key that is `a` tubelets older than the
+query is rotated by -a against an unrotated query, so the result does not depend on the length of
+the stream.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from torch import Tensor
 def rotate(x: Tensor, index: Tensor, base: float = 100.0) -> Tensor:
     """Rotate the first half of the last dimension of x by `index` (broadcast to x.shape[:-1]).
 
-    x: (..., E); index: anything that broadcasts to (...). Returns the shape of x.
+    Args:
+        x: (..., E).
+        index: Position in tubelets; broadcasts to (...).
+        base: Base of the geometric series of frequencies.
     """
     quarter = x.shape[-1] // 4
     exponent = torch.arange(quarter, device=x.device, dtype=torch.float32) / quarter

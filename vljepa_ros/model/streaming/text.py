@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language half of a streaming model at run time: Y-Encoder and Y-Decoder."""
+"""Text side of a streaming model at run time: Y-Encoder and Y-Decoder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text_tower import TextTower
 
-BATCH = 64  # texts a forward pass: bounds memory for 1,000 candidates
+BATCH = 64  # texts per forward pass; limits memory for 1,000 candidates
 
 
 class TextLanguage(TextSpace):
-    """Implements `core.protocols.Language`. One thread owns it; `check` is for any thread."""
+    """Implements `core.protocols.Language`. Only `check` is safe to call from any thread."""
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         super().__init__(facts, net.config.calibration)
@@ -31,19 +31,19 @@ class TextLanguage(TextSpace):
         self.readability: Readability | None = None
 
     def unreadable(self, text: str) -> float:
-        """How likely a text cannot be read, 0..1; 0.5 is the threshold. 0 without a detector."""
+        """Return how unreadable a text is, 0..1, with threshold 0.5; 0 without a detector."""
         self.check(text)
         return self.readability.unreadable(text) if self.readability else 0.0
 
     @property
     def tokenizer(self) -> Any:
-        """The text tower's tokenizer."""
+        """Tokenizer of the text tower."""
         return self._tower.tokenizer
 
     def check(self, text: str) -> None:
-        """Raise InputError on an empty text, or one of too many tokens."""
+        """Raise InputError if a text is empty or has too many tokens."""
         if not text.strip():
-            raise InputError('a text to embed is empty')
+            raise InputError('cannot embed the text: it is empty')
         self._tower.tokens([text], self._net.config.y_encoder.max_tokens)
 
     @torch.inference_mode()
@@ -58,11 +58,11 @@ class TextLanguage(TextSpace):
         return np.concatenate(rows)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """Words for each of (N, D) vectors; `asked`: as confident as answers to questions are."""
+        """Decode (N, D) vectors into texts; `asked`: with the calibration for answers."""
         said = zip(self.said(vectors), vectors, strict=True)
         return [decoded(row, vector, self, asked) for row, vector in said]
 
     def said(self, vectors: NDArray[np.float32], cosines: bool = True) -> list[list[Said]]:
-        """As `Speaker.said`: what the words of `decode` are chosen from."""
+        """Return all hypotheses that `decode` chooses from; see `Speaker.said`."""
         speaker = Speaker(self._net.y_decoder, self._tower.tokenizer.decode)
         return speaker.said(self._checked(vectors), self, cosines)

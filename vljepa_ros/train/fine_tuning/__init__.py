@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning: an installed model is trained on with people's own recordings and what they say."""
+"""Fine-tuning of an installed model on a user's annotated recordings."""

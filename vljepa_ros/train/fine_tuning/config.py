@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fine-tuning is told: recordings, the model to start from, and what of it is trained."""
+"""Configuration of fine-tuning: recordings, start model, trainable parameters."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from vljepa_ros.model.config import parse
 from vljepa_ros.train.adapters import ALL, HEADS, LORA, Lora, check_tune
 from vljepa_ros.train.config import Clips
 
-RATES = {HEADS: 1e-3, LORA: 1e-3, ALL: 2e-4}  # learning rates of the eyes
+RATES = {HEADS: 1e-3, LORA: 1e-3, ALL: 2e-4}  # default learning rates of the vision side
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A bag, a video or a folder of pictures, and the file that says what it shows.
+    """A bag, a video or a folder of images, with its annotation file.
 
-    `annotations`: by default beside it (docs/reference/data_formats.md). `topics` ([NAME=]TOPIC)
-    choose among a bag's; `fps` is that of a folder of pictures.
+    `annotations`: path of the annotation file; by default it lies beside the recording
+    (docs/reference/data_formats.md). `topics` ([NAME=]TOPIC): topics to read from a bag. `fps`:
+    frame rate of a folder of images.
     """
 
     source: str
@@ -32,17 +33,18 @@ class Recording:
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """One fine-tuning.
+    """Configuration of one fine-tuning run.
 
-    `start`: name or folder of the model. `tune`: what of its eyes is trained: the Predictor's
-    `heads`, with adapters in all attention and MLP layers (`lora`), or `all`; its language always
-    is. `validation`: recordings to fit confidences on, and to report. `steps` of the eyes,
-    `text_steps` of the Y-Encoder, `decoder_steps`. `learning_rate` of the eyes; 0: as is usual
-    for `tune`. `keep`: what it weighs that the model goes on answering as it did where nobody
-    says otherwise. `name` of the result; that of `out` by default.
+    `start`: name or folder of the model. `tune`: trainable parameters of the vision side: `heads`
+    of the Predictor, `lora` (heads, and adapters in all attention and MLP layers) or `all`. The
+    text side is always trained. `validation`: recordings to fit confidences on and to report.
+    `steps`: steps of the vision side; `text_steps`: of the Y-Encoder; `decoder_steps`: of the
+    Y-Decoder. `learning_rate`: of the vision side; 0: default for `tune`. `keep`: weight of
+    rehearsal, which keeps the model's answers where there are no annotations. `name`: name of the
+    result; by default that of the folder `out`.
 
     Raises:
-        InputError: a value is none that can be used.
+        InputError: A value is invalid.
     """
 
     out: str
@@ -63,9 +65,9 @@ class TuneConfig:
     amp: bool = True
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the model and the recordings."""
+        """Validate all fields, as far as possible without the model and the recordings."""
         if not self.recordings:
-            raise InputError('recordings is empty')
+            raise InputError('recordings is empty: add at least one recording')
         check_tune(self.tune)
         for key in ('steps', 'text_steps', 'decoder_steps'):
             if getattr(self, key) < 1:
@@ -79,22 +81,30 @@ class TuneConfig:
 
     @property
     def peak_rate(self) -> float:
-        """The greatest learning rate of the eyes."""
+        """Peak learning rate of the vision side."""
         return self.learning_rate or RATES[self.tune]
 
     @property
     def title(self) -> str:
-        """What the result is called."""
+        """Name of the resulting model."""
         return self.name or Path(self.out).resolve().name
 
 
 def is_tuning(values: Any) -> bool:
-    """Whether a configuration is of fine-tuning: it names recordings, or what is to be tuned."""
+    """Return whether a configuration is for fine-tuning: it has the key recordings or tune."""
     return isinstance(values, Mapping) and bool({'recordings', 'tune'} & values.keys())
 
 
 def parse_tuning(values: Any, path: Path) -> TuneConfig:
-    """The configuration that a file holds. Raises InputError with the file and the wrong key."""
+    """Convert the parsed values of a file to a configuration.
+
+    Args:
+        values: Parsed YAML.
+        path: Path of the file, for messages.
+
+    Raises:
+        InputError: A key is unknown, missing or invalid; the message names the file and the key.
+    """
     try:
         return parse(TuneConfig, values, path.name)
     except (InputError, ModelError) as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Decoder learns people's sentences, and says again what it said before.
+"""Fine-tuning of the Y-Decoder on annotated texts, with rehearsal of known sentences.
 
-A batch has as many of the known sentences as of people's own and of the eyes' predictions. Words
-that the decoder never used are added to its vocabulary; the others keep their numbers.
+A batch has equal numbers of known sentences, of annotated texts and of predictions of the vision
+side. New word pieces are appended to the decoder's vocabulary; existing ones keep their ids.
 """
 
 from __future__ import annotations
@@ -21,25 +21,33 @@ GROWN = ('y_decoder.token_ids', 'y_decoder.token.weight')
 
 
 def grown(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
-    """The same network, whose decoder has words for all wordpieces `ids`; its own come first."""
+    """Return a copy of the network whose decoder's vocabulary is `ids`; its own must be first."""
     config: ModelConfig = net.config
     before = config.y_decoder.vocabulary
     decoder = dataclasses.replace(config.y_decoder, vocabulary=len(ids))
-    wider = VLJEPA(dataclasses.replace(config, y_decoder=decoder))
+    extended = VLJEPA(dataclasses.replace(config, y_decoder=decoder))
     state = net.state_dict()
     for key in GROWN:
-        fresh = wider.state_dict()[key].clone()
-        fresh[:before] = state[key]
-        state[key] = fresh
-    wider.load_state_dict(state)
-    wider.y_decoder.token_ids.copy_(torch.tensor(ids))
-    return wider.to(next(net.parameters()).device)
+        initial = extended.state_dict()[key].clone()
+        initial[:before] = state[key]
+        state[key] = initial
+    extended.load_state_dict(state)
+    extended.y_decoder.token_ids.copy_(torch.tensor(ids))
+    return extended.to(next(net.parameters()).device)
 
 
 def train_words(
     net: VLJEPA, vocabulary: Vocabulary, kinds: Sequence[Pairs], steps: int, seed: int
 ) -> float:
-    """Train `net`'s decoder on as many pairs of each kind; returns the last cross-entropy."""
+    """Train the decoder of `net` and return the last cross-entropy.
+
+    Args:
+        net: The model; its other parts are not changed.
+        vocabulary: Vocabulary of the decoder.
+        kinds: Sets of pairs; a batch has the same number of each.
+        steps: Number of steps.
+        seed: Seed of the batches.
+    """
     config = DecoderTraining(steps=steps, batch=96, warmup_steps=steps // 10, weight_decay=0.0)
     net.y_decoder.requires_grad_(True)
     stage = DecoderStage(net.y_decoder, config, vocabulary, kinds, seed)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a model says what people said of recordings: figures to compare before and after.
+"""Metrics of a model on annotated recordings, to compare it before and after fine-tuning.
 
-Each annotation is looked at in its middle, each question at its time, by the streaming path.
+The streaming path predicts each annotation at the middle of its span and each question at its
+time.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from vljepa_ros.evaluate.views import answers, middle
 
 @dataclass(frozen=True)
 class Marks:
-    """Shares 0..1, nan where there is nothing to judge.
+    """Accuracies 0..1 on `texts` annotations and `questions` questions; nan if there are none.
 
-    `said`: of texts that are put into people's own words; `found`: of texts that are nearest to
-    what is seen, among all that people said; `answered`: of questions that are answered rightly.
+    `said`: fraction of annotations whose decoded text has the annotated concept. `found`: fraction
+    of annotations whose text is the nearest among all annotated texts. `answered`: fraction of
+    questions with a correct answer.
     """
 
     texts: int
@@ -35,17 +37,17 @@ class Marks:
 
 
 def mark(model: Model, streams: Sequence[Stream]) -> Marks:
-    """Judge a model by what people said of streams."""
+    """Evaluate a model on the annotations of streams."""
     assert model.vision is not None and model.language is not None
     said, found = _texts(model.vision, model.language, streams)
-    answered = [right for s in streams for right in _answered(model.vision, model.language, s)]
+    answered = [ok for s in streams for ok in _answered(model.vision, model.language, s)]
     return Marks(len(said), len(answered), _share(said), _share(found), _share(answered))
 
 
 def _texts(
     vision: Vision, language: Language, streams: Sequence[Stream]
 ) -> tuple[list[bool], list[bool]]:
-    """For every annotation whether it is said, and whether its meaning is found."""
+    """Return for each annotation whether the decoded text, and the nearest text, is correct."""
     told = [(s, a) for s in streams for a in s.annotations if a.phase == 'told']
     if not told:
         return [], []
@@ -61,8 +63,8 @@ def _texts(
 
 
 def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
-    """For every question whether its answer is right: the best candidate, or words."""
-    right = []
+    """Return for each question whether the answer (best candidate or decoded text) is correct."""
+    correct = []
     for question in stream.told():
         at_s = (question.start + question.end) / 2
         vector = answers(vision, stream, at_s, [question.prompt])[0]
@@ -70,9 +72,9 @@ def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
             text = language.rank(vector, question.candidates)[0].text
         else:
             text = language.decode(vector[None], asked=True)[0].text
-        right.append(answer_meaning(text) == answer_meaning(question.answer))
-    return right
+        correct.append(answer_meaning(text) == answer_meaning(question.answer))
+    return correct
 
 
-def _share(right: Sequence[bool]) -> float:
-    return float(np.mean(right)) if right else float('nan')
+def _share(correct: Sequence[bool]) -> float:
+    return float(np.mean(correct)) if correct else float('nan')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings and what is said of them -> streams on the grid of the model that is to be tuned."""
+"""Import of annotated recordings as streams at the rate and image size of the start model."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ log = logging.getLogger(__name__)
 
 
 class Importer:
-    """Makes streams for one model."""
+    """Converts recordings to streams for one model."""
 
     def __init__(self, config: ModelConfig, tower: TextTower) -> None:
         self._grid = Grid(config.time.rate_hz, config.x_encoder.image_size)
         self._config, self._tower = config, tower
 
     def read(self, recordings: Sequence[Recording], folder: Path) -> list[Stream]:
-        """The streams of all recordings, written below `folder`, which is made anew.
+        """Write the streams of all recordings below `folder`, which is replaced, and read them.
 
         Raises:
-            InputError: a recording cannot be read.
-            AnnotationError: a line of a file cannot be used; it is named.
+            InputError: A recording cannot be read.
+            AnnotationError: A line of an annotation file is invalid; the message names it.
         """
-        files = [self._annotations(recording) for recording in recordings]  # all, before any work
+        # All files are checked before any recording is read.
+        files = [self._annotations(recording) for recording in recordings]
         shutil.rmtree(folder, ignore_errors=True)
         streams = []
         for number, (recording, file) in enumerate(zip(recordings, files, strict=True)):
-            own = folder / f'{number:03d}'  # two may have one name
+            own = folder / f'{number:03d}'  # names of recordings may be equal
             streams += [read_stream(own / name) for name in self._write(recording, file, own)]
         return streams
 
@@ -49,7 +50,7 @@ class Importer:
         return file
 
     def _check_lengths(self, file: AnnotationFile) -> None:
-        """Whether the model can say and read every text. Raises AnnotationError."""
+        """Raise AnnotationError if a text is too long for the part of the model that uses it."""
         read = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
         said = min(self._config.y_decoder.max_tokens, read)
         asked = self._config.predictor.max_prompt_tokens - 2
@@ -69,25 +70,34 @@ class Importer:
             file.fail(line, f'{what} of {count} tokens is too long (at most {limit})')
 
     def _write(self, recording: Recording, file: AnnotationFile, folder: Path) -> list[str]:
-        """Names of the streams of one recording."""
+        """Write the streams of one recording and return their names."""
         source = open_source(recording.source, recording.topics, recording.fps)
         recorder = Recorder(source, self._grid)
         odd = 0
         for item in source.items():
             odd += bool(recorder.push(item))
         if odd:
-            log.warning('%s: %d pictures or stamps are odd', source.name, odd)
+            log.warning(
+                '%s: %d images or stamps are irregular (damaged, gap or wrong order)',
+                source.name,
+                odd,
+            )
         return write_all(folder, recorder.streams(file))
 
 
 def long_enough(streams: Sequence[Stream], frames: int) -> list[Stream]:
-    """Those that a clip fits into. Raises InputError where none is left."""
+    """Return the streams with at least `frames` frames, the length of a clip.
+
+    Raises:
+        InputError: No stream is long enough.
+    """
     for stream in streams:
         if stream.frame_count < frames:
             log.warning('skipped %s: shorter than a clip (%d frames)', stream.name, frames)
-    kept = [stream for stream in streams if stream.frame_count >= frames]
-    if not kept:
+    long = [stream for stream in streams if stream.frame_count >= frames]
+    if not long:
         raise InputError(
-            f'no recording is {frames} frames long, as a clip is: lower clips.tubelets'
+            f'no recording has the {frames} frames of a clip: decrease clips.tubelets, or add a '
+            f'longer recording'
         )
-    return kept
+    return long

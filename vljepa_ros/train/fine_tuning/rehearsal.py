@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model knew before: sentences that it says, and questions, both without its training data.
+"""Rehearsal data: sentences and questions of the start model, without its training data.
 
-Words that it may use are all in the Y-Decoder. Put to random vectors it says what it was taught;
-what it says again of that sentence's own embedding is a sentence that it stands by.
+The Y-Decoder decodes random vectors into sentences that resemble its training data. A sentence is
+used if the decoder reproduces it from its own embedding.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ VECTORS = 320
 
 
 def known_sentences(language: TextLanguage, seed: int, vectors: int = VECTORS) -> list[str]:
-    """Sentences that the model says of their own embeddings; none where it never does."""
+    """Return sentences that the model reproduces from their own embeddings; may be empty.
+
+    Args:
+        language: Text side of the model.
+        seed: Seed of the random vectors.
+        vectors: Number of random vectors.
+    """
     rng = np.random.default_rng(seed)
     drawn = rng.normal(size=(vectors, language.facts.embedding_dim)).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    first = [text for text in _said(language, drawn) if text and _is_read(language, text)]
+    first = [text for text in _decode(language, drawn) if text and _is_valid(language, text)]
     texts = list(dict.fromkeys(first))
-    again = _said(language, language.encode(texts)) if texts else []
-    return [text for text, other in zip(texts, again, strict=True) if text == other]
+    second = _decode(language, language.encode(texts)) if texts else []
+    return [text for text, other in zip(texts, second, strict=True) if text == other]
 
 
 def known_prompts(left_out: Collection[str]) -> list[str]:
-    """Questions that can be asked of any scene, but those that people asked themselves."""
+    """Return questions that apply to any scene, except those in `left_out`."""
     asked = {prompt.casefold() for prompt in left_out}
     found = [text for topic in TOPICS[1:] for text in prompts(topic) if '{' not in text]
     return [text for text in found if text.casefold() not in asked]
 
 
-def _said(language: TextLanguage, vectors: np.ndarray) -> list[str]:
-    """The likeliest text of each vector; '' where there is none."""
+def _decode(language: TextLanguage, vectors: np.ndarray) -> list[str]:
+    """Return the likeliest text of each vector; '' if there is none."""
     return [row[0].text if row else '' for row in language.said(vectors, cosines=False)]
 
 
-def _is_read(language: TextLanguage, text: str) -> bool:
-    """Whether the Y-Encoder takes it."""
+def _is_valid(language: TextLanguage, text: str) -> bool:
+    """Return whether the Y-Encoder accepts a text."""
     try:
         language.check(text)
     except InputError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning, from recordings to a model folder: texts, eyes, words, confidences, marks.
+"""Fine-tuning from recordings to a model folder: text side, vision side, calibration, metrics.
 
-The folder is an ordinary model's. Beside it lie `tuning.json`, which says where it comes from and
-how well it does before and after, and the recordings as streams.
+The result is an ordinary model folder. It also contains `tuning.json`, with the configuration and
+the metrics before and after, and the recordings as streams.
 """
 
 from __future__ import annotations
@@ -43,17 +43,18 @@ from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
 from vljepa_ros.train.training_log import Log, progress
 from vljepa_ros.train.vision_stage import Asker
 
-LOGGED = 20  # steps between two lines of the log
-PREDICTED = 120  # clips whose predictions the decoder learns from
+LOGGED = 20  # steps between two log lines
+PREDICTED = 120  # clips whose predictions the decoder is trained on
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Where the model lies, and how well it did before and after.
+    """Folder of the fine-tuned model, and metrics before and after.
 
-    `judged_on`: 'validation', or 'recordings' where it was trained on what it is judged by.
+    `judged_on`: split of the metrics: 'validation', or 'recordings' (the training recordings) if
+    there are no validation recordings.
     """
 
     folder: Path
@@ -63,17 +64,18 @@ class Tuned:
 
 
 def _streaming(folder: Path) -> ModelConfig:
-    """The configuration to start from. Raises InputError for one of another kind."""
+    """Return the configuration of the start model; InputError if its kind is not streaming."""
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
         raise InputError(
-            f'start: {folder.name} is of kind {config.kind}; fine-tuning is for kind streaming'
+            f'start: {folder.name} is of kind {config.kind}, but fine-tuning supports only models '
+            f'of kind streaming'
         )
     return config
 
 
 class Tuning:
-    """The data and the nets of one run."""
+    """Data, networks and stages of one fine-tuning run."""
 
     def __init__(self, config: TuneConfig) -> None:
         require(config.tune)
@@ -82,7 +84,9 @@ class Tuning:
         device = registry.pick_device(config.device)
         folder = registry.find(config.start)
         if self.out.resolve() == folder.resolve():
-            raise InputError(f'out: {self.out} is the model that is started from')
+            raise InputError(
+                f'out: {self.out} is the folder of the start model: choose another folder'
+            )
         self.model = _streaming(folder)
         self.dtype = stored_dtype(folder)
         self.tower = TextTower(self.model.text_tower, device)
@@ -95,11 +99,11 @@ class Tuning:
         self.log = Log(self.out, self.out / 'tensorboard')
 
     def run(self) -> Tuned:
-        """All of it."""
+        """Run all stages, save the model and evaluate it."""
         start = self.assembled(self.before)
         assert isinstance(start.language, TextLanguage)
         known = known_sentences(start.language, self.config.seed)
-        log.info('%d sentences that the model says are kept', len(known))
+        log.info('rehearsal: found %d known sentences of the start model', len(known))
         net = copy.deepcopy(self.before)
         texts = Texts(net.y_encoder, self.bank, self.told, known)
         loss = texts.train(self.config.text_steps, self.config.seed)
@@ -112,11 +116,11 @@ class Tuning:
         return self._judged(start, registry.load(self.config.out, self.config.device))
 
     def assembled(self, net: VLJEPA) -> Model:
-        """A net that is in memory, as a model."""
+        """Combine a net and the text tower into a model."""
         return registry.assemble(net, self.tower, 'in training')
 
     def _streams(self) -> tuple[list[Stream], list[Stream]]:
-        """Those to train on, and those to judge by. Raises InputError."""
+        """Return training streams and validation streams; InputError if a recording is invalid."""
         config, importer = self.config, Importer(self.model, self.tower)
         folder = self.out / 'streams'
         frames = config.clips.tubelets * self.model.time.tubelet_frames
@@ -127,10 +131,14 @@ class Tuning:
         return ClipSampler(self.train, self.model.time.tubelet_frames, self.config.seed + seed)
 
     def _vision(self, net: VLJEPA, texts: Texts) -> None:
-        """Train what the configuration names; all is frozen afterwards."""
+        """Train the configured parameters of the vision side; all are frozen afterwards."""
         config, sums = self.config, dict[str, float]()
         trained = choose(net, config)
-        log.info('tune %s: %d numbers of the eyes', config.tune, sum(p.numel() for p in trained))
+        log.info(
+            'tune %s: %d trainable parameters of the vision side',
+            config.tune,
+            sum(p.numel() for p in trained),
+        )
         others = known_prompts({q.prompt for s in self.train for q in s.told()})
         nets = Nets(net, self.before, trained)
         stage = VisionTuning(nets, config, self._sampler(0), texts, others)
@@ -145,7 +153,7 @@ class Tuning:
         net.requires_grad_(False)
 
     def _words(self, net: VLJEPA, known: list[str]) -> VLJEPA:
-        """A net that says people's sentences, and has the result's name."""
+        """Train the decoder on the annotated texts; returns a net with the result's name."""
         config, said = self.config, [t for texts in self.told.sentences.values() for t in texts]
         ids = net.y_decoder.token_ids.tolist()
         vocabulary = Vocabulary(self.tower.pieces, said, self.model.y_decoder.max_tokens, ids)
@@ -163,9 +171,9 @@ class Tuning:
         return net
 
     def _confidences(self, net: VLJEPA) -> CalibrationConfig:
-        """Fitted again on validation recordings; without them those of the start."""
+        """Fit the calibration on validation recordings; without them return the start model's."""
         if not self.validation:
-            log.info('no validation recordings: confidences stay as they were fitted')
+            log.info('no validation recordings: keeping the calibration of the start model')
             return self.model.calibration
         model = self.assembled(net)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
@@ -186,7 +194,7 @@ class Tuning:
 
 
 def as_json(found: Tuned) -> dict[str, Any]:
-    """What can be printed; null where there was nothing to judge."""
+    """Return the result as JSON values; a metric without data is null."""
     figures = {
         key: {k: None if math.isnan(v) else round(v, 4) for k, v in dataclasses.asdict(m).items()}
         for key, m in (('before', found.before), ('after', found.after))
@@ -195,5 +203,5 @@ def as_json(found: Tuned) -> dict[str, Any]:
 
 
 def tune(config: TuneConfig) -> Tuned:
-    """Fine-tune a model as `config` says."""
+    """Fine-tune a model according to `config`."""
     return Tuning(config).run()

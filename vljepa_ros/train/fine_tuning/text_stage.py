@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Encoder learns to tell people's sentences apart; known sentences keep their places.
+"""Fine-tuning of the Y-Encoder: separates annotated texts, keeps embeddings of known sentences.
 
-Without it "the left drawer is open" and "the right drawer is open" may be one place (a cosine of
-0.99 in models/small, which knows drawers and no sides), and no eyes could aim at either.
+Without it, "the left drawer is open" and "the right drawer is open" may have the same embedding
+(cosine 0.99 in models/small, whose training data has drawers but no sides), so the vision side
+could not be trained to distinguish them.
 
 Shapes: N texts or meanings, K known sentences, D embedding_dim.
 """
@@ -21,16 +22,16 @@ from vljepa_ros.train.optimizer import rate
 from vljepa_ros.train.text_bank import Meanings, TextBank
 from vljepa_ros.train.text_stage import meaning_vectors, noisy
 
-BATCH = 48  # meanings, and known sentences, a step
-NEAR = 0.6  # cosine from which on a known sentence may say the same as somebody's
-KEEP = 4.0  # what it weighs that known sentences stay where they are
-ANSWERS = (*YES_NO, UNKNOWN)  # meanings that every model has: they are known, too
+BATCH = 48  # concepts per step, and known sentences per step
+NEAR = 0.6  # cosine above which a known sentence may have the same meaning as an annotated text
+KEEP = 4.0  # weight of the loss that keeps the embeddings of known sentences
+ANSWERS = (*YES_NO, UNKNOWN)  # concepts that every model has; they are rehearsed as well
 
 
 class Texts:
-    """All texts of one fine-tuning; `targets` are what the eyes aim at.
+    """All texts of one fine-tuning run; `targets` are the targets of the vision side.
 
-    Rows of `targets` are the meanings of `told`, in their order, then the known sentences.
+    The rows of `targets` are the concepts of `told`, in their order, then the known sentences.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class Texts:
         self._anchors = [*known, *answers]
         with torch.no_grad():
             states, mask = bank.states(self._anchors)
-            self._places = encoder(states, mask).clone()  # (K, D)
+            self._original = encoder(states, mask).clone()  # (K, D)
         self.also = self._near()
 
     def train(self, steps: int, seed: int) -> float:
-        """Train the encoder for so many steps; returns the last loss. Nothing where none is."""
+        """Train the encoder; returns the last loss. Without annotated texts there is no step."""
         config = TextTraining(steps=steps, learning_rate=3e-4, warmup_steps=steps // 10)
         rng, loss = np.random.default_rng(seed), 0.0
         self.encoder.requires_grad_(True)
@@ -64,7 +65,7 @@ class Texts:
         return loss
 
     def targets(self) -> Tensor:
-        """(N + K, D) unit vectors."""
+        """Return the targets (N + K, D), unit vectors."""
         told = meaning_vectors(self.encoder, self.bank, self.told)
         if not self.known:
             return told.clone()
@@ -72,34 +73,34 @@ class Texts:
             return torch.cat([told, self.encoder(*self.bank.states(self.known))]).clone()
 
     def _loss(self, config: TextTraining, rng: np.random.Generator) -> Tensor:
-        """Own sentences together by meaning and apart from others; anchors where they were."""
+        """Compute the contrastive loss of annotated texts plus the distance anchors have moved."""
         chosen = rng.permutation(len(self.own))[:BATCH]
         rows = rng.permutation(len(self._anchors))[:BATCH]
         names = [self.own[i] for i in chosen]
         said = [self.told.wording(name, rng) for name in (*names, *names)]
         vectors = noisy(self.encoder, *self.bank.states(said), config)
         anchors = self.encoder(*self.bank.states([self._anchors[i] for i in rows]))
-        places = self._places[torch.from_numpy(rows).to(anchors.device)]
+        original = self._original[torch.from_numpy(rows).to(anchors.device)]
         count, device = len(said), vectors.device
         left_out = torch.ones(count + len(rows), count + len(rows), dtype=torch.bool)
         left_out[:count, :count] = False
-        near = (vectors.detach().float() @ places.T > NEAR).cpu()
+        near = (vectors.detach().float() @ original.T > NEAR).cpu()
         left_out[:count, count:] = near
         label = torch.cat([torch.arange(len(names)).repeat(2), -1 - torch.arange(len(rows))])
-        apart = text_loss(
+        contrastive = text_loss(
             torch.cat([vectors, anchors]).float(),
             label.to(device),
             config.temperature,
             left_out.to(device),
         )
-        return apart + KEEP * (1 - (anchors * places).sum(dim=-1)).mean()
+        return contrastive + KEEP * (1 - (anchors * original).sum(dim=-1)).mean()
 
     def _near(self) -> Tensor:
-        """(N + K, N + K) bool: known sentences that may say what a meaning says, or another."""
+        """Return (N + K, N + K) bool: pairs with a known sentence of possibly equal meaning."""
         with torch.no_grad():
-            places = self.targets()
+            targets = self.targets()
         count = len(self.told.names)
-        near = places @ places.T > NEAR
+        near = targets @ targets.T > NEAR
         near[:count, :count] = False
         near.fill_diagonal_(False)
         return near.clone()

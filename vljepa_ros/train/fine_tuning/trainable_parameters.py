@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a streaming model's eyes is trained: the Predictor's heads, adapters, or all of them."""
+"""Selection of the trainable parameters of the vision side: heads, adapters, or all."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.fine_tuning.config import TuneConfig
 
-HEAD_LAYERS = ('norm', 'head')  # of the Predictor: behind all attention
+HEAD_LAYERS = ('norm', 'head')  # layers of the Predictor after all attention layers
 
 
 def choose(net: VLJEPA, config: TuneConfig) -> list[nn.Parameter]:
-    """Freeze all of `net` but what `config.tune` names; returns the eyes' parameters to train.
+    """Freeze `net` except the parameters that `config.tune` selects; returns these.
 
     Raises:
-        InputError: LoRA is asked for without peft.
+        InputError: `lora` was selected, but peft is not installed.
     """
     require(config.tune)
     net.requires_grad_(False)

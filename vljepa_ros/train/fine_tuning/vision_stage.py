@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The eyes learn what people say of their recordings; elsewhere they answer as they did.
+"""Fine-tuning of the vision side on annotated recordings, with rehearsal of other answers.
 
-The loss is stage 2's (`train.losses`), with the known sentences among the targets, so that a
-prediction must be nearer to what was said than to anything that the model said before. Beside it
-the answers to other questions, and to what is going on where nobody said anything, are held to
-those of the model that was started from (learning without forgetting, Li and Hoiem, arXiv
-1606.09282).
+The loss is that of stage 2 (`train.losses`). Known sentences are additional targets, so a
+prediction must be nearer to the annotated text than to any known sentence. A second term keeps the
+start model's answers to other questions, and to caption prompts at tubelets without annotation
+(learning without forgetting, Li and Hoiem, arXiv 1606.09282).
 
 Shapes: N meanings and known sentences, D embedding_dim.
 """
@@ -25,15 +24,15 @@ from vljepa_ros.train.losses import joint_loss
 from vljepa_ros.train.optimizer import autocast, rate
 from vljepa_ros.train.vision_stage import Answers, Asker
 
-SCALE = 1 / 0.07  # of cosines in the softmax, where stage 2 begins
-GAP = 1.0  # weight of the distance to the own text
-OTHERS = 2  # other questions, and silent tubelets, a clip
-WARMUP = 0.1  # share of the steps
+SCALE = 1 / 0.07  # scale of cosines in the softmax, the initial value of stage 2
+GAP = 1.0  # weight of the distance to the prediction's own text
+OTHERS = 2  # other questions per clip, and tubelets without annotation per clip
+WARMUP = 0.1  # fraction of the steps
 
 
 @dataclass(frozen=True)
 class Nets:
-    """The network in training, the one that it started as, and the parameters that are trained."""
+    """The network in training, the frozen start network, and the trainable parameters."""
 
     net: VLJEPA
     before: VLJEPA
@@ -41,12 +40,20 @@ class Nets:
 
 
 class VisionTuning:
-    """One run; `step` is one optimiser step."""
+    """One run of fine-tuning of the vision side; `step` is one optimizer step."""
 
     def __init__(
         self, nets: Nets, config: TuneConfig, sampler: ClipSampler, texts: Texts, others: list[str]
     ) -> None:
-        """`others`: questions that people did not ask."""
+        """Create the stage.
+
+        Args:
+            nets: Networks and trainable parameters.
+            config: Configuration of the run.
+            sampler: Draws clips of the recordings.
+            texts: Texts with their targets.
+            others: Questions for rehearsal that the annotations do not contain.
+        """
         self.net, self.before, self.trained = nets.net, nets.before, nets.trained
         self.config, self.sampler, self.others = config, sampler, others
         self.bank, self.meanings, self.also = texts.bank, texts.told, texts.also
@@ -55,12 +62,12 @@ class VisionTuning:
         self.optimizer = torch.optim.AdamW(self.trained, weight_decay=0.0, betas=(0.9, 0.98))
 
     def step(self) -> dict[str, float]:
-        """Draw clips, take one step; returns the parts of the loss."""
+        """Draw clips and take one step; returns the terms of the loss."""
         size, device = self.config.clips, self.bank.device
         batch = self.sampler.batch(size)
         with autocast(device, self.config.amp):
             answers = self.asker.answer(batch, size.question_tubelets)
-            kept = self._kept(batch, answers)
+            kept = self._rehearsal(batch, answers)
         numbers = torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device)
         loss, parts = joint_loss(
             answers.vectors.float(),
@@ -86,21 +93,21 @@ class VisionTuning:
         self.optimizer.step()
         self.done += 1
 
-    def _kept(self, batch: Batch, answers: Answers) -> Tensor:
-        """1 - cosine to what `before` answers to the same, in the mean."""
+    def _rehearsal(self, batch: Batch, answers: Answers) -> Tensor:
+        """Return the mean of 1 - cosine to the start network's answers to the same prompts."""
         device = self.bank.device
         asked = [item for row, clip in enumerate(batch.labels) for item in self._others(row, clip)]
         states, mask = self.bank.states([prompt for _, _, prompt in asked])
         clip, at = (torch.tensor([item[i] for item in asked], device=device) for i in (0, 1))
-        given = self.net.predictor.answers(answers.prefix, states, mask, clip, at)
+        found = self.net.predictor.answers(answers.prefix, states, mask, clip, at)
         with torch.no_grad():
             prefix = self.before.predictor.prefix(self.before.x_encoder(batch.frames.to(device)))
-            wanted = self.before.predictor.answers(prefix, states, mask, clip, at)
-        return (1 - (given.float() * wanted.float()).sum(dim=-1)).mean()
+            target = self.before.predictor.answers(prefix, states, mask, clip, at)
+        return (1 - (found.float() * target.float()).sum(dim=-1)).mean()
 
     def _others(self, row: int, clip: Labels) -> list[tuple[int, int, str]]:
-        """(clip, tubelet, prompt): other questions, and what happens where nobody says it."""
-        rng, silent = self.sampler.rng, [t for t, a in enumerate(clip.shown) if not a.meaning]
+        """Draw (clip, tubelet, prompt): other questions, and captions without annotation."""
+        rng, bare = self.sampler.rng, [t for t, a in enumerate(clip.shown) if not a.meaning]
         at = rng.integers(0, len(clip.shown), OTHERS)
         found = [(row, int(t), self.others[int(rng.integers(len(self.others)))]) for t in at]
-        return found + [(row, int(t), clip.prompt) for t in rng.permutation(silent)[:OTHERS]]
+        return found + [(row, int(t), clip.prompt) for t in rng.permutation(bare)[:OTHERS]]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recipe for a bidirectional model, stage by stage: `models/vljepa_paper/train.yaml`.
+"""Training recipe of a bidirectional model in stages: `models/vljepa_paper/train.yaml`.
 
-As in arXiv 2512.10942, section 3.2: captions without a question, first of pictures, then of clips;
-then questions as well. The X-Encoder is frozen, the Y-Encoder learns at a share of the rate.
+It follows arXiv 2512.10942, section 3.2: first captions of images with an empty prompt, then
+captions of clips, then questions as well. The X-Encoder is frozen; the learning rate of the
+Y-Encoder is a fraction of the Predictor's.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ SCHEDULES = ('constant', 'cosine')
 
 @dataclass(frozen=True)
 class StageConfig:
-    """`frames` a clip (1: pictures); `batch` pairs a step, which are each other's negatives.
+    """One stage of a recipe.
 
-    `questions`: the share of the pairs that are questions with their answers; the others are
-    captions, asked for by an empty prompt. `schedule`: of the rate after its warm-up.
+    `frames`: frames per clip (1: images). `batch`: pairs per step, which are each other's
+    negatives. `questions`: fraction of the pairs that are questions with answers; the others are
+    captions. `schedule`: schedule of the learning rate after the warm-up.
     """
 
     name: str
@@ -39,22 +41,28 @@ class StageConfig:
     schedule: str = 'constant'
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Validate all fields."""
         where = f'stages {self.name}: '
         check(where, self, steps=(1, 1e9), batch=(2, 1 << 20), frames=(1, 256))
         check(where, self, questions=(0, 1), learning_rate=(0, 1), warmup_steps=(0, 1e9))
         if not self.name.isidentifier():
-            raise ModelError(f"stages: '{self.name:.40}' is no name of letters, digits and _")
+            raise ModelError(
+                f"stages: name '{self.name:.40}' may contain only letters, digits and _"
+            )
         if self.schedule not in SCHEDULES:
-            raise ModelError(f"{where}schedule '{self.schedule}' (known: {', '.join(SCHEDULES)})")
+            raise ModelError(
+                f"{where}unknown schedule '{self.schedule}' (known: {', '.join(SCHEDULES)})"
+            )
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """A whole run. `model`: a folder with model.yaml and the weights to begin with.
+    """Configuration of a whole run.
 
-    `tune`: what is trained: `all` of Predictor and Y-Encoder; their last layers (`heads`); these
-    and adapters in the Predictor's layers (`lora`). `prompt`: what captions are an answer to.
+    `model`: folder with model.yaml and the initial weights. `tune`: trainable parameters: `all` of
+    Predictor and Y-Encoder, their last layers (`heads`), or these and adapters in the Predictor's
+    layers (`lora`). `prompt`: prompt of captions. `y_encoder_rate`: learning rate of the Y-Encoder
+    as a fraction of that of the Predictor.
     """
 
     model: str
@@ -72,21 +80,25 @@ class RecipeConfig:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Validate all fields."""
         check('', self, y_encoder_rate=(0, 1), temperature=(1e-3, 10), weight_decay=(0, 10))
         check_tune(self.tune)
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
-            raise ModelError('stages: at least one, and every name once')
+            raise ModelError('stages: there must be at least one stage, and names must be unique')
 
 
 def is_recipe(values: Any) -> bool:
-    """Whether a configuration is a recipe: it has stages."""
+    """Return whether a configuration is a recipe: it has the key stages."""
     return isinstance(values, Mapping) and 'stages' in values
 
 
 def read_recipe(path: Path) -> RecipeConfig:
-    """Read a recipe. Raises InputError with the file and the wrong key."""
+    """Read a recipe.
+
+    Raises:
+        InputError: The file or a key is invalid; the message names both.
+    """
     try:
         return parse(RecipeConfig, yaml.safe_load(path.read_text()), path.name)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, ModelError, InputError) as error:

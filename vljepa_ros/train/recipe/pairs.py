@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recipe is trained on: clips with what was said of them, or asked about them.
+"""Training pairs of a recipe: clips with captions, or with questions and answers.
 
-Shapes: F frames a clip, S image side.
+Shapes: F frames per clip, S image side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vljepa_ros.data.format import Stream
 
 @dataclass(frozen=True)
 class Pair:
-    """A clip (F, S, S, 3) uint8, what is asked of it, and the answer."""
+    """A clip (F, S, S, 3) uint8, a prompt, and the text that answers it."""
 
     frames: NDArray[np.uint8]
     prompt: str
@@ -26,7 +26,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class _Told:
-    """Something that is true of a stream from `start` to `end`, in seconds."""
+    """A prompt and the text that answers it in a stream from `start` to `end`, in seconds."""
 
     stream: Stream
     start: float
@@ -36,7 +36,7 @@ class _Told:
 
 
 class PairSampler:
-    """Draws clips that end while a text holds, all texts alike; `prompt` asks for captions."""
+    """Draws clips that end within the span of an annotation, all annotations equally often."""
 
     def __init__(self, streams: list[Stream], seed: int, prompt: str = '') -> None:
         self._rng = np.random.default_rng(seed)
@@ -52,10 +52,16 @@ class PairSampler:
             for item in stream.told()
         ]
         if not self._captions:
-            raise InputError('no stream has an annotation with a text')
+            raise InputError('no stream has an annotation with a text: there are no captions')
 
     def draw(self, count: int, frames: int, questions: float) -> list[Pair]:
-        """`count` pairs of `frames` frames; a share of `questions` where there are any."""
+        """Draw pairs.
+
+        Args:
+            count: Number of pairs.
+            frames: Frames per clip.
+            questions: Fraction of pairs that are questions, if the streams have any.
+        """
         found = []
         for _ in range(count):
             asked = self._questions and self._rng.random() < questions
@@ -67,9 +73,9 @@ class PairSampler:
         stamps_ns = told.stream.stamps_ns()
         times = (stamps_ns - stamps_ns[0]) / 1e9
         holds = np.flatnonzero((times >= told.start) & (times < told.end))
-        # A question of one moment may lie between two frames: the one before it saw it.
+        # The span of a question may lie between two frames; then the earlier frame is used.
         last = int(self._rng.choice(holds)) if len(holds) else _before(times, told.end)
-        # Before the stream there is nothing: its first frame is repeated.
+        # Before the start of the stream, its first frame is repeated.
         rows = np.maximum(np.arange(last - frames + 1, last + 1), 0)
         return Pair(np.asarray(told.stream.frames()[rows]), told.prompt, told.text)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train` of a recipe: its stages one after the other, in one process, on one device.
+"""`vljepa train` with a recipe: runs its stages in order, in one process and on one device.
 
-After each stage its weights lie in `<out>/checkpoints`; a run that was stopped goes on with the
-stage that it was in.
+The weights after each stage are stored in `<out>/checkpoints`; an interrupted run resumes at the
+start of the unfinished stage.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from vljepa_ros.train.recipe.pairs import PairSampler
 from vljepa_ros.train.recipe.step import RecipeStage
 from vljepa_ros.train.training_log import Log, progress
 
-NAME = re.compile('^name: .*$', re.MULTILINE)  # of the model, in its description
-LOGGED = 20  # steps between two lines of the log
+NAME = re.compile('^name: .*$', re.MULTILINE)  # name of the model in model.yaml
+LOGGED = 20  # steps between two log lines
 
 
 @dataclass
 class _Run:
-    """Everything that the stages share."""
+    """State that all stages share."""
 
     config: RecipeConfig
     model: BidirectionalConfig
-    folder: Path  # of the model to begin with
+    folder: Path  # folder of the initial model
     net: BidirectionalVLJEPA
     sampler: PairSampler
     log: Log
 
     @property
     def checkpoints(self) -> Path:
-        """One file a finished stage."""
+        """Folder with one file per finished stage."""
         return Path(self.config.out) / 'checkpoints'
 
 
 def train(config: RecipeConfig) -> Path:
-    """Run all stages that are not done yet; returns the model's folder."""
+    """Run all stages that are not finished yet; returns the model's folder."""
     run = _prepared(config)
     for stage in run.config.stages:
         done = run.checkpoints / f'{stage.name}.safetensors'
@@ -63,14 +63,14 @@ def train(config: RecipeConfig) -> Path:
         else:
             _read(run.net, done)
     out = Path(config.out)
-    # Written below, or bound to the vectors of the model that it began with.
+    # These files are written below, or are valid for the vectors of the initial model only.
     left_out = (CONFIG, WEIGHTS, text_decoder.CONFIG, text_decoder.WEIGHTS)
     for path in run.folder.iterdir():
         if path.is_file() and path.name not in left_out:
             shutil.copyfile(path, out / path.name)
-    described = (run.folder / CONFIG).read_text()
-    named = f'name: {json.dumps(out.resolve().name)}'
-    (out / CONFIG).write_text(NAME.sub(lambda _: named, described, count=1))
+    config_text = (run.folder / CONFIG).read_text()
+    name_line = f'name: {json.dumps(out.resolve().name)}'
+    (out / CONFIG).write_text(NAME.sub(lambda _: name_line, config_text, count=1))
     _save(run.net, out / WEIGHTS)
     return out
 
@@ -80,7 +80,9 @@ def _prepared(config: RecipeConfig) -> _Run:
     folder = registry.find(config.model)
     model = registry.read_config(folder)
     if not isinstance(model, BidirectionalConfig):
-        raise InputError(f'{folder} is of kind {model.kind}: recipes are for bidirectional models')
+        raise InputError(
+            f'{folder} is of kind {model.kind}, but recipes support only bidirectional models'
+        )
     streams = _streams(config, model)
     out = Path(config.out)
     (out / 'checkpoints').mkdir(parents=True, exist_ok=True)
@@ -92,26 +94,26 @@ def _prepared(config: RecipeConfig) -> _Run:
 
 
 def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
-    """The train split. Raises InputError: none, or made for another model."""
+    """Read the split `train`; InputError if it is empty or does not match the model."""
     found = list(open_split(Path(config.data) / 'train').streams)
     for stream in found:
         rate, side = stream.meta.get('rate_hz', 0), stream.frames().shape[1]
         if (rate, side) != (model.time.rate_hz, model.x_encoder.image_size):
             raise InputError(
-                f'{stream.folder}: {rate:g} pictures a second of {side}x{side}, the model takes '
-                f'{model.time.rate_hz:g} of {model.x_encoder.image_size}'
+                f'{stream.folder}: {rate:g} images per second of {side}x{side}, but the model '
+                f'expects {model.time.rate_hz:g} of {model.x_encoder.image_size}: generate or '
+                f'import the data for this model'
             )
     if not found:
-        raise InputError(f'no whole stream in {Path(config.data) / "train"}')
+        raise InputError(f'found no complete stream in {Path(config.data) / "train"}')
     return found
 
 
 def _train_stage(run: _Run, stage: StageConfig) -> None:
-    asking = Tokens(
-        run.folder, run.model.predictor.tokenizer, run.model.predictor.max_prompt_tokens
-    )
-    reading = Tokens(run.folder, run.model.y_encoder.tokenizer, run.model.y_encoder.max_tokens)
-    state, total = RecipeStage(run.net, asking, reading, run.config, stage), 0.0
+    predictor, y_encoder = run.model.predictor, run.model.y_encoder
+    prompts = Tokens(run.folder, predictor.tokenizer, predictor.max_prompt_tokens)
+    texts = Tokens(run.folder, y_encoder.tokenizer, y_encoder.max_tokens)
+    state, total = RecipeStage(run.net, prompts, texts, run.config, stage), 0.0
     run.net.train()
     run.net.x_encoder.eval()
     with progress(stage.name, stage.steps) as advance:
@@ -130,7 +132,7 @@ def _read(net: BidirectionalVLJEPA, path: Path) -> None:
 
 
 def _save(net: BidirectionalVLJEPA, path: Path) -> None:
-    """Whole or not at all."""
+    """Write the weights under a temporary name, then rename the file."""
     partial = path.with_name(f'{path.name}.part')
     save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
     partial.replace(path)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a recipe: predictions of clips towards the embeddings of their texts.
+"""One step of a recipe: trains predictions of clips to match the embeddings of their texts.
 
-Bidirectional InfoNCE on unit vectors (arXiv 2512.10942, section 3); pairs with the same text are
-no negatives of each other.
+The loss is bidirectional InfoNCE on unit vectors (arXiv 2512.10942, section 3). Pairs with the
+same text are not negatives of each other.
 
 Shapes: B pairs, F frames, S image side, L tokens.
 """
@@ -21,11 +21,15 @@ from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import Pair
 
-CLIPPED = 1.0  # norm of the gradient
+CLIPPED = 1.0  # maximum norm of the gradient
 
 
 def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
-    """Freeze all of `net` but what `config.tune` names. Raises InputError without peft."""
+    """Freeze `net` except the parameters that `config.tune` selects.
+
+    Raises:
+        InputError: `lora` was selected, but peft is not installed.
+    """
     require(config.tune)
     net.requires_grad_(False)
     net.x_encoder.eval()
@@ -39,7 +43,7 @@ def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
 
 
 class RecipeStage:
-    """The optimiser of one stage. The X-Encoder stays as it is."""
+    """Training state of one stage. The X-Encoder is frozen."""
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class RecipeStage:
         )
 
     def step(self, pairs: list[Pair]) -> float:
-        """One optimiser step; returns the loss."""
+        """Take one optimizer step; returns the loss."""
         loss = self.loss(pairs)
         learning_rate = self._rate()
         for group in self.optimizer.param_groups:
@@ -77,7 +81,7 @@ class RecipeStage:
         return float(loss.detach())
 
     def loss(self, pairs: list[Pair]) -> Tensor:
-        """InfoNCE between the clips' predictions and the different texts among the pairs."""
+        """Compute InfoNCE between the predictions of the clips and the distinct texts."""
         texts = list(dict.fromkeys(pair.text for pair in pairs))
         images = torch.from_numpy(np.stack([pair.frames for pair in pairs])).to(self._device)
         with autocast(self._device, self.config.amp):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the training of a decoder from texts is told: whose, which sentences, what is known of it.
+"""Configuration of the training of a text decoder: model, sentences, known predictions.
 
-For example models/open_vljepa/words.yaml.
+An example is models/open_vljepa/words.yaml.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ NOISES = (NONE, EVEN, MEASURED, AUTO)
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of embeddings, as `vljepa embed` writes it, and what the recording shows.
+    """A file of predicted embeddings from `vljepa embed`, with the annotations of the recording.
 
-    `annotations`: a JSONL of what was to be said (docs/reference/data_formats.md); '' where nobody
-    knows, and only the mean is taken; `camera`: whose of its lines count, where they name several.
-    `asked`: as `query` asks, whose answers the file holds; else it is of a standing prompt.
+    `annotations`: JSONL file with the target texts (docs/reference/data_formats.md); '': there are
+    none, and only the mean of the embeddings is used. `camera`: camera whose annotations are used,
+    if there are several. `asked`: whether the embeddings answer a question, as in `query`; if not,
+    they answer a standing prompt.
     """
 
     embeddings: str
@@ -36,19 +37,21 @@ class Predictions:
 
 @dataclass(frozen=True)
 class WordsConfig:
-    """One training. The decoder is written into the folder of `model`.
+    """Configuration of one training run. The decoder is written into the folder of `model`.
 
-    `sentences`: text files, one sentence a line. `recentre`: predictions are moved by the distance
-    of the means. `noise` on the texts' vectors: none; even in all directions, of a random length
-    up to `noise_length`; as measured between pairs of predictions and texts; or auto: measured
-    where there are enough pairs, else even. Of several `noise_length` the one whose words for the
-    predictions are best is kept; none: several are tried where there are pairs to choose by.
-    `anchors`: so many of the sentences are what vectors are projected on; 0: they are not.
-    `abstain_share`: so many of the predictions, or of texts, have words that are far from them:
-    for as far ones the bank speaks; 0: it never does.
+    `sentences`: text files with one sentence per line. `recentre`: whether predictions are
+    re-centered by the difference of the means.
+    `noise` on the text embeddings: `none`; `even`: isotropic, of a random length up to
+    `noise_length`; `measured`: with the covariance of the differences between predictions and
+    texts; `auto`: measured if there are enough pairs, else even.
+    `noise_length`: of several values the best one for the predictions of held-out pairs is used;
+    if empty, several are tried if there are enough pairs.
+    `anchors`: number of sentences that vectors are projected on; 0: no projection.
+    `abstain_share`: fraction of the predictions (or of noisy texts) whose decoded text is replaced
+    by the nearest sentence of the bank, because it is too far away; 0: never.
 
     Raises:
-        ModelError: a value is none that can be used.
+        ModelError: A value is invalid.
     """
 
     model: str
@@ -70,23 +73,31 @@ class WordsConfig:
     device: str = 'auto'
 
     def __post_init__(self) -> None:
-        """Check every value that can be checked without the model and the files."""
+        """Validate all fields, as far as possible without the model and the files."""
         check('', self, anchors=(0, MAX_ANCHORS), anchor_temperature=(1e-4, 100))
         check('', self, abstain_share=(0, 1), steps=(1, 1e9), batch=(1, 1 << 20))
         check('', self, learning_rate=(0, 1), noise_length=(0, 10), seed=(0, 2**63 - 1))
         if not self.sentences:
-            raise ModelError('sentences is empty')
+            raise ModelError('sentences is empty: add at least one text file')
         if self.noise not in NOISES:
-            raise ModelError(f"noise '{self.noise:.40}' (known: {', '.join(NOISES)})")
+            raise ModelError(f"noise '{self.noise:.40}' is unknown (known: {', '.join(NOISES)})")
 
 
 def is_words(values: Any) -> bool:
-    """Whether a configuration is of a decoder from texts: it names sentences."""
+    """Return whether a configuration is for a text decoder: it has the key sentences."""
     return isinstance(values, Mapping) and 'sentences' in values
 
 
 def parse_words(values: Any, path: Path) -> WordsConfig:
-    """The configuration that a file holds. Raises InputError with the file and the wrong key."""
+    """Convert the parsed values of a file to a configuration.
+
+    Args:
+        values: Parsed YAML.
+        path: Path of the file, for messages.
+
+    Raises:
+        InputError: A key is unknown, missing or invalid; the message names the file and the key.
+    """
     try:
         return parse(WordsConfig, values, path.name)
     except ModelError as error:

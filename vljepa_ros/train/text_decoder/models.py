@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which model a decoder is for, and the sentences that it learns."""
+"""Trains a text decoder for an installed model: loads the model, reads and filters sentences."""
 
 from __future__ import annotations
 
@@ -23,62 +23,79 @@ log = logging.getLogger(__name__)
 
 
 def learn_words(config: WordsConfig) -> tuple[Path, Learned]:
-    """Train a decoder, and put it into the folder of its model.
+    """Train a decoder and save it in the folder of its model.
 
     Raises:
-        ModelError: the model is unknown, damaged or not downloaded.
-        InputError: it has words of its own, or a file cannot be used.
-        OutputError: nothing can be written in the model's folder.
+        ModelError: The model is unknown, damaged or not downloaded.
+        InputError: The model has a Y-Decoder of its own, or a file is invalid.
+        OutputError: The model's folder is not writable.
     """
     folder = registry.find(config.model)
     if isinstance(registry.read_config(folder), ModelConfig):
-        raise InputError(f'model: {folder.name} came with a Y-Decoder; fine-tuning changes it')
+        raise InputError(
+            f'model: {folder.name} has a Y-Decoder of its own: use fine-tuning to change it'
+        )
     if not os.access(folder, os.W_OK):
-        raise OutputError(f'{folder}: nothing can be written there')
+        raise OutputError(f'{folder} is not writable: change its permissions, or copy the model')
     texts = read_sentences([Path(name) for name in config.sentences])
     loaded = registry.load(str(folder), config.device, parts=('bank',))
     assert isinstance(loaded.language, BankLanguage)
     tokens = loaded.language.tokens
     space = Space(loaded.language, tokens.pieces, tokens.text)
     known = read_predictions(config.predictions, loaded.language)
-    kept = sayable(texts, space, config.y_decoder.max_tokens)
-    learned = WordsTraining(space, kept, known, config).learn()
+    sentences = sayable(texts, space, config.y_decoder.max_tokens)
+    learned = WordsTraining(space, sentences, known, config).learn()
     text_decoder.save(learned.decoder, folder)
     return folder, learned
 
 
 def read_sentences(paths: Sequence[Path]) -> list[str]:
-    """The sentences of text files, one a line, each once. Raises InputError with the file."""
+    """Read text files with one sentence per line; duplicates and comments (#) are dropped.
+
+    Raises:
+        InputError: A file is unreadable, or the number of sentences is out of range.
+    """
     found: dict[str, None] = {}
     for path in paths:
         try:
-            lines = path.read_text(encoding='utf-8-sig').split('\n')  # and at nothing else
+            lines = path.read_text(encoding='utf-8-sig').split('\n')  # not at other separators
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from error
         except UnicodeDecodeError as error:
-            raise InputError(f'{path}: is no UTF-8 text (byte {error.start})') from error
+            raise InputError(f'{path} is not a UTF-8 text (byte {error.start})') from error
         found |= dict.fromkeys(s for line in lines if (s := line.strip()) and s[0] != '#')
     if not 2 <= len(found) <= MAX_SENTENCES:
         names = ', '.join(map(str, paths))
-        raise InputError(f'{names}: {len(found):,} sentences are not 2..{MAX_SENTENCES:,}')
+        raise InputError(
+            f'{names}: found {len(found):,} sentences, but 2..{MAX_SENTENCES:,} are required'
+        )
     return list(found)
 
 
 def sayable(texts: Sequence[str], space: Space, limit: int) -> list[str]:
-    """Those that the model reads whole and the decoder can say; the others are counted."""
-    kept = [text for text in texts if _is_sayable(text, space, limit)]
-    if len(kept) < len(texts):
+    """Return the sentences that the model can both encode and decode; log the number of others.
+
+    Args:
+        texts: Sentences.
+        space: Text side and tokenizer of the model.
+        limit: Maximum number of tokens of the decoder.
+
+    Raises:
+        InputError: Fewer than two sentences are left.
+    """
+    valid = [text for text in texts if _is_sayable(text, space, limit)]
+    if len(valid) < len(texts):
         log.warning(
-            '%d of %d sentences are left out: too long, or with signs that the tokenizer lacks',
-            len(texts) - len(kept),
+            'ignored %d of %d sentences: too long, or with characters that the tokenizer lacks',
+            len(texts) - len(valid),
             len(texts),
         )
-    if len(kept) < 2:
+    if len(valid) < 2:
         raise InputError(
-            f'{len(kept)} of {len(texts)} sentences can be read, and said in at most {limit} '
-            f'tokens (y_decoder.max_tokens)'
+            f'{len(valid)} of {len(texts)} sentences can be encoded, and decoded with at most '
+            f'{limit} tokens: increase y_decoder.max_tokens, or use shorter sentences'
         )
-    return kept
+    return valid
 
 
 def _is_sayable(text: str, space: Space, limit: int) -> bool:
@@ -91,5 +108,5 @@ def _is_sayable(text: str, space: Space, limit: int) -> bool:
 
 
 def _letters(text: str) -> str:
-    """What a tokenizer that minds neither case nor spaces must give back."""
+    """Normalize case and blanks, which a tokenizer may change."""
     return ''.join(text.casefold().split())

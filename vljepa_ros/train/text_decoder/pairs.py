@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a model's predictions: files of embeddings, some with what was to be said.
+"""Known predictions of a model: files of embeddings, some with target texts.
 
 Shapes: N predictions, D embedding_dim.
 """
@@ -21,14 +21,14 @@ from vljepa_ros.data.embeddings import SECOND_NS, Embeddings, read_embeddings
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.train.text_decoder.config import Predictions
 
-NEAR_NS = SECOND_NS  # a question's embedding is at most so far from its time
+NEAR_NS = SECOND_NS  # largest time difference between a question and its embedding
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction (D,) and what was to be said of it; `asked`: it answers a question."""
+    """A prediction (D,) and its target text; `asked`: it answers a question."""
 
     vector: NDArray[np.float32]
     text: str
@@ -37,14 +37,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class KnownPredictions:
-    """All predictions, by whether they answer a question (0: no, 1: yes), and the pairs."""
+    """All predictions, grouped by whether they answer a question (0: no, 1: yes), and pairs."""
 
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
     pairs: tuple[Pair, ...] = ()
 
 
 def read_predictions(files: Sequence[Predictions], language: TextSpace) -> KnownPredictions:
-    """Read all files. Raises InputError that names the file, and the line of an annotation."""
+    """Read all files.
+
+    Raises:
+        InputError: A file or an annotation is invalid; the message names the file and the line.
+    """
     vectors: tuple[list[NDArray[np.float32]], ...] = ([], [])
     pairs: list[Pair] = []
     for file in files:
@@ -62,7 +66,10 @@ def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> li
     lines: Sequence[Line] = told.asked if file.asked else told.said
     cameras = sorted({line.source for line in lines} - {''})
     if len(cameras) > 1 and not file.camera:
-        raise InputError(f'{told.path}: is of {", ".join(cameras)}: say whose `camera` counts')
+        raise InputError(
+            f'{told.path}: contains annotations of {", ".join(cameras)}: set `camera` to one of '
+            f'them'
+        )
     camera = file.camera or ''.join(cameras)
     pairs_of = _answers if file.asked else _stretches
     pairs = []
@@ -74,15 +81,17 @@ def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> li
         pairs.append(Pair(vector, text, file.asked))
     log.info('%s: %d of %d lines have predictions', told.path, len(pairs), len(lines))
     if not pairs:
-        what = f"answers '{found.prompt}'" if file.asked else 'says what happened'
-        raise InputError(f'{told.path}: no line {what} where {file.embeddings} has predictions')
+        what = f"answers '{found.prompt}'" if file.asked else 'has a text'
+        raise InputError(
+            f'{told.path}: no line {what} at a time for which {file.embeddings} has predictions'
+        )
     return pairs
 
 
 def _stretches(
     found: Embeddings, told: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
-    """Each text with the mean prediction of its time."""
+    """Yield each text with the mean prediction of its span."""
     for said in told.said:
         start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
         inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
@@ -93,9 +102,11 @@ def _stretches(
 def _answers(
     found: Embeddings, told: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
-    """Each answer to the prompt with the prediction that is nearest to its moment."""
+    """Yield each answer to the prompt with the prediction nearest in time."""
     if not found.prompt:
-        raise InputError(f'{told.path}: the embeddings do not say which prompt they answer')
+        raise InputError(
+            f'{told.path}: the file of embeddings has no prompt: create it with `vljepa embed`'
+        )
     for question in told.asked:
         if question.prompt.casefold() != found.prompt.casefold():
             continue

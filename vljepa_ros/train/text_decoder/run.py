@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A decoder for a space of texts, from sentences; what is known of predictions shapes it.
+"""Training of a text decoder on sentences, adapted to known predictions of the model.
 
 Shapes: S sentences, N vectors, D embedding_dim.
 """
@@ -31,11 +31,11 @@ from vljepa_ros.train.text_decoder.config import AUTO, EVEN, MEASURED, NONE, Wor
 from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
 from vljepa_ros.train.training_log import progress
 
-JUDGED = 5  # where pairs are learned from, one in so many is kept to judge by
-ENOUGH_JUDGES = 20  # to choose by
-ENOUGH_OF_A_GAP = 30  # pairs that tell a gap better than thousands of predictions without texts
-LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # of even noise: to choose from, and without a choice
-SAMPLE = 500  # sentences or predictions that are put into words at the end
+JUDGED = 5  # if pairs are used for training, one in five is held out for evaluation
+ENOUGH_JUDGES = 20  # minimum number of held-out pairs for a selection
+ENOUGH_OF_A_GAP = 30  # pairs that give a better gap than thousands of predictions without texts
+LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # lengths of isotropic noise: candidates, and default
+SAMPLE = 500  # number of sentences or predictions to decode for the evaluation
 BATCH = 256
 
 Vectors = NDArray[np.float32]
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Space:
-    """Whose vectors they are, and the tokenizer of the words: text -> ids -> text."""
+    """Text side of a model, and its tokenizer: `pieces` encodes, `text_of` decodes."""
 
     language: TextSpace
     pieces: Callable[[str], list[int]]
@@ -55,10 +55,11 @@ class Space:
 
 @dataclass(frozen=True)
 class Marks:
-    """How well a decoder does; nan where there was nothing to judge by.
+    """Metrics of a decoder; nan if there is no data.
 
-    `again`: share of the sentences that it says again word by word. `cider`: CIDEr-D of its words
-    for the predictions of pairs that it did not learn from, and of the nearest sentence.
+    `again`: fraction of training sentences that are reproduced exactly. `cider`: CIDEr-D of the
+    decoded texts for predictions of held-out pairs. `cider_nearest`: CIDEr-D of the nearest
+    sentences for the same predictions.
     """
 
     again: float
@@ -68,7 +69,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Learned:
-    """A decoder, the noise that it was trained with, and its marks."""
+    """A trained decoder, the noise of its training, and its metrics."""
 
     decoder: TextDecoder
     noise: str
@@ -76,9 +77,10 @@ class Learned:
 
 
 class WordsTraining:
-    """The data of one training, checked before anything is computed.
+    """One training run; the configuration is checked before anything is computed.
 
-    Raises InputError: several lengths of noise or measured noise, and too few pairs.
+    Raises:
+        InputError: There are too few pairs for measured noise or for several lengths of noise.
     """
 
     def __init__(
@@ -96,40 +98,41 @@ class WordsTraining:
         self.vectors = self._embedded(self.sentences)
 
     def changed(self, **values: Any) -> WordsTraining:
-        """The same sentences and predictions with other values of the configuration."""
+        """Return a copy with the same data and other values of the configuration."""
         other = copy.copy(self)
         other._choose(replace(self.config, **values))
         return other
 
     def _choose(self, config: WordsConfig) -> None:
-        """Which noise, and which pairs are learned from and judged by."""
+        """Select the noise, and the pairs for training and evaluation."""
         self.config, pairs = config, self.known.pairs
         measured = _is_measured(config, len(pairs))
-        kept = pairs[::JUDGED] if measured else pairs
-        self.judges = kept if len(kept) >= ENOUGH_JUDGES else ()
+        held_out = pairs[::JUDGED] if measured else pairs
+        self.judges = held_out if len(held_out) >= ENOUGH_JUDGES else ()
         self.pairs = [p for i, p in enumerate(pairs) if not measured or i % JUDGED]
         self.lengths = () if measured else _lengths(config, bool(self.judges))
 
     def learn(self) -> Learned:
-        """The decoder that the configuration asks for; of several lengths of noise the best."""
-        fresh = self._bridged()
+        """Train the configured decoder; of several lengths of noise, return the best."""
+        fresh = self._untrained()
         found = [self._learned(fresh, *noise) for noise in self._noises(fresh)]
         best = max(found, key=lambda one: one.marks.cider) if len(found) > 1 else found[0]
         return replace(best, decoder=self._with_bank_below(best.decoder))
 
     def _embedded(self, texts: Sequence[str]) -> Tensor:
-        """(S, D)."""
-        made = torch.empty(len(texts), self.space.language.facts.embedding_dim, device=self.device)
+        """Embed texts as (S, D), with a progress bar."""
+        dim = self.space.language.facts.embedding_dim
+        embedded = torch.empty(len(texts), dim, device=self.device)
         with progress('sentences', len(texts)) as advance:
             for start in range(0, len(texts), BATCH):
                 part = texts[start : start + BATCH]
                 vectors = self.space.language.encode(part)
-                made[start : start + BATCH] = torch.from_numpy(vectors)
+                embedded[start : start + BATCH] = torch.from_numpy(vectors)
                 advance(len(part))
-        return made
+        return embedded
 
-    def _bridged(self) -> TextDecoder:
-        """A decoder that has learned nothing, behind its bridge."""
+    def _untrained(self) -> TextDecoder:
+        """Create a decoder with random weights and the fitted bridge."""
         config, facts = self.config, self.space.language.facts
         torch.manual_seed(config.seed)
         anchors = min(config.anchors, len(self.sentences))
@@ -147,10 +150,11 @@ class WordsTraining:
         return made
 
     def _gap(self, asked: bool) -> Vectors:
-        """Of predictions to texts (D,): of their kind of prompt, else of the other kind.
+        """Estimate the modality gap (D,) for a kind of prompt, or else for the other kind.
 
-        Between pairs, if there are some; else between the mean of all predictions and that of the
-        sentences, which for answers is the worse guess: they are not like sentences.
+        With enough pairs, it is the mean difference of their predictions and texts. Otherwise it
+        is the difference between the means of all predictions and of all sentences. That is less
+        accurate for answers, which differ from sentences.
         """
         pairs = {kind: [p for p in self.pairs if p.asked == kind] for kind in (False, True)}
         for least in (ENOUGH_OF_A_GAP, 1):
@@ -164,7 +168,7 @@ class WordsTraining:
         return np.zeros(self.vectors.shape[1], np.float32)
 
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
-        """What to try, by name."""
+        """Return the kinds of noise to try, with their names."""
         if self.config.noise == NONE:
             return [(NONE, EvenNoise(0.0))]
         if self.lengths:
@@ -174,7 +178,7 @@ class WordsTraining:
         return [(MEASURED, MeasuredNoise(placed, texts))]
 
     def _learned(self, fresh: TextDecoder, name: str, noise: Noise) -> Learned:
-        """One training; the same random numbers whatever else is tried."""
+        """Train one decoder; the seed does not depend on other attempts."""
         config = self.config
         torch.manual_seed(config.seed)
         made = TextDecoder(fresh.config).to(self.device)
@@ -216,7 +220,7 @@ class WordsTraining:
         return Marks(again, *map(float, scores))
 
     def _words(self, made: TextDecoder, placed: Vectors) -> list[str]:
-        """What is said of vectors that lie where texts do; '' for nothing."""
+        """Decode re-centered vectors into their best texts; '' if there is none."""
         return [row[0].text if row else '' for row in self._said(made, placed)]
 
     def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Said]]:
@@ -224,7 +228,10 @@ class WordsTraining:
         return speaker.said(made.projected(placed), self.space.language)
 
     def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
-        """Where `abstain_share` of the predictions, else of noisy texts, have farther words."""
+        """Set `bank_below` to the quantile `abstain_share` of the cosines of decoded texts.
+
+        The cosines are those of the predictions or, if there are none, of noisy text embeddings.
+        """
         if not self.config.abstain_share:
             return made
         placed = [
@@ -245,8 +252,8 @@ class WordsTraining:
 def _is_measured(config: WordsConfig, pairs: int) -> bool:
     if config.noise == MEASURED and pairs < ENOUGH_PAIRS:
         raise InputError(
-            f'noise: {pairs} pairs of predictions and texts are too few to measure it (at least '
-            f'{ENOUGH_PAIRS})'
+            f'noise: {pairs} pairs of predictions and texts are too few for measured noise (at '
+            f'least {ENOUGH_PAIRS} are required)'
         )
     return config.noise in (MEASURED, AUTO) and pairs >= ENOUGH_PAIRS
 
@@ -254,14 +261,14 @@ def _is_measured(config: WordsConfig, pairs: int) -> bool:
 def _lengths(config: WordsConfig, judged: bool) -> tuple[float, ...]:
     if len(config.noise_length) > 1 and not judged:
         raise InputError(
-            f'noise_length: {len(config.noise_length)} to choose from, and not {ENOUGH_JUDGES} '
-            f'annotated predictions to choose by: give one'
+            f'noise_length has {len(config.noise_length)} values, but selection requires at least '
+            f'{ENOUGH_JUDGES} annotated predictions: set one value'
         )
     return config.noise_length or (LENGTHS if judged else (LENGTH,))
 
 
 def _placed(made: TextDecoder, pairs: Sequence[Pair]) -> Vectors:
-    """The predictions of pairs where texts lie (N, D), in their order."""
+    """Return the re-centered predictions (N, D) of pairs, in their order."""
     found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
     for asked in (False, True):
         rows = [i for i, pair in enumerate(pairs) if pair.asked == asked]
@@ -271,5 +278,5 @@ def _placed(made: TextDecoder, pairs: Sequence[Pair]) -> Vectors:
 
 
 def _some(vectors: Rows) -> Rows:
-    """At most `SAMPLE` of them."""
+    """Return a random sample of at most `SAMPLE` vectors."""
     return vectors[np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]]
