@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model was trained on: the work of `vljepa data manifest`.
+"""Manifest of a model's training data, for `vljepa data manifest`.
 
-Collects seeds and camera offsets of the streams in DATA/train and DATA/validation, and the
-wordings that training may use, so that a sample can be shown to share none of them; of imported
-recordings their names. No simulator.
+The manifest lists seeds and camera offsets of the streams in DATA/train and DATA/validation, the
+names of imported recordings, and the paraphrases that training may use. It serves to verify that a
+sample shares none of them. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from vljepa_ros.data.simulators.mwstream.meanings import wordings
 from vljepa_ros.data.splits import TRAIN, VALIDATION
 
 SPLITS = (TRAIN, VALIDATION)
-NAMED_BY = ('seed', 'source', 'camera')  # what a stream's meta.json says of where it comes from
+NAMED_BY = ('seed', 'source', 'camera')  # keys of meta.json that identify a stream's origin
 
 
 def collect(data: Path) -> dict[str, Any]:
-    """The manifest of a folder of splits. Raises InputError where a split is missing."""
+    """Return the manifest of a data folder. Raises InputError if a split is missing."""
     found: dict[str, Any] = {split: collect_split(data / split) for split in SPLITS}
     return {**found, 'sentences': sorted(set(templates(wordings()))), 'prompts': prompts()}
 
 
 def collect_split(folder: Path) -> dict[str, Any]:
-    """Seeds, cameras, and which meaning most annotations have."""
+    """Return seeds, cameras and the most frequent concept of a split."""
     streams = open_split(folder).streams
     meanings = Counter(a.meaning for s in streams for a in s.annotations if a.meaning)
     return {
@@ -42,7 +42,7 @@ def collect_split(folder: Path) -> dict[str, Any]:
 
 
 def templates(node: Any, inside: bool = False) -> Iterator[str]:
-    """All sentences of the lists `train` and `read`, with <colour> and <object> left open."""
+    """Yield all sentence templates of the lists `train` and `read` (<colour>, <object>)."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from templates(value, key in ('train', 'read'))
@@ -51,12 +51,12 @@ def templates(node: Any, inside: bool = False) -> Iterator[str]:
 
 
 def prompts() -> list[str]:
-    """All question wordings of the lists called `train`, with {} and the like left open."""
+    """Return all question templates of the lists named `train`, with {} and named slots."""
     return sorted({text for topic in questions.TOPICS for text in questions.prompts(topic)})
 
 
 def dump(found: dict[str, Any]) -> str:
-    """JSON with one stream or sentence a line."""
+    """Format a manifest as JSON with one stream or sentence per line."""
     text = json.dumps(found, indent=1)
     for split in SPLITS:
         for stream in found[split]['streams']:
