@@ -68,7 +68,7 @@ def test_the_file_counts_and_not_the_streams_at_hand(
 
 def test_without_the_file_the_streams_at_hand_count(tmp_path: Path, streams: list[Stream]) -> None:
     cider, corpus = scorer(streams, tmp_path / 'none.json')
-    assert corpus == '5 annotations of the streams at hand'
+    assert corpus == '5 annotations of the given streams'
     each = [references(a.meaning) for stream in streams for a in stream.annotations]
     said = 'the robot pushes the red puck forward'
     expected = Cider(each).score(said, references('act:push:red'))

@@ -637,7 +637,7 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
         assert status == 2 and f'{texts}:2: ' in err and reason in err and err.count('\n') == 1
     texts.write_text('{"time": 1, "prompt": "?", "answer": "no"}')
     status, _, err = command('--embeddings', vectors, '--annotations', texts)
-    assert status == 2 and f'{texts}: holds no text' in err
+    assert status == 2 and f'{texts}: contains no text' in err
 
 
 @pytest.mark.parametrize(
