@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of an arm: captions, the act among 45 tasks, yes/no, on one split.
+"""Metrics of an arm on one split: captions, classification of acts among 45 tasks, and yes/no.
 
-Moments are the middles of annotations, asked in held-out wordings, as in the suites of `vljepa
-evaluate`; of captions each meaning without its colour weighs the same, of acts each task.
+Moments are the middles of annotations with prompts in held-out paraphrases, as in the suites of
+`vljepa evaluate`. For captions, each concept without its color has equal weight; for acts, each
+task has equal weight.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS,
 from vljepa_ros.evaluate.cider import Cider
 
 BATCH = 64
-REFERENCES = 5  # wordings that a caption is compared with, by CIDEr-D
+REFERENCES = 5  # reference paraphrases of a caption for CIDEr-D
 PROMPT = prompts('caption', 'heldout')[0]
-# Learning rates, by their weighted sum; CIDEr-D, at most 10, tells what is at chance otherwise.
+# Weights for choosing learning rates; CIDEr-D (at most 10) separates arms at chance level.
 CHOSEN_BY = {'right': 1.0, 'top1_seen': 1.0, 'yes_no': 1.0, 'cider': 0.1}
 LISTS = {'top1_seen': 'train', 'top1_heldout': 'heldout'}
 
@@ -35,7 +36,7 @@ Marks = dict[str, float]
 
 @dataclass(frozen=True)
 class Moment:
-    """The middle of an annotation, and what is asked there."""
+    """Middle of an annotation with its question."""
 
     stream: Recording
     newest: int
@@ -45,23 +46,23 @@ class Moment:
 
 
 def candidates(colour: str, which: str) -> tuple[str, ...]:
-    """What the robot may be doing with an object of this colour: one sentence a task."""
+    """Return one sentence per task for an object of this color."""
     return tuple(sentences(meaning_of(task, 'act', colour), which)[0] for task in TRAIN_TASKS)
 
 
 def candidate_texts() -> list[str]:
-    """All that an arm must be able to score."""
+    """Return all texts that an arm must be able to score."""
     acts = [t for which in LISTS.values() for c in COLOUR_NAMES for t in candidates(c, which)]
     return [*acts, *YES_NO]
 
 
 class Judge:
-    """Judges arms by the same moments of a split."""
+    """Evaluates arms on the same moments of a split."""
 
     def __init__(
         self, streams: Sequence[Recording], settings: Settings, bank: Sequence[str]
     ) -> None:
-        """`bank`: the training sentences that D chooses from."""
+        """Select the moments; `bank` has the training sentences that D chooses from."""
         rng, self._tubelets, self._bank = np.random.default_rng(0), settings.tubelets, list(bank)
         moments = list(self._moments(streams))
         self._captions = _some(moments, settings.captions, rng)
@@ -85,12 +86,12 @@ class Judge:
 
     @torch.inference_mode()
     def judge(self, arm: Arm) -> Marks:
-        """All marks of an arm."""
+        """Compute all metrics of an arm."""
         return self._said(arm.say(self._see(arm, self._captions))) | self._chosen(arm)
 
     @torch.inference_mode()
     def recall(self, arm: EmbeddingArm, marks: Marks) -> Marks:
-        """D's marks, by those of its `arm`, whose texts' embeddings stay as they are."""
+        """Compute D's metrics from those of its `arm`, whose text embeddings are frozen."""
         if self._bank_vectors is None:
             self._bank_vectors = arm.encode(self._bank)
         nearest = (self._see(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
@@ -135,7 +136,7 @@ def _uncoloured(meaning: str) -> str:
 
 
 def macro(values: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """The mean of the groups' means."""
+    """Return the mean of the groups' means."""
     parts: dict[Hashable, list[float]] = {}
     for value, group in zip(values, groups, strict=True):
         parts.setdefault(group, []).append(value)
@@ -143,7 +144,7 @@ def macro(values: Sequence[float], groups: Sequence[Hashable]) -> float:
 
 
 def score(marks: Marks) -> float:
-    """What learning rates are chosen by."""
+    """Return the score for choosing learning rates."""
     return sum(weight * marks[name] for name, weight in CHOSEN_BY.items())
 
 
@@ -152,7 +153,7 @@ def _some(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> li
 
 
 def _asked(moments: Sequence[Moment], rng: np.random.Generator) -> list[tuple[Moment, Moment]]:
-    """Pairs of a question with the answer yes and one with no, of the same topic and task."""
+    """Pair questions with the answers yes and no, of the same topic and task."""
     groups: dict[tuple[str, str], dict[str, list[Moment]]] = {}
     for m in moments:
         for q in questions(m.item, rng, 'heldout'):

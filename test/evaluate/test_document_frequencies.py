@@ -81,7 +81,7 @@ def test_the_command_writes_the_file(
     path = tmp_path / 'counts.json'
     assert main([str(streams[0].folder.parent), '--out', str(path)]) == 0
     assert load(path) == count(streams)
-    assert '5 annotations of 3 meanings' in capsys.readouterr().out
+    assert '5 annotations of 3 concepts' in capsys.readouterr().out
 
 
 def test_the_command_takes_no_split_in_the_making(

@@ -28,8 +28,7 @@ WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
 EPISODES = 20  # maximum per task
 SEEN_MARK, ORACLE_SHARE_MARK, ORACLE_MARK = 0.92, 0.92, 0.85
 NOT_THERE = (
-    'No streams of the unseen tasks: put the split `unseen` beside `test` '
-    'and use `--split test`.'
+    'No streams of the unseen tasks: put the split `unseen` beside `test` and use `--split test`.'
 )
 
 
