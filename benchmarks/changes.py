@@ -133,7 +133,7 @@ def compare(
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the F1 of every rule as a table."""
-    lines = [f'{"rule":<34}labelled  boundaries']
+    lines = [f'{"rule":<34}labeled   boundaries']
     for row in rows:
         name = row['rule'] + ('' if row['online'] else ' (offline)')
         lines.append(f'{name:<34}{row["labelled"]:.3f}     {row["boundaries"]:.3f}')
@@ -156,7 +156,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             marker='.',
             label=row['rule'],
         )
-    panel.set(xscale='log', xlabel='events a minute', ylabel='labelled F1', xlim=(1, None))
+    panel.set(xscale='log', xlabel='events per minute', ylabel='labeled F1', xlim=(1, None))
     panel.xaxis.set_major_formatter('{x:g}')
     panel.grid(alpha=0.3)
     panel.spines[['top', 'right']].set_visible(False)

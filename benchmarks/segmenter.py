@@ -39,9 +39,9 @@ GRID: dict[str, tuple[float, ...]] = {
 COLUMNS = {
     'kept': 'CIDEr-D kept',
     'decodes': 'decodes',
-    'labelled': 'F1 labelled',
-    'first_words': 'of first words',
-    'boundaries': 'F1 boundaries',
+    'labelled': 'labeled F1',
+    'first_words': 'first texts',
+    'boundaries': 'boundary F1',
     'delay_s': 'delay (s)',
 }
 BASELINE_S = 1.0  # seconds per decode

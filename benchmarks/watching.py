@@ -37,7 +37,7 @@ SETTLED_S, SHORTEST_S, CEASED_S = 1.2, 2.5, 2.0  # applies to annotations of suf
 COLUMNS = {
     'precision': 'precision',
     'recall': 'recall',
-    'absent': 'of what is never shown, fired',
+    'absent': 'absent concepts that fire',
     'delay_s': 'delay (s)',
     'early': '`until_not`: early',
     'late': 'late',

@@ -30,7 +30,7 @@ def need_pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise InputError("a picture needs matplotlib (pip install '.[evaluate]')") from error
+        raise InputError("a plot needs matplotlib (pip install '.[evaluate]')") from error
     pyplot.switch_backend('Agg')
     return pyplot
 
@@ -38,7 +38,7 @@ def need_pyplot() -> Any:
 def draw(curves: Mapping[str, Points], path: Path) -> None:
     """Draw a plot to a file; its suffix sets the format. Raises InputError, OutputError."""
     if not curves:
-        raise InputError('there is nothing to draw')
+        raise InputError('there are no curves to plot')
     pyplot = need_pyplot()
     figure, panel = pyplot.subplots(figsize=(7, 4.6), layout='constrained')
     for name, points in curves.items():
@@ -46,7 +46,7 @@ def draw(curves: Mapping[str, Points], path: Path) -> None:
             panel.axhline(points[0][1], color='black', linestyle='--', linewidth=1, label=name)
         else:
             panel.plot(*zip(*points, strict=True), label=name, **STYLES.get(name, {}))
-    panel.set(xscale='log', xlabel='decodes a second', ylabel='CIDEr-D')
+    panel.set(xscale='log', xlabel='decodes per second', ylabel='CIDEr-D')
     panel.xaxis.set_major_formatter('{x:g}')
     panel.grid(alpha=0.3)
     panel.spines[['top', 'right']].set_visible(False)
