@@ -72,7 +72,7 @@ class Judge:
         """Compute the metrics named in `COLUMNS`."""
         plans = [by_settings(r.hops, settings) for r in self._recordings]
         self._words.say(np.concatenate([plan.vectors for plan in plans]))  # in one batch
-        heard = [self._hear(r, settings) for r in self._recordings]
+        heard = [self._events_of(r, settings) for r in self._recordings]
         delays_s = [
             h.segments[said].heard_s - h.starts_s[true]
             for h in heard
@@ -98,7 +98,7 @@ class Judge:
                 found.append(self._worth(text, references(item.meaning)))
         return float(np.mean(found))
 
-    def _hear(self, recording: Recording, settings: SegmenterSettings) -> Heard:
+    def _events_of(self, recording: Recording, settings: SegmenterSettings) -> Heard:
         segmenter = Segmenter(settings, 'tune')
         writer = EventWriter(self._words)  # type: ignore[arg-type]
         key, changes = replace(KEY, model_id=self._words.facts.model_id), []

@@ -65,12 +65,12 @@ class Judge:
         """Select the moments; `bank` has the training sentences that D chooses from."""
         rng, self._tubelets, self._bank = np.random.default_rng(0), settings.tubelets, list(bank)
         moments = list(self._moments(streams))
-        self._captions = _some(moments, settings.captions, rng)
+        self._captions = _sample(moments, settings.captions, rng)
         self._acts = list[Moment]()
         for task in TRAIN_TASKS:
             own = [m for m in moments if (m.item.task, m.item.phase) == (task, 'act')]
-            self._acts += _some(own, settings.acts, rng)
-        self._yes_no = _some_pairs(_asked(moments, rng), settings.yes_no, rng)
+            self._acts += _sample(own, settings.acts, rng)
+        self._yes_no = _sample_pairs(_question_pairs(moments, rng), settings.yes_no, rng)
         self._references = [sentences(m.item.meaning)[:REFERENCES] for m in self._captions]
         self._cider = Cider(self._references)
         self._bank_vectors: Tensor | None = None
@@ -87,18 +87,20 @@ class Judge:
     @torch.inference_mode()
     def judge(self, arm: Arm) -> Marks:
         """Compute all metrics of an arm."""
-        return self._said(arm.say(self._see(arm, self._captions))) | self._chosen(arm)
+        return self._caption_metrics(
+            arm.say(self._answers(arm, self._captions))
+        ) | self._choice_metrics(arm)
 
     @torch.inference_mode()
     def recall(self, arm: EmbeddingArm, marks: Marks) -> Marks:
         """Compute D's metrics from those of its `arm`, whose text embeddings are frozen."""
         if self._bank_vectors is None:
             self._bank_vectors = arm.encode(self._bank)
-        nearest = (self._see(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
-        return marks | self._said([self._bank[i] for i in nearest.tolist()])
+        nearest = (self._answers(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
+        return marks | self._caption_metrics([self._bank[i] for i in nearest.tolist()])
 
-    def _chosen(self, arm: Arm) -> Marks:
-        seen, found = self._see(arm, self._acts), Marks()
+    def _choice_metrics(self, arm: Arm) -> Marks:
+        seen, found = self._answers(arm, self._acts), Marks()
         for name, which in LISTS.items():
             scores = arm.score(seen, [candidates(m.item.colour, which) for m in self._acts])
             right = [
@@ -106,12 +108,12 @@ class Judge:
                 for score, m in zip(scores, self._acts, strict=True)
             ]
             found[name] = macro(right, [m.item.task for m in self._acts])
-        scores = arm.score(self._see(arm, self._yes_no), [YES_NO] * len(self._yes_no))
+        scores = arm.score(self._answers(arm, self._yes_no), [YES_NO] * len(self._yes_no))
         answers = [YES_NO[int(score.argmax())] for score in scores]
         right = [text == m.answer for text, m in zip(answers, self._yes_no, strict=True)]
         return found | {'yes_no': float(np.mean(right))}
 
-    def _said(self, texts: Sequence[str]) -> Marks:
+    def _caption_metrics(self, texts: Sequence[str]) -> Marks:
         pairs = list(zip(texts, self._captions, strict=True))
         cider = [self._cider.score(t, r) for t, r in zip(texts, self._references, strict=True)]
         return {
@@ -120,9 +122,9 @@ class Judge:
         }
 
     def _macro(self, values: Sequence[float]) -> float:
-        return macro(values, [_uncoloured(m.item.meaning) for m in self._captions])
+        return macro(values, [_without_color(m.item.meaning) for m in self._captions])
 
-    def _see(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
+    def _answers(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
         found = []
         for start in range(0, len(moments), BATCH):
             part = moments[start : start + BATCH]
@@ -131,7 +133,7 @@ class Judge:
         return torch.cat(found)
 
 
-def _uncoloured(meaning: str) -> str:
+def _without_color(meaning: str) -> str:
     return meaning.rpartition(':')[0] or meaning
 
 
@@ -148,11 +150,13 @@ def score(marks: Marks) -> float:
     return sum(weight * marks[name] for name, weight in CHOSEN_BY.items())
 
 
-def _some(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
+def _sample(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
     return [moments[i] for i in rng.permutation(len(moments))[:count]]
 
 
-def _asked(moments: Sequence[Moment], rng: np.random.Generator) -> list[tuple[Moment, Moment]]:
+def _question_pairs(
+    moments: Sequence[Moment], rng: np.random.Generator
+) -> list[tuple[Moment, Moment]]:
     """Pair questions with the answers yes and no, of the same topic and task."""
     groups: dict[tuple[str, str], dict[str, list[Moment]]] = {}
     for m in moments:
@@ -160,7 +164,9 @@ def _asked(moments: Sequence[Moment], rng: np.random.Generator) -> list[tuple[Mo
             if q.kind == 'yes/no' and q.answer in YES_NO:
                 group = groups.setdefault((q.topic, m.item.task), {a: [] for a in YES_NO})
                 group[q.answer].append(_ask(m, q))
-    shuffled = [[_some(group[a], len(group[a]), rng) for a in YES_NO] for group in groups.values()]
+    shuffled = [
+        [_sample(group[a], len(group[a]), rng) for a in YES_NO] for group in groups.values()
+    ]
     return [pair for yes, no in shuffled for pair in zip(yes, no, strict=False)]
 
 
@@ -168,7 +174,7 @@ def _ask(moment: Moment, question: Question) -> Moment:
     return Moment(moment.stream, moment.newest, moment.item, question.prompt, question.answer)
 
 
-def _some_pairs(
+def _sample_pairs(
     pairs: Sequence[tuple[Moment, Moment]], count: int, rng: np.random.Generator
 ) -> list[Moment]:
     return [m for i in rng.permutation(len(pairs))[: count // 2] for m in pairs[i]]

@@ -165,7 +165,7 @@ def write_features(encoder: XEncoder, streams: Sequence[Stream], folder: Path) -
     folder.mkdir(parents=True, exist_ok=True)
     missing = [s for s in streams if not (folder / f'{s.name}.npy').is_file()]
     start, done = time.monotonic(), 0
-    for part in _alike(missing):
+    for part in _equal_length_batches(missing):
         found = features(encoder, np.stack([np.asarray(s.frames()) for s in part]))
         for stream, rows in zip(part, found, strict=True):
             partial = folder / f'.{stream.name}.npy'
@@ -175,7 +175,7 @@ def write_features(encoder: XEncoder, streams: Sequence[Stream], folder: Path) -
         note(f'{folder}: {done} of {len(missing)} streams, {time.monotonic() - start:.0f} s')
 
 
-def _alike(streams: Sequence[Stream]) -> Iterator[list[Stream]]:
+def _equal_length_batches(streams: Sequence[Stream]) -> Iterator[list[Stream]]:
     """Yield batches of at most `BATCH` streams of equal length."""
     for length in sorted({s.frame_count for s in streams}):
         part = [s for s in streams if s.frame_count == length]

@@ -141,11 +141,11 @@ class Recorder:
         file.check_fits((end_ns - self._source.start_ns) / 1e9, self._source.cameras)
         takes = [take for camera in cameras for take in camera.takes]
         for line in (*file.said, *file.asked):
-            if not any(self._shows(take, line) for take in takes):
+            if not any(self._applies(take, line) for take in takes):
                 file.fail(line, 'no image was recorded at that time')
         return [self._stream(take, takes, file) for take in takes]
 
-    def _shows(self, take: Take, line: Line) -> bool:
+    def _applies(self, take: Take, line: Line) -> bool:
         """Return whether a line applies to this take and overlaps it in time."""
         offset_s, length_s = self._place(take)
         start, end = line.start - offset_s, line.end - offset_s
@@ -160,7 +160,7 @@ class Recorder:
     def _stream(self, take: Take, takes: Sequence[Take], file: AnnotationFile) -> StreamData:
         offset_s, length_s = self._place(take)
         said = [line for line in file.said if line.is_about(take.camera)]
-        asked = [a for a in file.asked if self._shows(take, a)]
+        asked = [a for a in file.asked if self._applies(take, a)]
         count = len(take.frames)
         return StreamData(
             self._name(take, takes),

@@ -21,7 +21,7 @@ class Words:
 
     def __init__(self, language: Language) -> None:
         self._language = language
-        self._known: dict[bytes, Decoded] = {}
+        self._cache: dict[bytes, Decoded] = {}
 
     @property
     def facts(self) -> ModelFacts:
@@ -31,7 +31,7 @@ class Words:
     @property
     def decoded(self) -> int:
         """Return the number of decoded vectors."""
-        return len(self._known)
+        return len(self._cache)
 
     def say(self, vectors: Vectors) -> list[str]:
         """Return a text for each of the vectors (N, D)."""
@@ -40,11 +40,11 @@ class Words:
     def decode(self, vectors: Vectors) -> list[Decoded]:
         """Decode vectors (N, D) as `Language.decode`; those not in the cache in one batch."""
         keys = [vector.tobytes() for vector in vectors]
-        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
+        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._cache}
         if fresh:
             decoded = self._language.decode(np.stack(list(fresh.values())))
-            self._known |= dict(zip(fresh, decoded, strict=True))
-        return [self._known[key] for key in keys]
+            self._cache |= dict(zip(fresh, decoded, strict=True))
+        return [self._cache[key] for key in keys]
 
 
 def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:

@@ -110,7 +110,7 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
     """Return the answers of the model, the oracle and the vision-blind baseline."""
     return {
         'ours': give(context, posed, look(context, posed)),
-        'oracle': give(context, posed, np.stack([_truth(context, p.question) for p in posed])),
+        'oracle': give(context, posed, np.stack([_oracle(context, p.question) for p in posed])),
         'blind': give(context, posed, _blind(context, posed)),
     }
 
@@ -220,7 +220,7 @@ def streams_of(part: Sequence[Given]) -> list[str]:
     return [g.posed.stream.name for g in part]
 
 
-def _truth(context: Context, question: Question) -> Vectors:
+def _oracle(context: Context, question: Question) -> Vectors:
     """Return the oracle's prediction: the center of the answer's training paraphrases."""
     if question.kind == CAPTION:
         return context.centre(question.meaning)

@@ -154,12 +154,12 @@ def _objects() -> list[Pair]:
     found += [(f'{p}:{a}', f'{p}:{b}') for p in ('appear', 'gone') for a, b in _both(THINGS)]
     for tasks in ALIKE:
         found += [(f'{p}:{a}', f'{p}:{b}') for p in ('act', 'done') for a, b in _both(tasks)]
-    return _coloured(found)
+    return _with_colors(found)
 
 
 def _verbs() -> list[Pair]:
     known = {frozenset(pair) for pair in DIRECTIONS}
-    return _coloured(
+    return _with_colors(
         pair
         for a, b in combinations(TRAIN_TASKS, 2)
         if TASKS[a].object == TASKS[b].object and frozenset((a, b)) not in known
@@ -170,12 +170,12 @@ def _verbs() -> list[Pair]:
 
 def _directions() -> list[Pair]:
     tasks = [pair for a, b in DIRECTIONS for pair in ((a, b), (b, a))]
-    return _coloured((f'act:{a}', f'act:{b}') for a, b in tasks)
+    return _with_colors((f'act:{a}', f'act:{b}') for a, b in tasks)
 
 
 def _states() -> list[Pair]:
     tasks = [pair for a, b in OPPOSITES for pair in ((a, b), (b, a))]
-    return _coloured((f'done:{a}', f'done:{b}') for a, b in tasks)
+    return _with_colors((f'done:{a}', f'done:{b}') for a, b in tasks)
 
 
 def _negations() -> list[Pair]:
@@ -199,5 +199,5 @@ def _both(names: Iterable[str]) -> list[tuple[str, str]]:
     return list(permutations(names, 2))
 
 
-def _coloured(stems: Iterable[tuple[str, str]]) -> list[Pair]:
+def _with_colors(stems: Iterable[tuple[str, str]]) -> list[Pair]:
     return [(f'{a}:{{}}', f'{b}:{{}}') for a, b in stems]

@@ -57,7 +57,7 @@ def robustness(context: Context) -> Report:
         for name in DISTURBANCES
         for act, asked in zip(acts, about, strict=True)
     ]
-    found = context.map(_see, glances, 'disturbed moments')
+    found = context.map(_answers, glances, 'corrupted moments')
     candidates, rows = Candidates(context, TRAIN_TASKS, 'train'), list[Row]()
     for name in DISTURBANCES:
         seen = [
@@ -103,7 +103,7 @@ def _place(moment: Moment) -> tuple[str, float]:
     return moment.stream.name, moment.at_s
 
 
-def _see(context: Context, glance: Glance) -> Vectors:
+def _answers(context: Context, glance: Glance) -> Vectors:
     return seen(context.vision, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
 
 

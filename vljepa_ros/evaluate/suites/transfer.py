@@ -83,13 +83,15 @@ def transfer(context: Context) -> Report:
 
 def tell(context: Context) -> tuple[list[list[Labelled]], Events]:
     """Return the true events of each stream and those of all sources."""
-    told = context.map(_tell, context.streams, 'streams')
+    told = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in told], {
         who: [said[who] for _, said in told] for who in (OURS, ORACLE, BLIND)
     }
 
 
-def _tell(context: Context, stream: Stream) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+def _events_of(
+    context: Context, stream: Stream
+) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
     starts = [item.start for item in stream.annotations]
     true = labelled(starts, [state_of(item.meaning) for item in stream.annotations])
     best = oracle_texts(context, [item.meaning for item in stream.annotations])

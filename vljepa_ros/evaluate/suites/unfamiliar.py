@@ -54,11 +54,11 @@ class Watched:
 def unfamiliar(context: Context) -> Report:
     """Evaluate AUROC on near and far scenes, and rates of refusal at the threshold."""
     kinds.require((*FAR, *NEAR))
-    known = context.map(_watch_stream, context.streams, 'known streams')
+    known = context.map(_score_stream, context.streams, 'familiar streams')
     rows = list[Row]()
     for where, names in (('far', FAR), ('near', NEAR)):
         clips = [(name, seed) for name in names for seed in range(CLIPS)]
-        seen = context.map(_watch_clip, clips, f'{where} unfamiliar clips')
+        seen = context.map(_score_clip, clips, f'{where} unfamiliar clips')
         rows.append(_auroc(where, known, seen))
         rows.append(_abstained(where, seen, ABSTAINED_AT_LEAST))
         for name in names:
@@ -73,7 +73,7 @@ def unfamiliar(context: Context) -> Report:
     return Report('unfamiliar', tuple(rows), (note,))
 
 
-def _watch_stream(context: Context, stream: Stream) -> Watched:
+def _score_stream(context: Context, stream: Stream) -> Watched:
     hops = hops_of_bins(stream, context.vision.facts)
     return Watched(
         stream.name,
@@ -82,7 +82,7 @@ def _watch_stream(context: Context, stream: Stream) -> Watched:
     )
 
 
-def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
+def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
     kind, seed = clip
     size = context.vision.facts.image_size
     make = next(

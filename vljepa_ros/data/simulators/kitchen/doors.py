@@ -96,10 +96,10 @@ def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]
         state = STATES[task] if phase == 'done' else ''
         number = max(len(movements) - 1, 0)
         moments.append(Moment(meaning_of(task, phase, ANY), phase, number, task, '', state, ''))
-    return tuple(_worded(item, movements) for item in annotate(moments, light, cover))
+    return tuple(_with_kitchen_text(item, movements) for item in annotate(moments, light, cover))
 
 
-def _worded(item: Annotation, movements: Sequence[str]) -> Annotation:
+def _with_kitchen_text(item: Annotation, movements: Sequence[str]) -> Annotation:
     """Replace texts by the kitchen's; remove the task, and the object if nothing moved."""
     if item.phase not in ('act', 'done'):
         return replace(item, task='', object='')

@@ -228,7 +228,7 @@ def _agree(said: set[str], wording: set[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Sentences:
     """Bags of words of all sentences in `LISTS`, for all concepts without color.
 
     meanings, bags: one per sentence. number: word -> column. has: (sentences, words) bool.
@@ -241,7 +241,7 @@ class _Known:
 
 
 @cache
-def _known() -> _Known:
+def _known_sentences() -> _Sentences:
     said = [
         (meaning.removesuffix(':red'), set(words(text)) - {'red'})
         for meaning in meanings(tuple(TASKS))
@@ -255,12 +255,12 @@ def _known() -> _Known:
     for row, (_, bag) in enumerate(said):
         has[row, [number[word] for word in bag]] = 1.0
     names, bags = zip(*said, strict=True)
-    return _Known(names, bags, number, has)
+    return _Sentences(names, bags, number, has)
 
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
     """Return the sentences nearest to `text` by Jaccard index: concept without color, words."""
-    known, bag = _known(), set(words(text)) - set(COLOUR_NAMES)
+    known, bag = _known_sentences(), set(words(text)) - set(COLOUR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
     both = known.has @ said
