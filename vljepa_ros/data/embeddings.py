@@ -88,7 +88,7 @@ def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> No
             'pass the --model that made them'
         )
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
-        raise InputError(f'{what} contain a value that is not finite, or a vector of zeros')
+        raise InputError(f'{what} contain a value that is not finite, or a vector with only zeros')
 
 
 def _nanoseconds(what: str, seconds: NDArray[Any]) -> NDArray[np.int64]:
