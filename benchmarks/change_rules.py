@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules that cut a stream of embeddings into segments, each with one threshold.
+"""Rules that divide a stream of embeddings into segments, each with one threshold.
 
-A rule turns unit vectors (T, D) into the hops at which a segment begins, the first hop excepted.
-Online rules look at no later hop than the one that settles a change; they date it back.
+A rule converts unit vectors (T, D) to the hops at which segments start, except the first hop.
+Online rules use no hop after the one that confirms a change; the change itself is dated back.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from vljepa_ros.stream.segmenter import Segmenter
 
 Vectors = NDArray[np.float64]
 HOP_NS = 200_000_000
-SHORTEST = SegmenterSettings().min_segment_s * 1e9 / HOP_NS  # of every rule, in hops
+SHORTEST = (
+    SegmenterSettings().min_segment_s * 1e9 / HOP_NS
+)  # minimum segment of every rule, in hops
 CONFIRMED = SegmenterSettings().confirm_hops
-NOISE_RATE = 0.02  # of the running estimates of noise
+NOISE_RATE = 0.02  # update rate of the running noise estimates
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, the thresholds to try, and the package that it needs."""
+    """Rule with the thresholds to try and the package that it needs."""
 
     name: str
     online: bool
@@ -39,12 +41,12 @@ class Rule:
 
 
 def steps(low: float, high: float, count: int = 14) -> tuple[float, ...]:
-    """From low to high, evenly in their logarithms."""
+    """Return values from low to high, evenly spaced on a logarithmic scale."""
     return tuple(np.geomspace(low, high, count).round(4).tolist())
 
 
 def ours(vectors: Vectors, threshold: float) -> list[int]:
-    """The online form of Ward's criterion that the package has."""
+    """Apply the package's online form of Ward's criterion."""
     segmenter = Segmenter(SegmenterSettings(change_threshold=threshold, drift_threshold=2.0), '')
     key = StreamKey('', '', '')
     return [
@@ -56,7 +58,7 @@ def ours(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def ward_alone(vectors: Vectors, threshold: float) -> list[int]:
-    """Ward's cost of the newest run: no noise subtracted, and outliers not told from changes."""
+    """Apply Ward's cost of the newest run without noise subtraction and outlier rejection."""
     starts, start = [], 0
     for t in range(1, len(vectors)):
         costs = []
@@ -75,7 +77,7 @@ def ward_alone(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def cosine(vectors: Vectors, threshold: float) -> list[int]:
-    """The cosine distance to the segment's mean, for two hops in a row."""
+    """Apply the cosine distance to the segment's mean, for two consecutive hops."""
     starts, total, far = [], vectors[0].copy(), 0
     start = 0
     for t in range(1, len(vectors)):
@@ -90,7 +92,7 @@ def cosine(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def variance(vectors: Vectors, threshold: float) -> list[int]:
-    """The paper's online rule: the variance within a window; here where it peaks, above."""
+    """Apply the paper's online rule: peaks of the variance within a window."""
     window = 8
     found = np.zeros(len(vectors))
     for t in range(1, len(vectors)):
@@ -103,7 +105,9 @@ def variance(vectors: Vectors, threshold: float) -> list[int]:
             above = True
         elif above:
             above = False
-            first = peak + 1 - window // 2  # it is highest with the change in its middle
+            first = (
+                peak + 1 - window // 2
+            )  # the variance peaks with the change in the window's middle
             if first - start >= SHORTEST:
                 starts.append(first)
                 start = first
@@ -111,7 +115,7 @@ def variance(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def cusum(vectors: Vectors, threshold: float) -> list[int]:
-    """Page's cumulative sum of what lies farther off than twice the stream's noise."""
+    """Apply Page's cumulative sum of distances above twice the stream's noise."""
     starts, start, noise = list[int](), 0, 0.1
     total, count, score, since = vectors[0].copy(), 1, 0.0, 1
     for t in range(1, len(vectors)):
@@ -130,14 +134,14 @@ def cusum(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def bayesian(vectors: Vectors, threshold: float) -> list[int]:
-    """Bayesian online change points (Adams and MacKay, arXiv 0710.3742).
+    """Apply Bayesian online change point detection (Adams and MacKay, arXiv 0710.3742).
 
-    Means are Gaussian around the stream's, observations around their segment's mean; embeddings
-    have far fewer dimensions than values, so the likelihood is tempered: `threshold` is the
-    squared distance that counts for one unit of evidence. A segment begins where the likeliest run
-    does, once that is younger than the one before by more than it has aged.
+    Segment means are Gaussian around the stream's mean, observations are Gaussian around their
+    segment's mean. The intrinsic dimension of embeddings is far below their number of values, so
+    the likelihood is tempered: `threshold` is the squared distance of one unit of evidence. A new
+    segment starts if the likeliest run starts at least the minimum length after the current one.
     """
-    hazard, longest, spread = 1 / 25, 3000, 0.5  # no run is longer than ten minutes
+    hazard, longest, spread = 1 / 25, 3000, 0.5  # maximum run: ten minutes
     mean = np.zeros_like(vectors[0])
     sums, counts = mean[None].copy(), np.zeros(1)
     log_run = np.zeros(1)
@@ -160,12 +164,12 @@ def bayesian(vectors: Vectors, threshold: float) -> list[int]:
 
 
 def offline_ward(vectors: Vectors, threshold: float) -> list[int]:
-    """The paper's offline rule, cut by what a join costs."""
+    """Apply the paper's offline rule (Ward), with a threshold on the merge cost."""
     return [int(part[0]) for part in clustered(vectors, threshold=threshold)[1:]]
 
 
 def offline_pelt(vectors: Vectors, threshold: float) -> list[int]:
-    """The cheapest cut of all, where a segment costs `threshold` (ruptures' PELT)."""
+    """Return the optimal segmentation with the penalty `threshold` (PELT of ruptures)."""
     import ruptures
 
     found = ruptures.KernelCPD(kernel='linear', min_size=CONFIRMED).fit(vectors)

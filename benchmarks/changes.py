@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/changes.py DATA/validation`: which rule of change detection does best?
+"""`python benchmarks/changes.py DATA/validation`: compare rules of change detection.
 
-Streams every recording once, then cuts its embeddings into segments by each rule of
-`change_rules`, at many thresholds. A segment is named by the nearest training meaning; events
-count as in the suite `events` (one-to-one within 1 s, right sentences only). Of every rule the
-best threshold of one half of the streams is judged on the other half, both ways.
+Streams every recording once, then segments its embeddings with each rule of `change_rules`, at
+many thresholds. A segment is labeled with the nearest training concept. Events are counted as in
+the suite `events` (one-to-one within 1 s, correct sentences only). For every rule, the best
+threshold on one half of the streams is evaluated on the other half, in both directions.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from vljepa_ros.evaluate.stream_embeddings import SECOND_NS, Hops, hops_of
 from vljepa_ros.evaluate.views import centre
 
 WITHIN_S = 1.0
-Counts = NDArray[np.float64]  # matched, matched by a right sentence, said, true
+Counts = NDArray[np.float64]  # matched, matched by a correct sentence, predicted, true
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was true in a stream, and what the model saw."""
+    """Annotations and embeddings of a stream."""
 
     truths: list[Annotation]
     hops: Hops
 
 
 class Namer:
-    """Names a vector by the training meaning whose wordings are nearest."""
+    """Labels a vector with the training concept whose paraphrases are nearest."""
 
     def __init__(self, language: Language) -> None:
         names = meanings()
@@ -53,17 +53,17 @@ class Namer:
         self._centroids = np.stack([centre(language.encode(sentences(name))) for name in names])
 
     def name(self, vector: np.ndarray) -> str:
-        """The meaning's first wording."""
+        """Return the first sentence of the nearest concept."""
         return self._texts[int(np.argmax(self._centroids @ vector))]
 
 
 def watched(vision: Vision, stream: Stream) -> Recording:
-    """A stream through the eyes."""
+    """Compute the embeddings of a stream."""
     return Recording(merged(stream.annotations), hops_of(vision, stream))
 
 
 def counts(recording: Recording, starts: Sequence[int], namer: Namer) -> Counts:
-    """(4,) of one recording that is cut before these hops; its first segment is no event."""
+    """Return counts (4,) for segments that start at these hops, without the first segment."""
     hops, truths = recording.hops, recording.truths[1:]
     bounds = [*starts, len(hops.vectors)]
     texts = [
@@ -79,7 +79,7 @@ def counts(recording: Recording, starts: Sequence[int], namer: Namer) -> Counts:
 
 
 def table_of(rule: Rule, recordings: Sequence[Recording], namer: Namer) -> Counts:
-    """(thresholds, streams, 4)."""
+    """Return the counts (thresholds, streams, 4) of a rule."""
     return np.array(
         [
             [counts(r, rule.cut(r.hops.vectors, threshold), namer) for r in recordings]
@@ -89,12 +89,12 @@ def table_of(rule: Rule, recordings: Sequence[Recording], namer: Namer) -> Count
 
 
 def f1(found: Counts, which: int) -> NDArray[np.float64]:
-    """Of counts (..., 4): which is 0 for boundaries, 1 for labelled."""
+    """Return the F1 of counts (..., 4); `which` is 0 for boundaries, 1 for labeled events."""
     return 2 * found[..., which] / np.maximum(found[..., 2] + found[..., 3], 1)
 
 
 def judged(table: Counts) -> dict[str, float]:
-    """F1 of each half of the streams at the threshold that is best for the other."""
+    """Return the F1 of each half of the streams at the best threshold of the other half."""
     total = np.zeros(4)
     halves = (table[:, 0::2], table[:, 1::2])
     for own, other in (halves, halves[::-1]):
@@ -104,7 +104,7 @@ def judged(table: Counts) -> dict[str, float]:
 
 
 def there() -> list[Rule]:
-    """The rules whose packages are installed."""
+    """Return the rules whose packages are installed."""
     found = [rule for rule in RULES if not rule.needs or importlib.util.find_spec(rule.needs)]
     for rule in RULES:
         if rule not in found:
@@ -115,7 +115,7 @@ def there() -> list[Rule]:
 def compare(
     recordings: Sequence[Recording], namer: Namer, rules: Sequence[Rule]
 ) -> list[dict[str, Any]]:
-    """The rules, the best first, each with its curve over thresholds."""
+    """Evaluate the rules; return them with curves over thresholds, the best first."""
     minutes = sum(r.hops.seconds for r in recordings) / 60
     rows = []
     for rule in rules:
@@ -132,8 +132,8 @@ def compare(
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """F1 of every rule."""
-    lines = [f'{"rule":<34}labelled  boundaries']
+    """Format the F1 of every rule as a table."""
+    lines = [f'{"rule":<34}labeled   boundaries']
     for row in rows:
         name = row['rule'] + ('' if row['online'] else ' (offline)')
         lines.append(f'{name:<34}{row["labelled"]:.3f}     {row["boundaries"]:.3f}')
@@ -141,7 +141,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Labelled F1 against how much is said."""
+    """Plot the labeled F1 against the number of events per minute."""
     pyplot = need_pyplot()
     figure, panel = pyplot.subplots(figsize=(7, 4.6), layout='constrained')
     for row in rows:
@@ -156,7 +156,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             marker='.',
             label=row['rule'],
         )
-    panel.set(xscale='log', xlabel='events a minute', ylabel='labelled F1', xlim=(1, None))
+    panel.set(xscale='log', xlabel='events per minute', ylabel='labeled F1', xlim=(1, None))
     panel.xaxis.set_major_formatter('{x:g}')
     panel.grid(alpha=0.3)
     panel.spines[['top', 'right']].set_visible(False)

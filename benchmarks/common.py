@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: a figure's circumstances, and one line for bad input."""
+"""Shared parts of the benchmarks: description of the measurement setup, and error output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(main: Callable[[], None]) -> int:
-    """The exit status: 0, or 2 on bad input."""
+    """Run `main` and return the exit status: 0, or 2 after an input error."""
     try:
         main()
     except VljepaError as error:
@@ -36,7 +36,7 @@ def run(main: Callable[[], None]) -> int:
 
 
 def add_split_arguments(parser: ArgumentParser) -> None:
-    """Which streams."""
+    """Add the options that select streams."""
     parser.add_argument('split', type=Path)
     parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
@@ -44,19 +44,19 @@ def add_split_arguments(parser: ArgumentParser) -> None:
 
 
 def open_streams(folder: Path, limit: int) -> Sequence[Stream]:
-    """The first `limit` whole streams of a split, or all (0). Raises InputError."""
+    """Open the first `limit` complete streams of a split, or all (0). Raises InputError."""
     if limit < 0:
         raise InputError(f'--streams ({limit}) is negative')
     split = open_split(folder)
     for name, reason in split.skipped:
         note(f'skipped {name}: {reason}')
     if not split.streams:
-        raise InputError(f'{folder}: no whole stream')
+        raise InputError(f'{folder}: no complete stream')
     return split.streams[: limit or None]
 
 
 def split_context(description: str) -> tuple[Namespace, Context]:
-    """The arguments, and a model with the streams that they name. Raises VljepaError."""
+    """Parse arguments and load the model and the streams. Raises VljepaError."""
     parser = Parser(description=description)
     add_split_arguments(parser)
     add_model_arguments(parser)
@@ -66,7 +66,7 @@ def split_context(description: str) -> tuple[Namespace, Context]:
 
 
 def show(args: Namespace, facts: ModelFacts, found: dict[str, Any], table: str) -> None:
-    """Print the findings as JSON or as a table, with their circumstances."""
+    """Print the results as JSON or as a table, with the measurement setup."""
     about = circumstances(facts)
     if args.json:
         print(json.dumps({**about, **found}, indent=1))
@@ -77,7 +77,7 @@ def show(args: Namespace, facts: ModelFacts, found: dict[str, Any], table: str) 
 
 
 def circumstances(facts: ModelFacts) -> dict[str, Any]:
-    """What a figure depends on beside the data."""
+    """Describe the setup of a measurement, except the data."""
     return {
         'model_id': facts.model_id,
         'device': facts.device,
@@ -92,8 +92,8 @@ def circumstances(facts: ModelFacts) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit, `-dirty` where files differ from it; '' outside of git."""
-    # No locks: whoever works in the checkout meanwhile is not disturbed.
+    """Return the checkout's commit, with `-dirty` if files differ from it; '' outside of git."""
+    # Without locks, so that other git commands in the checkout are not blocked.
     git = ('git', '--no-optional-locks', '-C', str(ROOT))
     describe = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/decoding.py [--json]`: the Y-Decoder on combinations never trained."""
+"""`python benchmarks/decoding.py [--json]`: evaluate the Y-Decoder on untrained combinations."""
 
 from __future__ import annotations
 

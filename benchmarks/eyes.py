@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python benchmarks/eyes.py [MODEL ...] [--device D] [--dtype T] [--random] [--json]`.
 
-What a hop costs the eyes of a model, with one standing prompt and with eight, as a share of the
-time that a camera takes for it: beyond 1 they lag behind. A model whose weights are not here is
-measured with random ones, which cost the same; so a machine can be judged before anything is
-downloaded.
+Cost of a hop for a model's vision side, with one standing prompt and with eight, as a fraction of
+the hop's period. With a fraction above 1, the model is slower than the camera. A model without
+installed weights is measured with random weights, which have the same cost, so that a machine can
+be evaluated before any download.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from vljepa_ros.model.hub.uninitialized import no_init_weights
 
 WARM_UP, HOPS = 10, 40
 PROMPTS = [f'What is happening to number {i} of the things on the table?' for i in range(8)]
-COUNTS = (1, 8)  # of prompts
+COUNTS = (1, 8)  # numbers of prompts
 HEAD = f'{"model":34} dtype     prompts period ms   hop ms      p95   share     GB'
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a hop: its median and a slow one in ms, and the median as a share of its period.
+    """Cost of a hop: median and p95 in ms, and the median as a fraction of its period.
 
-    `memory_gb`: the most that was held on a GPU; 0 on a CPU.
+    `memory_gb` is the peak memory on a GPU; 0 on a CPU.
     """
 
     prompts: int
     period_ms: float
     hop_ms: float
-    slow_hop_ms: float  # of 20, one is slower
+    slow_hop_ms: float  # p95
     share_of_period: float
     memory_gb: float
 
 
 def with_random_weights(folder: Path, made: Path) -> Path:
-    """A copy of a model's folder whose weights and tokenizers are made up."""
+    """Copy a model's folder with random weights and synthetic tokenizers."""
     from safetensors.torch import save_file
 
     config = registry.read_config(folder)
@@ -78,7 +78,7 @@ def with_random_weights(folder: Path, made: Path) -> Path:
 
 
 def tokenizers_of(part: Any) -> list[TokenizerConfig]:
-    """All that a configuration names."""
+    """Return all tokenizers in a configuration."""
     if isinstance(part, TokenizerConfig):
         return [part]
     if not dataclasses.is_dataclass(part):
@@ -87,7 +87,7 @@ def tokenizers_of(part: Any) -> list[TokenizerConfig]:
 
 
 def measure(vision: Vision, count: int) -> Cost:
-    """The cost with so many prompts, after a warm-up that fills the window."""
+    """Measure the cost with `count` prompts, after a warm-up that fills the window."""
     facts, rng = vision.facts, np.random.default_rng(0)
     is_gpu = torch.device(facts.device).type == 'cuda'
     shape = (facts.tubelet_frames, facts.image_size, facts.image_size, 3)
@@ -98,7 +98,7 @@ def measure(vision: Vision, count: int) -> Cost:
             torch.cuda.reset_peak_memory_stats(facts.device)
         start = time.perf_counter()
         vision.step(state, hop)
-        vision.predict(state, PROMPTS[:count])  # its result is in the CPU's memory: nothing pends
+        vision.predict(state, PROMPTS[:count])  # synchronizes: the result is in CPU memory
         taken_ms.append(1000 * (time.perf_counter() - start))
     median, slow = np.quantile(taken_ms[WARM_UP:], [0.5, 0.95])
     period_ms = 1000 * facts.tubelet_frames / facts.rate_hz
@@ -108,7 +108,7 @@ def measure(vision: Vision, count: int) -> Cost:
 
 
 def vision_of(name: str, device: str, dtype: str, threads: int, random: bool) -> Vision:
-    """The eyes of an installed model, with random weights where it has none. Raises ModelError."""
+    """Load a model's vision side, with random weights if it has none. Raises ModelError."""
     folder = registry.find(name)
     if not random and (folder / registry.WEIGHTS).is_file():
         vision = registry.load(name, device, dtype, threads, ('vision',)).vision
@@ -122,7 +122,7 @@ def vision_of(name: str, device: str, dtype: str, threads: int, random: bool) ->
 
 
 def row(facts: ModelFacts, cost: Cost) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     return (
         f'{facts.model_id:34} {facts.dtype:9} {cost.prompts:7} {cost.period_ms:9.0f} '
         f'{cost.hop_ms:8.1f} {cost.slow_hop_ms:8.1f} {cost.share_of_period:7.3f} '

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m vljepa_ros.cli.ros_environment python benchmarks/live.py [--streams N] [--json]`.
 
-The suites vqa and calibrate through the running stack: perception and query as processes of their
-own, every moment's frames published as pictures, every question put to the `query` service. Beside
-it, the same questions in this process, which is what `vljepa evaluate` does.
+Evaluate the suites vqa and calibrate with the running stack: perception and query are separate
+processes, the frames of every moment are published as images, and every question is sent to the
+`query` service. For comparison, the same questions are evaluated in this process, as by `vljepa
+evaluate`.
 """
 
 from __future__ import annotations
@@ -55,15 +56,19 @@ from vljepa_ros.nodes.conversions import to_header, to_ns
 
 NAMESPACE = 'live'
 START_NS = 1_000_000_000_000
-APART_NS = 60_000_000_000  # between two moments: longer than any gap that is no new beginning
+APART_NS = 60_000_000_000  # between two moments: long enough to cause a reset
 RESEND_S, ATTEMPTS = 2.0, 10
 
 
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__)
-    parser.add_argument('--data', type=Path, default=Path('data/mwstream'), help='the splits')
-    parser.add_argument('--split', default='validation', help='which (default: validation)')
+    parser.add_argument(
+        '--data', type=Path, default=Path('data/mwstream'), help='folder of the splits'
+    )
+    parser.add_argument(
+        '--split', default='validation', help='split to evaluate (default: validation)'
+    )
     parser.add_argument('--streams', type=int, default=2, help='only the first N (0: all)')
     add_model_arguments(parser)
     args = parser.parse_args()
@@ -76,11 +81,11 @@ def main() -> None:
     show(args, model.facts, found, '\n\n'.join(report.as_text() for report in reports))
 
 
-# The suites.
+# Suites.
 
 
 def live_vqa(context: Context, stack: Stack) -> Report:
-    """Accuracy, live and offline, and how often both say the same."""
+    """Evaluate live and offline accuracy, and their agreement."""
     posed = pose(context.streams)
     answers = ask(context, stack, [(p.moment.stream, p.moment.at_s, p.question) for p in posed])
     offline = grade(context, posed)
@@ -95,7 +100,7 @@ def live_vqa(context: Context, stack: Stack) -> Report:
 
 
 def live_calibrate(context: Context, stack: Stack) -> Report:
-    """Confidences and abstentions, live and offline; sentences are the text events', not asked."""
+    """Evaluate live and offline confidences and abstentions, without captions (text events)."""
     posed = [p for p in pose_all(context.streams) if p.kind != SENTENCES]
     answers = ask(context, stack, [(p.stream, p.at_s, p.question) for p in posed])
     live = [given(p, a) for p, a in zip(posed, answers, strict=True)]
@@ -109,7 +114,7 @@ def live_calibrate(context: Context, stack: Stack) -> Report:
 
 
 def given(posed: Posed, answer: Answer) -> Given:
-    """An answer of the service, graded as the suite does."""
+    """Grade an answer of the service as the suite does."""
     question = posed.question
     right = (
         answer.answer == question.answer if question.candidates else says(question, answer.answer)
@@ -120,7 +125,7 @@ def given(posed: Posed, answer: Answer) -> Given:
 def ask(
     context: Context, stack: Stack, posed: Sequence[tuple[Stream, float, Question]]
 ) -> list[Answer]:
-    """The service's answers; each moment is shown once, as `evaluate.views` shows it."""
+    """Return the service's answers; each moment is published once, as in `evaluate.views`."""
     groups: dict[tuple[str, float], list[int]] = {}
     for i, (stream, at_s, _) in enumerate(posed):
         groups.setdefault((stream.name, at_s), []).append(i)
@@ -135,11 +140,11 @@ def ask(
     return [found[i] for i in range(len(posed))]
 
 
-# The stack.
+# Stack.
 
 
 class Stack:
-    """Perception and query as processes, a camera, and a client."""
+    """Perception and query nodes as processes, with a camera and a client."""
 
     def __init__(self, args: Namespace, facts: ModelFacts) -> None:
         self._args, self._facts = args, facts
@@ -167,7 +172,7 @@ class Stack:
         self._logs.cleanup()
 
     def film(self, frames: np.ndarray[Any, Any]) -> None:
-        """Show frames in RGB, each when the one before was looked at."""
+        """Publish RGB frames, each after the previous one was processed."""
         for frame in frames:
             self._show(frame)
             self._next_ns += self._facts.frame_period_ns
@@ -183,14 +188,14 @@ class Stack:
             step=3 * width,
             data=frame.tobytes(),
         )
-        for _ in range(ATTEMPTS):  # the topic is not reliable
+        for _ in range(ATTEMPTS):  # the topic has best-effort reliability
             self._pictures.publish(message)
             until_s = time.monotonic() + RESEND_S
             while time.monotonic() < until_s:
                 if self._seen_ns == self._next_ns:
                     return
                 rclpy.spin_once(self._node, timeout_sec=0.05)
-        raise BusyError('the perception node takes no pictures')
+        raise BusyError('the perception node does not process images')
 
     def _on_done(self, message: Header) -> None:
         self._seen_ns = to_ns(message.stamp)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m vljepa_ros.cli.ros_environment python benchmarks/planners.py [--json]`.
 
-What planners cost the stream, in ratios of one run: the rate of the embeddings while clients ask
-without a pause, against the rate without them (the whole stack as processes, on the sample bag);
-what standing conditions take of a hop; and how long a search among many vectors takes.
+Cost of planners, measured as ratios within one run: the rate of embeddings while clients query
+without a pause, relative to the rate without clients (the whole stack as processes, on the sample
+bag); the fraction of a hop that watch conditions take; and the duration of a search among many
+vectors.
 """
 
 from __future__ import annotations
@@ -36,17 +37,21 @@ from vljepa_ros.stream.perceiver import Perceiver
 NAMESPACE = 'vljepa'
 SEGMENT_HOPS = 22
 REPEATS = 21
-AGAIN_S = 0.2  # until one who was refused asks again
+AGAIN_S = 0.2  # delay before a client repeats a refused query
 PROMPTS = ('Is the drawer open?', 'What is in the gripper?', 'Which object is being moved?')
 
 
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__)
-    parser.add_argument('--clients', type=int, default=32, help='planners that ask at once')
-    parser.add_argument('--seconds', type=float, default=20.0, help='with them, and without')
-    parser.add_argument('--conditions', type=int, default=64, help='that are watched for')
-    parser.add_argument('--vectors', type=int, default=1_000_000, help='that are searched')
+    parser.add_argument('--clients', type=int, default=32, help='number of concurrent planners')
+    parser.add_argument(
+        '--seconds', type=float, default=20.0, help='duration with clients, and without'
+    )
+    parser.add_argument('--conditions', type=int, default=64, help='number of watch conditions')
+    parser.add_argument(
+        '--vectors', type=int, default=1_000_000, help='number of vectors to search'
+    )
     add_model_arguments(parser)
     args = parser.parse_args()
     model = load_model(args, 'vision', 'language')
@@ -58,11 +63,11 @@ def main() -> None:
     show(args, model.facts, found, table)
 
 
-# The rate of the stream under clients.
+# Rate of the stream with concurrent clients.
 
 
 def rates(args: Namespace) -> dict[str, float]:
-    """Embeddings a second without clients and with them, and answers a second."""
+    """Measure embeddings per second without and with clients, and answers per second."""
     bag = sample_folder()
     with (
         tempfile.TemporaryDirectory() as logs,
@@ -89,7 +94,7 @@ def rates(args: Namespace) -> dict[str, float]:
 
 
 class Counting:
-    """Counts the embeddings of the stack."""
+    """Counts the embeddings that the stack publishes."""
 
     def __enter__(self) -> Counting:
         import rclpy
@@ -115,25 +120,25 @@ class Counting:
         self._count += 1
 
     def wait_for_stack(self) -> None:
-        """Until somebody publishes embeddings, and answers."""
+        """Wait for a publisher of embeddings and for the query service."""
         from vljepa_ros.client.planner_client import Client
 
         with Client(NAMESPACE, timeout_s=120.0) as client:
             client.search('anything')
 
     def wait_for_stream(self) -> None:
-        """Until they come."""
+        """Wait for the first embeddings."""
         _until(lambda: self._count > 5)
 
     def rate(self, seconds: float) -> float:
-        """Embeddings a second, from now on."""
+        """Measure embeddings per second from now on."""
         before, began_s = self._count, time.monotonic()
         time.sleep(seconds)
         return (self._count - before) / (time.monotonic() - began_s)
 
 
 class Asking:
-    """Clients that ask the next question as soon as they have an answer."""
+    """Clients that send the next query as soon as they receive a response."""
 
     def __init__(self, clients: int) -> None:
         self._clients = clients
@@ -153,7 +158,7 @@ class Asking:
         self._client.close()
 
     def _ask(self, number: int) -> None:
-        """Every fourth asks about all of the past."""
+        """Send a query; every fourth one is about the whole past."""
         if self._over.is_set():
             return
         candidates = ['yes', 'no'] if number % len(PROMPTS) == 0 else []
@@ -164,7 +169,7 @@ class Asking:
 
     def _on_answer(self, done: Any, number: int) -> None:
         if self._over.is_set():
-            return  # the client was closed while this one waited
+            return  # the client was closed during the wait
         if done.exception() is None:
             self.answered += 1
             self._ask(number)
@@ -177,15 +182,15 @@ def _until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + limit_s
     while not holds():
         if time.monotonic() > deadline_s:
-            raise TimeoutError('the stack gives nothing')
+            raise TimeoutError('the stack does not respond')
         time.sleep(0.05)
 
 
-# Conditions and search.
+# Watch conditions and search.
 
 
 def conditions(model: Model, count: int) -> dict[str, float]:
-    """What the scores of many conditions take, as a share of a hop."""
+    """Measure the time for scoring many conditions, as a fraction of a hop."""
     assert model.vision is not None and model.language is not None
     rng = np.random.default_rng(0)
     size, period_ns = model.facts.image_size, model.facts.frame_period_ns
@@ -196,7 +201,7 @@ def conditions(model: Model, count: int) -> dict[str, float]:
         hops += perceiver.push(Frame(number * period_ns, picture))
     hop_ms = 1e3 * (time.perf_counter() - began_s) / len(hops)
     texts = [f'the drawer number {number} is open' for number in range(count)]
-    model.language.encode(texts)  # as the first hop does
+    model.language.encode(texts)  # encoded once, as in the first hop
     began_s = time.perf_counter()
     for hop in hops:
         for text in texts:
@@ -206,7 +211,7 @@ def conditions(model: Model, count: int) -> dict[str, float]:
 
 
 def search(model: Model, count: int) -> dict[str, float]:
-    """The median time of a search among that many remembered hops and their segments."""
+    """Measure the median time of a search among `count` stored hops and their segments."""
     assert model.language is not None
     key = StreamKey('camera', 'What is happening?', model.facts.model_id)
     memory = Memory(model.facts.model_id, MemorySettings(1e9, 1e9, 10**13))

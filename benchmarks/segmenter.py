@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/segmenter.py DATA/validation`: which thresholds of change detection do best?
+"""`python benchmarks/segmenter.py DATA/validation`: compare thresholds of change detection.
 
-Streams every recording once, then segments its embeddings under each setting, in the Y-Decoder's
-words. Events count as in the suite `events`; CIDEr-D and decodes as in `selective`, as shares of
-those of one decode a second.
+Streams every recording once, then segments its embeddings with each setting and decodes texts with
+the Y-Decoder. Events are counted as in the suite `events`. CIDEr-D and decodes are computed as in
+`selective`, as fractions of those at one decode per second.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ GRID: dict[str, tuple[float, ...]] = {
 COLUMNS = {
     'kept': 'CIDEr-D kept',
     'decodes': 'decodes',
-    'labelled': 'F1 labelled',
-    'first_words': 'of first words',
-    'boundaries': 'F1 boundaries',
+    'labelled': 'labeled F1',
+    'first_words': 'first texts',
+    'boundaries': 'boundary F1',
     'delay_s': 'delay (s)',
 }
-BASELINE_S = 1.0  # one decode in so long
+BASELINE_S = 1.0  # seconds per decode
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A stream, and what the model saw."""
+    """Stream with its embeddings."""
 
     stream: Stream
     hops: Hops
 
 
 class Judge:
-    """What settings are worth on all recordings."""
+    """Evaluates settings on all recordings."""
 
     def __init__(self, recordings: Sequence[Recording], words: Words) -> None:
         self._recordings, self._words = recordings, words
@@ -69,10 +69,10 @@ class Judge:
         self._decodes = sum(len(plan.at_ns) for plan in plans)
 
     def marks(self, settings: SegmenterSettings) -> dict[str, float]:
-        """One for each of `COLUMNS`."""
+        """Compute the metrics named in `COLUMNS`."""
         plans = [by_settings(r.hops, settings) for r in self._recordings]
         self._words.say(np.concatenate([plan.vectors for plan in plans]))  # in one batch
-        heard = [self._hear(r, settings) for r in self._recordings]
+        heard = [self._events_of(r, settings) for r in self._recordings]
         delays_s = [
             h.segments[said].heard_s - h.starts_s[true]
             for h in heard
@@ -88,7 +88,7 @@ class Judge:
         }
 
     def _cider(self, plans: Sequence[Decodes]) -> float:
-        """The mean over annotations, of the decode that is nearest to each."""
+        """Return the mean CIDEr-D over annotations, each with its nearest decode."""
         found = list[float]()
         for recording, plan in zip(self._recordings, plans, strict=True):
             items = recording.stream.annotations
@@ -98,7 +98,7 @@ class Judge:
                 found.append(self._worth(text, references(item.meaning)))
         return float(np.mean(found))
 
-    def _hear(self, recording: Recording, settings: SegmenterSettings) -> Heard:
+    def _events_of(self, recording: Recording, settings: SegmenterSettings) -> Heard:
         segmenter = Segmenter(settings, 'tune')
         writer = EventWriter(self._words)  # type: ignore[arg-type]
         key, changes = replace(KEY, model_id=self._words.facts.model_id), []
@@ -118,13 +118,13 @@ class Judge:
 
 
 def _f1(counts: Values) -> float:
-    """Of (S, 3) matched, said and true events."""
+    """Return the F1 of counts (S, 3): matched, predicted and true events."""
     matched, told, true = counts.sum(axis=0)
     return float(2 * matched / max(told + true, 1.0))
 
 
 def sweep(judge: Judge, context: Context) -> list[dict[str, float]]:
-    """The marks of every setting."""
+    """Compute the metrics of every setting."""
     settings = [
         dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())
     ]
@@ -135,7 +135,7 @@ def sweep(judge: Judge, context: Context) -> list[dict[str, float]]:
 
 
 def as_table(rows: Sequence[dict[str, float]]) -> str:
-    """For a page of documentation; the defaults are marked."""
+    """Format a Markdown table for the documentation, with the defaults highlighted."""
     names = [f'`{name}`' for name in GRID] + list(COLUMNS.values())
     lines = [f'| {" | ".join(names)} |', '|' + '---|' * len(names)]
     defaults = [getattr(SegmenterSettings(), name) for name in GRID]

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/watching.py DATA/validation`: when does a Watch fire, and should it?
+"""`python benchmarks/watching.py DATA/validation`: evaluate precision, recall and delay of Watch.
 
-What is watched for, from a stream's start, are all meanings that it shows, and as many that it
-never does, each in a held-out wording. Right is who first fires while it is shown, up to `LATE_S`
-after it or `EARLY_S` before. Precision is of all that fire, recall of all that are shown.
+The conditions, active from a stream's start, are all concepts that occur in the stream and as many
+that do not, each in a held-out paraphrase. A condition is correct if it first fires while its
+concept is true, up to `LATE_S` after it or `EARLY_S` before it. Precision is over all conditions
+that fire, recall over all concepts that occur.
 
-With `until_not`, every annotation is watched for from `SETTLED_S` after its beginning: does that
-fire when it ends (up to `CEASED_S` later), before, or later?
+With `until_not`, a condition starts `SETTLED_S` after the start of each annotation. It should fire
+when the annotation ends (up to `CEASED_S` later); earlier and later ones are counted separately.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from vljepa_ros.query.watch_condition import RELEASE
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 HOPS = (2, 4, 6)
 EARLY_S, LATE_S = 0.3, 1.0
-SETTLED_S, SHORTEST_S, CEASED_S = 1.2, 2.5, 2.0  # of annotations that are long enough
+SETTLED_S, SHORTEST_S, CEASED_S = 1.2, 2.5, 2.0  # applies to annotations of sufficient length
 COLUMNS = {
     'precision': 'precision',
     'recall': 'recall',
-    'absent': 'of what is never shown, fired',
+    'absent': 'absent concepts that fire',
     'delay_s': 'delay (s)',
     'early': '`until_not`: early',
     'late': 'late',
@@ -45,18 +46,18 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Watched:
-    """A condition on one stream: scores (T,) at times (T,), and when it is shown, in seconds."""
+    """Condition on one stream: scores (T,) at times (T,), and spans (s) in which it is true."""
 
     scores: NDArray[np.float32]
     at_s: NDArray[np.float64]
     spans_s: Sequence[tuple[float, float]]
 
     def fires_s(self, threshold: float, hops: int) -> float | None:
-        """When it first was above the threshold so many times in a row."""
+        """Return the first time with `hops` consecutive scores above the threshold."""
         return _first(self.scores >= threshold, self.at_s, hops)
 
     def ceases_s(self, threshold: float, hops: int) -> list[tuple[float, float]]:
-        """(when `until_not` fires, inf for never; when it ought to), of each annotation."""
+        """Return (time at which `until_not` fires or inf, expected time) of each annotation."""
         found = list[tuple[float, float]]()
         for start_s, end_s in self.spans_s:
             if end_s - start_s >= SHORTEST_S:
@@ -67,7 +68,7 @@ class Watched:
         return found
 
     def delay_s(self, fired_s: float) -> float | None:
-        """After the beginning of what is shown then; None where nothing is."""
+        """Return the delay after the start of the span at that time; None outside of spans."""
         found = [fired_s - a for a, b in self.spans_s if a - EARLY_S <= fired_s <= b + LATE_S]
         return min(found, default=None)
 
@@ -81,7 +82,7 @@ def _first(holds: NDArray[np.bool_], at_s: NDArray[np.float64], hops: int) -> fl
 def conditions(
     stream: Stream, known: Sequence[str], rng: np.random.Generator
 ) -> list[tuple[str, list[tuple[float, float]]]]:
-    """Texts, and when they are true of the stream."""
+    """Return texts with the spans in which they are true of the stream."""
     own = sorted({a.meaning for a in stream.annotations if a.meaning})
     others = [m for m in rng.permutation(known).tolist() if m not in own][: len(own)]
     return [
@@ -94,7 +95,7 @@ def conditions(
 
 
 def watch(context: Context) -> list[Watched]:
-    """All conditions on all streams."""
+    """Score all conditions on all streams."""
     rng, found = np.random.default_rng(0), list[Watched]()
     known = sorted({a.meaning for s in context.streams for a in s.annotations if a.meaning})
     language: Language = context.language
@@ -107,7 +108,7 @@ def watch(context: Context) -> list[Watched]:
 
 
 def marks(watched: Sequence[Watched], threshold: float, hops: int) -> dict[str, float]:
-    """One for each of `COLUMNS`."""
+    """Compute the metrics named in `COLUMNS`."""
     fired = [(w, at_s) for w in watched if (at_s := w.fires_s(threshold, hops)) is not None]
     delays_s = [d for w, at_s in fired if (d := w.delay_s(at_s)) is not None]
     shown = sum(bool(w.spans_s) for w in watched)
@@ -125,7 +126,7 @@ def marks(watched: Sequence[Watched], threshold: float, hops: int) -> dict[str, 
 
 
 def as_table(rows: Sequence[dict[str, float]]) -> str:
-    """For a page of documentation."""
+    """Format a Markdown table for the documentation."""
     lines = [
         f'| threshold | `watch_hops` | {" | ".join(COLUMNS.values())} |',
         '|' + '---|' * (2 + len(COLUMNS)),

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/words.py DATA`: how does a decoder that learned from texts read predictions?
+"""`python benchmarks/words.py DATA`: evaluate decoders trained on texts with predicted embeddings.
 
-Decoders for a model's space learn its training sentences alone; what they know of predictions
-comes from streams of DATA/train that its eyes were not trained on. Each says what it makes of the
-middle of every annotation of DATA/validation: right sentences and CIDEr-D, as in the suite
-caption, beside the model's own decoder, which learned from predictions, and the nearest sentence.
+Decoders for a model's embedding space are trained on its training sentences only. Statistics of
+predictions come from streams of DATA/train that its vision side was not trained on. Each decoder
+captions the middle of every annotation of DATA/validation. Metrics are correct sentences and
+CIDEr-D, as in the suite caption. For comparison, the table has the model's own decoder, which was
+trained on predictions, and the nearest sentence.
 """
 
 from __future__ import annotations
@@ -61,29 +62,29 @@ WAYS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Seen:
-    """Moments (N,) with the eyes' predictions (N, D)."""
+    """Moments (N,) with the vision side's predictions (N, D)."""
 
     moments: list[Moment]
     vectors: NDArray[np.float32]
 
 
 def look(vision: Vision, streams: Sequence[Stream]) -> Seen:
-    """Every annotated middle, as the suites look at it."""
+    """Predict the embedding in the middle of every annotation, as the suites do."""
     found = moments(streams, TRAIN_TASKS)
     if not found:
-        raise InputError('these streams have nothing to caption')
+        raise InputError('these streams have no annotations to caption')
     vectors = [answers(vision, m.stream, m.at_s, [PROMPT])[0] for m in found]
     return Seen(found, np.stack(vectors))
 
 
 def space_of(language: TextLanguage, config: ModelConfig) -> Space:
-    """The model's texts, in the wordpieces of its own decoder."""
+    """Return the model's texts, in the wordpieces of its own decoder."""
     tower = TextTower(config.text_tower, torch.device(language.facts.device))
     return Space(language, tower.pieces, tower.tokenizer.decode)
 
 
 def described(seen: Seen) -> KnownPredictions:
-    """Pairs: each with one of its meaning's wordings."""
+    """Pair each prediction with one of its concept's paraphrases."""
     rng = np.random.default_rng(0)
     texts = [str(rng.choice(sentences(m.item.meaning))) for m in seen.moments]
     pairs = tuple(Pair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
@@ -91,7 +92,7 @@ def described(seen: Seen) -> KnownPredictions:
 
 
 def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
-    """What a decoder says."""
+    """Decode the predictions with a trained decoder."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
     rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language)
@@ -99,7 +100,7 @@ def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
 
 
 def marks(texts: Sequence[str], seen: Seen, cider: Cider) -> dict[str, Mean]:
-    """Every (task, phase) weighs the same."""
+    """Compute the metrics; every (task, phase) has equal weight."""
     groups = [group(m.item) for m in seen.moments]
     clusters = [m.stream.name for m in seen.moments]
     values = mark('', texts, seen.moments, cider).values
@@ -107,7 +108,7 @@ def marks(texts: Sequence[str], seen: Seen, cider: Cider) -> dict[str, Mean]:
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """With 95% intervals."""
+    """Format the results as a table with 95% intervals."""
     lines = [f'{"":<26}{"noise":<12}{"right":>22}{"CIDEr-D":>22}']
     for row in rows:
         right, cider = Mean(**row[RIGHT]), Mean(**row[CIDER])
@@ -120,7 +121,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 def compare(
     training: WordsTraining, own: list[str], learn: Seen, judge: Seen, cider: Cider
 ) -> list[dict[str, Any]]:
-    """A row for every way, after the model's `own` words and the nearest sentences."""
+    """Return a row per training variant, after the model's `own` texts and nearest sentences."""
     texts, vectors = training.sentences, training.vectors.cpu().numpy()
     known = described(learn)
     said: dict[str, tuple[str, list[str]]] = {OWN: ('', own)}
@@ -144,14 +145,20 @@ def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__)
     parser.add_argument('data', type=Path)
-    parser.add_argument('--learn', type=int, default=40, metavar='N', help='streams of train')
-    parser.add_argument('--judge', type=int, default=4, metavar='N', help='of validation')
-    parser.add_argument('--steps', type=int, default=2600, help='of each decoder')
+    parser.add_argument(
+        '--learn', type=int, default=40, metavar='N', help='number of training streams'
+    )
+    parser.add_argument(
+        '--judge', type=int, default=4, metavar='N', help='number of validation streams'
+    )
+    parser.add_argument('--steps', type=int, default=2600, help='training steps of each decoder')
     add_model_arguments(parser)
     args = parser.parse_args()
     config, model = read_config(find(args.model)), load_model(args)
     if not isinstance(config, ModelConfig) or not isinstance(model.language, TextLanguage):
-        raise InputError(f'--model: {config.name} has no decoder of its own to compare with')
+        raise InputError(
+            f'--model: {config.name} has no Y-Decoder to compare with; choose a model that has one'
+        )
     assert model.vision is not None
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
     learn = look(model.vision, kept[: args.learn])

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes samples/bench: `python samples/make_bench.py [--seed 30009]` (needs metaworld and mujoco).
+"""Generate samples/bench: `python samples/make_bench.py [--seed 30009]` (metaworld and mujoco).
 
-A rosbag2 MCAP recording of a robot arm at work, filmed by the generator of the training data in
-the split `sample`: seeds, camera and wordings of its own. Beside the bag lie
+The sample is a rosbag2 MCAP recording of a robot arm, rendered by the generator of the training
+data in the split `sample`, which has seeds, camera and paraphrases of its own. Files in the bag's
+folder:
 
-    ground_truth.json   what is true when, with a sentence in wordings that training never had
-    questions.json      three questions for the `query` service, when to ask them, right answers
-    manifest.json       seeds, camera offsets, wordings; compared with training's by a test
+    ground_truth.json   annotations, with sentences in paraphrases that are absent from training
+    questions.json      three questions for the `query` service with times and correct answers
+    manifest.json       seeds, camera offsets and paraphrases; a test compares it with training's
 
-The seed is the first from 30,000 on whose stream has one darkness, in its middle third, no failed
-episode and no object twice; it was chosen before there was a model.
+The seed is the first from 30,000 on whose stream has one dark interval, in its middle third, no
+failed episode and no repeated object. It was chosen before the first model was trained.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SIZE, SECONDS, SEED, QUALITY = 240, 120.0, 30009, 80
 
 
 def main() -> int:
-    """The command line."""
+    """Parse the command line and generate the sample; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seed', type=int, default=SEED)
     parser.add_argument('--seconds', type=float, default=SECONDS)
@@ -57,11 +58,11 @@ def main() -> int:
 
 
 def make(out: Path, seed: int, seconds: float) -> None:
-    """Film the stream and write the folder. Raises InputError for what does not serve."""
+    """Render the stream and write the folder. Raises InputError if it is unsuitable."""
     check_seconds(seconds)
     seed_range('sample', 1, seed)
-    if out.exists() and not (out / 'metadata.yaml').is_file():  # it will be removed
-        raise InputError(f'{out} is there, and is no sample')
+    if out.exists() and not (out / 'metadata.yaml').is_file():  # an existing sample is replaced
+        raise InputError(f'{out} exists and is not a sample: remove it or choose another --out')
     require_simulator()
     from vljepa_ros.data.simulators.mwstream.streams import Director
 
@@ -77,15 +78,17 @@ def make(out: Path, seed: int, seconds: float) -> None:
 
 
 def check(annotations: tuple[Annotation, ...], meta: dict[str, Any]) -> None:
-    """The conditions of the module's docstring."""
+    """Check the conditions in the module's docstring. Raises InputError."""
     dark = [a for a in annotations if a.phase == 'dark']
     length = annotations[-1].end
     things = [a.object for a in annotations if a.phase == 'act']
     if len(dark) != 1 or not length / 3 <= dark[0].start <= 2 * length / 3:
-        raise InputError(f'{len(dark)} dark times, not one in the middle third')
+        raise InputError(
+            f'expected one dark interval in the middle third, found {len(dark)} dark intervals'
+        )
     if not all(episode['success'] for episode in meta['episodes']):
         raise InputError('an episode failed')
-    if len(things) - len(set(things)) > 1:  # an act that the dark interrupts counts twice
+    if len(things) - len(set(things)) > 1:  # an act interrupted by the dark counts twice
         raise InputError('an object occurs twice')
     acts = [a for a in annotations if a.phase == 'act']
     early = sum(a.end <= dark[0].start for a in acts)
@@ -95,7 +98,7 @@ def check(annotations: tuple[Annotation, ...], meta: dict[str, Any]) -> None:
 
 
 def write_bag(out: Path, data: StreamData) -> None:
-    """The rosbag2 folder itself."""
+    """Write the rosbag2 files."""
     store = get_typestore(Stores.ROS2_JAZZY)
     types: Any = store.types
     first_ns = int(data.stamps_ns[0])
@@ -117,14 +120,14 @@ def write_bag(out: Path, data: StreamData) -> None:
 
 
 def jpeg(picture: np.ndarray) -> np.ndarray:
-    """An RGB picture as JPEG bytes."""
+    """Encode an RGB image as JPEG bytes."""
     good, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert good
     return np.asarray(data, np.uint8).ravel()
 
 
 def describe(annotation: Annotation) -> dict[str, Any]:
-    """An annotation with its sentence."""
+    """Convert an annotation to JSON values, with its sentence."""
     kept = ('start', 'end', 'meaning', 'phase', 'task', 'object', 'colour')
     found = {key: value for key, value in asdict(annotation).items() if key in kept}
     return {**found, 'sentence': sentences(annotation.meaning, 'sample')[0]}
@@ -133,7 +136,7 @@ def describe(annotation: Annotation) -> dict[str, Any]:
 def questions(
     annotations: tuple[Annotation, ...], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Open in the longest act before the darkness, yes/no in it, with candidates after it."""
+    """Return an open question in the longest act before the dark, yes/no in it, and a choice."""
     dark = next(a for a in annotations if a.phase == 'dark')
     acts = [a for a in annotations if a.phase == 'act']
     before = max((a for a in acts if a.end <= dark.start), key=lambda a: a.end - a.start)
@@ -177,14 +180,14 @@ def questions(
 
 
 def middle(annotation: Annotation) -> float:
-    """Halfway, in seconds from the bag's start, on a frame."""
+    """Return the middle in seconds from the bag's start, rounded to a frame."""
     return round((annotation.start + annotation.end) / 2, 1)
 
 
 def manifest(
     meta: dict[str, Any], truth: list[dict[str, Any]], asked: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Where everything came from."""
+    """Return the origin of all parts of the sample."""
     return {
         'command': 'python samples/make_bench.py',
         'topic': TOPIC,
@@ -198,7 +201,7 @@ def manifest(
 
 
 def write(path: Path, values: Any) -> None:
-    """JSON that diffs well."""
+    """Write JSON with line breaks that suit a diff."""
     path.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
 
 

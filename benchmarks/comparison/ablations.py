@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.comparison.ablations`: what arm A's own choices are worth.
+"""`python -m benchmarks.comparison.ablations`: ablations of arm A's design choices.
 
-One choice at a time is changed, all wordings, A's learning rate. A finished run is a line of
-data/comparison/ablations.jsonl.
+One choice at a time is changed, with all paraphrases and A's learning rate. Each finished run is
+one line of data/comparison/ablations.jsonl.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def plans(rate: float, seeds: int, split: str) -> dict[str, list[Plan]]:
-    """The runs of each change, one a seed."""
+    """Return the runs of each change, one per seed."""
     base = Plan('A', learning_rate=rate, counts=COUNTS, split=split)
     return {
         name: [dataclasses.replace(base, seed=seed, **change) for seed in range(seeds)]
@@ -44,7 +44,7 @@ def plans(rate: float, seeds: int, split: str) -> dict[str, list[Plan]]:
 
 
 def main() -> None:
-    """Run what is missing. Raises VljepaError."""
+    """Run the missing plans. Raises VljepaError."""
     parser = Parser(description=__doc__.split('\n')[0])
     add_arguments(parser)
     args = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
     training.texts(settings)
     with workers(args.jobs) as pool:
         if not execute(todo, settings, path, pool, args.jobs, deadline):
-            note('out of time; the same command goes on')
+            note('time limit reached; run the same command again to continue')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arms: what each predicts of a window and a prompt, learns by, says, and chooses.
+"""The arms: prediction for a window and a prompt, loss, decoding and choice of candidates.
 
-Shapes: B windows, W tubelets, P prompts a window, M = B * P examples, K answer tokens, D width or
-embedding_dim, N texts, C candidates.
+Shapes: B windows, W tubelets, P prompts per window, M = B * P examples, K answer tokens, D width
+or embedding_dim, N texts, C candidates.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from vljepa_ros.train.text_bank import TextBank
 Made = TypeVar('Made', bound=nn.Module)
 
 CPU = torch.device('cpu')
-SEP = 102  # MiniLM's end of a text
-MORE_LAYERS = 1  # of B's decoder than of the Y-Decoder; its width makes the parameters equal
-TEXTS = 256  # encoded at once
+SEP = 102  # MiniLM's end-of-text token
+MORE_LAYERS = 1  # additional layers of B's decoder; its width equalizes the number of parameters
+TEXTS = 256  # batch size of encoding
 
 
 @dataclass(frozen=True)
 class Language:
-    """What is frozen, and the same for all arms: the tower's states, tokens and embeddings."""
+    """Frozen part that all arms share: the text tower's states, tokens and embeddings."""
 
     tower: TextTower
     bank: TextBank
@@ -50,12 +50,12 @@ class Language:
     table: Tensor
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of local token ids."""
+        """Convert local token ids to text."""
         return str(self.tower.tokenizer.decode([self.vocabulary.ids[i] for i in tokens]))
 
 
 def language(config: ModelConfig, texts: Sequence[str]) -> Language:
-    """With the vocabulary of `texts`: all that is said in training or a candidate later."""
+    """Create it with the vocabulary of `texts`: all training answers and candidates."""
     tower = TextTower(config.text_tower, CPU)
     vocabulary = Vocabulary(tower.pieces, texts, config.y_decoder.max_tokens)
     ids = torch.tensor([SEP, *vocabulary.ids[1:]])
@@ -64,7 +64,7 @@ def language(config: ModelConfig, texts: Sequence[str]) -> Language:
 
 
 class Trunk(Predictor):
-    """The Predictor, asked at a window's newest tubelet; `pooled` to a vector, or K tokens."""
+    """Predictor at a window's newest tubelet; output `pooled` to a vector, or K tokens."""
 
     def __init__(self, config: ModelConfig, causal: bool = True, pooled: bool = True) -> None:
         super().__init__(config)
@@ -73,7 +73,7 @@ class Trunk(Predictor):
             self.head = nn.Identity()  # type: ignore[assignment]
 
     def see(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """(B, W, Nx, Dx) and prompts (B, P, L, Dt) -> unit vectors (M, D), or tokens (M, K, D)."""
+        """Predict from (B, W, Nx, Dx) and prompts (B, P, L, Dt): (M, D) or tokens (M, K, D)."""
         prefix = self.prefix(visual[:, -self.window :])
         batch, prompts = prompt.shape[:2]
         clip = torch.arange(batch).repeat_interleave(prompts)
@@ -81,7 +81,7 @@ class Trunk(Predictor):
         return self.answers(prefix, prompt.flatten(0, 1), prompt_mask.flatten(0, 1), clip, newest)
 
     def prefix(self, visual: Tensor) -> list[KeyValue]:
-        """As the Predictor's; without the causal mask every tubelet sees the whole window."""
+        """Compute the visual prefix; without the causal mask, over the whole window."""
         if self.causal:
             return super().prefix(visual)
         x, caches = self.merge(visual), []
@@ -96,7 +96,7 @@ class Trunk(Predictor):
 
 
 class TextHead(nn.Module):
-    """A's Y-Encoder: a head on MiniLM's token states."""
+    """Y-Encoder of arm A: a head on MiniLM's token states."""
 
     def __init__(self, config: ModelConfig, known: Language) -> None:
         super().__init__()
@@ -108,20 +108,20 @@ class TextHead(nn.Module):
 
 
 class PlainText(nn.Module):
-    """MiniLM as it is: the mean of a text's token states. Nothing is trained."""
+    """Frozen MiniLM: the mean of a text's token states, without trained parameters."""
 
     def __init__(self, config: ModelConfig, known: Language) -> None:
         super().__init__()
         self.bank, self.width = known.bank, config.text_tower.width
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, Dt)."""
+        """Return unit vectors (N, Dt)."""
         states, mask = self.bank.states(texts)
         return functional.normalize((states * mask[..., None]).sum(dim=1), dim=-1)
 
 
 class RandomText(nn.Module):
-    """C's Y-Encoder: own token embeddings of some width below the same head, all from scratch."""
+    """Y-Encoder of arm C: token embeddings of some width and the same head, from scratch."""
 
     def __init__(self, config: ModelConfig, known: Language, width: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class RandomText(nn.Module):
 
 
 class Arm(nn.Module):
-    """A trunk, and how its answers are learned and told."""
+    """Trunk with the loss and the decoding of its answers."""
 
     trunk: Trunk
     writer: Writer
@@ -151,7 +151,7 @@ class Arm(nn.Module):
         self.known = known
 
     def see(self, visual: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Answers to P prompts a window (B, W, N, D): (M, ...)."""
+        """Return answers (M, ...) to P prompts per window (B, W, N, D)."""
         shape = (len(visual), len(prompts) // len(visual))
         states, mask = self.known.bank.states(prompts)
         with autocast(CPU, True):
@@ -159,7 +159,7 @@ class Arm(nn.Module):
         return found.float()
 
     def say(self, seen: Tensor) -> list[str]:
-        """Answers (M, ...) in words."""
+        """Decode answers (M, ...) to texts."""
         with autocast(CPU, True):
             return [self.known.text(row) for row in self.writer.greedy(self.prefix(seen))]
 
@@ -169,19 +169,19 @@ class Arm(nn.Module):
 
     @abstractmethod
     def prefix(self, seen: Tensor) -> Tensor:
-        """What the writer sees of answers."""
+        """Convert answers to the writer's prefix."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
-        """What is made small."""
+        """Return the training loss."""
 
     @abstractmethod
     def score(self, seen: Tensor, candidates: Sequence[Sequence[str]]) -> list[Tensor]:
-        """For each answer of M its candidates' scores (C,): the greatest is chosen."""
+        """Return each answer's scores (C,) of its candidates; the highest is chosen."""
 
 
 class EmbeddingArm(Arm):
-    """A, C and D: InfoNCE towards the texts' embeddings; the Y-Decoder learns beside it."""
+    """Arms A, C and D: InfoNCE with the text embeddings, and a separately trained Y-Decoder."""
 
     def __init__(
         self, config: ModelConfig, known: Language, texts: nn.Module, plan: Plan, noise: float
@@ -197,7 +197,7 @@ class EmbeddingArm(Arm):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def loss(self, batch: Batch) -> Tensor:
-        """`joint_loss`, a positive being an equal text; and cross-entropy, of the writer alone."""
+        """Return `joint_loss` (positives are equal texts) plus the writer's cross-entropy."""
         predicted = self.see(batch.visual, batch.prompts)
         texts = list(dict.fromkeys(batch.answers))
         number = {text: row for row, text in enumerate(texts)}
@@ -211,17 +211,17 @@ class EmbeddingArm(Arm):
         return total + self._writing(self.prefix(noisy), batch.answers)
 
     def prefix(self, seen: Tensor) -> Tensor:
-        """The one vector."""
+        """Use the vector as the prefix."""
         return seen[:, None]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings (N, D) of any number of texts."""
+        """Return embeddings (N, D) of any number of texts."""
         parts = [self.texts(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
         return torch.cat(parts)
 
     def score(self, seen: Tensor, candidates: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Cosines."""
+        """Score candidates by cosine similarity."""
         texts = list(dict.fromkeys(text for row in candidates for text in row))
         number, vectors = {text: i for i, text in enumerate(texts)}, self.encode(texts)
         return [
@@ -231,7 +231,7 @@ class EmbeddingArm(Arm):
 
 
 class TokenArm(Arm):
-    """B: cross-entropy of the answer's tokens behind the trunk's answer tokens."""
+    """Arm B: cross-entropy of the answer's tokens after the trunk's answer tokens."""
 
     def __init__(self, config: ModelConfig, known: Language, plan: Plan, width: int) -> None:
         super().__init__(known)
@@ -241,15 +241,15 @@ class TokenArm(Arm):
         self.writer = Writer(p.width, (p.answer_tokens, 1), size, known.table, y.max_tokens + 1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy, down to the trunk."""
+        """Return the cross-entropy, which also trains the trunk."""
         return self._writing(self.see(batch.visual, batch.prompts), batch.answers)
 
     def prefix(self, seen: Tensor) -> Tensor:
-        """All answer tokens."""
+        """Use all answer tokens as the prefix."""
         return seen
 
     def score(self, seen: Tensor, candidates: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Mean log-likelihoods a token."""
+        """Score candidates by mean log-likelihood per token."""
         tokens = self.known.vocabulary.tokens
         with autocast(CPU, True):
             return [
@@ -259,7 +259,7 @@ class TokenArm(Arm):
 
 
 def make_arm(plan: Plan, settings: Settings, known: Language) -> EmbeddingArm | TokenArm:
-    """An untrained arm, with as many parameters as A."""
+    """Create an untrained arm with about as many parameters as A."""
     time = dataclasses.replace(settings.model.time, window_tubelets=plan.window)
     config, noise = dataclasses.replace(settings.model, time=time), settings.noise
     if plan.arm == 'A':
@@ -278,12 +278,12 @@ def make_arm(plan: Plan, settings: Settings, known: Language) -> EmbeddingArm | 
 
 
 def parameters(arm: nn.Module) -> int:
-    """How many there are; what is frozen for good is a buffer, or outside of the arm."""
+    """Count trainable parameters; frozen ones are buffers or outside of the arm."""
     return sum(p.numel() for p in arm.parameters())
 
 
 def closest(make: Callable[[int], Made], goal: int, step: int) -> Made:
-    """Of the widths in steps of `step` the one whose parameters come closest to `goal`."""
+    """Return the arm whose width (in steps of `step`) has parameters closest to `goal`."""
     width = step
     while parameters(make(width + step)) < goal:
         width += step

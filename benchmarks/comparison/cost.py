@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.comparison.cost`: FLOPs and milliseconds of every arm, untrained.
+"""`python -m benchmarks.comparison.cost`: measure FLOPs and milliseconds of every untrained arm.
 
-One thread, float32, one stream, warm caches, on a machine that does nothing else. What is asked is
-new: its prompt goes through the text tower. A sentence has the mean length of the training
+The setup is one thread, float32, one stream and warm caches; the machine should be idle. Questions
+are new: their prompts pass through the text tower. A sentence has the mean length of the training
 captions. Writes <out>/cost.json.
 """
 
@@ -33,7 +33,7 @@ from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.x_encoder import XEncoder
 from vljepa_ros.train.text_bank import TextBank
 
-HOPS = 300  # a minute's
+HOPS = 300  # per minute
 COUNTS = (1, 10, 100)
 REPEATS = 15
 MINUTE = 'stream minute, changes in words'
@@ -42,8 +42,8 @@ Costs = dict[str, tuple[float, float]]  # GFLOPs and ms
 
 
 def measure(what: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
-    """GFLOPs of one call, and the median of its milliseconds."""
-    what()  # some things are done once, as finding out whether bfloat16 is faster
+    """Return the GFLOPs of one call and its median milliseconds."""
+    what()  # warm-up: some work is done once, such as testing whether bfloat16 is faster
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         what()
     times = []
@@ -55,7 +55,7 @@ def measure(what: Callable[[], object], repeats: int = REPEATS) -> tuple[float, 
 
 
 class Stand:
-    """One arm over one stream's warm caches."""
+    """One arm with the warm caches of one stream."""
 
     def __init__(self, arm: Arm, known: Language, settings: Settings) -> None:
         self.arm, self.known, model = arm, known, settings.model
@@ -72,35 +72,35 @@ class Stand:
         self._texts = candidate_texts()
 
     def hop(self) -> None:
-        """The newest tubelet, through the X-Encoder and the trunk's visual prefix."""
+        """Process the newest tubelet with the X-Encoder and the trunk's visual prefix."""
         visual, self._seen = self._encoder.step(self._images, self._seen)
         self._prefix = self.arm.trunk.step(visual, self._prefix)
 
     def watch(self) -> Tensor:
-        """A standing prompt's answer."""
+        """Answer a standing prompt."""
         return self.arm.trunk.ask(self._prefix, self.standing, self._mask)
 
     def ask(self) -> Tensor:
-        """A new prompt's answer."""
+        """Answer a new prompt."""
         return self.arm.trunk.ask(self._prefix, *self.known.tower.states([PROMPT], 64))
 
     def write(self, seen: Tensor) -> None:
-        """An answer in words."""
+        """Decode an answer to text."""
         self.arm.writer.greedy(self.arm.prefix(seen), self._steps)
 
     def choose(self, count: int) -> None:
-        """A new question with so many new candidates."""
+        """Answer a new question with `count` new candidates."""
         if isinstance(self.arm, EmbeddingArm) and isinstance(self.arm.texts, TextHead):
-            self.arm.texts.bank = TextBank(self.known.tower)  # which knows none of them
+            self.arm.texts.bank = TextBank(self.known.tower)  # an empty cache
         self.arm.score(self.ask(), [self._texts[:count]])
 
     def choose_known(self, vectors: Tensor) -> Tensor:
-        """A new question with candidates whose embeddings are there."""
+        """Answer a new question with candidates whose embeddings are cached."""
         return self.ask() @ vectors.T
 
 
 def costs(stand: Stand, changes: float, repeats: int = REPEATS) -> Costs:
-    """All that is told of an arm; `changes` a minute are put into words."""
+    """Measure all operations of an arm; `changes` texts are decoded per minute."""
     hop, watch = measure(stand.hop, repeats), measure(stand.watch, repeats)
     seen = stand.watch()
     write = measure(lambda: stand.write(seen), repeats)
@@ -128,7 +128,7 @@ def costs(stand: Stand, changes: float, repeats: int = REPEATS) -> Costs:
 
 
 def changes_a_minute(split: Path) -> float:
-    """Annotations a minute of a split."""
+    """Return the number of annotations per minute of a split."""
     streams: tuple[Stream, ...] = open_split(split).streams
     ends = [stream.annotations[-1].end for stream in streams]
     return 60 * sum(len(stream.annotations) for stream in streams) / sum(ends)
@@ -143,7 +143,7 @@ def _arguments() -> argparse.Namespace:
 
 @torch.inference_mode()
 def main() -> None:
-    """Measure and write. Raises VljepaError."""
+    """Measure and write the results. Raises VljepaError."""
     args = _arguments()
     torch.set_num_threads(1)
     settings = Settings(data=args.data, out=args.out)

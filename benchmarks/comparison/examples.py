@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all arms are shown, in the same order: windows of features, prompts, and answers as texts.
+"""Training examples of all arms, in the same order: windows of features, prompts and answers.
 
-Windows and prompts are drawn by one generator and the answers' wordings by another: runs of one
-seed see the same, whatever the arm, and with one wording the same as with all but for the words.
+Windows and prompts are drawn by one random generator and the answers' paraphrases by another.
+Therefore runs with the same seed have equal examples for all arms, and runs with one paraphrase
+differ from those with all paraphrases only in the texts of the answers.
 
-Shapes: B windows, W tubelets, N tokens, D width of the X-Encoder, P prompts a window.
+Shapes: B windows, W tubelets, N tokens, D width of the X-Encoder, P prompts per window.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ Wordings = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Recording:
-    """A stream's annotations and features (T, N, D)."""
+    """Annotations and features (T, N, D) of a stream."""
 
     annotations: tuple[Annotation, ...]
     features: NDArray[np.float16]
 
     def window(self, newest: int, tubelets: int) -> NDArray[np.float16]:
-        """The features of some tubelets up to the `newest`."""
+        """Return the features of `tubelets` tubelets up to the `newest`."""
         return np.asarray(self.features[newest + 1 - tubelets : newest + 1])
 
     def at(self, newest: int) -> Annotation:
-        """What is true at the end of a tubelet."""
+        """Return the annotation at the end of a tubelet."""
         starts = [item.start for item in self.annotations]
         return self.annotations[int(np.searchsorted(starts, (newest + 0.75) * TUBELET_S)) - 1]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows (B, W, N, D), and for each P prompts and answers in a row: B*P of them."""
+    """Windows (B, W, N, D) with P consecutive prompts and answers each (B * P in total)."""
 
     visual: Tensor
     prompts: list[str]
@@ -63,9 +64,10 @@ class Batch:
 
 
 def recordings(split: Path, features: Path, count: int | None = None) -> list[Recording]:
-    """A split's streams (the first `count`) with their features.
+    """Open the first `count` streams of a split with their features.
 
-    Raises InputError where these are missing.
+    Raises:
+        InputError: there are no complete streams, or features are missing.
     """
     found = []
     for stream in open_split(split).streams[:count]:
@@ -74,19 +76,19 @@ def recordings(split: Path, features: Path, count: int | None = None) -> list[Re
             raise InputError(f'{path} is missing: run benchmarks.comparison.neutral first')
         found.append(Recording(stream.annotations, np.load(path, mmap_mode='r')))
     if not found:
-        raise InputError(f'no whole stream in {split}')
+        raise InputError(f'no complete stream in {split}')
     return found
 
 
 def wordings(which: str) -> dict[str, tuple[str, ...]]:
-    """Every meaning that is answered in training -> its texts: the first, or all."""
+    """Map every concept of the training answers to its texts: the first one or all."""
     captions = meanings(TRAIN_TASKS, held_out_colours=False)
     found = {m: sentences(m) for m in captions} | {m: answers(m) for m in answer_meanings(False)}
     return found if which == 'all' else {name: texts[:1] for name, texts in found.items()}
 
 
 class Examples:
-    """Draws batches so that every phase has its share, and in it every task the same."""
+    """Draws batches with fixed fractions of phases, uniformly over tasks within a phase."""
 
     def __init__(
         self,
@@ -110,12 +112,14 @@ class Examples:
         self._share = weight / weight.sum()
 
     def draw(self, count: int) -> Batch:
-        """`count` windows, each with a caption prompt and questions."""
+        """Draw `count` windows, each with a caption prompt and questions."""
         windows, prompts, said = list[NDArray[np.float16]](), list[str](), list[str]()
         while len(windows) < count:
             stream, newest = self._place()
             item = stream.at(newest)
-            if item.meaning not in self._texts:  # a neighbour in a combination of the other splits
+            if (
+                item.meaning not in self._texts
+            ):  # a neighboring annotation with a held-out combination
                 continue
             windows.append(stream.window(newest, self._tubelets))
             for question in self._ask(item):
@@ -124,7 +128,7 @@ class Examples:
         return Batch(torch.from_numpy(np.stack(windows)).float(), prompts, said)
 
     def _place(self) -> tuple[Recording, int]:
-        """A stream and a window's newest tubelet in it."""
+        """Draw a stream and the newest tubelet of a window in it."""
         by_task = self._places[str(self._rng.choice(self._kinds, p=self._share))]
         places = by_task[str(self._rng.choice(list(by_task)))]
         number, item = places[int(self._rng.integers(len(places)))]
@@ -135,7 +139,7 @@ class Examples:
         return stream, int(np.clip(newest, self._tubelets - 1, len(stream.features) - 1))
 
     def _ask(self, item: Annotation) -> list[Question]:
-        """The caption, and questions that have an answer; the hard ones more often."""
+        """Return the caption question and answerable questions; hard ones occur more often."""
         pool = questions(item, self._rng)
         known = [q for q in pool[1:] if q.meaning != UNKNOWN and q.meaning in self._texts]
         weight = np.array([HARD.get(q.topic, 1.0) for q in known])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of an arm: captions, the act among 45 tasks, yes/no, on one split.
+"""Metrics of an arm on one split: captions, classification of acts among 45 tasks, and yes/no.
 
-Moments are the middles of annotations, asked in held-out wordings, as in the suites of `vljepa
-evaluate`; of captions each meaning without its colour weighs the same, of acts each task.
+Moments are the middles of annotations with prompts in held-out paraphrases, as in the suites of
+`vljepa evaluate`. For captions, each concept without its color has equal weight; for acts, each
+task has equal weight.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS,
 from vljepa_ros.evaluate.cider import Cider
 
 BATCH = 64
-REFERENCES = 5  # wordings that a caption is compared with, by CIDEr-D
+REFERENCES = 5  # reference paraphrases of a caption for CIDEr-D
 PROMPT = prompts('caption', 'heldout')[0]
-# Learning rates, by their weighted sum; CIDEr-D, at most 10, tells what is at chance otherwise.
+# Weights for choosing learning rates; CIDEr-D (at most 10) separates arms at chance level.
 CHOSEN_BY = {'right': 1.0, 'top1_seen': 1.0, 'yes_no': 1.0, 'cider': 0.1}
 LISTS = {'top1_seen': 'train', 'top1_heldout': 'heldout'}
 
@@ -35,7 +36,7 @@ Marks = dict[str, float]
 
 @dataclass(frozen=True)
 class Moment:
-    """The middle of an annotation, and what is asked there."""
+    """Middle of an annotation with its question."""
 
     stream: Recording
     newest: int
@@ -45,31 +46,31 @@ class Moment:
 
 
 def candidates(colour: str, which: str) -> tuple[str, ...]:
-    """What the robot may be doing with an object of this colour: one sentence a task."""
+    """Return one sentence per task for an object of this color."""
     return tuple(sentences(meaning_of(task, 'act', colour), which)[0] for task in TRAIN_TASKS)
 
 
 def candidate_texts() -> list[str]:
-    """All that an arm must be able to score."""
+    """Return all texts that an arm must be able to score."""
     acts = [t for which in LISTS.values() for c in COLOUR_NAMES for t in candidates(c, which)]
     return [*acts, *YES_NO]
 
 
 class Judge:
-    """Judges arms by the same moments of a split."""
+    """Evaluates arms on the same moments of a split."""
 
     def __init__(
         self, streams: Sequence[Recording], settings: Settings, bank: Sequence[str]
     ) -> None:
-        """`bank`: the training sentences that D chooses from."""
+        """Select the moments; `bank` has the training sentences that D chooses from."""
         rng, self._tubelets, self._bank = np.random.default_rng(0), settings.tubelets, list(bank)
         moments = list(self._moments(streams))
-        self._captions = _some(moments, settings.captions, rng)
+        self._captions = _sample(moments, settings.captions, rng)
         self._acts = list[Moment]()
         for task in TRAIN_TASKS:
             own = [m for m in moments if (m.item.task, m.item.phase) == (task, 'act')]
-            self._acts += _some(own, settings.acts, rng)
-        self._yes_no = _some_pairs(_asked(moments, rng), settings.yes_no, rng)
+            self._acts += _sample(own, settings.acts, rng)
+        self._yes_no = _sample_pairs(_question_pairs(moments, rng), settings.yes_no, rng)
         self._references = [sentences(m.item.meaning)[:REFERENCES] for m in self._captions]
         self._cider = Cider(self._references)
         self._bank_vectors: Tensor | None = None
@@ -85,19 +86,21 @@ class Judge:
 
     @torch.inference_mode()
     def judge(self, arm: Arm) -> Marks:
-        """All marks of an arm."""
-        return self._said(arm.say(self._see(arm, self._captions))) | self._chosen(arm)
+        """Compute all metrics of an arm."""
+        return self._caption_metrics(
+            arm.say(self._answers(arm, self._captions))
+        ) | self._choice_metrics(arm)
 
     @torch.inference_mode()
     def recall(self, arm: EmbeddingArm, marks: Marks) -> Marks:
-        """D's marks, by those of its `arm`, whose texts' embeddings stay as they are."""
+        """Compute D's metrics from those of its `arm`, whose text embeddings are frozen."""
         if self._bank_vectors is None:
             self._bank_vectors = arm.encode(self._bank)
-        nearest = (self._see(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
-        return marks | self._said([self._bank[i] for i in nearest.tolist()])
+        nearest = (self._answers(arm, self._captions) @ self._bank_vectors.T).argmax(dim=1)
+        return marks | self._caption_metrics([self._bank[i] for i in nearest.tolist()])
 
-    def _chosen(self, arm: Arm) -> Marks:
-        seen, found = self._see(arm, self._acts), Marks()
+    def _choice_metrics(self, arm: Arm) -> Marks:
+        seen, found = self._answers(arm, self._acts), Marks()
         for name, which in LISTS.items():
             scores = arm.score(seen, [candidates(m.item.colour, which) for m in self._acts])
             right = [
@@ -105,12 +108,12 @@ class Judge:
                 for score, m in zip(scores, self._acts, strict=True)
             ]
             found[name] = macro(right, [m.item.task for m in self._acts])
-        scores = arm.score(self._see(arm, self._yes_no), [YES_NO] * len(self._yes_no))
+        scores = arm.score(self._answers(arm, self._yes_no), [YES_NO] * len(self._yes_no))
         answers = [YES_NO[int(score.argmax())] for score in scores]
         right = [text == m.answer for text, m in zip(answers, self._yes_no, strict=True)]
         return found | {'yes_no': float(np.mean(right))}
 
-    def _said(self, texts: Sequence[str]) -> Marks:
+    def _caption_metrics(self, texts: Sequence[str]) -> Marks:
         pairs = list(zip(texts, self._captions, strict=True))
         cider = [self._cider.score(t, r) for t, r in zip(texts, self._references, strict=True)]
         return {
@@ -119,9 +122,9 @@ class Judge:
         }
 
     def _macro(self, values: Sequence[float]) -> float:
-        return macro(values, [_uncoloured(m.item.meaning) for m in self._captions])
+        return macro(values, [_without_color(m.item.meaning) for m in self._captions])
 
-    def _see(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
+    def _answers(self, arm: Arm, moments: Sequence[Moment]) -> Tensor:
         found = []
         for start in range(0, len(moments), BATCH):
             part = moments[start : start + BATCH]
@@ -130,12 +133,12 @@ class Judge:
         return torch.cat(found)
 
 
-def _uncoloured(meaning: str) -> str:
+def _without_color(meaning: str) -> str:
     return meaning.rpartition(':')[0] or meaning
 
 
 def macro(values: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """The mean of the groups' means."""
+    """Return the mean of the groups' means."""
     parts: dict[Hashable, list[float]] = {}
     for value, group in zip(values, groups, strict=True):
         parts.setdefault(group, []).append(value)
@@ -143,23 +146,27 @@ def macro(values: Sequence[float], groups: Sequence[Hashable]) -> float:
 
 
 def score(marks: Marks) -> float:
-    """What learning rates are chosen by."""
+    """Return the score for choosing learning rates."""
     return sum(weight * marks[name] for name, weight in CHOSEN_BY.items())
 
 
-def _some(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
+def _sample(moments: Sequence[Moment], count: int, rng: np.random.Generator) -> list[Moment]:
     return [moments[i] for i in rng.permutation(len(moments))[:count]]
 
 
-def _asked(moments: Sequence[Moment], rng: np.random.Generator) -> list[tuple[Moment, Moment]]:
-    """Pairs of a question with the answer yes and one with no, of the same topic and task."""
+def _question_pairs(
+    moments: Sequence[Moment], rng: np.random.Generator
+) -> list[tuple[Moment, Moment]]:
+    """Pair questions with the answers yes and no, of the same topic and task."""
     groups: dict[tuple[str, str], dict[str, list[Moment]]] = {}
     for m in moments:
         for q in questions(m.item, rng, 'heldout'):
             if q.kind == 'yes/no' and q.answer in YES_NO:
                 group = groups.setdefault((q.topic, m.item.task), {a: [] for a in YES_NO})
                 group[q.answer].append(_ask(m, q))
-    shuffled = [[_some(group[a], len(group[a]), rng) for a in YES_NO] for group in groups.values()]
+    shuffled = [
+        [_sample(group[a], len(group[a]), rng) for a in YES_NO] for group in groups.values()
+    ]
     return [pair for yes, no in shuffled for pair in zip(yes, no, strict=False)]
 
 
@@ -167,7 +174,7 @@ def _ask(moment: Moment, question: Question) -> Moment:
     return Moment(moment.stream, moment.newest, moment.item, question.prompt, question.answer)
 
 
-def _some_pairs(
+def _sample_pairs(
     pairs: Sequence[tuple[Moment, Moment]], count: int, rng: np.random.Generator
 ) -> list[Moment]:
     return [m for i in rng.permutation(len(pairs))[: count // 2] for m in pairs[i]]

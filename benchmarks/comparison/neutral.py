@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.comparison.neutral`: an X-Encoder that no arm had a say in.
+"""`python -m benchmarks.comparison.neutral`: train an X-Encoder that favors no arm.
 
-It has the architecture of models/small and learns the simulator's state, by linear heads on its
-tokens' mean and maximum: how far things are open, and which stand there, as numbers without names.
-No text, no task, no phase of one. Single tubelets come first, as they are cheap, then windows.
-Then every stream's features are written, as in streaming: <out>/features/<split>/<stream>.npy,
-float16 (T, N, D).
+It has the architecture of models/small and is trained to predict the simulator's state with linear
+heads on the mean and the maximum of its tokens: how far objects are open, and class numbers of the
+objects in the scene. It uses no texts, tasks or phases. Training starts with single tubelets,
+which are cheap, and continues with windows. Then the features of every stream are written, as in
+streaming: <out>/features/<split>/<stream>.npy, float16 (T, N, D).
 
-Shapes: B clips or streams, T tubelets, F frames a tubelet, S image side, N tokens, D width, K what
-`SCENE` names, with C classes in all.
+Shapes: B clips or streams, T tubelets, F frames per tubelet, S image side, N tokens, D width,
+K length of `SCENE`, C total number of classes.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from vljepa_ros.train.optimizer import autocast, groups, rate
 from vljepa_ros.train.vision_stage import state_loss
 
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')  # of state.npz, all 0..1
-SCENE = ('object', 'colour', 'thing')  # of annotations
-HIDDEN = -1  # the class of what nobody can see
-SHORT, SHORT_CLIPS, CLIPS = 0.6, 48, 6  # the share of steps with single tubelets; clips a step
+SCENE = ('object', 'colour', 'thing')  # fields of annotations
+HIDDEN = -1  # class of an invisible object
+SHORT, SHORT_CLIPS, CLIPS = 0.6, 48, 6  # fraction of steps with single tubelets; clips per step
 RATE, WARMUP, DECAY = 1e-3, 100, 0.05
-BATCH = 16  # streams at once
+BATCH = 16  # streams per batch
 CPU = torch.device('cpu')
 
 
 class Clips:
-    """Draws clips from all streams, each moment as likely as any other."""
+    """Draws clips uniformly from all moments of all streams."""
 
     def __init__(self, streams: Sequence[Stream], config: ModelConfig, seed: int) -> None:
         self._frames = [stream.frames() for stream in streams]
@@ -59,7 +59,7 @@ class Clips:
         self._rng = np.random.default_rng(seed)
 
     def draw(self, count: int, tubelets: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (B, T, F, S, S, 3) uint8; at their ends the state (B, T, 6), scene (B, T, K)."""
+        """Draw frames (B, T, F, S, S, 3) uint8 with final state (B, T, 6) and scene (B, T, K)."""
         clips, state, scene, length = [], [], [], tubelets * self._per
         for _ in range(count):
             number = int(self._rng.integers(len(self._frames)))
@@ -74,19 +74,19 @@ class Clips:
 
 
 def state_of(stream: Stream) -> NDArray[np.float32]:
-    """(T, 6) what `STATE` names at every frame; nan where the stream does not say."""
+    """Return the values (T, 6) of `STATE` at every frame; NaN if they are unknown."""
     told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     return np.stack([told.get(name, unknown).astype(np.float32) for name in STATE], axis=1)
 
 
 def classes_of(streams: Sequence[Stream]) -> list[list[str]]:
-    """What each of `SCENE` can be."""
+    """Return the possible values of each field of `SCENE`."""
     items = [item for stream in streams for item in stream.annotations]
     return [sorted({getattr(item, name) for item in items}) for name in SCENE]
 
 
 def scene_of(stream: Stream, classes: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """(T, K) the class of what `SCENE` names at every frame; `HIDDEN` where all is dark."""
+    """Return the classes (T, K) of `SCENE` at every frame; `HIDDEN` in the dark."""
     found = np.full((stream.frame_count, len(SCENE)), HIDDEN, np.int64)
     at_s = (stream.stamps_ns() - stream.stamps_ns()[0]) / SECOND_NS
     for item in stream.annotations:
@@ -99,7 +99,7 @@ def scene_of(stream: Stream, classes: Sequence[Sequence[str]]) -> NDArray[np.int
 
 
 def scene_loss(predicted: Tensor, scene: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Cross-entropy of logits (M, C) and classes (M, K); what is hidden is left out."""
+    """Compute the cross-entropy of logits (M, C) and classes (M, K), without hidden ones."""
     parts = predicted.split(list(sizes), dim=-1)
     each = [
         functional.cross_entropy(part, scene[:, k], ignore_index=HIDDEN, reduction='sum')
@@ -150,7 +150,7 @@ def train_encoder(
 
 @torch.inference_mode()
 def features(encoder: XEncoder, frames: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """Streams (B, frames, S, S, 3) of equal length -> (B, T, N, D), exactly as in streaming."""
+    """Encode streams (B, frames, S, S, 3) to (B, T, N, D), exactly as in streaming."""
     per = encoder.time.tubelet_frames
     caches: list[KeyValue | None] = [None] * len(encoder.blocks)
     found = []
@@ -161,11 +161,11 @@ def features(encoder: XEncoder, frames: NDArray[np.uint8]) -> NDArray[np.float16
 
 
 def write_features(encoder: XEncoder, streams: Sequence[Stream], folder: Path) -> None:
-    """One file a stream; those that are there stay."""
+    """Write one file per stream; keep existing files."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [s for s in streams if not (folder / f'{s.name}.npy').is_file()]
     start, done = time.monotonic(), 0
-    for part in _alike(missing):
+    for part in _equal_length_batches(missing):
         found = features(encoder, np.stack([np.asarray(s.frames()) for s in part]))
         for stream, rows in zip(part, found, strict=True):
             partial = folder / f'.{stream.name}.npy'
@@ -175,8 +175,8 @@ def write_features(encoder: XEncoder, streams: Sequence[Stream], folder: Path) -
         note(f'{folder}: {done} of {len(missing)} streams, {time.monotonic() - start:.0f} s')
 
 
-def _alike(streams: Sequence[Stream]) -> Iterator[list[Stream]]:
-    """Streams of equal length, at most `BATCH` of them."""
+def _equal_length_batches(streams: Sequence[Stream]) -> Iterator[list[Stream]]:
+    """Yield batches of at most `BATCH` streams of equal length."""
     for length in sorted({s.frame_count for s in streams}):
         part = [s for s in streams if s.frame_count == length]
         yield from (part[i : i + BATCH] for i in range(0, len(part), BATCH))
@@ -193,7 +193,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train, unless that was done, and write what is missing. Raises VljepaError."""
+    """Train the X-Encoder if it is missing, and write missing features. Raises VljepaError."""
     args = _arguments()
     torch.set_num_threads(args.threads)
     config, path = Settings().model, args.out / 'neutral.pt'

@@ -39,10 +39,10 @@ MARKS = {
     'yes_no': 'yes/no',
 }
 DRAWN = ('right', 'cider', 'top1_heldout', 'yes_no')
-OF_WORDS = ('right', 'cider')  # in all else D is A
+OF_WORDS = ('right', 'cider')  # text metrics; in all other metrics D equals A
 COLOURS = {'A': '#1b6ca8', 'B': '#c8553d', 'C': '#7a9e3f', 'D': '#8a6bb1'}
 
-# In words, by hand.
+# Findings, written by hand.
 FINDINGS = Path(__file__).with_name('findings.md')
 ABLATION_FINDINGS = Path(__file__).with_name('ablation_findings.md')
 
@@ -93,11 +93,11 @@ paraphrases, {examples:,} examples, evaluated on the validation split. This page
 {findings}
 """
 
-Curves = dict[tuple[str, str], list[list[dict[str, float]]]]  # arm, wordings -> seeds, counts
+Curves = dict[tuple[str, str], list[list[dict[str, float]]]]  # (arm, paraphrases) -> seeds, counts
 
 
 def curves(found: Mapping[str, Result], planned: Sequence[Plan]) -> Curves:
-    """The marks of those planned that are finished. Raises InputError where none is."""
+    """Return the metrics of finished plans. Raises InputError if no plan is finished."""
     kept = Curves()
     for plan in planned:
         for arm, marks in found.get(plan.name, {'marks': {}})['marks'].items():
@@ -108,20 +108,20 @@ def curves(found: Mapping[str, Result], planned: Sequence[Plan]) -> Curves:
 
 
 def spread(runs: Sequence[Sequence[Mapping[str, float]]], mark: str, at: int = -1) -> str:
-    """Mean and standard deviation over seeds."""
+    """Format mean and standard deviation over seeds."""
     values = [run[at][mark] for run in runs]
     deviation = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
     return f'{np.mean(values):.3f}{deviation}'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """Format a Markdown table."""
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def marks_table(found: Curves) -> str:
-    """Everything at the greatest count."""
+    """Format all metrics at the largest number of examples."""
     rows = [
         [NAMES[arm], which, str(len(runs)), *(spread(runs, mark) for mark in MARKS)]
         for (arm, which), runs in found.items()
@@ -130,7 +130,7 @@ def marks_table(found: Curves) -> str:
 
 
 def growth_table(found: Curves, mark: str) -> str:
-    """One mark at every count."""
+    """Format one metric at every number of examples."""
     counts = [f'{int(m["examples"]):,}' for m in next(iter(found.values()))[0]]
     rows = [
         [NAMES[arm], which, *(spread(runs, mark, at) for at in range(len(counts)))]
@@ -140,7 +140,7 @@ def growth_table(found: Curves, mark: str) -> str:
 
 
 def wordings_table(found: Curves) -> str:
-    """What all wordings instead of one change: the claim."""
+    """Format the effect of all paraphrases instead of one, which tests the claim."""
     rows = []
     for arm in [arm for arm in NAMES if all((arm, which) in found for which in WORDINGS)]:
         one, every = ([run[-1] for run in found[arm, which]] for which in WORDINGS)
@@ -150,7 +150,7 @@ def wordings_table(found: Curves) -> str:
 
 
 def cost_table(costs: Mapping[str, Any]) -> str:
-    """GFLOPs and ms, and how often A's they are where A has the same row."""
+    """Format GFLOPs and ms, and their ratio to A's if A has the same row."""
     rows = []
     for arm, found in costs['arms'].items():
         for what, (flops, ms) in found.items():
@@ -195,11 +195,13 @@ def ablation_table(found: Mapping[str, Result], rate: float, seeds: int) -> str:
 
 
 def draw(found: Curves, path: Path) -> None:
-    """Marks against examples: full lines with all wordings, dashed ones with one."""
+    """Plot metrics against examples: solid lines for all paraphrases, dashed ones for one."""
     try:
         from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise InputError('the picture needs requirements/benchmarks.txt') from error
+        raise InputError(
+            'the plot needs matplotlib: pip install -r requirements/benchmarks.txt'
+        ) from error
     pyplot.switch_backend('Agg')
     size = (4 * len(DRAWN), 4.2)
     figure, panels = pyplot.subplots(1, len(DRAWN), figsize=size, layout='constrained')
@@ -230,13 +232,13 @@ def _arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, default=Settings.out, help='folder of the results')
     parser.add_argument('--docs', type=Path, default=ROOT / 'docs' / 'results')
-    parser.add_argument('--split', default='validation', help='that was judged on')
+    parser.add_argument('--split', default='validation', help='split of the evaluation')
     parser.add_argument('--seeds', type=int, default=3)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Write all that there is to tell. Raises VljepaError."""
+    """Write all pages and the plot. Raises VljepaError."""
     args = _arguments()
     results = args.out / 'results.jsonl'
     rates, finished = best_rates(results), read(results)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.comparison.run`: learning rates, then every arm, wording and seed.
+"""`python -m benchmarks.comparison.run`: search learning rates, then run every arm and seed.
 
-A finished run is a line of data/comparison/results.jsonl and is not run again.
+Every arm runs with all paraphrases and with one. Each finished run is one line of
+data/comparison/results.jsonl and is not repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Work = Callable[[Plan, Settings], Result]
 
 
 def read(path: Path) -> dict[str, Result]:
-    """Finished runs by their plans' names; a line cut short by a crash is left out."""
+    """Read finished runs by their plans' names; skip a line that a crash has truncated."""
     found = {}
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
@@ -53,7 +54,10 @@ def execute(
     deadline: float = float('inf'),
     work: Work = training.train,
 ) -> bool:
-    """Run what is not in `path` yet; whether all is. Starts nothing that outlasts `deadline`."""
+    """Run the plans that are missing in `path`; return whether all are finished.
+
+    No run is started that would take longer than until `deadline`.
+    """
     finished = read(path)
     todo = [plan for plan in plans if plan.name not in finished]
     running, pace = set[Future[Result]](), max(map(_pace, finished.values()), default=0.0)
@@ -74,17 +78,17 @@ def execute(
 
 
 def _pace(result: Result) -> float:
-    """Seconds an example."""
+    """Return the seconds per example."""
     return float(result['seconds'] / result['plan']['counts'][-1])
 
 
 def search_plans() -> list[Plan]:
-    """Short runs on the validation split."""
+    """Return the short runs on the validation split that select learning rates."""
     return [Plan(arm, learning_rate=rate, counts=(SEARCH,)) for arm in ARMS for rate in RATES]
 
 
 def best_rates(path: Path) -> dict[str, float]:
-    """The learning rate of each arm. Raises InputError where the search is not finished."""
+    """Return the learning rate of each arm. Raises InputError if the search is unfinished."""
     found, best = read(path), dict[str, float]()
     for arm in ARMS:
         own = [plan for plan in search_plans() if plan.arm == arm]
@@ -95,7 +99,7 @@ def best_rates(path: Path) -> dict[str, float]:
 
 
 def plans(rates: dict[str, float], seeds: int, split: str) -> list[Plan]:
-    """All runs, the first seed's first."""
+    """Return all runs, sorted by seed."""
     return [
         Plan(arm, which, seed, rates[arm], split=split)
         for seed in range(seeds)
@@ -105,7 +109,7 @@ def plans(rates: dict[str, float], seeds: int, split: str) -> list[Plan]:
 
 
 def workers(jobs: int) -> ProcessPoolExecutor:
-    """Processes of one thread each."""
+    """Create processes with one thread each."""
     os.environ.update({'OMP_NUM_THREADS': '1', 'GLIBC_TUNABLES': ALLOCATOR})
     return ProcessPoolExecutor(
         jobs, get_context('spawn'), initializer=torch.set_num_threads, initargs=(1,)
@@ -113,23 +117,25 @@ def workers(jobs: int) -> ProcessPoolExecutor:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What running takes."""
+    """Add the options of a run."""
     parser.add_argument('--data', type=Path, default=Settings.data, help='folder of the splits')
     parser.add_argument('--out', type=Path, default=Settings.out)
-    parser.add_argument('--split', default='validation', help='to judge on (default: validation)')
+    parser.add_argument(
+        '--split', default='validation', help='split of the evaluation (default: validation)'
+    )
     parser.add_argument('--seeds', type=int, default=3)
-    parser.add_argument('--jobs', type=int, default=2, help='runs at once (default: 2)')
+    parser.add_argument('--jobs', type=int, default=2, help='concurrent runs (default: 2)')
     parser.add_argument(
         '--budget-minutes',
         type=float,
         default=float('inf'),
         metavar='N',
-        help='start no run that would take longer',
+        help='time limit: start no run that would exceed it',
     )
 
 
 def main() -> None:
-    """Search, then run. Raises VljepaError."""
+    """Search learning rates, then run all plans. Raises VljepaError."""
     parser = Parser(description=__doc__.split('\n')[0])
     add_arguments(parser)
     args = parser.parse_args()
@@ -138,12 +144,12 @@ def main() -> None:
     training.texts(settings)
     with workers(args.jobs) as pool:
         if not execute(search_plans(), settings, path, pool, args.jobs, deadline):
-            return note('out of time; the same command goes on')
+            return note('time limit reached; run the same command again to continue')
         rates = best_rates(path)
         note(f'learning rates: {rates}')
         todo = plans(rates, args.seeds, args.split)
         if not execute(todo, settings, path, pool, args.jobs, deadline):
-            note('out of time; the same command goes on')
+            note('time limit reached; run the same command again to continue')
 
 
 if __name__ == '__main__':

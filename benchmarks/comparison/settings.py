@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run of the comparison is made of: `Plan`, what differs; `Settings`, what does not."""
+"""Settings of a run: `Plan` differs between runs, `Settings` are common to all runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.registry import read_config
 from vljepa_ros.train.config import TextTraining
 
-ARMS = ('A', 'B', 'C')  # D is A, put into words otherwise
+ARMS = ('A', 'B', 'C')  # D is A with other texts
 WORDINGS = ('one', 'all')
-COUNTS = (2048, 4096, 8192, 16384, 32768, 65536)  # examples after which a run is judged
-# Learning rates, and the examples of the runs that choose: B says the same of every video until it
-# has seen more than 16,384.
+COUNTS = (
+    2048,
+    4096,
+    8192,
+    16384,
+    32768,
+    65536,
+)  # numbers of examples after which a run is evaluated
+# Candidate learning rates, and the number of examples of the runs that select one: until 16,384
+# examples, B has the same output for every video.
 RATES = (1e-4, 3e-4, 1e-3)
 SEARCH = 32768
-# How many streams of a split are read: of validation those of a minute, first in its folder.
+# Number of streams per split; of validation, the streams of one minute, first in its folder.
 STREAMS = {'validation': 20}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. `text`, of A: the head is trained `first`, or `joint`ly, or is none (`plain`)."""
+    """One run. `text`: A's head is trained 'first' or 'joint', or is absent ('plain')."""
 
     arm: str
     wordings: str = 'all'
@@ -40,13 +47,13 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """All of its values: what a result is found by."""
+        """Return the key of its result, built from all values."""
         values = dataclasses.asdict(self) | {'counts': '-'.join(map(str, self.counts))}
         return ' '.join(f'{key}={value}' for key, value in values.items())
 
 
 def architecture() -> ModelConfig:
-    """That of models/small, with a smaller Predictor and Y-Decoder: two cores train 18 of them."""
+    """Return models/small with a smaller Predictor and Y-Decoder, to train 18 on two cores."""
     config = read_config(ROOT / 'models' / 'small')
     assert isinstance(config, ModelConfig)
     predictor = dataclasses.replace(config.predictor, width=192, layers=2)
@@ -56,7 +63,7 @@ def architecture() -> ModelConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """A step shows `windows`, of `tubelets` each, with a caption and `questions` prompts."""
+    """Common settings: a step has `windows` of `tubelets`, with a caption and `questions`."""
 
     model: ModelConfig = field(default_factory=architecture)
     data: Path = Path('data/mwstream')
@@ -71,11 +78,11 @@ class Settings:
     text: TextTraining = field(
         default_factory=lambda: TextTraining(steps=150, meanings=128, warmup_steps=20)
     )
-    captions: int = 400  # how many are judged, at most
-    acts: int = 4  # of each task
+    captions: int = 400  # maximum number for evaluation
+    acts: int = 4  # per task
     yes_no: int = 400
 
     @property
     def batch(self) -> int:
-        """Examples a step."""
+        """Return the number of examples per step."""
         return self.windows * (1 + self.questions)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run: an arm is trained on the examples of its seed, and judged after so many of them."""
+"""One run: train an arm on the examples of its seed and evaluate it at given counts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BETAS = (0.9, 0.98)
 
 @functools.cache
 def texts(settings: Settings) -> Language:
-    """The frozen language of a process; token states are kept in a file."""
+    """Return the frozen text side of this process; token states are cached in a file."""
     said = [*candidate_texts(), *(t for own in wordings('all').values() for t in own)]
     known = language(settings.model, said)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -50,26 +50,26 @@ def texts(settings: Settings) -> Language:
 
 @functools.cache
 def read(settings: Settings, split: str) -> list[Recording]:
-    """A split with its features."""
+    """Open a split with its features."""
     return recordings(settings.data / split, settings.out / 'features' / split, STREAMS.get(split))
 
 
 class Average:
-    """The running average of an arm's weights, which it is judged with."""
+    """Running average of an arm's weights, used for evaluation."""
 
     def __init__(self, weights: list[nn.Parameter], decay: float) -> None:
         self._weights, self._decay, self._count = weights, decay, 0
         self._kept = [w.detach().clone() for w in weights]
 
     def update(self) -> None:
-        """After each step."""
+        """Update the average; call after each step."""
         self._count += 1
         decay = min(self._decay, self._count / (self._count + 10))
         torch._foreach_lerp_(self._kept, [w.detach() for w in self._weights], 1 - decay)
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """The arm has the averaged weights meanwhile."""
+        """Use the averaged weights within the context."""
         own = [w.detach().clone() for w in self._weights]
         self._set(self._kept)
         yield
@@ -82,7 +82,7 @@ class Average:
 
 
 def train(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Run one plan; returns its result, a line of JSON."""
+    """Run one plan and return its result, which is one line of JSON."""
     start, known = time.monotonic(), texts(settings)
     torch.manual_seed(plan.seed)
     arm = make_arm(plan, settings, known)
@@ -110,7 +110,7 @@ def train(plan: Plan, settings: Settings) -> dict[str, Any]:
 def fit(
     arm: Arm, plan: Plan, settings: Settings, examples: Examples, judge: Judge
 ) -> dict[str, list[Marks]]:
-    """Train an arm; its marks, and D's, after each of the plan's counts."""
+    """Train an arm; return its metrics, and D's, after each of the plan's counts."""
     weights = [p for p in arm.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(groups(weights, settings.weight_decay), betas=BETAS)
     average, found = Average(weights, settings.average), dict[str, list[Marks]]()
@@ -138,15 +138,15 @@ def _judged(arm: Arm, plan: Plan, judge: Judge) -> dict[str, Marks]:
 
 
 def captions(which: str) -> list[str]:
-    """All sentences that a caption can be in training."""
+    """Return all sentences that can be captions in training."""
     others = answer_meanings(False)
     return [t for m, said in wordings(which).items() if m not in others for t in said]
 
 
 def train_texts(head: TextHead, plan: Plan, settings: Settings, known: Language) -> None:
-    """Train A's text head as the package does, on these texts alone; then it is frozen.
+    """Train A's text head as the package does, on these texts only, and freeze it.
 
-    The runs of one seed share it.
+    Runs with the same seed share it.
     """
     path = settings.out / f'texts-{plan.wordings}-{plan.seed}.pt'
     if path.is_file():

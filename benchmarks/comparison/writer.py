@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A causal decoder behind a prefix: arm B's, and the Y-Decoder of the others.
+"""Causal decoder with a prefix: the decoder of arm B and the Y-Decoder of the other arms.
 
-Its token embeddings are MiniLM's, frozen, through a trained projection, for input and for output.
+Input and output use MiniLM's frozen token embeddings with a trained projection.
 
 Shapes: B sequences, R prefix vectors of width Di, L tokens, Dw width, V vocabulary, C candidates.
 """
@@ -18,11 +18,11 @@ from vljepa_ros.model.streaming.block import Block, attend
 from vljepa_ros.model.streaming.y_decoder import END
 from vljepa_ros.train.decoder_stage import IGNORED, pad
 
-Cache = list[tuple[Tensor, ...]]  # each layer's keys and values (B, H, L, E); () is none yet
+Cache = list[tuple[Tensor, ...]]  # each layer's keys and values (B, H, L, E); () if empty
 
 
 class Writer(nn.Module):
-    """`table` (V, Dt): the embeddings of the vocabulary; local id 0 is END."""
+    """Causal decoder; `table` (V, Dt) has the vocabulary's embeddings, local id 0 is END."""
 
     table: Tensor
 
@@ -34,7 +34,15 @@ class Writer(nn.Module):
         table: Tensor,
         longest: int,
     ) -> None:
-        """`prefix`: vectors, and tokens made of each; `size`: width, layers, heads."""
+        """Create a decoder.
+
+        Args:
+            inputs: Width of a prefix vector, Di.
+            prefix: Number of prefix vectors, and number of tokens made from each.
+            size: Width, layers and heads.
+            table: Token embeddings (V, Dt).
+            longest: Maximum number of tokens of a text.
+        """
         super().__init__()
         vectors, self.each = prefix
         width, layers, heads = size
@@ -49,13 +57,13 @@ class Writer(nn.Module):
         nn.init.normal_(self.output.weight, std=0.02)
 
     def forward(self, prefix: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (B, L + 1, V) of each next token behind prefix (B, R, Di) and tokens (B, L)."""
+        """Return next-token logits (B, L + 1, V) after prefix (B, R, Di) and tokens (B, L)."""
         x = torch.cat([self._prefix(prefix), self.token(self.table[tokens])], dim=1)
         x, _ = self._extend(x, self._empty())
         return self._logits(x[:, -tokens.shape[1] - 1 :])
 
     def loss(self, prefix: Tensor, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Mean cross-entropy a token."""
+        """Return the mean cross-entropy per token."""
         tokens, targets = pad(sentences)
         logits = self.forward(prefix, tokens).float()
         return functional.cross_entropy(
@@ -64,7 +72,7 @@ class Writer(nn.Module):
 
     @torch.inference_mode()
     def greedy(self, prefix: Tensor, steps: int = 0) -> list[list[int]]:
-        """The likeliest next token, again and again; with `steps` so many, whatever they are."""
+        """Decode greedily until END; with `steps`, decode exactly that many tokens."""
         x, cache = self._extend(self._prefix(prefix), self._empty())
         said = torch.zeros(len(prefix), 0, dtype=torch.long)
         ended = torch.zeros(len(prefix), dtype=torch.bool)
@@ -79,7 +87,7 @@ class Writer(nn.Module):
 
     @torch.inference_mode()
     def likelihood(self, prefix: Tensor, candidates: Sequence[Sequence[int]]) -> Tensor:
-        """Mean log-probabilities (C,) a token, END included, after one prefix (R, Di)."""
+        """Return mean log-probabilities (C,) per token, END included, for one prefix (R, Di)."""
         x, cache = self._extend(self._prefix(prefix[None]), self._empty())
         tokens, targets = pad(candidates)
         count = len(candidates)
@@ -97,7 +105,7 @@ class Writer(nn.Module):
         return [() for _ in self.blocks]
 
     def _extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """What comes next, x (B, L, Dw), over what is cached."""
+        """Process the next tokens x (B, L, Dw) with the cache; return outputs and new cache."""
         before = cache[0][0].shape[2] if cache[0] else 0
         length, renewed = x.shape[1], Cache()
         x = x + self.position[before : before + length]

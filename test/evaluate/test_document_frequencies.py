@@ -68,7 +68,7 @@ def test_the_file_counts_and_not_the_streams_at_hand(
 
 def test_without_the_file_the_streams_at_hand_count(tmp_path: Path, streams: list[Stream]) -> None:
     cider, corpus = scorer(streams, tmp_path / 'none.json')
-    assert corpus == '5 annotations of the streams at hand'
+    assert corpus == '5 annotations of the given streams'
     each = [references(a.meaning) for stream in streams for a in stream.annotations]
     said = 'the robot pushes the red puck forward'
     expected = Cider(each).score(said, references('act:push:red'))
@@ -81,7 +81,7 @@ def test_the_command_writes_the_file(
     path = tmp_path / 'counts.json'
     assert main([str(streams[0].folder.parent), '--out', str(path)]) == 0
     assert load(path) == count(streams)
-    assert '5 annotations of 3 meanings' in capsys.readouterr().out
+    assert '5 annotations of 3 concepts' in capsys.readouterr().out
 
 
 def test_the_command_takes_no_split_in_the_making(

@@ -62,7 +62,7 @@ def test_ours_oracle_and_blind_and_how_many_there_were(tmp_path: Path) -> None:
         ('blind', 'text to clip R@1'),
         ('ours', 'text to clip R@5'),
     ]
-    assert '6 clips (there are no 500) of 5 meanings' in report.notes[0]
+    assert '6 clips (there are no 500) of 5 concepts' in report.notes[0]
 
 
 def test_streams_without_clips_are_no_error(tmp_path: Path) -> None:

@@ -602,10 +602,10 @@ HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
         ({'vectors': ONES[:1], 'stamps_ns': np.arange(1)}, ['T >= 2']),
         ({'vectors': HOLED}, ['not finite']),
         ({'vectors': 0 * ONES}, ['only zeros']),
-        ({'vectors': np.array([None])}, ['is no .npz file of arrays']),
+        ({'vectors': np.array([None])}, ['not a .npz file of arrays']),
         ({'stamps_ns': np.arange(29)}, ["'stamps_ns' (29,) int64 is not (30,) int64"]),
         ({'stamps_ns': np.arange(30.0)}, ["'stamps_ns'", 'float64 is not (30,) int64']),
-        ({'stamps_ns': np.arange(30) // 2}, ["'stamps_ns' do not rise"]),
+        ({'stamps_ns': np.arange(30) // 2}, ["'stamps_ns' do not increase"]),
         ({'model_id': np.array('other-1')}, ["model 'other-1', not of 'toy-0'"]),
     ],
 )
@@ -625,19 +625,19 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
     for path, content in (('text.npz', b'no zip'), ('cut.npz', vectors.read_bytes()[:900])):
         (tmp_path / path).write_bytes(content)
         status, _, err = command('--embeddings', tmp_path / path, '--annotations', texts)
-        assert status == 2 and f'{path}: is no .npz file' in err and err.count('\n') == 1
+        assert status == 2 and f'{path}: not a .npz file' in err and err.count('\n') == 1
     np.save(tmp_path / 'bare.npy', ONES)
     status, _, err = command('--embeddings', tmp_path / 'bare.npy', '--annotations', texts)
-    assert status == 2 and 'bare.npy: is no .npz file of arrays' in err
+    assert status == 2 and 'bare.npy: not a .npz file of arrays' in err
     status, _, err = command('--embeddings', tmp_path / 'gone.npz', '--annotations', texts)
     assert status == 2 and 'gone.npz: No such file' in err
-    for line, reason in (('{"start": 1', 'is no JSON'), ('{"start": 1, "end": 3}', "'text'")):
+    for line, reason in (('{"start": 1', 'not valid JSON'), ('{"start": 1, "end": 3}', "'text'")):
         texts.write_text(f'{{"start": 0, "end": 1, "text": "a"}}\n{line}\n')
         status, _, err = command('--embeddings', vectors, '--annotations', texts)
         assert status == 2 and f'{texts}:2: ' in err and reason in err and err.count('\n') == 1
     texts.write_text('{"time": 1, "prompt": "?", "answer": "no"}')
     status, _, err = command('--embeddings', vectors, '--annotations', texts)
-    assert status == 2 and f'{texts}: holds no text' in err
+    assert status == 2 and f'{texts}: contains no text' in err
 
 
 @pytest.mark.parametrize(

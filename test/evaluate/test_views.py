@@ -190,7 +190,7 @@ def test_notes_name_what_the_streams_lack(run: Callable[..., Rows], tmp_path: Pa
     assert '1 acts of unknown size' in notes
     older = film(tmp_path, 'old', [annotation('act')])
     report = views(context([older]))
-    assert report.rows == () and 'do not say which cameras' in report.notes[0]
+    assert report.rows == () and 'do not describe their cameras' in report.notes[0]
 
 
 def test_all_acts_are_asked_for(tmp_path: Path) -> None:

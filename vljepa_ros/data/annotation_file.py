@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotation files: what people say of a recording, one JSON object a line.
+"""Annotation files: texts and questions about a recording, one JSON object per line.
 
     {"start": 0.0, "end": 2.5, "text": "the robot opens the drawer"}
     {"time": 1.2, "prompt": "Is the drawer open?", "answer": "no", "candidates": ["yes", "no"]}
 
-Times are seconds from the recording's start. "candidates" may be absent; "source" may name the one
-camera that a line is about. Texts do not overlap, camera by camera. What `vljepa annotate --json`
-prints is such a file, to be edited. docs/reference/data_formats.md says more.
+Times are seconds from the recording's start. "candidates" is optional; "source" may name the
+camera that a line describes. Texts of one camera must not overlap. `vljepa annotate --json` prints
+such a file as a starting point for editing. See docs/reference/data_formats.md.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Any
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import check_text
 
-TINY_S = 1e-6  # times that differ by less are the same
+TINY_S = 1e-6  # smaller differences between times are ignored
 SAID, ASKED = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
-# What `vljepa annotate` says beside them: passed over.
+# Further keys in the output of `vljepa annotate`; they are ignored.
 ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
 
 class AnnotationError(InputError):
-    """A line of an annotation file that cannot be used; says which, and why."""
+    """Invalid line of an annotation file; the message names the line and the reason."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What all lines have: a number from 1, a time in seconds, a camera or '' for all."""
+    """Fields of every line: number from 1, times in seconds, camera ('' for all cameras)."""
 
     number: int
     start: float
@@ -42,20 +42,20 @@ class Line:
     source: str
 
     def is_about(self, camera: str) -> bool:
-        """Whether it says something of this camera."""
+        """Return whether the line applies to this camera."""
         return self.source in ('', camera)
 
 
 @dataclass(frozen=True)
 class Said(Line):
-    """A text that is true from `start` to `end`."""
+    """Text that is true from `start` to `end`."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Asked(Line):
-    """A question with its answer at one moment: `start` and `end` are the same."""
+    """Question with its answer at one moment: `start` and `end` are equal."""
 
     prompt: str
     answer: str
@@ -64,49 +64,53 @@ class Asked(Line):
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """The lines of one file, in the order of their times."""
+    """Lines of one annotation file, sorted by time."""
 
     path: Path
     said: tuple[Said, ...]
     asked: tuple[Asked, ...]
 
     def check_fits(self, length_s: float, cameras: Collection[str]) -> None:
-        """Whether a recording has all that lines speak of. Raises AnnotationError."""
+        """Raise AnnotationError if a line names an absent camera or a time after the end."""
         for line in (*self.said, *self.asked):
             if line.source and line.source not in cameras:
-                self.fail(line, f'no camera {line.source!r} (cameras: {", ".join(cameras)})')
+                self.fail(
+                    line, f'there is no camera {line.source!r} (cameras: {", ".join(cameras)})'
+                )
             if line.end > length_s + TINY_S:
-                self.fail(line, f'{line.end:g} s is after the end ({length_s:g} s)')
+                self.fail(
+                    line, f'{line.end:g} s is after the end ({length_s:g} s) of the recording'
+                )
 
     def fail(self, line: Line, message: str) -> None:
-        """Raise AnnotationError that names the line."""
+        """Raise AnnotationError with file and line number."""
         raise AnnotationError(f'{self.path}:{line.number}: {message}')
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read and check a file, as far as that goes without the recording.
+    """Read an annotation file and check everything that does not need the recording.
 
     Raises:
-        AnnotationError: it is not there, holds nothing, or a line is wrong.
+        AnnotationError: the file is missing or has no annotation, or a line is invalid.
     """
     try:
         text = path.read_text(encoding='utf-8-sig')
     except OSError as error:
         raise AnnotationError(f'{path}: {error.strerror or error}') from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f'{path}: is no UTF-8 text (byte {error.start})') from error
+        raise AnnotationError(f'{path}: not UTF-8 text (byte {error.start})') from error
     lines = []
     for number, row in enumerate(text.split('\n'), 1):  # splitlines() would split within texts
         try:
             values = json.loads(row) if row.strip() else None
             lines += [] if values is None or _is_withheld(values) else [_line(number, values)]
         except json.JSONDecodeError as error:
-            reason = f'is no JSON: {error.msg} at column {error.colno}'
+            reason = f'not valid JSON: {error.msg} at column {error.colno}'
             raise AnnotationError(f'{path}:{number}: {reason}') from error
         except (InputError, ValueError, RecursionError) as error:
             raise AnnotationError(f'{path}:{number}: {error}') from error
     if not lines:
-        raise AnnotationError(f'{path}: holds no annotation')
+        raise AnnotationError(f'{path}: file contains no annotation')
     lines.sort(key=lambda line: (line.start, line.number))
     said = tuple(line for line in lines if isinstance(line, Said))
     found = AnnotationFile(path, said, tuple(line for line in lines if isinstance(line, Asked)))
@@ -116,13 +120,13 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def default_path(source: Path) -> Path:
-    """The annotation file beside a recording: `run.jsonl` for run.mp4, `bag.jsonl` for bag/."""
+    """Return the path beside a recording: `run.jsonl` for run.mp4, `bag.jsonl` for bag/."""
     path = Path(os.path.abspath(source))
     return path.with_name(f'{path.name}.jsonl') if path.is_dir() else path.with_suffix('.jsonl')
 
 
 def meaning_of(text: str) -> str:
-    """The meaning id of a text: the same for texts that differ in case, spaces or a full stop."""
+    """Return the concept id of a text; case, spaces and a final period are ignored."""
     return 'say:' + ' '.join(text.lower().split()).removesuffix('.').rstrip()
 
 
@@ -135,24 +139,24 @@ def _check_apart(file: AnnotationFile, said: Iterable[Said]) -> None:
 
 
 def _is_withheld(values: Any) -> bool:
-    """Whether it is a segment that `vljepa annotate` found unfamiliar, without a text yet."""
+    """Return whether this is an unfamiliar segment of `vljepa annotate` without a text."""
     return (
         isinstance(values, dict) and values.get('abstained') is True and values.get('text') == ''
     )
 
 
 def _line(number: int, values: Any) -> Line:
-    """One line. Raises InputError that says what is wrong with it."""
+    """Parse one line. Raises InputError with the reason if it is invalid."""
     if not isinstance(values, dict):
-        raise InputError('is no JSON object')
+        raise InputError('not a JSON object')
     is_said = values.keys().isdisjoint((*ASKED, 'candidates'))
     needed, more = (SAID, ('source', *ANNOTATED)) if is_said else (ASKED, ('candidates', 'source'))
     for key in values:
         if key not in (*needed, *more):
-            raise InputError(f'unknown key {key!r} (known here: {", ".join((*needed, *more))})')
+            raise InputError(f'unknown key {key!r} (known keys: {", ".join((*needed, *more))})')
     for key in needed:
         if key not in values:
-            raise InputError(f'{key!r} is missing')
+            raise InputError(f'required key {key!r} is missing')
     source = _text(values, 'source') if 'source' in values else ''
     if not is_said:
         return _asked(number, values, source)
@@ -168,10 +172,10 @@ def _asked(number: int, values: dict[str, Any], source: str) -> Asked:
     time, prompt, answer = _time(values, 'time'), _text(values, 'prompt'), _text(values, 'answer')
     given = values.get('candidates', [])
     if not isinstance(given, list):
-        raise InputError('candidates is no list of texts')
+        raise InputError('candidates is not a list of texts')
     candidates = tuple(check_text(text, 'candidate', may_be_empty=False) for text in given)
     if candidates and answer not in candidates:
-        raise InputError(f'answer {answer!r} is none of the candidates')
+        raise InputError(f'answer {answer!r} is not one of the candidates')
     return Asked(number, time, time, source, prompt, answer, candidates)
 
 
@@ -182,7 +186,7 @@ def _text(values: dict[str, Any], key: str) -> str:
 def _time(values: dict[str, Any], key: str) -> float:
     value = values[key]
     if type(value) not in (int, float):
-        raise InputError(f'{key} ({value!r}) is no number')
+        raise InputError(f'{key} ({value!r}) is not a number')
     try:
         seconds = float(value)
     except OverflowError:
@@ -190,5 +194,5 @@ def _time(values: dict[str, Any], key: str) -> float:
     if not math.isfinite(seconds):
         raise InputError(f'{key} is not finite')
     if seconds < 0:
-        raise InputError(f'{key} ({seconds:g}) is before the start')
+        raise InputError(f'{key} ({seconds:g}) is before the start of the recording')
     return seconds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders that appear only when they are whole: filled as `.<name>.<process id>`, then renamed."""
+"""Atomic creation of folders: they are filled as `.<name>.<process id>`, then renamed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vljepa_ros.core.errors import OutputError
 
 @contextmanager
 def appearing(final: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of `final` at the end, or goes without a trace.
+    """Yield a folder to fill; on success it replaces `final`, on an error it is removed.
 
     Raises:
-        OutputError: nothing can be written there, for lack of space for example.
+        OutputError: the folder cannot be written, for example because the disk is full.
     """
     partial = final.with_name(f'.{final.name}.{os.getpid()}')
     try:
@@ -28,15 +28,15 @@ def appearing(final: Path) -> Iterator[Path]:
         partial.rename(final)
     except OSError as error:
         raise OutputError(
-            f'cannot write to {final.parent}: {error.strerror or error}; what is whole there '
-            'stays: run the same command again to go on'
+            f'cannot write to {final.parent}: {error.strerror or error}; complete folders '
+            'are kept: run the same command again to continue'
         ) from error
-    finally:  # an interrupt leaves nothing, either
+    finally:  # also after an interrupt
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def open_folder(folder: Path) -> None:
-    """Make a folder to write to, and clear it of what killed runs left. Raises OutputError."""
+    """Create an output folder and remove leftovers of killed runs. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +45,7 @@ def open_folder(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what ended processes left half-filled in `folder`; a running one's stays."""
+    """Remove partial folders of ended processes from `folder`; keep those of running ones."""
     for path in folder.glob('.*.*'):
         process = path.name.rpartition('.')[2]
         if process.isdecimal() and path.is_dir() and not _is_other_process(int(process)):
@@ -53,7 +53,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def _is_other_process(process: int) -> bool:
-    """Whether a process of this number runs, other than this one."""
+    """Return whether another process with this id is running."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

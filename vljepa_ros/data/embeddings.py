@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of embeddings: what `vljepa embed` writes, or anybody's own.
+"""Files of embeddings, written by `vljepa embed` or by other programs.
 
-FILE.npz, as `vljepa embed` writes it: `vector` (T, D) float, of any length but 0, and `stamp`
-(T,), seconds from the recording's start that rise; or `vectors` and `stamps_ns`, whole nanoseconds
-of any clock. It may hold `model_id` and `prompt`.
+FILE.npz of `vljepa embed`: `vector` (T, D) float, of any norm except 0, and `stamp` (T,),
+strictly increasing seconds from the recording's start. Alternatively: `vectors` and `stamps_ns`,
+integer nanoseconds of any clock. `model_id` and `prompt` are optional.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.vectors import unit
 
 VECTORS, STAMPS, MODEL_ID, PROMPT = 'vectors', 'stamps_ns', 'model_id', 'prompt'
-EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # as `vljepa embed` calls them
+EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # names used by `vljepa embed`
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 SECOND_NS = 1_000_000_000
-LONGEST_S = 1e9  # of a recording: thirty years
+LONGEST_S = 1e9  # maximum length of a recording: thirty years
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors (T, D), unit norm, and their stamps (T,), rising: from the recording's start,
-    or from the first where the file does not say when that was.
+    """Unit vectors (T, D) and their strictly increasing stamps (T,).
 
-    `prompt`: what they answer, '' where the file does not say.
+    Stamps count from the recording's start, or from the first vector if the file has `stamps_ns`.
+    `prompt` is the prompt that the vectors answer, '' if the file has none.
     """
 
     vectors: NDArray[np.float32]
@@ -42,18 +42,18 @@ class Embeddings:
 
 
 def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings:
-    """A file's embeddings, `least` of them or more.
+    """Read the embeddings of a file; it must hold at least `least` of them.
 
     Raises:
-        InputError: the file is missing or damaged, or an array is missing or of the wrong kind.
-        ModelMismatchError: they are another model's.
+        InputError: the file is missing or damaged, or an array is missing or invalid.
+        ModelMismatchError: another model made the embeddings.
     """
     arrays = _load(path)
     own = EMBED_VECTORS in arrays and EMBED_STAMPS in arrays
     names = (EMBED_VECTORS, EMBED_STAMPS) if own else (VECTORS, STAMPS)
     for name in names:
         if name not in arrays:
-            raise InputError(f"{path}: no array '{name}' (it has: {', '.join(arrays) or 'none'})")
+            raise InputError(f"{path}: no array '{name}' (arrays: {', '.join(arrays) or 'none'})")
     vectors, stamps = (arrays[name] for name in names)
     _check_vectors(f"{path}: '{names[0]}'", vectors, facts.embedding_dim, least)
     if own:
@@ -73,7 +73,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (*DAMAGE, TypeError, AttributeError) as error:
-        reason = getattr(error, 'strerror', None) or 'is no .npz file of arrays'
+        reason = getattr(error, 'strerror', None) or 'not a .npz file of arrays'
         raise InputError(f'{path}: {reason}') from error
 
 
@@ -84,18 +84,18 @@ def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> No
         )
     if vectors.shape[1] != dim:
         raise InputError(
-            f'{what} have {vectors.shape[1]} values each, the model decodes {dim}: '
-            'give the --model that made them'
+            f'{what} have {vectors.shape[1]} values each, but the model decodes {dim}: '
+            'pass the --model that made them'
         )
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
-        raise InputError(f'{what} hold a value that is not finite, or only zeros')
+        raise InputError(f'{what} contain a value that is not finite, or a vector with only zeros')
 
 
 def _nanoseconds(what: str, seconds: NDArray[Any]) -> NDArray[np.int64]:
     if not np.issubdtype(seconds.dtype, np.number) or np.iscomplexobj(seconds):
-        raise InputError(f'{what} {seconds.dtype} are no seconds')
-    if not (np.abs(seconds) < LONGEST_S).all():  # nor nan
-        raise InputError(f'{what} are not all finite seconds from the start')
+        raise InputError(f'{what} {seconds.dtype} are not numbers of seconds')
+    if not (np.abs(seconds) < LONGEST_S).all():  # also rejects nan
+        raise InputError(f'{what} are not all finite and below {LONGEST_S:g} s')
     return np.round(seconds.astype(np.float64) * SECOND_NS).astype(np.int64)
 
 
@@ -103,4 +103,4 @@ def _check_stamps(what: str, stamps_ns: NDArray[Any], count: int) -> None:
     if stamps_ns.shape != (count,) or not np.issubdtype(stamps_ns.dtype, np.integer):
         raise InputError(f'{what} {stamps_ns.shape} {stamps_ns.dtype} is not ({count},) int64')
     if (np.diff(stamps_ns.astype(np.int64)) <= 0).any():
-        raise InputError(f'{what} do not rise')
+        raise InputError(f'{what} do not increase')

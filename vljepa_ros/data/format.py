@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated streams on disk, one folder a stream.
+"""Annotated streams on disk, one folder per stream.
 
     <out>/<split>/<stream id>/
         frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable; or
         frames.jpegs        the same as JPEGs, with frames.index.npy (see jpeg_frames)
         stamps.npy          (T,) int64, nanoseconds
-        annotations.jsonl   one Annotation a line; they tile the stream; seconds from its start
-        questions.jsonl     one Told a line: questions that people wrote; may be absent
-        state.npz           (T,) arrays of the simulator's state; may be absent
-        meta.json           where it comes from; frame count; "complete": true
+        annotations.jsonl   one Annotation per line; they tile the stream; seconds from its start
+        questions.jsonl     one Told per line: questions written by people; optional
+        state.npz           (T,) arrays of the simulator's state; optional
+        meta.json           origin of the stream; frame count; "complete": true
 
-A folder appears only when it is whole. No torch, no simulator. Every field is described in
-docs/reference/data_formats.md.
+A folder appears only when it is complete. This module needs neither torch nor a simulator. Every
+field is described in docs/reference/data_formats.md.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError)
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is true from `start` to `end` (seconds from the stream's start).
+    """Labels that are true from `start` to `end` (seconds from the stream's start).
 
-    `phase` is 'told' where a person wrote the text, and 'none' where nothing is known. `text`: a
-    sentence that says it. `light`: whether it is on. `covered`: whether the camera is.
-    `object_state`: where known and constant, else ''. `thing`: what else is there, 'blue tin'.
-    `hidden`: the object of an act is not visible from the camera.
+    `phase` is 'told' if a person wrote the text, and 'none' if there is no annotation. `text` is a
+    sentence for the label. `light`: whether the light is on. `covered`: whether the camera is
+    covered. `object_state` is set if it is known and constant, else ''. `thing` is the distractor
+    beside the task, such as 'blue tin'. `hidden`: the object of an act is not visible from the
+    camera.
     """
 
     start: float
@@ -68,10 +69,10 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Told:
-    """A question that somebody wrote; its answer holds from `start` to `end` (s, as above).
+    """Question written by a person; its answer is true from `start` to `end` (s, as above).
 
     Raises:
-        InputError: no such time, or an empty text.
+        InputError: the times are invalid, or a text is empty.
     """
 
     start: float
@@ -83,7 +84,7 @@ class Told:
     def __post_init__(self) -> None:
         """Check every value."""
         if not 0 <= self.start < self.end < math.inf:
-            raise InputError(f'a question cannot hold from {self.start:g} to {self.end:g} s')
+            raise InputError(f'invalid time of a question: {self.start:g} to {self.end:g} s')
         for text in (self.prompt, self.answer, *self.candidates):
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f'the question at {self.start:g} s has an empty text: {text!r}')
@@ -91,9 +92,9 @@ class Told:
 
 @dataclass(frozen=True)
 class StreamData:
-    """A whole stream in memory, before it is written.
+    """Complete stream in memory, before it is written.
 
-    `quality`: of the JPEGs that its frames are stored as, 1..100; 0 stores them raw.
+    `quality` is the JPEG quality of the stored frames, 1..100; 0 stores raw frames.
     """
 
     name: str
@@ -108,7 +109,7 @@ class StreamData:
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream on disk; its frames stay there until they are asked for."""
+    """Stream on disk; frames are read on access."""
 
     folder: Path
     frame_count: int
@@ -117,19 +118,19 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """The stream's id."""
+        """Return the stream's id."""
         return self.folder.name
 
     def frames(self) -> Frames:
-        """(T, S, S, 3) uint8 RGB, read-only: memory-mapped, or decoded as they are indexed."""
+        """Return (T, S, S, 3) uint8 RGB, read-only: memory-mapped or decoded on indexing."""
         return _frames(self.folder)
 
     def stamps_ns(self) -> NDArray[np.int64]:
-        """(T,) int64 nanoseconds."""
+        """Return the stamps, (T,) int64 nanoseconds."""
         return np.load(self.folder / 'stamps.npy')
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """(T,) arrays by name; none where no simulator made the stream."""
+        """Return (T,) arrays by name; empty if the stream is not simulated."""
         path = self.folder / 'state.npz'
         if not path.is_file():
             return {}
@@ -137,24 +138,24 @@ class Stream:
             return dict(arrays)
 
     def told(self) -> tuple[Told, ...]:
-        """The questions that somebody wrote, if any."""
+        """Return the questions written by people, if any."""
         path = self.folder / 'questions.jsonl'
         return _rows(Told, path) if path.is_file() else ()
 
 
 @dataclass(frozen=True)
 class Split:
-    """The whole streams of a folder, and the names of those skipped with the reason."""
+    """Complete streams of a folder, and the skipped ones by name with the reason."""
 
     streams: tuple[Stream, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
 def write_stream(folder: Path, data: StreamData) -> Path:
-    """Write one stream below `folder`; returns where. Whole or not at all.
+    """Write one stream below `folder` atomically and return its path.
 
     Raises:
-        OutputError: it cannot be written there, for lack of space for example.
+        OutputError: the stream cannot be written, for example because the disk is full.
     """
     final = folder / data.name
     with appearing(final) as partial:
@@ -163,10 +164,10 @@ def write_stream(folder: Path, data: StreamData) -> Path:
 
 
 def read_stream(folder: Path) -> Stream:
-    """Open one stream.
+    """Open and check one stream.
 
     Raises:
-        InputError: a file is missing, damaged, or does not fit the others.
+        InputError: a file is missing, damaged or inconsistent with the others.
     """
     try:
         meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
@@ -182,7 +183,7 @@ def read_stream(folder: Path) -> Stream:
 
 
 def open_split(folder: Path) -> Split:
-    """All whole streams that lie in `folder`, by name; the others are named in `skipped`.
+    """Open all complete streams in `folder`, sorted by name; list the others in `skipped`.
 
     Raises:
         InputError: `folder` does not exist.
@@ -220,7 +221,7 @@ def _frames(folder: Path) -> Frames:
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    """As np.save, which does not notice that the disk is full where the last block is lost."""
+    """Save an array; unlike np.save, report a full disk also if only the last block is lost."""
     array = np.ascontiguousarray(array)
     with path.open('wb') as stream:
         npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
@@ -233,7 +234,7 @@ def _write_lines(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
-    """One row a line; keys that are not known here are left out."""
+    """Read one row per line; ignore unknown keys."""
     known = {f.name for f in fields(kind)}
     rows = []
     for line in path.read_text(encoding='utf-8').splitlines():
@@ -247,11 +248,11 @@ def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
 def _check(stream: Stream, frames: Frames) -> None:
     meta, count, shape = stream.meta, stream.frame_count, frames.shape
     if meta.get('complete') is not True:
-        raise InputError('not complete')
+        raise InputError('the stream is not complete')
     if len(shape) != 4 or shape[0] != count or shape[3] != 3 or frames.dtype != np.uint8:
         raise InputError(f'frames {shape} {frames.dtype} do not match {count} stamps')
     if meta.get('frame_count') != count:
-        raise InputError(f'{count} stamps, but its meta says {meta.get("frame_count")} frames')
+        raise InputError(f'{count} stamps, but meta.json has {meta.get("frame_count")} frames')
     for name, values in stream.state().items():
         if len(values) != count:
             raise InputError(f'{len(values)} values of {name} for {count} frames')
@@ -261,5 +262,5 @@ def _check_tiling(annotations: Sequence[Annotation]) -> None:
     at = 0.0
     for annotation in annotations:
         if abs(annotation.start - at) > 1e-6 or not annotation.start < annotation.end:
-            raise InputError(f'annotations do not tile it at {at:.1f} s')
+            raise InputError(f'annotations do not tile the stream at {at:.1f} s')
         at = annotation.end

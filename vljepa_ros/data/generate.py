@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes annotated streams in the simulator: the work of `vljepa data mwstream` and `data kitchen`.
+"""Generate annotated streams in the simulator, for `vljepa data mwstream` and `data kitchen`.
 
-Resumable: streams that lie in the folder already, whole and of the length that is asked for, are
-kept, and the rest is made.
+Generation is resumable: complete streams of the requested length are kept, missing ones are made.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range
 
 @dataclass(frozen=True)
 class Filming:
-    """How streams are filmed: views (see `splits.VIEWS`), side of the pictures, depth as well."""
+    """Rendering options: views (see `splits.VIEWS`), image side in pixels, depth images."""
 
     views: str = HOME
     size: int = 192
@@ -32,8 +31,8 @@ class Filming:
 
 
 Work = tuple[str, int, float, str, Filming]  # split, seed, seconds, folder
-ADVICE = 'run the same command again to go on, with fewer --jobs'
-SIZES = (32, 512)  # side of the pictures; OSMesa renders twice of it
+ADVICE = 'run the same command again with fewer --jobs to continue'
+SIZES = (32, 512)  # image side in pixels; OSMesa renders at twice this size
 LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
 
 
@@ -46,13 +45,21 @@ def generate(
     first_seed: int | None = None,
     filming: Filming = Filming(),
 ) -> int:
-    """Make the streams of a split that are not there yet; returns how many were made.
+    """Generate the missing streams of a split and return their number.
 
-    `jobs` processes make one stream each at a time (0: as many as there are CPUs).
+    Args:
+        split: Name of the split; it determines the range of seeds.
+        out: Data folder; the streams are written to the split's folder in it.
+        streams: Number of streams that the split should have.
+        seconds: Length of each stream.
+        jobs: Number of processes, each of which makes one stream at a time (0: one per CPU).
+        first_seed: Seed of the first stream; None starts at the beginning of the split's range.
+        filming: Rendering options.
 
     Raises:
-        InputError: no such length, size, views or split, seeds outside its range, or no simulator.
-        OutputError: the folder cannot be written to.
+        InputError: invalid length, size, views or split, seeds outside the split's range, or the
+            simulator is not installed.
+        OutputError: the folder cannot be written.
         VljepaError: a process died.
     """
     check_seconds(seconds)
@@ -74,35 +81,35 @@ def generate(
 
 
 def check_seconds(seconds: float) -> None:
-    """Whether streams can be so long.
+    """Check the length of a stream.
 
     Raises:
-        InputError: too short for a phase, or too long for memory.
+        InputError: the length is too short for a phase or too long for memory.
     """
     low, high = LENGTHS_S
-    if not low <= seconds <= high:  # nan is in no range
-        raise InputError(f'--seconds ({seconds:g}) is not in {low:g}..{high:g}')
+    if not low <= seconds <= high:  # also rejects nan
+        raise InputError(f'--seconds ({seconds:g}) is not in the range {low:g}..{high:g}')
 
 
 def _check_filming(filming: Filming) -> None:
     if filming.views not in VIEWS:
-        raise InputError(f'unknown views {filming.views!r}; there are {", ".join(VIEWS)}')
+        raise InputError(f'unknown views {filming.views!r}; choose one of {", ".join(VIEWS)}')
     low, high = SIZES
     if not low <= filming.size <= high:
-        raise InputError(f'--size ({filming.size}) is not in {low}..{high}')
+        raise InputError(f'--size ({filming.size}) is not in the range {low}..{high}')
 
 
 def require_simulator(split: str = 'train') -> None:
-    """Say how to get the simulator that makes a split where it is absent.
+    """Check that the simulator of a split is installed.
 
     Raises:
-        InputError: mujoco, or the package that has the scenes, is not installed.
+        InputError: mujoco or the package with the scenes is not installed; names the remedy.
     """
     scenes = 'gymnasium_robotics' if split == KITCHEN else 'metaworld'
     absent = [n for n in ('mujoco', scenes) if importlib.util.find_spec(n) is None]
     if absent:
         raise InputError(
-            f'making data needs {" and ".join(absent)}: '
+            f'data generation needs {" and ".join(absent)}: '
             'pip install -r requirements/data.txt (in the checkout)'
         )
 
@@ -138,7 +145,7 @@ def _make(work: Work) -> str:
 
 @cache
 def _director(size: int, depth: bool) -> Any:
-    """What films Meta-World; one per process, for scenes are made once."""
+    """Return the director of Meta-World streams; one per process, because scenes are reused."""
     from vljepa_ros.data.simulators.mwstream.streams import Director
 
     return Director(size, depth)
@@ -146,7 +153,7 @@ def _director(size: int, depth: bool) -> Any:
 
 @cache
 def _kitchen(size: int) -> Any:
-    """What films the kitchen."""
+    """Return the director of kitchen streams."""
     from vljepa_ros.data.simulators.kitchen.streams import Director
 
     return Director(size)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings with their annotation files -> streams: the work of `vljepa data import`.
+"""Conversion of recordings with annotation files to streams, for `vljepa data import`.
 
-Frames go the way that they go at run time: stamps are judged by an `Intake`, slots of the grid
-filled by a `Sampler`, pictures cut and scaled by `fit`. Frame k of a stream is slot k of its grid:
-where the grid has a hole (no picture for longer than `MAX_GAP_NS`) another stream begins.
+Frames are processed as at run time: a `StampFilter` checks stamps, a `FrameSampler` fills slots
+of the time grid, and `fit` crops and scales images. Frame k of a stream is slot k of its grid. A
+gap without images that is longer than `MAX_GAP_NS` starts a new stream.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ RATES_HZ, SIZES = (0.1, 1000.0), (8, 1024)
 
 @dataclass(frozen=True)
 class Grid:
-    """Frames a second, and the side of the square pictures.
+    """Frame rate in Hz and side of the square images in pixels.
 
     Raises:
-        InputError: one of them is out of range.
+        InputError: a value is out of range.
     """
 
     rate_hz: float = 10.0
     size: int = 96
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Check both values."""
         if not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
             raise InputError('rate ({:g}) is not in {:g}..{:g}'.format(self.rate_hz, *RATES_HZ))
         if not SIZES[0] <= self.size <= SIZES[1]:
@@ -52,13 +52,13 @@ class Grid:
 
     @property
     def period_ns(self) -> int:
-        """From one frame to the next."""
+        """Return the time between frames in nanoseconds."""
         return round(1e9 / self.rate_hz)
 
 
 @dataclass
 class Take:
-    """Frames of one camera, one period apart, from `start_ns` on."""
+    """Consecutive frames of one camera, one period apart, starting at `start_ns`."""
 
     camera: str
     start_ns: int
@@ -66,7 +66,7 @@ class Take:
 
 
 class Camera:
-    """One camera's frames on the grid, in takes."""
+    """Frames of one camera on the time grid, divided into takes."""
 
     def __init__(self, name: str, grid: Grid) -> None:
         self._name, self._grid = name, grid
@@ -77,10 +77,10 @@ class Camera:
         self.stamps_ns: list[int] = []
 
     def push(self, item: Frame | Damaged) -> str:
-        """Take the next picture; returns what is odd about its stamp, or ''.
+        """Add the next image; return a warning about its stamp, or ''.
 
         Raises:
-            InputError: time goes back, so that seconds from the start name no moment.
+            InputError: a stamp goes back, so that seconds from the start are ambiguous.
         """
         if isinstance(item, Damaged):
             return self._stamp_filter.admit(item.stamp_ns).message
@@ -93,8 +93,8 @@ class Camera:
         if self.stamps_ns and item.stamp_ns <= self.stamps_ns[-1]:
             back_s = (self.stamps_ns[-1] - item.stamp_ns) / 1e9
             raise InputError(
-                f'{self._name}: after {len(self.stamps_ns)} pictures the stamp jumps back by '
-                f'{back_s:.3f} s: cut the recording there'
+                f'{self._name}: after {len(self.stamps_ns)} images the stamp jumps back by '
+                f'{back_s:.3f} s; split the recording there'
             )
         self.stamps_ns.append(item.stamp_ns)
         for slot in self._sampler.push(item.stamp_ns, fit(item.image, self._grid.size)):
@@ -111,56 +111,56 @@ class Camera:
 
     @property
     def end_ns(self) -> int:
-        """When the last frame gives way to a next: a mean step of the camera, or of the grid."""
+        """Return the end of the last frame: one mean interval of the camera or one grid period."""
         first, last = self.stamps_ns[0], self.stamps_ns[-1]
         step_ns = (last - first) // max(1, len(self.stamps_ns) - 1)
         return last + max(step_ns, self._grid.period_ns)
 
 
 class Recorder:
-    """Takes the pictures of one source, and makes streams of them."""
+    """Collects the images of one source and converts them to streams."""
 
     def __init__(self, source: Source, grid: Grid) -> None:
         self._source, self._grid = source, grid
         self._cameras: dict[str, Camera] = {}
 
     def push(self, item: Frame | Damaged) -> str:
-        """Take the next picture; returns what is odd about its stamp, or ''. Raises InputError."""
+        """Add the next image; return a warning about its stamp, or ''. Raises InputError."""
         if item.source not in self._cameras:
             self._cameras[item.source] = Camera(item.source, self._grid)
         return self._cameras[item.source].push(item)
 
     def streams(self, file: AnnotationFile) -> list[StreamData]:
-        """A stream for every take of every camera, with what the file says.
+        """Return one annotated stream for every take of every camera.
 
         Raises:
-            AnnotationError: a line speaks of what was not recorded.
+            AnnotationError: a line applies to a time that was not recorded.
         """
         cameras = [camera for camera in self._cameras.values() if camera.takes]
         end_ns = max(camera.end_ns for camera in cameras)
         file.check_fits((end_ns - self._source.start_ns) / 1e9, self._source.cameras)
         takes = [take for camera in cameras for take in camera.takes]
         for line in (*file.said, *file.asked):
-            if not any(self._shows(take, line) for take in takes):
-                file.fail(line, 'no picture was recorded at that time')
+            if not any(self._applies(take, line) for take in takes):
+                file.fail(line, 'no image was recorded at that time')
         return [self._stream(take, takes, file) for take in takes]
 
-    def _shows(self, take: Take, line: Line) -> bool:
-        """Whether some of a line's time lies in a take that it is about."""
+    def _applies(self, take: Take, line: Line) -> bool:
+        """Return whether a line applies to this take and overlaps it in time."""
         offset_s, length_s = self._place(take)
         start, end = line.start - offset_s, line.end - offset_s
         begun = start > -TINY_S if isinstance(line, Asked) else end > TINY_S
         return line.is_about(take.camera) and begun and start < length_s - TINY_S
 
     def _place(self, take: Take) -> tuple[float, float]:
-        """When a take begins, in seconds from the source's start, and its length in seconds."""
+        """Return a take's start, in seconds from the source's start, and its length in seconds."""
         length_ns = len(take.frames) * self._grid.period_ns
         return (take.start_ns - self._source.start_ns) / 1e9, length_ns / 1e9
 
     def _stream(self, take: Take, takes: Sequence[Take], file: AnnotationFile) -> StreamData:
         offset_s, length_s = self._place(take)
         said = [line for line in file.said if line.is_about(take.camera)]
-        asked = [a for a in file.asked if self._shows(take, a)]
+        asked = [a for a in file.asked if self._applies(take, a)]
         count = len(take.frames)
         return StreamData(
             self._name(take, takes),
@@ -172,7 +172,7 @@ class Recorder:
         )
 
     def _name(self, take: Take, takes: Sequence[Take]) -> str:
-        """The source's name, with the camera's and a number where there are several."""
+        """Return the source's name, with camera name and take number if there are several."""
         path = Path(os.path.abspath(self._source.path))
         stem = path.name if path.is_dir() else path.stem
         parts = [re.sub(r'[^\w.-]+', '_', stem).lstrip('.') or 'stream']
@@ -184,7 +184,7 @@ class Recorder:
         return '-'.join(parts)
 
     def _meta(self, take: Take, offset_s: float) -> dict[str, Any]:
-        names: Mapping[str, str] = getattr(self._source, 'names', {})  # a bag's: topic -> camera
+        names: Mapping[str, str] = getattr(self._source, 'names', {})  # of a bag: topic -> camera
         topics = [topic for topic, name in names.items() if name == take.camera]
         return {
             'source': self._source.name,
@@ -197,9 +197,12 @@ class Recorder:
 
 
 def tile(said: Iterable[Said], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
-    """Annotations that tile a take; where nothing is said, the phase is 'none'.
+    """Return annotations that tile a take; the phase is 'none' where no text is annotated.
 
-    `said` are in the order of their times; the take begins `offset_s` after the source.
+    Args:
+        said: Annotated texts, sorted by time.
+        offset_s: Start of the take after the start of the source.
+        length_s: Length of the take.
     """
     found: list[Annotation] = []
     at = 0.0
@@ -221,18 +224,20 @@ def tile(said: Iterable[Said], offset_s: float, length_s: float) -> tuple[Annota
 
 
 def told(line: Asked, offset_s: float, period_s: float) -> Told:
-    """A question of the file as one that holds for a frame's time."""
+    """Convert a question of the file to one that is valid for one frame period."""
     start = max(round(line.start - offset_s, 9), 0.0)
     end = round(start + period_s, 9)
     return Told(start, end, line.prompt, line.answer, line.candidates)
 
 
 def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
-    """Write the streams of one source; returns their names. Those of an earlier import go.
+    """Write the streams of one source and return their names.
+
+    Streams of an earlier import of the same source are removed.
 
     Raises:
-        InputError: something else has one of their names. Then nothing is written.
-        OutputError: the folder cannot be written to.
+        InputError: another folder has one of their names; nothing is written.
+        OutputError: the folder cannot be written.
     """
     for stream in streams:
         _check_free(folder / stream.name, stream.meta['path'])
@@ -240,7 +245,7 @@ def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
 
 
 def _check_free(folder: Path, path: str) -> None:
-    """Whether nothing is there but a stream of the same source. Raises InputError."""
+    """Raise InputError if `folder` is anything but a stream of the same source."""
     if not folder.exists():
         return
     try:
@@ -249,4 +254,4 @@ def _check_free(folder: Path, path: str) -> None:
     except (OSError, ValueError, AttributeError):
         made_from = None
     if made_from != path:
-        raise InputError(f'{folder} is there, and was not made from {path}: remove or rename it')
+        raise InputError(f'{folder} exists and was not made from {path}: remove or rename it')

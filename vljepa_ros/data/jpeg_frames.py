@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a stream as JPEGs in one file: a tenth of their raw size, read at random.
+"""Frames of a stream as JPEGs in one file: a tenth of the raw size, with random access.
 
-frames.jpegs       the JPEGs, one behind the other
-frames.index.npy   (T + 1,) int64: where each begins; the last is the file's length
+frames.jpegs       the JPEGs, concatenated
+frames.index.npy   (T + 1,) int64: byte offset of each; the last is the file's length
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ FULL_COLOR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR
 
 
 class JpegFrames:
-    """Frames (T, S, S, 3) uint8 RGB, decoded as they are indexed: by number, slice or numbers."""
+    """Frames (T, S, S, 3) uint8 RGB, decoded on indexing by a number, a slice or an array."""
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, folder: Path) -> None:
-        """Raises InputError for a file that does not fit its index, or no picture."""
+        """Open the files. Raises InputError if the file does not match its index or is empty."""
         self._path = folder / FILE
         self._starts: NDArray[np.int64] = np.load(folder / INDEX)
         if self._starts.ndim != 1 or len(self._starts) < 2 or (np.diff(self._starts) <= 0).any():
-            raise InputError(f'{INDEX} is damaged: {self._starts.shape} starts')
+            raise InputError(f'{INDEX} is damaged: shape {self._starts.shape}')
         if self._path.stat().st_size != self._starts[-1]:
             raise InputError(f'{FILE} does not have the {self._starts[-1]} bytes of {INDEX}')
         self._bytes = np.memmap(self._path, np.uint8, 'r')
         self.shape = (len(self._starts) - 1, *self[0].shape)
 
     def __len__(self) -> int:
-        """T."""
+        """Return the number of frames, T."""
         return len(self._starts) - 1
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Each frame."""
+        """Iterate over the frames."""
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, which: int | slice | NDArray[np.integer]) -> NDArray[np.uint8]:
-        """One frame (S, S, 3), or some (N, S, S, 3). Raises InputError for a damaged one."""
+        """Return one frame (S, S, 3) or several (N, S, S, 3). Raises InputError if damaged."""
         if isinstance(which, slice | np.ndarray):
             numbers = np.arange(len(self))[which].tolist()
             if not numbers:
@@ -55,7 +55,7 @@ class JpegFrames:
         return self._decoded(range(len(self))[operator.index(which)])
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        """All frames, decoded."""
+        """Return all frames, decoded."""
         return self[:]
 
     def _decoded(self, number: int) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ class JpegFrames:
 
 
 def write(folder: Path, frames: NDArray[np.uint8], quality: int) -> None:
-    """Write frames (T, S, S, 3) uint8 RGB into a folder. Raises OSError."""
+    """Write frames (T, S, S, 3) uint8 RGB to a folder. Raises OSError."""
     starts = [0]
     with (folder / FILE).open('wb') as stream:
         for frame in frames:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model was trained on: the work of `vljepa data manifest`.
+"""Manifest of a model's training data, for `vljepa data manifest`.
 
-Collects seeds and camera offsets of the streams in DATA/train and DATA/validation, and the
-wordings that training may use, so that a sample can be shown to share none of them; of imported
-recordings their names. No simulator.
+The manifest lists seeds and camera offsets of the streams in DATA/train and DATA/validation, the
+names of imported recordings, and the paraphrases that training may use. It serves to verify that a
+sample shares none of them. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys of a stream's meta.json
 
 
 def collect(data: Path) -> dict[str, Any]:
-    """The manifest of a folder of splits. Raises InputError where a split is missing."""
+    """Return the manifest of a data folder. Raises InputError if a split is missing."""
     found: dict[str, Any] = {split: collect_split(data, split) for split in SPLITS}
     return {**found, 'sentences': sorted(set(templates(wordings()))), 'prompts': prompts()}
 
 
 def collect_split(data: Path, split: str) -> dict[str, Any]:
-    """List the streams of a split in all views, and the concept that most annotations have."""
+    """Return the streams of a split in all views, and its most frequent concept."""
     folders = [data / folder_name(split, views) for views in VIEWS]
     streams = open_split(folders[0]).streams
     streams += tuple(
@@ -46,7 +46,7 @@ def collect_split(data: Path, split: str) -> dict[str, Any]:
 
 
 def describe(meta: dict[str, Any]) -> dict[str, Any]:
-    """Where a stream comes from; of simulated cameras each one's view and position (m), once."""
+    """Return a stream's origin; for simulated streams with the view and position (m) of each camera."""
     cameras = [[c['view'], *c['position_m']] for c in meta.get('cameras', ())]
     found = {k: meta[k] for k in NAMED_BY if k in meta}
     if cameras:
@@ -55,7 +55,7 @@ def describe(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def templates(node: Any, inside: bool = False) -> Iterator[str]:
-    """All sentences of the lists `train` and `read`, with <colour> and <object> left open."""
+    """Yield all sentence templates of the lists `train` and `read` (<colour>, <object>)."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from templates(value, key in ('train', 'read'))
@@ -64,12 +64,12 @@ def templates(node: Any, inside: bool = False) -> Iterator[str]:
 
 
 def prompts() -> list[str]:
-    """All question wordings of the lists called `train`, with {} and the like left open."""
+    """Return all question templates of the lists named `train`, with {} and named slots."""
     return sorted({text for topic in questions.TOPICS for text in questions.prompts(topic)})
 
 
 def dump(found: dict[str, Any]) -> str:
-    """JSON with one stream or sentence a line."""
+    """Format a manifest as JSON with one stream or sentence per line."""
     text = json.dumps(found, indent=1)
     for split in SPLITS:
         for stream in found[split]['streams']:

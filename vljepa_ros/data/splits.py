@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The splits of a data folder, and the seeds that each one's streams are made from."""
+"""Splits of a data folder and the range of seeds of each split's streams."""
 
 from __future__ import annotations
 
 from vljepa_ros.core.errors import InputError
 
 TRAIN = 'train'
-VALIDATION = 'validation'  # on which every choice is made
-TEST = 'test'  # for reports alone
-UNSEEN = 'unseen'  # the tasks that training never has; their seeds are among those of the test
+VALIDATION = 'validation'  # for model selection and all other choices
+TEST = 'test'  # for reports only
+UNSEEN = 'unseen'  # tasks absent from training; their seeds lie in the test split's range
 SAMPLE = 'sample'  # the bag in samples/
-KITCHEN = 'kitchen'  # another scene, that training never has
+KITCHEN = 'kitchen'  # another scene, absent from training
 
-# How a split's streams are filmed; folders of other views than home are called <split>-<views>.
+# Views of a split's streams; folders of views other than home are named <split>-<views>.
 HOME = 'home'  # four zoomed viewpoints
-WIDE = 'wide'  # each episode by another camera
-FIXED = 'wide-fixed'  # one wide camera a stream
+WIDE = 'wide'  # another camera for each episode
+FIXED = 'wide-fixed'  # one wide camera per stream
 VIEWS = (HOME, WIDE, FIXED)
 
 SEEDS = {
@@ -29,13 +29,13 @@ SEEDS = {
 
 
 def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
-    """The seeds of a split's streams.
+    """Return the seeds of a split's streams.
 
     Raises:
-        InputError: an unknown split, or seeds that belong to another.
+        InputError: the split is unknown, or seeds lie outside its range.
     """
     if split not in SEEDS:
-        raise InputError(f'unknown split {split!r}; there are {", ".join(SEEDS)}')
+        raise InputError(f'unknown split {split!r}; choose one of {", ".join(SEEDS)}')
     own = SEEDS[split]
     first = own.start if first_seed is None else first_seed
     if streams < 1 or first < own.start or first + streams > own.stop:
@@ -47,5 +47,5 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
 
 
 def folder_name(split: str, views: str = HOME) -> str:
-    """The folder of a split's streams in DATA, and the beginning of their names."""
+    """Return the folder of a split's streams in DATA; it is also the prefix of their names."""
     return split if views == HOME else f'{split}-{views}'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which bins of view, size and light the hops of a stream belong to.
+"""Bins of view, object size and light for the hops of a stream.
 
-Views and sizes are read from what meta.json says of the camera, of a stream or of each episode;
-streams without it are in the bins of light alone.
+Views and sizes come from the camera descriptions in meta.json, of the stream or of each episode.
+Streams without descriptions have bins of light only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vljepa_ros.data.format import Annotation, Stream
 
 HIDDEN = 'light: dark or covered'
 VIEWS = ('name', 'view')
-BANDS: dict[str, tuple[float, ...]] = {  # lower ends, but for the first
-    'object_size': (4.0, 6.5, 10.0),  # pixels that 5 cm cover in a picture 96 wide
+BANDS: dict[str, tuple[float, ...]] = {  # lower bounds of all bands except the first
+    'object_size': (4.0, 6.5, 10.0),  # pixels that 5 cm cover in an image 96 pixels wide
     'elevation_deg': (25.0, 50.0),
     'zoom': (0.97, 1.03),
     'light': (0.9, 1.05),
@@ -27,14 +27,14 @@ BANDS: dict[str, tuple[float, ...]] = {  # lower ends, but for the first
 
 @dataclass(frozen=True)
 class Hop:
-    """One hop of a stream: its bins."""
+    """Bins of one hop of a stream."""
 
     stream: str
     bins: tuple[str, ...]
 
 
 def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[Hop]:
-    """All hops of a stream, whose frames come at the model's rate."""
+    """Return all hops of a stream, whose frames have the model's rate."""
     rate, per = float(stream.meta.get('rate_hz', facts.rate_hz)), facts.tubelet_frames
     sizes = stream.state().get('object_size')
     found, at = list[Hop](), 0
@@ -51,7 +51,7 @@ def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[Hop]:
 def bins_of(
     meta: Mapping[str, Any], item: Annotation | None, size_px: float = float('nan')
 ) -> tuple[str, ...]:
-    """The bins of a moment of a stream; `size_px`: projected size of its object, where known."""
+    """Return the bins of a moment; `size_px`: projected size of its object, NaN if unknown."""
     if item is not None and (item.covered or not item.light):
         return (HIDDEN,)
     episode = item.episode if item is not None else 0

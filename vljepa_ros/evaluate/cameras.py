@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras of annotated streams, as their meta.json describes them: one for each episode.
+"""Cameras of annotated streams, as described in their meta.json: one for each episode.
 
-`object_size` of a stream's state is the projected size: how many pixels of a picture that is 96
-pixels wide 5 cm at the object cover.
+`object_size` of a stream's state is the projected size: the number of pixels that 5 cm at the
+object cover in an image 96 pixels wide.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.splits import HOME
 
 NAN = float('nan')
-STOCK = 'stock:'  # how the views of the simulator's own cameras begin
-SIZE = 'object_size'  # of the state
+STOCK = 'stock:'  # prefix of the views of the simulator's own cameras
+SIZE = 'object_size'  # key in the state
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera and what became of its pictures; '', 0 or NaN for what is not known.
+    """Camera and its image format; unknown values are '', 0 or NaN.
 
-    `view`: 'home:corner', 'wide', 'stock:corner2'. `fit`: how a picture of `aspect` became square
-    (crop, resize, letterbox). `resolution`: pixels across. `held_out`: what training never had of
-    it (azimuth, camera, texture, codec).
+    `view`: 'home:corner', 'wide', 'stock:corner2'. `fit`: conversion of an image of `aspect` to a
+    square (crop, resize, letterbox). `resolution`: width in pixels. `held_out`: properties that
+    are absent from training (azimuth, camera, texture, codec).
     """
 
     view: str = ''
@@ -47,7 +47,7 @@ class Camera:
 
     @property
     def stock(self) -> str:
-        """The name of the simulator's own camera; '' if it is none of these."""
+        """Return the name of the simulator's own camera; '' for other cameras."""
         return self.view.removeprefix(STOCK) if self.view.startswith(STOCK) else ''
 
 
@@ -55,7 +55,7 @@ def camera_of(stream: Stream, episode: int) -> Camera | None:
     """Return the camera of an episode; None if the stream does not describe its cameras.
 
     Raises:
-        InputError: the description is wrong, or has no such episode.
+        InputError: the description is invalid or does not contain the episode.
     """
     cameras = stream.meta.get('cameras')
     if cameras is None:
@@ -76,12 +76,12 @@ def viewpoint(stream: Stream, episode: int) -> str:
     if camera is not None:
         home, _, name = camera.view.partition(':')
         return name if home == HOME else ''
-    older = stream.meta.get('camera')  # one for the whole stream
+    older = stream.meta.get('camera')  # older format: one camera for the whole stream
     return str(older.get('name', '')) if isinstance(older, dict) else ''
 
 
 def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
-    """Return the median projected size during each annotation; NaN where it is not known."""
+    """Return the median projected size during each annotation; NaN if it is unknown."""
     sizes = stream.state().get(SIZE)
     if sizes is None:
         return [NAN] * len(items)
@@ -95,7 +95,7 @@ def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
 
 
 def _parsed(values: Mapping[str, Any]) -> Camera:
-    """Read one description; other keys are left out. Raises TypeError, ValueError."""
+    """Parse one description; ignore other keys. Raises TypeError, ValueError."""
     found: dict[str, Any] = {}
     for part in fields(Camera):
         if values.get(part.name) is None:

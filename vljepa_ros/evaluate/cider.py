@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIDEr-D (Vedantam et al., arXiv 1411.5726): how much a sentence says what references say.
+"""CIDEr-D (Vedantam et al., arXiv 1411.5726): similarity of a sentence to reference sentences.
 
-n-grams of 1 to 4 words, weighed by how rare they are among the references of the whole corpus;
-counts clipped at the reference's, lengths compared by a Gaussian of sigma 6, times 10. Lower case,
-no punctuation, no stemming. The tests compare it with pycocoevalcap's. `document_frequencies` has
-the corpus of the suites.
+n-grams of 1 to 4 words are weighted by their rarity among the references of the whole corpus.
+Counts are clipped at the reference's, lengths are compared by a Gaussian of sigma 6, and the score
+is multiplied by 10. Texts are lower case without punctuation; there is no stemming. The tests
+compare it with pycocoevalcap. `document_frequencies` has the corpus of the suites.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Grams = Counter[tuple[str, ...]]
 
 
 class Cider:
-    """Document frequencies of one corpus: a list of references for every item.
+    """Scorer with the document frequencies of one corpus: a list of references for every item.
 
-    `counts`: how many items have these references; 1 where it is not given.
+    `counts`: number of items with these references; 1 by default.
     """
 
     def __init__(self, corpus: Sequence[Sequence[str]], counts: Sequence[int] = ()) -> None:
@@ -37,7 +37,7 @@ class Cider:
         self._log_count = math.log(max(sum(counts), 2))
 
     def score(self, sentence: str, references: Sequence[str]) -> float:
-        """0 (nothing in common) to 10 (the reference itself)."""
+        """Score a sentence from 0 (nothing in common) to 10 (equal to the references)."""
         own, length = self._weigh(grams(sentence)), _length(sentence)
         total = np.zeros(LONGEST)
         for text in references:
@@ -55,7 +55,7 @@ class Cider:
 
 
 def grams(text: str) -> Grams:
-    """All n-grams of a text with their counts."""
+    """Count all n-grams of a text."""
     words = re.findall(r"[\w']+", text.lower())
     return Counter(
         tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1)
@@ -67,7 +67,7 @@ def _length(text: str) -> int:
 
 
 def _cosine(own: dict[tuple[str, ...], float], other: dict[tuple[str, ...], float]) -> float:
-    """Clipped at the reference, normalised by both whole vectors."""
+    """Return the cosine of counts clipped at the reference, with the full vectors' norms."""
     shared = sum(min(own[g], other[g]) * other[g] for g in own.keys() & other.keys())
     norm = math.sqrt(sum(v * v for v in own.values())) * math.sqrt(
         sum(v * v for v in other.values())

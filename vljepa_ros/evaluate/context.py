@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every suite needs: a model, annotated streams, and a way to say how far it is."""
+"""Context of the suites: a model, annotated streams and progress reporting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Load = Callable[[], Model]
 T = TypeVar('T')
 R = TypeVar('R')
 
-PARTS, MOST_AT_ONCE = 8, 32  # a process takes an eighth of its share at once, for the bar's sake
+PARTS, MOST_AT_ONCE = 8, 32  # a process takes an eighth of its share at once, for smooth progress
 
 
 def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
-    """No progress at all."""
+    """Report no progress."""
     del name, total
     return items
 
@@ -31,9 +31,12 @@ def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
 class Context:
     """One model on one split.
 
-    `unseen`: streams of the tasks that training never had. `validation`: those that thresholds
-    are chosen on. `processes`: see `helpers`. Raises ModelError for half a model, InputError
-    without streams.
+    `unseen`: streams of tasks that are absent from training. `validation`: streams for choosing
+    thresholds. `processes`: see `helpers`.
+
+    Raises:
+        ModelError: the vision side or the text side of the model is missing.
+        InputError: there are no streams.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Context:
         processes: Processes | None = None,
     ) -> None:
         if model.vision is None or model.language is None:
-            raise ModelError('evaluation needs both halves of a model')
+            raise ModelError('evaluation needs the vision side and the text side of a model')
         if not streams:
             raise InputError('no streams to evaluate on')
         self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
@@ -58,17 +61,17 @@ class Context:
         self._made: dict[str, Any] = {}
 
     def watched(self, name: str) -> Iterator[Stream]:
-        """All streams, with progress."""
+        """Iterate over all streams, with progress."""
         yield from self.each(self.streams, name)
 
     def each(self, items: Sequence[T], name: str) -> Iterator[T]:
-        """Items of any kind, with progress."""
+        """Iterate over items, with progress."""
         yield from self._progress(items, name, len(items))
 
     def map(self, work: Callable[[Context, T], R], items: Sequence[T], name: str) -> list[R]:
-        """What `work`, a function of a module, finds of each item, in their order, with progress.
+        """Apply `work`, a module-level function, to each item, in order and with progress.
 
-        Where there are processes, each has a context of its own, with the same model and streams.
+        With several processes, each has a context of its own with the same model and streams.
         """
         found: Iterable[R] = (work(self, item) for item in items)
         if self._processes:
@@ -77,25 +80,25 @@ class Context:
         return list(self._progress(found, name, len(items)))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` makes, which several suites ask for; made at the first time."""
+        """Return the cached result of `make`, which several suites share."""
         if name not in self._made:
             self._made[name] = make()
         found: T = self._made[name]
         return found
 
     def centre(self, meaning: str) -> Vectors:
-        """What an oracle predicts: the centre of the meaning's training wordings."""
+        """Return the oracle's prediction: the center of the concept's training paraphrases."""
         if meaning not in self._centres:
             self._centres[meaning] = centre(self.language.encode(sentences(meaning, 'train')))
         return self._centres[meaning]
 
 
 def helpers(count: int, load: Load, streams: Sequence[Stream]) -> Processes:
-    """Processes for a `Context`, each of which loads the model when it has something to do."""
+    """Return processes for a `Context`; each loads the model with its first work."""
     return Processes(count, 'try fewer --jobs', _start, (load, tuple(streams)))
 
 
-_given: list[tuple[Load, tuple[Stream, ...]]] = []  # of a process
+_given: list[tuple[Load, tuple[Stream, ...]]] = []  # arguments of this process
 
 
 def _start(load: Load, streams: tuple[Stream, ...]) -> None:

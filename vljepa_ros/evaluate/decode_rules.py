@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which embeddings of a stream are put into words: the rules that the suite selective compares.
+"""Decode rules: which embeddings of a stream are decoded to texts, for the suite selective.
 
-Each turns the hops of one stream into its decodes, (N, D) vectors in the order of time. The
-paper's own (arXiv 2512.10942, section 4.3) is offline: Ward's clustering of neighbours cuts a
-whole stream into N segments, and the mean of each is decoded.
+A rule converts the hops of one stream to its decodes, vectors (N, D) in order of time. The paper's
+rule (arXiv 2512.10942, section 4.3) is offline: Ward clustering of neighbors divides a whole
+stream into N segments, and the mean of each is decoded.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline_segmenter import clustered
 from vljepa_ros.stream.segmenter import Segmenter
 
-# Budgets: one decode in so long; 0 is one a hop.
+# Budgets as seconds per decode; 0 is one decode per hop.
 PERIODS_S = (0.0, 1.0, 2.85, 5.0, 10.0, 30.0, 100.0)
-MOST_DRIFT = 2.0  # two unit vectors are no farther apart
+MOST_DRIFT = 2.0  # maximum cosine distance of unit vectors
 ROUNDING = 1e-6
 DEFAULT_THRESHOLD = SegmenterSettings().change_threshold
-STRICTEST, GROWTH = 2.0, 1.5  # chosen on validation, by its six streams of ten minutes
+STRICTEST, GROWTH = 2.0, 1.5  # chosen on six validation streams of ten minutes
 LOWEST_THRESHOLD, HALVINGS = 1e-3, 12  # to within 0.3%
 KEY = StreamKey('stream', '', '')
 
 
 @dataclass(frozen=True)
 class Decodes:
-    """What one rule decodes of one stream.
+    """Decodes of one rule for one stream.
 
-    vectors: (N, D). at_ns: (N,) a decode's time: its newest frame, or the middle of what is pooled
-    offline. emitted_ns: (N,) the newest frame that had to be seen for it; None where the
-    rule has to see the whole stream.
+    vectors: (N, D). at_ns: (N,) time of a decode: its newest frame, or the middle of the span that
+    is pooled offline. emitted_ns: (N,) the newest frame that is needed for it; None if the rule
+    needs the whole stream.
     """
 
     vectors: Vectors
@@ -48,11 +48,12 @@ class Decodes:
 
 
 def our_settings(threshold: float) -> SegmenterSettings:
-    """Our change detection at one threshold, 0..HIGHEST_THRESHOLD.
+    """Return settings of our change detection for one threshold, 0..HIGHEST_THRESHOLD.
 
-    Above the default, the threshold of updates rises in proportion; what is below is for changes.
-    Beyond `STRICTEST` changes stay as they are, and it is the shortest segment that grows: who may
-    say little says more of a stream at some distances than of its greatest changes.
+    Above the default, the update threshold increases in proportion; below, only the change
+    threshold decreases. Beyond `STRICTEST`, the change threshold is constant and the minimum
+    segment length increases: at small budgets, evenly spaced decodes describe a stream better than
+    its largest changes.
     """
     defaults = SegmenterSettings()
     higher = max(threshold / defaults.change_threshold, 1.0)
@@ -65,14 +66,14 @@ def our_settings(threshold: float) -> SegmenterSettings:
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
-    """Ours, at one threshold."""
+    """Apply our rule with one threshold."""
     return by_settings(hops, our_settings(threshold))
 
 
 def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
-    """Ours: one decode where a segment begins (the first one too), and one an update.
+    """Apply our rule: one decode per start of a segment (the first included) and per update.
 
-    A segment ends in the words that were last said of it: that is no decode.
+    A segment ends with its last text, without another decode.
     """
     segmenter, before_ns = Segmenter(settings, 'selective'), int(hops.stamps_ns[0])
     changes, at_ns = list[Change](), list[int]()
@@ -80,11 +81,11 @@ def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
         zip(hops.stamps_ns.tolist(), hops.vectors, strict=True)
     ):
         found = segmenter.push(Embedding(stamp_ns, before_ns, KEY, vector))
-        before_ns = stamp_ns  # nothing is forgotten in between
+        before_ns = stamp_ns  # the segmenter drops no hop in between
         for change in found:
             changes.append(change)
             at_ns.append(stamp_ns)
-            if change.reason is Reason.DRIFT:  # its mean leaves out what is newest
+            if change.reason is Reason.DRIFT:  # the mean of an update excludes the newest hops
                 begun_ns = found[-1].segment_start_ns
                 settled = number - LONGEST_RUN
                 is_over = found[-1] is not change
@@ -100,7 +101,7 @@ def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
 
 
 def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
-    """Streams one after the other, as few as are `seconds` long each; the last may be shorter."""
+    """Concatenate streams to pieces of at least `seconds`; the last may be shorter."""
     found, parts = list[Hops](), list[Hops]()
     for number, hops in enumerate(streams, 1):
         parts.append(hops)
@@ -117,42 +118,42 @@ def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
 
 
 def uniform(hops: Hops, count: int) -> Decodes:
-    """The hop in the middle of each of `count` equal parts, of two the earlier."""
+    """Decode the middle hop of each of `count` equal parts, the earlier one of two."""
     middle = [part[(len(part) - 1) // 2] for part in equal_parts(hops, count)]
     stamps_ns = hops.stamps_ns[middle]
     return Decodes(hops.vectors[middle], stamps_ns, stamps_ns)
 
 
 def pooled(hops: Hops, count: int) -> Decodes:
-    """The mean of each of `count` equal parts, which is known at the part's end."""
+    """Decode the mean of each of `count` equal parts, emitted at the part's end."""
     return mean_of(hops, equal_parts(hops, count), emitted=True)
 
 
 def moving(hops: Hops, motion: Motion, count: int) -> Decodes:
-    """The first hop after each of the moments of most motion, of at most `count`."""
+    """Decode the first hop after each of at most `count` peaks of motion energy."""
     found = np.unique(hops.not_before(motion.moments(count)))
     return Decodes(hops.vectors[found], hops.stamps_ns[found])
 
 
 def ward(hops: Hops, count: int) -> Decodes:
-    """The mean of each of `count` segments of the whole stream: the paper's."""
+    """Decode the mean of each of `count` Ward segments of the whole stream (the paper's rule)."""
     return mean_of(hops, clustered(hops.vectors, count), emitted=False)
 
 
 def within(hops: Hops, spans_s: Sequence[tuple[float, float]]) -> Decodes:
-    """The mean of each given span, whose time is the span's middle: the oracle's."""
+    """Decode the mean of each given span, at the span's middle (oracle boundaries)."""
     spans_s = sorted(spans_s, key=sum)
     vectors = np.stack([hops.pooled(hops.within(*span)) for span in spans_s])
     return Decodes(vectors, np.array([middle_ns(*span) for span in spans_s], np.int64))
 
 
 def middle_ns(start_s: float, end_s: float) -> int:
-    """The middle of a span in nanoseconds."""
+    """Return the middle of a span in nanoseconds."""
     return round((start_s + end_s) / 2 * SECOND_NS)
 
 
 def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
-    """The mean of each part, at the middle between its first and its last stamp."""
+    """Decode the mean of each part, at the middle between its first and last stamp."""
     stamps_ns = hops.stamps_ns
     first, last = (stamps_ns[[part[i] for part in parts]] for i in (0, -1))
     vectors = np.stack([hops.pooled(part) for part in parts])
@@ -160,17 +161,17 @@ def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
 
 
 def equal_parts(hops: Hops, count: int) -> list[Indices]:
-    """All hops in `count` parts, as equal as they can be."""
+    """Divide all hops into `count` parts of nearly equal size."""
     return np.array_split(np.arange(len(hops.stamps_ns)), count)
 
 
 def named(period_s: float) -> str:
-    """What a budget is called."""
+    """Return the name of a budget."""
     return f'1/{period_s:g} s' if period_s else 'every hop'
 
 
 def allowed(hops: Hops, period_s: float) -> int:
-    """How many decodes are at most one in `period_s` (0: every hop); of any stream, one."""
+    """Return the number of decodes in a budget (0: every hop), at least 1."""
     count = len(hops.stamps_ns)
     return min(count, max(1, int(hops.seconds / period_s + ROUNDING))) if period_s else count
 
@@ -178,10 +179,11 @@ def allowed(hops: Hops, period_s: float) -> int:
 def thresholds_within(
     streams: Sequence[Hops], periods_s: Iterable[float], share: float = 1.0
 ) -> dict[float, float]:
-    """For each budget the lowest threshold at which ours spends at most a `share` of it.
+    """Return, for each budget, the lowest threshold that spends at most a `share` of it.
 
-    Over all the streams together. Found by halving, on a scale of ratios: decodes become fewer as
-    the threshold rises, but for ripples. Where none spends so little, the highest.
+    Decodes are counted over all streams. The search is a bisection on a logarithmic scale: the
+    number of decodes decreases with the threshold, except for small fluctuations. If no threshold
+    is sufficient, the result is the highest one.
     """
 
     @cache

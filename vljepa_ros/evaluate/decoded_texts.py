@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors in words: each distinct vector is decoded once. What the oracle and the blind say."""
+"""Decoding of vectors with a cache, and texts of the oracle and vision-blind baselines."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ BATCH = 128  # vectors
 
 
 class Words:
-    """The Y-Decoder with a memory. Counter: `decoded`, of distinct vectors."""
+    """Y-Decoder with a cache; `decoded` counts distinct vectors."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
-        self._known: dict[bytes, Decoded] = {}
+        self._cache: dict[bytes, Decoded] = {}
 
     @property
     def facts(self) -> ModelFacts:
-        """Those of the model that speaks."""
+        """Return the facts of the decoding model."""
         return self._language.facts
 
     @property
     def decoded(self) -> int:
-        """How many vectors were decoded."""
-        return len(self._known)
+        """Return the number of decoded vectors."""
+        return len(self._cache)
 
     def say(self, vectors: Vectors) -> list[str]:
-        """A text for each of (N, D)."""
+        """Return a text for each of the vectors (N, D)."""
         return [decoded.text for decoded in self.decode(vectors)]
 
     def decode(self, vectors: Vectors) -> list[Decoded]:
-        """As `Language.decode` of (N, D); those not known are decoded in one batch."""
+        """Decode vectors (N, D) as `Language.decode`; those not in the cache in one batch."""
         keys = [vector.tobytes() for vector in vectors]
-        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._known}
+        fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._cache}
         if fresh:
             decoded = self._language.decode(np.stack(list(fresh.values())))
-            self._known |= dict(zip(fresh, decoded, strict=True))
-        return [self._known[key] for key in keys]
+            self._cache |= dict(zip(fresh, decoded, strict=True))
+        return [self._cache[key] for key in keys]
 
 
 def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
-    """As `Language.decode` of (N, D), with progress; equal vectors are decoded once."""
+    """Decode (N, D) as `Language.decode`, with progress; equal vectors are decoded once."""
     keys = [vector.tobytes() for vector in vectors]
     distinct = dict(zip(keys, vectors, strict=True))
     rows = list(distinct.values())
@@ -63,17 +63,17 @@ def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:
 
 
 def words_of(context: Context) -> Words:
-    """The context's own."""
+    """Return the context's shared decoder."""
     return context.once('words', lambda: Words(context.language))
 
 
 def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
-    """What is said of the true meanings' own texts."""
+    """Return the texts decoded from the true concepts' own text embeddings."""
     centres = [context.centre(meaning) for meaning in meanings]
     return words_of(context).say(np.stack(centres)) if centres else []
 
 
 def blind_text(context: Context) -> str:
-    """What is said to the default prompt without anything to see."""
+    """Return the vision-blind text for the default prompt."""
     prompts = PerceptionSettings().prompts
     return words_of(context).say(blind_answers(context.vision, prompts))[0]

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m vljepa_ros.evaluate.document_frequencies DATA/test`: CIDEr-D's corpus, as a file.
+"""`python -m vljepa_ros.evaluate.document_frequencies DATA/test`: write the corpus of CIDEr-D.
 
-A document is an annotation of the test split with the five reference wordings of its meaning, so
-that it is enough to keep how many annotations each meaning has: `document_frequencies.json` is
-{"documents": N, "annotations": {meaning id: count}}, and n-grams are counted from these.
+A document is an annotation of the test split with the five reference paraphrases of its concept.
+It is therefore sufficient to store the number of annotations per concept:
+`document_frequencies.json` is {"documents": N, "annotations": {concept id: count}}, and n-grams
+are counted from these numbers.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ REFERENCES = 5
 
 
 def references(meaning: str) -> tuple[str, ...]:
-    """The five fixed wordings that sentences about a meaning are compared with."""
+    """Return the five fixed reference paraphrases of a concept."""
     return sentences(meaning, 'train')[:REFERENCES]
 
 
 def count(streams: Iterable[Stream]) -> dict[str, int]:
-    """How many annotations each meaning has, by meaning id."""
+    """Count the annotations of each concept, by concept id."""
     found = Counter(
         item.meaning for stream in streams for item in stream.annotations if item.task in TASKS
     )
@@ -48,7 +49,7 @@ def save(counts: Mapping[str, int], path: Path = FILE) -> None:
 
 
 def load(path: Path = FILE) -> dict[str, int] | None:
-    """What the file holds; None where there is none. Raises InputError for a damaged one."""
+    """Read the file; None if it does not exist. Raises InputError if it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -62,34 +63,34 @@ def load(path: Path = FILE) -> dict[str, int] | None:
 
 
 def scorer(streams: Iterable[Stream], path: Path = FILE) -> tuple[Cider, str]:
-    """CIDEr-D over the committed corpus, and what that is; over `streams` where there is none."""
+    """Return a CIDEr-D scorer and its corpus' description; the corpus defaults to `streams`."""
     counts = load(path)
     corpus = 'the test split'
     if counts is None:
-        counts, corpus = count(streams), 'the streams at hand'
+        counts, corpus = count(streams), 'the given streams'
     cider = Cider([references(meaning) for meaning in counts], list(counts.values()))
     return cider, f'{sum(counts.values()):,} annotations of {corpus}'
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Count a split's annotations into the file; the exit status."""
+    """Count a split's annotations and write the file; return the exit status."""
     parser = argparse.ArgumentParser(
         prog='python -m vljepa_ros.evaluate.document_frequencies',
         description="Count the test split's annotations into document_frequencies.json.",
     )
-    parser.add_argument('split', type=Path, help='the folder of the test split')
+    parser.add_argument('split', type=Path, help='folder of the test split')
     parser.add_argument('--out', type=Path, default=FILE, help=f'(default: {FILE})')
     args = parser.parse_args(arguments)
     try:
         split = open_split(args.split)
         if split.skipped or not split.streams:
-            raise InputError(f'{args.split}: {len(split.skipped)} streams are not whole, or none')
+            raise InputError(f'{args.split}: no streams, or {len(split.skipped)} are not complete')
         counts = count(split.streams)
         save(counts, args.out)
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    print(f'{args.out}: {sum(counts.values()):,} annotations of {len(counts):,} meanings')
+    print(f'{args.out}: {sum(counts.values()):,} annotations of {len(counts):,} concepts')
     return 0
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be wrong with a camera: each turns a clip into a worse one.
+"""Image corruptions: functions that degrade a clip.
 
-A clip is (T,) stamps in nanoseconds and as many (H, W, 3) uint8 pictures, RGB.
+A clip has T stamps in nanoseconds and T images (H, W, 3) uint8 RGB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vljepa_ros.core.types import Image
 
 @dataclass(frozen=True)
 class Clip:
-    """Pictures with their stamps, oldest first."""
+    """Images with their stamps, oldest first."""
 
     stamps_ns: tuple[int, ...]
     images: tuple[Image, ...]
@@ -29,17 +29,17 @@ Worse = Callable[[Image, np.random.Generator], Image]
 
 
 def each(worse: Worse) -> Disturbance:
-    """Every picture for itself."""
+    """Return a corruption that processes each image independently."""
     return lambda clip, rng: Clip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
 
 
 def resized(size: int) -> Disturbance:
-    """As of a camera of `size` x `size` pixels."""
+    """Reduce the resolution to `size` x `size` pixels."""
     return each(lambda image, rng: fit(image, size))
 
 
 def jpeg(quality: int) -> Disturbance:
-    """Sent as JPEG."""
+    """Compress images as JPEG."""
 
     def send(image: Image, rng: np.random.Generator) -> Image:
         done, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -51,12 +51,12 @@ def jpeg(quality: int) -> Disturbance:
 
 
 def blurred(sigma: float) -> Disturbance:
-    """Out of focus, by a Gaussian of `sigma` pixels."""
+    """Blur images by a Gaussian of `sigma` pixels."""
     return each(lambda image, rng: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8))
 
 
 def noisy(sigma: float) -> Disturbance:
-    """A sensor with noise of `sigma` grey levels."""
+    """Add sensor noise of `sigma` gray levels."""
 
     def add(image: Image, rng: np.random.Generator) -> Image:
         seen = image + rng.normal(0.0, sigma, image.shape)
@@ -66,7 +66,7 @@ def noisy(sigma: float) -> Disturbance:
 
 
 def shaken(pixels: int) -> Disturbance:
-    """Every picture is shifted by up to `pixels` in both directions; its edge is repeated."""
+    """Shift every image by up to `pixels` in both directions; repeat its edge."""
 
     def shift(image: Image, rng: np.random.Generator) -> Image:
         down, right = rng.integers(0, 2 * pixels + 1, 2)
@@ -77,9 +77,9 @@ def shaken(pixels: int) -> Disturbance:
 
 
 def at_rate(rate_hz: float) -> Disturbance:
-    """As of a camera of this frame rate whose newest frame is the clip's newest.
+    """Resample to a frame rate; the newest stamp remains the same.
 
-    Each frame shows what the clip does at its stamp: the newest picture at or before it.
+    Each frame shows the clip's newest image at or before its stamp.
     """
 
     def sample(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -93,7 +93,7 @@ def at_rate(rate_hz: float) -> Disturbance:
 
 
 def uneven(most_ms: float) -> Disturbance:
-    """Every stamp but the newest is early or late by up to `most_ms`; the pictures stay."""
+    """Shift every stamp except the newest by up to `most_ms`; images remain unchanged."""
 
     def move(clip: Clip, rng: np.random.Generator) -> Clip:
         moved = clip.stamps_ns + np.rint(rng.uniform(-1e6, 1e6, len(clip.stamps_ns)) * most_ms)
@@ -103,7 +103,7 @@ def uneven(most_ms: float) -> Disturbance:
 
 
 def unchanged(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Nothing is wrong."""
+    """Return the clip unchanged."""
     return clip
 
 

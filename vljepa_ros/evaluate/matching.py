@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events said against events that were: one-to-one within a time, and the F1 over streams.
+"""One-to-one matching of predicted and true events within a time, and the F1 over streams.
 
-Counts are (S, 3) float64, of S streams: matched, said, true.
+Counts are (S, 3) float64 for S streams: matched, predicted, true.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ROUNDING_S = 1e-6
 
 
 def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """(said, true) of the most one-to-one pairs, by said event.
+    """Return a maximum one-to-one matching as pairs (predicted, true), by predicted event.
 
-    `options[said]` are the true events that may be its own, the best first.
+    `options[i]` lists the true events that predicted event i can match, the best first.
     """
-    owner: dict[int, int] = {}  # true event -> said event
+    owner: dict[int, int] = {}  # true event -> predicted event
 
     def place(event: int, tried: set[int]) -> bool:
         for true in options[event]:
@@ -41,12 +41,12 @@ def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
 
 def matched(options: Sequence[Sequence[int]]) -> int:
-    """How many pairs `match` finds."""
+    """Return the number of pairs of `match`."""
     return len(match(options))
 
 
 def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> list[list[int]]:
-    """Options for `match`: the true events at most `within_s` from each, the nearest first."""
+    """Return options for `match`: true events within `within_s` of each, nearest first."""
     limit = within_s + ROUNDING_S
     found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in said_s]
     return [
@@ -56,7 +56,7 @@ def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> l
 
 
 def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
-    """The most one-to-one pairs that are at most `within_s` apart."""
+    """Return the maximum number of one-to-one pairs at most `within_s` apart."""
     return matched(near(said_s, true_s, within_s))
 
 
@@ -66,13 +66,13 @@ def f1(counts: Counts, streams: Sequence[str]) -> Mean:
 
 
 def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
-    """Return `f1` with its draws of streams: they pair with other counts of the same streams.
+    """Return `f1` with bootstrap draws that pair with other counts of the same streams.
 
-    Of few streams events are drawn as well (see `statistics`): each is matched, false or missed.
+    For few streams, events are drawn as well (see `statistics`): each is matched, false or missed.
     """
     rows, names = list[tuple[float, float, float]](), list[str]()
     for name, (matched, said, true) in zip(streams, counts.astype(int), strict=True):
-        rows += [(0.0, 0.0, 0.0)]  # a stream without any event is drawn, too
+        rows += [(0.0, 0.0, 0.0)]  # streams without events are drawn, too
         rows += [(1.0, 1.0, 1.0)] * matched
         rows += [(0.0, 1.0, 0.0)] * (said - matched) + [(0.0, 0.0, 1.0)] * (true - matched)
         names += [name] * (len(rows) - len(names))

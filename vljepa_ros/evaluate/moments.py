@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which annotated moments a suite looks at: drawn evenly, and the same ones every time."""
+"""Selection of annotated moments for the suites: even over cameras and deterministic."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ HIDDEN = 'acts left out: object not visible'
 
 @dataclass(frozen=True)
 class Moment:
-    """An annotation's middle in its stream."""
+    """Middle of an annotation in its stream."""
 
     stream: Stream
     item: Annotation
 
     @property
     def at_s(self) -> float:
-        """Seconds from the stream's start."""
+        """Return the time in seconds from the stream's start."""
         return middle(self.item)
 
     @property
     def id(self) -> str:
-        """A name of the moment that is the same for every model."""
+        """Return an id of the moment that does not depend on the model."""
         return f'{self.stream.name}@{self.at_s:.3f}'
 
     @property
     def camera(self) -> str:
-        """The viewpoint of four that the moment is filmed from; '' if it is none of them."""
+        """Return the moment's viewpoint, one of four; '' for other cameras."""
         return viewpoint(self.stream, self.item.episode)
 
 
 def is_known(stream: Stream) -> bool:
-    """Whether something is said of a stream, and there are wordings for all of it."""
+    """Return whether a stream has annotations and all their concepts have sentences."""
     return bool(stream.annotations) and all(item.task in TASKS for item in stream.annotations)
 
 
@@ -77,7 +77,7 @@ def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
 
 
 def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
-    """The longest of each episode and meaning: what interrupts it cuts it into pieces."""
+    """Return the longest moment of each episode and concept (interruptions split them)."""
     longest: dict[tuple[str, int, str], Moment] = {}
     for moment in found:
         key = (moment.stream.name, moment.item.episode, moment.item.meaning)
@@ -88,12 +88,12 @@ def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
 
 
 def evenly(found: Iterable[Moment]) -> list[Moment]:
-    """One camera's after another's, and within a camera one stream's after another's."""
+    """Order moments evenly over the cameras and, within a camera, over the streams."""
     return in_turn(in_turn(found, lambda m: m.stream.name), lambda m: m.camera)
 
 
 def in_turn(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
-    """One item of each key in turn, as long as there are; those of a key keep their order."""
+    """Order items round-robin by key; items of one key keep their order."""
     waiting: dict[Hashable, list[T]] = {}
     for item in items:
         waiting.setdefault(key(item), []).append(item)

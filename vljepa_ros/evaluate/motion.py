@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boundaries without a model: where the picture moves most.
+"""Boundaries without a model: peaks of motion energy.
 
-Energy is the mean absolute difference of a frame to the one before it, in grey levels.
+Energy is the mean absolute difference of a frame to the previous one, in gray levels.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.stream_embeddings import SECOND_NS
 from vljepa_ros.evaluate.views import frames_of
 
-CLOSEST_S = SegmenterSettings().min_segment_s  # peaks are as far apart as our segments
+CLOSEST_S = SegmenterSettings().min_segment_s  # minimum distance of peaks, as for our segments
 
 Energy = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Motion:
-    """A stream's energy (T,), and its frames' times (T,) in seconds from its start."""
+    """Energy (T,) of a stream, and times (T,) of its frames in seconds from its start."""
 
     energy: Energy
     at_s: NDArray[np.float64]
 
     def moments(self, count: int) -> list[float]:
-        """When most moves: at most `count` times."""
+        """Return at most `count` times of the highest peaks."""
         return peaks(self.energy, self.at_s, count, CLOSEST_S)
 
 
 def motion_of(stream: Stream) -> Motion:
-    """The motion in a stream."""
+    """Compute the motion energy of a stream."""
     stamps_ns = stream.stamps_ns()
     return Motion(energy(frames_of(stream)), (stamps_ns - stamps_ns[0]) / SECOND_NS)
 
 
 def energy(frames: Iterable[Image]) -> Energy:
-    """Return the energy (T,) of T frames (H, W, 3), read one after another; 0 of the first."""
+    """Return the energy (T,) of T frames (H, W, 3), read sequentially; 0 for the first."""
     found, before = list[float](), np.zeros(0, np.int16)
     for frame in frames:
         now = frame.astype(np.int16)
@@ -54,9 +54,10 @@ def energy(frames: Iterable[Image]) -> Energy:
 def peaks(
     values: Energy, at_s: Sequence[float] | NDArray[np.float64], count: int, apart_s: float
 ) -> list[float]:
-    """The times, in order, of the `count` highest values that are at least `apart_s` apart.
+    """Return the sorted times of the `count` highest values that are at least `apart_s` apart.
 
-    The highest are taken first, of equal ones the earlier. Fewer where no more have room.
+    Values are chosen greedily from the highest on, the earlier of a tie first. The result is
+    shorter if no more values fit.
     """
     taken = list[float]()
     for t in np.argsort(-values, kind='stable'):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the Y-Decoder generate, or only recall? Combinations that no training sentence has.
+"""Evaluation of the Y-Decoder on combinations that no training sentence contains.
 
-Each held-out sentence's embedding is decoded; beside it stands the training sentence whose
-embedding is nearest. References are all training wordings of the held-out meaning.
+The embedding of each held-out sentence is decoded and compared with the training sentence whose
+embedding is nearest (retrieval). References are all training paraphrases of the held-out concept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vljepa_ros.evaluate.cider import Cider
 
 @dataclass(frozen=True)
 class Decoding:
-    """Mean CIDEr-D, and the share of right sentences, of the decoder and of recall."""
+    """Mean CIDEr-D and fraction of correct sentences, of the decoder and of retrieval."""
 
     sentences: int
     decoder_cider: float
@@ -29,7 +29,7 @@ class Decoding:
 
 
 def held_out_meanings() -> list[str]:
-    """Acts and results of the training tasks in the colour that training never showed."""
+    """Return acts and results of the training tasks in the color absent from training."""
     return [
         meaning_of(task, phase, held_out_colour(task))
         for task in TRAIN_TASKS

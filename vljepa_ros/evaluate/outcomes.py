@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from vljepa_ros.evaluate.matching import Counts
 from vljepa_ros.evaluate.statistics import Draws, Mean, draws, redrawn
 
-FIELDS = ('ids', 'values', 'groups', 'clusters', 'weights')  # of the JSON
+FIELDS = ('ids', 'values', 'groups', 'clusters', 'weights')  # keys of the JSON
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A value an item: 1 for right and 0 for wrong, or any number whose mean is the metric.
+    """One value per item: 1 for correct and 0 for wrong, or any number whose mean is the metric.
 
-    `ids`: the same for the same item, whatever the model. `groups`, `clusters`: as in
-    `statistics.mean`. `weights`: if given, the metric is the sum of values by the sum of weights
-    (F1: twice the matches by said and true events), and `groups` is empty.
+    `ids`: item ids that do not depend on the model. `groups`, `clusters`: as in `statistics.mean`.
+    `weights`: if given, the metric is the sum of values divided by the sum of weights (F1: twice
+    the matches divided by predicted plus true events), and `groups` is empty.
 
     Raises:
-        ValueError: the lengths differ, or two items have one id.
+        ValueError: the lengths differ, or two items have the same id.
     """
 
     ids: tuple[str, ...]
@@ -46,7 +46,7 @@ class Outcomes:
             raise ValueError(f'two items have the id {repeated!r}')
 
     def draws(self) -> Draws:
-        """Return the metric with its bootstrap draws: they pair with draws of the same items."""
+        """Return the metric with bootstrap draws that pair with draws of the same items."""
         if not self.weights:
             return draws(self.values, self.groups, self.clusters)
         return redrawn(self._ratio, self.clusters or self.ids)
@@ -56,14 +56,14 @@ class Outcomes:
         return self.draws().interval()
 
     def select(self, ids: Sequence[str]) -> Outcomes:
-        """Return the items of these ids, in this order."""
+        """Return the items with these ids, in this order."""
         places = {name: i for i, name in enumerate(self.ids)}
         rows = [places[name] for name in ids]
         parts = [getattr(self, name) for name in FIELDS]
         return Outcomes(*(tuple(part[i] for i in rows) if part else () for part in parts))
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain lists; empty ones are left out."""
+        """Return plain lists without the empty ones."""
         return {name: list(part) for name in FIELDS if (part := getattr(self, name))}
 
     @classmethod
@@ -83,7 +83,7 @@ class Outcomes:
 
 
 def unique(ids: Sequence[str]) -> tuple[str, ...]:
-    """Number the ids that occur again: a, a#2, a#3."""
+    """Number repeated ids: a, a#2, a#3."""
     seen, found = Counter[str](), []
     for name in ids:
         seen[name] += 1
@@ -92,7 +92,7 @@ def unique(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def f1_outcomes(counts: Counts, streams: Sequence[str]) -> Outcomes:
-    """Return an F1 as outcomes of whole streams. `counts` (S, 3): matched, said, true."""
+    """Return an F1 as outcomes of whole streams. `counts` (S, 3): matched, predicted, true."""
     matched, said, true = counts.reshape(-1, 3).T
     values, weights = tuple((2 * matched).tolist()), tuple((said + true).tolist())
     return Outcomes(tuple(streams), values, weights=weights)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paired differences between two results of `vljepa evaluate SUITE --out`: the same items, twice.
+"""Paired differences between two results of `vljepa evaluate SUITE --out` on the same items.
 
-Of each metric whose outcomes are in both files, the items that both have are compared: the
-difference has the interval of a paired bootstrap, which draws the same streams for both. That is
-narrower than two intervals side by side, as hard items are hard for both models.
+For each metric with outcomes in both files, the common items are compared. The difference has the
+interval of a paired bootstrap, which draws the same streams for both results. This interval is
+narrower than that of independent samples, because hard items are hard for both models.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from vljepa_ros.evaluate.outcomes import Outcomes
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import more
 
-SAME = ('split', 'views')  # what both results must be of
+SAME = ('split', 'views')  # keys that must be equal in both results
 BASELINES = ('oracle', 'blind')  # rows that are not compared
 
 Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
 
 def compare(first: Path, second: Path) -> list[Report]:
-    """Return a report a suite that both files have: A, B and B - A of each metric.
+    """Return one report per common suite: A, B and B - A of each metric.
 
     Raises:
-        InputError: a file is no result, or the two have nothing in common.
+        InputError: a file is not a result, or the two have no items in common.
     """
     one, other = _read(first), _read(second)
     for key in SAME:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of the suite selective, as in the paper's figure: CIDEr-D against decodes a second.
+"""Plot of the suite selective, as in the paper's figure: CIDEr-D against decodes per second.
 
-Needs matplotlib, of the extra `evaluate`.
+Needs matplotlib from the extra `evaluate`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.evaluate.report import Points
 
-LEVEL = 'baseline'  # of its one point, the height is drawn
+LEVEL = 'baseline'  # drawn as a horizontal line at the CIDEr-D of its single point
 STYLES: dict[str, dict[str, Any]] = {
     'ours': {'color': '#1b6ca8', 'marker': 'o', 'linewidth': 2.2},
     'offline Ward': {'color': '#c8553d', 'marker': 's'},
@@ -26,19 +26,19 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def need_pyplot() -> Any:
-    """matplotlib's pyplot, which draws into files. Raises InputError without it."""
+    """Return matplotlib's pyplot with a file backend. Raises InputError if it is missing."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise InputError("a picture needs matplotlib (pip install '.[evaluate]')") from error
+        raise InputError("a plot needs matplotlib (pip install '.[evaluate]')") from error
     pyplot.switch_backend('Agg')
     return pyplot
 
 
 def draw(curves: Mapping[str, Points], path: Path) -> None:
-    """Draw a picture into a file, whose suffix says what kind. Raises InputError, OutputError."""
+    """Draw a plot to a file; its suffix sets the format. Raises InputError, OutputError."""
     if not curves:
-        raise InputError('there is nothing to draw')
+        raise InputError('there are no curves to plot')
     pyplot = need_pyplot()
     figure, panel = pyplot.subplots(figsize=(7, 4.6), layout='constrained')
     for name, points in curves.items():
@@ -46,14 +46,14 @@ def draw(curves: Mapping[str, Points], path: Path) -> None:
             panel.axhline(points[0][1], color='black', linestyle='--', linewidth=1, label=name)
         else:
             panel.plot(*zip(*points, strict=True), label=name, **STYLES.get(name, {}))
-    panel.set(xscale='log', xlabel='decodes a second', ylabel='CIDEr-D')
+    panel.set(xscale='log', xlabel='decodes per second', ylabel='CIDEr-D')
     panel.xaxis.set_major_formatter('{x:g}')
     panel.grid(alpha=0.3)
     panel.spines[['top', 'right']].set_visible(False)
     panel.legend(frameon=False)
     try:
         figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that it does not know
+    except (OSError, ValueError) as error:  # ValueError: unknown suffix
         reason = getattr(error, 'strerror', None) or error
         raise OutputError(f'cannot write {path}: {reason}') from error
     finally:

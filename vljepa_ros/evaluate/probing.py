@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at many moments of streams: what the eyes answer there, in several processes."""
+"""Answers of the vision side at many moments of streams, computed in several processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment
 from vljepa_ros.evaluate.views import Vectors, answers
 
-PROMPT = 'What is going on?'  # of the held-out wordings
+PROMPT = 'What is going on?'  # a held-out paraphrase
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is asked of a stream, `at_s` from its start."""
+    """Prompts for a stream, `at_s` from its start."""
 
     stream: Stream
     at_s: float
@@ -26,12 +26,12 @@ class Look:
 
 
 def look(context: Context, looks: Sequence[Look], name: str) -> list[Vectors]:
-    """Answers (P, D) to the prompts of each."""
+    """Return answers (P, D) to the prompts of each item."""
     return context.map(_look, looks, name)
 
 
 def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
-    """Answers (N, D) to `PROMPT` at each moment."""
+    """Return answers (N, D) to `PROMPT` at each moment."""
     seen = look(context, [Look(m.stream, m.at_s, (PROMPT,)) for m in found], name)
     return np.concatenate([np.zeros((0, context.vision.facts.embedding_dim), np.float32), *seen])
 

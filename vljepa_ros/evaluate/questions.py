@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What confidences are fitted and judged on: questions about annotations, and who is right.
+"""Questions about annotations for fitting and evaluating confidences, and their correctness.
 
-An annotation's caption is asked for at its quarters in each held-out prompt, questions of every
-kind at its middle, those that nobody can answer among them.
+Captions are requested at the quarters of an annotation with each held-out prompt. Questions of
+every kind, unanswerable ones included, are posed at its middle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CAPTION = 'caption'
 def pose(
     item: Annotation, rng: np.random.Generator, draws: int = 1
 ) -> list[tuple[float, list[Question]]]:
-    """(seconds, what is asked then), in the order of time; nothing where nothing is known.
+    """Return (seconds, questions) sorted by time; empty for an annotation without a concept.
 
     Questions with candidates are drawn `draws` times.
     """
@@ -49,8 +49,8 @@ def pose(
 
 
 def says(question: Question, text: str) -> bool:
-    """Whether `text` answers the question."""
-    if question.meaning.startswith('say:'):  # in people's words
+    """Return whether `text` is a correct answer to the question."""
+    if question.meaning.startswith('say:'):  # annotated by a person
         return answer_meaning(text) == question.meaning
     if question.kind == CAPTION:
         return is_right(question.meaning, text)

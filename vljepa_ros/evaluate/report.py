@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a suite finds: rows of figures with intervals, as a table and as JSON."""
+"""Results of a suite: rows of metrics with intervals, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: of whom (ours, oracle, blind, ...), what, and the mark it must reach.
+    """One metric: its source (ours, oracle, blind, ...), name, value and target (`mark`).
 
-    `at_most`: it may not be above the mark. `above`: the mark itself is not enough. `outcomes`:
-    the results of single items, where another model's can be paired with them.
+    `at_most`: the target is an upper bound. `above`: the value must exceed the target. `outcomes`:
+    results per item, if another model's can be paired with them.
     """
 
     who: str
@@ -32,7 +32,7 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the mark is reached; None where there is none."""
+        """Return whether the target is reached; None without a target."""
         if self.mark is None:
             return None
         if self.above:
@@ -41,7 +41,7 @@ class Row:
 
     @property
     def wanted(self) -> str:
-        """The mark with its sign; '' where there is none."""
+        """Return the target with its comparison sign; '' without a target."""
         if self.mark is None:
             return ''
         return f'{"<=" if self.at_most else ">" if self.above else ">="} {self.mark:.3g}'
@@ -50,13 +50,13 @@ class Row:
 def row_of(
     who: str, what: str, outcomes: Outcomes, mark: float | None = None, at_most: bool = False
 ) -> Row:
-    """Return the row of some outcomes, with their mean."""
+    """Return the row of outcomes, with their mean."""
     return Row(who, what, outcomes.mean(), mark, at_most, outcomes=outcomes)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one suite, notes for the reader, and what can be drawn: (x, y) by name."""
+    """All rows of one suite, notes for the reader, and curves: points (x, y) by name."""
 
     suite: str
     rows: tuple[Row, ...]
@@ -81,7 +81,7 @@ class Report:
         return found | ({'curves': curves} if curves else {})
 
     def as_text(self) -> str:
-        """A Markdown table, as model cards have it."""
+        """Return a Markdown table for model cards."""
         lines = [f'### {self.suite}', '']
         if self.rows:
             lines += ['| | | value | 95% interval | n | mark |', '|---' * 6 + '|']
@@ -110,7 +110,7 @@ def _mark(row: Row) -> str:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """One Markdown table for a model card: every mark, and our figures where a suite has none."""
+    """Return a Markdown table of all targets, and of our metrics for suites without one."""
     lines = ['| suite | figure | value | 95% interval | mark | reached |', '|---' * 6 + '|']
     for report in reports:
         marked = [row for row in report.rows if row.mark is not None]

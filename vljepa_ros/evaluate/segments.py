@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments of a stream: those that the whole stack finds, in words, and those that are annotated.
+"""Segments of a stream: those that the whole stack detects, with texts, and annotated ones.
 
 Times are seconds from the stream's start, by the stream's stamps.
 """
@@ -19,7 +19,7 @@ from vljepa_ros.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment in words: `first_text` came out at `heard_s`, `text` when it was over."""
+    """Segment with its `first_text`, emitted at `heard_s`, and its final `text`."""
 
     start_s: float
     heard_s: float
@@ -29,14 +29,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Watched:
-    """What the stack makes of a stream."""
+    """Output of the whole stack for a stream."""
 
     segments: tuple[Segment, ...]
     hops: Hops
 
 
 def watch(context: Context, stream: Stream) -> Watched:
-    """A stream through the whole stack with its defaults."""
+    """Run the whole stack with default settings on a stream."""
     pipeline, stamps_ns = Pipeline(context.model), stream.stamps_ns()
     events, embeddings = list[Event](), list[Embedding]()
     for stamp_ns, image in zip(stamps_ns, frames_of(stream), strict=True):
@@ -48,7 +48,7 @@ def watch(context: Context, stream: Stream) -> Watched:
 
 
 def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
-    """The events of one stream, segment by segment."""
+    """Join the events of one stream to segments."""
     opened: dict[int, Event] = {}
     for event in events:
         if event.state is State.STARTED:
@@ -64,7 +64,7 @@ def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
 
 
 def merged(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Annotations, neighbours of equal meaning as one."""
+    """Merge neighboring annotations of the same concept."""
     found = list[Annotation]()
     for item in annotations:
         if found and found[-1].meaning == item.meaning:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stream as its embeddings: computed once, then arrays.
+"""Embeddings of a whole stream as arrays, computed once.
 
-Vectors are (T, D) float32 of unit norm, one a hop; stamps (T,) int64 nanoseconds.
+Vectors are (T, D) float32 of unit norm, one per hop; stamps are (T,) int64 nanoseconds.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ SECOND_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Hops:
-    """Embeddings (T, D) and their stamps (T,): newest frames, from the stream's start, rising."""
+    """Embeddings (T, D) and increasing stamps (T,) of their newest frames, from the start."""
 
     vectors: Vectors
     stamps_ns: Stamps
 
     @property
     def seconds(self) -> float:
-        """How long is looked at: a hop's usual length for each."""
+        """Return the evaluated time: the number of hops times the median hop."""
         if len(self.stamps_ns) < 2:
             return 0.0
         return len(self.stamps_ns) * float(np.median(np.diff(self.stamps_ns))) / SECOND_NS
 
     def pooled(self, members: Indices) -> Vectors:
-        """The mean (D,) of some, unit norm."""
+        """Return the mean (D,) of some vectors, normalized."""
         return unit(self.vectors[members].mean(axis=0))
 
     def not_before(self, at_s: Sequence[float]) -> Indices:
-        """Of each time in seconds the first hop that is not before it, or the last."""
+        """Return the first hop that is not before each time (s), or the last hop."""
         at_ns = [round(at * SECOND_NS) for at in at_s]
         return np.searchsorted(self.stamps_ns, at_ns).clip(max=len(self.stamps_ns) - 1)
 
     def within(self, start_s: float, end_s: float) -> Indices:
-        """The hops of a span, its end not included; of one without, the hop nearest to it."""
+        """Return the hops of a span without its end; if there are none, the nearest hop."""
         start_ns, end_ns = round(start_s * SECOND_NS), round(end_s * SECOND_NS)
         first, last = np.searchsorted(self.stamps_ns, [start_ns, end_ns])
         if first == last:
@@ -57,9 +57,9 @@ class Hops:
 
 
 def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
-    """(A,) the nearest stamp to each time; of those as near, the earliest, and the first of it.
+    """Return indices (A,) of the nearest stamp to each time; ties go to the earliest stamp.
 
-    Stamps need no order: an update may be of older hops than the change that was told before it.
+    Stamps need not be sorted: an update can have an older stamp than the change before it.
     """
     order = np.argsort(stamps_ns, kind='stable')
     stamps_ns = stamps_ns[order]
@@ -71,7 +71,7 @@ def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
 
 
 def hops_of(vision: Vision, stream: Stream) -> Hops:
-    """All embeddings of a stream to the default prompt, by the run-time path."""
+    """Compute all embeddings of a stream for the default prompt, by the run-time path."""
     perceiver, start_ns = Perceiver(vision), int(stream.stamps_ns()[0])
     return gathered(
         (
@@ -84,7 +84,7 @@ def hops_of(vision: Vision, stream: Stream) -> Hops:
 
 
 def gathered(embeddings: Iterable[Embedding], start_ns: int) -> Hops:
-    """Embeddings of one stream, with stamps from `start_ns` on."""
+    """Collect the embeddings of one stream, with stamps relative to `start_ns`."""
     found = list(embeddings)
     vectors = np.array([e.vector for e in found], np.float32)
     return Hops(vectors, np.array([e.stamp_ns - start_ns for e in found], np.int64))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the eyes answer about moments of annotated streams, by the streaming path.
+"""Answers of the vision side about moments of annotated streams, by the streaming path.
 
-Every suite looks through here: a moment is streamed from `CONTEXT_S` before it with empty caches,
-tubelet by tubelet, as a robot would. The blind answer to a prompt is what the same eyes say when
-all they are shown is grey.
+All suites use this module. A moment is streamed from `CONTEXT_S` before it with empty caches,
+tubelet by tubelet, as at run time. The vision-blind answer to a prompt is the answer of the same
+model to gray frames.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Vectors = NDArray[np.float32]
 
 
 def middle(annotation: Annotation) -> float:
-    """The annotation's time, in seconds."""
+    """Return the middle of an annotation in seconds."""
     return (annotation.start + annotation.end) / 2
 
 
 def answers(vision: Vision, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
-    """Answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
+    """Return answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
     frames = stream.frames()[window(vision, stream, at_s)]
     return vision.predict(_streamed(vision, fitted(frames, vision.facts.image_size)), prompts)
 
@@ -51,7 +51,7 @@ def frames_of(stream: Stream) -> Iterator[Image]:
 
 
 def window(vision: Vision, stream: Stream, at_s: float) -> slice:
-    """The frames to stream for a moment: whole tubelets, taken to come at the model's rate."""
+    """Return the frames to stream for a moment: whole tubelets, assumed at the model's rate."""
     facts = vision.facts
     stamps, per = stream.stamps_ns(), facts.tubelet_frames
     end = int(np.searchsorted(stamps, stamps[0] + round(at_s * 1e9), side='right'))
@@ -60,7 +60,7 @@ def window(vision: Vision, stream: Stream, at_s: float) -> slice:
 
 
 def blind_answers(vision: Vision, prompts: Sequence[str]) -> Vectors:
-    """Answers (P, D) to `prompts` without anything to see."""
+    """Return the vision-blind answers (P, D) to `prompts`."""
     facts = vision.facts
     count = round(CONTEXT_S * facts.rate_hz)
     image = np.full((facts.image_size, facts.image_size, 3), GREY, np.uint8)
@@ -75,5 +75,5 @@ def _streamed(vision: Vision, frames: Sequence[Image]) -> Any:
 
 
 def centre(vectors: Vectors) -> Vectors:
-    """The unit vector in the middle of some."""
+    """Return the normalized mean of some vectors."""
     return unit(vectors.mean(axis=0))

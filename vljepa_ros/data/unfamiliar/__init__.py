@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of scenes that no model of a robot's bench is trained on: synthetic, recorded, simulated.
+"""Clips of unfamiliar scenes for models of a robot's workbench: synthetic, recorded or simulated.
 
 A kind is a name of `synthetic.KINDS`, `recorded.PICTURES`, `recorded.FILMS` or `simulated.SCENES`;
-any other name is the path of somebody's own recording.
+any other name is the path of a user's recording.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ['clips', 'recorded', 'require', 'simulated', 'synthetic']
 
 
 def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """At most `count` clips (frames, size, size, 3) of a kind or of a recording.
+    """Yield at most `count` clips (frames, size, size, 3) of a kind or of a recording.
 
     Raises:
-        InputError: what the kind needs is not installed, or there is no such recording.
+        InputError: a required package is not installed, or the recording does not exist.
     """
     if kind in synthetic.KINDS:
         yield from (synthetic.make(kind, seed, frames, size) for seed in range(count))
@@ -35,7 +35,7 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
 
 
 def require(kinds: Iterable[str]) -> None:
-    """Raise InputError at the first kind whose packages are absent, or path that is not there."""
+    """Raise InputError at the first kind with a missing package or the first missing path."""
     for kind in kinds:
         if kind in recorded.PICTURES or kind in recorded.FILMS:
             recorded.require(kind)
@@ -46,5 +46,5 @@ def require(kinds: Iterable[str]) -> None:
 
 
 def kinds() -> Sequence[str]:
-    """All names of kinds."""
+    """Return the names of all kinds."""
     return (*synthetic.KINDS, *recorded.PICTURES, *recorded.FILMS, *simulated.SCENES)

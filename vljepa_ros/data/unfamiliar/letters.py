@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Letter trigrams of other languages against English: log-odds, by groups of related languages.
+"""Log-odds of letter trigrams, other languages against English, by groups of languages.
 
-`letter_trigrams.npz` holds them for the detector of unreadable texts. It was made by
+The detector of unreadable texts reads them from `letter_trigrams.npz`. That file was made by
 `python -m vljepa_ros.data.unfamiliar.letters` from the language profiles of the PyPI package
 langdetect 1.0.9 (Apache-2.0, counted on Wikipedia). Portuguese, Swedish, Czech, Finnish,
-Indonesian and Vietnamese are left out: the suite unreadable tests on them.
+Indonesian and Vietnamese are excluded because the suite `unreadable` tests on them.
 
-Shapes: G groups, A = 27 letters a-z and the end of a word.
+Shapes: G groups, A = 27 symbols (letters a-z and the word boundary).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from vljepa_ros.core.errors import InputError
 FILE = Path(__file__).with_name('letter_trigrams.npz')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 END = len(LETTERS)
-STEP = 1 / 16  # of the stored integers, in nats
-FLOOR = 5e-6  # added to every share: what is rare in both tells nothing
+STEP = 1 / 16  # resolution of the stored integers, in nats
+FLOOR = 5e-6  # added to every share: trigrams that are rare in both languages are not informative
 GROUPS = {
     'germanic': ('de', 'nl', 'da', 'no', 'af'),
     'romance': ('fr', 'es', 'it', 'ro', 'ca'),
@@ -36,29 +36,29 @@ GROUPS = {
 
 
 def load() -> NDArray[np.int8]:
-    """(G, A, A, A) log-odds, in `STEP`s."""
+    """Return the (G, A, A, A) log-odds, in units of `STEP`."""
     with np.load(FILE) as stored:
         found: NDArray[np.int8] = stored['log_odds']
     return found
 
 
 def places(word: str) -> list[int]:
-    """A word of letters a-z as numbers, with the end before it and behind it."""
+    """Convert a word of letters a-z to symbol numbers, with word boundaries on both sides."""
     return [END, *(LETTERS.index(c) for c in word), END]
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters a-z, without accents, in lower case."""
+    """Return the runs of letters a-z in a text, lower case, accents removed."""
     plain = unicodedata.normalize('NFKD', text.replace("'", ' ').replace('\u2019', ' ')).lower()
     kept = (c if c in LETTERS else '' if unicodedata.combining(c) else ' ' for c in plain)
     return ''.join(kept).split()
 
 
 def make() -> NDArray[np.int8]:
-    """Compute the log-odds from langdetect's profiles. Raises InputError without the package."""
+    """Compute the log-odds from langdetect's profiles. Raises InputError if it is missing."""
     spec = importlib.util.find_spec('langdetect')
     if spec is None or not spec.submodule_search_locations:
-        raise InputError('letter trigrams are made from the Python package langdetect')
+        raise InputError('letter trigrams need the package langdetect: pip install langdetect')
     folder = Path(next(iter(spec.submodule_search_locations))) / 'profiles'
     english = _shares(folder / 'en')
     groups = [np.mean([_shares(folder / n) for n in names], 0) for names in GROUPS.values()]
@@ -67,7 +67,7 @@ def make() -> NDArray[np.int8]:
 
 
 def _shares(profile: Path) -> NDArray[np.float64]:
-    """(A, A, A) shares of a language's trigrams."""
+    """Return the (A, A, A) relative frequencies of a language's trigrams."""
     counts = np.zeros((END + 1,) * 3)
     for gram, count in json.loads(profile.read_text(encoding='utf-8'))['freq'].items():
         plain = [unicodedata.normalize('NFKD', c)[0].lower() for c in gram]

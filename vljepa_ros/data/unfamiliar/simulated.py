@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of other simulated scenes: other arms, hands and benches, or a bench without an arm.
+"""Clips of other simulated scenes: other arms, hands and workbenches, or one without an arm.
 
-Models come from packages that carry their assets (requirements/data.txt, evaluate.txt); nothing of
-their code is imported, and nothing is simulated: joints swing between their limits. Needs mujoco.
-The Franka kitchen of the suite transfer is not among the scenes.
+The models are assets of Python packages (requirements/data.txt, evaluate.txt). None of the
+packages' code is imported, and no physics is simulated: joints swing between their limits. Needs
+mujoco. The Franka kitchen of the suite `transfer` is not among the scenes.
 
 Clips are (T, S, S, 3) uint8.
 """
@@ -32,11 +32,11 @@ ROBOT = ('base', 'pedestal', 'right_arm_base_link', 'hand', 'mocap')
 
 @dataclass(frozen=True)
 class SceneFile:
-    """A model of a package, and how it is filmed (m, degrees).
+    """Model file of a package and its rendering options (m, degrees).
 
-    `start`: joint values to begin with. `hidden`: bodies that are left out with all below them.
-    `swing`: the share of each joint's range that it swings through. `table`: whether to put one
-    below a model that has none.
+    `start`: initial joint values. `hidden`: bodies that are not drawn, including their children.
+    `swing`: the fraction of each joint's range that it swings through. `table`: whether to add a
+    table below the model.
     """
 
     package: str
@@ -117,10 +117,10 @@ SCENES: dict[str, dict[str, SceneFile]] = {
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """The clip (count, size, size, 3) of a kind of scenes and a seed.
+    """Return the clip (count, size, size, 3) of a kind of scenes and a seed.
 
     Raises:
-        InputError: mujoco or the package of the scene is not installed.
+        InputError: mujoco or the scene's package is not installed.
     """
     require(kind)
     rng = np.random.default_rng([seed, 11])
@@ -130,7 +130,7 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 
 def require(kind: str) -> None:
-    """Raise InputError where a package that a kind of scenes needs is not installed."""
+    """Raise InputError if a package that a kind of scenes needs is not installed."""
     packages = {'mujoco', *(scene.package for scene in SCENES[kind].values())}
     absent = sorted(name for name in packages if importlib.util.find_spec(name) is None)
     if absent:
@@ -141,7 +141,7 @@ def require(kind: str) -> None:
 
 
 class _Film:
-    """One drawn camera, light and movement of one scene."""
+    """One random camera, light and movement in one scene."""
 
     def __init__(self, scene: SceneFile, rng: np.random.Generator, size: int) -> None:
         os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -159,7 +159,7 @@ class _Film:
         self._motion = self._drawn_motion(rng)
 
     def frames(self, count: int) -> Frames:
-        """Its pictures."""
+        """Render the frames."""
         mujoco, film = self._mujoco, []
         renderer = Renderer(self._model, self._size)
         try:
@@ -201,7 +201,7 @@ class _Film:
         return camera
 
     def _drawn_motion(self, rng: np.random.Generator) -> Callable[[float], NDArray[np.float64]]:
-        """Joint values at a time in seconds: slow sines, in each limited joint's range."""
+        """Return a function from time (s) to joint values: slow sines within joint ranges."""
         model = self._model
         start = np.array(model.qpos0)
         if model.nkey:
@@ -230,7 +230,7 @@ class _Film:
         return motion
 
     def _range(self, joint: int) -> tuple[float, float]:
-        """A joint's limits, or a quarter of a turn to both sides of where it begins."""
+        """Return a joint's limits, or a quarter of a turn to both sides of its initial value."""
         if self._model.jnt_limited[joint]:
             low, high = self._model.jnt_range[joint]
             return float(low), float(high)
@@ -238,7 +238,7 @@ class _Film:
         return begin - 0.8, begin + 0.8
 
     def _add_backdrop(self, scene: Any) -> None:
-        """Walls of one color far around, where there would be nothing but black."""
+        """Add distant walls of one color in place of a black background."""
         color = np.array((*self._backdrop, 1.0), np.float32)
         box = self._mujoco.mjtGeom.mjGEOM_BOX
         for x, y in ((6.0, 0.0), (-6.0, 0.0), (0.0, 6.0), (0.0, -6.0)):
@@ -267,4 +267,7 @@ def _compiled(scene: SceneFile) -> Any:
             return made.compile()
         if path.is_file():
             return mujoco.MjModel.from_xml_path(str(path))
-    raise InputError(f'{scene.package} has no {scene.path}: another version is installed')
+    raise InputError(
+        f'the installed version of {scene.package} has no {scene.path}: '
+        'install the version of requirements/'
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic outliers: clips without any scene, made from a seed, for fitting and for tests.
+"""Synthetic outliers: clips that show no scene, generated from a seed, for fitting and testing.
 
 `FITTED` kinds are for fitting, `TESTED` kinds for the suite `unfamiliar`; no kind is in both.
 Dead leaves (occluding shapes with a power law of sizes) have the statistics of natural images:
@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
-MARGIN = 1.5  # a canvas is so much wider than a picture: room for the camera to move
+MARGIN = 1.5  # width of a canvas relative to the image: space for camera movement
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """The clip (count, size, size, 3) of a kind and a seed."""
+    """Return the clip (count, size, size, 3) of a kind and a seed."""
     rng = np.random.default_rng([seed, 7])
     return KINDS[kind](rng, count, size)
 
 
 def white_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A camera without signal: new noise in each frame, in pixels or blocks, colored or gray."""
+    """Simulate a camera without signal: noise per frame, in pixels or blocks, colored or gray."""
     cell = int(rng.choice([1, 2, 4]))
     side, channels = -(-size // cell), int(rng.choice([1, 3]))
     level, spread = rng.uniform(60, 190), rng.uniform(30, 90)
@@ -40,7 +40,7 @@ def white_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A still canvas with a power spectrum of 1/f^a, a camera that moves over it."""
+    """Move a camera over a static canvas with a power spectrum of 1/f^a."""
     side = round(MARGIN * size)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1.0 / side
@@ -53,7 +53,7 @@ def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Shapes of random size, color and texture that hide one another, a camera that moves."""
+    """Move a camera over occluding shapes of random size, color and texture."""
     side = round(MARGIN * size)
     canvas = np.empty((side, side, 3), np.float32)
     canvas[:] = rng.uniform(0, 255, 3)
@@ -70,7 +70,7 @@ def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def stripes(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A grating or a checkerboard of two colors, turned, a camera that moves."""
+    """Move a camera over a rotated grating or checkerboard of two colors."""
     side = round(MARGIN * size)
     y, x = np.mgrid[:side, :side] / size
     turn, waves = rng.uniform(0, np.pi), rng.uniform(2, 16)
@@ -83,7 +83,7 @@ def stripes(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def color_bars(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A test pattern: bars of full colors, a gray ramp, a band of fine lines. It stands still."""
+    """Return a static test pattern: saturated color bars, a gray ramp and fine lines."""
     canvas = np.zeros((size, size, 3), np.float32)
     corners = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T
     bars = rng.uniform(150, 255) * corners[rng.permutation(8)[: int(rng.integers(5, 9))]]
@@ -103,7 +103,7 @@ def color_bars(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def rings(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A zone plate or a wheel of sectors, whose phase moves on."""
+    """Return a zone plate or a wheel of sectors with a moving phase."""
     y, x = np.mgrid[:size, :size] / size - rng.uniform(0.3, 0.7, 2)[:, None, None]
     if rng.random() < 0.5:
         phase = rng.uniform(20, 120) * (x**2 + y**2)
@@ -116,7 +116,7 @@ def rings(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def page(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A page or a screen with lines of writing, a camera that moves."""
+    """Move a camera over a page or a screen with lines of text."""
     side = round(MARGIN * size)
     paper = rng.uniform(0, 255, 3)
     ink = 255.0 - paper if rng.random() < 0.8 else rng.uniform(0, 255, 3)
@@ -131,7 +131,7 @@ def page(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def moving(canvas: NDArray[Any], rng: np.random.Generator, count: int, size: int) -> Frames:
-    """A clip of a canvas larger than a picture: the camera pans, turns and zooms slowly."""
+    """Return a clip in which a camera slowly pans, rotates and zooms over a large canvas."""
     height, width = canvas.shape[:2]
     still = rng.random() < 0.3
     start, end = rng.uniform(-1.0, 1.0, (2, 2))
@@ -172,7 +172,7 @@ def _draw_shape(mask: Frames, rng: np.random.Generator, radius: float) -> None:
 
 
 def _textured(rng: np.random.Generator, color: NDArray[np.float64], side: int) -> Canvas:
-    """A surface of one color with grain of some size, or with light from one side."""
+    """Return a surface of one color with grain of random size, or lit from one side."""
     cells = int(rng.integers(4, max(5, side // 2)))
     grain = rng.normal(0, rng.uniform(5, 40), (cells, cells)).astype(np.float32)
     grain = cv2.resize(grain, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -181,7 +181,7 @@ def _textured(rng: np.random.Generator, color: NDArray[np.float64], side: int) -
 
 
 def _mixing(rng: np.random.Generator) -> NDArray[np.float64]:
-    """How three noises make up red, green and blue: from nearly gray to fully colored."""
+    """Return a matrix that mixes three noises to RGB: from nearly gray to fully colored."""
     colored = rng.uniform(0, 1)
     mixed: NDArray[np.float64] = (1 - colored) * np.ones((3, 3)) / 3 + colored * np.eye(3)
     return mixed

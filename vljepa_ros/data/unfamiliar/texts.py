@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readable and unreadable texts: those of texts.yaml, the package's wordings and prompts."""
+"""Readable and unreadable texts: texts.yaml and the package's own sentences and prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FITTED, TESTED = 'fitted', 'tested'
 
 @cache
 def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
-    """The texts of texts.yaml by group: languages and kinds; `which` is fitted or tested."""
+    """Return the texts of texts.yaml by language or kind; `which` is 'fitted' or 'tested'."""
     found = yaml.safe_load(FILE.read_text(encoding='utf-8'))
     if readable:
         return {'general': tuple(found['readable'][which])}
@@ -25,7 +25,7 @@ def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
 
 
 def own_texts(which: str) -> list[str]:
-    """The package's wordings and prompts of a list: train or heldout."""
+    """Return the package's paraphrases and prompts of a list: 'train' or 'heldout'."""
     slots = {'state': 'open', 'doing': 'opening the drawer'}
     asked = [p.format('ball', **slots) for t in ('caption', *TOPICS) for p in prompts(t, which)]
     said = [text for meaning in meanings() for text in sentences(meaning, which)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation suites, one module a subject; each turns a `Context` into a `Report`."""
+"""Evaluation suites, one module per subject; each suite turns a `Context` into a `Report`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SUITES: dict[str, Callable[[Context], Report]] = {
     'gap': gap,
 }
 
-# Not part of `all`: those that take long, or want streams of their own.
+# Not part of `all`: suites that take long or need streams of their own.
 SLOW: dict[str, Callable[[Context], Report]] = {
     'robustness': robustness,
     'events': events,

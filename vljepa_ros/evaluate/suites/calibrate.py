@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite calibrate: is a confidence the share of right answers? Is it known what nobody can tell?
+"""Suite calibrate: calibration of confidences, and abstention on unanswerable questions.
 
-By kind of answer: yes/no and choices among candidates, sentences (captions), and the same
-questions answered in own words. ECE in 15 bins of equal mass, AUROC of confidence against
-correctness. No candidate is right where nobody can tell: there an answer must be an abstention.
-Whole streams are drawn again for the intervals. See `evaluate.asking` for what is asked.
+Results are by kind of answer: yes/no, choices among candidates, sentences (captions), and open
+answers to the same questions. Metrics are ECE in 15 bins of equal mass and AUROC of confidence
+against correctness. For an unanswerable question no candidate is correct: the answer must be an
+abstention. Intervals resample whole streams. `evaluate.questions` defines the questions.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from vljepa_ros.evaluate.suites.vqa import truth
 from vljepa_ros.evaluate.views import CONTEXT_S, Vectors, blind_answers
 
 ECE_MARK, AUROC_MARK = 0.05, 0.80
-ABSTAINED_MARK, LOST_MARK = 0.85, 0.05  # of the unanswerable, of the answerable
-ENOUGH = 5000  # answers of a kind
-DRAWS = 3  # of the questions about one annotation
+ABSTAINED_MARK, LOST_MARK = 0.85, 0.05  # abstention: unanswerable, answerable
+ENOUGH = 5000  # answers per kind
+DRAWS = 3  # draws of the questions about one annotation
 YES_NO, CHOICES, SENTENCES, OWN_WORDS = 'yes/no', 'choices', 'sentences', 'own words'
 KINDS = (YES_NO, CHOICES, SENTENCES, OWN_WORDS)
-REASONS = ('absent', 'dark', 'covered')  # why nobody can tell
+REASONS = ('absent', 'dark', 'covered')  # why a question is unanswerable
 
 Figure = Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True)
 class Posed:
-    """A question about a moment of a stream, `at_s` from its start."""
+    """Question about a moment of a stream, `at_s` from its start."""
 
     stream: Stream
     item: Annotation
@@ -51,7 +51,7 @@ class Posed:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`."""
+        """Return one of `KINDS`."""
         if self.question.kind == CAPTION:
             return SENTENCES
         if not self.question.candidates:
@@ -60,7 +60,7 @@ class Posed:
 
     @property
     def reason(self) -> str:
-        """One of `REASONS`, or '' where there is an answer."""
+        """Return one of `REASONS`, or '' for an answerable question."""
         if self.question.meaning != UNKNOWN:
             return ''
         return self.item.phase if self.item.phase in REASONS else 'absent'
@@ -68,7 +68,7 @@ class Posed:
 
 @dataclass(frozen=True)
 class Given:
-    """An answer as the stack gives it, and whether it is right."""
+    """Answer of the stack and its correctness."""
 
     posed: Posed
     confidence: float
@@ -77,20 +77,20 @@ class Given:
 
 
 def calibrate(context: Context) -> Report:
-    """Confidences and abstentions."""
+    """Evaluate confidences and abstentions."""
     posed = pose_all(context.streams)
     if not posed:
-        return Report('calibrate', (), ('These streams have nothing to ask about.',))
+        return Report('calibrate', (), ('These streams have no annotations to ask about.',))
     given = answered(context, posed)
     rows = [row for kind in KINDS for who in given for row in confidences(who, kind, given[who])]
     rows += [row for who in given for row in abstentions(who, given[who])]
     few = [f'{kind}: {n}' for kind in KINDS if (n := sum(p.kind == kind for p in posed)) < ENOUGH]
-    notes = [f'Fewer than {ENOUGH} answers ({", ".join(few)}): give more streams.'] if few else []
+    notes = [f'Fewer than {ENOUGH} answers ({", ".join(few)}): use more streams.'] if few else []
     return Report('calibrate', tuple(rows), tuple(notes))
 
 
 def pose_all(streams: Sequence[Stream]) -> list[Posed]:
-    """All questions; of one draw of them, each in own words as well."""
+    """Return all questions; one draw of them is also posed without candidates."""
     rng, found = np.random.default_rng(0), list[Posed]()
     for stream in streams:
         for item in stream.annotations:
@@ -107,16 +107,16 @@ def pose_all(streams: Sequence[Stream]) -> list[Posed]:
 
 
 def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]:
-    """What we, the oracle and the blind answer."""
+    """Return the answers of the model, the oracle and the vision-blind baseline."""
     return {
         'ours': give(context, posed, look(context, posed)),
-        'oracle': give(context, posed, np.stack([_truth(context, p.question) for p in posed])),
+        'oracle': give(context, posed, np.stack([_oracle(context, p.question) for p in posed])),
         'blind': give(context, posed, _blind(context, posed)),
     }
 
 
 def look(context: Context, posed: Sequence[Posed]) -> Vectors:
-    """The eyes' answers (N, D), each moment streamed once."""
+    """Return the vision side's answers (N, D); each moment is streamed once."""
     groups: dict[tuple[str, float], list[int]] = {}
     for i, p in enumerate(posed):
         groups.setdefault((p.stream.name, p.at_s), []).append(i)
@@ -132,7 +132,7 @@ def look(context: Context, posed: Sequence[Posed]) -> Vectors:
 
 
 def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
-    """What the language half makes of the vectors (N, D)."""
+    """Convert vectors (N, D) to answers with the text side."""
     language = context.language
     decoded = dict[int, Decoded]()
     for kind in (SENTENCES, OWN_WORDS):
@@ -154,7 +154,7 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
 
 
 def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
-    """ECE and AUROC of one kind of answer, and how many are right; ours of the answerable too."""
+    """Return ECE, AUROC and accuracy of one kind of answer; ours also of answerable ones."""
     part = [g for g in given if g.posed.kind == kind]
     if not part:
         return []
@@ -172,7 +172,7 @@ def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
 
 
 def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
-    """Shares of abstentions, by why nobody can tell; in own words apart."""
+    """Return abstention rates by reason, with separate rows for open answers."""
     chosen = [g for g in given if g.posed.question.candidates]
     words = [g for g in given if g.posed.kind == OWN_WORDS]
     ours = who == 'ours'
@@ -191,7 +191,7 @@ def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
 def abstained(
     who: str, what: str, part: Sequence[Given], mark: float | None = None, at_most: bool = False
 ) -> list[Row]:
-    """The share of abstentions; no row where nothing was asked."""
+    """Return a row with the abstention rate; no row if no question was asked."""
     if not part:
         return []
     share = _share([g.abstained for g in part], part)
@@ -216,12 +216,12 @@ def _share(flags: Sequence[bool], part: Sequence[Given]) -> Mean:
 
 
 def streams_of(part: Sequence[Given]) -> list[str]:
-    """The stream of each answer: what is drawn again for an interval."""
+    """Return the stream of each answer, the unit of resampling."""
     return [g.posed.stream.name for g in part]
 
 
-def _truth(context: Context, question: Question) -> Vectors:
-    """What an oracle predicts: the centre of the answer's training wordings."""
+def _oracle(context: Context, question: Question) -> Vectors:
+    """Return the oracle's prediction: the center of the answer's training paraphrases."""
     if question.kind == CAPTION:
         return context.centre(question.meaning)
     return truth(context, question)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite caption: the middle of every annotation in words.
+"""Suite caption: captions of the middle of every annotation.
 
-The share of right sentences (see `meanings.is_right` of mwstream) and CIDEr-D against five fixed
-wordings. Every (task, phase) weighs the same; dark, covered, appear and gone are a group each,
-whatever the task. Beside the Y-Decoder stands the training sentence whose embedding is nearest;
-combinations of task and colour that training never had are told apart.
+Metrics are the fraction of correct sentences (see `meanings.is_right` of mwstream) and CIDEr-D
+against five fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
+gone are one group each, independent of the task. The Y-Decoder is compared with the training
+sentence whose embedding is nearest. Combinations of task and color that are absent from training
+have rows of their own.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from vljepa_ros.evaluate.statistics import Draws, share
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 MARK = 0.80
-TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that have nothing to do with the task
+TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that are independent of the task
 RIGHT, CIDER, NEW = 'right sentences', 'CIDEr-D', ', new combinations'
 OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 
 @dataclass(frozen=True)
 class Marked:
-    """What one speaker's sentences about the moments are worth: an array a measure."""
+    """Metrics of one source's captions: one array per metric."""
 
     who: str
     values: dict[str, np.ndarray]
 
 
 def caption(context: Context) -> Report:
-    """Right sentences and CIDEr of the decoder, of recall, of the oracle and of the blind."""
+    """Evaluate the decoder, retrieval, the oracle and the vision-blind baseline."""
     found = moments(context.streams, TRAIN_TASKS)
     if not found:
-        return Report('caption', (), ('These streams have nothing to caption.',))
+        return Report('caption', (), ('These streams have no annotations to caption.',))
     cider, corpus = scorer(context.streams)
     marked = [mark(who, texts, found, cider) for who, texts in say(context, found).items()]
     fresh = [i for i, moment in enumerate(found) if is_new(moment.item)]
@@ -58,14 +59,14 @@ def caption(context: Context) -> Report:
         *by_phase(marked[0], found),
     ]
     notes = (
-        f'{len(found)} annotations; every (task, phase) weighs the same. '
+        f'{len(found)} annotations; every (task, phase) has equal weight. '
         f'Document frequencies: {corpus}.',
     )
     return Report('caption', tuple(rows), notes)
 
 
 def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
-    """What each speaker says about the moments."""
+    """Return each source's captions of the moments."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
@@ -78,7 +79,7 @@ def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
 
 
 def mark(who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider) -> Marked:
-    """Whether each sentence is right, and its CIDEr-D."""
+    """Compute the correctness and CIDEr-D of each sentence."""
 
     @cache
     def judge(meaning: str, text: str) -> tuple[float, float]:
@@ -93,7 +94,7 @@ def mark(who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider) 
 def compare(
     marked: Sequence[Marked], found: Sequence[Moment], among: Sequence[int], suffix: str
 ) -> list[Row]:
-    """Every speaker on some of the moments; the decoder must equal recall, on new ones beat it."""
+    """Compare all sources on some moments; targets: not below retrieval, above it if new."""
     part = [found[i] for i in among]
     of = {m.who: {k: v[list(among)] for k, v in m.values.items()} for m in marked}
     best = _draws(of[ORACLE][CIDER], part)
@@ -113,7 +114,7 @@ def compare(
 
 
 def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
-    """Our right sentences, phase by phase."""
+    """Return the fraction of our correct sentences by phase."""
     rows = []
     for phase in sorted({moment.item.phase for moment in found}):
         among = [i for i, moment in enumerate(found) if moment.item.phase == phase]
@@ -123,12 +124,12 @@ def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
 
 
 def is_new(item: Annotation) -> bool:
-    """Whether training never had this object in this colour."""
+    """Return whether training never has this object in this color."""
     return item.phase in ('act', 'done') and item.colour == held_out_colour(item.task)
 
 
 def group(item: Annotation) -> tuple[str, str]:
-    """What weighs the same as any other group."""
+    """Return the group of an annotation; all groups have equal weight."""
     return ('', item.phase) if item.phase in TASKLESS else (item.task, item.phase)
 
 

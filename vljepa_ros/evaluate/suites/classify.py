@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suites classify and classify-unseen: which task's act is going on?
+"""Suites classify and classify-unseen: classification of acts by task.
 
-The embedding in the middle of an act against all tasks' sentences in the object's colour, at most
-20 episodes a task, evenly over the cameras. A task's score is the mean cosine of its wordings.
-Every task weighs the same.
+The embedding in the middle of an act is compared with all tasks' sentences in the object's color,
+for at most 20 episodes per task, evenly over the cameras. A task's score is the mean cosine of its
+paraphrases. Every task has equal weight.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from vljepa_ros.evaluate.statistics import harmonic
 from vljepa_ros.evaluate.views import Vectors, blind_answers, middle
 
 WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
-EPISODES = 20  # of a task, at most
+EPISODES = 20  # maximum per task
 SEEN_MARK, ORACLE_SHARE_MARK, ORACLE_MARK = 0.92, 0.92, 0.85
 NOT_THERE = (
-    'No streams of the unseen tasks: they lie in the split `unseen`, beside `test`, '
-    'and are read with `--split test`.'
+    'No streams of the unseen tasks: put the split `unseen` beside `test` and use `--split test`.'
 )
 
 
 @dataclass(frozen=True)
 class Act:
-    """One act, the stream it is from, and what the eyes answered in its middle."""
+    """One act, its stream, and the vision side's answer in its middle."""
 
     annotation: Annotation
     vector: Vectors
@@ -43,12 +42,12 @@ class Act:
 
     @property
     def id(self) -> str:
-        """A name of the act that is the same for every model."""
+        """Return an id of the act that does not depend on the model."""
         return f'{self.stream}@{middle(self.annotation):.3f}'
 
 
 def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ()) -> list[Act]:
-    """The chosen acts of `tasks` in `streams` (none given: the context's), seen."""
+    """Return the chosen acts of `tasks` with answers; default `streams`: the context's."""
 
     def look() -> list[Act]:
         return see(context, choose(streams or context.streams, tasks))
@@ -75,14 +74,14 @@ def choose(
 
 
 class Candidates:
-    """The sentences of tasks, by colour and list of wordings; embedded once."""
+    """Sentences of tasks, by color and list of paraphrases; embedded once."""
 
     def __init__(self, context: Context, tasks: Sequence[str], which: str) -> None:
         self._context, self.tasks, self._which = context, tuple(tasks), which
         self._texts: dict[str, list[Vectors]] = {}
 
     def guess(self, act: Act, vector: Vectors) -> str:
-        """The task whose sentences are nearest to `vector`."""
+        """Return the task whose sentences are nearest to `vector`."""
         colour = act.annotation.colour
         if colour not in self._texts:
             self._texts[colour] = [
@@ -93,7 +92,7 @@ class Candidates:
         return self.tasks[int(np.argmax(scores))]
 
     def top1(self, found: Sequence[Act], vectors: Sequence[Vectors]) -> Outcomes:
-        """Whether the guess about each act is right; every task weighs the same."""
+        """Return the correctness of the guess about each act; tasks have equal weight."""
         right = [
             float(self.guess(act, vector) == act.annotation.task)
             for act, vector in zip(found, vectors, strict=True)
@@ -107,7 +106,7 @@ class Candidates:
 
 
 def classify(context: Context) -> Report:
-    """Top-1 of the training tasks, in seen and in held-out wordings."""
+    """Evaluate top-1 accuracy on the training tasks, with train and held-out paraphrases."""
     found = acts(context, TRAIN_TASKS)
     seen, oracle, blind = speakers(context, found)
     rows = []
@@ -123,14 +122,14 @@ def classify(context: Context) -> Report:
         ]
     rows += hidden_rows(context.streams, TRAIN_TASKS)
     shown = len({act.annotation.task for act in found})
-    note = f'{len(found)} acts of {shown} of {len(TRAIN_TASKS)} tasks, every task the same weight.'
+    note = f'{len(found)} acts of {shown} of {len(TRAIN_TASKS)} tasks, all with equal weight.'
     return Report('classify', tuple(rows), (note,))
 
 
 def speakers(
     context: Context, found: Sequence[Act]
 ) -> tuple[list[Vectors], list[Vectors], list[Vectors]]:
-    """What the eyes, an oracle and the blind answer about acts."""
+    """Return the answers of the vision side, the oracle and the vision-blind baseline."""
     return (
         [act.vector for act in found],
         [context.centre(act.annotation.meaning) for act in found],
@@ -139,7 +138,7 @@ def speakers(
 
 
 def classify_unseen(context: Context) -> Report:
-    """Top-1 of the five tasks that training never had."""
+    """Evaluate top-1 accuracy on the five tasks that are absent from training."""
     streams = context.unseen or context.streams
     if not choose(streams, TEST_TASKS):
         return Report('classify-unseen', (), (NOT_THERE,))

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suites events and views-events: what begins when, by the whole stack with its defaults.
+"""Suites events and views-events: event detection by the whole stack with default settings.
 
-An event is a segment's start with its sentence, as `vljepa annotate` prints it: the final words.
-Annotations that are neighbours and mean the same are one. What a stream begins with is no event,
-neither of the annotations nor of any speaker. Events match one-to-one within `WITHIN_S`; the
-labelled F1 counts right sentences only. A false event at rest starts while the arm is at rest,
-and matches no start at all. The start of a hidden act (its object is not visible) is no true
-event, and an event that matches nothing but such a start is not counted.
+A predicted event is a segment's start with its final text, as printed by `vljepa annotate`.
+Neighboring annotations of the same concept are merged. The start of a stream is not an event,
+neither of the annotations nor of any source. Events match one-to-one within `WITHIN_S`; the
+labeled F1 counts correct sentences only. A false event at rest starts while the arm is at rest and
+matches no true start. The start of a hidden act (its object is not visible) is not a true event,
+and a predicted event that matches only such a start is not counted.
 
-Suite views-events is the same on streams that are filmed from the wide distribution of cameras,
-one camera a stream, with a threshold for the labelled F1 only.
+Suite views-events is the same evaluation on streams with cameras of the wide distribution, one
+camera per stream, with a target for the labeled F1 only.
 
-Uniform and motion energy (the highest peaks of the difference between frames) say as many events
-as ours, in our Y-Decoder's words at that moment: of the first hop whose newest frame is not
-before it. The oracle knows starts and meanings, and decodes these; the blind say one sentence at
-our times. A delay is from the true start to the stamp that the segment's first words came with, of
-the events that match in their final words.
+The baselines `uniform` and `motion energy` (the highest peaks of the difference between frames)
+predict as many events as our model. Their texts are decoded by our Y-Decoder from the first hop
+whose newest frame is not before the event. The oracle has the true starts and decodes the true
+concepts. The vision-blind baseline predicts one fixed sentence at our times. A delay is the time
+from the true start to the stamp at which the segment's first text was published, for events that
+match in their final texts.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events 
 F1_ROWS = (LABELLED, BOUNDARIES)
 MARKS = {LABELLED: 0.70, BOUNDARIES: 0.85}
 VIEWS_MARKS = {LABELLED: 0.65}
-MORE_MARK = 0.10  # ours above the simple speakers'
+MORE_MARK = 0.10  # minimum margin over the simple baselines
 DELAYS = {'delay to the text, p50 (s)': 0.5, 'delay to the text, p90 (s)': 0.9}
-REST = 'rest'  # a phase
+REST = 'rest'  # the phase
 
 
 @dataclass(frozen=True)
 class Said:
-    """An event: something new, `at_s` from the stream's start."""
+    """Event with its text, `at_s` from the stream's start."""
 
     at_s: float
     text: str
@@ -64,7 +65,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Heard:
-    """One stream: its annotations, merged; our segments, without the first; what each one says."""
+    """One stream: merged annotations, our segments except the first, events of each source."""
 
     name: str
     truths: list[Annotation]
@@ -73,27 +74,27 @@ class Heard:
 
     @property
     def true(self) -> list[Annotation]:
-        """The true events: annotations of visible objects, without the first annotation."""
+        """Return the true events: annotations of visible objects, except the first one."""
         return [item for item in self.truths[1:] if not item.hidden]
 
     @property
     def starts_s(self) -> list[float]:
-        """When the true events begin."""
+        """Return the start times of the true events."""
         return [item.start for item in self.true]
 
     @property
     def hidden_s(self) -> list[float]:
-        """When the events of hidden objects begin."""
+        """Return the start times of the events with hidden objects."""
         return [item.start for item in self.truths[1:] if item.hidden]
 
 
 def events(context: Context) -> Report:
-    """F1 of all speakers, false events at rest, and our delay."""
+    """Evaluate F1 of all sources, false events at rest, and our delay."""
     return _report(context, 'events', MARKS, MORE_MARK)
 
 
 def views_events(context: Context) -> Report:
-    """The same of streams from cameras of the wide distribution."""
+    """Evaluate `events` on streams with cameras of the wide distribution."""
     return _report(context, 'views-events', VIEWS_MARKS, None)
 
 
@@ -114,8 +115,8 @@ def _report(
     ]
     said = sum(len(h.segments) for h in heard)
     notes = (
-        f'{len(heard)} streams; we say {said} events. They match within {WITHIN_S:g} s; what a '
-        'stream begins with is none.',
+        f'{len(heard)} streams; {said} predicted events. They match within {WITHIN_S:g} s; the '
+        'start of a stream is not an event.',
         "Delays are by the streams' stamps: the time that the model takes, the Y-Decoder's "
         'included, is not in them.',
     )
@@ -123,7 +124,7 @@ def _report(
 
 
 def hear(context: Context, stream: Stream) -> Heard:
-    """What everybody says of a stream."""
+    """Return the events of all sources for a stream."""
     truths, watched = merged(stream.annotations), watch(context, stream)
     ours, true = watched.segments[1:], [item for item in truths[1:] if not item.hidden]
     starts_s = [segment.start_s for segment in ours]
@@ -142,22 +143,22 @@ def hear(context: Context, stream: Stream) -> Heard:
 
 
 def said(at_s: Sequence[float], texts: Sequence[str]) -> list[Said]:
-    """Events."""
+    """Combine times and texts to events."""
     return [Said(at, text) for at, text in zip(at_s, texts, strict=True)]
 
 
 def evenly(count: int, length_s: float) -> list[float]:
-    """The starts of all but the first of `count` + 1 equal segments."""
+    """Return the starts of `count` + 1 equal segments, except the first."""
     return [length_s * (i + 1) / (count + 1) for i in range(count)]
 
 
 def in_words(context: Context, hops: Hops, at_s: Sequence[float]) -> list[Said]:
-    """Events at these times, in the words for what is seen then."""
+    """Return events at these times with texts decoded from the embeddings at these times."""
     return said(at_s, words_of(context).say(hops.vectors[hops.not_before(at_s)]) if at_s else [])
 
 
 def figures(heard: Sequence[Heard], who: str, marks: Mapping[str, float]) -> list[Row]:
-    """One speaker's F1 and false events."""
+    """Return the F1 and the false events of one source."""
     rows, names = [], [h.name for h in heard]
     for what in F1_ROWS:
         counts = count(heard, who, what == LABELLED)
@@ -167,7 +168,7 @@ def figures(heard: Sequence[Heard], who: str, marks: Mapping[str, float]) -> lis
 
 
 def compare(heard: Sequence[Heard], who: str, mark: float | None) -> list[Row]:
-    """By how much our F1 is above a simple speaker's."""
+    """Return the margin of our F1 over a simple baseline's."""
     rows, names = [], [h.name for h in heard]
     for what in F1_ROWS:
         ours, other = (
@@ -178,7 +179,7 @@ def compare(heard: Sequence[Heard], who: str, mark: float | None) -> list[Row]:
 
 
 def count(heard: Sequence[Heard], who: str, labelled: bool) -> Counts:
-    """(S, 3) matched, said and true events."""
+    """Count matched, predicted and true events (S, 3)."""
     rows = []
     for h in heard:
         pairs = matches(h, who, labelled)
@@ -188,7 +189,7 @@ def count(heard: Sequence[Heard], who: str, labelled: bool) -> Counts:
 
 
 def of_hidden(heard: Heard, who: str, pairs: Sequence[tuple[int, int]]) -> set[int]:
-    """The said events that match no true one of `pairs`, but the start of a hidden act."""
+    """Return the predicted events without a pair that match the start of a hidden act."""
     matched = {said for said, _ in pairs}
     rest = [i for i in range(len(heard.said[who])) if i not in matched]
     options = near([heard.said[who][i].at_s for i in rest], heard.hidden_s, WITHIN_S)
@@ -196,7 +197,7 @@ def of_hidden(heard: Heard, who: str, pairs: Sequence[tuple[int, int]]) -> set[i
 
 
 def matches(heard: Heard, who: str, labelled: bool) -> list[tuple[int, int]]:
-    """Pairs (said, true) within the time; `labelled`: of right sentences only."""
+    """Return pairs (predicted, true) within the time; `labelled`: of correct sentences only."""
     said = heard.said[who]
     options = near([event.at_s for event in said], heard.starts_s, WITHIN_S)
     if labelled:
@@ -209,12 +210,12 @@ def matches(heard: Heard, who: str, labelled: bool) -> list[tuple[int, int]]:
 
 @cache
 def right(meaning: str, text: str) -> bool:
-    """Whether a sentence is right."""
+    """Return whether a sentence is correct."""
     return is_right(meaning, text)
 
 
 def at_rest(heard: Sequence[Heard], who: str) -> Row:
-    """False events a minute of all rests together; its count is that of the false events."""
+    """Return false events per minute over all rests; its count is the number of events."""
     rests = [(h.name, rest) for h in heard for rest in false_at_rest(h, who)]
     found = np.array([rest for _, rest in rests], float).reshape(-1, 2)
 
@@ -227,7 +228,7 @@ def at_rest(heard: Sequence[Heard], who: str) -> Row:
 
 
 def false_at_rest(heard: Heard, who: str) -> list[tuple[int, float]]:
-    """Of each rest the false events, and its length in minutes."""
+    """Return the number of false events and the length in minutes of each rest."""
     pairs = matches(heard, who, labelled=False)
     known = {said for said, _ in pairs} | of_hidden(heard, who, pairs)
     false = [e.at_s for i, e in enumerate(heard.said[who]) if i not in known]
@@ -239,7 +240,7 @@ def false_at_rest(heard: Heard, who: str) -> list[tuple[int, float]]:
 
 
 def delays(heard: Sequence[Heard]) -> list[Row]:
-    """Median and 90th percentile of the delay to the text."""
+    """Return median and 90th percentile of the delay to the text."""
     found = [
         (h.name, h.segments[said].heard_s - h.starts_s[true])
         for h in heard

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite paraphrase: is a held-out rewording nearer than a sentence that says something else?
+"""Suite paraphrase: is a held-out paraphrase nearer than a sentence of another concept?
 
-A triple is a training wording (the anchor), a held-out wording of the same meaning, and a
-distractor that differs in one slot: object, verb, direction, state or negation. Of the wordings of
-the other meaning the distractor is the one that shares most words with the anchor, so that who
-counts words is mostly wrong (the row `shared words`). Every slot weighs the same.
+A triple is a training paraphrase (the anchor), a held-out paraphrase of the same concept, and a
+distractor that differs in one slot: object, verb, direction, state or negation. Among the
+paraphrases of the other concept, the distractor shares the most words with the anchor, so that
+word overlap is mostly wrong (the row `shared words`). Every slot has equal weight.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from vljepa_ros.evaluate.statistics import mean
 
 MARK, TRIPLES_A_SLOT = 0.90, 100
 
-# Tasks that do the same to different objects.
+# Tasks with the same action on different objects.
 ALIKE = (
     ('drawer-open', 'door-open', 'window-open', 'faucet-open'),
     ('drawer-close', 'door-close', 'window-close', 'faucet-close'),
 )
-# Tasks that do the same to the same object, in another direction or at another place.
+# Tasks with the same action on the same object, in another direction or at another place.
 DIRECTIONS = (
     ('button-press', 'button-press-topdown'),
     ('button-press-wall', 'button-press-topdown-wall'),
@@ -56,7 +56,7 @@ DIRECTIONS = (
     ('plate-slide-side', 'plate-slide-back-side'),
     ('sweep', 'sweep-into'),
 )
-# Tasks after which the same object is in opposite states.
+# Tasks that leave the same object in opposite states.
 OPPOSITES = (
     ('drawer-open', 'drawer-close'),
     ('door-open', 'door-close'),
@@ -70,12 +70,12 @@ OPPOSITES = (
     ('coffee-push', 'coffee-pull'),
 )
 
-Pair = tuple[str, str]  # meaning ids, with {} for the colour
+Pair = tuple[str, str]  # concept ids, with {} for the color
 
 
 @dataclass(frozen=True)
 class Triple:
-    """`same` says what `anchor` does, `other` does not. `kind`: the pair that it is made of."""
+    """`same` is a paraphrase of `anchor`, `other` is not. `kind` is the pair of concepts."""
 
     kind: str
     anchor: str
@@ -84,7 +84,7 @@ class Triple:
 
 
 def paraphrase(context: Context) -> Report:
-    """Share of triples in which the rewording is nearer, a slot a row and all."""
+    """Evaluate the fraction of triples with the paraphrase nearer, per slot and overall."""
     found = {slot: triples(slot) for slot in SLOTS}
     right: dict[str, list[float]] = {}
     for slot in context.each(list(found), 'triples'):
@@ -105,7 +105,7 @@ def paraphrase(context: Context) -> Report:
 
 
 def triples(slot: str, count: int = TRIPLES_A_SLOT) -> list[Triple]:
-    """The slot's triples: pairs of each phase in turn, in some colour and wording."""
+    """Return the slot's triples: pairs of each phase in turn, with random color and paraphrase."""
     rng, pairs = np.random.default_rng(0), SLOTS[slot]()
     shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
     turns = in_turn(shuffled, lambda pair: pair[0].partition(':')[0])
@@ -113,7 +113,7 @@ def triples(slot: str, count: int = TRIPLES_A_SLOT) -> list[Triple]:
 
 
 def nearer(language: Language, found: Sequence[Triple]) -> list[float]:
-    """For each triple 1 where the anchor's vector is nearer to the rewording's."""
+    """Return 1 for each triple whose anchor is nearer to the paraphrase, else 0."""
     anchor, same, other = (
         language.encode(texts) for texts in zip(*((t.anchor, t.same, t.other) for t in found))
     )
@@ -121,12 +121,12 @@ def nearer(language: Language, found: Sequence[Triple]) -> list[float]:
 
 
 def shares_more(triple: Triple) -> bool:
-    """Whether the anchor shares more words with the rewording."""
+    """Return whether the anchor shares more words with the paraphrase."""
     return _overlap(triple.anchor, triple.same) > _overlap(triple.anchor, triple.other)
 
 
 def negate(text: str) -> str:
-    """The sentence denied: 'the drawer is not open'; '' where it has no auxiliary or is denied."""
+    """Negate a sentence ('the drawer is not open'); '' without auxiliary or if negated."""
     return next(iter(denials(text)), '') if AUXILIARY.search(text) else ''
 
 
@@ -143,7 +143,7 @@ def _triple(pair: Pair, rng: np.random.Generator) -> Triple:
 
 
 def _overlap(one: str, other: str) -> float:
-    """Jaccard index of the words."""
+    """Return the Jaccard index of the words."""
     a, b = set(words(one)), set(words(other))
     return len(a & b) / len(a | b)
 
@@ -154,12 +154,12 @@ def _objects() -> list[Pair]:
     found += [(f'{p}:{a}', f'{p}:{b}') for p in ('appear', 'gone') for a, b in _both(THINGS)]
     for tasks in ALIKE:
         found += [(f'{p}:{a}', f'{p}:{b}') for p in ('act', 'done') for a, b in _both(tasks)]
-    return _coloured(found)
+    return _with_colors(found)
 
 
 def _verbs() -> list[Pair]:
     known = {frozenset(pair) for pair in DIRECTIONS}
-    return _coloured(
+    return _with_colors(
         pair
         for a, b in combinations(TRAIN_TASKS, 2)
         if TASKS[a].object == TASKS[b].object and frozenset((a, b)) not in known
@@ -170,12 +170,12 @@ def _verbs() -> list[Pair]:
 
 def _directions() -> list[Pair]:
     tasks = [pair for a, b in DIRECTIONS for pair in ((a, b), (b, a))]
-    return _coloured((f'act:{a}', f'act:{b}') for a, b in tasks)
+    return _with_colors((f'act:{a}', f'act:{b}') for a, b in tasks)
 
 
 def _states() -> list[Pair]:
     tasks = [pair for a, b in OPPOSITES for pair in ((a, b), (b, a))]
-    return _coloured((f'done:{a}', f'done:{b}') for a, b in tasks)
+    return _with_colors((f'done:{a}', f'done:{b}') for a, b in tasks)
 
 
 def _negations() -> list[Pair]:
@@ -199,5 +199,5 @@ def _both(names: Iterable[str]) -> list[tuple[str, str]]:
     return list(permutations(names, 2))
 
 
-def _coloured(stems: Iterable[tuple[str, str]]) -> list[Pair]:
+def _with_colors(stems: Iterable[tuple[str, str]]) -> list[Pair]:
     return [(f'{a}:{{}}', f'{b}:{{}}') for a, b in stems]

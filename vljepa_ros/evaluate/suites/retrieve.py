@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite retrieve: a held-out wording finds a clip that shows its meaning, among 500.
+"""Suite retrieve: retrieval of clips by a held-out paraphrase of their concept, among 500 clips.
 
 Clips are middles of reaches, contacts and acts, drawn evenly over (task, phase) and within these
-over the cameras; what is relevant is told by meaning ids. Every meaning of the gallery is asked
-for once.
+over the cameras. A clip is relevant if its concept id is equal. Every concept of the gallery is
+queried once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CLIPS, PHASES, MARK, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
 
 
 def retrieve(context: Context) -> Report:
-    """R@1 and R@5 of texts looking for clips, and R@1 of clips looking for texts."""
+    """Evaluate R@1 and R@5 of text-to-clip and R@1 of clip-to-text retrieval."""
     rng = np.random.default_rng(0)
     chosen = gallery(context.streams, rng)
     if not chosen:
-        return Report('retrieve', (), ('These streams have no clip to find.',))
+        return Report('retrieve', (), ('These streams have no clips to retrieve.',))
     meanings = [moment.item.meaning for moment in chosen]
     streams = [moment.stream.name for moment in chosen]
     wanted = sorted(set(meanings))
@@ -52,17 +52,17 @@ def retrieve(context: Context) -> Report:
             )
         )
     fewer = '' if len(chosen) == CLIPS else f' (there are no {CLIPS})'
-    note = f'{len(chosen)} clips{fewer} of {len(wanted)} meanings, held-out wording.'
+    note = f'{len(chosen)} clips{fewer} of {len(wanted)} concepts, held-out paraphrase.'
     return Report('retrieve', tuple(row for kind in zip(*rows) for row in kind), (note,))
 
 
 def speakers(
     context: Context, chosen: Sequence[Moment], rng: np.random.Generator
 ) -> dict[str, Vectors]:
-    """(N, D) of the clips: what the eyes answer, what an oracle does, and what the blind do."""
+    """Return answers (N, D) of the vision side, the oracle and the vision-blind baseline."""
     ours = caption(context, chosen, 'clips to find')
     blind = np.repeat(blind_answers(context.vision, [PROMPT]), len(chosen), axis=0)
-    blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # no order among equals
+    blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # break ties at random
     oracle = [context.centre(m.item.meaning) for m in chosen]
     return {'ours': ours, 'oracle': np.stack(oracle), 'blind': blind}
 
@@ -70,7 +70,7 @@ def speakers(
 def gallery(
     streams: Sequence[Stream], rng: np.random.Generator, count: int = CLIPS
 ) -> list[Moment]:
-    """At most `count` clips: one of each (task, phase) in turn."""
+    """Return at most `count` clips: one of each (task, phase) in turn."""
     found = moments(streams, TRAIN_TASKS, PHASES)
     shuffled = [found[i] for i in rng.permutation(len(found))]
     return in_turn(evenly(shuffled), lambda m: (m.item.task, m.item.phase))[:count]
@@ -83,7 +83,7 @@ def hits(
     meanings: Sequence[str],
     count: int = 1,
 ) -> list[float]:
-    """For each query 1 where one of its `count` nearest items has the meaning that is wanted."""
+    """Return 1 for each query with its concept among the `count` nearest items, else 0."""
     nearest = np.argsort(-(queries @ items.T), axis=1, kind='stable')[:, :count]
     return [
         float(any(meanings[n] == meaning for n in row))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite robustness: what a worse camera costs, on a fixed part of classify and of vqa.
+"""Suite robustness: accuracy under image corruptions, on a fixed part of classify and vqa.
 
-Acts of every task, and questions about these moments. Clips go the way of a robot's frames:
-through the sampler, which lays stamps on the model's grid, and the resizing to the model's
-pictures. Not part of `all`, for it takes long.
+The suite evaluates acts of every task and questions about these moments. Clips are processed as at
+run time: the frame sampler places stamps on the model's time grid, and images are resized to the
+model's input. The suite is not part of `all`, because it takes long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOP1 = 'top-1, seen wording'
 
 @dataclass(frozen=True)
 class Glance:
-    """What is asked of an act while something is wrong with the camera, and who asks."""
+    """One act with its questions under one image corruption."""
 
     disturbance: str
     act: Moment
@@ -43,12 +43,12 @@ class Glance:
 
     @property
     def prompts(self) -> list[str]:
-        """What is going on, and the questions."""
+        """Return the caption prompt and the questions."""
         return [PROMPT, *(p.question.prompt for p in self.posed)]
 
 
 def robustness(context: Context) -> Report:
-    """Top-1 of acts and yes/no under every disturbance."""
+    """Evaluate top-1 accuracy of acts and of yes/no questions under every corruption."""
     acts = choose(context.streams, TRAIN_TASKS, ACTS_A_TASK)
     posed = some_questions(acts, QUESTIONS)
     about = [tuple(p for p in posed if _place(p.moment) == _place(act)) for act in acts]
@@ -57,7 +57,7 @@ def robustness(context: Context) -> Report:
         for name in DISTURBANCES
         for act, asked in zip(acts, about, strict=True)
     ]
-    found = context.map(_see, glances, 'disturbed moments')
+    found = context.map(_answers, glances, 'corrupted moments')
     candidates, rows = Candidates(context, TRAIN_TASKS, 'train'), list[Row]()
     for name in DISTURBANCES:
         seen = [
@@ -83,7 +83,7 @@ def robustness(context: Context) -> Report:
 
 
 def some_questions(found: Sequence[Moment], count: int) -> list[Posed]:
-    """At most `count` questions: of every topic in turn, one with each answer."""
+    """Return at most `count` questions: for every topic in turn, one with each answer."""
     posed = [p for p in ask(found) if p.question.kind == YES_NO]
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
     pairs = sorted(shuffled, key=_topic_and_answer)
@@ -103,12 +103,12 @@ def _place(moment: Moment) -> tuple[str, float]:
     return moment.stream.name, moment.at_s
 
 
-def _see(context: Context, glance: Glance) -> Vectors:
+def _answers(context: Context, glance: Glance) -> Vectors:
     return seen(context.vision, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
 
 
 def seen(vision: Vision, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:
-    """Answers (P, D) about a moment of a disturbed stream, by the run-time path."""
+    """Return answers (P, D) about a moment of a corrupted stream, by the run-time path."""
     part = window(vision, moment.stream, moment.at_s)
     images = tuple(shrunk(moment.stream.frames()[part], vision.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite selective: how few decodes say what a stream shows? The paper's protocol, made exact.
+"""Suite selective: selective decoding, caption quality against the number of decodes.
 
-An annotation's time is its midpoint, and it takes the text of the nearest decode, ties to the
-earlier; the score is the mean CIDEr-D against five fixed wordings. Beside it, *in force*: the last
-text emitted before the midpoint, and 0 before there is one. Rules that see the whole stream first
-(offline Ward, the moments of most motion, oracle boundaries) emit nothing in time and have no such
-figure.
+This is an exact form of the paper's protocol. An annotation's time is its midpoint. It is compared
+with the text of the nearest decode (the earlier one of a tie); the score is the mean CIDEr-D
+against five fixed paraphrases. The score *in force* uses the last text emitted before the midpoint
+and is 0 without such a text. It does not exist for offline rules, which need the whole stream
+before they emit a text (offline Ward, peaks of motion energy, oracle boundaries).
 
-Embeddings are computed once a stream; `evaluate.selection` has the rules. Every decode that a rule
-asks for counts: of ours the first of a stream, one a new segment, and one an update. (A segment
-ends in the words that were last said of it.) What no annotation takes is counted, and never
-computed.
+Embeddings are computed once per stream; `evaluate.decode_rules` has the rules. Every decode that a
+rule requests counts: for our rule the first of a stream, one per new segment and one per update.
+(A segment ends with its last text, without another decode.) Decodes that no annotation uses are
+counted, but not computed.
 
-The baseline is uniform at one decode a second. For a budget, ours has one threshold for all
-streams: the lowest that spends at most 95% of it over all the streams of `context.validation`
-together, as other streams may have more to say. They are laid end to end to the length of those
-judged, as the first decode of a stream is no choice. "Ours by
-default" has no budget, but the thresholds that nodes are launched with.
+The baseline is uniform decoding at one decode per second. For each budget, our rule has one
+threshold for all streams: the lowest that spends at most 95% of the budget over all streams of
+`context.validation` (the margin allows for streams with more changes). The validation streams are
+concatenated to the length of the evaluated streams, because the first decode of a stream is
+mandatory. "Ours by default" has no budget; it uses the default thresholds of the nodes.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ from vljepa_ros.evaluate.views import Vectors
 from vljepa_ros.stream.offline_segmenter import need_ward
 
 UNIFORM, POOLED, WARD, OURS = 'uniform', 'uniform + pooling', 'offline Ward', 'ours'
-MOTION = 'motion energy'  # only of streams with frames
+MOTION = 'motion energy'  # for streams with frames only
 LINES = (UNIFORM, POOLED, MOTION, WARD, OURS)
 EMITTING = (UNIFORM, POOLED, OURS)
-AS_UNIFORM = (POOLED, WARD)  # decode as often
+AS_UNIFORM = (POOLED, WARD)  # as many decodes as uniform
 BY_DEFAULT = 'ours by default'
 BOUNDARIES, BASELINE, ORACLE, BLIND = 'oracle boundaries', 'baseline', 'oracle', 'blind'
 ONES = (BLIND, ORACLE, BOUNDARIES)  # rows without a budget
-# Both are called the oracle: the true meaning's own words, and what we say of the true boundaries.
+# Two upper bounds: the text of the true concept, and our text between the true boundaries.
 BEST = {ORACLE: "share of the oracle's", BOUNDARIES: "share of the oracle boundaries'"}
-BASELINE_S, SPARSE_S = 1.0, 2.85  # one decode in so long: the baseline, and the mark of ours
-BUDGET_SHARE = 0.95  # of a budget, spent on validation
-KEPT_MARK, ORACLE_MARK = 0.98, 0.70  # of the baseline's CIDEr; of the oracle's, by the baseline
+BASELINE_S, SPARSE_S = 1.0, 2.85  # seconds per decode: the baseline, and the target of our rule
+BUDGET_SHARE = 0.95  # fraction of a budget spent on validation
+KEPT_MARK, ORACLE_MARK = 0.98, 0.70  # ours relative to baseline; baseline relative to oracle
 CIDER, IN_FORCE = 'CIDEr-D', 'CIDEr-D in force'
 
-Key = tuple[str, float]  # a row, and the period of its budget in seconds
+Key = tuple[str, float]  # row, and the period of its budget in seconds
 ONCE = 0.0  # the period of rows without a budget
 Thresholds = Mapping[float, float]  # period -> threshold
 Values = NDArray[np.float64]
@@ -85,7 +85,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Said:
-    """What is true of a span (seconds), in all the wordings that a text is compared with."""
+    """Annotated span (seconds) with its reference texts."""
 
     start_s: float
     end_s: float
@@ -94,7 +94,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A stream's hops, annotations and motion; `others`: who says what, whatever is seen."""
+    """Hops, annotations and motion of a stream; `others`: texts of the baselines."""
 
     name: str
     hops: Hops
@@ -104,13 +104,13 @@ class Recorded:
 
     @property
     def middles_ns(self) -> Stamps:
-        """The annotations' times (A,)."""
+        """Return the annotations' times (A,)."""
         return np.array([middle_ns(s.start_s, s.end_s) for s in self.said], np.int64)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A row in one stream: decodes; CIDEr-D (A,) of the nearest texts, and of those in force."""
+    """Result of a row in one stream: decodes, CIDEr-D (A,) of nearest texts and in force."""
 
     decodes: int
     nearest: Values
@@ -118,10 +118,10 @@ class Scored:
 
 
 def selective(context: Context) -> Report:
-    """All rows on the context's streams, with thresholds from its validation."""
+    """Evaluate all rules on the context's streams, with thresholds from its validation."""
     need_ward()
     if not context.validation:
-        raise InputError('the suite selective chooses its thresholds on validation: give streams')
+        raise InputError('the suite selective needs validation streams to choose its thresholds')
     known = [s for s in context.streams if is_known(s)]
     streams = list({s.folder: s for s in (*context.validation, *known)}.values())
     each = context.map(embedded, streams, 'streams')
@@ -129,7 +129,7 @@ def selective(context: Context) -> Report:
     chosen_on = [hops[s.folder] for s in context.validation if s.folder in hops]
     recorded = [record(context, s, hops[s.folder]) for s in known if s.folder in hops]
     if not recorded:
-        return Report('selective', (), ('These streams have nothing to caption.',))
+        return Report('selective', (), ('These streams have no annotations to caption.',))
     longest_s = max(r.hops.seconds for r in recorded)
     chosen_on = end_to_end(chosen_on, longest_s)
     periods_s = context.each(PERIODS_S, 'thresholds')
@@ -143,18 +143,25 @@ def selective(context: Context) -> Report:
 
 
 def selective_of_own(embeddings: Path, annotations: Path, language: Language) -> Report:
-    """All rows on embeddings of anybody's own; thresholds are chosen on them as well.
+    """Evaluate all rules on a user's embeddings; thresholds are chosen on the same data.
 
-    A text is compared with the annotation's own. Raises InputError for a file that is no such.
+    Args:
+        embeddings: File of embeddings (see `data.embeddings`).
+        annotations: Annotation file of one camera; its texts are the references.
+        language: Text side of the model that made the embeddings.
+
+    Raises:
+        InputError: a file is invalid.
     """
     need_ward()
     read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
     if not texts:
-        raise InputError(f'{annotations}: holds no text with a start and an end')
+        raise InputError(f'{annotations}: contains no text with a start and an end')
     cameras = sorted({line.source for line in texts} - {''})
     if len(cameras) > 1:
         raise InputError(
-            f'{annotations}: is of {", ".join(cameras)}: keep the lines of one camera'
+            f'{annotations}: has lines of several cameras ({", ".join(cameras)}): '
+            'keep those of one camera'
         )
     found = Hops(read.vectors, read.stamps_ns)
     said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
@@ -167,12 +174,12 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
 
 
 def embedded(context: Context, stream: Stream) -> Hops:
-    """A stream's embeddings."""
+    """Compute a stream's embeddings."""
     return hops_of(context.vision, stream)
 
 
 def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
-    """A stream with its embeddings, and what is compared to it."""
+    """Combine a stream's embeddings, references and the baselines' texts."""
     shown = [a for a in stream.annotations if not a.hidden]
     said = tuple(Said(a.start, a.end, references(a.meaning)) for a in shown)
     others = {
@@ -183,7 +190,7 @@ def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
 
 
 def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
-    """What every row decodes of a stream."""
+    """Return the decodes of every row for a stream."""
     hops, found = recorded.hops, dict[Key, Decodes]()
     for period, threshold in thresholds.items():
         count = allowed(hops, period)
@@ -200,12 +207,12 @@ def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
 
 
 def in_force(emitted_ns: Stamps, times_ns: Stamps) -> Indices:
-    """(A,) the last decode that is emitted before each time; -1 where there is none."""
+    """Return indices (A,) of the last decode emitted before each time; -1 for none."""
     return np.searchsorted(emitted_ns, times_ns, side='left') - 1
 
 
 def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
-    """What annotations take: the nearest decodes, and those in force where there are any."""
+    """Return each annotation's nearest decode and, for online rules, the one in force."""
     found = [nearest(decodes.at_ns, times_ns)]
     if decodes.emitted_ns is not None:
         found.append(in_force(decodes.emitted_ns, times_ns))
@@ -221,7 +228,7 @@ def _judged(
 def judge(
     recorded: Recorded, thresholds: Thresholds, words: Words, cider: Cider
 ) -> dict[Key, Scored]:
-    """Every row's scores in one stream; all that is needed is decoded at once."""
+    """Score every row in one stream; all required vectors are decoded in one batch."""
     plans, times_ns = planned(recorded, thresholds), recorded.middles_ns
     picks = {key: taken(decodes, times_ns) for key, decodes in plans.items()}
     rows = [plans[key].vectors[pick[pick >= 0]] for key in plans for pick in picks[key]]
@@ -246,7 +253,7 @@ def judge(
 
 
 class Table:
-    """All rows over all streams; (S,) arrays have a value a stream."""
+    """All rows over all streams; arrays (S,) have one value per stream."""
 
     def __init__(
         self, recorded: Sequence[Recorded], scored: Sequence[Mapping[Key, Scored]]
@@ -258,44 +265,44 @@ class Table:
         self.annotations = np.array([len(r.said) for r in recorded], float)
 
     def has(self, who: str) -> bool:
-        """Whether there is such a row."""
+        """Return whether the row exists."""
         return any(who == row for row, _ in self._scored[0])
 
     @property
     def lines(self) -> list[str]:
-        """The rows that there are at every budget."""
+        """Return the rows that exist at every budget."""
         return [who for who in LINES if self.has(who)]
 
     def cider(self, who: str, period: float) -> Draws:
-        """Of the nearest texts."""
+        """Return CIDEr-D of the nearest texts."""
         return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
 
     def in_force(self, who: str, period: float) -> Mean:
-        """Of the texts in force."""
+        """Return CIDEr-D of the texts in force."""
         found = [s[who, period].in_force for s in self._scored]
         return mean(
             np.concatenate([values for values in found if values is not None]), (), 0, self._of
         )
 
     def decodes(self, who: str, period: float) -> Values:
-        """(S,) how many."""
+        """Return the number of decodes (S,)."""
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
-        """A row's decodes as a share of something (S,) that all streams have; counts them."""
+        """Return the ratio of a row's decodes to `what` (S,); its count is the decodes."""
         decodes = self.decodes(who, period)
         found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
         return replace(found.interval(), count=int(decodes.sum()))
 
 
 def report(table: Table, thresholds: Thresholds, note: str) -> Report:
-    """The marks first, then every row at every budget."""
+    """Report the rows with targets first, then every row at every budget."""
     rows = [*marks(table, thresholds), *comparisons(table, thresholds), *listed(table, thresholds)]
     return Report('selective', tuple(rows), (note,), curves(table, thresholds))
 
 
 def marks(table: Table, periods: Iterable[float]) -> list[Row]:
-    """The baseline beside the oracle and the blind, and what ours keeps of it for how much."""
+    """Compare the baseline with its bounds, and our CIDEr-D and decodes with the baseline."""
     base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
     rows = [Row(BASELINE, CIDER, base.interval())]
     rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]
@@ -316,7 +323,7 @@ def marks(table: Table, periods: Iterable[float]) -> list[Row]:
 
 
 def by_default(table: Table) -> list[Row]:
-    """Where ours stands with the nodes' own thresholds."""
+    """Return the rows of our rule with the nodes' default thresholds."""
     at, each = (BY_DEFAULT, ONCE), table.decodes(UNIFORM, BASELINE_S)
     cider = table.cider(*at)
     kept, spent = share(cider, table.cider(UNIFORM, BASELINE_S)), table.decodes_per(*at, each)
@@ -330,7 +337,7 @@ def by_default(table: Table) -> list[Row]:
 
 
 def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
-    """Ours above the others at every budget; the fewest decodes that keep the mark."""
+    """Return our margin over the others per budget, and the fewest decodes at the target."""
     base = table.cider(UNIFORM, BASELINE_S)
     ours = {period: table.cider(OURS, period) for period in periods}
     rows = [
@@ -350,7 +357,7 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
 
 
 def listed(table: Table, thresholds: Thresholds) -> list[Row]:
-    """Every row at every budget, and our thresholds."""
+    """Return every row at every budget, and our thresholds."""
     rows = list[Row]()
     for period, threshold in thresholds.items():
         at = named(period)
@@ -367,7 +374,7 @@ def listed(table: Table, thresholds: Thresholds) -> list[Row]:
 
 
 def curves(table: Table, periods: Iterable[float]) -> dict[str, Points]:
-    """(decodes a second, CIDEr-D) of every line, and of what is one point."""
+    """Return points (decodes per second, CIDEr-D) of every row."""
 
     def point(who: str, period: float) -> tuple[float, float]:
         per_second = table.decodes_per(who, period, table.seconds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite gap: how far predictions lie from the texts that they should equal."""
+"""Suite gap: distance between predicted embeddings and their target text embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDS = 5
 
 
 def gap(context: Context) -> Report:
-    """Cosine of predictions to their targets; how far and how separable the two kinds are."""
+    """Evaluate cosines to the targets, and distance and separability of the two kinds."""
     found = [
         act
         for act in acts(context, TRAIN_TASKS)
@@ -38,7 +38,7 @@ def gap(context: Context) -> Report:
             Row('ours', 'distance of the centres', Mean(distance, distance, distance, len(found))),
             Row('ours', 'AUC of telling them apart', mean(separability(predicted, target))),
         ),
-        ('Acts of the training tasks. AUC 0.5: nothing tells a prediction from a text.',),
+        ('Acts of the training tasks. At AUC 0.5, predictions and texts are inseparable.',),
     )
 
 
@@ -48,7 +48,7 @@ def _cosine(who: str, said: Vectors, target: Vectors, streams: list[str]) -> Row
 
 
 def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float]:
-    """AUC of a linear discriminant (ridge) between two kinds of vectors, on folds left out."""
+    """Return the cross-validated AUC of a linear (ridge) discriminant between two kinds."""
     x = np.concatenate([one, other]).astype(np.float64)
     y = np.concatenate([np.ones(len(one)), -np.ones(len(other))])
     order, found = np.random.default_rng(0).permutation(len(x)), []
@@ -59,12 +59,12 @@ def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float
             centred.T @ centred + 1e-2 * len(rest) * np.eye(x.shape[1]) / x.shape[1],
             centred.T @ y[rest],
         )
-        if len(set(y[fold])) == 2:  # of few, all may be of one kind
+        if len(set(y[fold])) == 2:  # a small fold may have one kind only
             found.append(auc(x[fold] @ weights, y[fold] > 0))
     return found
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive has the higher score (ties half)."""
+    """Return the area under the ROC curve; ties count half."""
     above = scores[positive][:, None] - scores[~positive][None, :]
     return float(((above > 0) + 0.5 * (above == 0)).mean()) if above.size else float('nan')

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite transfer: what is still told in a scene that was never trained on, the kitchen.
+"""Suite transfer: evaluation in the kitchen, a scene that is absent from training.
 
-An event is the start of a segment, as `vljepa annotate` prints it, with its final words; the true
-ones are the starts of annotations. What a stream begins with is no event. An event has one label
-or none: `dark`, `covered`, `light back` and `uncovered` for what follows on them, `open` and
-`close` for both the way and the end of a door (a sentence may call it a drawer, of any colour).
-Questions are about objects that Meta-World has and the kitchen lacks, and about light and cover.
+A predicted event is the start of a segment, as printed by `vljepa annotate`, with its final text.
+True events are the starts of annotations. The start of a stream is not an event. An event has at
+most one label: `dark`, `covered`, `light back` and `uncovered` (the first event after them),
+`open` and `close` (for the movement and the final state of a door; a sentence may call it a drawer
+of any color). Questions are about objects that Meta-World has and the kitchen lacks, and about
+light and cover.
 """
 
 from __future__ import annotations
@@ -48,24 +49,24 @@ KINDS = {
 }
 LABELS = tuple(label for labels in KINDS.values() for label in labels)
 OURS, ORACLE, BLIND = 'ours', 'oracle', 'blind'
-# Objects of Meta-World that neither the kitchen has, nor anything that looks like them.
+# Objects of Meta-World without a similar object in the kitchen.
 ABSENT = ('ring', 'basketball', 'block', 'hammer', 'puck', 'peg', 'soccer ball', 'stick', *THINGS)
 YES_NO = ('yes', 'no')
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Something new, `at_s` from the stream's start; `label` is one of `LABELS`, or ''."""
+    """Event `at_s` from the stream's start; `label` is one of `LABELS`, or ''."""
 
     at_s: float
     label: str
 
 
-Events = dict[str, list[list[Labelled]]]  # speaker -> stream -> events
+Events = dict[str, list[list[Labelled]]]  # source -> stream -> events
 
 
 def transfer(context: Context) -> Report:
-    """Labelled events, and abstentions."""
+    """Evaluate labeled events and abstentions."""
     true, said = tell(context)
     names = [stream.name for stream in context.streams]
     rows = []
@@ -76,19 +77,21 @@ def transfer(context: Context) -> Report:
             rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names), outcomes=outcomes))
     rows.append(Row(OURS, 'F1: boundaries', f1(count(said[OURS], true), names)))
     rows += abstentions(context)
-    note = f'{len(names)} streams of a scene never trained on; events match within {WITHIN_S:g} s.'
+    note = f'{len(names)} streams of an untrained scene; events match within {WITHIN_S:g} s.'
     return Report('transfer', tuple(rows), (note,))
 
 
 def tell(context: Context) -> tuple[list[list[Labelled]], Events]:
-    """What was in each stream, and what we, the oracle and the blind say was."""
-    told = context.map(_tell, context.streams, 'streams')
+    """Return the true events of each stream and those of all sources."""
+    told = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in told], {
         who: [said[who] for _, said in told] for who in (OURS, ORACLE, BLIND)
     }
 
 
-def _tell(context: Context, stream: Stream) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+def _events_of(
+    context: Context, stream: Stream
+) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
     starts = [item.start for item in stream.annotations]
     true = labelled(starts, [state_of(item.meaning) for item in stream.annotations])
     best = oracle_texts(context, [item.meaning for item in stream.annotations])
@@ -102,13 +105,13 @@ def _tell(context: Context, stream: Stream) -> tuple[list[Labelled], dict[str, l
 
 
 def state_of(meaning: str) -> str:
-    """What a meaning says of light, cover and doors: one of `MEANINGS`, or ''."""
+    """Return the state of light, cover and doors in a concept: one of `MEANINGS`, or ''."""
     return next((name for name, meanings in MEANINGS.items() if meaning in meanings), '')
 
 
 @cache
 def says(text: str) -> str:
-    """What a sentence says of them, whatever its colour."""
+    """Return the state that a sentence describes, for any color; '' for none."""
     plain = ' '.join(word for word in words(text) if word not in COLOUR_NAMES)
     for name, meanings in MEANINGS.items():
         if any(is_right(meaning, plain, colour=False) for meaning in meanings):
@@ -117,7 +120,7 @@ def says(text: str) -> str:
 
 
 def labelled(starts_s: Sequence[float], states: Sequence[str]) -> list[Labelled]:
-    """Events of what is said in turn: out of the dark, whatever is said has the light back."""
+    """Convert a sequence of states to events; the state after `dark` is `light back`."""
     return [
         Labelled(at_s, now if now in BACK else BACK.get(before, now))
         for at_s, (before, now) in zip(starts_s[1:], pairwise(states), strict=True)
@@ -129,7 +132,7 @@ def count(
     true: Sequence[Sequence[Labelled]],
     labels: Sequence[str] = (),
 ) -> Counts:
-    """(S, 3) matched, said and true events of `labels`; none given: of all, labelled or not."""
+    """Count matched, predicted and true events (S, 3) of `labels`; by default of all events."""
     rows = []
     for ours, theirs in zip(said, true, strict=True):
         row = np.zeros(3)
@@ -145,7 +148,7 @@ def _times(events: Sequence[Labelled], label: str | None) -> list[float]:
 
 
 def abstentions(context: Context) -> list[Row]:
-    """Shares of 'cannot tell' where nobody can tell and where one can, and who is right there."""
+    """Return abstention rates on unanswerable and answerable questions, and accuracy."""
     posed = pose(context.streams)
     if not posed:
         return []
@@ -162,7 +165,7 @@ def abstentions(context: Context) -> list[Row]:
 
 
 def pose(streams: Sequence[Stream]) -> list[Posed]:
-    """What is asked in the middle of every annotation, in held-out wordings."""
+    """Return questions about the middle of every annotation, in held-out paraphrases."""
     rng = np.random.default_rng(0)
     return [
         Posed(stream, item, middle(item), question)
@@ -174,7 +177,7 @@ def pose(streams: Sequence[Stream]) -> list[Posed]:
 
 
 def _answerable(item: Annotation, rng: np.random.Generator) -> list[Question]:
-    """Whether the camera is covered, and where it is not, whether it is dark."""
+    """Ask whether the camera is covered and, if it is not, whether it is dark."""
     found = [_ask('covered', 'yes' if item.covered else 'no', rng)]
     if not item.covered:
         found.append(_ask('dark', 'no' if item.light else 'yes', rng))
@@ -182,7 +185,7 @@ def _answerable(item: Annotation, rng: np.random.Generator) -> list[Question]:
 
 
 def _unanswerable(rng: np.random.Generator) -> list[Question]:
-    """The colour, and the state, of what is not there."""
+    """Ask for the color and the state of absent objects."""
     stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
     facts = stateful[int(rng.integers(len(stateful)))]
     state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))
@@ -206,14 +209,14 @@ def _ask(
 
 
 def _right(who: str, part: Sequence[Given]) -> Row:
-    """Every topic's yes and no weigh the same."""
+    """Return the accuracy; yes and no of every topic have equal weight."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
     return Row(who, 'right: answerable, yes and no alike', right)
 
 
 def _ways(what: str) -> tuple[str, ...]:
-    """The meanings of a door's or a drawer's way and of its end."""
+    """Return the concepts of the movement and the final state of a door or a drawer."""
     return tuple(
         meaning_of(f'{thing}-{what}', phase, ANY)
         for thing in ('door', 'drawer')
@@ -221,5 +224,5 @@ def _ways(what: str) -> tuple[str, ...]:
     )
 
 
-# The meanings that say what.
+# State -> concepts that express it.
 MEANINGS = {DARK: (DARK,), COVERED: (COVERED,), OPEN: _ways('open'), CLOSE: _ways('close')}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite unfamiliar: whether the model tells scenes that it does not know from those that it knows.
+"""Suite unfamiliar: detection of unfamiliar scenes.
 
-Known are the streams of the split, every hop of them; unfamiliar are clips of kinds that were not
-fitted on: far ones (real films and photographs, noise, test patterns) and near ones (other robot
-arms, Meta-World's bench without its arm). AUROC is over hops; an interval draws whole streams and
-clips again. At the fixed threshold 0.5, shares of hops refused: known ones by bins of view, size
-and light, unfamiliar ones by kind.
+Familiar scenes are all hops of the split's streams. Unfamiliar scenes are clips of kinds that were
+not used for fitting: far kinds (real films and photographs, noise, test patterns) and near kinds
+(other robot arms, Meta-World's workbench without its arm). AUROC is over hops; intervals resample
+whole streams and clips. At the fixed threshold 0.5, the suite reports rates of refused hops: of
+familiar scenes by bins of view, size and light, of unfamiliar scenes by kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
 
 OURS, THRESHOLD = 'ours', 0.5
-# Kinds that no shipped model is fitted on (models/*/train.yaml name the others).
+# Kinds that no shipped model was fitted on (models/*/train.yaml list the others).
 FAR = (
     *synthetic.TESTED,
     'scikit-learn photographs',
@@ -36,15 +36,15 @@ FAR = (
     *recorded.FILMS,
 )
 NEAR = ('fetch arm', 'two ViperX arms', 'jaco arm', 'empty bench')
-CLIPS, FRAMES = 16, 30  # of a kind
-SHORTEST = 3  # hops that a clip must show before its hops count, as a camera's first second
+CLIPS, FRAMES = 16, 30  # clips per kind, frames per clip
+SHORTEST = 3  # initial hops of a clip that are not counted, as in a camera's first second
 AUROC_AT_LEAST, ABSTAINED_AT_LEAST, REFUSED_AT_MOST = 0.97, 0.95, 0.03
-FEWEST = 100  # hops of a bin that is reported
+FEWEST = 100  # minimum number of hops of a reported bin
 
 
 @dataclass(frozen=True)
 class Watched:
-    """Scores 0..1 of a stream's or a clip's hops, and the bins that each is in."""
+    """Scores 0..1 of the hops of a stream or clip, and the bins of each hop."""
 
     name: str
     scores: NDArray[np.float64]
@@ -52,13 +52,13 @@ class Watched:
 
 
 def unfamiliar(context: Context) -> Report:
-    """AUROC near and far, and shares refused at the threshold."""
+    """Evaluate AUROC on near and far scenes, and rates of refusal at the threshold."""
     kinds.require((*FAR, *NEAR))
-    known = context.map(_watch_stream, context.streams, 'known streams')
+    known = context.map(_score_stream, context.streams, 'familiar streams')
     rows = list[Row]()
     for where, names in (('far', FAR), ('near', NEAR)):
         clips = [(name, seed) for name in names for seed in range(CLIPS)]
-        seen = context.map(_watch_clip, clips, f'{where} unfamiliar clips')
+        seen = context.map(_score_clip, clips, f'{where} unfamiliar clips')
         rows.append(_auroc(where, known, seen))
         rows.append(_abstained(where, seen, ABSTAINED_AT_LEAST))
         for name in names:
@@ -67,13 +67,13 @@ def unfamiliar(context: Context) -> Report:
             rows += [_abstained(f'{where}, {name}', own)]
     rows += _refused(known)
     note = (
-        f'{len(context.streams)} known streams; {CLIPS} clips of {FRAMES} frames of each kind, '
-        'none of which was fitted on; shares and AUROC are over hops.'
+        f'{len(context.streams)} familiar streams; {CLIPS} clips of {FRAMES} frames of each kind, '
+        'none of which was used for fitting; rates and AUROC are over hops.'
     )
     return Report('unfamiliar', tuple(rows), (note,))
 
 
-def _watch_stream(context: Context, stream: Stream) -> Watched:
+def _score_stream(context: Context, stream: Stream) -> Watched:
     hops = hops_of_bins(stream, context.vision.facts)
     return Watched(
         stream.name,
@@ -82,7 +82,7 @@ def _watch_stream(context: Context, stream: Stream) -> Watched:
     )
 
 
-def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
+def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
     kind, seed = clip
     size = context.vision.facts.image_size
     make = next(
@@ -99,7 +99,7 @@ def _watch_clip(context: Context, clip: tuple[str, int]) -> Watched:
 
 
 def scores(context: Context, frames: Any) -> NDArray[np.float64]:
-    """The detector's score after each hop of frames (T, S, S, 3) that come at the model's rate."""
+    """Return the detector's score after each hop of frames (T, S, S, 3) at the model's rate."""
     vision, facts = context.vision, context.vision.facts
     state, found, per, size = (
         vision.new_state(),
@@ -134,7 +134,7 @@ def _abstained(where: str, seen: Sequence[Watched], mark: float | None = None) -
 
 
 def _refused(known: Sequence[Watched]) -> list[Row]:
-    """Known hops refused: of all, and of each bin."""
+    """Return the rates of refused familiar hops: overall and of each bin."""
     found: dict[str, list[tuple[str, float]]] = {}
     for w in known:
         for score, bins in zip(w.scores, w.bins, strict=True):

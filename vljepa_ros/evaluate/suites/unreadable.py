@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite unreadable: whether the text side knows which texts it cannot read.
+"""Suite unreadable: detection of texts that the text side cannot read.
 
-Texts of other languages, nonsense and emoji must be refused; held-out wordings and prompts of the
-package, and general English texts, must not. None of the texts was fitted on; six of the languages
-were not fitted on at all. It needs no streams beyond those that every suite is given.
+Texts in other languages, nonsense and emoji must be refused. Held-out paraphrases and prompts of
+the package and general English texts must be accepted. None of the texts was used for fitting, and
+six of the languages do not occur in the fitting data. The suite does not use the streams.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ APART = ('nonsense', 'emoji')
 
 
 def unreadable(context: Context) -> Report:
-    """Shares of texts refused at the threshold."""
+    """Evaluate the rates of refused texts at the threshold."""
     groups = {
         name: [context.language.unreadable(text) for text in rows]
         for name, rows in texts(False, TESTED).items()
@@ -46,7 +46,7 @@ def unreadable(context: Context) -> Report:
     items = [str(i) for i in range(len(score))]
     area = redrawn(lambda weight: auroc(score, positive, weight), items).interval()
     rows.append(Row(OURS, 'AUROC', area))
-    note = f'{len(wrong)} unreadable and {len(right)} readable texts, none of them fitted on.'
+    note = f'{len(wrong)} unreadable and {len(right)} readable texts, none used for fitting.'
     return Report('unreadable', tuple(rows), (note,))
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite views: `classify` from cameras of the wide distribution, and where it works.
+"""Suite views: `classify` with cameras of the wide distribution, by properties of the camera.
 
-Every act of the streams is asked for, in the protocol of the suite classify; a task's weight is
-the same in each row. The first rows are of what training could have had: no part of the camera is
-held out. The rows of stock cameras, sizes, elevations, picture formats and resolutions are parts
-of these; what is held out (azimuths, stock cameras, textures, codecs) has rows of its own.
+Every act of the streams is classified with the protocol of the suite classify; all tasks have
+equal weight in each row. The first rows use cameras without any held-out property. The rows of
+stock cameras, sizes, elevations, image formats and resolutions are subsets of these. Held-out
+properties (azimuths, stock cameras, textures, codecs) have rows of their own.
 
-Acts whose projected size is outside 2.5 to 14 pixels (5 cm in a picture 96 pixels wide), and hand
-cameras, have rows without a threshold and are in no other row, but for the stock cameras', which
-are reported as they are.
+Acts with a projected size outside 2.5 to 14 pixels (5 cm in an image 96 pixels wide) and hand
+cameras have rows without a target and are excluded from all other rows. The rows of stock cameras
+include all sizes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vljepa_ros.evaluate.suites.classify import (
     speakers,
 )
 
-MARK, APART_MARK = 0.85, 0.75  # of what is like training; of what is held out, and stock cameras
+MARK, APART_MARK = 0.85, 0.75  # targets: as in training; held-out properties and stock cameras
 SIZES_PX = (0.0, 2.5, 4.0, 6.0, 9.0, 14.0, math.inf)
 ASKED_PX = (2.5, 14.0)
 ELEVATIONS_DEG = (10.0, 30.0, 55.0, 80.0)
@@ -42,12 +42,12 @@ STOCK_CAMERAS = ('corner', 'corner2', 'corner3', 'corner4', 'topview')
 HAND_CAMERAS = ('behindGripper', 'gripperPOV')
 HELD_OUT = ('azimuth', 'camera', 'texture', 'codec')
 SEEN_WORDING, HELD_OUT_WORDING = (f'top-1, {WORDINGS[which]}' for which in ('train', 'heldout'))
-NOT_DESCRIBED = 'These streams do not say which cameras filmed them (`cameras` in meta.json).'
+NOT_DESCRIBED = 'These streams do not describe their cameras (`cameras` in meta.json).'
 
 
 @dataclass(frozen=True)
 class Filmed:
-    """An act, its camera, and the projected size of its object in pixels (NaN: not known)."""
+    """Act with its camera and the projected size of its object in pixels (NaN: unknown)."""
 
     act: Act
     camera: Camera
@@ -55,17 +55,17 @@ class Filmed:
 
     @property
     def is_asked(self) -> bool:
-        """Whether its size and camera are among those that a model should work with."""
+        """Return whether its size and camera are in the range that a model should support."""
         low, high = ASKED_PX
         is_outside = self.size_px < low or self.size_px >= high
         return not is_outside and self.camera.stock not in HAND_CAMERAS
 
 
-Part = tuple[str, list[Filmed], float | None]  # name, acts, threshold
+Part = tuple[str, list[Filmed], float | None]  # name, acts, target
 
 
 def views(context: Context) -> Report:
-    """Top-1 of the training tasks by camera."""
+    """Evaluate top-1 accuracy on the training tasks by camera."""
     chosen = choose(context.streams, TRAIN_TASKS, limit=None)
     pairs = [(moment, camera_of(moment.stream, moment.item.episode)) for moment in chosen]
     described = [(moment, camera) for moment, camera in pairs if camera is not None]
@@ -85,7 +85,7 @@ def views(context: Context) -> Report:
 
 
 def _sizes(chosen: Sequence[Moment]) -> list[float]:
-    """The projected size of each act's object; each stream's state is read once."""
+    """Return the projected size of each act's object; reads each stream's state once."""
     found = dict[str, float]()
     streams = {moment.stream.folder: moment.stream for moment in chosen}
     for folder, stream in streams.items():
@@ -96,7 +96,7 @@ def _sizes(chosen: Sequence[Moment]) -> list[float]:
 
 
 def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -> list[Row]:
-    """Ours, the oracle's and the vision-blind rows of what is not held out, in both wordings."""
+    """Return rows of the model and both baselines without held-out cameras, in both lists."""
     if not known:
         return []
     acts, rows = [f.act for f in known], list[Row]()
@@ -112,7 +112,7 @@ def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -
 
 
 def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed]) -> list[Row]:
-    """Ours in held-out wording, part by part; parts without acts have no row."""
+    """Return the model's rows with held-out paraphrases; parts without acts have no row."""
     acts = [f.act for f in found]
     everything = held_out.top1(acts, [act.vector for act in acts])
     parts = [*_apart(found), *_by_size(found), *_by_elevation(known), *_by_format(known)]
@@ -129,7 +129,7 @@ def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed
 
 
 def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
-    """All, the stock cameras, and what is held out."""
+    """Yield all cameras, the stock cameras and the held-out properties."""
     yield 'all cameras, held-out ones included', [f for f in found if f.is_asked], None
     for name in (*STOCK_CAMERAS, *HAND_CAMERAS):
         part = [f for f in found if f.camera.stock == name and {*f.camera.held_out} <= {'camera'}]
@@ -170,12 +170,12 @@ def _range(low: float, high: float) -> str:
 
 
 def _notes(found: Sequence[Filmed], known: Sequence[Filmed], count: int) -> tuple[str, ...]:
-    """Counts, and what the streams lack: a row that is not there must not look like a pass."""
+    """Return counts and missing parts, so that a missing row is not mistaken for a pass."""
     tasks = len({f.act.annotation.task for f in known})
     notes = [
         f'{len(found)} acts; {len(known)} of them, of {tasks} of {len(TRAIN_TASKS)} tasks, are '
         f'{ASKED_PX[0]:g}-{ASKED_PX[1]:g} px in size from cameras without anything held out. '
-        'Every task the same weight.'
+        'All tasks have equal weight.'
     ]
     if count > len(found):
         notes.append(f'{count - len(found)} acts left out: {NOT_DESCRIBED}')

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite vqa: yes/no questions and choices in held-out wordings, about the middle of annotations.
+"""Suite vqa: yes/no questions and choices in held-out paraphrases, about annotations' middles.
 
-Yes and no are balanced within each (topic, task), so that no rule without a look does better than
-half; choices are among the eight colours, among four objects, and among four things and none.
-What nobody can answer is not asked here: that is the suite calibrate's.
+Yes and no are balanced within each (topic, task), so that no rule without vision exceeds 50%.
+Choices are among the eight colors, among four objects, and among four things and none.
+Unanswerable questions belong to the suite calibrate.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 @dataclass(frozen=True)
 class Posed:
-    """A question about a moment."""
+    """Question about a moment."""
 
     moment: Moment
     question: Question
 
     @property
     def id(self) -> str:
-        """A name of the question; two about one moment may share it, with other candidates."""
+        """Return the question's id; questions that differ in candidates only may share it."""
         return f'{self.moment.id} {self.question.prompt}'
 
 
 @dataclass(frozen=True)
 class Graded:
-    """A question, and who answers it right."""
+    """Question with the correctness of each source's answer."""
 
     posed: Posed
     right: dict[str, float]
 
 
 def vqa(context: Context) -> Report:
-    """Accuracy of yes/no and of choices."""
+    """Evaluate the accuracy of yes/no answers and of choices."""
     graded = grade(context, pose(context.streams))
     rows = []
     for name, kinds in PARTS.items():
@@ -65,17 +65,17 @@ def vqa(context: Context) -> Report:
         for topic in sorted({g.posed.question.topic for g in graded if is_of(g, kind)}):
             part = [g for g in graded if is_of(g, kind) and g.posed.question.topic == topic]
             rows += [_row(part, who, f'{kind}: {topic}') for who in ('ours', 'oracle', 'blind')]
-    note = f'{len(graded)} questions in held-out wordings; as many yes as no of a topic and task.'
+    note = f'{len(graded)} questions in held-out paraphrases; yes/no balanced per topic and task.'
     return Report('vqa', tuple(rows), (note,))
 
 
 def pose(streams: Sequence[Stream]) -> list[Posed]:
-    """All questions about annotations' middles that have an answer, yes and no balanced."""
+    """Return all answerable questions about annotations' middles, yes and no balanced."""
     return ask(moments(streams, TRAIN_TASKS))
 
 
 def ask(found: Sequence[Moment]) -> list[Posed]:
-    """The same about some moments."""
+    """Return the answerable questions about some moments."""
     rng = np.random.default_rng(0)
     return balanced(
         [
@@ -89,7 +89,7 @@ def ask(found: Sequence[Moment]) -> list[Posed]:
 
 
 def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
-    """As many yes as no of each (topic, task), and all of the choices, in their order."""
+    """Return all choices and equally many yes and no of each (topic, task), in order."""
     groups: dict[tuple[str, str], dict[str, list[int]]] = {}
     kept: list[int] = []
     for i, item in enumerate(posed):
@@ -106,7 +106,7 @@ def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
 
 
 def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
-    """Ask, and see who is right: we, the oracle, the blind."""
+    """Grade the answers of the model, the oracle and the vision-blind baseline."""
     prompts = sorted({p.question.prompt for p in posed})
     blind: dict[str, Vectors] = {}
     if prompts:
@@ -129,17 +129,17 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
 
 
 def is_of(graded: Graded, kind: str) -> bool:
-    """Whether it is a question of a kind."""
+    """Return whether the question is of a kind."""
     return graded.posed.question.kind == kind
 
 
 def is_right(context: Context, question: Question, vector: Vectors) -> bool:
-    """Whether the best candidate is the answer."""
+    """Return whether the best candidate is the answer."""
     return context.language.rank(vector, question.candidates)[0].text == question.answer
 
 
 def truth(context: Context, question: Question) -> Vectors:
-    """What an oracle predicts: the centre of the answer's wordings."""
+    """Return the oracle's prediction: the center of the answer's paraphrases."""
     return context.once(
         f'answer {question.meaning}',
         lambda: centre(context.language.encode(wordings(question.meaning))),

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kitchen's doors: when each moves, and what is said of it. No simulator.
+"""Movements of the kitchen's doors and their annotations. No simulator is needed.
 
-Openings are (T, D) float64, of D doors in T frames: 0 closed .. 1 as wide as it goes. Levels of
-light and of cover are those of `mwstream.cover`. A door moves only while all is lit and nothing is
-before the lens, so that no two changes come at once.
+Openings are (T, D) float64, for D doors in T frames: 0 closed .. 1 fully open. Levels of light and
+cover are defined in `mwstream.cover`. A door moves only while the light is on and the lens is
+uncovered, so that changes do not coincide.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
 from vljepa_ros.data.simulators.mwstream.meanings import ANY
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
 
-# A joint of the simulator -> what a sentence calls its door.
+# Joint of the simulator -> name of its door in sentences.
 DOORS = {
     'microwave': 'microwave door',
     'slide_cabinet': 'sliding cabinet door',
@@ -28,9 +28,9 @@ DOORS = {
     'right_hinge_cabinet': 'right cabinet door',
 }
 MOVE_S, REST_S = (1.0, 3.0), (3.0, 8.0)
-WIDE = (0.7, 1.0)  # how far a door opens
-FREE_FRAMES = RATE_HZ  # around a movement there is light, and nothing before the lens
-OPEN, CLOSE = 'door-open', 'door-close'  # as Meta-World calls it: the meanings are the same
+WIDE = (0.7, 1.0)  # range of openings
+FREE_FRAMES = RATE_HZ  # lit and uncovered frames before and after a movement
+OPEN, CLOSE = 'door-open', 'door-close'  # Meta-World's task names: the concepts are the same
 STATES = {OPEN: 'open', CLOSE: 'closed'}
 
 Openings = NDArray[np.float64]
@@ -38,7 +38,7 @@ Openings = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Movement:
-    """A door goes from one opening to another, from frame `first` to frame `last`."""
+    """Movement of a door from one opening to another, from frame `first` to frame `last`."""
 
     door: str
     first: int
@@ -48,7 +48,7 @@ class Movement:
 
 
 def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list[Movement]:
-    """One door at a time, with rests between; which are open at the start is drawn, too."""
+    """Draw the initial openings and the movements: one door at a time, with rests between."""
     free = (light == 1.0) & (cover == 0.0)
     now = {door: rng.uniform(*WIDE) if rng.random() < 0.5 else 0.0 for door in DOORS}
     found: list[Movement] = []
@@ -64,7 +64,7 @@ def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list
 
 
 def openings(frames: int, movements: Sequence[Movement]) -> Openings:
-    """(T, D): doors start and stop smoothly; one that never moves is closed."""
+    """Return openings (T, D) with smooth movements; a door that never moves is closed."""
     found = np.zeros((frames, len(DOORS)))
     for column, door in enumerate(DOORS):
         own = [m for m in movements if m.door == door]
@@ -78,7 +78,7 @@ def openings(frames: int, movements: Sequence[Movement]) -> Openings:
 
 
 def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
-    """Annotations that tile the stream; their numbers of episodes count the movements, from 0."""
+    """Return annotations that tile the stream; their episode numbers count movements from 0."""
     moved = np.diff(opened, axis=0, prepend=opened[:1])
     names, moments = list(DOORS.values()), list[Moment]()
     task, phase, door, movements = OPEN, 'rest', '', list[str]()
@@ -96,11 +96,11 @@ def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]
         state = STATES[task] if phase == 'done' else ''
         number = max(len(movements) - 1, 0)
         moments.append(Moment(meaning_of(task, phase, ANY), phase, number, task, '', state, ''))
-    return tuple(_worded(item, movements) for item in annotate(moments, light, cover))
+    return tuple(_with_kitchen_text(item, movements) for item in annotate(moments, light, cover))
 
 
-def _worded(item: Annotation, movements: Sequence[str]) -> Annotation:
-    """In the kitchen's own words; no task of Meta-World's, and where nothing moved no object."""
+def _with_kitchen_text(item: Annotation, movements: Sequence[str]) -> Annotation:
+    """Replace texts by the kitchen's; remove the task, and the object if nothing moved."""
     if item.phase not in ('act', 'done'):
         return replace(item, task='', object='')
     door, opens = movements[item.episode], item.task == OPEN
@@ -113,7 +113,7 @@ def _frames(seconds: tuple[float, float], rng: np.random.Generator) -> int:
 
 
 def _next_free(free: NDArray[np.bool_], at: int, length: int) -> int | None:
-    """The first frame from `at` on that a movement may begin at; None where none is left."""
+    """Return the first frame from `at` on at which a movement may start; None if none is left."""
     for first in range(at, len(free) - length - FREE_FRAMES):
         if free[first - FREE_FRAMES : first + length + FREE_FRAMES].all():
             return first

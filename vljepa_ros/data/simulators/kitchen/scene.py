@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Franka kitchen as a scene: its doors, a jittered camera, light, pictures.
+"""Scene of the Franka kitchen: doors, a jittered camera, light and rendering.
 
-Only the model of gymnasium-robotics is used, none of its code; nothing is simulated, for joints
-are put where they shall be. Needs mujoco; only data generation imports this module. Pictures are
+Only the model file of gymnasium-robotics is used, none of its code. No physics is simulated: joint
+positions are set directly. Needs mujoco; only data generation imports this module. Images are
 (S, S, 3) uint8.
 """
 
@@ -29,9 +29,9 @@ import mujoco
 
 PACKAGE = 'gymnasium_robotics'
 MODEL = Path('envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml')
-MESH_CELL_M, FINE_FACES = 0.01, 5000  # finer meshes, the arm's, are thinned to such cells
-ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded aside, so that all doors are seen
-ANGLE_DEG = 40.0  # vertical, of the camera
+MESH_CELL_M, FINE_FACES = 0.01, 5000  # finer meshes (the arm's) are simplified to this cell
+ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded aside, so that all doors are visible
+ANGLE_DEG = 40.0  # vertical field of view
 TARGET_M, ELEVATION_DEG, DISTANCE_M = (-0.2, 0.8, 2.1), -21.0, 2.75
 AZIMUTHS_DEG = {'left': 65.0, 'middle': 80.0, 'right': 95.0}
 LIGHTS = ('light_diffuse', 'light_ambient', 'light_specular')
@@ -39,7 +39,7 @@ LIGHTS = ('light_diffuse', 'light_ambient', 'light_specular')
 
 @dataclass(frozen=True)
 class View:
-    """A camera around the kitchen, and how bright the kitchen's light is (1: as it comes)."""
+    """Camera around the kitchen, and brightness of the light (1: the model's own)."""
 
     name: str
     azimuth_deg: float
@@ -50,7 +50,7 @@ class View:
 
 
 def draw_view(rng: np.random.Generator) -> View:
-    """One of the viewpoints, jittered."""
+    """Draw one of the viewpoints with jitter."""
     name = str(rng.choice(list(AZIMUTHS_DEG)))
     jitter = rng.uniform(-1.0, 1.0, 6)
     x, y, z = np.round(np.array(TARGET_M) + 0.05 * jitter[3:], 4).tolist()
@@ -65,7 +65,7 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 class Kitchen:
-    """The kitchen with its renderer: `enter` for a stream, `leave` after it."""
+    """The kitchen with its renderer: call `enter` before a stream and `leave` after it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -82,7 +82,7 @@ class Kitchen:
         self._renderer: Any = None
 
     def enter(self, view: View) -> None:
-        """Draw the pictures that follow from here. Call `leave` afterwards."""
+        """Set the camera for the following images. Call `leave` afterwards."""
         self._view, self._camera = view, mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = view.azimuth_deg, view.elevation_deg
@@ -90,12 +90,12 @@ class Kitchen:
         self._renderer = Renderer(self.model, self._size)
 
     def leave(self) -> None:
-        """Free the renderer, for another scene."""
+        """Free the renderer for another scene."""
         self._renderer.close()
         self._renderer = None
 
     def render(self, opened: NDArray[np.float64], light: float) -> NDArray[np.uint8]:
-        """The picture (S, S, 3) of doors `opened` (D,) under `light` (0 dark, 1 lit)."""
+        """Render the doors at openings `opened` (D,) under `light` (0 dark, 1 lit): (S, S, 3)."""
         self.data.qpos[self._places] = opened * self._ends
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
@@ -115,9 +115,9 @@ class Kitchen:
 
 
 def model_path() -> Path:
-    """Where the kitchen's model lies. Raises InputError where it does not."""
+    """Return the path of the kitchen's model. Raises InputError if it is missing."""
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / MODEL).is_file():
             return Path(folder) / MODEL
-    raise InputError(f'{PACKAGE} is not installed, or has no {MODEL.name}')
+    raise InputError(f'{PACKAGE} is not installed or has no {MODEL.name}')

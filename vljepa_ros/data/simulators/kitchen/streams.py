@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream of the kitchen: doors that open and close, light and covers, all from a seed.
+"""Streams of the kitchen: doors that open and close, light and covers, all drawn from a seed.
 
-As a stream of mwstream: frames (T, S, S, 3) uint8 at 10 frames/s, annotations that tile it. Its
-state is how far each door is open, the light and the cover, one number a frame.
+As in mwstream, a stream has frames (T, S, S, 3) uint8 at 10 frames/s and annotations that tile it.
+Its state holds the opening of each door, the light and the cover, one value per frame.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, d
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
 
 SIZE = 192
-GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # between times of dark (or of cover) on average; how long
+GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # mean gap between dark (or covered) times; their length
 
 
 class Director:
-    """Draws and films streams; the kitchen is made once."""
+    """Generates streams; the kitchen is created once."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size, self._kitchen = size, Kitchen(size)
 
     def film(self, split: str, seed: int, seconds: float) -> StreamData:
-        """The stream of one seed."""
+        """Generate the stream of one seed."""
         frames, rng = round(seconds * RATE_HZ), np.random.default_rng([seed, 1])
         view = draw_view(rng)
         light = draw_light(frames, RATE_HZ, GAP_S, HIDDEN_S, rng)
@@ -66,7 +66,7 @@ class Director:
         cover: Level,
         rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
-        """(T, S, S, 3); a picture is rendered again only where something has changed."""
+        """Return images (T, S, S, 3); an image is rendered only after a change."""
         pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
         lens = Lens(self._size, rng, float(rng.uniform(0.5, 3.0)))
         self._kitchen.enter(view)

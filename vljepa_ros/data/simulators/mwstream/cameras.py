@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras around the bench: where they stand, what they see, and how they are drawn.
+"""Cameras around the workbench: pose, projection and random sampling.
 
 `home` cameras are jittered around four zoomed viewpoints (the second version of mwstream). `wide`
-cameras stand anywhere around the bench and are drawn by the projected size of objects. `stock`
-cameras are Meta-World's own, turned upright, at their own field of view.
+cameras stand anywhere around the workbench and are drawn by the projected size of objects. `stock`
+cameras are Meta-World's own, turned upright, with their own field of view.
 
 Coordinates are meters in Meta-World's frame: the robot stands at the origin and faces +y, the
 table's surface is z = 0. Azimuth is measured around the workspace: 0 degrees at the robot's right
 hand (+x), 90 degrees opposite the robot. Projected size is the number of pixels that 5 cm cover in
-a picture 96 pixels wide. No simulator.
+an image 96 pixels wide. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Points = NDArray[np.float64]
 WORKSPACE_M: Point = (0.0, 0.65, 0.08)
 OBJECT_M, REFERENCE_PX = 0.05, 96.0
 
-# Of each viewpoint: position (m), target (m), field of view (degrees).
+# Viewpoint -> position (m), target (m), field of view (degrees).
 VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
     'corner': ((-1.1, -0.4, 0.6), (0.0, 0.66, 0.07), 27.0),
     'corner2': ((1.27, -0.15, 1.05), (0.0, 0.69, 0.09), 27.0),
@@ -34,7 +34,7 @@ VIEWPOINTS: dict[str, tuple[Point, Point, float]] = {
     'topview': ((-0.6, 0.5, 1.5), (0.0, 0.64, 0.05), 30.0),
 }
 # Meta-World's own cameras: position (m), a point on the optical axis (m), roll (radians), field of
-# view (degrees). All but topview render upside down there; here they are upright.
+# view (degrees). In Meta-World all except topview render upside down; here they are upright.
 STOCK: dict[str, tuple[Point, Point, float, float]] = {
     'corner': ((-1.1, -0.4, 0.6), (-0.012, 0.688, 0.1648), 0.0, 45.0),
     'corner2': ((1.3, -0.2, 1.1), (-0.074, 0.6444, 0.2088), -0.0668, 60.0),
@@ -43,7 +43,7 @@ STOCK: dict[str, tuple[Point, Point, float, float]] = {
     'topview': ((0.0, 0.5, 1.5), (0.0, 0.5, 0.1), 0.0, 45.0),
 }
 UPWARD: Point = (0.0, 0.0, 1.0)
-UPWARD_FROM_ABOVE: Point = (0.0, 1.0, 0.0)  # of the viewpoints that look down
+UPWARD_FROM_ABOVE: Point = (0.0, 1.0, 0.0)  # for viewpoints that look straight down
 
 AZIMUTH_DEG = (-70.0, 250.0)  # the open sides: the robot's torso blocks the rest
 ELEVATION_DEG = (10.0, 80.0)
@@ -52,22 +52,22 @@ FOV_DEG = (20.0, 75.0)
 PROJECTED_PX = (2.5, 14.0)
 DISTANCE_M = (0.5, 2.8)
 ROOM_M = ((-2.8, 2.8), (-2.8, 3.3), (0.05, 2.9))  # inside the walls
-OFF_CENTER = 0.3  # of the picture's width: how far the aim may miss the object
-MARGIN = 0.08  # of the picture: objects stay this far from its border
-STOCK_SHARE = 0.25  # of the wide cameras
+OFF_CENTER = 0.3  # maximum offset of the object from the center, per image width
+MARGIN = 0.08  # minimum distance of objects from the border, as a fraction of the image
+STOCK_SHARE = 0.25  # fraction of stock cameras among the wide cameras
 SIZE_DRAWS, POSE_DRAWS = 12, 30
 
-# What training never sees, so that a test can tell interpolation from generalization.
+# Held out of training, so that tests can separate interpolation from generalization.
 HELD_OUT_AZIMUTH_DEG = ((20.0, 45.0), (195.0, 220.0))
 HELD_OUT_STOCK = ('corner', 'corner4')
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera with a square picture.
+    """Pinhole camera with a square image.
 
-    `fov_deg` is the angle across the picture; `view` is 'home:<viewpoint>', 'wide' or
-    'stock:<name>'; `held_out` names what training never has of it ('azimuth', 'camera').
+    `fov_deg` is the angle across the image; `view` is 'home:<viewpoint>', 'wide' or
+    'stock:<name>'; `held_out` names the properties held out of training ('azimuth', 'camera').
     """
 
     view: str
@@ -80,7 +80,7 @@ class Camera:
 
     @functools.cached_property
     def axes(self) -> Points:
-        """(3, 3): the picture's right, its up, and backward along the optical axis, as columns."""
+        """Return axes (3, 3) as columns: image right, image up, backward on the optical axis."""
         back = np.subtract(self.position_m, self.target_m)
         back /= np.linalg.norm(back)
         right = np.cross(self.upward, back)
@@ -91,30 +91,31 @@ class Camera:
 
     @property
     def azimuth_deg(self) -> float:
-        """Around the workspace, in [-90, 270)."""
+        """Return the azimuth around the workspace, in [-90, 270)."""
         x, y, _ = np.subtract(self.position_m, WORKSPACE_M)
         return float((np.degrees(np.arctan2(y, x)) + 90.0) % 360.0 - 90.0)
 
     @property
     def elevation_deg(self) -> float:
-        """Above the workspace's horizon."""
+        """Return the elevation above the workspace's horizon."""
         x, y, z = np.subtract(self.position_m, WORKSPACE_M)
         return float(np.degrees(np.arctan2(z, np.hypot(x, y))))
 
     @property
     def distance_m(self) -> float:
-        """From the workspace's center."""
+        """Return the distance from the workspace's center."""
         return float(np.linalg.norm(np.subtract(self.position_m, WORKSPACE_M)))
 
     def project(self, points_m: Points) -> tuple[Points, Points]:
-        """Where (N, 3) points are: (N, 2) fractions of the picture from its top left; (N,) sizes.
+        """Project points (N, 3) to image positions (N, 2) and projected sizes (N,).
 
-        Sizes are projected sizes in pixels; both are nan for points behind the camera.
+        Positions are fractions of the image from its top left corner, sizes are in pixels. Both
+        are NaN for points behind the camera.
         """
         return project(points_m, np.array(self.position_m), self.axes, self.fov_deg)
 
     def described(self) -> dict[str, Any]:
-        """What a stream's meta.json says of the camera."""
+        """Return the camera's description for a stream's meta.json."""
         return {
             'view': self.view,
             'azimuth_deg': round(self.azimuth_deg, 2),
@@ -130,7 +131,7 @@ class Camera:
 def project(
     points_m: Points, position_m: Points, axes: Points, fov_deg: float
 ) -> tuple[Points, Points]:
-    """`Camera.project` for any pose: position (3,), axes (3, 3) as `Camera.axes`."""
+    """Project points as `Camera.project`, for any position (3,) and axes (3, 3)."""
     x, y, z = ((points_m - position_m) @ axes).T
     depth = np.where(z < 0, -z, np.nan)
     width = 2.0 * depth * np.tan(np.radians(fov_deg) / 2.0)
@@ -139,7 +140,7 @@ def project(
 
 
 def draw_home(rng: np.random.Generator, name: str) -> Camera:
-    """A jittered camera around one of `VIEWPOINTS`."""
+    """Draw a jittered camera around one of `VIEWPOINTS`."""
     position, target, fov_deg = VIEWPOINTS[name]
     offset = rng.uniform(-0.12, 0.12, 3).round(4)
     target_offset = rng.uniform(-0.04, 0.04, 3).round(4)
@@ -156,7 +157,7 @@ def draw_home(rng: np.random.Generator, name: str) -> Camera:
 
 
 def stock_camera(name: str) -> Camera:
-    """One of Meta-World's own cameras, upright."""
+    """Return one of Meta-World's own cameras, turned upright."""
     position, target, roll, fov_deg = STOCK[name]
     return Camera(
         f'stock:{name}',
@@ -172,15 +173,18 @@ def stock_camera(name: str) -> Camera:
 def draw_wide(
     rng: np.random.Generator, points_m: Points, visible_height: float, for_training: bool
 ) -> Camera:
-    """A camera from anywhere around the bench that has all (N, 3) points in its picture.
+    """Draw a camera from anywhere around the workbench with all points in its image.
 
-    `visible_height`: the share of the square picture that is kept, around its middle row.
-    `for_training` leaves out what is held out of training.
+    Args:
+        rng: Random number generator.
+        points_m: Points (N, 3) that must be visible.
+        visible_height: Fraction of the square image that remains, around its middle row.
+        for_training: Exclude cameras that are held out of training.
     """
     if rng.random() < STOCK_SHARE:
         names = [n for n in STOCK if not (for_training and n in HELD_OUT_STOCK)]
         return stock_camera(str(rng.choice(names)))
-    for _ in range(SIZE_DRAWS):  # the size is drawn first: crowded poses must not change its law
+    for _ in range(SIZE_DRAWS):  # drawn first: rejected poses must not change its distribution
         size_px = float(np.exp(rng.uniform(*np.log(PROJECTED_PX))))
         for _ in range(POSE_DRAWS):
             camera = _draw_pose(rng, points_m.mean(axis=0), size_px)
@@ -192,7 +196,7 @@ def draw_wide(
 
 
 def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Camera | None:
-    """A camera that sees `focus_m` at a projected size; None where there is no room for it."""
+    """Draw a camera aimed at `focus_m` with this projected size; None if it does not fit."""
     azimuth_deg = float(rng.uniform(*AZIMUTH_DEG))
     azimuth, elevation = np.radians([azimuth_deg, rng.uniform(*ELEVATION_DEG)])
     fov_deg, roll = float(rng.uniform(*FOV_DEG)), float(np.radians(rng.uniform(-1, 1) * ROLL_DEG))
@@ -219,7 +223,7 @@ def _in_picture(camera: Camera, points_m: Points, visible_height: float) -> bool
     places, _ = camera.project(points_m)
     off = np.abs(places - 0.5)
     limit = np.array([0.5, 0.5 * visible_height]) - MARGIN * np.array([1.0, visible_height])
-    return bool((off <= limit).all())  # nan, behind the camera, is not
+    return bool((off <= limit).all())  # false for NaN (behind the camera)
 
 
 def _point(values: Any) -> Point:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Light and cover: what takes the whole scene away, and when; and what a lens makes of a scene.
+"""Light and cover levels over time, and simulation of the lens (cloth and sensor noise).
 
-Pictures are (S, S, 3) uint8. Levels are one number a frame: of light, 1 lit .. 0 dark; of cover,
-0 free .. 1 covered.
+Images are (S, S, 3) uint8. Levels have one value per frame: light from 1 (lit) to 0 (dark), cover
+from 0 (free) to 1 (covered).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Level = NDArray[np.float64]
 def draw_light(
     frames: int, rate_hz: int, gap_s: float, dark_s: tuple[float, float], rng: np.random.Generator
 ) -> Level:
-    """1, with times of darkness, some entered gradually."""
+    """Draw light levels: 1 with dark intervals, some of which fade in and out."""
     level = np.ones(frames)
     at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
     while at < frames:
@@ -41,11 +41,11 @@ def draw_cover(
     covered_s: tuple[float, float],
     rng: np.random.Generator,
 ) -> Level:
-    """0, with times at which something is before the lens, never while the light changes."""
+    """Draw cover levels: 0 with covered intervals, which do not overlap changes of the light."""
     frames, level = len(light), np.zeros(len(light))
     at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
     while at < frames:
-        slide = int(rng.integers(1, 5))  # frames that it takes to come and to go
+        slide = int(rng.integers(1, 5))  # frames of sliding in and out
         length = int(rate_hz * rng.uniform(*covered_s))
         come = np.linspace(0.0, 1.0, slide + 1)[1:]
         shape = np.concatenate([come, np.ones(length), come[::-1][1:]])[: frames - at]
@@ -57,7 +57,7 @@ def draw_cover(
 
 
 class Cloth:
-    """Something that slides before the lens: a colour, folds, and the side it comes from."""
+    """Cloth that slides in front of the lens: its color, folds and side of entry."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         grey = rng.uniform(35, 210)
@@ -68,7 +68,7 @@ class Cloth:
         self._side, self._size = int(rng.integers(4)), size
 
     def over(self, picture: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:
-        """`picture` (S, S, 3) with the cloth over a share `level` of it."""
+        """Return `picture` (S, S, 3) with a fraction `level` of it covered by the cloth."""
         size = self._size
         part = self._picture[sway : sway + size, sway : sway + size]
         edge = round(level * size)
@@ -79,24 +79,24 @@ class Cloth:
 
 
 class Lens:
-    """What lies between a scene and its picture: a cloth, a new one each time, and grain."""
+    """Lens model: covers the image by a cloth (a new one each time) and adds sensor noise."""
 
     def __init__(self, size: int, rng: np.random.Generator, noise: float = 1.5) -> None:
-        """`noise`: of the sensor, in gray levels."""
+        """Create a lens; `noise` is the sensor noise in gray levels."""
         self._size, self._rng, self._noise = size, rng, noise
         self._cloth = Cloth(size, rng)
 
     def picture(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:
-        """What is seen of `scene` in frame `at`; frames are asked for one after the other."""
+        """Return the image of `scene` in frame `at`; call with increasing frame numbers."""
         seen = scene.astype(np.float32)
         if cover[at] > 0:
             seen = self._cloth.over(seen, float(cover[at]), sway_of(at, self._size))
         elif at and cover[at - 1] > 0:
-            self._cloth = Cloth(self._size, self._rng)  # another comes next
+            self._cloth = Cloth(self._size, self._rng)  # the next one
         grain = self._rng.normal(0.0, self._noise, scene.shape).astype(np.float32)
         return np.clip(seen + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 def sway_of(frame: int, size: int) -> int:
-    """How far a cloth hangs from where it was, in pixels: it is never quite still."""
+    """Return the displacement of the swaying cloth in pixels."""
     return round(size / 12 * (1 + np.sin(frame / 5.0)))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One scripted episode of a task, with phase and state of every frame read from the simulator.
 
-The arm rests, reaches (until it touches the object), is in contact (until the object moves), acts
-(until success) and is done (the final state, held). Some episodes fail: the policy stops early, or
-it is another task's, with nothing to do here. In some, what was done is undone by another policy.
-Nothing is drawn here; pictures are made later from the recorded joints.
+The phases are rest, reach (until the arm touches the object), contact (until the object moves),
+act (until success) and done (the final state is held). Some episodes fail: the policy stops early,
+or it belongs to another task. In some episodes another policy then undoes the result. This module
+does not render; images are rendered later from the recorded joints.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Ins
 from vljepa_ros.data.simulators.mwstream.scene import Scene
 from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNDONE_BY
 
-MOVED_M = 0.012  # an object displaced by this much is being moved
-RESTORED_M = 0.03  # an object as near as this to its first place is back
-SETTLE_STEPS = 12  # control steps for things to come to rest after a reset
-LIMIT_STEPS = 260  # an episode without success by then has failed
-FOLLOW_STEPS = 4  # the policy goes on this long after success
-LIFT_STEPS = 15  # the hand rises before it undoes what it did
-WRONG_STEPS = 6  # another task's policy goes on this long after contact
+MOVED_M = 0.012  # displacement from which an object counts as moving
+RESTORED_M = 0.03  # distance to the initial position up to which an object counts as restored
+SETTLE_STEPS = 12  # control steps for objects to come to rest after a reset
+LIMIT_STEPS = 260  # an episode without success after this number of steps has failed
+FOLLOW_STEPS = 4  # control steps of the policy after success
+LIFT_STEPS = 15  # control steps of raising the hand before the undo
+WRONG_STEPS = 6  # control steps of another task's policy after contact
 
 
 class Recorder:
-    """Steps the simulator through one episode, and notes frames."""
+    """Steps the simulator through one episode and records frames."""
 
     def __init__(self, scene: Scene, plan: EpisodePlan) -> None:
         self.scene, self._facts = scene, TASKS[plan.task]
@@ -43,7 +43,7 @@ class Recorder:
         self._start = scene.object_position()
 
     def note(self) -> None:
-        """Record the present state as one frame."""
+        """Record the current state as one frame."""
         before, after = self._facts.before, self._facts.after
         name = after if self.succeeded and not self.leaving else ''
         name = before if not self.moved or self.back else name
@@ -58,7 +58,7 @@ class Recorder:
         )
 
     def act(self, policy: Any) -> NDArray[np.float64]:
-        """One control step of the policy; returns the action."""
+        """Run one control step of the policy and return the action."""
         action = np.asarray(policy.get_action(self._obs), dtype=np.float64)
         action[:3] += self._rng.normal(0.0, self.episode.plan.noise, 3)
         action = np.clip(action, -1.0, 1.0)
@@ -66,39 +66,39 @@ class Recorder:
         return action
 
     def step(self, action: NDArray[np.float64]) -> None:
-        """One control step."""
+        """Run one control step."""
         self._obs, _, _, _, info = self.scene.env.step(action)
         self.contact = self.contact or self.scene.grip()[0]
         self.succeeded = self.succeeded or bool(info['success'] > 0)
 
     @property
     def displacement(self) -> float:
-        """How far the object is from where it started, in metres."""
+        """Return the object's distance from its initial position in meters."""
         return float(np.linalg.norm(self.scene.object_position() - self._start))
 
     @property
     def moved(self) -> bool:
-        """Whether it is not where it started."""
+        """Return whether the object has left its initial position."""
         return self.displacement > MOVED_M
 
 
 @dataclass
 class Marks:
-    """Frame numbers at which an attempt touched, moved and finished; -1: never."""
+    """Frame numbers of contact, movement and success of an attempt; -1: never."""
 
     contact: int = -1
     moved: int = -1
     success: int = -1
 
     def note(self, frame: int, contact: bool, moved: bool, success: bool) -> None:
-        """Keep the first frame of each."""
+        """Store the first frame of each event."""
         self.contact = frame if self.contact < 0 and (contact or moved) else self.contact
         self.moved = frame if self.moved < 0 and moved else self.moved
         self.success = frame if self.success < 0 and success else self.success
 
 
 def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
-    """Run one episode: rest, the attempt, its end held; the way back where it is undone."""
+    """Run one episode: rest, attempt, hold and, for the ending 'undone', the undo."""
     recorder = Recorder(scene, plan)
     episode = recorder.episode
     for _ in range(plan.rest_frames):
@@ -116,7 +116,7 @@ def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
 
 
 def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
-    """The policy until it succeeds or stops; returns what happened when, and the grip."""
+    """Run the policy until it succeeds or stops; return the frame numbers and the grip."""
     episode, plan = recorder.episode, recorder.episode.plan
     marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
     limit = plan.stop_steps if plan.ending == 'stopped' else LIMIT_STEPS
@@ -130,12 +130,12 @@ def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
         if follow > FOLLOW_STEPS or (plan.ending == 'wrong' and touched > WRONG_STEPS):
             break
     if plan.ending == 'wrong':
-        marks = Marks()  # nothing was achieved, whatever the simulator calls it
+        marks = Marks()  # no result, even if the simulator reports success
     return marks, float(action[3])
 
 
 def _undo(recorder: Recorder) -> None:
-    """The way back, by the policy of the task that is this one's opposite."""
+    """Undo the result with the policy of the opposite task."""
     episode, plan = recorder.episode, recorder.episode.plan
     back = UNDONE_BY[plan.task]
     for step in range(LIFT_STEPS):
@@ -161,7 +161,7 @@ def _undo(recorder: Recorder) -> None:
 
 
 def _hold(recorder: Recorder, frames: int, grip: float) -> None:
-    """The arm stays where it is."""
+    """Hold the arm in place."""
     for _ in range(frames):
         for _ in range(recorder.episode.plan.steps_per_frame):
             recorder.step(np.array([0.0, 0.0, 0.0, grip]))
@@ -169,7 +169,7 @@ def _hold(recorder: Recorder, frames: int, grip: float) -> None:
 
 
 def _label_attempt(episode: Episode, marks: Marks, task: str) -> None:
-    """Label the frames that have no phase yet; those held after no success are rest."""
+    """Label the frames without a phase; frames held without success are labeled rest."""
     first, count = len(episode.phases), len(episode.instants)
     held = 0
     if marks.success < 0 and episode.plan.ending in ('stopped', 'wrong'):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels from what was recorded: the phase of every frame, then annotations that tile a stream.
+"""Labels of recorded episodes: the phase of every frame, and annotations that tile a stream.
 
-Covered is over dark, dark over what came or went, and that over the task's phase. No simulator.
+Precedence of labels: covered, dark, appear or gone, the task's phase. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNSEEN, meaning_of
 RATE_HZ = 10
 PERIOD_NS = 1_000_000_000 // RATE_HZ
 FIRST_STAMP_NS = 1_000_000_000
-LEAD_FRAMES = 10  # the last second before success belongs to the act
-SHORTEST_FRAMES = 8  # a phase under 0.8 s joins the next
-SEEN_FRAMES = 10  # that something came or went is said for a second
-KEPT = (*UNSEEN, 'appear', 'gone')  # however short they are, no phase takes their time
+LEAD_FRAMES = 10  # the last second before success is labeled act
+SHORTEST_FRAMES = 8  # a phase shorter than 0.8 s is merged into the next
+SEEN_FRAMES = 10  # duration of the labels appear and gone: one second
+KEPT = (*UNSEEN, 'appear', 'gone')  # labels that are never merged, however short
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What is true of one frame; `key` is the meaning that is annotated."""
+    """Labels of one frame; `key` is the id of the annotated concept."""
 
     key: str
     phase: str
@@ -41,12 +41,12 @@ class Moment:
 
 
 def stamps_ns(frames: int) -> NDArray[np.int64]:
-    """When each frame of a stream was taken."""
+    """Return the stamp of each frame of a stream."""
     return FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
 
 
 def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
-    """One phase a frame, from the frame numbers of contact, movement and success (-1: never)."""
+    """Return the phase of each frame from the frame numbers of the events (-1: never)."""
     end = success if success >= 0 else count
     act = moved if moved >= 0 else end
     if success >= 0:
@@ -61,7 +61,7 @@ def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
 
 
 def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
-    """What is true of each frame of an episode: that a thing came or went is above its phase."""
+    """Return the labels of each frame of an episode; appear and gone precede the phase."""
     colour, found = episode.plan.colour, []
     count = len(episode.instants)
     for i, (phase, task, instant) in enumerate(
@@ -78,7 +78,7 @@ def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
 
 
 def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotation]:
-    """Runs of one meaning, covered over dark over all else; a phase under 0.8 s joins the next."""
+    """Merge equal labels to annotations; a phase under 0.8 s is merged into the next."""
     keys = [
         ('covered', 'covered', m.episode)
         if covered >= COVERED_ABOVE
@@ -100,7 +100,7 @@ def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotati
 
 
 def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> list[list[int]]:
-    """Runs as [start, end, a frame that names them]; a phase never takes what is above it."""
+    """Return runs as [start, end, naming frame]; a phase never absorbs a label above it."""
     joined: list[list[int]] = []
     pending = -1
     for index, (start, end) in enumerate(runs):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What meanings are called, and whether a sentence says the right thing.
+"""Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`wordings.yaml` holds the sentences, in disjoint lists a meaning: `train`, `heldout`, `sample`, and
-`read` (training sentences that are understood, but never said). A sentence is right when it names
-the meaning's object and colour and no other's, and of all wordings of all meanings one of its own
-shares most words with it, without a denial or the opposite of a word between the two.
+`wordings.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
+and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
+correct if it names the concept's object and color and no others, and if, among the sentences of
+all concepts, one of this concept shares the most words with it, without a negation or an antonym
+between the two.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
 
 LISTS = ('train', 'heldout', 'sample')
 AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
-ANY = 'any'  # in place of a colour: a sentence that names none
-SHARED = ('reach', 'contact', 'appear', 'gone')  # phases whose wordings leave the object open
+ANY = 'any'  # in place of a color, for sentences without a color
+SHARED = ('reach', 'contact', 'appear', 'gone')  # phases with sentence templates for all objects
 
-# Words that name each object; the first is the object's own.
+# Words that name each object; the first is the object's own name.
 NOUNS: dict[str, tuple[str, ...]] = {
     'ring': ('ring',),
     'basketball': ('basketball', 'ball'),
@@ -62,7 +63,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     'window': ('window',),
     **{thing: (thing,) for thing in THINGS},
 }
-# Nouns that a sentence about the key may use although another object owns them.
+# Nouns of other objects that a sentence about the key may use.
 ALSO: dict[str, tuple[str, ...]] = {
     'ring': ('peg',),
     'lock': ('door',),
@@ -74,8 +75,8 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 
 _ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
-NAMED_BARE = {'cover'}  # 'something covers the camera' may say so
-# With 't' of "isn't".
+NAMED_BARE = {'cover'}  # allowed in 'something covers the camera'
+# Includes the 't' of "isn't".
 NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without', 'nobody'}
 OPPOSITES = (
     (
@@ -107,13 +108,13 @@ for _one, _other in OPPOSITES:
 
 @cache
 def wordings() -> dict[str, Any]:
-    """The parsed file of wordings."""
+    """Return the parsed file of sentences."""
     loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'wordings.yaml').read_text())
     return loaded
 
 
 def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
-    """The wordings of a meaning in one of the lists. Raises InputError for an unknown meaning."""
+    """Return a concept's sentences in one of the lists. Raises InputError if it is unknown."""
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
@@ -136,12 +137,12 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
 
 
 def doing(task: str, colour: str) -> str:
-    """The act in the -ing form: 'opening the red drawer'."""
+    """Return the act in the -ing form: 'opening the red drawer'."""
     return str(wordings()['tasks'][task]['ing']).replace('<colour>', colour)
 
 
 def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
-    """All meaning ids of the given tasks, with or without the combinations unseen in training."""
+    """Return all concept ids of the tasks, optionally without the held-out combinations."""
     found = list(BARE)
     for name in names:
         for colour in COLOUR_NAMES if held_out_colours else training_colours(name):
@@ -152,12 +153,12 @@ def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True
 
 
 def without_colour(meaning: str) -> str | None:
-    """The meaning of the same sentences without the colour; None where there is none."""
+    """Return the concept id without the color; None if it has no color."""
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
 
 def denials(text: str) -> tuple[str, ...]:
-    """The sentence denied in several ways, first by 'not'; () where it is denied already."""
+    """Return negations of a sentence, first with 'not'; () if it is already negated."""
     if NEGATIONS & set(words(text)):
         return ()
     ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
@@ -170,19 +171,19 @@ def denials(text: str) -> tuple[str, ...]:
 
 
 def sentence_index(which: str = 'train') -> dict[str, str]:
-    """Every sentence of a list -> its meaning id (all 50 tasks)."""
+    """Map every sentence of a list to its concept id (all 50 tasks)."""
     return {
         text: meaning for meaning in meanings(tuple(TASKS)) for text in sentences(meaning, which)
     }
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words of a text."""
+    """Return the lower-case words of a text."""
     return re.findall(r'[a-z]+', text.lower())
 
 
 def names_object(meaning: str, text: str) -> bool:
-    """Whether `text` names the meaning's object and no other."""
+    """Return whether `text` names the concept's object and no other."""
     thing = object_of(meaning)
     said = set(words(text))
     own = set(NOUNS[thing]) | set(ALSO.get(thing, ()))
@@ -190,14 +191,14 @@ def names_object(meaning: str, text: str) -> bool:
 
 
 def object_of(meaning: str) -> str:
-    """The object of a meaning that has one."""
+    """Return the object of a concept."""
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
     return subject if phase in SHARED else TASKS[subject].object
 
 
 def is_right(meaning: str, text: str, colour: bool = True) -> bool:
-    """Whether `text` says what `meaning` means (see the module's docstring)."""
+    """Return whether `text` expresses the concept `meaning` (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
     said = set(words(text))
@@ -219,7 +220,7 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
 
 
 def _agree(said: set[str], wording: set[str]) -> bool:
-    """Whether a sentence neither denies a wording nor has the opposite of one of its words."""
+    """Return whether two bags of words differ neither in negation nor by an antonym."""
     lacks = wording - said
     if said & NEGATIONS != wording & NEGATIONS:
         return False
@@ -227,10 +228,10 @@ def _agree(said: set[str], wording: set[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Every wording (of `LISTS`) of every meaning without its colour, as bags of words.
+class _Sentences:
+    """Bags of words of all sentences in `LISTS`, for all concepts without color.
 
-    meanings, bags: of each wording. number: word -> column. has: (wordings, words) bool.
+    meanings, bags: one per sentence. number: word -> column. has: (sentences, words) bool.
     """
 
     meanings: tuple[str, ...]
@@ -240,7 +241,7 @@ class _Known:
 
 
 @cache
-def _known() -> _Known:
+def _known_sentences() -> _Sentences:
     said = [
         (meaning.removesuffix(':red'), set(words(text)) - {'red'})
         for meaning in meanings(tuple(TASKS))
@@ -254,12 +255,12 @@ def _known() -> _Known:
     for row, (_, bag) in enumerate(said):
         has[row, [number[word] for word in bag]] = 1.0
     names, bags = zip(*said, strict=True)
-    return _Known(names, bags, number, has)
+    return _Sentences(names, bags, number, has)
 
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
-    """The wordings that share most words with `text` (Jaccard): meaning without colour, words."""
-    known, bag = _known(), set(words(text)) - set(COLOUR_NAMES)
+    """Return the sentences nearest to `text` by Jaccard index: concept without color, words."""
+    known, bag = _known_sentences(), set(words(text)) - set(COLOUR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
     both = known.has @ said

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thinning of a MuJoCo model's meshes for software rendering, where vertices are the cost.
+"""Simplification of a MuJoCo model's meshes for software rendering, whose cost is per vertex.
 
-Only what is drawn changes: faces whose corners fall into one grid cell go. Collisions use the
-hull, which is left alone.
+Only rendering changes: faces whose corners fall into one grid cell are removed. Collisions use the
+convex hull, which remains unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def simplify_mesh(model: Any, mesh: int, cell_m: float) -> int:
-    """Merge the vertices of each grid cell; returns the number of faces left."""
+    """Merge the vertices of each grid cell and return the number of remaining faces."""
     start, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
     first, faces = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
     cells = np.floor(model.mesh_vert[start : start + count] / cell_m).astype(int)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recording pipeline makes of a camera's picture: aspect ratio, size, codec.
+"""Effects of a recording pipeline on images: aspect ratio, size and codec.
 
-All are warps of one square rendering. Pictures are (S, S, 3) uint8 RGB in and out. No simulator.
+All effects are applied to one square rendering. Input and output images are (S, S, 3) uint8 RGB.
+No simulator is needed.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 ASPECTS = {'1:1': 1.0, '4:3': 4 / 3, '16:9': 16 / 9}
-FITS = ('crop', 'resize', 'letterbox')  # how a wide picture became square
+FITS = ('crop', 'resize', 'letterbox')  # conversion of a wide image to a square one
 RESOLUTIONS = (96, 128, 192, 256, 512)  # pixels across
-QUALITY = (30, 95)  # of JPEG
+QUALITY = (30, 95)  # JPEG quality
 FPS = 10
-HELD_OUT_CODEC = 'mp4'  # training never has it
+HELD_OUT_CODEC = 'mp4'  # absent from training
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How pictures reach the model.
+    """Image format before the model's input.
 
-    A picture of `aspect` was cropped to its square, squeezed into one ('resize') or has black bars
-    ('letterbox'); it was `resolution` pixels wide; `codec` is 'none', 'jpeg' or 'mp4'.
+    `fit`: an image of `aspect` is cropped to a square ('crop'), squeezed ('resize') or padded with
+    black bars ('letterbox'). `resolution` is its width in pixels; `codec` is 'none', 'jpeg' or
+    'mp4'.
     """
 
     aspect: str = '1:1'
@@ -39,23 +41,23 @@ class PictureFormat:
 
     @property
     def visible_height(self) -> float:
-        """The share of the square rendering that is kept, around its middle row."""
+        """Return the fraction of the square rendering that remains, around its middle row."""
         return 1.0 if self.fit == 'crop' else 1.0 / ASPECTS[self.aspect]
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Names what training never has of it."""
+        """Return the names of its properties that are held out of training."""
         return ('codec',) if self.codec == HELD_OUT_CODEC else ()
 
     def place(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where (N, 2) fractions of the square rendering are in the picture."""
+        """Map positions (N, 2) in the square rendering to the image; both are fractions."""
         if self.fit != 'resize':
             return places
         x, y = places.T
         return np.stack([x, 0.5 + (y - 0.5) / self.visible_height], axis=1)
 
     def apply(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(T, S, S, 3) renderings -> pictures of the same shape."""
+        """Convert renderings (T, S, S, 3) to images of the same shape."""
         size = pictures.shape[1]
         across = min(self.resolution or size, size)
         small = np.stack([_resized(self._fitted(p), across) for p in pictures])
@@ -78,7 +80,7 @@ class PictureFormat:
 
 
 def draw_format(rng: np.random.Generator, for_training: bool) -> PictureFormat:
-    """A format; `for_training` leaves out what is held out of training."""
+    """Draw a format; `for_training` excludes held-out formats."""
     aspect = str(rng.choice(list(ASPECTS)))
     fit = 'crop' if aspect == '1:1' else str(rng.choice(FITS))
     codecs = [c for c in ('none', 'jpeg', 'mp4') if not (for_training and c == HELD_OUT_CODEC)]
@@ -92,13 +94,13 @@ def draw_format(rng: np.random.Generator, for_training: bool) -> PictureFormat:
 
 
 def through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """A picture as it comes back from JPEG."""
+    """Return an image after JPEG compression."""
     coded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
 
 def through_mp4(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(T, S, S, 3) pictures as they come back from an MPEG-4 video."""
+    """Return images (T, S, S, 3) after MPEG-4 compression."""
     size = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'clip.mp4')
@@ -112,9 +114,7 @@ def through_mp4(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
             found.append(np.asarray(read[1], np.uint8)[..., ::-1])
         reader.release()
     if len(found) != len(pictures):
-        raise RuntimeError(
-            f'an MPEG-4 video of {len(pictures)} frames came back with {len(found)}'
-        )
+        raise RuntimeError(f'MPEG-4: encoded {len(pictures)} frames, but decoded {len(found)}')
     return np.stack(found)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about an annotated moment, with answers from the simulator's state.
 
-An answer has a meaning id of its own (`yes`, `no`, `unknown`, `nothing`, `colour:red`,
-`object:drawer:red`, or the annotation's), so that all its wordings are one target. `unknown` is
-the answer to what cannot be told: about an object that is not there, in the dark, behind a cover.
-Prompts and the wordings of answers are in prompts.yaml.
+An answer has a concept id (`yes`, `no`, `unknown`, `nothing`, `colour:red`, `object:drawer:red`,
+or the annotation's), so that all its paraphrases are one target. `unknown` is the answer to
+unanswerable questions: about an absent object, in the dark, or with a covered camera. Prompts and
+paraphrases of answers are in prompts.yaml.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ TOPICS = (
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with its answer as text and as a meaning id; candidates where it has them.
+    """Prompt with its answer as text and as concept id, and optional candidates.
 
-    `kind`: caption, yes/no, colour, object, thing. `topic` is what it is about, whatever its
-    wording. `full`: the answer as a whole sentence, '' where there is none.
+    `kind`: caption, yes/no, colour, object, thing. `topic` is the subject of the question,
+    independent of its paraphrase. `full` is the answer as a full sentence, '' if there is none.
     """
 
     prompt: str
@@ -76,23 +76,23 @@ def _file() -> dict[str, Any]:
 
 @cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
-    """The prompts of a topic in one of the lists, with {}, {state} and the like left open."""
+    """Return the prompt templates of a topic in one of the lists ({}, {state} and others)."""
     return tuple(_file()[topic][which])
 
 
 def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """One of `texts`; numpy's own choice would make an array of them each time."""
+    """Draw one of `texts`; `rng.choice` would convert them to an array on each call."""
     return texts[int(rng.integers(len(texts)))]
 
 
 def state_words(thing: str, state: str) -> str:
-    """How a state is said of an object: ('ring', 'on') -> 'on the peg'; '' for no state."""
+    """Return the phrase for an object's state: ('ring', 'on') -> 'on the peg'; '' for none."""
     states = _file()['states']
     return str(states.get(thing, states).get(state, '')) if state else ''
 
 
 def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str, ...]]:
-    """`is:<object>:<state>` -> sentences that say it by denying the other: 'it is not closed'."""
+    """Map `is:<object>:<state>` to sentences that negate the opposite: 'it is not closed'."""
     found: dict[str, tuple[str, ...]] = {}
     for name in tasks:
         facts = TASKS[name]
@@ -108,7 +108,7 @@ def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str,
 
 
 def reached_state(meaning: str) -> str | None:
-    """`done:drawer-open:red` -> `is:drawer:open`; None where no state is reached."""
+    """Convert `done:drawer-open:red` to `is:drawer:open`; None if no state is reached."""
     phase, _, rest = meaning.partition(':')
     task = rest.rpartition(':')[0]
     if phase != 'done' or not TASKS[task].after:
@@ -117,13 +117,13 @@ def reached_state(meaning: str) -> str | None:
 
 
 def opposite(task: str, state: str) -> str:
-    """The other state of a task's object."""
+    """Return the opposite state of a task's object."""
     facts = TASKS[task]
     return facts.after if state == facts.before else facts.before
 
 
 class _Asker:
-    """Asks about one moment in the wordings of one list."""
+    """Makes questions about one moment with the paraphrases of one list."""
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
         self.item, self.rng, self.which = item, rng, which
@@ -138,50 +138,50 @@ class _Asker:
         candidates: tuple[str, ...] = (),
         **named: str,
     ) -> Question:
-        """A question in a drawn wording."""
+        """Return a question in a random paraphrase."""
         prompt = pick(prompts(topic, self.which), self.rng).format(*slots, **named)
         return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
 
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """A question whose answer is yes where `statement` holds."""
+        """Return a yes/no question; `true` tells whether `statement` holds."""
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
 
     def unknown(self, question: Question) -> Question:
-        """The same, but nobody can tell."""
+        """Return the same question with the answer `unknown`."""
         said = answers(UNKNOWN)[0]
         return Question(
             question.prompt, said, UNKNOWN, question.kind, question.candidates, question.topic
         )
 
     def pick(self, values: Any) -> str:
-        """One of `values`."""
+        """Draw one of `values`."""
         return pick(tuple(values), self.rng)
 
     def light(self) -> Question:
-        """Whether the light is on, or off."""
+        """Ask whether the light is on, or off."""
         lit = self.item.light
         if self.rng.random() < 0.5:
             return self.yes_no('light', lit, 'the light is on')
         return self.yes_no('dark', not lit, 'it is dark')
 
     def covered(self) -> Question:
-        """Whether the camera is covered."""
+        """Ask whether the camera is covered."""
         return self.yes_no('covered', self.item.covered, 'the camera is covered')
 
     def rest(self) -> Question:
-        """Whether the arm is at rest."""
+        """Ask whether the arm is at rest."""
         return self.yes_no('rest', self.item.phase == 'rest', 'the arm is at rest')
 
     def moving(self) -> Question:
-        """Whether it moves."""
+        """Ask whether the robot moves."""
         return self.yes_no('moving', self.item.phase != 'rest', 'the robot is moving')
 
     def doing(self, true: bool) -> Question | None:
-        """Whether this act or reach is going on; wrong ones are near: same object, other act."""
+        """Ask about the current act or reach; hard negatives: same object, other act."""
         item, phase = self.item, self.item.phase
         thing = f'{item.colour} {item.object}'
         if phase == 'act':
@@ -191,13 +191,13 @@ class _Asker:
         if phase == 'reach':
             said = thing if true else f'{item.colour} {self._other_object()}'
             return self.yes_no('reaching', true, f'the arm moves toward the {said}', said)
-        if true or phase == 'contact':  # whether that is the act already is a matter of opinion
+        if true or phase == 'contact':  # whether contact is part of the act is ambiguous
             return None
         act = doing(item.task, item.colour)
         return self.yes_no('doing', False, f'the robot is {act}', act)
 
     def finished(self) -> Question | None:
-        """Whether the task was done; asked only where the scene shows it."""
+        """Ask whether the task is done, if the scene shows it."""
         item = self.item
         if not TASKS[item.task].after or item.phase not in ('rest', 'act', 'done'):
             return None
@@ -206,7 +206,7 @@ class _Asker:
         return self.yes_no('finished', done, f'the robot has finished {act}', act)
 
     def state(self, true: bool) -> Question | None:
-        """Whether the object is in the state that it is in, or in the other one."""
+        """Ask whether the object is in its state (`true`) or in the opposite one."""
         item = self.item
         now = state_words(item.object, item.object_state)
         other = state_words(item.object, opposite(item.task, item.object_state))
@@ -217,14 +217,14 @@ class _Asker:
         return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
 
     def present(self, true: bool) -> Question | None:
-        """Whether a thing is on the table; wrong ones differ in kind, in colour or in both."""
+        """Ask whether a thing is on the table; negatives differ in kind, color or both."""
         item = self.item
         if true and not item.thing:
             return None
         said = item.thing
         while not true and said == item.thing:
             colour, kind = self.pick(COLOUR_NAMES), self.pick(THINGS)
-            if item.thing and self.rng.random() < 0.6:  # near: one word differs
+            if item.thing and self.rng.random() < 0.6:  # hard negative: one word differs
                 own = item.thing.split()
                 said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{colour} {own[1]}'
             else:
@@ -232,7 +232,7 @@ class _Asker:
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
     def colour(self) -> Question:
-        """The colour of the task's object, or of the thing beside it."""
+        """Ask for the color of the task's object or of the thing beside it."""
         name, colour = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
             colour, name = self.item.thing.split()
@@ -246,17 +246,17 @@ class _Asker:
         )
 
     def object(self) -> Question:
-        """What the robot works with."""
+        """Ask for the object that the robot manipulates."""
         item = self.item
         names = {item.object}
-        while len(names) < 4:  # as often as robots work with them: the frequent is not the answer
+        while len(names) < 4:  # by task frequency, so that it does not reveal the answer
             names.add(TASKS[self.pick(TRAIN_TASKS)].object)
         said = tuple(sorted(f'the {item.colour} {name}' for name in names))
         meaning = f'object:{item.object}:{item.colour}'
         return self.ask('object', 'object', meaning, candidates=said)
 
     def thing(self) -> Question:
-        """What else is there."""
+        """Ask for the thing beside the task."""
         own = self.item.thing
         pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
@@ -267,7 +267,7 @@ class _Asker:
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
     def absent(self) -> Question:
-        """About an object that is not there: its colour, or its state."""
+        """Ask for the color or the state of an absent object."""
         here = self.item.object
         tasks = [n for n in TRAIN_TASKS if TASKS[n].object != here]
         facts = TASKS[self.pick(tasks)]
@@ -296,7 +296,7 @@ class _Asker:
 def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
-    """One question of each kind that can be asked in this moment, in wordings of `which`."""
+    """Return one question of each kind that applies, in paraphrases of the list `which`."""
     asker, found = _Asker(annotation, rng, which), [caption(annotation, rng, which)]
     if annotation.phase == 'told' or annotation.phase == 'none':
         return found
@@ -313,9 +313,9 @@ def questions(
         asker.state(False),
         asker.finished(),
     ]
-    if annotation.phase not in ('appear', 'gone'):  # the phase is not told then
+    if annotation.phase not in ('appear', 'gone'):  # the phase is unknown then
         asked += [asker.doing(True), asker.doing(False)]
-        if annotation.phase != 'done':  # the arm holds still then, too
+        if annotation.phase != 'done':  # in 'done' the arm does not move either
             asked += [asker.rest(), asker.moving()]
     if annotation.phase != 'gone':
         asked += [asker.present(True), asker.present(False), asker.thing()]
@@ -326,7 +326,7 @@ def questions(
 def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
-    """Questions that nobody can answer now: two, of different kinds where there are."""
+    """Return two questions that are unanswerable now, of different kinds if possible."""
     asker = _Asker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
@@ -345,7 +345,7 @@ def unanswerable(
 
 
 def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-    """What happens, in the words of the annotation's meaning."""
+    """Return the caption question with a sentence of the annotation's concept."""
     said: tuple[str, ...] = (annotation.text,)
     if annotation.phase not in ('told', 'none'):
         said = sentences(annotation.meaning, which)
@@ -354,13 +354,13 @@ def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Que
 
 
 def answers(meaning: str) -> tuple[str, ...]:
-    """The wordings of a question's answer; the first is the answer's text in `Question`."""
+    """Return the paraphrases of an answer; the first is the answer's text in `Question`."""
     kind, *slots = meaning.split(':')
     return tuple(text.format(*slots) for text in _file()['answers'][kind])
 
 
 def answer_meaning(text: str) -> str:
-    """The meaning id of an answer that people wrote: yes, no, unknown, or what it says."""
+    """Return the concept id of an annotated answer: yes, no, unknown, or its own text."""
     said = told_meaning(text)
     for meaning in (*YES_NO, UNKNOWN):
         if said in map(told_meaning, answers(meaning)):
@@ -371,7 +371,7 @@ def answer_meaning(text: str) -> str:
 def answer_meanings(
     held_out_colours: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> list[str]:
-    """All meaning ids of answers that are not captions."""
+    """Return all concept ids of answers, except captions."""
     objects = {
         f'object:{TASKS[name].object}:{colour}'
         for name in tasks
@@ -390,7 +390,7 @@ def answer_meanings(
 def full_answers(
     rng: np.random.Generator, count: int, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> dict[str, tuple[str, ...]]:
-    """Yes and no as whole sentences, at most `count` of each: the text space knows many."""
+    """Return at most `count` full sentences each for yes and no."""
     found: dict[str, dict[str, None]] = {'yes': {}, 'no': {}}
     for _ in range(count):
         for question in questions(_any_annotation(rng, tasks), rng):
@@ -400,7 +400,7 @@ def full_answers(
 
 
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
-    """Some moment of some task."""
+    """Return a random moment of a random task."""
     task = str(rng.choice(tasks))
     colour, facts = str(rng.choice(training_colours(task))), TASKS[task]
     phase = str(rng.choice(('rest', 'reach', 'act', 'done')))

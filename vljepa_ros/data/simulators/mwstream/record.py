@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is recorded of an episode before any picture is drawn. No simulator."""
+"""Records of an episode before rendering. No simulator is needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """What was drawn for one episode; times in frames, noise as a share of the full action.
+    """Random parameters of one episode; times in frames, noise as a fraction of the full action.
 
     `ending`: 'success', 'stopped' (the policy stops after `stop_steps` control steps), 'wrong'
-    (another task's policy until contact) or 'undone' (success, then back).
+    (another task's policy runs until contact) or 'undone' (success, then the opposite task).
     """
 
     task: str
@@ -30,10 +30,10 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class Instant:
-    """The simulator's state at one frame.
+    """State of the simulator at one frame.
 
-    joints: all that a picture needs. gripper: 0 closed .. 1 open. opening: the object's joint
-    between its ends, 0..1, nan where it has none. object_state: its name, '' where it has none.
+    joints: positions, sufficient for rendering. gripper: 0 closed .. 1 open. opening: the object's
+    joint within its range, 0..1, NaN without a joint. object_state: its name, '' if it has none.
     """
 
     joints: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Instant:
 
 @dataclass
 class Episode:
-    """The recorded frames: instant, phase and task of each."""
+    """Recorded frames with the instant, phase and task of each."""
 
     plan: EpisodePlan
     instants: list[Instant] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Thing:
-    """A distractor on the table: its kind, color, place (m) and scale (1: as `SHAPES` has it)."""
+    """Distractor on the table: kind, color, position (m) and scale (1: as in `SHAPES`)."""
 
     kind: str
     colour: str
@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Prop:
-    """A thing beside a task: there from frame `first` of its episode to before `last`."""
+    """Thing beside a task, present from frame `first` of its episode to before `last`."""
 
     thing: Thing
     first: int
@@ -75,5 +75,5 @@ class Prop:
 
     @property
     def name(self) -> str:
-        """What a sentence calls it: 'blue tin'."""
+        """Return its name in sentences: 'blue tin'."""
         return f'{self.thing.colour} {self.thing.kind}'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fast pictures of a MuJoCo model on a CPU: no shadows or reflections, no multisampling.
+"""Fast CPU rendering of a MuJoCo model: no shadows or reflections, no multisampling.
 
-Pictures are (S, S, 3) uint8; they are rendered larger and reduced by area.
+Images are (S, S, 3) uint8; they are rendered at twice the size and reduced by area interpolation.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERSAMPLING = 2
-MAX_SHAPES = 10_000  # in a scene, as mujoco.Renderer has
+MAX_SHAPES = 10_000  # per scene, as in mujoco.Renderer
 
 
 def prepare_model(model: Any, size: int) -> None:
-    """Let a model be rendered in pictures of `size`."""
+    """Prepare a model for rendering images of `size` pixels."""
     model.vis.quality.offsamples = 0
     model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * size
 
 
 @functools.cache
 def _gl_context(side: int) -> Any:
-    """OpenGL of this process. Kept: a new one compiles its shaders anew, half of a film's time."""
+    """Return the OpenGL context of this process; it is cached to avoid recompiling shaders."""
     import mujoco
 
     made = mujoco.gl_context.GLContext(side, side)
-    # It frees itself while that can still be done: at exit the last to register is the first.
+    # Free it at exit, before the modules that it needs: handlers run in reverse order.
     atexit.register(_gl_context.cache_clear)
     return made
 
 
 def model_camera(number: int) -> Any:
-    """A camera of the model, by its id."""
+    """Return a camera of the model by its id."""
     import mujoco
 
     camera = mujoco.MjvCamera()
@@ -45,15 +45,15 @@ def model_camera(number: int) -> Any:
 
 
 class Renderer:
-    """Pictures of a prepared model. OSMesa serves one renderer at a time in a process."""
+    """Renderer of a prepared model. OSMesa allows one renderer at a time in a process."""
 
     def __init__(self, model: Any, size: int) -> None:
-        import mujoco  # by now the caller has chosen what renders
+        import mujoco  # imported here, after the caller has set MUJOCO_GL
 
         self._size, side = size, OVERSAMPLING * size
         self._model, self._rect = model, mujoco.MjrRect(0, 0, side, side)
         self._large = np.empty((side, side, 3), np.uint8)
-        self.scene = mujoco.MjvScene(model, maxgeom=MAX_SHAPES)  # shapes can be added to it
+        self.scene = mujoco.MjvScene(model, maxgeom=MAX_SHAPES)  # callers can add shapes
         for flag in (
             mujoco.mjtRndFlag.mjRND_SHADOW,
             mujoco.mjtRndFlag.mjRND_REFLECTION,
@@ -66,14 +66,14 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def update(self, data: Any, camera: Any) -> None:
-        """Take over where everything is, seen by an MjvCamera."""
+        """Update the scene from simulation data, seen by an MjvCamera."""
         import mujoco
 
         option, kinds = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, data, option, None, camera, kinds.value, self.scene)
 
     def picture(self) -> NDArray[np.uint8]:
-        """The picture of the scene."""
+        """Render the scene."""
         import mujoco
 
         mujoco.mjr_render(self._rect, self.scene, self._context)
@@ -82,7 +82,7 @@ class Renderer:
         return cv2.resize(self._large[::-1], size, interpolation=cv2.INTER_AREA)
 
     def geoms(self) -> NDArray[np.int64]:
-        """(S, S) the geom that each pixel of the scene shows; -1 for none."""
+        """Render geom ids (S, S); -1 for the background."""
         import mujoco
 
         flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
@@ -101,7 +101,7 @@ class Renderer:
         return shown[np.where((numbers >= 0) & (numbers < self.scene.ngeom), numbers, -1)]
 
     def depth(self, near_m: float, far_m: float, side: int) -> NDArray[np.float16]:
-        """(side, side) distances along the optical axis in m, of the scene as it is."""
+        """Render the scene's distances along the optical axis in m, (side, side)."""
         import mujoco
 
         mujoco.mjr_render(self._rect, self.scene, self._context)
@@ -111,5 +111,5 @@ class Renderer:
         return cv2.resize(meters, (side, side), interpolation=cv2.INTER_AREA).astype(np.float16)
 
     def close(self) -> None:
-        """Free it, for another one."""
+        """Free the renderer, so that another one can be created."""
         self._context.free()

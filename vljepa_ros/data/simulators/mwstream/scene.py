@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Meta-World task as a scene: physics, jittered camera, colours, light, pictures.
+"""Scene of one Meta-World task: physics, jittered camera, colors, light and rendering.
 
-Needs metaworld and mujoco; only data generation imports this module. Pictures are (S, S, 3) uint8.
+Needs metaworld and mujoco; only data generation imports this module. Images are (S, S, 3) uint8.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import mujoco
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
 from metaworld.policies import ENV_POLICY_MAP
 
-MESH_CELL_M = 0.006  # the arm's meshes are thinned to this: vertices are what rendering costs
-BASE_CELL_M = 0.012  # the base's
-BASE = (  # of the robot; home views hide it
+MESH_CELL_M = 0.006  # grid cell for simplifying the arm's meshes (rendering cost is per vertex)
+BASE_CELL_M = 0.012  # grid cell for the base's meshes
+BASE = (  # bodies of the robot's base; home views hide them
     'pedestal',
     'right_arm_base_link',
     'head',
@@ -38,7 +38,7 @@ BASE = (  # of the robot; home views hide it
     'controller_box',
     'pedestal_feet',
 )
-CAMERA = 'corner2'  # the model's camera that is put where a picture is taken from
+CAMERA = 'corner2'  # the model's camera that is moved to the viewpoint
 CLUTTER_KINDS = (
     mujoco.mjtGeom.mjGEOM_CAPSULE,
     mujoco.mjtGeom.mjGEOM_BOX,
@@ -50,7 +50,7 @@ GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 @dataclass(frozen=True)
 class Clutter:
-    """A dull shape at the table's rim that no sentence names: sizes and place in m."""
+    """Neutral shape at the table's edge that no sentence names: sizes and position in m."""
 
     kind: int
     size_m: Point
@@ -60,10 +60,10 @@ class Clutter:
 
 @dataclass(frozen=True)
 class Look:
-    """Light (1 is normal), its tint, the tints of table and room, and the backdrop's color.
+    """Light level (1 is normal) and tint, tints of table and room, and color of the backdrop.
 
     Wide views also vary the robot's tint, the textures of table, floor and wall ('': Meta-World's
-    own), and the clutter; `base_shown`: whether the robot's base and pedestal are drawn.
+    own), and the clutter. `base_shown`: whether the robot's base and pedestal are rendered.
     """
 
     light: float
@@ -78,24 +78,24 @@ class Look:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Names what training never has of it."""
+        """Return the names of its properties that are held out of training."""
         return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
 
 
-# What stands beside the task: MuJoCo's kind of shape, half its sizes (m), how high its middle is.
+# Things beside the task: MuJoCo's type of shape, half sizes (m), height of the center (m).
 SHAPES: dict[str, tuple[int, Point, float]] = {
     'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
     'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),
     'brick': (mujoco.mjtGeom.mjGEOM_BOX, (0.065, 0.035, 0.03), 0.03),
     'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
 }
-FREE_M = 0.2  # a thing stands at least this far from the task's object
+FREE_M = 0.2  # minimum distance of a thing from the task's object
 
 
 def draw_thing(
     rng: np.random.Generator, colour: str, taken_m: NDArray[np.float64]
 ) -> Thing | None:
-    """A thing on the table, of another colour than `colour`, away from (N, 3) `taken_m`."""
+    """Draw a thing on the table, not of color `colour`, away from points `taken_m` (N, 3)."""
     kind = str(rng.choice(list(SHAPES)))
     other = str(rng.choice([name for name in COLOURS if name != colour]))
     for _ in range(20):
@@ -106,7 +106,7 @@ def draw_thing(
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Light and colours of the surroundings."""
+    """Draw light and colors of the surroundings."""
 
     def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
         return tuple(rng.uniform(low, high, 3).round(3).tolist())
@@ -116,7 +116,7 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
-    """As `draw_look` with everything varied; `for_training` leaves out what is held out of it."""
+    """Draw a look for wide views; `for_training` excludes held-out textures."""
 
     def tint(low: float, high: float = 1.0) -> Point:
         x, y, z = rng.uniform(low, high, 3).round(3).tolist()
@@ -141,7 +141,7 @@ def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
 
 
 def _draw_clutter(rng: np.random.Generator) -> Clutter:
-    """Outside the workspace, on the table: its corners and its far rim."""
+    """Draw clutter on the table outside the workspace: at its corners and its far edge."""
     kind = int(CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))])
     x, y, z = rng.uniform((0.02, 0.02, 0.01), (0.07, 0.09, 0.12)).round(3).tolist()
     side = float(rng.choice([-1.0, 1.0]))
@@ -152,7 +152,7 @@ def _draw_clutter(rng: np.random.Generator) -> Clutter:
 
 
 class Scene:
-    """One task's environment with its renderer; made once and reset for every episode."""
+    """Environment of one task with its renderer; created once and reset for every episode."""
 
     def __init__(self, task: str, size: int) -> None:
         self.task, self._size = task, size
@@ -187,28 +187,28 @@ class Scene:
         self._renderer: Any = None
 
     def policy(self, task: str = '') -> Any:
-        """A fresh scripted policy, of this scene's task or of another."""
+        """Return a new scripted policy of this scene's task or of another task."""
         return ENV_POLICY_MAP[f'{task or self.task}-v3']()
 
     def reset(self, seed: list[int]) -> NDArray[np.float64]:
-        """Start an episode, all its positions drawn from `seed`; returns the observation."""
+        """Start an episode with positions drawn from `seed` and return the observation."""
         self.env.np_random = np.random.default_rng(seed)
         obs, _ = self.env.reset()
         return obs
 
     def replay(self, seed: list[int], look: Look) -> None:
-        """Put everything where `seed` had it, to draw recorded states. Call `close` afterwards."""
+        """Restore the positions of `seed` to render recorded states. Call `close` afterwards."""
         self.reset(seed)
         self._surfaces.wear(look.textures)
         self._renderer = Renderer(self.model, self._size)
 
     def close(self) -> None:
-        """Free the renderer, for another scene."""
+        """Free the renderer for another scene."""
         self._renderer.close()
         self._renderer = None
 
     def dress(self, camera: Camera, look: Look, colour: str) -> None:
-        """Set the camera, the colors and the light of the pictures that follow."""
+        """Set camera, colors and light of the following images."""
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value
         self._look = look
@@ -216,7 +216,7 @@ class Scene:
         self._paint(look, colour)
 
     def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
-        """Put the camera; `turn_rad` turns it from there, to the right and upward."""
+        """Set the camera's pose; `turn_rad` rotates it to the right and upward."""
         right, up = np.tan(turn_rad)
         back = camera.axes @ np.array([-right, -up, 1.0])
         back /= np.linalg.norm(back)
@@ -230,17 +230,17 @@ class Scene:
         self.model.cam_fovy[number] = self._fov_deg
 
     def places(self) -> tuple[NDArray[np.float64], float]:
-        """Where object and gripper are in the newest picture: (2, 2), and the object's size.
+        """Return image positions (2, 2) of object and gripper, and the object's projected size.
 
-        Places are fractions of the square rendering from its top left; the size is in pixels as
-        `cameras.project` has it.
+        Positions are fractions of the newest square rendering from its top left corner; the size
+        is in pixels (see `cameras.project`).
         """
         points = np.stack([self.object_position(), self.data.body('hand').xpos])
         places, sizes = project(points, self._position_m, self._axes, self._fov_deg)
         return places, float(sizes[0])
 
     def visible_share(self, state: NDArray[np.float64]) -> float:
-        """How much of the task's object is seen: its pixels, as a share of those it has alone."""
+        """Return the visible fraction of the task's object: its pixels over its pixels alone."""
         self._place(state)
         seen = self._object_pixels()
         held = self.model.geom_rgba.copy(), self.model.geom_matid.copy()
@@ -255,7 +255,7 @@ class Scene:
         return int(np.isin(self._renderer.geoms(), self._object_geoms).sum())
 
     def depth(self, state: NDArray[np.float64], side: int) -> NDArray[np.float16]:
-        """(side, side) distances along the optical axis in m, of the newest aim."""
+        """Render distances along the optical axis in m, (side, side), from the newest aim."""
         self._place(state)
         self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
         near, far = (
@@ -264,17 +264,17 @@ class Scene:
         return self._renderer.depth(near, far, side)
 
     def grip(self) -> tuple[bool, bool]:
-        """Whether the gripper touches the task's object, and whether both fingers do."""
+        """Return whether the gripper touches the task's object, and whether both fingers do."""
         pairs = self.data.contact.geom[: self.data.ncon]
         if len(pairs) == 0:
             return False, False
         thing = np.isin(pairs, self._object_geoms)
-        other = pairs[thing[:, ::-1] & ~thing]  # what touches the object, one a contact
+        other = pairs[thing[:, ::-1] & ~thing]  # the other geom of each contact with the object
         sides = [bool(np.isin(other, geoms).any()) for geoms in self._finger_geoms]
         return bool(np.isin(other, self._gripper_geoms).any()), all(sides)
 
     def opening(self) -> float:
-        """Where the object's joint is between its ends, 0..1; nan where it has none."""
+        """Return the position of the object's joint within its range, 0..1; NaN without one."""
         if self._joint is None:
             return float('nan')
         low, high = self.model.jnt_range[self._joint]
@@ -282,23 +282,23 @@ class Scene:
         return float(np.clip((at - low) / (high - low), 0.0, 1.0))
 
     def object_position(self) -> NDArray[np.float64]:
-        """Where the task's main object (its handle) is, in metres."""
+        """Return the position of the task's main object (its handle) in meters."""
         return np.array(self.env._get_pos_objects()[:3], dtype=np.float64)
 
     def object_position_in(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same, with the joints of a recorded frame."""
+        """Return the object's position for the joints of a recorded frame."""
         self.data.qpos[:] = joints
         mujoco.mj_kinematics(self.model, self.data)
         return self.object_position()
 
     def state(self) -> NDArray[np.float64]:
-        """The joint positions: all that a picture needs."""
+        """Return the joint positions, which suffice for rendering."""
         return np.array(self.data.qpos, dtype=np.float64)
 
     def render(
         self, state: NDArray[np.float64], light: float, thing: Thing | None = None
     ) -> NDArray[np.uint8]:
-        """The picture of `state` under `light` (0 dark, 1 as drawn), with a thing: (S, S, 3)."""
+        """Render `state` under `light` (0 dark, 1 as drawn) with an optional thing: (S, S, 3)."""
         self._place(state)
         self._illuminate(light)
         self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
@@ -320,7 +320,7 @@ class Scene:
     def _prepare_model(self) -> None:
         model = self.model
         prepare_model(model, self._size)
-        model.site_rgba[:, 3] = 0.0  # goal markers give the answer away
+        model.site_rgba[:, 3] = 0.0  # goal markers would reveal the answer
         seen = set()
         for geom in range(model.ngeom):
             body, mesh = model.body(model.geom_bodyid[geom]).name, int(model.geom_dataid[geom])
@@ -340,7 +340,7 @@ class Scene:
         return wanted
 
     def _object_joint(self, bodies: set[int]) -> int | None:
-        """The hinge or slide of the object, if it has just one."""
+        """Return the object's hinge or slide joint if it has exactly one."""
         kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
         joints = [
             j
@@ -389,14 +389,14 @@ class Scene:
         head.ambient[:], head.diffuse[:], head.specular[:] = 0.3 * level, 0.4 * level, 0.1 * level
 
     def _add_backdrop(self, scene: Any) -> None:
-        """Four walls of one colour around the room, where the sky would be black."""
+        """Add four walls of one color around the room in place of a black sky."""
         for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
             size = (0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0)
             _add_shape(scene, mujoco.mjtGeom.mjGEOM_BOX, size, (x, y, 0.0), self._look.backdrop)
 
 
 def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) -> None:
-    """Draw a shape that the physics knows nothing of."""
+    """Add a shape that is rendered but not simulated."""
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
         kind,

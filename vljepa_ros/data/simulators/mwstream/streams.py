@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream: episodes of different tasks and colors, rests, light, covers and things that come
-and go, all from a seed, filmed by cameras of the given `views`.
+"""Generation of one stream from a seed: episodes, rests, light, covers and distractors.
 
-    home         one of four zoomed viewpoints a stream (the second version's pictures)
-    wide         each episode by another camera of the wide distribution
+The stream is rendered by cameras of the given `views`:
+
+    home         one of four zoomed viewpoints per stream (as in the second version)
+    wide         another camera of the wide distribution for each episode
     wide-fixed   one such camera for the whole stream
 
-The stream's frames are (T, S, S, 3) uint8 at 10 frames/s; its annotations tile it, and its state
-is one number a frame of each of `STATE`. The acts depend on split and seed alone: the same seed
-has the same episodes in all views.
+The stream's frames are (T, S, S, 3) uint8 at 10 frames/s. Its annotations tile it, and its state
+has one value per frame for each name in `STATE`. The episodes depend on split and seed only: the
+same seed has the same episodes in all views.
 """
 
 from __future__ import annotations
@@ -55,24 +56,24 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
 from vljepa_ros.data.splits import FIXED, HOME, TRAIN, folder_name
 
 SIZE = 192
-QUALITY = 95  # of the JPEGs that a stream is stored as
-TRIES = 3  # an episode that fails is drawn again, at most this often
+QUALITY = 95  # JPEG quality of stored frames
+TRIES = 3  # maximum number of attempts to draw an episode that succeeds
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
 PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y', 'object_size')
 LENS_NOISE, WIDE_LENS_NOISE = (0.5, 3.0), (0.5, 7.0)  # gray levels
-MOVING_CAMERAS = 0.25  # share of the wide cameras that pan or shake
-PATH_POINTS = 8  # of an object's path, that a camera is drawn around
-SHARE_SAMPLES = 4  # frames of an act at which its object's visibility is measured
-LEAST_VISIBLE = 0.35  # of the object's pixels: below, an act is hidden
+MOVING_CAMERAS = 0.25  # fraction of the wide cameras that pan or shake
+PATH_POINTS = 8  # points of the object's path that must be in a camera's image
+SHARE_SAMPLES = 4  # frames of an act in which the object's visibility is measured
+LEAST_VISIBLE = 0.35  # fraction of the object's pixels below which an act is hidden
 THING_SCALE = (0.75, 1.3)
 DEPTH_SIDE = 48
 
 
 @dataclass(frozen=True)
 class Shot:
-    """How one episode is filmed.
+    """Rendering of one episode.
 
-    `pan_rad` and `shake_rad` are amplitudes; a pan takes `period_s` there and back.
+    `pan_rad` and `shake_rad` are amplitudes; `period_s` is the full period of a pan.
     """
 
     camera: Camera
@@ -84,18 +85,18 @@ class Shot:
 
     @property
     def moves(self) -> bool:
-        """Whether the camera pans or shakes."""
+        """Return whether the camera pans or shakes."""
         return self.pan_rad > 0 or self.shake_rad > 0
 
     def turn_rad(self, at_s: float, rng: np.random.Generator) -> tuple[float, float]:
-        """How far the camera is turned at a time, to the right and upward."""
+        """Return the camera's rotation at a time, to the right and upward."""
         if not self.moves:
             return 0.0, 0.0
         right, up = rng.normal(0.0, self.shake_rad, 2)
         return float(self.pan_rad * np.sin(2 * np.pi * at_s / self.period_s) + right), float(up)
 
     def described(self) -> dict[str, Any]:
-        """What a stream's meta.json says of it."""
+        """Return the description for a stream's meta.json."""
         made = self.format
         return {
             **self.camera.described(),
@@ -113,11 +114,11 @@ class Shot:
 
 @dataclass(frozen=True)
 class Style:
-    """How a split's streams are drawn; times in seconds, shares of the episodes."""
+    """Distribution of a split's streams; times in seconds, fractions of the episodes."""
 
     rest_s: tuple[float, float]
     hold_s: tuple[float, float]
-    speeds: tuple[float, ...]  # probability of 1, 2, ... control steps a frame
+    speeds: tuple[float, ...]  # probability of 1, 2, ... control steps per frame
     light_gap_s: float
     dark_s: tuple[float, float]
     noise: float
@@ -125,14 +126,14 @@ class Style:
     cover_gap_s: float = 60.0
     stopped: float = 0.06
     wrong: float = 0.03
-    undone: float = 0.08  # of the tasks that can be
+    undone: float = 0.08  # among tasks that have an opposite
     things: float = 0.55
-    moving_things: float = 0.6  # of those: come, go or both
+    moving_things: float = 0.6  # fraction of the things that appear, disappear or both
 
 
 TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 45.0, (2.0, 5.0), 0.2, False)
 EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 75.0, (3.0, 7.0), 0.1, True)
-# The sample bag is short: briefer rests, and only what training has in other combinations.
+# The sample bag is short: shorter rests, no failures, covers or things.
 SAMPLE = Style(
     (3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0
 )
@@ -147,21 +148,21 @@ SPLIT_TASKS = {'unseen': TEST_TASKS}  # all other splits: TRAIN_TASKS
 
 
 class Director:
-    """Draws and films streams; keeps the scenes of the tasks that it has met."""
+    """Generates streams; caches the scenes of tasks."""
 
     def __init__(self, size: int = SIZE, depth: bool = False) -> None:
-        """`depth`: whether streams get depth pictures of `DEPTH_SIDE` as well."""
+        """Create a director; `depth`: also render depth images of `DEPTH_SIDE` pixels."""
         self._size, self._depth = size, depth
         self._scenes: dict[str, Scene] = {}
 
     def scene(self, task: str) -> Scene:
-        """The scene of a task, made at its first use."""
+        """Return the scene of a task; it is created at its first use."""
         if task not in self._scenes:
             self._scenes[task] = Scene(task, self._size)
         return self._scenes[task]
 
     def film(self, split: str, seed: int, seconds: float, views: str = HOME) -> StreamData:
-        """The stream of one seed."""
+        """Generate the stream of one seed."""
         style, frames = STYLES[split], round(seconds * RATE_HZ)
         rng = np.random.default_rng([seed, 1])
         home = draw_home(rng, str(rng.choice(list(VIEWPOINTS))))
@@ -169,7 +170,7 @@ class Director:
         props = [self._prop(episode, style, rng) for episode in episodes]
         light = draw_light(frames, RATE_HZ, style.light_gap_s, style.dark_s, rng)
         cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
-        draws = np.random.default_rng([seed, 2])  # of how it is filmed
+        draws = np.random.default_rng([seed, 2])  # for cameras and rendering
         if views == HOME:
             shots = [Shot(home, draw_look(draws)) for _ in episodes]
         else:
@@ -228,7 +229,7 @@ class Director:
         return shots
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
-        """(N, 3) where the episode's object is, from its first frame to its last."""
+        """Return positions (N, 3) of the episode's object from its first frame to its last."""
         scene = self.scene(episode.plan.task)
         scene.reset(list(episode.plan.seed))
         at = np.linspace(0, len(episode.instants) - 1, PATH_POINTS).round().astype(int)
@@ -270,7 +271,7 @@ class Director:
         count = len(episode.instants)
         first, last = 0, count
         if rng.random() < style.moving_things and count > 6 * SEEN_FRAMES:
-            # Not within a second of a cut: it would be all of what is said.
+            # Not within a second of a cut: its label would hide the episode's first phase.
             times = rng.integers(SEEN_FRAMES, count - SEEN_FRAMES, 2)
             way = int(rng.integers(3))
             first = int(times.min()) if way != 1 else 0
@@ -281,9 +282,9 @@ class Director:
 
 
 class Film:
-    """The pictures of a stream, episode by episode, with where things are in them.
+    """Images of a stream, episode by episode, with the image positions of objects.
 
-    `visible`: for each episode, how much of the object of each of its tasks' acts is seen.
+    `visible` holds, for each episode, the visible fraction of the object of each task's act.
     """
 
     def __init__(
@@ -299,7 +300,7 @@ class Film:
     def add(
         self, scene: Scene, episode: Episode, prop: Prop | None, shot: Shot, depth: bool
     ) -> None:
-        """Film as much of an episode as there is room for."""
+        """Render an episode, up to the end of the stream."""
         scene.replay(list(episode.plan.seed), shot.look)
         scene.dress(shot.camera, shot.look, episode.plan.colour)
         taken = []
@@ -330,7 +331,7 @@ class Film:
         scene.close()
 
     def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-        """(T,) arrays of `PLACES` and `progress`; `depth` where it was asked for."""
+        """Return (T,) arrays of `PLACES` and `progress`, and `depth` if it was rendered."""
         columns = np.array(self._places, np.float16).reshape(-1, len(PLACES)).T
         found: dict[str, NDArray[Any]] = dict(zip(PLACES, columns, strict=True))
         found['progress'] = np.concatenate([progress(e) for e in episodes])[: len(self._light)]
@@ -340,7 +341,7 @@ class Film:
 
 
 def progress(episode: Episode) -> NDArray[np.float16]:
-    """How far each frame's attempt is, 0..1; nan at rest, and in attempts that fail."""
+    """Return the progress of each frame's attempt, 0..1; NaN at rest and in failed attempts."""
     phases, tasks = np.array(episode.phases), np.array(episode.tasks)
     found = np.full(len(phases), np.nan)
     for task in dict.fromkeys(episode.tasks):
@@ -354,7 +355,7 @@ def progress(episode: Episode) -> NDArray[np.float16]:
 
 
 def _visible_shares(scene: Scene, episode: Episode) -> dict[str, float]:
-    """Of each task that acts in an episode: the mean share of its object that is seen."""
+    """Return the mean visible fraction of the object for each task with an act."""
     found = {}
     for task in dict.fromkeys(episode.tasks):
         own = zip(episode.phases, episode.tasks, strict=True)
@@ -369,7 +370,7 @@ def _visible_shares(scene: Scene, episode: Episode) -> dict[str, float]:
 def _with_hidden(
     annotations: Sequence[Annotation], visible: Sequence[dict[str, float]]
 ) -> list[Annotation]:
-    """Mark the acts whose object is not seen well enough to be named."""
+    """Set `hidden` for acts whose object is not sufficiently visible."""
     return [
         replace(item, hidden=visible[item.episode].get(item.task, 1.0) < LEAST_VISIBLE)
         if item.phase == 'act'
@@ -379,7 +380,7 @@ def _with_hidden(
 
 
 def _described(episode: Episode) -> dict[str, Any]:
-    """What meta.json says of an episode; frames are counted from the episode's first."""
+    """Return an episode's description for meta.json; frames count from the episode's first."""
     done = episode.phases.index('done') if 'done' in episode.phases else -1
     return {
         **asdict(episode.plan),
@@ -391,13 +392,13 @@ def _described(episode: Episode) -> dict[str, Any]:
 
 
 def _scaled(prop: Prop | None, rng: np.random.Generator) -> Prop | None:
-    """The same thing in another size."""
+    """Return the same thing with a random scale."""
     scale = round(float(rng.uniform(*THING_SCALE)), 3)
     return replace(prop, thing=replace(prop.thing, scale=scale)) if prop else None
 
 
 def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
-    """The shot with a slow pan or a shaking hand, for some."""
+    """Add a slow pan or camera shake to some shots."""
     if rng.random() >= MOVING_CAMERAS:
         return shot
     fov = np.radians(shot.camera.fov_deg)
@@ -410,14 +411,14 @@ def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
-    """The task of a stream's episode, from one endless deck: any run of streams covers all."""
+    """Return the task of an episode from repeated permutations, so that all tasks occur."""
     at = 5 * (seed % 10_000) + index
     shuffled = np.random.default_rng([seed // 10_000, at // len(tasks), 3]).permutation(len(tasks))
     return tasks[int(shuffled[at % len(tasks)])]
 
 
 def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
-    """How an episode ends (see EpisodePlan)."""
+    """Draw the ending of an episode (see EpisodePlan)."""
     shares = {'stopped': style.stopped}
     if task in UNDONE_BY:
         shares |= {'wrong': style.wrong, 'undone': style.undone}
@@ -429,7 +430,7 @@ def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
 def draw_plan(
     task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
 ) -> EpisodePlan:
-    """Colour, speed, noise and the pauses of one episode."""
+    """Draw color, speed, noise and pauses of one episode."""
     colours = COLOUR_NAMES if style.held_out_colours else training_colours(task)
     if ending == 'undone' and not style.held_out_colours:
         colours = tuple(c for c in colours if c in training_colours(UNDONE_BY[task]))
@@ -449,7 +450,7 @@ def draw_plan(
 
 
 def state_of(episodes: list[Episode], light: Level, cover: Level) -> dict[str, NDArray[Any]]:
-    """(T,) arrays of what the simulator knows, float16."""
+    """Return (T,) float16 arrays of the simulator's state."""
     instants = [instant for episode in episodes for instant in episode.instants][: len(light)]
     found = {name: [float(getattr(i, name)) for i in instants] for name in STATE[:4]}
     levels = {'light': light, 'cover': cover}

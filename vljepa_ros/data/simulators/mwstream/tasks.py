@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 50 tasks of Meta-World v3: objects, states, colours, and the meaning ids of what happens.
+"""The 50 tasks of Meta-World v3: objects, states, colors, and the ids of concepts.
 
-A meaning id is `rest`, `dark`, `covered`, `reach:<object>:<colour>`,
+A concept id is `rest`, `dark`, `covered`, `reach:<object>:<colour>`,
 `contact:<object>:<colour>`, `act:<task>:<colour>`, `done:<task>:<colour>`,
 `appear:<thing>:<colour>` or `gone:<thing>:<colour>`. Tasks that share an object share its
-`reach` and `contact`: nothing tells them apart.
-Plain facts, no simulator: the generator and the wordings both read them.
+`reach` and `contact`, because these phases look the same.
+This module holds constants only, used by the generator and the sentences. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 class TaskFacts:
     """One task: its object's noun, the object's bodies in the model, and the object's states.
 
-    `before` and `after` are the states at the start and after success, where they have a name.
-    `paint` narrows what wears the colour ('mesh:NAME') where not all of `bodies` is the object.
+    `before` and `after` are the states at the start and after success, '' if they have no name.
+    `paint` restricts the colored geoms ('mesh:NAME') if `bodies` include more than the object.
     """
 
     object: str
@@ -90,7 +90,7 @@ TEST_TASKS: tuple[str, ...] = (
 )
 TRAIN_TASKS: tuple[str, ...] = tuple(t for t in TASKS if t not in TEST_TASKS)
 
-# Which task puts back what a task did, in the same scene and by its own policy.
+# Task -> task that undoes it, in the same scene and with its own policy.
 UNDONE_BY: dict[str, str] = {
     'drawer-open': 'drawer-close',
     'drawer-close': 'drawer-open',
@@ -102,7 +102,7 @@ UNDONE_BY: dict[str, str] = {
     'plate-slide-side': 'plate-slide-back-side',
 }
 
-# What may stand beside the task, appear and go: nothing to do with the task.
+# Distractors that may stand beside the task, appear and disappear.
 THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
 
 COLOURS: dict[str, tuple[float, float, float]] = {
@@ -118,24 +118,24 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
 
 
-# Phases, and what is above them all: nothing of the scene is seen, or something new is.
+# Phases, and labels that take precedence over them because the scene is invisible.
 PHASES: tuple[str, ...] = ('rest', 'reach', 'contact', 'act', 'done')
 UNSEEN: tuple[str, ...] = ('dark', 'covered')
 BARE: tuple[str, ...] = ('rest', *UNSEEN)
 
 
 def held_out_colour(task: str) -> str:
-    """The colour that this task's object never has in training: an unseen combination."""
+    """Return the color that the task's object never has in training (held-out combination)."""
     return COLOUR_NAMES[(3 * list(TASKS).index(task) + 1) % len(COLOUR_NAMES)]
 
 
 def training_colours(task: str) -> tuple[str, ...]:
-    """The colours that the task's object has in training."""
+    """Return the colors that the task's object has in training."""
     return tuple(name for name in COLOUR_NAMES if name != held_out_colour(task))
 
 
 def meaning_of(task: str, phase: str, colour: str) -> str:
-    """The meaning id of a phase of a task."""
+    """Return the concept id of a phase of a task."""
     if phase in BARE:
         return phase
     return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{colour}'
