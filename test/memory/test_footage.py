@@ -17,10 +17,9 @@ from helpers.fake_models import FACTS
 
 from vljepa_ros.core.errors import BusyError, InputError
 from vljepa_ros.core.settings import FootageSettings
-from vljepa_ros.core.types import Change, Image, Reason, Segment, StreamKey
+from vljepa_ros.core.types import Change, Image, Reason, Segment, Slot, StreamKey
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.memory.segment_store import Store
-from vljepa_ros.stream.frame_sampler import Slot
 
 MS = 1_000_000
 HOP = 200 * MS

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError, OutputError
+from vljepa_ros.core.exit_status import ExitStatus
 from vljepa_ros.core.process_pool import Processes, cores
 from vljepa_ros.data.splits import (
     FIXED,
@@ -29,7 +30,6 @@ from vljepa_ros.data.splits import (
     WIDE,
     folder_name,
 )
-from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.core.protocols import Model

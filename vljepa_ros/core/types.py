@@ -31,6 +31,15 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """One slot of a time grid: its time, and the frame that fills it."""
+
+    slot_ns: int
+    stamp_ns: int
+    image: Image
+
+
+@dataclass(frozen=True)
 class StreamKey:
     """What makes two embeddings comparable and adjacent: same camera, same prompt, same model."""
 

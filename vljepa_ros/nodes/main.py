@@ -3,7 +3,7 @@
 
 Each node has an executor and a thread of its own; the main thread waits for a signal. Signals are
 ours, not rclpy's: at Ctrl-C the nodes still publish how their streams ended. If a node cannot be
-brought up, the exit status tells launch or systemd why (`vljepa_ros.exit_status`).
+brought up, the exit status tells launch or systemd why (`vljepa_ros.core.exit_status`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vljepa_ros.exit_status import ExitStatus, node_status
+from vljepa_ros.core.exit_status import ExitStatus, node_status
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.logs import forwarded
 from vljepa_ros.nodes.model_requests import describe_error

@@ -2,7 +2,7 @@
 """Letter trigrams of other languages against English: log-odds, by groups of related languages.
 
 `letter_trigrams.npz` holds them for the detector of unreadable texts. It was made by
-`python -m vljepa_ros.data.unfamiliar.letters` from the language profiles of the PyPI package
+`python -m vljepa_ros.model.language.letters` from the language profiles of the PyPI package
 langdetect 1.0.9 (Apache-2.0, counted on Wikipedia). Portuguese, Swedish, Czech, Finnish,
 Indonesian and Vietnamese are left out: the suite unreadable tests on them.
 
