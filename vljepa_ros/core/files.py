@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open('rb') as stream:
         while block := stream.read(1 << 20):

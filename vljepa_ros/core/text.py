@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 
 def yes_among(candidates: Sequence[str]) -> int | None:
-    """Which begins with yes, where the only other one begins with no."""
+    """Return the index of "yes" if the candidates are exactly one "yes" and one "no"."""
     return yes_of(candidates) if len(candidates) == 2 else None
 
 
 def yes_of(candidates: Sequence[str]) -> int | None:
-    """Which begins with yes, where it is the only one, and one begins with no."""
+    """Return the index of the only candidate that begins with "yes", if another is a "no"."""
     first = [_first_word(text) for text in candidates]
     return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
 

@@ -32,7 +32,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of a time grid: its time, and the frame that fills it."""
+    """One slot of the time grid: its time and its frame with the frame's own stamp."""
 
     slot_ns: int
     stamp_ns: int
