@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vljepa_ros.model.language.y_decoder import END
 from vljepa_ros.model.streaming.block import Block, attend
-from vljepa_ros.model.streaming.y_decoder import END
 from vljepa_ros.train.decoder_stage import IGNORED, pad
 
 Cache = list[tuple[Tensor, ...]]  # each layer's keys and values (B, H, L, E); () if empty

@@ -31,12 +31,13 @@ ALLOWED = (
         r'test/launch/', r'launch_(testing|ros) is not installed', 'CI job `ros`: ROS from apt'
     ),
     AllowedSkip(
-        r'test/data/test_rendering\.py.*osmesa|test/data/test_kitchen\.py',
+        r'test/data/simulators/mwstream/test_rendering\.py.*osmesa|'
+        r'test/data/simulators/kitchen/test_streams\.py',
         r'libosmesa6',
         'where the Debian package libosmesa6 is installed, and in CI (PyPI has no such wheel)',
     ),
     AllowedSkip(
-        r'test/data/test_rendering\.py.*egl',
+        r'test/data/simulators/mwstream/test_rendering\.py.*egl',
         r'libegl1|no device',
         'where the Debian package libegl1 is installed and EGL finds a device',
     ),

@@ -299,7 +299,7 @@ def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interfac
 
 
 def test_documented_exit_statuses_are_those_of_the_code() -> None:
-    from vljepa_ros.exit_status import ExitStatus
+    from vljepa_ros.core.exit_status import ExitStatus
 
     page = (ROOT / 'docs' / 'reference' / 'cli.md').read_text()
     listed = re.findall(r'^\| (\d+) \|', page, re.MULTILINE)

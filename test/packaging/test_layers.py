@@ -1,17 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom (docs/design.md section 6): checked in clean processes and in the source."""
+"""Who may import whom (docs/design.md section 6): checked in clean processes and in the source.
+
+A layer imports only from layers below it. `data` is above `stream`, because imported recordings
+pass through the same stamp filter and frame sampler as live frames.
+"""
 
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'vljepa_ros'
+LAYERS = (
+    'cli',
+    'client',
+    'nodes',
+    'train',
+    'evaluate',
+    'pipeline',
+    'data',
+    'query',
+    'stream',
+    'memory',
+    'runtime',
+    'model',
+    'sources',
+    'core',
+)
+USE_ROS = ('nodes', 'client')
+OFFLINE = ('cli', 'train', 'evaluate', 'pipeline', 'data')  # a running node needs none of them
+# Modules outside data/simulators that import a simulator. This list must become shorter only.
+USE_SIMULATORS = {
+    'cli.event_grading',
+    'data.generate',
+    'data.manifest',
+    'data.unfamiliar.simulated',
+    'data.unfamiliar.texts',
+    'evaluate.context',
+    'evaluate.document_frequencies',
+    'evaluate.moments',
+    'evaluate.novel_combinations',
+    'evaluate.questions',
+    'evaluate.suites.calibrate',
+    'evaluate.suites.caption',
+    'evaluate.suites.classify',
+    'evaluate.suites.events',
+    'evaluate.suites.paraphrase',
+    'evaluate.suites.retrieve',
+    'evaluate.suites.robustness',
+    'evaluate.suites.texts',
+    'evaluate.suites.transfer',
+    'evaluate.suites.views',
+    'evaluate.suites.vqa',
+    'train.calibration_stage',
+    'train.clips',
+    'train.familiarity',
+    'train.fine_tuning.metrics',
+    'train.fine_tuning.rehearsal',
+    'train.fine_tuning.text_stage',
+    'train.run',
+    'train.text_bank',
+    'train.vision_stage',
+}
 OPTIONAL = ('metaworld', 'mujoco', 'gymnasium', 'rosbags', 'sklearn', 'scipy')
 ROS = (
     'rclpy',
@@ -54,12 +112,14 @@ print(len(names), 'modules')
 """
 
 
+@functools.cache
 def modules(*below: str) -> dict[str, Path]:
-    """The modules of the package outside nodes/, in the folders given or everywhere."""
+    """The modules in the folders given, or all outside nodes/ and client/."""
     found = {}
     for path in sorted(PACKAGE.rglob('*.py')):
         parts = path.relative_to(ROOT).with_suffix('').parts
-        if parts[1] == 'nodes' or parts[-1] == '__main__' or (below and parts[1] not in below):
+        first = Path(parts[1]).stem
+        if first in USE_ROS if not below else first not in below:
             continue
         found['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
     return found
@@ -96,9 +156,87 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_only_nodes_import_ros() -> None:
-    assert len(modules()) > 30
-    import_all(modules(), (*ROS, 'vljepa_ros.nodes'))
+@functools.cache
+def graph() -> dict[str, set[str]]:
+    """What each module imports of ours; names without `vljepa_ros.`."""
+    paths = modules(*LAYERS)
+    names = {name.partition('.')[2]: imported(path) for name, path in paths.items()}
+    found = {}
+    for name, uses in names.items():
+        ours = {use.partition('.')[2] for use in uses if use.startswith('vljepa_ros.')}
+        found[name] = {use for use in ours if use in names} - {name}
+    return found
+
+
+def assert_no_cycle(edges: dict[str, set[str]], name_of: Callable[[str], str]) -> None:
+    """Merge modules by `name_of`; what remains has no cycle."""
+    merged: dict[str, set[str]] = {}
+    for name, uses in edges.items():
+        own = name_of(name)
+        merged.setdefault(own, set()).update({name_of(use) for use in uses} - {own})
+    graphlib.TopologicalSorter(merged).prepare()  # raises CycleError that names the cycle
+
+
+def below(name: str, package: str) -> bool:
+    """Whether a module is a package's own or the package itself."""
+    return name == package or name.startswith(package + '.')
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    here = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or path.is_dir()}
+    assert here - {'__init__', '__pycache__'} == set(LAYERS)
+
+
+@pytest.mark.parametrize('layer', LAYERS)
+def test_a_layer_imports_only_from_layers_below_it(layer: str) -> None:
+    allowed = LAYERS[LAYERS.index(layer) :]
+    edges = graph()
+    assert len(edges) > 100
+    wrong = {
+        f'{name} imports {use}'
+        for name, uses in edges.items()
+        for use in uses
+        if name.partition('.')[0] == layer and use.partition('.')[0] not in allowed
+    }
+    assert not wrong
+
+
+def test_modules_import_each_other_without_cycles() -> None:
+    edges = graph()
+    packages = {
+        name for name in edges if any(below(other, name) for other in edges if other != name)
+    }
+    # A package's own `__init__` runs before its modules, which is no cycle: it is left out.
+    assert_no_cycle({name: uses - packages for name, uses in edges.items()}, str)
+
+
+def test_the_parts_of_a_package_import_each_other_without_cycles() -> None:
+    edges = graph()
+    folders = {name.rpartition('.')[0] for name in edges} - {''}
+    assert {'data', 'model', 'train', 'train.fine_tuning'} <= folders
+    for folder in sorted(folders):
+        depth = folder.count('.') + 2
+        inside = {
+            name: {use for use in uses if below(use, folder) and use != folder}
+            for name, uses in edges.items()
+            if below(name, folder) and name != folder
+        }
+        assert_no_cycle(inside, lambda name, depth=depth: '.'.join(name.split('.')[:depth]))
+
+
+def test_simulators_are_imported_by_listed_modules_only() -> None:
+    edges = graph()
+    found = {
+        name
+        for name, uses in edges.items()
+        if not below(name, 'data.simulators') and any(below(u, 'data.simulators') for u in uses)
+    }
+    assert found == USE_SIMULATORS
+
+
+def test_only_nodes_and_client_import_ros() -> None:
+    assert len(modules()) > 100
+    import_all(modules(), (*ROS, *(f'vljepa_ros.{name}' for name in USE_ROS)))
 
 
 @pytest.mark.parametrize('name', sorted(modules()))
@@ -106,10 +244,12 @@ def test_no_ros_import_hides_in_a_function(name: str) -> None:
     assert imported(modules()[name]).isdisjoint(ROS)
 
 
-def test_stream_memory_and_query_do_without_torch() -> None:
-    import_all(modules('stream', 'memory', 'query'), ('torch', 'transformers', 'vljepa_ros.model'))
+def test_core_stream_memory_and_query_do_without_torch() -> None:
+    names = modules('core', 'stream', 'memory', 'query', 'sources')
+    import_all(names, ('torch', 'transformers', 'vljepa_ros.model'))
 
 
-def test_the_nodes_do_not_use_the_offline_driver() -> None:
-    for path in (PACKAGE / 'nodes').glob('*.py'):
-        assert not any('stream.pipeline' in name for name in imported(path)), path.name
+@pytest.mark.parametrize('name', sorted(modules(*USE_ROS)))
+def test_nodes_and_client_use_nothing_that_runs_offline(name: str) -> None:
+    uses = {use.partition('.')[2] for use in imported(modules(*USE_ROS)[name])}
+    assert not {use for use in uses if use.partition('.')[0] in OFFLINE}

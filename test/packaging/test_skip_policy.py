@@ -60,11 +60,13 @@ def test_a_skip_that_is_not_on_the_list_fails_the_run(
 def test_only_the_reasons_on_the_list_are_allowed() -> None:
     cider, rendering = (
         'test/evaluate/test_cider.py::test_it',
-        'test/data/test_rendering.py::test_it',
+        'test/data/simulators/mwstream/test_rendering.py::test_it',
     )
     assert is_allowed(cider, 'Skipped: pip install pycocoevalcap to compare')
     assert not is_allowed(cider, 'Skipped: no time')
-    assert not is_allowed('test/memory/test_store.py::test_it', 'Skipped: no pycocoevalcap')
+    assert not is_allowed(
+        'test/memory/test_segment_store.py::test_it', 'Skipped: no pycocoevalcap'
+    )
     assert is_allowed(
         f'{rendering}[osmesa-OSMesa]', 'Skipped: needs the Debian package libosmesa6'
     )

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import TextEvent
 from vljepa_ros.srv import Query
 
-from vljepa_ros.exit_status import ExitStatus
+from vljepa_ros.core.exit_status import ExitStatus
 
 TIMEOUT_S = 1.5
 BUSY_S = 10.0  # what a busy machine may take on top

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.exit_status import ExitStatus
 from vljepa_ros.data.splits import (
     HOME,
     KITCHEN,
@@ -24,7 +25,6 @@ from vljepa_ros.data.splits import (
     VIEWS,
     folder_name,
 )
-from vljepa_ros.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.data.importer import Grid

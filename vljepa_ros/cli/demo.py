@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vljepa_ros.cli import common
 from vljepa_ros.cli.stack_processes import ProcessError, Processes, stack_commands
 from vljepa_ros.core.errors import InputError, VljepaError
-from vljepa_ros.exit_status import ExitStatus
+from vljepa_ros.core.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from vljepa_ros.cli.event_grading import Question, Said, Truth

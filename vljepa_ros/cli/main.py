@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `vljepa` command. It writes results to stdout, and progress and logs to stderr.
 
-`vljepa_ros.exit_status` lists the exit statuses.
+`vljepa_ros.core.exit_status` lists the exit statuses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from vljepa_ros import __version__
 from vljepa_ros.core.errors import VljepaError
-from vljepa_ros.exit_status import ExitStatus, command_status
+from vljepa_ros.core.exit_status import ExitStatus, command_status
 
 COMMANDS = (
     'annotate',

@@ -28,8 +28,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.client.bag_player import Player, PlayOptions
 from vljepa_ros.core.errors import InputError, VljepaError
+from vljepa_ros.core.exit_status import ExitStatus
 from vljepa_ros.core.types import State
-from vljepa_ros.exit_status import ExitStatus
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions
 from vljepa_ros.sources.bag import Bag, stamp_of

@@ -31,6 +31,15 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """One slot of the time grid: its time and its frame with the frame's own stamp."""
+
+    slot_ns: int
+    stamp_ns: int
+    image: Image
+
+
+@dataclass(frozen=True)
 class StreamKey:
     """Identity of a stream: one camera, one prompt and one model."""
 

@@ -46,7 +46,7 @@ def collect_split(data: Path, split: str) -> dict[str, Any]:
 
 
 def describe(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return a stream's origin; for simulated streams with the view and position (m) of each camera."""
+    """Return a stream's origin; if it was simulated, with each camera's view and position (m)."""
     cameras = [[c['view'], *c['position_m']] for c in meta.get('cameras', ())]
     found = {k: meta[k] for k in NAMED_BY if k in meta}
     if cameras:

@@ -19,10 +19,9 @@ import numpy as np
 from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import FootageSettings
-from vljepa_ros.core.types import EVER_NS, Change, Image, Reason
+from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
 from vljepa_ros.memory.retention import Held
 from vljepa_ros.memory.sqlite_file import Database
-from vljepa_ros.stream.frame_sampler import Slot
 
 VERSION = 1  # the column `epoch` is the reset counter of the stream
 TABLES = """

@@ -4,7 +4,7 @@
 Each node has its own executor and thread; the main thread waits for a signal. Signals are handled
 here instead of in rclpy, so that after Ctrl-C the nodes can still publish the ends of their
 streams. If a node cannot be activated, the exit status gives the reason to launch or systemd
-(`vljepa_ros.exit_status`).
+(`vljepa_ros.core.exit_status`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vljepa_ros.exit_status import ExitStatus, node_status
+from vljepa_ros.core.exit_status import ExitStatus, node_status
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.logs import forwarded
 from vljepa_ros.nodes.model_requests import describe_error

@@ -8,7 +8,6 @@ too little of the span was seen, the scene is unfamiliar to the model, the quest
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ import numpy as np
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Language
 from vljepa_ros.core.settings import AnswerSettings, check_text
+from vljepa_ros.core.text import yes_of
 from vljepa_ros.core.types import (
     WITHHELD,
     AbstainReason,
@@ -50,21 +50,6 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
         raise InputError(f'{len(candidates)} candidates are too many (at most {MAX_CANDIDATES})')
     for candidate in candidates:
         check_text(candidate, 'candidate', may_be_empty=False)
-
-
-def yes_among(candidates: Sequence[str]) -> int | None:
-    """Return the index of "yes" if the candidates are exactly one "yes" and one "no"."""
-    return yes_of(candidates) if len(candidates) == 2 else None
-
-
-def yes_of(candidates: Sequence[str]) -> int | None:
-    """Return the index of the only candidate that begins with "yes", if another is a "no"."""
-    first = [_first_word(text) for text in candidates]
-    return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
-
-
-def _first_word(text: str) -> str:
-    return ''.join(re.findall(r'[^\W_]+', text.lower())[:1])
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from vljepa_ros.core.types import Image
+from vljepa_ros.core.types import Image, Slot
 
 EARLY = 4  # a frame may be early by 1/EARLY of a period
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One slot of the grid: its time and its frame with the frame's own stamp."""
-
-    slot_ns: int
-    stamp_ns: int
-    image: Image
 
 
 class FrameSampler:

@@ -25,10 +25,10 @@ from vljepa_ros.core.settings import (
     check_span,
     check_text,
 )
-from vljepa_ros.core.types import EVER_NS, Embedding, Frame, StreamKey
+from vljepa_ros.core.types import EVER_NS, Embedding, Frame, Slot, StreamKey
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.frame_store import FrameStore, Hop
-from vljepa_ros.stream.frame_sampler import FrameSampler, Slot
+from vljepa_ros.stream.frame_sampler import FrameSampler
 
 MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely
 MAX_LOOKS = 16  # attention windows that are evaluated of a longer span

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from vljepa_ros.core.protocols import Vision
+from vljepa_ros.core.text import yes_among
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.questions import CAPTION, pose, says
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language.generation import Said
 from vljepa_ros.model.streaming.text import TextLanguage
-from vljepa_ros.query.answerer import yes_among
 from vljepa_ros.train.clips import as_question
 
 # Texts of other concepts that each prediction is compared with: watch conditions are rarely true.

@@ -22,8 +22,8 @@ from torch.nn import functional
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language.text_decoder import TextDecoder
+from vljepa_ros.model.language.y_decoder import END, YDecoder
 from vljepa_ros.model.streaming.network import VLJEPA
-from vljepa_ros.model.streaming.y_decoder import END, YDecoder
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
 from vljepa_ros.train.noise import EvenNoise, Noise

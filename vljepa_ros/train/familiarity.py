@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.images import fit
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
@@ -34,10 +35,9 @@ from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
 from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
-from vljepa_ros.model.familiarity import CLIP, TUBELETS, Density, SceneFamiliarity
 from vljepa_ros.model.streaming import loading as streaming
+from vljepa_ros.model.streaming.familiarity import CLIP, TUBELETS, Density, SceneFamiliarity
 from vljepa_ros.model.streaming.text import TextLanguage
-from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.streaming.vision import StreamingVision
 from vljepa_ros.model.weights import WEIGHTS
 from vljepa_ros.train.calibration_stage import fit_linear

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.unfamiliar import letters
-from vljepa_ros.data.unfamiliar.letters import LETTERS
 from vljepa_ros.data.unfamiliar.texts import FITTED, own_texts, texts
+from vljepa_ros.model.language import letters
+from vljepa_ros.model.language.letters import LETTERS
 from vljepa_ros.model.language.readability import (
     FEATURES,
     KINDS,

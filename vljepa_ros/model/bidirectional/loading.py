@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.bidirectional.image_encoder import CausalSight, WindowSight
@@ -19,7 +20,6 @@ from vljepa_ros.model.hub.uninitialized import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
 from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens
-from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
 log = logging.getLogger(__name__)

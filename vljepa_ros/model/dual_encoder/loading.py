@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.devices import check_memory, weight_bytes
@@ -18,7 +19,6 @@ from vljepa_ros.model.hub.uninitialized import no_init_weights
 from vljepa_ros.model.language.bank_language import make_language, wants_language
 from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens
-from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
 make = DualEncoder  # builds the architecture with random weights

@@ -20,8 +20,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from vljepa_ros.core.errors import ModelError, OutputError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.model.checkpoint_config import SourceConfig
-from vljepa_ros.model.streaming.text_tower import file_hash
 
 HUB = 'https://huggingface.co'
 TIMEOUT_S = 60.0  # longest time without data

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Candidate, Decoded, Vector
 from vljepa_ros.model.language.scoring import TextSpace
-from vljepa_ros.model.streaming.y_decoder import END, YDecoder
+from vljepa_ros.model.language.y_decoder import END, YDecoder
 
 BATCH = 64  # vectors per forward pass
 UNREAD = -1.0  # cosine of a hypothesis that is too long to embed

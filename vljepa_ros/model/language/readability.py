@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import ModelError
-from vljepa_ros.data.unfamiliar.letters import END, LETTERS, STEP, places, words
+from vljepa_ros.model.language.letters import END, LETTERS, STEP, places, words
 
 FEATURES = (
     'foreign_script',  # share of letters outside the Latin alphabet

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.protocols import ModelFacts
+from vljepa_ros.core.text import yes_among
 from vljepa_ros.core.types import Candidate, Vector
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.query.answerer import yes_among
 
 KNOWN_TEXTS = 2048  # size of the cache of text embeddings (least recently used are dropped)
 

@@ -25,7 +25,7 @@ from vljepa_ros.core.errors import ModelError, OutputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.model.config import ANY, MAX_WIDTH, YDecoderConfig, check, parse
 from vljepa_ros.model.language.modality_gap import Bridge
-from vljepa_ros.model.streaming.y_decoder import YDecoder
+from vljepa_ros.model.language.y_decoder import YDecoder
 from vljepa_ros.model.weights import load_weights
 
 CONFIG, WEIGHTS = 'y_decoder.yaml', 'y_decoder.safetensors'

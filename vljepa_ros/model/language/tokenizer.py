@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.model.checkpoint_config import TokenizerConfig
-from vljepa_ros.model.streaming.text_tower import file_hash
 
 
 class Tokens:

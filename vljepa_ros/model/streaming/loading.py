@@ -10,13 +10,14 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.protocols import Model, ModelFacts
-from vljepa_ros.model import familiarity
 from vljepa_ros.model.config import CONFIG, FamiliarityConfig, ModelConfig
 from vljepa_ros.model.language.readability import Readability
+from vljepa_ros.model.streaming import familiarity
 from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
-from vljepa_ros.model.streaming.text_tower import TextTower, file_hash
+from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.streaming.vision import StreamingVision
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
 

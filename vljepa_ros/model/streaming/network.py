@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vljepa_ros.model.config import ModelConfig
+from vljepa_ros.model.language.y_decoder import YDecoder
 from vljepa_ros.model.streaming.predictor import Predictor
 from vljepa_ros.model.streaming.x_encoder import XEncoder
-from vljepa_ros.model.streaming.y_decoder import YDecoder
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 
 VISION = ('x_encoder', 'predictor')

@@ -7,7 +7,6 @@ Its files are searched in this order: the folder in VLJEPA_TEXT_TOWER, the PyPI 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.model.config import TextTowerConfig
 
 
@@ -53,15 +53,6 @@ def _hub_cache(repository: str) -> Path | None:
         return Path(snapshot_download(repository, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open('rb') as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class TextTower:

@@ -16,10 +16,10 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import MAX_PROMPTS
 from vljepa_ros.core.types import Image
-from vljepa_ros.model import familiarity
-from vljepa_ros.model.familiarity import SceneFamiliarity
 from vljepa_ros.model.frame_check import check_hop
+from vljepa_ros.model.streaming import familiarity
 from vljepa_ros.model.streaming.block import KeyValue
+from vljepa_ros.model.streaming.familiarity import SceneFamiliarity
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text_tower import TextTower
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from helpers import tiny_bidirectional as tiny
 from helpers.fake_hub import Hub, serve
-from model.obtaining.test_convert import published
+from model.hub.test_convert import published
 
 from vljepa_ros.model import registry
 

@@ -17,7 +17,7 @@ from vljepa_ros.core.errors import (
     VljepaError,
     error_of,
 )
-from vljepa_ros.exit_status import ExitStatus, command_status, node_status
+from vljepa_ros.core.exit_status import ExitStatus, command_status, node_status
 
 
 def test_the_numbers_are_those_that_shells_and_supervisors_know() -> None:

@@ -177,7 +177,7 @@ import sys
 from pathlib import Path
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
-from test_store import begun, hop
+from test_segment_store import begun, hop
 memory = Memory('m', store=Store(Path(sys.argv[1])))
 memory.change(begun(0, 0, 'red'))
 for second in range(1000):

@@ -14,11 +14,12 @@ import yaml
 from safetensors.numpy import save_file
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.protocols import Model
-from vljepa_ros.model import familiarity, registry
+from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig
+from vljepa_ros.model.streaming import familiarity
 from vljepa_ros.model.streaming.block import KeyValue
-from vljepa_ros.model.streaming.text_tower import file_hash
 from vljepa_ros.model.streaming.vision import StreamingVision
 
 FILE = 'familiarity.safetensors'

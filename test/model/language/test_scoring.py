@@ -14,13 +14,13 @@ import torch
 from helpers.tiny_streaming import fresh_language, network
 
 from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.text import yes_among
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
 from vljepa_ros.model.language import generation as module
 from vljepa_ros.model.language.generation import Said
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
-from vljepa_ros.query.answerer import yes_among
 
 # Cosines of these texts to the vector (1, 0, 0, ...).
 COSINES = {'yes': 0.6, 'no': 0.5, 'cannot tell': 0.4, 'red': 0.6, 'blue': 0.5, 'green': 0.4}

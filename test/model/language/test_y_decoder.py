@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vljepa_ros.model.config import YDecoderConfig
-from vljepa_ros.model.streaming.y_decoder import END, YDecoder
+from vljepa_ros.model.language.y_decoder import END, YDecoder
 
 VECTORS = 6
 

@@ -17,10 +17,9 @@ from helpers.fake_models import FACTS
 
 from vljepa_ros.core.errors import BusyError, InputError
 from vljepa_ros.core.settings import FootageSettings
-from vljepa_ros.core.types import Change, Image, Reason, Segment, StreamKey
+from vljepa_ros.core.types import Change, Image, Reason, Segment, Slot, StreamKey
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.memory.segment_store import Store
-from vljepa_ros.stream.frame_sampler import Slot
 
 MS = 1_000_000
 HOP = 200 * MS
@@ -248,11 +247,19 @@ def test_frames_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
 import sys, time
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
+<<<<<<< HEAD:test/memory/test_footage.py
 from test_footage import FACTS, FrameStore, add
 footage = FrameStore(FACTS, path=Path(sys.argv[1]))
 add(footage, range(10))
 footage.commit()
 add(footage, range(10, 15))
+=======
+from test_frame_store import FACTS, FrameStore, add
+frame_store = FrameStore(FACTS, path=Path(sys.argv[1]))
+add(frame_store, range(10))
+frame_store.commit()
+add(frame_store, range(10, 15))
+>>>>>>> house:test/memory/test_frame_store.py
 print('there', flush=True)
 time.sleep(60)
 """

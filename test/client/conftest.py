@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROS client and nodes in this process, with a probe beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs rclpy')
+pytest.importorskip('vljepa_ros.msg', reason='needs the built interfaces')
+
+from helpers.node_harness import Bench
+from helpers.ros_fixture import ros  # noqa: F401
+
+
+@pytest.fixture
+def bench(ros: int) -> Iterator[Bench]:  # noqa: F811
+    """A namespace of its own for each test."""
+    made = Bench()
+    yield made
+    made.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if 'test/client' in str(item.path):
+            item.add_marker(pytest.mark.ros)
