@@ -9,7 +9,10 @@ import pytest
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import (
+    WHOLE,
     check_compressed,
+    check_crop,
+    crop,
     decode_compressed,
     decode_raw,
     fit,
@@ -172,3 +175,27 @@ def test_fit_takes_the_centre_square() -> None:
     picture[:, 10:20] = 200
     assert (fit(picture, 5) == 200).all() and fit(picture, 5).shape == (5, 5, 3)
     np.testing.assert_array_equal(fit(RGB[:4, :4], 4), RGB[:4, :4])
+
+
+def test_a_crop_is_a_part_of_the_image_in_fractions() -> None:
+    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    np.testing.assert_array_equal(crop(image, (0.25, 0.5, 0.5, 0.5)), image[3:6, 2:6])
+    assert crop(image, WHOLE) is image
+    np.testing.assert_array_equal(crop(image, (0.99, 0.99, 0.01, 0.01)), image[5:, 7:])
+
+
+@pytest.mark.parametrize(
+    'part',
+    [
+        (0.5, 0, 0.6, 1),
+        (0, 0.5, 1, 0.6),
+        (-0.1, 0, 1, 1),
+        (0, 0, 0, 1),
+        (0, 0, 1, float('nan')),
+        (0, 0, 1),
+        (0, 0, 1, 1, 1),
+    ],
+)
+def test_a_crop_outside_the_image_is_refused(part: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match='crop'):
+        check_crop(part)

@@ -122,6 +122,7 @@ def test_parameters_become_the_core_settings() -> None:
         ({'prompts': ['word ' * 65]}, 'prompt of 65 words is too long'),
         ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
+        ({'camera__crop': [0.5, 0.0, 0.6, 1.0]}, 'crop'),
         ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
     ],
 )

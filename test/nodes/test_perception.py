@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import array
 import sys
 import threading
 import time
@@ -162,6 +163,24 @@ def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
     eventually(lambda: len(vision.shown) == 2)
     for shown in vision.shown:
         assert np.argwhere(shown.sum(axis=2)).tolist() == [[0, 15]]
+
+
+def test_images_are_cropped_and_the_crop_changes_at_run_time(bench: Bench) -> None:
+    vision = LookingVision()
+    node = bench.start(PerceptionNode, with_vision(vision), camera__crop=[0.5, 0.0, 0.5, 1.0])
+    feed = Feed(bench)
+    sides = np.zeros((16, 32, 3), np.uint8)
+    sides[:, 16:] = 255
+    feed.send(*(image_of(sides, n) for n in range(2)))
+    eventually(lambda: len(vision.shown) == 2)
+    assert all(shown.min() == 255 for shown in vision.shown)
+    [refused] = node.set_parameters([Parameter('camera.crop', value=[0.5, 0.0, 0.6, 1.0])])
+    assert not refused.successful and 'crop' in refused.reason
+    [result] = node.set_parameters([Parameter('camera.crop', value=[0.0, 0.0, 0.5, 1.0])])
+    assert result.successful
+    feed.send(*(image_of(sides, n) for n in range(2, 4)))
+    eventually(lambda: len(vision.shown) == 4)
+    assert all(shown.max() == 0 for shown in vision.shown[2:])
 
 
 def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
@@ -607,6 +626,14 @@ class RememberingVision(fake_models.FakeVision):
 
     def predict(self, state: Any, prompts: Sequence[str]) -> Any:
         return np.stack([fake_models.direction(repr(state.seen) + p) for p in prompts])
+
+
+def image_of(pixels: np.ndarray, index: int) -> Image:
+    """A message with these pixels (H, W, 3), at 10 frames/s."""
+    message = image_message('black', START_NS + index * 100 * MS)
+    message.height, message.width = pixels.shape[:2]
+    message.step, message.data = 3 * message.width, array.array('B', pixels.tobytes())
+    return message
 
 
 def broken(index: int, **changes: Any) -> Image:

@@ -54,13 +54,14 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE, --topic, --fps."""
+    """Add SOURCE, --topic, --fps, --crop."""
     parser.add_argument(
         'source',
         metavar='SOURCE',
         help=SOURCE_HELP,
     )
     add_reading_arguments(parser)
+    add_crop_argument(parser)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,27 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help='frames per second of a folder of images (default: 10)',
     )
+
+
+def add_crop_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --crop."""
+    parser.add_argument(
+        '--crop',
+        type=_crop,
+        metavar='X,Y,W,H',
+        help='the part of each image to use, in fractions: crop a wide view to the workspace',
+    )
+
+
+def _crop(text: str) -> tuple[float, ...]:
+    from vljepa_ros.core.images import check_crop
+
+    try:
+        return check_crop([float(part) for part in text.split(',')])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers X,Y,W,H") from error
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +124,10 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     from vljepa_ros.sources import open_source
 
     source = open_source(args.source, args.topic, args.fps)
+    if args.crop:
+        from vljepa_ros.sources.cropped import CroppedSource
+
+        source = CroppedSource(source, args.crop)
     if one_camera and len(source.cameras) > 1:
         raise InputError(
             f'{args.source}: several cameras ({", ".join(source.cameras)}); '

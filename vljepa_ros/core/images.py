@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import cv2
@@ -23,6 +23,8 @@ MAX_PIXELS = 100_000_000  # larger sizes are taken for a damaged header
 SIGNATURES = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # first -> last bytes (JPEG, PNG)
 Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
 Rows = NDArray[np.uint8]  # (H, W * bytes per pixel)
+Crop: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in fractions
+WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
 
 
 def _channels(count: int, order: tuple[int, ...]) -> Callable[[Rows], NDArray[np.uint8]]:
@@ -173,6 +175,36 @@ def rotate(image: Image, degrees: int) -> Image:
     if degrees not in (0, 90, 180, 270):
         raise InputError(f'rotation by {degrees} degrees is not supported (use 0, 90, 180 or 270)')
     return np.ascontiguousarray(np.rot90(image, -degrees // 90)) if degrees else image
+
+
+def check_crop(crop: Sequence[float]) -> Crop:
+    """Return a crop (x, y, width, height) in fractions of the image.
+
+    Raises:
+        InputError: It is not four finite numbers, is empty, or reaches beyond the image.
+    """
+    values = tuple(float(value) for value in crop)
+    if len(values) != 4:
+        raise InputError(f'crop needs x, y, width and height, not {len(values)} numbers')
+    x, y, width, height = values
+    if not (x >= 0 and y >= 0 and 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9):
+        shown = ', '.join(f'{value:g}' for value in values)
+        raise InputError(
+            f'crop ({shown}) is not inside the image: x, y, width and height are fractions, 0..1'
+        )
+    return x, y, width, height
+
+
+def crop(image: Image, part: Crop) -> Image:
+    """Return the part (x, y, width, height in fractions) of an image; at least one pixel."""
+    if part == WHOLE:
+        return image
+    x, y, width, height = part
+    rows, columns = image.shape[:2]
+    left, top = min(round(x * columns), columns - 1), min(round(y * rows), rows - 1)
+    right = max(round((x + width) * columns), left + 1)
+    bottom = max(round((y + height) * rows), top + 1)
+    return image[top:bottom, left:right]
 
 
 def fit(image: Image, size: int) -> Image:

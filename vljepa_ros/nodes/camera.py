@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from vljepa_ros.core import types
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import check_crop
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
@@ -41,6 +42,7 @@ class Camera:
         self.topic: str = values[f'{name}.topic']
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
+        self.crop = check_crop(values[f'{name}.crop'])
         # Starting the reset counter at the current time makes it differ from other processes'.
         self.stamp_filter = StampFilter(max_gap_ns, time.time_ns())
         self.frame_id = ''
@@ -102,7 +104,7 @@ class Camera:
         """Decode the image, in the model thread. Raises InputError if it is damaged."""
         self.behind |= arrived.number > self._taken + 1
         self._taken = arrived.number
-        return to_picture(arrived.message, self.degrees)
+        return to_picture(arrived.message, self.degrees, self.crop)
 
     def reject(self, node: VljepaNode, error: InputError) -> None:
         """Report a damaged image."""

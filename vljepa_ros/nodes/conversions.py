@@ -69,8 +69,14 @@ def check_picture(message: Image | CompressedImage) -> None:
         )
 
 
-def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Image:
-    """Decode an image message and rotate it clockwise. Raises InputError if it is damaged."""
+def to_picture(
+    message: Image | CompressedImage, degrees: int = 0, crop: images.Crop = images.WHOLE
+) -> types.Image:
+    """Decode an image message, rotate it clockwise, then crop it.
+
+    Raises:
+        InputError: The image is damaged.
+    """
     if isinstance(message, CompressedImage):
         image = images.decode_compressed(message.format, message.data)
     else:
@@ -82,7 +88,7 @@ def to_picture(message: Image | CompressedImage, degrees: int = 0) -> types.Imag
             bool(message.is_bigendian),
             message.data,
         )
-    return images.rotate(image, degrees)
+    return images.crop(images.rotate(image, degrees), crop)
 
 
 def to_embedding_message(

@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import WHOLE
 from vljepa_ros.core.settings import (
     HIGHEST_THRESHOLD,
     LONGEST_RUN,
@@ -35,7 +36,7 @@ from vljepa_ros.runtime.model_pool import ModelSpec
 DEFAULT_CAMERA = 'camera'
 QOS_OVERRIDES = 'qos_overrides.'
 ROS_OWN = ('use_sim_time', 'start_type_description_service')
-Value = bool | int | float | str | list[str]
+Value = bool | int | float | str | list[str] | list[float]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ PERCEPTION = (
     Spec(
         'cameras',
         [DEFAULT_CAMERA],
-        'Names of the cameras; each has the parameters <name>.topic, .transport and .rotate',
+        'Names of the cameras; each has the parameters <name>.topic, .transport, .rotate, .crop',
     ),
     Spec(
         'image_transport',
@@ -179,6 +180,12 @@ CAMERA = (
     Spec('topic', 'image', 'Image topic, without the suffix /compressed'),
     Spec('transport', 'raw', 'Image transport', choices=('raw', 'compressed')),
     Spec('rotate', 0, 'Clockwise rotation of the images, in degrees', choices=(0, 90, 180, 270)),
+    Spec(
+        'crop',
+        list(WHOLE),
+        'Part of the rotated image to use: x, y, width, height in fractions of it',
+        runtime=True,
+    ),
 )
 CHANGE_DETECTION = (
     *COMMON,
@@ -290,6 +297,8 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
             s.low,
             s.high,
             s.choices,
+            s.read_only,
+            s.runtime,
         )
         for s in CAMERA
     )
@@ -314,7 +323,7 @@ def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
         # An empty list in YAML has no type.
         empty = spec.name in given and given[spec.name].type_ == Parameter.Type.NOT_SET
         try:
-            if empty and not isinstance(spec.default, list):
+            if empty and not _is_text_list(spec.default):
                 raise InvalidParameterValueException(spec.name, '[]', 'it is not a list')
             node.declare_parameter(
                 spec.name, spec.default, spec.descriptor(), ignore_override=empty
@@ -329,6 +338,10 @@ def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
         except ParameterException as error:
             problems[spec.name] = _one_line(error)
     return problems
+
+
+def _is_text_list(value: Value) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
@@ -393,7 +406,7 @@ def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
 def plain(parameter: Parameter) -> Any:
     """Return a parameter's value as a plain Python object."""
     value = parameter.value
-    if parameter.type_ == Parameter.Type.STRING_ARRAY:
+    if parameter.type_ in (Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY):
         return list(value)
     return value
 

@@ -15,6 +15,7 @@ from typing import Any
 from std_msgs.msg import Header
 
 from vljepa_ros.core.errors import InputError, NoFrameError
+from vljepa_ros.core.images import check_crop
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import check_prompts
 from vljepa_ros.core.types import Embedding, Frame
@@ -266,10 +267,13 @@ class PerceptionNode(VljepaNode):
             raise InputError(f"unknown source '{source}' (known: {known})")
         return source or next(iter(self._cameras))
 
-    # Changes of prompts at run time.
+    # Changes of prompts and crops at run time.
 
     def check_runtime(self, values: dict[str, Any]) -> None:
-        """Check new prompts before they are set."""
+        """Check new prompts and crops before they are set."""
+        for name, value in values.items():
+            if name.endswith('.crop'):
+                check_crop(value)
         if 'prompts' not in values:
             return
         prompts = tuple(values['prompts'] or ())
@@ -279,7 +283,10 @@ class PerceptionNode(VljepaNode):
             self._perceiver.check_prompts(prompts)
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """Replace all prompts at once, between two hops."""
+        """Replace all prompts at once, between two hops, and crops from the next image on."""
+        for camera in self._cameras.values():
+            if f'{camera.name}.crop' in values:
+                camera.crop = check_crop(values[f'{camera.name}.crop'])
         perceiver = self._perceiver
         if perceiver is None or 'prompts' not in values:
             return

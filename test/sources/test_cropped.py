@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording of which only a part of each image is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Frame
+from vljepa_ros.sources.base import Damaged, Source
+from vljepa_ros.sources.cropped import CroppedSource
+
+
+class Two(Source):
+    """One image whose right half is white, and one that is damaged."""
+
+    total = 2
+
+    def items(self) -> Iterator[Frame | Damaged]:
+        image = np.zeros((10, 20, 3), np.uint8)
+        image[:, 10:] = 255
+        yield Frame(5, image)
+        yield Damaged(6, 'camera', 'torn')
+
+
+def test_images_are_cropped_and_all_else_is_kept(tmp_path: Path) -> None:
+    source = Two(tmp_path / 'run')
+    source.start_ns, source.cameras = 5, ('front',)
+    cropped = CroppedSource(source, (0.5, 0.0, 0.5, 1.0))
+    first, second = cropped.items()
+    assert isinstance(first, Frame) and first.image.shape == (10, 10, 3)
+    assert first.image.min() == 255 and first.stamp_ns == 5
+    assert second == Damaged(6, 'camera', 'torn')
+    assert (cropped.name, cropped.total, cropped.start_ns, cropped.cameras) == (
+        'run',
+        2,
+        5,
+        ('front',),
+    )
+
+
+def test_a_part_outside_the_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='crop'):
+        CroppedSource(Two(tmp_path), (0.5, 0.5, 1.0, 1.0))
