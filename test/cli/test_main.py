@@ -46,7 +46,7 @@ def bad(found: Any, *parts: str) -> None:
         (['ask', '{bag}', 'x\0y'], ['NUL']),
         (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate', 'empty']),
         (['ask', '{bag}', 'x', '--at', '99'], ['99 s', '7.9 s']),
-        (['ask', '{bag}', 'x', '--at', '0'], ['little']),
+        (['ask', '{bag}', 'x', '--at', '0'], ['too few images']),
         (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),
         (['ask', '{bag}', 'x', '--at', 'nan'], ['--at']),
         (['ask', '{bag}', 'x', '--at', '1', '--to', '2'], ['--at', '--to']),
