@@ -66,13 +66,13 @@ class TextDecoder(nn.Module):
 
     def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
         """Re-center predictions (N, D) on texts; `asked`: they answer questions."""
-        return self._apply(lambda v: self.bridge.place(v, asked), vectors)
+        return self._transform(lambda v: self.bridge.place(v, asked), vectors)
 
     def projected(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project re-centered predictions or text embeddings (N, D), for the decoder's input."""
-        return self._apply(self.bridge.project, vectors)
+        return self._transform(self.bridge.project, vectors)
 
-    def _apply(
+    def _transform(
         self, step: Callable[[Tensor], Tensor], vectors: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         moved = step(torch.from_numpy(vectors).to(self.bridge.gap.device))
