@@ -34,7 +34,7 @@ def test_nodes_of_one_process_share_one_load() -> None:
     for part in ('vision', 'language', 'language'):
         counted.pool.expect(SPEC, part)
     leases = [counted.pool.acquire(SPEC, part) for part in ('vision', 'language', 'language')]
-    assert counted.loads == [(SPEC, ('vision', 'language'))]
+    assert counted.loads == [(SPEC, ('language', 'vision'))]
     assert leases[1].half is leases[2].half
     assert isinstance(leases[0].half, fake_models.FakeVision)
     assert leases[0].facts == fake_models.FACTS
