@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-odds of letter trigrams, other languages against English, by groups of languages.
 
-<<<<<<< HEAD:vljepa_ros/data/unfamiliar/letters.py
+<<<<<<< HEAD:vljepa_ros.model.language.letters.py
 The detector of unreadable texts reads them from `letter_trigrams.npz`. That file was made by
-`python -m vljepa_ros.data.unfamiliar.letters` from the language profiles of the PyPI package
+`python -m vljepa_ros.model.language.letters` from the language profiles of the PyPI package
 =======
 `letter_trigrams.npz` holds them for the detector of unreadable texts. It was made by
 `python -m vljepa_ros.model.language.letters` from the language profiles of the PyPI package
