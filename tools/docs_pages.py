@@ -145,7 +145,8 @@ def parameters() -> str:
 def shown(value: Any) -> str:
     """Return a parameter's value in YAML syntax."""
     if isinstance(value, list):
-        return "['" + "', '".join(value) + "']"
+        items = (f"'{item}'" if isinstance(item, str) else shown(item) for item in value)
+        return f'[{", ".join(items)}]'
     if isinstance(value, bool):
         return str(value).lower()
     return f'{value:g}' if isinstance(value, float) else str(value) or "''"

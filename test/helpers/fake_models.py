@@ -98,7 +98,7 @@ class FakeVision:
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
         """The newest colour's vector, turned a little by each prompt."""
         if not state.seen:
-            raise InputError('no frame yet: the model has seen nothing')
+            raise InputError('no frame yet: the model has nothing to predict from')
         self.check_prompts(prompts)
         rows = [colour_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
         if not rows:

@@ -240,7 +240,7 @@ def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None
     desk.events.wait(2)
     assert not down.done()
     bench.do(bench.probe, bench.probe.destroy_publisher, desk._publisher)
-    eventually(down.done, 1.0)
+    eventually(down.done, 30.0)
     assert desk.node.phase == 'unconfigured'
 
 

@@ -127,7 +127,7 @@ def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
     config = configuration(data, trained)
     other = dataclasses.replace(config, vision=dataclasses.replace(config.vision, gap_weight=0.25))
-    with pytest.raises(InputError, match=r'eyes\.gap_weight.* 0\.5.* 0\.25'):
+    with pytest.raises(InputError, match=r'vision\.gap_weight.* 0\.5.* 0\.25'):
         Run(other).texts()
 
 

@@ -36,7 +36,7 @@ def test_figures_are_lines_of_json_and_scalars(
     log.note('vision', 40, {'loss': 1.0})
     lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     assert lines[0] == {'stage': 'vision', 'step': 20, 'loss': 1.2346} and lines[1]['step'] == 40
-    assert board.scalars == [('eyes/loss', 1.23456789, 20), ('eyes/loss', 1.0, 40)]
+    assert board.scalars == [('vision/loss', 1.23456789, 20), ('vision/loss', 1.0, 40)]
 
 
 def test_only_one_process_writes(tmp_path: Path) -> None:
