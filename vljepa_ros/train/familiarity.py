@@ -298,8 +298,8 @@ def _components(values: Array, most: int, level: Array) -> Density:
         rising, columns = np.linalg.eigh(z.T @ z / len(z))
         variance, basis = rising[::-1], columns[:, ::-1]
     stored = basis[:, :count].astype(np.float16).astype(np.float32)  # rounded as in the file
-    variance = (variance[:count] + VARIANCE).astype(np.float32)
-    return Density(mean, scale, stored, variance, level)
+    regularized = (variance[:count] + VARIANCE).astype(np.float32)
+    return Density(mean, scale, stored, regularized, level)
 
 
 def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) -> Array:
