@@ -21,6 +21,8 @@ FITS = ('crop', 'resize', 'letterbox')  # conversion of a wide image to a square
 RESOLUTIONS = (96, 128, 192, 256, 512)  # pixels across
 QUALITY = (30, 95)  # JPEG quality
 FPS = 10
+CODECS = ('none', 'jpeg')
+HELD_OUT_SHARE = 0.12  # of the evaluation's cameras: most rows need cameras without it
 HELD_OUT_CODEC = 'mp4'  # absent from training
 
 
@@ -83,14 +85,11 @@ def draw_format(rng: np.random.Generator, for_training: bool) -> PictureFormat:
     """Draw a format; `for_training` excludes held-out formats."""
     aspect = str(rng.choice(list(ASPECTS)))
     fit = 'crop' if aspect == '1:1' else str(rng.choice(FITS))
-    codecs = [c for c in ('none', 'jpeg', 'mp4') if not (for_training and c == HELD_OUT_CODEC)]
-    return PictureFormat(
-        aspect,
-        fit,
-        int(rng.choice(RESOLUTIONS)),
-        str(rng.choice(codecs)),
-        int(rng.integers(*QUALITY)),
-    )
+    resolution, codec = int(rng.choice(RESOLUTIONS)), str(rng.choice(CODECS))
+    quality = int(rng.integers(*QUALITY))
+    if not for_training and rng.random() < HELD_OUT_SHARE:
+        codec = HELD_OUT_CODEC
+    return PictureFormat(aspect, fit, resolution, codec, quality)
 
 
 def through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
