@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_one_line(vljepa: Run, file: Path, tmp_path: Path
     other.close()
     for arguments, message in (
         ((tmp_path / 'none.db',), 'none.db: no such file'),
-        ((tmp_path / 'notes.txt',), 'is no memory'),
+        ((tmp_path / 'notes.txt',), 'notes.txt cannot be used'),
         ((file, '--source', 'rear'), "unknown source 'rear' (known: front)"),
         ((file, '--search', ''), 'text is empty'),
         ((file, '--search', 'red', '--limit', '0'), 'limit (0) is not positive'),

@@ -91,7 +91,7 @@ def test_before_the_first_frame_it_is_worth_asking_again(bench: Bench, client: C
     ('fields', 'message'),
     [
         ({'prompt': 5}, 'prompt is of type int'),
-        ({'prompt': '\ud800'}, 'half a character'),
+        ({'prompt': '\ud800'}, 'surrogate'),
         ({'candidates': [1, 2]}, 'candidate is of type int'),
         ({'candidates': 'yes'}, 'one text, not a list'),
         ({'source': None}, 'source is of type NoneType'),

@@ -251,7 +251,7 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     assert (first.model_id, second.model_id) == (fake_models.FACTS.model_id, 'other-1-2')
     assert second.reason == SemanticChange.REASON_FIRST
     trouble = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert trouble.startswith("embeddings of 'camera' are of model 'other-1-2' now")
+    assert "'camera'" in trouble and "'other-1-2'" in trouble
 
 
 @pytest.mark.parametrize(

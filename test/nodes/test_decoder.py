@@ -229,7 +229,7 @@ def test_a_backlog_without_end_drops_and_says_so(
     desk.send(change(2))
     eventually(lambda: desk.node.health.counts['dropped messages'] == 1)
     assert len(desk.events.wait(2)) == 2
-    assert 'one is dropped' in values_of(bench.status(desk.node, lambda s: True))['last trouble']
+    assert 'dropping' in values_of(bench.status(desk.node, lambda s: True))['last trouble']
 
 
 def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None:

@@ -178,7 +178,7 @@ def test_what_cannot_start_says_why_in_one_line_and_in_its_exit_status(
         (good | {'max_gap': -1.0}, 'max_gap'),
     ]
     if not torch.cuda.is_available():
-        cases.append((good | {'device': 'cuda:0'}, "device 'cuda:0' was asked for"))
+        cases.append((good | {'device': 'cuda:0'}, "device 'cuda:0' is not available"))
     started = [
         (processes.start('perception_node', f'/bad{n}', values), message)
         for n, (values, message) in enumerate(cases)

@@ -151,7 +151,7 @@ def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
 ) -> None:
     config = configuration(data, tmp_path)
     short = dataclasses.replace(config.model.y_decoder, max_tokens=8)
-    with pytest.raises(InputError, match=r'y_decoder\.max_tokens .*8'):
+    with pytest.raises(InputError, match=r'y_decoder\.max_tokens.*8'):
         Run(dataclasses.replace(config, model=dataclasses.replace(config.model, y_decoder=short)))
 
 

@@ -684,5 +684,5 @@ def test_the_picture_is_drawn(tmp_path: Path, command: Callable[..., Any]) -> No
     assert command(*given)[0] == 0 and picture.stat().st_size > 10_000
     status, _, err = command(*given[:-1], tmp_path / 'x.what')
     assert status == 2 and 'x.what' in err and err.count('\n') == 1
-    with pytest.raises(InputError, match='draw'):
+    with pytest.raises(InputError, match='plot'):
         draw({}, picture)

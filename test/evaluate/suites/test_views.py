@@ -315,8 +315,8 @@ def test_wrong_views_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     shown(tmp_path / 'test', [camera()], [5.0])
     for args, message in (
         (['views'], '--split test --views wide --out'),
-        (['views', '--views', 'home'], 'the suite views has wide views only'),
-        (['transfer', '--views', 'wide'], 'the suite transfer has home views only'),
+        (['views', '--views', 'home'], 'the suite views has only wide views'),
+        (['transfer', '--views', 'wide'], 'the suite transfer has only home views'),
         (['classify', '--views', 'wide-fixed'], 'no streams with wide-fixed views'),
     ):
         assert main(['evaluate', *args, '--data', str(tmp_path)]) == 2

@@ -39,6 +39,7 @@ def test_a_process_that_rendered_ends_without_a_word(
     if find_library(library) is None:
         pytest.skip(f'needs the Debian package {package}')
     given = os.environ | {'MUJOCO_GL': backend}
+    given.pop('PYOPENGL_PLATFORM', None)  # set by whatever rendered in this process before
     command = [sys.executable, '-c', RENDER]
     found = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
     if 'Cannot initialize a EGL device' in found.stderr:
