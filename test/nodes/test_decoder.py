@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 from vljepa_ros.msg import Candidate, SemanticChange, TextEvent
 
 from vljepa_ros.core.protocols import Model
+from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.decoder import DecoderNode
 
 RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'blue'))
@@ -259,6 +260,8 @@ def test_a_topics_durability_can_be_overridden(bench: Bench) -> None:
     bench.start(DecoderNode, **{name: 'volatile'})
     [info] = bench.probe.get_publishers_info_by_topic(topic)
     assert info.qos_profile.durability == DurabilityPolicy.VOLATILE
+    # Nodes of one process share the profiles: an override changes none of them.
+    assert qos.EVENTS.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
 
 def test_the_text_of_an_unfamiliar_segment_is_withheld(bench: Bench) -> None:

@@ -340,7 +340,7 @@ def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:
     ceased = watcher.goal(condition='it is red', until_not=True)
     for n, share in enumerate([0.0, 0.9, 0.0]):
         watcher.hops.publish(hop('blue', n, unfamiliar=share))
-    eventually(lambda: len(watcher.feedback) >= 6)
+        eventually(lambda n=n: len(watcher.feedback) >= 2 * (n + 1))
     assert len(watcher.node._watched) == 2
     third = {f.stamp.nanosec // MS: f for f in watcher.feedback}[200]
     assert (third.score, round(third.unfamiliar, 3)) == (0.0, 0.9)

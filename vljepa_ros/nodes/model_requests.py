@@ -140,7 +140,7 @@ class ModelNode(Node):
         return self.create_lifecycle_publisher(
             kind,
             name,
-            profile,
+            qos.own(profile),
             event_callbacks=PublisherEventCallbacks(matched=matched) if matched else None,
             callback_group=self.group,
             qos_overriding_options=qos.OVERRIDABLE,
@@ -156,7 +156,7 @@ class ModelNode(Node):
     ) -> Any:
         """Create a subscription whose QoS parameters can override."""
         return self.create_subscription(
-            kind, name, callback, profile, qos_overriding_options=qos.OVERRIDABLE
+            kind, name, callback, qos.own(profile), qos_overriding_options=qos.OVERRIDABLE
         )
 
     def post(self, function: Callable[..., None], *args: Any) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -35,6 +37,11 @@ OVERRIDABLE = QoSOverridingOptions(
         QoSPolicyKind.DURABILITY,
     )
 )
+
+
+def own(profile: QoSProfile) -> QoSProfile:
+    """Return a copy, because rclpy writes overrides into the profile that it is given."""
+    return copy.copy(profile)
 
 
 def service(depth: int) -> QoSProfile:
