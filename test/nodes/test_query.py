@@ -888,7 +888,8 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     [line] = logged
     assert line.startswith(f'watch refused: {message}')
     assert watcher.node.health.counts['goals refused'] == 1
-    assert watcher.goal(condition='a').accepted and len(watcher.node._watched) == 1
+    assert watcher.goal(condition='a').accepted
+    eventually(lambda: len(watcher.node._watched) == 1)
 
 
 def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
