@@ -247,19 +247,11 @@ def test_frames_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
 import sys, time
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-<<<<<<< HEAD:test/memory/test_footage.py
-from test_footage import FACTS, FrameStore, add
-footage = FrameStore(FACTS, path=Path(sys.argv[1]))
-add(footage, range(10))
-footage.commit()
-add(footage, range(10, 15))
-=======
 from test_frame_store import FACTS, FrameStore, add
 frame_store = FrameStore(FACTS, path=Path(sys.argv[1]))
 add(frame_store, range(10))
 frame_store.commit()
 add(frame_store, range(10, 15))
->>>>>>> house:test/memory/test_frame_store.py
 print('there', flush=True)
 time.sleep(60)
 """
