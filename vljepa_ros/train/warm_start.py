@@ -74,7 +74,7 @@ def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
     channels = old.shape[1]
     if 2 * channels > first.out_channels:
         raise InputError(
-            f'start: a finer stem needs {2 * channels} channels in its first stage, '
+            f'start: the additional first stage of the stem must have {2 * channels} channels, '
             f'not {first.out_channels}'
         )
     halving = torch.tensor([1.0, 2.0, 1.0]) / 4.0

@@ -645,8 +645,8 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
     [
         ('events', ['--plot', 'x.png'], '--plot is for the suite selective only'),
         ('all', ['--embeddings', 'x.npz', '--annotations', 'x'], '--embeddings is for the suite'),
-        ('selective', ['--embeddings', 'x.npz'], 'go together'),
-        ('selective', ['--annotations', 'x.jsonl'], 'go together'),
+        ('selective', ['--embeddings', 'x.npz'], 'given together'),
+        ('selective', ['--annotations', 'x.jsonl'], 'given together'),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(
