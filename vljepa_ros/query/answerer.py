@@ -156,8 +156,8 @@ class Answerer:
 
         With the candidates yes and no, the answer is yes if it was yes in any span. Other
         candidates get the mean of their scores. Without candidates, the texts of the spans are
-        joined in order of time. Spans with an abstention do not count. Confidence in "no" is scaled by the fraction
-        of the asked time that could be evaluated.
+        joined in order of time. Spans with an abstention do not count. Confidence in "no" is
+        scaled by the fraction of the asked time that could be evaluated.
 
         Args:
             prompt: The question.

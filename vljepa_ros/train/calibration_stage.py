@@ -320,7 +320,7 @@ def _matches(
 def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     """Fit the probability that a decoded text is right, with the features chosen on held-out data.
 
-    These are some of `FEATURES`, or all of them and the vector itself (a linear probe, like P(IK) in
+    These are some of `FEATURES`, or all of them and the vector itself (a linear probe like P(IK),
     Kadavath et al., arXiv 2207.05221).
     """
     rows = [(a, row[0]) for a, row in pairs if row]
