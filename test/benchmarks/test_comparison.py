@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controlled comparison: what must be equal is, and a tiny run of each arm learns."""
+"""Controlled comparison: the arms share what must be equal, and a tiny run of each arm learns."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def known() -> Language:
 
 @pytest.fixture(scope='module')
 def streams() -> list[Recording]:
-    """Features that tell the meaning by a vector of its own, in some noise."""
+    """Features in which each concept has its own vector, plus noise."""
     rng, codes, found = np.random.default_rng(0), dict[str, Any](), list[Recording]()
     for seed in range(6):
         said = film(f'train-{seed}', seed).annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodings against hand-written expectations; damage against its message."""
+"""Image encodings with hand-written expectations, and error messages for damaged images."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'bl
 
 
 def change(number: int = 1, **changes: Any) -> SemanticChange:
-    """Red, then blue."""
+    """Return a change from red to blue."""
     message = SemanticChange(
         header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         source='camera',
@@ -55,7 +55,7 @@ def change(number: int = 1, **changes: Any) -> SemanticChange:
 
 
 class Desk:
-    """Changes in, events out."""
+    """Decoder node with changes as input and events as output."""
 
     def __init__(self, bench: Bench, language: Any = None) -> None:
         self.language = language or fake_models.FakeLanguage()
@@ -177,7 +177,7 @@ def test_a_bad_change_is_refused_and_the_next_is_written(
 
 
 class FaultyLanguage(fake_models.FakeLanguage):
-    """Fails once."""
+    """Text side that fails once."""
 
     def decode(self, vectors: Any) -> Any:
         if self.decoded == 0:
@@ -197,7 +197,7 @@ def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None
 
 
 class SlowLanguage(fake_models.FakeLanguage):
-    """Takes its time once it is told to."""
+    """Text side that can be slowed down."""
 
     def __init__(self) -> None:
         super().__init__()

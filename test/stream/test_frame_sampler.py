@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps: what is dropped, what resets, which frame fills which slot."""
+"""Stamps: dropped frames, resets, and assignment of frames to slots."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in processes of their own: one is missing, hung or dead, and the others go on."""
+"""Nodes in separate processes: if one is missing, hung or dead, the others continue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def values(tiny_folder: Path) -> dict[str, Any]:
 
 
 class Cell:
-    """The four processes, one by one."""
+    """The four nodes as separate processes."""
 
     def __init__(self, bench: Bench, processes: Processes, values: dict[str, Any]) -> None:
         self.bench, self._processes, self._values = bench, processes, values
@@ -158,7 +158,7 @@ def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cel
 
 
 def damaged(folder: Path, to: Path) -> Path:
-    """A copy of a model whose weights end in the middle."""
+    """Return a copy of a model with truncated weights."""
     to.mkdir()
     (to / 'model.yaml').write_text((folder / 'model.yaml').read_text())
     weights = (folder / 'weights.safetensors').read_bytes()

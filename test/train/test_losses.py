@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses against formulas worked out by hand; clips and batches against their definitions."""
+"""Losses against formulas calculated by hand; clips and batches against their definitions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suites classify, classify-unseen and gap on eyes that know what they mistake."""
+"""Suites classify, classify-unseen and gap with a vision side that makes known errors."""
 
 from __future__ import annotations
 

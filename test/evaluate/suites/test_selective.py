@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite selective: which decode is taken, what counts, and where thresholds come from."""
+"""Suite selective: assignment of decodes, scores, and selection of thresholds."""
 
 from __future__ import annotations
 
@@ -64,30 +64,30 @@ HOP_NS = 200_000_000
 
 
 def hops(vectors: Any) -> Hops:
-    """One hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
+    """Return one hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
     array = np.array(vectors, np.float32)
     array /= np.linalg.norm(array, axis=1, keepdims=True)
     return Hops(array, np.arange(len(array), dtype=np.int64) * HOP_NS + HOP_NS // 2)
 
 
 def plateaus(lengths: Sequence[int], axes: Sequence[int], dim: int = 6) -> Hops:
-    """Stretches of hops that point along an axis each."""
+    """Return runs of hops, each of which points along one axis."""
     return hops(np.eye(dim)[np.repeat(axes, lengths)])
 
 
 def slots(decodes: Decodes) -> list[int]:
-    """The hops that the times of decodes are those of."""
+    """Return the hops at the times of the decodes."""
     return ((decodes.at_ns - HOP_NS // 2) // HOP_NS).tolist()
 
 
 class Axes:
-    """A language that names a vector's longest axis, and counts."""
+    """Text side that decodes a vector to the name of its longest axis, and counts decodes."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
 
     def decode(self, vectors: Any, asked: bool = False) -> list[Decoded]:
-        """A text each."""
+        """Decode each vector."""
         self.calls.append(len(vectors))
         return [Decoded(f'axis {int(i)}', 1.0) for i in np.argmax(vectors, axis=1)]
 
@@ -166,7 +166,7 @@ def test_pooling_takes_the_mean_at_the_middle_and_knows_it_at_the_end() -> None:
 
 
 def slow_ward(vectors: np.ndarray, count: int) -> list[list[int]]:
-    """Join the two neighbours that add least to the sum of squares, until `count` are left."""
+    """Merge the two neighbors that add least to the sum of squares, until `count` are left."""
     parts = [[i] for i in range(len(vectors))]
     while len(parts) > count:
 
@@ -206,7 +206,7 @@ def test_ours_decodes_what_begins_when_it_is_sure_of_it() -> None:
 
 
 def test_updates_count_as_decodes() -> None:
-    """A segment that begins with two hops on the way to where it stays, which is said again."""
+    """A segment starts with two transitional hops, so that its text is updated."""
 
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
@@ -227,7 +227,7 @@ def test_updates_count_as_decodes() -> None:
 
 
 def test_the_last_words_of_a_segment_are_of_its_last_hop() -> None:
-    """Two hops of what begins, five of something near, and then something else."""
+    """The segment has two hops, then five similar ones, and then another concept follows."""
 
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
@@ -382,7 +382,7 @@ def rows(found: Report) -> dict[tuple[str, str], Row]:
 
 
 def invented(ours: Sequence[float], decodes: int) -> dict[tuple[str, str], Row]:
-    """A report of two streams of 100 s with two annotations each, all at CIDEr-D 4 but ours."""
+    """Report on two streams of 100 s with two annotations each; other rows have CIDEr-D 4."""
     recorded = [Recorded(name, plateaus([500], [0]), SAID[:2]) for name in 'ab']
     thresholds = {1.0: 0.2, 2.85: 0.3}
     four = np.array([4.0, 4.0])
@@ -442,7 +442,7 @@ STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open'
 def test_perfect_vision_keep_everything_with_one_decode_an_annotation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve seconds, four meanings of three seconds: one in 2.85 s allows four decodes."""
+    """Twelve seconds with four concepts of three seconds: one decode in 2.85 s allows four."""
     pytest.importorskip('sklearn')
     suite = importlib.import_module('vljepa_ros.evaluate.suites.selective')
     monkeypatch.setattr(suite, 'BUDGET_SHARE', 1.0)  # 95% of four would be three
@@ -482,7 +482,7 @@ def test_without_validation_there_is_no_threshold(tmp_path: Path) -> None:
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, Any, str]]:
-    """`vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
+    """Run `vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args, *parts: toy_suites.model())
 
     def run(*arguments: object, suite: str = 'selective') -> tuple[int, Any, str]:
@@ -519,7 +519,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
 
 
 def own(folder: Path, **arrays: Any) -> tuple[Path, Path]:
-    """Embeddings of rest, a push and rest, two seconds each, and what is said of them."""
+    """Write embeddings of rest, a push and rest, two seconds each, and their annotations."""
     meanings = ['rest', 'act:push:red', 'rest']
     vectors = np.repeat([2.5 * toy_suites.direction(m) for m in meanings], 10, axis=0)
     given = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
@@ -684,5 +684,5 @@ def test_the_picture_is_drawn(tmp_path: Path, command: Callable[..., Any]) -> No
     assert command(*given)[0] == 0 and picture.stat().st_size > 10_000
     status, _, err = command(*given[:-1], tmp_path / 'x.what')
     assert status == 2 and 'x.what' in err and err.count('\n') == 1
-    with pytest.raises(InputError, match='draw'):
+    with pytest.raises(InputError, match='plot'):
         draw({}, picture)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings for tuning: which line cannot be used, and what cannot be read."""
+"""Recordings for fine-tuning: errors in annotation lines and unreadable recordings."""
 
 from __future__ import annotations
 

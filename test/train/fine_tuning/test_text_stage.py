@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People's sentences come apart in the text space, and known ones stay where they are."""
+"""Annotated sentences are separated in the embedding space, and known ones keep their vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bank() -> TextBank:
 
 @pytest.fixture
 def encoder() -> YEncoder:
-    """The shipped one."""
+    """Return the encoder of the shipped model."""
     folder = registry.find('small')
     net = VLJEPA(registry.read_config(folder), ('y_encoder',))
     registry.load_weights(net, folder / registry.WEIGHTS, ('y_encoder',))

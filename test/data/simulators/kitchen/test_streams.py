@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kitchen: when its doors move, what is said of it, and a second of pictures."""
+"""Kitchen streams: door movements, annotations, and one second of images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras around the bench: projection against arithmetic by hand, and what is drawn."""
+"""Cameras around the bench: projection against manual calculation, and random sampling."""
 
 from __future__ import annotations
 
