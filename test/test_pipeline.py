@@ -96,7 +96,7 @@ def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> N
         'the scene is red',
         'the scene is blue',
     ]
-    assert changes[-1].stamp_ns == 4500 * MS  # two pictures of blue
+    assert changes[-1].stamp_ns == 4500 * MS  # two images of blue
 
 
 def test_dropped_stamps_change_nothing() -> None:

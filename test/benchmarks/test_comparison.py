@@ -412,7 +412,7 @@ def test_the_neutral_encoder_learns_the_state(
         data = dataclasses.replace(data, state={'light': np.array(bright, np.float16)})
         write_stream(tmp_path / 'train', data)
     streams = open_split(tmp_path / 'train').streams
-    assert np.isnan(neutral.state_of(streams[0])[:, 0]).all()  # the gripper is not told
+    assert np.isnan(neutral.state_of(streams[0])[:, 0]).all()  # the gripper state is absent
     (objects, colours, things) = neutral.classes_of(streams)
     assert len(objects) > 1 and len(colours) > 1 and things == ['']
     neutral.train_encoder(streams, TINY, 300)

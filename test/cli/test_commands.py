@@ -177,7 +177,7 @@ def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Pa
     link, target = tmp_path / 'link.npz', tmp_path / 'there' / 'target.npz'
     target.parent.mkdir()
     link.symlink_to(target)
-    for _ in range(2):  # to what is not there yet, and to what is
+    for _ in range(2):  # targets that do not exist yet, and an existing one
         assert vljepa('embed', bag, '--out', link).status == 0
         assert link.is_symlink() and len(np.load(target)['stamp']) == 40
     assert list(target.parent.iterdir()) == [target]

@@ -152,7 +152,7 @@ def test_a_truncated_png_is_an_error(kept: float) -> None:
 def test_what_begins_neither_as_jpeg_nor_as_png_is_refused_where_it_is_called_so() -> None:
     with pytest.raises(InputError, match=r'JPEG.*PNG'):
         check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
-    check_compressed('webp', b'RIFF')  # whether that is one, the decoder says
+    check_compressed('webp', b'RIFF')  # the decoder checks its validity
 
 
 def test_depth_is_refused_by_name() -> None:

@@ -197,7 +197,7 @@ def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> 
         topic, stamp, _ = seen[k]
         seen[k] = (topic, stamp, bags.compressed(stamp, np.zeros(9, np.uint8)))
     first, second = streams(bag(tmp_path / 'b', seen), said(0, 1))
-    # The last good picture, of 0.4 s, holds for two seconds.
+    # The last valid image, at 0.4 s, is repeated for two seconds.
     assert numbers(first.frames) == [0, 1, 2, 3, *[4] * 21]
     assert second.stamps_ns[0] == bags.START_NS + 3_500_000_000
     assert numbers(second.frames) == list(range(35, 45))

@@ -174,7 +174,7 @@ def test_a_summary_has_every_mark_and_ours_where_there_is_none() -> None:
     )
     other = Report('gap', (Row('ours', 'cosine', mean([])), Row('blind', 'cosine', mean([]))))
     assert summary([one, other]).splitlines() == [
-        '| suite | figure | value | 95% interval | mark | reached |',
+        '| suite | metric | value | 95% interval | target | reached |',
         '|---|---|---|---|---|---|',
         '| vqa | ours: all | 0.900 | 0.800 - 1.000 | >= 0.88 | yes |',
         '| vqa | blind: all | 0.600 | 0.500 - 0.700 | <= 0.55 | NO |',

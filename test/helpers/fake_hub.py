@@ -65,7 +65,7 @@ def serve() -> Iterator[Hub]:
             self.send_header('ETag', tag)
             self.end_headers()
             end, hub.break_after = start + hub.break_after if hub.break_after else None, 0
-            with contextlib.suppress(ConnectionError):  # whoever has seen enough hangs up
+            with contextlib.suppress(ConnectionError):  # the client may disconnect early
                 self.wfile.write(content[start:end])
 
         def log_message(self, *_: object) -> None:

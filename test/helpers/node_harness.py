@@ -128,7 +128,7 @@ class Bench:
         made = self.probe.create_publisher(kind, topic, qos)
         self._publishers.append(made)
         eventually(lambda: made.get_subscription_count() >= to, what=f'nobody listens to {topic}')
-        time.sleep(0.1)  # a subscription may know of the match a little later than we do
+        time.sleep(0.1)  # the subscription may detect the match a little later
         return made
 
     def call(self, kind: type, name: str, request: Any, timeout_s: float = 30.0) -> Any:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from helpers import bags
 
-STEP = 5  # grey levels from one picture to the next
+STEP = 5  # gray levels between consecutive images
 
 
 def grey(index: int, height: int = 24, width: int = 32) -> np.ndarray:

@@ -264,7 +264,7 @@ def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
     other, rear = key('Other?'), key(source='rear')
     for second in range(20):
         colour = 'red' if 5 <= second < 10 else 'blue'
-        later = 'red' if 6 <= second < 10 else 'blue'  # another prompt tells of it a little later
+        later = 'red' if 6 <= second < 10 else 'blue'  # another prompt reports it a little later
         memory.record(hop(second, colour))
         memory.record(hop(second, later, other))
         memory.record(hop(second, colour, rear))
@@ -386,7 +386,7 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
             reason = Reason.MEANING if second else Reason.FIRST
             memory.change(change(second, second // 2, before=before, reason=reason))
         memory.record(hop(second))
-        assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # it looks every 64 hops
+        assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # the size is checked every 64 hops
     assert 0 < hops_left(memory, key()) <= 64
     starts = [start for start, _ in spans(memory, limit=1_000)]
     assert min(starts) > 2_000 and max(starts) >= 3_990

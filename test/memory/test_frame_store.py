@@ -327,7 +327,7 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
 ) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
     add(frame_store, range(10), picture=noise)
-    for _ in range(2):  # it stays told
+    for _ in range(2):  # the problem is still reported
         frame_store.commit()
         assert (
             f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.trouble

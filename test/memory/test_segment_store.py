@@ -297,7 +297,7 @@ def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
         memory.close()
     store = Store(path, read_only=True)
     assert [len(store.hops(key)[0]) for key in keys] == [0, 0, 1000, 1000]
-    assert Memory('m3', store=store).foreign == 1  # what is empty is none
+    assert Memory('m3', store=store).foreign == 1  # empty streams are omitted
 
 
 def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:

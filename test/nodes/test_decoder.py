@@ -236,7 +236,7 @@ def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None
     desk = Desk(bench)
     down = desk.node.executor.create_task(desk.node.bring_down)
     time.sleep(0.3)
-    desk.send(change())  # whoever sends this was interrupted at the same time
+    desk.send(change())  # the sender was interrupted at the same time
     desk.events.wait(2)
     assert not down.done()
     bench.do(bench.probe, bench.probe.destroy_publisher, desk._publisher)

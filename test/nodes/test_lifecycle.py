@@ -269,7 +269,7 @@ def test_the_language_half_alone_defaults_to_the_cpu(bench: Bench) -> None:
 
 
 def test_diagnostics_come_from_the_steady_clock(bench: Bench) -> None:
-    node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and nobody publishes /clock
+    node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and /clock has no publisher
     assert bench.status(node, lambda s: True).message == 'active'
 
 

@@ -305,7 +305,7 @@ def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> Non
     pool = fake_pool(lambda: Model(fake_models.FACTS, vision, None))
     node = bench.start(PerceptionNode, pool, frames_path=str(tmp_path / 'frames.db'))
     Feed(bench).send(*pictures('red', 0, 100))
-    vision.delay_s = 0.1  # the look takes seconds
+    vision.delay_s = 0.1  # the evaluation takes seconds
     client = bench.probe.create_client(Predict, 'predict')
     future = client.call_async(Predict.Request(prompts=[''], start=stamp(START_NS)))
     eventually(lambda: node._stepping)
@@ -401,7 +401,7 @@ def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -
     publisher = feed._publisher
     publisher.publish(pictures('red', 1, 1)[0])
     assert vision.entered.wait(5)
-    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 come while the eyes are busy
+    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 arrive during a busy step
         publisher.publish(message)
         received = n + 3
         eventually(lambda r=received: node._cameras['camera'].stamp_filter.received == r)

@@ -281,7 +281,7 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
     assert logged == []
 
 
-# What the model does not know, or cannot read.
+# Scenes and texts that are unfamiliar or unreadable to the model.
 
 
 def unfamiliar(share: float) -> Any:
@@ -418,7 +418,7 @@ def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
-    assert response.abstained  # for those who look at nothing else
+    assert response.abstained  # for clients that check only this field
 
 
 def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:

@@ -66,7 +66,7 @@ def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
     assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).nearest
     assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
     assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
-    for remembered in (False, True):  # what is told is what was said then
+    for remembered in (False, True):  # the text is the published one
         seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
         assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
 

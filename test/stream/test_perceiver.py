@@ -230,7 +230,7 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
         (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
     ]
     blue = [look.vectors[0] @ colour_vector('blue') for look in found.looks]
-    assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four pictures, and no more
+    assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
 def test_many_short_stretches_are_not_all_looked_at() -> None:

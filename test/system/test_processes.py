@@ -135,7 +135,7 @@ def test_a_decoder_that_was_killed_comes_back_tells_what_is_open_and_writes_on(
     events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
     [open_still] = events.wait(1, 20.0)  # though nothing changed since
     assert open_still.state == TextEvent.STATE_STARTED
-    cell.feed(200, 4)  # a gap: the stream starts anew, which is a change
+    cell.feed(200, 4)  # a gap resets the stream, which is a change
     _, ended, started = events.wait(3, 20.0)
     assert (ended.state, started.state) == (TextEvent.STATE_ENDED, TextEvent.STATE_STARTED)
     assert (ended.segment_id, ended.text) == (open_still.segment_id, open_still.text)

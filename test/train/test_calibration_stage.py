@@ -85,9 +85,9 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
     right = rng.random(2000) < 1 / (1 + np.exp(-2.0 * x[:, 1]))
     assert choose(x, right, streams, 3) == [1]
     assert choose(x, rng.random(2000) < 0.7, streams, 3) == []
-    assert choose(x, right, streams, 1) == [0, 1, 2]  # what tells is among the many
+    assert choose(x, right, streams, 1) == [0, 1, 2]  # the informative feature is among the many
     assert choose(x, rng.random(2000) < 0.7, streams, 1) == []
-    assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few to tell it by
+    assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few streams
     clear = x[:, :2] > 0
     assert choose(clear[:9].astype(float), clear[:9, 0], streams[:9], 0) == [0, 1]
     assert choose(clear[:7].astype(float), clear[:7, 0], streams[:7], 0) == []  # 4 rows a column
@@ -95,7 +95,7 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
 
 def test_the_loss_is_that_of_streams_never_fitted() -> None:
     fold = np.repeat([0, 1], 50)
-    right = fold == 0  # what is learnt of one half is wrong of the other
+    right = fold == 0  # what one half suggests is wrong for the other
     found = left_out_loss(np.zeros((100, 0)), right, fold)
     assert found == pytest.approx(np.log(52), abs=1e-3)  # 1 of 50 + 2
 

@@ -65,7 +65,7 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
         )
         for tubelets in (1, 4)
     }
-    assert share[4] > share[1] + 0.06  # a clip ends somewhat after what is drawn
+    assert share[4] > share[1] + 0.06  # a clip ends a little after the drawn time
     only = tuple(replace(item, phase='appear') for item in data.annotations)
     alone = read_stream(write_stream(tmp_path / 'b', replace(data, annotations=only)))
     assert ClipSampler([alone], 2, 0).draw(1, 0).shown[-1].phase == 'appear'

@@ -101,7 +101,7 @@ def test_a_net_with_a_finer_stem_sees_doubled_images_as_the_old_one_does(
     assert expected.shape == found.shape
     alike = torch.nn.functional.cosine_similarity(found, expected, dim=-1)
     assert alike.min() > 0.97 and alike.mean() > 0.99
-    assert expected[0].sub(expected[1]).abs().max() > 0.1  # it tells images apart
+    assert expected[0].sub(expected[1]).abs().max() > 0.1  # the outputs differ between images
 
 
 def test_a_finer_stem_needs_a_pair_of_channels_for_each_of_the_image(tiny_folder: Path) -> None:

@@ -60,7 +60,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
 
 
 def check_picture(message: Image | CompressedImage) -> None:
-    """Raise InputError if an image message is damaged, as far as visible without decoding."""
+    """Raise InputError if an image message is damaged, as far as detectable without decoding."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
     else:

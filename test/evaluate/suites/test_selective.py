@@ -109,7 +109,7 @@ def test_an_annotation_takes_the_nearest_decode_and_of_two_the_earlier(
 def test_the_nearest_is_that_of_trying_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        at = rng.integers(0, 40, rng.integers(1, 9))  # an update may be of what is older
+        at = rng.integers(0, 40, rng.integers(1, 9))  # an update may have an older stamp
         times = rng.integers(-5, 45, 20)
         expected = [min(range(len(at)), key=lambda i: (abs(t - at[i]), at[i], i)) for t in times]
         assert nearest(at, times).tolist() == expected
@@ -220,7 +220,7 @@ def test_updates_count_as_decodes() -> None:
     drift = SegmenterSettings().drift_threshold  # below the default change, as it is
     told = 11 + next(count for count in range(1, 40) if moved(count) > drift)
     found = online(given, 1.0)
-    assert slots(found) == [0, 11, told]  # what it is the mean of ends there
+    assert slots(found) == [0, 11, told]  # the averaged span ends there
     assert found.emitted_ns is not None
     assert ((found.emitted_ns - found.at_ns) / HOP_NS).tolist() == [0, 0, 8]  # it waited for 8
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
@@ -263,7 +263,7 @@ def test_who_may_say_little_says_it_at_distances() -> None:
         assert settings.change_threshold == 2.0
         begun_s = np.diff(found.at_ns) / 1e9
         assert begun_s.min() >= settings.min_segment_s - 1.8  # a run of 8 hops and a bit
-        assert begun_s.max() <= settings.min_segment_s + 1.8 + 1.0  # and the next change is told
+        assert begun_s.max() <= settings.min_segment_s + 1.8 + 1.0  # and the next change follows
         counts.append(len(found.at_ns))
     assert counts == sorted(counts, reverse=True) and counts[-1] == 2
 
@@ -546,7 +546,7 @@ def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
     best = by_name['baseline', "CIDEr-D, share of the oracle boundaries'"]
     assert best['value'] == pytest.approx(1.0)
     assert by_name['ours', "CIDEr-D, share of the baseline's: 1/1 s"]['value'] == pytest.approx(1)
-    assert ('oracle', 'CIDEr-D') not in by_name  # nobody knows the meanings
+    assert ('oracle', 'CIDEr-D') not in by_name  # the concepts are unknown
     assert 'motion energy' not in suite['curves']  # or has seen the frames
     assert by_name['ours by default', 'decodes an annotation']['count'] >= 1
     assert 'these 3 annotations' in suite['notes'][0]

@@ -161,5 +161,5 @@ def test_block_causal_vectors_are_another_models(folder: Path, tmp_path: Path) -
         model = registry.load(str(tiny.save(tmp_path / name, config)), device='cpu')
         ids.append(model.facts.model_id)
     assert ids[1] == f'{ids[0]}-causal'
-    # Two layers and the Predictor look 3 tubelets back each: 9 before the newest.
+    # Two layers and the Predictor extend 3 tubelets back each: 9 before the newest.
     assert model.facts.receptive_tubelets == 10

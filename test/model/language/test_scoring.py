@@ -133,7 +133,7 @@ def test_words_compete_alone_and_have_their_own_threshold(
             **UNKNOWN, abstain_above=0.0, abstain_words_above=words
         )
         assert language.cannot_tell(vector, [], 'red') is abstained
-    assert language.cannot_tell(vector, [], '')  # nothing was said
+    assert language.cannot_tell(vector, [], '')  # no text was decoded
 
 
 def test_who_offers_unknown_as_a_candidate_has_it_once(

@@ -78,7 +78,7 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
     texts = Texts(encoder, bank, meanings, ['the arm is at rest', 'the mug is on the table'])
     row = texts.also[meanings.number['say:the arm rests']]
     assert row[-2:].tolist() == [True, False]
-    assert not row[: len(meanings.names)].any()  # what people say is never one with the rest
+    assert not row[: len(meanings.names)].any()  # annotated texts are never equal to the others
 
 
 def test_without_texts_of_ones_own_nothing_is_trained(encoder: YEncoder, bank: TextBank) -> None:

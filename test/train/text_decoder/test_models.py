@@ -160,7 +160,7 @@ def test_the_bank_is_asked_where_texts_lie(taught: Path, tmp_path: Path) -> None
     texts = spoken.encode(tiny.SENTENCES)
     vectors = texts + gap[0].numpy()
     assert [d.text for d in spoken.decode(vectors)] == [*tiny.SENTENCES]
-    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # whose gap is another
+    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # with another modality gap
     assert asked == ['the robot moves'] * len(tiny.SENTENCES)
 
 

@@ -93,7 +93,7 @@ def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -
     from vljepa_ros.data.simulators.mwstream import streams
     from vljepa_ros.data.simulators.mwstream.cameras import Camera
 
-    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # it looks away
+    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # the camera faces away
     monkeypatch.setattr(streams, 'draw_wide', lambda *_: away)
     data = streams.Director(32).film('test', 20_003, SECONDS, FIXED)
     acts = [item for item in data.annotations if item.phase == 'act']
