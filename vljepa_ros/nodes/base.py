@@ -28,7 +28,7 @@ SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
 class Recollection(Protocol):
-    """Data on disk that is open, such as the frame store or the memory."""
+    """Open data on disk, such as the frame store or the memory."""
 
     def close(self) -> None:
         """Write pending data and close the file."""

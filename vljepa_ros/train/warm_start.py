@@ -66,7 +66,7 @@ def has_finer_stem(new: XEncoderConfig, old: XEncoderConfig) -> bool:
 
 
 def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
-    """Convert the old model's tensors for `net`, whose stem starts with a filter that halves."""
+    """Convert the old model's tensors for `net`, whose stem starts with a downsampling filter."""
     prefix = 'x_encoder.stem.layers.'
     first, second = net.x_encoder.stem.layers[0], net.x_encoder.stem.layers[2]
     assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
