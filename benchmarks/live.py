@@ -96,7 +96,7 @@ def live_vqa(context: Context, stack: Stack) -> Report:
         clusters = [posed[i].moment.stream.name for i in part]
         for who, values in (('live', right), ('offline', [g.right['ours'] for g in offline])):
             rows.append(Row(who, name, mean(np.array(values)[part], clusters=clusters)))
-    return Report('vqa', tuple(rows), (f'{len(posed)} questions put to the service.',))
+    return Report('vqa', tuple(rows), (f'{len(posed)} questions sent to the service.',))
 
 
 def live_calibrate(context: Context, stack: Stack) -> Report:
@@ -110,7 +110,7 @@ def live_calibrate(context: Context, stack: Stack) -> Report:
         for kind in KINDS:
             rows += confidences(who, kind, all_given)
         rows += abstentions(who, all_given)
-    return Report('calibrate', tuple(rows), (f'{len(posed)} questions put to the service.',))
+    return Report('calibrate', tuple(rows), (f'{len(posed)} questions sent to the service.',))
 
 
 def given(posed: Posed, answer: Answer) -> Given:

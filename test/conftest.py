@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: models, a disk that is full, and the plugins that order a run."""
+"""Shared fixtures of all tests: models, a full disk, and the plugins that organize a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile('steady')
 
 @pytest.fixture(scope='session')
 def shipped() -> object:
-    """The model that this package ships, on the CPU."""
+    """Return the shipped model on the CPU."""
     from vljepa_ros.model import registry
 
     return registry.load('small', device='cpu')
@@ -48,7 +48,7 @@ def tiny(tiny_folder: Path) -> object:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No database can be made or opened; those in RAM can."""
+    """Let all databases on disk fail to open; databases in RAM work."""
     from vljepa_ros.memory import sqlite_file as database
 
     connect = database._connect

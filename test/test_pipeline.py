@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole core with a fake model: events, answers, search, and what bad input leaves behind."""
+"""The whole pipeline with a fake model: events, answers, search, and invalid input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MS = 1_000_000
 
 
 def play(pipeline: Pipeline, script: list[tuple[str, int]], start: int = 0) -> list[Event]:
-    """Frames at 10 a second: (colour, how many)."""
+    """Push frames at 10 frames/s: (color, count)."""
     events, stamp = [], start
     for colour, count in script:
         for _ in range(count):
@@ -96,7 +96,7 @@ def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> N
         'the scene is red',
         'the scene is blue',
     ]
-    assert changes[-1].stamp_ns == 4500 * MS  # two pictures of blue
+    assert changes[-1].stamp_ns == 4500 * MS  # two images of blue
 
 
 def test_dropped_stamps_change_nothing() -> None:
@@ -233,7 +233,7 @@ def test_a_drift_updates_the_segment_that_runs() -> None:
 
 
 def closing(segment_id: int, session_id: str = 's') -> Change:
-    """A change from red to green that closes this segment."""
+    """Return a change from red to green that closes this segment."""
     key = StreamKey('camera', 'what?', FACTS.model_id)
     red, green = colour_vector('red'), colour_vector('green')
     before = Segment(segment_id, 0, 5 * MS)
@@ -267,7 +267,7 @@ def test_a_segment_of_which_nothing_was_said_is_put_into_words_at_its_end(
 
 
 def test_what_a_session_left_open_ends_where_another_begins() -> None:
-    """A change detection that was killed says nothing; who keeps events must not wait for ever."""
+    """A killed change detection publishes no END, so the event writer must end the segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
     first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, colour_vector('red'))
     writer.push(first)
@@ -280,7 +280,7 @@ def test_what_a_session_left_open_ends_where_another_begins() -> None:
 
 
 def test_what_is_open_ends_where_its_end_was_missed() -> None:
-    """A decoder that was inactive for two changes hears of what is open now."""
+    """A decoder that missed two changes receives the opening change of the current segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(4 * MS, key, 'a', 0, 2 * MS, 1.0, Reason.FIRST, colour_vector('red')))
     again = Change(9 * MS, key, 'a', 2, 8 * MS, 1.0, Reason.MEANING, colour_vector('blue'))

@@ -56,11 +56,11 @@ class Pipeline:
             segmenter: Used instead of a `Segmenter` with `settings.segmenter`.
 
         Raises:
-            ModelError: One of the halves of the model is not loaded.
+            ModelError: One side of the model is not loaded.
         """
         if model.vision is None or model.language is None:
             raise ModelError(
-                'the pipeline needs both halves of the model: load its vision and its text side'
+                'the pipeline needs both sides of the model: load its vision and its text side'
             )
         self.model, self.settings = model, settings or Settings()
         self.language = model.language

@@ -103,7 +103,7 @@ class TextHead(nn.Module):
         self.head, self.bank, self.width = YEncoder(config), known.bank, config.embedding_dim
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, D)."""
+        """Return unit vectors (N, D)."""
         return self.head(*self.bank.states(texts)).float()
 
 
@@ -132,7 +132,7 @@ class RandomText(nn.Module):
         self.head = YEncoder(dataclasses.replace(config, text_tower=tower))
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (N, D)."""
+        """Return unit vectors (N, D)."""
         rows = [torch.tensor([0, *self.vocabulary.tokens(text)]) for text in texts]
         tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = torch.tensor([len(row) for row in rows])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controlled comparison: what must be equal is, and a tiny run of each arm learns."""
+"""Controlled comparison: the arms share what must be equal, and a tiny run of each arm learns."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def known() -> Language:
 
 @pytest.fixture(scope='module')
 def streams() -> list[Recording]:
-    """Features that tell the meaning by a vector of its own, in some noise."""
+    """Features in which each concept has its own vector, plus noise."""
     rng, codes, found = np.random.default_rng(0), dict[str, Any](), list[Recording]()
     for seed in range(6):
         said = film(f'train-{seed}', seed).annotations
@@ -412,7 +412,7 @@ def test_the_neutral_encoder_learns_the_state(
         data = dataclasses.replace(data, state={'light': np.array(bright, np.float16)})
         write_stream(tmp_path / 'train', data)
     streams = open_split(tmp_path / 'train').streams
-    assert np.isnan(neutral.state_of(streams[0])[:, 0]).all()  # the gripper is not told
+    assert np.isnan(neutral.state_of(streams[0])[:, 0]).all()  # the gripper state is absent
     (objects, colours, things) = neutral.classes_of(streams)
     assert len(objects) > 1 and len(colours) > 1 and things == ['']
     neutral.train_encoder(streams, TINY, 300)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/live.py: what the service says is graded as the suites do."""
+"""benchmarks/live.py grades the answers of the service as the suites do."""
 
 from __future__ import annotations
 

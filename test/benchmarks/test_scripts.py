@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripts of benchmarks/: a figure's circumstances, and bad input as one line."""
+"""Scripts in benchmarks/: description of the measurement setup, and one line for invalid input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope='module')
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two streams of two seconds; the picture changes halfway."""
+    """Create two streams of two seconds in which the image changes halfway."""
     folder = tmp_path_factory.mktemp('data') / 'validation'
     for index in range(2):
         frames = np.full((20, 32, 32, 3), 40 * index, np.uint8)
@@ -52,7 +52,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_script(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
 ) -> Callable[..., str]:
-    """A script in this process, with three meanings only: to encode all takes minutes."""
+    """Run a script in this process with three concepts only, as encoding all takes minutes."""
     monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
     changes = importlib.import_module('changes')
     monkeypatch.setattr(changes, 'meanings', lambda: ['rest', 'dark', 'reach:puck:red'])

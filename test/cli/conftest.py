@@ -18,7 +18,7 @@ from vljepa_ros.model import registry
 
 @dataclass
 class Result:
-    """What a command did."""
+    """Result of a command."""
 
     status: int
     out: str
@@ -26,12 +26,12 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """The one JSON value on stdout."""
+        """Return the single JSON value on stdout."""
         return json.loads(self.out)
 
     @property
     def lines(self) -> list[Any]:
-        """One JSON value a line."""
+        """Return one JSON value per line."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
@@ -39,7 +39,7 @@ class Result:
 def vljepa(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Result]:
-    """Runs the command in this process, on the fake model."""
+    """Run the command in this process with the fake model."""
 
     def load(name: str, *_: object, **__: object) -> object:
         if name == 'nope':
@@ -61,6 +61,6 @@ def vljepa(
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    """Three seconds red, three blue, two green."""
+    """Write a bag with three seconds of red, three of blue and two of green."""
     shown = ['red'] * 3 + ['blue'] * 3 + ['green'] * 2
     return bags.write(tmp_path / 'bag', bags.colours(shown, 10))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the fake model: results, their JSON shapes, stdout apart from stderr."""
+"""Commands with the fake model: results, JSON output, and separation of stdout and stderr."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BLUE = bags.jpeg(picture('blue'))
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
-    """The same by the pipeline, by hand."""
+    """Return the ended segments, computed with the pipeline directly."""
     pipeline, events = Pipeline(fake_model()), []
     source = open_source(folder)
     for frame in source:
@@ -68,7 +68,7 @@ def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> No
 
 @pytest.fixture
 def unfamiliar_blue(monkeypatch: pytest.MonkeyPatch, vljepa: Run) -> None:
-    """Scenes of blue are unfamiliar to the model."""
+    """Make blue scenes unfamiliar to the model."""
     vision = FakeVision(unfamiliar_colours={'blue': 0.75})
     model = dataclasses.replace(fake_model(), vision=vision)
     monkeypatch.setattr(registry, 'load', lambda *_, **__: model)
@@ -177,7 +177,7 @@ def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Pa
     link, target = tmp_path / 'link.npz', tmp_path / 'there' / 'target.npz'
     target.parent.mkdir()
     link.symlink_to(target)
-    for _ in range(2):  # to what is not there yet, and to what is
+    for _ in range(2):  # targets that do not exist yet, and an existing one
         assert vljepa('embed', bag, '--out', link).status == 0
         assert link.is_symlink() and len(np.load(target)['stamp']) == 40
     assert list(target.parent.iterdir()) == [target]
@@ -247,7 +247,7 @@ def test_ask_without_a_time_looks_at_all_of_it(vljepa: Run, bag: Path) -> None:
 def test_ask_says_yes_where_it_was_ever_so(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the service does: a second of blue in eight is not drowned by the rest."""
+    """One second of blue in eight seconds is sufficient for a yes, as in the service."""
 
     def rank(self: Any, vector: Any, candidates: Any) -> list[Candidate]:
         yes = 0.9 if vector[list(COLOURS).index('blue')] > 0.9 else 0.1
@@ -344,7 +344,7 @@ def test_many_damaged_pictures_are_summed_up(vljepa: Run, tmp_path: Path) -> Non
 
 
 def test_damaged_pictures_count_as_received(vljepa: Run, tmp_path: Path) -> None:
-    """Three seconds of damage are no gap: a camera that sends damaged pictures is there."""
+    """Three seconds of damaged images are not a gap, because the camera still publishes."""
     rows = bags.colours(['red'], 60)
     for i in range(20, 50):
         rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa data`: summaries, exit statuses, what is skipped, and what goes on after a full disk."""
+"""`vljepa data`: summaries, exit statuses, skipped recordings, and resuming after a full disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No simulator is needed, and pictures are blank."""
+    """Replace the simulator by blank images."""
     monkeypatch.setattr(generate, 'require_simulator', lambda split: None)
     monkeypatch.setattr(generate, '_make', fake_simulator.make)
 
@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def one_line(found: Any, *parts: str) -> None:
-    """Exit 2, nothing on stdout, one line on stderr that says `parts`."""
+    """Expect exit status 2, no stdout, and one line on stderr that contains `parts`."""
     assert found.status == 2 and found.out == ''
     assert found.err.count('\n') == 1 and found.err.startswith('vljepa'), found.err
     assert all(part in found.err for part in parts), found.err
@@ -159,7 +159,7 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
 
 
 def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
-    """The front camera sees three seconds of red, the rear one of blue: each keeps its lines."""
+    """The front camera records three seconds of red, the rear one blue; each keeps its lines."""
     rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
     rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
     source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `vljepa demo` checks before it starts anything, and what it hands to the stack."""
+"""Checks of `vljepa demo` before it starts processes, and the arguments that it passes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vljepa_ros.model import registry
 
 @pytest.fixture
 def tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the command, whose stack must not start, and returns its line of error."""
+    """Run the command, which must not start the stack, and return its error line."""
     monkeypatch.setattr(demo, 'Processes', None)
     monkeypatch.setattr(demo.signal, 'signal', lambda *_: None)  # it would outlive the test
 

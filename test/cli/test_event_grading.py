@@ -63,7 +63,7 @@ def test_an_annotation_is_matched_once() -> None:
 
 
 def test_the_matching_is_the_largest_there_is() -> None:
-    """The first event fits both, the second only the one that a greedy match would take."""
+    """The first event fits both annotations, the second only the one that a greedy match takes."""
     truths = [Truth(0, 1, 'rest', ''), Truth(1.0, 2, 'rest', '')]
     assert grade([Said(0.5, 1, REST), Said(-1.0, 1, REST)], truths).matched == 2
 
@@ -161,7 +161,7 @@ def test_the_constant_answer_is_right_where_it_happens_to_be() -> None:
 
 
 class Even:
-    """Ranks everything alike."""
+    """Gives every candidate the same score."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
         return np.ones((len(texts), 2), np.float32)

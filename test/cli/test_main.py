@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit statuses, one clear line on bad input, a quick start."""
+"""Exit statuses, one clear line for invalid input, and a fast start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Run = Callable[..., Any]
 
 
 def bad(found: Any, *parts: str) -> None:
-    """Exit 2, nothing on stdout, one line on stderr that says `parts`."""
+    """Expect exit status 2, no stdout, and one line on stderr that contains `parts`."""
     assert found.status == 2 and found.out == ''
     assert found.err.count('\n') == 1 and 'Traceback' not in found.err, found.err
     assert all(part in found.err for part in parts), found.err

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa memory` reads what a node writes meanwhile, and nothing else."""
+"""`vljepa memory` reads a file while a node writes it, and changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = StreamKey('front', 'What?', FACTS.model_id)
 
 
 def tell(memory: Memory, second: int, number: int, colour: str, before: str = '') -> None:
-    """A segment of three seconds begins, with its words."""
+    """Record the start of a segment of three seconds, with its text."""
     at_ns, vector = (START + second) * S, colour_vector(colour)
     previous = Segment(number - 1, at_ns - 3 * S, at_ns) if before else None
     reason = Reason.MEANING if before else Reason.FIRST
@@ -34,7 +34,7 @@ def tell(memory: Memory, second: int, number: int, colour: str, before: str = ''
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
-    """A memory that another process still writes."""
+    """Create a memory file that another process is still writing."""
     path = tmp_path / 'memory.db'
     memory = Memory(FACTS.model_id, store=Store(path))
     tell(memory, 0, 0, 'red')

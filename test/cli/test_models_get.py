@@ -26,7 +26,7 @@ LOAD = registry.load  # `vljepa` puts a fake in its place
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """It has the tiny model, published as the large one is."""
+    """Start a hub with the tiny model, published like the large one."""
     (tmp_path / 'published').mkdir()
     with serve() as found:
         files = published(tmp_path / 'published')
@@ -44,7 +44,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """models/open_vljepa as it is shipped, but for the sizes, which are tiny."""
+    """Return a copy of models/open_vljepa with tiny sizes."""
     made = tiny.save(tmp_path / 'open_vljepa')
     for name in ('weights.safetensors', 'predictor_tokenizer.json', 'y_encoder_tokenizer.json'):
         (made / name).unlink()
@@ -111,7 +111,7 @@ def test_a_pinned_file_that_changed_is_refused(vljepa: Run, hub: Hub, folder: Pa
 def test_several_parts_of_one_file_are_one_download_and_one_pin(
     vljepa: Run, hub: Hub, folder: Path
 ) -> None:
-    """As models/vljepa_paper and vljepa_open have them."""
+    """models/vljepa_paper and models/vljepa_open have such sources."""
     path = folder / 'model.yaml'
     values = yaml.safe_load(path.read_text())
     (checkpoint,) = (s for s in values['sources'] if s['file'] == 'best.pt')

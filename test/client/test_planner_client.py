@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's client against the real node, with a scripted `predict`."""
+"""Planner client with the real query node and a scripted `predict`."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_a_watch_that_is_refused_says_so(bench: Bench, client: Client) -> None:
 
 
 def test_a_watch_of_a_camera_that_is_none_is_bad_input(bench: Bench, client: Client) -> None:
-    """Time heals it not: a planner must not ask again."""
+    """The error is permanent, so that a planner does not repeat the request."""
     counter = Counter(bench)
     bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
     eventually(lambda: counter.node._cameras)
@@ -246,7 +246,7 @@ def test_a_watch_of_a_camera_that_is_none_is_bad_input(bench: Bench, client: Cli
 
 
 def test_who_waits_in_a_callback_of_the_client_is_told(bench: Bench, client: Client) -> None:
-    """It would wait for itself."""
+    """Waiting there would be a deadlock."""
     errors: list[Exception | None] = []
     for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
         later = client.query_later('What?')
@@ -275,7 +275,7 @@ def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
 
 
 class Silent:
-    """Accepts every goal, says nothing of any, and can go without a word."""
+    """Server that accepts every goal, never responds, and can disappear."""
 
     def __init__(self, bench: Bench) -> None:
         self.node = Node('query_node', namespace=bench.namespace, context=bench.probe.context)
@@ -338,7 +338,7 @@ def test_a_closed_client_answers_at_once(bench: Bench) -> None:
 
 
 def test_nobody_waits_for_ever_where_ros_is_shut_down(bench: Bench) -> None:
-    """What was asked of a node that never answers, by a client whose context ends."""
+    """Requests to a node that never responds end when the client's context is shut down."""
     context = Context()
     rclpy.init(context=context)
     client = Client('nobody', context=context)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One table of exit statuses for all executables."""
+"""All executables share one table of exit statuses."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodings against hand-written expectations; damage against its message."""
+"""Image encodings with hand-written expectations, and error messages for damaged images."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_truncated_png_is_an_error(kept: float) -> None:
 def test_what_begins_neither_as_jpeg_nor_as_png_is_refused_where_it_is_called_so() -> None:
     with pytest.raises(InputError, match=r'JPEG.*PNG'):
         check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
-    check_compressed('webp', b'RIFF')  # whether that is one, the decoder says
+    check_compressed('webp', b'RIFF')  # the decoder checks its validity
 
 
 def test_depth_is_refused_by_name() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotation files: what they hold, and which line is wrong."""
+"""Annotation files: their contents, and errors that name the line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams on disk: whole or not at all, and what is wrong with those that are not."""
+"""Streams on disk: atomic writing, and error messages for incomplete streams."""
 
 from __future__ import annotations
 

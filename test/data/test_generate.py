@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the generator makes, keeps and refuses; a fake stands in for the simulator."""
+"""Streams that the generator creates, keeps and refuses, with a fake simulator."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from vljepa_ros.data.splits import SEEDS, seed_range
 def made_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Callable[[fake_simulator.Work], str]], None]:
-    """Sets what makes a stream; no simulator is needed."""
+    """Set the function that generates a stream, without a simulator."""
     monkeypatch.setattr(module, 'require_simulator', lambda split: None)
     return lambda make: monkeypatch.setattr(module, '_make', make)
 
 
 @pytest.fixture
 def blank(made_by: Callable[..., None]) -> None:
-    """Streams are blank."""
+    """Generate blank streams."""
     made_by(fake_simulator.make)
 
 
@@ -42,7 +42,7 @@ def names(folder: Path) -> list[str]:
 
 
 def ended_process() -> int:
-    """The number of a process that runs no more."""
+    """Return the id of a process that has ended."""
     process = subprocess.Popen([sys.executable, '-c', ''])
     process.wait()
     return process.pid
@@ -188,7 +188,7 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
         return [int(p.suffix[1:]) for p in tmp_path.glob('making.*')]
 
     def running() -> list[int]:
-        """Of the makers; one that nobody has waited for is none."""
+        """Return the running worker processes; zombies do not count."""
         stats = [Path(f'/proc/{pid}/stat') for pid in makers()]
         return [int(s.parent.name) for s in stats if s.exists() and ') Z' not in s.read_text()]
 

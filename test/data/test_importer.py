@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings become streams: which picture at which time, and what is said of it."""
+"""Conversion of recordings to streams: images, times and annotations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FRONT, REAR = '/front/image_raw/compressed', '/rear/image_raw/compressed'
 
 
 def streams(path: Path, *given: Any, grid: Grid = SMALL, fps: float = 0) -> list[StreamData]:
-    """The streams of a recording with these annotations."""
+    """Return the streams of a recording with these annotations."""
     source = open_source(path, fps=fps)
     recorder = Recorder(source, grid)
     for item in source.items():
@@ -197,7 +197,7 @@ def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> 
         topic, stamp, _ = seen[k]
         seen[k] = (topic, stamp, bags.compressed(stamp, np.zeros(9, np.uint8)))
     first, second = streams(bag(tmp_path / 'b', seen), said(0, 1))
-    # The last good picture, of 0.4 s, holds for two seconds.
+    # The last valid image, at 0.4 s, is repeated for two seconds.
     assert numbers(first.frames) == [0, 1, 2, 3, *[4] * 21]
     assert second.stamps_ns[0] == bags.START_NS + 3_500_000_000
     assert numbers(second.frames) == list(range(35, 45))
@@ -213,7 +213,7 @@ def test_odd_stamps_are_dropped_and_told(tmp_path: Path) -> None:
 
 
 def odd(folder: Path) -> Path:
-    """Stamps that stand still, and go back a little."""
+    """Return stamps that repeat or go back a little."""
     found = rows([0, 0.1, 0.1, 0.05, 0.2])
     return bags.write(folder, [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)])
 

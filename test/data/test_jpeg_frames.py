@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames that are stored as JPEGs: what is written is read, in any part, and damage is named."""
+"""Frames stored as JPEG: exact reading of any part, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.data.jpeg_frames import JpegFrames
 
 
 def smooth(count: int = 12, size: int = 32) -> np.ndarray:
-    """Pictures that differ, without fine detail: red grows to the right, blue with time."""
+    """Return smooth images: red increases to the right, blue with time."""
     frames = np.zeros((count, size, size, 3), np.uint8)
     frames[..., 0] = np.linspace(0, 200, size)[None, None, :]
     frames[..., 2] = (np.arange(count) * 15)[:, None, None]

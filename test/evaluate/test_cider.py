@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CIDEr-D against worked values, and against pycocoevalcap where that is installed."""
+"""CIDEr-D against calculated values, and against pycocoevalcap if it is installed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_one_wrong_word_costs_and_the_wrong_object_costs_more() -> None:
 
 @pytest.mark.parametrize('extra', [1, 6])
 def test_a_longer_sentence_is_worth_less_as_worked_out_by_hand(extra: int) -> None:
-    """Every word is as rare as any other; of n words more, n bigrams are none of the reference."""
+    """All words are equally rare; n additional words give n bigrams that the reference lacks."""
     sentence = 'ash birch' + ''.join(f' w{i}' for i in range(extra))
     one = 2 / math.sqrt((2 + extra) * 2)
     two = 1 / math.sqrt(1 + extra)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The corpus of CIDEr-D: counted from a split, kept in a file, and used from there."""
+"""The corpus of CIDEr-D: counted from a split, stored in a file, and read from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vljepa_ros.evaluate.document_frequencies import count, load, main, referenc
 
 @pytest.fixture
 def streams(tmp_path: Path) -> list[Stream]:
-    """Each begins with a rest."""
+    """Return streams that begin with a rest."""
     return [
         film(tmp_path / 'test', 'a', [annotation('act'), annotation('dark')]),
         film(tmp_path / 'test', 'b', [annotation('act')]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is paired with whom, and weighted quantiles and differences of what that gives."""
+"""One-to-one matching, and weighted quantiles and differences of the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_draws_of_two_f1_pair() -> None:
 
 
 def test_f1_of_one_stream_has_the_interval_of_its_events() -> None:
-    """80 of 100 said events match 80 of 100 true ones: about that of a share of 120 events."""
+    """80 of 100 predicted events match 80 of 100 true ones: like a fraction of 120 events."""
     found = f1(np.array([[80.0, 100.0, 100.0]]), ['a'])
     assert found.value == pytest.approx(0.8) and found.count == 100
     assert 0.70 < found.low < 0.78 and 0.82 < found.high < 0.90
@@ -44,7 +44,7 @@ def test_f1_of_one_stream_has_the_interval_of_its_events() -> None:
 
 
 def test_f1_of_many_streams_has_the_interval_of_streams() -> None:
-    """Half of twenty streams are all right, half are all wrong; events alone would say less."""
+    """Half of twenty streams are right and half are wrong; events alone vary less."""
     counts = np.array([[10.0, 10.0, 10.0], [0.0, 10.0, 10.0]] * 10)
     found = f1(counts, [str(i) for i in range(20)])
     half = 1.96 * np.sqrt(0.25 / 20)

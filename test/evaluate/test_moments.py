@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which moments are looked at: enough before them, evenly over cameras, the same every time."""
+"""Selection of moments: enough context, evenly over cameras, and deterministic."""
 
 from __future__ import annotations
 

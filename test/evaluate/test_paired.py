@@ -29,7 +29,7 @@ def result(path: Path, outcomes: Outcomes, **more: Any) -> Path:
 
 
 def many(right: Any, first: int = 0) -> Outcomes:
-    """Ten items a stream."""
+    """Return ten items per stream."""
     ids = [f'test-{i // 10}@{i}' for i in range(first, first + len(right))]
     return Outcomes(
         tuple(ids),
@@ -39,7 +39,7 @@ def many(right: Any, first: int = 0) -> Outcomes:
 
 
 def test_a_difference_is_paired(tmp_path: Path) -> None:
-    """Of 200 items half are right; B has the same ones right, and four more."""
+    """Half of 200 items are right; B has the same items right, and four more."""
     rng = np.random.default_rng(0)
     right = rng.permutation(np.repeat([0.0, 1.0], 100))
     better = right.copy()

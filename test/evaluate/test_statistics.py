@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Means, intervals, marks and tables."""
+"""Means, intervals, targets and tables."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_groups_must_fit_the_values() -> None:
 
 
 def test_items_of_a_cluster_count_as_one_for_the_interval() -> None:
-    """200 coins, each seen 10 times: the interval is that of 200."""
+    """200 coins with 10 observations each have the interval of 200 items."""
     values = np.repeat(np.tile([0.0, 1.0], 100), 10)
     found = mean(values, clusters=[i // 10 for i in range(2000)])
     half = 1.96 * math.sqrt(0.25 / 200)
@@ -54,14 +54,14 @@ def test_clusters_of_one_item_are_as_items() -> None:
 
 
 def test_groups_weigh_the_same_in_drawn_clusters_too() -> None:
-    """Every cluster has nine right of group a and one wrong of group b: always one half."""
+    """Every cluster has nine right items of group a and one wrong item of group b: one half."""
     values = [1.0] * 9 + [0.0]
     found = mean(values * 5, (['a'] * 9 + ['b']) * 5, clusters=[i // 10 for i in range(50)])
     assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_a_group_that_a_draw_lacks_is_left_out_of_it() -> None:
-    """Group b is in one of 30 clusters; in most draws without it the mean is that of a."""
+    """Group b is in one of 30 clusters; in draws without it, the mean equals group a's."""
     values, groups = [1.0] * 30 + [0.0], ['a'] * 30 + ['b']
     found = mean(values, groups, clusters=[*range(30), 0])
     assert found.value == 0.5 and (found.low, found.high) == (0.5, 1.0)
@@ -96,7 +96,7 @@ def test_one_cluster_has_the_interval_of_its_items() -> None:
 
 @pytest.mark.parametrize('count', [2, 4])
 def test_few_equal_clusters_have_no_interval_of_length_zero(count: int) -> None:
-    """Streams of ten acts, half of them right: between streams nothing differs."""
+    """In every stream five of ten acts are right, so the streams do not differ."""
     values, streams = [1.0, 0.0] * 5 * count, [i // 10 for i in range(10 * count)]
     half = 1.96 * math.sqrt(0.25 / (10 * count))
     found = mean(values, clusters=streams)
@@ -174,7 +174,7 @@ def test_a_summary_has_every_mark_and_ours_where_there_is_none() -> None:
     )
     other = Report('gap', (Row('ours', 'cosine', mean([])), Row('blind', 'cosine', mean([]))))
     assert summary([one, other]).splitlines() == [
-        '| suite | figure | value | 95% interval | mark | reached |',
+        '| suite | metric | value | 95% interval | target | reached |',
         '|---|---|---|---|---|---|',
         '| vqa | ours: all | 0.900 | 0.800 - 1.000 | >= 0.88 | yes |',
         '| vqa | blind: all | 0.600 | 0.500 - 0.700 | <= 0.55 | NO |',

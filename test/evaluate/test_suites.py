@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames are looked at, and the command that runs the suites."""
+"""Frames that the suites evaluate, and the command that runs them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vljepa_ros.model import devices, registry
 
 
 class Noting:
-    """Eyes that note what they are shown."""
+    """Vision side that records its input images."""
 
     facts = ModelFacts('noting', 4, SIZE, 10.0, 2, 4, 7)
 
@@ -45,7 +45,7 @@ class Noting:
         return np.eye(4, dtype=np.float32)[: len(prompts)]
 
     def check_prompts(self, prompts: list[str]) -> None:
-        """All are fine."""
+        """Accept all."""
 
     def unfamiliar(self, state: None) -> float:
         return 0.0
@@ -88,14 +88,14 @@ def test_the_command_knows_all_suites() -> None:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's model is a toy that reads the truth."""
+    """Let the command use a toy model that reads the ground truth."""
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toy_suites.model())
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
 
 
 @pytest.fixture(scope='module')
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A test split, and an unseen one."""
+    """Write a test split and a split of unseen tasks."""
     folder = tmp_path_factory.mktemp('toys')
     for name in ('a', 'b'):
         tasks = ('drawer-open', 'drawer-close', 'soccer')

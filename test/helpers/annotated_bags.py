@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bags of colours with what somebody says of them, in words that no model knows; a model to begin
-with, and a training that is enough to learn them.
+"""Annotated bags of colors, with words that are unknown to all models; a start model, and settings
+of a training that is sufficient to learn them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHORT = {
 
 
 def save_start(folder: Path) -> Path:
-    """A model of random weights, stored in float16 as models are, that says other words."""
+    """Save a model with random weights in float16, with another vocabulary."""
     torch.manual_seed(0)
     net = VLJEPA(
         ModelConfig(
@@ -54,7 +54,7 @@ def save_start(folder: Path) -> Path:
 
 
 def film(folder: Path, colours: list[str], name: str) -> Recording:
-    """A bag of colours, and a file that says what each means, and answers a question."""
+    """Write a bag of colors, and an annotation file with a text per color and a question."""
     source = bags.write(folder / name, bags.colours(colours, 10 * EACH_S))
     told = []
     for number, colour in enumerate(colours):

@@ -23,7 +23,7 @@ STORE.register(get_types_from_msg('float64 secret', 'odd_msgs/msg/Odd'))
 
 
 def jpeg(image: np.ndarray) -> np.ndarray:
-    """A picture as JPEG."""
+    """Encode an image as JPEG."""
     return np.asarray(cv2.imencode('.jpg', image[..., ::-1])[1], np.uint8).ravel()
 
 
@@ -37,14 +37,14 @@ def header(stamp_ns: int, frame_id: str = 'optical') -> Any:
 
 
 def compressed(stamp_ns: int, data: np.ndarray) -> Any:
-    """A CompressedImage of bytes that may be a JPEG."""
+    """Return a CompressedImage with the given bytes."""
     return TYPES['sensor_msgs/msg/CompressedImage'](
         header=header(stamp_ns), format='jpeg', data=data
     )
 
 
 def raw(stamp_ns: int, image: np.ndarray, padding: int = 0, encoding: str = 'rgb8') -> Any:
-    """An Image with row padding."""
+    """Return an Image with row padding."""
     height, width = image.shape[:2]
     rows = np.pad(image.reshape(height, -1), ((0, 0), (0, padding)))
     return TYPES['sensor_msgs/msg/Image'](
@@ -59,7 +59,7 @@ def raw(stamp_ns: int, image: np.ndarray, padding: int = 0, encoding: str = 'rgb
 
 
 def odd(value: float) -> Any:
-    """A message of a type that nobody knows."""
+    """Return a message of an unknown type."""
     return TYPES['odd_msgs/msg/Odd'](secret=value)
 
 
@@ -73,7 +73,7 @@ def write(
     topics: Iterable[tuple[str, str]] = (),
     profiles: Iterable[Qos] = (),
 ) -> Path:
-    """Write a bag folder; `topics` (name, type) are there even without messages."""
+    """Write a bag folder; it contains `topics` (name, type) even without messages."""
     with Writer(folder, version=9, storage_plugin=plugin) as writer:
         connections = {
             name: writer.add_connection(name, kind, typestore=STORE) for name, kind in topics
@@ -92,12 +92,12 @@ def write(
 
 
 def stamps(count: int) -> list[int]:
-    """Ten a second."""
+    """Return ten stamps per second."""
     return [START_NS + i * PERIOD_NS for i in range(count)]
 
 
 def colours(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
-    """`each` pictures of every colour, one after another."""
+    """Return `each` images of every color, one color after the other."""
     shown = [name for name in names for _ in range(each)]
     return [
         (topic, stamp, compressed(stamp, jpeg(picture(name))))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hub of files on this machine: ranges, gated repositories, redirects, lines that break."""
+"""File hub on this machine: ranges, gated repositories, redirects, lost connections."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Hub:
-    """What is served, and what was asked for.
+    """Hub with its files and the requests that it received.
 
-    `files`: address below the hub -> content. `gated`: repositories that want `Bearer secret`.
-    `break_after`: bytes after which the next answer ends (0: it does not).
+    `files`: path below the hub -> content. `gated`: repositories that require `Bearer secret`.
+    `break_after`: bytes after which the next response is cut off (0: never).
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -26,13 +26,13 @@ class Hub:
     url: str = ''
 
     def put(self, repository: str, file: str, content: bytes) -> None:
-        """A file of a repository's branch `main`."""
+        """Add a file to the branch `main` of a repository."""
         self.files[f'/{repository}/resolve/main/{file}'] = content
 
 
 @contextmanager
 def serve() -> Iterator[Hub]:
-    """A hub, until the block ends."""
+    """Run a hub within the context."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ def serve() -> Iterator[Hub]:
             self.send_header('ETag', tag)
             self.end_headers()
             end, hub.break_after = start + hub.break_after if hub.break_after else None, 0
-            with contextlib.suppress(ConnectionError):  # whoever has seen enough hangs up
+            with contextlib.suppress(ConnectionError):  # the client may disconnect early
                 self.wfile.write(content[start:end])
 
         def log_message(self, *_: object) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model without weights: what it sees is a picture's mean colour, what it says names it.
+"""Fake model without weights, which detects and names the mean color of an image.
 
-Vectors are (8,): a colour's direction, turned a little by the prompt. Deterministic and cheap.
+Vectors are (8,): a color's direction, rotated slightly by the prompt. Deterministic and fast.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLOURS = {
 }
 DIM = 8
 UNREADABLE = 'qzxv'
-MAX_WORDS = 64  # of a text, or a prompt
+MAX_WORDS = 64  # limit of a text or a prompt
 FACTS = ModelFacts(
     model_id='fake-00000000-00000000',
     embedding_dim=DIM,
@@ -41,19 +41,19 @@ FACTS = ModelFacts(
 
 
 def picture(colour: str, height: int = 24, width: int = 32) -> Image:
-    """A picture of one of `COLOURS`."""
+    """Return an image of one of `COLOURS`."""
     return np.full((height, width, 3), COLOURS[colour], np.uint8)
 
 
 def direction(text: str) -> Vector:
-    """A unit vector that depends on the text only."""
+    """Return a unit vector that depends on the text only."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'little')
     vector = np.random.default_rng(seed).normal(size=DIM)
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
 def colour_vector(colour: str) -> Vector:
-    """What the fake predicts when it sees a colour (and is asked nothing)."""
+    """Return the fake's prediction for a color and an empty prompt."""
     vector = np.zeros(DIM, np.float32)
     vector[list(COLOURS).index(colour)] = 1.0
     return vector
@@ -61,15 +61,15 @@ def colour_vector(colour: str) -> Vector:
 
 @dataclass
 class FakeState:
-    """The colours of the tubelets seen."""
+    """Colors of the encoded tubelets."""
 
     seen: list[str] = field(default_factory=list)
 
 
 class FakeVision:
-    """Sees the nearest of `COLOURS` in the newest picture.
+    """Detects the nearest of `COLOURS` in the newest image.
 
-    `unfamiliar_colours`: how unfamiliar a scene of a colour is, 0..1; others are not.
+    `unfamiliar_colours`: unfamiliarity of a scene by color, 0..1; other colors have 0.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class FakeVision:
         self.facts, self.unfamiliar_colours = facts, unfamiliar_colours or {}
 
     def new_state(self) -> FakeState:
-        """Nothing seen."""
+        """Return an empty state."""
         return FakeState()
 
     def step(self, state: Any, images: Sequence[Image]) -> None:
-        """See one tubelet."""
+        """Encode one tubelet."""
         for image in images:
             if image.shape != (self.facts.image_size, self.facts.image_size, 3):
                 raise InputError(f'image {image.shape} does not match the fake')
@@ -90,13 +90,13 @@ class FakeVision:
         state.seen.append(min(COLOURS, key=lambda c: float(np.abs(mean - COLOURS[c]).sum())))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """None may have too many words."""
+        """Raise InputError if a prompt has too many words."""
         for words in (len(prompt.split()) for prompt in prompts):
             if words > MAX_WORDS:
                 raise InputError(f'prompt of {words} words is too long (at most {MAX_WORDS})')
 
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """The newest colour's vector, turned a little by each prompt."""
+        """Return the newest color's vector, rotated slightly by each prompt."""
         if not state.seen:
             raise InputError('no frame yet: the model has nothing to predict from')
         self.check_prompts(prompts)
@@ -107,15 +107,15 @@ class FakeVision:
         return np.asarray(stacked / np.linalg.norm(stacked, axis=1, keepdims=True), np.float32)
 
     def unfamiliar(self, state: Any) -> float:
-        """Depends on the newest colour."""
+        """Return a value that depends on the newest color."""
         return float(self.unfamiliar_colours.get(state.seen[-1], 0.0)) if state.seen else 0.0
 
 
 class FakeLanguage:
-    """Names the nearest colour; a text's vector is that of the colour that it names.
+    """Decodes to the nearest color; a text has the vector of the color that it names.
 
-    Where it sees the colour `unseen` ('': none), nobody can tell. It cannot read a text in which
-    the word UNREADABLE is.
+    Questions about the color `unseen` ('': none) are unanswerable. Texts with the word UNREADABLE
+    are unreadable.
     """
 
     def __init__(self, facts: ModelFacts = FACTS, unseen: str = '') -> None:
@@ -123,7 +123,7 @@ class FakeLanguage:
         self.decoded = 0
 
     def check(self, text: str) -> None:
-        """An empty text, or one of too many words."""
+        """Raise InputError for an empty text or too many words."""
         if not text.strip():
             raise InputError('a text to embed is empty')
         words = len(text.split())
@@ -131,7 +131,7 @@ class FakeLanguage:
             raise InputError(f'text of {words} words is too long (at most {MAX_WORDS})')
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """A colour's vector where the text names one."""
+        """Return a color's vector if the text names one."""
         for text in texts:
             self.check(text)
         rows = [
@@ -141,7 +141,7 @@ class FakeLanguage:
         return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """'the scene is <colour>' with the cosine as confidence."""
+        """Decode to 'the scene is <colour>', with the cosine as confidence."""
         self.decoded += len(vectors)
         found = []
         for vector in vectors:
@@ -153,7 +153,7 @@ class FakeLanguage:
         return found
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
-        """Softmax of ten times the cosine."""
+        """Rank by the softmax of ten times the cosine."""
         logit = 10 * (self.encode(candidates) @ vector)
         score = np.exp(logit - logit.max())
         score /= score.sum()
@@ -162,18 +162,18 @@ class FakeLanguage:
         ]
 
     def unreadable(self, text: str) -> float:
-        """1 with the word UNREADABLE."""
+        """Return 1 for texts with the word UNREADABLE."""
         return float(UNREADABLE in text.split())
 
     def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
-        """Where the vector is that of `unseen`."""
+        """Return whether the vector belongs to the color `unseen`."""
         return list(COLOURS)[int(np.argmax(vector[: len(COLOURS)]))] == self.unseen
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
-        """Cosine, negative ones as 0."""
+        """Return cosines, with negative ones as 0."""
         return np.asarray(np.clip(vectors @ self.encode([text])[0], 0, 1), np.float32)
 
 
 def fake_model(facts: ModelFacts = FACTS) -> Model:
-    """Both halves."""
+    """Return both sides of the fake."""
     return Model(facts, FakeVision(facts), FakeLanguage(facts))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands in for the simulator: blank streams, in processes of their own as well."""
+"""Fake simulator: generates blank streams, also in separate processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIDE = 192  # as streams are filmed by default
 
 
 def film(split: str, seed: int, seconds: float) -> StreamData:
-    """A stream of blank pictures, as the director would name it."""
+    """Return a stream of blank images with the director's name."""
     count = round(seconds * 10)
     said = (Annotation(0.0, count / 10, 'rest', 'rest', 'push', 'puck', 'red'),)
     return StreamData(
@@ -40,7 +40,7 @@ def make(work: Work) -> str:
 
 
 def make_in_a_child(work: Work) -> str:
-    """Make one stream, and note the process that did."""
+    """Make one stream and record the id of the process."""
     name = make(work)
     (Path(work[3]).parent / f'{name}.{os.getpid()}').touch()
     return name
@@ -80,7 +80,7 @@ def make_forever(work: Work) -> str:
 
 
 def make_until_killed(work: Work) -> str:
-    """Leave half a stream behind, as a process that the kernel kills does."""
+    """Leave an incomplete stream behind, like a process that the kernel kills."""
     split, seed, _, folder, _ = work
     partial = Path(folder) / f'.{split}-{seed:05d}.{os.getpid()}'
     partial.mkdir()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bench for nodes: each spins in its own thread; a probe publishes, listens and calls."""
+"""Test bench for nodes: each spins in its own thread; a probe publishes, subscribes and calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ numbers = itertools.count()
 
 
 def fake_pool(model: Callable[[], Model] = fake_models.fake_model) -> ModelPool:
-    """A pool that loads fakes; `loads` counts how often."""
+    """Return a pool that loads fakes; `loads` lists the loads."""
     loads: list[tuple[ModelSpec, tuple[str, ...]]] = []
 
     def load(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
@@ -53,7 +53,7 @@ class Heard(list):
     """Messages of one topic, in the order of their arrival."""
 
     def wait(self, count: int, timeout_s: float = 30.0) -> list[Any]:
-        """The first `count` messages."""
+        """Wait for the first `count` messages."""
         try:
             eventually(lambda: len(self) >= count, timeout_s)
         except AssertionError:
@@ -62,7 +62,7 @@ class Heard(list):
 
 
 class Bench:
-    """Everything runs in one namespace; `close` ends it."""
+    """Nodes and probe in one namespace; `close` ends them."""
 
     def __init__(self) -> None:
         self.namespace = f'/bench{next(numbers)}'
@@ -88,7 +88,7 @@ class Bench:
         files: Sequence[Path] = (),
         **values: Any,
     ) -> Any:
-        """A node with parameters (dots as __), configured and activated unless not `up`.
+        """Start a node with parameters (dots as __); configure and activate it if `up`.
 
         Parameter `files` count as they do in launch: the last one wins.
         """
@@ -124,11 +124,11 @@ class Bench:
         return heard
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile = RELIABLE, to: int = 1) -> Any:
-        """A publisher that `to` subscriptions listen to."""
+        """Create a publisher and wait for `to` subscriptions."""
         made = self.probe.create_publisher(kind, topic, qos)
         self._publishers.append(made)
         eventually(lambda: made.get_subscription_count() >= to, what=f'nobody listens to {topic}')
-        time.sleep(0.1)  # a subscription may know of the match a little later than we do
+        time.sleep(0.1)  # the subscription may detect the match a little later
         return made
 
     def call(self, kind: type, name: str, request: Any, timeout_s: float = 30.0) -> Any:
@@ -143,13 +143,13 @@ class Bench:
             self.probe.destroy_client(client)
 
     def action(self, kind: type, name: str) -> ActionClient:
-        """An action client whose server is there."""
+        """Create an action client and wait for its server."""
         client = ActionClient(self.probe, kind, name)
         assert client.wait_for_server(30.0), f'{name} is not there'
         return client
 
     def status(self, node: Node, condition: Callable[[DiagnosticStatus], Any]) -> DiagnosticStatus:
-        """The first diagnostic of a node, from now on, that fulfils a condition."""
+        """Return the next diagnostic of a node that meets a condition."""
         name, begin = node.get_fully_qualified_name(), len(self.diagnostics)
         return eventually(
             lambda: next(
@@ -160,7 +160,7 @@ class Bench:
         )
 
     def close(self) -> None:
-        """End all nodes; what they could still wait for is over first."""
+        """End all nodes, after everything that they could wait for."""
         for publisher in self._publishers:
             self.do(self.probe, self.probe.destroy_publisher, publisher)
         end_s = time.monotonic() + 10
@@ -178,17 +178,17 @@ class Bench:
 
 
 def values_of(status: DiagnosticStatus) -> dict[str, str]:
-    """A diagnostic's values by key."""
+    """Return the values of a diagnostic by key."""
     return {item.key: item.value for item in status.values}
 
 
 def stamp(stamp_ns: int) -> Time:
-    """A ROS stamp."""
+    """Return a ROS stamp."""
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
-    """An rgb8 picture of one colour."""
+    """Return an rgb8 image of one color."""
     picture = fake_models.picture(colour)
     height, width = picture.shape[:2]
     data = array.array('B')

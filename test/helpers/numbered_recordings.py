@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings whose every picture says which it is, and annotation files."""
+"""Recordings in which each image encodes its number, and annotation files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import cv2
 import numpy as np
 from helpers import bags
 
-STEP = 5  # grey levels from one picture to the next
+STEP = 5  # gray levels between consecutive images
 
 
 def grey(index: int, height: int = 24, width: int = 32) -> np.ndarray:
-    """The picture of a number, 0..50."""
+    """Return the image of a number, 0..50."""
     return np.full((height, width, 3), STEP * index, np.uint8)
 
 
 def numbers(frames: np.ndarray) -> list[int]:
-    """Which pictures (T, S, S, 3) are."""
+    """Return the numbers of images (T, S, S, 3)."""
     return [round(value / STEP) for value in frames.mean((1, 2, 3))]
 
 
 def video(path: Path, count: int = 50, fps: float = 25.0) -> Path:
-    """A video of the pictures 0, 1, ..."""
+    """Write a video of the images 0, 1, ..."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, (32, 24))
     for index in range(count):
         writer.write(grey(index))
@@ -35,7 +35,7 @@ def video(path: Path, count: int = 50, fps: float = 25.0) -> Path:
 
 
 def pictures(folder: Path, count: int) -> Path:
-    """A folder of the pictures 0, 1, ..., lossless."""
+    """Write a folder of the images 0, 1, ..., lossless."""
     folder.mkdir()
     for index in range(count):
         cv2.imwrite(str(folder / f'{index}.png'), grey(index))
@@ -43,7 +43,7 @@ def pictures(folder: Path, count: int) -> Path:
 
 
 def rows(times_s: Iterable[float], topic: str = bags.TOPIC) -> list[bags.Row]:
-    """Messages for a bag: pictures 0, 1, ... at these seconds after bags.START_NS."""
+    """Return messages for a bag: images 0, 1, ... at these seconds after bags.START_NS."""
     stamps = [bags.START_NS + round(time * 1e9) for time in times_s]
     return [
         (topic, stamp, bags.compressed(stamp, bags.jpeg(grey(index))))
@@ -52,22 +52,22 @@ def rows(times_s: Iterable[float], topic: str = bags.TOPIC) -> list[bags.Row]:
 
 
 def bag(folder: Path, *topics: list[bags.Row]) -> Path:
-    """A bag of the messages of some topics, in the order of their recording."""
+    """Write a bag with messages of some topics, in the order of recording."""
     return bags.write(folder, sorted((row for own in topics for row in own), key=lambda r: r[1]))
 
 
 def said(start: Any, end: Any, text: Any = 'It moves.', **more: Any) -> dict[str, Any]:
-    """A line with a text."""
+    """Return a line with a text."""
     return {'start': start, 'end': end, 'text': text, **more}
 
 
 def asked(time: Any, prompt: Any = 'Does it?', answer: Any = 'yes', **more: Any) -> dict[str, Any]:
-    """A line with a question."""
+    """Return a line with a question."""
     return {'time': time, 'prompt': prompt, 'answer': answer, **more}
 
 
 def lines(path: Path, *given: Any) -> Path:
-    """Write an annotation file; what is text is written as it stands."""
+    """Write an annotation file; strings are written unchanged."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in given]
     path.write_text(''.join(text + '\n' for text in texts), encoding='utf-8')
     return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a text says in figures, so that its wording can change."""
+"""Numbers in printed texts, so that tests do not depend on the phrasing."""
 
 from __future__ import annotations
 

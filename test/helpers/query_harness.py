@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The query node with a scripted `predict`, and what it is told of the stream."""
+"""Query node with a scripted `predict` and a scripted stream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def floats(colour: str) -> array.array[float]:
 
 
 def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
-    """A `predict` that sees one colour."""
+    """Return a `predict` for one color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         response.success, response.source = True, request.source or 'camera'
@@ -42,13 +42,13 @@ def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.R
 
 
 def look(colour: str, start_ns: int, end_ns: int) -> Look:
-    """What one prompt is answered."""
+    """Return the result for one prompt."""
     vectors = [Embedding(data=floats(colour))]
     return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
 def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
-    """A `predict` that fails with this error."""
+    """Return a `predict` that fails with this error."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         response.success, response.message = False, str(error)
@@ -59,7 +59,7 @@ def failing(error: VljepaError) -> Callable[[Predict.Request, Predict.Response],
 
 
 class Counter:
-    """The query node, and a `predict` that is scripted."""
+    """Query node with a scripted `predict`."""
 
     def __init__(
         self, bench: Bench, predict: Any = None, language: Any = None, **values: Any
@@ -87,7 +87,7 @@ class Counter:
         return self.bench.call(Query, 'query', Query.Request(prompt=prompt, **fields))
 
     def fill_memory(self) -> None:
-        """Red for two seconds, then blue for two, in words."""
+        """Record red for two seconds and blue for two, with texts."""
         hops = self.bench.publisher(SemanticEmbedding, 'semantic_embedding')
         changes = self.bench.publisher(SemanticChange, 'semantic_change')
         events = self.bench.publisher(TextEvent, 'text_event', LATCHED)

@@ -2,8 +2,8 @@
 """The streaming VL-JEPA as one dense pass in NumPy float64, written from docs/design.md section 1.
 
 It shares no code with vljepa_ros.model: it reads the weights by name, builds one attention matrix
-over all tokens of all tubelets, and forbids by a mask what a token must not see. Rotary positions
-are absolute complex phases. One sequence of T tubelets; N tokens each; W window.
+over all tokens of all tubelets, and masks the tokens that must not be attended to. Positions are
+absolute complex phases. One sequence of T tubelets; N tokens each; W window.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 class Reference:
-    """Weights and sizes of one model; `predict` gives every hop's answer to every prompt."""
+    """Weights and sizes of one model; `predict` computes every hop's answer to every prompt."""
 
     def __init__(self, weights: Mapping[str, Array], config: dict[str, dict[str, object]]) -> None:
         self._w, self._config = weights, config
@@ -40,7 +40,7 @@ class Reference:
         )
 
     def _answers(self, visual: Array, prompt: Array) -> Array:
-        """All hops at once: visual tokens, then for each hop a copy of the suffix."""
+        """Compute all hops at once: visual tokens, then a copy of the suffix for each hop."""
         merged = self._merge(visual)
         count, tokens, width = merged.shape
         own = np.concatenate(
@@ -64,7 +64,7 @@ class Reference:
         return answer / np.linalg.norm(answer, axis=-1, keepdims=True)
 
     def _tokens(self, frames: NDArray[np.uint8]) -> Array:
-        """Strided 3 x 3 convolutions by explicit patches."""
+        """Compute strided 3 x 3 convolutions with explicit patches."""
         count, _, size, _, _ = frames.shape
         x = (frames.astype(np.float64) / 255 - 0.45) / 0.25
         x = x.transpose(0, 1, 4, 2, 3).reshape(count, -1, size, size)
@@ -86,7 +86,7 @@ class Reference:
         return tokens + self._w['x_encoder.position']
 
     def _merge(self, visual: Array) -> Array:
-        """M x M neighbours of the picture side by side, row by row."""
+        """Concatenate M x M neighboring tokens, row by row."""
         count, tokens, width = visual.shape
         side, m = math.isqrt(tokens), int(self._config['predictor']['merge'])  # type: ignore[call-overload]
         grid = visual.reshape(count, side, side, width)
@@ -129,7 +129,7 @@ class Reference:
 
 
 def _phase(x: Array, time: NDArray[np.int64]) -> Array:
-    """The first half of the channels as complex numbers, turned by time; the rest as it is."""
+    """Rotate the first half of the channels (as complex numbers) by time; keep the rest."""
     quarter = x.shape[1] // 4
     turned = (x[:, :quarter] + 1j * x[:, quarter : 2 * quarter]) * np.exp(
         1j * time[:, None] * 100.0 ** (-np.arange(quarter) / quarter)
@@ -144,7 +144,7 @@ def _gelu(x: Array) -> Array:
 
 
 def _convolve(x: Array, weight: Array, bias: Array) -> Array:
-    """3 x 3, stride 2, one pixel of zeros around."""
+    """Convolve 3 x 3 with stride 2 and zero padding of one pixel."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     side = x.shape[-1] // 2
     out = np.zeros((len(x), len(weight), side, side))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rclpy in this process, once a session, in a domain that nobody else on this machine holds."""
+"""rclpy in this process, once per session, in a domain reserved on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _domain: list[int] = []
 
 @pytest.fixture(scope='session')
 def ros() -> Iterator[int]:
-    """The domain. Several conftests share it: whoever comes first initialises."""
+    """Initialize rclpy once for several conftests and return the domain."""
     if not _domain:
         number, lock = reserve_domain()
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts, watches, kills and cleans up after the executables that a robot runs."""
+"""Starts, monitors and kills the executables of the stack, and cleans up after them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STARTS_S = 120.0  # torch is imported: seconds on an idle machine
 
 
 def executable(name: str) -> Path:
-    """As installed, or in the source."""
+    """Return the path of an executable, installed or in the source tree."""
     installed = Path(sys.prefix) / 'lib' / 'vljepa_ros' / name
     return installed if installed.exists() else ROOT / 'scripts' / name
 
 
 class Process:
-    """One executable; `lines` is what it has written so far."""
+    """One running executable; `lines` is its output so far."""
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         self.lines: list[str] = []
@@ -52,7 +52,7 @@ class Process:
             self.lines.append(line.rstrip())
 
     def says(self, text: str, timeout_s: float = STARTS_S, after: int = 0) -> str:
-        """The first line that holds a text."""
+        """Wait for the first output line that contains a text."""
 
         def find() -> str | None:
             ended = self.popen.poll() is not None
@@ -63,26 +63,26 @@ class Process:
         return str(eventually(find, timeout_s, f"'{text}'; said: {self.lines}"))
 
     def ends(self, timeout_s: float = STARTS_S) -> int:
-        """Its exit status."""
+        """Wait for its exit status."""
         status = self.popen.wait(timeout_s)
         self._reader.join(5)
         return status
 
     def interrupt(self) -> int:
-        """Ctrl-C."""
+        """Send SIGINT, as Ctrl-C does."""
         self.popen.send_signal(signal.SIGINT)
         return self.ends(60.0)
 
     def pause(self) -> None:
-        """Hang it: it keeps everything open and does nothing."""
+        """Suspend it: it keeps all resources open and does nothing."""
         self.popen.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Wake it."""
+        """Resume it."""
         self.popen.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """kill -9; the shared memory that it leaves behind is removed."""
+        """Send SIGKILL and remove the shared memory that it leaves behind."""
         left = self.own_segments()
         self.popen.kill()
         self.ends()
@@ -90,7 +90,7 @@ class Process:
             path.unlink(missing_ok=True)
 
     def own_segments(self) -> list[Path]:
-        """Fast DDS holds a lock file open for each segment of its own."""
+        """Return its shared-memory segments: Fast DDS keeps a lock file open for each."""
         found: set[Path] = set()
         for link in Path(f'/proc/{self.popen.pid}/fd').iterdir():
             try:
@@ -113,7 +113,7 @@ class Processes:
         self._files: list[Path] = []
 
     def start(self, name: str, namespace: str, values: dict[str, Any]) -> Process:
-        """An executable with the package's parameter file, and `values` over it."""
+        """Start an executable with the package's parameter file, overridden by `values`."""
         over = override_file(values)
         self._files.append(over)
         made = Process(
@@ -133,7 +133,7 @@ class Processes:
         return made
 
     def close(self) -> None:
-        """End what still runs."""
+        """End all running processes."""
         running = [p for p in self._all if p.popen.poll() is None]
         for process in running:
             process.go_on()
@@ -149,7 +149,7 @@ class Processes:
 
 
 def play(domain: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """`vljepa play` of a recording."""
+    """Run `vljepa play` on a recording."""
     return subprocess.run(
         [sys.executable, '-m', 'vljepa_ros.cli.main', 'play', str(folder), *options],
         env=environment_in(domain, workers.participants()),

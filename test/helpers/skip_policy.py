@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pytest plugin: a skipped test fails the run, unless the list below allows it.
 
-A test that is skipped on every machine checks nothing, and nobody notices. So each entry names
-the tests, the reason that they give, and where they do run.
+A test that is skipped on every machine would go unnoticed. Therefore each entry names the tests,
+their reason, and the place where they run.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ ALLOWED = (
 
 
 def is_allowed(test: str, reason: str, allowed: tuple[AllowedSkip, ...] = ALLOWED) -> bool:
-    """Whether the list holds a skip."""
+    """Return whether a skip is in the list."""
     return any(re.search(a.tests, test) and re.search(a.reason, reason) for a in allowed)
 
 
 def reason_of(report: Any) -> str:
-    """Why a test, or a whole file, was skipped."""
+    """Return the reason why a test or a whole file was skipped."""
     longrepr = report.longrepr
     return str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
 
@@ -71,22 +71,22 @@ class SkipPolicy:
             self.unexpected[report.nodeid] = reason_of(report)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A test that skips itself, or is expected to fail."""
+        """Record a test that skips itself or is expected to fail."""
         self._note(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that skips itself."""
+        """Record a file that skips itself."""
         self._note(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """The run fails."""
+        """Let the run fail."""
         # A worker of pytest-xdist reports to the process that started it, which decides.
         if self.unexpected and not hasattr(session.config, 'workerinput'):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Name them."""
+        """List the skips that are not allowed."""
         for test, reason in self.unexpected.items():
             terminalreporter.write_line(
                 f'ERROR: {test} was skipped ({reason}); skip_policy.py does not allow that',
@@ -95,5 +95,5 @@ class SkipPolicy:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch every run."""
+    """Register the plugin for every run."""
     config.pluginmanager.register(SkipPolicy(), PLUGIN)

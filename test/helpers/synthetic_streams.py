@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated streams without a simulator: a square whose colour tells what goes on."""
+"""Annotated streams without a simulator: the color of a square encodes the concept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vljepa_ros.data.format import Annotation, StreamData
 
 SIZE, RATE_HZ, ACT_S = 32, 10, 3
-# What goes on, and the grey levels that show it: any model that looks can tell.
+# Concepts and the colors that encode them.
 SCENES = {
     ('drawer-open', 'drawer', 'red'): (230, 20, 20),
     ('door-close', 'door', 'green'): (20, 200, 20),
@@ -21,7 +21,7 @@ SCENES = {
 
 
 def film(name: str, seed: int) -> StreamData:
-    """A square of the scene's colour somewhere, each scene for three seconds after a rest."""
+    """Render a square in each scene's color, for three seconds after a rest."""
     rng, frames, said, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
     for number in rng.permutation(len(SCENES)):
         (task, thing, colour), rgb = list(SCENES.items())[number]

@@ -26,7 +26,7 @@ DIM = 24
 
 
 def config(**changed: Any) -> BidirectionalConfig:
-    """Four tubelets of 2 pictures of 32x32, 16 tokens each."""
+    """Return a configuration with four tubelets of 2 images of 32x32, 16 tokens each."""
     values: dict[str, Any] = {
         'name': 'tiny_bidirectional',
         'embedding_dim': DIM,
@@ -63,7 +63,7 @@ def config(**changed: Any) -> BidirectionalConfig:
 
 
 def net(of: BidirectionalConfig | None = None, seed: int = 0) -> Any:
-    """A net in evaluation mode, with weights that are far enough from their starting values."""
+    """Return a net in evaluation mode with weights that differ from their initial values."""
     from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
 
     torch.manual_seed(seed)
@@ -74,7 +74,7 @@ def net(of: BidirectionalConfig | None = None, seed: int = 0) -> Any:
 
 
 def save_tokenizer(path: Path, words: Sequence[str] = WORDS) -> None:
-    """One that knows a few words, and puts no marks of its own around a text."""
+    """Save a tokenizer with a small vocabulary that adds no special tokens."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -86,7 +86,7 @@ def save_tokenizer(path: Path, words: Sequence[str] = WORDS) -> None:
 
 
 def save(folder: Path, of: BidirectionalConfig | None = None) -> Path:
-    """The folder; the same weights every time."""
+    """Save the folder, with the same weights every time."""
     import dataclasses
 
     import yaml
@@ -103,13 +103,13 @@ def save(folder: Path, of: BidirectionalConfig | None = None) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists, all the way down."""
+    """Convert tuples to lists, recursively."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def video(frames: int, size: int = 32, seed: int = 0) -> torch.Tensor:
-    """Noise (1, F, S, S, 3) uint8."""
+    """Return noise (1, F, S, S, 3) uint8."""
     made = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (1, frames, size, size, 3), generator=made, dtype=torch.uint8)

@@ -22,7 +22,7 @@ DIM = 32
 
 
 def config(**changed: Any) -> DualConfig:
-    """Pictures of 32x32."""
+    """Return a configuration with images of 32x32."""
     values: dict[str, Any] = {
         'name': 'tiny_dual',
         'time': StillsConfig(rate_hz=4.0),
@@ -42,7 +42,7 @@ def config(**changed: Any) -> DualConfig:
 
 
 def net(of: DualConfig | None = None) -> Any:
-    """In evaluation mode; the same weights every time."""
+    """Return the net in evaluation mode, with the same weights every time."""
     from vljepa_ros.model.dual_encoder.network import DualEncoder
 
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def net(of: DualConfig | None = None) -> Any:
 
 
 def save(folder: Path, of: DualConfig | None = None) -> Path:
-    """The folder."""
+    """Save the folder."""
     import yaml
     from safetensors.torch import save_file
 

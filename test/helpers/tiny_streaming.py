@@ -8,7 +8,7 @@ from typing import Any
 
 
 def save_tiny(folder: Path) -> Path:
-    """Write it; the same weights every time."""
+    """Save the folder, with the same weights every time."""
     import torch
 
     from vljepa_ros.model import registry
@@ -37,17 +37,17 @@ def save_tiny(folder: Path) -> Path:
 
 
 def network(part: Any) -> Any:
-    """The torch module behind the eyes or the language of a streaming model."""
+    """Return the torch module of a side of a streaming model."""
     return part._net
 
 
 def tower(part: Any) -> Any:
-    """The frozen text tower behind the eyes or the language of a streaming model."""
+    """Return the frozen text tower of a side of a streaming model."""
     return part._tower
 
 
 def fresh_language(model: Any) -> Any:
-    """A model's language that has embedded nothing yet."""
+    """Return a model's text side with an empty cache."""
     from vljepa_ros.model.streaming.text import TextLanguage
 
     return TextLanguage(network(model.language), tower(model.language), model.facts)

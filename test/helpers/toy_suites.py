@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams whose pictures say what is true, eyes that read it, and a language of meaning ids.
+"""Toy streams with images that encode concepts, and a toy model that reads them.
 
-A picture's first two channels are the number of its annotation's meaning. The eyes predict the
-meaning's vector, or another's where a test says that they mistake it; a text's vector is that of
-its meaning, whatever its wording. The blind predict no meaning's vector.
+The first two channels of an image encode the number of its annotation's concept. The vision side
+predicts the concept's vector, or another one if the test defines a mistake. All paraphrases of a
+concept have its vector. The vision-blind baseline predicts a vector of no concept.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ FACTS = ModelFacts('toy-0', DIM, SIZE, 10.0, 2, 4, 7)
 
 @cache
 def names() -> list[str]:
-    """All meanings; a meaning's number is its place."""
+    """Return all concepts; the number of a concept is its index."""
     return meanings(tuple(TASKS))
 
 
 @cache
 def known() -> dict[str, str]:
-    """Text -> meaning id, of captions and of answers."""
+    """Map texts of captions and answers to concept ids."""
     found = {text: m for m in answer_meanings() for text in answer_wordings(m)}
     for which in LISTS:
         found |= sentence_index(which)
@@ -49,14 +49,14 @@ def known() -> dict[str, str]:
 
 @cache
 def direction(name: str) -> np.ndarray:
-    """A unit vector that depends on the name only."""
+    """Return a unit vector that depends on the name only."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'little')
     vector = np.random.default_rng(seed).normal(size=DIM)
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
 class ToyVision:
-    """Read the newest picture; `mistake` says what they take a meaning for."""
+    """Reads the newest image; `mistake` maps a concept to its wrong prediction."""
 
     facts = FACTS
 
@@ -64,79 +64,79 @@ class ToyVision:
         self.mistake, self.answer, self.looks = mistake, answer, 0
 
     def new_state(self) -> list[Any]:
-        """Nothing seen."""
+        """Return an empty state."""
         self.looks += 1
         return []
 
     def step(self, state: list[Any], images: Sequence[Any]) -> None:
-        """See."""
+        """Encode one tubelet."""
         state += list(images)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """All are fine."""
+        """Accept all."""
 
     def predict(self, state: list[Any], prompts: Sequence[str]) -> Any:
-        """The meaning's vector, or `answer`'s if there is one, whatever the prompt."""
+        """Return the concept's vector, or the vector of `answer` if it is set."""
         high, low, check = (int(value) for value in state[-1][0, 0])
         readable = check == 0 and 256 * high + low < len(names())
         name = self.mistake(names()[256 * high + low]) if readable else 'blind'
         return np.stack([direction(self.answer or name)] * len(prompts))
 
     def unfamiliar(self, state: list[Any]) -> float:
-        """No scene is."""
+        """Return 0: no scene is unfamiliar."""
         return 0.0
 
 
 class ToyLanguage:
-    """Texts are their meanings."""
+    """Encodes each text as its concept."""
 
     facts = FACTS
 
     def check(self, text: str) -> None:
-        """All are fine."""
+        """Accept all."""
 
     def encode(self, texts: Sequence[str]) -> Any:
-        """(N, D)."""
+        """Return the vectors of the texts' concepts, (N, D)."""
         return np.stack([direction(known().get(text, text)) for text in texts])
 
     def decode(self, vectors: Any, asked: bool = False) -> list[Decoded]:
-        """The first wording of the nearest meaning."""
+        """Decode to the first paraphrase of the nearest concept."""
         table = np.stack([direction(name) for name in names()])
         best = np.argmax(vectors @ table.T, axis=1)
         return [Decoded(sentences(names()[i])[0], 1.0, ()) for i in best]
 
     def rank(self, vector: Any, candidates: Sequence[str]) -> list[Candidate]:
-        """By cosine."""
+        """Rank by cosine."""
         cosine = self.encode(candidates) @ vector
         return [Candidate(candidates[i], float(cosine[i])) for i in np.argsort(-cosine)]
 
     def unreadable(self, text: str) -> float:
-        """No text is."""
+        """Return 0: no text is unreadable."""
         return 0.0
 
     def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
-        """It always can."""
+        """Return False: every question is answerable."""
         return False
 
     def similarity(self, vectors: Any, text: str) -> Any:
-        """Cosine."""
+        """Return the cosine."""
         return vectors @ self.encode([text])[0]
 
 
 def model(vision: ToyVision | None = None) -> Model:
-    """A toy of both halves."""
+    """Return a toy model with both sides."""
     return Model(FACTS, vision or ToyVision(), ToyLanguage())
 
 
 def context(
     streams: Sequence[Stream], vision: ToyVision | None = None, unseen: Sequence[Stream] = ()
 ) -> Context:
-    """A toy on some streams."""
+    """Return a context with the toy model and some streams."""
     return Context(model(vision), streams, unseen=unseen)
 
 
 def annotation(phase: str, task: str = 'push', colour: str = 'red', **more: Any) -> Annotation:
-    """An annotation that lies nowhere yet."""
+    """Return an annotation without a position in time."""
     what = TASKS[task].object
     meaning = more.pop('meaning', None) or meaning_of(task, phase, colour)
     return Annotation(0, LENGTH_S, meaning, phase, task, what, colour, **more)
@@ -151,10 +151,10 @@ def film(
     sizes_px: Sequence[float] = (),
     side: int = SIZE,
 ) -> Stream:
-    """A stream of the annotations, each as long as it says, after three seconds of rest.
+    """Return a stream of the annotations with their durations, after three seconds of rest.
 
-    `cameras`: of each episode, for the wide views. `sizes_px`: the projected size during each of
-    the items. `side`: of the pictures.
+    `cameras`: camera of each episode, for wide views. `sizes_px`: projected size during each of
+    the items. `side`: image side in pixels.
     """
     at, said = 0.0, list[Annotation]()
     frames: list[np.ndarray] = []
@@ -179,12 +179,12 @@ def film(
 
 
 def die(context: Context, item: object) -> None:
-    """What kills a process that it runs in."""
+    """Kill the process that runs it."""
     os._exit(1)
 
 
 def wait_or_fail(context: Context, seconds: float) -> None:
-    """Takes so long, and fails at once where that is no time."""
+    """Wait for this time; fail at once if it is 0."""
     if not seconds:
         raise InputError('bad item')
     time.sleep(seconds)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pytest plugin: how tests share a machine when several workers run them (pytest-xdist).
+"""Pytest plugin that shares a machine between several workers (pytest-xdist).
 
-- A worker computes with one thread; with as many as torch likes they would wait for each other.
+- A worker computes with one thread; with torch's default, threads would wait for each other.
   `OMP_NUM_THREADS=4 make test` sets another number.
 - A worker has a ROS domain and a part of /dev/shm of its own.
-- A file's tests run in one worker, so that fixtures of a module are made once. Those of the
-  folders below, which start processes, all run in one worker: their timing is real.
-- Session fixtures that every worker needs are made once, by whichever comes first (`shared`).
+- A file's tests run in one worker, so that module fixtures are created once. Tests of the folders
+  below, which start processes, all run in one worker, because they depend on real time.
+- Session fixtures that every worker needs are created once, by the first worker (`shared`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _locks: list[object] = []  # of the domains, held until the process ends
 
 
 def count() -> int:
-    """The workers of this run."""
+    """Return the number of workers of this run."""
     return int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
 
 
 def participants() -> int:
-    """DDS participants that /dev/shm must have room for, those of other workers included."""
+    """Return the number of DDS participants that share /dev/shm, including other workers'."""
     return PARTICIPANTS * count()
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that all workers read: the first one makes it, the others wait for it.
+    """Return a folder shared by all workers: the first one creates it, the others wait.
 
     `make` is given a path that does not exist yet.
     """
@@ -62,7 +62,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """For `-n auto`: a worker a core."""
+    """Return the number of workers for `-n auto`: one per core."""
     return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
 
 

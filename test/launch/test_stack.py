@@ -40,7 +40,7 @@ FOLDER = tempfile.TemporaryDirectory(prefix='vljepa_ros_test_')
 
 @pytest.mark.launch_test
 def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
-    """One robot in four processes, another in one; both in a namespace of their caller's."""
+    """Launch one robot in four processes and another in one process, in separate namespaces."""
     model = save_tiny(Path(FOLDER.name) / 'tiny')
     path = Path(get_package_share_directory('vljepa_ros')) / 'launch' / 'vljepa.launch.py'
 
@@ -68,7 +68,7 @@ def generate_test_description() -> tuple[LaunchDescription, dict[str, Any]]:
 
 
 class TestStack(unittest.TestCase):
-    """While it runs."""
+    """Tests while the stack runs."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -107,7 +107,7 @@ class TestStack(unittest.TestCase):
 
 @launch_testing.post_shutdown_test()
 class TestEnd(unittest.TestCase):
-    """After Ctrl-C."""
+    """Tests after Ctrl-C."""
 
     def test_every_process_ends_by_itself(self, proc_info: Any) -> None:
         launch_testing.asserts.assertExitCodes(proc_info, [0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered, for how long, and what a search and a question find in it."""
+"""Memory: retention, search and recall."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def change(
     reason: Reason = Reason.MEANING,
     of: StreamKey | None = None,
 ) -> Change:
-    """Segment `number` begins; `before` is the start, end and colour of the one before it."""
+    """Return the start of segment `number`; `before`: start, end, color of the previous one."""
     previous = before and Segment(number - 1, before[0] * S, before[1] * S)
     return Change(
         second * S,
@@ -76,7 +76,7 @@ def spans(memory: Memory, text: str = 'red', **fields: object) -> list[tuple[flo
 def recalled(
     memory: Memory, start: int = 0, stop: int = 0, prompt: str = ''
 ) -> list[tuple[int, int, list[str]]]:
-    """Start, end and colour of each stretch of a span."""
+    """Return start, end and color of each part of a span."""
     found = memory.recall('', start * S, stop * S, prompt)
     assert found is not None
     return [
@@ -264,7 +264,7 @@ def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
     other, rear = key('Other?'), key(source='rear')
     for second in range(20):
         colour = 'red' if 5 <= second < 10 else 'blue'
-        later = 'red' if 6 <= second < 10 else 'blue'  # another prompt tells of it a little later
+        later = 'red' if 6 <= second < 10 else 'blue'  # another prompt reports it a little later
         memory.record(hop(second, colour))
         memory.record(hop(second, later, other))
         memory.record(hop(second, colour, rear))
@@ -386,7 +386,7 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
             reason = Reason.MEANING if second else Reason.FIRST
             memory.change(change(second, second // 2, before=before, reason=reason))
         memory.record(hop(second))
-        assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # it looks every 64 hops
+        assert memory.held_bytes <= limit + 64 * 48 + 32 * 464  # the size is checked every 64 hops
     assert 0 < hops_left(memory, key()) <= 64
     starts = [start for start, _ in spans(memory, limit=1_000)]
     assert min(starts) > 2_000 and max(starts) >= 3_990
@@ -395,7 +395,7 @@ def test_of_too_much_the_oldest_goes_first_hops_then_segments() -> None:
 def test_of_very_many_hops_some_are_compared_and_the_same_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Vectors wander slowly, as those of a stream do; colours come and go for some hops."""
+    """Vectors drift slowly, as in a real stream; colors appear for some hops."""
     rng, memory, vector = np.random.default_rng(3), Memory('m'), np.zeros(8)
     towards = vector
     for number in range(3000):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames are kept, how they are found again, and what goes first."""
+"""Frame store: retention, lookup, and order of deletion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def noise(number: int) -> Image:
 
 
 def size_of_noise() -> int:
-    """Bytes that a hop of it takes."""
+    """Return the size of one hop of noise in bytes."""
     frame_store = FrameStore(FACTS)
     add(frame_store, range(64), picture=noise)
     return frame_store.held_bytes // 64
@@ -49,7 +49,7 @@ def add(
     start: int = 0,
     picture: object = grey,
 ) -> None:
-    """Hops of two frames, 100 ms apart, of that level."""
+    """Add hops of two frames, 100 ms apart, with this gray level."""
     for n in numbers:
         stamps = (start + n * HOP, start + n * HOP + 100 * MS)
         image = picture(n % 250)  # type: ignore[operator]
@@ -60,7 +60,7 @@ SIZE = size_of_noise()
 
 
 def ended(start: int, end: int, reason: Reason = Reason.MEANING, at: int | None = None) -> Change:
-    """A segment from hop `start` to hop `end`; the change is of hop `at` (none given: `end`)."""
+    """Return the change that ends a segment from hop `start` to `end`, at hop `at` or `end`."""
     vector = np.zeros(8, np.float32)
     stamps = [n * HOP + 100 * MS for n in (end if at is None else at, start, end)]
     key = StreamKey('camera', 'What?', 'm')
@@ -92,7 +92,7 @@ def test_the_frames_of_a_span_come_back() -> None:
 
 
 def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
-    """They are one picture on the way: each comes back as JPEG would have made it alone."""
+    """They are stored as one image; each is decoded as if it had been encoded separately."""
     frame_store = FrameStore(dataclasses.replace(FACTS, image_size=96))
     ramp = np.linspace(0, 255, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
     pictures = [ramp, 255 - ramp]
@@ -205,7 +205,7 @@ def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
 
 
 def test_what_lasts_long_and_what_is_not_over_is_looked_at_too() -> None:
-    """Four hops, four hops, and ten minutes that no segment has ended yet."""
+    """The span has two segments of four hops and ten minutes of an open segment."""
     frame_store = FrameStore(FACTS)
     add(frame_store, range(3000))
     for start, end in ((0, 20), (20, 40)):
@@ -327,7 +327,7 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
 ) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
     add(frame_store, range(10), picture=noise)
-    for _ in range(2):  # it stays told
+    for _ in range(2):  # the problem is still reported
         frame_store.commit()
         assert (
             f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.trouble
@@ -353,7 +353,7 @@ def test_a_camera_with_another_clock_loses_nothing() -> None:
 
 
 def test_many_hops_of_one_stamp_have_others_before_them() -> None:
-    """A camera so slow that one picture fills twenty hops."""
+    """The camera is so slow that one image fills twenty hops."""
     frame_store = FrameStore(FACTS)
     for number in range(60):
         stamp = number // 20 * 20 * HOP

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What survives: a restart, a kill, a full disk; and what is refused."""
+"""Segment store: restarts, kills, full disks, and refused files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hop(second: float, colour: str = 'red', key: StreamKey = KEY) -> Embedding:
 
 
 def begun(second: int, number: int, colour: str, before: str = '', key: StreamKey = KEY) -> Change:
-    """A segment of five seconds begins, after another one."""
+    """Return the change that begins a segment after a segment of five seconds."""
     return Change(
         second * S,
         key,
@@ -55,7 +55,7 @@ def begun(second: int, number: int, colour: str, before: str = '', key: StreamKe
 
 
 def lived(memory: Memory, key: StreamKey = KEY) -> None:
-    """Five seconds of red, then three of blue, with words."""
+    """Record five seconds of red and three of blue, with texts."""
     memory.change(begun(0, 0, 'red', key=key))
     for second in range(8):
         if second == 5:
@@ -252,7 +252,7 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
 
 
 def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None:
-    """A node that was started again hears what is open, older than what its file holds."""
+    """A restarted node receives opening changes that are older than its file."""
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     memory.change(begun(0, 0, 'red'))
     for second in range(10):
@@ -297,7 +297,7 @@ def test_where_room_is_short_other_models_give_way_first_the_oldest_of_them(
         memory.close()
     store = Store(path, read_only=True)
     assert [len(store.hops(key)[0]) for key in keys] == [0, 0, 1000, 1000]
-    assert Memory('m3', store=store).foreign == 1  # what is empty is none
+    assert Memory('m3', store=store).foreign == 1  # empty streams are omitted
 
 
 def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model folders: what is found, loaded, saved, and what each kind of damage is told as."""
+"""Model folders: search, loading, saving, and error messages for damaged folders."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_a_folder_tells_how_its_weights_are_stored(
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """torch has two threads, until the test is over."""
+    """Set torch to two threads during the test."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

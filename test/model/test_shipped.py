@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped model says what it should: its size, its card, and that its parts work together."""
+"""The shipped model: size, model card, and consistency of its parts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped model tells its bench from what it does not know, and English from other texts."""
+"""The shipped model separates its scenes from unfamiliar ones, and English from other texts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in this process with the fake model, each in its own thread, and a probe beside them."""
+"""Nodes in this process with the fake model, each in its own thread, and a probe node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helpers.ros_fixture import ros  # noqa: F401
 
 @pytest.fixture
 def bench(ros: int) -> Iterator[Bench]:  # noqa: F811
-    """A namespace of its own for each test."""
+    """Return a bench with a separate namespace for each test."""
     made = Bench()
     yield made
     made.close()

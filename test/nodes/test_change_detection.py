@@ -27,7 +27,7 @@ from vljepa_ros.nodes.change_detection import SESSION_ID, ChangeDetectionNode
 
 
 def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
-    """At the fake's hop of 200 ms, with windows of 800 ms."""
+    """Return an embedding with the fake's hop of 200 ms and windows of 800 ms."""
     newest = START_NS + hop * 200 * MS
     message = SemanticEmbedding(
         header=Header(stamp=stamp(newest), frame_id='lens'),
@@ -43,7 +43,7 @@ def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
 
 
 class Line:
-    """Embeddings in, changes out."""
+    """Change detection node with embeddings as input and changes as output."""
 
     def __init__(self, bench: Bench, **values: Any) -> None:
         self.node = bench.start(ChangeDetectionNode, **values)
@@ -98,7 +98,7 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
 
 
 def test_who_comes_late_hears_what_is_open(bench: Bench) -> None:
-    """A decoder that is started again would be silent until the next change."""
+    """Otherwise, a restarted decoder would publish nothing until the next change."""
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(10)), *(embedding('blue', n) for n in (10, 11)))
     _, change = line.changes.wait(2)
@@ -179,27 +179,27 @@ def test_segment_ids_go_on_after_a_cleanup(bench: Bench) -> None:
 
 
 class Informed(Line):
-    """A line that is told what stands."""
+    """Change detection with `model_info`."""
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self._info = bench.publisher(ModelInfo, 'model_info', LATCHED)
 
     def stand(self, *prompts: str, **fields: Any) -> None:
-        """As perception_node does; returns once it is known."""
+        """Publish `model_info` like perception_node; return once it is processed."""
         before = self.node._standing
         info = {'sources': ['camera'], 'model_id': fake_models.FACTS.model_id} | fields
         self._info.publish(ModelInfo(prompts=prompts, **info))
         eventually(lambda: self.node._standing is not before)
 
     def feed(self, hop: int, *prompts: str) -> None:
-        """One hop; returns once it was looked at."""
+        """Publish one hop; return once it is processed."""
         seen = self.node.health.counts['embeddings'] + len(prompts)
         self.send(*(embedding('red', hop, prompt=prompt) for prompt in prompts))
         eventually(lambda: self.node.health.counts['embeddings'] == seen)
 
     def said(self, count: int) -> list[tuple[str, int, int]]:
-        """Prompt, reason and segment of each change."""
+        """Return prompt, reason and segment of each change."""
         return [(c.prompt, c.reason, c.segment_id) for c in self.changes.wait(count)]
 
 

@@ -32,7 +32,7 @@ RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'bl
 
 
 def change(number: int = 1, **changes: Any) -> SemanticChange:
-    """Red, then blue."""
+    """Return a change from red to blue."""
     message = SemanticChange(
         header=Header(stamp=stamp(START_NS + 2200 * MS), frame_id='lens'),
         source='camera',
@@ -56,7 +56,7 @@ def change(number: int = 1, **changes: Any) -> SemanticChange:
 
 
 class Desk:
-    """Changes in, events out."""
+    """Decoder node with changes as input and events as output."""
 
     def __init__(self, bench: Bench, language: Any = None) -> None:
         self.language = language or fake_models.FakeLanguage()
@@ -178,7 +178,7 @@ def test_a_bad_change_is_refused_and_the_next_is_written(
 
 
 class FaultyLanguage(fake_models.FakeLanguage):
-    """Fails once."""
+    """Text side that fails once."""
 
     def decode(self, vectors: Any) -> Any:
         if self.decoded == 0:
@@ -198,7 +198,7 @@ def test_an_exception_in_the_decoder_is_shown_and_survived(bench: Bench) -> None
 
 
 class SlowLanguage(fake_models.FakeLanguage):
-    """Takes its time once it is told to."""
+    """Text side that can be slowed down."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None
     desk = Desk(bench)
     down = desk.node.executor.create_task(desk.node.bring_down)
     time.sleep(0.3)
-    desk.send(change())  # whoever sends this was interrupted at the same time
+    desk.send(change())  # the sender was interrupted at the same time
     desk.events.wait(2)
     assert not down.done()
     bench.do(bench.probe, bench.probe.destroy_publisher, desk._publisher)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples for planners, against the real query node."""
+"""Examples for planners with the real query node."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_script_asks_looks_back_and_waits(bench: Bench, robot: Client) -> No
 
 
 def ticked(behaviour: Any, until: Any) -> Any:
-    """Tick until it is no longer running."""
+    """Tick a behavior until it has finished."""
 
     def tick() -> Any:
         behaviour.tick_once()
@@ -72,7 +72,7 @@ def test_a_behaviour_succeeds_on_a_confident_yes_only(bench: Bench, robot: Clien
 
 
 class Scripted:
-    """A robot with one answer."""
+    """Client with one fixed answer."""
 
     def __init__(self, answer: str, confidence: float) -> None:
         from concurrent.futures import Future

@@ -98,7 +98,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def panels(layout: object) -> list[str]:
-    """The leaves of a Foxglove layout."""
+    """Return the leaves of a Foxglove layout."""
     if isinstance(layout, str):
         return [layout]
     assert isinstance(layout, dict)

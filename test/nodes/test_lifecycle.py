@@ -25,7 +25,7 @@ KINDS = [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]
 
 
 class Stubborn(VljepaNode):
-    """Fails in the step that it is told to."""
+    """Node that fails in a selected step."""
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
         super().__init__('stubborn', pool, **options)
@@ -181,7 +181,7 @@ def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:
 
 
 class SlowLoad:
-    """Loads when it is let go."""
+    """Model load that waits until it is released."""
 
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
@@ -269,7 +269,7 @@ def test_the_language_half_alone_defaults_to_the_cpu(bench: Bench) -> None:
 
 
 def test_diagnostics_come_from_the_steady_clock(bench: Bench) -> None:
-    node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and nobody publishes /clock
+    node = bench.start(ChangeDetectionNode, use_sim_time=True)  # and /clock has no publisher
     assert bench.status(node, lambda s: True).message == 'active'
 
 

@@ -35,7 +35,7 @@ NO_RED = ['no red', 'yes']
 
 
 class Film(Source):
-    """The colours as a recording."""
+    """Recording of colors."""
 
     def __init__(self) -> None:
         super().__init__(Path('film'))
@@ -52,7 +52,7 @@ def model() -> Model:
 
 
 def message_of(answer: Answer) -> Query.Response:
-    """Every field of an answer, as the message carries it (in float32)."""
+    """Return every field of an answer as in the message (float32)."""
     response = Query.Response(success=True)
     conversions.fill_answer(response, answer)
     return deserialize_message(serialize_message(response), Query.Response)

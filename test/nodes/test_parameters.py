@@ -206,7 +206,7 @@ FRONT_AND_REAR = {
 
 
 def as_launched(arguments: dict[str, str], tmp_path: Path, *files: Path) -> list[Path]:
-    """Parameter files, and what launch puts after them."""
+    """Return parameter files followed by the overrides of the launch arguments."""
     path = tmp_path / 'overrides.yaml'
     made = launching.override_file(launching.overrides(arguments))
     made.replace(path)
@@ -214,7 +214,7 @@ def as_launched(arguments: dict[str, str], tmp_path: Path, *files: Path) -> list
 
 
 def taken(node: PerceptionNode) -> dict[str, tuple[str, str]]:
-    """Each camera's topic and transport."""
+    """Return each camera's topic and transport."""
     return {name: (c.topic, c.transport) for name, c in node._cameras.items()}
 
 

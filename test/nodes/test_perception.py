@@ -41,13 +41,13 @@ PROMPT = 'What is happening?'
 
 
 def blended(colour: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
-    """The fake's vector, by its formula."""
+    """Return the fake's vector, computed from its formula."""
     vector = fake_models.colour_vector(colour) + 0.2 * fake_models.direction(prompt)
     return vector / np.linalg.norm(vector)
 
 
 class Feed:
-    """Sends pictures one by one, each when the one before is acknowledged."""
+    """Publishes images one by one, each after the previous one was acknowledged."""
 
     def __init__(self, bench: Bench, topic: str = 'image', kind: type = Image) -> None:
         self._publisher = bench.publisher(kind, topic)
@@ -61,7 +61,7 @@ class Feed:
 
 
 def pictures(colour: str, first: int, count: int) -> list[Image]:
-    """At 10 frames/s, the fake's rate."""
+    """Return images at 10 frames/s, the fake's rate."""
     return [image_message(colour, START_NS + n * 100 * MS) for n in range(first, first + count)]
 
 
@@ -125,7 +125,7 @@ def test_two_cameras_are_told_apart(bench: Bench) -> None:
 
 
 class LookingVision(fake_models.FakeVision):
-    """Keeps what it was shown."""
+    """Vision side that records its input images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
 
 
 def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
-    """A segment of hops ended; another one begins."""
+    """Return the change that ends a segment of hops and begins another one."""
     return SemanticChange(
         header=Header(stamp=stamp(START_NS + end * 200 * MS)),
         source=source,
@@ -305,7 +305,7 @@ def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> Non
     pool = fake_pool(lambda: Model(fake_models.FACTS, vision, None))
     node = bench.start(PerceptionNode, pool, frames_path=str(tmp_path / 'frames.db'))
     Feed(bench).send(*pictures('red', 0, 100))
-    vision.delay_s = 0.1  # the look takes seconds
+    vision.delay_s = 0.1  # the evaluation takes seconds
     client = bench.probe.create_client(Predict, 'predict')
     future = client.call_async(Predict.Request(prompts=[''], start=stamp(START_NS)))
     eventually(lambda: node._stepping)
@@ -380,7 +380,7 @@ def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> No
 
 
 class SlowVision(fake_models.FakeVision):
-    """Holds every step up until it is let go."""
+    """Vision side that blocks every step until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -401,7 +401,7 @@ def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -
     publisher = feed._publisher
     publisher.publish(pictures('red', 1, 1)[0])
     assert vision.entered.wait(5)
-    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 come while the eyes are busy
+    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 arrive during a busy step
         publisher.publish(message)
         received = n + 3
         eventually(lambda r=received: node._cameras['camera'].stamp_filter.received == r)
@@ -472,7 +472,7 @@ def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
 
 
 class FaultyVision(fake_models.FakeVision):
-    """Fails on green."""
+    """Vision side that fails on green."""
 
     def step(self, state: Any, images: Sequence[Picture]) -> None:
         if images[-1][0, 0].tolist() == [0, 255, 0]:
@@ -622,14 +622,14 @@ def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
 
 
 class RememberingVision(fake_models.FakeVision):
-    """Its vector depends on everything it has seen, in order."""
+    """Vision side with a vector that depends on all previous frames in order."""
 
     def predict(self, state: Any, prompts: Sequence[str]) -> Any:
         return np.stack([fake_models.direction(repr(state.seen) + p) for p in prompts])
 
 
 def image_of(pixels: np.ndarray, index: int) -> Image:
-    """A message with these pixels (H, W, 3), at 10 frames/s."""
+    """Return a message with these pixels (H, W, 3), at 10 frames/s."""
     message = image_message('black', START_NS + index * 100 * MS)
     message.height, message.width = pixels.shape[:2]
     message.step, message.data = 3 * message.width, array.array('B', pixels.tobytes())
@@ -656,7 +656,7 @@ GOOD = [*pictures('red', 0, 3), *pictures('blue', 4, 4)]
 
 @pytest.fixture(scope='module')
 def undisturbed(ros: None) -> list[Any]:
-    """What the good pictures give alone."""
+    """Return the embeddings of the valid images alone."""
     bench = Bench()
     _, found = vectors(bench, *GOOD)
     bench.close()

@@ -103,7 +103,7 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
 
 
 def looking(*colours: str) -> Any:
-    """A `predict` that saw one colour after the other."""
+    """Return a `predict` with one color after the other."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
@@ -189,7 +189,7 @@ def test_a_past_that_the_vision_cannot_look_at_now_is_remembered(
 
 
 def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
-    """That they have no time now is no "nobody can tell"; what was told is."""
+    """Stored embeddings answer only their own prompt; a new question gets BUSY, no abstention."""
     counter = Counter(bench, failing(BusyError('busy: 256 requests are pending')))
     counter.fill_memory()
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 1800 * MS)}
@@ -281,11 +281,11 @@ def test_a_question_in_hand_at_cleanup_is_answered_inactive(bench: Bench) -> Non
     assert logged == []
 
 
-# What the model does not know, or cannot read.
+# Scenes and texts that are unfamiliar or unreadable to the model.
 
 
 def unfamiliar(share: float) -> Any:
-    """A `predict` that sees red, in a scene that is so unfamiliar."""
+    """Return a `predict` of red in a scene with this unfamiliarity."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
@@ -418,7 +418,7 @@ def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
-    assert response.abstained  # for those who look at nothing else
+    assert response.abstained  # for clients that check only this field
 
 
 def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:
@@ -653,7 +653,7 @@ def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
 
 
 class FaultyLanguage(fake_models.FakeLanguage):
-    """Fails once."""
+    """Text side that fails once."""
 
     def decode(self, vectors: Any, asked: bool = False) -> Any:
         if self.decoded == 0:
@@ -710,8 +710,8 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
         ({'text': 'red qzxv'}, "text: model 'fake' cannot read 'red qzxv'"),
         ({'text': 'red', 'source': '*'}, "source '*' is not supported"),
         ({'text': 'red', 'radius': 2.0}, 'radius (2 m) is not supported'),
-        ({'like': Moment(source='camera')}, 'like is not supported'),
-        ({'image': CompressedImage(data=b'1')}, 'image is not supported'),
+        ({'like': Moment(source='camera')}, "'like' is not supported"),
+        ({'image': CompressedImage(data=b'1')}, "'image' is not supported"),
     ],
 )
 def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
@@ -727,7 +727,7 @@ def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: 
 
 
 class Watcher:
-    """Goals, and the embeddings that they wait for."""
+    """Publishes embeddings and sends Watch goals."""
 
     def __init__(self, bench: Bench, **values: Any) -> None:
         self.counter = Counter(bench, **values)
@@ -870,14 +870,14 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
         ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
         ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
         ({'condition': 'a', 'source': '*'}, "source '*' is not supported"),
-        ({'like': Moment(source='camera')}, 'like is not supported'),
-        ({'image': CompressedImage(format='jpeg')}, 'image is not supported'),
+        ({'like': Moment(source='camera')}, "'like' is not supported"),
+        ({'image': CompressedImage(format='jpeg')}, "'image' is not supported"),
     ],
 )
 def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     bench: Bench, fields: dict[str, Any], message: str
 ) -> None:
-    """Refused, it could not say why: ROS has no room for that in a refusal."""
+    """A rejection could not give the reason, because ROS has no field for it."""
     watcher = Watcher(bench)
     logged: list[str] = []
     watcher.node.get_logger().warning = logged.append
@@ -895,7 +895,7 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
 def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rclpy may take a goal and its cancel at once, and run the goal afterwards."""
+    """rclpy may receive a goal and its cancellation together, and execute the goal afterwards."""
     watcher = Watcher(bench)
     watch = watcher.node._watch
 
@@ -915,7 +915,7 @@ def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
 
 
 class Faulty(fake_models.FakeLanguage):
-    """Stumbles over one text."""
+    """Text side that fails on one text."""
 
     def similarity(self, vectors: Any, text: str) -> Any:
         if text == 'stumble':

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interfaces are usable from C++: a package that only finds vljepa_ros compiles and runs."""
+"""The interfaces work in C++: a package that depends on vljepa_ros compiles and runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONSUMER = Path(__file__).resolve().parents[1] / 'cpp_consumer'
 
 
 def run(*command: object, environment: dict[str, str]) -> str:
-    """Standard output of a command that must succeed."""
+    """Return the standard output of a command that must succeed."""
     done = subprocess.run(
         [str(word) for word in command],
         env=environment,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""package.xml names what rosdep must install for the launch files to run."""
+"""package.xml lists the dependencies that the launch files need from rosdep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def declared() -> set[str]:
-    """What is needed to run."""
+    """Return the declared run-time dependencies."""
     root = ElementTree.parse(ROOT / 'package.xml').getroot()
     return {str(e.text) for tag in ('depend', 'exec_depend') for e in root.iter(tag)}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make build` leaves in .venv: interfaces, modules, executables, files; found anywhere."""
+"""Results of `make build` in .venv: interfaces, modules, executables and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def sources(folder: str, pattern: str = '*') -> list[Path]:
-    """The files of a folder of the repository, relative to it."""
+    """Return the files of a folder of the repository, relative to the repository."""
     return sorted(
         path.relative_to(ROOT)
         for path in (ROOT / folder).rglob(pattern)

@@ -19,7 +19,7 @@ CODED = (*SERVED, 'action/Watch.action')
 
 
 def fields(section: str) -> list[str]:
-    """Types and names of the fields of a message, or of one part of a service or action."""
+    """Return types and names of the fields of a message, or of a part of a service or action."""
     return re.findall(r'^\w[\w/\[\]]* \w+(?= +#)', section, re.MULTILINE)
 
 

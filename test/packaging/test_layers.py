@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may import whom (docs/design.md section 6): checked in clean processes and in the source.
+"""Import rules (docs/design.md section 6), checked in clean processes and in the source.
 
 A layer imports only from layers below it. `data` is above `stream`, because imported recordings
 pass through the same stamp filter and frame sampler as live frames.
@@ -114,7 +114,7 @@ print(len(names), 'modules')
 
 @functools.cache
 def modules(*below: str) -> dict[str, Path]:
-    """The modules in the folders given, or all outside nodes/ and client/."""
+    """Return the modules of the given folders, or all outside nodes/ and client/."""
     found = {}
     for path in sorted(PACKAGE.rglob('*.py')):
         parts = path.relative_to(ROOT).with_suffix('').parts
@@ -146,7 +146,7 @@ def import_all(names: dict[str, Path], forbidden: tuple[str, ...]) -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, inside functions as well."""
+    """Return every module that a file imports, including imports in functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -158,7 +158,7 @@ def imported(path: Path) -> set[str]:
 
 @functools.cache
 def graph() -> dict[str, set[str]]:
-    """What each module imports of ours; names without `vljepa_ros.`."""
+    """Return the modules of this package that each module imports, without `vljepa_ros.`."""
     paths = modules(*LAYERS)
     names = {name.partition('.')[2]: imported(path) for name, path in paths.items()}
     found = {}

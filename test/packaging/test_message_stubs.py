@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The type stubs that mypy reads are those of the built messages."""
+"""The type stubs for mypy match the built messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that a program may import from `vljepa_ros` itself, and what importing them loads."""
+"""Public names of `vljepa_ros`, and the modules that importing them loads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEAVY = {'torch', 'transformers', 'cv2', 'scipy', 'rclpy'}
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The top-level modules that a new process has loaded after a statement."""
+    """Return the top-level modules that a new process has loaded after a statement."""
     code = f'import sys\n{statement}\nprint(*sorted({{m.partition(".")[0] for m in sys.modules}}))'
     done = subprocess.run(
         [sys.executable, '-c', code],

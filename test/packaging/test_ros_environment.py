@@ -51,7 +51,7 @@ print(libc.mallinfo2().hblks - before)
 
 @pytest.fixture
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Domain locks in a folder of their own, so that those in use do not count."""
+    """Use a separate folder for domain locks, so that existing locks have no effect."""
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     return tmp_path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No test is skipped unnoticed."""
+"""Every skipped test is reported."""
 
 from __future__ import annotations
 

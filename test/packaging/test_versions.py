@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said twice about the package is said the same."""
+"""Facts that are stated in several files agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def pins(name: str) -> dict[str, str]:
-    """What a requirements file asks of each package."""
+    """Return the version specifiers of a requirements file by package."""
     lines = (ROOT / 'requirements' / name).read_text().splitlines()
     pattern = re.compile(r'([\w.-]+)(?:\[\w+\])?(.*)')
     found = (pattern.match(line.partition('#')[0].strip()) for line in lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers from a predicted vector: when one is an abstention, and what it says then."""
+"""Answers from a predicted vector, including abstentions and their reasons."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
     assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).nearest
     assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
     assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
-    for remembered in (False, True):  # what is told is what was said then
+    for remembered in (False, True):  # the text is the published one
         seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
         assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
 
@@ -90,7 +90,7 @@ def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:
 
 
 def stretches(*colours: str) -> list[Seen]:
-    """Ten seconds of each."""
+    """Return spans of ten seconds each."""
     return [Seen(10 * n, 10 * n + 9, colour_vector(c)) for n, c in enumerate(colours)]
 
 
@@ -110,7 +110,7 @@ def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
 
 
 class Decided(FakeLanguage):
-    """Says yes where it is blue; of green nobody can tell."""
+    """Answers yes for blue; questions about green are unanswerable."""
 
     def rank(self, vector: Any, candidates: Any) -> Any:
         yes = 0.8 if vector[3] > 0.5 else 0.1
@@ -238,7 +238,7 @@ def test_reasons_have_a_precedence() -> None:
 
 
 def unfamiliar(*shares: float, colour: str = 'red') -> list[Seen]:
-    """Ten seconds of each."""
+    """Return spans of ten seconds each."""
     return [
         Seen(10 * n, 10 * n + 9, colour_vector(colour), unfamiliar=share)
         for n, share in enumerate(shares)

@@ -60,7 +60,7 @@ def test_a_prompt_that_is_gone_does_not_hold_a_condition_up() -> None:
 
 
 def fired_at(condition: Condition, scores: list[float]) -> int | None:
-    """The number of the hop that makes it fire."""
+    """Return the number of the hop at which the condition fires."""
     fired = (n for n, score in enumerate(scores, 1) if condition.push(hop(n), score))
     return next(fired, None)
 

@@ -7,7 +7,7 @@ from vljepa_ros.runtime.health import LOG_EVERY_S, SHOWN_S, Health, Level
 
 
 class Clock:
-    """Seconds that stand still until they are set."""
+    """Clock that is set by hand."""
 
     now_s = 100.0
 

@@ -14,7 +14,7 @@ OTHER = ModelSpec('small', 'cuda:0', 'float32', 0)
 
 
 class Counted:
-    """A pool that notes its loads and frees."""
+    """Pool that records loads and frees."""
 
     def __init__(self) -> None:
         self.loads: list[Any] = []

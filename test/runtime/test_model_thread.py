@@ -18,7 +18,7 @@ def thread() -> Iterator[ModelThread]:
 
 
 class Gate:
-    """Holds the thread up until it is opened, so that what waits behind it is known."""
+    """Blocks the thread until it is opened, so that the queue behind it is known."""
 
     def __init__(self, thread: ModelThread) -> None:
         self._entered, self._open = threading.Event(), threading.Event()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample bag: what it must hold, and that training has seen none of it."""
+"""The sample bag: its contents, and that it is absent from training."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_questions_are_asked_while_their_answers_hold() -> None:
 
 
 def seen() -> dict[str, Any]:
-    """What the shipped weights were trained on, and what the weights were that they began as."""
+    """Return the training data of the shipped weights and of their initial weights."""
     folder = ROOT / 'models' / 'small'
     newest, *older = (
         read(path)
@@ -111,7 +111,7 @@ def seen() -> dict[str, Any]:
 
 
 def places_m(stream: dict[str, Any]) -> list[np.ndarray]:
-    """Where a listed stream's cameras stood: positions, or offsets from a viewpoint."""
+    """Return the camera positions of a listed stream, or their offsets from a viewpoint."""
     if 'cameras' in stream:
         return [np.array(camera[1:]) for camera in stream['cameras']]
     camera = stream['camera']
@@ -123,7 +123,7 @@ def sample() -> dict[str, Any]:
 
 
 def open_pattern(template: str) -> re.Pattern[str]:
-    """A training wording with its slots open."""
+    """Return a pattern of a training paraphrase with open slots."""
     text = re.escape(template)
     text = text.replace(re.escape('<colour>'), f'({"|".join(COLOUR_NAMES)})')
     things = '|'.join(re.escape(facts.object) for facts in TASKS.values())

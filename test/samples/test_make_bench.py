@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The script that makes the sample: bad input is one line, and nothing is lost by it."""
+"""Script that generates the sample: one line for invalid input, and no data loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRIPT = ROOT / 'samples' / 'make_bench.py'
 
 
 def annotation(start: float, phase: str, task: str) -> Annotation:
-    """Five seconds of a task with a red object."""
+    """Return an annotation of five seconds of a task with a red object."""
     meaning = meaning_of(task, phase, 'red')
     return Annotation(start, start + 5, meaning, phase, task, TASKS[task].object, 'red')
 

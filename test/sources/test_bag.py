@@ -14,7 +14,7 @@ from vljepa_ros.sources.bag import Bag, stamp_of
 
 
 def close(image: np.ndarray, colour: str) -> bool:
-    """JPEG is not exact."""
+    """Compare images with a tolerance for JPEG."""
     return bool(np.abs(image.astype(int) - picture(colour)).max() < 8)
 
 

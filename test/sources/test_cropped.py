@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording of which only a part of each image is used."""
+"""A recording with cropped images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vljepa_ros.sources.cropped import CroppedSource
 
 
 class Two(Source):
-    """One image whose right half is white, and one that is damaged."""
+    """Source with an image that has a white right half, and a damaged image."""
 
     total = 2
 

@@ -132,7 +132,7 @@ def test_an_intact_video_is_all_frames(
 
 
 class Capture:
-    """Reads `pictures` (None: damaged), 40 ms apart unless told, and nothing after them."""
+    """Fake capture of `pictures` (None: damaged), 40 ms apart by default."""
 
     def __init__(self, pictures: list[np.ndarray | None], promised: float, step_ms: float) -> None:
         self.pictures, self.promised, self.step_ms, self.reads = pictures, promised, step_ms, 0
@@ -193,7 +193,7 @@ def test_a_count_that_is_none_promises_nothing(
 def test_a_rate_that_varies_makes_the_count_an_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a screen recording at half the rate that its header says, nothing is missing."""
+    """A screen recording at half the rate in its header has no missing frames."""
     shown = [picture('red')] * 30
     source, _ = opened(monkeypatch, tmp_path / 'v.mkv', [*shown], 60.0, step_ms=80.0)
     assert all(isinstance(item, Frame) for item in source.items())

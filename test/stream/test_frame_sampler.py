@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps: what is dropped, what resets, which frame fills which slot."""
+"""Stamps: dropped frames, resets, and assignment of frames to slots."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_slot_takes_the_nearest_frame_or_the_newest_before_it() -> None:
         number = int(np.flatnonzero(stamps == slot.stamp_ns)[0])
         assert slot.image[0, 0, 0] == number % 256
         off, nearest = abs(slot.stamp_ns - slot.slot_ns), abs(stamps - slot.slot_ns).min()
-        if nearest <= 50 * MS:  # what is early is not waited with
+        if nearest <= 50 * MS:  # slots of early frames are not delayed
             assert off <= max(25 * MS, nearest + 1)
         else:
             assert number == np.flatnonzero(stamps <= slot.slot_ns)[-1]

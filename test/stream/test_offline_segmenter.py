@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change detection that sees the whole recording first."""
+"""Offline change detection on the whole recording."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_budget_says_how_many_segments_at_most(budget: float, segments: int) -
 
 
 def test_a_join_may_cost_as_much_as_online() -> None:
-    """n k / (n + k) |m - r|^2 of two stretches, 6 and 3 long, at 90 degrees: 4."""
+    """n k / (n + k) |m - r|^2 of two runs of length 6 and 3, at 90 degrees, is 4."""
     vectors = np.eye(2)[[0] * 6 + [1] * 3]
     for threshold, segments in ((3.99, 2), (4.01, 1)):
         assert len(clustered(vectors, threshold=threshold)) == segments

@@ -150,7 +150,7 @@ def test_predict_now_is_the_newest_hop() -> None:
 
 
 def keeping(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
-    """A perceiver that keeps frames."""
+    """Return a perceiver with a frame store."""
     frame_store = FrameStore(FACTS, FootageSettings(**settings))
     return Perceiver(vision or FakeVision(), PerceptionSettings(prompts=('what?',)), frame_store)
 
@@ -215,7 +215,7 @@ def test_of_a_long_span_each_segment_is_looked_at() -> None:
 
 
 def ended(start_ns: int, end_ns: int) -> Change:
-    """A segment is over."""
+    """Return the change that ends a segment."""
     vector = colour_vector('red')
     key = StreamKey('camera', 'what?', FACTS.model_id)
     before = Segment(0, start_ns, end_ns)
@@ -230,7 +230,7 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
         (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
     ]
     blue = [look.vectors[0] @ colour_vector('blue') for look in found.looks]
-    assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four pictures, and no more
+    assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
 def test_many_short_stretches_are_not_all_looked_at() -> None:
@@ -283,7 +283,7 @@ def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> No
 
 
 class NumberedVision(FakeVision):
-    """Keeps the number of each picture that it was shown, hop by hop."""
+    """Vision side that records the number of each image, hop by hop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,7 +301,7 @@ def numbered(number: int) -> Image:
 def live(
     vision: NumberedVision, frame_ns: int, hop_ns: int, count: int
 ) -> tuple[Perceiver, list[int]]:
-    """Newest wins, as in the node, where a hop takes `hop_ns`; the latency of each hop."""
+    """Simulate the node's newest-frame queue with `hop_ns` per hop; return the latencies."""
     perceiver, latencies = Perceiver(vision), []
     now = looked_at = 0
     while looked_at < count - 1:
@@ -356,7 +356,7 @@ def test_a_camera_of_the_models_rate_has_every_frame_seen_once() -> None:
 
 
 def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() -> None:
-    """Newest wins, as in the node: a hop takes 30 to 70 ms, and cameras wait for each other."""
+    """Only the newest frame is queued, as in the node; a hop takes 30 to 70 ms."""
     vision, rng, now = NumberedVision(), np.random.default_rng(0), 0
     perceiver, looked_at = Perceiver(vision), {name: -1 for name in 'abc'}
     slots = 0
@@ -397,7 +397,7 @@ def test_stamps_far_from_zero_give_the_same_vectors() -> None:
 
 
 class Remembering(FakeVision):
-    """Notes how much the state had seen at each answer."""
+    """Vision side that records the colors in the state at each answer."""
 
     def __init__(self) -> None:
         super().__init__()

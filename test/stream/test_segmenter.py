@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The law of changes, on vectors whose angles are known."""
+"""Rules of change detection, on vectors with known angles."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
 
 
 def test_windows_of_one_picture_are_one_stream_until_too_much_is_lost() -> None:
-    """A model that sees single pictures has windows that never overlap."""
+    """The windows of a model for single images never overlap."""
     segmenter = Segmenter(SegmenterSettings(), 's')
     changes = [
         change
@@ -213,7 +213,7 @@ def test_single_pictures_at_a_slow_rate_are_one_stream_once_their_distance_is_kn
 
 
 def test_a_constant_stream_is_one_segment_for_ever() -> None:
-    """Its noise falls towards nothing, and what rounding makes of it must not begin anything."""
+    """Its noise decreases to zero, and rounding errors must not begin a segment."""
     vector = np.random.default_rng(0).normal(size=64)
     vector = np.asarray(vector / np.linalg.norm(vector), np.float32)
     segmenter = Segmenter(SegmenterSettings(change_threshold=0.0), 's')

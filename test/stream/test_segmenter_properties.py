@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds of any stream: laws of change detection, tried on generated streams."""
+"""Properties of change detection that hold for any stream, tested on generated streams."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ settings_of = st.builds(
 
 @st.composite
 def streams(draw: st.DrawFn, key: StreamKey = KEY) -> list[Embedding]:
-    """Stretches of a meaning each, with noise; hops are lost and the eyes begin anew."""
+    """Generate runs of one concept each, with noise, lost hops and state resets."""
     rng = np.random.default_rng(draw(seeds))
     lengths = draw(st.lists(st.integers(1, 25), min_size=1, max_size=6))
     noise = draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
@@ -56,7 +56,7 @@ def push_all(segmenter: Segmenter, stream: Sequence[Embedding]) -> list[Change]:
 
 
 def plain(changes: Sequence[Change]) -> list[tuple[object, ...]]:
-    """Without the vectors, and scores as far as rounding lets."""
+    """Return changes without vectors and with rounded scores."""
     return [
         (
             c.stamp_ns,

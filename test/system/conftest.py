@@ -16,7 +16,7 @@ from helpers.ros_processes import Processes
 
 @pytest.fixture(scope='module')
 def processes(ros: int) -> Iterator[Processes]:  # noqa: F811
-    """Whatever a module starts ends with it."""
+    """Start processes that end with the test module."""
     made = Processes(ros)
     yield made
     made.close()

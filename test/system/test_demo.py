@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa demo` as a process: it fails clearly, and leaves nothing behind."""
+"""`vljepa demo` as a process: clear failures and complete cleanup."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def demo(*arguments: object) -> subprocess.Popen[str]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process has started and that live."""
+    """Return the running child processes of a process."""
     found = []
     for path in Path('/proc').glob('[0-9]*/stat'):
         try:

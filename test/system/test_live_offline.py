@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running stack, fed by `vljepa play --lossless`, says what `vljepa annotate` says.
+"""The running stack with `vljepa play --lossless` gives the same events as `vljepa annotate`.
 
 Four processes over DDS against the pipeline in this process: ids, states, texts, and spans to the
 nanosecond.
@@ -42,7 +42,7 @@ FINE = {
 
 
 class Stack:
-    """The four processes in one namespace, and what is heard of them."""
+    """Four processes in one namespace, with a recording of their messages."""
 
     def __init__(
         self, processes: Processes, bench: Bench, name: str, values: dict[str, Any]
@@ -70,7 +70,7 @@ class Stack:
         self.processed = bench.hear(Header, f'/{name}/frame_processed', RELIABLE)
 
     def settle(self, decodes: int) -> None:
-        """Wait until every embedding and every change has gone through, with so many decodes."""
+        """Wait until all embeddings and changes are processed, with this number of decodes."""
 
         def counts(node: str, key: str) -> list[int]:
             mine = [s for s in self._bench.diagnostics if s.name == f'/{self._name}/{node}']
@@ -88,7 +88,7 @@ class Stack:
         assert counts('decoder_node', 'decodes') == [decodes] * 2
 
     def end(self, expected: int) -> list[Event]:
-        """Interrupt the stack in the order of the data; all its events, as many as expected."""
+        """Interrupt the stack in data-flow order; return all events, as many as expected."""
         for node, process in self.processes.items():
             assert process.interrupt() == 0
             if node == 'change_detection_node':  # which ends all segments; the decoder follows
@@ -104,7 +104,7 @@ def bench(ros: int) -> Iterator[Bench]:
 
 
 def offline(model: str, folder: Path, settings: Settings) -> tuple[list[Event], int]:
-    """All events, and the decodes that they took before the recording ended."""
+    """Return all events, and the number of decodes before the end of the recording."""
     pipeline = Pipeline(registry.load(model, device='cpu', threads=1), settings)
     events: list[Event] = []
     for frame in open_source(folder):
@@ -114,7 +114,7 @@ def offline(model: str, folder: Path, settings: Settings) -> tuple[list[Event], 
 
 
 def same(live: list[Event], expected: list[Event]) -> None:
-    """Everything but the session."""
+    """Return all fields except the session."""
 
     def plain(event: Event) -> tuple[Any, ...]:
         return (
@@ -135,7 +135,7 @@ def same(live: list[Event], expected: list[Event]) -> None:
 
 @pytest.fixture(scope='module')
 def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty seconds of changing colours with a bit of noise, stamps that jitter, one gap."""
+    """Write twenty seconds of changing colors with noise, stamp jitter and one gap."""
     rng = np.random.default_rng(4)
     rows, stamp_ns = [], bags.START_NS
     for number in range(200):
@@ -228,7 +228,7 @@ def test_the_shipped_model_live_equals_annotate_on_the_sample(
 def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     ros: int, processes: Processes, bench: Bench, tmp_path: Path
 ) -> None:
-    """docs/guide/fine_tuning.md, the last step: its words, under its own id."""
+    """docs/guide/fine_tuning.md, last step: the stack reports new texts and the new model id."""
     shown = film(tmp_path, ['red', 'blue', 'green', 'blue', 'red', 'green'], 'shown')
     values = {
         **SHORT,

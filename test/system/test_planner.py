@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a planner does with the shipped model on the sample bag, over real services and actions.
+"""Planner requests with the shipped model on the sample bag, over real services and actions.
 
-Expected are the sample's own truths: when the light goes, and what was never there.
+Expectations come from the ground truth: when the light goes off, and absent objects.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ PROMPTS = ['What is happening?', 'Is the light on?']
 
 
 def span(phase: str) -> tuple[float, float]:
-    """Seconds of ROS time of the first annotation of a phase."""
+    """Return the first annotation of a phase, in seconds of ROS time."""
     found = next(item for item in TRUTH['annotations'] if item['phase'] == phase)
     return START_S + found['start'], START_S + found['end']
 
 
 class Robot:
-    """The stack with a memory on the disk, and a planner that watches for something."""
+    """Stack with a memory on disk, and a planner with Watch goals."""
 
     def __init__(self, processes: Processes, domain: int, folder: Path) -> None:
         self._processes, self._domain = processes, domain
@@ -59,19 +59,19 @@ class Robot:
         self.watched: dict[str, Watching] = {}
 
     def start(self, name: str, more: dict[str, Any]) -> Process:
-        """One of the nodes."""
+        """Start one of the nodes."""
         values = self._values | (more if name == 'perception_node' else {})
         return self._processes.start(name, '/planner', values)
 
     def set_prompts(self, prompts: list[str]) -> None:
-        """While the eyes are active."""
+        """Set prompts while perception_node is active."""
         name = '/planner/perception_node/set_parameters'
         parameter = Parameter('prompts', value=prompts).to_parameter_msg()
         found = self.bench.call(SetParameters, name, SetParameters.Request(parameters=[parameter]))
         assert found.results[0].successful, found.results[0].reason
 
     def watch(self) -> None:
-        """Conditions that come true in the sample, that end in it, and one that never holds."""
+        """Watch for conditions that become true or end in the sample, and one that never holds."""
         for text in ('the light is off', 'the yellow globe is gone'):
             self.watched[text] = self.client.watch(text)
         self.watched['until not'] = self.client.watch('the arm is at rest', until_not=True)
@@ -79,7 +79,7 @@ class Robot:
         eventually(lambda: all(w.goal and w.goal.accepted for w in self.watched.values()))
 
     def see(self) -> None:
-        """The whole sample."""
+        """Play the whole sample."""
         found = play(self._domain, SAMPLE, '--lossless', '--namespace', 'planner')
         assert found.returncode == 0, found.stderr
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in processes of their own: one is missing, hung or dead, and the others go on."""
+"""Nodes in separate processes: if one is missing, hung or dead, the others continue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def values(tiny_folder: Path) -> dict[str, Any]:
 
 
 class Cell:
-    """The four processes, one by one."""
+    """The four nodes as separate processes."""
 
     def __init__(self, bench: Bench, processes: Processes, values: dict[str, Any]) -> None:
         self.bench, self._processes, self._values = bench, processes, values
@@ -135,7 +135,7 @@ def test_a_decoder_that_was_killed_comes_back_tells_what_is_open_and_writes_on(
     events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
     [open_still] = events.wait(1, 20.0)  # though nothing changed since
     assert open_still.state == TextEvent.STATE_STARTED
-    cell.feed(200, 4)  # a gap: the stream starts anew, which is a change
+    cell.feed(200, 4)  # a gap resets the stream, which is a change
     _, ended, started = events.wait(3, 20.0)
     assert (ended.state, started.state) == (TextEvent.STATE_ENDED, TextEvent.STATE_STARTED)
     assert (ended.segment_id, ended.text) == (open_still.segment_id, open_still.text)
@@ -158,7 +158,7 @@ def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cel
 
 
 def damaged(folder: Path, to: Path) -> Path:
-    """A copy of a model whose weights end in the middle."""
+    """Return a copy of a model with truncated weights."""
     to.mkdir()
     (to / 'model.yaml').write_text((folder / 'model.yaml').read_text())
     weights = (folder / 'weights.safetensors').read_bytes()

@@ -36,7 +36,7 @@ NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node
 
 @dataclass
 class Robot:
-    """One stack, and what is heard of it."""
+    """One stack, with a recording of its messages."""
 
     name: str
     bench: Bench
@@ -47,7 +47,7 @@ class Robot:
         return self.bench.hear(kind, f'/{self.name}/{topic}', LATCHED if latched else RELIABLE)
 
     def feed(self, colours: list[str], first: int = 0) -> None:
-        """Pictures at the model's rate, each when the one before was looked at."""
+        """Publish images at the model's rate, each after the previous one was processed."""
         publisher = self.bench.publisher(Image, f'/{self.name}/camera/image_raw')
         done = self.bench.hear(Header, f'/{self.name}/frame_processed')
         for n, colour in enumerate(colours):

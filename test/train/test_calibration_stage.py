@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fits behind confidences and abstentions, on data whose truth is known."""
+"""Fitting of confidences and abstentions, on data with known ground truth."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
     right = rng.random(2000) < 1 / (1 + np.exp(-2.0 * x[:, 1]))
     assert choose(x, right, streams, 3) == [1]
     assert choose(x, rng.random(2000) < 0.7, streams, 3) == []
-    assert choose(x, right, streams, 1) == [0, 1, 2]  # what tells is among the many
+    assert choose(x, right, streams, 1) == [0, 1, 2]  # the informative feature is among the many
     assert choose(x, rng.random(2000) < 0.7, streams, 1) == []
-    assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few to tell it by
+    assert choose(x, right, ['s0', 's1', 's2', 's3'] * 500, 1) == []  # too few streams
     clear = x[:, :2] > 0
     assert choose(clear[:9].astype(float), clear[:9, 0], streams[:9], 0) == [0, 1]
     assert choose(clear[:7].astype(float), clear[:7, 0], streams[:7], 0) == []  # 4 rows a column
@@ -95,13 +95,13 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
 
 def test_the_loss_is_that_of_streams_never_fitted() -> None:
     fold = np.repeat([0, 1], 50)
-    right = fold == 0  # what is learnt of one half is wrong of the other
+    right = fold == 0  # what one half suggests is wrong for the other
     found = left_out_loss(np.zeros((100, 0)), right, fold)
     assert found == pytest.approx(np.log(52), abs=1e-3)  # 1 of 50 + 2
 
 
 class Table:
-    """A language whose texts have given vectors."""
+    """Text side with given vectors."""
 
     def __init__(self, vectors: dict[str, Any]) -> None:
         self.vectors = vectors
@@ -146,7 +146,7 @@ def test_a_lean_towards_no_is_set_right_however_rare_yes_is(lean: float) -> None
 
 
 def questioned(number: int) -> list[Asked]:
-    """What is asked of some annotations, without vectors."""
+    """Return the questions about some annotations, without vectors."""
     rng, asked = np.random.default_rng(0), []
     for i in range(number):
         task, thing, colour = (('drawer-open', 'drawer', 'red'), ('door-close', 'door', 'green'))[
@@ -205,7 +205,7 @@ def test_what_only_people_said_can_be_calibrated(tiny: Any) -> None:
 
 
 class Counting:
-    """Eyes whose vector is how many tubelets they have seen."""
+    """Vision side with a vector that encodes the number of tubelets."""
 
     def __init__(self, facts: Any) -> None:
         self.facts = facts
@@ -235,7 +235,7 @@ def test_every_moment_is_asked_about_as_the_stream_gets_there(tiny: Any, tmp_pat
 
 
 class Speaker(Table):
-    """Says 'right' of vectors whose first number is positive, and 'wrong' of all others."""
+    """Decodes vectors with a positive first value to 'right', all others to 'wrong'."""
 
     calibration = CalibrationConfig(
         unknown='cannot tell', abstain_above=0.3, rank_temperature=0.09, decode_slope=7.0
@@ -249,7 +249,7 @@ class Speaker(Table):
 
 
 def told_captions(right: int, wrong: int) -> list[Asked]:
-    """What people said of two recordings: always 'right'."""
+    """Return annotations of two recordings: always 'right'."""
     question = Question('What?', 'right', 'say:right', 'caption')
     return [
         Asked(question, np.array([1.0 if i < right else -1.0], np.float32), f's{i % 2}')
@@ -259,7 +259,7 @@ def told_captions(right: int, wrong: int) -> list[Asked]:
 
 def test_where_a_vector_points_tells_what_is_often_wrong() -> None:
     class Same(Speaker):
-        """Says the same of everything, as sure as ever."""
+        """Decodes every vector to the same text with the same confidence."""
 
         def said(self, vectors: Any) -> list[list[Said]]:
             return [[Said('right', -0.1, 0.0, 0.5)] for _ in vectors]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips that processes draw ahead come step by step, as each step wants them."""
+"""Clips that worker processes draw in advance arrive in the order of the steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGE = VisionTraining(
 
 @pytest.fixture
 def streams(tmp_path: Path) -> list[Stream]:
-    """Two short ones."""
+    """Return two short streams."""
     return [read_stream(write_stream(tmp_path, film(f's{seed}', seed))) for seed in range(2)]
 
 

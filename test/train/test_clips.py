@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What clips are drawn, and what is asked about them."""
+"""Drawing of clips and of their questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, moved, states
 
 
 def told_stream(folder: Path) -> Stream:
-    """Six seconds of which two are described, with one question about the fourth second."""
+    """Return six seconds, two of them annotated, with one question about the fourth second."""
     frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None, None], 8, axis=1)
     said = (
         Annotation(0.0, 2.0, '', 'none', '', '', ''),
@@ -65,7 +65,7 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
         )
         for tubelets in (1, 4)
     }
-    assert share[4] > share[1] + 0.06  # a clip ends somewhat after what is drawn
+    assert share[4] > share[1] + 0.06  # a clip ends a little after the drawn time
     only = tuple(replace(item, phase='appear') for item in data.annotations)
     alone = read_stream(write_stream(tmp_path / 'b', replace(data, annotations=only)))
     assert ClipSampler([alone], 2, 0).draw(1, 0).shown[-1].phase == 'appear'
@@ -118,7 +118,7 @@ def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
 
 
 def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
-    """Nine spans of one meaning and one of another, a second each."""
+    """The stream has nine spans of one concept and one span of another, one second each."""
     base = film('s0', 0)
     said = tuple(
         Annotation(k, k + 1, 'say:a' if k else 'say:b', 'told', '', '', '', text='ab'[k == 0])
@@ -132,7 +132,7 @@ def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
 
 
 def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
-    """At 5 frames a second the last two of ten seconds are frames 40 to 49."""
+    """At 5 frames/s, the last two of ten seconds are frames 40 to 49."""
     base = film('s0', 0)
     frames = np.zeros((50, 8, 8, 3), np.uint8)
     frames[40:] = 200
@@ -181,7 +181,7 @@ def test_damage_changes_pictures_but_never_the_dark() -> None:
 
 
 def test_things_are_where_an_augmentation_says() -> None:
-    """A white dot on black is followed through 30 random changes."""
+    """A white dot on black is tracked through 30 random augmentations."""
     rng = np.random.default_rng(4)
     picture = np.zeros((96, 96, 3), np.uint8)
     picture[58:63, 38:43] = 255

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fitting the detectors: what is told apart, thresholds in every bin, and the command."""
+"""Fitting of the detectors: separation, thresholds in every bin, and the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 24
 
 
 def known(rng: np.random.Generator, streams: int = 8, hops: int = 120) -> Features:
-    """Scenes on a plane of 3 dimensions; in one of the views farther out; a share is hidden."""
+    """Return scenes in a 3-dimensional subspace; one view is farther out, some hops are hidden."""
     axes = rng.normal(size=(3, WIDTH))
     values, found = [], []
     for stream in range(streams):

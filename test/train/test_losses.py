@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses against formulas worked out by hand; clips and batches against their definitions."""
+"""Losses against formulas calculated by hand; clips and batches against their definitions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
 
 
 def test_only_rewordings_are_positives_among_texts() -> None:
-    texts = torch.eye(3)[[0, 0, 1, 2]]  # two wordings of one meaning, and two meanings alone
+    texts = torch.eye(3)[[0, 0, 1, 2]]  # two paraphrases of one concept, and two single concepts
     loss = text_loss(texts, torch.tensor([0, 0, 1, 2]), temperature=0.5)
     assert loss.item() == pytest.approx(math.log(math.exp(2) + 2) - 2, abs=1e-6)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise: as long as it was asked for, or shaped as what was measured."""
+"""Noise with the requested length, or with the measured covariance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_even_noise_is_at_most_so_long() -> None:
 
 
 def pairs(count: int, dim: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predictions and texts (count, dim): what is added has the shape of `spread` (any, dim)."""
+    """Return predictions and texts (count, dim); the difference has the covariance of `spread`."""
     texts = functional.normalize(torch.randn(count, dim, dtype=torch.float64), dim=-1)
     added = torch.randn(count, len(spread), dtype=torch.float64) @ spread
     return functional.normalize(texts + added, dim=-1), texts

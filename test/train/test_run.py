@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole training run on a tiny model and streams of coloured squares: it learns and resumes."""
+"""A whole training run on a tiny model and streams of colored squares: learning and resuming."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_trained_model_finds_the_right_scene(trained: Path, data: Path) -> None:
-    """Retrieval of the middle of every act among all scenes: chance is one in six."""
+    """Retrieve the middle of every act among all scenes; chance level is 1/6."""
     model = registry.load(str(trained), device='cpu')
     assert model.vision is not None and model.language is not None
     names = [f'act:{task}:{colour}' for task, _, colour in SCENES]
@@ -98,7 +98,7 @@ def test_the_trained_model_finds_the_right_scene(trained: Path, data: Path) -> N
 
 
 def embeddings(stream: Stream, perceiver: Perceiver) -> dict[float, NDArray[np.float32]]:
-    """Each hop's vector by the time of its newest frame, and of the frame after it."""
+    """Return each hop's vector by the times of its newest frame and of the next frame."""
     found = {}
     for stamp_ns, image in zip(stream.stamps_ns(), stream.frames(), strict=True):
         for hop in perceiver.push(Frame(int(stamp_ns), np.asarray(image))):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes beside the shipped model make a model of its shape."""
+"""The recipes in the folder of the shipped model give a model of the same shape."""
 
 from __future__ import annotations
 

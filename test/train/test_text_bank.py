@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Token states of texts, computed once, whoever asks first."""
+"""Token states of texts are computed once for all processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CPU = torch.device('cpu')
 
 @pytest.fixture(scope='module')
 def tower() -> TextTower:
-    """The real one."""
+    """Return the real text tower."""
     return TextTower(TextTowerConfig(), CPU)
 
 
 def expected(tower: TextTower, text: str) -> np.ndarray:
-    """Its token states, alone."""
+    """Return the token states of one text alone."""
     states, _ = tower.states([text], 64)
     found: np.ndarray = states[0].numpy()
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run writes of itself."""
+"""Logs of a training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.train.training_log import Log
 
 
 class Board:
-    """Stands in for TensorBoard's writer."""
+    """Fake TensorBoard writer."""
 
     def __init__(self) -> None:
         self.scalars: list[Any] = []
@@ -23,7 +23,7 @@ class Board:
         self.scalars.append((tag, value, step))
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: there is no buffer."""
 
 
 def test_figures_are_lines_of_json_and_scalars(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the probes of stage 2 are told, and how questions are asked of clips."""
+"""Targets of the probes of stage 2, and questions about clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vljepa_ros.train.vision_stage import PROBED, Asker, probed
 
 
 def annotation(phase: str, **more: Any) -> Annotation:
-    """A moment beside a blue tin."""
+    """Return an annotation with a blue tin."""
     values = {'object_state': 'open', 'thing': 'blue tin', **more}
     return Annotation(0, 5, f'{phase}:x', phase, 'drawer-open', 'drawer', 'red', **values)
 
@@ -55,7 +55,7 @@ def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int
 
 
 def test_nothing_is_asked_of_what_nobody_knows(tiny: Any) -> None:
-    """Between the spans of an annotation file there is no meaning to aim at."""
+    """Between annotated spans there is no target concept."""
     nothing = Question('What is happening?', '', '', 'caption')
     silent = Annotation(0, 5, '', 'none', '', '', '')
     clip = Labels([silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training on from a model folder whose eyes are as deep, or less."""
+"""Warm start from a model folder with as many layers or fewer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ('x_encoder', 'predictor', 'y_encoder')
 
 
 def deeper(folder: Path, layers: int) -> VLJEPA:
-    """A net whose eyes have so many layers each, started from `folder`."""
+    """Return a net with this number of layers per stack, initialized from `folder`."""
     config = read_config(folder)
     assert isinstance(config, ModelConfig)
     torch.manual_seed(1)
@@ -37,7 +37,7 @@ def deeper(folder: Path, layers: int) -> VLJEPA:
 
 
 def seen(net: VLJEPA) -> Tensor:
-    """What it answers about some noise."""
+    """Return the answers about noise images."""
     generator = torch.Generator().manual_seed(2)
     frames = torch.randint(0, 255, (2, 3, 2, 32, 32, 3), dtype=torch.uint8, generator=generator)
     prompts = torch.randn(2, 1, 5, net.config.text_tower.width, generator=generator)
@@ -71,7 +71,7 @@ def test_a_net_of_another_shape_is_refused(tiny_folder: Path) -> None:
 
 
 def finer(folder: Path, channels: int = 16) -> VLJEPA:
-    """A net for images of twice the size, with a first stage more, started from `folder`."""
+    """Return a net for images of twice the size with an additional first stage, from `folder`."""
     config = read_config(folder)
     assert isinstance(config, ModelConfig)
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def test_a_net_with_a_finer_stem_sees_doubled_images_as_the_old_one_does(
     assert expected.shape == found.shape
     alike = torch.nn.functional.cosine_similarity(found, expected, dim=-1)
     assert alike.min() > 0.97 and alike.mean() > 0.99
-    assert expected[0].sub(expected[1]).abs().max() > 0.1  # it tells images apart
+    assert expected[0].sub(expected[1]).abs().max() > 0.1  # the outputs differ between images
 
 
 def test_a_finer_stem_needs_a_pair_of_channels_for_each_of_the_image(tiny_folder: Path) -> None:

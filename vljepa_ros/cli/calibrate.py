@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('model', metavar='MODEL_DIR', help='a model folder of kind streaming')
+    parser.add_argument('model', metavar='MODEL_DIR', help='folder of a model of kind streaming')
     parser.add_argument(
         '--data',
         type=Path,

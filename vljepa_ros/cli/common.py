@@ -175,7 +175,7 @@ def note(line: str) -> None:
 
 def note_unseen(source: Source) -> None:
     """Report that the source is too short for a result."""
-    note(f'{source.name}: no result, as the source has too few images for one hop')
+    note(f'{source.name}: no result: the source has too few images for one hop')
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:

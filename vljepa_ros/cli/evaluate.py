@@ -134,7 +134,7 @@ def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
         '--annotations',
         type=Path,
         metavar='FILE.jsonl',
-        help='annotations of --embeddings, one {"start", "end", "text"} per line, in seconds '
+        help='annotations for --embeddings, one {"start", "end", "text"} per line, in seconds '
         'from the first stamp',
     )
 
@@ -178,7 +178,7 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, name) and args.suite != SELECTIVE:
             raise InputError(f'--{name} is for the suite {SELECTIVE} only')
     if bool(args.embeddings) != bool(args.annotations):
-        raise InputError('--embeddings and --annotations go together')
+        raise InputError('--embeddings and --annotations must be given together')
     if args.plot:
         from vljepa_ros.evaluate.plots import need_pyplot
 

@@ -27,7 +27,7 @@ MOST_BYTES = 10**15  # no limit, as a file opened read-only is not reduced
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument('file', metavar='FILE', type=Path, help="query_node's memory_path")
+    parser.add_argument('file', metavar='FILE', type=Path, help='the memory_path of query_node')
     parser.add_argument(
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
     )

@@ -74,7 +74,7 @@ def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> Non
         common.note(f'{name}: {licence}')
     if not accepted:
         raise InputError(
-            f'{name} is downloaded under the licenses above: read them, and give --accept-licences'
+            f'{name} is downloaded under the licenses above: read them, and pass --accept-licences'
         )
 
 

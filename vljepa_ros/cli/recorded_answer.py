@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to questions about a recording, computed from all of its hops as `query` does.
+"""Answers to questions about a recording, computed from all of its hops like `query`.
 
 A live stack evaluates a long span of stored frames only at the ends of its segments; here every
 attention window is evaluated.

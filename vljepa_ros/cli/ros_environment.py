@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Environment of the ROS processes that the demo and the tests start.
 
-It has no variables of an inherited ROS installation, uses loopback only, a ROS domain reserved on
-this machine, and shared memory sized for images. This module imports no ROS.
+The environment has no variables of an inherited ROS installation. It uses loopback only, a ROS
+domain that is reserved on this machine, and shared memory sized for images. This module does not
+import ROS.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
 
 
 def main(command: list[str]) -> None:
-    """Replace this process by `command` in a ROS environment; its end frees the domain."""
+    """Replace this process by `command` in a ROS environment; when it ends, its domain is free."""
     number, lock = reserve_domain()
     os.set_inheritable(lock.fileno(), True)
     os.execvpe(command[0], command, environment_in(number))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     common.add_source_arguments(parser)
-    parser.add_argument('text', metavar='TEXT', help='what to look for')
+    parser.add_argument('text', metavar='TEXT', help='description of the moments to find')
     parser.add_argument(
         '--limit', type=int, default=10, metavar='K', help='maximum number of moments (10)'
     )

@@ -19,9 +19,9 @@ LONGEST_S = 1e9  # maximum length of a recording
 
 @dataclass(frozen=True)
 class Span:
-    """Stamps from `start_ns` to `end_ns`, both inclusive; None is open.
+    """Stamps from `start_ns` to `end_ns`, both inclusive; None: open side.
 
-    `moment`: only the time `end_ns` is meant.
+    `moment`: the span is the single time `end_ns`.
     """
 
     start_ns: int | None = None
@@ -70,4 +70,4 @@ def check_reached(source: Source, span: Span, newest_ns: int) -> None:
     slack_ns = SECOND_NS  # the last frames may not fill a hop
     if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
         asked_s, end_s = ((ns - source.start_ns) / SECOND_NS for ns in (asked_ns, newest_ns))
-        raise InputError(f'{source.path}: {asked_s:g} s is after its end ({end_s:g} s)')
+        raise InputError(f'{source.path}: {asked_s:g} s is after the end ({end_s:g} s)')

@@ -123,7 +123,7 @@ class Player:
         if not found:
             raise InputError(f'{self._bag.path}: no topic has an installed type')
         if not self._options.rate and not any(topic.is_picture for topic in found):
-            raise InputError(f'{self._bag.path}: no image topic to wait for, play it at a rate')
+            raise InputError(f'{self._bag.path}: no image topic to wait for; play it at a rate')
         return found
 
     def _publisher(self, topic: BagTopic) -> Any:

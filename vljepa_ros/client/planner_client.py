@@ -8,7 +8,7 @@
 Each call has a blocking form and a form `..._later` that returns a `concurrent.futures.Future`,
 which a behavior tree can poll and `asyncio.wrap_future` can await. The client has its own node and
 thread, so it can be used in any callback of any executor. Times are seconds of ROS time; errors
-are those of `vljepa_ros.core.errors`.
+are the exceptions of `vljepa_ros.core.errors`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class DiskFullError(OutputError):
 
 
 class ModelError(VljepaError):
-    """A model folder is missing, damaged or of another architecture, or its device is absent."""
+    """A model folder is missing, damaged or of another architecture, or a device is missing."""
 
 
 class ModelMismatchError(VljepaError):

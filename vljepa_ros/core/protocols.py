@@ -143,7 +143,7 @@ class Language(Protocol):
         ...
 
     def unreadable(self, text: str) -> float:
-        """Return how unlike the texts that the model can read a text is, 0..1.
+        """Return how unreadable a text is to the model, 0..1.
 
         0.5 is the fitted threshold: at or above it, answers are withheld. Models without a
         detector return 0.0.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts compared without a model: which of the candidate answers are a yes and a no."""
+"""Detection of yes and no among candidate answers, without a model."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings
 
     Raises:
         InputError: the file is missing or damaged, or an array is missing or invalid.
-        ModelMismatchError: another model made the embeddings.
+        ModelMismatchError: the embeddings are of another model.
     """
     arrays = _load(path)
     own = EMBED_VECTORS in arrays and EMBED_STAMPS in arrays

@@ -46,7 +46,7 @@ class Annotation:
     `phase` is 'told' if a person wrote the text, and 'none' if there is no annotation. `text` is a
     sentence for the label. `light`: whether the light is on. `covered`: whether the camera is
     covered. `object_state` is set if it is known and constant, else ''. `thing` is the distractor
-    beside the task, such as 'blue tin'. `hidden`: the object of an act is not visible from the
+    next to the task, such as 'blue tin'. `hidden`: the object of an act is not visible from the
     camera.
     """
 

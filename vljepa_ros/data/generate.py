@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generate annotated streams in the simulator, for `vljepa data mwstream` and `data kitchen`.
 
-Generation is resumable: complete streams of the requested length are kept, missing ones are made.
+Generation is resumable: complete streams of the requested length are kept, and missing ones are
+generated.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def generate(
         out: Data folder; the streams are written to the split's folder in it.
         streams: Number of streams that the split should have.
         seconds: Length of each stream.
-        jobs: Number of processes, each of which makes one stream at a time (0: one per CPU).
+        jobs: Number of processes, each of which generates one stream at a time (0: one per CPU).
         first_seed: Seed of the first stream; None starts at the beginning of the split's range.
         filming: Rendering options.
 

@@ -118,7 +118,7 @@ def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
 
 
 def uniform(hops: Hops, count: int) -> Decodes:
-    """Decode the middle hop of each of `count` equal parts, the earlier one of two."""
+    """Decode the middle hop of each of `count` equal parts (the earlier of two middle hops)."""
     middle = [part[(len(part) - 1) // 2] for part in equal_parts(hops, count)]
     stamps_ns = hops.stamps_ns[middle]
     return Decodes(hops.vectors[middle], stamps_ns, stamps_ns)

@@ -38,7 +38,7 @@ class Words:
         return [decoded.text for decoded in self.decode(vectors)]
 
     def decode(self, vectors: Vectors) -> list[Decoded]:
-        """Decode vectors (N, D) as `Language.decode`; those not in the cache in one batch."""
+        """Decode vectors (N, D) like `Language.decode`, those not in the cache in one batch."""
         keys = [vector.tobytes() for vector in vectors]
         fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._cache}
         if fresh:
@@ -48,7 +48,7 @@ class Words:
 
 
 def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
-    """Decode (N, D) as `Language.decode`, with progress; equal vectors are decoded once."""
+    """Decode (N, D) like `Language.decode`, with progress; equal vectors are decoded once."""
     keys = [vector.tobytes() for vector in vectors]
     distinct = dict(zip(keys, vectors, strict=True))
     rows = list(distinct.values())

@@ -84,7 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         split = open_split(args.split)
         if split.skipped or not split.streams:
-            raise InputError(f'{args.split}: no streams, or {len(split.skipped)} are not complete')
+            raise InputError(
+                f'{args.split}: found {len(split.streams)} complete streams, '
+                f'and {len(split.skipped)} that are not complete'
+            )
         counts = count(split.streams)
         save(counts, args.out)
     except VljepaError as error:

@@ -54,7 +54,7 @@ def moments(
 ) -> list[Moment]:
     """Return all moments of `tasks` in `phases` (none given: in all) with enough context before.
 
-    Moments whose object is not visible are left out, or included `with_hidden`.
+    Moments whose object is not visible are left out unless `with_hidden` is true.
     """
     return [
         Moment(stream, item)

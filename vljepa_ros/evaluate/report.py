@@ -84,7 +84,7 @@ class Report:
         """Return a Markdown table for model cards."""
         lines = [f'### {self.suite}', '']
         if self.rows:
-            lines += ['| | | value | 95% interval | n | mark |', '|---' * 6 + '|']
+            lines += ['| | | value | 95% interval | n | target |', '|---' * 6 + '|']
         for row in self.rows:
             m = row.mean
             lines.append(
@@ -111,7 +111,7 @@ def _mark(row: Row) -> str:
 
 def summary(reports: Sequence[Report]) -> str:
     """Return a Markdown table of all targets, and of our metrics for suites without one."""
-    lines = ['| suite | figure | value | 95% interval | mark | reached |', '|---' * 6 + '|']
+    lines = ['| suite | metric | value | 95% interval | target | reached |', '|---' * 6 + '|']
     for report in reports:
         marked = [row for row in report.rows if row.mark is not None]
         for row in marked or [row for row in report.rows if row.who == 'ours']:

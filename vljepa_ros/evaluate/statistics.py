@@ -69,8 +69,8 @@ def mean(
     """Return the mean of `values`; with `groups`, the mean of the groups' means (macro-average).
 
     Items are drawn within their group. With `clusters` (streams, whose items depend on one
-    another) whole clusters are drawn, and items as well if there are fewer than `FEW` clusters. No
-    values give NaN.
+    another) whole clusters are drawn, and items as well if there are fewer than `FEW` clusters.
+    Without values, the result is NaN.
     """
     return draws(values, groups, clusters, seed).interval()
 

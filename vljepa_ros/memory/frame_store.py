@@ -222,7 +222,7 @@ class FrameStore:
         rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
         if not rows:
             raise InputError(
-                f'the frames of {hop.stamp_ns / 1e9:.3f} s were deleted during the evaluation'
+                f'the frames at {hop.stamp_ns / 1e9:.3f} s were deleted during the evaluation'
             )
         return _unpack(rows[0][0])
 

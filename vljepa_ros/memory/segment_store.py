@@ -59,7 +59,7 @@ class Store:
     """SQLite file of a memory, for vectors of any number of models. Not thread-safe."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Open or create the file. Raises InputError, OutputError and BusyError as `Database`."""
+        """Open or create the file. Raises the same errors as `Database`."""
         self.path = path
         self._base = Database(path, 'memory', TABLES, VERSION, read_only, MIGRATIONS)
         older = self._base.version < 3  # a read-only file is not upgraded

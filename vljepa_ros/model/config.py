@@ -228,7 +228,7 @@ class CalibrationConfig:
         if self.yes_no_temperature:
             check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
-            raise ModelError('calibration.match_scale is 0: it must not be zero')
+            raise ModelError('calibration.match_scale is 0, but must not be 0')
 
     def words(self, asked: bool) -> WordsLogit:
         """Return the coefficients for a decoded text; `asked`: the text answers a question."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds model folders (`model.yaml` and weights) and loads the kind of model that they contain.
 
-A name is searched in the folders of VLJEPA_MODELS (separated by os.pathsep), in `models/` beside
+A name is looked up in the folders of VLJEPA_MODELS (separated by os.pathsep), in `models/` beside
 the package, and in `share/vljepa_ros/models` of the installation prefix.
 """
 

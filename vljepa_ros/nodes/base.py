@@ -28,7 +28,7 @@ SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
 class Recollection(Protocol):
-    """Data on disk that is open, such as the frame store or the memory."""
+    """Open data on disk, such as the frame store or the memory."""
 
     def close(self) -> None:
         """Write pending data and close the file."""
@@ -50,7 +50,7 @@ class _Loaded(NamedTuple):
 
 
 class VljepaNode(LifecycleNodeMixin, ModelNode):
-    """A lifecycle node; `part` is the half of the model that it needs ('': none)."""
+    """A lifecycle node; `part` is the side of the model that it needs ('': none)."""
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
     part: ClassVar[str] = ''
@@ -81,7 +81,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     # Steps that a node implements.
 
     def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Recollection | None:
-        """Open the data on disk. Runs in the model thread, because reading can take long."""
+        """Open the data on disk. Runs in the model thread, because reading can take seconds."""
         del facts, values
         return None
 
@@ -117,7 +117,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
 
     @property
     def lease(self) -> Lease:
-        """The leased half of the model; valid between configure and cleanup."""
+        """The leased side of the model; valid between configure and cleanup."""
         assert self._lease is not None
         return self._lease
 

@@ -60,7 +60,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
 
 
 def check_picture(message: Image | CompressedImage) -> None:
-    """Raise InputError if an image message is damaged, as far as visible without decoding."""
+    """Raise InputError if an image message is damaged, as far as detectable without decoding."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
     else:
@@ -328,9 +328,9 @@ def check_supported(request: Any) -> None:
     if getattr(request, 'radius', 0.0) != 0.0:
         raise InputError(f'radius ({request.radius:g} m) is not supported yet: set it to 0')
     if hasattr(request, 'like') and request.like != msg.Moment():
-        raise InputError('like is not supported yet: give a text')
+        raise InputError("the field 'like' is not supported yet: use a text")
     if hasattr(request, 'image') and (request.image.data or request.image.format):
-        raise InputError('image is not supported yet: give a text')
+        raise InputError("the field 'image' is not supported yet: use a text")
 
 
 def _fraction(value: float, name: str) -> float:

@@ -55,7 +55,8 @@ class Spinner:
         while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
             time.sleep(0.01)
         ended = task.done()
-        self.executor.create_task(self._end)  # a task, as after a mere wake-up the wait goes on
+        # a task, because a wake-up alone does not end the wait
+        self.executor.create_task(self._end)
         self._thread.join(max(0.1, deadline_s - time.monotonic()))
         return ended and not self._thread.is_alive()
 

@@ -305,7 +305,7 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
 
 
 def beside_the_vision(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """Default `device` to the CPU for a separate text process; vision keeps the accelerator."""
+    """Default `device` to the CPU for a separate text process; the vision side keeps the GPU."""
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
 

@@ -154,10 +154,10 @@ class Answerer:
     ) -> Answer:
         """Combine one or several spans of the past into one answer, with its evidence.
 
-        With the candidates yes and no, the answer is yes if it was ever yes. Other candidates get
-        the mean of their scores. Without candidates, the texts of the spans are joined in order of
-        time. Spans with an abstention do not count. Confidence in "no" is scaled by the fraction
-        of the asked time that could be evaluated.
+        With the candidates yes and no, the answer is yes if it was yes in any span. Other
+        candidates get the mean of their scores. Without candidates, the texts of the spans are
+        joined in order of time. Spans with an abstention do not count. Confidence in "no" is
+        scaled by the fraction of the asked time that could be evaluated.
 
         Args:
             prompt: The question.

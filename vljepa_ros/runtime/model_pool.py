@@ -31,7 +31,7 @@ def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
 
     Args:
         spec: The model.
-        parts: Halves to load: 'vision', 'language' or both.
+        parts: Sides to load: 'vision', 'language' or both.
     """
     from vljepa_ros.model import registry
 
@@ -47,7 +47,7 @@ def free_from_registry() -> None:
 
 @dataclass
 class Lease:
-    """One half of a model, in use by one node until `release` is called."""
+    """One side of a model, in use by one node until `release` is called."""
 
     facts: ModelFacts
     half: Any
@@ -63,30 +63,30 @@ class _Loaded:
 
 @dataclass
 class ModelPool:
-    """Loads models by spec. Nodes announce their halves first, so that one load serves all."""
+    """Loads models by spec. Nodes announce their sides first, so that one load serves all."""
 
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
-    shared: bool = False  # whether both halves are used in this process
+    shared: bool = False  # whether both sides are used in this process
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _loaded: dict[ModelSpec, _Loaded] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)
     _threads: dict[str, ModelThread] = field(default_factory=dict)
 
     def expect(self, spec: ModelSpec, part: str) -> None:
-        """Announce that a half ('vision' or 'language') of a model will be acquired."""
+        """Announce that a side ('vision' or 'language') of a model will be acquired."""
         with self._lock:
             self._expected.setdefault(spec, set()).add(part)
 
     def thread(self, part: str) -> ModelThread:
-        """Return the model thread of a half; each process has one per half."""
+        """Return the model thread of a side; each process has one per side."""
         with self._lock:
             if part not in self._threads:
                 self._threads[part] = ModelThread(part)
             return self._threads[part]
 
     def acquire(self, spec: ModelSpec, part: str) -> Lease:
-        """Return one half of a model, loading it if necessary.
+        """Return one side of a model, loading it if necessary.
 
         Args:
             spec: The model.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model thread, which owns one half of a model and runs newest frames and calls in turn.
+"""Model thread, which owns one side of a model and runs newest frames and calls in turn.
 
 Everything that uses the model runs in this thread. No callback waits for the model, and the model
 needs no lock. Does not import ROS.

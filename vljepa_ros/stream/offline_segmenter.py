@@ -3,8 +3,8 @@
 
 Adjacent segments are merged by Ward's criterion, cheapest first, until every merge costs more than
 `change_threshold`, or until there are no more than `events_per_minute` segments. The merge cost is
-that of `segmenter`, without subtracting noise. Changes need no confirmation, because the rest of
-the stream is known. Shapes: T embeddings of D values.
+computed as in `segmenter`, without subtracting noise. Changes need no confirmation, because the
+whole stream is available. Shapes: T embeddings of D values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OfflineSegmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """Store an embedding; returns no change. Raises InputError as `Segmenter.push` does."""
+        """Store an embedding; returns no change. Raises InputError like `Segmenter.push`."""
         check_vector(embedding.vector)
         for before in self._streams.get(embedding.key, [])[-1:]:
             check_follows(embedding, len(before.vector), before.reset_count, before.stamp_ns)

@@ -238,8 +238,8 @@ class Segmenter:
         """Raise the strictness per event and lower it with time, to meet the event budget.
 
         No change can occur at maximum strictness, so any span of time has at most its budget plus
-        a constant number of events, not counting state resets. The update rule is that of an
-        adaptive quantile (Gibbs and Candes, arXiv 2106.00170).
+        a constant number of events, not counting state resets. The update rule follows
+        adaptive quantiles (Gibbs and Candes, arXiv 2106.00170).
         """
         settings = self._settings
         if not settings.events_per_minute:

@@ -121,7 +121,7 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
 def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
     """Refit the parts of the calibration for which there are enough questions.
 
-    This is for few questions, of which few or none are unanswerable. The other parts keep their
+    Use it for few questions, of which few or none are unanswerable. The other parts keep their
     values, which remain valid where the model answers as before. Directions are valid for the
     previous vectors only, so they are refitted or removed. The result is assigned to `language`.
 
@@ -320,8 +320,8 @@ def _matches(
 def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     """Fit the probability that a decoded text is right, with the features chosen on held-out data.
 
-    These are some of `FEATURES`, or all of them and the vector itself: a linear probe as P(IK) of
-    Kadavath et al., arXiv 2207.05221.
+    These are some of `FEATURES`, or all of them and the vector itself (a linear probe like P(IK),
+    Kadavath et al., arXiv 2207.05221).
     """
     rows = [(a, row[0]) for a, row in pairs if row]
     if not rows:

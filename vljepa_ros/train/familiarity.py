@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 class Features:
     """Features (N, F) of hops.
 
-    `clip`: number of the stream or clip of each hop. `kind`: 'known', or the kind of outliers.
+    `clip`: index of the stream or clip of each hop. `kind`: 'known', or the kind of outliers.
     `hops`: bins of the familiar hops; empty for outliers.
     """
 

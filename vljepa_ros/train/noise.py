@@ -42,7 +42,7 @@ class EvenNoise:
 
 
 class MeasuredNoise:
-    """Measured-covariance noise: differences of predictions (R, D) to texts (R, D), unit vectors.
+    """Noise with the covariance of the differences between predictions and texts, both (R, D).
 
     A prediction is scaled so that its component in the direction of the text is the text itself.
     The difference is then orthogonal to the text and remains valid after normalization of the sum.

@@ -2,8 +2,8 @@
 """All texts of a training run: concepts with their paraphrases, and token states of the tower.
 
 A positive is any paraphrase of the same concept. A concept that is also true ("the drawer is open"
-for "the red drawer is open") is neither a positive nor a negative. A denied sentence is a separate
-concept (`not:act:drawer-open:red`) that only stage 1 uses.
+for "the red drawer is open") is neither a positive nor a negative. A negated sentence is a
+separate concept (`not:act:drawer-open:red`) that only stage 1 uses.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Meanings:
         return holds
 
     def denied(self, meaning: str) -> str:
-        """Return the concept of the denied sentences; '' if they cannot be denied."""
+        """Return the concept of the negated sentences; '' if they cannot be negated."""
         return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
     def wording(self, meaning: str, rng: np.random.Generator) -> str:

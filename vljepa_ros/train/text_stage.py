@@ -24,7 +24,7 @@ from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
 ANCHORS = 0.25  # fraction of a step's concepts that are drawn uniformly; the others are negatives
-DENIED = 0.2  # fraction of a step's concepts that are added in denied form as well
+DENIED = 0.2  # fraction of a step's concepts that are added in negated form as well
 BATCH = 256
 
 
@@ -90,7 +90,7 @@ def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining)
 
 
 def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:
-    """Draw `count` concepts, most of which are easily confused, and denials of some of them."""
+    """Draw `count` concepts, most of which are easily confused, and negations of some of them."""
     uniform = min(round(ANCHORS * count), len(meanings.names))
     # `negatives` would never draw yes, no and unknown as neighbors of a sentence.
     anchors = ['yes', 'no', 'unknown']

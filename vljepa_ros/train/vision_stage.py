@@ -47,7 +47,7 @@ PROBED = {
     'thing_colour': COLOUR_NAMES,
     'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
 }
-QUESTION_WEIGHT = 0.7  # weight of a question in the loss; that of a caption is 1
+QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 1
 UNTOLD = -100  # ignore_index of functional.cross_entropy
 
 

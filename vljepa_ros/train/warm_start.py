@@ -66,7 +66,7 @@ def has_finer_stem(new: XEncoderConfig, old: XEncoderConfig) -> bool:
 
 
 def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
-    """Convert the old model's tensors for `net`, whose stem starts with a filter that halves."""
+    """Convert the old model's tensors for `net`, whose stem starts with a downsampling filter."""
     prefix = 'x_encoder.stem.layers.'
     first, second = net.x_encoder.stem.layers[0], net.x_encoder.stem.layers[2]
     assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
@@ -74,7 +74,7 @@ def with_finer_stem(state: dict[str, Tensor], net: VLJEPA) -> dict[str, Tensor]:
     channels = old.shape[1]
     if 2 * channels > first.out_channels:
         raise InputError(
-            f'start: a finer stem needs {2 * channels} channels in its first stage, '
+            f'start: the additional first stage of the stem must have {2 * channels} channels, '
             f'not {first.out_channels}'
         )
     halving = torch.tensor([1.0, 2.0, 1.0]) / 4.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ECE, AUROC, and the suite that reports them beside abstentions."""
+"""ECE, AUROC, and the suite that reports them together with abstentions."""
 
 from __future__ import annotations
 

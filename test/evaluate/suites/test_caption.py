@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite caption: who weighs what, what recall cannot say, and which corpus CIDEr-D counts."""
+"""Suite caption: weights of the groups, limits of retrieval, and the corpus of CIDEr-D."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Rows = dict[tuple[str, str], Row]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
-    """The suite's rows; the corpus of CIDEr-D is the streams at hand."""
+    """Return the suite's rows; the corpus of CIDEr-D is the given streams."""
     suite = importlib.import_module('vljepa_ros.evaluate.suites.caption')
     monkeypatch.setattr(suite, 'scorer', lambda streams: scorer(streams, tmp_path / 'none.json'))
 
@@ -65,7 +65,7 @@ def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> No
 
 
 def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
-    """Of the darks one group, whatever the task; of the acts one a task: 2 of 3 are right."""
+    """All dark annotations are one group and each task's acts are one group: 2 of 3 are right."""
     dark = [annotation('dark', task) for task in ('push', 'soccer', 'hammer', 'sweep')]
     rows = run(
         [*dark, annotation('act', 'push')],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suites classify, classify-unseen and gap on eyes that know what they mistake."""
+"""Suites classify, classify-unseen and gap with a vision side that makes known errors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_unseen_tasks_come_from_their_split_and_seen_ones_from_the_main_one(
         film(tmp_path, 'c', [annotation('act', 'box-close'), annotation('act', 'bin-picking')]),
     ]
 
-    def mistake(meaning: str) -> str:  # 3 of 4 unseen, 1 of 2 seen tasks are told
+    def mistake(meaning: str) -> str:  # 3 of 4 unseen and 1 of 2 seen tasks are right
         return {'act:door-lock:red': 'act:push:red', 'act:soccer:red': 'act:push:red'}.get(
             meaning, meaning
         )
@@ -105,7 +105,7 @@ def test_acts_are_looked_at_once_for_all_suites(tmp_path: Path) -> None:
     classify(shared)
     looks = vision.looks
     gap(shared)
-    assert looks == 6 + 1 and vision.looks == looks + 1  # the blind look each time
+    assert looks == 6 + 1 and vision.looks == looks + 1  # vision-blind: each time
 
 
 def test_the_gap_of_perfect_vision_is_none(tmp_path: Path) -> None:

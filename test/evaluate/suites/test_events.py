@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite events: what counts as an event, who says how many, what is false, and how late it is."""
+"""Suite events: true events, number of events per source, false events, and delays."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Rows]:
-    """The suite's rows; every stream begins with three seconds of rest."""
+    """Return the suite's rows; every stream begins with three seconds of rest."""
 
     def measure(*streams: list[Annotation], mistake: Callable[[str], str] = str) -> Rows:
         films = [film(tmp_path, f's{i}', items) for i, items in enumerate(streams)]
@@ -64,7 +64,7 @@ def test_perfect_vision_say_every_event(run: Callable[..., Rows]) -> None:
 
 
 def test_the_text_comes_with_the_second_hop_that_shows_the_new(run: Callable[..., Rows]) -> None:
-    """Frames are 0.1 s apart and a hop is two: of what begins at 3.0 s the second is at 3.3 s."""
+    """Frames are 0.1 s apart, a hop has two: the second hop after 3.0 s is at 3.3 s."""
     rows = run(STREAM)
     for share in ('p50', 'p90'):
         found = rows['ours', f'delay to the text, {share} (s)'].mean
@@ -101,7 +101,7 @@ def test_what_a_stream_begins_with_is_no_event(run: Callable[..., Rows]) -> None
 
 
 def test_uniform_and_motion_say_as_many_events_as_ours(run: Callable[..., Rows]) -> None:
-    """Pictures change where meanings do, and nowhere else: motion finds all that we say."""
+    """Images change exactly where concepts change, so motion energy finds all of our events."""
     rows = run(STREAM)
     assert rows['motion energy', LABELLED].mean.value == 1.0
     # Twelve seconds: the true events at 3, 6 and 9 s are where uniform's are.
@@ -127,7 +127,7 @@ def heard(
     said: Sequence[tuple[float, str]],
     after_s: float = 0.0,
 ) -> Heard:
-    """What we say, in the first wordings of meanings, `after_s` after we say that it began."""
+    """Return our events with first paraphrases, emitted `after_s` after the segment start."""
     items = [
         replace(annotation('rest' if m == REST else 'act', meaning=m), start=a, end=b)
         for a, b, m in truths
@@ -155,7 +155,7 @@ def test_false_at_rest_is_what_begins_during_a_rest_and_matches_no_start() -> No
 
 
 def test_hidden_acts_are_neither_true_events_nor_false_ones() -> None:
-    """An act at 60 s whose object is hidden: said or not, it does not count."""
+    """An act at 60 s with a hidden object does not count, whether it is predicted or not."""
     truths = [(0.0, 60.0, REST), (60.0, 70.0, PUSH), (70.0, 100.0, REST)]
     for said in ([(70.2, REST)], [(60.4, PUSH), (70.2, REST)], [(60.4, OPENS), (70.2, REST)]):
         found = heard(truths, said)

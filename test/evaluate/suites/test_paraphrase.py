@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite paraphrase: what its triples are, and who tells them apart."""
+"""Suite paraphrase: its triples, and which sources distinguish them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vljepa_ros.evaluate.suites.paraphrase import (
 
 
 def slots_of(meaning: str) -> tuple[str, str, str]:
-    """Phase, subject, colour."""
+    """Return phase, subject and color."""
     phase, _, rest = meaning.partition(':')
     subject, _, colour = rest.rpartition(':')
     return phase, subject, colour
@@ -61,7 +61,7 @@ def test_the_distractor_keeps_phase_and_colour_and_is_the_nearest_in_words(slot:
 
 
 def objects(slot: str) -> list[tuple[str, str, str, str, str]]:
-    """Phase, own subject, other subject, own object, other object."""
+    """Return phase, own subject, other subject, own object and other object."""
     found = []
     for t in triples(slot):
         phase, own, _ = slots_of(known()[t.anchor])
@@ -150,7 +150,7 @@ def test_the_report_has_a_row_a_slot_and_all() -> None:
 
 
 class Talker:
-    """A context of a language only."""
+    """A context with a text side only."""
 
     language = ToyLanguage()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite retrieve: the gallery's strata, and who finds what."""
+"""Suite retrieve: strata of the gallery, and retrieval results."""
 
 from __future__ import annotations
 

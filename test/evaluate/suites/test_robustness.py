@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite robustness: what is done to pictures and stamps, and that nothing else changes."""
+"""Suite robustness: effects on images and stamps, without other changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RNG = np.random.default_rng
 
 
 def numbered(count: int = 20, size: int = 8) -> Clip:
-    """Pictures 0, 1, ... at 10 frames/s."""
+    """Return images 0, 1, ... at 10 frames/s."""
     stamps = tuple(7 + 100_000_000 * i for i in range(count))
     return Clip(stamps, tuple(np.full((size, size, 3), i, np.uint8) for i in range(count)))
 
@@ -124,7 +124,7 @@ def test_the_settings_are_those_of_the_contract() -> None:
 
 
 class Noting:
-    """Eyes that note what they are shown."""
+    """Vision side that records its input images."""
 
     facts = ModelFacts('noting', DIM, 8, 10.0, 2, 4, 7)
 
@@ -141,7 +141,7 @@ class Noting:
         return np.eye(DIM, dtype=np.float32)[: len(prompts)]
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """All are fine."""
+        """Accept all."""
 
     def unfamiliar(self, state: None) -> float:
         return 0.0
@@ -149,7 +149,7 @@ class Noting:
 
 @pytest.fixture
 def stream(tmp_path: Path) -> Stream:
-    """Six seconds; each picture is its number."""
+    """Return a stream of six seconds in which each image encodes its number."""
     frames = np.stack([np.full((8, 8, 3), i, np.uint8) for i in range(60)])
     said = (Annotation(0.0, 6.0, 'act:push:red', 'act', 'push', 'puck', 'red'),)
     stamps = 5 + np.arange(60, dtype=np.int64) * 100_000_000

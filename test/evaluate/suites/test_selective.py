@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite selective: which decode is taken, what counts, and where thresholds come from."""
+"""Suite selective: assignment of decodes, scores, and selection of thresholds."""
 
 from __future__ import annotations
 
@@ -64,30 +64,30 @@ HOP_NS = 200_000_000
 
 
 def hops(vectors: Any) -> Hops:
-    """One hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
+    """Return one hop every 0.2 s, the first at 0.1 s, as with frames every 0.1 s."""
     array = np.array(vectors, np.float32)
     array /= np.linalg.norm(array, axis=1, keepdims=True)
     return Hops(array, np.arange(len(array), dtype=np.int64) * HOP_NS + HOP_NS // 2)
 
 
 def plateaus(lengths: Sequence[int], axes: Sequence[int], dim: int = 6) -> Hops:
-    """Stretches of hops that point along an axis each."""
+    """Return runs of hops, each of which points along one axis."""
     return hops(np.eye(dim)[np.repeat(axes, lengths)])
 
 
 def slots(decodes: Decodes) -> list[int]:
-    """The hops that the times of decodes are those of."""
+    """Return the hops at the times of the decodes."""
     return ((decodes.at_ns - HOP_NS // 2) // HOP_NS).tolist()
 
 
 class Axes:
-    """A language that names a vector's longest axis, and counts."""
+    """Text side that decodes a vector to the name of its longest axis, and counts decodes."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
 
     def decode(self, vectors: Any, asked: bool = False) -> list[Decoded]:
-        """A text each."""
+        """Decode each vector."""
         self.calls.append(len(vectors))
         return [Decoded(f'axis {int(i)}', 1.0) for i in np.argmax(vectors, axis=1)]
 
@@ -109,7 +109,7 @@ def test_an_annotation_takes_the_nearest_decode_and_of_two_the_earlier(
 def test_the_nearest_is_that_of_trying_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
-        at = rng.integers(0, 40, rng.integers(1, 9))  # an update may be of what is older
+        at = rng.integers(0, 40, rng.integers(1, 9))  # an update may have an older stamp
         times = rng.integers(-5, 45, 20)
         expected = [min(range(len(at)), key=lambda i: (abs(t - at[i]), at[i], i)) for t in times]
         assert nearest(at, times).tolist() == expected
@@ -166,7 +166,7 @@ def test_pooling_takes_the_mean_at_the_middle_and_knows_it_at_the_end() -> None:
 
 
 def slow_ward(vectors: np.ndarray, count: int) -> list[list[int]]:
-    """Join the two neighbours that add least to the sum of squares, until `count` are left."""
+    """Merge the two neighbors that add least to the sum of squares, until `count` are left."""
     parts = [[i] for i in range(len(vectors))]
     while len(parts) > count:
 
@@ -206,7 +206,7 @@ def test_ours_decodes_what_begins_when_it_is_sure_of_it() -> None:
 
 
 def test_updates_count_as_decodes() -> None:
-    """A segment that begins with two hops on the way to where it stays, which is said again."""
+    """A segment starts with two transitional hops, so that its text is updated."""
 
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
@@ -220,14 +220,14 @@ def test_updates_count_as_decodes() -> None:
     drift = SegmenterSettings().drift_threshold  # below the default change, as it is
     told = 11 + next(count for count in range(1, 40) if moved(count) > drift)
     found = online(given, 1.0)
-    assert slots(found) == [0, 11, told]  # what it is the mean of ends there
+    assert slots(found) == [0, 11, told]  # the averaged span ends there
     assert found.emitted_ns is not None
     assert ((found.emitted_ns - found.at_ns) / HOP_NS).tolist() == [0, 0, 8]  # it waited for 8
     assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
 
 
 def test_the_last_words_of_a_segment_are_of_its_last_hop() -> None:
-    """Two hops of what begins, five of something near, and then something else."""
+    """The segment has two hops, then five similar ones, and then another concept follows."""
 
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
@@ -263,7 +263,7 @@ def test_who_may_say_little_says_it_at_distances() -> None:
         assert settings.change_threshold == 2.0
         begun_s = np.diff(found.at_ns) / 1e9
         assert begun_s.min() >= settings.min_segment_s - 1.8  # a run of 8 hops and a bit
-        assert begun_s.max() <= settings.min_segment_s + 1.8 + 1.0  # and the next change is told
+        assert begun_s.max() <= settings.min_segment_s + 1.8 + 1.0  # and the next change follows
         counts.append(len(found.at_ns))
     assert counts == sorted(counts, reverse=True) and counts[-1] == 2
 
@@ -382,7 +382,7 @@ def rows(found: Report) -> dict[tuple[str, str], Row]:
 
 
 def invented(ours: Sequence[float], decodes: int) -> dict[tuple[str, str], Row]:
-    """A report of two streams of 100 s with two annotations each, all at CIDEr-D 4 but ours."""
+    """Report on two streams of 100 s with two annotations each; other rows have CIDEr-D 4."""
     recorded = [Recorded(name, plateaus([500], [0]), SAID[:2]) for name in 'ab']
     thresholds = {1.0: 0.2, 2.85: 0.3}
     four = np.array([4.0, 4.0])
@@ -442,7 +442,7 @@ STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open'
 def test_perfect_vision_keep_everything_with_one_decode_an_annotation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve seconds, four meanings of three seconds: one in 2.85 s allows four decodes."""
+    """Twelve seconds with four concepts of three seconds: one decode in 2.85 s allows four."""
     pytest.importorskip('sklearn')
     suite = importlib.import_module('vljepa_ros.evaluate.suites.selective')
     monkeypatch.setattr(suite, 'BUDGET_SHARE', 1.0)  # 95% of four would be three
@@ -482,7 +482,7 @@ def test_without_validation_there_is_no_threshold(tmp_path: Path) -> None:
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, Any, str]]:
-    """`vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
+    """Run `vljepa evaluate selective` with a toy: exit status, JSON or None, stderr."""
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args, *parts: toy_suites.model())
 
     def run(*arguments: object, suite: str = 'selective') -> tuple[int, Any, str]:
@@ -519,7 +519,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
 
 
 def own(folder: Path, **arrays: Any) -> tuple[Path, Path]:
-    """Embeddings of rest, a push and rest, two seconds each, and what is said of them."""
+    """Write embeddings of rest, a push and rest, two seconds each, and their annotations."""
     meanings = ['rest', 'act:push:red', 'rest']
     vectors = np.repeat([2.5 * toy_suites.direction(m) for m in meanings], 10, axis=0)
     given = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
@@ -546,7 +546,7 @@ def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
     best = by_name['baseline', "CIDEr-D, share of the oracle boundaries'"]
     assert best['value'] == pytest.approx(1.0)
     assert by_name['ours', "CIDEr-D, share of the baseline's: 1/1 s"]['value'] == pytest.approx(1)
-    assert ('oracle', 'CIDEr-D') not in by_name  # nobody knows the meanings
+    assert ('oracle', 'CIDEr-D') not in by_name  # the concepts are unknown
     assert 'motion energy' not in suite['curves']  # or has seen the frames
     assert by_name['ours by default', 'decodes an annotation']['count'] >= 1
     assert 'these 3 annotations' in suite['notes'][0]
@@ -645,8 +645,8 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
     [
         ('events', ['--plot', 'x.png'], '--plot is for the suite selective only'),
         ('all', ['--embeddings', 'x.npz', '--annotations', 'x'], '--embeddings is for the suite'),
-        ('selective', ['--embeddings', 'x.npz'], 'go together'),
-        ('selective', ['--annotations', 'x.jsonl'], 'go together'),
+        ('selective', ['--embeddings', 'x.npz'], 'given together'),
+        ('selective', ['--annotations', 'x.jsonl'], 'given together'),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite transfer: what a sentence says, when it is new, what matches, and what is not known."""
+"""Suite transfer: states of sentences, new events, matches, and unanswerable questions."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_stream_of_one_sentence_has_no_event() -> None:
 
 
 def most_pairs(said: Sequence[float], true: Sequence[float], within: float) -> int:
-    """By trying all."""
+    """Return the maximum by exhaustive search."""
     for size in range(min(len(said), len(true)), 0, -1):
         for chosen in combinations(true, size):
             for order in permutations(said, size):
@@ -140,10 +140,10 @@ def test_only_events_of_the_same_label_match() -> None:
 
 
 class Knowing(ToyVision):
-    """Eyes that answer questions about light and cover, too, and know what is not there."""
+    """Vision side that also answers questions about light, cover and absent objects."""
 
     def predict(self, state: list[Any], prompts_: Sequence[str]) -> Any:
-        """An answer a prompt."""
+        """Return one answer per prompt."""
         return np.stack([self._answer(state, prompt) for prompt in prompts_])
 
     def _answer(self, state: list[Any], prompt: str) -> Any:
@@ -157,10 +157,10 @@ class Knowing(ToyVision):
 
 
 class Plain(ToyLanguage):
-    """Sentences without a colour are of red things, and it is known what cannot be told."""
+    """Sentences without a color refer to red objects; unanswerable questions are detected."""
 
     def encode(self, texts: Sequence[str]) -> Any:
-        """(N, D)."""
+        """Return the vectors of the texts' concepts, (N, D)."""
         bare = {
             text: f'{meaning}:red'
             for meaning in DOORS
@@ -172,7 +172,7 @@ class Plain(ToyLanguage):
         )
 
     def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
-        """Where it is the answer."""
+        """Return whether it is the answer."""
         return float(vector @ direction('unknown')) > 0.9
 
 
@@ -181,7 +181,7 @@ def model(vision: ToyVision) -> Model:
 
 
 def kitchen(folder: Path, name: str) -> Stream:
-    """Rest, a door that opens, dark, rest, cover, a door that closes: three seconds each."""
+    """Return rest, an opening door, dark, rest, cover and a closing door, three seconds each."""
     scenes = [
         annotation('act', 'door-open'),
         annotation('done', 'door-open'),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suites on wide camera views: which act is in which row, and what is left out."""
+"""Suites on wide camera views: assignment of acts to rows, and excluded acts."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def shown(
     name: str = 'test-wide-20000',
     **more: Any,
 ) -> Stream:
-    """One act an episode, each from its own camera."""
+    """Return one act per episode, each from its own camera."""
     acts = [annotation('act', task, episode=i) for i in range(len(cameras))]
     return film(folder, name, acts, cameras=cameras, sizes_px=sizes_px, side=16, **more)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Rows]:
-    """Our rows of held-out wording by part ('': all that could be in training), and the notes."""
+    """Return our rows with held-out paraphrases by part ('': nothing held out), and the notes."""
 
     def measure(
         cameras: Sequence[dict[str, Any]],
@@ -232,7 +232,7 @@ def test_a_wrong_description_is_named(tmp_path: Path, cameras: Any, message: str
 
 
 class Lazy:
-    """Frames as a decoder gives them: slices only, and a note of the longest."""
+    """Frames that support slices only and record the longest one."""
 
     def __init__(self, frames: Any) -> None:
         self._frames, self.shape, self.dtype, self.longest = frames, frames.shape, frames.dtype, 0
@@ -248,7 +248,7 @@ class Lazy:
 
 
 class Sized(ToyVision):
-    """Toy eyes that refuse pictures of another size, as a model does."""
+    """Toy vision side that refuses images of another size, as a model does."""
 
     def step(self, state: list[Any], images: Sequence[Any]) -> None:
         assert {image.shape for image in images} == {(toy_suites.SIZE, toy_suites.SIZE, 3)}
@@ -281,7 +281,7 @@ def test_unseen_tasks_are_found_on_wide_views(tmp_path: Path) -> None:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's model is a toy that reads the truth."""
+    """Let the command use a toy model that reads the ground truth."""
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: toy_suites.model())
     monkeypatch.setattr(evaluate, '_as_many_as_fit', lambda model: 1)
 

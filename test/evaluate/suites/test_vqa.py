@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite vqa: what is asked, what is balanced, and that the blind gain nothing."""
+"""Suite vqa: questions, their balance, and chance level without vision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def asked(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> P
 
 @pytest.fixture
 def streams(tmp_path: Path) -> list[Stream]:
-    """Drawers that open, in the light and in the dark, with and without a thing beside them."""
+    """Return streams of opening drawers, in light and dark, with and without a distractor."""
     scenes = []
     for i, thing in enumerate(('blue tin', '')):
         more = {'thing': thing, 'episode': i}

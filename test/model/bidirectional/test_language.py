@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language half without a decoder: texts, ranks, and the nearest sentence of a bank."""
+"""Text side without a decoder: texts, ranks, and the nearest sentence of a bank."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of kind bidirectional: what is loaded, what is refused, and memory."""
+"""Model folders of kind bidirectional: loading, refused folders, and memory check."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_bfloat16_gives_nearly_the_vectors_of_float32(folder: Path) -> None:
 
 
 def test_the_default_configuration_needs_what_its_weights_take() -> None:
-    """1.36e9 weights of 2 bytes; what works on them is a fraction of that."""
+    """The model has 1.36e9 weights of 2 bytes; activations need a fraction of that."""
     config = BidirectionalConfig('full')
     both = needed_bytes(config, ('x_encoder', 'predictor', 'y_encoder'), 'bfloat16')
     assert 2.71e9 < both < 3.3e9
@@ -136,7 +136,7 @@ def test_a_mark_that_the_tokenizer_does_not_know_is_named(folder: Path) -> None:
 
 
 def test_loading_draws_no_random_numbers(folder: Path) -> None:
-    """Weights are read, not made and then replaced."""
+    """Weights are read without random initialization."""
     torch.manual_seed(3)
     before = torch.get_rng_state()
     registry.load(str(folder), device='cpu')
@@ -146,7 +146,7 @@ def test_loading_draws_no_random_numbers(folder: Path) -> None:
 def test_a_gpu_that_shares_the_machines_memory_has_what_the_machine_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a Jetson, where the driver does not count what the system would give back."""
+    """On a Jetson, the driver does not count memory that the system can reclaim."""
     (tmp_path / 'meminfo').write_text('MemAvailable:    4000000 kB\n')
     monkeypatch.setattr(devices, 'MEMINFO', tmp_path / 'meminfo')
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (10**9, 8 * 10**9))

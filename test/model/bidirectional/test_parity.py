@@ -24,7 +24,7 @@ def net() -> Any:
 
 
 def plain_vjepa(net: Any) -> Any:
-    """V-JEPA 2 as transformers builds it, with the net's weights; its own predictor is random."""
+    """Return V-JEPA 2 of transformers with the net's weights and a random predictor."""
     from transformers import VJEPA2Config, VJEPA2Model
 
     made = VJEPA2Model(
@@ -46,7 +46,7 @@ def plain_vjepa(net: Any) -> Any:
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """As torchvision's Normalize with the statistics of ImageNet, (B, F, 3, S, S)."""
+    """Normalize like torchvision with the statistics of ImageNet, (B, F, 3, S, S)."""
     x = images.permute(0, 1, 4, 2, 3).double() / 255
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1).double()
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1).double()
@@ -62,7 +62,7 @@ def test_the_x_encoder_is_v_jepa_2(net: Any) -> None:
 
 
 def plain_llama(net: Any) -> Any:
-    """A LlamaModel of four layers whose last two, table and norm are the Predictor's."""
+    """Return a LlamaModel of four layers; the last two, table and norm are the Predictor's."""
     from transformers import LlamaConfig, LlamaModel, __version__
 
     theta = 500_000.0
@@ -96,7 +96,7 @@ def plain_llama(net: Any) -> Any:
 
 
 def expected_answer(net: Any, visual: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
-    """LlamaModel with an additive mask of zeros in place of its causal one, then the mean."""
+    """Compute the mean of a LlamaModel with a mask of zeros instead of the causal one."""
     llama = plain_llama(net)
     x = torch.cat([net.predictor.vis_proj(visual), llama.embed_tokens(prompt)], dim=1)
     everything = torch.zeros(1, 1, x.shape[1], x.shape[1])
@@ -116,7 +116,7 @@ def test_the_predictor_is_llama_without_its_causal_mask(net: Any) -> None:
 
 @pytest.mark.parametrize('pad', [0, 7])
 def test_padding_of_any_id_changes_nothing_and_the_end_of_text_counts(net: Any, pad: int) -> None:
-    """Llama's padding id is its end of text, which a prompt may hold (here: 7)."""
+    """Llama's padding id is its end-of-text id, which a prompt may contain (here: 7)."""
     visual = torch.randn(2, 5, 48)
     prompt = torch.tensor([[1, 9, 7, pad, pad], [1, 2, 3, 4, 5]])
     mask = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
@@ -129,7 +129,7 @@ def test_padding_of_any_id_changes_nothing_and_the_end_of_text_counts(net: Any, 
 
 
 def test_every_token_of_the_predictor_sees_what_comes_after_it(net: Any) -> None:
-    """Under a causal mask the first state would not depend on the last token."""
+    """With a causal mask, the first state would not depend on the last token."""
     seen: dict[str, torch.Tensor] = {}
     layer = net.predictor.layers[-1]
     hook = layer.register_forward_hook(lambda _m, _i, out: seen.update(states=out))
@@ -167,7 +167,7 @@ def plain_gemma(net: Any) -> Any:
 
 
 def test_the_y_encoder_is_embedding_gemma_with_a_mean(net: Any) -> None:
-    """Also of texts longer than the sliding window, beside a shorter one with padding."""
+    """This also holds for texts longer than the sliding window, batched with a padded text."""
     gemma = plain_gemma(net)
     texts = [[1, *range(4, 24), 2], [1, 5, 2]]
     tokens = torch.zeros(2, 22, dtype=torch.long)
@@ -183,7 +183,7 @@ def test_the_y_encoder_is_embedding_gemma_with_a_mean(net: Any) -> None:
 
 
 def test_the_weights_have_the_public_checkpoints_names() -> None:
-    """As dion-jy/open-vljepa names its modules, for the sizes of this configuration."""
+    """The names are those of dion-jy/open-vljepa, with the sizes of this configuration."""
     llama_layer = ['input_layernorm', 'post_attention_layernorm']
     llama_layer += [f'self_attn.{name}_proj' for name in 'qkvo']
     llama_layer += [f'mlp.{name}_proj' for name in ('gate', 'up', 'down')]

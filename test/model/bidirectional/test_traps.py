@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is surprising about V-JEPA 2 and EmbeddingGemma in `transformers`, and what we do of it.
+"""Pitfalls of V-JEPA 2 and EmbeddingGemma in `transformers`, and our workarounds.
 
-Where the surprise can be shown on the plain class it is: if transformers changes, a test says so.
+If possible, the behavior is tested on the original class, so that a test detects a change.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def test_positions_are_computed_in_float32_whatever_the_models_dtype() -> None:
 
 
 def test_v_jepas_rotation_depends_on_more_than_the_distance() -> None:
-    """So cached keys are turned to their place in the window, not by their age."""
+    """Therefore, cached keys are rotated to their position in the window, not by their age."""
     from transformers.models.vjepa2.modeling_vjepa2 import rotate_queries_or_keys
 
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_v_jepas_rotation_depends_on_more_than_the_distance() -> None:
 
 
 def test_tables_of_frequencies_stay_in_float32(tmp_path: Any) -> None:
-    """In bfloat16 token 1000 of Llama would be turned by some radians too much or too little."""
+    """In bfloat16, the rotation of Llama's token 1000 would have an error of several radians."""
     from vljepa_ros.model import registry
 
     model = registry.load(str(tiny.save(tmp_path / 'm')), device='cpu', dtype='bfloat16')
@@ -125,7 +125,7 @@ def test_float16_is_refused_as_embedding_gemma_overflows_it(tmp_path: Any) -> No
 
 
 def test_activations_beyond_float16_are_finite_in_the_other_dtypes() -> None:
-    """EmbeddingGemma's norms multiply what each layer adds until its sum leaves float16."""
+    """EmbeddingGemma's norms amplify the output of each layer until the sum overflows float16."""
     ids = torch.tensor([[1, 6, 7, 8, 2]])
     mask = torch.ones_like(ids, dtype=torch.bool)
 
@@ -141,7 +141,7 @@ def test_activations_beyond_float16_are_finite_in_the_other_dtypes() -> None:
 
 
 def test_padding_ids_are_those_of_no_mask(tmp_path: Any) -> None:
-    """A text that holds Llama's padding token, which is its end of text, is not cut there."""
+    """A text that contains Llama's padding token (its end of text) is not truncated there."""
     from vljepa_ros.model.checkpoint_config import TokenizerConfig
     from vljepa_ros.model.language.tokenizer import Tokens
 

@@ -45,7 +45,7 @@ def test_the_facts_are_those_of_the_window(model: Model) -> None:
 
 
 def test_each_hop_is_a_pass_over_the_last_window(model: Model) -> None:
-    """From a cold start, when the window is not full, to beyond its length."""
+    """The test covers a cold start, with a partial window, and streams longer than the window."""
     video, net, vision = tiny.video(14), tiny.net(), model.vision
     assert vision is not None
     state = vision.new_state()
@@ -104,7 +104,7 @@ def test_bad_input_to_the_vision_is_named(model: Model) -> None:
 
 
 def causal(layers: int) -> Any:
-    """A configuration whose X-Encoder is block-causal, and as deep as `layers`."""
+    """Return a configuration with a block-causal X-Encoder of `layers` layers."""
     encoder = tiny.XEncoderConfig(
         image_size=32, patch_size=8, width=48, layers=layers, heads=2, mlp_ratio=2.0,
         block_causal=True,
@@ -113,7 +113,7 @@ def causal(layers: int) -> Any:
 
 
 def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
-    """The newest tubelet's tokens after each hop."""
+    """Return the newest tubelet's tokens after each hop."""
     from vljepa_ros.model.bidirectional.image_encoder import CausalSight
 
     sight = CausalSight(tiny.net(config).x_encoder, config)
@@ -126,7 +126,7 @@ def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
 
 
 def test_block_causal_steps_are_v_jepa_2_under_a_block_causal_mask() -> None:
-    """Within the first window: a masked pass of plain transformers, whose mask we put in."""
+    """Within the first window, steps equal a pass of transformers with our mask."""
     from transformers import AttentionInterface
 
     config, video = causal(layers=2), tiny.video(8)
@@ -146,7 +146,7 @@ def test_block_causal_steps_are_v_jepa_2_under_a_block_causal_mask() -> None:
 
 
 def test_the_cache_is_evicted_with_the_window() -> None:
-    """One layer deep, the newest tubelet sees what window mode sees, at any hop."""
+    """With one layer, the newest tubelet attends to the same tokens as in window mode."""
     config, video = causal(layers=1), tiny.video(20)
     net = tiny.net(config)
     for hop, found in enumerate(causal_tokens(config, video)):
@@ -161,5 +161,5 @@ def test_block_causal_vectors_are_another_models(folder: Path, tmp_path: Path) -
         model = registry.load(str(tiny.save(tmp_path / name, config)), device='cpu')
         ids.append(model.facts.model_id)
     assert ids[1] == f'{ids[0]}-causal'
-    # Two layers and the Predictor look 3 tubelets back each: 9 before the newest.
+    # Two layers and the Predictor extend 3 tubelets back each: 9 before the newest.
     assert model.facts.receptive_tubelets == 10

@@ -36,7 +36,7 @@ def pictures(count: int) -> np.ndarray:
 
 
 def plain_siglip() -> Any:
-    """By transformers, with the tiny model's weights."""
+    """Return SigLIP of transformers with the tiny model's weights."""
     from transformers import SiglipConfig, SiglipModel
 
     made = SiglipModel(
@@ -65,7 +65,7 @@ def plain_siglip() -> Any:
 
 
 def test_logits_are_those_of_transformers(model: Model) -> None:
-    """Of pictures with mean and deviation 0.5, and of texts padded with 0 to the full length."""
+    """Images are normalized with mean and deviation 0.5, texts padded with 0 to full length."""
     shown, texts = pictures(3), ['The Drawer is OPEN', 'a cup']
     ids = torch.zeros(2, 12, dtype=torch.long)
     for row, text in enumerate(texts):
@@ -91,7 +91,7 @@ def test_logits_are_those_of_transformers(model: Model) -> None:
 
 
 def test_the_published_names_load_whole() -> None:
-    """Every tensor of a published checkpoint has its place below `model.`, and none is left."""
+    """Every tensor of a published checkpoint is loaded below `model.`, and none is missing."""
     published = {f'model.{name}' for name in plain_siglip().state_dict()}
     assert published == set(tiny.net().state_dict())
     assert 'model.vision_model.embeddings.patch_embedding.weight' in published
@@ -124,7 +124,7 @@ def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
 
 
 def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model) -> None:
-    """Events, search and questions with candidates; an open question is refused."""
+    """Events, search and questions with candidates work; an open question is refused."""
     pipeline = Pipeline(model)
     rng, events = np.random.default_rng(1), []
     for i in range(30):

@@ -29,7 +29,7 @@ VJEPA = SourceConfig(
 
 
 def published(folder: Path) -> list[tuple[SourceConfig, Path]]:
-    """The tiny net as its parts are published: V-JEPA 2 apart, with its own predictor."""
+    """Return the tiny net in published form: V-JEPA 2 separately, with its own predictor."""
     net = tiny.net()
     state = net.state_dict()
     begin = 'x_encoder.model.'
@@ -84,7 +84,7 @@ def test_another_checkpoint_is_refused_and_nothing_written(
 
 
 class Runs:
-    """Unpickled by calling something."""
+    """Object that executes code on unpickling."""
 
     def __reduce__(self) -> Any:
         return print, ('it ran',)

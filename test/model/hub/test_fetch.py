@@ -65,7 +65,7 @@ def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
 def test_a_file_that_had_come_whole_but_was_not_verified_is_not_asked_for_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is interrupted while gigabytes are hashed has all of them."""
+    """A download that is interrupted during hashing is complete."""
     with monkeypatch.context() as patched:
         patched.setattr(module, 'file_hash', interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -84,10 +84,10 @@ def test_a_rest_that_the_hub_does_not_know_begins_anew(hub: Hub, tmp_path: Path)
 
 
 def test_a_file_that_changed_meanwhile_comes_from_its_beginning(hub: Hub, tmp_path: Path) -> None:
-    """Its first half would not fit the second of another, and no hash is known yet."""
+    """Parts of two versions would not fit together, and no hash is pinned yet."""
     source = SourceConfig('owner/name', 'best.pt')
     hub.break_after = 300_000
-    with pytest.raises(ModelError, match='broken off'):
+    with pytest.raises(ModelError, match='was lost'):
         download(source, tmp_path / 'f', silent)
     hub.put('owner/name', 'best.pt', CONTENT[::-1])
     download(source, tmp_path / 'f', silent)

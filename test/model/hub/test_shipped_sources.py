@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folders that are shipped without weights: their sources have all that the model wants.
+"""Model folders shipped without weights: their sources provide all required tensors.
 
-In full size, on the meta device. What is published is what plain transformers would save.
+Tests use full sizes on the meta device. Published files are as `transformers` saves them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def gemma() -> Any:
 
 
 def public_checkpoint() -> State:
-    """As dion-jy/open-vljepa writes best.pt: the last 8 layers, and linear layers to 1536."""
+    """Return best.pt of dion-jy/open-vljepa: the last 8 layers, and linear layers to 1536."""
     from torch.nn import Linear
 
     predictor = llama()
@@ -70,7 +70,7 @@ def public_checkpoint() -> State:
 
 
 def published(repository: str) -> State:
-    """A repository's weights."""
+    """Return the weights of a repository."""
     from transformers import SiglipConfig, SiglipModel, VJEPA2Config, VJEPA2Model
 
     if repository == 'google/siglip2-base-patch16-256':

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores and confidences: the calibration's formulas, worked out by hand."""
+"""Scores and confidences: the formulas of the calibration, calculated by hand."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_words_compete_alone_and_have_their_own_threshold(
             **UNKNOWN, abstain_above=0.0, abstain_words_above=words
         )
         assert language.cannot_tell(vector, [], 'red') is abstained
-    assert language.cannot_tell(vector, [], '')  # nothing was said
+    assert language.cannot_tell(vector, [], '')  # no text was decoded
 
 
 def test_who_offers_unknown_as_a_candidate_has_it_once(
@@ -237,7 +237,7 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
 
 def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
     class Beams(torch.nn.Module):
-        """Says 'b', then 'a', then what cannot be read, whatever it is given."""
+        """Always decodes to 'b', then 'a', then a text that cannot be embedded."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -249,7 +249,7 @@ def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
             return rows, torch.tensor([[-0.1, -0.9, -0.2]]).expand(len(vectors), -1)
 
     class Letters:
-        """a and b lie at right angles; nothing else is read."""
+        """Encodes a and b as orthogonal vectors; c is too long."""
 
         def check(self, text: str) -> None:
             if text == 'c':

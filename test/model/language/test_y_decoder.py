@@ -15,7 +15,7 @@ VECTORS = 6
 
 @pytest.fixture(scope='module')
 def decoder() -> YDecoder:
-    """Random weights over six words, so that sentences end early and late."""
+    """Return a decoder with random weights over six words; sentences have various lengths."""
     torch.manual_seed(4)
     config = YDecoderConfig(
         width=32, layers=2, heads=2, max_tokens=7, beams=4, vocabulary=6, prefix_tokens=2
@@ -26,7 +26,7 @@ def decoder() -> YDecoder:
 
 
 def mean_log_probability(decoder: YDecoder, vector: torch.Tensor, tokens: list[int]) -> float:
-    """Of a sentence up to and with its END, one forward pass a token."""
+    """Compute it for a sentence including END, with one forward pass per token."""
     total, said = 0.0, list[int]()
     for token in tokens:
         logits = decoder(vector[None], torch.tensor([said], dtype=torch.long))[0, -1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector of unfamiliar scenes: its arithmetic, its file, and what it leaves untouched."""
+"""Detector of unfamiliar scenes: computation, file, and unchanged outputs of the model."""
 
 from __future__ import annotations
 

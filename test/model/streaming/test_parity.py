@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope='module')
 def reference() -> Reference:
-    """The reference over the shipped weights."""
+    """Return the reference with the shipped weights."""
     folder = registry.find('small')
     with safe_open(folder / registry.WEIGHTS, framework='np') as stored:
         weights = {key: stored.get_tensor(key).astype(np.float64) for key in stored.keys()}  # noqa: SIM118
@@ -31,7 +31,7 @@ def reference() -> Reference:
 
 
 def video(tubelets: int, size: int, seed: int) -> NDArray[np.uint8]:
-    """Noise over slow waves: (T, 2, S, S, 3)."""
+    """Return noise over slow waves: (T, 2, S, S, 3)."""
     rng = np.random.default_rng(seed)
     t = np.arange(2 * tubelets)[:, None, None, None]
     y, x = np.mgrid[:size, :size]
@@ -41,7 +41,7 @@ def video(tubelets: int, size: int, seed: int) -> NDArray[np.uint8]:
 
 
 def prompt_states(model: Model) -> list[NDArray[np.float64]]:
-    """The text tower's token states of the prompts, one array each."""
+    """Return the text tower's token states of the prompts, one array each."""
     vision: Any = model.vision
     return [tower(vision).states([p], 128)[0][0].double().numpy() for p in PROMPTS]
 

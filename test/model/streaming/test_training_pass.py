@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained is what runs: the banded pass, with and without gradients, equals streaming."""
+"""The training pass (banded, with and without gradients) equals streaming."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TUBELETS = 11  # of a window of 4: seven are evicted
 
 
 def padded(tower: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token states (1, P, L, Dt) of the prompts and their mask."""
+    """Return token states (1, P, L, Dt) of the prompts and their mask."""
     states, mask = tower.states(PROMPTS, 128)
     return states[None].clone(), mask[None]
 

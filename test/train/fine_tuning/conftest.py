@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small model to start from, and bags of colours to tune it on."""
+"""A small start model, and bags of colors for fine-tuning."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vljepa_ros.train.fine_tuning.config import Recording
 
 @pytest.fixture(scope='session')
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of random weights, stored in float16 as models are, that says other words."""
+    """Save a model with random weights in float16, with another vocabulary."""
     return workers.shared(tmp_path_factory, 'start', save_start)
 
 
 @pytest.fixture(scope='session')
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """What is trained on."""
+    """Return the training recording."""
     colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
     return film(tmp_path_factory.mktemp('shown'), colours, 'shown')
 
 
 @pytest.fixture(scope='session')
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """The same things in another order."""
+    """Return a recording with the same scenes in another order."""
     return film(tmp_path_factory.mktemp('held'), ['green', 'red', 'blue', 'green'], 'held_out')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configuration of fine-tuning may say, and which key is wrong."""
+"""Configuration of fine-tuning: valid values, and errors that name the key."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def vljepa(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process: (exit status, stdout, stderr)."""
+    """Run the command in this process: (exit status, stdout, stderr)."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         status = main([str(argument) for argument in arguments])
@@ -41,14 +41,14 @@ def vljepa(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def configuration(path: Path, **values: Any) -> Path:
-    """Write a short training's YAML file."""
+    """Write the YAML file of a short training."""
     given = {'out': str(path.with_suffix('')), **SHORT, **values}
     path.write_text(yaml.safe_dump(given))
     return path
 
 
 def edited(printed: str, colours: list[str]) -> Iterator[str]:
-    """The lines of annotate, moved and put into one's own words: one line a colour."""
+    """Return the lines of annotate with other times and texts: one line per color."""
     first = json.loads(printed.splitlines()[0])
     for number, colour in enumerate(colours):
         begin = EACH_S * number
@@ -58,7 +58,7 @@ def edited(printed: str, colours: list[str]) -> Iterator[str]:
 def test_from_my_bag_to_my_model(
     vljepa: Run, start: Path, held_out: Recording, tmp_path: Path
 ) -> None:
-    """What the start model never says, the tuned one says of a bag that it was not trained on."""
+    """The fine-tuned model decodes the new texts on a bag that it was not trained on."""
     colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
     bag = Path(film(tmp_path, colours, 'bag').source)
     status, printed, _ = vljepa('annotate', bag, '--json', '--model', start)
@@ -90,14 +90,14 @@ def test_from_my_bag_to_my_model(
 
 @pytest.fixture(scope='module')
 def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three steps of each stage, of the heads, without validation."""
+    """Fine-tune the heads for three steps per stage, without validation."""
     out = tmp_path_factory.mktemp('heads') / 'mine'
     assert tuned(start, shown, out, 'heads').judged_on == 'recordings'
     return out
 
 
 def tuned(start: Path, shown: Recording, out: Path, how: str) -> Tuned:
-    """A few steps."""
+    """Fine-tune for a few steps."""
     short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
     values = {**short, 'start': str(start), 'out': str(out), 'tune': how}
     values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
@@ -143,7 +143,7 @@ def test_words_are_added_behind_those_that_the_decoder_has(heads: Path, start: P
 def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
     heads: Path, start: Path
 ) -> None:
-    """Without validation nothing can be fitted: on what was trained on, all is too sure."""
+    """Without validation recordings, the confidences of the start model are kept."""
     before, after = registry.read_config(start), registry.read_config(heads)
     assert (after.name, before.name) == ('mine', 'start')
     assert after.calibration == before.calibration
@@ -196,7 +196,7 @@ def test_a_wrong_line_is_named(vljepa: Run, start: Path, shown: Recording, tmp_p
 
 
 def documented() -> list[str]:
-    """The commands of the recipe, without line breaks."""
+    """Return the documented commands without line breaks."""
     text = (ROOT / 'docs' / 'guide' / 'fine_tuning.md').read_text()
     blocks = re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
     joined = ''.join(blocks).replace('\\\n', ' ')
@@ -211,7 +211,7 @@ def test_the_documented_commands_are_commands() -> None:
 
 
 def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
-    """Its configuration, its files and every line of them; training itself takes minutes."""
+    """The test checks the configuration and every annotation line, without the training."""
     path = ROOT / 'samples' / 'tuning' / 'tune.yaml'
     config: TuneConfig = parse_tuning(read_values(path), path)
     truth = json.loads((ROOT / 'samples' / 'bench' / 'ground_truth.json').read_text())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings for tuning: which line cannot be used, and what cannot be read."""
+"""Recordings for fine-tuning: errors in annotation lines and unreadable recordings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_recordings_of_one_name_are_kept_apart(importer: Importer, tmp_path: Pat
         (tmp_path / place).mkdir()
         lines(tmp_path / place / 'run.jsonl', said(0, 1, place))
         given.append(Recording(str(video(tmp_path / place / 'run.avi'))))
-    for _ in range(2):  # a second run begins anew
+    for _ in range(2):  # a second run starts from the beginning
         streams = importer.read(given, tmp_path / 'out')
         assert [s.annotations[0].text for s in streams] == ['a', 'b']
         assert {s.frames().shape for s in streams} == {(20, 32, 32, 3)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model knew: sentences that it stands by, and questions that nobody else asked."""
+"""Rehearsal data: sentences that the model reproduces, and questions without annotations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentence
 
 
 class Speaker:
-    """Says the text whose direction is nearest; of 'c' it says 'a', and 'd' nobody can read."""
+    """Decodes to the nearest text, but 'c' to 'a'; 'd' is unreadable."""
 
     facts = SimpleNamespace(embedding_dim=4)
     texts = ('a', 'b', 'c', 'd')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People's sentences come apart in the text space, and known ones stay where they are."""
+"""Annotated sentences are separated in the embedding space, and known ones keep their vectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bank() -> TextBank:
 
 @pytest.fixture
 def encoder() -> YEncoder:
-    """The shipped one."""
+    """Return the encoder of the shipped model."""
     folder = registry.find('small')
     net = VLJEPA(registry.read_config(folder), ('y_encoder',))
     registry.load_weights(net, folder / registry.WEIGHTS, ('y_encoder',))
@@ -78,7 +78,7 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
     texts = Texts(encoder, bank, meanings, ['the arm is at rest', 'the mug is on the table'])
     row = texts.also[meanings.number['say:the arm rests']]
     assert row[-2:].tolist() == [True, False]
-    assert not row[: len(meanings.names)].any()  # what people say is never one with the rest
+    assert not row[: len(meanings.names)].any()  # annotated texts are never equal to the others
 
 
 def test_without_texts_of_ones_own_nothing_is_trained(encoder: YEncoder, bank: TextBank) -> None:

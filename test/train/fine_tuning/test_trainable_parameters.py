@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained and what is not; adapters become plain weights that compute the same."""
+"""Selection of trainable parameters, and exact merging of adapters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def net(start: Path) -> VLJEPA:
 
 
 def answers(net: VLJEPA) -> Tensor:
-    """To random prompts about a random clip."""
+    """Return answers to random prompts about a random clip."""
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (2, 6, 2, 32, 32, 3), generator=generator, dtype=torch.uint8)
     prompts = torch.randn(2, 3, 5, 384, generator=generator)
@@ -78,7 +78,7 @@ def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VL
 
 
 def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_path: Path) -> None:
-    """Merging: 1e-5 in float32. Written in float16, as models are: a cosine of 0.99999."""
+    """Merging is exact to 1e-5 in float32; in float16, cosines are at least 0.99999."""
     pytest.importorskip('peft')
     names, start = set(net.state_dict()), answers(net)
     choose(net, config('lora'))
@@ -101,7 +101,7 @@ def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_pa
 
 
 def test_lora_equals_its_formula(net: VLJEPA) -> None:
-    """W + alpha / rank * B A, of the paper."""
+    """The formula of the paper is W + alpha / rank * B A."""
     pytest.importorskip('peft')
     name = 'predictor.blocks.1.mlp.0.weight'
     before = net.state_dict()[name].clone()

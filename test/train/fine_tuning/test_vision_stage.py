@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the eyes learn of people's texts, and what they go on answering as before."""
+"""Vision side: learning of annotated texts, and preservation of other answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tuning(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFacto
 
 
 def trained(tuning: Tuning, keep: float) -> tuple[VLJEPA, float]:
-    """The network after all steps, and the loss of what was said in the last five."""
+    """Return the network after all steps, and the loss of the last five steps."""
     torch.manual_seed(0)
     config = dataclasses.replace(tuning.config, keep=keep)
     net = copy.deepcopy(tuning.before)
@@ -55,7 +55,7 @@ def trained(tuning: Tuning, keep: float) -> tuple[VLJEPA, float]:
 
 
 def to_other_questions(net: VLJEPA, tuning: Tuning) -> Tensor:
-    """Answers (P, T, D) about the recording's first six seconds."""
+    """Return answers (P, T, D) about the first six seconds of the recording."""
     frames = np.array(tuning.train[0].frames()[:60]).reshape(1, 30, 2, 32, 32, 3)
     states, mask = tuning.bank.states(OTHERS)
     with torch.no_grad():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's recipe on a tiny model: what a step does, what a run leaves, what is refused."""
+"""The paper's recipe on a tiny model: one step, results of a run, and refused input."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[Pair]:
 
 
 def vectors(net: Any, batch: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and texts, one pair after the other."""
+    """Return predictions and texts of pairs in order."""
     known = [*tiny.MARKS, *tiny.WORDS]
     seen, said = [], []
     for pair in batch:
@@ -73,7 +73,7 @@ def test_the_loss_is_infonce_in_both_directions(folder: Path) -> None:
 
 
 def test_the_same_text_is_no_negative(folder: Path) -> None:
-    """Two clips of one text: each is to find it among two different texts."""
+    """Two clips have the same text: each must find it among two different texts."""
     batch = pairs(['a', 'a', 'red'])
     seen, said = vectors(tiny.net(), batch)
     logits = seen @ said[[0, 2]].T / 0.07
@@ -87,7 +87,7 @@ def test_the_same_text_is_no_negative(folder: Path) -> None:
 
 
 def test_a_step_moves_the_y_encoder_at_a_twentieth_of_the_rate(folder: Path) -> None:
-    """Adam's first step moves every weight by its rate, whatever the gradient's size."""
+    """Adam's first step changes every weight by the learning rate, whatever the gradient."""
     state = stage(folder)
     before = {key: value.clone() for key, value in state.net.state_dict().items()}
     state.step(pairs(['a', 'the cup', 'red', 'who knows']))
@@ -122,7 +122,7 @@ def test_the_rate_warms_up_and_stays_or_falls(
 
 
 def stream(folder: Path, seed: int = 0) -> Path:
-    """Ten frames, four a second; the first second is red, the rest blue; one question."""
+    """Return ten frames at 4 frames/s: one second of red, then blue, with one question."""
     frames = np.zeros((10, 32, 32, 3), np.uint8)
     frames[:4, ..., 0], frames[4:, ..., 2] = 255, 255
     said = [(0.0, 1.0, 'the cup is red'), (1.0, 2.5, 'the cup is blue')]
@@ -227,7 +227,7 @@ def test_the_result_is_called_as_its_folder(tmp_path: Path, folder: Path, name: 
 def test_words_that_the_start_was_taught_are_not_those_of_the_result(
     tmp_path: Path, folder: Path
 ) -> None:
-    """A decoder is bound to the vectors that it was made for."""
+    """A text decoder is valid only for the vectors of its model."""
     taught = Path(shutil.copytree(folder, tmp_path / 'taught'))
     for name in ('y_decoder.yaml', 'y_decoder.safetensors'):
         (taught / name).write_text('of another model')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train` gives a bidirectional model words of its own, and only that model."""
+"""`vljepa train` trains a text decoder for one bidirectional model only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = {'width': 32, 'layers': 1, 'heads': 2, 'max_tokens': 8, 'beams': 2}
 
 
 def write(folder: Path, **changed: Any) -> Path:
-    """A configuration of a short training beside its sentences."""
+    """Write the configuration of a short training and its sentences."""
     (folder / 'texts.txt').write_text('# what can be said\n' + '\n'.join([*TEXTS, *TEXTS]) + '\n')
     values = {
         'model': str(folder / 'm'),
@@ -56,7 +56,7 @@ def language(folder: Path) -> Language:
 
 @pytest.fixture(scope='module')
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that was given words, the configuration beside it."""
+    """Return the folder of a model with a trained text decoder, and the configuration."""
     folder = tmp_path_factory.mktemp('words')
     tiny.save(folder / 'm')
     assert main.main(['train', str(write(folder))]) == 0
@@ -149,7 +149,7 @@ def test_a_disk_that_takes_no_more_leaves_the_older_decoder(
 
 
 def test_the_bank_is_asked_where_texts_lie(taught: Path, tmp_path: Path) -> None:
-    """The nearest of the raw vector, which lies elsewhere as a whole, would be chance."""
+    """The sentence nearest to the raw vector, without re-centering, would be random."""
     folder = copied(taught, tmp_path)
     config = yaml.safe_load((folder / text_decoder.CONFIG).read_text())
     (folder / text_decoder.CONFIG).write_text(yaml.safe_dump(config | {'bank_below': 1.01}))
@@ -160,7 +160,7 @@ def test_the_bank_is_asked_where_texts_lie(taught: Path, tmp_path: Path) -> None
     texts = spoken.encode(tiny.SENTENCES)
     vectors = texts + gap[0].numpy()
     assert [d.text for d in spoken.decode(vectors)] == [*tiny.SENTENCES]
-    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # whose gap is another
+    asked = [d.text for d in spoken.decode(vectors, asked=True)]  # with another modality gap
     assert asked == ['the robot moves'] * len(tiny.SENTENCES)
 
 
@@ -207,7 +207,7 @@ def test_the_shipped_configuration_is_one() -> None:
 
 
 def copied(model: Path, folder: Path) -> Path:
-    """The model's folder, to be changed."""
+    """Return a copy of the model's folder that may be changed."""
     import shutil
 
     return Path(shutil.copytree(model, folder / 'm'))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions from files, and what was to be said of them."""
+"""Predictions from files, with their target texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FACTS = ModelFacts('one-1', 4, 8, 10.0, 2, 4, 4)
 
 
 class Reader(fake_models.FakeLanguage):
-    """Reads twenty letters at most."""
+    """Text side with a limit of twenty letters."""
 
     def check(self, text: str) -> None:
         if len(text) > 20:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words for a space of texts: what stands between predictions and texts must not change them."""
+"""Training of a text decoder: the modality gap must not change the decoded texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_token
 
 
 class Bag(TextSpace):
-    """A text's vector is the sum of those of its words, which are drawn."""
+    """Text side: the vector of a text is the sum of random vectors of its words."""
 
     def __init__(self) -> None:
         super().__init__(ModelFacts('bag-1', DIM, 8, 10.0, 2, 4, 4), CalibrationConfig())
@@ -64,7 +64,7 @@ def space() -> Space:
 
 
 def predicted(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
-    """What a model with a gap says of these: moved, and spread in a few directions."""
+    """Return predictions with a modality gap: shifted, and with noise in a few directions."""
     fixed = np.random.default_rng(7)
     offset = unit(fixed.normal(size=(1, DIM))) * 1.2
     directions = unit(fixed.normal(size=(3, DIM)))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulators that make annotated streams; nothing general belongs here."""
+"""Simulators that generate annotated streams."""

@@ -269,5 +269,5 @@ def _compiled(scene: SceneFile) -> Any:
             return mujoco.MjModel.from_xml_path(str(path))
     raise InputError(
         f'the installed version of {scene.package} has no {scene.path}: '
-        'install the version of requirements/'
+        'install the version that requirements/ pins'
     )

@@ -124,7 +124,7 @@ def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
 
 
 def is_new(item: Annotation) -> bool:
-    """Return whether training never has this object in this color."""
+    """Return whether this object in this color is absent from training."""
     return item.phase in ('act', 'done') and item.colour == held_out_colour(item.task)
 
 

@@ -28,7 +28,7 @@ WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
 EPISODES = 20  # maximum per task
 SEEN_MARK, ORACLE_SHARE_MARK, ORACLE_MARK = 0.92, 0.92, 0.85
 NOT_THERE = (
-    'No streams of the unseen tasks: put the split `unseen` beside `test` and use `--split test`.'
+    'No streams of the unseen tasks: put the split `unseen` next to `test` and use `--split test`.'
 )
 
 
@@ -158,5 +158,5 @@ def classify_unseen(context: Context) -> Report:
         row_of('blind', 'unseen tasks among the 5', five.top1(unseen, blind)),
         *hidden_rows(streams, TEST_TASKS),
     )
-    note = f'{len(unseen)} acts of {len(TEST_TASKS)} unseen tasks, training wordings.'
+    note = f'{len(unseen)} acts of {len(TEST_TASKS)} unseen tasks, training paraphrases.'
     return Report('classify-unseen', rows, (note,))

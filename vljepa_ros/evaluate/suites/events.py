@@ -117,8 +117,8 @@ def _report(
     notes = (
         f'{len(heard)} streams; {said} predicted events. They match within {WITHIN_S:g} s; the '
         'start of a stream is not an event.',
-        "Delays are by the streams' stamps: the time that the model takes, the Y-Decoder's "
-        'included, is not in them.',
+        "Delays are differences of stamps: compute time, including the Y-Decoder's, does not "
+        'count.',
     )
     return Report(suite, tuple(rows), notes)
 

@@ -137,7 +137,7 @@ def selective(context: Context) -> Report:
     cider, corpus = scorer(context.streams)
     judged = partial(_judged, thresholds=thresholds, cider=cider)
     scored = context.map(judged, recorded, 'decodes')
-    about = f'Thresholds of ours: {len(context.validation)} streams of validation.'
+    about = f'Our thresholds are chosen on {len(context.validation)} validation streams.'
     note = f'{about} Document frequencies: {corpus}.'
     return report(Table(recorded, scored), thresholds, note)
 
@@ -169,7 +169,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     thresholds = thresholds_within([found], PERIODS_S)
     cider = Cider([s.references for s in said])
     scored = judge(recorded, thresholds, Words(language), cider)
-    note = f'Thresholds of ours and document frequencies: these {len(said)} annotations.'
+    note = f'Our thresholds and document frequencies are from these {len(said)} annotations.'
     return report(Table([recorded], [scored]), thresholds, note)
 
 

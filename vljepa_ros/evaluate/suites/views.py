@@ -55,7 +55,7 @@ class Filmed:
 
     @property
     def is_asked(self) -> bool:
-        """Return whether its size and camera are in the range that a model should support."""
+        """Return whether the act's size and camera are in the range that models should support."""
         low, high = ASKED_PX
         is_outside = self.size_px < low or self.size_px >= high
         return not is_outside and self.camera.stock not in HAND_CAMERAS

@@ -108,7 +108,7 @@ def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
         how, done = 'ab', done + len(block)
         progress(done, total)
     if done < total:
-        raise ConnectionError(f'connection broken off after {done:,} of {total:,} bytes')
+        raise ConnectionError(f'the connection was lost after {done:,} of {total:,} bytes')
 
 
 def _write(path: Path, block: bytes, how: str) -> None:

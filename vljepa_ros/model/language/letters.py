@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-odds of letter trigrams, other languages against English, by groups of languages.
 
-The detector of unreadable texts reads them from `letter_trigrams.npz`. That file was made by
+`letter_trigrams.npz` stores them for the detector of unreadable texts. It was made by
 `python -m vljepa_ros.model.language.letters` from the language profiles of the PyPI package
 langdetect 1.0.9 (Apache-2.0, counted on Wikipedia). Portuguese, Swedish, Czech, Finnish,
 Indonesian and Vietnamese are excluded because the suite `unreadable` tests on them.

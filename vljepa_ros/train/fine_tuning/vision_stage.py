@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning of the vision side on annotated recordings, with rehearsal of other answers.
 
-The loss is that of stage 2 (`train.losses`). Known sentences are additional targets, so a
+The loss is the same as in stage 2 (`train.losses`). Known sentences are additional targets, so a
 prediction must be nearer to the annotated text than to any known sentence. A second term keeps the
 start model's answers to other questions, and to caption prompts at tubelets without annotation
 (learning without forgetting, Li and Hoiem, arXiv 1606.09282).

@@ -62,7 +62,7 @@ class RecipeConfig:
     `model`: folder with model.yaml and the initial weights. `tune`: trainable parameters: `all` of
     Predictor and Y-Encoder, their last layers (`heads`), or these and adapters in the Predictor's
     layers (`lora`). `prompt`: prompt of captions. `y_encoder_rate`: learning rate of the Y-Encoder
-    as a fraction of that of the Predictor.
+    as a fraction of the Predictor's.
     """
 
     model: str

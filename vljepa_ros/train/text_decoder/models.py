@@ -62,7 +62,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from error
         except UnicodeDecodeError as error:
-            raise InputError(f'{path} is not a UTF-8 text (byte {error.start})') from error
+            raise InputError(f'{path} is not UTF-8 text (byte {error.start})') from error
         found |= dict.fromkeys(s for line in lines if (s := line.strip()) and s[0] != '#')
     if not 2 <= len(found) <= MAX_SENTENCES:
         names = ', '.join(map(str, paths))

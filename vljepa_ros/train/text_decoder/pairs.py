@@ -37,7 +37,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class KnownPredictions:
-    """All predictions, grouped by whether they answer a question (0: no, 1: yes), and pairs."""
+    """Predictions of a model: all of them by kind, and those with a target text (`pairs`).
+
+    `vectors`: answers to standing prompts, (N, D), and to questions, (N, D).
+    """
 
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
     pairs: tuple[Pair, ...] = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kitchen: when its doors move, what is said of it, and a second of pictures."""
+"""Kitchen streams: door movements, annotations, and one second of images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_doors_move_one_at_a_time_in_the_light_with_rests_between(seed: int) -> 
         hidden = (light[between] < 1).any() or (cover[between] > 0).any()
         assert other.first - one.last >= 30
         assert hidden or other.first - one.last <= 80
-    for door in DOORS:  # what is closed opens, what is open closes
+    for door in DOORS:  # closed doors open, open doors close
         own = [m for m in found if m.door == door]
         assert all((m.before == 0.0) != (m.after == 0.0) for m in own)
         assert all(a.after == b.before for a, b in zip(own, own[1:], strict=False))
@@ -101,7 +101,7 @@ def test_a_way_its_end_and_what_hides_it_tile_the_stream() -> None:
     assert [a.light for a in found] == [True, True, True, False, True, False, True]
     assert [a.covered for a in found] == [False] * 5 + [True, False]
     assert [a.object_state for a in found] == ['', '', 'open', '', '', '', '']
-    assert {a.task for a in found} == {''}  # none of Meta-World's: no other suite reads them
+    assert {a.task for a in found} == {''}  # no task of Meta-World
 
 
 def test_a_door_that_closes_is_said_to_close_and_each_movement_is_counted() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras around the bench: projection against arithmetic by hand, and what is drawn."""
+"""Cameras around the bench: projection against manual calculation, and random sampling."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_point_on_the_optical_axis_is_in_the_middle() -> None:
 def test_right_is_right_and_up_is_up() -> None:
     camera = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
     places, sizes = camera.project(np.array([[1.0, 2.0, 0.0], [0.0, 2.0, 1.0], [0.0, -1.0, 0.0]]))
-    np.testing.assert_allclose(places[0], [0.75, 0.5])  # a picture 4 m wide at 2 m
+    np.testing.assert_allclose(places[0], [0.75, 0.5])  # an image 4 m wide at 2 m
     np.testing.assert_allclose(places[1], [0.5, 0.25])
     assert np.isnan(places[2]).all() and np.isnan(sizes[2])
     np.testing.assert_allclose(sizes[0], 96 * 0.05 / 4.0)
@@ -57,7 +57,7 @@ def test_a_stock_camera_sees_the_table_upright(name: str) -> None:
     places, sizes = camera.project(np.array([[0.0, 0.65, 0.02], [0.0, 0.65, 0.3]]))
     assert (np.abs(places - 0.5) < 0.35).all() and sizes[0] > 2.0
     if name != 'topview':
-        assert places[1, 1] < places[0, 1]  # what is higher is above
+        assert places[1, 1] < places[0, 1]  # higher points are higher in the image
     assert camera.held_out == (('camera',) if name in HELD_OUT_STOCK else ())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Phases of recorded episodes, and the annotations that come of them: worked out by hand."""
+"""Phases of recorded episodes and their annotations, with expectations calculated by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Ins
 
 
 def runs(names: list[str]) -> list[tuple[str, int]]:
-    """Names with how often each occurs in a row."""
+    """Return names with the length of each run."""
     found: list[tuple[str, int]] = []
     for name in names:
         if found and found[-1][0] == name:
@@ -44,7 +44,7 @@ def test_phases_run_in_one_direction(
 
 
 def episode(**lengths: int) -> Episode:
-    """An episode of drawer-open with phases of these lengths in frames, in this order."""
+    """Return an episode of drawer-open with phases of these lengths (frames), in this order."""
     plan = EpisodePlan('drawer-open', 'red', (1,), 1, 0.0, 0, 0)
     made = Episode(plan, success=True)
     for phase, length in lengths.items():
@@ -61,7 +61,7 @@ def said(
     dark: slice = slice(0),
     covered: slice = slice(0),
 ) -> tuple[list[Annotation], list[tuple[str, float, float]]]:
-    """The annotations, and of each (meaning, start, end)."""
+    """Return the annotations, and (concept, start, end) of each."""
     count = len(made.instants)
     light, cover = np.ones(count), np.zeros(count)
     light[dark], cover[covered] = 0.0, 1.0

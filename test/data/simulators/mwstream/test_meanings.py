@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wordings, their lists, the lexicon, the questions: plain facts, no simulator."""
+"""Paraphrases, their lists, the lexicon and the questions, without a simulator."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_an_unknown_meaning_is_named() -> None:
 
 
 def annotation(phase: str, **more: Any) -> Annotation:
-    """A moment of opening the red drawer, beside a blue tin."""
+    """Return an annotation of opening the red drawer next to a blue tin."""
     facts = {'light': phase not in ('dark', 'covered'), 'covered': phase == 'covered'}
     state = {'rest': 'closed', 'done': 'open'}.get(phase, '')
     meaning = meaning_of('drawer-open', phase, 'red')
@@ -181,7 +181,7 @@ def annotation(phase: str, **more: Any) -> Annotation:
 
 
 def asked(phase: str, which: str = 'train', seeds: int = 40, **more: Any) -> list[Question]:
-    """All questions of some draws."""
+    """Return all questions of some draws."""
     item = annotation(phase, **more)
     return [
         q for seed in range(seeds) for q in questions(item, np.random.default_rng(seed), which)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recording pipeline makes of a square rendering."""
+"""Effects of a recording pipeline on a square rendering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vljepa_ros.data.simulators.mwstream.picture_format import ASPECTS, PictureF
 
 
 def rendering(size: int = 96) -> np.ndarray:
-    """A red dot at three quarters of the width and five eighths of the height, on gray."""
+    """Return a gray image with a red dot at 3/4 of the width and 5/8 of the height."""
     picture = np.full((size, size, 3), 90, np.uint8)
     y, x = round(size * 5 / 8), round(size * 3 / 4)
     picture[y - 3 : y + 4, x - 3 : x + 4] = (250, 20, 20)
@@ -18,7 +18,7 @@ def rendering(size: int = 96) -> np.ndarray:
 
 
 def red_at(picture: np.ndarray) -> np.ndarray:
-    """The middle of what is red, as fractions of the picture (x, y)."""
+    """Return the center of the red area, in fractions of the image (x, y)."""
     red = (picture[..., 0].astype(int) - picture[..., 1]) > 100
     assert red.any()
     rows, columns = np.nonzero(red)

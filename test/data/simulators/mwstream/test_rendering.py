@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What renders goes without a word."""
+"""Renderers are freed without error output."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams that the simulator films: their labels fit their pictures, in every kind of view."""
+"""Streams from the simulator: labels match images in every kind of view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE, SECONDS = 64, 24.0
 
 @pytest.fixture(scope='module')
 def filmed() -> dict[str, StreamData]:
-    """One seed of the test split in all views."""
+    """Render one seed of the test split in all views."""
     from vljepa_ros.data.simulators.mwstream.streams import Director
 
     director = Director(SIZE, depth=True)
@@ -54,7 +54,7 @@ def test_each_episode_has_its_camera_and_a_fixed_one_stays(
 
 
 def test_an_object_is_drawn_where_its_label_says(filmed: dict[str, StreamData]) -> None:
-    """Its depth at that pixel is what its camera's pose says, where nothing hides it."""
+    """The depth at its pixel matches the camera's pose, unless the object is hidden."""
     data = filmed[WIDE]
     shown = [max(visible.values(), default=0.0) for visible in data.meta['visible']]
     best = int(np.argmax(shown))
@@ -93,7 +93,7 @@ def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -
     from vljepa_ros.data.simulators.mwstream import streams
     from vljepa_ros.data.simulators.mwstream.cameras import Camera
 
-    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # it looks away
+    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)  # the camera faces away
     monkeypatch.setattr(streams, 'draw_wide', lambda *_: away)
     data = streams.Director(32).film('test', 20_003, SECONDS, FIXED)
     acts = [item for item in data.annotations if item.phase == 'act']

@@ -131,7 +131,7 @@ class Camera:
 def project(
     points_m: Points, position_m: Points, axes: Points, fov_deg: float
 ) -> tuple[Points, Points]:
-    """Project points as `Camera.project`, for any position (3,) and axes (3, 3)."""
+    """Project points like `Camera.project`, for any position (3,) and axes (3, 3)."""
     x, y, z = ((points_m - position_m) @ axes).T
     depth = np.where(z < 0, -z, np.nan)
     width = 2.0 * depth * np.tan(np.radians(fov_deg) / 2.0)

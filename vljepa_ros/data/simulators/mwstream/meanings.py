@@ -3,9 +3,9 @@
 
 `wordings.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
 and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
-correct if it names the concept's object and color and no others, and if, among the sentences of
-all concepts, one of this concept shares the most words with it, without a negation or an antonym
-between the two.
+correct under two conditions: it names the concept's object and color and no others, and the known
+sentence that shares the most words with it expresses this concept and does not differ from it by a
+negation or an antonym.
 """
 
 from __future__ import annotations

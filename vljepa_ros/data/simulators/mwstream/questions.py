@@ -232,7 +232,7 @@ class _Asker:
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
     def colour(self) -> Question:
-        """Ask for the color of the task's object or of the thing beside it."""
+        """Ask for the color of the task's object or of the distractor next to it."""
         name, colour = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
             colour, name = self.item.thing.split()
@@ -256,7 +256,7 @@ class _Asker:
         return self.ask('object', 'object', meaning, candidates=said)
 
     def thing(self) -> Question:
-        """Ask for the thing beside the task."""
+        """Ask for the distractor next to the task."""
         own = self.item.thing
         pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]

@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Prop:
-    """Thing beside a task, present from frame `first` of its episode to before `last`."""
+    """Distractor next to a task, present from frame `first` of its episode up to before `last`."""
 
     thing: Thing
     first: int

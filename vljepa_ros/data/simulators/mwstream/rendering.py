@@ -66,7 +66,7 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def update(self, data: Any, camera: Any) -> None:
-        """Update the scene from simulation data, seen by an MjvCamera."""
+        """Update the scene from simulation data and an MjvCamera."""
         import mujoco
 
         option, kinds = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL

@@ -83,7 +83,7 @@ class Look:
         return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
 
 
-# Things beside the task: MuJoCo's type of shape, half sizes (m), height of the center (m).
+# Distractors next to the task: MuJoCo's type of shape, half sizes (m), height of the center (m).
 SHAPES: dict[str, tuple[int, Point, float]] = {
     'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
     'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),

@@ -411,7 +411,7 @@ def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
-    """Return the task of an episode from repeated permutations, so that all tasks occur."""
+    """Return the task of an episode: random permutations in sequence, so that all tasks occur."""
     at = 5 * (seed % 10_000) + index
     shuffled = np.random.default_rng([seed // 10_000, at // len(tasks), 3]).permutation(len(tasks))
     return tasks[int(shuffled[at % len(tasks)])]

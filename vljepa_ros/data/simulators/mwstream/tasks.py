@@ -102,7 +102,7 @@ UNDONE_BY: dict[str, str] = {
     'plate-slide-side': 'plate-slide-back-side',
 }
 
-# Distractors that may stand beside the task, appear and disappear.
+# Distractors that may stand next to the task, appear and disappear.
 THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
 
 COLOURS: dict[str, tuple[float, float, float]] = {
