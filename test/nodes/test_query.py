@@ -710,8 +710,8 @@ def test_search_finds_remembered_moments_best_first(bench: Bench) -> None:
         ({'text': 'red qzxv'}, "text: model 'fake' cannot read 'red qzxv'"),
         ({'text': 'red', 'source': '*'}, "source '*' is not supported"),
         ({'text': 'red', 'radius': 2.0}, 'radius (2 m) is not supported'),
-        ({'like': Moment(source='camera')}, "'like' is not supported"),
-        ({'image': CompressedImage(data=b'1')}, "'image' is not supported"),
+        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
+        ({'image': CompressedImage(data=b'1')}, "field 'image' is not supported"),
     ],
 )
 def test_a_bad_search_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
@@ -870,8 +870,8 @@ def test_cancelling_one_watch_leaves_the_others(bench: Bench) -> None:
         ({'condition': 'word ' * 70}, 'text of 70 words is too long'),
         ({'condition': 'a', 'timeout': Duration(sec=-1)}, 'timeout (-1 s) is negative'),
         ({'condition': 'a', 'source': '*'}, "source '*' is not supported"),
-        ({'like': Moment(source='camera')}, "'like' is not supported"),
-        ({'image': CompressedImage(format='jpeg')}, "'image' is not supported"),
+        ({'like': Moment(source='camera')}, "field 'like' is not supported"),
+        ({'image': CompressedImage(format='jpeg')}, "field 'image' is not supported"),
     ],
 )
 def test_a_bad_goal_is_aborted_at_once_with_the_reason(

@@ -328,9 +328,9 @@ def check_supported(request: Any) -> None:
     if getattr(request, 'radius', 0.0) != 0.0:
         raise InputError(f'radius ({request.radius:g} m) is not supported yet: set it to 0')
     if hasattr(request, 'like') and request.like != msg.Moment():
-        raise InputError("the field 'like' is not supported yet: use a text")
+        raise InputError("field 'like' is not supported yet: use a text")
     if hasattr(request, 'image') and (request.image.data or request.image.format):
-        raise InputError("the field 'image' is not supported yet: use a text")
+        raise InputError("field 'image' is not supported yet: use a text")
 
 
 def _fraction(value: float, name: str) -> float:
