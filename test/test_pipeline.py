@@ -181,7 +181,7 @@ def test_models_are_not_mixed() -> None:
 
 def test_half_a_model_is_refused() -> None:
     model = dataclasses.replace(fake_model(), language=None)
-    with pytest.raises(ModelError, match='halves'):
+    with pytest.raises(ModelError, match='both sides'):
         Pipeline(model)
 
 
@@ -326,3 +326,16 @@ def test_an_unreadable_search_is_refused() -> None:
     play(pipeline, [('red', 30)])
     with pytest.raises(InputError, match=UNREADABLE):
         pipeline.search(f'a {UNREADABLE}')
+
+
+@pytest.mark.parametrize('candidates', ['yes', 5, None])
+def test_one_text_is_no_list_of_candidates(candidates: object) -> None:
+    with pytest.raises(InputError, match='candidates'):
+        Pipeline(fake_model()).ask('what?', candidates)  # type: ignore[arg-type]
+
+
+def test_one_text_is_no_list_of_standing_prompts() -> None:
+    with pytest.raises(InputError, match='standing prompts'):
+        Pipeline(fake_model()).perceiver.set_prompts('abc')
+    with pytest.raises(InputError, match='standing prompts'):
+        PerceptionSettings(prompts='abc')  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from vljepa_ros.core.errors import ModelError
 from vljepa_ros.core.protocols import Model
-from vljepa_ros.core.settings import Settings
+from vljepa_ros.core.settings import Settings, texts_of
 from vljepa_ros.core.types import (
     Answer,
     Change,
@@ -135,7 +135,7 @@ class Pipeline:
             InputError: The question is invalid, or nothing is stored for its span.
             BusyError: The question can be answered later.
         """
-        question = Question(prompt, tuple(candidates), source, start_ns, end_ns)
+        question = Question(prompt, texts_of(candidates, 'candidates'), source, start_ns, end_ns)
         return self.query.ask(question, self._evaluate)
 
     def _evaluate(self, question: Question) -> Evaluated:

@@ -208,8 +208,6 @@ class Client:
         """Like `query`, but return a future immediately."""
 
         def request() -> Query.Request:
-            if isinstance(candidates, str):
-                raise InputError('candidates are one text, not a list of texts')
             check_question(prompt, candidates)
             return Query.Request(
                 prompt=prompt,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vljepa_ros.core.errors import InputError
@@ -42,6 +43,19 @@ def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) ->
     return text
 
 
+def texts_of(texts: object, what: str) -> tuple[str, ...]:
+    """Return several texts as a tuple.
+
+    Raises:
+        InputError: It is one text, whose letters would be taken for texts, or not a sequence.
+    """
+    if isinstance(texts, str):
+        raise InputError(f'{what} are one text, not a list of texts')
+    if not isinstance(texts, Sequence):
+        raise InputError(f'{what} are of type {type(texts).__name__}, not a list of texts')
+    return tuple(texts)
+
+
 def _in_range(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise InputError(f'{name} ({value}) is not in {low:g}..{high:g}')
@@ -71,19 +85,20 @@ class PerceptionSettings:
         return round(self.max_gap_s * 1e9)
 
 
-def check_prompts(prompts: tuple[str, ...]) -> tuple[str, ...]:
+def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     """Return the standing prompts if they are valid.
 
     Raises:
         InputError: There are more than `MAX_PROMPTS`, two are the same, or one is invalid.
     """
+    prompts = texts_of(prompts, 'standing prompts')
     if len(prompts) > MAX_PROMPTS:
         raise InputError(f'{len(prompts)} standing prompts are too many (at most {MAX_PROMPTS})')
     for prompt in prompts:
         check_text(prompt)
     if len(set(prompts)) != len(prompts):
         raise InputError('two standing prompts are the same')
-    return tuple(prompts)
+    return prompts
 
 
 def check_span(start_ns: int, end_ns: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Language
-from vljepa_ros.core.settings import AnswerSettings, check_text
+from vljepa_ros.core.settings import AnswerSettings, check_text, texts_of
 from vljepa_ros.core.text import yes_of
 from vljepa_ros.core.types import (
     WITHHELD,
@@ -46,6 +46,7 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
         InputError: The prompt or a candidate is invalid, or there are too many candidates.
     """
     check_text(prompt)
+    candidates = texts_of(candidates, 'candidates')
     if len(candidates) > MAX_CANDIDATES:
         raise InputError(f'{len(candidates)} candidates are too many (at most {MAX_CANDIDATES})')
     for candidate in candidates:

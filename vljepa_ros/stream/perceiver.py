@@ -177,7 +177,7 @@ class Perceiver:
         Raises:
             InputError: A prompt is invalid, or there are too many.
         """
-        checked = check_prompts(tuple(prompts))
+        checked = check_prompts(prompts)
         self._vision.check_prompts(checked)
         return checked
 
