@@ -511,7 +511,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
         film(tmp_path / 'validation', name, STREAM)
     status, on_test, _ = command('--data', tmp_path, '--streams', 1)
     assert status == 0 and on_test['split'] == 'test' and on_test['streams'] == 1
-    assert '2 streams of validation' in on_test['suites'][0]['notes'][0]  # all, whatever --streams
+    assert '2 validation streams' in on_test['suites'][0]['notes'][0]  # all, whatever --streams
     status, on_validation, _ = command('--data', tmp_path, '--split', 'validation')
     assert status == 0 and on_validation['streams'] == 2
     assert thresholds(on_test) == thresholds(on_validation)
