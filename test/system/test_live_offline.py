@@ -82,7 +82,7 @@ class Stack:
                 and counts('decoder_node', 'events') == [len(self.events)] * 2
                 and counts('decoder_node', 'backlog') == [0, 0]
             ),
-            60.0,
+            300.0,
             'the stack does not come to rest',
         )
         assert counts('decoder_node', 'decodes') == [decodes] * 2
@@ -92,7 +92,7 @@ class Stack:
         for node, process in self.processes.items():
             assert process.interrupt() == 0
             if node == 'change_detection_node':  # which ends all segments; the decoder follows
-                eventually(lambda: len(self.events) >= expected, 30.0, f'{expected} events')
+                eventually(lambda: len(self.events) >= expected, 120.0, f'{expected} events')
         return [from_event_message(message) for message in self.events]
 
 
