@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.images import fit
+
 SHIFT, TURN_DEG = 0.07, 9.0  # largest random shift (fraction of the size) and rotation of a clip
 ZOOM = (0.78, 1.3)
 STRETCHED, LETTERBOXED = 0.25, 0.12  # fractions of the clips
@@ -102,11 +104,6 @@ def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return mask
 
 
-def _resized(frame: Any, size: int) -> Any:
-    how = cv2.INTER_AREA if size < frame.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(frame, (size, size), interpolation=how)
-
-
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
     """Corrupt frames (S, S, 3) as poor cameras and links do: blur, low resolution, JPEG, noise."""
     size = frames[0].shape[0]
@@ -116,13 +113,13 @@ def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
         return [cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames]
     if how == 1:
         small = int(size * rng.uniform(0.2, 0.9))
-        return [_resized(_resized(f, small), size) for f in frames]
+        return [fit(fit(f, small), size) for f in frames]
     if how == 2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 70))]
         small = int(size * rng.uniform(0.45, 1.0))
-        reduced = [_resized(f, small) for f in frames]
+        reduced = [fit(f, small) for f in frames]
         coded = [cv2.imdecode(cv2.imencode('.jpg', f, quality)[1], 1) for f in reduced]
-        return [_resized(f, size) for f in coded]
+        return [fit(np.asarray(f, np.uint8), size) for f in coded]
     strength = float(rng.uniform(3.0, 14.0))
     noise = rng.normal(0.0, strength, (len(frames), *frames[0].shape))
     dark = np.array([f.mean() < 8 for f in frames])  # black stays black

@@ -16,13 +16,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.images import fit
+from vljepa_ros.data.simulators.mwstream.cameras import HELD_OUT_SHARE
+
 ASPECTS = {'1:1': 1.0, '4:3': 4 / 3, '16:9': 16 / 9}
 FITS = ('crop', 'resize', 'letterbox')  # conversion of a wide image to a square one
 RESOLUTIONS = (96, 128, 192, 256, 512)  # pixels across
 QUALITY = (30, 95)  # JPEG quality
 FPS = 10
 CODECS = ('none', 'jpeg')
-HELD_OUT_SHARE = 0.12  # of the evaluation's cameras: most rows need cameras without it
 HELD_OUT_CODEC = 'mp4'  # absent from training
 
 
@@ -62,12 +64,12 @@ class PictureFormat:
         """Convert renderings (T, S, S, 3) to images of the same shape."""
         size = pictures.shape[1]
         across = min(self.resolution or size, size)
-        small = np.stack([_resized(self._fitted(p), across) for p in pictures])
+        small = np.stack([fit(self._fitted(p), across) for p in pictures])
         if self.codec == 'jpeg':
             small = np.stack([through_jpeg(p, self.quality) for p in small])
         elif self.codec == 'mp4':
             small = through_mp4(small)
-        return small if across == size else np.stack([_resized(p, size) for p in small])
+        return small if across == size else np.stack([fit(p, size) for p in small])
 
     def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size = len(picture)
@@ -75,7 +77,8 @@ class PictureFormat:
         if not bar:
             return picture
         if self.fit == 'resize':
-            return _resized(picture[bar : size - bar], size)
+            squeezed = cv2.resize(picture[bar : size - bar], (size, size))
+            return np.asarray(squeezed, np.uint8)
         boxed = picture.copy()
         boxed[:bar], boxed[size - bar :] = 0, 0
         return boxed
@@ -115,10 +118,3 @@ def through_mp4(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if len(found) != len(pictures):
         raise RuntimeError(f'MPEG-4: encoded {len(pictures)} frames, but decoded {len(found)}')
     return np.stack(found)
-
-
-def _resized(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    if picture.shape[:2] == (size, size):
-        return picture
-    how = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=how), np.uint8)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.simulators.mwstream.cameras import Camera, Point, project
+from vljepa_ros.data.simulators.mwstream.cameras import HELD_OUT_SHARE, Camera, Point, project
 from vljepa_ros.data.simulators.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.simulators.mwstream.record import Thing
 from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
@@ -45,7 +45,6 @@ CLUTTER_KINDS = (
     mujoco.mjtGeom.mjGEOM_CYLINDER,
 )
 MAX_CLUTTER = 3
-HELD_OUT_SHARE = 0.12  # of the evaluation's looks: most rows need looks without it
 GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 
