@@ -180,17 +180,23 @@ def test_damage_changes_pictures_but_never_the_dark() -> None:
         assert (seen != picture).any() and black.max() <= 2
 
 
-def test_things_are_where_an_augmentation_says() -> None:
-    """A white dot on black is tracked through 30 random augmentations."""
-    rng = np.random.default_rng(4)
-    picture = np.zeros((96, 96, 3), np.uint8)
-    picture[58:63, 38:43] = 255
-    place = np.array([[40.5 / 96, 60.5 / 96]], np.float32)
+@pytest.mark.parametrize('side', [96, 160])
+@pytest.mark.parametrize('region', [(0.0, 0.0, 1.0, 1.0), (0.2, 0.3, 0.5, 0.6)])
+def test_augmentation_maps_points_to_where_they_appear(
+    side: int, region: tuple[float, ...]
+) -> None:
+    """A white dot on black is tracked through 30 random augmentations of a region."""
+    rng, region = np.random.default_rng(4), np.array(region)
+    picture = np.zeros((side, side, 3), np.uint8)
+    x, y = round(0.42 * side), round(0.63 * side)
+    picture[y - 2 : y + 3, x - 2 : x + 3] = 255
+    place = np.array([[(x + 0.5) / side, (y + 0.5) / side]], np.float32)
     seen = 0
     for _ in range(30):
         change = replace(Augmentation.draw(96, rng), bars=np.zeros((96, 96), bool))
-        white = change.apply(picture[None], np.random.default_rng(0))[0].max(axis=-1) > 100
-        [expected] = change.place(place)
+        random = np.random.default_rng(0)
+        white = change.apply(picture[None], region[None], random)[0].max(axis=-1) > 100
+        [expected] = change.place(place, region[None])
         if np.isnan(expected).any() or not white.any():
             continue
         rows, columns = np.nonzero(white)
@@ -211,8 +217,9 @@ def test_places_are_unknown_where_nothing_is_seen_or_they_left_the_picture(
     found = states(read_stream(write_stream(tmp_path, replace(data, state=level))))
     columns = [STATE.index(name) for name in PLACES]
     assert np.isnan(found[5, columns]).all() and (found[6, columns] == 0.5).all()
+    whole = np.tile([0.0, 0.0, 1.0, 1.0], (len(found), 1))
     away = replace(
         Augmentation.draw(96, np.random.default_rng(0)),
         warp=np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0]]),
     )
-    assert np.isnan(moved(found, away)[6, columns]).all()
+    assert np.isnan(moved(found, away, whole)[6, columns]).all()

@@ -23,6 +23,7 @@ MAX_PIXELS = 100_000_000  # larger sizes are taken for a damaged header
 SIGNATURES = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # first -> last bytes (JPEG, PNG)
 Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
 Rows = NDArray[np.uint8]  # (H, W * bytes per pixel)
+Affine = NDArray[np.float64]  # (2, 3)
 Crop: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in fractions
 WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
 
@@ -205,6 +206,36 @@ def crop(image: Image, part: Crop) -> Image:
     right = max(round((x + width) * columns), left + 1)
     bottom = max(round((y + height) * rows), top + 1)
     return image[top:bottom, left:right]
+
+
+def cut_transform(region: Sequence[float] | NDArray[np.float64], side: int, size: int) -> Affine:
+    """Return the affine transform (2, 3), in pixels, of `cut` for square images.
+
+    Args:
+        region: x, y, width and height in fractions.
+        side: Side of the image, in pixels.
+        size: Side of the result, in pixels.
+    """
+    x, y, width, height = region
+    across, down = size / (width * side), size / (height * side)
+    return np.array(
+        [
+            [across, 0.0, (0.5 - x * side) * across - 0.5],
+            [0.0, down, (0.5 - y * side) * down - 0.5],
+        ]
+    )
+
+
+def cut(image: Image, region: Sequence[float] | NDArray[np.float64], size: int) -> Image:
+    """Return a region of a square image, resampled to (size, size, 3) with subpixel precision.
+
+    Interpolation is bilinear, so the region should have at most twice as many pixels per side as
+    the result.
+    """
+    transform = cut_transform(region, image.shape[0], size)
+    return np.asarray(
+        cv2.warpAffine(image, transform, (size, size), borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def fit(image: Image, size: int) -> Image:

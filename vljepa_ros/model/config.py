@@ -88,6 +88,27 @@ class XEncoderConfig:
 
 
 @dataclass(frozen=True)
+class RegionFinderConfig:
+    """Convolutional network that finds the workspace, to which every tubelet is cropped.
+
+    `image_size`: side of the frames that the model receives; 0: the model has no finder, and its
+    frames have the size of the X-Encoder's images. `smallest`: least side of a region, as a
+    fraction of the frame.
+    """
+
+    image_size: int = 0
+    stem: tuple[int, ...] = (16, 32, 64, 96)
+    smallest: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Validate all fields."""
+        if not 1 <= len(self.stem) <= 8:
+            raise ModelError(f'region_finder.stem has {len(self.stem)} widths, not 1..8')
+        check('region_finder.', self, image_size=(0, 4096), stem=(1, MAX_WIDTH))
+        check('region_finder.', self, smallest=(0.01, 1.0))
+
+
+@dataclass(frozen=True)
 class PredictorConfig:
     """Block-causal visual prefix, and suffix of prompt tokens and learned answer tokens."""
 
@@ -277,6 +298,7 @@ class ModelConfig:
     description: str = ''
     embedding_dim: int = 256
     time: TimeConfig = field(default_factory=TimeConfig)
+    region_finder: RegionFinderConfig = field(default_factory=RegionFinderConfig)
     x_encoder: XEncoderConfig = field(default_factory=XEncoderConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     text_tower: TextTowerConfig = field(default_factory=TextTowerConfig)
@@ -300,6 +322,16 @@ class ModelConfig:
             )
         if not 1 <= x.grid <= MAX_GRID:
             raise ModelError(f'x_encoder: grid ({x.grid}) is not in 1..{MAX_GRID}')
+        if 0 < self.region_finder.image_size < x.image_size:
+            raise ModelError(
+                f'region_finder.image_size ({self.region_finder.image_size}) is smaller than '
+                f'x_encoder.image_size ({x.image_size})'
+            )
+        if x.image_size < 2 ** len(self.region_finder.stem) and self.region_finder.image_size:
+            raise ModelError(
+                f'x_encoder.image_size ({x.image_size}) is too small for a region_finder with '
+                f'{len(self.region_finder.stem)} widths'
+            )
         if x.grid % p.merge:
             raise ModelError(f'grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})')
         for part, width, heads in (
@@ -323,6 +355,11 @@ class ModelConfig:
                 f'the model has about {self.weight_count:,} weights, which is too many (at most '
                 f'{MAX_WEIGHTS:,})'
             )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames that the model receives, in pixels."""
+        return self.region_finder.image_size or self.x_encoder.image_size
 
     @property
     def weight_count(self) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random augmentation of clips: geometry, colors, and the image corruption of poor cameras.
 
-Shapes: L frames of a clip, S image side.
+Shapes: L frames of a clip, S image side. Regions are (x, y, width, height) in fractions of a
+frame.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.images import fit
+from vljepa_ros.core.images import WHOLE, cut_transform, fit
+from vljepa_ros.model.streaming.region_finder import within
+
+Regions = NDArray[np.float64]
 
 SHIFT, TURN_DEG = 0.07, 9.0  # largest random shift (fraction of the size) and rotation of a clip
 ZOOM = (0.78, 1.3)
 STRETCHED, LETTERBOXED = 0.25, 0.12  # fractions of the clips
+# Standard deviations of the errors of regions: of centers as fractions of a side, of log sides.
+CLIP_OFFSET, CLIP_ZOOM = 0.05, 0.08
+TUBELET_OFFSET, TUBELET_ZOOM = 0.012, 0.02
 DAMAGED = 0.3  # fraction of the clips with image corruption
 
 
@@ -25,8 +32,8 @@ DAMAGED = 0.3  # fraction of the clips with image corruption
 class Augmentation:
     """One augmentation for all frames of a clip.
 
-    warp (2, 3): affine transform in pixels; curve (1, 256, 3): lookup table of each channel; bars
-    (S, S): true for black pixels of a letterbox.
+    warp (2, 3): affine transform in pixels of the result; curve (1, 256, 3): lookup table of each
+    channel; bars (S, S): true for black pixels of a letterbox.
     """
 
     warp: NDArray[np.float64]
@@ -38,15 +45,25 @@ class Augmentation:
         """Draw a random shift, rotation, zoom, stretch, gain, contrast, tint and letterbox."""
         return cls(_warp(size, rng), _curve(rng), _letterbox(size, rng))
 
-    def apply(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Augment frames (L, S, S, 3); a random fraction of the clips is also `damaged`."""
+    def apply(
+        self, frames: NDArray[np.uint8], regions: Regions, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Crop frames (L, side, side, 3) to `regions` (L, 4) and augment them, (L, S, S, 3).
+
+        A random fraction of the clips is also `damaged`.
+        """
         size = len(self.bars)
         moved = [
             cv2.LUT(
-                cv2.warpAffine(frame, self.warp, (size, size), borderMode=cv2.BORDER_REPLICATE),
+                cv2.warpAffine(
+                    frame,
+                    self._after_crop(region, frame.shape[0]),
+                    (size, size),
+                    borderMode=cv2.BORDER_REPLICATE,
+                ),
                 self.curve,
             )
-            for frame in frames
+            for frame, region in zip(frames, regions, strict=True)
         ]
         for frame in moved:
             frame[self.bars] = 0
@@ -54,18 +71,33 @@ class Augmentation:
             moved = damaged(moved, rng)
         return np.stack(moved)
 
-    def place(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map points (N, 2), in fractions of a frame, to the new frame; nan outside of it."""
-        size = len(self.bars)
-        pixels = places * size - 0.5
-        moved = (pixels @ self.warp[:, :2].T + self.warp[:, 2] + 0.5) / size
+    def place(self, places: NDArray[np.float32], regions: Regions) -> NDArray[np.float32]:
+        """Map points (N, 2), in fractions of frames with `regions` (N, 4); nan outside of them."""
+        moved = self.map_points((places - regions[:, :2]) / regions[:, 2:])
         inside = ((moved >= 0) & (moved <= 1)).all(axis=1, keepdims=True)
         return np.where(inside, moved, np.nan).astype(np.float32)
 
+    def map_points(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map points (N, 2) in fractions of a region; the result may lie outside of 0..1."""
+        size = len(self.bars)
+        pixels = places * size - 0.5
+        return (pixels @ self.warp[:, :2].T + self.warp[:, 2] + 0.5) / size
+
+    @property
+    def zoom(self) -> NDArray[np.float64]:
+        """Return the magnification (2,) of widths and heights."""
+        return np.linalg.norm(self.warp[:, :2], axis=1)
+
+    def _after_crop(self, region: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+        """Return the transform (2, 3) from a frame's pixels to those of its augmented region."""
+        crop = np.vstack([cut_transform(region, side, len(self.bars)), (0.0, 0.0, 1.0)])
+        return self.warp @ crop
+
 
 def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply one random `Augmentation` to frames (L, S, S, 3)."""
-    return Augmentation.draw(frames.shape[1], rng).apply(frames, rng)
+    """Apply one random `Augmentation` to whole frames (L, S, S, 3)."""
+    whole = np.tile(np.array(WHOLE), (len(frames), 1))
+    return Augmentation.draw(frames.shape[1], rng).apply(frames, whole, rng)
 
 
 def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -102,6 +134,28 @@ def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         if rng.random() < 0.2:
             mask = mask.T
     return mask
+
+
+def inaccurate(
+    regions: Regions, tubelet_frames: int, smallest: float, rng: np.random.Generator
+) -> Regions:
+    """Add errors like those of a region finder to the regions (L, 4) of a clip.
+
+    One error is common to the clip, a smaller one differs from tubelet to tubelet. Whole frames
+    stay whole.
+    """
+    found = regions.copy()
+    offset, zoom = rng.normal(0.0, CLIP_OFFSET, 2), rng.normal(0.0, CLIP_ZOOM, 2)
+    for start in range(0, len(regions), tubelet_frames):
+        corners, sides = np.split(regions[start : start + tubelet_frames], 2, axis=1)
+        moved = offset + rng.normal(0.0, TUBELET_OFFSET, 2)
+        scale = np.exp(zoom + rng.normal(0.0, TUBELET_ZOOM))
+        disturbed = within(corners + sides * (0.5 + moved), sides * scale, smallest)
+        is_part = (sides < 1.0).any(axis=1, keepdims=True)
+        found[start : start + tubelet_frames] = np.where(
+            is_part, disturbed, regions[start : start + tubelet_frames]
+        )
+    return found
 
 
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:

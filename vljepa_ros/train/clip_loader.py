@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.train.clips import Batch, ClipSampler
+from vljepa_ros.train.clips import Batch, ClipSampler, Crops
 from vljepa_ros.train.config import VisionTraining
 
 AHEAD = 4  # batches that each process prepares in advance
@@ -27,6 +27,7 @@ class StepBatches(IterableDataset[Batch]):
     seed: int
     stage: VisionTraining
     first: int = 0
+    crops: Crops | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of this process."""
@@ -35,7 +36,8 @@ class StepBatches(IterableDataset[Batch]):
         if info:  # one thread per process, because the processes run in parallel
             torch.set_num_threads(1)
             cv2.setNumThreads(0)
-        sampler = ClipSampler(self.streams, self.tubelet_frames, self.seed + 10_000 * number)
+        seed = self.seed + 10_000 * number
+        sampler = ClipSampler(self.streams, self.tubelet_frames, seed, self.crops)
         for step in range(self.first + number, self.stage.steps, count):
             yield sampler.batch(self.stage.clips_at(step))
 

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import WHOLE
 from vljepa_ros.data.format import Annotation, Stream, Told
 from vljepa_ros.data.simulators.mwstream import questions
 from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
-from vljepa_ros.train.augmentation import Augmentation
+from vljepa_ros.data.simulators.mwstream.regions import workspaces
+from vljepa_ros.model.streaming.region_finder import within
+from vljepa_ros.train.augmentation import Augmentation, inaccurate
 from vljepa_ros.train.config import Clips
 
 RATE_HZ = 10.0  # default rate of streams without rate_hz
@@ -89,6 +92,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Crops:
+    """Crops of frames to the workspace, with errors like those of a region finder.
+
+    `image_size`: side of the result in pixels; `smallest`: least side of a region.
+    """
+
+    image_size: int
+    smallest: float
+
+
+@dataclass(frozen=True)
 class Place:
     """Stream and time range, in seconds, in which clips may end."""
 
@@ -100,9 +114,28 @@ class Place:
 class ClipSampler:
     """Draws clips so that all tasks and phases, and all annotated texts, are equally frequent."""
 
-    def __init__(self, streams: list[Stream], tubelet_frames: int, seed: int) -> None:
+    def __init__(
+        self,
+        streams: list[Stream],
+        tubelet_frames: int,
+        seed: int,
+        crops: Crops | None = None,
+    ) -> None:
+        """Create a sampler.
+
+        Args:
+            streams: Streams to draw from.
+            tubelet_frames: Frames per tubelet.
+            seed: Seed of the random generator.
+            crops: Crops of the frames to the workspace; None: whole frames in their own size.
+
+        Raises:
+            InputError: There are no streams.
+        """
         if not streams:
             raise InputError('cannot draw clips: there is no complete stream to train on')
+        self._crops = crops
+        self._regions = [_regions(stream, crops) for stream in streams]
         self._streams, self._per = streams, tubelet_frames
         self._rate_hz = float(streams[0].meta.get('rate_hz', RATE_HZ))
         self._states = [states(stream) for stream in streams]
@@ -132,12 +165,16 @@ class ClipSampler:
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
         shown = [stream.annotations[i] for i in at]
-        augmentation = Augmentation.draw(frames.shape[1], self.rng)
-        augmented = augmentation.apply(frames, self.rng)
+        size = self._crops.image_size if self._crops else frames.shape[1]
+        augmentation = Augmentation.draw(size, self.rng)
+        regions = self._regions[place.stream][first : first + length]
+        if self._crops:
+            regions = inaccurate(regions, self._per, self._crops.smallest, self.rng)
+        augmented = augmentation.apply(frames, regions, self.rng)
         return Clip(
-            frames=augmented.reshape(tubelets, self._per, *frames.shape[1:]),
+            frames=augmented.reshape(tubelets, self._per, *augmented.shape[1:]),
             shown=shown,
-            state=moved(self._states[place.stream][last], augmentation),
+            state=moved(self._states[place.stream][last], augmentation, regions[last - first]),
             prompt=questions.pick(questions.prompts('caption'), self.rng),
             asked=self._ask(place.stream, at, last, question_count),
         )
@@ -224,11 +261,21 @@ def states(stream: Stream) -> NDArray[np.float32]:
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
 
 
-def moved(state: NDArray[np.float32], change: Augmentation) -> NDArray[np.float32]:
-    """Return rows of `states` for augmented frames, in which positions have changed."""
+def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
+    """Return the region (frames, 4) of every frame: the whole frame if there is none."""
+    found = workspaces(stream) if crops else None
+    if found is None or crops is None:
+        return np.tile(np.array(WHOLE), (stream.frame_count, 1))
+    return within(found[:, :2], found[:, 2:], crops.smallest)
+
+
+def moved(
+    state: NDArray[np.float32], change: Augmentation, regions: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return rows of `states` for augmented regions of frames: positions have changed."""
     found = state.copy()
     for x in range(STATE.index(PLACES[0]), len(STATE), 2):
-        found[:, x : x + 2] = change.place(state[:, x : x + 2])
+        found[:, x : x + 2] = change.place(state[:, x : x + 2], regions)
     return found
 
 

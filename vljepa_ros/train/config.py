@@ -46,6 +46,21 @@ class TextTraining:
 
 
 @dataclass(frozen=True)
+class RegionTraining:
+    """Training of the region finder on single frames, for models that have one.
+
+    `every`: one frame in `every` of each stream is used.
+    """
+
+    steps: int = 4000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    ema: float = 0.99
+    every: int = 8
+
+
+@dataclass(frozen=True)
 class VisionTraining:
     """Stage 2: the vision side, trained to predict the text embeddings of stage 1.
 
@@ -138,6 +153,7 @@ class TrainConfig:
     device: str = 'auto'
     amp: bool = True
     text: TextTraining = field(default_factory=TextTraining)
+    regions: RegionTraining = field(default_factory=RegionTraining)
     vision: VisionTraining = field(default_factory=VisionTraining)
     decoder: DecoderTraining = field(default_factory=DecoderTraining)
     familiarity: FamiliarityTraining = field(default_factory=FamiliarityTraining)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa train CONFIG`: runs all stages and writes the model folder.
 
-The stages are text, vision, decoder, calibration and familiarity. Checkpoints are written to
-`<out>/checkpoints`; an interrupted run resumes from them.
+The stages are text, region finder, vision, decoder, calibration and familiarity. Checkpoints are
+written to `<out>/checkpoints`; an interrupted run resumes from them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.model.registry import load, pick_device, save
-from vljepa_ros.model.streaming.network import VISION, VLJEPA
+from vljepa_ros.model.streaming.network import FINDER, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train import checkpoint
 from vljepa_ros.train.calibration_stage import ask_all, calibrate
 from vljepa_ros.train.clip_loader import StepBatches
-from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler
+from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler, Crops
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.decoder_stage import Vocabulary, train_decoder
 from vljepa_ros.train.familiarity import calibrate_familiarity
 from vljepa_ros.train.optimizer import prepare_gpu
 from vljepa_ros.train.parallel import Workers
+from vljepa_ros.train.region_stage import RegionStage
 from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
 from vljepa_ros.train.text_stage import TextStage, meaning_vectors
 from vljepa_ros.train.training_log import Log, progress
@@ -40,8 +41,8 @@ from vljepa_ros.train.validation_curves import validate
 from vljepa_ros.train.vision_stage import VisionStage
 from vljepa_ros.train.warm_start import start_from
 
-PARTS = (*VISION, 'y_encoder')
-LOGGED = 20  # steps between two log lines
+PARTS = (FINDER, *VISION, 'y_encoder')
+LOGGED, LOGGED_REGIONS = 20, 200  # steps between two log lines
 VALIDATED = 16  # number of validation streams for the curves
 HELD_BACK = 10  # one stream in ten is not used to train the vision side
 
@@ -67,6 +68,12 @@ class Run:
         self.log = Log(self.folder, self.out / 'tensorboard', self.workers.first)
         self.sentences = [t for texts in self.meanings.sentences.values() for t in texts]
         limit = config.model.y_decoder.max_tokens
+        finder = config.model.region_finder
+        self.crops = (
+            Crops(config.model.x_encoder.image_size, finder.smallest)
+            if finder.image_size
+            else None
+        )
         self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
     def _meanings(self) -> Meanings:
@@ -94,6 +101,27 @@ class Run:
         net.y_encoder.requires_grad_(False).eval()
         return net
 
+    def regions(self, net: VLJEPA) -> None:
+        """Train the region finder of `net`, if it has one, or restore it."""
+        finder, path = net.region_finder, self.folder / 'region_finder.pt'
+        if finder is None:
+            return
+        state = checkpoint.read(path, self.config)
+        if state:
+            finder.load_state_dict(state)
+        else:
+            stage = RegionStage(finder, self.train, self.config)
+            with progress('region finder', stage.steps, shown=self.workers.first) as advance:
+                for step in range(1, stage.steps + 1):
+                    loss = stage.step()
+                    advance(1)
+                    if step % LOGGED_REGIONS == 0:
+                        self.log.note('region finder', step, {'loss': loss})
+            stage.use_average()
+            if self.workers.first:
+                checkpoint.write(path, self.config, finder.state_dict())
+        finder.requires_grad_(False).eval()
+
     def vision(self, net: VLJEPA) -> VLJEPA:
         """Run stage 2, from its checkpoint if there is one; returns the averaged weights."""
         config, path = self.config, self.folder / 'vision.pt'
@@ -105,7 +133,7 @@ class Run:
             log.info('vision: resuming from step %d', stage.done)
         seed = config.seed + stage.done + 1_000_000 * self.workers.rank
         streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
-        steps = StepBatches(streams, per, seed, config.vision, stage.done)
+        steps = StepBatches(streams, per, seed, config.vision, stage.done, self.crops)
         self._train_vision(stage, steps.loaded(config.loaders), path)
         stage.use_average()
         return net.eval()
@@ -113,7 +141,10 @@ class Run:
     def decoder(self, vision: VLJEPA) -> VLJEPA:
         """Run stage 3; returns the whole model."""
         sampler = ClipSampler(
-            self.held_back, self.config.model.time.tubelet_frames, self.config.seed + 1_000_003
+            self.held_back,
+            self.config.model.time.tubelet_frames,
+            self.config.seed + 1_000_003,
+            self.crops,
         )
         return train_decoder(
             vision,
@@ -216,10 +247,10 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
         log.warning('skipped %s: %s', name, reason)
     for stream in found.streams:
         rate, side = stream.meta.get('rate_hz', RATE_HZ), stream.frames().shape[1]
-        if rate != model.time.rate_hz or side != model.x_encoder.image_size:
+        if rate != model.time.rate_hz or side != model.image_size:
             raise InputError(
                 f'{stream.folder}: {rate:g} images per second of {side}x{side}, but the model '
-                f'expects {model.time.rate_hz:g} of {model.x_encoder.image_size}: generate or '
+                f'expects {model.time.rate_hz:g} of {model.image_size}: generate or '
                 f'import the data for this model'
             )
     longest = config.vision.longest_tubelets * model.time.tubelet_frames
@@ -235,7 +266,9 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
 def train(config: TrainConfig) -> Path:
     """Run all stages that are not finished yet; returns the model's folder."""
     run = Run(config)
-    net = run.vision(run.texts())
+    net = run.texts()
+    run.regions(net)
+    net = run.vision(net)
     if run.workers.first:
         run.calibrate(run.decoder(net))
         run.familiarity()

@@ -15,7 +15,7 @@ from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.config import CONFIG, FamiliarityConfig, ModelConfig
 from vljepa_ros.model.language.readability import Readability
 from vljepa_ros.model.streaming import familiarity
-from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
+from vljepa_ros.model.streaming.network import FINDER, LANGUAGE, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.streaming.vision import StreamingVision
@@ -30,7 +30,8 @@ def load(
     Raises:
         ModelError: The folder is incomplete or damaged, or the text tower does not match.
     """
-    names = (VISION if 'vision' in parts else ()) + (LANGUAGE if 'language' in parts else ())
+    vision = (FINDER, *VISION) if 'vision' in parts else ()
+    names = vision + (LANGUAGE if 'language' in parts else ())
     net = VLJEPA(config, names)
     load_weights(net, folder / WEIGHTS, names)
     net.to(device=device, dtype=DTYPES[dtype]).eval().requires_grad_(False)
@@ -69,7 +70,7 @@ def assemble(
     facts = ModelFacts(
         model_id=model_id,
         embedding_dim=config.embedding_dim,
-        image_size=config.x_encoder.image_size,
+        image_size=config.image_size,
         rate_hz=config.time.rate_hz,
         tubelet_frames=config.time.tubelet_frames,
         window_tubelets=config.time.window_tubelets,

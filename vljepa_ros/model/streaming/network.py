@@ -12,19 +12,26 @@ from torch import Tensor, nn
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language.y_decoder import YDecoder
 from vljepa_ros.model.streaming.predictor import Predictor
+from vljepa_ros.model.streaming.region_finder import RegionFinder
 from vljepa_ros.model.streaming.x_encoder import XEncoder
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 
+FINDER = 'region_finder'  # optional part of the vision side, trained on its own
 VISION = ('x_encoder', 'predictor')
 LANGUAGE = ('y_encoder', 'y_decoder')
 
 
 class VLJEPA(nn.Module):
-    """All four parts of the model. A process builds only the parts named in `parts`."""
+    """All parts of the model. A process builds only the parts named in `parts`."""
 
-    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = VISION + LANGUAGE) -> None:
+    def __init__(
+        self, config: ModelConfig, parts: tuple[str, ...] = (FINDER, *VISION, *LANGUAGE)
+    ) -> None:
         super().__init__()
         self.config = config
+        self.region_finder: RegionFinder | None = None
+        if FINDER in parts and config.region_finder.image_size:
+            self.region_finder = RegionFinder(config.region_finder, config.x_encoder.image_size)
         if 'x_encoder' in parts:
             self.x_encoder = XEncoder(config.x_encoder, config.time)
         if 'predictor' in parts:

@@ -55,7 +55,7 @@ class StreamingVision:
     def step(self, state: VisionState, images: Sequence[Image]) -> None:
         """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
         check_hop(images, self.facts)
-        tubelet = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._tower.device)
+        tubelet = self._tubelet(images)
         visual, x_encoder = self._net.x_encoder.step(tubelet, state.x_encoder)
         state.predictor = self._net.predictor.step(visual, state.predictor)
         state.x_encoder = x_encoder
@@ -67,9 +67,8 @@ class StreamingVision:
         per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
         caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
         for start in range(0, len(frames) - per + 1, per):
-            tubelet = torch.from_numpy(np.array(frames[start : start + per]))
-            images = tubelet.unsqueeze(0).to(self._tower.device)
-            caches = familiarity.first_layers(self._net.x_encoder, images, caches)
+            tubelet = self._tubelet(list(frames[start : start + per]))
+            caches = familiarity.first_layers(self._net.x_encoder, tubelet, caches)
             found.append(familiarity.pooled(caches, 1))
         return np.concatenate(found)
 
@@ -107,6 +106,12 @@ class StreamingVision:
         if self.familiarity is None or state.steps == 0:
             return 0.0
         return self.familiarity.unfamiliar(state.x_encoder)
+
+    def _tubelet(self, images: Sequence[Image]) -> Tensor:
+        """Return the X-Encoder's images (1, F, S, S, 3) of a hop's frames."""
+        finder = self._net.region_finder
+        cropped = finder.crop(images) if finder else images
+        return torch.from_numpy(np.stack(cropped)).unsqueeze(0).to(self._tower.device)
 
     def _prompt(self, text: str) -> Tensor:
         if text not in self._prompts:

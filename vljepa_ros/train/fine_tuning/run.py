@@ -22,7 +22,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.data.format import Stream
 from vljepa_ros.model import registry
-from vljepa_ros.model.config import CalibrationConfig, ModelConfig
+from vljepa_ros.model.config import CalibrationConfig, ModelConfig, RegionFinderConfig
 from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
@@ -71,7 +71,8 @@ def _streaming(folder: Path) -> ModelConfig:
             f'start: {folder.name} is of kind {config.kind}, but fine-tuning supports only models '
             f'of kind streaming'
         )
-    return config
+    # A finder was trained on the start model's scenes; recordings of other scenes stay whole.
+    return dataclasses.replace(config, region_finder=RegionFinderConfig())
 
 
 class Tuning:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The region finder learns to locate a bright square where the cameras' descriptions put it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.synthetic_streams import film
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.format import Stream, read_stream, write_stream
+from vljepa_ros.data.simulators.mwstream.cameras import WORKSPACE_M
+from vljepa_ros.data.simulators.mwstream.regions import workspaces
+from vljepa_ros.model.config import ModelConfig, RegionFinderConfig
+from vljepa_ros.model.streaming.region_finder import RegionFinder
+from vljepa_ros.train.config import RegionTraining, TrainConfig
+from vljepa_ros.train.region_stage import RegionStage
+
+SIDE = 32
+
+
+def scene(folder: Path, seed: int) -> Stream:
+    """Write a stream whose frames show a bright square at the workspace of a random camera."""
+    rng, data = np.random.default_rng(seed), film(f's{seed}', seed)
+    x, y, z = WORKSPACE_M
+    camera = {
+        'position_m': [x + rng.uniform(-0.4, 0.4), y + rng.uniform(-0.4, 0.4), z + 2.0],
+        'axes': np.eye(3).tolist(),
+        'fov_deg': rng.uniform(40, 70),
+    }
+    count = 1 + max(item.episode for item in data.annotations)
+    lit = {'light': np.ones(len(data.frames)), 'cover': np.zeros(len(data.frames))}
+    meta = {**data.meta, 'cameras': [camera] * count}
+    path = write_stream(folder, replace(data, meta=meta, state=lit))
+    found = workspaces(read_stream(path))
+    assert found is not None
+    cx, cy, width, height = found[0] * SIDE
+    frames = np.full((len(data.frames), SIDE, SIDE, 3), 20, np.uint8)
+    rows = slice(max(round(cy - height / 2), 0), round(cy + height / 2))
+    columns = slice(max(round(cx - width / 2), 0), round(cx + width / 2))
+    frames[:, rows, columns] = 230
+    return read_stream(
+        write_stream(folder / 'drawn', replace(data, frames=frames, meta=meta, state=lit))
+    )
+
+
+def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    streams = [scene(tmp_path / str(seed), seed) for seed in range(24)]
+    finder = RegionFinder(RegionFinderConfig(SIDE, (8, 16)), SIDE)
+    training = RegionTraining(steps=250, batch=32, learning_rate=5e-3, ema=0.9, every=40)
+    model = ModelConfig('tiny')
+    stage = RegionStage(
+        finder, streams[:20], TrainConfig('data', 'out', model, seed=1, regions=training)
+    )
+    for _ in range(stage.steps):
+        stage.step()
+    stage.use_average()
+    errors, spread = [], []
+    for stream in streams[20:]:
+        expected = workspaces(stream)
+        assert expected is not None
+        x, y, width, height = finder.eval().find(np.asarray(stream.frames()[0]))
+        errors.append([x + width / 2 - expected[0, 0], y + height / 2 - expected[0, 1]])
+        spread.append(expected[0, :2] - 0.5)
+    assert np.abs(errors).mean() < 0.4 * np.abs(spread).mean()
+
+
+def test_streams_without_cameras_are_one_clear_error(tmp_path: Path) -> None:
+    plain = read_stream(write_stream(tmp_path, film('s', 0)))
+    finder = RegionFinder(RegionFinderConfig(SIDE, (8, 16)), SIDE)
+    with pytest.raises(InputError, match='region_finder'):
+        RegionStage(finder, [plain], TrainConfig('data', 'out', ModelConfig('tiny')))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of the region finder: regression of the workspace's center and size in single frames.
+
+Frames in the dark, with a covered camera or with a moving camera are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.images import WHOLE, fit
+from vljepa_ros.data.format import Stream
+from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data.simulators.mwstream.regions import are_still, workspaces
+from vljepa_ros.model.streaming.region_finder import OFFSET, SCALE, RegionFinder
+from vljepa_ros.train.augmentation import Augmentation
+from vljepa_ros.train.config import TrainConfig
+
+KEPT_SIDE = 1.5  # side of the frames in memory, as a multiple of the finder's image
+KNEE = 0.3  # of the Huber loss, in units of the scaled outputs
+
+
+class RegionStage:
+    """One training run of a region finder; `step` is one optimizer step."""
+
+    def __init__(
+        self, finder: RegionFinder, streams: Sequence[Stream], config: TrainConfig
+    ) -> None:
+        """Read the frames of all streams whose cameras are described.
+
+        Raises:
+            InputError: No stream has a usable frame.
+        """
+        self.finder, self.config, self.steps = finder, config.regions, config.regions.steps
+        self._size = finder.image_size
+        self._frames, self._targets = self._read(streams)
+        self._rng = np.random.default_rng(config.seed)
+        self._device = finder.reduce.weight.device
+        self._optimizer = torch.optim.AdamW(
+            finder.parameters(), weight_decay=self.config.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, self.config.learning_rate, total_steps=self.steps, pct_start=0.1
+        )
+        self._average = AveragedModel(finder, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema))
+
+    def step(self) -> float:
+        """Draw augmented frames and take one step; returns the loss."""
+        images, targets = zip(*(self._draw() for _ in range(self.config.batch)), strict=True)
+        found = self.finder(torch.from_numpy(np.stack(images)).to(self._device))
+        expected = torch.from_numpy(np.stack(targets)).to(found)
+        scaled = [(x - x.new_tensor(OFFSET)) / x.new_tensor(SCALE) for x in (found, expected)]
+        loss = functional.smooth_l1_loss(*scaled, beta=KNEE)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.finder.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self.finder)
+        return float(loss.detach())
+
+    def use_average(self) -> None:
+        """Give the finder the averaged weights."""
+        self.finder.load_state_dict(self._average.module.state_dict())
+
+    def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return an augmented frame (S, S, 3) and its target (4,), as `RegionFinder.forward`."""
+        index = int(self._rng.integers(len(self._frames)))
+        x, y, width, height = self._targets[index]
+        whole = np.array([WHOLE])
+        change = Augmentation.draw(self._size, self._rng)
+        image = change.apply(self._frames[index][None], whole, self._rng)[0]
+        center = change.map_points(np.array([[x, y]]))[0]
+        return image, np.concatenate([center, np.log([width, height]) + np.log(change.zoom)])
+
+    def _read(
+        self, streams: Sequence[Stream]
+    ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+        frames: list[NDArray[np.uint8]] = []
+        targets: list[NDArray[np.float64]] = []
+        for stream in streams:
+            found = workspaces(stream)
+            if found is None:
+                continue
+            state, images = stream.state(), stream.frames()
+            visible = (state['light'] > DARK_BELOW) & (state['cover'] < COVERED_ABOVE)
+            for at in np.flatnonzero(visible & are_still(stream))[:: self.config.every]:
+                frames.append(fit(np.asarray(images[at]), round(KEPT_SIDE * self._size)))
+                targets.append(found[at])
+        if not frames:
+            raise InputError(
+                'cannot train the region finder: no stream describes its cameras (generate the '
+                'data with `vljepa data mwstream`, or set model.region_finder.image_size to 0)'
+            )
+        return frames, np.stack(targets)
