@@ -165,7 +165,7 @@ class FakeLanguage:
         """Return 1 for texts with the word UNREADABLE."""
         return float(UNREADABLE in text.split())
 
-    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
         """Return whether the vector belongs to the color `unseen`."""
         return list(COLOURS)[int(np.argmax(vector[: len(COLOURS)]))] == self.unseen
 

@@ -114,7 +114,7 @@ class ToyLanguage:
         """Return 0: no text is unreadable."""
         return 0.0
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return False: every question is answerable."""
         return False
 

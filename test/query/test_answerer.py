@@ -44,7 +44,7 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
             told.append(asked)
             return super().decode(vectors, asked)
 
-        def cannot_tell(self, vector: Any, candidates: Any, said: str) -> bool:
+        def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
             told.append((list(candidates), said))
             return False
 
@@ -117,7 +117,7 @@ class Decided(FakeLanguage):
         scores = {'yes': yes, 'No.': 0.95 - yes, 'unknown': 0.01}
         return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
 
-    def cannot_tell(self, vector: Any, candidates: Any, said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
         return bool(vector[2] > 0.5)
 
 

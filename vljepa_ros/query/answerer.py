@@ -278,7 +278,7 @@ class Answerer:
     def _reason(
         self, vector: Vector, candidates: Sequence[str], text: str, confidence: float
     ) -> AbstainReason:
-        if self._language.cannot_tell(vector, candidates, text):
+        if self._language.is_unanswerable(vector, candidates, text):
             return AbstainReason.UNANSWERABLE
         unsure = confidence < self._settings.abstain_below
         return AbstainReason.LOW_CONFIDENCE if unsure else AbstainReason.NONE

@@ -171,7 +171,7 @@ class Plain(ToyLanguage):
             [direction(bare.get(text) or toy_suites.known().get(text, text)) for text in texts]
         )
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return whether it is the answer."""
         return float(vector @ direction('unknown')) > 0.9
 
