@@ -45,7 +45,7 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
             return super().decode(vectors, asked)
 
         def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
-            told.append((list(candidates), said))
+            told.append((list(candidates), text))
             return False
 
     answerer = Answerer(Noting())
