@@ -155,7 +155,7 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
         ('b', (20, 192, 192, 3), 10.0),
     ]
     assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
-    assert [len(s.told()) for s in (a, b)] == [1, 1]
+    assert [len(s.questions()) for s in (a, b)] == [1, 1]
 
 
 def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:

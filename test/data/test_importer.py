@@ -24,7 +24,7 @@ from helpers.numbered_recordings import (
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.annotation_file import AnnotationError, read_annotations
-from vljepa_ros.data.format import StreamData, Told, open_split, read_stream
+from vljepa_ros.data.format import AnnotatedQuestion, StreamData, open_split, read_stream
 from vljepa_ros.data.importer import Grid, Recorder, write_all
 from vljepa_ros.sources import open_source
 
@@ -94,10 +94,10 @@ def test_what_is_said_tiles_the_stream(tmp_path: Path) -> None:
 def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
     given = (asked(0), asked(1.9, 'Which?', 'b', candidates=['a', 'b']), asked(0.33))
     (found,) = streams(video(tmp_path / 'run.avi', 50), *given)
-    assert found.told == (
-        Told(0.0, 0.1, 'Does it?', 'yes'),
-        Told(0.33, 0.43, 'Does it?', 'yes'),
-        Told(1.9, 2.0, 'Which?', 'b', ('a', 'b')),
+    assert found.questions == (
+        AnnotatedQuestion(0.0, 0.1, 'Does it?', 'yes'),
+        AnnotatedQuestion(0.33, 0.43, 'Does it?', 'yes'),
+        AnnotatedQuestion(1.9, 2.0, 'Which?', 'b', ('a', 'b')),
     )
     assert [(a.start, a.end, a.phase) for a in found.annotations] == [(0.0, 2.0, 'none')]
 
@@ -148,8 +148,8 @@ def test_cameras_have_streams_and_lines_of_their_own(tmp_path: Path) -> None:
     assert (front.name, rear.name) == ('two-front', 'two-rear')
     assert times(front) == [(0.0, 1.0, 'both'), (1.0, 1.2, 'left'), (1.2, 2.0, '')]
     assert times(rear) == [(0.0, 0.5, 'both'), (0.5, 0.7, 'right'), (0.7, 1.0, '')]
-    assert [(t.start, t.end) for t in front.told] == [(0.2, 0.3)]
-    assert [(t.start, t.end) for t in rear.told] == [(0.3, 0.4)]
+    assert [(t.start, t.end) for t in front.questions] == [(0.2, 0.3)]
+    assert [(t.start, t.end) for t in rear.questions] == [(0.3, 0.4)]
     assert rear.stamps_ns[0] == bags.START_NS + 500_000_000
     assert {k: rear.meta[k] for k in ('source', 'camera', 'topic', 'offset_s', 'path')} == {
         'source': 'two',
@@ -180,7 +180,7 @@ def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
         (0.3, 0.4, 'B'),
         (0.4, 0.5, ''),
     ]
-    assert first.told == () and [(t.start, t.end) for t in second.told] == [(0.3, 0.4)]
+    assert first.questions == () and [(t.start, t.end) for t in second.questions] == [(0.3, 0.4)]
     for lost in (said(1, 4), asked(2)):
         with pytest.raises(AnnotationError, match=r'said\.jsonl:2'):
             streams(path, said(0, 0.5), lost)
@@ -247,7 +247,7 @@ def test_the_sample_bag_can_be_imported(tmp_path: Path) -> None:
     assert found.frames().shape == (1200, 96, 96, 3)
     assert np.unique(np.diff(found.stamps_ns())).tolist() == [100_000_000]
     assert [(a.start, a.end) for a in found.annotations] == [(0.0, 60.0), (60.0, 120.0)]
-    assert [(t.start, t.end) for t in found.told()] == [(119.9, 120.0)]
+    assert [(t.start, t.end) for t in found.questions()] == [(119.9, 120.0)]
 
 
 def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class Memory:
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
         streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
         for key, stream in streams:
-            seen = stream.told(start_ns, end_ns, MOST_SEEN)
+            seen = stream.evaluated(start_ns, end_ns, MOST_SEEN)
             if seen:
                 return Recalled(key.source, key.prompt, seen)
         return None

@@ -166,7 +166,7 @@ class RememberedStream:
         """End of the last closed segment; -EVER_NS if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
-    def told(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
+    def evaluated(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
         """Return the stored parts of a span, one per segment, in order of time.
 
         Each part has the mean vector of its hops in the span, or the segment's own vector if the

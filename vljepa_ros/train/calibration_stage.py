@@ -90,7 +90,7 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
 def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
     """Return (time in seconds, questions at that time), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(item, rng)]
-    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
+    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
 
 

@@ -289,7 +289,7 @@ def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
         for item in stream.annotations:
             if item.phase == 'told':
                 found.setdefault(item.meaning, {})[item.text] = None
-        for asked in stream.told():
+        for asked in stream.questions():
             for text in (asked.answer, *asked.candidates):
                 found.setdefault(answer_meaning(text), {})[text] = None
     return {name: tuple(texts) for name, texts in found.items() if ':' in name}

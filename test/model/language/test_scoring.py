@@ -173,12 +173,12 @@ def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
 
 def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
     known = {'a b': np.array([0.6, 0.8], np.float32)}
-    found = module._said({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
+    found = module._hypotheses({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
     assert [s.text for s in found] == ['a b', 'c', 'd']
     assert [s.margin for s in found] == pytest.approx([0.4, -0.4, -5.0])
     assert [s.cosine for s in found] == pytest.approx([0.8, -1.0, -1.0])
     assert [s.words for s in found] == [2, 1, 1]
-    alone = module._said({'a': -0.1}, np.array([0.0, 1.0]), None)
+    alone = module._hypotheses({'a': -0.1}, np.array([0.0, 1.0]), None)
     assert alone == [Hypothesis('a', -0.1, 5.0, 0.0)]
 
 
