@@ -282,11 +282,11 @@ def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(3), reset_count=7)
     frame_store.commit()
-    assert 'camera' in frame_store.trouble
+    assert 'camera' in frame_store.problem
     assert everything(frame_store) == list(range(10))
     add(frame_store, range(3), reset_count=8, start=10**15 + 10**12)
     frame_store.commit()
-    assert frame_store.trouble == '' and everything(frame_store) == [*range(10), 0, 1, 2]
+    assert frame_store.problem == '' and everything(frame_store) == [*range(10), 0, 1, 2]
 
 
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
@@ -314,12 +314,12 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     frame_store._base.read(f'PRAGMA max_page_count = {pages}')
     add(frame_store, range(10, 40), picture=noise)
     frame_store.commit()
-    assert 'database or disk is full' in frame_store.trouble
+    assert 'database or disk is full' in frame_store.problem
     assert set(everything(frame_store)) >= set(range(10))
     frame_store._base.read('PRAGMA max_page_count = 1000000')
     add(frame_store, range(40, 50), picture=noise)
     frame_store.commit()
-    assert frame_store.trouble == '' and everything(frame_store)[-1] == 49
+    assert frame_store.problem == '' and everything(frame_store)[-1] == 49
 
 
 def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
@@ -330,7 +330,7 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
     for _ in range(2):  # the problem is still reported
         frame_store.commit()
         assert (
-            f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.trouble
+            f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.problem
         )
     assert everything(frame_store) == list(range(10))
 
@@ -398,11 +398,11 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
     for reset_count in (0, 1):
         add(frame_store, range(200, 400), reset_count=reset_count, picture=noise)
         frame_store.commit()
-    assert str(path) in frame_store.trouble
+    assert str(path) in frame_store.problem
 
 
 def test_no_time_is_too_long_to_keep() -> None:
     frame_store = FrameStore(FACTS, FootageSettings(kept_s=1e9))
     add(frame_store, range(200))
     frame_store.commit()
-    assert frame_store.trouble == '' and len(everything(frame_store)) == 200
+    assert frame_store.problem == '' and len(everything(frame_store)) == 200

@@ -121,19 +121,19 @@ def test_a_clock_that_is_not_set_takes_nothing_from_what_was_remembered(tmp_path
     for second in range(late, late + 5):
         memory.record(hop(second, 'red'))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
 
     memory = Memory('m', store=Store(path))
     memory.change(dataclasses.replace(begun(100, 0, 'blue'), session_id='t'))
     memory.record(hop(100, 'blue'))
     memory.commit()
-    assert "'camera'" in memory.trouble and '1,699,999,904 s' in memory.trouble
+    assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
     assert [m.start_ns // S for m in found(memory)] == [late]
     memory.record(hop(late + 60, 'blue'))  # now it is set
     memory.record(hop(late + 30, 'blue'))  # what this process has seen itself is no such thing
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
     stamps = Memory('m', store=Store(path)).recall('', late * S, 0, 'What?')
     assert stamps is not None and stamps.seen[-1].end_ns == (late + 30) * S
@@ -264,7 +264,7 @@ def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None
     for second in range(10, 20):
         memory.record(hop(second))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     assert [(m.start_ns // S, m.end_ns // S, m.text) for m in found(memory)] == [
         (0, 19, 'it is red')
     ]
@@ -321,13 +321,13 @@ def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
     for second in range(1, 2000):
         memory.record(hop(second))
     memory.commit()
-    assert 'full' in memory.trouble and str(store.path) in memory.trouble
+    assert 'full' in memory.problem and str(store.path) in memory.problem
     recalled = memory.recall('', 0, 0, '')
     assert recalled is not None and recalled.seen[-1].end_ns == 1999 * S
     store._base.read('PRAGMA max_page_count = 1000000')
     memory.record(hop(2000))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
     stamps = Store(tmp_path / 'memory.db').hops(KEY)[0]
     assert stamps[0] == 0 and stamps[-1] == 2000 * S

@@ -250,8 +250,8 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     first, second = line.changes.wait(2)
     assert (first.model_id, second.model_id) == (fake_models.FACTS.model_id, 'other-1-2')
     assert second.reason == SemanticChange.REASON_FIRST
-    trouble = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert "'camera'" in trouble and "'other-1-2'" in trouble
+    problem = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert "'camera'" in problem and "'other-1-2'" in problem
 
 
 @pytest.mark.parametrize(

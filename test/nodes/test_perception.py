@@ -695,8 +695,8 @@ def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, whe
     node, found = vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: irregular stamps'] == 1
     assert node._cameras['camera'].stamp_filter.resets == 1
-    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
-    assert f'stamp jumps {where} by' in trouble
+    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert f'stamp jumps {where} by' in problem
     # Afterwards it is as if there had been nothing before.
     fresh = [fake_models.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
     assert np.allclose(found[-2:], fresh)
@@ -733,8 +733,8 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     )
     assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: damaged images'] == 3
-    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
-    assert trouble == "camera: compressed image 'jpeg' without data"
+    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert problem == "camera: compressed image 'jpeg' without data"
     time.sleep(0.1)
     assert np.allclose(
         [m.vector for m in heard],

@@ -446,8 +446,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    trouble = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert trouble == (
+    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert problem == (
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
@@ -959,8 +959,8 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
     assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == f'watch refused: {reason}'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == f'watch refused: {reason}'
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
 
@@ -982,8 +982,8 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert found.status == GoalStatus.STATUS_ABORTED
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == 'watch refused: inactive: query_node is inactive'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == 'watch refused: inactive: query_node is inactive'
 
 
 def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:

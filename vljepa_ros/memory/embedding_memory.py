@@ -54,7 +54,7 @@ class Memory:
     """Stored embeddings and segments of all streams. Not thread-safe: one thread owns it.
 
     If the time of a source goes back (a looping bag), newer data of that source is deleted, except
-    data that the file contained before this process. `trouble`: why some data between the last two
+    data that the file contained before this process. `problem`: why some data between the last two
     commits was not stored; '' if all was stored. Streams of other models in the store are retained
     while there is space, and never compared.
     """
@@ -64,7 +64,7 @@ class Memory:
         model_id: str,
         settings: MemorySettings | None = None,
         store: Store | None = None,
-        storeless: str = '',
+        store_error: str = '',
     ) -> None:
         """Create a memory, with the stored streams of this model.
 
@@ -74,13 +74,13 @@ class Memory:
             store: File of the memory; None for RAM only.
             storeless: Problem to report on every commit, if a wanted store could not be opened.
         """
-        self._model_id, self._store, self._storeless = model_id, store, storeless
+        self._model_id, self._store, self._store_error = model_id, store, store_error
         self._settings = settings or MemorySettings()
         self._streams: dict[StreamKey, RememberedStream] = {}
         self._recorded = self._dim = 0
         # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
-        self.trouble, self._problem = '', ''
+        self.problem, self._new_problem = '', ''
         self._held = Held({})
         if store is not None:
             self._load(store)
@@ -191,7 +191,7 @@ class Memory:
                 end_ns = stream.end_of(stream.running)
                 self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
-        self.trouble, self._problem = self._problem or self._storeless, ''
+        self.problem, self._new_problem = self._new_problem or self._store_error, ''
 
     def close(self) -> None:
         """Commit and close the store, so that another process can open it."""
@@ -367,13 +367,13 @@ class Memory:
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
-            self._problem = str(error)
+            self._new_problem = str(error)
             return {}
         return {key: size for key, size in sizes.items() if size}
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)
-        self._problem = refusal or self._problem
+        self._new_problem = refusal or self._new_problem
         return bool(refusal)
 
     def _put(self, key: StreamKey, segment: Remembered | None) -> None:
@@ -387,7 +387,7 @@ class Memory:
         try:
             action(self._store)
         except OutputError as error:
-            self._problem = str(error)
+            self._new_problem = str(error)
 
     # Streams.
 

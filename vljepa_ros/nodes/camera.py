@@ -81,7 +81,9 @@ class Camera:
             self._count_lost(node, message, info)
             verdict = self.stamp_filter.admit(stamp_ns)
             if verdict.message:
-                node.trouble(f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}')
+                node.report_problem(
+                    f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}'
+                )
             if not verdict.accepted or not self._is_undamaged(node, message):
                 on_refused(self, message.header)
                 return
@@ -109,7 +111,7 @@ class Camera:
     def reject(self, node: VljepaNode, error: InputError) -> None:
         """Report a damaged image."""
         self.stamp_filter.reject()
-        node.trouble(f'{self.name}: damaged images', f'{self.name}: {error}')
+        node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
     def look_around(self, node: VljepaNode) -> None:
         """Report missing images every few seconds, and topics with several publishers."""

@@ -154,7 +154,7 @@ class PerceptionNode(VljepaNode):
             return
         resized = camera.stamp_filter.resize(image.shape[:2])
         if resized:
-            self.trouble(f'{camera.name}: odd images', f'{camera.name}: {resized}')
+            self.report_problem(f'{camera.name}: odd images', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, image, camera.name)
         behind, camera.behind = camera.behind, False
         for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
@@ -180,7 +180,7 @@ class PerceptionNode(VljepaNode):
         """Commit the frame store, in the model thread; at most the last second can be lost."""
         if self._frame_store is not None:
             self._frame_store.commit()
-            self.condition('frames', self._frame_store.trouble)
+            self.condition('frames', self._frame_store.problem)
 
     def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:

@@ -191,7 +191,7 @@ class QueryNode(VljepaNode):
         self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
         if unknown and self._cameras is None:
-            self.trouble(
+            self.report_problem(
                 'watches without model_info',
                 'no model_info received yet: cannot verify the sources of watches: '
                 + ', '.join(unknown),
@@ -244,7 +244,7 @@ class QueryNode(VljepaNode):
         if self._memory is not None:
             self._memory.commit()
             self._stored_bytes = self._memory.held_bytes
-            self.condition('memory', self._memory.trouble)
+            self.condition('memory', self._memory.problem)
 
     # Questions.
 
@@ -352,7 +352,7 @@ class QueryNode(VljepaNode):
             if len(self._watched) >= self.max_waiting:
                 raise BusyError(f'busy: {len(self._watched)} watches are pending')
         except BusyError as error:
-            self.trouble('goals refused', f'watch refused: {error}')
+            self.report_problem('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT  # invalid goals are aborted, as a rejection carries no reason
 
@@ -424,7 +424,7 @@ class QueryNode(VljepaNode):
         if not isinstance(error, VljepaError) and not self.is_active:
             error = self.inactive()  # the node was deactivated in the meantime
         code = error.code if isinstance(error, VljepaError) else ErrorCode.INTERNAL
-        self.trouble('goals refused', f'watch refused: {describe_error(error)}')
+        self.report_problem('goals refused', f'watch refused: {describe_error(error)}')
         goal.abort()
         return Watch.Result(
             error_code=int(code),
