@@ -16,7 +16,7 @@ import pytest
 from helpers.fake_models import FACTS
 
 from vljepa_ros.core.errors import BusyError, InputError
-from vljepa_ros.core.settings import FootageSettings
+from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import Change, Image, Reason, Segment, Slot, StreamKey
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.memory.segment_store import Store
@@ -148,7 +148,7 @@ def test_time_that_goes_back_leaves_nothing_of_the_future() -> None:
 
 def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None:
     room, count = 700, 1500
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=room * SIZE))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=room * SIZE))
     for number in range(count):
         add(frame_store, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:  # segments of twenty hops
@@ -163,7 +163,7 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
 
 
 def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100 * SIZE))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100 * SIZE))
     for number in range(1500):
         add(frame_store, range(number, number + 1), picture=noise)
         if number % 20 == 0 and number:
@@ -174,7 +174,7 @@ def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
 
 
 def test_what_is_older_than_the_kept_time_goes() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=10.0))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=10.0))
     add(frame_store, range(128))
     newest = 127 * HOP + 100 * MS
     assert everything(frame_store)[0] == next(
@@ -336,7 +336,7 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
 
 
 def test_frames_that_were_just_given_up_are_an_error() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100_000))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100_000))
     add(frame_store, range(10), picture=noise)
     frame_store.commit()
     hop = frame_store.hops('camera', 0, HOP, 9)[0]
@@ -346,7 +346,7 @@ def test_frames_that_were_just_given_up_are_an_error() -> None:
 
 
 def test_a_camera_with_another_clock_loses_nothing() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=100.0))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=100.0))
     add(frame_store, range(64), 'sim')
     add(frame_store, range(64), 'live', start=1_700_000_000 * 1000 * MS)
     assert everything(frame_store, 'sim') == everything(frame_store, 'live') == list(range(64))
@@ -369,7 +369,7 @@ def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
     add(frame_store, range(3000), picture=noise)
     frame_store.close()
     before = path.stat().st_size
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=200 * SIZE), path)
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=200 * SIZE), path)
     add(frame_store, range(3000, 4500), picture=noise)
     frame_store.close()
     assert path.stat().st_size < before / 2
@@ -402,7 +402,7 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
 
 
 def test_no_time_is_too_long_to_keep() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=1e9))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=1e9))
     add(frame_store, range(200))
     frame_store.commit()
     assert frame_store.problem == '' and len(everything(frame_store)) == 200

@@ -491,7 +491,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
             assert go.wait(10)
             super().__init__(*args)
 
-    monkeypatch.setitem(QueryNode.recollect.__globals__, 'Memory', Big)
+    monkeypatch.setitem(QueryNode.open_storage.__globals__, 'Memory', Big)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
     client = bench.probe.create_client(ChangeState, 'query_node/change_state')

@@ -12,7 +12,7 @@ import pytest
 from helpers.fake_models import FACTS, FakeVision, colour_vector, picture
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
-from vljepa_ros.core.settings import FootageSettings, PerceptionSettings
+from vljepa_ros.core.settings import FrameStoreSettings, PerceptionSettings
 from vljepa_ros.core.types import (
     Change,
     Embedding,
@@ -151,7 +151,7 @@ def test_predict_now_is_the_newest_hop() -> None:
 
 def keeping(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
     """Return a perceiver with a frame store."""
-    frame_store = FrameStore(FACTS, FootageSettings(**settings))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(**settings))
     return Perceiver(vision or FakeVision(), PerceptionSettings(prompts=('what?',)), frame_store)
 
 

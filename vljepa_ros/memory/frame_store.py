@@ -18,7 +18,7 @@ import numpy as np
 
 from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.core.protocols import ModelFacts
-from vljepa_ros.core.settings import FootageSettings
+from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
 from vljepa_ros.memory.retention import Held
 from vljepa_ros.memory.sqlite_file import Database
@@ -84,7 +84,7 @@ class FrameStore:
     def __init__(
         self,
         facts: ModelFacts,
-        settings: FootageSettings | None = None,
+        settings: FrameStoreSettings | None = None,
         path: Path | None = None,
     ) -> None:
         """Open or create a store.
@@ -99,13 +99,13 @@ class FrameStore:
             OutputError: The file cannot be created or opened.
             BusyError: Another process uses the file.
         """
-        self._window, self._settings = facts.window_tubelets, settings or FootageSettings()
+        self._window, self._settings = facts.window_tubelets, settings or FrameStoreSettings()
         self._file_error = ''
         try:
             self._base = Database(path, 'footage', TABLES, VERSION)
         except DiskFullError as error:
             self._base, self._file_error = Database(None, 'footage', TABLES, VERSION), str(error)
-            most = min(self._settings.most_bytes, FootageSettings.most_bytes)  # RAM is scarcer
+            most = min(self._settings.most_bytes, FrameStoreSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
         self._sources: dict[str, _Source] = {}
         self._added = 0

@@ -54,14 +54,14 @@ class PerceptionNode(VljepaNode):
             callback_group=self.group,
         )
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
+    def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
         """Open the frame store."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
         return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
     def setup(self) -> None:
         """Create the cameras, the Perceiver and the publishers."""
-        self._frame_store = self.recollection
+        self._frame_store = self.storage
         names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)

@@ -118,7 +118,7 @@ class QueryNode(VljepaNode):
             feedback_pub_qos_profile=deep,
         )
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
+    def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
         """Open the memory's file; if the disk is full, keep the memory in RAM only."""
         settings, path = parameters.memory_settings(values), values['memory_path']
         try:
@@ -130,7 +130,7 @@ class QueryNode(VljepaNode):
     def setup(self) -> None:
         """Set up the memory and the query service."""
         values = self.values()
-        self._memory = memory = self.recollection
+        self._memory = memory = self.storage
         self._timeout_s: float = values['predict_timeout']
         self._watch_threshold: float = values['watch_threshold']
         self._watch_hops: int = values['watch_hops']
