@@ -14,7 +14,7 @@ from helpers.fake_models import (
     FakeVision,
     colour_vector,
     fake_model,
-    picture,
+    solid_image,
 )
 
 from vljepa_ros.core.errors import InputError, ModelError, ModelMismatchError, NoFrameError
@@ -47,7 +47,7 @@ def play(pipeline: Pipeline, script: list[tuple[str, int]], start: int = 0) -> l
     events, stamp = [], start
     for colour, count in script:
         for _ in range(count):
-            events += pipeline.push(Frame(stamp, picture(colour)))
+            events += pipeline.push(Frame(stamp, solid_image(colour)))
             stamp += 100 * MS
     return events
 
@@ -77,7 +77,7 @@ def test_the_decoder_runs_once_a_change_and_never_a_frame() -> None:
 def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 50)])
-    events = pipeline.push(Frame(0, picture('red')))
+    events = pipeline.push(Frame(0, solid_image('red')))
     assert 'jumps back' in pipeline.last_message
     events += play(pipeline, [('red', 3)], start=100 * MS)
     assert pipeline.intakes['camera'].resets == 1
@@ -90,7 +90,7 @@ def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
 def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> None:
     pipeline, events, changes = Pipeline(fake_model()), list[Event](), list[Change]()
     for n, colour in enumerate(['red'] * 4 + ['green'] + ['red'] * 3 + ['blue'] * 4):  # 2 a second
-        events += pipeline.push(Frame(n * 500 * MS, picture(colour)))
+        events += pipeline.push(Frame(n * 500 * MS, solid_image(colour)))
         changes += pipeline.last_changes
     assert [e.text for e in events if e.state is State.STARTED] == [
         'the scene is red',
@@ -103,8 +103,8 @@ def test_dropped_stamps_change_nothing() -> None:
     clean, dirty = Pipeline(fake_model()), Pipeline(fake_model())
     play(clean, [('red', 20)])
     play(dirty, [('red', 10)])
-    assert dirty.push(Frame(900 * MS, picture('blue'))) == []
-    assert dirty.push(Frame(500 * MS, picture('blue'))) == []
+    assert dirty.push(Frame(900 * MS, solid_image('blue'))) == []
+    assert dirty.push(Frame(500 * MS, solid_image('blue'))) == []
     play(dirty, [('red', 10)], start=1000 * MS)
     np.testing.assert_array_equal(clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
 

@@ -18,7 +18,7 @@ from helpers.fake_models import (
     FakeLanguage,
     FakeVision,
     fake_model,
-    picture,
+    solid_image,
 )
 
 from vljepa_ros.core.types import Candidate, State
@@ -27,7 +27,7 @@ from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
 
 Run = Callable[..., Any]
-BLUE = bags.jpeg(picture('blue'))
+BLUE = bags.jpeg(solid_image('blue'))
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
 def test_embed_leaves_out_what_a_slow_camera_shows_again(vljepa: Run, tmp_path: Path) -> None:
     rows = bags.colours(['red', 'blue', 'green'], 4)
     slow = [
-        (topic, stamp, bags.compressed(stamp, bags.jpeg(picture(colour))))
+        (topic, stamp, bags.compressed(stamp, bags.jpeg(solid_image(colour))))
         for (topic, _, _), stamp, colour in zip(
             rows,
             [bags.START_NS + 500_000_000 * n for n in range(12)],
@@ -287,7 +287,7 @@ def test_search_up_to_0_is_not_all_of_it(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     for i in range(20):
-        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+        cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('search', tmp_path, 'red', '--json', '--to', '0').json == []
     assert len(vljepa('search', tmp_path, 'red', '--json', '--to', '1').json) == 1
 
@@ -366,5 +366,5 @@ def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None
     import cv2
 
     for i in range(20):
-        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+        cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.8

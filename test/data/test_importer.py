@@ -14,9 +14,9 @@ from helpers.numbered_recordings import (
     asked,
     bag,
     grey,
+    image_folder,
     lines,
     numbers,
-    pictures,
     rows,
     said,
     video,
@@ -56,7 +56,7 @@ def test_a_video_is_laid_on_the_grid_by_its_stamps(tmp_path: Path) -> None:
 
 
 def test_the_grid_has_the_rate_that_is_asked_for(tmp_path: Path) -> None:
-    (found,) = streams(pictures(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
+    (found,) = streams(image_folder(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
     assert numbers(found.frames) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7]
     assert found.stamps_ns.tolist() == [k * 250_000_000 for k in range(15)]
     assert times(found) == [(0.0, 1.0, 'It moves.'), (1.0, 3.75, '')]
@@ -124,7 +124,7 @@ def test_a_line_about_what_was_not_recorded_is_named(
 def test_the_last_picture_may_be_spoken_of_to_its_end(tmp_path: Path) -> None:
     (fast,) = streams(video(tmp_path / 'run.avi', 50), said(1, 2.06))  # 1.96 s and a frame
     assert times(fast)[-1] == (1.0, 2.0, 'It moves.')
-    slow = pictures(tmp_path / 'f', 4)
+    slow = image_folder(tmp_path / 'f', 4)
     (found,) = streams(slow, said(1, 4), fps=1.0)
     assert len(found.frames) == 31 and times(found)[-1] == (1.0, 3.1, 'It moves.')
     with pytest.raises(AnnotationError, match=r'4\.1 s'):
@@ -264,7 +264,7 @@ def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_stream_is_never_replaced(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / 'shots', 3)
+    folder = image_folder(tmp_path / 'shots', 3)
     with pytest.raises(InputError, match='shots'):
         write_all(tmp_path, streams(folder, said(0, 0.2)))
     assert len(list(folder.iterdir())) == 3

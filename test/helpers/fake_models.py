@@ -40,7 +40,7 @@ FACTS = ModelFacts(
 )
 
 
-def picture(colour: str, height: int = 24, width: int = 32) -> Image:
+def solid_image(colour: str, height: int = 24, width: int = 32) -> Image:
     """Return an image of one of `COLOURS`."""
     return np.full((height, width, 3), COLOURS[colour], np.uint8)
 

@@ -189,7 +189,7 @@ def stamp(stamp_ns: int) -> Time:
 
 def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
     """Return an rgb8 image of one color."""
-    picture = fake_models.picture(colour)
+    picture = fake_models.solid_image(colour)
     height, width = picture.shape[:2]
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(picture).tobytes())

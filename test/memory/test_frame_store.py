@@ -37,7 +37,7 @@ def noise(number: int) -> Image:
 def size_of_noise() -> int:
     """Return the size of one hop of noise in bytes."""
     frame_store = FrameStore(FACTS)
-    add(frame_store, range(64), picture=noise)
+    add(frame_store, range(64), image_of=noise)
     return frame_store.held_bytes // 64
 
 
@@ -47,12 +47,12 @@ def add(
     source: str = 'camera',
     reset_count: int = 0,
     start: int = 0,
-    picture: object = grey,
+    image_of: object = grey,
 ) -> None:
     """Add hops of two frames, 100 ms apart, with this gray level."""
     for n in numbers:
         stamps = (start + n * HOP, start + n * HOP + 100 * MS)
-        image = picture(n % 250)  # type: ignore[operator]
+        image = image_of(n % 250)  # type: ignore[operator]
         frame_store.add(source, [Slot(s, s, image) for s in stamps], reset_count, n)
 
 
@@ -95,13 +95,11 @@ def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
     """They are stored as one image; each is decoded as if it had been encoded separately."""
     frame_store = FrameStore(dataclasses.replace(FACTS, image_size=96))
     ramp = np.linspace(0, 255, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
-    pictures = [ramp, 255 - ramp]
-    frame_store.add('camera', [Slot(n, n, picture) for n, picture in enumerate(pictures)], 0, 0)
-    for image, picture in zip(
-        frame_store.images(frame_store.hops('camera', 0, 9, 9)[0]), pictures
-    ):
-        assert np.abs(image.astype(int) - picture).mean() < 3
-        assert np.abs(image[[0, -1]].astype(int) - picture[[0, -1]]).mean() < 3
+    images = [ramp, 255 - ramp]
+    frame_store.add('camera', [Slot(n, n, image) for n, image in enumerate(images)], 0, 0)
+    for stored, image in zip(frame_store.images(frame_store.hops('camera', 0, 9, 9)[0]), images):
+        assert np.abs(stored.astype(int) - image).mean() < 3
+        assert np.abs(stored[[0, -1]].astype(int) - image[[0, -1]]).mean() < 3
 
 
 def test_what_was_seen_before_ends_where_something_is_missing() -> None:
@@ -130,7 +128,7 @@ def test_cameras_do_not_mix() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(8):
         add(frame_store, range(number, number + 1), 'front')
-        add(frame_store, range(number, number + 1), 'rear', picture=lambda n: grey(200))
+        add(frame_store, range(number, number + 1), 'rear', image_of=lambda n: grey(200))
     assert frame_store.sources == ('front', 'rear')
     hop = frame_store.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
     assert numbers(frame_store.before(hop, 3)) == [2, 3, 4]
@@ -150,7 +148,7 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
     room, count = 700, 1500
     frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=room * SIZE))
     for number in range(count):
-        add(frame_store, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), image_of=noise)
         if number % 20 == 0 and number:  # segments of twenty hops
             frame_store.keep(ended(number - 20, number))
     left = everything(frame_store)
@@ -165,7 +163,7 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
 def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
     frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100 * SIZE))
     for number in range(1500):
-        add(frame_store, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), image_of=noise)
         if number % 20 == 0 and number:
             frame_store.keep(ended(number - 20, number))
     left = everything(frame_store)
@@ -308,16 +306,16 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
-    add(frame_store, range(10), picture=noise)
+    add(frame_store, range(10), image_of=noise)
     frame_store.commit()
     [(pages,)] = frame_store._base.read('PRAGMA page_count')
     frame_store._base.read(f'PRAGMA max_page_count = {pages}')
-    add(frame_store, range(10, 40), picture=noise)
+    add(frame_store, range(10, 40), image_of=noise)
     frame_store.commit()
     assert 'database or disk is full' in frame_store.problem
     assert set(everything(frame_store)) >= set(range(10))
     frame_store._base.read('PRAGMA max_page_count = 1000000')
-    add(frame_store, range(40, 50), picture=noise)
+    add(frame_store, range(40, 50), image_of=noise)
     frame_store.commit()
     assert frame_store.problem == '' and everything(frame_store)[-1] == 49
 
@@ -326,7 +324,7 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
     tmp_path: Path, full_disk: None
 ) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
-    add(frame_store, range(10), picture=noise)
+    add(frame_store, range(10), image_of=noise)
     for _ in range(2):  # the problem is still reported
         frame_store.commit()
         assert (
@@ -337,10 +335,10 @@ def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
 
 def test_frames_that_were_just_given_up_are_an_error() -> None:
     frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100_000))
-    add(frame_store, range(10), picture=noise)
+    add(frame_store, range(10), image_of=noise)
     frame_store.commit()
     hop = frame_store.hops('camera', 0, HOP, 9)[0]
-    add(frame_store, range(10, 1000), picture=noise)
+    add(frame_store, range(10, 1000), image_of=noise)
     with pytest.raises(InputError, match='deleted'):
         frame_store.images(hop)
 
@@ -366,11 +364,11 @@ def test_many_hops_of_one_stamp_have_others_before_them() -> None:
 def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
-    add(frame_store, range(3000), picture=noise)
+    add(frame_store, range(3000), image_of=noise)
     frame_store.close()
     before = path.stat().st_size
     frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=200 * SIZE), path)
-    add(frame_store, range(3000, 4500), picture=noise)
+    add(frame_store, range(3000, 4500), image_of=noise)
     frame_store.close()
     assert path.stat().st_size < before / 2
 
@@ -388,7 +386,7 @@ def test_the_file_of_a_memory_is_no_frame_store(tmp_path: Path) -> None:
 def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
-    add(frame_store, range(200), picture=noise)
+    add(frame_store, range(200), image_of=noise)
     frame_store.commit()
     frame_store._base.read('PRAGMA wal_checkpoint(TRUNCATE)')
     with path.open('r+b') as file:
@@ -396,7 +394,7 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
         file.write(b'\xff' * (path.stat().st_size - 4096))
     frame_store._base.read('PRAGMA shrink_memory')
     for reset_count in (0, 1):
-        add(frame_store, range(200, 400), reset_count=reset_count, picture=noise)
+        add(frame_store, range(200, 400), reset_count=reset_count, image_of=noise)
         frame_store.commit()
     assert str(path) in frame_store.problem
 

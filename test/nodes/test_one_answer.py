@@ -43,7 +43,7 @@ class Film(Source):
 
     def items(self) -> Iterator[Frame]:
         for number, colour in enumerate(COLOURS):
-            yield Frame(START_NS + number * 100 * MS, fake_models.picture(colour))
+            yield Frame(START_NS + number * 100 * MS, fake_models.solid_image(colour))
 
 
 def model() -> Model:

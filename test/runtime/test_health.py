@@ -28,12 +28,12 @@ def health(clock: Clock) -> Health:
 def test_a_trouble_is_counted_every_time_and_logged_now_and_then(
     health: Health, clock: Clock
 ) -> None:
-    lines = [health.report_problem('bad', f'picture {n}') for n in range(3)]
+    lines = [health.report_problem('bad', f'image {n}') for n in range(3)]
     clock.now_s += LOG_EVERY_S
-    lines.append(health.report_problem('bad', 'picture 3'))
-    assert lines == ['picture 0', '', '', 'picture 3 (2 similar not logged)']
+    lines.append(health.report_problem('bad', 'image 3'))
+    assert lines == ['image 0', '', '', 'image 3 (2 similar not logged)']
     assert health.counts['bad'] == 4
-    assert health.values()['last trouble'] == 'picture 3'
+    assert health.values()['last trouble'] == 'image 3'
 
 
 def test_troubles_of_two_kinds_are_both_logged(health: Health) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 from rosbags.rosbag2 import StoragePlugin
 
 from vljepa_ros.core.errors import InputError
@@ -15,7 +15,7 @@ from vljepa_ros.sources.bag import Bag, stamp_of
 
 def close(image: np.ndarray, colour: str) -> bool:
     """Compare images with a tolerance for JPEG."""
-    return bool(np.abs(image.astype(int) - picture(colour)).max() < 8)
+    return bool(np.abs(image.astype(int) - solid_image(colour)).max() < 8)
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -75,7 +75,7 @@ def test_one_camera_can_be_chosen_and_named(tmp_path: Path) -> None:
 def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:
     rows = bags.colours(['red'], 2, '/camera/image_raw/compressed')
     rows += [
-        ('/camera/image_raw', log_ns, bags.raw(log_ns, picture('red')))
+        ('/camera/image_raw', log_ns, bags.raw(log_ns, solid_image('red')))
         for log_ns in bags.stamps(2)
     ]
     source = open_source(bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1])))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import FACTS, FakeVision, colour_vector, picture
+from helpers.fake_models import FACTS, FakeVision, colour_vector, solid_image
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.core.settings import FrameStoreSettings, PerceptionSettings
@@ -39,7 +39,7 @@ def feed(
 ) -> list[Embedding]:
     found = []
     for number, colour in enumerate(colours):
-        frame = Frame(start + number * 100 * MS, picture(colour), source)
+        frame = Frame(start + number * 100 * MS, solid_image(colour), source)
         found += perceiver.push(frame, reset_count)
     return found
 
@@ -74,7 +74,7 @@ def test_cameras_do_not_mix() -> None:
     mixed = []
     for number in range(8):
         for source, colour in (('front', 'red'), ('rear', 'blue')):
-            mixed += perceiver.push(Frame(number * 100 * MS, picture(colour), source))
+            mixed += perceiver.push(Frame(number * 100 * MS, solid_image(colour), source))
     expected = feed(alone, ['red'] * 8, source='front')
     front = [e for e in mixed if e.key.source == 'front']
     assert perceiver.sources == ('front', 'rear')
@@ -385,8 +385,8 @@ def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_
 def test_each_hop_comes_as_soon_as_it_is_done() -> None:
     vision = NumberedVision()
     perceiver = Perceiver(vision)
-    assert list(perceiver.see(Frame(0, picture('red')))) == []
-    hops = perceiver.see(Frame(500 * MS, picture('red')))  # a slow camera: three hops
+    assert list(perceiver.see(Frame(0, solid_image('red')))) == []
+    hops = perceiver.see(Frame(500 * MS, solid_image('red')))  # a slow camera: three hops
     assert [len(vision.seen) for _ in hops] == [1, 2, 3]
 
 

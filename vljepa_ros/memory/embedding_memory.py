@@ -72,7 +72,7 @@ class Memory:
             model_id: Only vectors of this model are accepted.
             settings: Retention and size limit.
             store: File of the memory; None for RAM only.
-            storeless: Problem to report on every commit, if a wanted store could not be opened.
+            store_error: Problem to report on every commit, if a wanted store could not be opened.
         """
         self._model_id, self._store, self._store_error = model_id, store, store_error
         self._settings = settings or MemorySettings()

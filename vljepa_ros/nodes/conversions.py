@@ -59,7 +59,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     return vector
 
 
-def check_picture(message: Image | CompressedImage) -> None:
+def check_image_message(message: Image | CompressedImage) -> None:
     """Raise InputError if an image message is damaged, as far as detectable without decoding."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
@@ -69,7 +69,7 @@ def check_picture(message: Image | CompressedImage) -> None:
         )
 
 
-def to_picture(
+def to_image(
     message: Image | CompressedImage, degrees: int = 0, crop: images.Crop = images.WHOLE
 ) -> types.Image:
     """Decode an image message, rotate it clockwise, then crop it.

@@ -312,7 +312,7 @@ class Scene:
             scaled = (size[0] * thing.scale, size[1] * thing.scale, size[2] * thing.scale)
             place = (*thing.place_m, height * thing.scale)
             _add_shape(self._renderer.scene, kind, scaled, place, COLOURS[thing.colour])
-        return self._renderer.picture()
+        return self._renderer.image()
 
     def _place(self, state: NDArray[np.float64]) -> None:
         self.data.qpos[:] = state

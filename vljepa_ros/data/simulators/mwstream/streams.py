@@ -30,6 +30,7 @@ from vljepa_ros.data.simulators.mwstream.cameras import (
 )
 from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.episode import simulate
+from vljepa_ros.data.simulators.mwstream.image_format import ImageFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.labels import (
     RATE_HZ,
     SEEN_FRAMES,
@@ -37,7 +38,6 @@ from vljepa_ros.data.simulators.mwstream.labels import (
     moments_of,
     stamps_ns,
 )
-from vljepa_ros.data.simulators.mwstream.picture_format import PictureFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Prop
 from vljepa_ros.data.simulators.mwstream.scene import (
     Look,
@@ -78,7 +78,7 @@ class Shot:
 
     camera: Camera
     look: Look
-    format: PictureFormat = field(default_factory=PictureFormat)
+    format: ImageFormat = field(default_factory=ImageFormat)
     pan_rad: float = 0.0
     shake_rad: float = 0.0
     period_s: float = 1.0
@@ -198,7 +198,7 @@ class Director:
         }
         return StreamData(
             f'{folder_name(split, views)}-{seed:05d}',
-            np.concatenate(film.pictures),
+            np.concatenate(film.images),
             stamps_ns(frames),
             tuple(_with_hidden(annotate(moments, light, cover), film.visible)),
             meta,
@@ -292,7 +292,7 @@ class Film:
     ) -> None:
         self._lens, self._light, self._cover, self._rng = lens, light, cover, rng
         self._left, self._at = frames, 0
-        self.pictures: list[NDArray[np.uint8]] = []
+        self.images: list[NDArray[np.uint8]] = []
         self.visible: list[dict[str, float]] = []
         self._places: list[tuple[float, ...]] = []
         self._depths: list[NDArray[np.float16]] = []
@@ -318,13 +318,13 @@ class Film:
                 previous = (instant.joints, level, there)
                 if depth:
                     seen_m = scene.depth(instant.joints, DEPTH_SIDE)
-            taken.append(self._lens.picture(clean, self._cover, self._at))
+            taken.append(self._lens.apply(clean, self._cover, self._at))
             self._places.append(where)
             if depth:
                 self._depths.append(seen_m)
             self._at += 1
         if taken:
-            self.pictures.append(shot.format.apply(np.stack(taken)))
+            self.images.append(shot.format.apply(np.stack(taken)))
         self._left -= len(taken)
         scene.aim(shot.camera)
         self.visible.append(_visible_shares(scene, episode))
