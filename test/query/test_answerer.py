@@ -11,7 +11,14 @@ import pytest
 from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, colour_vector
 
 from vljepa_ros.core.settings import AnswerSettings
-from vljepa_ros.core.types import AbstainReason, Basis, Candidate, Moment, Seen, first_reason
+from vljepa_ros.core.types import (
+    AbstainReason,
+    Basis,
+    Candidate,
+    EvaluatedSpan,
+    Moment,
+    first_reason,
+)
 from vljepa_ros.query.answerer import Answerer
 
 CHOICES = ['it is red', 'it is blue']
@@ -67,7 +74,9 @@ def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
     assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
     assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
     for remembered in (False, True):  # the text is the published one
-        seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
+        seen = EvaluatedSpan(
+            0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered
+        )
         assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
 
 
@@ -89,9 +98,9 @@ def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:
 # The past: one answer from several stretches.
 
 
-def stretches(*colours: str) -> list[Seen]:
+def stretches(*colours: str) -> list[EvaluatedSpan]:
     """Return spans of ten seconds each."""
-    return [Seen(10 * n, 10 * n + 9, colour_vector(c)) for n, c in enumerate(colours)]
+    return [EvaluatedSpan(10 * n, 10 * n + 9, colour_vector(c)) for n, c in enumerate(colours)]
 
 
 def test_own_words_are_those_of_each_stretch_in_order() -> None:
@@ -105,7 +114,7 @@ def test_own_words_are_those_of_each_stretch_in_order() -> None:
 def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
     seen = stretches('red', 'blue')
     vague = np.asarray(0.6 * colour_vector('green'), np.float32)
-    answer = Answerer(FakeLanguage()).recount('?', '', [*seen, Seen(20, 29, vague)])
+    answer = Answerer(FakeLanguage()).recount('?', '', [*seen, EvaluatedSpan(20, 29, vague)])
     assert answer.confidence == pytest.approx(0.6)
 
 
@@ -148,10 +157,10 @@ def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
 
 def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
     answerer, both = Answerer(Decided()), ['yes', 'No.']
-    held = [Seen(1000, 1099, colour_vector('red'))]  # of a time that ends with it
+    held = [EvaluatedSpan(1000, 1099, colour_vector('red'))]  # of a time that ends with it
 
     def ask(start_ns: int, colour: str = 'red', count: int = 1) -> Any:
-        seen = [Seen(s.start_ns, s.end_ns, colour_vector(colour)) for s in held * count]
+        seen = [EvaluatedSpan(s.start_ns, s.end_ns, colour_vector(colour)) for s in held * count]
         return answerer.recount('?', '', seen, both, start_ns=start_ns)
 
     assert ask(0).confidence == ask(1000).confidence == ask(1050).confidence == 0.85
@@ -202,7 +211,7 @@ def test_stretches_that_cannot_tell_are_left_out(candidates: list[str]) -> None:
 def test_one_stretch_is_answered_as_ever() -> None:
     answerer = Answerer(FakeLanguage())
     vector = colour_vector('blue')
-    one = answerer.recount('?', 'front', [Seen(3, 7, vector)], CHOICES, Basis.NOW)
+    one = answerer.recount('?', 'front', [EvaluatedSpan(3, 7, vector)], CHOICES, Basis.NOW)
     assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
 
 
@@ -221,7 +230,7 @@ def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
 
 
 def test_words_that_were_said_then_are_the_evidence() -> None:
-    seen = [Seen(0, 9, colour_vector('red'), 'it was said to be red'), *stretches('blue')]
+    seen = [EvaluatedSpan(0, 9, colour_vector('red'), 'it was said to be red'), *stretches('blue')]
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
     assert answer.evidence[0].text == 'it was said to be red'
     assert answer.answer == 'it was said to be red; the scene is blue'
@@ -237,10 +246,10 @@ def test_reasons_have_a_precedence() -> None:
     assert first_reason([]) is AbstainReason.NONE
 
 
-def unfamiliar(*shares: float, colour: str = 'red') -> list[Seen]:
+def unfamiliar(*shares: float, colour: str = 'red') -> list[EvaluatedSpan]:
     """Return spans of ten seconds each."""
     return [
-        Seen(10 * n, 10 * n + 9, colour_vector(colour), unfamiliar=share)
+        EvaluatedSpan(10 * n, 10 * n + 9, colour_vector(colour), unfamiliar=share)
         for n, share in enumerate(shares)
     ]
 
@@ -269,7 +278,7 @@ def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
 
 
 def test_words_that_were_said_of_an_unfamiliar_scene_are_withheld_too() -> None:
-    seen = [Seen(0, 9, colour_vector('red'), 'it was red', unfamiliar=0.6)]
+    seen = [EvaluatedSpan(0, 9, colour_vector('red'), 'it was red', unfamiliar=0.6)]
     answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
     assert answer.answer == answer.evidence[0].text == ''
 
@@ -280,12 +289,12 @@ def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
     assert (one.answer, one.confidence) == ('No.', pytest.approx(0.85 * 2 / 3))
     most = answerer.recount('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
     assert most.abstain_reason is AbstainReason.UNFAMILIAR and most.answer == ''
-    blue = Seen(30, 39, colour_vector('blue'))
+    blue = EvaluatedSpan(30, 39, colour_vector('blue'))
     assert answerer.recount('?', '', [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer == 'yes'
 
 
 def test_too_little_of_a_span_was_seen() -> None:
-    answerer, held = Answerer(Decided()), [Seen(1000, 1099, colour_vector('red'))]
+    answerer, held = Answerer(Decided()), [EvaluatedSpan(1000, 1099, colour_vector('red'))]
     answer = answerer.recount('?', '', held, ['yes', 'No.'], start_ns=99)
     assert answer.abstain_reason is AbstainReason.NOT_SEEN
     other = answerer.remember('?', '', held, ['yes', 'No.'], own=False)

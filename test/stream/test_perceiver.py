@@ -186,12 +186,12 @@ def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
     feed(perceiver, ['red'] * 10)
     feed(perceiver, ['blue'] * 10, start=9000 * MS, reset_count=1)
     found = perceiver.predict('', ['what?'], 200 * MS, 9500 * MS)
-    assert [(look.start_ns, look.end_ns) for look in found.looks] == [
+    assert [(window.start_ns, window.end_ns) for window in found.windows] == [
         (200 * MS, 900 * MS),
         (9000 * MS, 9500 * MS),
     ]
     assert (found.window_start_ns, found.stamp_ns) == (200 * MS, 9500 * MS)
-    first, second = (look.vectors[0] for look in found.looks)
+    first, second = (window.vectors[0] for window in found.windows)
     assert first @ colour_vector('red') > 0.9 and second @ colour_vector('blue') > 0.9
     np.testing.assert_allclose(found.vectors[0], unit(first + second), atol=1e-6)
 
@@ -205,7 +205,7 @@ def test_of_a_long_span_each_segment_is_looked_at() -> None:
         perceiver.frame_store.keep(ended(start_ns, end_ns))
     vision.seen.clear()
     found = perceiver.predict('', ['what?'], 1, 40_000 * MS)
-    spans = {look.end_ns // MS: look.start_ns // MS for look in found.looks}
+    spans = {window.end_ns // MS: window.start_ns // MS for window in found.windows}
     assert {19_900: 19_200, 29_900: 29_200, 39_900: 39_200}.items() <= spans.items()
     assert len(spans) == 16 and all(end - start == 700 for end, start in spans.items())
     assert len(vision.seen) == 16 and all(len(seen) == 4 for seen in vision.seen)  # a window each
@@ -226,10 +226,10 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 42 + ['blue'] * 4 + ['red'] * 40)
     found = perceiver.predict('', ['what?'], 1000 * MS, 7000 * MS)
-    assert [(look.start_ns // MS, look.end_ns // MS) for look in found.looks] == [
+    assert [(window.start_ns // MS, window.end_ns // MS) for window in found.windows] == [
         (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
     ]
-    blue = [look.vectors[0] @ colour_vector('blue') for look in found.looks]
+    blue = [window.vectors[0] @ colour_vector('blue') for window in found.windows]
     assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
@@ -237,15 +237,15 @@ def test_many_short_stretches_are_not_all_looked_at() -> None:
     perceiver = keeping()
     for reset_count in range(30):
         feed(perceiver, ['red'] * 4, start=reset_count * 3000 * MS, reset_count=reset_count)
-    assert len(perceiver.predict('', ['what?'], 1).looks) <= 16
+    assert len(perceiver.predict('', ['what?'], 1).windows) <= 16
 
 
 def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
     found = perceiver.predict('', ['what?'], 1)
-    assert len(found.looks) == 16
-    colours = [int(look.vectors[0] @ colour_vector('blue') > 0.9) for look in found.looks]
+    assert len(found.windows) == 16
+    colours = [int(window.vectors[0] @ colour_vector('blue') > 0.9) for window in found.windows]
     assert colours == [0] * 8 + [1] * 8
 
 

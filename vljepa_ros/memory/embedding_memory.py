@@ -22,16 +22,16 @@ from vljepa_ros.core.types import (
     EVER_NS,
     Change,
     Embedding,
+    EvaluatedSpan,
     Event,
     Moment,
     Reason,
-    Seen,
     StreamKey,
     Vector,
 )
-from vljepa_ros.memory.retention import Held
+from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.segment_store import Store
-from vljepa_ros.memory.stream_memory import Remembered, RememberedStream
+from vljepa_ros.memory.stream_memory import StoredSegment, StoredStream
 
 HOP_BYTES, SEGMENT_BYTES = 16, 400  # size of one entry without its vector
 CHECKED = 64  # hops between two checks of the size limit
@@ -42,12 +42,12 @@ MOST_SEEN = 16  # maximum number of spans that an answer about the past is based
 SAME = 0.5  # two moments are the same if their overlap is more than this part of their union
 
 
-class Recalled(NamedTuple):
+class StoredSpans(NamedTuple):
     """Stored spans of one stream in order of time; its prompt can differ from the question's."""
 
     source: str
     prompt: str
-    seen: list[Seen]
+    seen: list[EvaluatedSpan]
 
 
 class Memory:
@@ -76,12 +76,12 @@ class Memory:
         """
         self._model_id, self._store, self._store_error = model_id, store, store_error
         self._settings = settings or MemorySettings()
-        self._streams: dict[StreamKey, RememberedStream] = {}
+        self._streams: dict[StreamKey, StoredStream] = {}
         self._recorded = self._dim = 0
         # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
         self.problem, self._new_problem = '', ''
-        self._held = Held({})
+        self._held = NewestStamps({})
         if store is not None:
             self._load(store)
 
@@ -139,7 +139,7 @@ class Memory:
         elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
             self._delete(key, stream.forget_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
-            ended = Remembered(
+            ended = StoredSegment(
                 (session, before.segment_id),
                 before.start_ns,
                 before.end_ns,
@@ -150,7 +150,7 @@ class Memory:
             self._put(key, stream.closed[-1])
         if change.reason is not Reason.END:
             name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
-            begun = Remembered(name, *span, change.vector, unfamiliar=change.unfamiliar)
+            begun = StoredSegment(name, *span, change.vector, unfamiliar=change.unfamiliar)
             self._open(key, stream, begun)
         self._forget_old(change.key.source, change.stamp_ns)
 
@@ -166,11 +166,11 @@ class Memory:
             return False
         end_ns = max(known.end_ns, change.stamp_ns)
         span = known.start_ns, end_ns
-        begun = Remembered(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
+        begun = StoredSegment(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
         self._open(change.key, stream, begun)
         return True
 
-    def _open(self, key: StreamKey, stream: RememberedStream, begun: Remembered) -> None:
+    def _open(self, key: StreamKey, stream: StoredStream, begun: StoredSegment) -> None:
         self._put(key, stream.open(begun))
         self._put(key, begun)
 
@@ -200,7 +200,7 @@ class Memory:
             self._store.close()
             self._store = None
 
-    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> Recalled | None:
+    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> StoredSpans | None:
         """Return the stored spans of a time span by segment, the longest if there are many.
 
         They are of the standing prompt that equals `prompt`, or else of the most recent one.
@@ -223,7 +223,7 @@ class Memory:
         for key, stream in streams:
             seen = stream.evaluated(start_ns, end_ns, MOST_SEEN)
             if seen:
-                return Recalled(key.source, key.prompt, seen)
+                return StoredSpans(key.source, key.prompt, seen)
         return None
 
     def search(
@@ -290,7 +290,7 @@ class Memory:
         return hops_ns, segments_ns
 
     def _forget_before(
-        self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int
+        self, key: StreamKey, stream: StoredStream, hops_ns: int, segments_ns: int
     ) -> None:
         count = len(stream.hops)
         deleted = stream.forget_before(hops_ns, segments_ns)
@@ -300,7 +300,7 @@ class Memory:
         if not stream:
             del self._streams[key]
 
-    def _forget_hops_after(self, key: StreamKey, stream: RememberedStream, stamp_ns: int) -> None:
+    def _forget_hops_after(self, key: StreamKey, stream: StoredStream, stamp_ns: int) -> None:
         if len(stream.hops) and stream.hops.newest_ns > stamp_ns:
             stream.hops.forget_after(stamp_ns)
             self._write(lambda store: store.forget_hops(key, stamp_ns + 1, EVER_NS))
@@ -309,7 +309,7 @@ class Memory:
         for key, stream in self._streams_of(source):
             self._delete(key, stream.forget_segments_after(newest_ns))
 
-    def _delete(self, key: StreamKey, segments: list[Remembered]) -> None:
+    def _delete(self, key: StreamKey, segments: list[StoredSegment]) -> None:
         for segment in segments:
             self._write(partial(Store.forget_segment, key=key, name=segment.name))
 
@@ -349,7 +349,7 @@ class Memory:
         others = [key for key in keys if key.model_id != self._model_id]
         self._others = self._sizes(store, others)
         for key in (key for key in keys if key.model_id == self._model_id):
-            stream = RememberedStream()
+            stream = StoredStream()
             hops = store.hops(key)
             if len(hops.stamps_ns):
                 stream.hops.extend(*hops)
@@ -359,7 +359,7 @@ class Memory:
                 self._streams[key] = stream
                 self._dim = stream.dim
                 newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
-        self._held = Held(newest_ns)
+        self._held = NewestStamps(newest_ns)
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
@@ -376,7 +376,7 @@ class Memory:
         self._new_problem = refusal or self._new_problem
         return bool(refusal)
 
-    def _put(self, key: StreamKey, segment: Remembered | None) -> None:
+    def _put(self, key: StreamKey, segment: StoredSegment | None) -> None:
         if segment is not None:
             self._write(lambda store: store.put_segment(key, segment))
 
@@ -391,10 +391,10 @@ class Memory:
 
     # Streams.
 
-    def _stream(self, key: StreamKey) -> RememberedStream:
-        return self._streams.setdefault(key, RememberedStream())
+    def _stream(self, key: StreamKey) -> StoredStream:
+        return self._streams.setdefault(key, StoredStream())
 
-    def _streams_of(self, source: str) -> list[tuple[StreamKey, RememberedStream]]:
+    def _streams_of(self, source: str) -> list[tuple[StreamKey, StoredStream]]:
         return [item for item in self._streams.items() if item[0].source == source]
 
     def _check(self, key: StreamKey, vector: Vector) -> None:
@@ -430,6 +430,6 @@ def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
     return found
 
 
-def _newest(stream: RememberedStream) -> int:
+def _newest(stream: StoredStream) -> int:
     ends = [stream.hops.newest_ns] if len(stream.hops) else []
     return max([*ends, *(s.end_ns for s in stream.closed[-1:])], default=0)

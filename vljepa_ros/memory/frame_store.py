@@ -20,7 +20,7 @@ from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, Vljep
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
-from vljepa_ros.memory.retention import Held
+from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.sqlite_file import Database
 
 VERSION = 1  # the column `epoch` is the reset counter of the stream
@@ -115,7 +115,7 @@ class FrameStore:
             self._check_format(facts, path)
             self._count()
             rows = self._base.read('SELECT source, max(stamp_ns) FROM hops GROUP BY source')
-            self._held = Held(dict[str, int](rows))
+            self._held = NewestStamps(dict[str, int](rows))
         except VljepaError:
             self.close()
             raise

@@ -24,7 +24,7 @@ NO_SEQUENCE = 2**64 - 1  # sequence number from a middleware that does not numbe
 
 
 @dataclass
-class Arrived:
+class PendingImage:
     """An image message that waits for the model."""
 
     message: Any
@@ -58,7 +58,7 @@ class Camera:
     def subscribe(
         self,
         node: VljepaNode,
-        on_image: Callable[[Camera, Arrived], None],
+        on_image: Callable[[Camera, PendingImage], None],
         on_refused: Callable[[Camera, Any], None],
     ) -> None:
         """Subscribe to the topic.
@@ -88,7 +88,7 @@ class Camera:
                 on_refused(self, message.header)
                 return
             self._arrived += 1
-            arrived = Arrived(
+            arrived = PendingImage(
                 message, stamp_ns, verdict.reset_count, self._received_s, self._arrived
             )
             on_image(self, arrived)
@@ -102,7 +102,7 @@ class Camera:
             node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def take(self, arrived: Arrived) -> types.Image:
+    def take(self, arrived: PendingImage) -> types.Image:
         """Decode the image, in the model thread. Raises InputError if it is damaged."""
         self.behind |= arrived.number > self._taken + 1
         self._taken = arrived.number

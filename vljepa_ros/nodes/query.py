@@ -31,7 +31,7 @@ from vljepa_ros.core.errors import (
     error_of,
 )
 from vljepa_ros.core.protocols import ModelFacts, check_readable
-from vljepa_ros.core.types import AbstainReason, Embedding, Moment, Seen, Vector
+from vljepa_ros.core.types import AbstainReason, Embedding, EvaluatedSpan, Moment, Vector
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
@@ -280,7 +280,7 @@ class QueryNode(VljepaNode):
 
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
-    ) -> tuple[str, list[Seen]]:
+    ) -> tuple[str, list[EvaluatedSpan]]:
         """Return the source and the results of `predict`.
 
         Raises:
@@ -309,7 +309,7 @@ class QueryNode(VljepaNode):
             )
         return self._checked(future.result())
 
-    def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
+    def _checked(self, found: Predict.Response) -> tuple[str, list[EvaluatedSpan]]:
         if not found.success:
             raise error_of(found.error_code, found.message)
         ours = self.lease.facts.model_id

@@ -122,7 +122,7 @@ def opposite(task: str, state: str) -> str:
     return facts.after if state == facts.before else facts.before
 
 
-class _Asker:
+class _QuestionMaker:
     """Makes questions about one moment with the paraphrases of one list."""
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
@@ -297,7 +297,7 @@ def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return one question of each kind that applies, in paraphrases of the list `which`."""
-    asker, found = _Asker(annotation, rng, which), [caption(annotation, rng, which)]
+    asker, found = _QuestionMaker(annotation, rng, which), [caption(annotation, rng, which)]
     if annotation.phase == 'told' or annotation.phase == 'none':
         return found
     found.append(asker.covered())
@@ -327,7 +327,7 @@ def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return two questions that are unanswerable now, of different kinds if possible."""
-    asker = _Asker(annotation, rng, which)
+    asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
     made: list[Callable[[], Question | None]] = [
