@@ -62,13 +62,11 @@ class BothEncoders:
     def predict(self, state: _BothStates, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Run both modes and return the vectors (P, D) of window mode."""
         found = []
-        for vision, state, times in zip(
-            self._vision, state.states, (self.window_s, self.causal_s)
-        ):
+        for vision, own, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
             began_s = time.perf_counter()
             for images in state.waiting:
-                vision.step(state, images)
-            found.append(vision.predict(state, prompts))
+                vision.step(own, images)
+            found.append(vision.predict(own, prompts))
             times.append(time.perf_counter() - began_s)
         state.waiting.clear()
         window, causal = found

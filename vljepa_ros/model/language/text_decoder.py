@@ -29,7 +29,7 @@ from vljepa_ros.model.language.y_decoder import YDecoder
 from vljepa_ros.model.weights import load_weights
 
 CONFIG, WEIGHTS = 'y_decoder.yaml', 'y_decoder.safetensors'
-PARTS = ('bridge', 'y_decoder')  # prefixes in decoder.safetensors
+PARTS = ('bridge', 'y_decoder')  # prefixes in y_decoder.safetensors
 MAX_ANCHORS = 100_000
 
 
@@ -56,7 +56,7 @@ class TextDecoderConfig:
 
 
 class TextDecoder(nn.Module):
-    """Correction of the modality gap (`bridge`), and a `y_decoder` that was trained on texts only."""
+    """Correction of the modality gap (`bridge`), and a `y_decoder` trained on texts only."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
         super().__init__()
