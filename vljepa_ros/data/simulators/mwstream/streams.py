@@ -40,11 +40,11 @@ from vljepa_ros.data.simulators.mwstream.labels import (
 )
 from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Prop
 from vljepa_ros.data.simulators.mwstream.scene import (
-    Look,
+    Appearance,
     Scene,
-    draw_look,
+    draw_appearance,
     draw_thing,
-    draw_wide_look,
+    draw_wide_appearance,
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
     COLOUR_NAMES,
@@ -77,7 +77,7 @@ class Shot:
     """
 
     camera: Camera
-    look: Look
+    appearance: Appearance
     format: ImageFormat = field(default_factory=ImageFormat)
     pan_rad: float = 0.0
     shake_rad: float = 0.0
@@ -105,10 +105,10 @@ class Shot:
             'resolution': made.resolution,
             'codec': made.codec,
             'quality': made.quality,
-            'texture': '+'.join(name or 'own' for name in self.look.textures),
+            'texture': '+'.join(name or 'own' for name in self.appearance.textures),
             'pan_deg': round(float(np.degrees(self.pan_rad)), 2),
             'shake_deg': round(float(np.degrees(self.shake_rad)), 3),
-            'held_out': [*self.camera.held_out, *self.look.held_out, *made.held_out],
+            'held_out': [*self.camera.held_out, *self.appearance.held_out, *made.held_out],
         }
 
 
@@ -172,7 +172,7 @@ class Director:
         cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
         draws = np.random.default_rng([seed, 2])  # for cameras and rendering
         if views == HOME:
-            shots = [Shot(home, draw_look(draws)) for _ in episodes]
+            shots = [Shot(home, draw_appearance(draws)) for _ in episodes]
         else:
             shots = self._wide_shots(episodes, views == FIXED, split == TRAIN, draws)
             props = [_scaled(prop, draws) for prop in props]
@@ -191,7 +191,7 @@ class Director:
             'views': views,
             'rate_hz': RATE_HZ,
             'cameras': [shot.described() for shot in shots],
-            'looks': [asdict(shot.look) for shot in shots],
+            'looks': [asdict(shot.appearance) for shot in shots],
             'episodes': [_described(episode) for episode in episodes],
             'things': [asdict(prop) if prop else None for prop in props],
             'visible': [{k: round(v, 3) for k, v in found.items()} for found in film.visible],
@@ -216,16 +216,19 @@ class Director:
         paths = [self._path(episode) for episode in episodes]
         shots: list[Shot] = []
         for path in paths:
-            look = draw_wide_look(rng, for_training)
+            appearance = draw_wide_appearance(rng, for_training)
             if fixed and shots:
                 shots.append(
-                    replace(shots[0], look=replace(look, textures=shots[0].look.textures))
+                    replace(
+                        shots[0],
+                        appearance=replace(appearance, textures=shots[0].appearance.textures),
+                    )
                 )
                 continue
             made = draw_format(rng, for_training)
             points = np.concatenate(paths) if fixed else path
             camera = draw_wide(rng, points, made.visible_height, for_training)
-            shots.append(_moved(Shot(camera, look, made), rng))
+            shots.append(_moved(Shot(camera, appearance, made), rng))
         return shots
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
@@ -301,8 +304,8 @@ class Film:
         self, scene: Scene, episode: Episode, prop: Prop | None, shot: Shot, depth: bool
     ) -> None:
         """Render an episode, up to the end of the stream."""
-        scene.replay(list(episode.plan.seed), shot.look)
-        scene.dress(shot.camera, shot.look, episode.plan.colour)
+        scene.replay(list(episode.plan.seed), shot.appearance)
+        scene.dress(shot.camera, shot.appearance, episode.plan.colour)
         taken = []
         previous: tuple[Any, float, bool] | None = None
         for i, instant in enumerate(episode.instants[: self._left]):

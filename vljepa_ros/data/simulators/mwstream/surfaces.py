@@ -65,7 +65,7 @@ def texture(name: str, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _pattern(name: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a light gray pattern; the look's tint colors it."""
+    """Return a light gray pattern; the appearance's tint colors it."""
     rng = np.random.default_rng([PATTERNS.index(name), height])
     gray = np.full((height, width), 225.0)
     rows, columns = np.mgrid[:height, :width]
