@@ -160,8 +160,8 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
 
 def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
     """The front camera records three seconds of red, the rear one blue; each keeps its lines."""
-    rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
-    rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
+    rows = bags.colors(['red'] * 3, 10, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'] * 3, 10, '/rear/image_raw/compressed')
     source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
     printed = vljepa('annotate', source, '--json').out
     assert '"segment": ' in printed and '"confidence": ' in printed

@@ -96,7 +96,7 @@ def stamps(count: int) -> list[int]:
     return [START_NS + i * PERIOD_NS for i in range(count)]
 
 
-def colours(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
+def colors(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
     """Return `each` images of every color, one color after the other."""
     shown = [name for name in names for _ in range(each)]
     return [

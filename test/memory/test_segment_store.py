@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fake_models import FakeLanguage, colour_vector
+from helpers.fake_models import FakeLanguage, color_vector
 
 from vljepa_ros.core.errors import BusyError, InputError, OutputError
 from vljepa_ros.core.settings import MemorySettings
@@ -34,11 +34,11 @@ S = 1_000_000_000
 KEY = StreamKey('camera', 'What?', 'm')
 
 
-def hop(second: float, colour: str = 'red', key: StreamKey = KEY) -> Embedding:
-    return Embedding(round(second * S), 0, key, colour_vector(colour))
+def hop(second: float, color: str = 'red', key: StreamKey = KEY) -> Embedding:
+    return Embedding(round(second * S), 0, key, color_vector(color))
 
 
-def begun(second: int, number: int, colour: str, before: str = '', key: StreamKey = KEY) -> Change:
+def begun(second: int, number: int, color: str, before: str = '', key: StreamKey = KEY) -> Change:
     """Return the change that begins a segment after a segment of five seconds."""
     return Change(
         second * S,
@@ -48,9 +48,9 @@ def begun(second: int, number: int, colour: str, before: str = '', key: StreamKe
         second * S,
         1.0,
         Reason.MEANING if before else Reason.FIRST,
-        colour_vector(colour),
+        color_vector(color),
         Segment(number - 1, (second - 5) * S, second * S) if before else None,
-        colour_vector(before) if before else None,
+        color_vector(before) if before else None,
     )
 
 
@@ -85,7 +85,7 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     recalled = again.recall('', 0, 4 * S, 'What?')
     assert recalled is not None
     [seen] = recalled.seen
-    assert np.allclose(seen.vector, colour_vector('red')) and seen.end_ns == 4 * S
+    assert np.allclose(seen.vector, color_vector('red')) and seen.end_ns == 4 * S
     assert (seen.text, seen.nearest) == ('it was red', True)
     part = again.recall('', 0, 1 * S, 'What?')
     assert part is not None and [s.text for s in part.seen] == ['']  # its words are of its end
@@ -161,8 +161,8 @@ def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:
     lived(memory)
     memory.record(hop(3))  # time goes back
     memory.change(
-        Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, colour_vector('red'),
-               Segment(1, 5 * S, 7 * S), colour_vector('blue'))
+        Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, color_vector('red'),
+               Segment(1, 5 * S, 7 * S), color_vector('blue'))
     )  # fmt: skip
     expected = found(memory)
     memory.close()
@@ -209,7 +209,7 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Pat
     process.wait()
     stamps, vectors, _ = Store(path).hops(KEY)
     assert stamps.tolist() == [second * S for second in range(501)]
-    assert np.allclose(vectors, colour_vector('red'))
+    assert np.allclose(vectors, color_vector('red'))
 
 
 def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     memory.commit()
     assert reader.hops(KEY)[0].tolist() == [0, S]
     with pytest.raises(OutputError, match='readonly'):
-        reader.put_hop(KEY, 2 * S, colour_vector('red'))
+        reader.put_hop(KEY, 2 * S, color_vector('red'))
 
 
 def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
@@ -386,7 +386,7 @@ PRAGMA user_version = 2;
 
 
 def test_a_file_of_the_version_before_is_read_and_written(tmp_path: Path) -> None:
-    path, vector = tmp_path / 'memory.db', colour_vector('red')
+    path, vector = tmp_path / 'memory.db', color_vector('red')
     store = Store(path)
     store.put_hop(KEY, S, vector)  # makes the stream
     store.close()

@@ -40,9 +40,9 @@ from vljepa_ros.nodes.perception import PerceptionNode
 PROMPT = 'What is happening?'
 
 
-def blended(colour: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
+def blended(color: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
     """Return the fake's vector, computed from its formula."""
-    vector = fake_models.colour_vector(colour) + 0.2 * fake_models.direction(prompt)
+    vector = fake_models.color_vector(color) + 0.2 * fake_models.direction(prompt)
     return vector / np.linalg.norm(vector)
 
 
@@ -60,9 +60,9 @@ class Feed:
             self.done.wait(count + 1)
 
 
-def image_messages(colour: str, first: int, count: int) -> list[Image]:
+def image_messages(color: str, first: int, count: int) -> list[Image]:
     """Return images at 10 frames/s, the fake's rate."""
-    return [image_message(colour, START_NS + n * 100 * MS) for n in range(first, first + count)]
+    return [image_message(color, START_NS + n * 100 * MS) for n in range(first, first + count)]
 
 
 def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
@@ -89,7 +89,7 @@ def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
     what, empty = heard.wait(2)
     assert (what.prompt, empty.prompt) == ('What?', '')
     assert np.allclose(what.vector, blended('green', 'What?'), atol=1e-6)
-    assert np.allclose(empty.vector, fake_models.colour_vector('green'), atol=1e-6)
+    assert np.allclose(empty.vector, fake_models.color_vector('green'), atol=1e-6)
 
 
 def test_model_info_is_latched(bench: Bench) -> None:
@@ -212,11 +212,11 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
     assert response.window_start == stamp(START_NS)
     assert response.model_id == fake_models.FACTS.model_id
     assert np.allclose(response.vectors[0].data, blended('yellow', 'Why?'), atol=1e-6)
-    assert np.allclose(response.vectors[1].data, fake_models.colour_vector('yellow'), atol=1e-6)
+    assert np.allclose(response.vectors[1].data, fake_models.color_vector('yellow'), atol=1e-6)
 
 
 def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
-    vision = fake_models.FakeVision(unfamiliar_colours={'blue': 0.75})
+    vision = fake_models.FakeVision(unfamiliar_colors={'blue': 0.75})
     node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
     hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
@@ -249,7 +249,7 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
     )
     assert response.success
     assert response.header.stamp == stamp(START_NS + 300 * MS)
-    assert np.allclose(response.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
+    assert np.allclose(response.vectors[0].data, fake_models.color_vector('red'), atol=1e-6)
     assert [(look.start, look.end) for look in response.looks] == [
         (stamp(START_NS), stamp(START_NS + 300 * MS))
     ]
@@ -262,13 +262,13 @@ def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
         source=source,
         prompt='What?',
         model_id=fake_models.FACTS.model_id,
-        vector=to_floats(fake_models.colour_vector('red')),
+        vector=to_floats(fake_models.color_vector('red')),
         reason=SemanticChange.REASON_MEANING,
         segment_start=stamp(START_NS + end * 200 * MS),
         has_previous=True,
         previous_start=stamp(START_NS + start * 200 * MS),
         previous_end=stamp(START_NS + end * 200 * MS),
-        previous_vector=to_floats(fake_models.colour_vector('red')),
+        previous_vector=to_floats(fake_models.color_vector('red')),
     )
 
 
@@ -286,10 +286,10 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
         return {(look.end.sec, look.end.nanosec): look for look in looks}
 
     eventually(lambda: looked().keys() >= {(end.sec, end.nanosec) for end in ends})
-    for end, colour in zip(ends, ('red', 'blue'), strict=True):
+    for end, color in zip(ends, ('red', 'blue'), strict=True):
         look = looked()[end.sec, end.nanosec]
-        assert np.allclose(look.vectors[0].data, fake_models.colour_vector(colour), atol=1e-6)
-        assert np.allclose(look.vectors[1].data, blended(colour, 'Why?'), atol=1e-6)
+        assert np.allclose(look.vectors[0].data, fake_models.color_vector(color), atol=1e-6)
+        assert np.allclose(look.vectors[1].data, blended(color, 'Why?'), atol=1e-6)
     changes.publish(SemanticChange(reason=99))  # whoever sends that
     bench.status(node, lambda s: 'reason 99' in s.message)
     assert bench.call(Predict, 'predict', request).success
@@ -328,7 +328,7 @@ def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None
         Predict, 'predict', Predict.Request(prompts=[''], start=stamp(START_NS + 1000 * MS))
     )
     assert found.success and found.source == 'camera'
-    assert np.allclose(found.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
+    assert np.allclose(found.vectors[0].data, fake_models.color_vector('red'), atol=1e-6)
     Feed(bench).send(*image_messages('red', 20, 2))
     bench.status(node, lambda s: int(values_of(s)['bytes of stored frames']) > 1000)
 
@@ -443,8 +443,8 @@ def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None
     node = bench.start(PerceptionNode, with_vision(vision), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
     red, blue = (
-        cv2.imencode('.png', fake_models.solid_image(colour)[..., ::-1])[1].tobytes()
-        for colour in ('red', 'blue')
+        cv2.imencode('.png', fake_models.solid_image(color)[..., ::-1])[1].tobytes()
+        for color in ('red', 'blue')
     )
     for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
         header = Header(stamp=stamp(START_NS + n * 100 * MS))

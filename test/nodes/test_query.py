@@ -102,14 +102,14 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
     assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
-def looking(*colours: str) -> Any:
+def looking(*colors: str) -> Any:
     """Return a `predict` with one color after the other."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
         response.looks = [
-            look(colour, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
-            for n, colour in enumerate(colours)
+            look(color, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
+            for n, color in enumerate(colors)
         ]
         return response
 
@@ -122,7 +122,7 @@ def test_a_long_span_is_told_stretch_by_stretch(bench: Bench) -> None:
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
     assert [moment.text for moment in response.evidence] == [
-        f'the scene is {colour}' for colour in ('red', 'blue', 'blue', 'green')
+        f'the scene is {color}' for color in ('red', 'blue', 'blue', 'green')
     ]
     assert response.evidence[1].start == stamp(START_NS + 1000 * MS)
     assert response.evidence[1].end == stamp(START_NS + 1700 * MS)
@@ -202,7 +202,7 @@ def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
 def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     other = Memory('other', store=Store(path))
-    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.colour_vector('red')
+    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.color_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
     counter = Counter(
@@ -752,8 +752,8 @@ class Watcher:
 def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
     watcher = Watcher(bench, watch_hops=2)
     handle = watcher.goal(condition='it is blue')
-    for n, colour in enumerate(['blue', 'red', 'blue', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['blue', 'red', 'blue', 'blue']):
+        watcher.hops.publish(hop(color, n))
         eventually(lambda n=n: len(watcher.feedback) > n)
     assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
 
@@ -789,8 +789,8 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
 def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is red', until_not=True)
-    for n, colour in enumerate(['red', 'red', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['red', 'red', 'blue']):
+        watcher.hops.publish(hop(color, n))
     found = watcher.result(handle)
     assert found.result.fired
     assert found.result.moment.end == stamp(START_NS + 400 * MS)

@@ -41,7 +41,7 @@ def test_troubles_of_two_kinds_are_both_logged(health: Health) -> None:
     assert health.report_problem('odd', 'b') == 'b'
 
 
-def test_a_trouble_colours_the_summary_for_a_while(health: Health, clock: Clock) -> None:
+def test_a_trouble_colors_the_summary_for_a_while(health: Health, clock: Clock) -> None:
     health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
     clock.now_s += SHOWN_S

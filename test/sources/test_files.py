@@ -33,8 +33,8 @@ def test_a_video_gives_rgb_frames_at_its_own_stamps(tmp_path: Path) -> None:
 
 def folder(path: Path) -> Path:
     path.mkdir()
-    for number, colour in ((2, 'green'), (10, 'blue'), (1, 'red')):
-        cv2.imwrite(str(path / f'shot{number}.png'), solid_image(colour)[..., ::-1])
+    for number, color in ((2, 'green'), (10, 'blue'), (1, 'red')):
+        cv2.imwrite(str(path / f'shot{number}.png'), solid_image(color)[..., ::-1])
     (path / 'notes.txt').write_text('not a picture')
     return path
 

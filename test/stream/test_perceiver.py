@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import FACTS, FakeVision, colour_vector, solid_image
+from helpers.fake_models import FACTS, FakeVision, color_vector, solid_image
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
 from vljepa_ros.core.settings import FrameStoreSettings, PerceptionSettings
@@ -32,14 +32,14 @@ HOP = 200 * MS
 
 def feed(
     perceiver: Perceiver,
-    colours: list[str],
+    colors: list[str],
     start: int = 0,
     reset_count: int = 0,
     source: str = 'camera',
 ) -> list[Embedding]:
     found = []
-    for number, colour in enumerate(colours):
-        frame = Frame(start + number * 100 * MS, solid_image(colour), source)
+    for number, color in enumerate(colors):
+        frame = Frame(start + number * 100 * MS, solid_image(color), source)
         found += perceiver.push(frame, reset_count)
     return found
 
@@ -73,8 +73,8 @@ def test_cameras_do_not_mix() -> None:
     perceiver, alone = Perceiver(FakeVision()), Perceiver(FakeVision())
     mixed = []
     for number in range(8):
-        for source, colour in (('front', 'red'), ('rear', 'blue')):
-            mixed += perceiver.push(Frame(number * 100 * MS, solid_image(colour), source))
+        for source, color in (('front', 'red'), ('rear', 'blue')):
+            mixed += perceiver.push(Frame(number * 100 * MS, solid_image(color), source))
     expected = feed(alone, ['red'] * 8, source='front')
     front = [e for e in mixed if e.key.source == 'front']
     assert perceiver.sources == ('front', 'rear')
@@ -192,7 +192,7 @@ def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
     ]
     assert (found.window_start_ns, found.stamp_ns) == (200 * MS, 9500 * MS)
     first, second = (window.vectors[0] for window in found.windows)
-    assert first @ colour_vector('red') > 0.9 and second @ colour_vector('blue') > 0.9
+    assert first @ color_vector('red') > 0.9 and second @ color_vector('blue') > 0.9
     np.testing.assert_allclose(found.vectors[0], unit(first + second), atol=1e-6)
 
 
@@ -209,14 +209,14 @@ def test_of_a_long_span_each_segment_is_looked_at() -> None:
     assert {19_900: 19_200, 29_900: 29_200, 39_900: 39_200}.items() <= spans.items()
     assert len(spans) == 16 and all(end - start == 700 for end, start in spans.items())
     assert len(vision.seen) == 16 and all(len(seen) == 4 for seen in vision.seen)  # a window each
-    colours = [seen[-1] for seen in vision.seen]
-    assert colours == sorted(colours, key=['red', 'blue', 'green'].index)
-    assert set(colours) == {'red', 'blue', 'green'}  # the last of them is not over
+    colors = [seen[-1] for seen in vision.seen]
+    assert colors == sorted(colors, key=['red', 'blue', 'green'].index)
+    assert set(colors) == {'red', 'blue', 'green'}  # the last of them is not over
 
 
 def ended(start_ns: int, end_ns: int) -> Change:
     """Return the change that ends a segment."""
-    vector = colour_vector('red')
+    vector = color_vector('red')
     key = StreamKey('camera', 'what?', FACTS.model_id)
     before = Segment(0, start_ns, end_ns)
     return Change(end_ns, key, 's', 1, end_ns, 1.0, Reason.MEANING, vector, before, vector)
@@ -229,7 +229,7 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
     assert [(window.start_ns // MS, window.end_ns // MS) for window in found.windows] == [
         (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
     ]
-    blue = [window.vectors[0] @ colour_vector('blue') for window in found.windows]
+    blue = [window.vectors[0] @ color_vector('blue') for window in found.windows]
     assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
@@ -245,8 +245,8 @@ def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
     feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
     found = perceiver.predict('', ['what?'], 1)
     assert len(found.windows) == 16
-    colours = [int(window.vectors[0] @ colour_vector('blue') > 0.9) for window in found.windows]
-    assert colours == [0] * 8 + [1] * 8
+    colors = [int(window.vectors[0] @ color_vector('blue') > 0.9) for window in found.windows]
+    assert colors == [0] * 8 + [1] * 8
 
 
 def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
@@ -267,7 +267,7 @@ def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
         taken += 1
     assert taken == 4 + 10  # a window before, and the hops from 1.0 to 2.9 s
     np.testing.assert_array_equal(found.vectors, expected.vectors)
-    assert len(made) == taken and all(e.vector @ colour_vector('green') > 0.9 for e in made)
+    assert len(made) == taken and all(e.vector @ color_vector('green') > 0.9 for e in made)
 
 
 def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> No
     frame_store.close()
     perceiver = Perceiver(FakeVision(), frame_store=FrameStore(FACTS, path=path))
     found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
-    assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
+    assert found.source == 'camera' and found.vectors[0] @ color_vector('red') > 0.9
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
 
@@ -391,8 +391,8 @@ def test_each_hop_comes_as_soon_as_it_is_done() -> None:
 
 
 def test_stamps_far_from_zero_give_the_same_vectors() -> None:
-    colours = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
-    near, far = (feed(Perceiver(FakeVision()), colours, start=s) for s in (0, 10**9 * HOP))
+    colors = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
+    near, far = (feed(Perceiver(FakeVision()), colors, start=s) for s in (0, 10**9 * HOP))
     np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])
 
 

@@ -88,7 +88,7 @@ class Question:
     def is_answered_by(self, text: str) -> bool:
         """Return whether an answer is correct: by its concept if open, else by equal text."""
         if self.kind == 'open':
-            return is_right(self.meaning, text, colour=False)
+            return is_right(self.meaning, text, color=False)
         return text == self.answer
 
 
@@ -177,7 +177,7 @@ def grade(events: Sequence[TextSpan], truths: Sequence[Truth]) -> EventMetrics:
 
 def _matches(event: TextSpan, truth: Truth) -> bool:
     near = abs(event.start - truth.start) <= ONSET_S + 1e-9
-    return near and is_right(truth.meaning, event.text, colour=False)
+    return near and is_right(truth.meaning, event.text, color=False)
 
 
 def constant(events: Sequence[TextSpan], truths: Sequence[Truth], meaning: str) -> float:

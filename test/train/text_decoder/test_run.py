@@ -23,9 +23,9 @@ from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
 from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
 
 DIM = 32
-COLOURS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
+COLORS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
 STATES = ('open', 'shut', 'gone')
-TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLOURS, THINGS, STATES)]
+TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLORS, THINGS, STATES)]
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_tokens=8, beams=2)
 

@@ -61,10 +61,10 @@ class Cloth:
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         grey = rng.uniform(35, 210)
-        colour = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
+        color = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
         folds = rng.normal(0.0, rng.uniform(4.0, 22.0), (int(rng.integers(2, 7)),) * 2)
         smooth = cv2.resize(folds, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
-        self._picture = (colour + smooth[..., None]).astype(np.float32)
+        self._picture = (color + smooth[..., None]).astype(np.float32)
         self._side, self._size = int(rng.integers(4)), size
 
     def over(self, image: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:

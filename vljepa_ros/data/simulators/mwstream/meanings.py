@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     PHASES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 LISTS = ('train', 'heldout', 'sample')
@@ -118,8 +118,8 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
-    subject, _, colour = meaning.partition(':')[2].rpartition(':')
-    named = '' if colour == ANY else f'{colour} '
+    subject, _, color = meaning.partition(':')[2].rpartition(':')
+    named = '' if color == ANY else f'{color} '
     return tuple(
         text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
     )
@@ -136,23 +136,23 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
     return entry if phase == 'act' else entry['done']
 
 
-def doing(task: str, colour: str) -> str:
+def doing(task: str, color: str) -> str:
     """Return the act in the -ing form: 'opening the red drawer'."""
-    return str(wordings()['tasks'][task]['ing']).replace('<colour>', colour)
+    return str(wordings()['tasks'][task]['ing']).replace('<colour>', color)
 
 
-def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
+def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colors: bool = True) -> list[str]:
     """Return all concept ids of the tasks, optionally without the held-out combinations."""
     found = list(BARE)
     for name in names:
-        for colour in COLOUR_NAMES if held_out_colours else training_colours(name):
-            found += [meaning_of(name, phase, colour) for phase in PHASES[1:]]
+        for color in COLOR_NAMES if held_out_colors else training_colors(name):
+            found += [meaning_of(name, phase, color) for phase in PHASES[1:]]
     for thing in THINGS:
-        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOUR_NAMES]
+        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOR_NAMES]
     return list(dict.fromkeys(found))
 
 
-def without_colour(meaning: str) -> str | None:
+def without_color(meaning: str) -> str | None:
     """Return the concept id without the color; None if it has no color."""
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
@@ -197,7 +197,7 @@ def object_of(meaning: str) -> str:
     return subject if phase in SHARED else TASKS[subject].object
 
 
-def is_right(meaning: str, text: str, colour: bool = True) -> bool:
+def is_right(meaning: str, text: str, color: bool = True) -> bool:
     """Return whether `text` expresses the concept `meaning` (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
@@ -207,8 +207,8 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
             return False
     elif (
         not names_object(meaning, text)
-        or said & set(COLOUR_NAMES) - {hue}
-        or (colour and hue not in said)
+        or said & set(COLOR_NAMES) - {hue}
+        or (color and hue not in said)
     ):
         return False
     own = phase if phase in BARE else f'{phase}:{subject}'
@@ -260,7 +260,7 @@ def _known_sentences() -> _Sentences:
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
     """Return the sentences nearest to `text` by Jaccard index: concept without color, words."""
-    known, bag = _known_sentences(), set(words(text)) - set(COLOUR_NAMES)
+    known, bag = _known_sentences(), set(words(text)) - set(COLOR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
     both = known.has @ said

@@ -18,7 +18,7 @@ from vljepa_ros.data.simulators.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.simulators.mwstream.record import Thing
 from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
 from vljepa_ros.data.simulators.mwstream.surfaces import HELD_OUT_TEXTURES, TEXTURES, Surfaces
-from vljepa_ros.data.simulators.mwstream.tasks import COLOURS, TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import COLORS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
 os.environ.setdefault('LP_NUM_THREADS', '1')
@@ -92,12 +92,10 @@ SHAPES: dict[str, tuple[int, Point, float]] = {
 FREE_M = 0.2  # minimum distance of a thing from the task's object
 
 
-def draw_thing(
-    rng: np.random.Generator, colour: str, taken_m: NDArray[np.float64]
-) -> Thing | None:
+def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:
     """Draw a thing on the table, not of color `colour`, away from points `taken_m` (N, 3)."""
     kind = str(rng.choice(list(SHAPES)))
-    other = str(rng.choice([name for name in COLOURS if name != colour]))
+    other = str(rng.choice([name for name in COLORS if name != color]))
     for _ in range(20):
         place = np.array([rng.uniform(-0.33, 0.33), rng.uniform(0.42, 0.8)]).round(3)
         if np.linalg.norm(taken_m[:, :2] - place, axis=1).min() > FREE_M:
@@ -209,13 +207,13 @@ class Scene:
         self._renderer.close()
         self._renderer = None
 
-    def dress(self, camera: Camera, appearance: Appearance, colour: str) -> None:
+    def dress(self, camera: Camera, appearance: Appearance, color: str) -> None:
         """Set camera, colors and light of the following images."""
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value
         self._appearance = appearance
         self.aim(camera)
-        self._paint(appearance, colour)
+        self._paint(appearance, color)
 
     def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
         """Set the camera's pose; `turn_rad` rotates it to the right and upward."""
@@ -311,7 +309,7 @@ class Scene:
             kind, size, height = SHAPES[thing.kind]
             scaled = (size[0] * thing.scale, size[1] * thing.scale, size[2] * thing.scale)
             place = (*thing.place_m, height * thing.scale)
-            _add_shape(self._renderer.scene, kind, scaled, place, COLOURS[thing.colour])
+            _add_shape(self._renderer.scene, kind, scaled, place, COLORS[thing.colour])
         return self._renderer.image()
 
     def _place(self, state: NDArray[np.float64]) -> None:
@@ -360,7 +358,7 @@ class Scene:
             return True
         return mesh >= 0 and 'mesh:' + self.model.mesh(mesh).name in paint
 
-    def _paint(self, appearance: Appearance, colour: str) -> None:
+    def _paint(self, appearance: Appearance, color: str) -> None:
         for geom in range(self.model.ngeom):
             body = self.model.body(self.model.geom_bodyid[geom]).name
             if body in BASE and not appearance.base_shown:
@@ -383,7 +381,7 @@ class Scene:
             if self.model.geom_matid[geom] >= 0:
                 alpha = 1.0
             self.model.geom_matid[geom] = -1
-            self.model.geom_rgba[geom] = (*COLOURS[colour], alpha)
+            self.model.geom_rgba[geom] = (*COLORS[color], alpha)
 
     def _illuminate(self, light: float) -> None:
         level = np.array(self._appearance.light_tint) * self._appearance.light * light
@@ -401,7 +399,7 @@ class Scene:
             )
 
 
-def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) -> None:
+def _add_shape(scene: Any, kind: int, size: Point, place: Point, color: Point) -> None:
     """Add a shape that is rendered but not simulated."""
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
@@ -409,6 +407,6 @@ def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) 
         np.array(size),
         np.array(place),
         np.eye(3).ravel(),
-        np.array((*colour, 1.0), dtype=np.float32),
+        np.array((*color, 1.0), dtype=np.float32),
     )
     scene.ngeom += 1

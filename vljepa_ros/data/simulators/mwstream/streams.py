@@ -47,11 +47,11 @@ from vljepa_ros.data.simulators.mwstream.scene import (
     draw_wide_appearance,
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TEST_TASKS,
     TRAIN_TASKS,
     UNDONE_BY,
-    training_colours,
+    training_colors,
 )
 from vljepa_ros.data.splits import FIXED, HOME, TRAIN, folder_name
 
@@ -122,7 +122,7 @@ class Style:
     light_gap_s: float
     dark_s: tuple[float, float]
     noise: float
-    held_out_colours: bool  # whether combinations unseen in training may appear
+    held_out_colors: bool  # whether combinations unseen in training may appear
     cover_gap_s: float = 60.0
     stopped: float = 0.06
     wrong: float = 0.03
@@ -434,14 +434,14 @@ def draw_plan(
     task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
 ) -> EpisodePlan:
     """Draw color, speed, noise and pauses of one episode."""
-    colours = COLOUR_NAMES if style.held_out_colours else training_colours(task)
-    if ending == 'undone' and not style.held_out_colours:
-        colours = tuple(c for c in colours if c in training_colours(UNDONE_BY[task]))
+    colors = COLOR_NAMES if style.held_out_colors else training_colors(task)
+    if ending == 'undone' and not style.held_out_colors:
+        colors = tuple(c for c in colors if c in training_colors(UNDONE_BY[task]))
     low, high = style.rest_s
     rest_s = min(low + rng.exponential((high - low) / 4), high)
     return EpisodePlan(
         task=task,
-        colour=str(rng.choice(colours)),
+        colour=str(rng.choice(colors)),
         seed=seed,
         steps_per_frame=int(rng.choice(len(style.speeds), p=style.speeds)) + 1,
         noise=round(float(rng.uniform(0.0, style.noise)), 4),
