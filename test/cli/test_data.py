@@ -20,7 +20,7 @@ from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data import generate
 from vljepa_ros.data.format import open_split, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 
 Run = Callable[..., Any]
 
@@ -311,7 +311,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     assert manifest['validation']['streams'] == [{'seed': 10_000}, {'seed': 10_001}]
     assert 'Is the light on?' in manifest['prompts'] and 'it is dark' in manifest['sentences']
     assert 'Is the lamp lit?' not in manifest['prompts']  # held out
-    drawer = wordings()['tasks']['drawer-open']
+    drawer = paraphrases()['tasks']['drawer-open']
     assert set(drawer['read']) < set(manifest['sentences'])
     assert not set(drawer['heldout']) & set(manifest['sentences'])
     assert read_stream(tmp_path / 'train' / 'a').name == 'a'

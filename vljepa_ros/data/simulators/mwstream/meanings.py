@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`wordings.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
+`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
 and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
 correct under two conditions: it names the concept's object and color and no others, and the known
 sentence that shares the most words with it expresses this concept and does not differ from it by a
@@ -107,9 +107,11 @@ for _one, _other in OPPOSITES:
 
 
 @cache
-def wordings() -> dict[str, Any]:
+def paraphrases() -> dict[str, Any]:
     """Return the parsed file of sentences."""
-    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'wordings.yaml').read_text())
+    loaded: dict[str, Any] = yaml.safe_load(
+        (Path(__file__).parent / 'paraphrases.yaml').read_text()
+    )
     return loaded
 
 
@@ -129,8 +131,8 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
     if phase in BARE or phase in SHARED:
-        return wordings()[phase]
-    entry = wordings()['tasks'].get(subject)
+        return paraphrases()[phase]
+    entry = paraphrases()['tasks'].get(subject)
     if entry is None or phase not in ('act', 'done'):
         return None
     return entry if phase == 'act' else entry['done']
@@ -138,7 +140,7 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
 
 def doing(task: str, color: str) -> str:
     """Return the act in the -ing form: 'opening the red drawer'."""
-    return str(wordings()['tasks'][task]['ing']).replace('<colour>', color)
+    return str(paraphrases()['tasks'][task]['ing']).replace('<colour>', color)
 
 
 def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colors: bool = True) -> list[str]:
@@ -219,12 +221,12 @@ def is_right(meaning: str, text: str, color: bool = True) -> bool:
     return False
 
 
-def _agree(said: set[str], wording: set[str]) -> bool:
+def _agree(said: set[str], paraphrase: set[str]) -> bool:
     """Return whether two bags of words differ neither in negation nor by an antonym."""
-    lacks = wording - said
-    if said & NEGATIONS != wording & NEGATIONS:
+    lacks = paraphrase - said
+    if said & NEGATIONS != paraphrase & NEGATIONS:
         return False
-    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - wording)
+    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - paraphrase)
 
 
 @dataclass(frozen=True)

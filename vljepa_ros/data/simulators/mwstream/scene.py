@@ -93,7 +93,7 @@ FREE_M = 0.2  # minimum distance of a thing from the task's object
 
 
 def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:
-    """Draw a thing on the table, not of color `colour`, away from points `taken_m` (N, 3)."""
+    """Draw a thing on the table, not of color `color`, away from points `taken_m` (N, 3)."""
     kind = str(rng.choice(list(SHAPES)))
     other = str(rng.choice([name for name in COLORS if name != color]))
     for _ in range(20):
