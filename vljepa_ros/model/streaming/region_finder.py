@@ -59,7 +59,9 @@ class RegionFinder(nn.Module):
     @torch.inference_mode()
     def find(self, image: Image) -> NDArray[np.float64]:
         """Return the region (4,) of a frame (H, W, 3) uint8."""
-        small = torch.from_numpy(np.array(fit(image, self.image_size))).to(self.reduce.weight.device)
+        small = torch.from_numpy(np.array(fit(image, self.image_size))).to(
+            self.reduce.weight.device
+        )
         found = self(small[None])[0].double().cpu().numpy()
         return within(found[:2], np.exp(found[2:]), self.config.smallest)
 

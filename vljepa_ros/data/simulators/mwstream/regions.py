@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.cameras import WORKSPACE_M, project
-from vljepa_ros.data.simulators.mwstream.picture_format import PictureFormat
+from vljepa_ros.data.simulators.mwstream.image_format import ImageFormat
 
 SIZE_PX = 5.2  # pixels that 5 cm cover in a region 96 pixels wide
 
@@ -50,7 +50,7 @@ def _episodes(stream: Stream) -> NDArray[np.int64]:
 
 def _workspace(camera: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return the workspace (4,) of one described camera."""
-    image = PictureFormat(camera.get('aspect') or '1:1', camera.get('fit') or 'crop')
+    image = ImageFormat(camera.get('aspect') or '1:1', camera.get('fit') or 'crop')
     places, sizes = project(
         np.array([WORKSPACE_M]),
         np.array(camera['position_m']),
