@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.simulators.mwstream.rendering import Renderer, prepare_model
+from vljepa_ros.data.unfamiliar import tables
 
 Frames = NDArray[np.uint8]
 Point = tuple[float, float, float]
@@ -34,7 +35,7 @@ ROBOT = ('base', 'pedestal', 'right_arm_base_link', 'hand', 'mocap')
 class SceneFile:
     """Model file of a package and its rendering options (m, degrees).
 
-    `start`: initial joint values. `hidden`: bodies that are not drawn, including their children.
+    `package`: '' for a random table without a file. `start`: initial joint values. `hidden`: bodies that are not drawn, including their children.
     `swing`: the fraction of each joint's range that it swings through. `table`: whether to add a
     table below the model.
     """
@@ -112,6 +113,9 @@ SCENES: dict[str, dict[str, SceneFile]] = {
             swing=0.15, table=True,
         )
     },
+    'plain table': {
+        'table': SceneFile('', '', (0.0, 0.0, 0.05), (0.8, 1.9), elevation_deg=(-75.0, -15.0))
+    },
     'empty bench': {n: _empty_bench(n) for n in ('reach_v3', 'push_v3', 'drawer', 'door_pull')},
 }  # fmt: skip
 
@@ -131,7 +135,7 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 def require(kind: str) -> None:
     """Raise InputError if a package that a kind of scenes needs is not installed."""
-    packages = {'mujoco', *(scene.package for scene in SCENES[kind].values())}
+    packages = {'mujoco', *(scene.package for scene in SCENES[kind].values())} - {''}
     absent = sorted(name for name in packages if importlib.util.find_spec(name) is None)
     if absent:
         raise InputError(
@@ -149,7 +153,7 @@ class _Film:
         import mujoco
 
         self._mujoco, self._scene, self._size = mujoco, scene, size
-        self._model: Any = _compiled(scene)
+        self._model: Any = _compiled(scene, rng)
         self._data = mujoco.MjData(self._model)
         prepare_model(self._model, size)
         self._model.site_rgba[:, 3] = 0.0
@@ -248,9 +252,12 @@ class _Film:
             scene.ngeom += 1
 
 
-def _compiled(scene: SceneFile) -> Any:
+def _compiled(scene: SceneFile, rng: np.random.Generator) -> Any:
+    """Compile the model of a scene; a scene without a package is a random table."""
     import mujoco
 
+    if not scene.package:
+        return tables.model(rng)
     spec = importlib.util.find_spec(scene.package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / scene.path
