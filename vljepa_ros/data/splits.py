@@ -16,7 +16,8 @@ KITCHEN = 'kitchen'  # another scene, absent from training
 HOME = 'home'  # four zoomed viewpoints
 WIDE = 'wide'  # another camera for each episode
 FIXED = 'wide-fixed'  # one wide camera per stream
-VIEWS = (HOME, WIDE, FIXED)
+CUTS = 'wide-cuts'  # another wide camera every 1.6 s, for training
+VIEWS = (HOME, WIDE, FIXED, CUTS)
 
 SEEDS = {
     TRAIN: range(0, 10_000),

@@ -58,7 +58,7 @@ def camera_of(stream: Stream, episode: int) -> Camera | None:
         InputError: the description is invalid or does not contain the episode.
     """
     cameras = stream.meta.get('cameras')
-    if cameras is None:
+    if cameras is None or 'shots' in stream.meta:  # several cameras in an episode
         return None
     if not isinstance(cameras, list) or not 0 <= episode < len(cameras):
         raise InputError(f'stream {stream.name}: meta.json has no camera of episode {episode}')

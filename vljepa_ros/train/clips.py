@@ -7,6 +7,7 @@ Shapes: B clips, T tubelets, F frames per tubelet, S image side.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,7 @@ class ClipSampler:
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
         first = int(end_s * self._rate_hz) - length + int(self.rng.integers(0, self._per))
         first = int(np.clip(first, 0, stream.frame_count - length))
+        first = _without_cut(stream.meta.get('shots', [0]), first, length, stream.frame_count)
         frames = np.asarray(stream.frames()[first : first + length])  # reads only these frames
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
@@ -259,6 +261,21 @@ def states(stream: Stream) -> NDArray[np.float32]:
         for name in PLACES:
             found[name] = np.where(found['visible'], found[name], np.nan)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
+
+
+def _without_cut(shots: Sequence[int], first: int, length: int, frames: int) -> int:
+    """Move a clip into the shot of its last frame, if the shot is long enough.
+
+    Args:
+        shots: First frame of each shot.
+        first: First frame of the clip.
+        length: Number of frames of the clip.
+        frames: Number of frames of the stream.
+    """
+    shot = int(np.searchsorted(shots, first + length - 1, side='right')) - 1
+    end = shots[shot + 1] if shot + 1 < len(shots) else frames
+    begin = shots[shot]
+    return min(max(first, begin), end - length) if end - begin >= length else first
 
 
 def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:

@@ -30,18 +30,24 @@ def workspaces(stream: Stream) -> NDArray[np.float64] | None:
     cameras = stream.meta.get('cameras')
     if not cameras:
         return None
-    return np.stack([_workspace(camera) for camera in cameras])[_episodes(stream)]
+    return np.stack([_workspace(camera) for camera in cameras])[shots_of(stream)]
 
 
 def are_still(stream: Stream) -> NDArray[np.bool_]:
     """Return for every frame whether its camera neither pans nor shakes, (frames,)."""
     cameras = stream.meta.get('cameras') or [{}]
     still = [not (camera.get('pan_deg') or camera.get('shake_deg')) for camera in cameras]
-    return np.array(still)[_episodes(stream)]
+    return np.array(still)[shots_of(stream)]
 
 
-def _episodes(stream: Stream) -> NDArray[np.int64]:
-    """Return the episode of every frame, (frames,)."""
+def shots_of(stream: Stream) -> NDArray[np.int64]:
+    """Return the index of every frame's camera in meta.json, (frames,).
+
+    Without cuts within episodes, this is the episode.
+    """
+    if 'shots' in stream.meta:
+        frames = np.arange(stream.frame_count)
+        return np.searchsorted(stream.meta['shots'], frames, side='right') - 1
     at_s = (stream.stamps_ns() - stream.stamps_ns()[0]) / 1e9 + 1e-6
     starts = [item.start for item in stream.annotations]
     index = np.searchsorted(starts, at_s, side='right') - 1

@@ -6,6 +6,8 @@ The stream is rendered by cameras of the given `views`:
     home         one of four zoomed viewpoints per stream (as in the second version)
     wide         another camera of the wide distribution for each episode
     wide-fixed   one such camera for the whole stream
+    wide-cuts    another wide camera every `CUT_FRAMES` frames, for training: many more cameras
+                 for the same number of rendered frames
 
 The stream's frames are (T, S, S, 3) uint8 at 10 frames/s. Its annotations tile it, and its state
 has one value per frame for each name in `STATE`. The episodes depend on split and seed only: the
@@ -53,7 +55,7 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
     UNDONE_BY,
     training_colors,
 )
-from vljepa_ros.data.splits import FIXED, HOME, TRAIN, folder_name
+from vljepa_ros.data.splits import CUTS, FIXED, HOME, TRAIN, folder_name
 
 SIZE = 192
 QUALITY = 95  # JPEG quality of stored frames
@@ -67,11 +69,12 @@ SHARE_SAMPLES = 4  # frames of an act in which the object's visibility is measur
 LEAST_VISIBLE = 0.35  # fraction of the object's pixels below which an act is hidden
 THING_SCALE = (0.75, 1.3)
 DEPTH_SIDE = 48
+CUT_FRAMES = 16  # frames of a shot of the views wide-cuts: eight tubelets of `small`
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Rendering of one episode.
+    """Rendering of an episode from its frame `first` on, until the next shot or its end.
 
     `pan_rad` and `shake_rad` are amplitudes; `period_s` is the full period of a pan.
     """
@@ -82,6 +85,7 @@ class Shot:
     pan_rad: float = 0.0
     shake_rad: float = 0.0
     period_s: float = 1.0
+    first: int = 0
 
     @property
     def moves(self) -> bool:
@@ -172,14 +176,18 @@ class Director:
         cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
         draws = np.random.default_rng([seed, 2])  # for cameras and rendering
         if views == HOME:
-            shots = [Shot(home, draw_appearance(draws)) for _ in episodes]
+            shots = [[Shot(home, draw_appearance(draws))] for _ in episodes]
+        elif views == CUTS:
+            shots = [self._cut_shots(episode, split == TRAIN, draws) for episode in episodes]
         else:
-            shots = self._wide_shots(episodes, views == FIXED, split == TRAIN, draws)
+            wide = self._wide_shots(episodes, views == FIXED, split == TRAIN, draws)
+            shots = [[shot] for shot in wide]
+        if views != HOME:
             props = [_scaled(prop, draws) for prop in props]
         noise = float(draws.uniform(*(LENS_NOISE if views == HOME else WIDE_LENS_NOISE)))
         film = Film(frames, Lens(self._size, draws, noise), light, cover, draws)
-        for episode, prop, shot in zip(episodes, props, shots, strict=True):
-            film.add(self.scene(episode.plan.task), episode, prop, shot, self._depth)
+        for episode, prop, own in zip(episodes, props, shots, strict=True):
+            film.add(self.scene(episode.plan.task), episode, prop, own, self._depth)
         moments = [
             moment
             for i, (episode, prop) in enumerate(zip(episodes, props, strict=True))
@@ -190,17 +198,19 @@ class Director:
             'split': split,
             'views': views,
             'rate_hz': RATE_HZ,
-            'cameras': [shot.described() for shot in shots],
-            'looks': [asdict(shot.appearance) for shot in shots],
+            'cameras': [shot.described() for own in shots for shot in own],
+            'looks': [asdict(own[0].appearance) for own in shots],
             'episodes': [_described(episode) for episode in episodes],
             'things': [asdict(prop) if prop else None for prop in props],
             'visible': [{k: round(v, 3) for k, v in found.items()} for found in film.visible],
         }
+        if views == CUTS:
+            meta['shots'] = film.starts
         return StreamData(
             f'{folder_name(split, views)}-{seed:05d}',
             np.concatenate(film.images),
             stamps_ns(frames),
-            tuple(_with_hidden(annotate(moments, light, cover), film.visible)),
+            tuple(_with_hidden(annotate(moments, light, cover), film.starts, film.visible)),
             meta,
             state_of(episodes, light, cover) | film.state(episodes),
             quality=QUALITY,
@@ -229,6 +239,18 @@ class Director:
             points = np.concatenate(paths) if fixed else path
             camera = draw_wide(rng, points, made.visible_height, for_training)
             shots.append(_moved(Shot(camera, appearance, made), rng))
+        return shots
+
+    def _cut_shots(
+        self, episode: Episode, for_training: bool, rng: np.random.Generator
+    ) -> list[Shot]:
+        """Draw a shot for every `CUT_FRAMES` frames of an episode."""
+        path, appearance = self._path(episode), draw_wide_appearance(rng, for_training)
+        shots = []
+        for first in range(0, len(episode.instants), CUT_FRAMES):
+            made = draw_format(rng, for_training)
+            camera = draw_wide(rng, path, made.visible_height, for_training)
+            shots.append(_moved(Shot(camera, appearance, made, first=first), rng))
         return shots
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
@@ -287,7 +309,8 @@ class Director:
 class Film:
     """Images of a stream, episode by episode, with the image positions of objects.
 
-    `visible` holds, for each episode, the visible fraction of the object of each task's act.
+    `starts`: first frame of each shot. `visible`: for each shot, the visible fraction of the
+    object of each task's act.
     """
 
     def __init__(
@@ -296,19 +319,44 @@ class Film:
         self._lens, self._light, self._cover, self._rng = lens, light, cover, rng
         self._left, self._at = frames, 0
         self.images: list[NDArray[np.uint8]] = []
+        self.starts: list[int] = []
         self.visible: list[dict[str, float]] = []
         self._places: list[tuple[float, ...]] = []
         self._depths: list[NDArray[np.float16]] = []
 
     def add(
-        self, scene: Scene, episode: Episode, prop: Prop | None, shot: Shot, depth: bool
+        self,
+        scene: Scene,
+        episode: Episode,
+        prop: Prop | None,
+        shots: Sequence[Shot],
+        depth: bool,
     ) -> None:
-        """Render an episode, up to the end of the stream."""
-        scene.replay(list(episode.plan.seed), shot.appearance)
-        scene.dress(shot.camera, shot.appearance, episode.plan.colour)
+        """Render an episode, up to the end of the stream; all shots have the same appearance."""
+        appearance = shots[0].appearance
+        scene.replay(list(episode.plan.seed), appearance)
+        scene.dress(shots[0].camera, appearance, episode.plan.colour)
+        ends = [*(shot.first for shot in shots[1:]), len(episode.instants)]
+        for shot, end in zip(shots, ends, strict=True):
+            self._shoot(scene, episode, prop, shot, end, depth)
+        scene.close()
+
+    def _shoot(
+        self,
+        scene: Scene,
+        episode: Episode,
+        prop: Prop | None,
+        shot: Shot,
+        end: int,
+        depth: bool,
+    ) -> None:
+        """Render the frames of one shot, up to `end` or the end of the stream."""
+        scene.aim(shot.camera)
+        self.starts.append(self._at)
         taken = []
         previous: tuple[Any, float, bool] | None = None
-        for i, instant in enumerate(episode.instants[: self._left]):
+        for i in range(shot.first, min(end, shot.first + self._left)):
+            instant = episode.instants[i]
             level = float(self._light[self._at])
             there = prop is not None and prop.first <= i < prop.last
             same = previous is not None and previous[1:] == (level, there) and not shot.moves
@@ -330,8 +378,7 @@ class Film:
             self.images.append(shot.format.apply(np.stack(taken)))
         self._left -= len(taken)
         scene.aim(shot.camera)
-        self.visible.append(_visible_shares(scene, episode))
-        scene.close()
+        self.visible.append(_visible_shares(scene, episode, shot.first, end))
 
     def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
         """Return (T,) arrays of `PLACES` and `progress`, and `depth` if it was rendered."""
@@ -357,29 +404,46 @@ def progress(episode: Episode) -> NDArray[np.float16]:
     return found.astype(np.float16)
 
 
-def _visible_shares(scene: Scene, episode: Episode) -> dict[str, float]:
-    """Return the mean visible fraction of the object for each task with an act."""
+def _visible_shares(scene: Scene, episode: Episode, first: int, end: int) -> dict[str, float]:
+    """Return the mean visible fraction of the object for each task with an act in these frames."""
     found = {}
+    samples = SHARE_SAMPLES if end - first > CUT_FRAMES else 1
     for task in dict.fromkeys(episode.tasks):
-        own = zip(episode.phases, episode.tasks, strict=True)
-        acts = [i for i, (phase, name) in enumerate(own) if phase == 'act' and name == task]
+        acts = [
+            i for i in range(first, end) if episode.phases[i] == 'act' and episode.tasks[i] == task
+        ]
         if acts:
-            at = np.unique(np.linspace(acts[0], acts[-1], SHARE_SAMPLES).round().astype(int))
+            at = np.unique(np.linspace(acts[0], acts[-1], samples).round().astype(int))
             shares = [scene.visible_share(episode.instants[i].joints) for i in at]
             found[task] = float(np.mean(shares))
     return found
 
 
 def _with_hidden(
-    annotations: Sequence[Annotation], visible: Sequence[dict[str, float]]
+    annotations: Sequence[Annotation], starts: Sequence[int], visible: Sequence[dict[str, float]]
 ) -> list[Annotation]:
-    """Set `hidden` for acts whose object is not sufficiently visible."""
-    return [
-        replace(item, hidden=visible[item.episode].get(item.task, 1.0) < LEAST_VISIBLE)
-        if item.phase == 'act'
-        else item
-        for item in annotations
-    ]
+    """Set `hidden` for acts whose object is not sufficiently visible.
+
+    An act is split where a cut makes its object visible or hides it. `starts` are the first frames
+    of the shots, `visible` their visible fractions.
+    """
+    found: list[Annotation] = []
+    for item in annotations:
+        if item.phase != 'act':
+            found.append(item)
+            continue
+        begin, end = round(item.start * RATE_HZ), round(item.end * RATE_HZ)
+        cuts = sorted({begin, *(cut for cut in starts if begin < cut < end)})
+        parts = list[Annotation]()
+        for cut in cuts:
+            shot = int(np.searchsorted(starts, cut, side='right')) - 1
+            is_hidden = visible[shot].get(item.task, 1.0) < LEAST_VISIBLE
+            if parts and parts[-1].hidden == is_hidden:
+                continue
+            parts.append(replace(item, start=cut / RATE_HZ, hidden=is_hidden))
+        ends = [*(part.start for part in parts[1:]), item.end]
+        found += [replace(part, end=at) for part, at in zip(parts, ends, strict=True)]
+    return found
 
 
 def _described(episode: Episode) -> dict[str, Any]:
