@@ -20,7 +20,7 @@ from vljepa_ros.data.format import (
     write_stream,
 )
 from vljepa_ros.train.augmentation import Augmentation, damaged
-from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, moved, states
+from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, _without_cut, moved, states
 
 
 def told_stream(folder: Path) -> Stream:
@@ -230,3 +230,18 @@ def test_places_are_unknown_where_nothing_is_seen_or_they_left_the_picture(
         warp=np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0]]),
     )
     assert np.isnan(moved(found, away, whole)[6, columns]).all()
+
+
+@pytest.mark.parametrize(
+    ('first', 'length', 'expected'),
+    [
+        (4, 8, 4),  # within the first shot
+        (12, 8, 16),  # ends in the second shot
+        (10, 6, 10),  # ends with the first shot
+        (0, 20, 0),  # longer than a shot
+        (35, 4, 35),  # last shot of 8 frames
+        (30, 4, 32),
+    ],
+)
+def test_clips_do_not_cross_cuts(first: int, length: int, expected: int) -> None:
+    assert _without_cut([0, 16, 32], first, length, 40) == expected

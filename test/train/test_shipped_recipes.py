@@ -25,11 +25,11 @@ def test_a_recipe_makes_what_is_shipped(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['train_wide.yaml', 'train_wide_gpu.yaml'])
-def test_the_wide_recipes_read_all_views_in_finer_images(name: str) -> None:
+def test_wide_recipes_read_all_views_and_crop_larger_frames(name: str) -> None:
     path = SMALL / name
     config, shipped = parse_training(read_values(path), path), read_config(SMALL)
     assert isinstance(shipped, ModelConfig)
-    assert {'train', 'train-wide'} <= set(config.train)
+    assert {'train', 'train-wide', 'train-wide-cuts'} <= set(config.train)
     assert {'validation', 'validation-wide'} <= set(config.validation)
-    assert config.model.x_encoder.image_size == 2 * shipped.x_encoder.image_size
-    assert config.model.x_encoder.grid == shipped.x_encoder.grid  # as many tokens
+    assert config.model.image_size == 2 * shipped.x_encoder.image_size
+    assert config.model.x_encoder == shipped.x_encoder

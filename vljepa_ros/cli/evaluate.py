@@ -19,13 +19,13 @@ from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.core.process_pool import Processes, cores
 from vljepa_ros.data.splits import (
+    EVALUATED,
     FIXED,
     HOME,
     KITCHEN,
     TEST,
     UNSEEN,
     VALIDATION,
-    VIEWS,
     WIDE,
     folder_name,
 )
@@ -88,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--views',
-        choices=VIEWS,
+        choices=EVALUATED,
         help='cameras of the streams: four home viewpoints (default), another camera of the wide '
         'distribution for each episode, or one such camera for each stream; read from DIR/SPLIT, '
         'DIR/SPLIT-wide, DIR/SPLIT-wide-fixed',

@@ -62,15 +62,10 @@ class TimeConfig:
 
 @dataclass(frozen=True)
 class XEncoderConfig:
-    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer.
-
-    `normalize_first`: whether the first stage of the stem is normalized like the others. If not,
-    the stage preserves absolute brightness and can pass its input through unchanged.
-    """
+    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer."""
 
     image_size: int = 96
     stem: tuple[int, ...] = (32, 64, 128)
-    normalize_first: bool = True
     width: int = 192
     layers: int = 4
     heads: int = 3

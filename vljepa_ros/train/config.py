@@ -136,7 +136,7 @@ class TrainConfig:
 
     `train`, `validation`: subfolders of `data` with the streams of each split.
     `start`: model folder whose Y-Encoder and vision side are trained further; stage 1 is skipped.
-    It may have fewer layers, and images of half the size (see `train.warm_start`).
+    It may have fewer layers (see `train.warm_start`).
     `loaders`: processes that prepare clips of stage 2 in advance, for a GPU; 0: the training
     process prepares them.
     `device`: auto, cpu or cuda; `amp`: use bfloat16 where it is safe and faster.

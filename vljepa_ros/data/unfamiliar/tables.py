@@ -17,7 +17,7 @@ WOOD = (1.0, 0.75, 0.55)
 
 
 def model(rng: np.random.Generator) -> Any:
-    """Return the compiled model of a random table with a floor, at most `THINGS` objects and light.
+    """Return the compiled model of a random table with a floor, `THINGS` objects at most, and light.
 
     The table's surface is z = 0, around the origin.
     """
@@ -57,14 +57,14 @@ def _material(spec: Any, name: str, rng: np.random.Generator) -> str:
     """Add a material with a random texture and return its name."""
     import mujoco
 
-    first = np.array(WOOD) ** rng.uniform(0.0, 1.5) * rng.uniform(0.25, 0.95)  # gray to brown
+    base = np.array(WOOD) ** rng.uniform(0.0, 1.5) * rng.uniform(0.25, 0.95)  # gray to brown
     kinds = ('mjBUILTIN_FLAT', 'mjBUILTIN_CHECKER', 'mjBUILTIN_GRADIENT')
     spec.add_texture(
         name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128,
         builtin=getattr(mujoco.mjtBuiltin, str(rng.choice(kinds))),
         mark=mujoco.mjtMark.mjMARK_RANDOM, random=float(rng.uniform(0.0, 0.3)),
-        rgb1=first.tolist(), rgb2=np.clip(first * rng.uniform(0.7, 1.2) + rng.normal(0, 0.04, 3), 0, 1).tolist(),
-        markrgb=np.clip(first * rng.uniform(0.6, 1.4), 0, 1).tolist(),
+        rgb1=base.tolist(), rgb2=np.clip(base * rng.uniform(0.7, 1.2), 0, 1).tolist(),
+        markrgb=np.clip(base * rng.uniform(0.6, 1.4), 0, 1).tolist(),
     )  # fmt: skip
     material = spec.add_material(name=name, texrepeat=rng.uniform(1, 6, 2).tolist())
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name

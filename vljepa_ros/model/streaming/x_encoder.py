@@ -27,9 +27,7 @@ class Stem(nn.Module):
             layers.append(nn.Conv2d(before, after, 3, stride=2, padding=1))
             if index == len(widths) - 2:
                 break
-            if index or config.normalize_first:
-                layers.append(nn.GroupNorm(8, after))
-            layers.append(nn.GELU())
+            layers += [nn.GroupNorm(8, after), nn.GELU()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vljepa_ros.data.format import StreamData
-from vljepa_ros.data.splits import FIXED, HOME, WIDE
+from vljepa_ros.data.splits import CUTS, FIXED, HOME, WIDE
 
 if importlib.util.find_spec('metaworld') is None or find_library('OSMesa') is None:
     pytest.skip('needs metaworld and OSMesa', allow_module_level=True)
@@ -99,6 +99,31 @@ def test_an_object_out_of_sight_hides_its_act(monkeypatch: pytest.MonkeyPatch) -
     acts = [item for item in data.annotations if item.phase == 'act']
     assert acts and all(item.hidden for item in acts)
     assert not any(item.hidden for item in data.annotations if item.phase != 'act')
+
+
+def test_cuts_change_the_camera_within_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first camera of every other shot faces away: acts are split and hidden there."""
+    from vljepa_ros.data.simulators.mwstream import streams
+    from vljepa_ros.data.simulators.mwstream.cameras import Camera
+
+    away = Camera('wide', (0.0, -1.5, 1.0), (0.0, -3.0, 0.5), 0.0, 40.0)
+    toward = Camera('wide', (0.0, 1.9, 1.2), (0.0, 0.65, 0.1), 0.0, 40.0)
+    drawn = iter([away, toward] * 100)
+    monkeypatch.setattr(streams, 'draw_wide', lambda *_: next(drawn))
+    monkeypatch.setattr(streams, 'MOVING_CAMERAS', 0.0)
+    data = streams.Director(32).film('test', 20_003, SECONDS, CUTS)
+    shots, cameras = data.meta['shots'], data.meta['cameras']
+    lengths = np.diff([*shots, len(data.frames)])
+    assert shots[0] == 0 and lengths.max() == 16 and len(shots) <= len(cameras)
+    assert len(shots) > 2 * len(data.meta['episodes'])
+    acts = [item for item in data.annotations if item.phase == 'act']
+    assert {item.hidden for item in acts} == {False, True}
+    for item in acts:
+        middle = round(5 * (item.start + item.end))  # frame
+        shot = int(np.searchsorted(shots, middle, side='right')) - 1
+        faces_away = tuple(cameras[shot]['position_m']) == away.position_m
+        assert item.hidden or not faces_away
+    assert all(a.end == b.start for a, b in zip(data.annotations, data.annotations[1:]))
 
 
 def test_acts_that_are_seen_are_not_hidden(filmed: dict[str, StreamData]) -> None:

@@ -2,8 +2,8 @@
 """Region of the workspace in every frame of a stream, from the description of its cameras.
 
 In its region, the workspace has a projected size of `SIZE_PX`, which is slightly smaller than from
-the home viewpoints. If a camera shows the workspace at this size or larger, the region is the whole
-frame.
+the home viewpoints. If a camera shows the workspace at this size or larger, the region is the
+whole frame.
 """
 
 from __future__ import annotations
