@@ -106,20 +106,13 @@ class Run:
         finder, path = net.region_finder, self.folder / 'region_finder.pt'
         if finder is None:
             return
+        if self.workers.first and checkpoint.read(path, self.config) is None:
+            self._train_regions(RegionStage(finder, self.train, self.config))
+            checkpoint.write(path, self.config, finder.state_dict())
+        self.workers.wait()
         state = checkpoint.read(path, self.config)
-        if state:
-            finder.load_state_dict(state)
-        else:
-            stage = RegionStage(finder, self.train, self.config)
-            with progress('region finder', stage.steps, shown=self.workers.first) as advance:
-                for step in range(1, stage.steps + 1):
-                    loss = stage.step()
-                    advance(1)
-                    if step % LOGGED_REGIONS == 0:
-                        self.log.note('region finder', step, {'loss': loss})
-            stage.use_average()
-            if self.workers.first:
-                checkpoint.write(path, self.config, finder.state_dict())
+        assert state is not None
+        finder.load_state_dict(state)
         finder.requires_grad_(False).eval()
 
     def vision(self, net: VLJEPA) -> VLJEPA:
@@ -188,6 +181,15 @@ class Run:
                 if stage.done % 100 == 0:
                     self.log.note('texts', stage.done, {'loss': total / 100})
                     total = 0.0
+
+    def _train_regions(self, stage: RegionStage) -> None:
+        with progress('region finder', stage.steps) as advance:
+            for step in range(1, stage.steps + 1):
+                loss = stage.step()
+                advance(1)
+                if step % LOGGED_REGIONS == 0:
+                    self.log.note('region finder', step, {'loss': loss})
+        stage.use_average()
 
     def _train_vision(self, stage: VisionStage, batches: Iterable[Batch], path: Path) -> None:
         every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, Tensor]()

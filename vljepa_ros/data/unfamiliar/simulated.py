@@ -35,8 +35,8 @@ ROBOT = ('base', 'pedestal', 'right_arm_base_link', 'hand', 'mocap')
 class SceneFile:
     """Model file of a package and its rendering options (m, degrees).
 
-    `package`: '' for a random table without a file. `start`: initial joint values. `hidden`: bodies
-    that are not drawn, including their children.
+    `package`: '' for a random table without a file. `start`: initial joint values. `hidden`:
+    bodies that are not drawn, including their children.
     `swing`: the fraction of each joint's range that it swings through. `table`: whether to add a
     table below the model.
     """

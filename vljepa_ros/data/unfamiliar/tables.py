@@ -17,7 +17,7 @@ WOOD = (1.0, 0.75, 0.55)
 
 
 def model(rng: np.random.Generator) -> Any:
-    """Return the compiled model of a random table with a floor, `THINGS` objects at most, and light.
+    """Return the compiled model of a random table with floor, light and at most `THINGS` objects.
 
     The table's surface is z = 0, around the origin.
     """

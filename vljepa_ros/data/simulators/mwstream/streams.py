@@ -338,6 +338,8 @@ class Film:
         scene.dress(shots[0].camera, appearance, episode.plan.colour)
         ends = [*(shot.first for shot in shots[1:]), len(episode.instants)]
         for shot, end in zip(shots, ends, strict=True):
+            if not self._left:
+                break
             self._shoot(scene, episode, prop, shot, end, depth)
         scene.close()
 
