@@ -229,7 +229,7 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Benc
     assert len(loads) == 2  # what was mended meanwhile is found
 
 
-def test_a_failure_that_configure_never_told_is_not_told_later(bench: Bench) -> None:
+def test_an_unreported_configure_failure_is_not_reported_later(bench: Bench) -> None:
     models: list[Any] = [ModelError('damaged'), fake_models.fake_model()]
 
     def load(*_: Any) -> Any:

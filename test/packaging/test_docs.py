@@ -185,7 +185,7 @@ def test_documented_ros2_verbs_exist() -> None:
 
 
 @pytest.mark.parametrize('path', TEXTS, ids=name)
-def test_python_examples_import_what_exists(path: Path) -> None:
+def test_python_examples_import_existing_names(path: Path) -> None:
     for block in blocks(path, 'python'):
         for node in ast.walk(ast.parse(block)):
             if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith('vljepa'):

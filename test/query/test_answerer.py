@@ -25,7 +25,7 @@ CHOICES = ['it is red', 'it is blue']
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
-def test_what_nobody_can_tell_is_an_abstention(candidates: list[str]) -> None:
+def test_an_unanswerable_question_is_an_abstention(candidates: list[str]) -> None:
     knowing, doubting = Answerer(FakeLanguage()), Answerer(FakeLanguage(FACTS, unseen='red'))
     for color, abstained in (('red', True), ('blue', False)):
         vector = color_vector(color)
@@ -43,7 +43,7 @@ def test_little_confidence_is_an_abstention_whatever_the_model_holds() -> None:
     assert not answerer.answer('?', color_vector('red'), 7, CHOICES).abstained
 
 
-def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
+def test_the_chat_history_contains_questions_and_answers() -> None:
     told: list[Any] = []
 
     class Noting(FakeLanguage):
@@ -61,7 +61,7 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
     assert told == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
 
 
-def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
+def test_retrieved_sentences_are_marked_alone_and_among_decoded_texts() -> None:
     class Banked(FakeLanguage):
         def decode(self, vectors: Any, asked: bool = False) -> Any:
             found = super().decode(vectors, asked)
@@ -103,7 +103,7 @@ def stretches(*colors: str) -> list[EvaluatedSpan]:
     return [EvaluatedSpan(10 * n, 10 * n + 9, color_vector(c)) for n, c in enumerate(colors)]
 
 
-def test_own_words_are_those_of_each_stretch_in_order() -> None:
+def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
     answer = Answerer(FakeLanguage()).recount('?', 'front', stretches('red', 'red', 'blue', 'red'))
     assert answer.answer == 'the scene is red; the scene is blue; the scene is red'
     assert answer.evidence[2] == Moment('front', 20, 29, 1.0, 'the scene is blue')
@@ -144,7 +144,7 @@ def test_it_was_ever_so_if_it_was_so_once(more: list[str]) -> None:
     assert len(never.evidence) == 2
 
 
-def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
+def test_confidence_in_no_scales_with_the_evaluated_fraction() -> None:
     answerer = Answerer(Decided())
     most = answerer.recount('?', '', stretches('red', 'green', 'red'), ['yes', 'No.'])
     assert (most.answer, most.abstained) == ('No.', False)
@@ -155,7 +155,7 @@ def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
     assert few.abstained
 
 
-def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
+def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
     answerer, both = Answerer(Decided()), ['yes', 'No.']
     held = [EvaluatedSpan(1000, 1099, color_vector('red'))]  # of a time that ends with it
 
@@ -174,7 +174,7 @@ def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
 
 
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
-def test_a_candidate_that_is_given_twice_counts_once(candidates: list[str]) -> None:
+def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())
     seen, twice = stretches('red', 'blue'), [candidates[0], *candidates]
     for ask in (
@@ -200,7 +200,7 @@ def test_other_candidates_have_their_mean_scores() -> None:
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
-def test_stretches_that_cannot_tell_are_left_out(candidates: list[str]) -> None:
+def test_unanswerable_spans_are_left_out(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage(FACTS, unseen='red'))
     answer = answerer.recount('?', '', stretches('red', 'blue', 'red'), candidates)
     assert 'blue' in answer.answer and 'red' not in answer.answer and not answer.abstained
@@ -215,7 +215,7 @@ def test_one_stretch_is_answered_as_ever() -> None:
     assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
 
 
-def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
+def test_stored_data_of_another_prompt_answers_no_yes_no_question() -> None:
     answerer = Answerer(FakeLanguage())
     seen = stretches('red', 'blue')
     told = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
@@ -229,7 +229,7 @@ def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
     assert chosen.answer == 'it is blue' and chosen.abstained and len(chosen.ranked) == 2
 
 
-def test_words_that_were_said_then_are_the_evidence() -> None:
+def test_stored_texts_are_the_evidence() -> None:
     seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was said to be red'), *stretches('blue')]
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
     assert answer.evidence[0].text == 'it was said to be red'
@@ -256,7 +256,7 @@ def unfamiliar(*shares: float, color: str = 'red') -> list[EvaluatedSpan]:
 
 @pytest.mark.parametrize('shares', [(0.5,), (0.5, 1.0)])
 @pytest.mark.parametrize('candidates', [CHOICES, ['yes', 'no'], []])
-def test_nothing_is_said_of_an_unfamiliar_scene(
+def test_texts_of_unfamiliar_scenes_are_withheld(
     shares: tuple[float, ...], candidates: list[str]
 ) -> None:
     language = FakeLanguage()
@@ -277,7 +277,7 @@ def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
     assert [m.start_ns for m in answer.evidence] == [10]
 
 
-def test_words_that_were_said_of_an_unfamiliar_scene_are_withheld_too() -> None:
+def test_stored_texts_of_unfamiliar_scenes_are_withheld_too() -> None:
     seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red', unfamiliar=0.6)]
     answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
     assert answer.answer == answer.evidence[0].text == ''

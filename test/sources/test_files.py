@@ -46,7 +46,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     assert shown == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
-def test_a_damaged_picture_of_a_folder_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_image_in_a_folder_is_skipped(tmp_path: Path) -> None:
     path = folder(tmp_path / 'f')
     (path / 'shot3.jpg').write_bytes(b'\xff\xd8 broken')
     items = list(open_source(path).items())
@@ -62,18 +62,18 @@ def fails(path: Path, *parts: str, **options: object) -> None:
     assert '\n' not in text
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
     fails(tmp_path / 'gone', 'no such file or folder', 'gone')
 
 
-def test_empty_things_say_so(tmp_path: Path) -> None:
+def test_empty_sources_are_reported(tmp_path: Path) -> None:
     (tmp_path / 'v.mp4').touch()
     fails(tmp_path / 'v.mp4', 'empty')
     (tmp_path / 'x').mkdir()
     fails(tmp_path / 'x', 'empty')
 
 
-def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
+def test_a_path_without_a_recording_is_reported(tmp_path: Path) -> None:
     (tmp_path / 'v.mp4').write_bytes(b'text' * 1000)
     fails(tmp_path / 'v.mp4', 'neither a bag', 'nor a readable video')
     (tmp_path / 'f').mkdir()
@@ -84,7 +84,7 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('suffix', ['avi', 'mkv'])
-def test_a_truncated_video_says_where_it_ends(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_video_reports_where_it_ends(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f'v.{suffix}', 60)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -109,7 +109,7 @@ def test_a_hole_in_a_video_costs_only_the_frames_in_it(tmp_path: Path) -> None:
     assert numbers(first.message) == [lost[0] + 1, 60]
 
 
-def test_a_hole_that_hides_its_size_leaves_the_rest_and_is_told(tmp_path: Path) -> None:
+def test_a_gap_of_unknown_length_keeps_the_rest_and_is_reported(tmp_path: Path) -> None:
     path = video(tmp_path / 'v.avi', 60)
     data = path.read_bytes()
     middle, size = len(data) // 2, len(data) // 8
@@ -171,7 +171,7 @@ def opened(
     return VideoSource(path), made
 
 
-def test_a_count_that_is_far_too_high_is_not_tried_out(
+def test_a_far_too_high_frame_count_is_not_read_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = [solid_image('red')] * 3
@@ -182,7 +182,7 @@ def test_a_count_that_is_far_too_high_is_not_tried_out(
 
 
 @pytest.mark.parametrize('promised', [float('nan'), float('inf'), -4e15, 0.0])
-def test_a_count_that_is_none_promises_nothing(
+def test_an_invalid_frame_count_gives_no_total(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: float
 ) -> None:
     source, _ = opened(monkeypatch, tmp_path / 'v.avi', [solid_image('red')] * 3, promised)
@@ -224,7 +224,7 @@ def test_a_cameras_name_follows_from_its_topic(topic: str, name: str) -> None:
     assert camera_name(topic) == name
 
 
-def test_names_that_collide_are_told_apart() -> None:
+def test_colliding_names_are_made_unique() -> None:
     names = camera_names(['/a/cam/image_raw', '/b/cam/image_raw'])
     assert names == {'/a/cam/image_raw': 'a_cam_image_raw', '/b/cam/image_raw': 'b_cam_image_raw'}
     with pytest.raises(InputError, match="'x'"):

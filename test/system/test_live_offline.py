@@ -149,7 +149,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bags.write(tmp_path_factory.mktemp('moving') / 'bag', rows)
 
 
-def test_the_running_stack_says_what_annotate_says(
+def test_the_running_stack_gives_the_same_events_as_annotate(
     ros: int, processes: Processes, bench: Bench, tiny_folder: Path, moving: Path
 ) -> None:
     stack = Stack(
@@ -254,7 +254,7 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     assert {word for text in texts for word in text.split()} <= known
 
 
-def test_play_says_that_nobody_listens(ros: int, moving: Path) -> None:
+def test_play_reports_missing_subscribers(ros: int, moving: Path) -> None:
     found = play(ros, moving, '--lossless', '--timeout', '1', '--namespace', 'nobody')
     assert found.returncode == 2 and found.stdout == '' and found.stderr.count('\n') == 1
     assert 'no subscriber' in found.stderr and '/nobody/frame_processed' in found.stderr

@@ -104,12 +104,12 @@ def test_autostart_activates_every_node(robot: Robot) -> None:
         assert found.current_state.label == 'active'
 
 
-def test_no_camera_at_all_says_what_it_waits_for_every_few_seconds(robot: Robot) -> None:
+def test_a_missing_camera_is_logged_every_few_seconds(robot: Robot) -> None:
     text = 'waiting for images on /robot1/camera/image_raw (raw): the topic has no publisher'
     eventually(lambda: sum(text in line for line in robot.process.lines) >= 2, 20.0)
 
 
-def test_a_query_before_the_first_frame_says_so(robot: Robot) -> None:
+def test_a_query_before_the_first_frame_reports_it(robot: Robot) -> None:
     response = robot.ask('What?')
     assert (response.success, response.message) == (
         False,

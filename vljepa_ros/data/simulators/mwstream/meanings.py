@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
-and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
-correct under two conditions: it names the concept's object and color and no others, and the known
-sentence that shares the most words with it expresses this concept and does not differ from it by a
-negation or an antonym.
+`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`,
+`sample`, and `read` (training sentences for the text encoder only, never decoder targets). A
+sentence is correct under two conditions: it names the concept's object and color and no others,
+and the known sentence that shares the most words with it expresses this concept and does not
+differ from it by a negation or an antonym.
 """
 
 from __future__ import annotations
