@@ -8,7 +8,7 @@ from helpers import fake_models
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import AbstainReason, Embedding, Moment, StreamKey
-from vljepa_ros.query.watch_condition import Condition
+from vljepa_ros.query.watch_condition import EFFECTS, Condition, Effect, Verdict
 
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
@@ -166,3 +166,35 @@ def test_abstain_reason_describes_the_newest_hop() -> None:
     for share, reason in ((0.5, AbstainReason.UNFAMILIAR), (0.4, AbstainReason.NONE)):
         condition.push(unfamiliar(round(10 * share), share), 0.0)
         assert condition.abstain_reason is reason
+
+
+# Score of a hop at threshold 0.5, or None for an unfamiliar scene; whether it counts.
+VERDICTS = [
+    (Verdict.TRUE, 0.5, (True, False)),
+    (Verdict.UNCLEAR, 0.49, (False, False)),
+    (Verdict.UNCLEAR, 0.2, (False, False)),
+    (Verdict.FALSE, 0.19, (False, True)),
+    (Verdict.UNFAMILIAR, None, (False, False)),
+]
+
+
+@pytest.mark.parametrize('until_not', [False, True])
+@pytest.mark.parametrize(('verdict', 'score', 'counts'), VERDICTS)
+def test_a_hop_counts_or_restarts_the_count(
+    verdict: Verdict, score: float | None, counts: tuple[bool, bool], until_not: bool
+) -> None:
+    expected = counts[until_not]
+    assert (EFFECTS[until_not, verdict] is Effect.COUNT) is expected
+    condition = Condition('it is open', 0.5, until_not, hops=3)
+    counted = 0.0 if until_not else 1.0
+    last = dataclasses.replace(hop(4), unfamiliar=0.9 if score is None else 0.0)
+    condition.push(hop(1), 0.3)  # with one hop before, the number of prompts is known
+    fired = [condition.push(hop(n), counted) for n in (2, 3)]
+    fired.append(condition.push(last, score or 0.0))
+    assert [moment is not None for moment in fired] == [False, False, expected]
+    later = [condition.push(hop(n), counted) is not None for n in (5, 6, 7)]
+    assert later == ([True, True, True] if expected else [False, False, True])
+
+
+def test_the_table_of_effects_is_complete() -> None:
+    assert set(EFFECTS) == {(until_not, v) for until_not in (False, True) for v in Verdict}
