@@ -312,8 +312,8 @@ def test_the_documented_state_machine_of_a_stream_is_that_of_the_segmenter() -> 
         [
             phase.value,
             signal.value,
-            step.compared.value if step.compared else '–',
-            step.reason.name if step.reason else '–',
+            step.compared.value if step.compared else '-',
+            step.reason.name if step.reason is not None else '-',
             step.phase.value,
         ]
         for (phase, signal), step in TRANSITIONS.items()
