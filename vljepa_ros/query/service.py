@@ -44,9 +44,8 @@ class Question:
         check_span(self.start_ns, self.end_ns)
 
 
-Evaluated = tuple[
-    str, Sequence[EvaluatedSpan]
-]  # the source, and its spans with the prompt's embeddings
+# The source, and its spans with the prompt's embeddings.
+Evaluated = tuple[str, Sequence[EvaluatedSpan]]
 
 
 class QueryService:
