@@ -259,7 +259,9 @@ def test_a_segment_without_a_text_is_decoded_at_its_end(segment_id: int, session
     assert [e.text for e in writer.push(closing(7))] == ['the scene is red', 'the scene is green']
     key = StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, color_vector('blue')))
-    *_, ended, _ = writer.push(closing(segment_id, session_id))  # after what was left open
+    *_, ended, _ = writer.push(
+        closing(segment_id, session_id)
+    )  # after the events that were left open
     assert ended.text == 'the scene is red'
     assert writer.decodes == 5
 

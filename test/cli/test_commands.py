@@ -331,7 +331,7 @@ def test_a_damaged_image_gives_one_line_on_stderr_and_is_skipped(
     good = vljepa('annotate', bags.write(tmp_path / 'good', rows), '--json').lines
     rows[8] = (bags.TOPIC, rows[8][1], bags.compressed(rows[8][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
-    assert found.status == 0 and found.lines == good  # its neighbour takes its place
+    assert found.status == 0 and found.lines == good  # the previous frame takes its place
     assert found.err.count('\n') == 1 and '0.800 s' in found.err
 
 

@@ -23,7 +23,7 @@ from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.fine_tuning.config import Recording
 
 SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
-EACH_S = 2  # how long a colour is shown
+EACH_S = 2  # duration of a color
 SHORT = {
     'steps': 50,
     'text_steps': 20,

@@ -211,7 +211,7 @@ def test_a_gap_keeps_the_segment_before_it() -> None:
     assert spans(memory) == [(0, 9), (50, 50)]
 
 
-# Segments and their words.
+# Segments and their texts.
 
 
 def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:

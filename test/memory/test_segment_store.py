@@ -88,7 +88,7 @@ def test_stored_data_survives_the_process(tmp_path: Path) -> None:
     assert np.allclose(seen.vector, color_vector('red')) and seen.end_ns == 4 * S
     assert (seen.text, seen.nearest) == ('it was red', True)
     part = again.recall('', 0, 1 * S, 'What?')
-    assert part is not None and [s.text for s in part.seen] == ['']  # its words are of its end
+    assert part is not None and [s.text for s in part.seen] == ['']  # the text describes its end
     own = again.recall('', 5 * S, 8 * S, 'What?')
     assert own is not None and [s.nearest for s in own.seen] == [False]
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
@@ -131,7 +131,7 @@ def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> Non
     assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
     assert [m.start_ns // S for m in found(memory)] == [late]
     memory.record(hop(late + 60, 'blue'))  # now it is set
-    memory.record(hop(late + 30, 'blue'))  # what this process has seen itself is no such thing
+    memory.record(hop(late + 30, 'blue'))  # data of this process is not older data of the file
     memory.commit()
     assert memory.problem == ''
     memory.close()

@@ -128,7 +128,7 @@ def test_one_decode_a_change(bench: Bench) -> None:
     desk = Desk(bench)
     desk.send(*(change(n) for n in range(1, 21)))
     desk.events.wait(40)
-    # One more: what was before the first was not said here.
+    # One more: the segment before the first had no text here.
     status = bench.status(desk.node, lambda s: values_of(s).get('decodes') == '21')
     assert values_of(status)['events'] == '40'
     assert values_of(status)['model'] == fake_models.FACTS.model_id

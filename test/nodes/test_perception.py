@@ -413,7 +413,7 @@ def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> No
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
     assert node._cameras['camera'].stamp_filter.resets == 0  # our own drops are no gap
-    # The slots of 2..4 are skipped, not filled with what was there before: one hop is now.
+    # The slots of 2..4 are skipped, not filled with earlier frames: one hop is now.
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
     eventually(lambda: node.describe()['skipped slots'] == '3')
 

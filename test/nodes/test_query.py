@@ -781,7 +781,7 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
             text='it is blue',
         ),
     )
-    # rclpy's client forgets a goal with its result: the last feedback may come after that.
+    # rclpy's client drops a goal with its result: the last feedback may come after that.
     assert [(f.score, f.stamp) for f in watcher.feedback[:2]] == [
         (0.0, stamp(START_NS)),
         (0.0, stamp(START_NS + 200 * MS)),

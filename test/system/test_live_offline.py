@@ -246,8 +246,8 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     live = stack.end(len(expected))
     same(live, expected)
     assert {event.key.model_id.partition('-')[0] for event in live} == {'mine'}
-    # Its words are those of the annotations; how well so short a training teaches it to put
-    # them together depends on the machine's arithmetic.
+    # All words come from the annotations; after such a short training, whether whole sentences are
+    # right depends on the machine's arithmetic.
     texts = [event.text for event in live if event.state is State.ENDED]
     known = {word for text in SAYS.values() for word in text.lower().split()}
     assert len(texts) >= 5 and all(texts)

@@ -109,7 +109,7 @@ def test_a_hung_predict_is_reported_within_the_timeout_and_survived(cell: Cell) 
         f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
     )
     assert TIMEOUT_S <= seconds < TIMEOUT_S + BUSY_S
-    cell.nodes['perception_node'].go_on()
+    cell.nodes['perception_node'].resume()
     assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
@@ -150,7 +150,7 @@ def test_ctrl_c_publishes_final_texts_and_exits_without_a_traceback(cell: Cell) 
     for process in cell.nodes.values():
         process.popen.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    slow.go_on()
+    slow.resume()
     for process in cell.nodes.values():
         assert process.ends(20.0) == 0
         assert not [line for line in process.lines if 'Traceback' in line]

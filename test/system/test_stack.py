@@ -203,7 +203,7 @@ def test_ctrl_c_ends_the_streams_and_the_process(robots: tuple[Robot, Robot]) ->
     events.wait(1)
     segments = two.process.own_segments()
     assert two.process.interrupt() == 0
-    assert not [path for path in segments if path.exists()]  # /dev/shm is as it was
+    assert not [path for path in segments if path.exists()]  # /dev/shm is unchanged
     eventually(lambda: events[-1].state == TextEvent.STATE_ENDED)
     assert events[-1].end == stamp(START_NS + 500 * MS)
     assert not [line for line in two.process.lines if 'Traceback' in line]

@@ -42,7 +42,7 @@ STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa demo`."""
     parser.add_argument(
         '--sample',
         type=Path,
@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa demo` and return its exit status."""
     from vljepa_ros.cli import event_grading as grading
 
     sample = args.sample or sample_folder()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa train`."""
     parser.add_argument(
         'config',
         type=Path,
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa train` and return its exit status."""
     from vljepa_ros.train.config import parse_training, read_values
     from vljepa_ros.train.fine_tuning.config import is_tuning, parse_tuning
     from vljepa_ros.train.recipe.config import is_recipe

@@ -78,7 +78,7 @@ class Signal(Enum):
 
 
 class Compared(Enum):
-    """Compared of a segment whose mean is compared with the vector that was published last."""
+    """Embeddings of a segment whose mean is compared with the vector that was published last."""
 
     SETTLED = 'all but the newest embeddings'  # the newest `LONGEST_RUN` may yet begin a segment
     ENDING = 'last embeddings'  # the newest `LAST`, because the segment closes

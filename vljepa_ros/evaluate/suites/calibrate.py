@@ -51,7 +51,7 @@ class Posed:
 
     @property
     def kind(self) -> str:
-        """Return one of `KINDS`."""
+        """Kind of the question for the report, one of `KINDS`."""
         if self.question.kind == CAPTION:
             return SENTENCES
         if not self.question.candidates:

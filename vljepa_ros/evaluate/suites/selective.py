@@ -289,7 +289,7 @@ class Table:
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
-        """Return the ratio of a row's decodes to `what` (S,); its count is the decodes."""
+        """Return decodes per unit of `what` (S,) over all streams; `count`: number of decodes."""
         decodes = self.decodes(who, period)
         found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
         return replace(found.interval(), count=int(decodes.sum()))

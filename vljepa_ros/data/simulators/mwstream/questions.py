@@ -145,7 +145,7 @@ class _QuestionMaker:
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question; `true` tells whether `statement` holds."""
+        """Return a yes/no question; `true`: whether `statement` holds."""
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
