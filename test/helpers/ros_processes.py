@@ -90,7 +90,7 @@ class Process:
             path.unlink(missing_ok=True)
 
     def own_segments(self) -> list[Path]:
-        """Return the process's shared-memory segments; Fast DDS keeps a lock file open for each."""
+        """Return the shared-memory segments of the process, by the lock files it holds open."""
         found: set[Path] = set()
         for link in Path(f'/proc/{self.popen.pid}/fd').iterdir():
             try:
