@@ -110,7 +110,7 @@ def train(plan: Plan, settings: Settings) -> dict[str, Any]:
 def fit(
     arm: Arm, plan: Plan, settings: Settings, examples: Examples, judge: Judge
 ) -> dict[str, list[Marks]]:
-    """Train an arm; return its metrics, and D's, after each of the plan's counts."""
+    """Train an arm; return its metrics, and those of arm D, after each of the plan's counts."""
     weights = [p for p in arm.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(groups(weights, settings.weight_decay), betas=BETAS)
     average, found = Average(weights, settings.average), dict[str, list[Marks]]()

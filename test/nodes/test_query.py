@@ -103,7 +103,7 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
 
 
 def looking(*colors: str) -> Any:
-    """Return a `predict` with one color after the other."""
+    """Return a handler of `predict` that answers with one window per color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
