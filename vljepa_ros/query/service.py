@@ -84,7 +84,7 @@ class QueryService:
         Raises:
             InputError: The question is invalid.
         """
-        return self._answerer.recount(
+        return self._answerer.answer_past(
             question.prompt,
             source,
             seen,

@@ -14,9 +14,9 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.simulators.kitchen.doors import (
     DOORS,
     Movement,
+    annotate_doors,
     draw_movements,
     openings,
-    tell,
 )
 from vljepa_ros.data.simulators.mwstream.cover import draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
@@ -88,7 +88,7 @@ def test_movement_final_state_and_occlusion_tile_the_stream() -> None:
     light, cover = LIT.copy(), FREE.copy()
     light[60:70] = 0.02
     cover[80:90] = 1.0
-    found = tell(openings(100, [Movement('microwave', 20, 40, 0.0, 1.0)]), light, cover)
+    found = annotate_doors(openings(100, [Movement('microwave', 20, 40, 0.0, 1.0)]), light, cover)
     assert rows(found) == [
         (0.0, 2.1, 'rest', 'the arm is at rest'),  # frame 21 is the first that differs
         (2.1, 4.1, 'act:door-open:any', 'the microwave door opens'),
@@ -109,7 +109,7 @@ def test_a_closing_door_is_labeled_closing_and_each_movement_is_counted() -> Non
         Movement('left_hinge_cabinet', 10, 30, 0.7, 0.0),
         Movement('right_hinge_cabinet', 60, 80, 0.0, 0.9),
     ]
-    found = tell(openings(100, moves), LIT, FREE)
+    found = annotate_doors(openings(100, moves), LIT, FREE)
     assert [(a.meaning, a.object, a.episode) for a in found] == [
         ('rest', '', 0),
         ('act:door-close:any', 'left cabinet door', 0),
@@ -125,7 +125,7 @@ def test_a_closing_door_is_labeled_closing_and_each_movement_is_counted() -> Non
 
 def test_its_concepts_have_sentences_that_express_them() -> None:
     moves = [Movement(door, 25 * i + 5, 25 * i + 20, 0.0, 1.0) for i, door in enumerate(DOORS)]
-    for item in tell(openings(100, moves), LIT, FREE):
+    for item in annotate_doors(openings(100, moves), LIT, FREE):
         assert all(is_right(item.meaning, text, color=False) for text in sentences(item.meaning))
         assert says(item.text) == ('open' if item.object else '')
 
