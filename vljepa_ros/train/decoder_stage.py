@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vljepa_ros.core.errors import InputError
@@ -27,7 +27,8 @@ from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
 from vljepa_ros.train.noise import EvenNoise, Noise
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.text_bank import Meanings, TextBank
 from vljepa_ros.train.training_log import Log
 from vljepa_ros.train.vision_stage import Asker
@@ -123,10 +124,17 @@ class DecoderStage:
         """Create the stage; the default `noise` is isotropic, of a length up to `config.noise`."""
         self.decoder, self.config, self.kinds = decoder, config, kinds
         self.noise = noise or EvenNoise(config.noise)
-        self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
-        self.optimizer = torch.optim.AdamW(
-            groups(list(decoder.parameters()), config.weight_decay), betas=(0.9, 0.98)
+        self.vocabulary, self.rng = vocabulary, np.random.default_rng(seed)
+        self.optimizer = OptimizerStep(
+            groups(list(decoder.parameters()), config.weight_decay),
+            config.learning_rate,
+            cosine_schedule(config.steps, config.warmup_steps),
         )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> float:
         """Take one step; returns the mean cross-entropy per token."""
@@ -142,15 +150,7 @@ class DecoderStage:
         loss = functional.cross_entropy(
             logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED
         )
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                self.config.learning_rate, self.done, self.config.warmup_steps, self.config.steps
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return loss.item()
 
 

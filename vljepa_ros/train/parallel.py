@@ -88,7 +88,13 @@ class Workers:
         return list(items[self.rank :: self.count])
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their mean over all processes."""
+        """Replace gradients by their mean over all processes.
+
+        DistributedDataParallel does not fit: it averages gradients of one call of one module's
+        `forward`, with the same parameters used in every process. A loss here calls several
+        methods of several modules, each once per group of texts of similar length, and the terms
+        of a loss depend on the labels of the process's own clips.
+        """
         if self.count == 1:
             return
         found = [p for p in parameters if p.requires_grad]

@@ -107,7 +107,7 @@ class Run:
         streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
         steps = StepBatches(streams, per, seed, config.vision, stage.done)
         self._train_vision(stage, steps.loaded(config.loaders), path)
-        stage.use_average()
+        stage.average.copy_to_module()
         return net.eval()
 
     def decoder(self, vision: VLJEPA) -> VLJEPA:
@@ -179,9 +179,8 @@ class Run:
 
     def _validate(self, stage: VisionStage) -> None:
         if self.workers.first:
-            stage.use_average()
-            found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
-            stage.use_average()
+            with stage.average.in_use():
+                found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
             self.log.note('validation', stage.done, found)
         self.workers.wait()
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining, TrainConfig
 from vljepa_ros.train.losses import text_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
@@ -40,12 +41,20 @@ class TextStage:
         workers: Workers,
     ) -> None:
         self.encoder, self.config, self.amp, self.bank = encoder, config.text, config.amp, bank
-        self.meanings, self.workers, self.done = meanings, workers, 0
+        self.meanings, self.workers = meanings, workers
         self.rng = np.random.default_rng([config.seed, workers.rank])
         workers.same(encoder.parameters())
-        self.optimizer = torch.optim.AdamW(
-            groups(list(encoder.parameters()), self.config.weight_decay), betas=(0.9, 0.98)
+        self.optimizer = OptimizerStep(
+            groups(list(encoder.parameters()), self.config.weight_decay),
+            self.config.learning_rate,
+            cosine_schedule(self.config.steps, self.config.warmup_steps),
+            workers=workers,
         )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> float:
         """Take one step; returns the loss."""
@@ -58,14 +67,7 @@ class TextStage:
         same = torch.arange(len(names), device=vectors.device).repeat(2)
         also = self.meanings.also_holds(names).repeat(2, 2).to(vectors.device)
         loss = text_loss(vectors, same, config.temperature, also)
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(config.learning_rate, self.done, config.warmup_steps, config.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average(self.encoder.parameters())
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return loss.item()
 
     def _encode(self, texts: list[str]) -> Tensor:

@@ -31,7 +31,8 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine_schedule
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
@@ -180,14 +181,23 @@ class VisionStage:
         self.probe = nn.Linear(
             2 * config.model.x_encoder.width, sum(map(len, PROBED.values())) + len(STATE)
         ).to(device)
-        self.parameters = [p for part in VISION for p in getattr(net, part).parameters()]
-        self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
-        workers.same(self.trained)
-        self.optimizer = torch.optim.AdamW(
-            groups(self.trained, self.stage.weight_decay), betas=(0.9, 0.98)
+        vision = nn.ModuleList(getattr(net, part) for part in VISION)
+        trained = [*vision.parameters(), *self.probe.parameters(), self.log_scale]
+        workers.same(trained)
+        stage = self.stage
+        self.average = WeightAverage(vision, stage.ema)
+        self.optimizer = OptimizerStep(
+            groups(trained, stage.weight_decay),
+            stage.learning_rate,
+            cosine_schedule(stage.steps, stage.warmup_steps, stage.decay_from),
+            workers=workers,
+            average=self.average,
         )
-        self.average = [p.detach().clone() for p in self.parameters]
-        self.done = 0
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; returns the terms of the loss."""
@@ -205,22 +215,7 @@ class VisionStage:
             self.also,
         )
         loss = loss + stage.probe_weight * probe
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                stage.learning_rate,
-                self.done,
-                stage.warmup_steps,
-                stage.steps,
-                stage.decay_from,
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average(self.trained)
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.done += 1
-        decay = min(stage.ema, self.done / (self.done + 10))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        self.optimizer.apply(loss)
         found = {'loss': loss, **parts, 'probe': probe, 'scale': self.log_scale.exp()}
         return {key: value.detach() for key, value in found.items()}
 
@@ -242,21 +237,11 @@ class VisionStage:
                 total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
         return total
 
-    def use_average(self) -> None:
-        """Swap the averaged weights with those of the net (for validation and at the end)."""
-        with torch.no_grad():
-            for p, a in zip(self.parameters, self.average, strict=True):
-                previous = p.detach().clone()
-                p.copy_(a)
-                a.copy_(previous)
-
     def state(self) -> dict[str, Any]:
         """Return the state that a later run needs to resume."""
         return {
             'net': self.net.state_dict(),
-            'average': self.average,
-            'done': self.done,
-            'optimizer': self.optimizer.state_dict(),
+            **self.optimizer.state_dict(),
             'scale': self.log_scale.detach(),
             'probe': self.probe.state_dict(),
         }
@@ -264,9 +249,7 @@ class VisionStage:
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from `state`."""
         self.net.load_state_dict(state['net'])
-        self.average = [a.to(self.workers.device) for a in state['average']]
-        self.done = state['done']
-        self.optimizer.load_state_dict(state['optimizer'])
+        self.optimizer.load_state_dict(state)
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])

@@ -113,12 +113,14 @@ def test_steps_on_the_same_pairs_bring_them_together(folder: Path) -> None:
 def test_the_rate_warms_up_and_stays_or_falls(
     folder: Path, schedule: str, expected: list[float]
 ) -> None:
-    state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1.0, 2, schedule))
+    state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1e-9, 2, schedule))
     found = []
-    for done in range(4):
-        state.done = done
-        found.append(state._rate())
-    assert found == pytest.approx(expected)
+    for _ in range(4):
+        found.append([group['lr'] for group in state.optimizer.optimizer.param_groups])
+        state.step(pairs(['a', 'red']))
+    rates = np.array(found) / 1e-9
+    assert rates.max(axis=1) == pytest.approx(expected)
+    assert rates.min(axis=1) == pytest.approx(0.05 * np.array(expected))  # of the Y-Encoder
 
 
 def stream(folder: Path, seed: int = 0) -> Path:

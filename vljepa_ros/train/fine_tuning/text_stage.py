@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, YES_NO
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining
 from vljepa_ros.train.losses import text_loss
-from vljepa_ros.train.optimizer import rate
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.text_bank import Meanings, TextBank
 from vljepa_ros.train.text_stage import meaning_vectors, noisy
 
 BATCH = 48  # concepts per step, and known sentences per step
 NEAR = 0.6  # cosine above which a known sentence may have the same meaning as an annotated text
+BETAS = (0.9, 0.999)  # of AdamW
 KEEP = 4.0  # weight of the loss that keeps the embeddings of known sentences
 ANSWERS = (*YES_NO, UNKNOWN)  # concepts that every model has; they are rehearsed as well
 
@@ -51,15 +52,15 @@ class Texts:
         config = TextTraining(steps=steps, learning_rate=3e-4, warmup_steps=steps // 10)
         rng, loss = np.random.default_rng(seed), 0.0
         self.encoder.requires_grad_(True)
-        optimizer = torch.optim.AdamW(self.encoder.parameters(), weight_decay=0.0)
-        for done in range(steps if self.own else 0):
+        optimizer = OptimizerStep(
+            self.encoder.parameters(),
+            config.learning_rate,
+            cosine_schedule(steps, config.warmup_steps),
+            betas=BETAS,
+        )
+        for _ in range(steps if self.own else 0):
             value = self._loss(config, rng)
-            for group in optimizer.param_groups:
-                group['lr'] = rate(config.learning_rate, done, config.warmup_steps, steps)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-            optimizer.step()
+            optimizer.apply(value)
             loss = value.item()
         self.encoder.requires_grad_(False)
         return loss

@@ -21,7 +21,8 @@ from vljepa_ros.train.clips import Batch, ClipSampler, Labels
 from vljepa_ros.train.fine_tuning.config import TuneConfig
 from vljepa_ros.train.fine_tuning.text_stage import Texts
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, rate
+from vljepa_ros.train.optimizer import autocast
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.vision_stage import Answers, Asker
 
 SCALE = 1 / 0.07  # scale of cosines in the softmax, the initial value of stage 2
@@ -54,12 +55,21 @@ class VisionTuning:
             texts: Texts with their targets.
             others: Questions for rehearsal that the annotations do not contain.
         """
-        self.net, self.before, self.trained = nets.net, nets.before, nets.trained
+        self.net, self.before = nets.net, nets.before
         self.config, self.sampler, self.others = config, sampler, others
         self.bank, self.meanings, self.also = texts.bank, texts.told, texts.also
-        self.targets, self.done = texts.targets(), 0
+        self.targets = texts.targets()
         self.asker = Asker(self.net, self.bank, sampler.rng, 1.0, dropped_tokens=0.1)
-        self.optimizer = torch.optim.AdamW(self.trained, weight_decay=0.0, betas=(0.9, 0.98))
+        self.optimizer = OptimizerStep(
+            nets.trained,
+            config.peak_rate,
+            cosine_schedule(config.steps, max(round(WARMUP * config.steps), 1)),
+        )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> dict[str, float]:
         """Draw clips and take one step; returns the terms of the loss."""
@@ -78,20 +88,8 @@ class VisionTuning:
             GAP,
             self.also,
         )
-        self._descend(loss + self.config.keep * kept)
+        self.optimizer.apply(loss + self.config.keep * kept)
         return {key: value.item() for key, value in {**parts, 'kept': kept}.items()}
-
-    def _descend(self, loss: Tensor) -> None:
-        steps = self.config.steps
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                self.config.peak_rate, self.done, max(round(WARMUP * steps), 1), steps
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.done += 1
 
     def _rehearsal(self, batch: Batch, answers: Answers) -> Tensor:
         """Return the mean of 1 - cosine to the start network's answers to the same prompts."""

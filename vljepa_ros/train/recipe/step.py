@@ -17,11 +17,16 @@ from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import (
+    OptimizerStep,
+    constant_schedule,
+    cosine_schedule,
+)
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import Pair
 
-CLIPPED = 1.0  # maximum norm of the gradient
+BETAS = (0.9, 0.999)  # of AdamW
 
 
 def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
@@ -53,31 +58,36 @@ class RecipeStage:
         config: RecipeConfig,
         stage: StageConfig,
     ) -> None:
-        self.net, self.config, self.stage, self.done = net, config, stage, 0
+        self.net, self.config = net, config
         self._asking, self._reading = asking, reading
         self._device = next(net.parameters()).device
         choose(net, config)
         parts = ((net.predictor, 1.0), (net.y_encoder, config.y_encoder_rate))
-        self.optimizer = torch.optim.AdamW(
-            {**group, 'share': share}
+        parameters = [
+            {**group, 'lr': share * stage.learning_rate}
             for part, share in parts
             for group in groups(
                 [p for p in part.parameters() if p.requires_grad], config.weight_decay
             )
+        ]
+        schedule = (
+            constant_schedule(stage.warmup_steps)
+            if stage.schedule == 'constant'
+            else cosine_schedule(stage.steps, stage.warmup_steps)
         )
+        self.optimizer = OptimizerStep(
+            parameters, stage.learning_rate, schedule, betas=BETAS, clip_groups=True
+        )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self, pairs: list[Pair]) -> float:
         """Take one optimizer step; returns the loss."""
         loss = self.loss(pairs)
-        learning_rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group['lr'] = group['share'] * learning_rate
-        self.optimizer.zero_grad()
-        loss.backward()
-        for group in self.optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group['params'], CLIPPED)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return float(loss.detach())
 
     def loss(self, pairs: list[Pair]) -> Tensor:
@@ -95,9 +105,3 @@ class RecipeStage:
         weight = torch.ones(len(pairs), device=self._device)
         loss, _ = joint_loss(predicted, rows, weight, targets, scale, gap_weight=0.0)
         return loss
-
-    def _rate(self) -> float:
-        stage = self.stage
-        if stage.schedule == 'constant':
-            return stage.learning_rate * min((self.done + 1) / max(stage.warmup_steps, 1), 1.0)
-        return rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)
