@@ -20,7 +20,8 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
 from vljepa_ros.model import registry
 from vljepa_ros.model.language.tokenizer import Tokens
-from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig, read_recipe
+from vljepa_ros.train.config_file import read_config
+from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import Pair, PairSampler
 from vljepa_ros.train.recipe.run import train
 from vljepa_ros.train.recipe.step import RecipeStage
@@ -153,8 +154,15 @@ def test_a_clip_ends_while_its_text_holds(tmp_path: Path) -> None:
     assert 0.2 < share < 0.8 and {p.text for p in asked if p.prompt} == {'the robot'}
 
 
+def read_recipe(path: Path) -> RecipeConfig:
+    config = read_config(path)
+    assert isinstance(config, RecipeConfig)
+    return config
+
+
 def recipe(tmp_path: Path, folder: Path, **changed: Any) -> Path:
     values = {
+        'kind': 'bidirectional',
         'model': str(folder),
         'data': str(tmp_path / 'data'),
         'out': str(tmp_path / 'out'),
