@@ -11,7 +11,7 @@ import torch
 
 from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
 from vljepa_ros.train.augmentation import augment
-from vljepa_ros.train.calibration_stage import fit_logistic
+from vljepa_ros.train.calibration_stage import fit_linear, fit_logistic
 from vljepa_ros.train.decoder_stage import IGNORED, pad
 from vljepa_ros.train.losses import joint_loss, text_loss
 from vljepa_ros.train.optimizer import rate
@@ -201,3 +201,19 @@ def test_logistic_regression_finds_the_coefficients() -> None:
     y = rng.random(20_000) < 1 / (1 + np.exp(-(1.5 * x - 2.0)))
     slope, bias = fit_logistic(x, y, ridge=0.0)
     assert slope == pytest.approx(1.5, rel=0.05) and bias == pytest.approx(-2.0, rel=0.08)
+
+
+@pytest.mark.parametrize('columns', [1, 4, 30])
+def test_logistic_regression_is_that_of_scikit_learn(columns: int) -> None:
+    """scikit-learn gets the two samples of the Laplace smoothing as additional rows."""
+    linear_model = pytest.importorskip('sklearn.linear_model')
+    rng, ridge = np.random.default_rng(0), 1e-2
+    x = rng.normal(2.0, 0.5, (400, columns))
+    y = rng.random(400) < 1 / (1 + np.exp(-(x - 2.0) @ rng.normal(size=columns)))
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    rows = np.concatenate([(x - mean) / spread, np.zeros((2, columns))])
+    reference = linear_model.LogisticRegression(C=1 / (2 * ridge * len(x)), tol=1e-9)
+    reference.fit(rows, np.append(y, [True, False]))
+    slopes, bias = fit_linear(x, y, ridge)
+    assert np.array(slopes) * spread == pytest.approx(reference.coef_[0], abs=1e-3)
+    assert bias + slopes @ mean == pytest.approx(reference.intercept_[0], abs=1e-3)
