@@ -36,7 +36,7 @@ from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.generation import TextGenerator
 from vljepa_ros.model.registry import find, read_config
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
@@ -95,7 +95,7 @@ def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
     """Decode the predictions with a trained decoder."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
-    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language)
+    rows = TextGenerator(decoder.y_decoder, space.text_of).hypotheses(read, space.language)
     return [row[0].text if row else '' for row in rows]
 
 

@@ -20,7 +20,7 @@ from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data import generate
 from vljepa_ros.data.format import open_split, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 
 Run = Callable[..., Any]
 
@@ -155,13 +155,13 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
         ('b', (20, 192, 192, 3), 10.0),
     ]
     assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
-    assert [len(s.told()) for s in (a, b)] == [1, 1]
+    assert [len(s.questions()) for s in (a, b)] == [1, 1]
 
 
 def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
     """The front camera records three seconds of red, the rear one blue; each keeps its lines."""
-    rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
-    rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
+    rows = bags.colors(['red'] * 3, 10, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'] * 3, 10, '/rear/image_raw/compressed')
     source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
     printed = vljepa('annotate', source, '--json').out
     assert '"segment": ' in printed and '"confidence": ' in printed
@@ -311,7 +311,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     assert manifest['validation']['streams'] == [{'seed': 10_000}, {'seed': 10_001}]
     assert 'Is the light on?' in manifest['prompts'] and 'it is dark' in manifest['sentences']
     assert 'Is the lamp lit?' not in manifest['prompts']  # held out
-    drawer = wordings()['tasks']['drawer-open']
+    drawer = paraphrases()['tasks']['drawer-open']
     assert set(drawer['read']) < set(manifest['sentences'])
     assert not set(drawer['heldout']) & set(manifest['sentences'])
     assert read_stream(tmp_path / 'train' / 'a').name == 'a'

@@ -85,7 +85,7 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 3, '/a/image_raw') + bags.colours(['red'], 3, '/b/image_raw')
+    rows = bags.colors(['red'], 3, '/a/image_raw') + bags.colors(['red'], 3, '/b/image_raw')
     folder = bags.write(tmp_path / 'two', rows)
     bad(vljepa('ask', folder, 'x'), 'a, b', '--topic')
     bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'cameras')

@@ -46,7 +46,7 @@ def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> 
     assert answer.confidence == answer.ranked[0].score
     assert answer.stamp_ns == NOW and answer.model_id == fake_models.FACTS.model_id
     assert answer.vector is not None and np.allclose(
-        answer.vector, fake_models.colour_vector('red')
+        answer.vector, fake_models.color_vector('red')
     )
     assert answer.evidence == (Moment('camera', NOW - 700 * MS, NOW, 1.0),)
     assert client.query('What?').answer == 'the scene is red'

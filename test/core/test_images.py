@@ -40,7 +40,7 @@ def padded(rows: np.ndarray, padding: int) -> tuple[int, bytes]:
         ('bgra8', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
     ],
 )
-def test_colour_encodings_with_and_without_row_padding(
+def test_color_encodings_with_and_without_row_padding(
     encoding: str, pixels: np.ndarray, padding: int
 ) -> None:
     step, data = padded(pixels, padding)

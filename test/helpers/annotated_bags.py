@@ -63,13 +63,13 @@ def save_start(folder: Path) -> Path:
     return folder
 
 
-def film(folder: Path, colours: list[str], name: str) -> Recording:
+def film(folder: Path, colors: list[str], name: str) -> Recording:
     """Write a bag of colors, and an annotation file with a text per color and a question."""
-    source = bags.write(folder / name, bags.colours(colours, 10 * EACH_S))
+    source = bags.write(folder / name, bags.colors(colors, 10 * EACH_S))
     told = []
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         begin = EACH_S * number
-        told.append(said(begin, begin + EACH_S, SAYS[colour]))
-        answer = 'no' if colour == 'red' else 'yes'
+        told.append(said(begin, begin + EACH_S, SAYS[color]))
+        answer = 'no' if color == 'red' else 'yes'
         told.append(asked(begin + 1, 'May I touch it?', answer, candidates=['yes', 'no']))
     return Recording(str(source), str(lines(folder / f'{name}.jsonl', *told)))

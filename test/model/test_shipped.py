@@ -38,7 +38,7 @@ def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
 def test_the_decoder_says_a_text_embedding_again(shipped: Model) -> None:
     assert shipped.language is not None
     rng = np.random.default_rng(0)
-    known = meanings(TRAIN_TASKS, held_out_colours=False)
+    known = meanings(TRAIN_TASKS, held_out_colors=False)
     chosen = [str(meaning) for meaning in rng.choice(known, 60, replace=False)]
     texts = [sentences(meaning, 'train')[0] for meaning in chosen]
     decoded = shipped.language.decode(shipped.language.encode(texts))

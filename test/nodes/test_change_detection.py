@@ -26,7 +26,7 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes.change_detection import SESSION_ID, ChangeDetectionNode
 
 
-def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
+def embedding(color: str, hop: int, **changes: Any) -> SemanticEmbedding:
     """Return an embedding with the fake's hop of 200 ms and windows of 800 ms."""
     newest = START_NS + hop * 200 * MS
     message = SemanticEmbedding(
@@ -35,7 +35,7 @@ def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
         source='camera',
         prompt='What?',
         model_id=fake_models.FACTS.model_id,
-        vector=array.array('f', fake_models.colour_vector(colour).tobytes()),
+        vector=array.array('f', fake_models.color_vector(color).tobytes()),
     )
     for name, value in changes.items():
         setattr(message, name, value)
@@ -69,7 +69,7 @@ def test_the_first_embedding_opens_a_segment(bench: Bench) -> None:
         segment_start=stamp(START_NS),
         score=1.0,
         reason=SemanticChange.REASON_FIRST,
-        vector=array.array('f', fake_models.colour_vector('red')),
+        vector=array.array('f', fake_models.color_vector('red')),
     )
 
 
@@ -88,12 +88,12 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
         segment_start=at,
         score=1.0,
         reason=SemanticChange.REASON_MEANING,
-        vector=array.array('f', fake_models.colour_vector('blue')),
+        vector=array.array('f', fake_models.color_vector('blue')),
         has_previous=True,
         previous_segment_id=0,
         previous_start=stamp(START_NS),
         previous_end=at,
-        previous_vector=array.array('f', fake_models.colour_vector('red')),
+        previous_vector=array.array('f', fake_models.color_vector('red')),
     )
 
 
@@ -250,8 +250,8 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     first, second = line.changes.wait(2)
     assert (first.model_id, second.model_id) == (fake_models.FACTS.model_id, 'other-1-2')
     assert second.reason == SemanticChange.REASON_FIRST
-    trouble = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert "'camera'" in trouble and "'other-1-2'" in trouble
+    problem = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert "'camera'" in problem and "'other-1-2'" in problem
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
         *(embedding('blue', n) for n in (7, 8)),
     )
     _, change = line.changes.wait(2)
-    assert np.allclose(change.previous_vector, fake_models.colour_vector('red'))
-    assert np.allclose(change.vector, fake_models.colour_vector('blue'))
+    assert np.allclose(change.previous_vector, fake_models.color_vector('red'))
+    assert np.allclose(change.vector, fake_models.color_vector('blue'))
     assert line.node.health.counts['bad embeddings'] == 1
     assert message in values_of(bench.status(line.node, lambda s: True))['last trouble']
 

@@ -28,7 +28,7 @@ from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.decoder import DecoderNode
 
-RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'blue'))
+RED, BLUE = (array.array('f', fake_models.color_vector(c)) for c in ('red', 'blue'))
 
 
 def change(number: int = 1, **changes: Any) -> SemanticChange:

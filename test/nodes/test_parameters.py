@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from vljepa_ros.core.settings import (
     AnswerSettings,
-    FootageSettings,
+    FrameStoreSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -78,7 +78,7 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.segmenter_settings(defaults) == SegmenterSettings()
     assert parameters.answer_settings(defaults) == AnswerSettings()
     assert parameters.memory_settings(defaults) == MemorySettings()
-    assert parameters.frame_store_settings(defaults) == FootageSettings()
+    assert parameters.frame_store_settings(defaults) == FrameStoreSettings()
     other = {
         'prompts': ['a', ''],
         'rate': 5.0,
@@ -101,7 +101,7 @@ def test_parameters_become_the_core_settings() -> None:
         'threads': 2,
     }
     assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5)
-    assert parameters.frame_store_settings(other) == FootageSettings(7.0, 200_000)
+    assert parameters.frame_store_settings(other) == FrameStoreSettings(7.0, 200_000)
     assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3, 20.0)
     assert parameters.answer_settings(other) == AnswerSettings(0.4)
     assert parameters.memory_settings(other) == MemorySettings(9.0, 3.0, 200_000)

@@ -102,14 +102,14 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
     assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
-def looking(*colours: str) -> Any:
+def looking(*colors: str) -> Any:
     """Return a `predict` with one color after the other."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
         response.looks = [
-            look(colour, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
-            for n, colour in enumerate(colours)
+            look(color, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
+            for n, color in enumerate(colors)
         ]
         return response
 
@@ -122,7 +122,7 @@ def test_a_long_span_is_told_stretch_by_stretch(bench: Bench) -> None:
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
     assert [moment.text for moment in response.evidence] == [
-        f'the scene is {colour}' for colour in ('red', 'blue', 'blue', 'green')
+        f'the scene is {color}' for color in ('red', 'blue', 'blue', 'green')
     ]
     assert response.evidence[1].start == stamp(START_NS + 1000 * MS)
     assert response.evidence[1].end == stamp(START_NS + 1700 * MS)
@@ -202,7 +202,7 @@ def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
 def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     other = Memory('other', store=Store(path))
-    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.colour_vector('red')
+    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.color_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
     counter = Counter(
@@ -446,8 +446,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    trouble = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert trouble == (
+    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert problem == (
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
@@ -491,7 +491,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
             assert go.wait(10)
             super().__init__(*args)
 
-    monkeypatch.setitem(QueryNode.recollect.__globals__, 'Memory', Big)
+    monkeypatch.setitem(QueryNode.open_storage.__globals__, 'Memory', Big)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
     client = bench.probe.create_client(ChangeState, 'query_node/change_state')
@@ -752,8 +752,8 @@ class Watcher:
 def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
     watcher = Watcher(bench, watch_hops=2)
     handle = watcher.goal(condition='it is blue')
-    for n, colour in enumerate(['blue', 'red', 'blue', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['blue', 'red', 'blue', 'blue']):
+        watcher.hops.publish(hop(color, n))
         eventually(lambda n=n: len(watcher.feedback) > n)
     assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
 
@@ -789,8 +789,8 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
 def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is red', until_not=True)
-    for n, colour in enumerate(['red', 'red', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['red', 'red', 'blue']):
+        watcher.hops.publish(hop(color, n))
     found = watcher.result(handle)
     assert found.result.fired
     assert found.result.moment.end == stamp(START_NS + 400 * MS)
@@ -959,8 +959,8 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
     assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == f'watch refused: {reason}'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == f'watch refused: {reason}'
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
 
@@ -982,8 +982,8 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert found.status == GoalStatus.STATUS_ABORTED
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == 'watch refused: inactive: query_node is inactive'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == 'watch refused: inactive: query_node is inactive'
 
 
 def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:

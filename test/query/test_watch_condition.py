@@ -13,7 +13,7 @@ from vljepa_ros.query.watch_condition import Condition
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
     key = StreamKey(source, prompt, 'm')
-    return Embedding(number * 200, number * 200 - 700, key, fake_models.colour_vector('red'))
+    return Embedding(number * 200, number * 200 - 700, key, fake_models.color_vector('red'))
 
 
 def test_fires_at_the_first_score_that_reaches_the_threshold() -> None:

@@ -28,21 +28,21 @@ def health(clock: Clock) -> Health:
 def test_a_trouble_is_counted_every_time_and_logged_now_and_then(
     health: Health, clock: Clock
 ) -> None:
-    lines = [health.trouble('bad', f'picture {n}') for n in range(3)]
+    lines = [health.report_problem('bad', f'image {n}') for n in range(3)]
     clock.now_s += LOG_EVERY_S
-    lines.append(health.trouble('bad', 'picture 3'))
-    assert lines == ['picture 0', '', '', 'picture 3 (2 similar not logged)']
+    lines.append(health.report_problem('bad', 'image 3'))
+    assert lines == ['image 0', '', '', 'image 3 (2 similar not logged)']
     assert health.counts['bad'] == 4
-    assert health.values()['last trouble'] == 'picture 3'
+    assert health.values()['last trouble'] == 'image 3'
 
 
 def test_troubles_of_two_kinds_are_both_logged(health: Health) -> None:
-    assert health.trouble('bad', 'a') == 'a'
-    assert health.trouble('odd', 'b') == 'b'
+    assert health.report_problem('bad', 'a') == 'a'
+    assert health.report_problem('odd', 'b') == 'b'
 
 
-def test_a_trouble_colours_the_summary_for_a_while(health: Health, clock: Clock) -> None:
-    health.trouble('bad', 'oh', Level.ERROR)
+def test_a_trouble_colors_the_summary_for_a_while(health: Health, clock: Clock) -> None:
+    health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
     clock.now_s += SHOWN_S
     assert health.summary('active') == (Level.OK, 'active')
@@ -50,7 +50,7 @@ def test_a_trouble_colours_the_summary_for_a_while(health: Health, clock: Clock)
 
 def test_the_summary_tells_the_worst(health: Health) -> None:
     health.condition('waiting', 'waits')
-    health.trouble('bad', 'oh', Level.ERROR)
+    health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
 
 

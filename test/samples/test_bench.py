@@ -16,7 +16,7 @@ from vljepa_ros.cli.event_grading import read_questions, read_truth
 from vljepa_ros.core.types import Frame
 from vljepa_ros.data.simulators.mwstream.cameras import VIEWPOINTS
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TASKS, TRAIN_TASKS
 from vljepa_ros.data.splits import SAMPLE, SEEDS
 from vljepa_ros.sources import open_source
 
@@ -125,7 +125,7 @@ def sample() -> dict[str, Any]:
 def open_pattern(template: str) -> re.Pattern[str]:
     """Return a pattern of a training paraphrase with open slots."""
     text = re.escape(template)
-    text = text.replace(re.escape('<colour>'), f'({"|".join(COLOUR_NAMES)})')
+    text = text.replace(re.escape('<colour>'), f'({"|".join(COLOR_NAMES)})')
     things = '|'.join(re.escape(facts.object) for facts in TASKS.values())
     text = text.replace(re.escape('<object>'), f'({things})')
     return re.compile(text.replace(re.escape('{}'), '.+'), re.IGNORECASE)

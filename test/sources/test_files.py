@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 from helpers.printed import numbers
 
 from vljepa_ros.core.errors import InputError
@@ -17,7 +17,7 @@ from vljepa_ros.sources.names import camera_name, camera_names
 def video(path: Path, count: int = 10, fps: float = 20.0, codec: str = 'MJPG') -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (32, 24))
     for i in range(count):
-        writer.write(np.ascontiguousarray(picture('red' if i < 5 else 'blue')[..., ::-1]))
+        writer.write(np.ascontiguousarray(solid_image('red' if i < 5 else 'blue')[..., ::-1]))
     writer.release()
     return path
 
@@ -33,8 +33,8 @@ def test_a_video_gives_rgb_frames_at_its_own_stamps(tmp_path: Path) -> None:
 
 def folder(path: Path) -> Path:
     path.mkdir()
-    for number, colour in ((2, 'green'), (10, 'blue'), (1, 'red')):
-        cv2.imwrite(str(path / f'shot{number}.png'), picture(colour)[..., ::-1])
+    for number, color in ((2, 'green'), (10, 'blue'), (1, 'red')):
+        cv2.imwrite(str(path / f'shot{number}.png'), solid_image(color)[..., ::-1])
     (path / 'notes.txt').write_text('not a picture')
     return path
 
@@ -79,7 +79,7 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
     (tmp_path / 'f').mkdir()
     (tmp_path / 'f' / 'notes.txt').write_text('x')
     fails(tmp_path / 'f', 'no image')
-    cv2.imwrite(str(tmp_path / 'a.png'), picture('red'))
+    cv2.imwrite(str(tmp_path / 'a.png'), solid_image('red'))
     fails(tmp_path / 'a.png', 'a single image is not a stream')
 
 
@@ -174,7 +174,7 @@ def opened(
 def test_a_count_that_is_far_too_high_is_not_tried_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = [picture('red')] * 3
+    shown = [solid_image('red')] * 3
     source, made = opened(monkeypatch, tmp_path / 'v.avi', [*shown], 1e12)
     items = list(source.items())
     assert len(items) == 4 and isinstance(items[-1], Damaged)
@@ -185,7 +185,7 @@ def test_a_count_that_is_far_too_high_is_not_tried_out(
 def test_a_count_that_is_none_promises_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: float
 ) -> None:
-    source, _ = opened(monkeypatch, tmp_path / 'v.avi', [picture('red')] * 3, promised)
+    source, _ = opened(monkeypatch, tmp_path / 'v.avi', [solid_image('red')] * 3, promised)
     assert source.total is None
     assert all(isinstance(item, Frame) for item in source.items())
 
@@ -194,7 +194,7 @@ def test_a_rate_that_varies_makes_the_count_an_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A screen recording at half the rate in its header has no missing frames."""
-    shown = [picture('red')] * 30
+    shown = [solid_image('red')] * 30
     source, _ = opened(monkeypatch, tmp_path / 'v.mkv', [*shown], 60.0, step_ms=80.0)
     assert all(isinstance(item, Frame) for item in source.items())
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.fake_models import fake_model, picture
+from helpers.fake_models import fake_model, solid_image
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import SegmenterSettings
@@ -88,7 +88,9 @@ def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
 def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
     pipeline = Pipeline(fake_model(), segmenter=OfflineSegmenter(SegmenterSettings(), 'offline'))
     for n in range(60):
-        assert pipeline.push(Frame(n * 100_000_000, picture('red' if n < 30 else 'green'))) == []
+        assert (
+            pipeline.push(Frame(n * 100_000_000, solid_image('red' if n < 30 else 'green'))) == []
+        )
     events = pipeline.finish()
     ended = [e for e in events if e.state is State.ENDED]
     assert [e.text for e in ended] == ['the scene is red', 'the scene is green']

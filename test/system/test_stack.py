@@ -46,12 +46,12 @@ class Robot:
         latched = topic in ('text_event', 'model_info')
         return self.bench.hear(kind, f'/{self.name}/{topic}', LATCHED if latched else RELIABLE)
 
-    def feed(self, colours: list[str], first: int = 0) -> None:
+    def feed(self, colors: list[str], first: int = 0) -> None:
         """Publish images at the model's rate, each after the previous one was processed."""
         publisher = self.bench.publisher(Image, f'/{self.name}/camera/image_raw')
         done = self.bench.hear(Header, f'/{self.name}/frame_processed')
-        for n, colour in enumerate(colours):
-            publisher.publish(image_message(colour, START_NS + (first + n) * 100 * MS, self.name))
+        for n, color in enumerate(colors):
+            publisher.publish(image_message(color, START_NS + (first + n) * 100 * MS, self.name))
             done.wait(n + 1)
         self.bench.probe.destroy_publisher(publisher)
 

@@ -17,7 +17,7 @@ from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.train import calibration_stage as module
 from vljepa_ros.train.calibration_stage import (
     Asked,
@@ -175,7 +175,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
         if a.question.candidates:
             said = language.rank(a.vector, a.question.candidates)[0].text
             abstained[a.answerable].append(
-                language.cannot_tell(a.vector, a.question.candidates, said)
+                language.is_unanswerable(a.vector, a.question.candidates, said)
             )
     assert np.mean(abstained[True]) <= 0.04 and np.mean(abstained[False]) > 0.9
 
@@ -189,7 +189,7 @@ def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
     ]
     fitted = calibrate(language, asked, 0)
     assert (fitted.unknown, fitted.abstain_above) == ('', 1.0)
-    assert not language.cannot_tell(asked[0].vector, [], '')
+    assert not language.is_unanswerable(asked[0].vector, [], '')
 
 
 def test_what_only_people_said_can_be_calibrated(tiny: Any) -> None:
@@ -241,9 +241,11 @@ class Speaker(Table):
         unknown='cannot tell', abstain_above=0.3, rank_temperature=0.09, decode_slope=7.0
     )
 
-    def said(self, vectors: Any) -> list[list[Said]]:
+    def hypotheses(self, vectors: Any) -> list[list[Hypothesis]]:
         return [
-            [Said('right', -0.1, 0.0, 0.9)] if v[0] > 0 else [Said('wrong', -0.1, 0.0, 0.2)]
+            [Hypothesis('right', -0.1, 0.0, 0.9)]
+            if v[0] > 0
+            else [Hypothesis('wrong', -0.1, 0.0, 0.2)]
             for v in vectors
         ]
 
@@ -261,8 +263,8 @@ def test_where_a_vector_points_tells_what_is_often_wrong() -> None:
     class Same(Speaker):
         """Decodes every vector to the same text with the same confidence."""
 
-        def said(self, vectors: Any) -> list[list[Said]]:
-            return [[Said('right', -0.1, 0.0, 0.5)] for _ in vectors]
+        def hypotheses(self, vectors: Any) -> list[list[Hypothesis]]:
+            return [[Hypothesis('right', -0.1, 0.0, 0.5)] for _ in vectors]
 
     rng, question = np.random.default_rng(0), Question('What?', 'right', 'say:right', 'caption')
     asked = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_color, training_colors
 from vljepa_ros.train.augmentation import augment
 from vljepa_ros.train.calibration_stage import fit_linear, fit_logistic
 from vljepa_ros.train.decoder_stage import IGNORED, pad
@@ -78,7 +78,7 @@ def test_the_gap_term_vanishes_at_the_texts() -> None:
 
 def test_negatives_are_near_and_never_present() -> None:
     meanings, rng = Meanings(), np.random.default_rng(0)
-    colour = training_colours('drawer-open')[0]
+    colour = training_colors('drawer-open')[0]
     present = [f'act:drawer-open:{colour}', 'rest', 'yes']
     found = meanings.negatives(present, 200, rng)
     assert not set(found) & set(present)
@@ -86,7 +86,7 @@ def test_negatives_are_near_and_never_present() -> None:
     assert len(near) >= 4 and f'done:drawer-open:{colour}' in found
 
 
-def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
+def test_what_also_holds_is_the_same_without_color_and_the_state_that_was_reached() -> None:
     meanings = Meanings()
     holds = meanings.also_holds(meanings.names)
     done = meanings.number['done:drawer-open:white']
@@ -171,7 +171,7 @@ def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
 
 def test_held_out_combinations_are_in_no_training_text() -> None:
     meanings = Meanings()
-    colour = held_out_colour('dial-turn')
+    colour = held_out_color('dial-turn')
     said = {text for texts in meanings.sentences.values() for text in texts}
     assert not any(colour in text.split() and 'dial' in text.split() for text in said)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vljepa_ros.core.protocols import Language
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour, meaning_of
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_color, meaning_of
 from vljepa_ros.evaluate.cider import Cider
 
 
@@ -31,7 +31,7 @@ class Decoding:
 def held_out_meanings() -> list[str]:
     """Return acts and results of the training tasks in the color absent from training."""
     return [
-        meaning_of(task, phase, held_out_colour(task))
+        meaning_of(task, phase, held_out_color(task))
         for task in TRAIN_TASKS
         for phase in ('act', 'done')
     ]
@@ -43,7 +43,7 @@ def decode_held_out(language: Language) -> Decoding:
     known = sorted(
         {
             text
-            for m in meanings(TRAIN_TASKS, held_out_colours=False)
+            for m in meanings(TRAIN_TASKS, held_out_colors=False)
             for text in sentences(m, 'train')
         }
         - {text for _, text in items}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import OutputError
 from vljepa_ros.core.types import StreamKey, Vector
 from vljepa_ros.memory.sqlite_file import Database
-from vljepa_ros.memory.stream_memory import Remembered, SegmentName
+from vljepa_ros.memory.stream_memory import SegmentName, StoredSegment
 
 VERSION = 3
 TABLES = """
@@ -81,7 +81,7 @@ class Store:
             unfamiliar,
         )
 
-    def put_segment(self, key: StreamKey, segment: Remembered) -> None:
+    def put_segment(self, key: StreamKey, segment: StoredSegment) -> None:
         """Write a segment; replaces everything but the text of a segment with the same name."""
         self._write(
             'INSERT INTO segments '
@@ -197,7 +197,7 @@ class Store:
             np.array(unfamiliar, np.float32),
         )
 
-    def segments(self, key: StreamKey) -> list[Remembered]:
+    def segments(self, key: StreamKey) -> list[StoredSegment]:
         """Return the segments of one stream, sorted by their ends."""
         rows = self._base.read(
             'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
@@ -205,7 +205,7 @@ class Store:
             self._id(key),
         )
         return [
-            Remembered(
+            StoredSegment(
                 (session, number), start, end, _unpacked(blob), text, bool(nearest), unfamiliar
             )
             for session, number, start, end, blob, text, nearest, unfamiliar in rows

@@ -27,7 +27,7 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
 from vljepa_ros.evaluate.questions import CAPTION, pose, says
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.train.clips import as_question
 
@@ -90,7 +90,7 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
 def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
     """Return (time in seconds, questions at that time), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(item, rng)]
-    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
+    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
 
 
@@ -106,7 +106,7 @@ def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Cali
     fitted = CalibrationConfig(unknown=unknown)
     fitted = replace(fitted, **_scales(language, asked, unknown))
     fitted = replace(fitted, **_match(language, asked, np.random.default_rng(seed)))
-    said = language.said(np.stack([a.vector for a in asked]))
+    said = language.hypotheses(np.stack([a.vector for a in asked]))
     captions = [(a, row) for a, row in zip(asked, said, strict=True) if a.question.kind == CAPTION]
     fitted = replace(fitted, **_words('decode', captions))
     fitted = replace(fitted, **_words('answer', list(zip(asked, said, strict=True))))
@@ -131,7 +131,7 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
         seed: Seed of the choice of wrong texts.
     """
     before = fitted = language.calibration
-    said = language.said(np.stack([a.vector for a in asked]))
+    said = language.hypotheses(np.stack([a.vector for a in asked]))
     pairs = list(zip(asked, said, strict=True))
     captions = [(a, row) for a, row in pairs if a.question.kind == CAPTION]
     if len(captions) >= FEWEST:
@@ -242,7 +242,7 @@ def surprise(logits: Array, right: NDArray[np.int64]) -> float:
 
 
 def _abstention(
-    language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
+    language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Hypothesis]]
 ) -> Fitted:
     """Fit the thresholds of abstention, for candidates and for decoded answers."""
     given = [a for a in asked if a.question.candidates]
@@ -317,7 +317,7 @@ def _matches(
     return np.array(cosine), np.array(right, bool)
 
 
-def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
+def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Hypothesis]]]) -> Fitted:
     """Fit the probability that a decoded text is right, with the features chosen on held-out data.
 
     These are some of `FEATURES`, or all of them and the vector itself (a linear probe like P(IK),

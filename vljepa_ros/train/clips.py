@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data.format import Annotation, Stream, Told
+from vljepa_ros.data.format import AnnotatedQuestion, Annotation, Stream
 from vljepa_ros.data.simulators.mwstream import questions
 from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.train.augmentation import Augmentation
@@ -107,7 +107,7 @@ class ClipSampler:
         self._rate_hz = float(streams[0].meta.get('rate_hz', RATE_HZ))
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
-        self._told = [stream.told() for stream in streams]
+        self._told = [stream.questions() for stream in streams]
         self._asked: Counter[tuple[str, str]] = Counter()
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
@@ -175,7 +175,7 @@ class ClipSampler:
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
 
-    def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
+    def _holding(self, asked: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
         """Return the tubelets that overlap a question's span; `last`: last frame of each."""
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
@@ -207,7 +207,7 @@ class ClipSampler:
         return min((both + 20) / (2 * own + 20), RAREST)
 
 
-def as_question(told: Told) -> questions.Question:
+def as_question(told: AnnotatedQuestion) -> questions.Question:
     """Convert an annotated question."""
     meaning = questions.answer_meaning(told.answer)
     return questions.Question(told.prompt, told.answer, meaning, 'told', told.candidates)

@@ -123,7 +123,7 @@ def calibrate_familiarity(
     known = joined(known_features(model.vision, streams), hidden_features(model.vision, streams))
     fitted = fit_scenes(known, outlier_features(model.vision, sources))
     told = sorted({a.text for s in streams for a in s.annotations if a.text})
-    told += [text for s in streams for t in s.told() for text in (t.prompt, t.answer)]
+    told += [text for s in streams for t in s.questions() for text in (t.prompt, t.answer)]
     tensors = {f'scene/{name}': value for name, value in fitted.detector.tensors().items()}
     tokenizer = model.language.tokenizer
     tensors |= {f'text/{k}': v for k, v in fit_readability(tokenizer, told).items()}

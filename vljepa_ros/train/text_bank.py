@@ -23,7 +23,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
     doing,
     meanings,
     sentences,
-    without_colour,
+    without_color,
 )
 from vljepa_ros.data.simulators.mwstream.questions import (
     answer_meaning,
@@ -194,8 +194,8 @@ class Meanings:
                 self._alike.setdefault(key, []).append(name)
 
     def _add_simulated(self, tasks: tuple[str, ...]) -> None:
-        captions = meanings(tasks, held_out_colours=False)
-        bare = dict.fromkeys(m for name in captions if (m := without_colour(name)))
+        captions = meanings(tasks, held_out_colors=False)
+        bare = dict.fromkeys(m for name in captions if (m := without_color(name)))
         self.sentences.update({m: sentences(m) for m in (*captions, *bare)})
         self.sentences.update(negated_states(tasks))
         self.sentences.update({m: answers(m) for m in answer_meanings(False, tasks)})
@@ -268,9 +268,9 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
 def _implied(meaning: str) -> list[str]:
     """Return concepts that may be true together with this one."""
     if not meaning.startswith(NOT):
-        return [name for name in (without_colour(meaning), reached_state(meaning)) if name]
+        return [name for name in (without_color(meaning), reached_state(meaning)) if name]
     denied = meaning.removeprefix(NOT)
-    found = [f'{NOT}{bare}'] if (bare := without_colour(denied)) else []
+    found = [f'{NOT}{bare}'] if (bare := without_color(denied)) else []
     phase, _, rest = denied.partition(':')
     task, _, colour = rest.rpartition(':')
     if phase == 'done' and (facts := TASKS[task]).before:
@@ -289,7 +289,7 @@ def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
         for item in stream.annotations:
             if item.phase == 'told':
                 found.setdefault(item.meaning, {})[item.text] = None
-        for asked in stream.told():
+        for asked in stream.questions():
             for text in (asked.answer, *asked.candidates):
                 found.setdefault(answer_meaning(text), {})[text] = None
     return {name: tuple(texts) for name, texts in found.items() if ':' in name}

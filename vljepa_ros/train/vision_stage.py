@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     PHASES,
     TASKS,
     THINGS,
@@ -40,12 +40,12 @@ from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 # `STATE` are regressed in addition.
 PROBED = {
     'task': TRAIN_TASKS,
-    'colour': COLOUR_NAMES,
+    'colour': COLOR_NAMES,
     'object_state': tuple(
         sorted({s for name in TRAIN_TASKS for s in (TASKS[name].before, TASKS[name].after)} - {''})
     ),
     'thing': (*THINGS, ''),
-    'thing_colour': COLOUR_NAMES,
+    'thing_colour': COLOR_NAMES,
     'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
 }
 QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 1

@@ -62,8 +62,8 @@ def test_nothing_is_said_below_the_stored_similarity(tmp_path: Path) -> None:
     assert all(near[0] @ language.encode([c.text])[0] >= 0.9 for c in said.alternatives)
     assert (nothing.text, nothing.confidence, nothing.alternatives) == ('', 0.0, ())
     assert nothing.nearest
-    assert language.cannot_tell(far[0], [], nothing.text)
-    assert not language.cannot_tell(near[0], [], said.text)
+    assert language.is_unanswerable(far[0], [], nothing.text)
+    assert not language.is_unanswerable(near[0], [], said.text)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_ranks_and_similarities_are_scores(language: Language) -> None:
     assert sum(c.score for c in ranked) == pytest.approx(1)
     scores = language.similarity(np.stack([vector, -vector]), 'the cup is red')
     assert 0 <= scores[1] < scores[0] <= 1
-    assert not language.cannot_tell(vector, [], 'x')
+    assert not language.is_unanswerable(vector, [], 'x')
 
 
 def test_bad_texts_are_named(language: Language) -> None:

@@ -47,10 +47,10 @@ def configuration(path: Path, **values: Any) -> Path:
     return path
 
 
-def edited(printed: str, colours: list[str]) -> Iterator[str]:
+def edited(printed: str, colors: list[str]) -> Iterator[str]:
     """Return the lines of annotate with other times and texts: one line per color."""
     first = json.loads(printed.splitlines()[0])
-    for number, colour in enumerate(colours):
+    for number, colour in enumerate(colors):
         begin = EACH_S * number
         yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
 
@@ -59,13 +59,13 @@ def test_from_my_bag_to_my_model(
     vljepa: Run, start: Path, held_out: Recording, tmp_path: Path
 ) -> None:
     """The fine-tuned model decodes the new texts on a bag that it was not trained on."""
-    colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
-    bag = Path(film(tmp_path, colours, 'bag').source)
+    colors = ['red', 'blue', 'green', 'blue', 'red', 'green']
+    bag = Path(film(tmp_path, colors, 'bag').source)
     status, printed, _ = vljepa('annotate', bag, '--json', '--model', start)
     assert status == 0
     file = tmp_path / 'bag.jsonl'
     questions = [line for line in file.read_text().splitlines() if 'prompt' in line]
-    file.write_text('\n'.join([*edited(printed, colours), *questions]) + '\n')
+    file.write_text('\n'.join([*edited(printed, colors), *questions]) + '\n')
     config = configuration(
         tmp_path / 'mine.yaml',
         start=str(start),

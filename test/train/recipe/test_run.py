@@ -17,7 +17,13 @@ from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
+from vljepa_ros.data.format import (
+    AnnotatedQuestion,
+    Annotation,
+    StreamData,
+    read_stream,
+    write_stream,
+)
 from vljepa_ros.model import registry
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.config_file import read_config
@@ -138,7 +144,7 @@ def stream(folder: Path, seed: int = 0) -> Path:
             for start, end, text in said
         ),
         {'rate_hz': 4.0},
-        told=(Told(2.3, 2.301, 'who knows', 'the robot'),),
+        questions=(AnnotatedQuestion(2.3, 2.301, 'who knows', 'the robot'),),
     )
     return write_stream(folder, data)
 

@@ -16,16 +16,16 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Decoded
 from vljepa_ros.model.config import CalibrationConfig, YDecoderConfig
-from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.generation import TextGenerator
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.train.text_decoder.config import WordsConfig
 from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
 from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
 
 DIM = 32
-COLOURS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
+COLORS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
 STATES = ('open', 'shut', 'gone')
-TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLOURS, THINGS, STATES)]
+TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLORS, THINGS, STATES)]
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_tokens=8, beams=2)
 
@@ -98,8 +98,8 @@ def learned(about: KnownPredictions, **changed: object) -> Learned:
 
 def said(found: Learned, vectors: NDArray[np.float32], asked: bool = False) -> list[str]:
     moved = found.decoder.bridge(torch.from_numpy(vectors), asked).numpy()
-    speaker = Speaker(found.decoder.y_decoder, space().text_of)
-    return [row[0].text for row in speaker.said(moved, space().language)]
+    generator = TextGenerator(found.decoder.y_decoder, space().text_of)
+    return [row[0].text for row in generator.hypotheses(moved, space().language)]
 
 
 def share_right(found: Learned) -> float:
@@ -164,8 +164,8 @@ def test_so_many_predictions_are_too_far_from_their_words_as_was_asked_for() -> 
     found = learned(few, abstain_share=0.3, steps=200)
     decoder = found.decoder
     placed = decoder.placed(few.vectors[0], asked=False)
-    speaker = Speaker(decoder.y_decoder, space().text_of)
-    rows = speaker.said(decoder.projected(placed), space().language)
+    generator = TextGenerator(decoder.y_decoder, space().text_of)
+    rows = generator.hypotheses(decoder.projected(placed), space().language)
     far = [row[0].cosine < decoder.config.bank_below for row in rows]
     assert 0.25 <= np.mean(far) <= 0.35
     assert learned(few, abstain_share=0.0, steps=1).decoder.config.bank_below == -1.0

@@ -18,7 +18,7 @@ import numpy as np
 
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_color
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import in_words
@@ -125,7 +125,7 @@ def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
 
 def is_new(item: Annotation) -> bool:
     """Return whether this object in this color is absent from training."""
-    return item.phase in ('act', 'done') and item.colour == held_out_colour(item.task)
+    return item.phase in ('act', 'done') and item.colour == held_out_color(item.task)
 
 
 def group(item: Annotation) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def _decode(context: Context, vectors: Vectors) -> list[str]:
 
 def _recall(context: Context, vectors: Vectors) -> list[str]:
     known = [
-        t for m in meanings(TRAIN_TASKS, held_out_colours=False) for t in sentences(m, 'train')
+        t for m in meanings(TRAIN_TASKS, held_out_colors=False) for t in sentences(m, 'train')
     ]
     texts = list(dict.fromkeys(known))
     return [texts[i] for i in np.argmax(vectors @ context.language.encode(texts).T, axis=1)]

@@ -25,7 +25,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
@@ -131,7 +131,7 @@ def negate(text: str) -> str:
 
 
 def _triple(pair: Pair, rng: np.random.Generator) -> Triple:
-    colour = str(rng.choice(COLOUR_NAMES))
+    colour = str(rng.choice(COLOR_NAMES))
     meaning, changed = (name.format(colour) for name in pair)
     same = str(rng.choice(sentences(meaning, 'heldout')))
     if pair[0] == pair[1]:

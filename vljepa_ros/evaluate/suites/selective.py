@@ -154,7 +154,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
         InputError: a file is invalid.
     """
     need_ward()
-    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
+    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).texts
     if not texts:
         raise InputError(f'{annotations}: contains no text with a start and an end')
     cameras = sorted({line.source for line in texts} - {''})

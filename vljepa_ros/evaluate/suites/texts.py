@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, training_colors
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
@@ -21,7 +21,7 @@ def gap(context: Context) -> Report:
     found = [
         act
         for act in acts(context, TRAIN_TASKS)
-        if act.annotation.colour in training_colours(act.annotation.task)
+        if act.annotation.colour in training_colors(act.annotation.task)
     ]
     if len(found) < FOLDS:
         return Report('gap', (), ('These streams have too few acts.',))

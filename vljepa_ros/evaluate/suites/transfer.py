@@ -27,7 +27,7 @@ from vljepa_ros.data.simulators.mwstream.questions import (
     prompts,
     state_words,
 )
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
+from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TASKS, THINGS, meaning_of
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import blind_text, oracle_texts
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
@@ -112,9 +112,9 @@ def state_of(meaning: str) -> str:
 @cache
 def says(text: str) -> str:
     """Return the state that a sentence describes, for any color; '' for none."""
-    plain = ' '.join(word for word in words(text) if word not in COLOUR_NAMES)
+    plain = ' '.join(word for word in words(text) if word not in COLOR_NAMES)
     for name, meanings in MEANINGS.items():
-        if any(is_right(meaning, plain, colour=False) for meaning in meanings):
+        if any(is_right(meaning, plain, color=False) for meaning in meanings):
             return name
     return ''
 
@@ -190,7 +190,7 @@ def _unanswerable(rng: np.random.Generator) -> list[Question]:
     facts = stateful[int(rng.integers(len(stateful)))]
     state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))
     return [
-        _ask('colour', UNKNOWN, rng, str(rng.choice(ABSENT)), candidates=COLOUR_NAMES),
+        _ask('colour', UNKNOWN, rng, str(rng.choice(ABSENT)), candidates=COLOR_NAMES),
         _ask('state', UNKNOWN, rng, facts.object, state=state),
     ]
 

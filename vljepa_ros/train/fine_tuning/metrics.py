@@ -65,7 +65,7 @@ def _texts(
 def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
     """Return for each question whether the answer (best candidate or decoded text) is correct."""
     correct = []
-    for question in stream.told():
+    for question in stream.questions():
         at_s = (question.start + question.end) / 2
         vector = answers(vision, stream, at_s, [question.prompt])[0]
         if question.candidates:

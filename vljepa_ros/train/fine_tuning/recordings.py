@@ -54,9 +54,9 @@ class Importer:
         read = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
         said = min(self._config.y_decoder.max_tokens, read)
         asked = self._config.predictor.max_prompt_tokens - 2
-        for line in file.said:
+        for line in file.texts:
             self._check_length(file, line, 'text', line.text, said)
-        for question in file.asked:
+        for question in file.questions:
             self._check_length(file, question, 'prompt', question.prompt, asked)
             self._check_length(file, question, 'answer', question.answer, said)
             for text in question.candidates:

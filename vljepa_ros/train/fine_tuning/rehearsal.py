@@ -44,7 +44,7 @@ def known_prompts(left_out: Collection[str]) -> list[str]:
 
 def _decode(language: TextLanguage, vectors: np.ndarray) -> list[str]:
     """Return the likeliest text of each vector; '' if there is none."""
-    return [row[0].text if row else '' for row in language.said(vectors, cosines=False)]
+    return [row[0].text if row else '' for row in language.hypotheses(vectors, cosines=False)]
 
 
 def _is_valid(language: TextLanguage, text: str) -> bool:

@@ -139,7 +139,7 @@ class Tuning:
             config.tune,
             sum(p.numel() for p in trained),
         )
-        others = known_prompts({q.prompt for s in self.train for q in s.told()})
+        others = known_prompts({q.prompt for s in self.train for q in s.questions()})
         nets = Nets(net, self.before, trained)
         stage = VisionTuning(nets, config, self._sampler(0), texts, others)
         with progress('vision', config.steps) as advance:

@@ -49,7 +49,7 @@ class PairSampler:
         self._questions = [
             _Told(stream, item.start, item.end, item.prompt, item.answer)
             for stream in streams
-            for item in stream.told()
+            for item in stream.questions()
         ]
         if not self._captions:
             raise InputError('no stream has an annotation with a text: there are no captions')

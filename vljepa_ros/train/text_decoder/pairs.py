@@ -66,7 +66,7 @@ def read_predictions(files: Sequence[Predictions], language: TextSpace) -> Known
 
 def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> list[Pair]:
     told = read_annotations(Path(file.annotations))
-    lines: Sequence[Line] = told.asked if file.asked else told.said
+    lines: Sequence[Line] = told.questions if file.asked else told.texts
     cameras = sorted({line.source for line in lines} - {''})
     if len(cameras) > 1 and not file.camera:
         raise InputError(
@@ -95,7 +95,7 @@ def _stretches(
     found: Embeddings, told: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
     """Yield each text with the mean prediction of its span."""
-    for said in told.said:
+    for said in told.texts:
         start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
         inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
         if inside.any() and said.is_about(camera):
@@ -110,7 +110,7 @@ def _answers(
         raise InputError(
             f'{told.path}: the file of embeddings has no prompt: create it with `vljepa embed`'
         )
-    for question in told.asked:
+    for question in told.questions:
         if question.prompt.casefold() != found.prompt.casefold():
             continue
         distance = np.abs(found.stamps_ns - round(question.start * SECOND_NS))

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
-from vljepa_ros.model.language.generation import Said, Speaker
+from vljepa_ros.model.language.generation import Hypothesis, TextGenerator
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.language.text_decoder import TextDecoder, TextDecoderConfig
 from vljepa_ros.train.config import DecoderTraining
@@ -223,9 +223,9 @@ class WordsTraining:
         """Decode re-centered vectors into their best texts; '' if there is none."""
         return [row[0].text if row else '' for row in self._said(made, placed)]
 
-    def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Said]]:
-        speaker = Speaker(made.y_decoder, self.space.text_of)
-        return speaker.said(made.projected(placed), self.space.language)
+    def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Hypothesis]]:
+        generator = TextGenerator(made.y_decoder, self.space.text_of)
+        return generator.hypotheses(made.projected(placed), self.space.language)
 
     def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
         """Set `bank_below` to the quantile `abstain_share` of the cosines of decoded texts.

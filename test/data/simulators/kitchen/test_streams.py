@@ -126,7 +126,7 @@ def test_a_door_that_closes_is_said_to_close_and_each_movement_is_counted() -> N
 def test_its_meanings_have_sentences_and_its_own_words_say_them() -> None:
     moves = [Movement(door, 25 * i + 5, 25 * i + 20, 0.0, 1.0) for i, door in enumerate(DOORS)]
     for item in tell(openings(100, moves), LIT, FREE):
-        assert all(is_right(item.meaning, text, colour=False) for text in sentences(item.meaning))
+        assert all(is_right(item.meaning, text, color=False) for text in sentences(item.meaning))
         assert says(item.text) == ('open' if item.object else '')
 
 

@@ -15,7 +15,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
     is_right,
     meanings,
     sentences,
-    without_colour,
+    without_color,
     words,
 )
 from vljepa_ros.data.simulators.mwstream.questions import (
@@ -31,13 +31,13 @@ from vljepa_ros.data.simulators.mwstream.questions import (
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     TEST_TASKS,
     TRAIN_TASKS,
-    held_out_colour,
+    held_out_color,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 ALL = meanings(tuple(TASKS))
@@ -113,11 +113,11 @@ def test_a_sentence_belongs_to_one_meaning() -> None:
     assert len(said) == len(set(said))
 
 
-def test_without_its_colour_a_meaning_has_the_same_sentences() -> None:
-    bare = without_colour('act:drawer-open:red')
-    assert bare == 'act:drawer-open:any' and without_colour('rest') is None
-    coloured = sentences('act:drawer-open:red')
-    assert sentences(bare) == tuple(text.replace('red ', '') for text in coloured)
+def test_without_its_color_a_meaning_has_the_same_sentences() -> None:
+    bare = without_color('act:drawer-open:red')
+    assert bare == 'act:drawer-open:any' and without_color('rest') is None
+    colored = sentences('act:drawer-open:red')
+    assert sentences(bare) == tuple(text.replace('red ', '') for text in colored)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_of_sentences_with_one_word_turned_round_few_are_right() -> None:
 
 
 def test_one_combination_a_task_is_held_out_of_training() -> None:
-    seen = set(meanings(TRAIN_TASKS, held_out_colours=False))
+    seen = set(meanings(TRAIN_TASKS, held_out_colors=False))
     for task in TRAIN_TASKS:
-        assert len(training_colours(task)) == len(COLOUR_NAMES) - 1
-        assert meaning_of(task, 'act', held_out_colour(task)) not in seen
+        assert len(training_colors(task)) == len(COLOR_NAMES) - 1
+        assert meaning_of(task, 'act', held_out_color(task)) not in seen
     assert seen < set(ALL)
 
 

@@ -23,7 +23,7 @@ data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
 renderer = Renderer(model, 16)
 renderer.update(data, model_camera(0))
-assert renderer.picture().shape == (16, 16, 3) and renderer.picture().max() > 0
+assert renderer.image().shape == (16, 16, 3) and renderer.image().max() > 0
 """
 
 

@@ -67,12 +67,12 @@ class Director:
         rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
         """Return images (T, S, S, 3); an image is rendered only after a change."""
-        pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
+        images = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
         lens = Lens(self._size, rng, float(rng.uniform(0.5, 3.0)))
         self._kitchen.enter(view)
         for at, (doors, level) in enumerate(zip(opened, light, strict=True)):
             if not at or level != light[at - 1] or (doors != opened[at - 1]).any():
                 clean = self._kitchen.render(doors, float(level))
-            pictures[at] = lens.picture(clean, cover, at)
+            images[at] = lens.apply(clean, cover, at)
         self._kitchen.leave()
-        return pictures
+        return images

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about an annotated moment, with answers from the simulator's state.
 
-An answer has a concept id (`yes`, `no`, `unknown`, `nothing`, `colour:red`, `object:drawer:red`,
+An answer has a concept id (`yes`, `no`, `unknown`, `nothing`, `color:red`, `object:drawer:red`,
 or the annotation's), so that all its paraphrases are one target. `unknown` is the answer to
 unanswerable questions: about an absent object, in the dark, or with a covered camera. Prompts and
 paraphrases of answers are in prompts.yaml.
@@ -22,13 +22,13 @@ from vljepa_ros.data.annotation_file import meaning_of as told_meaning
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
     UNSEEN,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 UNKNOWN = 'unknown'
@@ -122,7 +122,7 @@ def opposite(task: str, state: str) -> str:
     return facts.after if state == facts.before else facts.before
 
 
-class _Asker:
+class _QuestionMaker:
     """Makes questions about one moment with the paraphrases of one list."""
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
@@ -223,26 +223,26 @@ class _Asker:
             return None
         said = item.thing
         while not true and said == item.thing:
-            colour, kind = self.pick(COLOUR_NAMES), self.pick(THINGS)
+            color, kind = self.pick(COLOR_NAMES), self.pick(THINGS)
             if item.thing and self.rng.random() < 0.6:  # hard negative: one word differs
                 own = item.thing.split()
-                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{colour} {own[1]}'
+                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{color} {own[1]}'
             else:
-                said = f'{colour} {kind}'
+                said = f'{color} {kind}'
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
-    def colour(self) -> Question:
+    def color(self) -> Question:
         """Ask for the color of the task's object or of the distractor next to it."""
-        name, colour = self.item.object, self.item.colour
+        name, color = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
-            colour, name = self.item.thing.split()
+            color, name = self.item.thing.split()
         return self.ask(
             'colour',
             'colour',
-            f'colour:{colour}',
-            f'the {name} is {colour}',
+            f'colour:{color}',
+            f'the {name} is {color}',
             name,
-            candidates=COLOUR_NAMES,
+            candidates=COLOR_NAMES,
         )
 
     def object(self) -> Question:
@@ -258,11 +258,11 @@ class _Asker:
     def thing(self) -> Question:
         """Ask for the distractor next to the task."""
         own = self.item.thing
-        pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
+        pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
         said = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
-        colour, _, kind = own.partition(' ')
-        meaning = f'object:{kind}:{colour}' if own else 'nothing'
+        color, _, kind = own.partition(' ')
+        meaning = f'object:{kind}:{color}' if own else 'nothing'
         candidates = (*said, answers('nothing')[0])
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
@@ -280,7 +280,7 @@ class _Asker:
             )
         else:
             name = self.pick(others) if self.rng.random() < 0.3 else facts.object
-            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOUR_NAMES)
+            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOR_NAMES)
         return asked
 
     def _other_task(self) -> str:
@@ -297,7 +297,7 @@ def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return one question of each kind that applies, in paraphrases of the list `which`."""
-    asker, found = _Asker(annotation, rng, which), [caption(annotation, rng, which)]
+    asker, found = _QuestionMaker(annotation, rng, which), [caption(annotation, rng, which)]
     if annotation.phase == 'told' or annotation.phase == 'none':
         return found
     found.append(asker.covered())
@@ -307,7 +307,7 @@ def questions(
     if annotation.phase == 'dark':
         return [*found, *unanswerable(annotation, rng, which)]
     asked: list[Question | None] = [
-        asker.colour(),
+        asker.color(),
         asker.object(),
         asker.state(True),
         asker.state(False),
@@ -327,14 +327,14 @@ def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return two questions that are unanswerable now, of different kinds if possible."""
-    asker = _Asker(annotation, rng, which)
+    asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
     made: list[Callable[[], Question | None]] = [
         asker.rest,
         asker.moving,
         lambda: asker.doing(False),
-        asker.colour,
+        asker.color,
         asker.object,
         asker.thing,
         lambda: asker.present(False),
@@ -369,20 +369,20 @@ def answer_meaning(text: str) -> str:
 
 
 def answer_meanings(
-    held_out_colours: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
+    held_out_colors: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> list[str]:
     """Return all concept ids of answers, except captions."""
     objects = {
-        f'object:{TASKS[name].object}:{colour}'
+        f'object:{TASKS[name].object}:{color}'
         for name in tasks
-        for colour in (COLOUR_NAMES if held_out_colours else training_colours(name))
+        for color in (COLOR_NAMES if held_out_colors else training_colors(name))
     }
-    objects |= {f'object:{thing}:{colour}' for thing in THINGS for colour in COLOUR_NAMES}
+    objects |= {f'object:{thing}:{color}' for thing in THINGS for color in COLOR_NAMES}
     return [
         *YES_NO,
         UNKNOWN,
         'nothing',
-        *(f'colour:{name}' for name in COLOUR_NAMES),
+        *(f'colour:{name}' for name in COLOR_NAMES),
         *sorted(objects),
     ]
 
@@ -402,18 +402,18 @@ def full_answers(
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
     """Return a random moment of a random task."""
     task = str(rng.choice(tasks))
-    colour, facts = str(rng.choice(training_colours(task))), TASKS[task]
+    color, facts = str(rng.choice(training_colors(task))), TASKS[task]
     phase = str(rng.choice(('rest', 'reach', 'act', 'done')))
     state = {'rest': facts.before, 'done': facts.after}.get(phase, '')
-    thing = f'{rng.choice(COLOUR_NAMES)} {rng.choice(THINGS)}'
+    thing = f'{rng.choice(COLOR_NAMES)} {rng.choice(THINGS)}'
     return Annotation(
         0,
         1,
-        meaning_of(task, phase, colour),
+        meaning_of(task, phase, color),
         phase,
         task,
         facts.object,
-        colour,
+        color,
         object_state=state,
         thing=thing,
     )
