@@ -18,7 +18,7 @@ import numpy as np
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Language
-from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
+from vljepa_ros.data import concepts
 from vljepa_ros.evaluate.matching import matched
 
 ONSET_S = 1.5
@@ -38,7 +38,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Truth:
-    """The concept of a span, as a concept id (see data.simulators.mwstream.tasks)."""
+    """The concept of a span, as a concept id (see data.concepts)."""
 
     start: float
     end: float
@@ -84,7 +84,7 @@ class Question:
     def is_answered_by(self, text: str) -> bool:
         """Return whether an answer is correct: by its concept if open, else by equal text."""
         if self.kind == 'open':
-            return is_right(self.meaning, text, colour=False)
+            return concepts.named().expresses(self.meaning, text, color=False)
         return text == self.answer
 
 
@@ -160,7 +160,7 @@ def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
 
 def _check_meaning(path: Path, meaning: str) -> None:
     try:
-        sentences(meaning)
+        concepts.named().sentences(meaning)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
 
@@ -173,7 +173,7 @@ def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
 
 def _matches(said: Said, truth: Truth) -> bool:
     near = abs(said.start - truth.start) <= ONSET_S + 1e-9
-    return near and is_right(truth.meaning, said.text, colour=False)
+    return near and concepts.named().expresses(truth.meaning, said.text, color=False)
 
 
 def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> float:
@@ -184,7 +184,7 @@ def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> flo
         truths: Annotations.
         meaning: The concept whose first sentence is used.
     """
-    text = sentences(meaning)[0]
+    text = concepts.named().sentences(meaning)[0]
     return grade([Said(s.start, s.end, text) for s in said], truths).f1
 
 
