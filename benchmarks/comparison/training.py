@@ -153,7 +153,7 @@ def train_texts(head: TextHead, plan: Plan, settings: Settings, known: Language)
         head.load_state_dict(torch.load(path, weights_only=True))
     else:
         config = TrainConfig('', '', settings.model, plan.seed, text=settings.text)
-        told = Meanings(wordings(plan.wordings), tasks=())
+        told = Meanings(wordings(plan.wordings))
         stage = TextStage(head.head, config, known.bank, told, Workers(CPU))
         while stage.done < settings.text.steps:
             stage.step()

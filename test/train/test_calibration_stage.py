@@ -14,7 +14,8 @@ from helpers.synthetic_streams import film
 from helpers.tiny_streaming import fresh_language
 
 from vljepa_ros.data.format import Annotation, Stream, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
+from vljepa_ros.data.questions import UNKNOWN, Question, answers
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language.generation import Hypothesis
@@ -153,7 +154,7 @@ def questioned(number: int) -> list[Asked]:
             i % 2
         ]
         item = Annotation(0, 4, f'act:{task}:{colour}', 'act', task, thing, colour)
-        for _, pool in pose(item, rng):
+        for _, pool in pose(CONCEPTS, item, rng):
             asked += [Asked(q, np.zeros(1, np.float32), f's{i % 5}') for q in pool]
     return asked
 

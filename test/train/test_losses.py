@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.tasks import held_out_color, training_colors
 from vljepa_ros.train.augmentation import augment
 from vljepa_ros.train.calibration_stage import fit_linear, fit_logistic
@@ -77,7 +78,7 @@ def test_the_gap_term_vanishes_at_the_texts() -> None:
 
 
 def test_negatives_are_near_and_never_present() -> None:
-    meanings, rng = Meanings(), np.random.default_rng(0)
+    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
     colour = training_colors('drawer-open')[0]
     present = [f'act:drawer-open:{colour}', 'rest', 'yes']
     found = meanings.negatives(present, 200, rng)
@@ -86,8 +87,8 @@ def test_negatives_are_near_and_never_present() -> None:
     assert len(near) >= 4 and f'done:drawer-open:{colour}' in found
 
 
-def test_what_also_holds_is_the_same_without_color_and_the_state_that_was_reached() -> None:
-    meanings = Meanings()
+def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
+    meanings = Meanings(concepts=CONCEPTS)
     holds = meanings.also_holds(meanings.names)
     done = meanings.number['done:drawer-open:white']
     found = {meanings.names[i] for i in holds[done].nonzero().flatten().tolist()}
@@ -98,7 +99,7 @@ def test_what_also_holds_is_the_same_without_color_and_the_state_that_was_reache
 
 
 def test_a_denied_sentence_is_a_meaning_of_its_own() -> None:
-    meanings, rng = Meanings(), np.random.default_rng(0)
+    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
     denied = meanings.denied('done:drawer-open:white')
     said = {meanings.wording(denied, rng) for _ in range(200)}
     assert len(said) > 20 and all(' not ' in t or "n't" in t or 'no longer' in t for t in said)
@@ -118,20 +119,20 @@ def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> No
         'act:drawer-open:white',
         'not:rest',
     ]
-    holds = Meanings().also_holds(names)
+    holds = Meanings(concepts=CONCEPTS).also_holds(names)
     assert [names[i] for i in holds[0].nonzero().flatten()] == names[1:4]
     assert (holds == holds.T).all() and not holds[-1].any()
 
 
 def test_stage_1_shows_sentences_beside_their_denials() -> None:
-    names = drawn(Meanings(), 160, np.random.default_rng(0))
+    names = drawn(Meanings(concepts=CONCEPTS), 160, np.random.default_rng(0))
     denied = [name for name in names if name.startswith('not:')]
     assert len(denied) > 10 and len(set(names)) == len(names)
     assert all(name.removeprefix('not:') in names for name in denied)
 
 
 def test_fuller_answers_are_read_but_never_said() -> None:
-    meanings, rng = Meanings(), np.random.default_rng(0)
+    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
     drawn = {meanings.wording('yes', rng) for _ in range(400)}
     assert drawn & set(meanings.sentences['yes']) and drawn & set(meanings.read['yes'])
     assert all(text.startswith('yes, ') for text in meanings.read['yes'])
@@ -141,11 +142,11 @@ def test_fuller_answers_are_read_but_never_said() -> None:
 
 
 def test_there_are_more_than_a_thousand_meanings() -> None:
-    assert len(Meanings().names) > 1300
+    assert len(Meanings(concepts=CONCEPTS).names) > 1300
 
 
 def test_what_people_told_is_a_meaning_by_its_text() -> None:
-    meanings = Meanings({'say:the cup is full': ('The cup is full.', 'the cup is full')}, tasks=())
+    meanings = Meanings({'say:the cup is full': ('The cup is full.', 'the cup is full')})
     assert set(meanings.names) == {'yes', 'no', 'unknown', 'say:the cup is full'}
 
 
@@ -170,7 +171,7 @@ def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
 
 
 def test_held_out_combinations_are_in_no_training_text() -> None:
-    meanings = Meanings()
+    meanings = Meanings(concepts=CONCEPTS)
     colour = held_out_color('dial-turn')
     said = {text for texts in meanings.sentences.values() for text in texts}
     assert not any(colour in text.split() and 'dial' in text.split() for text in said)

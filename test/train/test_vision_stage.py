@@ -10,9 +10,10 @@ import pytest
 from helpers.tiny_streaming import network
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.questions import Question
+from vljepa_ros.data.questions import Question
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.train.clips import Labels
-from vljepa_ros.train.vision_stage import PROBED, Asker, probed
+from vljepa_ros.train.vision_stage import Asker
 
 
 def annotation(phase: str, **more: Any) -> Annotation:
@@ -22,7 +23,7 @@ def annotation(phase: str, **more: Any) -> Annotation:
 
 
 def test_what_is_seen_is_probed() -> None:
-    told = probed(annotation('done'))
+    told = CONCEPTS.label(annotation('done'))
     assert told == {
         'phase': 'done',
         'task': 'drawer-open',
@@ -31,15 +32,15 @@ def test_what_is_seen_is_probed() -> None:
         'thing': 'tin',
         'thing_colour': 'blue',
     }
-    assert told.keys() == PROBED.keys()
-    assert all(name in PROBED[kind] for kind, name in told.items())
-    assert probed(annotation('done', thing=''))['thing'] == ''
+    assert told.keys() == CONCEPTS.labels.keys()
+    assert all(name in CONCEPTS.labels[kind] for kind, name in told.items())
+    assert CONCEPTS.label(annotation('done', thing=''))['thing'] == ''
 
 
 def test_what_nobody_sees_is_not_probed() -> None:
-    assert probed(annotation('dark', light=False)) == {'phase': 'dark'}
-    assert probed(annotation('covered', covered=True)) == {'phase': 'covered'}
-    assert 'thing' not in probed(annotation('gone'))  # it leaves somewhen in between
+    assert CONCEPTS.label(annotation('dark', light=False)) == {'phase': 'dark'}
+    assert CONCEPTS.label(annotation('covered', covered=True)) == {'phase': 'covered'}
+    assert 'thing' not in CONCEPTS.label(annotation('gone'))  # it leaves somewhen in between
 
 
 @pytest.mark.parametrize('count', [1, 3, 9])

@@ -23,13 +23,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.text import yes_among
+from vljepa_ros.data import concepts
+from vljepa_ros.data.concepts import RECORDINGS, ConceptSet
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, answers
-from vljepa_ros.evaluate.questions import CAPTION, pose, says
+from vljepa_ros.data.questions import CAPTION, UNKNOWN, Question, answers, as_question
+from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.model.streaming.text import TextLanguage
-from vljepa_ros.train.clips import as_question
 
 # Texts of other concepts that each prediction is compared with: watch conditions are rarely true.
 WRONG_TEXTS = 64
@@ -52,16 +53,21 @@ Fitted = dict[str, Any]  # fields of CalibrationConfig: key -> number, or number
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, the predicted answer embedding, and the name of the stream."""
+    """A question, the predicted answer embedding, the name of the stream and its concepts."""
 
     question: Question
     vector: NDArray[np.float32]
     stream: str = ''
+    concepts: ConceptSet = RECORDINGS
 
     @property
     def answerable(self) -> bool:
         """Whether the stream shows the answer."""
         return self.question.meaning != UNKNOWN
+
+    def is_answered_by(self, text: str) -> bool:
+        """Return whether a text is a correct answer."""
+        return self.concepts.expresses(self.question.meaning, text)
 
 
 def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]:
@@ -73,23 +79,28 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
         seed: Seed of the choice of questions.
     """
     rng, asked = np.random.default_rng(seed), list[Asked]()
+    known = concepts.of(streams)
     per, rate_hz = vision.facts.tubelet_frames, vision.facts.rate_hz
     for stream in streams:
         state, frames, done = vision.new_state(), stream.frames(), 0
-        for at_s, pool in _moments(stream, rng):
+        for at_s, pool in _moments(known, stream, rng):
             last = int(at_s * rate_hz) // per
             for t in range(done, last):
                 vision.step(state, list(np.asarray(frames[per * t : per * (t + 1)])))
             done = max(done, last)
             if done:
                 vectors = vision.predict(state, [q.prompt for q in pool])
-                asked += [Asked(q, v, stream.name) for q, v in zip(pool, vectors, strict=True)]
+                asked += [
+                    Asked(q, v, stream.name, known) for q, v in zip(pool, vectors, strict=True)
+                ]
     return asked
 
 
-def _moments(stream: Stream, rng: np.random.Generator) -> list[tuple[float, list[Question]]]:
+def _moments(
+    known: ConceptSet, stream: Stream, rng: np.random.Generator
+) -> list[tuple[float, list[Question]]]:
     """Return (time in seconds, questions at that time), sorted by time."""
-    found = [moment for item in stream.annotations for moment in pose(item, rng)]
+    found = [moment for item in stream.annotations for moment in pose(known, item, rng)]
     found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
 
@@ -138,7 +149,7 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
         own = [a for a, _ in captions]
         fitted = replace(fitted, **_match(language, own, np.random.default_rng(seed)))
     for name, some in (('decode', captions), ('answer', pairs)):
-        right = sum(bool(row) and says(a.question, row[0].text) for a, row in some)
+        right = sum(bool(row) and a.is_answered_by(row[0].text) for a, row in some)
         if min(right, len(some) - right) >= FEWEST_OF_A_KIND and len(some) >= FEWEST:
             fitted = replace(fitted, **_words(name, some))
         else:
@@ -328,7 +339,7 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Hypothesis]]]) -> Fi
         return {}
     x = np.array([[s.log_probability, s.margin, s.cosine, s.words] for _, s in rows])
     x = np.concatenate([x, [a.vector for a, _ in rows]], axis=1)
-    right, count = np.array([says(a.question, s.text) for a, s in rows]), len(FEATURES)
+    right, count = np.array([a.is_answered_by(s.text) for a, s in rows]), len(FEATURES)
     chosen = choose(x, right, [a.stream for a, _ in rows], count)
     slopes, bias = fit_linear(x[:, chosen], right, ridge_of(chosen))
     weights = np.zeros(x.shape[1])

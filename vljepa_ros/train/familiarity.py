@@ -30,7 +30,7 @@ from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.images import fit
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.cover import Cloth
+from vljepa_ros.data.lens import Cloth
 from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
 from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip
 from vljepa_ros.model import registry

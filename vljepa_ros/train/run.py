@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data import unfamiliar
+from vljepa_ros.data import concepts, unfamiliar
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.model.registry import load, pick_device, save
 from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
@@ -70,10 +69,12 @@ class Run:
         self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
     def _meanings(self) -> Meanings:
-        """Collect the concepts of the simulator tasks in the streams, and the annotated texts."""
+        """Collect the concepts of the training tasks in the streams, and the annotated texts."""
         streams = [*self.train, *self.held_back]
+        known = concepts.of(streams)
         shown = {item.task for stream in streams for item in stream.annotations}
-        return Meanings(told_meanings(streams), tuple(t for t in TRAIN_TASKS if t in shown))
+        tasks = [task for task in known.train_tasks if task in shown]
+        return Meanings(told_meanings(streams), known, tasks)
 
     def texts(self) -> VLJEPA:
         """Run stage 1; returns a net with a trained Y-Encoder."""

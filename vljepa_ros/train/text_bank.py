@@ -16,32 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vljepa_ros.data.concepts import NOT, RECORDINGS, ConceptSet
+from vljepa_ros.data.english import negated
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.meanings import (
-    ANY,
-    denials,
-    doing,
-    meanings,
-    sentences,
-    without_color,
-)
-from vljepa_ros.data.simulators.mwstream.questions import (
-    answer_meaning,
-    answer_meanings,
-    answers,
-    full_answers,
-    negated_states,
-    reached_state,
-)
-from vljepa_ros.data.simulators.mwstream.tasks import TASKS, TRAIN_TASKS
+from vljepa_ros.data.questions import ANSWERS, answer_concept, answers
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
 LENGTHS = 4  # number of groups of texts by length
 FIRST_ROWS = 1 << 16  # initial capacity, in token states
-FULL_ANSWERS = 300  # number of full-sentence answers for each of yes and no
-NOT = 'not:'
 
 
 class TextBank:
@@ -176,15 +160,22 @@ class Meanings:
     def __init__(
         self,
         told: Mapping[str, tuple[str, ...]] | None = None,
-        tasks: tuple[str, ...] = TRAIN_TASKS,
+        concepts: ConceptSet = RECORDINGS,
+        tasks: Sequence[str] | None = None,
     ) -> None:
-        """Collect the concepts; `told`: annotated texts by concept, `tasks`: tasks of mwstream."""
-        self.sentences: dict[str, tuple[str, ...]] = {}
-        self.read: dict[str, tuple[str, ...]] = {}
-        self._deniable: set[str] = set()
-        if tasks:
-            self._add_simulated(tasks)
-        self.sentences.update({m: answers(m) for m in ('yes', 'no', 'unknown')})
+        """Collect the concepts.
+
+        Args:
+            told: Annotated texts by concept id.
+            concepts: Concepts of the streams (default: annotated texts only).
+            tasks: Tasks of which the concepts are collected (default: all training tasks).
+        """
+        self.concepts = concepts
+        texts = self.concepts.training_texts(self.concepts.train_tasks if tasks is None else tasks)
+        self.sentences = dict(texts.targets)
+        self.read = dict(texts.read)
+        self._deniable = texts.deniable
+        self.sentences.update({concept: answers(concept) for concept in ANSWERS})
         self.sentences.update(told or {})
         self.names = list(self.sentences)
         self.number = {name: i for i, name in enumerate(self.names)}
@@ -193,28 +184,12 @@ class Meanings:
             for key in _slots(name):
                 self._alike.setdefault(key, []).append(name)
 
-    def _add_simulated(self, tasks: tuple[str, ...]) -> None:
-        captions = meanings(tasks, held_out_colors=False)
-        bare = dict.fromkeys(m for name in captions if (m := without_color(name)))
-        self.sentences.update({m: sentences(m) for m in (*captions, *bare)})
-        self.sentences.update(negated_states(tasks))
-        self.sentences.update({m: answers(m) for m in answer_meanings(False, tasks)})
-        self.read.update(full_answers(np.random.default_rng(0), FULL_ANSWERS, tasks))
-        for name in (*captions, *bare):
-            self.read[name] = sentences(name, 'read')
-            if any(denials(text) for text in self.sentences[name]):
-                self._deniable.add(name)
-            phase, _, rest = name.partition(':')
-            if phase == 'act':
-                task, _, colour = rest.rpartition(':')
-                self.read[name] += (doing(task, colour).replace(f'{ANY} ', ''),)
-
     def also_holds(self, names: Sequence[str]) -> Tensor:
         """Return (names, names) bool: whether both concepts may be true at the same time."""
         row = {name: i for i, name in enumerate(names)}
         holds = torch.zeros(len(names), len(names), dtype=torch.bool)
         for name in names:
-            for other in _implied(name):
+            for other in self.concepts.compatible(name):
                 if other != name and other in row:
                     holds[row[name], row[other]] = holds[row[other], row[name]] = True
         return holds
@@ -226,7 +201,7 @@ class Meanings:
     def wording(self, meaning: str, rng: np.random.Generator) -> str:
         """Draw a training paraphrase of a concept; up to half are `read` paraphrases."""
         if meaning.startswith(NOT):
-            ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := denials(t))]
+            ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := negated(t))]
             pool = ways[int(rng.integers(len(ways)))]
             return pool[int(rng.integers(len(pool)))]
         said, read = self.sentences[meaning], self.read.get(meaning, ())
@@ -265,23 +240,6 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]
 
 
-def _implied(meaning: str) -> list[str]:
-    """Return concepts that may be true together with this one."""
-    if not meaning.startswith(NOT):
-        return [name for name in (without_color(meaning), reached_state(meaning)) if name]
-    denied = meaning.removeprefix(NOT)
-    found = [f'{NOT}{bare}'] if (bare := without_color(denied)) else []
-    phase, _, rest = denied.partition(':')
-    task, _, colour = rest.rpartition(':')
-    if phase == 'done' and (facts := TASKS[task]).before:
-        found.append(f'is:{facts.object}:{facts.before}')
-        undone = [
-            n for n, t in TASKS.items() if (t.object, t.after) == (facts.object, facts.before)
-        ]
-        found += [f'done:{name}:{hue}' for name in undone for hue in (colour, ANY)]
-    return found
-
-
 def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
     """Return the annotated texts of recordings by concept id; equal texts are one concept."""
     found: dict[str, dict[str, None]] = {}
@@ -291,5 +249,5 @@ def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
                 found.setdefault(item.meaning, {})[item.text] = None
         for asked in stream.questions():
             for text in (asked.answer, *asked.candidates):
-                found.setdefault(answer_meaning(text), {})[text] = None
+                found.setdefault(answer_concept(text), {})[text] = None
     return {name: tuple(texts) for name, texts in found.items() if ':' in name}

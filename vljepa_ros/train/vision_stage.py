@@ -19,13 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOR_NAMES,
-    PHASES,
-    TASKS,
-    THINGS,
-    TRAIN_TASKS,
-)
 from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.clips import STATE, Batch, Labels
@@ -36,18 +29,6 @@ from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
 
-# Targets of linear probes on the X-Encoder during training: classes of each kind. The values of
-# `STATE` are regressed in addition.
-PROBED = {
-    'task': TRAIN_TASKS,
-    'colour': COLOR_NAMES,
-    'object_state': tuple(
-        sorted({s for name in TRAIN_TASKS for s in (TASKS[name].before, TASKS[name].after)} - {''})
-    ),
-    'thing': (*THINGS, ''),
-    'thing_colour': COLOR_NAMES,
-    'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
-}
 QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 1
 UNTOLD = -100  # ignore_index of functional.cross_entropy
 
@@ -166,7 +147,7 @@ class VisionStage:
     ) -> None:
         """Create the stage; `targets` (meanings, D) come from `text_stage.meaning_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.vision, workers
-        self.meanings = meanings
+        self.meanings, self.labels = meanings, meanings.concepts.labels
         self.also = meanings.also_holds(meanings.names).to(workers.device)
         self.asker = Asker(
             net,
@@ -179,7 +160,7 @@ class VisionStage:
         self.targets, device = targets, workers.device
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07), device=device))
         self.probe = nn.Linear(
-            2 * config.model.x_encoder.width, sum(map(len, PROBED.values())) + len(STATE)
+            2 * config.model.x_encoder.width, sum(map(len, self.labels.values())) + len(STATE)
         ).to(device)
         vision = nn.ModuleList(getattr(net, part) for part in VISION)
         trained = [*vision.parameters(), *self.probe.parameters(), self.log_scale]
@@ -220,17 +201,18 @@ class VisionStage:
         return {key: value.detach() for key, value in found.items()}
 
     def _probe(self, answers: Answers) -> Tensor:
-        """Compute the loss of linear probes for `PROBED` and the state.
+        """Compute the loss of linear probes for `labels` and the state.
 
         The probes read the mean and maximum of the visual tokens. They speed up the start of the
         X-Encoder's training and are not part of the model.
         """
         visual, shown = answers.visual, answers.shown
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
-        logits = self.probe(features).float().split([*map(len, PROBED.values()), len(STATE)], -1)
+        sizes = [*map(len, self.labels.values()), len(STATE)]
+        logits = self.probe(features).float().split(sizes, -1)
         total = state_loss(logits[-1], answers.state)
-        for part, (kind, names) in zip(logits, PROBED.items(), strict=False):
-            labels = [probed(item).get(kind) for item in shown]
+        for part, (kind, names) in zip(logits, self.labels.items(), strict=False):
+            labels = [self.meanings.concepts.label(item).get(kind) for item in shown]
             rows = [names.index(label) if label in names else UNTOLD for label in labels]
             if any(row != UNTOLD for row in rows):
                 target = torch.tensor(rows, device=part.device)
@@ -253,17 +235,6 @@ class VisionStage:
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])
-
-
-def probed(item: Annotation) -> dict[str, str]:
-    """Return the class of each kind in `PROBED` that is visible; in the dark only the phase."""
-    visible = {'phase': item.phase}
-    if item.light and not item.covered:
-        colour, _, kind = item.thing.partition(' ')
-        visible |= {'task': item.task, 'colour': item.colour, 'object_state': item.object_state}
-        if item.phase != 'gone':  # the thing disappears at an unknown time during this phase
-            visible |= {'thing': kind, 'thing_colour': colour}
-    return visible
 
 
 def state_loss(predicted: Tensor, state: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def test_sentences_that_were_one_place_come_apart(encoder: YEncoder, bank: TextB
     before = embedded(encoder, bank, [left, right])
     assert before[0] @ before[1] > 0.95
     known = embedded(encoder, bank, [*KNOWN, *held_out])
-    texts = Texts(encoder, bank, Meanings(TOLD, tasks=()), KNOWN)
+    texts = Texts(encoder, bank, Meanings(TOLD), KNOWN)
     texts.train(40, seed=0)
     after = embedded(encoder, bank, [left, right])
     assert after[0] @ after[1] < 0.6
@@ -61,7 +61,7 @@ def test_sentences_that_were_one_place_come_apart(encoder: YEncoder, bank: TextB
 def test_targets_are_peoples_meanings_and_then_known_sentences(
     encoder: YEncoder, bank: TextBank
 ) -> None:
-    meanings = Meanings(TOLD, tasks=())
+    meanings = Meanings(TOLD)
     texts = Texts(encoder, bank, meanings, KNOWN)
     targets = texts.targets()
     assert targets.shape == (len(meanings.names) + len(KNOWN), 256)
@@ -74,7 +74,7 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
     encoder: YEncoder, bank: TextBank
 ) -> None:
     told = {'say:the arm rests': ('The arm rests.',)}
-    meanings = Meanings(told, tasks=())
+    meanings = Meanings(told)
     texts = Texts(encoder, bank, meanings, ['the arm is at rest', 'the mug is on the table'])
     row = texts.also[meanings.number['say:the arm rests']]
     assert row[-2:].tolist() == [True, False]
@@ -83,5 +83,5 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
 
 def test_without_texts_of_ones_own_nothing_is_trained(encoder: YEncoder, bank: TextBank) -> None:
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    Texts(encoder, bank, Meanings({}, tasks=()), []).train(3, seed=0)
+    Texts(encoder, bank, Meanings({}), []).train(3, seed=0)
     assert all(torch.equal(before[key], v) for key, v in encoder.state_dict().items())

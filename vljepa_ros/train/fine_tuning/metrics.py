@@ -16,7 +16,7 @@ from vljepa_ros.core.protocols import Language, Model, Vision
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.data.annotation_file import meaning_of
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.questions import answer_meaning
+from vljepa_ros.data.questions import answer_concept
 from vljepa_ros.evaluate.views import answers, middle
 
 
@@ -72,7 +72,7 @@ def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
             text = language.rank(vector, question.candidates)[0].text
         else:
             text = language.decode(vector[None], asked=True)[0].text
-        correct.append(answer_meaning(text) == answer_meaning(question.answer))
+        correct.append(answer_concept(text) == answer_concept(question.answer))
     return correct
 
 

@@ -95,7 +95,7 @@ class Tuning:
         registry.load_weights(self.before, folder / registry.WEIGHTS, VISION + LANGUAGE)
         self.before.to(device).eval().requires_grad_(False)
         self.bank = TextBank(self.tower, self.model.predictor.max_prompt_tokens)
-        self.told = Meanings(told_meanings(self.train), tasks=())
+        self.told = Meanings(told_meanings(self.train))
         self.log = Log(self.out, self.out / 'tensorboard')
 
     def run(self) -> Tuned:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, YES_NO
+from vljepa_ros.data.questions import ANSWERS
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining
 from vljepa_ros.train.losses import text_loss
@@ -26,7 +26,6 @@ BATCH = 48  # concepts per step, and known sentences per step
 NEAR = 0.6  # cosine above which a known sentence may have the same meaning as an annotated text
 BETAS = (0.9, 0.999)  # of AdamW
 KEEP = 4.0  # weight of the loss that keeps the embeddings of known sentences
-ANSWERS = (*YES_NO, UNKNOWN)  # concepts that every model has; they are rehearsed as well
 
 
 class Texts:
@@ -40,6 +39,7 @@ class Texts:
     ) -> None:
         self.encoder, self.bank, self.told, self.known = encoder, bank, told, known
         self.own = [name for name in told.names if name not in ANSWERS]
+        # Every model has the concepts of answers; they are rehearsed as well.
         answers = [text for name in ANSWERS for text in told.sentences[name]]
         self._anchors = [*known, *answers]
         with torch.no_grad():
