@@ -22,7 +22,7 @@ from vljepa_ros.model.config import (
 )
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.config_file import parse_config
-from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
 
 SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
 EACH_S = 2  # how long a colour is shown
@@ -38,10 +38,10 @@ SHORT = {
 }
 
 
-def tune_config(values: dict[str, Any], path: Path) -> TuneConfig:
+def tune_config(values: dict[str, Any], path: Path) -> FineTuningConfig:
     """Return the configuration of fine-tuning with the values of a YAML file."""
     config = parse_config(values, path)
-    assert isinstance(config, TuneConfig)
+    assert isinstance(config, FineTuningConfig)
     return config
 
 

@@ -13,9 +13,9 @@ from vljepa_ros.cli.main import main
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.config_file import KINDS, parse_config, read_config
-from vljepa_ros.train.fine_tuning.config import TuneConfig
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig
 from vljepa_ros.train.recipe.config import RecipeConfig
-from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = {
@@ -26,8 +26,8 @@ SHIPPED = {
     'models/open_vljepa/tune.yaml': ('bidirectional', RecipeConfig),
     'models/vljepa_open/train.yaml': ('bidirectional', RecipeConfig),
     'models/vljepa_paper/train.yaml': ('bidirectional', RecipeConfig),
-    'models/open_vljepa/words.yaml': ('text_decoder', WordsConfig),
-    'samples/tuning/tune.yaml': ('fine_tuning', TuneConfig),
+    'models/open_vljepa/words.yaml': ('text_decoder', TextDecoderTrainingConfig),
+    'samples/tuning/tune.yaml': ('fine_tuning', FineTuningConfig),
 }
 
 

@@ -42,7 +42,7 @@ workers = Workers(torch.device('cpu'))
 net = network()
 if workers.rank:
     torch.nn.init.ones_(net[0].weight)
-workers.same(net.parameters())
+workers.broadcast(net.parameters())
 step = OptimizerStep(net.parameters(), PEAK, cosine_schedule(STEPS, WARMUP), workers=workers)
 half = slice(8 * workers.rank, 8 * workers.rank + 8)
 for number in range(STEPS):

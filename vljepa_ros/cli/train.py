@@ -19,10 +19,10 @@ from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.train.config import TrainConfig
-    from vljepa_ros.train.fine_tuning.config import TuneConfig
-    from vljepa_ros.train.fine_tuning.run import Tuned
+    from vljepa_ros.train.fine_tuning.config import FineTuningConfig
+    from vljepa_ros.train.fine_tuning.run import FineTuningResult
     from vljepa_ros.train.recipe.config import RecipeConfig
-    from vljepa_ros.train.text_decoder.config import WordsConfig
+    from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,18 +48,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from vljepa_ros.train.config_file import read_config
-    from vljepa_ros.train.fine_tuning.config import TuneConfig
+    from vljepa_ros.train.fine_tuning.config import FineTuningConfig
     from vljepa_ros.train.recipe.config import RecipeConfig
-    from vljepa_ros.train.text_decoder.config import WordsConfig
+    from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
     config = read_config(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
     if isinstance(config, RecipeConfig):
         return _train_recipe(args, config)
-    if isinstance(config, WordsConfig):
-        return _train_words(args, config)
-    if isinstance(config, TuneConfig):
+    if isinstance(config, TextDecoderTrainingConfig):
+        return _train_text_decoder(args, config)
+    if isinstance(config, FineTuningConfig):
         return _tune(args, config)
     return _train(args, config)
 
@@ -98,17 +98,17 @@ def _report(args: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
+def _train_text_decoder(args: argparse.Namespace, config: TextDecoderTrainingConfig) -> int:
     _check_one_process(args, 'a decoder is trained in one process')
-    from vljepa_ros.train.text_decoder.models import learn_words
+    from vljepa_ros.train.text_decoder.models import train_text_decoder
 
-    folder, learned = learn_words(config)
-    metrics = dataclasses.asdict(learned.marks)
+    folder, trained = train_text_decoder(config)
+    metrics = dataclasses.asdict(trained.metrics)
     if args.json:
         shown = {k: None if math.isnan(v) else round(v, 4) for k, v in metrics.items()}
-        common.print_json({'folder': str(folder), 'noise': learned.noise, **shown})
+        common.print_json({'folder': str(folder), 'noise': trained.noise, **shown})
         return 0
-    print(f'trained text decoder: {folder} (noise: {learned.noise})')
+    print(f'trained text decoder: {folder} (noise: {trained.noise})')
     print(f'sentences reconstructed exactly: {metrics["again"]:.0%}')
     if not math.isnan(metrics['cider']):
         print(
@@ -118,7 +118,7 @@ def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
     return 0
 
 
-def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
+def _tune(args: argparse.Namespace, config: FineTuningConfig) -> int:
     _check_one_process(args, 'fine-tuning runs in one process')
     from vljepa_ros.train.fine_tuning.run import as_json, tune
 
@@ -130,7 +130,7 @@ def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
     return 0
 
 
-def show(found: Tuned) -> None:
+def show(found: FineTuningResult) -> None:
     """Print the model's folder and its metrics before and after fine-tuning."""
     print(f'fine-tuned: {found.folder}')
     where = {

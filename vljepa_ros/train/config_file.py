@@ -13,19 +13,19 @@ import yaml
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.model.config import parse
 from vljepa_ros.train.config import TrainConfig
-from vljepa_ros.train.fine_tuning.config import TuneConfig
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig
 from vljepa_ros.train.recipe.config import RecipeConfig
-from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
-AnyConfig = TrainConfig | RecipeConfig | TuneConfig | WordsConfig
+AnyConfig = TrainConfig | RecipeConfig | FineTuningConfig | TextDecoderTrainingConfig
 
 # `streaming` and `bidirectional` train a model of that kind (see model.yaml); `fine_tuning` adapts
 # a streaming model to annotated recordings; `text_decoder` trains a decoder of another model.
 KINDS: dict[str, type[AnyConfig]] = {
     'streaming': TrainConfig,
     'bidirectional': RecipeConfig,
-    'fine_tuning': TuneConfig,
-    'text_decoder': WordsConfig,
+    'fine_tuning': FineTuningConfig,
+    'text_decoder': TextDecoderTrainingConfig,
 }
 
 

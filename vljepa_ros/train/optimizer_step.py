@@ -138,7 +138,7 @@ class OptimizerStep:
         self.optimizer.zero_grad()
         loss.backward()
         if self._workers is not None:
-            self._workers.average(self._parameters)
+            self._workers.average_gradients(self._parameters)
         for parameters in self._clipped:
             nn.utils.clip_grad_norm_(parameters, MAX_NORM)
         self.optimizer.step()

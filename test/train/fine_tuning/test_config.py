@@ -11,7 +11,7 @@ from helpers.annotated_bags import tune_config
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.fine_tuning.config import Recording
-from vljepa_ros.train.fine_tuning.run import Tuning
+from vljepa_ros.train.fine_tuning.run import FineTuning
 
 GOOD = {'kind': 'fine_tuning', 'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
 
@@ -62,4 +62,4 @@ def test_what_is_wrong_is_named(more: dict[str, Any], part: str) -> None:
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     config = tune_config({**GOOD, 'start': 'siglip2', 'out': str(tmp_path)}, Path('tune.yaml'))
     with pytest.raises(InputError, match=r'siglip2 .*dual_encoder'):
-        Tuning(config)
+        FineTuning(config)

@@ -28,7 +28,7 @@ from vljepa_ros.model import registry
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.config_file import read_config
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
-from vljepa_ros.train.recipe.pairs import Pair, PairSampler
+from vljepa_ros.train.recipe.pairs import ClipTextPair, PairSampler
 from vljepa_ros.train.recipe.run import train
 from vljepa_ros.train.recipe.step import RecipeStage
 
@@ -51,13 +51,13 @@ def stage(folder: Path, which: StageConfig = STAGES[0]) -> RecipeStage:
     return RecipeStage(tiny.net(), asking, reading, RECIPE, which)
 
 
-def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[Pair]:
+def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[ClipTextPair]:
     rng = np.random.default_rng(seed)
     shown = rng.integers(0, 256, (len(texts), frames, 32, 32, 3), dtype=np.uint8)
-    return [Pair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
+    return [ClipTextPair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
 
 
-def vectors(net: Any, batch: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
+def vectors(net: Any, batch: list[ClipTextPair]) -> tuple[np.ndarray, np.ndarray]:
     """Return predictions and texts of pairs in order."""
     known = [*tiny.MARKS, *tiny.WORDS]
     seen, said = [], []

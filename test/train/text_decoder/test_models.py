@@ -22,7 +22,7 @@ from vljepa_ros.core.protocols import Language
 from vljepa_ros.model import registry
 from vljepa_ros.model.language import text_decoder
 from vljepa_ros.train.config_file import read_config
-from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
 TEXTS = [
     f'the {a} is {b}' for a, b in product(('drawer', 'cup', 'robot'), ('open', 'red', 'shut'))
@@ -204,7 +204,7 @@ def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
 def test_the_shipped_configuration_is_one() -> None:
     path = Path(__file__).parents[3] / 'models' / 'open_vljepa' / 'words.yaml'
     found = read_config(path)
-    assert isinstance(found, WordsConfig)
+    assert isinstance(found, TextDecoderTrainingConfig)
     assert found.model == 'open_vljepa' and found.sentences
 
 

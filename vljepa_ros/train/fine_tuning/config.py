@@ -29,7 +29,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class FineTuningConfig:
     """Configuration of one fine-tuning run.
 
     `start`: name or folder of the model. `tune`: trainable parameters of the vision side: `heads`

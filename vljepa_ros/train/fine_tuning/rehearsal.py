@@ -37,9 +37,9 @@ def known_sentences(language: TextLanguage, seed: int, vectors: int = VECTORS) -
 
 def known_prompts(left_out: Collection[str]) -> list[str]:
     """Return questions that apply to any scene, except those in `left_out`."""
-    asked = {prompt.casefold() for prompt in left_out}
+    excluded = {prompt.casefold() for prompt in left_out}
     found = [text for topic in TOPICS if topic != CAPTION for text in prompts(topic)]
-    return [text for text in found if text.casefold() not in asked]
+    return [text for text in found if text.casefold() not in excluded]
 
 
 def _decode(language: TextLanguage, vectors: np.ndarray) -> list[str]:

@@ -24,12 +24,12 @@ from vljepa_ros.train.optimizer_step import (
     cosine_schedule,
 )
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
-from vljepa_ros.train.recipe.pairs import Pair
+from vljepa_ros.train.recipe.pairs import ClipTextPair
 
 BETAS = (0.9, 0.999)  # of AdamW
 
 
-def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
+def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
     """Freeze `net` except the parameters that `config.tune` selects.
 
     Raises:
@@ -53,15 +53,15 @@ class RecipeStage:
     def __init__(
         self,
         net: BidirectionalVLJEPA,
-        asking: Tokens,
-        reading: Tokens,
+        prompt_tokens: Tokens,
+        text_tokens: Tokens,
         config: RecipeConfig,
         stage: StageConfig,
     ) -> None:
         self.net, self.config = net, config
-        self._asking, self._reading = asking, reading
+        self._prompt_tokens, self._text_tokens = prompt_tokens, text_tokens
         self._device = next(net.parameters()).device
-        choose(net, config)
+        select_parameters(net, config)
         parts = ((net.predictor, 1.0), (net.y_encoder, config.y_encoder_rate))
         parameters = [
             {**group, 'lr': share * stage.learning_rate}
@@ -84,22 +84,22 @@ class RecipeStage:
         """Number of finished steps."""
         return self.optimizer.done
 
-    def step(self, pairs: list[Pair]) -> float:
+    def step(self, pairs: list[ClipTextPair]) -> float:
         """Take one optimizer step; returns the loss."""
         loss = self.loss(pairs)
         self.optimizer.apply(loss)
         return float(loss.detach())
 
-    def loss(self, pairs: list[Pair]) -> Tensor:
+    def loss(self, pairs: list[ClipTextPair]) -> Tensor:
         """Compute InfoNCE between the predictions of the clips and the distinct texts."""
         texts = list(dict.fromkeys(pair.text for pair in pairs))
         images = torch.from_numpy(np.stack([pair.frames for pair in pairs])).to(self._device)
         with autocast(self._device, self.config.amp):
             with torch.no_grad():
                 visual = self.net.x_encoder(images)
-            asked = self._asking.batch([pair.prompt for pair in pairs], self._device)
-            predicted = self.net.predictor(visual, *asked)
-            targets = self.net.y_encoder(*self._reading.batch(texts, self._device))
+            prompts = self._prompt_tokens.batch([pair.prompt for pair in pairs], self._device)
+            predicted = self.net.predictor(visual, *prompts)
+            targets = self.net.y_encoder(*self._text_tokens.batch(texts, self._device))
         scale = torch.tensor(1 / self.config.temperature, device=self._device)
         rows = torch.tensor([texts.index(pair.text) for pair in pairs], device=self._device)
         weight = torch.ones(len(pairs), device=self._device)

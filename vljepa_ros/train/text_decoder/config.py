@@ -33,7 +33,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class WordsConfig:
+class TextDecoderTrainingConfig:
     """Configuration of one training run. The decoder is written into the folder of `model`.
 
     `sentences`: text files with one sentence per line. `recentre`: whether predictions are
