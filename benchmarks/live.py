@@ -33,7 +33,7 @@ from vljepa_ros.core.errors import BusyError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Answer
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.simulators.mwstream.questions import Question
+from vljepa_ros.data.questions import Question
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.questions import says
 from vljepa_ros.evaluate.report import Report, Row

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from vljepa_ros.core.protocols import Model
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.novel_combinations import decode_held_out
@@ -61,7 +62,7 @@ def test_darkness_is_seen(shipped: Model) -> None:
 
 def test_the_decoder_beats_recall_on_combinations_never_trained(shipped: Model) -> None:
     assert shipped.language is not None
-    found = decode_held_out(shipped.language)
+    found = decode_held_out(shipped.language, CONCEPTS)
     assert found.sentences > 200
     assert found.decoder_cider > found.nearest_cider
     assert found.decoder_right > found.nearest_right

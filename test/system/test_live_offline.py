@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.annotated_bags import SAYS, SHORT, film, save_start
+from helpers.annotated_bags import SAYS, SHORT, film, save_start, tune_config
 from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
 from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
@@ -29,7 +29,6 @@ from vljepa_ros.model import registry
 from vljepa_ros.nodes.conversions import from_event_message
 from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
-from vljepa_ros.train.fine_tuning.config import parse_tuning
 from vljepa_ros.train.fine_tuning.run import tune
 
 # So fine that a model of random weights finds segments, drift and all.
@@ -237,7 +236,7 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
         'tune': 'all',
         'recordings': [{'source': shown.source, 'annotations': shown.annotations}],
     }
-    folder = tune(parse_tuning(values, tmp_path / 'mine.yaml')).folder
+    folder = tune(tune_config(values, tmp_path / 'mine.yaml')).folder
     stack = Stack(processes, bench, 'mine', {'model': str(folder)})
     found = play(ros, Path(shown.source), '--lossless', '--namespace', 'mine')
     assert found.returncode == 0, found.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.questions import answer_concept
 from vljepa_ros.data.simulators.mwstream.meanings import (
     LISTS,
     is_right,
@@ -21,7 +22,6 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
 from vljepa_ros.data.simulators.mwstream.questions import (
     TOPICS,
     Question,
-    answer_meaning,
     answers,
     full_answers,
     negated_states,
@@ -313,4 +313,4 @@ def test_a_denied_state_is_the_other_one() -> None:
     ],
 )
 def test_human_answers_have_a_concept(text: str, meaning: str) -> None:
-    assert answer_meaning(text) == meaning
+    assert answer_concept(text) == meaning

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import StreamData
+from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.kitchen.doors import (
     DOORS,
     Openings,
@@ -21,7 +22,6 @@ from vljepa_ros.data.simulators.kitchen.doors import (
     openings,
 )
 from vljepa_ros.data.simulators.kitchen.scene import Kitchen, View, draw_view
-from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
 
 SIZE = 192

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, StreamData
+from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.cameras import (
     VIEWPOINTS,
     Camera,
     draw_home,
     draw_wide,
 )
-from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.episode import simulate
 from vljepa_ros.data.simulators.mwstream.image_format import ImageFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.labels import (
