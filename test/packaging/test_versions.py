@@ -40,7 +40,8 @@ def test_a_robot_gets_the_versions_that_are_tested() -> None:
     robot.pop('numpy')  # the distribution's, only bounded
     assert robot == {name: core[name] for name in robot}
     from_apt = {'numpy', 'opencv-python-headless', 'pyyaml'}
-    assert set(core) == set(robot) | from_apt
+    for_recordings = {'av'}  # video files; cameras and bags need no PyAV
+    assert set(core) == set(robot) | from_apt | for_recordings
 
 
 def test_every_ros_package_is_pinned() -> None:
