@@ -74,7 +74,7 @@ def test_the_decoder_runs_once_a_change_and_never_a_frame() -> None:
     assert pipeline.writer.decodes == 2
 
 
-def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
+def test_a_looping_bag_resets_the_stream_and_is_reported() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 50)])
     events = pipeline.push(Frame(0, solid_image('red')))
@@ -87,7 +87,7 @@ def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
     ]
 
 
-def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> None:
+def test_repeated_frames_of_a_slow_camera_confirm_no_change() -> None:
     pipeline, events, changes = Pipeline(fake_model()), list[Event](), list[Change]()
     for n, color in enumerate(['red'] * 4 + ['green'] + ['red'] * 3 + ['blue'] * 4):  # 2 a second
         events += pipeline.push(Frame(n * 500 * MS, solid_image(color)))
@@ -109,7 +109,7 @@ def test_dropped_stamps_change_nothing() -> None:
     np.testing.assert_array_equal(clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
 
 
-def test_answers_rank_candidates_or_use_words() -> None:
+def test_answers_rank_candidates_or_use_decoded_text() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 30), ('blue', 10)])
     answer = pipeline.ask('what colour?', ['it is red', 'it is blue', 'it is green'])
@@ -201,7 +201,7 @@ def test_settings_check_themselves(make: object, words: str) -> None:
         make()  # type: ignore[operator]
 
 
-def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back() -> None:
+def test_removing_a_prompt_ends_its_stream_and_it_can_be_added_again() -> None:
     pipeline = Pipeline(fake_model(), Settings(PerceptionSettings(prompts=('a', 'b'))))
     play(pipeline, [('red', 10)])
     [ended] = pipeline.set_prompts(['a'])
@@ -242,7 +242,7 @@ def closing(segment_id: int, session_id: str = 's') -> Change:
     )
 
 
-def test_a_segment_ends_in_the_words_that_were_last_said_of_it() -> None:
+def test_a_segment_ends_with_its_last_text() -> None:
     writer = EventWriter(FakeLanguage())
     key = StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, color_vector('blue')))
@@ -254,19 +254,19 @@ def test_a_segment_ends_in_the_words_that_were_last_said_of_it() -> None:
 
 
 @pytest.mark.parametrize(('segment_id', 'session_id'), [(3, 's'), (4, 'other')])
-def test_a_segment_of_which_nothing_was_said_is_put_into_words_at_its_end(
-    segment_id: int, session_id: str
-) -> None:
+def test_a_segment_without_a_text_is_decoded_at_its_end(segment_id: int, session_id: str) -> None:
     writer = EventWriter(FakeLanguage())
     assert [e.text for e in writer.push(closing(7))] == ['the scene is red', 'the scene is green']
     key = StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, color_vector('blue')))
-    *_, ended, _ = writer.push(closing(segment_id, session_id))  # after what was left open
+    *_, ended, _ = writer.push(
+        closing(segment_id, session_id)
+    )  # after the events that were left open
     assert ended.text == 'the scene is red'
     assert writer.decodes == 5
 
 
-def test_what_a_session_left_open_ends_where_another_begins() -> None:
+def test_open_segments_of_a_session_end_when_another_begins() -> None:
     """A killed change detection publishes no END, so the event writer must end the segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
     first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, color_vector('red'))
@@ -279,7 +279,7 @@ def test_what_a_session_left_open_ends_where_another_begins() -> None:
     assert writer.decodes == 2 and writer.written == 3
 
 
-def test_what_is_open_ends_where_its_end_was_missed() -> None:
+def test_an_open_segment_ends_when_its_end_was_missed() -> None:
     """A decoder that missed two changes receives the opening change of the current segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
     writer.push(Change(4 * MS, key, 'a', 0, 2 * MS, 1.0, Reason.FIRST, color_vector('red')))
@@ -329,12 +329,12 @@ def test_an_unreadable_search_is_refused() -> None:
 
 
 @pytest.mark.parametrize('candidates', ['yes', 5, None])
-def test_one_text_is_no_list_of_candidates(candidates: object) -> None:
+def test_a_single_string_is_rejected_as_candidates(candidates: object) -> None:
     with pytest.raises(InputError, match='candidates'):
         Pipeline(fake_model()).ask('what?', candidates)  # type: ignore[arg-type]
 
 
-def test_one_text_is_no_list_of_standing_prompts() -> None:
+def test_a_single_string_is_rejected_as_standing_prompts() -> None:
     with pytest.raises(InputError, match='standing prompts'):
         Pipeline(fake_model()).perceiver.set_prompts('abc')
     with pytest.raises(InputError, match='standing prompts'):

@@ -72,7 +72,7 @@ def test_the_matching_is_the_largest_there_is() -> None:
     assert grade([TextSpan(0.5, 1, REST), TextSpan(-1.0, 1, REST)], truths).matched == 2
 
 
-def test_nothing_said_is_no_error() -> None:
+def test_no_events_give_zero_metrics() -> None:
     metrics = grade([], TRUTHS)
     assert (metrics.precision, metrics.recall, metrics.f1) == (0.0, 0.0, 0.0)
 
@@ -123,7 +123,7 @@ ASKED = {
         ({'annotations': [{**ROW, 'meaning': 'act:fly:red'}]}, 'act:fly:red'),
     ],
 )
-def test_a_truth_names_its_file_and_the_key_that_is_wrong(
+def test_an_invalid_annotation_names_its_file_and_key(
     tmp_path: Path, values: object, named: str
 ) -> None:
     (tmp_path / 'ground_truth.json').write_text(json.dumps(values))
@@ -143,7 +143,7 @@ def test_a_truth_names_its_file_and_the_key_that_is_wrong(
         ([{**ASKED, 'meaning': 'act:fly:red'}], 'act:fly:red'),
     ],
 )
-def test_a_question_names_its_file_and_the_key_that_is_wrong(
+def test_an_invalid_question_names_its_file_and_key(
     tmp_path: Path, values: object, named: str
 ) -> None:
     (tmp_path / 'questions.json').write_text(json.dumps(values))

@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Iterator[Path]:
     memory.close()
 
 
-def test_segments_are_listed_with_their_words(vljepa: Run, file: Path) -> None:
+def test_segments_are_listed_with_their_texts(vljepa: Run, file: Path) -> None:
     found = vljepa('memory', file, '--json')
     assert (found.status, found.err) == (0, '')
     assert found.lines == [
@@ -72,7 +72,7 @@ def test_moments_of_a_text_are_found(vljepa: Run, file: Path) -> None:
     assert 'front  it is blue' in vljepa('memory', file, '--search', 'blue').out
 
 
-def test_what_cannot_be_read_is_one_line(vljepa: Run, file: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_with_one_line(vljepa: Run, file: Path, tmp_path: Path) -> None:
     (tmp_path / 'notes.txt').write_text('not a database, whatever it is called')
     other = Memory('other', store=Store(tmp_path / 'other.db'))
     other.record(Embedding(S, 0, StreamKey('front', 'What?', 'other'), color_vector('red')))

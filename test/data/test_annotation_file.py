@@ -61,7 +61,7 @@ def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None:
+def test_further_keys_of_annotate_are_ignored(tmp_path: Path) -> None:
     key = StreamKey('front', 'What?', 'm')
     event = Event(2, key, 's', 7, 0, 2_000_000_000, State.ENDED, 'A', 0.25, nearest=True)
     line = as_json(event, 0)
@@ -107,7 +107,7 @@ def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None
         ('9' * 5000, []),
     ],
 )
-def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
     path = lines(tmp_path / 'a.jsonl', said(10, 11), line)
     fails(path, f'{path}:2: ', *parts)
 
@@ -128,7 +128,7 @@ def test_an_overlap_names_both_lines(tmp_path: Path) -> None:
     fails(lines(path, said(1, 2, source='a'), said(1, 2, source='a')), 'line 1')
 
 
-def test_what_touches_or_is_of_another_camera_does_not_overlap(tmp_path: Path) -> None:
+def test_adjacent_texts_and_texts_of_other_cameras_do_not_overlap(tmp_path: Path) -> None:
     path = lines(
         tmp_path / 'a.jsonl',
         said(0, 0.1 + 0.2),
@@ -141,7 +141,7 @@ def test_what_touches_or_is_of_another_camera_does_not_overlap(tmp_path: Path) -
     assert len(read_annotations(path).texts) == 4 and len(read_annotations(path).questions) == 2
 
 
-def test_a_meaning_is_a_text_without_its_looks() -> None:
+def test_a_concept_id_ignores_case_spaces_and_the_final_period() -> None:
     assert meaning_of(' The  Arm\nrests. ') == 'say:the arm rests' == meaning_of('the arm rests')
     assert meaning_of('the arm rests .') == 'say:the arm rests'
     assert meaning_of('the arms rest') != meaning_of('the arm rests')

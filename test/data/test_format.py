@@ -42,7 +42,7 @@ def stream(name: str = 'train-00001', side: int = 4) -> StreamData:
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_streams_are_read_back(tmp_path: Path) -> None:
     folder = write_stream(tmp_path, stream())
     found = read_stream(folder)
     np.testing.assert_array_equal(found.frames(), stream().frames)
@@ -102,7 +102,7 @@ def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
         (0.0, 1.0, 'q', 7),
     ],
 )
-def test_a_question_that_says_nothing_is_refused(values: tuple[object, ...]) -> None:
+def test_an_empty_question_is_rejected(values: tuple[object, ...]) -> None:
     with pytest.raises(InputError):
         AnnotatedQuestion(*values)  # type: ignore[arg-type]
 
@@ -191,7 +191,7 @@ def test_a_split_is_the_streams_that_lie_in_it(tmp_path: Path) -> None:
         open_split(tmp_path / 'gone')
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_half(
+def test_a_full_disk_keeps_existing_streams_and_leaves_no_partial_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_stream(tmp_path, stream())

@@ -55,7 +55,7 @@ def test_a_video_is_laid_on_the_grid_by_its_stamps(tmp_path: Path) -> None:
     assert found.name == 'run'
 
 
-def test_the_grid_has_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_grid_has_the_requested_rate(tmp_path: Path) -> None:
     (found,) = streams(image_folder(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
     assert numbers(found.frames) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7]
     assert found.stamps_ns.tolist() == [k * 250_000_000 for k in range(15)]
@@ -63,7 +63,7 @@ def test_the_grid_has_the_rate_that_is_asked_for(tmp_path: Path) -> None:
     assert found.meta['rate_hz'] == 4.0
 
 
-def test_pictures_are_cut_and_scaled_as_at_run_time(tmp_path: Path) -> None:
+def test_images_are_cropped_and_scaled_as_at_run_time(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     (tmp_path / 'f').mkdir()
     cv2.imwrite(str(tmp_path / 'f' / '0.png'), image[..., ::-1])
@@ -72,7 +72,7 @@ def test_pictures_are_cut_and_scaled_as_at_run_time(tmp_path: Path) -> None:
     assert np.abs(found.frames[0] - means).max() <= 0.51
 
 
-def test_what_is_said_tiles_the_stream(tmp_path: Path) -> None:
+def test_annotations_tile_the_stream(tmp_path: Path) -> None:
     (found,) = streams(
         video(tmp_path / 'run.avi', 50),
         said(1.25, 1.5, 'It  stops.'),
@@ -112,7 +112,7 @@ def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
         (asked(0, source='rear'), "no camera 'rear'"),
     ],
 )
-def test_a_line_about_what_was_not_recorded_is_named(
+def test_a_line_outside_the_recording_is_named(
     tmp_path: Path, line: dict[str, Any], part: str
 ) -> None:
     path = video(tmp_path / 'run.avi', 50)
@@ -121,7 +121,7 @@ def test_a_line_about_what_was_not_recorded_is_named(
     assert f'{tmp_path}/said.jsonl:2: ' in str(caught.value) and part in str(caught.value)
 
 
-def test_the_last_picture_may_be_spoken_of_to_its_end(tmp_path: Path) -> None:
+def test_annotations_may_extend_to_the_end_of_the_last_image(tmp_path: Path) -> None:
     (fast,) = streams(video(tmp_path / 'run.avi', 50), said(1, 2.06))  # 1.96 s and a frame
     assert times(fast)[-1] == (1.0, 2.0, 'It moves.')
     slow = image_folder(tmp_path / 'f', 4)
@@ -186,12 +186,12 @@ def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
             streams(path, said(0, 0.5), lost)
 
 
-def test_a_short_pause_repeats_the_last_picture(tmp_path: Path) -> None:
+def test_a_short_gap_repeats_the_last_image(tmp_path: Path) -> None:
     (found,) = streams(bag(tmp_path / 'b', rows([0, 0.1, 2.1, 2.2])), said(0, 1))
     assert numbers(found.frames) == [0, *[1] * 20, 2, 3]
 
 
-def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> None:
+def test_damaged_images_longer_than_max_gap_split_the_stream(tmp_path: Path) -> None:
     seen = rows([k / 10 for k in range(45)])
     for k in range(5, 35):
         topic, stamp, _ = seen[k]
@@ -203,7 +203,7 @@ def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> 
     assert numbers(second.frames) == list(range(35, 45))
 
 
-def test_odd_stamps_are_dropped_and_told(tmp_path: Path) -> None:
+def test_irregular_stamps_are_dropped_and_reported(tmp_path: Path) -> None:
     source = open_source(odd(tmp_path / 'b'))
     recorder = Recorder(source, Grid(size=8))
     said_of = [recorder.push(item) for item in source.items()]
@@ -218,7 +218,7 @@ def odd(folder: Path) -> Path:
     return bags.write(folder, [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)])
 
 
-def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
+def test_a_time_that_restarts_is_rejected(tmp_path: Path) -> None:
     found = rows([10, 10.1, 0, 0.1])
     path = bags.write(
         tmp_path / 'b', [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)]
@@ -231,7 +231,7 @@ def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
     ('rate', 'size'),
     [(0.0, 96), (-1.0, 96), (float('nan'), 96), (1e4, 96), (10.0, 7), (10.0, 5000)],
 )
-def test_a_grid_that_is_none_is_refused(rate: float, size: int) -> None:
+def test_an_invalid_grid_is_rejected(rate: float, size: int) -> None:
     with pytest.raises(InputError, match=r'rate|size'):
         Grid(rate, size)
 
@@ -263,7 +263,7 @@ def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
     assert read_stream(out / 'run').annotations[0].text == 'new'
 
 
-def test_a_folder_that_is_no_stream_is_never_replaced(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_stream_is_never_replaced(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / 'shots', 3)
     with pytest.raises(InputError, match='shots'):
         write_all(tmp_path, streams(folder, said(0, 0.2)))

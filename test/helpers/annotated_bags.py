@@ -6,6 +6,7 @@ of a training that is sufficient to learn them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from helpers import bags
@@ -20,11 +21,13 @@ from vljepa_ros.model.config import (
     YDecoderConfig,
 )
 from vljepa_ros.model.streaming.network import VLJEPA
-from vljepa_ros.train.fine_tuning.config import Recording
+from vljepa_ros.train.config_file import parse_config
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
 
 SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
-EACH_S = 2  # how long a colour is shown
+EACH_S = 2  # duration of a color
 SHORT = {
+    'kind': 'fine_tuning',
     'steps': 50,
     'text_steps': 20,
     'decoder_steps': 400,
@@ -33,6 +36,13 @@ SHORT = {
     'device': 'cpu',
     'amp': False,
 }
+
+
+def tune_config(values: dict[str, Any], path: Path) -> FineTuningConfig:
+    """Return the configuration of fine-tuning with the values of a YAML file."""
+    config = parse_config(values, path)
+    assert isinstance(config, FineTuningConfig)
+    return config
 
 
 def save_start(folder: Path) -> Path:

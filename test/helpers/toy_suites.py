@@ -150,11 +150,12 @@ def film(
     cameras: Sequence[dict[str, Any]] = (),
     sizes_px: Sequence[float] = (),
     side: int = SIZE,
+    simulator: str = 'mwstream',
 ) -> Stream:
     """Return a stream of the annotations with their durations, after three seconds of rest.
 
     `cameras`: camera of each episode, for wide views. `sizes_px`: projected size during each of
-    the items. `side`: image side in pixels.
+    the items. `side`: image side in pixels. `simulator`: see `data.concepts`.
     """
     at, said = 0.0, list[Annotation]()
     frames: list[np.ndarray] = []
@@ -169,10 +170,10 @@ def film(
         object_size += [sizes_px[i - 1] if i and sizes_px else np.nan] * round(10 * length)
         at = said[-1].end
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
-    meta: dict[str, Any] = {'camera': {'name': camera}}
+    meta: dict[str, Any] = {'camera': {'name': camera}, 'simulator': simulator}
     state = {}
     if cameras:
-        meta = {'cameras': list(cameras), 'views': 'wide'}
+        meta = {'cameras': list(cameras), 'views': 'wide', 'simulator': simulator}
         state = {'object_size': np.array(object_size, np.float16)}
     data = StreamData(name, np.stack(frames), stamps, tuple(said), meta, state)
     return read_stream(write_stream(folder, data))

@@ -97,7 +97,7 @@ def hops_left(memory: Memory, of: StreamKey) -> int:
 # How long.
 
 
-def test_what_ended_before_the_kept_time_is_forgotten() -> None:
+def test_segments_older_than_the_retention_time_are_deleted() -> None:
     memory = Memory('m', MemorySettings(kept_s=10.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.change(change(4, 1, before=(0, 4, 'red')))
@@ -157,7 +157,7 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     assert recalled(memory) == [(0, 2, ['red'])]
 
 
-def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
+def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
     memory = Memory('m')
     both = [key(), key('Other?')]
     for of in both:
@@ -174,7 +174,7 @@ def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
         assert [(seen.start_ns // S, seen.text) for seen in found.seen] == [(2, 'it is red')]
 
 
-def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
+def test_a_stream_that_restarts_in_the_past_deletes_its_later_data() -> None:
     memory = Memory('m')
     memory.change(change(10, 0, reason=Reason.FIRST))
     memory.change(change(20, 1, 'blue', before=(10, 20, 'red')))
@@ -183,7 +183,7 @@ def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
     assert spans(memory) == [(0, 5), (5, 5)]
 
 
-def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
+def test_a_loop_deletes_later_data_of_removed_prompts() -> None:
     memory = Memory('m')
     memory.record(hop(18, of=key('Old?')))
     memory.record(hop(19))
@@ -191,7 +191,7 @@ def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
     assert hops_left(memory, key('Old?')) == 0
 
 
-def test_a_jump_back_to_the_middle_keeps_what_was_before_it() -> None:
+def test_a_jump_back_keeps_the_data_before_it() -> None:
     memory = Memory('m')
     for second in range(20):
         memory.record(hop(second))
@@ -211,7 +211,7 @@ def test_a_gap_keeps_the_segment_before_it() -> None:
     assert spans(memory) == [(0, 9), (50, 50)]
 
 
-# Segments and their words.
+# Segments and their texts.
 
 
 def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
@@ -225,7 +225,7 @@ def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
     assert spans(memory) == [(0, 7), (9, 9)]
 
 
-def test_words_stay_with_their_segment() -> None:
+def test_texts_stay_with_their_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -259,7 +259,7 @@ def test_search_merges_cameras_and_prompts_best_first() -> None:
     assert spans(memory, start_ns=1 * S, end_ns=1 * S) == [(1, 1)]
 
 
-def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
+def test_a_moment_that_matches_in_several_prompts_is_found_once() -> None:
     memory = Memory('m')
     other, rear = key('Other?'), key(source='rear')
     for second in range(20):
@@ -307,7 +307,7 @@ def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     assert memory.sources == ()
 
 
-def test_a_change_that_nobody_told_costs_no_segment() -> None:
+def test_a_lost_change_message_loses_no_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -362,7 +362,7 @@ def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
     ]
 
 
-def test_where_the_hops_are_gone_segments_are_found() -> None:
+def test_segments_are_found_after_their_hops_were_deleted() -> None:
     memory = Memory('m', MemorySettings(kept_s=100.0, hops_kept_s=5.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
     for second in range(30):
@@ -448,7 +448,7 @@ def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
     assert (seen.start_ns, seen.end_ns) == (1_200_000_000, 2_200_000_000)
 
 
-def test_a_span_of_several_segments_is_told_by_segment() -> None:
+def test_a_span_of_several_segments_is_answered_by_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -462,7 +462,7 @@ def test_a_span_of_several_segments_is_told_by_segment() -> None:
     assert recalled(memory, 4, 12) == [(4, 7, ['red']), (8, 12, ['blue'])]
 
 
-def test_one_hop_of_a_segment_is_what_it_said() -> None:
+def test_one_hop_of_a_segment_has_its_own_vector() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     for second in range(20):
@@ -475,7 +475,7 @@ def test_one_hop_of_a_segment_is_what_it_said() -> None:
     assert (seen.start_ns, seen.end_ns) == (10 * S, 10 * S)
 
 
-def test_hops_that_no_segment_is_known_of_are_told_too() -> None:
+def test_hops_outside_known_segments_are_included() -> None:
     memory = Memory('m')
     for second in range(5):
         memory.record(hop(second))
@@ -486,7 +486,7 @@ def test_hops_that_no_segment_is_known_of_are_told_too() -> None:
     assert recalled(memory) == [(0, 4, ['red']), (10, 49, ['blue'])]
 
 
-def test_of_very_many_segments_the_longest_are_told_in_order() -> None:
+def test_the_longest_of_very_many_segments_are_answered_in_order() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     start = 0

@@ -102,7 +102,7 @@ def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
         assert np.abs(stored[[0, -1]].astype(int) - image[[0, -1]]).mean() < 3
 
 
-def test_what_was_seen_before_ends_where_something_is_missing() -> None:
+def test_the_context_of_a_span_ends_at_a_gap() -> None:
     frame_store = FrameStore(FACTS)
     add(frame_store, range(10))
     add(frame_store, range(14, 30))  # frames were dropped
@@ -114,7 +114,7 @@ def test_what_was_seen_before_ends_where_something_is_missing() -> None:
     assert numbers(frame_store.before(by_number[0], 3)) == []
 
 
-def test_a_frame_that_is_looked_at_again_has_its_stamp_twice() -> None:
+def test_a_repeated_frame_has_its_stamp_twice() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(6):
         stamp = number // 2 * HOP
@@ -171,7 +171,7 @@ def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
     assert 90 <= len(left) <= 100 + 64  # less than the newest minute
 
 
-def test_what_is_older_than_the_kept_time_goes() -> None:
+def test_frames_older_than_the_retention_time_are_deleted() -> None:
     frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=10.0))
     add(frame_store, range(128))
     newest = 127 * HOP + 100 * MS
@@ -202,7 +202,7 @@ def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
     assert all(60 <= b - a <= 140 for a, b in itertools.pairwise(found))
 
 
-def test_what_lasts_long_and_what_is_not_over_is_looked_at_too() -> None:
+def test_long_and_open_segments_are_evaluated_too() -> None:
     """The span has two segments of four hops and ten minutes of an open segment."""
     frame_store = FrameStore(FACTS)
     add(frame_store, range(3000))
@@ -272,7 +272,7 @@ time.sleep(60)
     assert everything(FrameStore(FACTS, path=path)) == [*range(10), 0, 1, 2]
 
 
-def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
+def test_stamps_from_an_unset_clock_delete_no_frames(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(10), start=10**15)
@@ -297,14 +297,14 @@ def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> 
     assert everything(FrameStore(FACTS, path=path)) == [0, 1, 2, 3]
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('no database ' * 100)
     with pytest.raises(InputError, match='notes'):
         FrameStore(FACTS, path=path)
 
 
-def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_node_continues(tmp_path: Path) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
     add(frame_store, range(10), image_of=noise)
     frame_store.commit()
@@ -320,7 +320,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
     assert frame_store.problem == '' and everything(frame_store)[-1] == 49
 
 
-def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
+def test_frames_stay_in_ram_if_the_disk_is_full_at_startup(
     tmp_path: Path, full_disk: None
 ) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
@@ -361,7 +361,7 @@ def test_many_hops_of_one_stamp_have_others_before_them() -> None:
     assert numbers(frame_store.before(hops[50], 4)) == [46, 47, 48, 49]
 
 
-def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
+def test_deleted_space_is_returned_to_the_disk(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(3000), image_of=noise)
@@ -383,7 +383,7 @@ def test_the_file_of_a_memory_is_no_frame_store(tmp_path: Path) -> None:
         Store(tmp_path / 'frames.db')
 
 
-def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_file_damaged_at_run_time_is_reported_and_the_node_continues(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(200), image_of=noise)

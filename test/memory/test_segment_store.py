@@ -75,7 +75,7 @@ MOMENTS = [
 ]
 
 
-def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
+def test_stored_data_survives_the_process(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     lived(memory)
     assert found(memory) == MOMENTS
@@ -88,7 +88,7 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     assert np.allclose(seen.vector, color_vector('red')) and seen.end_ns == 4 * S
     assert (seen.text, seen.nearest) == ('it was red', True)
     part = again.recall('', 0, 1 * S, 'What?')
-    assert part is not None and [s.text for s in part.seen] == ['']  # its words are of its end
+    assert part is not None and [s.text for s in part.seen] == ['']  # the text describes its end
     own = again.recall('', 5 * S, 8 * S, 'What?')
     assert own is not None and [s.nearest for s in own.seen] == [False]
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
@@ -114,7 +114,7 @@ def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path:
     assert memory.recall('', 500 * S, 600 * S, '') is None
 
 
-def test_a_clock_that_is_not_set_takes_nothing_from_what_was_remembered(tmp_path: Path) -> None:
+def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> None:
     path, late = tmp_path / 'memory.db', 1_700_000_000
     memory = Memory('m', store=Store(path))
     memory.change(begun(late, 0, 'red'))
@@ -131,7 +131,7 @@ def test_a_clock_that_is_not_set_takes_nothing_from_what_was_remembered(tmp_path
     assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
     assert [m.start_ns // S for m in found(memory)] == [late]
     memory.record(hop(late + 60, 'blue'))  # now it is set
-    memory.record(hop(late + 30, 'blue'))  # what this process has seen itself is no such thing
+    memory.record(hop(late + 30, 'blue'))  # data of this process is not older data of the file
     memory.commit()
     assert memory.problem == ''
     memory.close()
@@ -155,7 +155,7 @@ def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:
+def test_deleted_data_is_also_deleted_on_disk(tmp_path: Path) -> None:
     settings = MemorySettings(kept_s=100.0, hops_kept_s=3.0)
     memory = Memory('m', settings, Store(tmp_path / 'memory.db'))
     lived(memory)
@@ -189,7 +189,7 @@ sys.stdin.read()
 """
 
 
-def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Path) -> None:
+def test_a_kill_loses_only_data_after_the_last_commit(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     here = Path(__file__).parent
     environment = os.environ | {
@@ -212,7 +212,7 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Pat
     assert np.allclose(vectors, color_vector('red'))
 
 
-def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+def test_the_file_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     memory.record(hop(0))
     memory.commit()
@@ -251,7 +251,7 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
     assert left() == (0, 0)
 
 
-def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None:
+def test_republished_open_segments_are_continued(tmp_path: Path) -> None:
     """A restarted node receives opening changes that are older than its file."""
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     memory.change(begun(0, 0, 'red'))
@@ -311,7 +311,7 @@ def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) ->
     assert found(Memory('m', store=Store(tmp_path / 'memory.db'))) == MOMENTS
 
 
-def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
+def test_the_memory_continues_in_ram_on_a_full_disk(tmp_path: Path) -> None:
     store = Store(tmp_path / 'memory.db')
     memory = Memory('m', store=store)
     memory.record(hop(0))
@@ -344,7 +344,9 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('what', ['text', 'other', 'newer'])
-def test_what_is_no_memory_is_refused_and_left_as_it_is(tmp_path: Path, what: str) -> None:
+def test_a_file_that_is_not_a_memory_is_rejected_and_left_unchanged(
+    tmp_path: Path, what: str
+) -> None:
     path = tmp_path / 'memory.db'
     if what == 'text':
         path.write_text('a diary, ' * 1000)
@@ -361,7 +363,7 @@ def test_what_is_no_memory_is_refused_and_left_as_it_is(tmp_path: Path, what: st
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_not_there_is_made_or_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_or_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='no such file'):
         Store(tmp_path / 'memory.db', read_only=True)
     with pytest.raises(OutputError, match=r'nowhere/memory\.db'):

@@ -47,7 +47,7 @@ def test_a_column_of_a_matrix_crosses_in_its_own_order() -> None:
 
 
 @pytest.mark.parametrize('bad', [[], [math.nan, 1.0], [math.inf]])
-def test_vectors_that_are_none_are_refused(bad: list[float]) -> None:
+def test_invalid_vectors_are_rejected(bad: list[float]) -> None:
     with pytest.raises(InputError, match='empty or not finite'):
         conversions.from_floats(array.array('f', bad))
 

@@ -79,7 +79,7 @@ def ask_nodes(bench: Bench) -> Any:
 NONE, NOT_SEEN, UNFAMILIAR = AbstainReason.NONE, AbstainReason.NOT_SEEN, AbstainReason.UNFAMILIAR
 RED_ONLY = (START_NS, START_NS + 1900 * MS)
 QUESTIONS = [
-    # 2 s of a span of 10 s were seen: too little for a no, as nobody looked before.
+    # 2 s of a span of 10 s were seen: too little for a no, because 8 s were not seen.
     ('Is it?', NO_RED, (START_NS - 8 * SECOND, RED_ONLY[1]), ('no red', NOT_SEEN, Basis.FRAMES)),
     ('Is it?', NO_RED, RED_ONLY, ('no red', NONE, Basis.FRAMES)),
     ('What?', [], RED_ONLY, ('the scene is red', NONE, Basis.FRAMES)),

@@ -169,7 +169,7 @@ def test_read_only_parameters_never_change(bench: Bench) -> None:
     assert not result.successful
 
 
-def test_cameras_can_be_named_anew_while_unconfigured(bench: Bench) -> None:
+def test_cameras_can_be_renamed_while_unconfigured(bench: Bench) -> None:
     node = bench.start(PerceptionNode, up=False)
     node.set_parameters([Parameter('cameras', value=['left', 'right'])])
     assert bench.do(node, node.bring_up)
@@ -240,7 +240,7 @@ def test_the_launched_transport_is_that_of_every_camera_of_a_file(
     assert taken(node) == FRONT_AND_REAR
 
 
-def test_a_camera_that_is_not_named_is_a_warning_that_names_it(bench: Bench) -> None:
+def test_an_unnamed_camera_is_reported_by_name(bench: Bench) -> None:
     node = bench.start(PerceptionNode, cameras=['front'], frnt__topic='/f', camera__topic='/c')
     status = bench.status(node, lambda s: s.level == b'\x01')
     text = 'parameters for unknown cameras are ignored: frnt.topic (cameras: front)'

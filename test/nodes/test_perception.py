@@ -111,7 +111,7 @@ def test_model_info_is_latched(bench: Bench) -> None:
     )
 
 
-def test_two_cameras_are_told_apart(bench: Bench) -> None:
+def test_two_cameras_are_distinguished(bench: Bench) -> None:
     bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r')
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     left, right = Feed(bench, 'l'), Feed(bench, 'r')
@@ -140,7 +140,7 @@ def with_vision(vision: fake_models.FakeVision) -> Any:
     return fake_pool(lambda: Model(fake_models.FACTS, vision, fake_models.FakeLanguage()))
 
 
-def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
+def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
     vision = LookingVision()
     bench.start(
         PerceptionNode,
@@ -201,7 +201,7 @@ def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
     assert list(infos.wait(2)[-1].prompts) == ['One?', 'Two?']
 
 
-def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
+def test_predict_answers_from_the_current_state(bench: Bench) -> None:
     bench.start(PerceptionNode)
     Feed(bench).send(*image_messages('yellow', 0, 4))
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['Why?', '']))
@@ -215,7 +215,7 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
     assert np.allclose(response.vectors[1].data, fake_models.color_vector('yellow'), atol=1e-6)
 
 
-def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
+def test_an_unfamiliar_scene_is_published_with_a_warning_until_it_ends(bench: Bench) -> None:
     vision = fake_models.FakeVision(unfamiliar_colors={'blue': 0.75})
     node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
     hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
@@ -239,7 +239,7 @@ def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: 
     bench.status(node, lambda s: s.level == b'\x00')
 
 
-def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
+def test_predict_evaluates_a_past_span(bench: Bench) -> None:
     bench.start(PerceptionNode)
     Feed(bench).send(*image_messages('red', 0, 4), *image_messages('blue', 4, 4))
     response = bench.call(
@@ -272,7 +272,7 @@ def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
     )
 
 
-def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
+def test_a_long_span_is_evaluated_once_per_segment(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     Feed(bench).send(*image_messages('red', 0, 100), *image_messages('blue', 100, 100))
     changes = bench.publisher(SemanticChange, 'semantic_change')
@@ -295,7 +295,7 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
     assert bench.call(Predict, 'predict', request).success
 
 
-def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> None:
+def test_the_node_stops_during_a_past_prediction(bench: Bench, tmp_path: Path) -> None:
     class Slow(fake_models.FakeVision):
         delay_s = 0.0
 
@@ -333,7 +333,7 @@ def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None
     bench.status(node, lambda s: int(values_of(s)['bytes of stored frames']) > 1000)
 
 
-def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
+def test_an_invalid_frame_store_file_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('not a database ' * 100)
     node = bench.start(PerceptionNode, up=False, frames_path=str(path))
@@ -354,7 +354,7 @@ def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path
         (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
     ],
 )
-def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -> None:
+def test_predict_errors_give_the_reason(bench: Bench, request_: Any, message: str) -> None:
     node = bench.start(
         PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r'
     )
@@ -368,7 +368,7 @@ def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -
     assert good.success
 
 
-def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
+def test_predict_answers_inactive_before_configure(bench: Bench) -> None:
     node = bench.start(PerceptionNode, up=False)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
     assert (response.success, response.message) == (
@@ -394,7 +394,7 @@ class SlowVision(fake_models.FakeVision):
         super().step(state, images)
 
 
-def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -> None:
+def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
@@ -413,12 +413,12 @@ def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
     assert node._cameras['camera'].stamp_filter.resets == 0  # our own drops are no gap
-    # The slots of 2..4 are skipped, not filled with what was there before: one hop is now.
+    # The slots of 2..4 are skipped, not filled with earlier frames: one hop is now.
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
     eventually(lambda: node.describe()['skipped slots'] == '3')
 
 
-def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) -> None:
+def test_a_damaged_image_does_not_displace_the_pending_one(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
@@ -438,7 +438,7 @@ def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) ->
     assert node.health.counts['camera: damaged images'] == 1
 
 
-def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None:
+def test_a_damaged_image_is_not_counted_as_dropped(bench: Bench) -> None:
     vision = LookingVision()
     node = bench.start(PerceptionNode, with_vision(vision), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
@@ -495,7 +495,7 @@ def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) ->
     assert status.message == 'RuntimeError: out of memory'
 
 
-def test_diagnostics_tell_rate_latency_drops_model_and_share(bench: Bench) -> None:
+def test_diagnostics_contain_rate_latency_drops_model_and_share(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     Feed(bench).send(*image_messages('red', 0, 8))
     status = bench.status(node, lambda s: float(values_of(s)['rate (Hz)']) > 0)
@@ -553,7 +553,7 @@ def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:
     assert camera.describe()['camera: share of frames received'] == '1.000'
 
 
-def test_no_camera_at_all_says_what_it_waits_for(
+def test_a_missing_camera_is_logged_as_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 0.5)
@@ -605,7 +605,7 @@ def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None
     assert of_the_subscription('/b/image').reliability == ReliabilityPolicy.RELIABLE
 
 
-def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
+def test_an_inactive_node_processes_no_image_until_reactivated(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
@@ -682,7 +682,7 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(1), 'stamp goes back by 0.100 s', 'irregular stamps'),
     ],
 )
-def test_a_bad_picture_costs_nothing_but_itself(
+def test_only_the_invalid_image_is_dropped(
     bench: Bench, undisturbed: list[Any], bad: Image, message: str, counter: str
 ) -> None:
     node, found = vectors(bench, *GOOD[:3], bad, *GOOD[3:])
@@ -694,7 +694,7 @@ def test_a_bad_picture_costs_nothing_but_itself(
 
 
 @pytest.mark.parametrize(('shift_ms', 'where'), [(60_000, 'forward'), (-60_000, 'back')])
-def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, where: str) -> None:
+def test_stamp_jumps_reset_the_camera(bench: Bench, shift_ms: int, where: str) -> None:
     later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
     node, found = vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: irregular stamps'] == 1
@@ -706,7 +706,7 @@ def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, whe
     assert np.allclose(found[-2:], fresh)
 
 
-def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
+def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Bench) -> None:
     messages = image_messages('red', 0, 4)
     large = image_message('red', START_NS + 200 * MS)
     image = fake_models.solid_image('red', 48, 64)

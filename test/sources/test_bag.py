@@ -20,7 +20,7 @@ def close(image: np.ndarray, color: str) -> bool:
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize('as_file', [False, True])
-def test_frames_have_header_stamps_and_rgb_pictures(
+def test_frames_have_header_stamps_and_rgb_images(
     tmp_path: Path, plugin: StoragePlugin, as_file: bool
 ) -> None:
     folder = bags.write(tmp_path / 'bag', bags.colors(['red', 'blue'], 2), plugin)
@@ -40,12 +40,12 @@ def test_a_stamp_is_the_headers_not_the_recorders(tmp_path: Path) -> None:
     assert [frame.stamp_ns for frame in source] == bags.stamps(3)
 
 
-def test_iterating_again_begins_anew(tmp_path: Path) -> None:
+def test_iterating_again_restarts_from_the_beginning(tmp_path: Path) -> None:
     source = open_source(bags.write(tmp_path / 'bag', bags.colors(['red'], 3)))
     assert len(list(source)) == len(list(source)) == 3
 
 
-def test_raw_pictures_lose_their_row_padding(tmp_path: Path) -> None:
+def test_row_padding_of_raw_images_is_removed(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
     rows = [('/f/image_raw', bags.START_NS, bags.raw(bags.START_NS, image, padding=5))]
     frame = next(iter(open_source(bags.write(tmp_path / 'bag', rows))))
@@ -58,7 +58,7 @@ def two_cameras(tmp_path: Path) -> Path:
     return bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
 
 
-def test_all_cameras_are_read_and_told_apart(tmp_path: Path) -> None:
+def test_all_cameras_are_read_and_distinguished(tmp_path: Path) -> None:
     source = open_source(two_cameras(tmp_path))
     assert sorted(source.cameras) == ['front', 'rear']
     assert all(close(f.image, 'red' if f.source == 'front' else 'blue') for f in source)
@@ -95,7 +95,7 @@ def test_a_folder_without_metadata_is_read_by_its_one_file(tmp_path: Path) -> No
     assert len(list(open_source(folder))) == 2
 
 
-def test_a_damaged_picture_keeps_its_place_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_damaged_image_keeps_its_position_and_the_rest_is_read(tmp_path: Path) -> None:
     rows = bags.colors(['red', 'blue'], 2)
     data = rows[1][2].data
     rows[1] = (bags.TOPIC, rows[1][1], bags.compressed(rows[1][1], data[: len(data) // 2]))
@@ -106,7 +106,7 @@ def test_a_damaged_picture_keeps_its_place_and_the_rest_is_read(tmp_path: Path) 
     assert [frame.stamp_ns for frame in source] == [bags.stamps(4)[i] for i in (0, 2, 3)]
 
 
-def test_a_damaged_first_picture_does_not_set_the_start(tmp_path: Path) -> None:
+def test_a_damaged_first_image_does_not_set_the_start(tmp_path: Path) -> None:
     rows = bags.colors(['red'], 3)
     rows[0] = (bags.TOPIC, rows[0][1], bags.compressed(rows[0][1], np.zeros(9, np.uint8)))
     assert open_source(bags.write(tmp_path / 'bag', rows)).start_ns == bags.stamps(2)[1]
@@ -129,17 +129,17 @@ def test_an_unknown_topic_lists_the_image_topics(tmp_path: Path) -> None:
     fails(two_cameras(tmp_path), "no topic '/up'", '/front/image_raw/compressed', topics=('/up',))
 
 
-def test_a_topic_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_topic_without_images_is_rejected(tmp_path: Path) -> None:
     rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colors(['red'], 2)]
     fails(bags.write(tmp_path / 'bag', rows), "'/odd'", 'not an image topic', topics=('/odd',))
 
 
-def test_an_empty_bag_says_so(tmp_path: Path) -> None:
+def test_an_empty_bag_is_reported(tmp_path: Path) -> None:
     kind = 'sensor_msgs/msg/CompressedImage'
     fails(bags.write(tmp_path / 'bag', [], topics=[(bags.TOPIC, kind)]), 'empty')
 
 
-def test_a_bag_of_damaged_pictures_only_says_why(tmp_path: Path) -> None:
+def test_a_bag_with_only_damaged_images_raises_the_reason(tmp_path: Path) -> None:
     rows = [(bags.TOPIC, t, bags.compressed(t, np.zeros(9, np.uint8))) for t in bags.stamps(3)]
     fails(bags.write(tmp_path / 'bag', rows), 'no image can be read', 'cannot be decoded')
 

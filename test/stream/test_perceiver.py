@@ -54,13 +54,13 @@ def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
     assert [np.linalg.norm(e.vector) for e in found] == pytest.approx([1.0] * 10, abs=1e-6)
 
 
-def test_window_start_is_the_oldest_tubelet_that_is_attended_to() -> None:
+def test_window_start_is_the_oldest_attended_tubelet() -> None:
     found = feed(Perceiver(FakeVision()), ['red'] * 16)
     window = FACTS.window_tubelets
     assert [e.window_start_ns // HOP for e in found] == [max(0, k + 1 - window) for k in range(8)]
 
 
-def test_another_epoch_starts_anew() -> None:
+def test_another_reset_count_resets_the_state() -> None:
     perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 5)
     found = feed(perceiver, ['blue'] * 4, start=30, reset_count=1)
@@ -93,7 +93,7 @@ def test_prompts_change_at_once_or_not_at_all() -> None:
     assert [e.key.prompt for e in found] == ['b', '']
 
 
-def test_a_bad_picture_changes_nothing() -> None:
+def test_an_invalid_image_leaves_the_state_unchanged() -> None:
     perceiver, clean = Perceiver(FakeVision()), Perceiver(FakeVision())
     feed(perceiver, ['red'] * 3)
     for bad in (np.zeros((2, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2, 3))):
@@ -106,7 +106,7 @@ def test_a_bad_picture_changes_nothing() -> None:
     )
 
 
-def test_predict_says_what_is_missing() -> None:
+def test_predict_errors_name_the_missing_input() -> None:
     perceiver = Perceiver(FakeVision())
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
@@ -167,7 +167,7 @@ def test_predict_of_a_span_sees_that_span() -> None:
         perceiver.predict('', ['what?'], 1900 * MS, 1000 * MS)
 
 
-def test_a_span_whose_frames_are_gone_is_refused() -> None:
+def test_a_span_with_deleted_frames_is_rejected() -> None:
     perceiver = keeping(kept_s=1.0)
     feed(perceiver, ['red'] * 128)
     with pytest.raises(NotStoredError, match=r'1\.000 s to 1\.900 s .* \(stored: 11\.6'):
@@ -181,7 +181,7 @@ def test_without_frame_store_there_is_no_past() -> None:
         perceiver.predict('', ['what?'], 1000 * MS)
 
 
-def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
+def test_a_span_with_gaps_is_evaluated_in_its_stored_parts() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 10)
     feed(perceiver, ['blue'] * 10, start=9000 * MS, reset_count=1)
@@ -196,7 +196,7 @@ def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
     np.testing.assert_allclose(found.vectors[0], unit(first + second), atol=1e-6)
 
 
-def test_of_a_long_span_each_segment_is_looked_at() -> None:
+def test_each_segment_of_a_long_span_is_evaluated() -> None:
     vision = Remembering()
     perceiver = keeping(vision)
     assert perceiver.frame_store is not None
@@ -222,7 +222,7 @@ def ended(start_ns: int, end_ns: int) -> Change:
     return Change(end_ns, key, 's', 1, end_ns, 1.0, Reason.MEANING, vector, before, vector)
 
 
-def test_a_short_span_is_looked_at_window_by_window() -> None:
+def test_a_short_span_is_evaluated_window_by_window() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 42 + ['blue'] * 4 + ['red'] * 40)
     found = perceiver.predict('', ['what?'], 1000 * MS, 7000 * MS)
@@ -233,14 +233,14 @@ def test_a_short_span_is_looked_at_window_by_window() -> None:
     assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
-def test_many_short_stretches_are_not_all_looked_at() -> None:
+def test_many_short_runs_are_sampled() -> None:
     perceiver = keeping()
     for reset_count in range(30):
         feed(perceiver, ['red'] * 4, start=reset_count * 3000 * MS, reset_count=reset_count)
     assert len(perceiver.predict('', ['what?'], 1).windows) <= 16
 
 
-def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
+def test_a_long_span_without_segments_is_sampled() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
     found = perceiver.predict('', ['what?'], 1)
@@ -249,7 +249,7 @@ def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
     assert colors == [0] * 8 + [1] * 8
 
 
-def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
+def test_the_stream_continues_between_steps_of_a_past_prediction() -> None:
     vision = FakeVision()
     perceiver, alone = keeping(vision), keeping()
     feed(perceiver, ['red'] * 20 + ['blue'] * 20)
@@ -270,7 +270,7 @@ def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
     assert len(made) == taken and all(e.vector @ color_vector('green') > 0.9 for e in made)
 
 
-def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> None:
+def test_spans_before_a_restart_can_be_queried(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     feed(Perceiver(FakeVision(), frame_store=frame_store), ['red'] * 40)
@@ -374,7 +374,7 @@ def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() ->
     assert abs(slots + perceiver.skipped_slots - 3 * 600) <= 9
 
 
-def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_enough() -> None:
+def test_a_fast_camera_with_dropped_frames_skips_no_slot_if_time_suffices() -> None:
     vision = NumberedVision()
     perceiver, latencies = live(vision, 33 * MS, round(0.9 * HOP), 1800)
     assert perceiver.skipped_slots == 0
@@ -382,7 +382,7 @@ def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_
     assert max(latencies) <= 2 * HOP
 
 
-def test_each_hop_comes_as_soon_as_it_is_done() -> None:
+def test_each_hop_is_yielded_when_it_is_done() -> None:
     vision = NumberedVision()
     perceiver = Perceiver(vision)
     assert list(perceiver.see(Frame(0, solid_image('red')))) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The region finder learns to locate a bright square where the cameras' descriptions put it."""
+"""The region finder learns to locate a bright rectangle, the workspace of the streams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from helpers.synthetic_streams import film
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Stream, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.cameras import WORKSPACE_M
-from vljepa_ros.data.simulators.mwstream.regions import workspaces
+from vljepa_ros.data.workspace import WORKSPACE, workspaces
 from vljepa_ros.model.config import ModelConfig, RegionFinderConfig
 from vljepa_ros.model.streaming.region_finder import RegionFinder
 from vljepa_ros.train.config import RegionTraining, TrainConfig
@@ -24,28 +23,18 @@ SIDE = 32
 
 
 def scene(folder: Path, seed: int) -> Stream:
-    """Write a stream whose frames show a bright square at the workspace of a random camera."""
+    """Write a stream whose frames show a bright rectangle in a random place."""
     rng, data = np.random.default_rng(seed), film(f's{seed}', seed)
-    x, y, z = WORKSPACE_M
-    camera = {
-        'position_m': [x + rng.uniform(-0.4, 0.4), y + rng.uniform(-0.4, 0.4), z + 2.0],
-        'axes': np.eye(3).tolist(),
-        'fov_deg': rng.uniform(40, 70),
-    }
-    count = 1 + max(item.episode for item in data.annotations)
-    lit = {'light': np.ones(len(data.frames)), 'cover': np.zeros(len(data.frames))}
-    meta = {**data.meta, 'cameras': [camera] * count}
-    path = write_stream(folder, replace(data, meta=meta, state=lit))
-    found = workspaces(read_stream(path))
-    assert found is not None
-    cx, cy, width, height = found[0] * SIDE
-    frames = np.full((len(data.frames), SIDE, SIDE, 3), 20, np.uint8)
-    rows = slice(max(round(cy - height / 2), 0), round(cy + height / 2))
-    columns = slice(max(round(cx - width / 2), 0), round(cx + width / 2))
+    count = len(data.frames)
+    x, y = rng.uniform(0.25, 0.75, 2)
+    width, height = rng.uniform(0.3, 0.6, 2)
+    frames = np.full((count, SIDE, SIDE, 3), 20, np.uint8)
+    rows = slice(max(round(SIDE * (y - height / 2)), 0), round(SIDE * (y + height / 2)))
+    columns = slice(max(round(SIDE * (x - width / 2)), 0), round(SIDE * (x + width / 2)))
     frames[:, rows, columns] = 230
-    return read_stream(
-        write_stream(folder / 'drawn', replace(data, frames=frames, meta=meta, state=lit))
-    )
+    state = {'light': np.ones(count), 'cover': np.zeros(count)}
+    state |= {n: np.full(count, v) for n, v in zip(WORKSPACE, (x, y, width, height), strict=True)}
+    return read_stream(write_stream(folder, replace(data, frames=frames, state=state)))
 
 
 def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
@@ -71,7 +60,7 @@ def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
     assert np.abs(errors).mean() < 0.4 * np.abs(spread).mean()
 
 
-def test_streams_without_cameras_are_one_clear_error(tmp_path: Path) -> None:
+def test_streams_without_workspaces_are_one_clear_error(tmp_path: Path) -> None:
     plain = read_stream(write_stream(tmp_path, film('s', 0)))
     finder = RegionFinder(RegionFinderConfig(SIDE, (8, 16)), SIDE)
     with pytest.raises(InputError, match='region_finder'):

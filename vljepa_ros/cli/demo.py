@@ -42,7 +42,7 @@ STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa demo`."""
     parser.add_argument(
         '--sample',
         type=Path,
@@ -60,23 +60,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa demo` and return its exit status."""
     from vljepa_ros.cli import event_grading as grading
 
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
     settle(args)
-    say = _print_nothing if args.json else _print
+    show = _print_nothing if args.json else _print
     # Exit by exception on SIGTERM, so that the processes are ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
-    live = Live(questions, say)
+    live = Live(questions, show)
     try:
         live.run(sample, args)
     except ProcessError as error:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
         return ExitStatus.FAILED
-    say('\nfor comparison: evaluating the same recording offline, and baselines ...')
+    show('\nfor comparison: evaluating the same recording offline, and baselines ...')
     report = judge(live, truths, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
     if args.json:
@@ -138,8 +138,8 @@ def _print_nothing(line: str) -> None:
 class Live:
     """One run of the stack; afterwards `spans`, `answers` and `events` contain the results."""
 
-    def __init__(self, questions: list[Question], say: Any) -> None:
-        self._pending, self._print = list(questions), say
+    def __init__(self, questions: list[Question], show: Any) -> None:
+        self._pending, self._print = list(questions), show
         self.events: list[dict[str, Any]] = []
         self.answers: list[tuple[Question, dict[str, Any], bool]] = []
         self.played: dict[str, Any] = {}

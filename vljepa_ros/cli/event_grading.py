@@ -18,7 +18,7 @@ import numpy as np
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Language
-from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
+from vljepa_ros.data import concepts
 from vljepa_ros.evaluate.matching import matched
 
 ONSET_S = 1.5
@@ -38,7 +38,7 @@ class TextSpan:
 
 @dataclass(frozen=True)
 class Truth:
-    """The concept of a span, as a concept id (see data.simulators.mwstream.tasks)."""
+    """The concept of a span, as a concept id (see data.concepts)."""
 
     start: float
     end: float
@@ -88,7 +88,7 @@ class Question:
     def is_answered_by(self, text: str) -> bool:
         """Return whether an answer is correct: by its concept if open, else by equal text."""
         if self.kind == 'open':
-            return is_right(self.meaning, text, color=False)
+            return concepts.named().expresses(self.meaning, text, color=False)
         return text == self.answer
 
 
@@ -164,7 +164,7 @@ def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
 
 def _check_meaning(path: Path, meaning: str) -> None:
     try:
-        sentences(meaning)
+        concepts.named().sentences(meaning)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
 
@@ -177,7 +177,7 @@ def grade(events: Sequence[TextSpan], truths: Sequence[Truth]) -> EventMetrics:
 
 def _matches(event: TextSpan, truth: Truth) -> bool:
     near = abs(event.start - truth.start) <= ONSET_S + 1e-9
-    return near and is_right(truth.meaning, event.text, color=False)
+    return near and concepts.named().expresses(truth.meaning, event.text, color=False)
 
 
 def constant(events: Sequence[TextSpan], truths: Sequence[Truth], meaning: str) -> float:
@@ -188,7 +188,7 @@ def constant(events: Sequence[TextSpan], truths: Sequence[Truth], meaning: str) 
         truths: Annotations.
         meaning: The concept whose first sentence is used.
     """
-    text = sentences(meaning)[0]
+    text = concepts.named().sentences(meaning)[0]
     return grade([TextSpan(s.start, s.end, text) for s in events], truths).f1
 
 

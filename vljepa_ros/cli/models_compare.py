@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa models compare`."""
     parser.add_argument('name', metavar='NAME|DIR', help='a model of kind bidirectional')
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)

@@ -51,7 +51,7 @@ class Grid:
     size: int = 96
 
     def __post_init__(self) -> None:
-        """Check both values."""
+        """Check rate and size."""
         if not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
             raise InputError('rate ({:g}) is not in {:g}..{:g}'.format(self.rate_hz, *RATES_HZ))
         if not SIZES[0] <= self.size <= SIZES[1]:

@@ -107,20 +107,20 @@ class Memory:
         if self._is_refused(key.source, stamp_ns):
             return
         for other, stream in self._streams_of(key.source):
-            self._forget_hops_after(other, stream, stamp_ns)
+            self._delete_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
         if len(hops) and hops.newest_ns == stamp_ns:  # a repeated frame
-            hops.forget_after(stamp_ns - 1)
+            hops.delete_after(stamp_ns - 1)
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
         self._write(lambda store: store.put_hop(key, *hop))
-        self._forget_old(key.source, stamp_ns)
+        self._delete_old(key.source, stamp_ns)
         self._recorded += 1
         if self._recorded % CHECKED == 0:
             self._keep_small()
         if self._recorded % SELDOM == 1:
             mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
-            self._write(lambda store: store.forget_of_others(*mine, *bounds_ns))
+            self._write(lambda store: store.delete_of_other_models(*mine, *bounds_ns))
             if self._store is not None:
                 self._others = self._sizes(self._store, list(self._others))
 
@@ -128,16 +128,16 @@ class Memory:
         """Store the segments of a change. Raises the errors of `record`."""
         self._check(change.key, change.vector)
         key, session, before = change.key, change.session_id, change.previous
-        if before is None and change.reason is not Reason.END and self._take_up(change):
+        if before is None and change.reason is not Reason.END and self._reopen(change):
             return
         if self._is_refused(key.source, change.stamp_ns):
             return
         stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
-            self._forget_segments_after(key.source, change.stamp_ns)
+            self._delete_segments_after(key.source, change.stamp_ns)
             before = None
         elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
-            self._delete(key, stream.forget_segments_after(change.stamp_ns))
+            self._delete(key, stream.delete_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
             ended = StoredSegment(
                 (session, before.segment_id),
@@ -152,9 +152,9 @@ class Memory:
             name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
             begun = StoredSegment(name, *span, change.vector, unfamiliar=change.unfamiliar)
             self._open(key, stream, begun)
-        self._forget_old(change.key.source, change.stamp_ns)
+        self._delete_old(change.key.source, change.stamp_ns)
 
-    def _take_up(self, change: Change) -> bool:
+    def _reopen(self, change: Change) -> bool:
         """Update a known segment, if the change repeats its opening or is its drift.
 
         Returns:
@@ -182,7 +182,7 @@ class Memory:
         if found is not None:
             found.text, found.nearest = event.text, event.nearest
             text = event.text, event.nearest
-            self._write(lambda store: store.put_words(event.key, name, *text))
+            self._write(lambda store: store.put_text(event.key, name, *text))
 
     def commit(self) -> None:
         """Make everything so far durable on disk; to be called every second."""
@@ -276,10 +276,10 @@ class Memory:
 
     # Deletion.
 
-    def _forget_old(self, source: str, newest_ns: int) -> None:
+    def _delete_old(self, source: str, newest_ns: int) -> None:
         """Delete old data of a source, also of prompts that are no longer standing prompts."""
         for key, stream in self._streams_of(source):
-            self._forget_before(key, stream, *self._bounds_ns(newest_ns))
+            self._delete_before(key, stream, *self._bounds_ns(newest_ns))
 
     def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
         """Return the stamps before which hops, and segments, are deleted."""
@@ -289,29 +289,29 @@ class Memory:
         hops_ns, segments_ns = (max(stamp_ns, -EVER_NS) for stamp_ns in oldest)
         return hops_ns, segments_ns
 
-    def _forget_before(
+    def _delete_before(
         self, key: StreamKey, stream: StoredStream, hops_ns: int, segments_ns: int
     ) -> None:
         count = len(stream.hops)
-        deleted = stream.forget_before(hops_ns, segments_ns)
+        deleted = stream.delete_before(hops_ns, segments_ns)
         if len(stream.hops) < count:
-            self._write(lambda store: store.forget_hops(key, -EVER_NS, hops_ns))
+            self._write(lambda store: store.delete_hops(key, -EVER_NS, hops_ns))
         self._delete(key, deleted)
         if not stream:
             del self._streams[key]
 
-    def _forget_hops_after(self, key: StreamKey, stream: StoredStream, stamp_ns: int) -> None:
+    def _delete_hops_after(self, key: StreamKey, stream: StoredStream, stamp_ns: int) -> None:
         if len(stream.hops) and stream.hops.newest_ns > stamp_ns:
-            stream.hops.forget_after(stamp_ns)
-            self._write(lambda store: store.forget_hops(key, stamp_ns + 1, EVER_NS))
+            stream.hops.delete_after(stamp_ns)
+            self._write(lambda store: store.delete_hops(key, stamp_ns + 1, EVER_NS))
 
-    def _forget_segments_after(self, source: str, newest_ns: int) -> None:
+    def _delete_segments_after(self, source: str, newest_ns: int) -> None:
         for key, stream in self._streams_of(source):
-            self._delete(key, stream.forget_segments_after(newest_ns))
+            self._delete(key, stream.delete_segments_after(newest_ns))
 
     def _delete(self, key: StreamKey, segments: list[StoredSegment]) -> None:
         for segment in segments:
-            self._write(partial(Store.forget_segment, key=key, name=segment.name))
+            self._write(partial(Store.delete_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
         """Meet the size limit: delete streams of other models, then oldest hops, then segments."""
@@ -319,7 +319,7 @@ class Memory:
             return
         for key in list(self._others):
             if self.held_bytes + sum(self._others.values()) > self._settings.most_bytes:
-                self._write(partial(Store.forget_stream, key=key))
+                self._write(partial(Store.delete_stream, key=key))
                 del self._others[key]
         while self.held_bytes > self._settings.most_bytes:
             hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
@@ -329,7 +329,7 @@ class Memory:
                 return
             until_ns = stamps[int(GIVEN_UP * len(stamps))] + 1
             for key, stream in list(self._streams.items()):
-                self._forget_before(key, stream, until_ns, 0 if hops else until_ns)
+                self._delete_before(key, stream, until_ns, 0 if hops else until_ns)
         self._write(lambda store: store.shrink())
 
     @property

@@ -97,7 +97,7 @@ class Store:
             segment.unfamiliar,
         )
 
-    def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
+    def put_text(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
         """Write the text of an existing segment; `nearest`: it is a retrieved sentence."""
         self._write(
             'UPDATE segments SET text = ?4, nearest = ?5 '
@@ -108,7 +108,7 @@ class Store:
             nearest,
         )
 
-    def forget_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
+    def delete_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
         """Delete the hops with start_ns <= stamp < end_ns."""
         self._write(
             'DELETE FROM hops WHERE stream = ? AND stamp_ns >= ? AND stamp_ns < ?',
@@ -117,13 +117,15 @@ class Store:
             end_ns,
         )
 
-    def forget_segment(self, key: StreamKey, name: SegmentName) -> None:
+    def delete_segment(self, key: StreamKey, name: SegmentName) -> None:
         """Delete one segment."""
         self._write(
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
 
-    def forget_of_others(self, model_id: str, source: str, hops_ns: int, segments_ns: int) -> None:
+    def delete_of_other_models(
+        self, model_id: str, source: str, hops_ns: int, segments_ns: int
+    ) -> None:
         """Delete old data of other models.
 
         Args:
@@ -145,13 +147,13 @@ class Store:
                     oldest_ns,
                 )
 
-    def forget_stream(self, key: StreamKey) -> None:
+    def delete_stream(self, key: StreamKey) -> None:
         """Delete all data of one stream."""
         for table in ('hops', 'segments'):
             self._write(f'DELETE FROM {table} WHERE stream = ?', key)
 
     def commit(self) -> None:
-        """Make everything so far durable."""
+        """Make all data written so far durable."""
         with self._clear_ids_on_error():
             self._base.commit()
 

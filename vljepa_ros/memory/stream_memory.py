@@ -42,7 +42,7 @@ class StoredSegment:
     nearest: bool = False
     unfamiliar: float = 0.0
 
-    def take_words(self, other: StoredSegment) -> None:
+    def take_text(self, other: StoredSegment) -> None:
         """Copy the text of another segment, unless this one has a text."""
         if not self.text:
             self.text, self.nearest = other.text, other.nearest
@@ -107,10 +107,10 @@ class StoredStream:
         """Remove an older version of a segment, taking its text, and close any other open one."""
         running, last = self.running, self.closed[-1:]
         if running is not None and running.name == segment.name:
-            segment.take_words(running)
+            segment.take_text(running)
             return None
         if last and last[0].name == segment.name:  # it was closed too early
-            segment.take_words(last[0])
+            segment.take_text(last[0])
             self.closed.pop()
             self._pooled.drop_last()
         if running is None:
@@ -135,15 +135,15 @@ class StoredStream:
             return max(segment.end_ns, self.hops.newest_ns)
         return segment.end_ns
 
-    def forget_before(self, hops_ns: int, segments_ns: int) -> list[StoredSegment]:
+    def delete_before(self, hops_ns: int, segments_ns: int) -> list[StoredSegment]:
         """Delete hops before `hops_ns` and segments that ended before `segments_ns`.
 
         Returns:
             The deleted segments.
         """
-        self.hops.forget_before(hops_ns)
+        self.hops.delete_before(hops_ns)
         count = int(np.searchsorted(self._pooled.stamps_ns, segments_ns, side='left'))
-        self._pooled.forget_before(segments_ns)
+        self._pooled.delete_before(segments_ns)
         deleted, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
         running = self.running
         if running is not None and self.end_of(running) < segments_ns:
@@ -151,9 +151,9 @@ class StoredStream:
             self.running = None
         return deleted
 
-    def forget_segments_after(self, stamp_ns: int) -> list[StoredSegment]:
+    def delete_segments_after(self, stamp_ns: int) -> list[StoredSegment]:
         """Delete segments that end after a stamp, and return them."""
-        self._pooled.forget_after(stamp_ns)
+        self._pooled.delete_after(stamp_ns)
         count = len(self._pooled)
         deleted, self.closed = self.closed[count:], self.closed[:count]
         if self.running is not None and self.end_of(self.running) > stamp_ns:

@@ -67,7 +67,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self._prepared: tuple[_Request, _Loaded | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
-            specs = parameters.beside_the_vision(specs)
+            specs = parameters.for_separate_text_side(specs)
         self.problems = parameters.declare(self, specs)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -91,7 +91,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     def start(self) -> None:
         """Activate: subscribe and process messages."""
 
-    async def hear_out(self) -> None:
+    async def drain(self) -> None:
         """Wait for the last messages of other nodes, when the process ends while active."""
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Return additional values for the diagnostics."""
         return {}
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Update lasting conditions; called once a second while active."""
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
@@ -201,7 +201,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     async def bring_down(self) -> None:
         """Deactivate and clean up, from any state."""
         if self.phase == 'active':
-            await self.hear_out()
+            await self.drain()
         if self.phase == 'active':
             self.trigger_deactivate()
         if self.phase == 'inactive':
@@ -360,7 +360,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
 
     def _tick(self) -> None:
         if self.is_active:
-            self.look_around()
+            self.update_conditions()
         level, message = self.health.summary(self.phase)
         values = {'state': self.phase} | self.health.values()
         if self._lease is not None:

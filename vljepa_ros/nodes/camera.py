@@ -113,7 +113,7 @@ class Camera:
         self.stamp_filter.reject()
         node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
-    def look_around(self, node: VljepaNode) -> None:
+    def update_conditions(self, node: VljepaNode) -> None:
         """Report missing images every few seconds, and topics with several publishers."""
         publishers = node.count_publishers(self.resolved)
         self._shared = publishers > 1

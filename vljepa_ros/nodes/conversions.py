@@ -18,6 +18,7 @@ from vljepa_ros.core import images, types
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.query.service import Question
+from vljepa_ros.srv import Query
 from vljepa_ros.stream.perceiver import WindowPrediction
 
 SECOND_NS = 1_000_000_000
@@ -296,6 +297,17 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
         types.StreamKey(source, prompt, message.model_id)
         for source in message.sources
         for prompt in message.prompts
+    )
+
+
+def to_query(question: Question) -> Query.Request:
+    """Convert to a Query request."""
+    return Query.Request(
+        prompt=question.prompt,
+        candidates=list(question.candidates),
+        source=question.source,
+        start=to_time(question.start_ns),
+        end=to_time(question.end_ns),
     )
 
 

@@ -304,7 +304,7 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
     )
 
 
-def beside_the_vision(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+def for_separate_text_side(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     """Default `device` to the CPU for a separate text process; the vision side keeps the GPU."""
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
@@ -380,7 +380,7 @@ def unknown(given: Iterable[str]) -> str:
     return f'unknown parameters are ignored: {", ".join(found)}' if found else ''
 
 
-def strangers(given: Iterable[str], cameras: Sequence[str]) -> str:
+def unnamed_cameras(given: Iterable[str], cameras: Sequence[str]) -> str:
     """Return a warning about parameters of cameras that are not in `cameras`, or ''."""
     known = {*cameras, DEFAULT_CAMERA}  # the parameter file always sets the default camera
     fields = {spec.name for spec in CAMERA}

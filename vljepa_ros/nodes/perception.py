@@ -110,11 +110,11 @@ class PerceptionNode(VljepaNode):
                 self.retire(getattr(self, name))
                 delattr(self, name)
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Commit the frame store and check the topic of each camera."""
         self.enqueue(self._commit)
         for camera in self._cameras.values():
-            camera.look_around(self)
+            camera.update_conditions(self)
 
     def describe(self) -> dict[str, str]:
         """Return the counters of the node and of each camera."""
@@ -327,6 +327,6 @@ class PerceptionNode(VljepaNode):
         for problem in parameters.declare(self, self._camera_specs()).values():
             raise InputError(problem)
         given = getattr(self, '_parameter_overrides', {})
-        self.condition('cameras', parameters.strangers(given, names))
+        self.condition('cameras', parameters.unnamed_cameras(given, names))
         parameters.check(self._camera_specs(), parameters.values_of(self, self._camera_specs()))
         return names

@@ -183,7 +183,7 @@ class QueryNode(VljepaNode):
         self._memory = self._service = None
         self._sources = ()
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Commit the memory's file and end watches of unknown sources.
 
         Warn while the sources cannot be verified.
@@ -385,7 +385,7 @@ class QueryNode(VljepaNode):
 
     def _on_model_info(self, message: ModelInfo) -> None:
         self._cameras = tuple(message.sources)
-        self.look_around()
+        self.update_conditions()
 
     def _on_cancel(self, goal: Any) -> CancelResponse:
         for watched in self._watched:

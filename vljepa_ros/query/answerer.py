@@ -143,7 +143,7 @@ class Answerer:
     def _cannot_read(self, text: str) -> bool:
         return bool(text.strip()) and self._language.unreadable(text) >= WITHHELD
 
-    def recount(
+    def answer_past(
         self,
         prompt: str,
         source: str,
@@ -238,10 +238,10 @@ class Answerer:
             InputError: The question is invalid.
         """
         if own:
-            return self.recount(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
+            return self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
         if yes_of(candidates) is not None:
             candidates = ()
-        answer = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
+        answer = self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
         reason = first_reason([AbstainReason.NOT_SEEN, answer.abstain_reason])
         return replace(answer, abstained=True, abstain_reason=reason)
 

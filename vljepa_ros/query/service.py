@@ -44,9 +44,8 @@ class Question:
         check_span(self.start_ns, self.end_ns)
 
 
-Evaluated = tuple[
-    str, Sequence[EvaluatedSpan]
-]  # the source, and its spans with the prompt's embeddings
+# The source, and its spans with the prompt's embeddings.
+Evaluated = tuple[str, Sequence[EvaluatedSpan]]
 
 
 class QueryService:
@@ -85,7 +84,7 @@ class QueryService:
         Raises:
             InputError: The question is invalid.
         """
-        return self._answerer.recount(
+        return self._answerer.answer_past(
             question.prompt,
             source,
             seen,

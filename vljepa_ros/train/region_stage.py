@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the region finder: regression of the workspace's center and size in single frames.
 
-Frames in the dark, with a covered camera or with a moving camera are left out.
+Frames in the dark or with a covered camera are left out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import WHOLE, fit
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
-from vljepa_ros.data.simulators.mwstream.regions import are_still, workspaces
+from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data.workspace import workspaces
 from vljepa_ros.model.streaming.region_finder import OFFSET, SCALE, RegionFinder
 from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import TrainConfig
@@ -33,7 +33,7 @@ class RegionStage:
     def __init__(
         self, finder: RegionFinder, streams: Sequence[Stream], config: TrainConfig
     ) -> None:
-        """Read the frames of all streams whose cameras are described.
+        """Read the frames of all streams with workspaces.
 
         Raises:
             InputError: No stream has a usable frame.
@@ -91,12 +91,12 @@ class RegionStage:
                 continue
             state, images = stream.state(), stream.frames()
             visible = (state['light'] > DARK_BELOW) & (state['cover'] < COVERED_ABOVE)
-            for at in np.flatnonzero(visible & are_still(stream))[:: self.config.every]:
+            for at in np.flatnonzero(visible)[:: self.config.every]:
                 frames.append(fit(np.asarray(images[at]), round(KEPT_SIDE * self._size)))
                 targets.append(found[at])
         if not frames:
             raise InputError(
-                'cannot train the region finder: no stream describes its cameras (generate the '
-                'data with `vljepa data mwstream`, or set model.region_finder.image_size to 0)'
+                'cannot train the region finder: no stream has workspaces in its state (generate '
+                'the data with `vljepa data mwstream`, or set model.region_finder.image_size to 0)'
             )
         return frames, np.stack(targets)

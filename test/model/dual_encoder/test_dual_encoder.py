@@ -113,7 +113,7 @@ def test_the_prompt_changes_nothing(model: Model) -> None:
         model.vision.step(state, list(noise_images(2)))
 
 
-def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
+def test_a_constant_image_gives_one_segment(model: Model) -> None:
     pipeline, events = Pipeline(model), []
     image = np.full((48, 64, 3), 120, np.uint8)
     for i in range(40):
@@ -123,7 +123,7 @@ def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
     assert pipeline.writer.decodes == 1
 
 
-def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model) -> None:
+def test_the_stack_ranks_candidates_and_reports_that_it_has_no_decoder(model: Model) -> None:
     """Events, search and questions with candidates work; an open question is refused."""
     pipeline = Pipeline(model)
     rng, events = np.random.default_rng(1), []
@@ -140,7 +140,7 @@ def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model)
         pipeline.ask('what is open?')
 
 
-def test_texts_and_pictures_that_do_not_fit_are_named(model: Model, tmp_path: Path) -> None:
+def test_texts_and_images_of_the_wrong_size_are_named(model: Model, tmp_path: Path) -> None:
     assert model.language is not None
     with pytest.raises(InputError, match=r'14 tokens.* 12'):
         model.language.check('a ' * 13)

@@ -112,7 +112,7 @@ def test_a_bias_of_yes_is_added_where_yes_and_no_are_the_choice(
         ([], None),
     ],
 )
-def test_a_pair_of_yes_and_no_is_told_by_first_words(texts: list[str], yes: int | None) -> None:
+def test_a_yes_no_pair_is_detected_by_its_first_words(texts: list[str], yes: int | None) -> None:
     assert yes_among(texts) == yes
 
 
@@ -124,7 +124,7 @@ def test_an_answer_is_an_abstention_above_the_threshold_only(
         assert language.is_unanswerable(vector, ['yes', 'no'], 'yes') is abstained
 
 
-def test_words_compete_alone_and_have_their_own_threshold(
+def test_a_decoded_text_competes_alone_with_its_own_threshold(
     language: TextLanguage, vector: Any
 ) -> None:
     share = float(1 / (1 + np.exp(2)))  # of 0.4 beside 0.6 at 0.1
@@ -136,9 +136,7 @@ def test_words_compete_alone_and_have_their_own_threshold(
     assert language.is_unanswerable(vector, [], '')  # no text was decoded
 
 
-def test_who_offers_unknown_as_a_candidate_has_it_once(
-    language: TextLanguage, vector: Any
-) -> None:
+def test_unknown_as_a_candidate_counts_once(language: TextLanguage, vector: Any) -> None:
     language.calibration = CalibrationConfig(**UNKNOWN, abstain_above=0.08)
     candidates = ['green', 'cannot tell', 'red']
     ranked = language.rank(vector, candidates)
@@ -182,7 +180,7 @@ def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
     assert alone == [Hypothesis('a', -0.1, 5.0, 0.0)]
 
 
-def test_the_confidence_of_words_weighs_what_is_known_of_them(
+def test_text_confidence_is_a_weighted_sum_of_its_inputs(
     language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = [Hypothesis('the arm is still', -0.5, 0.2, 0.8), Hypothesis('it rests', -0.7, -0.2, 0.5)]
@@ -201,7 +199,7 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
     )
 
 
-def test_the_confidence_of_words_weighs_where_the_vector_points(
+def test_text_confidence_depends_on_the_vectors_direction(
     language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = [Hypothesis('it rests', -0.5, 0.2, 0.8)]
@@ -235,7 +233,7 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
         registry.load(str(tmp_path))
 
 
-def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
+def test_the_hypothesis_nearest_to_the_vector_is_first() -> None:
     class Beams(torch.nn.Module):
         """Always decodes to 'b', then 'a', then a text that cannot be embedded."""
 

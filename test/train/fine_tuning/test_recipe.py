@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers.annotated_bags import EACH_S, SAYS, SHORT, film
+from helpers.annotated_bags import EACH_S, SAYS, SHORT, film, tune_config
 from helpers.tiny_streaming import tower
 from safetensors.torch import load_file
 
 from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry
-from vljepa_ros.train.config import read_values
-from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig, parse_tuning
-from vljepa_ros.train.fine_tuning.run import Tuned, tune
+from vljepa_ros.train.config_file import read_config
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
+from vljepa_ros.train.fine_tuning.run import FineTuningResult, tune
 
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Any]
@@ -96,12 +96,12 @@ def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def tuned(start: Path, shown: Recording, out: Path, how: str) -> Tuned:
+def tuned(start: Path, shown: Recording, out: Path, how: str) -> FineTuningResult:
     """Fine-tune for a few steps."""
     short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
     values = {**short, 'start': str(start), 'out': str(out), 'tune': how}
     values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
-    found = tune(parse_tuning(values, Path(f'{how}.yaml')))
+    found = tune(tune_config(values, Path(f'{how}.yaml')))
     assert found.after.texts == 6
     return found
 
@@ -212,8 +212,8 @@ def test_the_documented_commands_are_commands() -> None:
 
 def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
     """The test checks the configuration and every annotation line, without the training."""
-    path = ROOT / 'samples' / 'tuning' / 'tune.yaml'
-    config: TuneConfig = parse_tuning(read_values(path), path)
+    config = read_config(ROOT / 'samples' / 'tuning' / 'tune.yaml')
+    assert isinstance(config, FineTuningConfig)
     truth = json.loads((ROOT / 'samples' / 'bench' / 'ground_truth.json').read_text())
     spans = {(a['start'], a['end']) for a in truth['annotations']}
     for recording in (*config.recordings, *config.validation):

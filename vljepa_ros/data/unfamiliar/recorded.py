@@ -154,19 +154,10 @@ def _read(path: Path) -> Frames:
 
 def _film(path: Path, size: int) -> Frames:
     """Read a whole film, sampled at `RATE_HZ`."""
-    film = cv2.VideoCapture(str(path))
-    rate, frames, index = film.get(cv2.CAP_PROP_FPS) or 25.0, list[Frames](), 0
-    try:
-        while film.grab():
-            if index * RATE_HZ / rate >= len(frames):
-                done, image = film.retrieve()
-                if done:
-                    frames.append(fit(np.ascontiguousarray(image[..., ::-1], np.uint8), size))
-            index += 1
-    finally:
-        film.release()
-    if not frames:
-        raise InputError(f'{path} cannot be decoded')
+    frames = list[Frames]()
+    for frame in open_source(path):
+        if frame.stamp_ns * RATE_HZ / 1e9 >= len(frames):
+            frames.append(fit(frame.image, size))
     return np.stack(frames)
 
 

@@ -27,7 +27,7 @@ def red_at(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize('aspect', list(ASPECTS))
 @pytest.mark.parametrize('fit', ['crop', 'resize', 'letterbox'])
-def test_things_are_where_place_says(aspect: str, fit: str) -> None:
+def test_objects_are_where_place_maps_them(aspect: str, fit: str) -> None:
     made = ImageFormat(aspect, fit)
     [image] = made.apply(rendering()[None])
     expected = made.place(np.array([[0.755, 0.63]]))[0]
@@ -40,7 +40,7 @@ def test_a_letterbox_has_black_bars_of_the_right_height() -> None:
     assert dark == pytest.approx(160 * (1 - 9 / 16), abs=2)
 
 
-def test_resize_stretches_what_crop_does_not() -> None:
+def test_resize_stretches_and_crop_does_not() -> None:
     heights = {}
     for fit in ('crop', 'resize'):
         [image] = ImageFormat('16:9', fit).apply(rendering()[None])
@@ -56,7 +56,7 @@ def test_a_low_resolution_loses_detail_and_a_high_one_none() -> None:
 
 
 @pytest.mark.parametrize('codec', ['jpeg', 'mp4'])
-def test_codecs_change_pictures_a_little_and_keep_their_colors(codec: str) -> None:
+def test_codecs_change_images_a_little_and_keep_their_colors(codec: str) -> None:
     made = ImageFormat(codec=codec, quality=80)
     seen = made.apply(np.stack([rendering()] * 5))
     assert seen.shape == (5, 96, 96, 3) and seen.dtype == np.uint8

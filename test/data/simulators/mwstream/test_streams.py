@@ -11,6 +11,7 @@ import pytest
 
 from vljepa_ros.data.format import StreamData
 from vljepa_ros.data.splits import CUTS, FIXED, HOME, WIDE
+from vljepa_ros.data.workspace import WORKSPACE
 
 if importlib.util.find_spec('metaworld') is None or find_library('OSMesa') is None:
     pytest.skip('needs metaworld and OSMesa', allow_module_level=True)
@@ -130,3 +131,30 @@ def test_cuts_change_the_camera_within_an_episode(monkeypatch: pytest.MonkeyPatc
 def test_acts_that_are_seen_are_not_hidden(filmed: dict[str, StreamData]) -> None:
     acts = [item for item in filmed[HOME].annotations if item.phase == 'act']
     assert acts and sum(item.hidden for item in acts) <= len(acts) / 2
+
+
+def test_workspaces_follow_from_the_cameras(filmed: dict[str, StreamData]) -> None:
+    """Compare with trigonometry for cameras that neither pan nor shake."""
+    from vljepa_ros.data.simulators.mwstream.cameras import WORKSPACE_M
+
+    data, first, checked = filmed[WIDE], 0, 0
+    lengths = [episode['frames'] for episode in data.meta['episodes']]
+    for camera, length in zip(data.meta['cameras'], lengths, strict=True):
+        at, first = first, first + length
+        if camera['pan_deg'] or camera['shake_deg'] or at >= len(data.frames):
+            continue
+        right, up, back = (np.array(WORKSPACE_M) - camera['position_m']) @ camera['axes']
+        width_m = 2 * -back * np.tan(np.radians(camera['fov_deg']) / 2)
+        squeeze = {'1:1': 1, '4:3': 4 / 3, '16:9': 16 / 9}[camera['aspect']]
+        squeeze = squeeze if camera['fit'] == 'resize' else 1
+        width = 96 * 0.05 / width_m / 5.2  # 5 cm cover 5.2 of 96 pixels
+        expected = (0.5 + right / width_m, 0.5 - up / width_m * squeeze, width, width * squeeze)
+        found = [float(data.state[name][at]) for name in WORKSPACE]
+        np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.005)
+        checked += 1
+    assert checked
+
+
+def test_home_views_are_not_cropped(filmed: dict[str, StreamData]) -> None:
+    state = filmed[HOME].state
+    assert state['workspace_width'].min() >= 1.0 and state['workspace_height'].min() >= 1.0

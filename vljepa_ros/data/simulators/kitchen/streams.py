@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import StreamData
+from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.kitchen.doors import (
     DOORS,
     Openings,
+    annotate_doors,
     draw_movements,
     openings,
-    tell,
 )
 from vljepa_ros.data.simulators.kitchen.scene import Kitchen, View, draw_view
-from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
 
 SIZE = 192
@@ -47,7 +47,7 @@ class Director:
             f'{split}-{seed:05d}',
             self._pictures(view, opened, light, cover, rng),
             stamps_ns(frames),
-            tell(opened, light, cover),
+            annotate_doors(opened, light, cover),
             {
                 'seed': seed,
                 'split': split,

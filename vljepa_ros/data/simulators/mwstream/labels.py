@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
+from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.data.simulators.mwstream.record import Episode, Prop
 from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNSEEN, meaning_of

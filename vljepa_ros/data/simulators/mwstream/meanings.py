@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
-and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
-correct under two conditions: it names the concept's object and color and no others, and the known
-sentence that shares the most words with it expresses this concept and does not differ from it by a
-negation or an antonym.
+`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`,
+`sample`, and `read` (training sentences for the text encoder only, never decoder targets). A
+sentence is correct under two conditions: it names the concept's object and color and no others,
+and the known sentence that shares the most words with it expresses this concept and does not
+differ from it by a negation or an antonym.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ import yaml
 from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.concepts import ANY
+from vljepa_ros.data.english import NEGATIONS, words
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
     COLOR_NAMES,
@@ -33,8 +34,6 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
 )
 
 LISTS = ('train', 'heldout', 'sample')
-AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
-ANY = 'any'  # in place of a color, for sentences without a color
 SHARED = ('reach', 'contact', 'appear', 'gone')  # phases with sentence templates for all objects
 
 # Words that name each object; the first is the object's own name.
@@ -76,8 +75,6 @@ ALSO: dict[str, tuple[str, ...]] = {
 
 _ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
 NAMED_BARE = {'cover'}  # allowed in 'something covers the camera'
-# Includes the 't' of "isn't".
-NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without', 'nobody'}
 OPPOSITES = (
     (
         'open opens opened opening ajar unlocks unlocked',
@@ -159,29 +156,11 @@ def without_color(meaning: str) -> str | None:
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
 
-def denials(text: str) -> tuple[str, ...]:
-    """Return negations of a sentence, first with 'not'; () if it is already negated."""
-    if NEGATIONS & set(words(text)):
-        return ()
-    ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
-    clause = text[:1].lower() + text[1:]
-    return (
-        *(AUXILIARY.sub(way, text, count=1) for way in ways),
-        f'It is not true that {clause}',
-        f'It is not the case that {clause}',
-    )
-
-
 def sentence_index(which: str = 'train') -> dict[str, str]:
     """Map every sentence of a list to its concept id (all 50 tasks)."""
     return {
         text: meaning for meaning in meanings(tuple(TASKS)) for text in sentences(meaning, which)
     }
-
-
-def words(text: str) -> list[str]:
-    """Return the lower-case words of a text."""
-    return re.findall(r'[a-z]+', text.lower())
 
 
 def names_object(meaning: str, text: str) -> bool:
@@ -199,6 +178,7 @@ def object_of(meaning: str) -> str:
     return subject if phase in SHARED else TASKS[subject].object
 
 
+@lru_cache(1 << 16)
 def is_right(meaning: str, text: str, color: bool = True) -> bool:
     """Return whether `text` expresses the concept `meaning` (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about an annotated moment, with answers from the simulator's state.
 
-An answer has a concept id (`yes`, `no`, `unknown`, `nothing`, `color:red`, `object:drawer:red`,
-or the annotation's), so that all its paraphrases are one target. `unknown` is the answer to
-unanswerable questions: about an absent object, in the dark, or with a covered camera. Prompts and
-paraphrases of answers are in prompts.yaml.
+In addition to the general concepts of answers (see `data.questions`), an answer may be `nothing`,
+`colour:red` or `object:drawer:red`. Prompts about these scenes and paraphrases of these answers
+are in prompts.yaml.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vljepa_ros.data.annotation_file import meaning_of as told_meaning
+from vljepa_ros.data import questions as general
 from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.questions import ANSWERS, UNKNOWN, YES_NO, Question, pick
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import (
     COLOR_NAMES,
@@ -31,8 +30,6 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
     training_colors,
 )
 
-UNKNOWN = 'unknown'
-YES_NO = ('yes', 'no')
 TOPICS = (
     'caption',
     'light',
@@ -51,23 +48,6 @@ TOPICS = (
 )
 
 
-@dataclass(frozen=True)
-class Question:
-    """Prompt with its answer as text and as concept id, and optional candidates.
-
-    `kind`: caption, yes/no, colour, object, thing. `topic` is the subject of the question,
-    independent of its paraphrase. `full` is the answer as a full sentence, '' if there is none.
-    """
-
-    prompt: str
-    answer: str
-    meaning: str
-    kind: str
-    candidates: tuple[str, ...] = ()
-    topic: str = ''
-    full: str = ''
-
-
 @cache
 def _file() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'prompts.yaml').read_text())
@@ -77,12 +57,9 @@ def _file() -> dict[str, Any]:
 @cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
     """Return the prompt templates of a topic in one of the lists ({}, {state} and others)."""
+    if topic in general.TOPICS:
+        return general.prompts(topic, which)
     return tuple(_file()[topic][which])
-
-
-def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one of `texts`; `rng.choice` would convert them to an array on each call."""
-    return texts[int(rng.integers(len(texts)))]
 
 
 def state_words(thing: str, state: str) -> str:
@@ -145,7 +122,7 @@ class _QuestionMaker:
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question; `true` tells whether `statement` holds."""
+        """Return a yes/no question; `true`: whether `statement` holds."""
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
@@ -297,9 +274,8 @@ def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return one question of each kind that applies, in paraphrases of the list `which`."""
-    asker, found = _QuestionMaker(annotation, rng, which), [caption(annotation, rng, which)]
-    if annotation.phase == 'told' or annotation.phase == 'none':
-        return found
+    asker = _QuestionMaker(annotation, rng, which)
+    found = [general.caption(annotation, sentences(annotation.meaning, which), rng, which)]
     found.append(asker.covered())
     if annotation.phase == 'covered':
         return [*found, asker.unknown(asker.light()), *unanswerable(annotation, rng, which)]
@@ -344,28 +320,12 @@ def unanswerable(
     return [asker.unknown(item) for item in chosen if item is not None][:2]
 
 
-def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-    """Return the caption question with a sentence of the annotation's concept."""
-    said: tuple[str, ...] = (annotation.text,)
-    if annotation.phase not in ('told', 'none'):
-        said = sentences(annotation.meaning, which)
-    prompt = pick(prompts('caption', which), rng)
-    return Question(prompt, pick(said, rng), annotation.meaning, 'caption', topic='caption')
-
-
 def answers(meaning: str) -> tuple[str, ...]:
     """Return the paraphrases of an answer; the first is the answer's text in `Question`."""
+    if meaning in ANSWERS:
+        return general.answers(meaning)
     kind, *slots = meaning.split(':')
     return tuple(text.format(*slots) for text in _file()['answers'][kind])
-
-
-def answer_meaning(text: str) -> str:
-    """Return the concept id of an annotated answer: yes, no, unknown, or its own text."""
-    said = told_meaning(text)
-    for meaning in (*YES_NO, UNKNOWN):
-        if said in map(told_meaning, answers(meaning)):
-            return meaning
-    return said
 
 
 def answer_meanings(

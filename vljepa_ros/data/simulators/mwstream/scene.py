@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.data.simulators.mwstream.cameras import HELD_OUT_SHARE, Camera, Point, project
+from vljepa_ros.data.simulators.mwstream.cameras import (
+    HELD_OUT_SHARE,
+    WORKSPACE_M,
+    Camera,
+    Point,
+    project,
+)
 from vljepa_ros.data.simulators.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.simulators.mwstream.record import Thing
 from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
@@ -238,6 +244,13 @@ class Scene:
         points = np.stack([self.object_position(), self.data.body('hand').xpos])
         places, sizes = project(points, self._position_m, self._axes, self._fov_deg)
         return places, float(sizes[0])
+
+    def workspace(self) -> tuple[NDArray[np.float64], float]:
+        """Return the image position (2,) and the projected size of the workspace's center."""
+        places, sizes = project(
+            np.array([WORKSPACE_M]), self._position_m, self._axes, self._fov_deg
+        )
+        return places[0], float(sizes[0])
 
     def visible_share(self, state: NDArray[np.float64]) -> float:
         """Return the visible fraction of the task's object: its pixels over its pixels alone."""

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation, StreamData
+from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.cameras import (
     VIEWPOINTS,
     Camera,
     draw_home,
     draw_wide,
 )
-from vljepa_ros.data.simulators.mwstream.cover import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.episode import simulate
 from vljepa_ros.data.simulators.mwstream.image_format import ImageFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.labels import (
@@ -56,12 +56,14 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
     training_colors,
 )
 from vljepa_ros.data.splits import CUTS, FIXED, HOME, TRAIN, folder_name
+from vljepa_ros.data.workspace import WORKSPACE
 
 SIZE = 192
 QUALITY = 95  # JPEG quality of stored frames
 TRIES = 3  # maximum number of attempts to draw an episode that succeeds
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
 PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y', 'object_size')
+WORKSPACE_PX = 5.2  # projected size in a workspace 96 pixels wide: a little below the home views'
 LENS_NOISE, WIDE_LENS_NOISE = (0.5, 3.0), (0.5, 7.0)  # gray levels
 MOVING_CAMERAS = 0.25  # fraction of the wide cameras that pan or shake
 PATH_POINTS = 8  # points of the object's path that must be in a camera's image
@@ -368,6 +370,7 @@ class Film:
                 clean = scene.render(instant.joints, level, prop.thing if prop and there else None)
                 places, size = scene.places()
                 where = (*shot.format.place(places).ravel().tolist(), size)
+                where += _workspace(*scene.workspace(), shot.format)
                 previous = (instant.joints, level, there)
                 if depth:
                     seen_m = scene.depth(instant.joints, DEPTH_SIDE)
@@ -383,13 +386,30 @@ class Film:
         self.visible.append(_visible_shares(scene, episode, shot.first, end))
 
     def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-        """Return (T,) arrays of `PLACES` and `progress`, and `depth` if it was rendered."""
-        columns = np.array(self._places, np.float16).reshape(-1, len(PLACES)).T
-        found: dict[str, NDArray[Any]] = dict(zip(PLACES, columns, strict=True))
+        """Return (T,) arrays of places and `progress`, and `depth` if it was rendered."""
+        names = (*PLACES, *WORKSPACE)
+        columns = np.array(self._places, np.float16).reshape(-1, len(names)).T
+        found: dict[str, NDArray[Any]] = dict(zip(names, columns, strict=True))
         found['progress'] = np.concatenate([progress(e) for e in episodes])[: len(self._light)]
         if self._depths:
             found['depth'] = np.stack(self._depths)
         return found
+
+
+def _workspace(
+    place: NDArray[np.float64], size_px: float, image: ImageFormat
+) -> tuple[float, float, float, float]:
+    """Return center and sides of the workspace in fractions of an image (see `WORKSPACE_PX`).
+
+    Args:
+        place: Center (2,) in the square rendering, in fractions.
+        size_px: Projected size at the center.
+        image: Format of the image.
+    """
+    [[x, y]] = image.place(place[None])
+    width = size_px / WORKSPACE_PX
+    is_squeezed = image.fit == 'resize'
+    return float(x), float(y), width, width / image.visible_height if is_squeezed else width
 
 
 def progress(episode: Episode) -> NDArray[np.float16]:
