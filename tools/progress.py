@@ -41,6 +41,7 @@ class Activity:
     def read(self, line: str) -> str:
         """Interpret a line and return a text that is worth a line of its own ('': none)."""
         if line.lstrip().startswith(('Collecting ', 'Processing ')):
+            self._finish()
             self.packages += 1
             self.text = f'resolving {line.split()[1].rpartition("/")[2]}'
         elif (found := WHEEL.match(line)) and not found[3]:
