@@ -44,7 +44,7 @@ def read_outcome(path: Path) -> Outcome:
         total += 1
         failed += any(case.find(kind) is not None for kind in ('failure', 'error'))
         if (found := case.find('skipped')) is not None:
-            file = (case.get('classname') or case.get('name', '')).replace('.', '/') + '.py'
+            file = (case.get('classname', '') or case.get('name', '')).replace('.', '/') + '.py'
             reason = found.get('message', '')
             if reason == 'collection skipped':  # of a whole file: (path, line, reason)
                 reason = ast.literal_eval((found.text or '').strip())[2]
