@@ -3,7 +3,7 @@ from pathlib import Path
 
 import cv2
 import pytest
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
@@ -13,7 +13,7 @@ from vljepa_ros.sources.image_folder import natural
 def folder(path: Path) -> Path:
     path.mkdir()
     for number, colour in ((2, 'green'), (10, 'blue'), (1, 'red')):
-        cv2.imwrite(str(path / f'shot{number}.png'), picture(colour)[..., ::-1])
+        cv2.imwrite(str(path / f'shot{number}.png'), solid_image(colour)[..., ::-1])
     (path / 'notes.txt').write_text('not a picture')
     return path
 
@@ -54,7 +54,7 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
     (tmp_path / 'f').mkdir()
     (tmp_path / 'f' / 'notes.txt').write_text('x')
     fails(tmp_path / 'f', 'no image')
-    cv2.imwrite(str(tmp_path / 'a.png'), picture('red'))
+    cv2.imwrite(str(tmp_path / 'a.png'), solid_image('red'))
     fails(tmp_path / 'a.png', 'a single image is not a stream')
 
 

@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 from helpers.printed import numbers
 
 from vljepa_ros.core.errors import InputError
@@ -25,7 +25,7 @@ VARIABLE_MS = [0, 50, 100, 400, 450, 500, 1500, 1550]
 def video(path: Path, count: int = 10, fps: float = 20.0, codec: str = 'MJPG') -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (32, 24))
     for i in range(count):
-        writer.write(np.ascontiguousarray(picture('red' if i < 5 else 'blue')[..., ::-1]))
+        writer.write(np.ascontiguousarray(solid_image('red' if i < 5 else 'blue')[..., ::-1]))
     writer.release()
     return path
 

@@ -13,7 +13,7 @@ from vljepa_ros.core.images import decode_compressed
 from vljepa_ros.core.types import Frame
 from vljepa_ros.sources.base import Damaged, Source
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
 DEFAULT_FPS = 10.0
 
 
@@ -35,7 +35,7 @@ class FolderSource(Source):
             raise InputError(f'fps ({fps:g}) is not in 0.001..1000')
         self._period_ns = 1e9 / fps
         self._files = sorted(
-            (p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != '.'),
+            (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != '.'),
             key=lambda p: natural(p.name),
         )
         if not self._files:

@@ -50,13 +50,13 @@ def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
         return BagSource(path, topics)
     if topics:
         raise InputError(f'{path}: topics apply to bags only')
-    from vljepa_ros.sources.image_folder import DEFAULT_FPS, PICTURES, FolderSource
+    from vljepa_ros.sources.image_folder import DEFAULT_FPS, IMAGE_SUFFIXES, FolderSource
 
     if path.is_dir():
         if not any(path.iterdir()):
             raise InputError(f'{path}: the folder is empty')
         return FolderSource(path, fps or DEFAULT_FPS)
-    if path.suffix.lower() in PICTURES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f'{path}: a single image is not a stream; give its folder instead')
     if fps:
         raise InputError(f'{path}: fps applies to image folders only; a video has stamps')
