@@ -42,7 +42,9 @@ def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     streams = [scene(tmp_path / str(seed), seed) for seed in range(24)]
     finder = RegionFinder(RegionFinderConfig(SIDE, (8, 16)), SIDE)
-    training = RegionTraining(steps=250, batch=32, learning_rate=5e-3, ema=0.9, every=40)
+    training = RegionTraining(
+        steps=250, batch=32, learning_rate=5e-3, warmup_steps=20, ema=0.9, every=40
+    )
     model = ModelConfig('tiny')
     stage = RegionStage(
         finder, streams[:20], TrainConfig('data', 'out', model, seed=1, regions=training)

@@ -50,6 +50,7 @@ class RegionTraining:
     steps: int = 4000
     batch: int = 64
     learning_rate: float = 2e-3
+    warmup_steps: int = 300
     weight_decay: float = 0.05
     ema: float = 0.99
     every: int = 8

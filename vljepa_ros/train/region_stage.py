@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import WHOLE, fit
@@ -22,6 +21,8 @@ from vljepa_ros.data.workspace import workspaces
 from vljepa_ros.model.streaming.region_finder import OFFSET, SCALE, RegionFinder
 from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.optimizer import groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine_schedule
 
 KEPT_SIDE = 1.5  # side of the frames in memory, as a multiple of the finder's image
 KNEE = 0.3  # of the Huber loss, in units of the scaled outputs
@@ -43,13 +44,13 @@ class RegionStage:
         self._frames, self._targets = self._read(streams)
         self._rng = np.random.default_rng(config.seed)
         self._device = finder.reduce.weight.device
-        self._optimizer = torch.optim.AdamW(
-            finder.parameters(), weight_decay=self.config.weight_decay
+        self._average = WeightAverage(finder, self.config.ema)
+        self._optimizer = OptimizerStep(
+            groups(list(finder.parameters()), self.config.weight_decay),
+            self.config.learning_rate,
+            cosine_schedule(self.steps, self.config.warmup_steps),
+            average=self._average,
         )
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, self.config.learning_rate, total_steps=self.steps, pct_start=0.1
-        )
-        self._average = AveragedModel(finder, multi_avg_fn=get_ema_multi_avg_fn(self.config.ema))
 
     def step(self) -> float:
         """Draw augmented frames and take one step; returns the loss."""
@@ -58,17 +59,12 @@ class RegionStage:
         expected = torch.from_numpy(np.stack(targets)).to(found)
         scaled = [(x - x.new_tensor(OFFSET)) / x.new_tensor(SCALE) for x in (found, expected)]
         loss = functional.smooth_l1_loss(*scaled, beta=KNEE)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.finder.parameters(), 1.0)
-        self._optimizer.step()
-        self._schedule.step()
-        self._average.update_parameters(self.finder)
+        self._optimizer.apply(loss)
         return float(loss.detach())
 
     def use_average(self) -> None:
         """Give the finder the averaged weights."""
-        self.finder.load_state_dict(self._average.module.state_dict())
+        self._average.copy_to_module()
 
     def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return an augmented frame (S, S, 3) and its target (4,), as `RegionFinder.forward`."""
