@@ -163,6 +163,37 @@ def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
     assert bench.do(node, node.bring_up)
 
 
+def another(spec: parameters.Spec) -> Any:
+    """Return a valid value of a parameter other than its default."""
+    default = spec.default
+    if spec.choices:
+        return next(choice for choice in spec.choices if choice != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, (int, float)):
+        assert spec.low is not None and spec.high is not None
+        return type(default)(spec.low if default != spec.low else spec.high)
+    if isinstance(default, str):
+        return f'{default}_other'
+    return [0.25, 0.25, 0.5, 0.5] if isinstance(default[0], float) else ['other']
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_a_parameter_that_is_read_on_configure_is_refused_while_active(
+    bench: Bench, name: str
+) -> None:
+    node = bench.start(KINDS[name])
+    specs = node.all_specs()
+    assert {spec.name for spec in parameters.TABLE[name]} <= {spec.name for spec in specs}
+    for spec in specs:
+        before = parameters.plain(node.get_parameter(spec.name))
+        [result] = node.set_parameters([Parameter(spec.name, value=another(spec))])
+        after = parameters.plain(node.get_parameter(spec.name))
+        assert result.successful is spec.runtime, spec.name
+        assert (after == before) is not spec.runtime, spec.name
+        assert spec.name in result.reason or spec.runtime or spec.read_only, spec.name
+
+
 def test_read_only_parameters_never_change(bench: Bench) -> None:
     node = bench.start(QueryNode, up=False)
     [result] = node.set_parameters([Parameter('service_depth', value=4)])

@@ -88,7 +88,8 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
         '--crop',
         type=_crop,
         metavar='X,Y,W,H',
-        help='the part of each image to use, in fractions: crop a wide view to the workspace',
+        help='the part of each image to use, in fractions (W and H at least 0.05): crop a wide view '
+        'to the workspace',
     )
 
 
