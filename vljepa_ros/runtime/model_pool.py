@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +69,8 @@ class ModelPool:
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
     shared: bool = False  # whether both sides are used in this process
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model loads
+    _threads_lock: threading.Lock = field(default_factory=threading.Lock)
     _loaded: dict[ModelSpec, _Loaded] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)
     _threads: dict[str, ModelThread] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class ModelPool:
 
     def thread(self, part: str) -> ModelThread:
         """Return the model thread of a side; each process has one per side."""
-        with self._lock:
+        with self._threads_lock:
             if part not in self._threads:
                 self._threads[part] = ModelThread(part)
             return self._threads[part]
@@ -106,10 +108,13 @@ class ModelPool:
             )
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Stop the threads; False if one does not end in time."""
-        with self._lock:
+        """Stop the threads; False if one does not end in time, for example while it loads."""
+        with self._threads_lock:
             threads, self._threads = self._threads, {}
-        return all([thread.stop(timeout_s) for thread in threads.values()])
+        end_s = time.monotonic() + timeout_s
+        return all(
+            [thread.stop(max(0.0, end_s - time.monotonic())) for thread in threads.values()]
+        )
 
     def _release_once(self, spec: ModelSpec, loaded: _Loaded) -> Callable[[], None]:
         released = False
