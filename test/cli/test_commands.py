@@ -362,6 +362,18 @@ def test_a_bag_that_loops_is_reported_and_begins_anew(vljepa: Run, tmp_path: Pat
     assert [line['start'] for line in found.lines] == [0.1, 0.1]
 
 
+def test_a_camera_that_keeps_changing_its_size_is_noted_once_and_counted(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    import cv2
+
+    for i in range(20):
+        cv2.imwrite(str(tmp_path / f'{i:02d}.png'), picture('red', 24 + i, 32 + i)[..., ::-1])
+    found = vljepa('annotate', tmp_path, '--json')
+    lines = [line for line in found.err.splitlines() if 'changed size' in line]
+    assert len(lines) == 2 and '32x24' in lines[0] and '19 times' in lines[1]
+
+
 def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 

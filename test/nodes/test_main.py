@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOAD = '''
+LOAD = """
 import sys, time
 from helpers.fake_models import fake_model
 from vljepa_ros.nodes import main
@@ -32,7 +32,7 @@ def factory(kind):
 
 main.GOODBYE_S = PATIENCE
 main.leave(main.run([factory(PerceptionNode), factory(DecoderNode)], []))
-'''
+"""
 
 
 @pytest.mark.parametrize(

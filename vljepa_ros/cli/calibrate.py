@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', metavar='MODEL_DIR', help='folder of a model of kind streaming')
     parser.add_argument(
         '--data',
-        type=Path,
+        type=common.path,
         default=Path('data/mwstream'),
         metavar='DIR',
         help=f'the folder that contains the split {VALIDATION} (default: data/mwstream)',

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
         'config',
-        type=Path,
+        type=common.path,
         metavar='CONFIG',
         help='for example models/small/train.yaml, samples/tuning/tune.yaml, or '
         'models/open_vljepa/words.yaml',
