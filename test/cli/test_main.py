@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,7 +210,11 @@ def test_a_name_that_is_no_unicode_is_printed() -> None:
         'sys.exit(main.main(["models"]))'
     )
     found = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, timeout=120, cwd=ROOT
+        [sys.executable, '-c', code],
+        capture_output=True,
+        timeout=120,
+        cwd=ROOT,
+        env=os.environ | {'PYTHONIOENCODING': 'utf-8:strict'},
     )
     assert (found.returncode, found.stdout) == (0, '\\udcff\u2603\n'.encode()), found.stderr
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.runtime.model_thread import ModelThread
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,24 @@ class ModelPool:
         with self._lock:
             loaded = self._loaded.get(spec)
             if loaded is None or part not in loaded.parts:
+                self._warn_of_threads(spec)
                 parts = tuple(sorted({part} | self._expected.get(spec, set())))
                 loaded = self._loaded[spec] = _Loaded(self.load(spec, parts), parts)
             loaded.users += 1
             return Lease(
                 loaded.model.facts, getattr(loaded.model, part), self._release_once(spec, loaded)
+            )
+
+    def _warn_of_threads(self, spec: ModelSpec) -> None:
+        """Warn if nodes of this process set different numbers of threads."""
+        others = {other.threads for other in self._loaded if other != spec} - {spec.threads}
+        if others:
+            known = ', '.join(str(threads) for threads in sorted(others))
+            log.warning(
+                'nodes of this process have different values of threads (%s, now %d): the newest '
+                'counts for all; set the same value',
+                known,
+                spec.threads,
             )
 
     def stop(self, timeout_s: float = 5.0) -> bool:
