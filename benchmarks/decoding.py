@@ -10,6 +10,7 @@ from common import run, show
 
 from vljepa_ros.cli.common import add_model_arguments, load_model
 from vljepa_ros.cli.main import Parser
+from vljepa_ros.data import concepts
 from vljepa_ros.evaluate.novel_combinations import decode_held_out
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load_model(args, 'language')
     assert model.language is not None
-    found = dataclasses.asdict(decode_held_out(model.language))
+    found = dataclasses.asdict(decode_held_out(model.language, concepts.named()))
     table = '\n'.join(f'{name:14} {round(value, 4):g}' for name, value in found.items())
     show(args, model.facts, found, table)
 

@@ -33,7 +33,7 @@ from vljepa_ros.core.errors import BusyError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Answer
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.simulators.mwstream.questions import Question
+from vljepa_ros.data.questions import Question
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.questions import says
 from vljepa_ros.evaluate.report import Report, Row
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument(
         '--split', default='validation', help='split to evaluate (default: validation)'
     )
-    parser.add_argument('--streams', type=int, default=2, help='only the first N (0: all)')
+    parser.add_argument(
+        '--streams', type=int, default=2, metavar='N', help='only the first N streams (0: all)'
+    )
     add_model_arguments(parser)
     args = parser.parse_args()
     model = load_model(args, 'vision', 'language')

@@ -21,14 +21,22 @@ from numpy.typing import NDArray
 
 from vljepa_ros.core.settings import SegmenterSettings
 from vljepa_ros.core.types import Embedding
+from vljepa_ros.data import concepts
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decode_rules import KEY, Decodes, allowed, by_settings, middle_ns, uniform
-from vljepa_ros.evaluate.decoded_texts import Words, words_of
+from vljepa_ros.evaluate.decoded_texts import CachedDecoder, decoder_of
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.segments import joined, merged
 from vljepa_ros.evaluate.stream_embeddings import Hops, hops_of, nearest
-from vljepa_ros.evaluate.suites.events import FIRST_WORDS, OURS, Heard, count, matches, said
+from vljepa_ros.evaluate.suites.events import (
+    FIRST_TEXTS,
+    OURS,
+    StreamEvents,
+    count,
+    matches,
+    text_events,
+)
 from vljepa_ros.stream.segmenter import Segmenter
 from vljepa_ros.stream.text_events import EventWriter
 
@@ -60,9 +68,11 @@ class Recording:
 class Judge:
     """Evaluates settings on all recordings."""
 
-    def __init__(self, recordings: Sequence[Recording], words: Words) -> None:
-        self._recordings, self._words = recordings, words
-        cider, _ = scorer([r.stream for r in recordings])
+    def __init__(self, recordings: Sequence[Recording], decoder: CachedDecoder) -> None:
+        self._recordings, self._decoder = recordings, decoder
+        streams = [r.stream for r in recordings]
+        self._concepts = concepts.of(streams)
+        cider, _ = scorer(streams)
         self._worth = cache(cider.score)
         plans = [uniform(r.hops, allowed(r.hops, BASELINE_S)) for r in recordings]
         self._baseline = self._cider(plans)
@@ -71,19 +81,19 @@ class Judge:
     def marks(self, settings: SegmenterSettings) -> dict[str, float]:
         """Compute the metrics named in `COLUMNS`."""
         plans = [by_settings(r.hops, settings) for r in self._recordings]
-        self._words.say(np.concatenate([plan.vectors for plan in plans]))  # in one batch
-        heard = [self._events_of(r, settings) for r in self._recordings]
+        self._decoder.texts(np.concatenate([plan.vectors for plan in plans]))  # in one batch
+        found = [self._events_of(r, settings) for r in self._recordings]
         delays_s = [
-            h.segments[said].heard_s - h.starts_s[true]
-            for h in heard
-            for said, true in matches(h, OURS, labelled=True)
+            stream.segments[predicted].first_text_s - stream.starts_s[true]
+            for stream in found
+            for predicted, true in matches(stream, OURS, labelled=True)
         ]
         return {
             'kept': self._cider(plans) / self._baseline if self._baseline else float('nan'),
             'decodes': sum(len(plan.at_ns) for plan in plans) / self._decodes,
-            'labelled': _f1(count(heard, OURS, labelled=True)),
-            'first_words': _f1(count(heard, FIRST_WORDS, labelled=True)),
-            'boundaries': _f1(count(heard, OURS, labelled=False)),
+            'labelled': _f1(count(found, OURS, labelled=True)),
+            'first_words': _f1(count(found, FIRST_TEXTS, labelled=True)),
+            'boundaries': _f1(count(found, OURS, labelled=False)),
             'delay_s': float(np.median(delays_s)) if delays_s else float('nan'),
         }
 
@@ -94,14 +104,14 @@ class Judge:
             items = recording.stream.annotations
             middles_ns = np.array([middle_ns(a.start, a.end) for a in items], np.int64)
             vectors = plan.vectors[nearest(plan.at_ns, middles_ns)]
-            for item, text in zip(items, self._words.say(vectors), strict=True):
-                found.append(self._worth(text, references(item.meaning)))
+            for item, text in zip(items, self._decoder.texts(vectors), strict=True):
+                found.append(self._worth(text, references(self._concepts, item.meaning)))
         return float(np.mean(found))
 
-    def _events_of(self, recording: Recording, settings: SegmenterSettings) -> Heard:
+    def _events_of(self, recording: Recording, settings: SegmenterSettings) -> StreamEvents:
         segmenter = Segmenter(settings, 'tune')
-        writer = EventWriter(self._words)  # type: ignore[arg-type]
-        key, changes = replace(KEY, model_id=self._words.facts.model_id), []
+        writer = EventWriter(self._decoder)  # type: ignore[arg-type]
+        key, changes = replace(KEY, model_id=self._decoder.facts.model_id), []
         stamps_ns = recording.hops.stamps_ns.tolist()
         for before_ns, stamp_ns, vector in zip(
             [stamps_ns[0], *stamps_ns], stamps_ns, recording.hops.vectors
@@ -110,11 +120,12 @@ class Judge:
         events = [event for c in [*changes, *segmenter.end()] for event in writer.push(c)]
         segments = tuple(joined(events, 0))[1:]
         starts_s = [segment.start_s for segment in segments]
-        words = {
-            OURS: said(starts_s, [segment.text for segment in segments]),
-            FIRST_WORDS: said(starts_s, [segment.first_text for segment in segments]),
+        texts = {
+            OURS: text_events(starts_s, [segment.text for segment in segments]),
+            FIRST_TEXTS: text_events(starts_s, [segment.first_text for segment in segments]),
         }
-        return Heard(recording.stream.name, merged(recording.stream.annotations), segments, words)
+        annotations = merged(recording.stream.annotations)
+        return StreamEvents(recording.stream.name, annotations, segments, texts, self._concepts)
 
 
 def _f1(counts: Values) -> float:
@@ -151,7 +162,7 @@ def main() -> None:
     """Measure and print. Raises VljepaError."""
     args, context = split_context(__doc__)
     recordings = [Recording(s, hops_of(context.vision, s)) for s in context.watched('streams')]
-    rows = sweep(Judge(recordings, words_of(context)), context)
+    rows = sweep(Judge(recordings, decoder_of(context)), context)
     found: dict[str, Any] = {
         'split': str(args.split),
         'streams': len(recordings),

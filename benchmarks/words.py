@@ -36,15 +36,15 @@ from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.generation import TextGenerator
 from vljepa_ros.model.registry import find, read_config
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.run import hold_back
-from vljepa_ros.train.text_bank import Meanings
-from vljepa_ros.train.text_decoder.config import WordsConfig
-from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
-from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
+from vljepa_ros.train.text_bank import ConceptTexts
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, PredictionPair
+from vljepa_ros.train.text_decoder.run import Space, TextDecoderTraining, TrainedTextDecoder
 
 OWN, NEAREST, PLACED = "the model's own decoder", 'nearest sentence', 'nearest, means'
 LENGTHS = (0.3, 0.7, 1.5)
@@ -87,15 +87,15 @@ def described(seen: Seen) -> KnownPredictions:
     """Pair each prediction with one of its concept's paraphrases."""
     rng = np.random.default_rng(0)
     texts = [str(rng.choice(sentences(m.item.meaning))) for m in seen.moments]
-    pairs = tuple(Pair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
+    pairs = tuple(PredictionPair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
     return KnownPredictions((seen.vectors, seen.vectors[:0]), pairs)
 
 
-def speak(learned: Learned, space: Space, seen: Seen) -> list[str]:
+def speak(learned: TrainedTextDecoder, space: Space, seen: Seen) -> list[str]:
     """Decode the predictions with a trained decoder."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
-    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language)
+    rows = TextGenerator(decoder.y_decoder, space.text_of).hypotheses(read, space.language)
     return [row[0].text if row else '' for row in rows]
 
 
@@ -119,7 +119,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def compare(
-    training: WordsTraining, own: list[str], learn: Seen, judge: Seen, cider: Cider
+    training: TextDecoderTraining, own: list[str], learn: Seen, judge: Seen, cider: Cider
 ) -> list[dict[str, Any]]:
     """Return a row per training variant, after the model's `own` texts and nearest sentences."""
     texts, vectors = training.sentences, training.vectors.cpu().numpy()
@@ -132,7 +132,7 @@ def compare(
         said[name] = ('', [texts[i] for i in (placed @ vectors.T).argmax(axis=1)])
     for name, changed in WAYS.items():
         note(name)
-        learned = training.changed(**changed).learn()
+        learned = training.changed(**changed).train()
         said[name] = (learned.noise, speak(learned, training.space, judge))
     rows = []
     for way, (noise, words) in said.items():
@@ -163,12 +163,12 @@ def main() -> None:
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
     learn = look(model.vision, kept[: args.learn])
     judge = look(model.vision, open_streams(args.data / 'validation', args.judge))
-    asked = WordsConfig(
+    asked = TextDecoderTrainingConfig(
         args.model, ('training sentences',), y_decoder=config.y_decoder, steps=args.steps, batch=64
     )
-    texts = [t for said in Meanings().sentences.values() for t in said]
+    texts = [t for said in ConceptTexts().sentences.values() for t in said]
     space = space_of(model.language, config)
-    training = WordsTraining(space, texts, described(learn), asked)
+    training = TextDecoderTraining(space, texts, described(learn), asked)
     cider, corpus = scorer([m.stream for m in judge.moments])
     own = [decoded.text for decoded in model.language.decode(judge.vectors)]
     found = {

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import fake_model, picture
+from helpers.fake_models import fake_model, solid_image
 from test_pipeline import play
 
 from vljepa_ros import Frame, InputError, ModelError, Pipeline, Settings, load
 from vljepa_ros.core.settings import (
     AnswerSettings,
-    FootageSettings,
+    FrameStoreSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -23,7 +23,7 @@ from vljepa_ros.core.settings import (
 from vljepa_ros.core.types import Event
 
 MS = 1_000_000
-RED = picture('red')
+RED = solid_image('red')
 NAN = float('nan')
 
 
@@ -91,7 +91,7 @@ def test_a_bad_frame_is_refused_and_changes_nothing(what: str) -> None:
     message_of(lambda: dirty.push(BAD_FRAMES[what]))  # type: ignore[arg-type]
     found: list[list[Event]] = []
     for pipeline in (clean, dirty):
-        events = pipeline.push(Frame(2000 * MS, picture('green')))
+        events = pipeline.push(Frame(2000 * MS, solid_image('green')))
         events += play(pipeline, [('green', 20)], start=2100 * MS)
         found.append(events + pipeline.finish())
     assert found[0] == found[1] and found[0]
@@ -180,8 +180,8 @@ def test_arguments_of_search(arguments: dict[str, Any], word: str) -> None:
         (MemorySettings, 'kept_s'),
         (MemorySettings, 'hops_kept_s'),
         (MemorySettings, 'most_bytes'),
-        (FootageSettings, 'kept_s'),
-        (FootageSettings, 'most_bytes'),
+        (FrameStoreSettings, 'kept_s'),
+        (FrameStoreSettings, 'most_bytes'),
     ],
 )
 def test_numbers_of_settings(make: Callable[..., Any], name: str, value: Any) -> None:

@@ -207,7 +207,7 @@ def test_every_way_to_words_is_compared_on_predictions(
     monkeypatch.setattr(words, 'WAYS', ways)
     monkeypatch.setattr('vljepa_ros.evaluate.moments.CONTEXT_S', 0.4)  # streams of two seconds
     texts = {'rest': ('zebra',), 'reach': ('giraffe',)}  # words of no reference
-    monkeypatch.setattr(words, 'Meanings', lambda: SimpleNamespace(sentences=texts))
+    monkeypatch.setattr(words, 'ConceptTexts', lambda: SimpleNamespace(sentences=texts))
     found = json.loads(run_script('words', data, '--steps', 2, '--json'))
     by_way = {row['way']: row for row in found['rows']}
     assert [*by_way] == [words.OWN, words.NEAREST, words.PLACED, *ways]

@@ -11,6 +11,7 @@ from helpers.toy_suites import annotation, film
 
 from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.data.format import Stream
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import count, load, main, references, save, scorer
@@ -26,8 +27,8 @@ def streams(tmp_path: Path) -> list[Stream]:
 
 
 def test_references_are_five_training_wordings() -> None:
-    assert len(references('act:push:red')) == 5
-    assert set(references('act:push:red')) < set(sentences('act:push:red', 'train'))
+    assert len(references(CONCEPTS, 'act:push:red')) == 5
+    assert set(references(CONCEPTS, 'act:push:red')) < set(sentences('act:push:red', 'train'))
 
 
 def test_annotations_are_counted_by_meaning(streams: list[Stream]) -> None:
@@ -59,20 +60,20 @@ def test_the_file_counts_and_not_the_streams_at_hand(
     save({'rest': 3, 'dark': 1}, path)
     cider, corpus = scorer(streams, path)
     assert corpus == '4 annotations of the test split'
-    by_hand = Cider([references('rest')] * 3 + [references('dark')])
+    by_hand = Cider([references(CONCEPTS, 'rest')] * 3 + [references(CONCEPTS, 'dark')])
     for said in ('the arm is at rest', 'the light is off', 'it is the robot'):
-        expected = by_hand.score(said, references('rest'))
-        assert cider.score(said, references('rest')) == pytest.approx(expected)
-    assert cider.score('the arm is at rest', references('rest')) > 0
+        expected = by_hand.score(said, references(CONCEPTS, 'rest'))
+        assert cider.score(said, references(CONCEPTS, 'rest')) == pytest.approx(expected)
+    assert cider.score('the arm is at rest', references(CONCEPTS, 'rest')) > 0
 
 
 def test_without_the_file_the_streams_at_hand_count(tmp_path: Path, streams: list[Stream]) -> None:
     cider, corpus = scorer(streams, tmp_path / 'none.json')
     assert corpus == '5 annotations of the given streams'
-    each = [references(a.meaning) for stream in streams for a in stream.annotations]
+    each = [references(CONCEPTS, a.meaning) for stream in streams for a in stream.annotations]
     said = 'the robot pushes the red puck forward'
-    expected = Cider(each).score(said, references('act:push:red'))
-    assert cider.score(said, references('act:push:red')) == pytest.approx(expected)
+    expected = Cider(each).score(said, references(CONCEPTS, 'act:push:red'))
+    assert cider.score(said, references(CONCEPTS, 'act:push:red')) == pytest.approx(expected)
 
 
 def test_the_command_writes_the_file(

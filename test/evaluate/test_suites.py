@@ -21,7 +21,7 @@ from vljepa_ros.core.errors import InputError, ModelError, VljepaError
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.data.format import Stream, open_split, write_stream
 from vljepa_ros.evaluate.context import Context, helpers
-from vljepa_ros.evaluate.decoded_texts import in_words
+from vljepa_ros.evaluate.decoded_texts import decode_all
 from vljepa_ros.evaluate.suites import SLOW, SUITES
 from vljepa_ros.evaluate.views import answers, blind_answers
 from vljepa_ros.model import devices, registry
@@ -216,10 +216,10 @@ def test_equal_vectors_are_put_into_words_once(data: Path) -> None:
     model.language.decode = counting
     context = Context(model, open_split(data / 'test').streams)
     vectors = np.eye(toy_suites.DIM, dtype=np.float32)[[0, 1, 0, 2, 1, 0]]
-    found = in_words(context, vectors, 'words')
+    found = decode_all(context, vectors, 'words')
     assert asked == [3]
     assert [d.text for d in found] == [d.text for d in decode(vectors)]
-    assert in_words(context, vectors[:0], 'words') == []
+    assert decode_all(context, vectors[:0], 'words') == []
 
 
 def test_a_process_that_dies_is_told(data: Path, tiny_folder: Path) -> None:

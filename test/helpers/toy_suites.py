@@ -118,7 +118,7 @@ class ToyLanguage:
         """Return 0: no text is unreadable."""
         return 0.0
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return False: every question is answerable."""
         return False
 
@@ -139,11 +139,11 @@ def context(
     return Context(model(vision), streams, unseen=unseen)
 
 
-def annotation(phase: str, task: str = 'push', colour: str = 'red', **more: Any) -> Annotation:
+def annotation(phase: str, task: str = 'push', color: str = 'red', **more: Any) -> Annotation:
     """Return an annotation without a position in time."""
     what = TASKS[task].object
-    meaning = more.pop('meaning', None) or meaning_of(task, phase, colour)
-    return Annotation(0, LENGTH_S, meaning, phase, task, what, colour, **more)
+    meaning = more.pop('meaning', None) or meaning_of(task, phase, color)
+    return Annotation(0, LENGTH_S, meaning, phase, task, what, color, **more)
 
 
 def film(
@@ -154,11 +154,12 @@ def film(
     cameras: Sequence[dict[str, Any]] = (),
     sizes_px: Sequence[float] = (),
     side: int = SIZE,
+    simulator: str = 'mwstream',
 ) -> Stream:
     """Return a stream of the annotations with their durations, after three seconds of rest.
 
     `cameras`: camera of each episode, for wide views. `sizes_px`: projected size during each of
-    the items. `side`: image side in pixels.
+    the items. `side`: image side in pixels. `simulator`: see `data.concepts`.
     """
     at, said = 0.0, list[Annotation]()
     frames: list[np.ndarray] = []
@@ -173,10 +174,10 @@ def film(
         object_size += [sizes_px[i - 1] if i and sizes_px else np.nan] * round(10 * length)
         at = said[-1].end
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
-    meta: dict[str, Any] = {'camera': {'name': camera}}
+    meta: dict[str, Any] = {'camera': {'name': camera}, 'simulator': simulator}
     state = {}
     if cameras:
-        meta = {'cameras': list(cameras), 'views': 'wide'}
+        meta = {'cameras': list(cameras), 'views': 'wide', 'simulator': simulator}
         state = {'object_size': np.array(object_size, np.float16)}
     data = StreamData(name, np.stack(frames), stamps, tuple(said), meta, state)
     return read_stream(write_stream(folder, data))

@@ -39,36 +39,9 @@ USE_ROS = ('nodes', 'client')
 OFFLINE = ('cli', 'train', 'evaluate', 'pipeline', 'data')  # a running node needs none of them
 # Modules outside data/simulators that import a simulator. This list must become shorter only.
 USE_SIMULATORS = {
-    'cli.event_grading',
     'data.generate',
     'data.manifest',
     'data.unfamiliar.simulated',
-    'data.unfamiliar.texts',
-    'evaluate.context',
-    'evaluate.document_frequencies',
-    'evaluate.moments',
-    'evaluate.novel_combinations',
-    'evaluate.questions',
-    'evaluate.suites.calibrate',
-    'evaluate.suites.caption',
-    'evaluate.suites.classify',
-    'evaluate.suites.events',
-    'evaluate.suites.paraphrase',
-    'evaluate.suites.retrieve',
-    'evaluate.suites.robustness',
-    'evaluate.suites.texts',
-    'evaluate.suites.transfer',
-    'evaluate.suites.views',
-    'evaluate.suites.vqa',
-    'train.calibration_stage',
-    'train.clips',
-    'train.familiarity',
-    'train.fine_tuning.metrics',
-    'train.fine_tuning.rehearsal',
-    'train.fine_tuning.text_stage',
-    'train.run',
-    'train.text_bank',
-    'train.vision_stage',
 }
 OPTIONAL = ('metaworld', 'mujoco', 'gymnasium', 'rosbags', 'sklearn', 'scipy')
 ROS = (

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.process_pool import Processes
 from vljepa_ros.core.protocols import Language, Model, Vision
+from vljepa_ros.data import concepts
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.views import Vectors, centre
 
 Progress = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -32,11 +32,11 @@ class Context:
     """One model on one split.
 
     `unseen`: streams of tasks that are absent from training. `validation`: streams for choosing
-    thresholds. `processes`: see `helpers`.
+    thresholds. `processes`: see `helpers`. `concepts`: concepts of the streams.
 
     Raises:
         ModelError: the vision side or the text side of the model is missing.
-        InputError: there are no streams.
+        InputError: there are no streams, or they come from several simulators.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Context:
         if not streams:
             raise InputError('no streams to evaluate on')
         self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
+        self.concepts = concepts.of(self.streams)
         self.validation = tuple(validation)
         self.vision: Vision = model.vision
         self.language: Language = model.language
@@ -87,9 +88,9 @@ class Context:
         return found
 
     def centre(self, meaning: str) -> Vectors:
-        """Return the oracle's prediction: the center of the concept's training paraphrases."""
+        """Return the oracle's prediction: the center of a concept's training paraphrases."""
         if meaning not in self._centres:
-            self._centres[meaning] = centre(self.language.encode(sentences(meaning, 'train')))
+            self._centres[meaning] = centre(self.language.encode(self.concepts.sentences(meaning)))
         return self._centres[meaning]
 
 

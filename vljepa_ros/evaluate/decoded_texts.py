@@ -16,7 +16,7 @@ from vljepa_ros.evaluate.views import Vectors, blind_answers
 BATCH = 128  # vectors
 
 
-class Words:
+class CachedDecoder:
     """Y-Decoder with a cache; `decoded` counts distinct vectors."""
 
     def __init__(self, language: Language) -> None:
@@ -33,7 +33,7 @@ class Words:
         """Return the number of decoded vectors."""
         return len(self._cache)
 
-    def say(self, vectors: Vectors) -> list[str]:
+    def texts(self, vectors: Vectors) -> list[str]:
         """Return a text for each of the vectors (N, D)."""
         return [decoded.text for decoded in self.decode(vectors)]
 
@@ -47,7 +47,9 @@ class Words:
         return [self._cache[key] for key in keys]
 
 
-def in_words(context: Context, vectors: Vectors, name: str, asked: bool = False) -> list[Decoded]:
+def decode_all(
+    context: Context, vectors: Vectors, name: str, asked: bool = False
+) -> list[Decoded]:
     """Decode (N, D) like `Language.decode`, with progress; equal vectors are decoded once."""
     keys = [vector.tobytes() for vector in vectors]
     distinct = dict(zip(keys, vectors, strict=True))
@@ -62,18 +64,18 @@ def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:
     return context.language.decode(*part)
 
 
-def words_of(context: Context) -> Words:
+def decoder_of(context: Context) -> CachedDecoder:
     """Return the context's shared decoder."""
-    return context.once('words', lambda: Words(context.language))
+    return context.once('words', lambda: CachedDecoder(context.language))
 
 
 def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
     """Return the texts decoded from the true concepts' own text embeddings."""
     centres = [context.centre(meaning) for meaning in meanings]
-    return words_of(context).say(np.stack(centres)) if centres else []
+    return decoder_of(context).texts(np.stack(centres)) if centres else []
 
 
 def blind_text(context: Context) -> str:
     """Return the vision-blind text for the default prompt."""
     prompts = PerceptionSettings().prompts
-    return words_of(context).say(blind_answers(context.vision, prompts))[0]
+    return decoder_of(context).texts(blind_answers(context.vision, prompts))[0]

@@ -13,28 +13,29 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vljepa_ros.core.errors import InputError, OutputError, VljepaError
+from vljepa_ros.data import concepts
+from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.cider import Cider
 
 FILE = Path(__file__).with_name('document_frequencies.json')
 REFERENCES = 5
 
 
-def references(meaning: str) -> tuple[str, ...]:
+def references(known: ConceptSet, concept: str) -> tuple[str, ...]:
     """Return the five fixed reference paraphrases of a concept."""
-    return sentences(meaning, 'train')[:REFERENCES]
+    return known.sentences(concept)[:REFERENCES]
 
 
-def count(streams: Iterable[Stream]) -> dict[str, int]:
-    """Count the annotations of each concept, by concept id."""
+def count(streams: Sequence[Stream]) -> dict[str, int]:
+    """Count the annotations of each concept of a task, by concept id."""
+    tasks = concepts.of(streams).tasks
     found = Counter(
-        item.meaning for stream in streams for item in stream.annotations if item.task in TASKS
+        item.meaning for stream in streams for item in stream.annotations if item.task in tasks
     )
     return dict(sorted(found.items()))
 
@@ -62,13 +63,14 @@ def load(path: Path = FILE) -> dict[str, int] | None:
     return counts
 
 
-def scorer(streams: Iterable[Stream], path: Path = FILE) -> tuple[Cider, str]:
+def scorer(streams: Sequence[Stream], path: Path = FILE) -> tuple[Cider, str]:
     """Return a CIDEr-D scorer and its corpus' description; the corpus defaults to `streams`."""
     counts = load(path)
     corpus = 'the test split'
     if counts is None:
         counts, corpus = count(streams), 'the given streams'
-    cider = Cider([references(meaning) for meaning in counts], list(counts.values()))
+    known = concepts.of(streams)
+    cider = Cider([references(known, name) for name in counts], list(counts.values()))
     return cider, f'{sum(counts.values()):,} annotations of {corpus}'
 
 
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Count the test split's annotations into document_frequencies.json.",
     )
     parser.add_argument('split', type=Path, help='folder of the test split')
-    parser.add_argument('--out', type=Path, default=FILE, help=f'(default: {FILE})')
+    parser.add_argument('--out', type=Path, default=FILE, help=f'file to write (default: {FILE})')
     args = parser.parse_args(arguments)
     try:
         split = open_split(args.split)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.simulators.mwstream.tasks import TASKS
 from vljepa_ros.evaluate.cameras import viewpoint
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import mean
@@ -41,9 +40,9 @@ class Moment:
         return viewpoint(self.stream, self.item.episode)
 
 
-def is_known(stream: Stream) -> bool:
-    """Return whether a stream has annotations and all their concepts have sentences."""
-    return bool(stream.annotations) and all(item.task in TASKS for item in stream.annotations)
+def is_known(stream: Stream, tasks: Sequence[str]) -> bool:
+    """Return whether a stream has annotations and all of them are about one of `tasks`."""
+    return bool(stream.annotations) and all(item.task in tasks for item in stream.annotations)
 
 
 def moments(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vljepa_ros.core.protocols import Language
-from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour, meaning_of
+from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.evaluate.cider import Cider
 
 
@@ -28,29 +27,29 @@ class Decoding:
     nearest_right: float
 
 
-def held_out_meanings() -> list[str]:
+def held_out_concepts(concepts: ConceptSet) -> list[str]:
     """Return acts and results of the training tasks in the color absent from training."""
     return [
-        meaning_of(task, phase, held_out_colour(task))
-        for task in TRAIN_TASKS
+        concepts.concept(task, phase, concepts.held_out_color(task))
+        for task in concepts.train_tasks
         for phase in ('act', 'done')
     ]
 
 
-def decode_held_out(language: Language) -> Decoding:
+def decode_held_out(language: Language, concepts: ConceptSet) -> Decoding:
     """Decode every held-out sentence."""
-    items = [(m, text) for m in held_out_meanings() for text in sentences(m, 'train')]
+    items = [(c, text) for c in held_out_concepts(concepts) for text in concepts.sentences(c)]
     known = sorted(
         {
             text
-            for m in meanings(TRAIN_TASKS, held_out_colours=False)
-            for text in sentences(m, 'train')
+            for concept in concepts.concepts(held_out_colors=False)
+            for text in concepts.sentences(concept)
         }
         - {text for _, text in items}
     )
     vectors = language.encode([text for _, text in items])
     nearest = np.argmax(vectors @ language.encode(known).T, axis=1)
-    cider = Cider([sentences(m, 'train') for m in meanings(TRAIN_TASKS)])
+    cider = Cider([concepts.sentences(concept) for concept in concepts.concepts()])
     said = [decoded.text for decoded in language.decode(vectors)]
     recalled = [known[i] for i in nearest]
 
@@ -58,15 +57,17 @@ def decode_held_out(language: Language) -> Decoding:
         return float(
             np.mean(
                 [
-                    cider.score(text, sentences(m, 'train'))
-                    for text, (m, _) in zip(texts, items, strict=True)
+                    cider.score(text, concepts.sentences(concept))
+                    for text, (concept, _) in zip(texts, items, strict=True)
                 ]
             )
         )
 
     def share_right(texts: list[str]) -> float:
         return float(
-            np.mean([is_right(m, text) for text, (m, _) in zip(texts, items, strict=True)])
+            np.mean(
+                [concepts.expresses(c, text) for text, (c, _) in zip(texts, items, strict=True)]
+            )
         )
 
     return Decoding(

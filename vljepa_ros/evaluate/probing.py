@@ -11,13 +11,14 @@ import numpy as np
 from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment
+from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.views import Vectors, answers
 
 PROMPT = 'What is going on?'  # a held-out paraphrase
 
 
 @dataclass(frozen=True)
-class Look:
+class Probe:
     """Prompts for a stream, `at_s` from its start."""
 
     stream: Stream
@@ -25,16 +26,28 @@ class Look:
     prompts: tuple[str, ...]
 
 
-def look(context: Context, looks: Sequence[Look], name: str) -> list[Vectors]:
+def probe(context: Context, probes: Sequence[Probe], name: str) -> list[Vectors]:
     """Return answers (P, D) to the prompts of each item."""
-    return context.map(_look, looks, name)
+    return context.map(_answers, probes, name)
 
 
 def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
     """Return answers (N, D) to `PROMPT` at each moment."""
-    seen = look(context, [Look(m.stream, m.at_s, (PROMPT,)) for m in found], name)
+    seen = probe(context, [Probe(m.stream, m.at_s, (PROMPT,)) for m in found], name)
     return np.concatenate([np.zeros((0, context.vision.facts.embedding_dim), np.float32), *seen])
 
 
-def _look(context: Context, item: Look) -> Vectors:
+def ask(context: Context, posed: Sequence[Posed], name: str) -> Vectors:
+    """Return the vision side's answers (N, D); each moment is streamed once."""
+    groups, probes = list(by_moment(posed).values()), list[Probe]()
+    for rows in groups:
+        prompts = tuple(dict.fromkeys(posed[i].question.prompt for i in rows))
+        probes.append(Probe(posed[rows[0]].stream, posed[rows[0]].at_s, prompts))
+    found = np.zeros((len(posed), context.vision.facts.embedding_dim), np.float32)
+    for rows, item, vectors in zip(groups, probes, probe(context, probes, name), strict=True):
+        found[rows] = vectors[[item.prompts.index(posed[i].question.prompt) for i in rows]]
+    return found
+
+
+def _answers(context: Context, item: Probe) -> Vectors:
     return answers(context.vision, item.stream, item.at_s, item.prompts)

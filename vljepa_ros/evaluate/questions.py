@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about annotations for fitting and evaluating confidences, and their correctness.
+"""Questions about moments of annotated streams, for fitting and evaluating confidences.
 
 Captions are requested at the quarters of an annotation with each held-out prompt. Questions of
 every kind, unanswerable ones included, are posed at its middle.
@@ -7,51 +7,57 @@ every kind, unanswerable ones included, are posed at its middle.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.meanings import is_right
-from vljepa_ros.data.simulators.mwstream.questions import (
-    Question,
-    answer_meaning,
-    answers,
-    caption,
-    prompts,
-    questions,
-)
+from vljepa_ros.data.concepts import ConceptSet
+from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.questions import CAPTION, Question, prompts
 from vljepa_ros.evaluate.views import middle
 
-CAPTION = 'caption'
+
+@dataclass(frozen=True)
+class Posed:
+    """Question about a moment of a stream, `at_s` from its start; `item` is its annotation."""
+
+    stream: Stream
+    item: Annotation
+    at_s: float
+    question: Question
+
+    @property
+    def id(self) -> str:
+        """Return the question's id; questions that differ in candidates only may share it."""
+        return f'{self.stream.name}@{self.at_s:.3f} {self.question.prompt}'
+
+
+def by_moment(posed: Sequence[Posed]) -> dict[tuple[str, float], list[int]]:
+    """Return the indices of the questions about each moment (stream, seconds), in order."""
+    found: dict[tuple[str, float], list[int]] = {}
+    for i, item in enumerate(posed):
+        found.setdefault((item.stream.name, item.at_s), []).append(i)
+    return found
 
 
 def pose(
-    item: Annotation, rng: np.random.Generator, draws: int = 1
+    concepts: ConceptSet, item: Annotation, rng: np.random.Generator, draws: int = 1
 ) -> list[tuple[float, list[Question]]]:
     """Return (seconds, questions) sorted by time; empty for an annotation without a concept.
 
     Questions with candidates are drawn `draws` times.
     """
-    said = caption(item, rng, 'heldout')
-    if not said.answer:
+    caption = concepts.caption(item, rng, 'heldout')
+    if not caption.answer:
         return []
-    captions = [replace(said, prompt=prompt) for prompt in prompts(CAPTION, 'heldout')]
+    captions = [replace(caption, prompt=prompt) for prompt in prompts(CAPTION, 'heldout')]
     asked = list(captions)
     for _ in range(draws):
-        asked += [q for q in questions(item, rng, 'heldout') if q.kind != CAPTION]
+        asked += [q for q in concepts.questions(item, rng, 'heldout') if q.kind != CAPTION]
     quarter = (item.end - item.start) / 4
     return [
         (item.start + quarter, captions),
         (middle(item), asked),
         (item.end - quarter, captions),
     ]
-
-
-def says(question: Question, text: str) -> bool:
-    """Return whether `text` is a correct answer to the question."""
-    if question.meaning.startswith('say:'):  # annotated by a person
-        return answer_meaning(text) == question.meaning
-    if question.kind == CAPTION:
-        return is_right(question.meaning, text)
-    return text in answers(question.meaning)

@@ -16,7 +16,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: its source (ours, oracle, blind, ...), name, value and target (`mark`).
+    """One metric: its source (ours, oracle, blind, ...), name, value and target.
 
     `at_most`: the target is an upper bound. `above`: the value must exceed the target. `outcomes`:
     results per item, if another model's can be paired with them.
@@ -25,7 +25,7 @@ class Row:
     who: str
     what: str
     mean: Mean
-    mark: float | None = None
+    target: float | None = None
     at_most: bool = False
     above: bool = False
     outcomes: Outcomes | None = None
@@ -33,25 +33,25 @@ class Row:
     @property
     def reached(self) -> bool | None:
         """Return whether the target is reached; None without a target."""
-        if self.mark is None:
+        if self.target is None:
             return None
         if self.above:
-            return self.mean.value > self.mark
-        return self.mean.value <= self.mark if self.at_most else self.mean.value >= self.mark
+            return self.mean.value > self.target
+        return self.mean.value <= self.target if self.at_most else self.mean.value >= self.target
 
     @property
     def wanted(self) -> str:
         """Return the target with its comparison sign; '' without a target."""
-        if self.mark is None:
+        if self.target is None:
             return ''
-        return f'{"<=" if self.at_most else ">" if self.above else ">="} {self.mark:.3g}'
+        return f'{"<=" if self.at_most else ">" if self.above else ">="} {self.target:.3g}'
 
 
 def row_of(
-    who: str, what: str, outcomes: Outcomes, mark: float | None = None, at_most: bool = False
+    who: str, what: str, outcomes: Outcomes, target: float | None = None, at_most: bool = False
 ) -> Row:
     """Return the row of outcomes, with their mean."""
-    return Row(who, what, outcomes.mean(), mark, at_most, outcomes=outcomes)
+    return Row(who, what, outcomes.mean(), target, at_most, outcomes=outcomes)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Report:
             numbers = {k: _plain(v) for k, v in asdict(row.mean).items()}
             rows.append(
                 {'who': row.who, 'what': row.what, **numbers}
-                | ({} if row.mark is None else {'mark': row.mark, 'reached': row.reached})
+                | ({} if row.target is None else {'mark': row.target, 'reached': row.reached})
                 | ({'outcomes': row.outcomes.as_json()} if with_outcomes and row.outcomes else {})
             )
         found = {'suite': self.suite, 'rows': rows, 'notes': list(self.notes)}
@@ -89,7 +89,7 @@ class Report:
             m = row.mean
             lines.append(
                 f'| {row.who} | {row.what} | {m.value:.3f} | {_interval(m)} '
-                f'| {m.count} | {_mark(row)} |'
+                f'| {m.count} | {_target(row)} |'
             )
         return '\n'.join([*lines, '', *(f'{note}' for note in self.notes)]).rstrip() + '\n'
 
@@ -103,8 +103,8 @@ def _interval(mean: Mean) -> str:
     return '' if math.isnan(mean.low) else f'{mean.low:.3f} - {mean.high:.3f}'
 
 
-def _mark(row: Row) -> str:
-    if row.mark is None:
+def _target(row: Row) -> str:
+    if row.target is None:
         return ''
     return f'{row.wanted}: {"reached" if row.reached else "MISSED"}'
 
@@ -113,8 +113,8 @@ def summary(reports: Sequence[Report]) -> str:
     """Return a Markdown table of all targets, and of our metrics for suites without one."""
     lines = ['| suite | metric | value | 95% interval | target | reached |', '|---' * 6 + '|']
     for report in reports:
-        marked = [row for row in report.rows if row.mark is not None]
-        for row in marked or [row for row in report.rows if row.who == 'ours']:
+        with_target = [row for row in report.rows if row.target is not None]
+        for row in with_target or [row for row in report.rows if row.who == 'ours']:
             m = row.mean
             reached = {True: 'yes', False: 'NO', None: ''}[row.reached]
             lines.append(

@@ -19,23 +19,23 @@ from vljepa_ros.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment with its `first_text`, emitted at `heard_s`, and its final `text`."""
+    """Segment with its `first_text`, emitted at `first_text_s`, and its final `text`."""
 
     start_s: float
-    heard_s: float
+    first_text_s: float
     first_text: str
     text: str
 
 
 @dataclass(frozen=True)
-class Watched:
+class StackOutput:
     """Output of the whole stack for a stream."""
 
     segments: tuple[Segment, ...]
     hops: Hops
 
 
-def watch(context: Context, stream: Stream) -> Watched:
+def run_stack(context: Context, stream: Stream) -> StackOutput:
     """Run the whole stack with default settings on a stream."""
     pipeline, stamps_ns = Pipeline(context.model), stream.stamps_ns()
     events, embeddings = list[Event](), list[Embedding]()
@@ -44,7 +44,7 @@ def watch(context: Context, stream: Stream) -> Watched:
         embeddings += pipeline.last_embeddings
     events += pipeline.finish()
     start_ns = int(stamps_ns[0])
-    return Watched(tuple(joined(events, start_ns)), gathered(embeddings, start_ns))
+    return StackOutput(tuple(joined(events, start_ns)), gathered(embeddings, start_ns))
 
 
 def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:

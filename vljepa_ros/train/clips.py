@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data.format import Annotation, Stream, Told
-from vljepa_ros.data.simulators.mwstream import questions
-from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data import concepts, questions
+from vljepa_ros.data.format import AnnotatedQuestion, Annotation, Stream
+from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data.questions import Question
 from vljepa_ros.train.augmentation import Augmentation
 from vljepa_ros.train.config import Clips
 
@@ -70,7 +71,7 @@ class Labels:
     shown: list[Annotation]
     state: NDArray[np.float32]
     prompt: str
-    asked: list[tuple[questions.Question, list[int]]]
+    asked: list[tuple[Question, list[int]]]
 
 
 @dataclass
@@ -107,7 +108,8 @@ class ClipSampler:
         self._rate_hz = float(streams[0].meta.get('rate_hz', RATE_HZ))
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
-        self._told = [stream.told() for stream in streams]
+        self._concepts = concepts.of(streams)
+        self._told = [stream.questions() for stream in streams]
         self._asked: Counter[tuple[str, str]] = Counter()
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
@@ -160,11 +162,11 @@ class ClipSampler:
 
     def _ask(
         self, number: int, at: list[int], last: NDArray[Any], count: int
-    ) -> list[tuple[questions.Question, list[int]]]:
+    ) -> list[tuple[Question, list[int]]]:
         """Draw `count` questions with their tubelets, preferably annotated questions."""
         annotations, asked = self._streams[number].annotations, []
         told = [(q, self._holding(q, last)) for q in self._told[number]]
-        valid = [(as_question(q), holds) for q, holds in told if holds]
+        valid = [(questions.as_question(q), holds) for q, holds in told if holds]
         for _ in range(count):
             if valid and self.rng.random() < TOLD:
                 asked.append(valid[int(self.rng.integers(len(valid)))])
@@ -175,14 +177,14 @@ class ClipSampler:
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
 
-    def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
+    def _holding(self, asked: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
         """Return the tubelets that overlap a question's span; `last`: last frame of each."""
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
 
-    def _question(self, item: Annotation) -> questions.Question:
+    def _question(self, item: Annotation) -> Question:
         """Draw a question about an annotation; a fraction of the questions is unanswerable."""
-        pool = questions.questions(item, self.rng)
+        pool = self._concepts.questions(item, self.rng)
         known = [q for q in pool[1:] if q.meaning != questions.UNKNOWN]
         unknown = [q for q in pool[1:] if q.meaning == questions.UNKNOWN]
         if unknown and self.rng.random() < UNANSWERABLE:
@@ -194,7 +196,7 @@ class ClipSampler:
         self._asked[question.topic, question.meaning] += 1
         return question
 
-    def _rarity(self, question: questions.Question) -> float:
+    def _rarity(self, question: Question) -> float:
         """Return a weight that balances yes and no within a topic, based on questions so far.
 
         Most scenes allow more questions with the answer no. Without balance, the model would be
@@ -205,12 +207,6 @@ class ClipSampler:
         own = self._asked[question.topic, question.meaning]
         both = sum(self._asked[question.topic, said] for said in questions.YES_NO)
         return min((both + 20) / (2 * own + 20), RAREST)
-
-
-def as_question(told: Told) -> questions.Question:
-    """Convert an annotated question."""
-    meaning = questions.answer_meaning(told.answer)
-    return questions.Question(told.prompt, told.answer, meaning, 'told', told.candidates)
 
 
 def states(stream: Stream) -> NDArray[np.float32]:

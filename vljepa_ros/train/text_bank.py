@@ -16,32 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vljepa_ros.data.concepts import NOT, RECORDINGS, ConceptSet
+from vljepa_ros.data.english import negated
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.meanings import (
-    ANY,
-    denials,
-    doing,
-    meanings,
-    sentences,
-    without_colour,
-)
-from vljepa_ros.data.simulators.mwstream.questions import (
-    answer_meaning,
-    answer_meanings,
-    answers,
-    full_answers,
-    negated_states,
-    reached_state,
-)
-from vljepa_ros.data.simulators.mwstream.tasks import TASKS, TRAIN_TASKS
+from vljepa_ros.data.questions import ANSWERS, answer_concept, answers
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
 LENGTHS = 4  # number of groups of texts by length
 FIRST_ROWS = 1 << 16  # initial capacity, in token states
-FULL_ANSWERS = 300  # number of full-sentence answers for each of yes and no
-NOT = 'not:'
 
 
 class TextBank:
@@ -74,7 +58,7 @@ class TextBank:
         )
         return self._rows[rows].float(), mask
 
-    def alike(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
+    def group_by_length(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
         """Return the indices of `texts` grouped by similar length.
 
         On a CPU, padding takes as much time as tokens do.
@@ -118,13 +102,13 @@ class TextBank:
             counts = [count for _, count in self._places.values()]
             torch.save((list(self._places), counts, self._rows[: self._used].cpu()), part)
             part.replace(path)
-        workers.wait()
+        workers.barrier()
         if not self._places:
             self._append(*torch.load(path, weights_only=True))
         self.add(texts)  # the stored file may lack texts that were added since
 
 
-def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
+def restore_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
     """Concatenate parts and restore the original order.
 
     Args:
@@ -135,14 +119,16 @@ def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tenso
     return torch.cat(list(parts))[back.to(parts[0].device)]
 
 
-def thinned(mask: Tensor, dropped: float) -> Tensor:
+def drop_tokens(mask: Tensor, dropped: float) -> Tensor:
     """Remove a random fraction `dropped` of the tokens from `mask` (N, L), but never [CLS]."""
     remaining = torch.rand(mask.shape, device=mask.device) >= dropped
     remaining[:, 0] = True
     return mask & remaining
 
 
-def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tuple[Tensor, Tensor]:
+def noisy_token_states(
+    states: Tensor, mask: Tensor, noise: float, dropped: float
+) -> tuple[Tensor, Tensor]:
     """Add isotropic noise to token states and drop random tokens.
 
     Args:
@@ -155,11 +141,11 @@ def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tup
         The noisy states and the reduced mask.
     """
     if noise:
-        states = states + noise * spread(states, mask) * torch.randn_like(states)
-    return states, thinned(mask, dropped)
+        states = states + noise * masked_std(states, mask) * torch.randn_like(states)
+    return states, drop_tokens(mask, dropped)
 
 
-def spread(states: Tensor, mask: Tensor) -> Tensor:
+def masked_std(states: Tensor, mask: Tensor) -> Tensor:
     """Return the standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
     real = mask[..., None]  # multiplication instead of indexing avoids a GPU synchronization
     count = mask.sum() * states.shape[-1]
@@ -167,7 +153,7 @@ def spread(states: Tensor, mask: Tensor) -> Tensor:
     return (((states - mean).square() * real).sum() / count).sqrt()
 
 
-class Meanings:
+class ConceptTexts:
     """Training concepts with their paraphrases, and pairs of concepts that are easily confused.
 
     `sentences` are also targets of the Y-Decoder; `read` are paraphrases for the Y-Encoder only.
@@ -175,17 +161,24 @@ class Meanings:
 
     def __init__(
         self,
-        told: Mapping[str, tuple[str, ...]] | None = None,
-        tasks: tuple[str, ...] = TRAIN_TASKS,
+        annotated: Mapping[str, tuple[str, ...]] | None = None,
+        concepts: ConceptSet = RECORDINGS,
+        tasks: Sequence[str] | None = None,
     ) -> None:
-        """Collect the concepts; `told`: annotated texts by concept, `tasks`: tasks of mwstream."""
-        self.sentences: dict[str, tuple[str, ...]] = {}
-        self.read: dict[str, tuple[str, ...]] = {}
-        self._deniable: set[str] = set()
-        if tasks:
-            self._add_simulated(tasks)
-        self.sentences.update({m: answers(m) for m in ('yes', 'no', 'unknown')})
-        self.sentences.update(told or {})
+        """Collect the concepts.
+
+        Args:
+            annotated: Annotated texts by concept id.
+            concepts: Concepts of the streams (default: annotated texts only).
+            tasks: Tasks of which the concepts are collected (default: all training tasks).
+        """
+        self.concepts = concepts
+        texts = self.concepts.training_texts(self.concepts.train_tasks if tasks is None else tasks)
+        self.sentences = dict(texts.targets)
+        self.read = dict(texts.read)
+        self._deniable = texts.deniable
+        self.sentences.update({concept: answers(concept) for concept in ANSWERS})
+        self.sentences.update(annotated or {})
         self.names = list(self.sentences)
         self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
@@ -193,44 +186,28 @@ class Meanings:
             for key in _slots(name):
                 self._alike.setdefault(key, []).append(name)
 
-    def _add_simulated(self, tasks: tuple[str, ...]) -> None:
-        captions = meanings(tasks, held_out_colours=False)
-        bare = dict.fromkeys(m for name in captions if (m := without_colour(name)))
-        self.sentences.update({m: sentences(m) for m in (*captions, *bare)})
-        self.sentences.update(negated_states(tasks))
-        self.sentences.update({m: answers(m) for m in answer_meanings(False, tasks)})
-        self.read.update(full_answers(np.random.default_rng(0), FULL_ANSWERS, tasks))
-        for name in (*captions, *bare):
-            self.read[name] = sentences(name, 'read')
-            if any(denials(text) for text in self.sentences[name]):
-                self._deniable.add(name)
-            phase, _, rest = name.partition(':')
-            if phase == 'act':
-                task, _, colour = rest.rpartition(':')
-                self.read[name] += (doing(task, colour).replace(f'{ANY} ', ''),)
-
     def also_holds(self, names: Sequence[str]) -> Tensor:
         """Return (names, names) bool: whether both concepts may be true at the same time."""
         row = {name: i for i, name in enumerate(names)}
         holds = torch.zeros(len(names), len(names), dtype=torch.bool)
         for name in names:
-            for other in _implied(name):
+            for other in self.concepts.compatible(name):
                 if other != name and other in row:
                     holds[row[name], row[other]] = holds[row[other], row[name]] = True
         return holds
 
-    def denied(self, meaning: str) -> str:
+    def negated(self, meaning: str) -> str:
         """Return the concept of the negated sentences; '' if they cannot be negated."""
         return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
-    def wording(self, meaning: str, rng: np.random.Generator) -> str:
+    def draw_paraphrase(self, meaning: str, rng: np.random.Generator) -> str:
         """Draw a training paraphrase of a concept; up to half are `read` paraphrases."""
         if meaning.startswith(NOT):
-            ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := denials(t))]
+            ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := negated(t))]
             pool = ways[int(rng.integers(len(ways)))]
             return pool[int(rng.integers(len(pool)))]
-        said, read = self.sentences[meaning], self.read.get(meaning, ())
-        pool = read if read and rng.random() < min(0.5, len(read) / len(said)) else said
+        own, read = self.sentences[meaning], self.read.get(meaning, ())
+        pool = read if read and rng.random() < min(0.5, len(read) / len(own)) else own
         return pool[int(rng.integers(len(pool)))]
 
     def negatives(self, present: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
@@ -265,31 +242,14 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]
 
 
-def _implied(meaning: str) -> list[str]:
-    """Return concepts that may be true together with this one."""
-    if not meaning.startswith(NOT):
-        return [name for name in (without_colour(meaning), reached_state(meaning)) if name]
-    denied = meaning.removeprefix(NOT)
-    found = [f'{NOT}{bare}'] if (bare := without_colour(denied)) else []
-    phase, _, rest = denied.partition(':')
-    task, _, colour = rest.rpartition(':')
-    if phase == 'done' and (facts := TASKS[task]).before:
-        found.append(f'is:{facts.object}:{facts.before}')
-        undone = [
-            n for n, t in TASKS.items() if (t.object, t.after) == (facts.object, facts.before)
-        ]
-        found += [f'done:{name}:{hue}' for name in undone for hue in (colour, ANY)]
-    return found
-
-
-def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
+def annotated_concepts(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
     """Return the annotated texts of recordings by concept id; equal texts are one concept."""
     found: dict[str, dict[str, None]] = {}
     for stream in streams:
         for item in stream.annotations:
             if item.phase == 'told':
                 found.setdefault(item.meaning, {})[item.text] = None
-        for asked in stream.told():
-            for text in (asked.answer, *asked.candidates):
-                found.setdefault(answer_meaning(text), {})[text] = None
+        for question in stream.questions():
+            for text in (question.answer, *question.candidates):
+                found.setdefault(answer_concept(text), {})[text] = None
     return {name: tuple(texts) for name, texts in found.items() if ':' in name}

@@ -12,18 +12,20 @@ import pytest
 from helpers import toy_suites
 
 from vljepa_ros.data.format import Annotation, open_split
-from vljepa_ros.data.simulators.mwstream.questions import Question
-from vljepa_ros.evaluate.questions import pose, says
+from vljepa_ros.data.questions import Question
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
+from vljepa_ros.evaluate.questions import Posed, pose
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.statistics import auroc, ece, mean, redrawn
 from vljepa_ros.evaluate.suites.calibrate import (
     DRAWS,
     Given,
-    Posed,
     abstentions,
     calibrate,
     confidences,
+    kind_of,
     pose_all,
+    reason_of,
 )
 
 
@@ -80,26 +82,26 @@ ACT = Annotation(2, 6, 'act:drawer-open:red', 'act', 'drawer-open', 'drawer', 'r
 
 
 @pytest.mark.parametrize(
-    ('meaning', 'kind', 'text', 'right'),
+    ('concept', 'text', 'right'),
     [
-        ('yes', 'yes/no', 'yes, it is', True),
-        ('yes', 'yes/no', 'no', False),
-        ('unknown', 'colour', 'I cannot tell', True),
-        ('unknown', 'colour', 'red', False),
-        ('act:drawer-open:red', 'caption', 'the robot opens the red drawer', True),
-        ('act:drawer-open:red', 'caption', 'the robot closes the red drawer', False),
-        ('say:a cat sits', 'caption', 'A cat  sits.', True),
-        ('say:a cat sits', 'told', 'a dog sits', False),
+        ('yes', 'yes, it is', True),
+        ('yes', 'no', False),
+        ('unknown', 'I cannot tell', True),
+        ('unknown', 'red', False),
+        ('act:drawer-open:red', 'the robot opens the red drawer', True),
+        ('act:drawer-open:red', 'the robot closes the red drawer', False),
+        ('say:a cat sits', 'A cat  sits.', True),
+        ('say:a cat sits', 'a dog sits', False),
     ],
 )
-def test_words_are_right_where_they_mean_the_answer(
-    meaning: str, kind: str, text: str, right: bool
+def test_a_text_is_correct_if_it_expresses_the_answers_concept(
+    concept: str, text: str, right: bool
 ) -> None:
-    assert says(Question('?', '', meaning, kind), text) is right
+    assert CONCEPTS.expresses(concept, text) is right
 
 
 def test_an_annotation_is_asked_about_at_its_quarters() -> None:
-    found = pose(ACT, np.random.default_rng(0), 2)
+    found = pose(CONCEPTS, ACT, np.random.default_rng(0), 2)
     assert [at_s for at_s, _ in found] == [3.0, 4.0, 5.0]
     for _, pool in found:
         captions = [q for q in pool if q.kind == 'caption']
@@ -108,7 +110,7 @@ def test_an_annotation_is_asked_about_at_its_quarters() -> None:
     unanswerable = [q for q in found[1][1] if q.meaning == 'unknown']
     assert len(unanswerable) == 4 and all(q.candidates for q in unanswerable)  # two a draw
     nothing = Annotation(2, 6, '', 'none', '', '', '')
-    assert pose(nothing, np.random.default_rng(0)) == []
+    assert pose(CONCEPTS, nothing, np.random.default_rng(0)) == []
 
 
 def posed(stream: Any, kind: str, meaning: str, phase: str = 'act') -> Posed:
@@ -128,11 +130,11 @@ def rows_of(rows: list[Row]) -> dict[str, Row]:
 
 def test_kinds_and_reasons() -> None:
     one = Named('a')
-    kinds = [posed(one, kind, 'yes').kind for kind in ('yes/no', 'colour', 'caption', 'open')]
+    kinds = [kind_of(posed(one, kind, 'yes')) for kind in ('yes/no', 'colour', 'caption', 'open')]
     assert kinds == ['yes/no', 'choices', 'sentences', 'own words']
-    reasons = [posed(one, 'colour', 'unknown', p).reason for p in ('dark', 'covered', 'rest')]
+    reasons = [reason_of(posed(one, 'colour', 'unknown', p)) for p in ('dark', 'covered', 'rest')]
     assert reasons == ['dark', 'covered', 'absent']
-    assert posed(one, 'colour', 'yes', 'dark').reason == ''
+    assert reason_of(posed(one, 'colour', 'yes', 'dark')) == ''
 
 
 def test_figures_of_a_kind_and_of_what_can_be_answered() -> None:
@@ -145,13 +147,13 @@ def test_figures_of_a_kind_and_of_what_can_be_answered() -> None:
     ]
     rows = rows_of(confidences('ours', 'yes/no', given))
     assert rows['yes/no: ECE'].mean.value == pytest.approx((0.1 + 0.6 + 0.7) / 3)
-    assert (rows['yes/no: ECE'].mark, rows['yes/no: ECE'].at_most) == (0.05, True)
-    assert rows['yes/no: AUROC'].mean.value == 1.0 and rows['yes/no: AUROC'].mark == 0.80
+    assert (rows['yes/no: ECE'].target, rows['yes/no: ECE'].at_most) == (0.05, True)
+    assert rows['yes/no: AUROC'].mean.value == 1.0 and rows['yes/no: AUROC'].target == 0.80
     assert rows['yes/no: right'].mean.value == pytest.approx(1 / 3)
     assert rows['yes/no, answerable: ECE'].mean.value == pytest.approx((0.1 + 0.6) / 2)
     assert rows['yes/no, answerable: ECE'].mean.count == 2
     blind = rows_of(confidences('blind', 'yes/no', given))
-    assert {row.mark for row in blind.values()} == {None}
+    assert {row.target for row in blind.values()} == {None}
     assert confidences('ours', 'sentences', given) == []
 
 
@@ -186,9 +188,10 @@ def test_shares_of_abstentions() -> None:
         'unanswerable, own words': 0.0,
         'answerable, own words': 1.0,
     }
-    assert rows['abstained: unanswerable'].mark == 0.85
-    assert (rows['abstained: answerable'].mark, rows['abstained: answerable'].at_most) == (0.05, 1)
-    assert rows['abstained: answerable, own words'].mark is None
+    assert rows['abstained: unanswerable'].target == 0.85
+    answerable = rows['abstained: answerable']
+    assert (answerable.target, answerable.at_most) == (0.05, True)
+    assert rows['abstained: answerable, own words'].target is None
 
 
 def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
@@ -198,11 +201,11 @@ def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
     streams = open_split(tmp_path).streams
     found = calibrate(toy_suites.context(streams))
     rows = {(row.who, row.what): row for row in found.rows}
-    asked = pose_all(streams)
-    captions = [p for p in asked if p.kind == 'sentences']
+    asked = pose_all(toy_suites.context(streams))
+    captions = [p for p in asked if kind_of(p) == 'sentences']
     assert rows['ours', 'sentences: right'].mean.count == len(captions)
     assert rows['ours', 'sentences: right'].mean.value == 1.0
-    own = [p for p in asked if p.kind == 'own words']
+    own = [p for p in asked if kind_of(p) == 'own words']
     assert len(own) * DRAWS == sum(bool(p.question.candidates) for p in asked)
     assert rows['ours', 'abstained: unanswerable'].mean.value == 0.0  # a toy always can
     assert {who for who, _ in rows} == {'ours', 'oracle', 'blind'}

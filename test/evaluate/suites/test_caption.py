@@ -11,14 +11,15 @@ import pytest
 from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_color, training_colors
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.suites.caption import caption, group, is_new
 
-KNOWN, NEW = training_colours('dial-turn')[0], held_out_colour('dial-turn')
+KNOWN, NEW = training_colors('dial-turn')[0], held_out_color('dial-turn')
 Rows = dict[tuple[str, str], Row]
 
 
@@ -37,10 +38,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rows]:
 
 
 def test_combinations_kept_from_training_are_new() -> None:
-    assert is_new(annotation('act', 'dial-turn', NEW))
-    assert is_new(annotation('done', 'dial-turn', NEW))
-    assert not is_new(annotation('reach', 'dial-turn', NEW))  # other dials have that colour
-    assert not is_new(annotation('act', 'dial-turn', KNOWN))
+    assert is_new(CONCEPTS, annotation('act', 'dial-turn', NEW))
+    assert is_new(CONCEPTS, annotation('done', 'dial-turn', NEW))
+    assert not is_new(
+        CONCEPTS, annotation('reach', 'dial-turn', NEW)
+    )  # other dials have that colour
+    assert not is_new(CONCEPTS, annotation('act', 'dial-turn', KNOWN))
 
 
 def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
@@ -55,7 +58,7 @@ def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
 def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
     rows = run([annotation('act', 'dial-turn', KNOWN), annotation('dark')], [annotation('reach')])
     assert rows['ours', 'right sentences'].mean.value == 1.0
-    assert rows['ours', 'right sentences'].mark == 0.80
+    assert rows['ours', 'right sentences'].target == 0.80
     assert rows['ours', "CIDEr-D, share of the oracle's"].mean.value == pytest.approx(1.0)
     assert rows['oracle', 'right sentences'].mean.value == 1.0
     assert rows['blind', 'right sentences'].mean.value < 1.0

@@ -46,15 +46,15 @@ def test_every_task_weighs_the_same(tmp_path: Path) -> None:
     report = classify(context(streams, ToyVision(mistake_plates)))
     ours = row(report, 'ours', 'top-1, seen wording')
     assert ours.mean.value == pytest.approx(0.5) and ours.mean.count == 7
-    assert ours.mark == 0.92
+    assert ours.target == 0.92
     oracle = row(report, 'oracle', 'top-1, held-out wording')
-    assert oracle.mean.value == 1.0 and oracle.mark == 0.85
-    assert row(report, 'ours', 'top-1, held-out wording').mark == pytest.approx(0.92)
+    assert oracle.mean.value == 1.0 and oracle.target == 0.85
+    assert row(report, 'ours', 'top-1, held-out wording').target == pytest.approx(0.92)
     assert row(report, 'blind', 'top-1, seen wording').mean.value in (0.0, 0.5)
     assert '7 acts of 2 of 45 tasks' in report.notes[0]
 
 
-def test_candidates_have_the_objects_colour(tmp_path: Path) -> None:
+def test_candidates_have_the_objects_color(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act', 'soccer', 'blue')])
     seen = classify(context([stream]))
     assert row(seen, 'ours', 'top-1, seen wording').mean.value == 1.0

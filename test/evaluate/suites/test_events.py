@@ -17,14 +17,15 @@ from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
 from vljepa_ros.core.types import Event, State, StreamKey
 from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
 from vljepa_ros.evaluate.motion import energy, peaks
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.segments import Segment, joined, merged
 from vljepa_ros.evaluate.stream_embeddings import Hops
 from vljepa_ros.evaluate.suites.events import (
-    Heard,
-    Said,
+    StreamEvents,
+    TextEvent,
     count,
     delays,
     evenly,
@@ -58,8 +59,8 @@ def test_perfect_vision_say_every_event(run: Callable[..., Rows]) -> None:
     for who in ('ours', 'oracle', 'ours, first words'):
         assert rows[who, LABELLED].mean.value == 1.0 and rows[who, LABELLED].mean.count == 6
     assert rows['ours', BOUNDARIES].reached and rows['ours', LABELLED].reached
-    assert (rows['ours', LABELLED].mark, rows['ours', BOUNDARIES].mark) == (0.70, 0.85)
-    assert rows['oracle', LABELLED].mark is None
+    assert (rows['ours', LABELLED].target, rows['ours', BOUNDARIES].target) == (0.70, 0.85)
+    assert rows['oracle', LABELLED].target is None
     assert rows['ours', AT_REST].mean.value == 0.0
 
 
@@ -112,7 +113,7 @@ def test_uniform_and_motion_say_as_many_events_as_ours(run: Callable[..., Rows])
     assert rows['uniform', BOUNDARIES].mean.value == 1.0
     assert rows['uniform', LABELLED].mean.value == pytest.approx(2 * 2 / 6)  # rest at 2.625 s
     gap = rows['ours - uniform', LABELLED]
-    assert gap.mean.value == pytest.approx(1 - 2 / 3) and gap.mark == 0.10 and gap.reached
+    assert gap.mean.value == pytest.approx(1 - 2 / 3) and gap.target == 0.10 and gap.reached
     assert rows['ours - motion energy', LABELLED].reached is False
 
 
@@ -126,15 +127,15 @@ def heard(
     truths: Sequence[tuple[float, float, str]],
     said: Sequence[tuple[float, str]],
     after_s: float = 0.0,
-) -> Heard:
+) -> StreamEvents:
     """Return our events with first paraphrases, emitted `after_s` after the segment start."""
     items = [
         replace(annotation('rest' if m == REST else 'act', meaning=m), start=a, end=b)
         for a, b, m in truths
     ]
-    ours = [Said(at_s, sentences(meaning)[0]) for at_s, meaning in said]
+    ours = [TextEvent(at_s, sentences(meaning)[0]) for at_s, meaning in said]
     segments = tuple(Segment(s.at_s, s.at_s + after_s, s.text, s.text) for s in ours)
-    return Heard('a', items, segments, {'ours': ours})
+    return StreamEvents('a', items, segments, {'ours': ours}, CONCEPTS)
 
 
 TRUTHS = [(0.0, 60.0, REST), (60.0, 70.0, PUSH), (70.0, 100.0, REST)]
@@ -159,11 +160,11 @@ def test_hidden_acts_are_neither_true_events_nor_false_ones() -> None:
     truths = [(0.0, 60.0, REST), (60.0, 70.0, PUSH), (70.0, 100.0, REST)]
     for said in ([(70.2, REST)], [(60.4, PUSH), (70.2, REST)], [(60.4, OPENS), (70.2, REST)]):
         found = heard(truths, said)
-        found.truths[1] = replace(found.truths[1], hidden=True)
+        found.annotations[1] = replace(found.annotations[1], hidden=True)
         assert count([found], 'ours', labelled=True).tolist() == [[1, 1, 1]]
         assert false_at_rest(found, 'ours') == [(0, 1.0), (0, 0.5)]
     twice = heard(truths, [(59.5, OPENS), (60.4, PUSH), (70.2, REST)])
-    twice.truths[1] = replace(twice.truths[1], hidden=True)
+    twice.annotations[1] = replace(twice.annotations[1], hidden=True)
     assert count([twice], 'ours', labelled=True).tolist() == [[1, 2, 1]]
 
 

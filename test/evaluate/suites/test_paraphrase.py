@@ -8,20 +8,26 @@ import re
 import pytest
 from helpers.toy_suites import ToyLanguage, known, names
 
+from vljepa_ros.data.english import with_not
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
+from vljepa_ros.data.simulators.mwstream.contrasts import DIRECTIONS, OPPOSITES
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import TASKS, meaning_of
+from vljepa_ros.evaluate.suites import paraphrase as suite
 from vljepa_ros.evaluate.suites.paraphrase import (
-    DIRECTIONS,
-    MARK,
-    OPPOSITES,
-    SLOTS,
+    TARGET,
     Triple,
     nearer,
-    negate,
     paraphrase,
     shares_more,
-    triples,
 )
+
+PAIRS = CONCEPTS.contrasts()
+
+
+def triples(slot: str) -> list[Triple]:
+    """Return the triples of a slot of Meta-World's concepts."""
+    return suite.triples(CONCEPTS, PAIRS[slot])
 
 
 def slots_of(meaning: str) -> tuple[str, str, str]:
@@ -32,14 +38,14 @@ def slots_of(meaning: str) -> tuple[str, str, str]:
 
 
 def test_there_are_enough_and_the_same_every_time() -> None:
-    assert set(SLOTS) == {'object', 'verb', 'direction', 'state', 'negation'} and MARK == 0.9
-    found = {slot: triples(slot) for slot in SLOTS}
+    assert set(PAIRS) == {'object', 'verb', 'direction', 'state', 'negation'} and TARGET == 0.9
+    found = {slot: triples(slot) for slot in PAIRS}
     assert sum(len(set(each)) for each in found.values()) >= 200
     assert all(len({t.kind for t in each}) >= 18 for each in found.values())
-    assert found == {slot: triples(slot) for slot in SLOTS}
+    assert found == {slot: triples(slot) for slot in PAIRS}
 
 
-@pytest.mark.parametrize('slot', list(SLOTS))
+@pytest.mark.parametrize('slot', list(PAIRS))
 def test_the_rewording_is_held_out_and_of_the_anchors_meaning(slot: str) -> None:
     for t in triples(slot):
         meaning = known()[t.anchor]
@@ -49,7 +55,7 @@ def test_the_rewording_is_held_out_and_of_the_anchors_meaning(slot: str) -> None
 
 
 @pytest.mark.parametrize('slot', ['object', 'verb', 'direction', 'state'])
-def test_the_distractor_keeps_phase_and_colour_and_is_the_nearest_in_words(slot: str) -> None:
+def test_the_distractor_keeps_phase_and_color_and_is_the_nearest_in_words(slot: str) -> None:
     for t in triples(slot):
         own, other = slots_of(known()[t.anchor]), slots_of(known()[t.other])
         assert (own[0], own[2]) == (other[0], other[2]) and own[1] != other[1]
@@ -117,7 +123,7 @@ def test_pairs_are_of_tasks_that_are_trained_and_share_their_object() -> None:
     ],
 )
 def test_a_sentence_is_denied_once(text: str, denied: str) -> None:
-    assert negate(text) == denied
+    assert with_not(text) == denied
 
 
 def test_negations_deny_the_anchor() -> None:
@@ -127,7 +133,7 @@ def test_negations_deny_the_anchor() -> None:
     assert {'act', 'done', 'reach', 'contact', 'rest', 'dark', 'covered'} <= phases
 
 
-@pytest.mark.parametrize('slot', list(SLOTS))
+@pytest.mark.parametrize('slot', list(PAIRS))
 def test_who_understands_is_right_and_who_counts_words_is_not(slot: str) -> None:
     found = triples(slot)
     assert nearer(ToyLanguage(), found) == [1.0] * len(found)  # type: ignore[arg-type]
@@ -144,8 +150,8 @@ def test_equally_near_is_not_nearer() -> None:
 def test_the_report_has_a_row_a_slot_and_all() -> None:
     report = paraphrase(Talker())  # type: ignore[arg-type]
     rows = {(row.who, row.what): row for row in report.rows}
-    assert [rows['ours', slot].mean.value for slot in SLOTS] == [1.0] * 5
-    assert rows['ours', 'all'].mark == 0.9 and rows['ours', 'all'].mean.count == 500
+    assert [rows['ours', slot].mean.value for slot in PAIRS] == [1.0] * 5
+    assert rows['ours', 'all'].target == 0.9 and rows['ours', 'all'].mean.count == 500
     assert rows['shared words', 'all'].mean.value < 0.2
 
 
@@ -153,6 +159,7 @@ class Talker:
     """A context with a text side only."""
 
     language = ToyLanguage()
+    concepts = CONCEPTS
 
     def each(self, items: list[str], name: str) -> list[str]:
         return items

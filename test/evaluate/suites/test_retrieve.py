@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.toy_suites import ToyVision, annotation, context, film
 
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.suites.retrieve import gallery, hits, retrieve
 
 
@@ -29,16 +30,16 @@ def test_clips_are_as_many_of_each_task_and_phase_and_none_at_rest(tmp_path: Pat
         for i, p in enumerate(phases)
     ]
     streams = [film(tmp_path, 'a', items[:12]), film(tmp_path, 'b', items[12:])]
-    found = gallery(streams, np.random.default_rng(0), 9)
+    found = gallery(streams, CONCEPTS.train_tasks, np.random.default_rng(0), 9)
     assert Counter(m.item.phase for m in found) == {'reach': 4, 'contact': 1, 'act': 4}
     assert len({(m.stream.name, m.at_s) for m in found}) == 9
-    assert found == gallery(streams, np.random.default_rng(0), 9)
+    assert found == gallery(streams, CONCEPTS.train_tasks, np.random.default_rng(0), 9)
 
 
 def test_cameras_share_a_stratum(tmp_path: Path) -> None:
     many = [annotation('act', episode=i) for i in range(12)]
     streams = [film(tmp_path, 'a', many), film(tmp_path, 'b', many[:2], 'topview')]
-    found = gallery(streams, np.random.default_rng(0), 4)
+    found = gallery(streams, CONCEPTS.train_tasks, np.random.default_rng(0), 4)
     assert Counter(m.camera for m in found) == {'corner': 2, 'topview': 2}
 
 
@@ -52,7 +53,7 @@ def test_ours_oracle_and_blind_and_how_many_there_were(tmp_path: Path) -> None:
     assert found['oracle', 'text to clip R@1'].mean.value == 1.0
     assert found['ours', 'text to clip R@1'].mean.value == pytest.approx(4 / 5)
     assert found['ours', 'text to clip R@1'].mean.count == 5  # meanings
-    assert found['ours', 'text to clip R@1'].mark == 0.80
+    assert found['ours', 'text to clip R@1'].target == 0.80
     assert found['ours', 'clip to text R@1'].mean.value == pytest.approx(5 / 6)
     assert found['blind', 'clip to text R@1'].mean.value <= 2 / 6
     assert found['ours', 'text to clip R@5'].mean.value >= 4 / 5

@@ -14,7 +14,7 @@ from helpers.toy_suites import DIM, ToyVision, annotation, context, film
 
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.image_corruptions import (
     DISTURBANCES,
     Clip,
@@ -76,7 +76,7 @@ def test_a_small_camera_has_small_pictures() -> None:
     assert mean == pytest.approx(scene().images[0].mean(), abs=1.0)
 
 
-def test_jpeg_loses_more_at_less_quality_and_keeps_the_colours_in_place() -> None:
+def test_jpeg_loses_more_at_less_quality_and_keeps_the_colors_in_place() -> None:
     before = scene().images[0].astype(float)
     loss = [
         np.abs(jpeg(quality)(scene(), RNG(0)).images[0] - before).mean() for quality in (5, 30, 95)
@@ -205,13 +205,13 @@ def streams(tmp_path: Path) -> list[Stream]:
 
 def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
     for count in (4, 8, 12):
-        found = some_questions(moments(streams, TRAIN_TASKS), count)
+        found = some_questions(CONCEPTS, moments(streams, CONCEPTS.train_tasks), count)
         topics = {p.question.topic for p in found}
         answered = Counter(p.question.meaning for p in found)
         assert len(found) == count and answered['yes'] == answered['no'] == count // 2
         assert len(topics) == min(count // 2, 6)
     assert {p.question.kind for p in found} == {'yes/no'}
-    assert found == some_questions(moments(streams, TRAIN_TASKS), 12)
+    assert found == some_questions(CONCEPTS, moments(streams, CONCEPTS.train_tasks), 12)
 
 
 def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:

@@ -42,19 +42,19 @@ from vljepa_ros.evaluate.decode_rules import (
     ward,
     within,
 )
-from vljepa_ros.evaluate.decoded_texts import Words
+from vljepa_ros.evaluate.decoded_texts import CachedDecoder
 from vljepa_ros.evaluate.motion import Motion
 from vljepa_ros.evaluate.plots import draw
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.stream_embeddings import Hops, nearest
 from vljepa_ros.evaluate.suites.selective import (
+    AnnotatedSpan,
     Recorded,
-    Said,
     Scored,
     Table,
     in_force,
-    judge,
     report,
+    score_rows,
     selective,
     taken,
 )
@@ -323,26 +323,26 @@ def test_one_threshold_keeps_all_streams_together_within_the_budget() -> None:
 
 def test_distinct_vectors_are_decoded_once() -> None:
     language = Axes()
-    words = Words(language)  # type: ignore[arg-type]
+    words = CachedDecoder(language)  # type: ignore[arg-type]
     eye = np.eye(3, dtype=np.float32)
-    assert words.say(eye[[0, 1, 0]]) == ['axis 0', 'axis 1', 'axis 0']
-    assert words.say(eye[[1, 2]]) == ['axis 1', 'axis 2']
+    assert words.texts(eye[[0, 1, 0]]) == ['axis 0', 'axis 1', 'axis 0']
+    assert words.texts(eye[[1, 2]]) == ['axis 1', 'axis 2']
     assert language.calls == [2, 1] and words.decoded == 3
-    assert words.say(eye[:0]) == []
+    assert words.texts(eye[:0]) == []
 
 
 SAID = (
-    Said(0.0, 2.0, ('axis 0',)),
-    Said(2.0, 4.0, ('axis 1',)),
-    Said(4.0, 6.0, ('axis 2',)),
+    AnnotatedSpan(0.0, 2.0, ('axis 0',)),
+    AnnotatedSpan(2.0, 4.0, ('axis 1',)),
+    AnnotatedSpan(4.0, 6.0, ('axis 2',)),
 )
 
 
 def judged(given: Hops, thresholds: dict[float, float]) -> tuple[dict[Any, Scored], Axes]:
     language = Axes()
     recorded = Recorded('a', given, SAID, {'blind': ['axis 5', 'axis 1', 'axis 5']})
-    words = Words(language)  # type: ignore[arg-type]
-    return judge(recorded, thresholds, words, Cider([s.references for s in SAID])), language
+    words = CachedDecoder(language)  # type: ignore[arg-type]
+    return score_rows(recorded, thresholds, words, Cider([s.references for s in SAID])), language
 
 
 def test_every_row_is_scored_and_what_nobody_takes_is_not_decoded() -> None:
@@ -400,14 +400,14 @@ def invented(ours: Sequence[float], decodes: int) -> dict[tuple[str, str], Row]:
 def test_the_marks_are_shares_of_the_baseline() -> None:
     found = invented([3.92, 3.92], 35)
     kept = found['ours', "CIDEr-D, share of the baseline's: 1/2.85 s"]
-    assert kept.mean.value == pytest.approx(0.98) and kept.mark == 0.98
+    assert kept.mean.value == pytest.approx(0.98) and kept.target == 0.98
     spent = found['ours', "decodes, share of the baseline's: 1/2.85 s"]
     assert spent.mean.value == 0.35 and spent.mean.count == 70
-    assert spent.mark == pytest.approx(1 / 2.85) and spent.at_most and spent.reached
+    assert spent.target == pytest.approx(1 / 2.85) and spent.at_most and spent.reached
     assert invented([3.9, 3.9], 36)['ours', spent.what].reached is False
     base = found['baseline', "CIDEr-D, share of the oracle boundaries'"]
-    assert base.mean.value == pytest.approx(0.8) and base.mark == 0.70 and base.reached
-    assert found['ours', "CIDEr-D, share of the baseline's: 1/1 s"].mark is None
+    assert base.mean.value == pytest.approx(0.8) and base.target == 0.70 and base.reached
+    assert found['ours', "CIDEr-D, share of the baseline's: 1/1 s"].target is None
     assert found['ours - uniform', 'CIDEr-D: 1/2.85 s'].mean.value == pytest.approx(-0.08)
     assert found['ours', 'decodes a second: 1/1 s'].mean.value == pytest.approx(0.35)
     assert found['ours', 'threshold: 1/2.85 s'].mean.value == 0.3
@@ -426,7 +426,11 @@ def test_the_defaults_have_a_place_of_their_own() -> None:
         row = found['ours by default', name]
         assert row.mean.value == pytest.approx(value)
         marked = 'share' in name  # as the budget of 1/2.85 is
-        assert row.mark == found['ours', f'{name}: 1/2.85 s'].mark if marked else row.mark is None
+        assert (
+            row.target == found['ours', f'{name}: 1/2.85 s'].target
+            if marked
+            else row.target is None
+        )
         assert row.reached is (True if marked else None)
 
 

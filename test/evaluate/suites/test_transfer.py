@@ -19,17 +19,19 @@ from vljepa_ros.cli import evaluate
 from vljepa_ros.cli.main import main
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.data.format import Stream
+from vljepa_ros.data.simulators.kitchen.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import LISTS, sentences
 from vljepa_ros.data.simulators.mwstream.questions import prompts
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.matching import f1, pairs
 from vljepa_ros.evaluate.statistics import Mean
+from vljepa_ros.evaluate.suites.calibrate import reason_of
 from vljepa_ros.evaluate.suites.transfer import (
     Labelled,
     count,
     labelled,
     pose,
-    says,
+    state_in,
     state_of,
     transfer,
 )
@@ -62,15 +64,17 @@ DOORS = [f'{phase}:door-{way}' for phase in ('act', 'done') for way in ('open', 
     ],
 )
 def test_what_a_sentence_says(text: str, expected: str) -> None:
-    assert says(text) == expected
+    assert state_in(CONCEPTS, text) == expected
 
 
 @pytest.mark.parametrize('which', LISTS)
 @pytest.mark.parametrize('meaning', [*DOORS, 'act:window-open', 'act:drawer-close', 'act:push'])
-def test_every_wording_says_what_it_means_in_every_colour(which: str, meaning: str) -> None:
+def test_every_wording_says_what_it_means_in_every_color(which: str, meaning: str) -> None:
     expected = '' if 'window' in meaning or 'push' in meaning else meaning.rpartition('-')[2]
     for colour in ('red', 'white', 'any'):
-        assert {says(text) for text in sentences(f'{meaning}:{colour}', which)} == {expected}
+        assert {state_in(CONCEPTS, text) for text in sentences(f'{meaning}:{colour}', which)} == {
+            expected
+        }
 
 
 def test_what_a_meaning_says() -> None:
@@ -171,7 +175,7 @@ class Plain(ToyLanguage):
             [direction(bare.get(text) or toy_suites.known().get(text, text)) for text in texts]
         )
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return whether it is the answer."""
         return float(vector @ direction('unknown')) > 0.9
 
@@ -192,7 +196,7 @@ def kitchen(folder: Path, name: str) -> Stream:
         annotation('act', 'door-close'),
         annotation('done', 'door-close'),
     ]
-    stream = toy_suites.film(folder, name, scenes)
+    stream = toy_suites.film(folder, name, scenes, simulator='kitchen')
     plain = [replace(a, meaning=a.meaning.replace(':red', ':any')) for a in stream.annotations]
     return replace(stream, annotations=tuple(plain))
 
@@ -206,7 +210,7 @@ def streams(tmp_path: Path) -> list[Stream]:
 def figures(streams: list[Stream]) -> Callable[[ToyVision], Figures]:
     def run(vision: ToyVision) -> Figures:
         report = transfer(Context(model(vision), streams))
-        assert all(row.mark is None for row in report.rows)  # reported, no more
+        assert all(row.target is None for row in report.rows)  # reported, no more
         return {(row.who, row.what): row.mean for row in report.rows}
 
     return run
@@ -263,11 +267,11 @@ def test_abstentions_are_right_where_nobody_can_tell(
 
 
 def test_what_is_asked_cannot_be_seen_in_a_kitchen(streams: list[Stream]) -> None:
-    posed = pose(streams * 20)
+    posed = pose(CONCEPTS, streams * 20)
     here = ('door', 'drawer', 'faucet', 'handle', 'dial', 'button', 'window', 'plate', 'lever')
     for p in posed:
         topic, prompt = p.question.topic, p.question.prompt
-        if p.reason:
+        if reason_of(p):
             assert topic in ('colour', 'state') and p.question.meaning == 'unknown'
             assert not any(f' {thing}' in prompt for thing in here), prompt
         else:
@@ -276,7 +280,9 @@ def test_what_is_asked_cannot_be_seen_in_a_kitchen(streams: list[Stream]) -> Non
             assert prompt in prompts(topic, 'heldout')
             assert topic == 'covered' or not p.item.covered
     assert {p.question.topic for p in posed} == {'colour', 'state', 'covered', 'dark'}
-    assert [p.question for p in pose(streams)] == [p.question for p in pose(streams)]
+    assert [p.question for p in pose(CONCEPTS, streams)] == [
+        p.question for p in pose(CONCEPTS, streams)
+    ]
 
 
 def test_the_command_reads_the_kitchen_or_says_how_to_make_it(

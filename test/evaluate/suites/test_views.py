@@ -84,8 +84,8 @@ def run(tmp_path: Path) -> Callable[..., Rows]:
 
 def test_acts_are_in_the_rows_of_their_size(run: Callable[..., Rows]) -> None:
     rows = run([camera()] * 8, [1.0, 2.5, 3.9, 4.0, 8.9, 9.0, 13.9, 20.0])
-    assert rows[''].mean.count == 6 and rows[''].mark == 0.85 and rows[''].reached
-    sizes = {what: (row.mean.count, row.mark) for what, row in rows.items() if 'size' in what}
+    assert rows[''].mean.count == 6 and rows[''].target == 0.85 and rows[''].reached
+    sizes = {what: (row.mean.count, row.target) for what, row in rows.items() if 'size' in what}
     assert sizes == {
         'size below 2.5 px': (1, None),
         'size 2.5-4 px': (2, 0.85),
@@ -114,7 +114,7 @@ def test_what_is_held_out_is_reported_apart_only(run: Callable[..., Rows]) -> No
         'held-out texture': 1,
         'held-out codec': 1,
     }
-    assert {rows[what].mark for what in held_out} == {0.75}
+    assert {rows[what].target for what in held_out} == {0.75}
     assert rows[''].mean.count == rows['size 4-6 px'].mean.count == 1
 
 
@@ -135,8 +135,8 @@ def test_stock_cameras_are_reported_whatever_the_size_and_hand_cameras_without_a
         'stock camera corner4': 2,
         'stock camera gripperPOV': 1,
     }
-    assert found['stock camera corner2'].mark == 0.75
-    assert found['stock camera gripperPOV'].mark is None
+    assert found['stock camera corner2'].target == 0.75
+    assert found['stock camera gripperPOV'].target is None
     assert rows[''].mean.count == 4  # corner2 is too small, two are held out, one is in the hand
     assert 'No acts from the stock' not in run.notes  # type: ignore[attr-defined]
 

@@ -11,15 +11,15 @@ import pytest
 from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, prompts
-from vljepa_ros.evaluate.moments import Moment
-from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, Posed, balanced, pose, vqa
+from vljepa_ros.data.questions import UNKNOWN, Question, prompts
+from vljepa_ros.evaluate.questions import Posed
+from vljepa_ros.evaluate.suites.vqa import CHOICES, YES_NO, balanced, pose, vqa
 
 
 def asked(task: str, answer: str, topic: str = 'doing', kind: str = YES_NO) -> Posed:
     item = Annotation(0, 1, 'rest', 'rest', task, 'door', 'red')
     question = Question('?', answer, answer, kind, ('yes', 'no'), topic)
-    return Posed(Moment(Stream(Path('x'), 0, (), {}), item), question)
+    return Posed(Stream(Path('x'), 0, (), {}), item, 0.5, question)
 
 
 @pytest.fixture
@@ -52,22 +52,22 @@ def test_yes_and_no_are_balanced_within_topic_and_task() -> None:
         ('rest', 'no'): 1,
         ('', 'red'): 4,
     }
-    assert {p.moment.item.task for p in kept} == {'door-open'}
+    assert {p.item.task for p in kept} == {'door-open'}
 
 
 def test_what_nobody_can_answer_is_not_asked(streams: list[Stream]) -> None:
-    posed = pose(streams)
+    posed = pose(context(streams))
     assert posed and all(p.question.meaning != UNKNOWN for p in posed)
     kinds = {p.question.kind for p in posed}
     assert kinds == {YES_NO, *CHOICES}
     topics = {p.question.topic for p in posed if p.question.kind == YES_NO}
     assert {'covered', 'rest', 'moving', 'doing', 'finished', 'state', 'present'} <= topics
-    assert posed == pose(streams)
+    assert posed == pose(context(streams))
 
 
 def test_questions_are_in_held_out_wordings(streams: list[Stream]) -> None:
     known = {prompt for topic in ('covered', 'rest', 'moving') for prompt in prompts(topic)}
-    assert not known & {p.question.prompt for p in pose(streams)}
+    assert not known & {p.question.prompt for p in pose(context(streams))}
 
 
 def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) -> None:
@@ -75,7 +75,7 @@ def test_who_always_says_yes_is_right_half_of_the_time(streams: list[Stream]) ->
     found = {(r.who, r.what): r for r in report.rows}
     assert found['ours', YES_NO].mean.value == pytest.approx(0.5)
     assert found['blind', YES_NO].mean.value == pytest.approx(0.5)
-    assert found['ours', YES_NO].mark == 0.88 and found['blind', YES_NO].reached is True
+    assert found['ours', YES_NO].target == 0.88 and found['blind', YES_NO].reached is True
     for who in ('ours', 'oracle', 'blind'):
         topics = {w: r.mean for (name, w), r in found.items() if name == who and ': ' in w}
         assert {'yes/no: state', 'colour: colour', 'object: object', 'thing: thing'} <= set(topics)

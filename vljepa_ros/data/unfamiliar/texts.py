@@ -8,8 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from vljepa_ros.data.simulators.mwstream.meanings import meanings, sentences
-from vljepa_ros.data.simulators.mwstream.questions import TOPICS, prompts
+from vljepa_ros.data import concepts
 
 FILE = Path(__file__).with_name('texts.yaml')
 FITTED, TESTED, SHORT = 'fitted', 'tested', 'short'
@@ -26,7 +25,4 @@ def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
 
 def own_texts(which: str) -> list[str]:
     """Return the package's paraphrases and prompts of a list: 'train' or 'heldout'."""
-    slots = {'state': 'open', 'doing': 'opening the drawer'}
-    asked = [p.format('ball', **slots) for t in ('caption', *TOPICS) for p in prompts(t, which)]
-    said = [text for meaning in meanings() for text in sentences(meaning, which)]
-    return [text for text in dict.fromkeys([*asked, *said]) if text.strip()]
+    return concepts.named().texts(which)

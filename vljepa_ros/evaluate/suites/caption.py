@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite caption: captions of the middle of every annotation.
 
-Metrics are the fraction of correct sentences (see `meanings.is_right` of mwstream) and CIDEr-D
-against five fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
+Metrics are the fraction of correct sentences (see `ConceptSet.expresses`) and CIDEr-D against five
+fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
 gone are one group each, independent of the task. The Y-Decoder is compared with the training
 sentence whose embedding is nearest. Combinations of task and color that are absent from training
 have rows of their own.
@@ -16,12 +16,11 @@ from functools import cache
 
 import numpy as np
 
+from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.meanings import is_right, meanings, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, held_out_colour
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.decoded_texts import in_words
+from vljepa_ros.evaluate.decoded_texts import decode_all
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
@@ -31,14 +30,14 @@ from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import Draws, share
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
-MARK = 0.80
+TARGET = 0.80
 TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that are independent of the task
 RIGHT, CIDER, NEW = 'right sentences', 'CIDEr-D', ', new combinations'
 OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 
 @dataclass(frozen=True)
-class Marked:
+class Scored:
     """Metrics of one source's captions: one array per metric."""
 
     who: str
@@ -47,16 +46,18 @@ class Marked:
 
 def caption(context: Context) -> Report:
     """Evaluate the decoder, retrieval, the oracle and the vision-blind baseline."""
-    found = moments(context.streams, TRAIN_TASKS)
+    concepts = context.concepts
+    found = moments(context.streams, concepts.train_tasks)
     if not found:
         return Report('caption', (), ('These streams have no annotations to caption.',))
     cider, corpus = scorer(context.streams)
-    marked = [mark(who, texts, found, cider) for who, texts in say(context, found).items()]
-    fresh = [i for i, moment in enumerate(found) if is_new(moment.item)]
+    texts = captions(context, found)
+    scored = [score_texts(who, texts[who], found, cider, concepts) for who in texts]
+    fresh = [i for i, moment in enumerate(found) if is_new(concepts, moment.item)]
     rows = [
-        *compare(marked, found, list(range(len(found))), ''),
-        *compare(marked, found, fresh, NEW),
-        *by_phase(marked[0], found),
+        *compare(scored, found, list(range(len(found))), ''),
+        *compare(scored, found, fresh, NEW),
+        *by_phase(scored[0], found),
     ]
     notes = (
         f'{len(found)} annotations; every (task, phase) has equal weight. '
@@ -65,42 +66,45 @@ def caption(context: Context) -> Report:
     return Report('caption', tuple(rows), notes)
 
 
-def say(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
+def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
     """Return each source's captions of the moments."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
     return {
-        OURS: [decoded.text for decoded in in_words(context, seen, 'words')],
-        NEAREST: _recall(context, seen),
+        OURS: [decoded.text for decoded in decode_all(context, seen, 'words')],
+        NEAREST: _retrieved(context, seen),
         ORACLE: [best[moment.item.meaning] for moment in found],
         BLIND: _decode(context, blind_answers(context.vision, [PROMPT])) * len(found),
     }
 
 
-def mark(who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider) -> Marked:
+def score_texts(
+    who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider, concepts: ConceptSet
+) -> Scored:
     """Compute the correctness and CIDEr-D of each sentence."""
 
     @cache
-    def judge(meaning: str, text: str) -> tuple[float, float]:
-        return float(is_right(meaning, text)), cider.score(text, references(meaning))
+    def grade(concept: str, text: str) -> tuple[float, float]:
+        score = cider.score(text, references(concepts, concept))
+        return float(concepts.expresses(concept, text)), score
 
-    judged = np.array(
-        [judge(moment.item.meaning, text) for moment, text in zip(found, texts, strict=True)]
+    values = np.array(
+        [grade(moment.item.meaning, text) for moment, text in zip(found, texts, strict=True)]
     )
-    return Marked(who, {RIGHT: judged[:, 0], CIDER: judged[:, 1]})
+    return Scored(who, {RIGHT: values[:, 0], CIDER: values[:, 1]})
 
 
 def compare(
-    marked: Sequence[Marked], found: Sequence[Moment], among: Sequence[int], suffix: str
+    scored: Sequence[Scored], found: Sequence[Moment], among: Sequence[int], suffix: str
 ) -> list[Row]:
     """Compare all sources on some moments; targets: not below retrieval, above it if new."""
     part = [found[i] for i in among]
-    of = {m.who: {k: v[list(among)] for k, v in m.values.items()} for m in marked}
+    of = {m.who: {k: v[list(among)] for k, v in m.values.items()} for m in scored}
     best = _draws(of[ORACLE][CIDER], part)
     rows = []
     for who, values in of.items():
-        least = MARK if who == OURS and not suffix else None
+        least = TARGET if who == OURS and not suffix else None
         score = _draws(values[CIDER], part)
         rows += [
             row_of(who, RIGHT + suffix, _outcomes(values[RIGHT], part), least),
@@ -113,7 +117,7 @@ def compare(
     return rows
 
 
-def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
+def by_phase(ours: Scored, found: Sequence[Moment]) -> list[Row]:
     """Return the fraction of our correct sentences by phase."""
     rows = []
     for phase in sorted({moment.item.phase for moment in found}):
@@ -123,9 +127,10 @@ def by_phase(ours: Marked, found: Sequence[Moment]) -> list[Row]:
     return rows
 
 
-def is_new(item: Annotation) -> bool:
+def is_new(concepts: ConceptSet, item: Annotation) -> bool:
     """Return whether this object in this color is absent from training."""
-    return item.phase in ('act', 'done') and item.colour == held_out_colour(item.task)
+    is_phase = item.phase in ('act', 'done')
+    return is_phase and item.colour == concepts.held_out_color(item.task)
 
 
 def group(item: Annotation) -> tuple[str, str]:
@@ -137,11 +142,10 @@ def _decode(context: Context, vectors: Vectors) -> list[str]:
     return [decoded.text for decoded in context.language.decode(vectors)]
 
 
-def _recall(context: Context, vectors: Vectors) -> list[str]:
-    known = [
-        t for m in meanings(TRAIN_TASKS, held_out_colours=False) for t in sentences(m, 'train')
-    ]
-    texts = list(dict.fromkeys(known))
+def _retrieved(context: Context, vectors: Vectors) -> list[str]:
+    concepts = context.concepts
+    names = concepts.concepts(held_out_colors=False)
+    texts = list(dict.fromkeys(text for name in names for text in concepts.sentences(name)))
     return [texts[i] for i in np.argmax(vectors @ context.language.encode(texts).T, axis=1)]
 
 

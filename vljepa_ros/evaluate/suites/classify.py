@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TASKS, TEST_TASKS, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, evenly, hidden_rows, moments, one_an_episode
 from vljepa_ros.evaluate.outcomes import Outcomes
@@ -26,7 +24,7 @@ from vljepa_ros.evaluate.views import Vectors, blind_answers, middle
 
 WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
 EPISODES = 20  # maximum per task
-SEEN_MARK, ORACLE_SHARE_MARK, ORACLE_MARK = 0.92, 0.92, 0.85
+SEEN_TARGET, ORACLE_SHARE_TARGET, ORACLE_TARGET = 0.92, 0.92, 0.85
 NOT_THERE = (
     'No streams of the unseen tasks: put the split `unseen` next to `test` and use `--split test`.'
 )
@@ -84,9 +82,10 @@ class Candidates:
         """Return the task whose sentences are nearest to `vector`."""
         colour = act.annotation.colour
         if colour not in self._texts:
+            concepts, encode = self._context.concepts, self._context.language.encode
             self._texts[colour] = [
-                self._context.language.encode(sentences(meaning_of(t, 'act', colour), self._which))
-                for t in self.tasks
+                encode(concepts.sentences(concepts.concept(task, 'act', colour), self._which))
+                for task in self.tasks
             ]
         scores = [float((texts @ vector).mean()) for texts in self._texts[colour]]
         return self.tasks[int(np.argmax(scores))]
@@ -107,22 +106,23 @@ class Candidates:
 
 def classify(context: Context) -> Report:
     """Evaluate top-1 accuracy on the training tasks, with train and held-out paraphrases."""
-    found = acts(context, TRAIN_TASKS)
+    tasks = context.concepts.train_tasks
+    found = acts(context, tasks)
     seen, oracle, blind = speakers(context, found)
     rows = []
     for which, name in WORDINGS.items():
-        candidates = Candidates(context, TRAIN_TASKS, which)
+        candidates = Candidates(context, tasks, which)
         what, is_seen = f'top-1, {name}', which == 'train'
         best = candidates.top1(found, oracle).mean()
-        mark = SEEN_MARK if is_seen else ORACLE_SHARE_MARK * best.value
+        target = SEEN_TARGET if is_seen else ORACLE_SHARE_TARGET * best.value
         rows += [
-            row_of('ours', what, candidates.top1(found, seen), mark),
-            Row('oracle', what, best, None if is_seen else ORACLE_MARK),
+            row_of('ours', what, candidates.top1(found, seen), target),
+            Row('oracle', what, best, None if is_seen else ORACLE_TARGET),
             row_of('blind', what, candidates.top1(found, blind)),
         ]
-    rows += hidden_rows(context.streams, TRAIN_TASKS)
+    rows += hidden_rows(context.streams, tasks)
     shown = len({act.annotation.task for act in found})
-    note = f'{len(found)} acts of {shown} of {len(TRAIN_TASKS)} tasks, all with equal weight.'
+    note = f'{len(found)} acts of {shown} of {len(tasks)} tasks, all with equal weight.'
     return Report('classify', tuple(rows), (note,))
 
 
@@ -139,12 +139,13 @@ def speakers(
 
 def classify_unseen(context: Context) -> Report:
     """Evaluate top-1 accuracy on the five tasks that are absent from training."""
-    streams = context.unseen or context.streams
-    if not choose(streams, TEST_TASKS):
+    streams, concepts = context.unseen or context.streams, context.concepts
+    tasks = concepts.test_tasks
+    if not choose(streams, tasks):
         return Report('classify-unseen', (), (NOT_THERE,))
-    unseen, known = acts(context, TEST_TASKS, streams), acts(context, TRAIN_TASKS)
-    everything = Candidates(context, tuple(TASKS), 'train')
-    five = Candidates(context, TEST_TASKS, 'train')
+    unseen, known = acts(context, tasks, streams), acts(context, concepts.train_tasks)
+    everything = Candidates(context, concepts.tasks, 'train')
+    five = Candidates(context, tasks, 'train')
     ours, oracle, blind = speakers(context, unseen)
     wide, seen = everything.top1(unseen, ours), everything.top1(known, [a.vector for a in known])
     rows = (
@@ -156,7 +157,7 @@ def classify_unseen(context: Context) -> Report:
         row_of('ours', 'unseen tasks among the 5', five.top1(unseen, ours)),
         row_of('oracle', 'unseen tasks among the 5', five.top1(unseen, oracle)),
         row_of('blind', 'unseen tasks among the 5', five.top1(unseen, blind)),
-        *hidden_rows(streams, TEST_TASKS),
+        *hidden_rows(streams, tasks),
     )
-    note = f'{len(unseen)} acts of {len(TEST_TASKS)} unseen tasks, training paraphrases.'
+    note = f'{len(unseen)} acts of {len(tasks)} unseen tasks, training paraphrases.'
     return Report('classify-unseen', rows, (note,))

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, evenly, in_turn, moments
 from vljepa_ros.evaluate.outcomes import Outcomes
@@ -23,18 +21,19 @@ from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
-CLIPS, PHASES, MARK, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
+CLIPS, PHASES, TARGET, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
 
 
 def retrieve(context: Context) -> Report:
     """Evaluate R@1 and R@5 of text-to-clip and R@1 of clip-to-text retrieval."""
     rng = np.random.default_rng(0)
-    chosen = gallery(context.streams, rng)
+    chosen = gallery(context.streams, context.concepts.train_tasks, rng)
     if not chosen:
         return Report('retrieve', (), ('These streams have no clips to retrieve.',))
     meanings = [moment.item.meaning for moment in chosen]
     streams = [moment.stream.name for moment in chosen]
     wanted = sorted(set(meanings))
+    sentences = context.concepts.sentences
     texts = context.language.encode([str(rng.choice(sentences(m, 'heldout'))) for m in wanted])
     rows: list[tuple[Row, ...]] = []
     for who, clips in speakers(context, chosen, rng).items():
@@ -43,10 +42,10 @@ def retrieve(context: Context) -> Report:
             hits(texts, wanted, clips, meanings, WIDE),
         )
         named = hits(clips, meanings, texts, wanted)
-        mark = MARK if who == 'ours' else None
+        target = TARGET if who == 'ours' else None
         rows.append(
             (
-                row_of(who, 'text to clip R@1', Outcomes(tuple(wanted), tuple(found)), mark),
+                row_of(who, 'text to clip R@1', Outcomes(tuple(wanted), tuple(found)), target),
                 Row(who, f'text to clip R@{WIDE}', mean(wide)),
                 Row(who, 'clip to text R@1', mean(named, clusters=streams)),
             )
@@ -68,10 +67,10 @@ def speakers(
 
 
 def gallery(
-    streams: Sequence[Stream], rng: np.random.Generator, count: int = CLIPS
+    streams: Sequence[Stream], tasks: Sequence[str], rng: np.random.Generator, count: int = CLIPS
 ) -> list[Moment]:
-    """Return at most `count` clips: one of each (task, phase) in turn."""
-    found = moments(streams, TRAIN_TASKS, PHASES)
+    """Return at most `count` clips of `tasks`: one of each (task, phase) in turn."""
+    found = moments(streams, tasks, PHASES)
     shuffled = [found[i] for i in rng.permutation(len(found))]
     return in_turn(evenly(shuffled), lambda m: (m.item.task, m.item.phase))[:count]
 

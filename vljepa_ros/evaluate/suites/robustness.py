@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip, Disturbance
 from vljepa_ros.evaluate.moments import Moment, hidden_rows, in_turn
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import PROMPT
+from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.suites.classify import Act, Candidates, choose
-from vljepa_ros.evaluate.suites.vqa import YES_NO, Posed, ask, is_right
+from vljepa_ros.evaluate.suites.vqa import YES_NO, is_right, questions_about
 from vljepa_ros.evaluate.views import Vectors, fitted, window
 from vljepa_ros.stream.perceiver import Perceiver
 
@@ -34,10 +35,10 @@ TOP1 = 'top-1, seen wording'
 
 
 @dataclass(frozen=True)
-class Glance:
+class CorruptedAct:
     """One act with its questions under one image corruption."""
 
-    disturbance: str
+    corruption: str
     act: Moment
     posed: tuple[Posed, ...]
 
@@ -49,42 +50,45 @@ class Glance:
 
 def robustness(context: Context) -> Report:
     """Evaluate top-1 accuracy of acts and of yes/no questions under every corruption."""
-    acts = choose(context.streams, TRAIN_TASKS, ACTS_A_TASK)
-    posed = some_questions(acts, QUESTIONS)
-    about = [tuple(p for p in posed if _place(p.moment) == _place(act)) for act in acts]
-    glances = [
-        Glance(name, act, asked)
+    tasks = context.concepts.train_tasks
+    acts = choose(context.streams, tasks, ACTS_A_TASK)
+    posed = some_questions(context.concepts, acts, QUESTIONS)
+    about = by_moment(posed)
+    corrupted = [
+        CorruptedAct(
+            name, act, tuple(posed[i] for i in about.get((act.stream.name, act.at_s), ()))
+        )
         for name in DISTURBANCES
-        for act, asked in zip(acts, about, strict=True)
+        for act in acts
     ]
-    found = context.map(_answers, glances, 'corrupted moments')
-    candidates, rows = Candidates(context, TRAIN_TASKS, 'train'), list[Row]()
+    found = context.map(_answers, corrupted, 'corrupted moments')
+    candidates, rows = Candidates(context, tasks, 'train'), list[Row]()
     for name in DISTURBANCES:
         seen = [
-            (g, vectors)
-            for g, vectors in zip(glances, found, strict=True)
-            if g.disturbance == name
+            (c, vectors)
+            for c, vectors in zip(corrupted, found, strict=True)
+            if c.corruption == name
         ]
-        shown = [Act(g.act.item, vectors[0], g.act.stream.name) for g, vectors in seen]
+        shown = [Act(c.act.item, vectors[0], c.act.stream.name) for c, vectors in seen]
         right = [
-            (p.moment.stream.name, is_right(context, p.question, vector))
-            for g, vectors in seen
-            for p, vector in zip(g.posed, vectors[1:], strict=True)
+            (p.stream.name, is_right(context, p.question, vector))
+            for c, vectors in seen
+            for p, vector in zip(c.posed, vectors[1:], strict=True)
         ]
         answered = Outcomes(
-            unique([p.id for g, _ in seen for p in g.posed]),
-            tuple(float(told) for _, told in right),
+            unique([p.id for c, _ in seen for p in c.posed]),
+            tuple(float(is_correct) for _, is_correct in right),
             clusters=tuple(stream for stream, _ in right),
         )
         top1 = candidates.top1(shown, [act.vector for act in shown])
         rows += [row_of(name, TOP1, top1), row_of(name, YES_NO, answered)]
-    rows += hidden_rows(context.streams, TRAIN_TASKS)
+    rows += hidden_rows(context.streams, tasks)
     return Report('robustness', tuple(rows), (f'{len(acts)} acts, {len(posed)} questions.',))
 
 
-def some_questions(found: Sequence[Moment], count: int) -> list[Posed]:
+def some_questions(concepts: ConceptSet, found: Sequence[Moment], count: int) -> list[Posed]:
     """Return at most `count` questions: for every topic in turn, one with each answer."""
-    posed = [p for p in ask(found) if p.question.kind == YES_NO]
+    posed = [p for p in questions_about(concepts, found) if p.question.kind == YES_NO]
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
     pairs = sorted(shuffled, key=_topic_and_answer)
     return in_turn(pairs, _topic_and_answer)[:count]
@@ -99,12 +103,8 @@ def _topic_and_answer(posed: Posed) -> tuple[str, str]:
     return posed.question.topic, posed.question.meaning
 
 
-def _place(moment: Moment) -> tuple[str, float]:
-    return moment.stream.name, moment.at_s
-
-
-def _answers(context: Context, glance: Glance) -> Vectors:
-    return seen(context.vision, glance.act, glance.prompts, DISTURBANCES[glance.disturbance])
+def _answers(context: Context, item: CorruptedAct) -> Vectors:
+    return seen(context.vision, item.act, item.prompts, DISTURBANCES[item.corruption])
 
 
 def seen(vision: Vision, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:

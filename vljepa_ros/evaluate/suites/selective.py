@@ -52,7 +52,7 @@ from vljepa_ros.evaluate.decode_rules import (
     ward,
     within,
 )
-from vljepa_ros.evaluate.decoded_texts import Words, blind_text, oracle_texts, words_of
+from vljepa_ros.evaluate.decoded_texts import CachedDecoder, blind_text, decoder_of, oracle_texts
 from vljepa_ros.evaluate.document_frequencies import references, scorer
 from vljepa_ros.evaluate.moments import is_known
 from vljepa_ros.evaluate.motion import Motion, motion_of
@@ -74,7 +74,7 @@ ONES = (BLIND, ORACLE, BOUNDARIES)  # rows without a budget
 BEST = {ORACLE: "share of the oracle's", BOUNDARIES: "share of the oracle boundaries'"}
 BASELINE_S, SPARSE_S = 1.0, 2.85  # seconds per decode: the baseline, and the target of our rule
 BUDGET_SHARE = 0.95  # fraction of a budget spent on validation
-KEPT_MARK, ORACLE_MARK = 0.98, 0.70  # ours relative to baseline; baseline relative to oracle
+KEPT_TARGET, ORACLE_TARGET = 0.98, 0.70  # ours relative to baseline; baseline relative to oracle
 CIDER, IN_FORCE = 'CIDEr-D', 'CIDEr-D in force'
 
 Key = tuple[str, float]  # row, and the period of its budget in seconds
@@ -84,7 +84,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Said:
+class AnnotatedSpan:
     """Annotated span (seconds) with its reference texts."""
 
     start_s: float
@@ -98,14 +98,14 @@ class Recorded:
 
     name: str
     hops: Hops
-    said: tuple[Said, ...]
+    spans: tuple[AnnotatedSpan, ...]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     motion: Motion | None = None
 
     @property
     def middles_ns(self) -> Stamps:
         """Return the annotations' times (A,)."""
-        return np.array([middle_ns(s.start_s, s.end_s) for s in self.said], np.int64)
+        return np.array([middle_ns(s.start_s, s.end_s) for s in self.spans], np.int64)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def selective(context: Context) -> Report:
     need_ward()
     if not context.validation:
         raise InputError('the suite selective needs validation streams to choose its thresholds')
-    known = [s for s in context.streams if is_known(s)]
+    known = [s for s in context.streams if is_known(s, context.concepts.tasks)]
     streams = list({s.folder: s for s in (*context.validation, *known)}.values())
     each = context.map(embedded, streams, 'streams')
     hops = {s.folder: h for s, h in zip(streams, each, strict=True) if len(h.stamps_ns) > 1}
@@ -135,8 +135,8 @@ def selective(context: Context) -> Report:
     periods_s = context.each(PERIODS_S, 'thresholds')
     thresholds = thresholds_within(chosen_on, periods_s, BUDGET_SHARE)
     cider, corpus = scorer(context.streams)
-    judged = partial(_judged, thresholds=thresholds, cider=cider)
-    scored = context.map(judged, recorded, 'decodes')
+    score = partial(_scored, thresholds=thresholds, cider=cider)
+    scored = context.map(score, recorded, 'decodes')
     about = f'Our thresholds are chosen on {len(context.validation)} validation streams.'
     note = f'{about} Document frequencies: {corpus}.'
     return report(Table(recorded, scored), thresholds, note)
@@ -154,7 +154,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
         InputError: a file is invalid.
     """
     need_ward()
-    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
+    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).texts
     if not texts:
         raise InputError(f'{annotations}: contains no text with a start and an end')
     cameras = sorted({line.source for line in texts} - {''})
@@ -164,12 +164,12 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
             'keep those of one camera'
         )
     found = Hops(read.vectors, read.stamps_ns)
-    said = tuple(Said(line.start, line.end, (line.text,)) for line in texts)
-    recorded = Recorded(embeddings.name, found, said)
+    spans = tuple(AnnotatedSpan(line.start, line.end, (line.text,)) for line in texts)
+    recorded = Recorded(embeddings.name, found, spans)
     thresholds = thresholds_within([found], PERIODS_S)
-    cider = Cider([s.references for s in said])
-    scored = judge(recorded, thresholds, Words(language), cider)
-    note = f'Our thresholds and document frequencies are from these {len(said)} annotations.'
+    cider = Cider([s.references for s in spans])
+    scored = score_rows(recorded, thresholds, CachedDecoder(language), cider)
+    note = f'Our thresholds and document frequencies are from these {len(spans)} annotations.'
     return report(Table([recorded], [scored]), thresholds, note)
 
 
@@ -181,12 +181,14 @@ def embedded(context: Context, stream: Stream) -> Hops:
 def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
     """Combine a stream's embeddings, references and the baselines' texts."""
     shown = [a for a in stream.annotations if not a.hidden]
-    said = tuple(Said(a.start, a.end, references(a.meaning)) for a in shown)
+    spans = tuple(
+        AnnotatedSpan(a.start, a.end, references(context.concepts, a.meaning)) for a in shown
+    )
     others = {
         ORACLE: oracle_texts(context, [a.meaning for a in shown]),
-        BLIND: [blind_text(context)] * len(said),
+        BLIND: [blind_text(context)] * len(spans),
     }
-    return Recorded(stream.name, hops, said, others, motion_of(stream))
+    return Recorded(stream.name, hops, spans, others, motion_of(stream))
 
 
 def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
@@ -200,7 +202,7 @@ def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
         found[OURS, period] = online(hops, threshold)
         if recorded.motion is not None:
             found[MOTION, period] = moving(hops, recorded.motion, count)
-    spans_s = [(s.start_s, s.end_s) for s in recorded.said]
+    spans_s = [(s.start_s, s.end_s) for s in recorded.spans]
     found[BOUNDARIES, ONCE] = within(hops, spans_s)
     found[BY_DEFAULT, ONCE] = online(hops, DEFAULT_THRESHOLD)
     return found
@@ -219,26 +221,26 @@ def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
     return found
 
 
-def _judged(
+def _scored(
     context: Context, recorded: Recorded, thresholds: Thresholds, cider: Cider
 ) -> dict[Key, Scored]:
-    return judge(recorded, thresholds, words_of(context), cider)
+    return score_rows(recorded, thresholds, decoder_of(context), cider)
 
 
-def judge(
-    recorded: Recorded, thresholds: Thresholds, words: Words, cider: Cider
+def score_rows(
+    recorded: Recorded, thresholds: Thresholds, words: CachedDecoder, cider: Cider
 ) -> dict[Key, Scored]:
     """Score every row in one stream; all required vectors are decoded in one batch."""
     plans, times_ns = planned(recorded, thresholds), recorded.middles_ns
     picks = {key: taken(decodes, times_ns) for key, decodes in plans.items()}
     rows = [plans[key].vectors[pick[pick >= 0]] for key in plans for pick in picks[key]]
-    words.say(np.concatenate(rows))
+    words.texts(np.concatenate(rows))
     worth = cache(cider.score)
 
     def score(vectors: Vectors, pick: Indices) -> Values:
         found, heard = np.zeros(len(pick)), np.flatnonzero(pick >= 0)
-        for i, text in zip(heard, words.say(vectors[pick[heard]]), strict=True):
-            found[i] = worth(text, recorded.said[i].references)
+        for i, text in zip(heard, words.texts(vectors[pick[heard]]), strict=True):
+            found[i] = worth(text, recorded.spans[i].references)
         return found
 
     scored = {
@@ -246,8 +248,8 @@ def judge(
         for key, d in plans.items()
     }
     for who, texts in recorded.others.items():
-        each = zip(texts, recorded.said, strict=True)
-        values = np.array([worth(text, said.references) for text, said in each])
+        each = zip(texts, recorded.spans, strict=True)
+        values = np.array([worth(text, span.references) for text, span in each])
         scored[who, ONCE] = Scored(0, values)
     return scored
 
@@ -260,9 +262,9 @@ class Table:
     ) -> None:
         self._scored = scored
         self._streams = [r.name for r in recorded]
-        self._of = [r.name for r in recorded for _ in r.said]
+        self._of = [r.name for r in recorded for _ in r.spans]
         self.seconds = np.array([r.hops.seconds for r in recorded])
-        self.annotations = np.array([len(r.said) for r in recorded], float)
+        self.annotations = np.array([len(r.spans) for r in recorded], float)
 
     def has(self, who: str) -> bool:
         """Return whether the row exists."""
@@ -289,7 +291,7 @@ class Table:
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
-        """Return the ratio of a row's decodes to `what` (S,); its count is the decodes."""
+        """Return decodes per unit of `what` (S,) over all streams; `count`: number of decodes."""
         decodes = self.decodes(who, period)
         found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
         return replace(found.interval(), count=int(decodes.sum()))
@@ -297,27 +299,31 @@ class Table:
 
 def report(table: Table, thresholds: Thresholds, note: str) -> Report:
     """Report the rows with targets first, then every row at every budget."""
-    rows = [*marks(table, thresholds), *comparisons(table, thresholds), *listed(table, thresholds)]
+    rows = [
+        *targets(table, thresholds),
+        *comparisons(table, thresholds),
+        *listed(table, thresholds),
+    ]
     return Report('selective', tuple(rows), (note,), curves(table, thresholds))
 
 
-def marks(table: Table, periods: Iterable[float]) -> list[Row]:
+def targets(table: Table, periods: Iterable[float]) -> list[Row]:
     """Compare the baseline with its bounds, and our CIDEr-D and decodes with the baseline."""
     base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
     rows = [Row(BASELINE, CIDER, base.interval())]
     rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]
     rows += [
-        Row(BASELINE, f'{CIDER}, {what}', share(base, table.cider(who, ONCE)), ORACLE_MARK)
+        Row(BASELINE, f'{CIDER}, {what}', share(base, table.cider(who, ONCE)), ORACLE_TARGET)
         for who, what in BEST.items()
         if table.has(who)
     ]
     for period in periods:
-        is_marked = period == SPARSE_S
+        has_target = period == SPARSE_S
         kept, spent = share(table.cider(OURS, period), base), table.decodes_per(OURS, period, each)
         what = f"share of the baseline's: {named(period)}"
         rows += [
-            Row(OURS, f'{CIDER}, {what}', kept, KEPT_MARK if is_marked else None),
-            Row(OURS, f'decodes, {what}', spent, 1 / SPARSE_S if is_marked else None, True),
+            Row(OURS, f'{CIDER}, {what}', kept, KEPT_TARGET if has_target else None),
+            Row(OURS, f'decodes, {what}', spent, 1 / SPARSE_S if has_target else None, True),
         ]
     return rows + by_default(table)
 
@@ -330,7 +336,7 @@ def by_default(table: Table) -> list[Row]:
     return [
         Row(BY_DEFAULT, CIDER, cider.interval()),
         Row(BY_DEFAULT, IN_FORCE, table.in_force(*at)),
-        Row(BY_DEFAULT, f"{CIDER}, share of the baseline's", kept, KEPT_MARK),
+        Row(BY_DEFAULT, f"{CIDER}, share of the baseline's", kept, KEPT_TARGET),
         Row(BY_DEFAULT, "decodes, share of the baseline's", spent, 1 / SPARSE_S, True),
         Row(BY_DEFAULT, 'decodes an annotation', table.decodes_per(*at, table.annotations)),
     ]
@@ -349,10 +355,10 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
     spent = [
         table.decodes_per(OURS, period, table.annotations)
         for period, mine in ours.items()
-        if share(mine, base).value >= KEPT_MARK
+        if share(mine, base).value >= KEPT_TARGET
     ]
     least = min(spent, key=lambda found: found.value, default=mean([]))
-    what = f'decodes an annotation, of the least budget that keeps {KEPT_MARK:.0%}'
+    what = f'decodes an annotation, of the least budget that keeps {KEPT_TARGET:.0%}'
     return [*rows, Row(OURS, what, least)]
 
 

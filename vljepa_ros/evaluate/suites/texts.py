@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS, training_colours
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
@@ -18,10 +17,11 @@ FOLDS = 5
 
 def gap(context: Context) -> Report:
     """Evaluate cosines to the targets, and distance and separability of the two kinds."""
+    concepts = context.concepts
     found = [
         act
-        for act in acts(context, TRAIN_TASKS)
-        if act.annotation.colour in training_colours(act.annotation.task)
+        for act in acts(context, concepts.train_tasks)
+        if act.annotation.colour != concepts.held_out_color(act.annotation.task)
     ]
     if len(found) < FOLDS:
         return Report('gap', (), ('These streams have too few acts.',))

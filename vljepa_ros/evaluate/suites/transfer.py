@@ -5,41 +5,47 @@ A predicted event is the start of a segment, as printed by `vljepa annotate`, wi
 True events are the starts of annotations. The start of a stream is not an event. An event has at
 most one label: `dark`, `covered`, `light back` and `uncovered` (the first event after them),
 `open` and `close` (for the movement and the final state of a door; a sentence may call it a drawer
-of any color). Questions are about objects that Meta-World has and the kitchen lacks, and about
-light and cover.
+of any color). The concepts of the kitchen define the questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
 
-from vljepa_ros.data.format import Annotation, Stream
-from vljepa_ros.data.simulators.mwstream.meanings import ANY, is_right, words
-from vljepa_ros.data.simulators.mwstream.questions import (
-    UNKNOWN,
-    Question,
-    answers,
-    prompts,
-    state_words,
-)
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS, meaning_of
+from vljepa_ros.data.concepts import ANY, ConceptSet
+from vljepa_ros.data.english import words
+from vljepa_ros.data.format import Stream
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.decoded_texts import blind_text, oracle_texts
 from vljepa_ros.evaluate.matching import Counts, f1, pairs
 from vljepa_ros.evaluate.outcomes import f1_outcomes
+from vljepa_ros.evaluate.questions import Posed
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.segments import watch
+from vljepa_ros.evaluate.segments import run_stack
 from vljepa_ros.evaluate.statistics import mean
-from vljepa_ros.evaluate.suites.calibrate import Given, Posed, abstained, answered, streams_of
+from vljepa_ros.evaluate.suites.calibrate import Given, abstained, answered, streams_of
 from vljepa_ros.evaluate.views import CONTEXT_S, middle
 
 WITHIN_S = 1.0
 DARK, COVERED, OPEN, CLOSE = 'dark', 'covered', 'open', 'close'
+# State -> concepts that express it; for a door or a drawer, of its movement and its final state.
+STATES = {
+    DARK: (DARK,),
+    COVERED: (COVERED,),
+    **{
+        way: tuple(
+            f'{phase}:{thing}-{way}:{ANY}'
+            for thing in ('door', 'drawer')
+            for phase in ('act', 'done')
+        )
+        for way in (OPEN, CLOSE)
+    },
+}
 BACK = {DARK: 'light back', COVERED: 'uncovered'}
 KINDS = {
     'light': (DARK, BACK[DARK]),
@@ -49,9 +55,6 @@ KINDS = {
 }
 LABELS = tuple(label for labels in KINDS.values() for label in labels)
 OURS, ORACLE, BLIND = 'ours', 'oracle', 'blind'
-# Objects of Meta-World without a similar object in the kitchen.
-ABSENT = ('ring', 'basketball', 'block', 'hammer', 'puck', 'peg', 'soccer ball', 'stick', *THINGS)
-YES_NO = ('yes', 'no')
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ Events = dict[str, list[list[Labelled]]]  # source -> stream -> events
 
 def transfer(context: Context) -> Report:
     """Evaluate labeled events and abstentions."""
+    if not context.concepts.tasks:
+        return Report('transfer', (), ('These streams have no concepts of the kitchen.',))
     true, said = tell(context)
     names = [stream.name for stream in context.streams]
     rows = []
@@ -95,26 +100,27 @@ def _events_of(
     starts = [item.start for item in stream.annotations]
     true = labelled(starts, [state_of(item.meaning) for item in stream.annotations])
     best = oracle_texts(context, [item.meaning for item in stream.annotations])
-    segments = watch(context, stream).segments
+    segments = run_stack(context, stream).segments
     times = [segment.start_s for segment in segments]
+    state = partial(state_in, context.concepts)
     return true, {
-        OURS: labelled(times, [says(segment.text) for segment in segments]),
-        ORACLE: labelled(starts, [says(text) for text in best]),
-        BLIND: labelled(times, [says(blind_text(context))] * len(segments)),
+        OURS: labelled(times, [state(segment.text) for segment in segments]),
+        ORACLE: labelled(starts, [state(text) for text in best]),
+        BLIND: labelled(times, [state(blind_text(context))] * len(segments)),
     }
 
 
-def state_of(meaning: str) -> str:
-    """Return the state of light, cover and doors in a concept: one of `MEANINGS`, or ''."""
-    return next((name for name, meanings in MEANINGS.items() if meaning in meanings), '')
+def state_of(concept: str) -> str:
+    """Return the state of light, cover and doors in a concept: one of `STATES`, or ''."""
+    return next((name for name, concepts in STATES.items() if concept in concepts), '')
 
 
 @cache
-def says(text: str) -> str:
+def state_in(concepts: ConceptSet, text: str) -> str:
     """Return the state that a sentence describes, for any color; '' for none."""
-    plain = ' '.join(word for word in words(text) if word not in COLOUR_NAMES)
-    for name, meanings in MEANINGS.items():
-        if any(is_right(meaning, plain, colour=False) for meaning in meanings):
+    plain = ' '.join(word for word in words(text) if word not in concepts.colors)
+    for name, expressed in STATES.items():
+        if any(concepts.expresses(concept, plain, color=False) for concept in expressed):
             return name
     return ''
 
@@ -149,13 +155,13 @@ def _times(events: Sequence[Labelled], label: str | None) -> list[float]:
 
 def abstentions(context: Context) -> list[Row]:
     """Return abstention rates on unanswerable and answerable questions, and accuracy."""
-    posed = pose(context.streams)
+    posed = pose(context.concepts, context.streams)
     if not posed:
         return []
     rows = []
     for who, given in answered(context, posed).items():
-        unanswerable = [g for g in given if g.posed.reason]
-        answerable = [g for g in given if not g.posed.reason]
+        unanswerable = [g for g in given if g.reason]
+        answerable = [g for g in given if not g.reason]
         rows += abstained(who, 'unanswerable', unanswerable)
         for kind in ('colour', 'state'):
             part = [g for g in unanswerable if g.posed.question.topic == kind]
@@ -164,7 +170,7 @@ def abstentions(context: Context) -> list[Row]:
     return rows
 
 
-def pose(streams: Sequence[Stream]) -> list[Posed]:
+def pose(concepts: ConceptSet, streams: Sequence[Stream]) -> list[Posed]:
     """Return questions about the middle of every annotation, in held-out paraphrases."""
     rng = np.random.default_rng(0)
     return [
@@ -172,40 +178,8 @@ def pose(streams: Sequence[Stream]) -> list[Posed]:
         for stream in streams
         for item in stream.annotations
         if middle(item) >= CONTEXT_S
-        for question in (*_answerable(item, rng), *_unanswerable(rng))
+        for question in concepts.questions(item, rng, 'heldout')
     ]
-
-
-def _answerable(item: Annotation, rng: np.random.Generator) -> list[Question]:
-    """Ask whether the camera is covered and, if it is not, whether it is dark."""
-    found = [_ask('covered', 'yes' if item.covered else 'no', rng)]
-    if not item.covered:
-        found.append(_ask('dark', 'no' if item.light else 'yes', rng))
-    return found
-
-
-def _unanswerable(rng: np.random.Generator) -> list[Question]:
-    """Ask for the color and the state of absent objects."""
-    stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
-    facts = stateful[int(rng.integers(len(stateful)))]
-    state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))
-    return [
-        _ask('colour', UNKNOWN, rng, str(rng.choice(ABSENT)), candidates=COLOUR_NAMES),
-        _ask('state', UNKNOWN, rng, facts.object, state=state),
-    ]
-
-
-def _ask(
-    topic: str,
-    meaning: str,
-    rng: np.random.Generator,
-    *slots: str,
-    candidates: tuple[str, ...] = YES_NO,
-    **named: str,
-) -> Question:
-    prompt = str(rng.choice(prompts(topic, 'heldout'))).format(*slots, **named)
-    kind = 'yes/no' if candidates == YES_NO else topic
-    return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic)
 
 
 def _right(who: str, part: Sequence[Given]) -> Row:
@@ -213,16 +187,3 @@ def _right(who: str, part: Sequence[Given]) -> Row:
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
     return Row(who, 'right: answerable, yes and no alike', right)
-
-
-def _ways(what: str) -> tuple[str, ...]:
-    """Return the concepts of the movement and the final state of a door or a drawer."""
-    return tuple(
-        meaning_of(f'{thing}-{what}', phase, ANY)
-        for thing in ('door', 'drawer')
-        for phase in ('act', 'done')
-    )
-
-
-# State -> concepts that express it.
-MEANINGS = {DARK: (DARK,), COVERED: (COVERED,), OPEN: _ways('open'), CLOSE: _ways('close')}

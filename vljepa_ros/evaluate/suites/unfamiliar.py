@@ -89,7 +89,7 @@ def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
         module.make
         for module, names in (
             (synthetic, synthetic.KINDS),
-            (recorded, {**recorded.PICTURES, **recorded.FILMS}),
+            (recorded, {**recorded.IMAGES, **recorded.FILMS}),
             (simulated, simulated.SCENES),
         )
         if kind in names
@@ -127,10 +127,10 @@ def _auroc(
     return Row(OURS, f'AUROC: {where}', found, AUROC_AT_LEAST if marked else None)
 
 
-def _abstained(where: str, seen: Sequence[Watched], mark: float | None = None) -> Row:
+def _abstained(where: str, seen: Sequence[Watched], target: float | None = None) -> Row:
     refused = [float(s >= THRESHOLD) for w in seen for s in w.scores]
     names = [w.name for w in seen for _ in w.scores]
-    return Row(OURS, f'abstained: {where}', mean(refused, clusters=names), mark)
+    return Row(OURS, f'abstained: {where}', mean(refused, clusters=names), target)
 
 
 def _refused(known: Sequence[Watched]) -> list[Row]:

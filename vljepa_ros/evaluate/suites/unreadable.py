@@ -71,5 +71,5 @@ def _refused(what: str, scores: list[float], wanted: bool | None = None) -> Row:
     share = mean([float(score >= THRESHOLD) for score in scores])
     if wanted is None:
         return Row(OURS, what, share)
-    mark = ABSTAINED_AT_LEAST if wanted else REFUSED_AT_MOST
-    return Row(OURS, what, share, mark, at_most=not wanted)
+    target = ABSTAINED_AT_LEAST if wanted else REFUSED_AT_MOST
+    return Row(OURS, what, share, target, at_most=not wanted)

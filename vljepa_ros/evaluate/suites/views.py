@@ -20,7 +20,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.cameras import Camera, camera_of, projected_sizes
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, hidden_rows
@@ -34,7 +33,7 @@ from vljepa_ros.evaluate.suites.classify import (
     speakers,
 )
 
-MARK, APART_MARK = 0.85, 0.75  # targets: as in training; held-out properties and stock cameras
+TARGET, APART_TARGET = 0.85, 0.75  # targets: as in training; held-out properties and stock cameras
 SIZES_PX = (0.0, 2.5, 4.0, 6.0, 9.0, 14.0, math.inf)
 ASKED_PX = (2.5, 14.0)
 ELEVATIONS_DEG = (10.0, 30.0, 55.0, 80.0)
@@ -66,7 +65,8 @@ Part = tuple[str, list[Filmed], float | None]  # name, acts, target
 
 def views(context: Context) -> Report:
     """Evaluate top-1 accuracy on the training tasks by camera."""
-    chosen = choose(context.streams, TRAIN_TASKS, limit=None)
+    tasks = context.concepts.train_tasks
+    chosen = choose(context.streams, tasks, limit=None)
     pairs = [(moment, camera_of(moment.stream, moment.item.episode)) for moment in chosen]
     described = [(moment, camera) for moment, camera in pairs if camera is not None]
     if not described:
@@ -78,10 +78,10 @@ def views(context: Context) -> Report:
         for act, (_, camera), size in zip(acts, described, sizes, strict=True)
     ]
     known = [f for f in found if f.is_asked and not f.camera.held_out]
-    held_out = Candidates(context, TRAIN_TASKS, 'heldout')
+    held_out = Candidates(context, tasks, 'heldout')
     rows = [*_wordings(context, held_out, known), *_parts(held_out, found, known)]
-    rows += hidden_rows(context.streams, TRAIN_TASKS)
-    return Report('views', tuple(rows), _notes(found, known, len(chosen)))
+    rows += hidden_rows(context.streams, tasks)
+    return Report('views', tuple(rows), _notes(found, known, len(chosen), len(tasks)))
 
 
 def _sizes(chosen: Sequence[Moment]) -> list[float]:
@@ -101,13 +101,13 @@ def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -
         return []
     acts, rows = [f.act for f in known], list[Row]()
     seen, oracle, blind = speakers(context, acts)
-    for candidates, what, mark in (
-        (held_out, HELD_OUT_WORDING, MARK),
-        (Candidates(context, TRAIN_TASKS, 'train'), SEEN_WORDING, None),
+    for candidates, what, target in (
+        (held_out, HELD_OUT_WORDING, TARGET),
+        (Candidates(context, held_out.tasks, 'train'), SEEN_WORDING, None),
     ):
         for who, vectors in (('ours', seen), ('oracle', oracle), ('blind', blind)):
             outcomes = candidates.top1(acts, vectors)
-            rows.append(row_of(who, what, outcomes, mark if who == 'ours' else None))
+            rows.append(row_of(who, what, outcomes, target if who == 'ours' else None))
     return rows
 
 
@@ -121,22 +121,22 @@ def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed
             'ours',
             f'{HELD_OUT_WORDING}: {what}',
             everything.select([f.act.id for f in part]),
-            mark,
+            target,
         )
-        for what, part, mark in parts
+        for what, part, target in parts
         if part
     ]
 
 
 def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
-    """Yield all cameras, the stock cameras and the held-out properties."""
+    """Yield the acts of all cameras, of each stock camera, and of each held-out property."""
     yield 'all cameras, held-out ones included', [f for f in found if f.is_asked], None
     for name in (*STOCK_CAMERAS, *HAND_CAMERAS):
         part = [f for f in found if f.camera.stock == name and {*f.camera.held_out} <= {'camera'}]
-        yield f'stock camera {name}', part, None if name in HAND_CAMERAS else APART_MARK
+        yield f'stock camera {name}', part, None if name in HAND_CAMERAS else APART_TARGET
     for kind in HELD_OUT:
         part = [f for f in found if f.is_asked and kind in f.camera.held_out]
-        yield f'held-out {kind}', part, APART_MARK
+        yield f'held-out {kind}', part, APART_TARGET
 
 
 def _by_size(found: Sequence[Filmed]) -> Iterator[Part]:
@@ -144,23 +144,23 @@ def _by_size(found: Sequence[Filmed]) -> Iterator[Part]:
     for low, high in pairwise(SIZES_PX):
         is_asked = low >= ASKED_PX[0] and high <= ASKED_PX[1]
         part = [f for f in known if low <= f.size_px < high]
-        yield f'size {_range(low, high)} px', part, MARK if is_asked else None
+        yield f'size {_range(low, high)} px', part, TARGET if is_asked else None
 
 
 def _by_elevation(known: Sequence[Filmed]) -> Iterator[Part]:
     for low, high in pairwise(ELEVATIONS_DEG):
         part = [f for f in known if low <= f.camera.elevation_deg < high]
-        yield f'elevation {_range(low, high)} deg', part, MARK
+        yield f'elevation {_range(low, high)} deg', part, TARGET
 
 
 def _by_format(known: Sequence[Filmed]) -> Iterator[Part]:
     shapes = {(f.camera.aspect, f.camera.fit) for f in known if f.camera.aspect}
     for shape in sorted(shapes):
         part = [f for f in known if (f.camera.aspect, f.camera.fit) == shape]
-        yield f'aspect {" ".join(shape).strip()}', part, MARK
+        yield f'aspect {" ".join(shape).strip()}', part, TARGET
     for pixels in sorted({f.camera.resolution for f in known if f.camera.resolution}):
         part = [f for f in known if f.camera.resolution == pixels]
-        yield f'resolution {pixels} px', part, MARK
+        yield f'resolution {pixels} px', part, TARGET
 
 
 def _range(low: float, high: float) -> str:
@@ -169,11 +169,13 @@ def _range(low: float, high: float) -> str:
     return f'above {low:g}' if math.isinf(high) else f'{low:g}-{high:g}'
 
 
-def _notes(found: Sequence[Filmed], known: Sequence[Filmed], count: int) -> tuple[str, ...]:
+def _notes(
+    found: Sequence[Filmed], known: Sequence[Filmed], count: int, task_count: int
+) -> tuple[str, ...]:
     """Return counts and missing parts, so that a missing row is not mistaken for a pass."""
     tasks = len({f.act.annotation.task for f in known})
     notes = [
-        f'{len(found)} acts; {len(known)} of them, of {tasks} of {len(TRAIN_TASKS)} tasks, are '
+        f'{len(found)} acts; {len(known)} of them, of {tasks} of {task_count} tasks, are '
         f'{ASKED_PX[0]:g}-{ASKED_PX[1]:g} px in size from cameras without anything held out. '
         'All tasks have equal weight.'
     ]

@@ -13,33 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.questions import UNKNOWN, Question, questions
-from vljepa_ros.data.simulators.mwstream.questions import answers as wordings
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
+from vljepa_ros.data.concepts import ConceptSet
+from vljepa_ros.data.questions import UNKNOWN, Question
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
-from vljepa_ros.evaluate.probing import Look, look
+from vljepa_ros.evaluate.probing import ask
+from vljepa_ros.evaluate.questions import Posed
 from vljepa_ros.evaluate.report import Report, Row, row_of
-from vljepa_ros.evaluate.views import Vectors, blind_answers, centre
+from vljepa_ros.evaluate.views import Vectors, blind_answers
 
-MARK, BLIND_MARK = 0.88, 0.55
+TARGET, BLIND_TARGET = 0.88, 0.55
 YES_NO, CHOICES = 'yes/no', ('colour', 'object', 'thing')
 PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
-
-
-@dataclass(frozen=True)
-class Posed:
-    """Question about a moment."""
-
-    moment: Moment
-    question: Question
-
-    @property
-    def id(self) -> str:
-        """Return the question's id; questions that differ in candidates only may share it."""
-        return f'{self.moment.id} {self.question.prompt}'
 
 
 @dataclass(frozen=True)
@@ -52,14 +38,14 @@ class Graded:
 
 def vqa(context: Context) -> Report:
     """Evaluate the accuracy of yes/no answers and of choices."""
-    graded = grade(context, pose(context.streams))
+    graded = grade(context, pose(context))
     rows = []
     for name, kinds in PARTS.items():
         part = [g for g in graded if g.posed.question.kind in kinds]
         rows += [
-            _row(part, 'ours', name, MARK),
+            _row(part, 'ours', name, TARGET),
             _row(part, 'oracle', name),
-            _row(part, 'blind', name, BLIND_MARK if name == YES_NO else None, at_most=True),
+            _row(part, 'blind', name, BLIND_TARGET if name == YES_NO else None, at_most=True),
         ]
     for kind in PARTS['all']:
         for topic in sorted({g.posed.question.topic for g in graded if is_of(g, kind)}):
@@ -69,19 +55,20 @@ def vqa(context: Context) -> Report:
     return Report('vqa', tuple(rows), (note,))
 
 
-def pose(streams: Sequence[Stream]) -> list[Posed]:
+def pose(context: Context) -> list[Posed]:
     """Return all answerable questions about annotations' middles, yes and no balanced."""
-    return ask(moments(streams, TRAIN_TASKS))
+    concepts = context.concepts
+    return questions_about(concepts, moments(context.streams, concepts.train_tasks))
 
 
-def ask(found: Sequence[Moment]) -> list[Posed]:
-    """Return the answerable questions about some moments."""
+def questions_about(concepts: ConceptSet, found: Sequence[Moment]) -> list[Posed]:
+    """Return the answerable questions about some moments, yes and no balanced."""
     rng = np.random.default_rng(0)
     return balanced(
         [
-            Posed(moment, question)
+            Posed(moment.stream, moment.item, moment.at_s, question)
             for moment in found
-            for question in questions(moment.item, rng, 'heldout')
+            for question in concepts.questions(moment.item, rng, 'heldout')
             if question.kind in PARTS['all'] and question.meaning != UNKNOWN
         ],
         rng,
@@ -96,7 +83,7 @@ def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
         if item.question.kind != YES_NO:
             kept.append(i)
             continue
-        name = (item.question.topic, item.moment.item.task)
+        name = (item.question.topic, item.item.task)
         groups.setdefault(name, {'yes': [], 'no': []})[item.question.meaning].append(i)
     for group in groups.values():
         count = min(len(found) for found in group.values())
@@ -111,20 +98,15 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
     blind: dict[str, Vectors] = {}
     if prompts:
         blind = dict(zip(prompts, blind_answers(context.vision, prompts), strict=True))
-    groups: dict[tuple[str, float], list[Posed]] = {}
-    for item in posed:
-        groups.setdefault((item.moment.stream.name, item.moment.at_s), []).append(item)
-    looks = [
-        Look(group[0].moment.stream, group[0].moment.at_s, tuple(p.question.prompt for p in group))
-        for group in groups.values()
-    ]
     graded = []
-    for group, seen in zip(groups.values(), look(context, looks, 'questions'), strict=True):
-        for item, vector in zip(group, seen, strict=True):
-            said = {'ours': vector, 'oracle': truth(context, item.question)}
-            said['blind'] = blind[item.question.prompt]
-            right = {w: float(is_right(context, item.question, v)) for w, v in said.items()}
-            graded.append(Graded(item, right))
+    for item, vector in zip(posed, ask(context, posed, 'questions'), strict=True):
+        answers = {
+            'ours': vector,
+            'oracle': context.centre(item.question.meaning),
+            'blind': blind[item.question.prompt],
+        }
+        right = {w: float(is_right(context, item.question, v)) for w, v in answers.items()}
+        graded.append(Graded(item, right))
     return graded
 
 
@@ -138,22 +120,14 @@ def is_right(context: Context, question: Question, vector: Vectors) -> bool:
     return context.language.rank(vector, question.candidates)[0].text == question.answer
 
 
-def truth(context: Context, question: Question) -> Vectors:
-    """Return the oracle's prediction: the center of the answer's paraphrases."""
-    return context.once(
-        f'answer {question.meaning}',
-        lambda: centre(context.language.encode(wordings(question.meaning))),
-    )
-
-
 def _row(
-    part: Sequence[Graded], who: str, what: str, mark: float | None = None, at_most: bool = False
+    part: Sequence[Graded], who: str, what: str, target: float | None = None, at_most: bool = False
 ) -> Row:
     right = Outcomes(
         unique([graded.posed.id for graded in part]),
         tuple(graded.right[who] for graded in part),
-        clusters=tuple(graded.posed.moment.stream.name for graded in part),
+        clusters=tuple(graded.posed.stream.name for graded in part),
     )
     if who == 'ours' and what in PARTS:
-        return row_of(who, what, right, mark, at_most)
-    return Row(who, what, right.mean(), mark, at_most)
+        return row_of(who, what, right, target, at_most)
+    return Row(who, what, right.mean(), target, at_most)

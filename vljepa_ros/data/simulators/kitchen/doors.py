@@ -2,7 +2,7 @@
 """Movements of the kitchen's doors and their annotations. No simulator is needed.
 
 Openings are (T, D) float64, for D doors in T frames: 0 closed .. 1 fully open. Levels of light and
-cover are defined in `mwstream.cover`. A door moves only while the light is on and the lens is
+cover are defined in `data.lens`. A door moves only while the light is on and the lens is
 uncovered, so that changes do not coincide.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.data.format import Annotation
-from vljepa_ros.data.simulators.mwstream.cover import COVERED_ABOVE, DARK_BELOW, Level
+from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
 from vljepa_ros.data.simulators.mwstream.meanings import ANY
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
@@ -77,7 +77,7 @@ def openings(frames: int, movements: Sequence[Movement]) -> Openings:
     return found
 
 
-def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
+def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
     """Return annotations that tile the stream; their episode numbers count movements from 0."""
     moved = np.diff(opened, axis=0, prepend=opened[:1])
     names, moments = list(DOORS.values()), list[Moment]()

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about an annotated moment, with answers from the simulator's state.
 
-An answer has a concept id (`yes`, `no`, `unknown`, `nothing`, `colour:red`, `object:drawer:red`,
-or the annotation's), so that all its paraphrases are one target. `unknown` is the answer to
-unanswerable questions: about an absent object, in the dark, or with a covered camera. Prompts and
-paraphrases of answers are in prompts.yaml.
+In addition to the general concepts of answers (see `data.questions`), an answer may be `nothing`,
+`colour:red` or `object:drawer:red`. Prompts about these scenes and paraphrases of these answers
+are in prompts.yaml.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,20 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vljepa_ros.data.annotation_file import meaning_of as told_meaning
+from vljepa_ros.data import questions as general
 from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.questions import ANSWERS, UNKNOWN, YES_NO, Question, pick
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
     UNSEEN,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
-UNKNOWN = 'unknown'
-YES_NO = ('yes', 'no')
 TOPICS = (
     'caption',
     'light',
@@ -51,23 +48,6 @@ TOPICS = (
 )
 
 
-@dataclass(frozen=True)
-class Question:
-    """Prompt with its answer as text and as concept id, and optional candidates.
-
-    `kind`: caption, yes/no, colour, object, thing. `topic` is the subject of the question,
-    independent of its paraphrase. `full` is the answer as a full sentence, '' if there is none.
-    """
-
-    prompt: str
-    answer: str
-    meaning: str
-    kind: str
-    candidates: tuple[str, ...] = ()
-    topic: str = ''
-    full: str = ''
-
-
 @cache
 def _file() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'prompts.yaml').read_text())
@@ -77,12 +57,9 @@ def _file() -> dict[str, Any]:
 @cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
     """Return the prompt templates of a topic in one of the lists ({}, {state} and others)."""
+    if topic in general.TOPICS:
+        return general.prompts(topic, which)
     return tuple(_file()[topic][which])
-
-
-def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one of `texts`; `rng.choice` would convert them to an array on each call."""
-    return texts[int(rng.integers(len(texts)))]
 
 
 def state_words(thing: str, state: str) -> str:
@@ -122,7 +99,7 @@ def opposite(task: str, state: str) -> str:
     return facts.after if state == facts.before else facts.before
 
 
-class _Asker:
+class _QuestionMaker:
     """Makes questions about one moment with the paraphrases of one list."""
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
@@ -145,7 +122,7 @@ class _Asker:
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question; `true` tells whether `statement` holds."""
+        """Return a yes/no question; `true`: whether `statement` holds."""
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
@@ -223,26 +200,26 @@ class _Asker:
             return None
         said = item.thing
         while not true and said == item.thing:
-            colour, kind = self.pick(COLOUR_NAMES), self.pick(THINGS)
+            color, kind = self.pick(COLOR_NAMES), self.pick(THINGS)
             if item.thing and self.rng.random() < 0.6:  # hard negative: one word differs
                 own = item.thing.split()
-                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{colour} {own[1]}'
+                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{color} {own[1]}'
             else:
-                said = f'{colour} {kind}'
+                said = f'{color} {kind}'
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
-    def colour(self) -> Question:
+    def color(self) -> Question:
         """Ask for the color of the task's object or of the distractor next to it."""
-        name, colour = self.item.object, self.item.colour
+        name, color = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
-            colour, name = self.item.thing.split()
+            color, name = self.item.thing.split()
         return self.ask(
             'colour',
             'colour',
-            f'colour:{colour}',
-            f'the {name} is {colour}',
+            f'colour:{color}',
+            f'the {name} is {color}',
             name,
-            candidates=COLOUR_NAMES,
+            candidates=COLOR_NAMES,
         )
 
     def object(self) -> Question:
@@ -258,11 +235,11 @@ class _Asker:
     def thing(self) -> Question:
         """Ask for the distractor next to the task."""
         own = self.item.thing
-        pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
+        pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
         said = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
-        colour, _, kind = own.partition(' ')
-        meaning = f'object:{kind}:{colour}' if own else 'nothing'
+        color, _, kind = own.partition(' ')
+        meaning = f'object:{kind}:{color}' if own else 'nothing'
         candidates = (*said, answers('nothing')[0])
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
@@ -280,7 +257,7 @@ class _Asker:
             )
         else:
             name = self.pick(others) if self.rng.random() < 0.3 else facts.object
-            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOUR_NAMES)
+            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOR_NAMES)
         return asked
 
     def _other_task(self) -> str:
@@ -297,9 +274,8 @@ def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return one question of each kind that applies, in paraphrases of the list `which`."""
-    asker, found = _Asker(annotation, rng, which), [caption(annotation, rng, which)]
-    if annotation.phase == 'told' or annotation.phase == 'none':
-        return found
+    asker = _QuestionMaker(annotation, rng, which)
+    found = [general.caption(annotation, sentences(annotation.meaning, which), rng, which)]
     found.append(asker.covered())
     if annotation.phase == 'covered':
         return [*found, asker.unknown(asker.light()), *unanswerable(annotation, rng, which)]
@@ -307,7 +283,7 @@ def questions(
     if annotation.phase == 'dark':
         return [*found, *unanswerable(annotation, rng, which)]
     asked: list[Question | None] = [
-        asker.colour(),
+        asker.color(),
         asker.object(),
         asker.state(True),
         asker.state(False),
@@ -327,14 +303,14 @@ def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return two questions that are unanswerable now, of different kinds if possible."""
-    asker = _Asker(annotation, rng, which)
+    asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
     made: list[Callable[[], Question | None]] = [
         asker.rest,
         asker.moving,
         lambda: asker.doing(False),
-        asker.colour,
+        asker.color,
         asker.object,
         asker.thing,
         lambda: asker.present(False),
@@ -344,45 +320,29 @@ def unanswerable(
     return [asker.unknown(item) for item in chosen if item is not None][:2]
 
 
-def caption(annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-    """Return the caption question with a sentence of the annotation's concept."""
-    said: tuple[str, ...] = (annotation.text,)
-    if annotation.phase not in ('told', 'none'):
-        said = sentences(annotation.meaning, which)
-    prompt = pick(prompts('caption', which), rng)
-    return Question(prompt, pick(said, rng), annotation.meaning, 'caption', topic='caption')
-
-
 def answers(meaning: str) -> tuple[str, ...]:
     """Return the paraphrases of an answer; the first is the answer's text in `Question`."""
+    if meaning in ANSWERS:
+        return general.answers(meaning)
     kind, *slots = meaning.split(':')
     return tuple(text.format(*slots) for text in _file()['answers'][kind])
 
 
-def answer_meaning(text: str) -> str:
-    """Return the concept id of an annotated answer: yes, no, unknown, or its own text."""
-    said = told_meaning(text)
-    for meaning in (*YES_NO, UNKNOWN):
-        if said in map(told_meaning, answers(meaning)):
-            return meaning
-    return said
-
-
 def answer_meanings(
-    held_out_colours: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
+    held_out_colors: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> list[str]:
     """Return all concept ids of answers, except captions."""
     objects = {
-        f'object:{TASKS[name].object}:{colour}'
+        f'object:{TASKS[name].object}:{color}'
         for name in tasks
-        for colour in (COLOUR_NAMES if held_out_colours else training_colours(name))
+        for color in (COLOR_NAMES if held_out_colors else training_colors(name))
     }
-    objects |= {f'object:{thing}:{colour}' for thing in THINGS for colour in COLOUR_NAMES}
+    objects |= {f'object:{thing}:{color}' for thing in THINGS for color in COLOR_NAMES}
     return [
         *YES_NO,
         UNKNOWN,
         'nothing',
-        *(f'colour:{name}' for name in COLOUR_NAMES),
+        *(f'colour:{name}' for name in COLOR_NAMES),
         *sorted(objects),
     ]
 
@@ -402,18 +362,18 @@ def full_answers(
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
     """Return a random moment of a random task."""
     task = str(rng.choice(tasks))
-    colour, facts = str(rng.choice(training_colours(task))), TASKS[task]
+    color, facts = str(rng.choice(training_colors(task))), TASKS[task]
     phase = str(rng.choice(('rest', 'reach', 'act', 'done')))
     state = {'rest': facts.before, 'done': facts.after}.get(phase, '')
-    thing = f'{rng.choice(COLOUR_NAMES)} {rng.choice(THINGS)}'
+    thing = f'{rng.choice(COLOR_NAMES)} {rng.choice(THINGS)}'
     return Annotation(
         0,
         1,
-        meaning_of(task, phase, colour),
+        meaning_of(task, phase, color),
         phase,
         task,
         facts.object,
-        colour,
+        color,
         object_state=state,
         thing=thing,
     )

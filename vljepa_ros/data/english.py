@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words and negations of English sentences."""
+
+from __future__ import annotations
+
+import re
+
+AUXILIARY = re.compile(r'\b(is|are|has|have|was|were)\b')
+# Includes the 't' of "isn't".
+NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without', 'nobody'}
+
+
+def words(text: str) -> list[str]:
+    """Return the lower-case words of a text."""
+    return re.findall(r'[a-z]+', text.lower())
+
+
+def negated(text: str) -> tuple[str, ...]:
+    """Return negations of a sentence, first with 'not'; () if it is already negated."""
+    if NEGATIONS & set(words(text)):
+        return ()
+    ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
+    clause = text[:1].lower() + text[1:]
+    return (
+        *(AUXILIARY.sub(way, text, count=1) for way in ways),
+        f'It is not true that {clause}',
+        f'It is not the case that {clause}',
+    )
+
+
+def with_not(text: str) -> str:
+    """Negate a sentence ('the drawer is not open'); '' without auxiliary or if negated."""
+    return next(iter(negated(text)), '') if AUXILIARY.search(text) else ''
