@@ -165,7 +165,7 @@ def test_arguments_of_search(arguments: dict[str, Any], word: str) -> None:
     assert word in message_of(lambda: started().search(**{'text': 'red', **arguments}))
 
 
-@pytest.mark.parametrize('value', [None, 'x', [], NAN, math.inf, True, 1j])
+@pytest.mark.parametrize('value', [None, 'x', [], NAN, math.inf, True, 1j, 10**400])
 @pytest.mark.parametrize(
     ('make', 'name'),
     [

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.fake_models import UNREADABLE
 from helpers.node_harness import Bench
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
@@ -123,6 +124,8 @@ def test_parameters_become_the_core_settings() -> None:
         ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
         ({'camera__crop': [0.5, 0.0, 0.6, 1.0]}, 'crop'),
+        ({'camera__crop': [0.5, 0.5, 0.001, 0.001]}, 'at least 0.05'),
+        ({'prompts': ['What?', f'Is it {UNREADABLE} ?']}, f"cannot read 'Is it {UNREADABLE} ?'"),
         ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
     ],
 )
@@ -212,6 +215,7 @@ def test_cameras_can_be_renamed_while_unconfigured(bench: Bench) -> None:
     [
         ('b' * 5000, 'prompt of 5,000 characters is too long'),
         ('word ' * 65, 'prompt of 65 words is too long'),  # the model's own limit
+        (f'Is it {UNREADABLE} ?', f"cannot read 'Is it {UNREADABLE} ?'"),
     ],
 )
 def test_one_bad_prompt_refuses_the_whole_request(bench: Bench, bad: str, reason: str) -> None:

@@ -76,8 +76,12 @@ def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
 def _in_range(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f'{name} ({_shown(value)}) is not a number')
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f'{name} ({value}) is not in {low:g}..{high:g}')
+    try:
+        number = float(value)
+    except OverflowError:  # an integer with hundreds of digits
+        number = math.inf
+    if not math.isfinite(number) or not low <= number <= high:
+        raise InputError(f'{name} ({number}) is not in {low:g}..{high:g}')
 
 
 def _shown(value: object) -> str:
