@@ -339,3 +339,22 @@ def test_a_single_string_is_rejected_as_standing_prompts() -> None:
         Pipeline(fake_model()).perceiver.set_prompts('abc')
     with pytest.raises(InputError, match='standing prompts'):
         PerceptionSettings(prompts='abc')  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('prompts', [(UNREADABLE,), ('What?', f'Is it {UNREADABLE} ?')])
+def test_an_unreadable_standing_prompt_is_refused(prompts: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=UNREADABLE):
+        Pipeline(fake_model(), Settings(PerceptionSettings(prompts=prompts)))
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 10)])
+    with pytest.raises(InputError, match=UNREADABLE):
+        pipeline.set_prompts(prompts)
+    assert pipeline.perceiver.prompts == ('What is happening?',) and len(pipeline.finish()) == 1
+
+
+def test_an_unreadable_question_is_an_abstention_and_no_error() -> None:
+    pipeline = Pipeline(fake_model())
+    play(pipeline, [('red', 30)])
+    for span in ((0, 0), (1, 2000 * MS)):
+        answer = pipeline.ask(UNREADABLE, ['red', 'blue'], '', *span)
+        assert answer.abstain_reason is AbstainReason.UNREADABLE and UNREADABLE in answer.message

@@ -7,10 +7,19 @@ The nodes use the same components, connected by topics. Neither depends on the o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.errors import InputError, ModelError
+from vljepa_ros.core.images import check_rgb
 from vljepa_ros.core.protocols import Model
-from vljepa_ros.core.settings import Settings, texts_of
+from vljepa_ros.core.settings import (
+    Settings,
+    check_integer,
+    check_span,
+    check_stamp,
+    check_text,
+    texts_of,
+)
 from vljepa_ros.core.types import (
     Answer,
     Change,
@@ -57,7 +66,10 @@ class Pipeline:
 
         Raises:
             ModelError: One side of the model is not loaded.
+            InputError: An argument is of a wrong type, or a standing prompt is invalid.
         """
+        _check_parts(model, settings, segmenter)
+        check_text(session_id, 'session_id')
         if model.vision is None or model.language is None:
             raise ModelError(
                 'the pipeline needs both sides of the model: load its vision and its text side'
@@ -80,8 +92,9 @@ class Pipeline:
         """Process one frame and return the new events.
 
         Raises:
-            InputError: The image is invalid.
+            InputError: The frame is invalid; the state is unchanged.
         """
+        frame = _checked(frame)
         stamp_filter = self._stamp_filter(frame.source)
         self.last_embeddings, self.last_changes = [], []
         verdict = stamp_filter.admit(frame.stamp_ns, frame.image.shape[:2])
@@ -99,7 +112,13 @@ class Pipeline:
         return events
 
     def skip(self, source: str, stamp_ns: int) -> None:
-        """Register the stamp of an image that could not be decoded, as the nodes do."""
+        """Register the stamp of an image that could not be decoded, as the nodes do.
+
+        Raises:
+            InputError: The source or the stamp is invalid.
+        """
+        check_text(source, 'source', may_be_empty=False)
+        stamp_ns = check_stamp(stamp_ns)
         stamp_filter = self._stamp_filter(source)
         self.last_embeddings, self.last_changes = [], []
         self.last_message = stamp_filter.admit(stamp_ns).message
@@ -135,7 +154,9 @@ class Pipeline:
             InputError: The question is invalid, or nothing is stored for its span.
             BusyError: The question can be answered later.
         """
-        question = Question(prompt, texts_of(candidates, 'candidates'), source, start_ns, end_ns)
+        texts = texts_of(candidates, 'candidates')
+        span = check_span(start_ns, end_ns)
+        question = Question(prompt, texts, check_text(source, 'source'), *span)
         return self.query.ask(question, self._evaluate)
 
     def _evaluate(self, question: Question) -> Evaluated:
@@ -163,7 +184,9 @@ class Pipeline:
         Raises:
             InputError: The text, span, limit or source is invalid.
         """
-        return self.memory.search(self.language, text, source, start_ns, end_ns, limit)
+        check_text(source, 'source')
+        limit, span = check_integer(limit, 'limit'), check_span(start_ns, end_ns)
+        return self.memory.search(self.language, text, source, *span, limit)
 
     def _stamp_filter(self, source: str) -> StampFilter:
         return self.intakes.setdefault(source, StampFilter(self.settings.perception.max_gap_ns))
@@ -179,3 +202,33 @@ class Pipeline:
         for event in events:
             self.memory.event(event)
         return events
+
+
+def _check_parts(model: object, settings: object, segmenter: object) -> None:
+    """Raise InputError if an argument of `Pipeline` is of a wrong type."""
+    if not isinstance(model, Model):
+        shown = f"'{model}'" if isinstance(model, str) else f'of type {type(model).__name__}'
+        name = model if isinstance(model, str) else 'small'
+        raise InputError(
+            f'the pipeline needs a loaded model, but the argument is {shown}: '
+            f"use Pipeline(load('{name}'))"
+        )
+    if settings is not None and not isinstance(settings, Settings):
+        raise InputError(f'settings are of type {type(settings).__name__}, not Settings')
+    if segmenter is not None and not isinstance(segmenter, (Segmenter, OfflineSegmenter)):
+        raise InputError(
+            f'the segmenter is of type {type(segmenter).__name__}, '
+            'not Segmenter or OfflineSegmenter'
+        )
+
+
+def _checked(frame: object) -> Frame:
+    """Return a frame with an int as stamp. Raises InputError if it is invalid."""
+    if not isinstance(frame, Frame):
+        raise InputError(
+            f'the frame is of type {type(frame).__name__}: use push(Frame(stamp_ns, image))'
+        )
+    check_text(frame.source, 'source', may_be_empty=False)
+    check_rgb(frame.image)
+    stamp_ns = check_stamp(frame.stamp_ns)  # SQLite would store an integer of NumPy as bytes
+    return frame if type(frame.stamp_ns) is int else replace(frame, stamp_ns=stamp_ns)

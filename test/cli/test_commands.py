@@ -214,7 +214,7 @@ def test_ask_at_a_moment_equals_the_answer_of_the_stack(vljepa: Run, bag: Path) 
 
 
 @pytest.mark.parametrize(
-    ('span', 'colour', 'stamp'),
+    ('span', 'color', 'stamp'),
     [
         (('--from', '3.2', '--to', '5'), 'blue', 4.9),
         (('--from', '6.4'), 'green', 7.9),
@@ -360,6 +360,18 @@ def test_a_looping_bag_is_reported_and_resets_the_stream(vljepa: Run, tmp_path: 
     found = vljepa('annotate', bags.write(tmp_path / 'loop', rows + again), '--json')
     assert 'back' in found.err and found.err.count('\n') == 1
     assert [line['start'] for line in found.lines] == [0.1, 0.1]
+
+
+def test_a_camera_that_keeps_changing_its_size_is_noted_once_and_counted(
+    vljepa: Run, tmp_path: Path
+) -> None:
+    import cv2
+
+    for i in range(20):
+        cv2.imwrite(str(tmp_path / f'{i:02d}.png'), solid_image('red', 24 + i, 32 + i)[..., ::-1])
+    found = vljepa('annotate', tmp_path, '--json')
+    lines = [line for line in found.err.splitlines() if 'changed size' in line]
+    assert len(lines) == 2 and '32x24' in lines[0] and '19 times' in lines[1]
 
 
 def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None:

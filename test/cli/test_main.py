@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from helpers.printed import numbers
 
 from vljepa_ros.cli import annotate, common, main
 
+ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Any]
 
 
@@ -34,6 +36,14 @@ def bad(found: Any, *parts: str) -> None:
             ["'/x'", '/camera/image_raw/compressed'],
         ),
         (['annotate', '{bag}', '--fps', '3'], ['fps']),
+        (['annotate', '{bag}', '--fps', '0'], ['--fps', '0 is not positive']),
+        (['annotate', '{bag}', '--fps', 'nan'], ['--fps']),
+        (['annotate', '{bag}', '--fps', 'x'], ['--fps', "'x'"]),
+        (['annotate', '{bag}', '--crop', '0,0,0.001,0.001'], ['--crop', 'at least 0.05']),
+        (['annotate', ''], ['SOURCE', 'empty']),
+        (['play', ''], ['BAG', 'empty']),
+        (['memory', ''], ['FILE', 'empty']),
+        (['play', '{bag}', '--model', 'small'], ['--model']),
         (
             ['annotate', '{bag}', '--prompt', 'x' * 5000],
             ['prompt', '5,000 characters'],
@@ -55,6 +65,8 @@ def bad(found: Any, *parts: str) -> None:
         (['ask', '{bag}', 'x', '--at', 'noon'], ['noon']),
         (['search', '{bag}', ' '], ['text', 'empty']),
         (['search', '{bag}', 'x', '--limit', '0'], ['--limit (0)']),
+        (['search', '{bag}', 'x', '--limit', '1001', '--model', 'nope'], ['--limit (1001)']),
+        (['memory', '{bag}'], ['folder']),
         (['search', '{bag}', 'x', '--from', '500'], ['500 s', '7.9 s']),
         (['embed', '{bag}'], ['--out']),
         (['embed', '{bag}', '--out', '/nowhere/x.npz'], ['/nowhere']),
@@ -167,6 +179,46 @@ def test_a_broken_pipe_is_quiet() -> None:
     assert process.wait(30) == 141 and process.stderr.read() == ''
 
 
+@pytest.mark.parametrize(
+    ('command', 'status'),
+    [
+        ('models >&-', 0),
+        ('models --json 2>&-', 0),
+        ('models --model gone 2>&-', 2),
+        ('models --model gone 2>/dev/full', 2),
+        ('models >/dev/full', 75),
+        ('--help | true', 0),
+        ("memory '' >&-", 2),
+    ],
+)
+def test_outputs_that_are_closed_or_full_are_no_traceback(command: str, status: int) -> None:
+    found = subprocess.run(
+        ['bash', '-c', f'{sys.executable} -m vljepa_ros.cli.main {command}'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+    )
+    assert found.returncode == status, found.stderr
+    assert 'Traceback' not in found.stderr and found.stderr.count('\n') <= 1
+
+
+def test_a_name_that_is_no_unicode_is_printed() -> None:
+    code = (
+        'import sys; from vljepa_ros.cli import models, main\n'
+        'models.run = lambda _: print(chr(0xdcff) + chr(0x2603)) or 0\n'
+        'sys.exit(main.main(["models"]))'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        timeout=120,
+        cwd=ROOT,
+        env=os.environ | {'PYTHONIOENCODING': 'utf-8:strict'},
+    )
+    assert (found.returncode, found.stdout) == (0, '\\udcff\u2603\n'.encode()), found.stderr
+
+
 def test_help_is_quick_as_nothing_heavy_is_imported() -> None:
     code = (
         'import sys; from vljepa_ros.cli import main; main.make_parser()\n'
@@ -184,7 +236,8 @@ def test_every_command_explains_itself_and_takes_model_and_json(vljepa: Run) -> 
         found = vljepa(command, '--help')
         assert found.status == 0
         assert '--json' in found.out or command == 'data'  # its commands do
-        assert '--model' in found.out.lower() or command in ('calibrate', 'data', 'train')
+        without = ('calibrate', 'data', 'train', 'play')
+        assert '--model' in found.out.lower() or command in without
 
 
 def test_progress_is_printed_without_a_terminal(

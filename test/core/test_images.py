@@ -181,6 +181,7 @@ def test_a_crop_is_a_part_of_the_image_in_fractions() -> None:
     image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
     np.testing.assert_array_equal(crop(image, (0.25, 0.5, 0.5, 0.5)), image[3:6, 2:6])
     assert crop(image, WHOLE) is image
+    assert check_crop((0.95, 0, 0.05, 0.05)) == (0.95, 0.0, 0.05, 0.05)
     np.testing.assert_array_equal(crop(image, (0.99, 0.99, 0.01, 0.01)), image[5:, 7:])
 
 
@@ -191,11 +192,13 @@ def test_a_crop_is_a_part_of_the_image_in_fractions() -> None:
         (0, 0.5, 1, 0.6),
         (-0.1, 0, 1, 1),
         (0, 0, 0, 1),
+        (0, 0, 0.001, 0.001),
+        (0.5, 0.5, 0.049, 0.5),
         (0, 0, 1, float('nan')),
         (0, 0, 1),
         (0, 0, 1, 1, 1),
     ],
 )
-def test_a_crop_outside_the_image_is_refused(part: tuple[float, ...]) -> None:
+def test_a_crop_that_is_tiny_or_outside_the_image_is_refused(part: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match='crop'):
         check_crop(part)

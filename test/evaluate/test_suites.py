@@ -50,6 +50,9 @@ class Noting:
     def unfamiliar(self, state: None) -> float:
         return 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        return 0.0
+
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

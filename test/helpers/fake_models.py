@@ -110,6 +110,10 @@ class FakeVision:
         """Return a value that depends on the newest color."""
         return float(self.unfamiliar_colors.get(state.seen[-1], 0.0)) if state.seen else 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        """Return 1 for prompts with the word UNREADABLE."""
+        return float(UNREADABLE in prompt.split())
+
 
 class FakeLanguage:
     """Decodes to the nearest color; a text has the vector of the color that it names.

@@ -86,6 +86,10 @@ class ToyVision:
         """Return 0: no scene is unfamiliar."""
         return 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        """Return 0: every text is readable."""
+        return 0.0
+
 
 class ToyLanguage:
     """Encodes each text as its concept."""

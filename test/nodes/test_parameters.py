@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.fake_models import UNREADABLE
 from helpers.node_harness import Bench
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
@@ -123,6 +124,8 @@ def test_parameters_become_the_core_settings() -> None:
         ({'image_transport': 'theora'}, "image_transport is 'theora' (one of '', raw, comp"),
         ({'camera__rotate': 45}, 'camera.rotate is'),
         ({'camera__crop': [0.5, 0.0, 0.6, 1.0]}, 'crop'),
+        ({'camera__crop': [0.5, 0.5, 0.001, 0.001]}, 'at least 0.05'),
+        ({'prompts': ['What?', f'Is it {UNREADABLE} ?']}, f"cannot read 'Is it {UNREADABLE} ?'"),
         ({'camera__transport': 'theora'}, "camera.transport is 'theora'"),
     ],
 )
@@ -163,6 +166,37 @@ def test_most_parameters_change_while_unconfigured_only(bench: Bench) -> None:
     assert bench.do(node, node.bring_up)
 
 
+def another(spec: parameters.Spec) -> Any:
+    """Return a valid value of a parameter other than its default."""
+    default = spec.default
+    if spec.choices:
+        return next(choice for choice in spec.choices if choice != default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, (int, float)):
+        assert spec.low is not None and spec.high is not None
+        return type(default)(spec.low if default != spec.low else spec.high)
+    if isinstance(default, str):
+        return f'{default}_other'
+    return [0.25, 0.25, 0.5, 0.5] if isinstance(default[0], float) else ['other']
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_a_parameter_that_is_read_on_configure_is_refused_while_active(
+    bench: Bench, name: str
+) -> None:
+    node = bench.start(KINDS[name])
+    specs = node.all_specs()
+    assert {spec.name for spec in parameters.TABLE[name]} <= {spec.name for spec in specs}
+    for spec in specs:
+        before = parameters.plain(node.get_parameter(spec.name))
+        [result] = node.set_parameters([Parameter(spec.name, value=another(spec))])
+        after = parameters.plain(node.get_parameter(spec.name))
+        assert result.successful is spec.runtime, spec.name
+        assert (after == before) is not spec.runtime, spec.name
+        assert spec.name in result.reason or spec.runtime or spec.read_only, spec.name
+
+
 def test_read_only_parameters_never_change(bench: Bench) -> None:
     node = bench.start(QueryNode, up=False)
     [result] = node.set_parameters([Parameter('service_depth', value=4)])
@@ -181,6 +215,7 @@ def test_cameras_can_be_renamed_while_unconfigured(bench: Bench) -> None:
     [
         ('b' * 5000, 'prompt of 5,000 characters is too long'),
         ('word ' * 65, 'prompt of 65 words is too long'),  # the model's own limit
+        (f'Is it {UNREADABLE} ?', f"cannot read 'Is it {UNREADABLE} ?'"),
     ],
 )
 def test_one_bad_prompt_refuses_the_whole_request(bench: Bench, bad: str, reason: str) -> None:

@@ -318,7 +318,7 @@ def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
     [
         (f'Is it {fake_models.UNREADABLE} ?', ['red', 'blue'], True),
         ('What?', [fake_models.UNREADABLE, f'a {fake_models.UNREADABLE}'], True),
-        ('What?', [fake_models.UNREADABLE, 'red'], False),
+        ('What?', [fake_models.UNREADABLE, 'red'], True),
         ('', [], False),
     ],
 )
@@ -332,6 +332,7 @@ def test_an_unreadable_question_is_an_abstention(
     unreadable = Query.Response.ABSTAIN_UNREADABLE  # takes precedence over UNFAMILIAR
     assert response.abstain_reason == (unreadable if abstained else 0)
     assert (response.answer == '') is abstained
+    assert (fake_models.UNREADABLE in response.message) is abstained
 
 
 def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:

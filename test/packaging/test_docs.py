@@ -298,6 +298,16 @@ def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interfac
     assert listed | {'NONE'} == constants('uint8 ABSTAIN_')
 
 
+def test_numbers_of_abstention_reasons_are_those_of_the_code() -> None:
+    from vljepa_ros.core.types import AbstainReason
+
+    page = (ROOT / 'docs' / 'reference' / 'python_api.md').read_text()
+    rows = re.findall(r'^\| (\d+) \| `([A-Z_]+)` \|', page, re.MULTILINE)
+    assert [(int(number), name) for number, name in rows] == [
+        (r.value, r.name) for r in AbstainReason
+    ]
+
+
 def table(page: str, header: str) -> list[list[str]]:
     """Return the cells of the table whose header line begins with `header`."""
     text = (ROOT / 'docs' / page).read_text()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, color_vector
 
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import AnswerSettings
 from vljepa_ros.core.types import (
     AbstainReason,
@@ -19,7 +20,8 @@ from vljepa_ros.core.types import (
     Moment,
     first_reason,
 )
-from vljepa_ros.query.answerer import Answerer
+from vljepa_ros.query.answerer import MAX_CANDIDATES, Answerer
+from vljepa_ros.query.service import Question
 
 CHOICES = ['it is red', 'it is blue']
 
@@ -309,12 +311,20 @@ def test_too_little_of_a_span_was_seen() -> None:
 @pytest.mark.parametrize('count', [1, 2])
 def test_an_unreadable_question_is_withheld(count: int) -> None:
     answerer, seen = Answerer(FakeLanguage()), stretches(*['red'] * count)
-    for prompt, candidates in ((UNREADABLE, CHOICES), (UNREADABLE, []), ('?', [UNREADABLE])):
+    mixed = [UNREADABLE, 'it is red']
+    for prompt, candidates in (
+        (UNREADABLE, CHOICES),
+        (UNREADABLE, []),
+        ('?', [UNREADABLE]),
+        ('?', mixed),
+    ):
         answer = answerer.answer_past(prompt, '', seen, candidates)
         assert answer.abstain_reason is AbstainReason.UNREADABLE and answer.abstained
         assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
-    for prompt, candidates in (('?', [UNREADABLE, 'it is red']), ('', ()), (' ', ())):
-        assert not answerer.answer_past(prompt, '', seen, candidates).abstained
+        assert f"'{UNREADABLE}'" in answer.message and 'it is red' not in answer.message
+    for prompt, candidates in (('?', ['it is red', 'it is blue']), ('', ()), (' ', ())):
+        answer = answerer.answer_past(prompt, '', seen, candidates)
+        assert not answer.abstained and not answer.message
     memory = answerer.remember(UNREADABLE, '', seen, own=False)
     assert memory.abstain_reason is AbstainReason.UNREADABLE  # before NOT_SEEN
 
@@ -323,3 +333,20 @@ def test_the_least_wanted_confidence_is_a_reason_of_its_own() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
     answer = answerer.answer('?', color_vector('red'), 7, ['red', 'a red one'])
     assert answer.abstain_reason is AbstainReason.LOW_CONFIDENCE and answer.answer == 'red'
+
+
+def test_many_unreadable_candidates_are_named_in_one_short_line() -> None:
+    texts = [f'{UNREADABLE} {number} ' + 'x' * 1000 for number in range(MAX_CANDIDATES)]
+    message = Answerer(FakeLanguage()).answer('?', color_vector('red'), 7, texts).message
+    assert f"'{UNREADABLE} 4 " in message and f'{MAX_CANDIDATES - 5} more' in message
+    assert len(message) < 600 and '\n' not in message
+
+
+@pytest.mark.parametrize('prompt', ['', ' '])
+@pytest.mark.parametrize('candidates', [['yes', 'no'], ['No, it is not', 'Yes, it is', 'maybe']])
+def test_yes_and_no_need_a_question(prompt: str, candidates: list[str]) -> None:
+    with pytest.raises(InputError, match='prompt is empty'):
+        Answerer(FakeLanguage()).answer(prompt, color_vector('red'), 7, candidates)
+    with pytest.raises(InputError, match='prompt is empty'):
+        Question(prompt, tuple(candidates)).check()
+    assert Answerer(FakeLanguage()).answer('?', color_vector('red'), 7, candidates)

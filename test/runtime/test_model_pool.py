@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,3 +90,34 @@ def test_one_thread_a_half() -> None:
     assert pool.thread('vision') is pool.thread('vision')
     assert pool.thread('vision') is not pool.thread('language')
     assert pool.stop()
+
+
+def test_other_threads_in_the_same_process_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    counted = Counted()
+    counted.pool.acquire(SPEC, 'vision')
+    assert not caplog.records
+    counted.pool.acquire(replace(SPEC, threads=4), 'language')
+    [record] = caplog.records
+    assert 'threads' in record.getMessage() and '4' in record.getMessage()
+
+
+def test_a_pool_can_be_stopped_while_a_model_loads() -> None:
+    loading, go = threading.Event(), threading.Event()
+
+    def load(spec: ModelSpec, parts: tuple[str, ...]) -> Any:
+        loading.set()
+        go.wait(60)
+        return fake_models.fake_model()
+
+    pool = ModelPool(load=load, free=lambda: None)
+    loaded = pool.thread('vision').call(pool.acquire, SPEC, 'vision')
+    assert loading.wait(30)
+    stopped = list[bool]()
+    stopper = threading.Thread(target=lambda: stopped.append(pool.stop(0.1)), daemon=True)
+    stopper.start()
+    stopper.join(30)
+    try:
+        assert stopped == [False]  # it returned, although the model thread is still busy
+    finally:
+        go.set()
+        loaded.result(30)

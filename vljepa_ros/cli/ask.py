@@ -58,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
                 'stamp': stamp,
                 **({'nearest': True} if answer.nearest else {}),
                 **common.abstention(answer.abstain_reason),
+                **({'message': answer.message} if answer.message else {}),
             }
         )
     else:
-        doubt = f', abstained: {WHY[answer.abstain_reason.name]}' if answer.abstained else ''
+        why = answer.message or WHY[answer.abstain_reason.name] if answer.abstained else ''
+        doubt = f', abstained: {why}' if why else ''
         print(f'{answer.answer}  ({answer.confidence:.2f}{doubt}, at {stamp:.2f} s)')
         common.print_ranked(ranked)
     return 0

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('model', metavar='MODEL_DIR', help='folder of a model of kind streaming')
     parser.add_argument(
         '--data',
-        type=Path,
+        type=common.path,
         default=Path('data/mwstream'),
         metavar='DIR',
         help=f'the folder that contains the split {VALIDATION} (default: data/mwstream)',
@@ -44,6 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='use only the first N streams of each view (0: all)',
     )
+    parser.add_argument(
+        '--texts-only',
+        action='store_true',
+        help='fit the detector of unreadable texts only, and keep that of unfamiliar scenes',
+    )
     common.add_device_arguments(parser)
     common.add_output_arguments(parser)
 
@@ -54,10 +59,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f'--streams ({args.streams}) is negative')
     streams = validation_streams(args.data, args.streams)
     from vljepa_ros.model import registry
-    from vljepa_ros.train.familiarity import calibrate_familiarity
+    from vljepa_ros.train.familiarity import calibrate_familiarity, calibrate_texts
 
     registry.prepare(args.device, 'float32', args.threads)
     folder = registry.find(args.model)
+    if args.texts_only:
+        calibrate_texts(folder, streams)
+        if args.json:
+            common.print_json({'folder': str(folder), 'streams': len(streams)})
+        else:
+            print(f'calibrated: {folder}, texts only')
+        return 0
     fitted = calibrate_familiarity(folder, streams, args.unfamiliar, args.device)
     if args.json:
         shares = {'refused': fitted.refused, 'caught': fitted.caught}

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.core.errors import InputError
@@ -55,11 +58,7 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add SOURCE, --topic, --fps, --crop."""
-    parser.add_argument(
-        'source',
-        metavar='SOURCE',
-        help=SOURCE_HELP,
-    )
+    parser.add_argument('source', metavar='SOURCE', type=path, help=SOURCE_HELP)
     add_reading_arguments(parser)
     add_crop_argument(parser)
 
@@ -76,7 +75,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--fps',
-        type=float,
+        type=_fps,
         default=0.0,
         help='frames per second of a folder of images (default: 10)',
     )
@@ -88,8 +87,26 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
         '--crop',
         type=_crop,
         metavar='X,Y,W,H',
-        help='the part of each image to use, in fractions: crop a wide view to the workspace',
+        help='the part of each image to use, in fractions (W and H at least 0.05): crop a wide '
+        'view to the workspace',
     )
+
+
+def path(text: str) -> Path:
+    """Convert an argument that names a file or folder; '' would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError('the path is empty')
+    return Path(text)
+
+
+def _fps(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from error
+    if not math.isfinite(found) or found <= 0:
+        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    return found
 
 
 def _crop(text: str) -> tuple[float, ...]:
@@ -154,7 +171,7 @@ class SourceProblems:
     def stamp(self, camera: str, message: str) -> None:
         """Report a problem with a stamp; '' is ignored."""
         if message:
-            kind = f'{camera}: {message.split(" by ")[0].split(" at ")[0]}'
+            kind = f'{camera}: {re.split(" by | at | from ", message)[0]}'
             self._count[kind] = self._count.get(kind, 0) + 1
             if self._count[kind] == 1:
                 note(f'{camera}: {message}')

@@ -72,7 +72,7 @@ def _add_mwstream(parser: argparse.ArgumentParser) -> None:
 
 def _add_filming(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--out', required=True, type=Path, metavar='DIR', help='the folder of the splits'
+        '--out', required=True, type=common.path, metavar='DIR', help='the folder of the splits'
     )
     parser.add_argument(
         '--streams', type=int, default=10, metavar='N', help='number of streams (default: 10)'
@@ -135,18 +135,20 @@ def _film(args: argparse.Namespace, split: str, views: str = HOME, depth: bool =
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('sources', metavar='SOURCE', nargs='+', type=Path, help=common.SOURCE_HELP)
+    parser.add_argument(
+        'sources', metavar='SOURCE', nargs='+', type=common.path, help=common.SOURCE_HELP
+    )
     parser.add_argument(
         '--annotations',
         metavar='FILE',
         nargs='+',
-        type=Path,
+        type=common.path,
         help='annotation files, one per SOURCE (default: SOURCE.jsonl beside each)',
     )
     parser.add_argument(
         '--out',
         required=True,
-        type=Path,
+        type=common.path,
         metavar='DIR',
         help='the folder of the split, for example data/train',
     )
@@ -221,7 +223,10 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
 
 def _add_manifest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'data', type=Path, metavar='DATA', help='the folder that contains train/ and validation/'
+        'data',
+        type=common.path,
+        metavar='DATA',
+        help='the folder that contains train/ and validation/',
     )
     parser.add_argument('--out', required=True, metavar='FILE', help='JSON file to write')
 

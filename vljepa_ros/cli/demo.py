@@ -45,14 +45,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa demo`."""
     parser.add_argument(
         '--sample',
-        type=Path,
+        type=common.path,
         default=None,
         metavar='DIR',
         help='a bag with ground_truth.json and questions.json (default: the sample bag of the '
         'package)',
     )
     parser.add_argument(
-        '--keep-logs', type=Path, metavar='DIR', help='keep the logs of the processes in DIR'
+        '--keep-logs',
+        type=common.path,
+        metavar='DIR',
+        help='keep the logs of the processes in DIR',
     )
     common.add_model_arguments(parser)
     # On few cores, processes with one thread per core each would slow each other down.

@@ -71,11 +71,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'paired differences between two results of --out',
     )
     parser.add_argument(
-        'results', metavar='RESULT.json', nargs='*', type=Path, help=f'two files, for {COMPARE}'
+        'results',
+        metavar='RESULT.json',
+        nargs='*',
+        type=common.path,
+        help=f'two files, for {COMPARE}',
     )
     parser.add_argument(
         '--data',
-        type=Path,
+        type=common.path,
         default=Path('data/mwstream'),
         metavar='DIR',
         help='the folder that contains the splits (default: data/mwstream)',
@@ -105,7 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--out',
-        type=Path,
+        type=common.path,
         metavar='FILE',
         help=f'also write JSON with the outcome of every item, as input of {COMPARE}',
     )
@@ -121,18 +125,21 @@ def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
         "Needs scikit-learn, and --plot needs matplotlib: pip install '.[evaluate]'.",
     )
     group.add_argument(
-        '--plot', type=Path, metavar='FILE.png', help='plot CIDEr-D against decodes per second'
+        '--plot',
+        type=common.path,
+        metavar='FILE.png',
+        help='plot CIDEr-D against decodes per second',
     )
     group.add_argument(
         '--embeddings',
-        type=Path,
+        type=common.path,
         metavar='FILE.npz',
         help='your own embeddings instead of --data: arrays vectors (T, D) float and '
         'stamps_ns (T,) int64',
     )
     group.add_argument(
         '--annotations',
-        type=Path,
+        type=common.path,
         metavar='FILE.jsonl',
         help='annotations for --embeddings, one {"start", "end", "text"} per line, in seconds '
         'from the first stamp',

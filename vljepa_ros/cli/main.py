@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import logging
 import os
 import sys
@@ -62,13 +65,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    _open_outputs()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format='%(levelname)s %(name)s: %(message)s'
     )
     for noisy in ('transformers', 'huggingface_hub', 'httpx', 'rosbags'):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    args = make_parser().parse_args(arguments)
     try:
+        args = make_parser().parse_args(arguments)
         status = args.run(args)
         sys.stdout.flush()
         return int(status)
@@ -82,14 +86,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout again on exit, so redirect it to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.OUTPUT_CLOSED
+    except OSError as error:  # a file or the disk
+        where = f'{error.filename}: ' if error.filename else ''
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        status = ExitStatus.TRANSIENT if is_full else ExitStatus.BAD_INPUT
+        return _fail(f'{where}{error.strerror or error}', status)
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
 
 
 def _fail(message: str, status: ExitStatus = ExitStatus.BAD_INPUT) -> int:
     line = ' '.join(message.split())
-    print(f'vljepa: error: {line}', file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr may be a full disk
+        print(f'vljepa: error: {line}', file=sys.stderr)
     return status
+
+
+def _open_outputs() -> None:
+    """Replace closed outputs, and let names of files that are not valid Unicode be printed."""
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: `vljepa models >&-`
+            setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == 'strict':
+            stream.reconfigure(errors='backslashreplace')
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vljepa_ros.cli import common
@@ -27,7 +26,9 @@ MOST_BYTES = 10**15  # no limit, as a file opened read-only is not reduced
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa memory`."""
-    parser.add_argument('file', metavar='FILE', type=Path, help='the memory_path of query_node')
+    parser.add_argument(
+        'file', metavar='FILE', type=common.path, help='the memory_path of query_node'
+    )
     parser.add_argument(
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
     )

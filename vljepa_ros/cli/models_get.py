@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--into',
-        type=Path,
+        type=common.path,
         metavar='DIR',
         help='create the model as DIR/NAME, for VLJEPA_MODELS=DIR (default: in its own folder)',
     )

@@ -17,7 +17,9 @@ from vljepa_ros.core.errors import InputError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa play`."""
-    parser.add_argument('bag', metavar='BAG', help='a rosbag2 folder, an .mcap or .db3 file')
+    parser.add_argument(
+        'bag', metavar='BAG', type=common.path, help='a rosbag2 folder, an .mcap or .db3 file'
+    )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
         '--rate',
@@ -57,13 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar='S',
         help='for --lossless: maximum time to wait for the stack (default: 30 s)',
     )
-    parser.add_argument('--model', metavar='NAME|DIR', help='unused: a bag needs no model')
     common.add_output_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vljepa play` and return its exit status."""
-    path = Path(args.bag)
+    path = args.bag
     check_bag(path)
     for name, value in (('--rate', args.rate), ('--timeout', args.timeout)):
         if not math.isfinite(value) or value <= 0:

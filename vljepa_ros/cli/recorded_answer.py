@@ -80,7 +80,8 @@ def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]
     """Return the hops of a span with the prompt's embeddings, or a moment's newest hop."""
     assert model.vision is not None
     settings = PerceptionSettings(prompts=(prompt,))
-    perceiver = Perceiver(model.vision, settings)
+    # An unreadable question is an abstention, not an error.
+    perceiver = Perceiver(model.vision, settings, check_readable=False)
     found: list[Hop] = []
     newest_ns = 0
     for [embedding] in watching.hops(perceiver, source, settings.max_gap_ns, span.end_ns):

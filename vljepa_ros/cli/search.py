@@ -32,10 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `vljepa search` and return its exit status."""
     from vljepa_ros.core.settings import check_text
+    from vljepa_ros.memory.embedding_memory import MOST_MOMENTS
 
     check_text(args.text, 'text', may_be_empty=False)
-    if args.limit < 1:
-        raise InputError(f'--limit ({args.limit}) is not positive')
+    if not 1 <= args.limit <= MOST_MOMENTS:
+        raise InputError(f'--limit ({args.limit}) is not in 1..{MOST_MOMENTS}')
     settings, source = settings_of(args), common.open_given(args, one_camera=True)
     span = read_span(args, source.start_ns)
     found: list[dict[str, Any]] = [

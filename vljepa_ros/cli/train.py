@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa train`."""
     parser.add_argument(
         'config',
-        type=Path,
+        type=common.path,
         metavar='CONFIG',
         help='for example models/small/train.yaml, samples/tuning/tune.yaml, or '
         'models/open_vljepa/words.yaml',

@@ -26,6 +26,7 @@ Rows = NDArray[np.uint8]  # (H, W * bytes per pixel)
 Affine = NDArray[np.float64]  # (2, 3)
 Crop: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in fractions
 WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
+LEAST_CROP = 0.05  # smallest width and height of a crop: 16 of 320 pixels
 
 
 def _channels(count: int, order: tuple[int, ...]) -> Callable[[Rows], NDArray[np.uint8]]:
@@ -182,7 +183,8 @@ def check_crop(crop: Sequence[float]) -> Crop:
     """Return a crop (x, y, width, height) in fractions of the image.
 
     Raises:
-        InputError: It is not four finite numbers, is empty, or reaches beyond the image.
+        InputError: It is not four finite numbers, is smaller than `LEAST_CROP`, or reaches beyond
+            the image.
     """
     values = tuple(float(value) for value in crop)
     if len(values) != 4:
@@ -192,6 +194,11 @@ def check_crop(crop: Sequence[float]) -> Crop:
         shown = ', '.join(f'{value:g}' for value in values)
         raise InputError(
             f'crop ({shown}) is not inside the image: x, y, width and height are fractions, 0..1'
+        )
+    if min(width, height) < LEAST_CROP:
+        raise InputError(
+            f'crop ({width:g} x {height:g} of the image) is too small: '
+            f'width and height must be at least {LEAST_CROP:g}'
         )
     return x, y, width, height
 
@@ -236,6 +243,17 @@ def cut(image: Image, region: Sequence[float] | NDArray[np.float64], size: int) 
     return np.asarray(
         cv2.warpAffine(image, transform, (size, size), borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
+
+
+def check_rgb(image: object) -> Image:
+    """Return an image if it is an array (H, W, 3) uint8 with pixels. Raises InputError."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f'the image is of type {type(image).__name__}, not an array (H, W, 3) uint8'
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InputError(f'image of shape {image.shape} {image.dtype} is not (H, W, 3) uint8')
+    return image
 
 
 def fit(image: Image, size: int) -> Image:

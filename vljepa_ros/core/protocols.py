@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.text import quoted
 from vljepa_ros.core.types import WITHHELD, Candidate, Decoded, Image, Vector
 
-SHOWN_CHARACTERS = 60  # length limit of a text that an error message quotes
+SHOWN_TEXTS = 5  # unreadable texts that a message names
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,13 @@ class Vision(Protocol):
         """
         ...
 
+    def unreadable(self, prompt: str) -> float:
+        """Return how unreadable a prompt is to the model, 0..1, as the text side does.
+
+        Runs no inference; callable from any thread.
+        """
+        ...
+
 
 class Language(Protocol):
     """Y-Encoder and Y-Decoder."""
@@ -181,15 +189,15 @@ def check_readable(language: Language, text: str, what: str) -> str:
     """
     language.check(text)
     if language.unreadable(text) >= WITHHELD:
-        raise InputError(
-            f"{what}: model '{language.facts.name}' cannot read '{_shortened(text)}'; "
-            'use plain English words'
-        )
+        raise InputError(f'{what}: {cannot_read(language.facts, [text])}')
     return text
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
+def cannot_read(facts: ModelFacts, texts: Sequence[str]) -> str:
+    """Return one line that names the unreadable texts, of which there is at least one."""
+    shown = ', '.join(f"'{quoted(text)}'" for text in texts[:SHOWN_TEXTS])
+    more = f' and {len(texts) - SHOWN_TEXTS} more' if len(texts) > SHOWN_TEXTS else ''
+    return f"model '{facts.name}' cannot read {shown}{more}; use plain English words"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 
 from vljepa_ros.core.errors import InputError
 
@@ -15,6 +16,7 @@ LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change thr
 LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default
 HIGHEST_THRESHOLD = 100.0  # merge cost that unrelated embeddings at 5 Hz reach after 20 s
 EVER_S = 1e10  # longer than the time between any two ROS stamps
+LATEST_NS = 2**62  # later than any stamp
 
 
 def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
@@ -56,9 +58,36 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not math.isfinite(value) or not low <= value <= high:
-        raise InputError(f'{name} ({value}) is not in {low:g}..{high:g}')
+def check_integer(value: object, what: str) -> int:
+    """Return a whole number as int. Raises InputError."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f'{what} ({_shown(value)}) is not an integer')
+    return int(value)
+
+
+def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
+    """Return a stamp in integer nanoseconds. Raises InputError."""
+    found = check_integer(stamp_ns, what)
+    if not -LATEST_NS < found < LATEST_NS:
+        raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
+    return found
+
+
+def _in_range(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f'{name} ({_shown(value)}) is not a number')
+    try:
+        number = float(value)
+    except OverflowError:  # an integer with hundreds of digits
+        number = math.inf
+    if not math.isfinite(number) or not low <= number <= high:
+        raise InputError(f'{name} ({number}) is not in {low:g}..{high:g}')
+
+
+def _shown(value: object) -> str:
+    """Return a short text of one line that shows a value of a wrong type."""
+    text = ' '.join(repr(value).split())
+    return text if len(text) <= 40 else f'{text[:40]}... of type {type(value).__name__}'
 
 
 @dataclass(frozen=True)
@@ -101,14 +130,18 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     return prompts
 
 
-def check_span(start_ns: int, end_ns: int) -> None:
-    """Check a time span; `end_ns` 0 is now.
+def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
+    """Return a valid time span as ints; `end_ns` 0 is now.
 
     Raises:
-        InputError: The span ends before it starts.
+        InputError: A time is not a stamp or negative, or the span ends before it starts.
     """
+    start_ns, end_ns = check_stamp(start_ns, 'start_ns'), check_stamp(end_ns, 'end_ns')
+    if start_ns < 0 or end_ns < 0:
+        raise InputError(f'negative time in the span start_ns={start_ns}, end_ns={end_ns}')
     if end_ns and end_ns < start_ns:
         raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
+    return start_ns, end_ns
 
 
 @dataclass(frozen=True)
@@ -133,6 +166,7 @@ class SegmenterSettings:
     def __post_init__(self) -> None:
         """Check every value."""
         _in_range('change_threshold', self.change_threshold, 0.0, HIGHEST_THRESHOLD)
+        check_integer(self.confirm_hops, 'confirm_hops')
         _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
         _in_range('min_segment', self.min_segment_s, 0.0, 3600.0)
         _in_range('drift_threshold', self.drift_threshold, 0.0, 2.0)
@@ -196,3 +230,10 @@ class Settings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     frame_store: FrameStoreSettings = field(default_factory=FrameStoreSettings)
+
+    def __post_init__(self) -> None:
+        """Check the type of every part."""
+        for part in fields(self):
+            value, kind = getattr(self, part.name), part.default_factory
+            if isinstance(kind, type) and not isinstance(value, kind):
+                raise InputError(f'settings: {part.name} ({_shown(value)}) is no {kind.__name__}')

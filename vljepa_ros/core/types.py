@@ -15,9 +15,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.core.settings import LATEST_NS
+
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-EVER_NS = 2**62  # later than any stamp
+EVER_NS = LATEST_NS
 WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable` reaches this
 
 
@@ -237,7 +239,8 @@ class Answer:
     `confidence` is the probability that the answer is right. `abstained`: do not use the answer,
     because of `abstain_reason`; UNFAMILIAR and UNREADABLE answers are withheld: '' with confidence
     0 and without ranking. `nearest`: the text contains retrieved sentences of a sentence bank.
-    `unfamiliar`: 0..1, maximum over the spans that the answer is based on.
+    `unfamiliar`: 0..1, maximum over the spans that the answer is based on. `message`: names
+    the unreadable texts of an UNREADABLE answer, in one line.
     """
 
     answer: str
@@ -252,3 +255,4 @@ class Answer:
     nearest: bool = False
     abstain_reason: AbstainReason = AbstainReason.NONE
     unfamiliar: float = 0.0
+    message: str = ''

@@ -55,7 +55,7 @@ class Database:
         self.path, self.version = path, version
         self._migrations = migrations or {}
         if path is not None and read_only and not path.is_file():
-            raise InputError(f'{path}: no such file')
+            raise InputError(f'{path}: {"it is a folder" if path.is_dir() else "no such file"}')
         self._lock = None if read_only or path is None else _lock(path)
         try:
             self._base = _connect(path, read_only)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 from torch import nn
 
-from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.protocols import Model
+from vljepa_ros.core.settings import check_integer, check_text, texts_of
+from vljepa_ros.core.text import quoted
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 from vljepa_ros.model.config import CONFIG, ModelConfig, parse
 from vljepa_ros.model.devices import pick_device
@@ -32,6 +35,8 @@ __all__ = [
 ]  # fmt: skip
 
 SMALL_WEIGHTS = 50_000_000
+MOST_THREADS = 1024
+SIDES = ('vision', 'language', 'bank')  # what `load` can load of a model
 
 AnyConfig = ModelConfig | BidirectionalConfig | DualConfig
 
@@ -63,21 +68,29 @@ def available() -> dict[str, Path]:
     return names
 
 
-def find(name_or_dir: str) -> Path:
+def find(name_or_dir: str | os.PathLike[str]) -> Path:
     """Return the folder of a model.
 
     Raises:
         ModelError: Unknown model; the message lists the installed models.
     """
-    if os.path.isfile(Path(name_or_dir) / CONFIG):  # Path.is_file raises if a name is too long
-        return Path(name_or_dir)
+    name = os.fspath(name_or_dir)
+    if name and _is_file(Path(name) / CONFIG):
+        return Path(name)
     names = available()
-    if name_or_dir not in names:
+    if name not in names:
         known = ', '.join(names) or 'none installed'
         raise ModelError(
-            f"unknown model '{name_or_dir}' (known: {known}; or a folder with {CONFIG})"
+            f"unknown model '{quoted(name)}' (known: {known}; or a folder with {CONFIG})"
         )
-    return names[name_or_dir]
+    return names[name]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return os.path.isfile(path)  # Path.is_file raises if a name is too long
+    except ValueError:  # a NUL character
+        return False
 
 
 def read_config(folder: Path) -> AnyConfig:
@@ -107,11 +120,11 @@ def _config_class(values: object) -> type[AnyConfig]:
 
 
 def load(
-    name_or_dir: str = 'small',
+    name_or_dir: str | os.PathLike[str] = 'small',
     device: str = 'auto',
     dtype: str = 'float32',
     threads: int = 0,
-    parts: tuple[str, ...] = ('vision', 'language'),
+    parts: Sequence[str] = ('vision', 'language'),
 ) -> Model:
     """Load a model.
 
@@ -124,16 +137,39 @@ def load(
             sentence bank in place of a trained text decoder.
 
     Raises:
+        InputError: An argument is of a wrong type or out of range.
         ModelError: Unknown or damaged model, or an unavailable device.
     """
+    _check_arguments(name_or_dir, device, dtype, threads)
+    _check_sides(parts)
     chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)
     config = read_config(folder)
     if threads == 0 and chosen.type == 'cpu':
         torch.set_num_threads(default_threads(config))
     _, module = KINDS[config.kind]
-    loaded: Model = importlib.import_module(module).load(folder, config, chosen, dtype, parts)
+    sides = tuple(parts)
+    loaded: Model = importlib.import_module(module).load(folder, config, chosen, dtype, sides)
     return loaded
+
+
+def _check_arguments(name_or_dir: object, device: object, dtype: object, threads: object) -> None:
+    """Raise InputError if an argument of `load` is of a wrong type or out of range."""
+    if not isinstance(name_or_dir, (str, os.PathLike)):
+        raise InputError(
+            f'the model is of type {type(name_or_dir).__name__}: '
+            'give the name of an installed model, or a folder'
+        )
+    for name, value in (('device', device), ('dtype', dtype)):
+        check_text(value, name, may_be_empty=False)
+    if not 0 <= check_integer(threads, 'threads') <= MOST_THREADS:
+        raise InputError(f'threads ({threads}) are not in 0..{MOST_THREADS}')
+
+
+def _check_sides(parts: object) -> None:
+    sides = texts_of(parts, 'parts')
+    if not sides or not set(sides) <= set(SIDES):
+        raise InputError(f'parts {sides} are not one or several of {", ".join(SIDES)}')
 
 
 def default_threads(config: AnyConfig) -> int:

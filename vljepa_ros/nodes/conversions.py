@@ -324,6 +324,7 @@ def from_query(request: Any) -> Question:
 
 def fill_answer(response: Any, answer: types.Answer) -> None:
     """Fill a Query response with an answer."""
+    response.message = answer.message
     response.answer, response.confidence = answer.answer, float(answer.confidence)
     response.abstained, response.abstain_reason = answer.abstained, int(answer.abstain_reason)
     response.unfamiliar, response.nearest = float(answer.unfamiliar), answer.nearest

@@ -32,6 +32,8 @@ from vljepa_ros.runtime.model_pool import ModelPool
 GOODBYE_S = 8.0  # maximum time to wait for the nodes to end
 LOOK_AGAIN_S = 0.5  # polling period of the signal
 LAST_WORDS_S = 0.1  # time for the middleware to deliver a node's last messages to the next one
+# Signals that end the process, and its status if it cannot end in time.
+SIGNALS = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 Factory = Callable[..., VljepaNode]
 
 
@@ -93,10 +95,20 @@ def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> N
 
 
 def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
-    """Run nodes until a signal, or until one cannot start; returns the exit status."""
-    stop, failures = threading.Event(), list[ExitStatus]()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    """Run nodes until a signal, or until one cannot start.
+
+    Returns:
+        The exit status: OK after a signal, if all threads ended in time; otherwise, one line names
+        the threads, which are ended with the process, and the status is the signal's.
+    """
+    stop, failures, signals = threading.Event(), list[ExitStatus](), list[int]()
+
+    def on_signal(number: int, _: object) -> None:
+        signals.append(number)
+        stop.set()
+
+    for number in SIGNALS:
+        signal.signal(number, on_signal)
     rclpy.init(
         args=list(args) if args is not None else None,
         signal_handler_options=SignalHandlerOptions.NO,
@@ -114,21 +126,33 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             autostart(spinner, failed)
         while not stop.wait(LOOK_AGAIN_S):
             pass  # a signal that another thread receives does not end the wait, so poll
-        deadline_s = time.monotonic() + GOODBYE_S
-        clean = True
-        for spinner in spinners:
-            clean = spinner.stop(deadline_s) and clean
-            if len(spinners) > 1:
-                time.sleep(LAST_WORDS_S)
-        clean = pool.stop(max(0.1, deadline_s - time.monotonic())) and clean
-    if clean:  # a thread that is inside the model cannot be ended: do not destroy its node
+        unfinished = _stop(spinners, pool)
+    if not unfinished:  # a thread that is inside the model cannot be ended: keep its node
         for spinner in spinners:
             spinner.executor.shutdown(timeout_sec=0.5)
             spinner.node.destroy_node()
         rclpy.try_shutdown()
     if failures:
         return max(failures)  # a permanent failure of one node is permanent for the process
-    return ExitStatus.OK if clean else ExitStatus.FAILED
+    return SIGNALS[signal.Signals(signals[0])] if unfinished and signals else ExitStatus.OK
+
+
+def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
+    """Stop all nodes and model threads; return, and log, what did not end in time."""
+    deadline_s, unfinished = time.monotonic() + GOODBYE_S, list[str]()
+    for spinner in spinners:
+        if not spinner.stop(deadline_s):
+            unfinished.append(spinner.node.get_name())
+        if len(spinners) > 1:
+            time.sleep(LAST_WORDS_S)
+    if not pool.stop(max(0.1, deadline_s - time.monotonic())):
+        unfinished.append('the model thread')
+    if unfinished:
+        spinners[0].node.get_logger().warning(
+            f'{", ".join(unfinished)} did not end within {GOODBYE_S:g} s: ending the process '
+            'anyway; the last results may be missing'
+        )
+    return unfinished
 
 
 def leave(status: int) -> NoReturn:

@@ -183,7 +183,7 @@ CAMERA = (
     Spec(
         'crop',
         list(WHOLE),
-        'Part of the rotated image to use: x, y, width, height in fractions of it',
+        'Part of the rotated image to use: x, y, width, height in fractions of it (at least 0.05)',
         runtime=True,
     ),
 )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn predicted answer embeddings into an answer: the best candidate, or a decoded text.
 
-An answer is an abstention, with a reason (`AbstainReason`), if the model cannot read the question,
-too little of the span was seen, the scene is unfamiliar to the model, the question is unanswerable
-(it is about something that is absent or not visible), or the confidence is too low.
+An answer is an abstention, with a reason (`AbstainReason`), if the model cannot read the question
+or one of its candidates, too little of the span was seen, the scene is unfamiliar to the model,
+the question is unanswerable (it is about something that is absent or not visible), or the
+confidence is too low.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.core.protocols import Language
+from vljepa_ros.core.protocols import Language, cannot_read
 from vljepa_ros.core.settings import AnswerSettings, check_text, texts_of
 from vljepa_ros.core.text import yes_of
 from vljepa_ros.core.types import (
@@ -43,14 +44,16 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
         candidates: Answers to choose from; may be empty.
 
     Raises:
-        InputError: The prompt or a candidate is invalid, or there are too many candidates.
+        InputError: The prompt or a candidate is invalid, there are too many candidates, or yes and
+            no are the candidates of an empty prompt.
     """
     check_text(prompt)
     candidates = texts_of(candidates, 'candidates')
     if len(candidates) > MAX_CANDIDATES:
         raise InputError(f'{len(candidates)} candidates are too many (at most {MAX_CANDIDATES})')
-    for candidate in candidates:
-        check_text(candidate, 'candidate', may_be_empty=False)
+    texts = [check_text(text, 'candidate', may_be_empty=False) for text in candidates]
+    if yes_of(texts) is not None and not str(prompt).strip():
+        raise InputError('the prompt is empty: candidates yes and no need a question')
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Answerer:
     ) -> Answer:
         check_question(prompt, candidates)
         candidates = tuple(dict.fromkeys(candidates))
-        unreadable = self.is_unreadable(prompt, candidates)
+        unreadable = self.unreadable_texts(prompt, candidates)
         [result] = [_WITHHELD_RESULT] if unreadable else self._judge([seen], candidates, asked)
         if result is _WITHHELD_RESULT:
             evidence = [replace(moment, score=0.0, text='') for moment in evidence]
@@ -132,16 +135,20 @@ class Answerer:
             result.nearest,
             AbstainReason.UNREADABLE if unreadable else result.reason,
             seen.unfamiliar,
+            self._message(unreadable),
         )
 
-    def is_unreadable(self, prompt: str, candidates: Sequence[str] = ()) -> bool:
-        """Whether the model cannot read the prompt, or cannot read any of the candidates."""
-        return self._cannot_read(prompt) or (
-            bool(candidates) and all(self._cannot_read(text) for text in candidates)
-        )
+    def unreadable_texts(self, prompt: str, candidates: Sequence[str] = ()) -> list[str]:
+        """Return the prompt and the candidates that the model cannot read.
 
-    def _cannot_read(self, text: str) -> bool:
-        return bool(text.strip()) and self._language.unreadable(text) >= WITHHELD
+        One unreadable candidate is enough for an abstention, because the scores of all candidates
+        depend on each other.
+        """
+        written = [text for text in (prompt, *candidates) if text.strip()]
+        return [text for text in written if self._language.unreadable(text) >= WITHHELD]
+
+    def _message(self, unreadable: Sequence[str]) -> str:
+        return cannot_read(self._language.facts, unreadable) if unreadable else ''
 
     def answer_past(
         self,
@@ -180,7 +187,7 @@ class Answerer:
             return self._answer(prompt, textless, candidates, basis, [moment], asked)
         check_question(prompt, candidates)
         candidates = tuple(dict.fromkeys(candidates))
-        unreadable = self.is_unreadable(prompt, candidates)
+        unreadable = self.unreadable_texts(prompt, candidates)
         results = (
             [_WITHHELD_RESULT] * len(seen) if unreadable else self._judge(seen, candidates, asked)
         )
@@ -209,6 +216,7 @@ class Answerer:
             whole.nearest,
             reason,
             max(s.unfamiliar for s, _ in used),
+            self._message(unreadable),
         )
 
     def remember(

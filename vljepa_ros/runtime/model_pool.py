@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.runtime.model_thread import ModelThread
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class ModelPool:
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
     shared: bool = False  # whether both sides are used in this process
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # held while a model loads
+    _threads_lock: threading.Lock = field(default_factory=threading.Lock)
     _loaded: dict[ModelSpec, _Loaded] = field(default_factory=dict)
     _expected: dict[ModelSpec, set[str]] = field(default_factory=dict)
     _threads: dict[str, ModelThread] = field(default_factory=dict)
@@ -80,7 +85,7 @@ class ModelPool:
 
     def thread(self, part: str) -> ModelThread:
         """Return the model thread of a side; each process has one per side."""
-        with self._lock:
+        with self._threads_lock:
             if part not in self._threads:
                 self._threads[part] = ModelThread(part)
             return self._threads[part]
@@ -98,6 +103,7 @@ class ModelPool:
         with self._lock:
             loaded = self._loaded.get(spec)
             if loaded is None or part not in loaded.parts:
+                self._warn_of_threads(spec)
                 parts = tuple(sorted({part} | self._expected.get(spec, set())))
                 loaded = self._loaded[spec] = _Loaded(self.load(spec, parts), parts)
             loaded.users += 1
@@ -105,11 +111,26 @@ class ModelPool:
                 loaded.model.facts, getattr(loaded.model, part), self._release_once(spec, loaded)
             )
 
+    def _warn_of_threads(self, spec: ModelSpec) -> None:
+        """Warn if nodes of this process set different numbers of threads."""
+        others = {other.threads for other in self._loaded if other != spec} - {spec.threads}
+        if others:
+            known = ', '.join(str(threads) for threads in sorted(others))
+            log.warning(
+                'nodes of this process have different values of threads (%s, now %d): the newest '
+                'counts for all; set the same value',
+                known,
+                spec.threads,
+            )
+
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Stop the threads; False if one does not end in time."""
-        with self._lock:
+        """Stop the threads; False if one does not end in time, for example while it loads."""
+        with self._threads_lock:
             threads, self._threads = self._threads, {}
-        return all([thread.stop(timeout_s) for thread in threads.values()])
+        end_s = time.monotonic() + timeout_s
+        return all(
+            [thread.stop(max(0.0, end_s - time.monotonic())) for thread in threads.values()]
+        )
 
     def _release_once(self, spec: ModelSpec, loaded: _Loaded) -> Callable[[], None]:
         released = False

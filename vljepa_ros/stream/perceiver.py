@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
-from vljepa_ros.core.images import fit
-from vljepa_ros.core.protocols import Vision
+from vljepa_ros.core.images import check_rgb, fit
+from vljepa_ros.core.protocols import Vision, cannot_read
 from vljepa_ros.core.settings import (
     MAX_PROMPTS,
     PerceptionSettings,
@@ -25,7 +25,7 @@ from vljepa_ros.core.settings import (
     check_span,
     check_text,
 )
-from vljepa_ros.core.types import EVER_NS, Embedding, Frame, Slot, StreamKey
+from vljepa_ros.core.types import EVER_NS, WITHHELD, Embedding, Frame, Slot, StreamKey
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.stream.frame_sampler import FrameSampler
@@ -143,6 +143,7 @@ class Perceiver:
         vision: Vision,
         settings: PerceptionSettings | None = None,
         frame_store: FrameStore | None = None,
+        check_readable: bool = True,
     ) -> None:
         """Create a perceiver without cameras.
 
@@ -150,11 +151,13 @@ class Perceiver:
             vision: Vision side of the model.
             settings: Standing prompts and sampling.
             frame_store: Stores frames, so that `predict` can evaluate spans of the past.
+            check_readable: Refuse standing prompts that the model cannot read.
 
         Raises:
-            InputError: The model cannot encode a standing prompt.
+            InputError: The model cannot encode or read a standing prompt.
         """
         self._vision, self._settings = vision, settings or PerceptionSettings()
+        self._check_readable = check_readable
         self.frame_store = frame_store
         rate = self._settings.rate
         self._period_ns = round(1e9 / rate) if rate else vision.facts.frame_period_ns
@@ -172,13 +175,17 @@ class Perceiver:
         self._prompts = self.check_prompts(prompts)
 
     def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Return the prompts if the model can encode them; callable from any thread.
+        """Return the prompts if the model can encode and read them; callable from any thread.
 
         Raises:
-            InputError: A prompt is invalid, or there are too many.
+            InputError: A prompt is invalid or unreadable, or there are too many.
         """
         checked = check_prompts(prompts)
         self._vision.check_prompts(checked)
+        written = [text for text in checked if text.strip() and self._check_readable]
+        unreadable = [text for text in written if self._vision.unreadable(text) >= WITHHELD]
+        if unreadable:
+            raise InputError(f'standing prompt: {cannot_read(self._vision.facts, unreadable)}')
         return checked
 
     @property
@@ -289,10 +296,7 @@ class Perceiver:
         self._vision.check_prompts(prompts)
 
     def _checked(self, frame: Frame) -> NDArray[np.uint8]:
-        image = frame.image
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise InputError(f'frame of shape {image.shape} {image.dtype} is not (H, W, 3) uint8')
-        return fit(image, self._vision.facts.image_size)
+        return fit(check_rgb(frame.image), self._vision.facts.image_size)
 
     def _embed(self, source: str, camera: _Camera) -> list[Embedding]:
         if not self._prompts:

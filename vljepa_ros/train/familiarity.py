@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from torch.nn.functional import softplus
 from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.images import fit
+from vljepa_ros.core.protocols import Model
 from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.lens import Cloth
@@ -35,6 +36,7 @@ from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
 from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
+from vljepa_ros.model.streaming import familiarity
 from vljepa_ros.model.streaming import loading as streaming
 from vljepa_ros.model.streaming.familiarity import CLIP, TUBELETS, Density, SceneFamiliarity
 from vljepa_ros.model.streaming.text import TextLanguage
@@ -124,18 +126,49 @@ def calibrate_familiarity(
         known_features(model.vision, streams), hidden_features(model.vision, streams)
     )
     fitted = fit_scenes(known, outlier_features(model.vision, sources))
-    texts = sorted({a.text for s in streams for a in s.annotations if a.text})
-    texts += [text for s in streams for t in s.questions() for text in (t.prompt, t.answer)]
-    tensors = {f'scene/{name}': value for name, value in fitted.detector.tensors().items()}
-    tokenizer = model.language.tokenizer
-    tensors |= {f'text/{k}': v for k, v in fit_readability(tokenizer, texts).items()}
-    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
-    metadata = {'weights_sha256': file_hash(folder / WEIGHTS)}
-    save_file(tensors, folder / FILE, metadata=metadata)
+    _save(folder / FILE, folder, fitted.detector.tensors(), _texts_detector(model, streams))
     streaming.write_config(
         dataclasses.replace(config, familiarity=FamiliarityConfig(FILE)), folder
     )
     return fitted
+
+
+def calibrate_texts(folder: Path, streams: Sequence[Stream]) -> None:
+    """Fit the detector of unreadable texts again; the detector of scenes keeps its values.
+
+    Args:
+        folder: Model folder with detectors.
+        streams: Streams whose annotated texts are readable.
+
+    Raises:
+        ModelError: The model has no detectors yet.
+    """
+    config = registry.read_config(folder)
+    if not isinstance(config, ModelConfig) or not config.familiarity.file:
+        raise ModelError(f'{folder}: no detectors yet: run `vljepa calibrate {folder}`')
+    path = folder / config.familiarity.file
+    stored = familiarity.read(path, file_hash(folder / WEIGHTS))
+    device = registry.prepare('cpu', 'float32')
+    model = streaming.load(folder, config, device, 'float32', ('language',))
+    _save(path, folder, stored['scene'], _texts_detector(model, streams))
+
+
+def _texts_detector(model: Model, streams: Sequence[Stream]) -> Mapping[str, NDArray[Any]]:
+    """Fit the detector of unreadable texts, with the annotated texts as readable ones."""
+    assert isinstance(model.language, TextLanguage)
+    texts = sorted({a.text for s in streams for a in s.annotations if a.text})
+    texts += [text for s in streams for t in s.questions() for text in (t.prompt, t.answer)]
+    return fit_readability(model.language.tokenizer, texts)
+
+
+def _save(
+    path: Path, folder: Path, scene: Mapping[str, NDArray[Any]], text: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write both detectors of a model folder to one file."""
+    tensors = {f'scene/{name}': value for name, value in scene.items()}
+    tensors |= {f'text/{name}': value for name, value in text.items()}
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    save_file(contiguous, path, metadata={'weights_sha256': file_hash(folder / WEIGHTS)})
 
 
 def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:

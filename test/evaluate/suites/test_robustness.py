@@ -146,6 +146,9 @@ class Noting:
     def unfamiliar(self, state: None) -> float:
         return 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        return 0.0
+
 
 @pytest.fixture
 def stream(tmp_path: Path) -> Stream:

@@ -11,12 +11,12 @@ import yaml
 from vljepa_ros.data import concepts
 
 FILE = Path(__file__).with_name('texts.yaml')
-FITTED, TESTED = 'fitted', 'tested'
+FITTED, TESTED, SHORT = 'fitted', 'tested', 'short'
 
 
 @cache
 def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
-    """Return the texts of texts.yaml by language or kind; `which` is 'fitted' or 'tested'."""
+    """Return the texts of texts.yaml by language or kind; `which` is FITTED, TESTED or SHORT."""
     found = yaml.safe_load(FILE.read_text(encoding='utf-8'))
     if readable:
         return {'general': tuple(found['readable'][which])}

@@ -3,12 +3,13 @@
 
 Texts in other languages, nonsense and emoji must be refused. Held-out paraphrases and prompts of
 the package and general English texts must be accepted. None of the texts was used for fitting, and
-six of the languages do not occur in the fitting data. The suite does not use the streams.
+six of the languages do not occur in the fitting data. Short sentences about the bench are reported
+apart. The suite does not use the streams.
 """
 
 from __future__ import annotations
 
-from vljepa_ros.data.unfamiliar.texts import TESTED, own_texts, texts
+from vljepa_ros.data.unfamiliar.texts import FITTED, SHORT, TESTED, own_texts, texts
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import auroc, mean, redrawn
@@ -39,6 +40,7 @@ def unreadable(context: Context) -> Report:
     )
     rows += [_refused(f'abstained: {name}', groups[name], True) for name in APART]
     rows += [_refused(f'abstained: {name}', groups[name]) for name in languages]
+    rows += _short(context)
     rows += [_refused(f'readable refused: {name}', found, False) for name, found in fine.items()]
     wrong = [s for g in groups.values() for s in g]
     right = [s for g in fine.values() for s in g]
@@ -48,6 +50,21 @@ def unreadable(context: Context) -> Report:
     rows.append(Row(OURS, 'AUROC', area))
     note = f'{len(wrong)} unreadable and {len(right)} readable texts, none used for fitting.'
     return Report('unreadable', tuple(rows), (note,))
+
+
+def _short(context: Context) -> list[Row]:
+    """Evaluate short sentences, those of languages without fitted texts also apart."""
+    groups = {
+        name: [context.language.unreadable(text) for text in rows]
+        for name, rows in texts(False, SHORT).items()
+    }
+    unfitted = [name for name in groups if name not in texts(False, FITTED)]
+    every = [score for group in groups.values() for score in group]
+    apart = [score for name in unfitted for score in groups[name]]
+    return [
+        _refused(f'abstained: {len(every)} short sentences', every, True),
+        _refused(f'abstained: {len(apart)} short sentences, languages not fitted', apart, True),
+    ]
 
 
 def _refused(what: str, scores: list[float], wanted: bool | None = None) -> Row:

@@ -77,6 +77,10 @@ class BothEncoders:
         """Return 0.0: the comparison uses no detector of unfamiliar scenes."""
         return 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        """Return 0.0: the comparison uses no detector of unreadable texts."""
+        return 0.0
+
 
 def both_encoders(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str

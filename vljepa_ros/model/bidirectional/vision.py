@@ -63,6 +63,10 @@ class BidirectionalVision:
         """Return 0.0: this model has no detector of unfamiliar scenes."""
         return 0.0
 
+    def unreadable(self, prompt: str) -> float:
+        """Return 0.0: this model has no detector of unreadable texts."""
+        return 0.0
+
     def _answers(self, state: EncoderState, prompts: Sequence[str]) -> NDArray[np.float32]:
         ids, mask = self._tokens.batch(prompts, self._device)
         visual = self._encoder.tokens(state).expand(len(prompts), -1, -1)

@@ -57,3 +57,7 @@ class DualVision:
     def unfamiliar(self, state: ImageState) -> float:
         """Return 0.0: this model has no detector of unfamiliar scenes."""
         return 0.0
+
+    def unreadable(self, prompt: str) -> float:
+        """Return 0.0: this model has no detector of unreadable texts."""
+        return 0.0

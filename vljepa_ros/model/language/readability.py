@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ KINDS = ('languages', 'nonsense', 'signs')
 FIRST_WORD, LAST_WORD, FREQUENT = 1996, 30522, 600
 PUNCTUATION = set('.,;:?!\'"()-/%&+\u00b0\u2019\u201c\u201d\u2013\u2026')
 MOST = 10.0  # limit of a logit, so that exp stays finite
+KNOWN_TEXTS = 2048  # scores that are kept (least recently used are dropped)
 MOST_ODDS = 30.0  # limit of log-odds, in nats
 
 Array = NDArray[np.float64]
@@ -63,11 +65,16 @@ class Readability:
         self._weights = np.asarray(tensors['weights'], np.float64)
         self._bias = np.asarray(tensors['bias'], np.float64)
         self._trigrams = Trigrams(tensors['english'], tensors['languages'])
+        # Prompts and candidates are asked repeatedly; a text takes about 0.2 ms.
+        self._cached = lru_cache(KNOWN_TEXTS)(self._score)
         pieces, weights = tensors['pieces'], np.asarray(tensors['piece_weights'], np.float64)
         self._pieces = dict(zip(pieces.tolist(), weights.tolist(), strict=True))
 
     def unreadable(self, text: str) -> float:
         """Return how unreadable a text is, 0..1; the threshold is 0.5."""
+        return self._cached(text)
+
+    def _score(self, text: str) -> float:
         found = features(text, self._tokenizer, self._trigrams, self._pieces)
         logit = float(np.clip((self._weights @ found + self._bias).max(), -MOST, MOST))
         return 1.0 / (1.0 + math.exp(-logit))

@@ -51,8 +51,12 @@ def _add_detectors(
     if isinstance(model.vision, StreamingVision) and stored['scene']:
         width = familiarity.feature_count(x.width, x.layers)
         model.vision.familiarity = familiarity.from_tensors(stored['scene'], width, str(path))
-    if isinstance(model.language, TextLanguage) and stored['text']:
-        model.language.readability = Readability(tower.tokenizer, stored['text'])
+    if stored['text']:
+        readability = Readability(tower.tokenizer, stored['text'])
+        if isinstance(model.vision, StreamingVision):
+            model.vision.readability = readability
+        if isinstance(model.language, TextLanguage):
+            model.language.readability = readability
 
 
 make = VLJEPA  # builds the architecture with random weights

@@ -17,6 +17,7 @@ from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.settings import MAX_PROMPTS
 from vljepa_ros.core.types import Image
 from vljepa_ros.model.frame_check import check_hop
+from vljepa_ros.model.language.readability import Readability
 from vljepa_ros.model.streaming import familiarity
 from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.familiarity import SceneFamiliarity
@@ -38,13 +39,17 @@ class VisionState:
 
 
 class StreamingVision:
-    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
+    """Implements `core.protocols.Vision`.
+
+    Only `check_prompts` and `unreadable` are safe to call from any thread.
+    """
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         self.facts = facts
         self._net, self._tower = net, tower
         self._prompts: OrderedDict[str, Tensor] = OrderedDict()
         self.familiarity: SceneFamiliarity | None = None
+        self.readability: Readability | None = None
 
     def new_state(self) -> VisionState:
         """Return empty caches for one camera."""
@@ -106,6 +111,10 @@ class StreamingVision:
         if self.familiarity is None or state.steps == 0:
             return 0.0
         return self.familiarity.unfamiliar(state.x_encoder)
+
+    def unreadable(self, prompt: str) -> float:
+        """Return how unreadable a prompt is, 0..1, with threshold 0.5; 0 without a detector."""
+        return self.readability.unreadable(prompt) if self.readability else 0.0
 
     def _tubelet(self, images: Sequence[Image]) -> Tensor:
         """Return the X-Encoder's images (1, F, S, S, 3) of a hop's frames."""
