@@ -61,6 +61,6 @@ rm -f $stamp $tests_stamp
 install 'pip and setuptools' off $(grep -E '^(pip|setuptools)[=>]' requirements/build.txt)
 [ -z "${TORCH_INDEX:-}" ] ||
     install 'torch' raw --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/core.txt)"
-install "ROS 2 $DISTRO, torch and other packages" raw $(printf ' -r %s' $runtime)
+install "ROS 2 $DISTRO and torch" raw $(printf ' -r %s' $runtime)
 echo "$wanted" > $stamp
 [ "${1:-}" != test ] || install_tests
