@@ -42,7 +42,7 @@ def test_every_step_gets_its_clips_in_order(streams: list[Stream], processes: in
     ]
     for batch in batches:
         assert len(batch.labels) == len(batch.frames)
-        assert all(len(labels.shown) == batch.frames.shape[1] for labels in batch.labels)
+        assert all(len(labels.annotations) == batch.frames.shape[1] for labels in batch.labels)
 
 
 def test_processes_draw_different_clips(streams: list[Stream]) -> None:

@@ -52,10 +52,10 @@ def squares(tmp_path: Path) -> list[Stream]:
 def test_a_clip_ends_where_its_annotation_is(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
     clips = [sampler.draw(4, 1) for _ in range(1000)]
-    assert all(c.frames.shape[:2] == (4, 2) and len(c.shown) == 4 for c in clips)
-    newest = Counter(c.shown[-1].phase for c in clips)
+    assert all(c.frames.shape[:2] == (4, 2) and len(c.annotations) == 4 for c in clips)
+    newest = Counter(c.annotations[-1].phase for c in clips)
     assert newest['act'] > 1.5 * newest['rest'] > 0
-    assert len({c.shown[-1].task for c in clips}) == 6
+    assert len({c.annotations[-1].task for c in clips}) == 6
 
 
 def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
@@ -68,19 +68,19 @@ def test_what_appears_is_drawn_where_a_clip_can_show_it(tmp_path: Path) -> None:
     sampler = ClipSampler([stream], 2, 0)
     share = {
         tubelets: np.mean(
-            [sampler.draw(tubelets, 0).shown[-1].phase == 'appear' for _ in range(1000)]
+            [sampler.draw(tubelets, 0).annotations[-1].phase == 'appear' for _ in range(1000)]
         )
         for tubelets in (1, 4)
     }
     assert share[4] > share[1] + 0.06  # a clip ends a little after the drawn time
     only = tuple(replace(item, phase='appear') for item in data.annotations)
     alone = read_stream(write_stream(tmp_path / 'b', replace(data, annotations=only)))
-    assert ClipSampler([alone], 2, 0).draw(1, 0).shown[-1].phase == 'appear'
+    assert ClipSampler([alone], 2, 0).draw(1, 0).annotations[-1].phase == 'appear'
 
 
 def test_a_fifth_of_the_questions_cannot_be_answered(squares: list[Stream]) -> None:
     sampler = ClipSampler(squares, 2, 0)
-    asked = [q for _ in range(300) for q, _ in sampler.draw(1, 2).asked]
+    asked = [q for _ in range(300) for q, _ in sampler.draw(1, 2).questions]
     share = np.mean([q.meaning == 'unknown' for q in asked])
     assert 0.14 < share < 0.26
     topics = Counter(q.topic for q in asked)
@@ -90,7 +90,7 @@ def test_a_fifth_of_the_questions_cannot_be_answered(squares: list[Stream]) -> N
 def test_what_is_rarely_so_is_asked_about_more_often(squares: list[Stream]) -> None:
     sampler, said = ClipSampler(squares, 2, 0), Counter[tuple[str, str]]()
     for _ in range(600):
-        said.update((q.topic, q.meaning) for q, _ in sampler.draw(1, 2).asked)
+        said.update((q.topic, q.meaning) for q, _ in sampler.draw(1, 2).questions)
     # Half the stream rests, but acts are drawn five times as often: without balance 8 times.
     assert said['rest', 'yes'] > said['rest', 'no'] / 3
     assert said['doing', 'yes'] > said['doing', 'no'] / 2
@@ -100,10 +100,10 @@ def test_answers_hold_where_their_annotation_is_shown(squares: list[Stream]) -> 
     sampler = ClipSampler(squares, 2, 1)
     for _ in range(50):
         clip = sampler.draw(8, 2)
-        for question, holds in clip.asked:
-            assert holds and len({clip.shown[t].meaning for t in holds}) == 1
+        for question, holds in clip.questions:
+            assert holds and len({clip.annotations[t].meaning for t in holds}) == 1
             if question.topic == 'rest':
-                resting = clip.shown[holds[0]].phase == 'rest'
+                resting = clip.annotations[holds[0]].phase == 'rest'
                 assert question.answer == ('yes' if resting else 'no')
 
 
@@ -112,9 +112,9 @@ def test_what_people_asked_is_asked_where_it_holds(tmp_path: Path) -> None:
     met = 0
     for _ in range(100):
         clip = sampler.draw(2, 1)
-        newest = clip.shown[-1]
+        newest = clip.annotations[-1]
         assert newest.phase in ('told', 'none')
-        for question, holds in clip.asked:
+        for question, holds in clip.questions:
             if question.kind != 'told':
                 continue
             met += 1
@@ -134,7 +134,7 @@ def test_what_people_say_rarely_is_met_as_often(tmp_path: Path) -> None:
     frames, stamps = base.frames[:100], base.stamps_ns[:100]
     data = replace(base, frames=frames, stamps_ns=stamps, annotations=said)
     sampler = ClipSampler([read_stream(write_stream(tmp_path, data))], 2, 0)
-    met = Counter(sampler.draw(1, 0).shown[-1].meaning for _ in range(1000))
+    met = Counter(sampler.draw(1, 0).annotations[-1].meaning for _ in range(1000))
     assert met['say:b'] > 200  # by spans: 100
 
 
@@ -158,7 +158,7 @@ def test_clips_are_drawn_at_the_streams_own_rate(tmp_path: Path) -> None:
     for _ in range(50):
         clip = sampler.draw(4, 0)
         lit = clip.frames[:, -1].mean((1, 2, 3)) > 50
-        assert [bool(item.meaning) for item in clip.shown] == lit.tolist()
+        assert [bool(item.meaning) for item in clip.annotations] == lit.tolist()
         assert lit[-1]
 
 

@@ -104,7 +104,7 @@ def _moments(
 ) -> list[tuple[float, list[Question]]]:
     """Return (time in seconds, questions at that time), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(known, item, rng)]
-    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.questions()]
+    found += [((q.start + q.end) / 2, [as_question(q)]) for q in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
 
 

@@ -39,11 +39,11 @@ KINDS = {
     'appear': 0.08,
     'gone': 0.08,
     'told': 1.0,  # annotated texts of recordings
-    'asked': 0.5,
+    'question': 0.5,  # annotated questions
 }
 CHANGES = ('appear', 'gone')  # not visible in a clip of one tubelet
 RAREST = 8.0  # upper limit of the oversampling of rare answers
-TOLD = 0.8  # fraction of annotated questions, if the clip has any
+ANNOTATED = 0.8  # fraction of annotated questions, if the clip has any
 UNANSWERABLE = 0.2  # fraction of unanswerable questions
 # Sampling weights by topic. Difficult topics, which compare the question with the scene, are drawn
 # more often.
@@ -69,13 +69,13 @@ STATE = ('gripper', 'contact', 'opening', 'visible', *PLACES)
 class Labels:
     """Labels of a clip: annotation and state (len(STATE),) per tubelet, caption prompt, questions.
 
-    `asked[q]` is a question with the indices of the tubelets for which its answer is true.
+    `questions[q]` is a question with the indices of the tubelets for which its answer is true.
     """
 
-    shown: list[Annotation]
+    annotations: list[Annotation]
     state: NDArray[np.float32]
     prompt: str
-    asked: list[tuple[Question, list[int]]]
+    questions: list[tuple[Question, list[int]]]
 
 
 @dataclass
@@ -143,8 +143,8 @@ class ClipSampler:
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
         self._concepts = concepts.of(streams)
-        self._told = [stream.questions() for stream in streams]
-        self._asked: Counter[tuple[str, str]] = Counter()
+        self._annotated = [stream.questions() for stream in streams]
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
             for item in stream.annotations:
@@ -153,9 +153,9 @@ class ClipSampler:
                 place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
                 own = item.task or item.meaning  # rare annotated texts are drawn as often
                 self._places.setdefault(kind, {}).setdefault(own, []).append(place)
-            for asked in self._told[number]:
-                place = Place(number, asked.start + 0.1, asked.end + 0.1)
-                self._places.setdefault('asked', {}).setdefault('', []).append(place)
+            for question in self._annotated[number]:
+                place = Place(number, question.start + 0.1, question.end + 0.1)
+                self._places.setdefault('question', {}).setdefault('', []).append(place)
 
     def draw(self, tubelets: int, question_count: int) -> Clip:
         """Draw a clip that ends in a random annotation, with the transitions before it."""
@@ -168,7 +168,7 @@ class ClipSampler:
         frames = np.asarray(stream.frames()[first : first + length])  # reads only these frames
         last = first + self._per * np.arange(1, tubelets + 1) - 1
         at = _annotations_at(stream.annotations, (last + 0.5) / self._rate_hz)
-        shown = [stream.annotations[i] for i in at]
+        annotations = [stream.annotations[i] for i in at]
         size = self._crops.image_size if self._crops else frames.shape[1]
         augmentation = Augmentation.draw(size, self.rng)
         regions = self._regions[place.stream][first : first + length]
@@ -177,16 +177,18 @@ class ClipSampler:
         augmented = augmentation.apply(frames, regions, self.rng)
         return Clip(
             frames=augmented.reshape(tubelets, self._per, *augmented.shape[1:]),
-            shown=shown,
+            annotations=annotations,
             state=moved(self._states[place.stream][last], augmentation, regions[last - first]),
             prompt=questions.pick(questions.prompts('caption'), self.rng),
-            asked=self._ask(place.stream, at, last, question_count),
+            questions=self._draw_questions(place.stream, at, last, question_count),
         )
 
     def batch(self, size: Clips) -> Batch:
         """Draw the clips of one step."""
         clips = [self.draw(size.tubelets, size.questions) for _ in range(size.clips)]
-        labels = [Labels(clip.shown, clip.state, clip.prompt, clip.asked) for clip in clips]
+        labels = [
+            Labels(clip.annotations, clip.state, clip.prompt, clip.questions) for clip in clips
+        ]
         return Batch(torch.from_numpy(np.stack([clip.frames for clip in clips])), labels)
 
     def _place(self, changes: bool) -> Place:
@@ -199,27 +201,27 @@ class ClipSampler:
         places = by_task[questions.pick(tuple(by_task), self.rng)]
         return places[int(self.rng.integers(len(places)))]
 
-    def _ask(
+    def _draw_questions(
         self, number: int, at: list[int], last: NDArray[Any], count: int
     ) -> list[tuple[Question, list[int]]]:
         """Draw `count` questions with their tubelets, preferably annotated questions."""
-        annotations, asked = self._streams[number].annotations, []
-        told = [(q, self._holding(q, last)) for q in self._told[number]]
-        valid = [(questions.as_question(q), holds) for q, holds in told if holds]
+        annotations, found = self._streams[number].annotations, []
+        spans = [(q, self._holding(q, last)) for q in self._annotated[number]]
+        valid = [(questions.as_question(q), holds) for q, holds in spans if holds]
         for _ in range(count):
-            if valid and self.rng.random() < TOLD:
-                asked.append(valid[int(self.rng.integers(len(valid)))])
+            if valid and self.rng.random() < ANNOTATED:
+                found.append(valid[int(self.rng.integers(len(valid)))])
                 continue
             visible = {i for i in at if not annotations[i].hidden} or set(at)
             chosen = int(self.rng.choice(sorted(visible)))
             question = self._question(annotations[chosen])
-            asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
-        return asked
+            found.append((question, [t for t, i in enumerate(at) if i == chosen]))
+        return found
 
-    def _holding(self, asked: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
+    def _holding(self, question: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
         """Return the tubelets that overlap a question's span; `last`: last frame of each."""
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
-        return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]
+        return [t for t in range(len(last)) if question.start < end[t] and begin[t] < question.end]
 
     def _question(self, item: Annotation) -> Question:
         """Draw a question about an annotation; a fraction of the questions is unanswerable."""
@@ -232,7 +234,7 @@ class ClipSampler:
             return pool[0]  # the caption is the only possible prompt
         weight = np.array([HARD.get(q.topic, 1.0) * self._rarity(q) for q in known])
         question = known[int(self.rng.choice(len(known), p=weight / weight.sum()))]
-        self._asked[question.topic, question.meaning] += 1
+        self._counts[question.topic, question.meaning] += 1
         return question
 
     def _rarity(self, question: Question) -> float:
@@ -243,17 +245,17 @@ class ClipSampler:
         """
         if question.kind != 'yes/no':
             return 1.0
-        own = self._asked[question.topic, question.meaning]
-        both = sum(self._asked[question.topic, said] for said in questions.YES_NO)
+        own = self._counts[question.topic, question.meaning]
+        both = sum(self._counts[question.topic, answer] for answer in questions.YES_NO)
         return min((both + 20) / (2 * own + 20), RAREST)
 
 
 def states(stream: Stream) -> NDArray[np.float32]:
     """Return the state (frames, len(STATE)) of every frame; nan if unknown or not visible."""
-    told, unknown = stream.state(), np.full(stream.frame_count, np.nan)
-    found = {name: told.get(name, unknown) for name in STATE}
-    if 'light' in told and 'cover' in told:
-        found['visible'] = (told['light'] > DARK_BELOW) & (told['cover'] < COVERED_ABOVE)
+    stored, unknown = stream.state(), np.full(stream.frame_count, np.nan)
+    found = {name: stored.get(name, unknown) for name in STATE}
+    if 'light' in stored and 'cover' in stored:
+        found['visible'] = (stored['light'] > DARK_BELOW) & (stored['cover'] < COVERED_ABOVE)
         for name in PLACES:
             found[name] = np.where(found['visible'], found[name], np.nan)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)

@@ -36,7 +36,7 @@ QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 
 class ClipPredictions:
     """Predictions (M, D) with their concepts and weights (M,).
 
-    `visual`: tokens of the X-Encoder (B, T, N, Dx). `shown`: annotations of all B*T tubelets.
+    `visual`: tokens of the X-Encoder (B, T, N, Dx). `annotations`: one per tubelet (B*T).
     `state`: their states (B*T, 4). `prefix`: keys and values of the Predictor, for more questions.
     """
 
@@ -44,7 +44,7 @@ class ClipPredictions:
     concepts: list[str]
     weight: Tensor
     visual: Tensor
-    shown: list[Annotation]
+    annotations: list[Annotation]
     state: Tensor
     prefix: list[KeyValue]
 
@@ -90,13 +90,13 @@ class VisionRunner:
         device, clips = self.bank.device, batch.labels
         visual = self.net.x_encoder(batch.frames.to(device))
         prefix = self.net.predictor.prefix(visual)
-        shown = [item for clip in clips for item in clip.shown]
+        annotations = [item for clip in clips for item in clip.annotations]
         prompts = self._captions(clips) + self._questions(clips, question_tubelets)
         vectors = self._predict(prefix, prompts)
         weight = torch.tensor([item.weight for item in prompts], device=device)
         state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
         concepts = [item.concept for item in prompts]
-        return ClipPredictions(vectors, concepts, weight, visual, shown, state, prefix)
+        return ClipPredictions(vectors, concepts, weight, visual, annotations, state, prefix)
 
     def _captions(self, clips: list[Labels]) -> list[TrainingPrompt]:
         rest = self.rest_weight
@@ -105,7 +105,7 @@ class VisionRunner:
                 row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0
             )
             for row, clip in enumerate(clips)
-            for t, item in enumerate(clip.shown)
+            for t, item in enumerate(clip.annotations)
             if item.meaning and not item.hidden
         ]
 
@@ -114,7 +114,7 @@ class VisionRunner:
         return [
             TrainingPrompt(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
-            for question, holds in clip.asked
+            for question, holds in clip.questions
             if question.meaning  # empty if there is no annotation
             for t in self.rng.permutation(holds)[:count]
         ]
@@ -209,13 +209,13 @@ class VisionStage:
         The probes read the mean and maximum of the visual tokens. They speed up the start of the
         X-Encoder's training and are not part of the model.
         """
-        visual, shown = predictions.visual, predictions.shown
+        visual, annotations = predictions.visual, predictions.annotations
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
         sizes = [*map(len, self.labels.values()), len(STATE)]
         logits = self.probe(features).float().split(sizes, -1)
         total = state_loss(logits[-1], predictions.state)
         for part, (kind, names) in zip(logits, self.labels.items(), strict=False):
-            labels = [self.concept_texts.concepts.label(item).get(kind) for item in shown]
+            labels = [self.concept_texts.concepts.label(item).get(kind) for item in annotations]
             rows = [names.index(label) if label in names else IGNORE_INDEX for label in labels]
             if any(row != IGNORE_INDEX for row in rows):
                 target = torch.tensor(rows, device=part.device)

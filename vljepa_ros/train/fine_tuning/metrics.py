@@ -26,7 +26,7 @@ class AnnotationMetrics:
 
     `said`: fraction of annotations whose decoded text has the annotated concept. `found`: fraction
     of annotations whose text is the nearest among all annotated texts. `answered`: fraction of
-    questions with a correct answer.
+    questions with a correct answer. The names are keys of tuning.json and of `--json`.
     """
 
     texts: int

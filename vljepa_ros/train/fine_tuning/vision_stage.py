@@ -114,7 +114,7 @@ class VisionFineTuning:
 
     def _others(self, row: int, clip: Labels) -> list[tuple[int, int, str]]:
         """Draw (clip, tubelet, prompt): other questions, and captions without annotation."""
-        rng, bare = self.sampler.rng, [t for t, a in enumerate(clip.shown) if not a.meaning]
-        at = rng.integers(0, len(clip.shown), OTHERS)
+        rng, bare = self.sampler.rng, [t for t, a in enumerate(clip.annotations) if not a.meaning]
+        at = rng.integers(0, len(clip.annotations), OTHERS)
         found = [(row, int(t), self.others[int(rng.integers(len(self.others)))]) for t in at]
         return found + [(row, int(t), clip.prompt) for t in rng.permutation(bare)[:OTHERS]]

@@ -61,7 +61,7 @@ class Space:
 
 @dataclass(frozen=True)
 class DecoderMetrics:
-    """Metrics of a decoder; nan if there is no data.
+    """Metrics of a decoder, with the keys of `--json`; nan if there is no data.
 
     `again`: fraction of training sentences that are reproduced exactly. `cider`: CIDEr-D of the
     decoded texts for predictions of held-out pairs. `cider_nearest`: CIDEr-D of the nearest
