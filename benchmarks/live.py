@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument(
         '--split', default='validation', help='split to evaluate (default: validation)'
     )
-    parser.add_argument('--streams', type=int, default=2, help='only the first N (0: all)')
+    parser.add_argument(
+        '--streams', type=int, default=2, metavar='N', help='only the first N streams (0: all)'
+    )
     add_model_arguments(parser)
     args = parser.parse_args()
     model = load_model(args, 'vision', 'language')

@@ -35,15 +35,15 @@ from vljepa_ros.evaluate.statistics import Mean, draws
 from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, score_texts
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
-from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.generation import TextGenerator
 from vljepa_ros.model.registry import find, read_config
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.run import hold_back
-from vljepa_ros.train.text_bank import Meanings
-from vljepa_ros.train.text_decoder.config import WordsConfig
-from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
-from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
+from vljepa_ros.train.text_bank import ConceptTexts
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, PredictionPair
+from vljepa_ros.train.text_decoder.run import Space, TextDecoderTraining, TrainedTextDecoder
 
 OWN, NEAREST, PLACED = "the model's own decoder", 'nearest sentence', 'nearest, means'
 LENGTHS = (0.3, 0.7, 1.5)
@@ -83,19 +83,19 @@ def space_of(language: TextLanguage, config: ModelConfig) -> Space:
 
 
 def described(seen: PredictedMoments) -> KnownPredictions:
-    """Pair each prediction with one of its concept's paraphrases."""
+    """PredictionPair each prediction with one of its concept's paraphrases."""
     rng = np.random.default_rng(0)
     known = concepts.of([m.stream for m in seen.moments])
     texts = [str(rng.choice(known.sentences(m.item.meaning))) for m in seen.moments]
-    pairs = tuple(Pair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
+    pairs = tuple(PredictionPair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
     return KnownPredictions((seen.vectors, seen.vectors[:0]), pairs)
 
 
-def decode(learned: Learned, space: Space, seen: PredictedMoments) -> list[str]:
+def decode(learned: TrainedTextDecoder, space: Space, seen: PredictedMoments) -> list[str]:
     """Decode the predictions with a trained decoder."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
-    rows = Speaker(decoder.y_decoder, space.text_of).said(read, space.language)
+    rows = TextGenerator(decoder.y_decoder, space.text_of).hypotheses(read, space.language)
     return [row[0].text if row else '' for row in rows]
 
 
@@ -120,7 +120,7 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def compare(
-    training: WordsTraining,
+    training: TextDecoderTraining,
     own: list[str],
     learn: PredictedMoments,
     evaluated: PredictedMoments,
@@ -137,7 +137,7 @@ def compare(
         variants[name] = ('', [texts[i] for i in (placed @ vectors.T).argmax(axis=1)])
     for name, changed in WAYS.items():
         note(name)
-        learned = training.changed(**changed).learn()
+        learned = training.changed(**changed).train()
         variants[name] = (learned.noise, decode(learned, training.space, evaluated))
     rows = []
     for way, (noise, decoded) in variants.items():
@@ -168,13 +168,13 @@ def main() -> None:
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
     learn = predict(model.vision, kept[: args.learn])
     evaluated = predict(model.vision, open_streams(args.data / 'validation', args.judge))
-    asked = WordsConfig(
+    asked = TextDecoderTrainingConfig(
         args.model, ('training sentences',), y_decoder=config.y_decoder, steps=args.steps, batch=64
     )
-    meanings = Meanings(concepts=concepts.of(kept))
+    meanings = ConceptTexts(concepts=concepts.of(kept))
     texts = [text for same in meanings.sentences.values() for text in same]
     space = space_of(model.language, config)
-    training = WordsTraining(space, texts, described(learn), asked)
+    training = TextDecoderTraining(space, texts, described(learn), asked)
     cider, corpus = scorer([m.stream for m in evaluated.moments])
     own = [decoded.text for decoded in model.language.decode(evaluated.vectors)]
     found = {

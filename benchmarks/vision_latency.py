@@ -133,7 +133,12 @@ def row(facts: ModelFacts, cost: Cost) -> str:
 def main() -> None:
     """Measure and print. Raises VljepaError."""
     parser = Parser(description=__doc__.split('\n')[0])
-    parser.add_argument('models', nargs='*', metavar='MODEL', help='(default: all installed)')
+    parser.add_argument(
+        'models',
+        nargs='*',
+        metavar='MODEL',
+        help='models to measure (default: all installed models)',
+    )
     parser.add_argument('--random', action='store_true', help='random weights for all')
     add_device_arguments(parser)
     add_output_arguments(parser)

@@ -104,7 +104,7 @@ def write_bag(out: Path, data: StreamData) -> None:
     first_ns = int(data.stamps_ns[0])
     with Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection(TOPIC, TYPE, typestore=store)
-        for picture, stamp in zip(data.frames, data.stamps_ns, strict=True):
+        for image, stamp in zip(data.frames, data.stamps_ns, strict=True):
             stamp_ns = START_NS + int(stamp) - first_ns
             message = types[TYPE](
                 header=types['std_msgs/msg/Header'](
@@ -114,14 +114,14 @@ def write_bag(out: Path, data: StreamData) -> None:
                     frame_id=FRAME_ID,
                 ),
                 format='rgb8; jpeg compressed bgr8',
-                data=jpeg(picture),
+                data=jpeg(image),
             )
             writer.write(connection, stamp_ns, store.serialize_cdr(message, TYPE))
 
 
-def jpeg(picture: np.ndarray) -> np.ndarray:
+def jpeg(image: np.ndarray) -> np.ndarray:
     """Encode an RGB image as JPEG bytes."""
-    good, data = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    good, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert good
     return np.asarray(data, np.uint8).ravel()
 

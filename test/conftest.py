@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Nothing here may import torch: `workers` sets the number of threads before.
 pytest_plugins = ['helpers.skip_policy', 'helpers.workers']
 
-# The same examples every time: a test that fails, fails for everybody.
+# The same examples in every run, so that failures can be reproduced.
 hypothesis.settings.register_profile('steady', derandomize=True, deadline=None)
 hypothesis.settings.load_profile('steady')
 
@@ -59,4 +59,4 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise sqlite3.OperationalError('database or disk is full')
 
     monkeypatch.setattr(database, '_connect', refuse)
-    monkeypatch.setattr(database, 'ROOM', 1 << 60)  # no disk has so much
+    monkeypatch.setattr(database, 'ROOM', 1 << 60)  # more than any disk has

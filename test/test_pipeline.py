@@ -12,9 +12,9 @@ from helpers.fake_models import (
     UNREADABLE,
     FakeLanguage,
     FakeVision,
-    colour_vector,
+    color_vector,
     fake_model,
-    picture,
+    solid_image,
 )
 
 from vljepa_ros.core.errors import InputError, ModelError, ModelMismatchError, NoFrameError
@@ -45,9 +45,9 @@ MS = 1_000_000
 def play(pipeline: Pipeline, script: list[tuple[str, int]], start: int = 0) -> list[Event]:
     """Push frames at 10 frames/s: (color, count)."""
     events, stamp = [], start
-    for colour, count in script:
+    for color, count in script:
         for _ in range(count):
-            events += pipeline.push(Frame(stamp, picture(colour)))
+            events += pipeline.push(Frame(stamp, solid_image(color)))
             stamp += 100 * MS
     return events
 
@@ -74,10 +74,10 @@ def test_the_decoder_runs_once_a_change_and_never_a_frame() -> None:
     assert pipeline.writer.decodes == 2
 
 
-def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
+def test_a_looping_bag_resets_the_stream_and_is_reported() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 50)])
-    events = pipeline.push(Frame(0, picture('red')))
+    events = pipeline.push(Frame(0, solid_image('red')))
     assert 'jumps back' in pipeline.last_message
     events += play(pipeline, [('red', 3)], start=100 * MS)
     assert pipeline.intakes['camera'].resets == 1
@@ -87,10 +87,10 @@ def test_a_loop_of_the_bag_starts_anew_and_says_so() -> None:
     ]
 
 
-def test_frames_of_a_slow_camera_that_are_looked_at_again_confirm_nothing() -> None:
+def test_repeated_frames_of_a_slow_camera_confirm_no_change() -> None:
     pipeline, events, changes = Pipeline(fake_model()), list[Event](), list[Change]()
-    for n, colour in enumerate(['red'] * 4 + ['green'] + ['red'] * 3 + ['blue'] * 4):  # 2 a second
-        events += pipeline.push(Frame(n * 500 * MS, picture(colour)))
+    for n, color in enumerate(['red'] * 4 + ['green'] + ['red'] * 3 + ['blue'] * 4):  # 2 a second
+        events += pipeline.push(Frame(n * 500 * MS, solid_image(color)))
         changes += pipeline.last_changes
     assert [e.text for e in events if e.state is State.STARTED] == [
         'the scene is red',
@@ -103,13 +103,13 @@ def test_dropped_stamps_change_nothing() -> None:
     clean, dirty = Pipeline(fake_model()), Pipeline(fake_model())
     play(clean, [('red', 20)])
     play(dirty, [('red', 10)])
-    assert dirty.push(Frame(900 * MS, picture('blue'))) == []
-    assert dirty.push(Frame(500 * MS, picture('blue'))) == []
+    assert dirty.push(Frame(900 * MS, solid_image('blue'))) == []
+    assert dirty.push(Frame(500 * MS, solid_image('blue'))) == []
     play(dirty, [('red', 10)], start=1000 * MS)
     np.testing.assert_array_equal(clean.last_embeddings[0].vector, dirty.last_embeddings[0].vector)
 
 
-def test_answers_rank_candidates_or_use_words() -> None:
+def test_answers_rank_candidates_or_use_decoded_text() -> None:
     pipeline = Pipeline(fake_model())
     play(pipeline, [('red', 30), ('blue', 10)])
     answer = pipeline.ask('what colour?', ['it is red', 'it is blue', 'it is green'])
@@ -201,7 +201,7 @@ def test_settings_check_themselves(make: object, words: str) -> None:
         make()  # type: ignore[operator]
 
 
-def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back() -> None:
+def test_removing_a_prompt_ends_its_stream_and_it_can_be_added_again() -> None:
     pipeline = Pipeline(fake_model(), Settings(PerceptionSettings(prompts=('a', 'b'))))
     play(pipeline, [('red', 10)])
     [ended] = pipeline.set_prompts(['a'])
@@ -225,7 +225,7 @@ def test_bad_prompts_end_nothing() -> None:
 def test_a_drift_updates_the_segment_that_runs() -> None:
     writer = EventWriter(FakeLanguage())
     key = StreamKey('camera', 'what?', FACTS.model_id)
-    vector = colour_vector('red')
+    vector = color_vector('red')
     drift = Change(9 * MS, key, 's', 4, 2 * MS, 0.2, Reason.DRIFT, vector)
     (event,) = writer.push(drift)
     assert event.state is State.UPDATED and event.segment_id == 4
@@ -235,18 +235,18 @@ def test_a_drift_updates_the_segment_that_runs() -> None:
 def closing(segment_id: int, session_id: str = 's') -> Change:
     """Return a change from red to green that closes this segment."""
     key = StreamKey('camera', 'what?', FACTS.model_id)
-    red, green = colour_vector('red'), colour_vector('green')
+    red, green = color_vector('red'), color_vector('green')
     before = Segment(segment_id, 0, 5 * MS)
     return Change(
         6 * MS, key, session_id, segment_id + 1, 5 * MS, 1.0, Reason.MEANING, green, before, red
     )
 
 
-def test_a_segment_ends_in_the_words_that_were_last_said_of_it() -> None:
+def test_a_segment_ends_with_its_last_text() -> None:
     writer = EventWriter(FakeLanguage())
     key = StreamKey('camera', 'what?', FACTS.model_id)
-    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, colour_vector('blue')))
-    writer.push(Change(3 * MS, key, 's', 4, MS, 0.2, Reason.DRIFT, colour_vector('black')))
+    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, color_vector('blue')))
+    writer.push(Change(3 * MS, key, 's', 4, MS, 0.2, Reason.DRIFT, color_vector('black')))
     ended, started = writer.push(closing(4))
     assert (ended.state, ended.text) == (State.ENDED, 'the scene is black')
     assert (started.state, started.text) == (State.STARTED, 'the scene is green')
@@ -254,24 +254,24 @@ def test_a_segment_ends_in_the_words_that_were_last_said_of_it() -> None:
 
 
 @pytest.mark.parametrize(('segment_id', 'session_id'), [(3, 's'), (4, 'other')])
-def test_a_segment_of_which_nothing_was_said_is_put_into_words_at_its_end(
-    segment_id: int, session_id: str
-) -> None:
+def test_a_segment_without_a_text_is_decoded_at_its_end(segment_id: int, session_id: str) -> None:
     writer = EventWriter(FakeLanguage())
     assert [e.text for e in writer.push(closing(7))] == ['the scene is red', 'the scene is green']
     key = StreamKey('camera', 'what?', FACTS.model_id)
-    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, colour_vector('blue')))
-    *_, ended, _ = writer.push(closing(segment_id, session_id))  # after what was left open
+    writer.push(Change(MS, key, 's', 4, MS, 1.0, Reason.FIRST, color_vector('blue')))
+    *_, ended, _ = writer.push(
+        closing(segment_id, session_id)
+    )  # after the events that were left open
     assert ended.text == 'the scene is red'
     assert writer.decodes == 5
 
 
-def test_what_a_session_left_open_ends_where_another_begins() -> None:
+def test_open_segments_of_a_session_end_when_another_begins() -> None:
     """A killed change detection publishes no END, so the event writer must end the segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
-    first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, colour_vector('red'))
+    first = Change(4 * MS, key, 'a', 7, 2 * MS, 1.0, Reason.FIRST, color_vector('red'))
     writer.push(first)
-    again = Change(9 * MS, key, 'b', 0, 9 * MS, 1.0, Reason.FIRST, colour_vector('blue'))
+    again = Change(9 * MS, key, 'b', 0, 9 * MS, 1.0, Reason.FIRST, color_vector('blue'))
     ended, started = writer.push(again)
     assert (ended.session_id, ended.segment_id, ended.state) == ('a', 7, State.ENDED)
     assert (ended.start_ns, ended.end_ns, ended.text) == (2 * MS, 4 * MS, 'the scene is red')
@@ -279,11 +279,11 @@ def test_what_a_session_left_open_ends_where_another_begins() -> None:
     assert writer.decodes == 2 and writer.written == 3
 
 
-def test_what_is_open_ends_where_its_end_was_missed() -> None:
+def test_an_open_segment_ends_when_its_end_was_missed() -> None:
     """A decoder that missed two changes receives the opening change of the current segment."""
     writer, key = EventWriter(FakeLanguage()), StreamKey('camera', 'what?', FACTS.model_id)
-    writer.push(Change(4 * MS, key, 'a', 0, 2 * MS, 1.0, Reason.FIRST, colour_vector('red')))
-    again = Change(9 * MS, key, 'a', 2, 8 * MS, 1.0, Reason.MEANING, colour_vector('blue'))
+    writer.push(Change(4 * MS, key, 'a', 0, 2 * MS, 1.0, Reason.FIRST, color_vector('red')))
+    again = Change(9 * MS, key, 'a', 2, 8 * MS, 1.0, Reason.MEANING, color_vector('blue'))
     ended, started = writer.push(again)
     assert (ended.segment_id, ended.state, ended.text) == (0, State.ENDED, 'the scene is red')
     assert (started.segment_id, started.state) == (2, State.STARTED)
@@ -291,7 +291,7 @@ def test_what_is_open_ends_where_its_end_was_missed() -> None:
 
 
 def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
-    vision = FakeVision(unfamiliar_colours={'green': 0.75})
+    vision = FakeVision(unfamiliar_colors={'green': 0.75})
     pipeline = Pipeline(dataclasses.replace(fake_model(), vision=vision))
     events = play(pipeline, [('red', 30), ('green', 30)])
     now = pipeline.ask('What?')
@@ -310,7 +310,7 @@ def test_texts_and_answers_about_unfamiliar_scenes_are_withheld() -> None:
 
 
 def test_a_segment_that_turns_out_familiar_gets_its_text_at_the_latest_at_its_end() -> None:
-    key, vector = StreamKey('c', '', FACTS.model_id), colour_vector('red')
+    key, vector = StreamKey('c', '', FACTS.model_id), color_vector('red')
     first = Change(MS, key, 's', 0, MS, 1.0, Reason.FIRST, vector, unfamiliar=0.9)
     writer = EventWriter(FakeLanguage())
     (started,) = writer.push(first)
@@ -329,12 +329,12 @@ def test_an_unreadable_search_is_refused() -> None:
 
 
 @pytest.mark.parametrize('candidates', ['yes', 5, None])
-def test_one_text_is_no_list_of_candidates(candidates: object) -> None:
+def test_a_single_string_is_rejected_as_candidates(candidates: object) -> None:
     with pytest.raises(InputError, match='candidates'):
         Pipeline(fake_model()).ask('what?', candidates)  # type: ignore[arg-type]
 
 
-def test_one_text_is_no_list_of_standing_prompts() -> None:
+def test_a_single_string_is_rejected_as_standing_prompts() -> None:
     with pytest.raises(InputError, match='standing prompts'):
         Pipeline(fake_model()).perceiver.set_prompts('abc')
     with pytest.raises(InputError, match='standing prompts'):

@@ -15,10 +15,10 @@ from vljepa_ros.core.types import (
     Answer,
     Change,
     Embedding,
+    EvaluatedSpan,
     Event,
     Frame,
     Moment,
-    Seen,
     StreamKey,
 )
 from vljepa_ros.memory.embedding_memory import Memory
@@ -142,8 +142,10 @@ class Pipeline:
         span = question.start_ns, question.end_ns
         found = self.perceiver.predict(question.source, [question.prompt], *span)
         return found.source, [
-            Seen(look.start_ns, look.end_ns, look.vectors[0], unfamiliar=look.unfamiliar)
-            for look in found.looks
+            EvaluatedSpan(
+                window.start_ns, window.end_ns, window.vectors[0], unfamiliar=window.unfamiliar
+            )
+            for window in found.windows
         ]
 
     def search(

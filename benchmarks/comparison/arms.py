@@ -28,7 +28,7 @@ from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.decoder_stage import Vocabulary
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.noise import EvenNoise
+from vljepa_ros.train.noise import IsotropicNoise
 from vljepa_ros.train.optimizer import autocast
 from vljepa_ros.train.text_bank import TextBank
 
@@ -188,7 +188,7 @@ class EmbeddingArm(Arm):
     ) -> None:
         super().__init__(known)
         config = dataclasses.replace(config, embedding_dim=int(texts.width))  # type: ignore[arg-type]
-        self.texts, self.noise, self.gap_weight = texts, EvenNoise(noise), plan.gap_weight
+        self.texts, self.noise, self.gap_weight = texts, IsotropicNoise(noise), plan.gap_weight
         self.trunk, y = Trunk(config, plan.causal), config.y_decoder
         size = (y.width, y.layers, y.heads)
         self.writer = Writer(

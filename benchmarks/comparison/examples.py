@@ -77,7 +77,7 @@ def recordings(split: Path, features: Path, count: int | None = None) -> list[Re
 
 def wordings(which: str) -> dict[str, tuple[str, ...]]:
     """Map every concept of the training answers to its texts: the first one or all."""
-    captions = meanings(TRAIN_TASKS, held_out_colours=False)
+    captions = meanings(TRAIN_TASKS, held_out_colors=False)
     found = {m: sentences(m) for m in captions} | {m: answers(m) for m in answer_meanings(False)}
     return found if which == 'all' else {name: texts[:1] for name, texts in found.items()}
 

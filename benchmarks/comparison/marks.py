@@ -22,7 +22,7 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import YES_NO, Question
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
 from vljepa_ros.data.simulators.mwstream.questions import prompts, questions
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TRAIN_TASKS, meaning_of
+from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.cider import Cider
 
 BATCH = 64
@@ -53,7 +53,7 @@ def candidates(colour: str, which: str) -> tuple[str, ...]:
 
 def candidate_texts() -> list[str]:
     """Return all texts that an arm must be able to score."""
-    acts = [t for which in LISTS.values() for c in COLOUR_NAMES for t in candidates(c, which)]
+    acts = [t for which in LISTS.values() for c in COLOR_NAMES for t in candidates(c, which)]
     return [*acts, *YES_NO]
 
 

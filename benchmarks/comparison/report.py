@@ -40,7 +40,7 @@ MARKS = {
 }
 DRAWN = ('right', 'cider', 'top1_heldout', 'yes_no')
 OF_WORDS = ('right', 'cider')  # text metrics; in all other metrics D equals A
-COLOURS = {'A': '#1b6ca8', 'B': '#c8553d', 'C': '#7a9e3f', 'D': '#8a6bb1'}
+COLORS = {'A': '#1b6ca8', 'B': '#c8553d', 'C': '#7a9e3f', 'D': '#8a6bb1'}
 
 # Findings, written by hand.
 FINDINGS = Path(__file__).with_name('findings.md')
@@ -214,9 +214,9 @@ def draw(found: Curves, path: Path) -> None:
             mean, deviation = values.mean(axis=0), values.std(axis=0)
             style = '-' if which == 'all' else '--'
             label = f'{NAMES[arm]}, {which}' if which == 'all' else f'{arm}, one paraphrase'
-            panel.plot(examples, mean, style, color=COLOURS[arm], marker='.', label=label)
+            panel.plot(examples, mean, style, color=COLORS[arm], marker='.', label=label)
             low, high = mean - deviation, mean + deviation
-            panel.fill_between(examples, low, high, color=COLOURS[arm], alpha=0.12, lw=0)
+            panel.fill_between(examples, low, high, color=COLORS[arm], alpha=0.12, lw=0)
         panel.set(xscale='log', title=MARKS[mark], xlabel='examples')
         panel.set_xticks(examples, [f'{count // 1024}k' for count in examples])
         panel.minorticks_off()

@@ -32,7 +32,7 @@ from vljepa_ros.data.simulators.mwstream.questions import answer_meanings
 from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.optimizer import groups
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.text_bank import Meanings
+from vljepa_ros.train.text_bank import ConceptTexts
 from vljepa_ros.train.text_stage import TextStage
 
 BETAS = (0.9, 0.98)
@@ -110,7 +110,7 @@ def train(plan: Plan, settings: Settings) -> dict[str, Any]:
 def fit(
     arm: Arm, plan: Plan, settings: Settings, examples: Examples, judge: Judge
 ) -> dict[str, list[Marks]]:
-    """Train an arm; return its metrics, and D's, after each of the plan's counts."""
+    """Train an arm; return its metrics, and those of arm D, after each of the plan's counts."""
     weights = [p for p in arm.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(groups(weights, settings.weight_decay), betas=BETAS)
     average, found = Average(weights, settings.average), dict[str, list[Marks]]()
@@ -153,7 +153,7 @@ def train_texts(head: TextHead, plan: Plan, settings: Settings, known: Language)
         head.load_state_dict(torch.load(path, weights_only=True))
     else:
         config = TrainConfig('', '', settings.model, plan.seed, text=settings.text)
-        told = Meanings(wordings(plan.wordings))
+        told = ConceptTexts(wordings(plan.wordings))
         stage = TextStage(head.head, config, known.bank, told, Workers(CPU))
         while stage.done < settings.text.steps:
             stage.step()

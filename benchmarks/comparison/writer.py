@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from vljepa_ros.model.language.y_decoder import END
 from vljepa_ros.model.streaming.block import Block, attend
-from vljepa_ros.train.decoder_stage import IGNORED, pad
+from vljepa_ros.train.decoder_stage import pad
+from vljepa_ros.train.losses import IGNORE_INDEX
 
 Cache = list[tuple[Tensor, ...]]  # each layer's keys and values (B, H, L, E); () if empty
 
@@ -67,7 +68,7 @@ class Writer(nn.Module):
         tokens, targets = pad(sentences)
         logits = self.forward(prefix, tokens).float()
         return functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX
         )
 
     @torch.inference_mode()
@@ -94,7 +95,7 @@ class Writer(nn.Module):
         shared = [tuple(x.expand(count, -1, -1, -1) for x in kept) for kept in cache]
         more, _ = self._extend(self.token(self.table[tokens]), shared)
         logits = self._logits(torch.cat([x[:, -1:].expand(count, -1, -1), more], dim=1)).float()
-        known = targets != IGNORED
+        known = targets != IGNORE_INDEX
         log_p = logits.log_softmax(dim=-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         return (log_p * known).sum(dim=-1) / known.sum(dim=-1)
 

@@ -413,13 +413,13 @@ def test_the_neutral_encoder_learns_the_state(
         write_stream(tmp_path / 'train', data)
     streams = open_split(tmp_path / 'train').streams
     assert np.isnan(neutral.state_of(streams[0])[:, 0]).all()  # the gripper state is absent
-    (objects, colours, things) = neutral.classes_of(streams)
-    assert len(objects) > 1 and len(colours) > 1 and things == ['']
+    (objects, colors, things) = neutral.classes_of(streams)
+    assert len(objects) > 1 and len(colors) > 1 and things == ['']
     neutral.train_encoder(streams, TINY, 300)
     lines = [line.split() for line in capsys.readouterr().err.splitlines()]
     state, scene = ([float(line[i].rstrip(',')) for line in lines] for i in (-1, -5))
     assert state[-1] < 0.5 * math.log(2)
-    assert scene[-1] < scene[0] < math.log(len(objects) * len(colours)) / 2
+    assert scene[-1] < scene[0] < math.log(len(objects) * len(colors)) / 2
 
 
 def test_what_is_hidden_is_no_part_of_the_scene(tmp_path: Path) -> None:

@@ -209,7 +209,9 @@ def test_every_way_to_words_is_compared_on_predictions(
     monkeypatch.setattr(decoders, 'WAYS', ways)
     monkeypatch.setattr('vljepa_ros.evaluate.moments.CONTEXT_S', 0.4)  # streams of two seconds
     texts = {'rest': ('zebra',), 'reach': ('giraffe',)}  # words of no reference
-    monkeypatch.setattr(decoders, 'Meanings', lambda concepts: SimpleNamespace(sentences=texts))
+    monkeypatch.setattr(
+        decoders, 'ConceptTexts', lambda concepts: SimpleNamespace(sentences=texts)
+    )
     found = json.loads(run_script('text_decoders', data, '--steps', 2, '--json'))
     by_way = {row['way']: row for row in found['rows']}
     assert [*by_way] == [decoders.OWN, decoders.NEAREST, decoders.PLACED, *ways]

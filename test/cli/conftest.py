@@ -63,4 +63,4 @@ def vljepa(
 def bag(tmp_path: Path) -> Path:
     """Write a bag with three seconds of red, three of blue and two of green."""
     shown = ['red'] * 3 + ['blue'] * 3 + ['green'] * 2
-    return bags.write(tmp_path / 'bag', bags.colours(shown, 10))
+    return bags.write(tmp_path / 'bag', bags.colors(shown, 10))

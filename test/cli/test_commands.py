@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from helpers import bags
 from helpers.fake_models import (
-    COLOURS,
+    COLORS,
     FACTS,
     UNREADABLE,
     FakeLanguage,
     FakeVision,
     fake_model,
-    picture,
+    solid_image,
 )
 
 from vljepa_ros.core.types import Candidate, State
@@ -27,7 +27,7 @@ from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
 
 Run = Callable[..., Any]
-BLUE = bags.jpeg(picture('blue'))
+BLUE = bags.jpeg(solid_image('blue'))
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def ended(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_annotate_prints_what_the_pipeline_finds(vljepa: Run, bag: Path) -> None:
+def test_annotate_prints_the_events_of_the_pipeline(vljepa: Run, bag: Path) -> None:
     found = vljepa('annotate', bag, '--json')
     assert (found.status, found.err) == (0, '')
     assert found.lines == ended(bag)
@@ -69,7 +69,7 @@ def test_annotate_for_people_is_one_line_a_segment(vljepa: Run, bag: Path) -> No
 @pytest.fixture
 def unfamiliar_blue(monkeypatch: pytest.MonkeyPatch, vljepa: Run) -> None:
     """Make blue scenes unfamiliar to the model."""
-    vision = FakeVision(unfamiliar_colours={'blue': 0.75})
+    vision = FakeVision(unfamiliar_colors={'blue': 0.75})
     model = dataclasses.replace(fake_model(), vision=vision)
     monkeypatch.setattr(registry, 'load', lambda *_, **__: model)
 
@@ -85,7 +85,7 @@ def test_annotate_withholds_the_text_of_an_unfamiliar_scene(vljepa: Run, bag: Pa
 
 
 @pytest.mark.usefixtures('unfamiliar_blue')
-def test_ask_says_why_it_abstains(vljepa: Run, bag: Path) -> None:
+def test_ask_prints_the_reason_of_an_abstention(vljepa: Run, bag: Path) -> None:
     found = vljepa('ask', bag, 'Which?', '--at', '4', '--json').json
     assert (found['abstained'], found['abstain_reason']) == (True, 'unfamiliar')
     assert found['answer'] == '' and found['ranked'] == []
@@ -116,7 +116,7 @@ def test_annotate_offline_sees_all_of_it_first(vljepa: Run, bag: Path) -> None:
 
 
 @pytest.mark.parametrize('budget', ['-1', 'nan', '1e9'])
-def test_a_budget_that_is_none_is_one_line(vljepa: Run, bag: Path, budget: str) -> None:
+def test_an_invalid_budget_fails_with_one_line(vljepa: Run, bag: Path, budget: str) -> None:
     found = vljepa('annotate', bag, '--events-per-minute', budget)
     assert found.status == 2 and found.out == ''
     assert 'events_per_minute' in found.err and found.err.count('\n') == 1
@@ -124,8 +124,8 @@ def test_a_budget_that_is_none_is_one_line(vljepa: Run, bag: Path, budget: str) 
 
 
 def test_several_cameras_are_annotated_by_name(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 20, '/front/image_raw/compressed')
-    rows += bags.colours(['blue'], 20, '/rear/image_raw/compressed')
+    rows = bags.colors(['red'], 20, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'], 20, '/rear/image_raw/compressed')
     folder = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
     lines = vljepa('annotate', folder, '--json').lines
     assert {(line['source'], line['text']) for line in lines} == {
@@ -155,11 +155,11 @@ def test_embed_writes_every_hop(vljepa: Run, bag: Path, tmp_path: Path) -> None:
     assert str(arrays['model_id']) == 'fake-00000000-00000000'
 
 
-def test_embed_leaves_out_what_a_slow_camera_shows_again(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red', 'blue', 'green'], 4)
+def test_embed_omits_repeated_frames_of_a_slow_camera(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red', 'blue', 'green'], 4)
     slow = [
-        (topic, stamp, bags.compressed(stamp, bags.jpeg(picture(colour))))
-        for (topic, _, _), stamp, colour in zip(
+        (topic, stamp, bags.compressed(stamp, bags.jpeg(solid_image(color))))
+        for (topic, _, _), stamp, color in zip(
             rows,
             [bags.START_NS + 500_000_000 * n for n in range(12)],
             [c for c in ('red', 'blue', 'green') for _ in range(4)],
@@ -184,7 +184,7 @@ def test_embed_writes_to_where_a_link_leads(vljepa: Run, bag: Path, tmp_path: Pa
 
 
 def test_too_short_a_source_is_one_line_on_stderr(vljepa: Run, tmp_path: Path) -> None:
-    folder = bags.write(tmp_path / 'short', bags.colours(['red'], 1))
+    folder = bags.write(tmp_path / 'short', bags.colors(['red'], 1))
     for arguments in (
         ('annotate', folder),
         ('search', folder, 'x', '--json'),
@@ -195,7 +195,7 @@ def test_too_short_a_source_is_one_line_on_stderr(vljepa: Run, tmp_path: Path) -
         assert 'short' in found.err
 
 
-def test_ask_at_a_moment_is_what_the_stack_says_then(vljepa: Run, bag: Path) -> None:
+def test_ask_at_a_moment_equals_the_answer_of_the_stack(vljepa: Run, bag: Path) -> None:
     pipeline = Pipeline(fake_model())
     for frame in open_source(bag):
         if frame.stamp_ns <= bags.START_NS + 4_000_000_000:
@@ -223,16 +223,16 @@ def test_ask_at_a_moment_is_what_the_stack_says_then(vljepa: Run, bag: Path) -> 
         (('--from', '3.1'), 'blue; the scene is green', 7.9),
     ],
 )
-def test_ask_tells_what_was_so_in_the_span_that_is_asked_about(
-    vljepa: Run, bag: Path, span: tuple[str, ...], colour: str, stamp: float
+def test_ask_answers_about_the_requested_span(
+    vljepa: Run, bag: Path, span: tuple[str, ...], color: str, stamp: float
 ) -> None:
     found = vljepa('ask', bag, 'What?', '--json', *span).json
-    assert found['answer'] == f'the scene is {colour}' and found['stamp'] == stamp
+    assert found['answer'] == f'the scene is {color}' and found['stamp'] == stamp
 
 
-def test_ask_without_a_time_looks_at_all_of_it(vljepa: Run, bag: Path) -> None:
+def test_ask_without_a_time_evaluates_the_whole_recording(vljepa: Run, bag: Path) -> None:
     found = vljepa('ask', bag, '', '--candidate', 'red', '--candidate', 'green', '--json').json
-    vectors = {c: np.eye(8)[list(COLOURS).index(c)] for c in ('red', 'blue', 'green')}
+    vectors = {c: np.eye(8)[list(COLORS).index(c)] for c in ('red', 'blue', 'green')}
     hops = 15 * [vectors['red']] + 15 * [vectors['blue']] + 10 * [vectors['green']]
     shares = []
     for first in range(0, 40, FACTS.window_tubelets):
@@ -244,13 +244,13 @@ def test_ask_without_a_time_looks_at_all_of_it(vljepa: Run, bag: Path) -> None:
     assert found['ranked'][0] == {'text': 'red', 'score': expected}
 
 
-def test_ask_says_yes_where_it_was_ever_so(
+def test_ask_answers_yes_if_any_window_does(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One second of blue in eight seconds is sufficient for a yes, as in the service."""
 
     def rank(self: Any, vector: Any, candidates: Any) -> list[Candidate]:
-        yes = 0.9 if vector[list(COLOURS).index('blue')] > 0.9 else 0.1
+        yes = 0.9 if vector[list(COLORS).index('blue')] > 0.9 else 0.1
         scores = {'yes': yes, 'no': 0.95 - yes}
         return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
 
@@ -272,11 +272,11 @@ def test_search_gives_moments_best_first(vljepa: Run, bag: Path) -> None:
     assert [m['text'] for m in late] == ['the scene is green']
 
 
-def test_search_looks_at_more_than_the_last_hour(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 20)
+def test_search_includes_more_than_the_last_hour(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 20)
     rows += [
         (topic, log_ns + 10_000 * 10**9, bags.compressed(log_ns + 10_000 * 10**9, BLUE))
-        for topic, log_ns, _ in bags.colours(['blue'], 20)
+        for topic, log_ns, _ in bags.colors(['blue'], 20)
     ]
     found = vljepa('search', bags.write(tmp_path / 'long', rows), 'red', '--json').json
     assert [m['text'] for m in found] == ['the scene is red', 'the scene is blue']
@@ -287,12 +287,12 @@ def test_search_up_to_0_is_not_all_of_it(vljepa: Run, tmp_path: Path) -> None:
     import cv2
 
     for i in range(20):
-        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+        cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('search', tmp_path, 'red', '--json', '--to', '0').json == []
     assert len(vljepa('search', tmp_path, 'red', '--json', '--to', '1').json) == 1
 
 
-def test_models_lists_what_is_installed(
+def test_models_lists_installed_models(
     vljepa: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('VLJEPA_MODELS', str(tiny_folder.parent))
@@ -324,28 +324,28 @@ def test_a_broken_model_is_named_and_hides_no_other(
     assert 'no_yaml/model.yaml: line 2: ' in one.err
 
 
-def test_a_damaged_picture_is_one_line_on_stderr_and_costs_nothing_else(
+def test_a_damaged_image_gives_one_line_on_stderr_and_is_skipped(
     vljepa: Run, tmp_path: Path
 ) -> None:
-    rows = bags.colours(['red', 'blue'], 20)
+    rows = bags.colors(['red', 'blue'], 20)
     good = vljepa('annotate', bags.write(tmp_path / 'good', rows), '--json').lines
     rows[8] = (bags.TOPIC, rows[8][1], bags.compressed(rows[8][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
-    assert found.status == 0 and found.lines == good  # its neighbour takes its place
+    assert found.status == 0 and found.lines == good  # the previous frame takes its place
     assert found.err.count('\n') == 1 and '0.800 s' in found.err
 
 
-def test_many_damaged_pictures_are_summed_up(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 20)
+def test_many_damaged_images_are_summarized(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 20)
     for i in (3, 4, 9):
         rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
     assert found.err.count('\n') == 2 and '3 damaged' in found.err
 
 
-def test_damaged_pictures_count_as_received(vljepa: Run, tmp_path: Path) -> None:
+def test_damaged_images_count_as_received(vljepa: Run, tmp_path: Path) -> None:
     """Three seconds of damaged images are not a gap, because the camera still publishes."""
-    rows = bags.colours(['red'], 60)
+    rows = bags.colors(['red'], 60)
     for i in range(20, 50):
         rows[i] = (bags.TOPIC, rows[i][1], bags.compressed(rows[i][1], np.zeros(5, np.uint8)))
     found = vljepa('annotate', bags.write(tmp_path / 'bad', rows), '--json')
@@ -354,8 +354,8 @@ def test_damaged_pictures_count_as_received(vljepa: Run, tmp_path: Path) -> None
     assert 'state reset' in vljepa('annotate', bags.write(tmp_path / 'gap', without)).err
 
 
-def test_a_bag_that_loops_is_reported_and_begins_anew(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 40)
+def test_a_looping_bag_is_reported_and_resets_the_stream(vljepa: Run, tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 40)
     again = [(topic, log_ns + 10**11, message) for topic, log_ns, message in rows]
     found = vljepa('annotate', bags.write(tmp_path / 'loop', rows + again), '--json')
     assert 'back' in found.err and found.err.count('\n') == 1
@@ -366,5 +366,5 @@ def test_folders_and_videos_are_sources_too(vljepa: Run, tmp_path: Path) -> None
     import cv2
 
     for i in range(20):
-        cv2.imwrite(str(tmp_path / f'{i}.png'), picture('red')[..., ::-1])
+        cv2.imwrite(str(tmp_path / f'{i}.png'), solid_image('red')[..., ::-1])
     assert vljepa('annotate', tmp_path, '--json', '--fps', '5').lines[0]['end'] == 3.8

@@ -20,7 +20,7 @@ from vljepa_ros.cli import data as command
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data import generate
 from vljepa_ros.data.format import open_split, read_stream, write_stream
-from vljepa_ros.data.simulators.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 
 Run = Callable[..., Any]
 
@@ -105,7 +105,7 @@ def test_the_kitchen_is_a_split_of_its_own(blank: None, vljepa: Run, tmp_path: P
     assert vljepa(*given, '--streams', '3', '--json').json['kept'] == 2
 
 
-def test_what_is_there_is_kept_and_counted(blank: None, vljepa: Run, tmp_path: Path) -> None:
+def test_existing_streams_are_kept_and_counted(blank: None, vljepa: Run, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', fake_simulator.film('train', 1, 2.0))
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '3')
     found = vljepa(*given, '--seconds', '2', '--jobs', '1')
@@ -129,7 +129,7 @@ def test_there_is_a_job_a_cpu_but_none_without_work(
     assert jobs == [3, 2, 4]
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+def test_a_full_disk_gives_one_line_and_the_same_command_resumes(
     blank: None, vljepa: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ('data', 'mwstream', '--split', 'train', '--out', tmp_path, '--streams', '2')
@@ -155,13 +155,13 @@ def test_recordings_are_imported_with_the_files_beside_them(vljepa: Run, tmp_pat
         ('b', (20, 192, 192, 3), 10.0),
     ]
     assert [s.annotations[0].text for s in (a, b)] == ['a', 'b']
-    assert [len(s.told()) for s in (a, b)] == [1, 1]
+    assert [len(s.questions()) for s in (a, b)] == [1, 1]
 
 
-def test_what_annotate_prints_is_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
+def test_the_output_of_annotate_can_be_edited_and_imported(vljepa: Run, tmp_path: Path) -> None:
     """The front camera records three seconds of red, the rear one blue; each keeps its lines."""
-    rows = bags.colours(['red'] * 3, 10, '/front/image_raw/compressed')
-    rows += bags.colours(['blue'] * 3, 10, '/rear/image_raw/compressed')
+    rows = bags.colors(['red'] * 3, 10, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'] * 3, 10, '/rear/image_raw/compressed')
     source = bags.write(tmp_path / 'two', sorted(rows, key=lambda row: row[1]))
     printed = vljepa('annotate', source, '--json').out
     assert '"segment": ' in printed and '"confidence": ' in printed
@@ -198,7 +198,7 @@ def test_importing_again_changes_nothing(vljepa: Run, tmp_path: Path) -> None:
     assert results[0] == results[1] and len(results[0]) == 4
 
 
-def test_what_a_killed_import_left_is_removed(vljepa: Run, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_import_are_removed(vljepa: Run, tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, '-c', ''])
     ended.wait()
     (tmp_path / 'train' / f'.a.{ended.pid}').mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_what_a_killed_import_left_is_removed(vljepa: Run, tmp_path: Path) -> No
     assert os.listdir(tmp_path / 'train') == ['a']
 
 
-def test_what_cannot_be_read_is_skipped_and_counted(vljepa: Run, tmp_path: Path) -> None:
+def test_unreadable_sources_are_skipped_and_counted(vljepa: Run, tmp_path: Path) -> None:
     good, alone = video(tmp_path / 'good.avi', 10), video(tmp_path / 'alone.avi', 10)
     broken = tmp_path / 'broken.avi'
     broken.write_bytes(good.read_bytes()[:300])
@@ -259,7 +259,7 @@ def test_a_file_of_annotations_that_is_named_must_be_there(vljepa: Run, tmp_path
     assert os.listdir(tmp_path / 'train') == ['b']
 
 
-def test_damage_within_a_video_is_told(vljepa: Run, tmp_path: Path) -> None:
+def test_damage_within_a_video_is_reported(vljepa: Run, tmp_path: Path) -> None:
     source = video(tmp_path / 'a.avi', 50)
     source.write_bytes(source.read_bytes()[: -source.stat().st_size // 3])
     lines(tmp_path / 'a.jsonl', said(0, 0.5))
@@ -311,7 +311,7 @@ def test_the_manifest_names_seeds_and_recordings(blank: None, vljepa: Run, tmp_p
     assert manifest['validation']['streams'] == [{'seed': 10_000}, {'seed': 10_001}]
     assert 'Is the light on?' in manifest['prompts'] and 'it is dark' in manifest['sentences']
     assert 'Is the lamp lit?' not in manifest['prompts']  # held out
-    drawer = wordings()['tasks']['drawer-open']
+    drawer = paraphrases()['tasks']['drawer-open']
     assert set(drawer['read']) < set(manifest['sentences'])
     assert not set(drawer['heldout']) & set(manifest['sentences'])
     assert read_stream(tmp_path / 'train' / 'a').name == 'a'

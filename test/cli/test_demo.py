@@ -40,18 +40,20 @@ def tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (('--threads', '-1'), '--threads (-1)'),
     ],
 )
-def test_a_bad_argument_is_told_before_the_stack_starts(
+def test_an_invalid_argument_is_reported_before_the_stack_starts(
     tells: Any, arguments: tuple[str, ...], named: str
 ) -> None:
     assert named in tells(*arguments)
 
 
-def test_a_damaged_model_yaml_is_told_before_the_stack_starts(tells: Any, tmp_path: Path) -> None:
+def test_a_damaged_model_yaml_is_reported_before_the_stack_starts(
+    tells: Any, tmp_path: Path
+) -> None:
     (tmp_path / 'model.yaml').write_text('name: [')
     assert 'model.yaml' in tells('--model', tmp_path)
 
 
-def test_a_sample_without_its_files_or_keys_is_told(tells: Any, tmp_path: Path) -> None:
+def test_a_sample_without_its_files_or_keys_is_reported(tells: Any, tmp_path: Path) -> None:
     assert 'ground_truth.json' in tells('--sample', tmp_path)
     (tmp_path / 'ground_truth.json').write_text('{}')
     error = tells('--sample', tmp_path)
@@ -65,7 +67,7 @@ def test_a_sample_without_its_files_or_keys_is_told(tells: Any, tmp_path: Path) 
     assert 'metadata.yaml' in tells('--sample', tmp_path)
 
 
-def test_logs_that_cannot_be_kept_are_told(tells: Any, tmp_path: Path) -> None:
+def test_an_unwritable_log_folder_is_reported(tells: Any, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     assert str(tmp_path / 'file') in tells('--keep-logs', tmp_path / 'file')
 

@@ -9,7 +9,7 @@ import pytest
 
 from vljepa_ros.cli.event_grading import (
     Question,
-    Said,
+    TextSpan,
     Truth,
     blind,
     constant,
@@ -30,13 +30,13 @@ REST = 'the arm is at rest'
 
 
 def test_a_perfect_account_matches_everything() -> None:
-    marks = grade([Said(0, 5, REST), Said(5, 8, OPENS), Said(8, 12, REST)], TRUTHS)
-    assert (marks.precision, marks.recall, marks.f1) == (1.0, 1.0, 1.0)
+    metrics = grade([TextSpan(0, 5, REST), TextSpan(5, 8, OPENS), TextSpan(8, 12, REST)], TRUTHS)
+    assert (metrics.precision, metrics.recall, metrics.f1) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(('start', 'matches'), [(3.5, 1), (6.5, 1), (3.4, 0), (6.6, 0)])
 def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) -> None:
-    assert grade([Said(start, 9, OPENS)], TRUTHS).matched == matches
+    assert grade([TextSpan(start, 9, OPENS)], TRUTHS).matched == matches
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,27 @@ def test_an_onset_may_be_off_by_a_second_and_a_half(start: float, matches: int) 
     ],
 )
 def test_a_text_must_name_the_right_object_and_action(text: str, matches: int) -> None:
-    assert grade([Said(5, 8, text)], TRUTHS).matched == matches
+    assert grade([TextSpan(5, 8, text)], TRUTHS).matched == matches
 
 
 def test_an_annotation_is_matched_once() -> None:
-    marks = grade([Said(5, 6, OPENS), Said(6, 7, OPENS)], TRUTHS)
-    assert marks.matched == 1 and marks.precision == 0.5 and marks.recall == pytest.approx(1 / 3)
+    metrics = grade([TextSpan(5, 6, OPENS), TextSpan(6, 7, OPENS)], TRUTHS)
+    assert (
+        metrics.matched == 1
+        and metrics.precision == 0.5
+        and metrics.recall == pytest.approx(1 / 3)
+    )
 
 
 def test_the_matching_is_the_largest_there_is() -> None:
     """The first event fits both annotations, the second only the one that a greedy match takes."""
     truths = [Truth(0, 1, 'rest', ''), Truth(1.0, 2, 'rest', '')]
-    assert grade([Said(0.5, 1, REST), Said(-1.0, 1, REST)], truths).matched == 2
+    assert grade([TextSpan(0.5, 1, REST), TextSpan(-1.0, 1, REST)], truths).matched == 2
 
 
-def test_nothing_said_is_no_error() -> None:
-    marks = grade([], TRUTHS)
-    assert (marks.precision, marks.recall, marks.f1) == (0.0, 0.0, 0.0)
+def test_no_events_give_zero_metrics() -> None:
+    metrics = grade([], TRUTHS)
+    assert (metrics.precision, metrics.recall, metrics.f1) == (0.0, 0.0, 0.0)
 
 
 def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ ASKED = {
         ({'annotations': [{**ROW, 'meaning': 'act:fly:red'}]}, 'act:fly:red'),
     ],
 )
-def test_a_truth_names_its_file_and_the_key_that_is_wrong(
+def test_an_invalid_annotation_names_its_file_and_key(
     tmp_path: Path, values: object, named: str
 ) -> None:
     (tmp_path / 'ground_truth.json').write_text(json.dumps(values))
@@ -139,7 +143,7 @@ def test_a_truth_names_its_file_and_the_key_that_is_wrong(
         ([{**ASKED, 'meaning': 'act:fly:red'}], 'act:fly:red'),
     ],
 )
-def test_a_question_names_its_file_and_the_key_that_is_wrong(
+def test_an_invalid_question_names_its_file_and_key(
     tmp_path: Path, values: object, named: str
 ) -> None:
     (tmp_path / 'questions.json').write_text(json.dumps(values))
@@ -156,8 +160,8 @@ def test_an_open_answer_is_judged_by_its_meaning_others_word_for_word() -> None:
 
 
 def test_the_constant_answer_is_right_where_it_happens_to_be() -> None:
-    said = [Said(0, 5, OPENS), Said(5, 8, OPENS), Said(8, 12, OPENS)]
-    assert constant(said, TRUTHS, 'rest') == pytest.approx(2 / 3)
+    events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
+    assert constant(events, TRUTHS, 'rest') == pytest.approx(2 / 3)
 
 
 class Even:
@@ -171,5 +175,5 @@ class Even:
 
 
 def test_the_blind_baseline_is_chance_where_the_prompt_says_nothing() -> None:
-    said = [Said(0, 5, OPENS), Said(5, 8, OPENS), Said(8, 12, OPENS)]
-    assert blind(said, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]
+    events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
+    assert blind(events, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]

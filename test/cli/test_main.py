@@ -85,7 +85,7 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 3, '/a/image_raw') + bags.colours(['red'], 3, '/b/image_raw')
+    rows = bags.colors(['red'], 3, '/a/image_raw') + bags.colors(['red'], 3, '/b/image_raw')
     folder = bags.write(tmp_path / 'two', rows)
     bad(vljepa('ask', folder, 'x'), 'a, b', '--topic')
     bad(vljepa('embed', folder, '--out', tmp_path / 'x.npz'), 'cameras')
@@ -93,13 +93,13 @@ def test_several_cameras_need_a_choice(vljepa: Run, tmp_path: Path) -> None:
     assert not (tmp_path / 'x.npz').exists()
 
 
-def test_a_bag_that_is_cut_off_is_one_line(vljepa: Run, bag: Path) -> None:
+def test_a_truncated_bag_fails_with_one_line(vljepa: Run, bag: Path) -> None:
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:3000])
     bad(vljepa('annotate', bag), 'truncated')
 
 
-def test_play_says_where_ros_is_missing(
+def test_play_reports_a_missing_ros_installation(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [m for m in sys.modules if m == 'rclpy' or m.startswith('vljepa_ros.nodes')]:
@@ -121,14 +121,14 @@ def test_play_says_where_ros_is_missing(
         (['--topic-remap', f'{bags.TOPIC}:=a//b'], ["must not contain repeated '/'"]),
     ],
 )
-def test_play_says_which_name_is_no_name_of_a_topic(
+def test_play_reports_an_invalid_topic_name(
     vljepa: Run, bag: Path, arguments: list[str], parts: list[str]
 ) -> None:
     bad(vljepa('play', bag, *arguments), *parts)
 
 
 @pytest.mark.ros
-def test_play_says_where_the_domain_is_no_number(
+def test_play_reports_a_domain_that_is_not_a_number(
     vljepa: Run, bag: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
@@ -187,7 +187,7 @@ def test_every_command_explains_itself_and_takes_model_and_json(vljepa: Run) -> 
         assert '--model' in found.out.lower() or command in ('calibrate', 'data', 'train')
 
 
-def test_without_a_terminal_a_long_run_says_how_far_it_is(
+def test_progress_is_printed_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now_s = [0.0]

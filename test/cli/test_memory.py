@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_models import FACTS, colour_vector
+from helpers.fake_models import FACTS, color_vector
 
 from vljepa_ros.core.types import Change, Embedding, Event, Reason, Segment, State, StreamKey
 from vljepa_ros.memory.embedding_memory import Memory
@@ -20,14 +20,14 @@ START = 1_790_000_000
 KEY = StreamKey('front', 'What?', FACTS.model_id)
 
 
-def tell(memory: Memory, second: int, number: int, colour: str, before: str = '') -> None:
+def tell(memory: Memory, second: int, number: int, color: str, before: str = '') -> None:
     """Record the start of a segment of three seconds, with its text."""
-    at_ns, vector = (START + second) * S, colour_vector(colour)
+    at_ns, vector = (START + second) * S, color_vector(color)
     previous = Segment(number - 1, at_ns - 3 * S, at_ns) if before else None
     reason = Reason.MEANING if before else Reason.FIRST
-    old = colour_vector(before) if before else None
+    old = color_vector(before) if before else None
     memory.change(Change(at_ns, KEY, 's', number, at_ns, 1.0, reason, vector, previous, old))
-    memory.event(Event(at_ns, KEY, 's', number, at_ns, at_ns, State.STARTED, f'it is {colour}', 1))
+    memory.event(Event(at_ns, KEY, 's', number, at_ns, at_ns, State.STARTED, f'it is {color}', 1))
     for hop in range(3):
         memory.record(Embedding(at_ns + hop * S, at_ns, KEY, vector))
 
@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Iterator[Path]:
     memory.close()
 
 
-def test_segments_are_listed_with_their_words(vljepa: Run, file: Path) -> None:
+def test_segments_are_listed_with_their_texts(vljepa: Run, file: Path) -> None:
     found = vljepa('memory', file, '--json')
     assert (found.status, found.err) == (0, '')
     assert found.lines == [
@@ -72,10 +72,10 @@ def test_moments_of_a_text_are_found(vljepa: Run, file: Path) -> None:
     assert 'front  it is blue' in vljepa('memory', file, '--search', 'blue').out
 
 
-def test_what_cannot_be_read_is_one_line(vljepa: Run, file: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_with_one_line(vljepa: Run, file: Path, tmp_path: Path) -> None:
     (tmp_path / 'notes.txt').write_text('not a database, whatever it is called')
     other = Memory('other', store=Store(tmp_path / 'other.db'))
-    other.record(Embedding(S, 0, StreamKey('front', 'What?', 'other'), colour_vector('red')))
+    other.record(Embedding(S, 0, StreamKey('front', 'What?', 'other'), color_vector('red')))
     other.close()
     for arguments, message in (
         ((tmp_path / 'none.db',), 'none.db: no such file'),

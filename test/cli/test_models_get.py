@@ -56,7 +56,9 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_it_is_downloaded_converted_pinned_and_loads(vljepa: Run, hub: Hub, folder: Path) -> None:
+def test_a_model_is_downloaded_converted_pinned_and_loads(
+    vljepa: Run, hub: Hub, folder: Path
+) -> None:
     hub.gated.update(TOKENIZERS)
     before = (folder / 'model.yaml').read_text()
     assert 'vljepa models get open' in vljepa('models', '--model', folder).out
@@ -83,7 +85,7 @@ def test_nothing_comes_before_the_licences_are_accepted(
     assert '--accept-licences' in found.err.splitlines()[-1]
 
 
-def test_an_interrupted_get_goes_on_and_keeps_its_pins(
+def test_an_interrupted_get_resumes_and_keeps_its_pins(
     vljepa: Run, hub: Hub, folder: Path
 ) -> None:
     hub.gated.update(TOKENIZERS)

@@ -94,7 +94,7 @@ def test_node_commands_name_namespace_and_parameters() -> None:
     assert 'model:=' not in ' '.join(commands['change_detection_node'])
 
 
-def test_the_nodes_with_a_model_are_told_its_device_and_dtype() -> None:
+def test_nodes_with_a_model_get_its_device_and_dtype() -> None:
     commands = processes.stack_commands('robot', 'tiny', '/c', None, 'cuda:1', 2, 'bfloat16')
     for name, command in commands.items():
         line = ' '.join(command)

@@ -46,7 +46,7 @@ def test_a_question_is_answered_field_by_field(bench: Bench, client: Client) -> 
     assert answer.confidence == answer.ranked[0].score
     assert answer.stamp_ns == NOW and answer.model_id == fake_models.FACTS.model_id
     assert answer.vector is not None and np.allclose(
-        answer.vector, fake_models.colour_vector('red')
+        answer.vector, fake_models.color_vector('red')
     )
     assert answer.evidence == (Moment('camera', NOW - 700 * MS, NOW, 1.0),)
     assert client.query('What?').answer == 'the scene is red'
@@ -81,7 +81,7 @@ def test_a_bad_question_is_an_input_error(bench: Bench, client: Client) -> None:
         client.search('red', 1001)
 
 
-def test_before_the_first_frame_it_is_worth_asking_again(bench: Bench, client: Client) -> None:
+def test_before_the_first_frame_the_error_is_transient(bench: Bench, client: Client) -> None:
     Counter(bench, failing(NoFrameError('no frame yet')))
     with pytest.raises(NoFrameError):
         client.query('What?')
@@ -100,7 +100,7 @@ def test_before_the_first_frame_it_is_worth_asking_again(bench: Bench, client: C
         ({'end_s': 'now'}, "end ('now') is not a number"),
     ],
 )
-def test_what_no_message_can_hold_is_refused_here(
+def test_values_that_no_message_can_hold_are_rejected_by_the_client(
     bench: Bench, client: Client, fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
@@ -112,12 +112,12 @@ def test_what_no_message_can_hold_is_refused_here(
 
 
 @pytest.mark.parametrize('limit', [0, -1, 1.5, '5', 2**32])
-def test_a_limit_that_is_none_is_refused_here(client: Client, limit: Any) -> None:
+def test_an_invalid_limit_is_rejected_by_the_client(client: Client, limit: Any) -> None:
     with pytest.raises(InputError, match=r'limit \(.*\) is not a positive integer'):
         client.search('red', limit)
 
 
-def test_what_time_may_heal_is_busy_once_the_time_is_over(bench: Bench) -> None:
+def test_transient_errors_become_busy_after_the_timeout(bench: Bench) -> None:
     counter = Counter(bench, seen('red'))
     bench.do(counter.node, counter.node.trigger_deactivate)
     with Client(bench.namespace, 0.5, bench.probe.context) as client:
@@ -127,7 +127,7 @@ def test_what_time_may_heal_is_busy_once_the_time_is_over(bench: Bench) -> None:
             client.watch('it is red').result(5)
 
 
-def test_a_node_that_is_activated_meanwhile_answers(bench: Bench, client: Client) -> None:
+def test_a_node_that_is_activated_during_the_wait_answers(bench: Bench, client: Client) -> None:
     counter = Counter(bench, seen('red'))
     bench.do(counter.node, counter.node.trigger_deactivate)
     later = client.query_later('What?')
@@ -151,7 +151,7 @@ def test_an_answer_that_never_comes_is_given_up(bench: Bench) -> None:
             later.result(5)
 
 
-def test_a_stack_that_is_not_there_is_told_in_time(bench: Bench) -> None:
+def test_a_missing_stack_is_reported_within_the_timeout(bench: Bench) -> None:
     with Client('/nowhere', timeout_s=0.3, context=bench.probe.context) as client:
         began_s = time.monotonic()
         with pytest.raises(BusyError, match=r'no node serves /nowhere/query \(waited 0.3 s\)'):
@@ -219,9 +219,7 @@ def test_a_watch_fires_with_its_moment(bench: Bench, client: Client) -> None:
     assert watching.score == 1.0
 
 
-def test_a_watch_that_is_cancelled_or_over_time_has_no_moment(
-    bench: Bench, client: Client
-) -> None:
+def test_a_cancelled_or_timed_out_watch_has_no_moment(bench: Bench, client: Client) -> None:
     Counter(bench)
     cancelled, over = client.watch('it is blue'), client.watch('it is red', timeout_s=0.2)
     cancelled.cancel()
@@ -229,14 +227,14 @@ def test_a_watch_that_is_cancelled_or_over_time_has_no_moment(
     assert cancelled.is_cancelled and not over.is_cancelled
 
 
-def test_a_watch_that_is_refused_says_so(bench: Bench, client: Client) -> None:
+def test_a_rejected_watch_raises_its_error(bench: Bench, client: Client) -> None:
     Counter(bench)
     for fields in ({'condition': ' '}, {'threshold': 2.0}, {'timeout_s': -1.0}, {'condition': 3}):
         with pytest.raises(InputError):
             client.watch(**{'condition': 'it is red'} | fields).result(5)
 
 
-def test_a_watch_of_a_camera_that_is_none_is_bad_input(bench: Bench, client: Client) -> None:
+def test_a_watch_of_an_unknown_camera_is_bad_input(bench: Bench, client: Client) -> None:
     """The error is permanent, so that a planner does not repeat the request."""
     counter = Counter(bench)
     bench.publisher(ModelInfo, 'model_info', LATCHED).publish(ModelInfo(sources=['front']))
@@ -245,7 +243,7 @@ def test_a_watch_of_a_camera_that_is_none_is_bad_input(bench: Bench, client: Cli
         client.watch('it is red', source='raer').result(5)
 
 
-def test_who_waits_in_a_callback_of_the_client_is_told(bench: Bench, client: Client) -> None:
+def test_waiting_in_a_callback_of_the_client_raises(bench: Bench, client: Client) -> None:
     """Waiting there would be a deadlock."""
     errors: list[Exception | None] = []
     for wait in (lambda: client.query('What?'), lambda: client.search('red'), client.close):
@@ -265,7 +263,7 @@ def caught(call: Callable[[], Any]) -> Exception | None:
     return None
 
 
-def test_a_watch_whose_node_stops_says_so(bench: Bench, client: Client) -> None:
+def test_a_watch_whose_node_stops_raises_an_error(bench: Bench, client: Client) -> None:
     counter = Counter(bench)
     watching = client.watch('it is blue')
     eventually(lambda: counter.node._watched)
@@ -296,7 +294,7 @@ class Silent:
 
 
 @pytest.mark.parametrize('another_comes', [False, True])
-def test_a_watch_whose_node_is_gone_says_so(
+def test_a_watch_whose_node_died_raises_an_error(
     bench: Bench, client: Client, another_comes: bool
 ) -> None:
     first = Silent(bench)
@@ -312,7 +310,7 @@ def test_a_watch_whose_node_is_gone_says_so(
             second.go()
 
 
-def test_a_watch_that_nobody_awaits_any_more_is_withdrawn(bench: Bench, client: Client) -> None:
+def test_an_abandoned_watch_is_cancelled(bench: Bench, client: Client) -> None:
     counter = Counter(bench)
 
     async def impatient() -> None:
@@ -337,7 +335,7 @@ def test_a_closed_client_answers_at_once(bench: Bench) -> None:
     assert time.monotonic() - began_s < 0.5
 
 
-def test_nobody_waits_for_ever_where_ros_is_shut_down(bench: Bench) -> None:
+def test_waiting_calls_end_when_ros_is_shut_down(bench: Bench) -> None:
     """Requests to a node that never responds end when the client's context is shut down."""
     context = Context()
     rclpy.init(context=context)
@@ -352,7 +350,7 @@ def test_nobody_waits_for_ever_where_ros_is_shut_down(bench: Bench) -> None:
         watching.result(3)
 
 
-def test_closing_withdraws_what_is_watched_for(bench: Bench) -> None:
+def test_closing_cancels_active_watches(bench: Bench) -> None:
     counter = Counter(bench)
     with Client(bench.namespace, context=bench.probe.context) as client:
         watching = client.watch('it is blue')

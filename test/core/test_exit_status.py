@@ -20,7 +20,7 @@ from vljepa_ros.core.errors import (
 from vljepa_ros.core.exit_status import ExitStatus, command_status, node_status
 
 
-def test_the_numbers_are_those_that_shells_and_supervisors_know() -> None:
+def test_exit_statuses_follow_shell_and_supervisor_conventions() -> None:
     assert {status.name: int(status) for status in ExitStatus} == {
         'OK': 0,
         'FAILED': 1,
@@ -51,7 +51,7 @@ def test_errors_have_a_status(error: VljepaError, command: str, node: str) -> No
     assert node_status(error).name == node
 
 
-def test_what_is_no_error_of_ours_is_a_failure() -> None:
+def test_an_unknown_exception_is_a_failure() -> None:
     assert node_status(RuntimeError('x')) is node_status(None) is ExitStatus.FAILED
 
 

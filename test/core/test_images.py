@@ -40,7 +40,7 @@ def padded(rows: np.ndarray, padding: int) -> tuple[int, bytes]:
         ('bgra8', np.concatenate([RGB[..., ::-1], RGB[..., :1]], axis=2)),
     ],
 )
-def test_colour_encodings_with_and_without_row_padding(
+def test_color_encodings_with_and_without_row_padding(
     encoding: str, pixels: np.ndarray, padding: int
 ) -> None:
     step, data = padded(pixels, padding)
@@ -149,7 +149,7 @@ def test_a_truncated_png_is_an_error(kept: float) -> None:
         check_compressed('png', cut)
 
 
-def test_what_begins_neither_as_jpeg_nor_as_png_is_refused_where_it_is_called_so() -> None:
+def test_data_without_a_jpeg_or_png_signature_is_rejected() -> None:
     with pytest.raises(InputError, match=r'JPEG.*PNG'):
         check_compressed('rgb8; jpeg compressed bgr8', b'no picture')
     check_compressed('webp', b'RIFF')  # the decoder checks its validity

@@ -38,15 +38,15 @@ def test_lines_are_read_in_the_order_of_their_times(tmp_path: Path) -> None:
         asked(0.5),
     )
     found = read_annotations(path)
-    assert [(s.number, s.start, s.end, s.text) for s in found.said] == [
+    assert [(s.number, s.start, s.end, s.text) for s in found.texts] == [
         (4, 0.0, 2.0, 'A'),
         (1, 2.0, 3.5, 'B'),
     ]
-    assert [(a.number, a.start, a.end, a.source, a.candidates) for a in found.asked] == [
+    assert [(a.number, a.start, a.end, a.source, a.candidates) for a in found.questions] == [
         (6, 0.5, 0.5, '', ()),
         (3, 4.0, 4.0, 'front', ('no', 'yes')),
     ]
-    assert (found.asked[0].prompt, found.asked[0].answer) == ('Does it?', 'yes')
+    assert (found.questions[0].prompt, found.questions[0].answer) == ('Does it?', 'yes')
 
 
 def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
@@ -55,17 +55,17 @@ def test_the_files_of_other_systems_are_read(tmp_path: Path) -> None:
         '{"start": 0, "end": 1, "text": "one\u2028line"}\r\n{"start": 1, "end": 2, "text": "é"}'
     )
     path.write_bytes(b'\xef\xbb\xbf' + texts.encode())
-    assert [(s.number, s.text) for s in read_annotations(path).said] == [
+    assert [(s.number, s.text) for s in read_annotations(path).texts] == [
         (1, 'one\u2028line'),
         (2, 'é'),
     ]
 
 
-def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None:
+def test_further_keys_of_annotate_are_ignored(tmp_path: Path) -> None:
     key = StreamKey('front', 'What?', 'm')
     event = Event(2, key, 's', 7, 0, 2_000_000_000, State.ENDED, 'A', 0.25, nearest=True)
     line = as_json(event, 0)
-    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', line)).said
+    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', line)).texts
     assert (found.start, found.end, found.source, found.text) == (0.0, 2.0, 'front', 'A')
 
 
@@ -107,7 +107,7 @@ def test_what_annotate_says_beside_a_text_is_passed_over(tmp_path: Path) -> None
         ('9' * 5000, []),
     ],
 )
-def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: Any, parts: list[str]) -> None:
     path = lines(tmp_path / 'a.jsonl', said(10, 11), line)
     fails(path, f'{path}:2: ', *parts)
 
@@ -128,7 +128,7 @@ def test_an_overlap_names_both_lines(tmp_path: Path) -> None:
     fails(lines(path, said(1, 2, source='a'), said(1, 2, source='a')), 'line 1')
 
 
-def test_what_touches_or_is_of_another_camera_does_not_overlap(tmp_path: Path) -> None:
+def test_adjacent_texts_and_texts_of_other_cameras_do_not_overlap(tmp_path: Path) -> None:
     path = lines(
         tmp_path / 'a.jsonl',
         said(0, 0.1 + 0.2),
@@ -138,10 +138,10 @@ def test_what_touches_or_is_of_another_camera_does_not_overlap(tmp_path: Path) -
         asked(0.5),
         asked(0.5),
     )
-    assert len(read_annotations(path).said) == 4 and len(read_annotations(path).asked) == 2
+    assert len(read_annotations(path).texts) == 4 and len(read_annotations(path).questions) == 2
 
 
-def test_a_meaning_is_a_text_without_its_looks() -> None:
+def test_a_concept_id_ignores_case_spaces_and_the_final_period() -> None:
     assert meaning_of(' The  Arm\nrests. ') == 'say:the arm rests' == meaning_of('the arm rests')
     assert meaning_of('the arm rests .') == 'say:the arm rests'
     assert meaning_of('the arms rest') != meaning_of('the arm rests')
@@ -160,7 +160,7 @@ def test_a_segment_whose_text_annotate_withheld_is_left_out(tmp_path: Path) -> N
     reason = AbstainReason.UNFAMILIAR
     event = Event(2, key, 's', 7, 0, 2 * 10**9, State.ENDED, '', 0.0, abstain_reason=reason)
     withheld, filled = as_json(event, 0), as_json(event, 0) | {'text': 'a door opens'}
-    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', filled)).said
+    (found,) = read_annotations(lines(tmp_path / 'a.jsonl', filled)).texts
     assert found.text == 'a door opens'
-    (found,) = read_annotations(lines(tmp_path / 'b.jsonl', withheld, said(2, 3))).said
+    (found,) = read_annotations(lines(tmp_path / 'b.jsonl', withheld, said(2, 3))).texts
     assert found.start == 2

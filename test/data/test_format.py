@@ -16,17 +16,17 @@ import pytest
 from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.data import format as data_format
 from vljepa_ros.data.format import (
+    AnnotatedQuestion,
     Annotation,
     StreamData,
-    Told,
     open_split,
     read_stream,
     write_stream,
 )
 
 ASKED = (
-    Told(0.3, 0.4, 'Is it dark?', 'no', ('yes', 'no')),
-    Told(1.0, 1.1, 'What is that?', 'a “puck”\u2028'),
+    AnnotatedQuestion(0.3, 0.4, 'Is it dark?', 'no', ('yes', 'no')),
+    AnnotatedQuestion(1.0, 1.1, 'What is that?', 'a “puck”\u2028'),
 )
 
 
@@ -38,17 +38,17 @@ def stream(name: str = 'train-00001', side: int = 4) -> StreamData:
     )
     state = {'light': np.linspace(0, 1, 20).astype(np.float16)}
     return StreamData(
-        name, frames, np.arange(20) * 100_000_000, said, {'seed': 1}, state, told=ASKED
+        name, frames, np.arange(20) * 100_000_000, said, {'seed': 1}, state, questions=ASKED
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_streams_are_read_back(tmp_path: Path) -> None:
     folder = write_stream(tmp_path, stream())
     found = read_stream(folder)
     np.testing.assert_array_equal(found.frames(), stream().frames)
     np.testing.assert_array_equal(found.stamps_ns(), stream().stamps_ns)
     assert found.frames().dtype == np.uint8 and found.stamps_ns().dtype == np.int64
-    assert found.annotations == stream().annotations and found.told() == ASKED
+    assert found.annotations == stream().annotations and found.questions() == ASKED
     assert list(found.state()) == ['light']
     np.testing.assert_array_equal(found.state()['light'], stream().state['light'])
     assert found.meta['seed'] == 1 and found.frame_count == 20
@@ -74,8 +74,8 @@ def test_frames_in_any_order_of_memory_are_written(tmp_path: Path) -> None:
 
 
 def test_state_and_questions_may_be_absent(tmp_path: Path) -> None:
-    folder = write_stream(tmp_path, replace(stream(), state={}, told=()))
-    assert read_stream(folder).told() == () and read_stream(folder).state() == {}
+    folder = write_stream(tmp_path, replace(stream(), state={}, questions=()))
+    assert read_stream(folder).questions() == () and read_stream(folder).state() == {}
     assert not (folder / 'questions.jsonl').exists() and not (folder / 'state.npz').exists()
 
 
@@ -86,7 +86,7 @@ def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
         text = ''.join(json.dumps({**row, 'new': 1}) + '\n' for row in rows)
         (folder / name).write_text(text)
     found = read_stream(folder)
-    assert found.annotations == stream().annotations and found.told() == ASKED
+    assert found.annotations == stream().annotations and found.questions() == ASKED
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_keys_of_later_versions_are_left_out(tmp_path: Path) -> None:
         (0.0, 1.0, 'q', 7),
     ],
 )
-def test_a_question_that_says_nothing_is_refused(values: tuple[object, ...]) -> None:
+def test_an_empty_question_is_rejected(values: tuple[object, ...]) -> None:
     with pytest.raises(InputError):
-        Told(*values)  # type: ignore[arg-type]
+        AnnotatedQuestion(*values)  # type: ignore[arg-type]
 
 
 def edit(path: Path, **values: object) -> None:
@@ -191,7 +191,7 @@ def test_a_split_is_the_streams_that_lie_in_it(tmp_path: Path) -> None:
         open_split(tmp_path / 'gone')
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_half(
+def test_a_full_disk_keeps_existing_streams_and_leaves_no_partial_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_stream(tmp_path, stream())

@@ -70,7 +70,7 @@ def test_no_seed_belongs_to_two_splits() -> None:
     assert len(seeds) == len(set(seeds)) == 6_000
 
 
-def test_the_generator_says_how_to_get_the_simulator(
+def test_the_generator_reports_how_to_install_the_simulator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
@@ -82,7 +82,7 @@ def test_the_generator_says_how_to_get_the_simulator(
 
 
 @pytest.mark.parametrize('seconds', [0, -5, float('nan'), float('inf'), 0.5, 1e9])
-def test_a_length_that_makes_no_stream_is_refused(
+def test_a_length_that_is_too_short_for_a_stream_is_rejected(
     blank: None, tmp_path: Path, seconds: float
 ) -> None:
     with pytest.raises(InputError, match='--seconds'):
@@ -90,7 +90,7 @@ def test_a_length_that_makes_no_stream_is_refused(
     assert not (tmp_path / 'data').exists()
 
 
-def test_what_is_there_is_kept(blank: None, tmp_path: Path) -> None:
+def test_existing_streams_are_kept(blank: None, tmp_path: Path) -> None:
     kept = write_stream(tmp_path / 'train', film('train', 1, 2.0))
     before = (kept / 'frames.npy').stat()
     assert generate('train', tmp_path, 3, 2.0, 1) == 2
@@ -117,7 +117,7 @@ def test_a_corrupt_stream_is_made_again(blank: None, tmp_path: Path, name: str) 
     assert (folder / name).read_bytes() == whole
 
 
-def test_a_place_that_is_a_file_is_named(blank: None, tmp_path: Path) -> None:
+def test_an_output_path_that_is_a_file_is_named(blank: None, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(OutputError, match=str(tmp_path / 'file')):
         generate('train', tmp_path / 'file', 1, 2.0, 1)
@@ -134,7 +134,7 @@ def test_streams_are_made_by_as_many_processes_as_jobs(
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
-def test_a_full_disk_is_told_and_the_next_run_goes_on(
+def test_a_full_disk_is_reported_and_the_next_run_resumes(
     made_by: Callable[..., None], tmp_path: Path, jobs: int
 ) -> None:
     made_by(fake_simulator.make_until_full)
@@ -158,7 +158,7 @@ def test_after_a_failure_nothing_new_is_begun(
     assert len(names(tmp_path / 'train')) <= 6
 
 
-def test_a_killed_process_is_told_and_leaves_nothing(
+def test_a_killed_process_is_reported_and_leaves_no_partial_stream(
     made_by: Callable[..., None], tmp_path: Path
 ) -> None:
     made_by(fake_simulator.make_until_killed)
@@ -178,7 +178,7 @@ if __name__ == '__main__':
 """
 
 
-def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
+def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
     script = tmp_path / 'run.py'
     script.write_text(KILLED.format(out=str(tmp_path)))
     path = os.pathsep.join([str(Path(fake_simulator.__file__).parents[1]), *sys.path])
@@ -205,7 +205,7 @@ def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_an_interrupt_leaves_what_is_whole(made_by: Callable[..., None], tmp_path: Path) -> None:
+def test_an_interrupt_keeps_complete_streams(made_by: Callable[..., None], tmp_path: Path) -> None:
     def interrupted(work: fake_simulator.Work) -> str:
         if work[1] == 1:
             raise KeyboardInterrupt
@@ -219,7 +219,7 @@ def test_an_interrupt_leaves_what_is_whole(made_by: Callable[..., None], tmp_pat
     assert generate('train', tmp_path, 3, 2.0, 1) == 2
 
 
-def test_what_killed_runs_left_is_removed_but_not_what_others_write(
+def test_leftovers_of_killed_runs_are_removed_but_not_active_writes(
     blank: None, tmp_path: Path
 ) -> None:
     left = tmp_path / 'train' / f'.train-00000.{ended_process()}'

@@ -14,9 +14,9 @@ from helpers.numbered_recordings import (
     asked,
     bag,
     grey,
+    image_folder,
     lines,
     numbers,
-    pictures,
     rows,
     said,
     video,
@@ -24,7 +24,7 @@ from helpers.numbered_recordings import (
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.annotation_file import AnnotationError, read_annotations
-from vljepa_ros.data.format import StreamData, Told, open_split, read_stream
+from vljepa_ros.data.format import AnnotatedQuestion, StreamData, open_split, read_stream
 from vljepa_ros.data.importer import Grid, Recorder, write_all
 from vljepa_ros.sources import open_source
 
@@ -55,15 +55,15 @@ def test_a_video_is_laid_on_the_grid_by_its_stamps(tmp_path: Path) -> None:
     assert found.name == 'run'
 
 
-def test_the_grid_has_the_rate_that_is_asked_for(tmp_path: Path) -> None:
-    (found,) = streams(pictures(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
+def test_the_grid_has_the_requested_rate(tmp_path: Path) -> None:
+    (found,) = streams(image_folder(tmp_path / 'f', 8), said(0, 1), grid=Grid(4.0, 8), fps=2.0)
     assert numbers(found.frames) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7]
     assert found.stamps_ns.tolist() == [k * 250_000_000 for k in range(15)]
     assert times(found) == [(0.0, 1.0, 'It moves.'), (1.0, 3.75, '')]
     assert found.meta['rate_hz'] == 4.0
 
 
-def test_pictures_are_cut_and_scaled_as_at_run_time(tmp_path: Path) -> None:
+def test_images_are_cropped_and_scaled_as_at_run_time(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     (tmp_path / 'f').mkdir()
     cv2.imwrite(str(tmp_path / 'f' / '0.png'), image[..., ::-1])
@@ -72,7 +72,7 @@ def test_pictures_are_cut_and_scaled_as_at_run_time(tmp_path: Path) -> None:
     assert np.abs(found.frames[0] - means).max() <= 0.51
 
 
-def test_what_is_said_tiles_the_stream(tmp_path: Path) -> None:
+def test_annotations_tile_the_stream(tmp_path: Path) -> None:
     (found,) = streams(
         video(tmp_path / 'run.avi', 50),
         said(1.25, 1.5, 'It  stops.'),
@@ -94,10 +94,10 @@ def test_what_is_said_tiles_the_stream(tmp_path: Path) -> None:
 def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
     given = (asked(0), asked(1.9, 'Which?', 'b', candidates=['a', 'b']), asked(0.33))
     (found,) = streams(video(tmp_path / 'run.avi', 50), *given)
-    assert found.told == (
-        Told(0.0, 0.1, 'Does it?', 'yes'),
-        Told(0.33, 0.43, 'Does it?', 'yes'),
-        Told(1.9, 2.0, 'Which?', 'b', ('a', 'b')),
+    assert found.questions == (
+        AnnotatedQuestion(0.0, 0.1, 'Does it?', 'yes'),
+        AnnotatedQuestion(0.33, 0.43, 'Does it?', 'yes'),
+        AnnotatedQuestion(1.9, 2.0, 'Which?', 'b', ('a', 'b')),
     )
     assert [(a.start, a.end, a.phase) for a in found.annotations] == [(0.0, 2.0, 'none')]
 
@@ -112,7 +112,7 @@ def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
         (asked(0, source='rear'), "no camera 'rear'"),
     ],
 )
-def test_a_line_about_what_was_not_recorded_is_named(
+def test_a_line_outside_the_recording_is_named(
     tmp_path: Path, line: dict[str, Any], part: str
 ) -> None:
     path = video(tmp_path / 'run.avi', 50)
@@ -121,10 +121,10 @@ def test_a_line_about_what_was_not_recorded_is_named(
     assert f'{tmp_path}/said.jsonl:2: ' in str(caught.value) and part in str(caught.value)
 
 
-def test_the_last_picture_may_be_spoken_of_to_its_end(tmp_path: Path) -> None:
+def test_annotations_may_extend_to_the_end_of_the_last_image(tmp_path: Path) -> None:
     (fast,) = streams(video(tmp_path / 'run.avi', 50), said(1, 2.06))  # 1.96 s and a frame
     assert times(fast)[-1] == (1.0, 2.0, 'It moves.')
-    slow = pictures(tmp_path / 'f', 4)
+    slow = image_folder(tmp_path / 'f', 4)
     (found,) = streams(slow, said(1, 4), fps=1.0)
     assert len(found.frames) == 31 and times(found)[-1] == (1.0, 3.1, 'It moves.')
     with pytest.raises(AnnotationError, match=r'4\.1 s'):
@@ -148,8 +148,8 @@ def test_cameras_have_streams_and_lines_of_their_own(tmp_path: Path) -> None:
     assert (front.name, rear.name) == ('two-front', 'two-rear')
     assert times(front) == [(0.0, 1.0, 'both'), (1.0, 1.2, 'left'), (1.2, 2.0, '')]
     assert times(rear) == [(0.0, 0.5, 'both'), (0.5, 0.7, 'right'), (0.7, 1.0, '')]
-    assert [(t.start, t.end) for t in front.told] == [(0.2, 0.3)]
-    assert [(t.start, t.end) for t in rear.told] == [(0.3, 0.4)]
+    assert [(t.start, t.end) for t in front.questions] == [(0.2, 0.3)]
+    assert [(t.start, t.end) for t in rear.questions] == [(0.3, 0.4)]
     assert rear.stamps_ns[0] == bags.START_NS + 500_000_000
     assert {k: rear.meta[k] for k in ('source', 'camera', 'topic', 'offset_s', 'path')} == {
         'source': 'two',
@@ -180,18 +180,18 @@ def test_a_hole_ends_a_stream_and_begins_another(tmp_path: Path) -> None:
         (0.3, 0.4, 'B'),
         (0.4, 0.5, ''),
     ]
-    assert first.told == () and [(t.start, t.end) for t in second.told] == [(0.3, 0.4)]
+    assert first.questions == () and [(t.start, t.end) for t in second.questions] == [(0.3, 0.4)]
     for lost in (said(1, 4), asked(2)):
         with pytest.raises(AnnotationError, match=r'said\.jsonl:2'):
             streams(path, said(0, 0.5), lost)
 
 
-def test_a_short_pause_repeats_the_last_picture(tmp_path: Path) -> None:
+def test_a_short_gap_repeats_the_last_image(tmp_path: Path) -> None:
     (found,) = streams(bag(tmp_path / 'b', rows([0, 0.1, 2.1, 2.2])), said(0, 1))
     assert numbers(found.frames) == [0, *[1] * 20, 2, 3]
 
 
-def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> None:
+def test_damaged_images_longer_than_max_gap_split_the_stream(tmp_path: Path) -> None:
     seen = rows([k / 10 for k in range(45)])
     for k in range(5, 35):
         topic, stamp, _ = seen[k]
@@ -203,7 +203,7 @@ def test_damaged_pictures_for_longer_than_a_pause_are_a_hole(tmp_path: Path) -> 
     assert numbers(second.frames) == list(range(35, 45))
 
 
-def test_odd_stamps_are_dropped_and_told(tmp_path: Path) -> None:
+def test_irregular_stamps_are_dropped_and_reported(tmp_path: Path) -> None:
     source = open_source(odd(tmp_path / 'b'))
     recorder = Recorder(source, Grid(size=8))
     said_of = [recorder.push(item) for item in source.items()]
@@ -218,7 +218,7 @@ def odd(folder: Path) -> Path:
     return bags.write(folder, [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)])
 
 
-def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
+def test_a_time_that_restarts_is_rejected(tmp_path: Path) -> None:
     found = rows([10, 10.1, 0, 0.1])
     path = bags.write(
         tmp_path / 'b', [(t, bags.START_NS + i, m) for i, (t, _, m) in enumerate(found)]
@@ -231,7 +231,7 @@ def test_time_that_begins_anew_is_refused(tmp_path: Path) -> None:
     ('rate', 'size'),
     [(0.0, 96), (-1.0, 96), (float('nan'), 96), (1e4, 96), (10.0, 7), (10.0, 5000)],
 )
-def test_a_grid_that_is_none_is_refused(rate: float, size: int) -> None:
+def test_an_invalid_grid_is_rejected(rate: float, size: int) -> None:
     with pytest.raises(InputError, match=r'rate|size'):
         Grid(rate, size)
 
@@ -247,7 +247,7 @@ def test_the_sample_bag_can_be_imported(tmp_path: Path) -> None:
     assert found.frames().shape == (1200, 96, 96, 3)
     assert np.unique(np.diff(found.stamps_ns())).tolist() == [100_000_000]
     assert [(a.start, a.end) for a in found.annotations] == [(0.0, 60.0), (60.0, 120.0)]
-    assert [(t.start, t.end) for t in found.told()] == [(119.9, 120.0)]
+    assert [(t.start, t.end) for t in found.questions()] == [(119.9, 120.0)]
 
 
 def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
@@ -263,8 +263,8 @@ def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
     assert read_stream(out / 'run').annotations[0].text == 'new'
 
 
-def test_a_folder_that_is_no_stream_is_never_replaced(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / 'shots', 3)
+def test_a_folder_that_is_not_a_stream_is_never_replaced(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / 'shots', 3)
     with pytest.raises(InputError, match='shots'):
         write_all(tmp_path, streams(folder, said(0, 0.2)))
     assert len(list(folder.iterdir())) == 3

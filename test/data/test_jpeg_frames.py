@@ -58,7 +58,7 @@ def test_a_truncated_file_is_named(folder: Path, lost: int) -> None:
         JpegFrames(folder)
 
 
-def test_a_damaged_picture_is_named_when_it_is_read(folder: Path) -> None:
+def test_reading_a_damaged_image_names_it(folder: Path) -> None:
     path = folder / jpeg_frames.FILE
     starts = np.load(folder / jpeg_frames.INDEX)
     data = bytearray(path.read_bytes())

@@ -6,6 +6,7 @@ of a training that is sufficient to learn them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from helpers import bags
@@ -20,11 +21,13 @@ from vljepa_ros.model.config import (
     YDecoderConfig,
 )
 from vljepa_ros.model.streaming.network import VLJEPA
-from vljepa_ros.train.fine_tuning.config import Recording
+from vljepa_ros.train.config_file import parse_config
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
 
 SAYS = {'red': 'The oven is hot.', 'blue': 'The fridge is open.', 'green': 'All is well.'}
-EACH_S = 2  # how long a colour is shown
+EACH_S = 2  # duration of a color
 SHORT = {
+    'kind': 'fine_tuning',
     'steps': 50,
     'text_steps': 20,
     'decoder_steps': 400,
@@ -33,6 +36,13 @@ SHORT = {
     'device': 'cpu',
     'amp': False,
 }
+
+
+def tune_config(values: dict[str, Any], path: Path) -> FineTuningConfig:
+    """Return the configuration of fine-tuning with the values of a YAML file."""
+    config = parse_config(values, path)
+    assert isinstance(config, FineTuningConfig)
+    return config
 
 
 def save_start(folder: Path) -> Path:
@@ -53,13 +63,13 @@ def save_start(folder: Path) -> Path:
     return folder
 
 
-def film(folder: Path, colours: list[str], name: str) -> Recording:
+def film(folder: Path, colors: list[str], name: str) -> Recording:
     """Write a bag of colors, and an annotation file with a text per color and a question."""
-    source = bags.write(folder / name, bags.colours(colours, 10 * EACH_S))
+    source = bags.write(folder / name, bags.colors(colors, 10 * EACH_S))
     told = []
-    for number, colour in enumerate(colours):
+    for number, color in enumerate(colors):
         begin = EACH_S * number
-        told.append(said(begin, begin + EACH_S, SAYS[colour]))
-        answer = 'no' if colour == 'red' else 'yes'
+        told.append(said(begin, begin + EACH_S, SAYS[color]))
+        answer = 'no' if color == 'red' else 'yes'
         told.append(asked(begin + 1, 'May I touch it?', answer, candidates=['yes', 'no']))
     return Recording(str(source), str(lines(folder / f'{name}.jsonl', *told)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 from rosbags.interfaces import Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -96,10 +96,10 @@ def stamps(count: int) -> list[int]:
     return [START_NS + i * PERIOD_NS for i in range(count)]
 
 
-def colours(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
+def colors(names: Iterable[str], each: int, topic: str = TOPIC) -> list[Row]:
     """Return `each` images of every color, one color after the other."""
     shown = [name for name in names for _ in range(each)]
     return [
-        (topic, stamp, compressed(stamp, jpeg(picture(name))))
+        (topic, stamp, compressed(stamp, jpeg(solid_image(name))))
         for name, stamp in zip(shown, stamps(len(shown)), strict=True)
     ]

@@ -18,7 +18,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.core.types import Candidate, Decoded, Image, Vector
 
-COLOURS = {
+COLORS = {
     'black': (0, 0, 0),
     'red': (255, 0, 0),
     'green': (0, 255, 0),
@@ -40,9 +40,9 @@ FACTS = ModelFacts(
 )
 
 
-def picture(colour: str, height: int = 24, width: int = 32) -> Image:
-    """Return an image of one of `COLOURS`."""
-    return np.full((height, width, 3), COLOURS[colour], np.uint8)
+def solid_image(color: str, height: int = 24, width: int = 32) -> Image:
+    """Return an image of one of `COLORS`."""
+    return np.full((height, width, 3), COLORS[color], np.uint8)
 
 
 def direction(text: str) -> Vector:
@@ -52,10 +52,10 @@ def direction(text: str) -> Vector:
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-def colour_vector(colour: str) -> Vector:
+def color_vector(color: str) -> Vector:
     """Return the fake's prediction for a color and an empty prompt."""
     vector = np.zeros(DIM, np.float32)
-    vector[list(COLOURS).index(colour)] = 1.0
+    vector[list(COLORS).index(color)] = 1.0
     return vector
 
 
@@ -67,15 +67,15 @@ class FakeState:
 
 
 class FakeVision:
-    """Detects the nearest of `COLOURS` in the newest image.
+    """Detects the nearest of `COLORS` in the newest image.
 
-    `unfamiliar_colours`: unfamiliarity of a scene by color, 0..1; other colors have 0.
+    `unfamiliar_colors`: unfamiliarity of a scene by color, 0..1; other colors have 0.
     """
 
     def __init__(
-        self, facts: ModelFacts = FACTS, unfamiliar_colours: Mapping[str, float] | None = None
+        self, facts: ModelFacts = FACTS, unfamiliar_colors: Mapping[str, float] | None = None
     ) -> None:
-        self.facts, self.unfamiliar_colours = facts, unfamiliar_colours or {}
+        self.facts, self.unfamiliar_colors = facts, unfamiliar_colors or {}
 
     def new_state(self) -> FakeState:
         """Return an empty state."""
@@ -87,7 +87,7 @@ class FakeVision:
             if image.shape != (self.facts.image_size, self.facts.image_size, 3):
                 raise InputError(f'image {image.shape} does not match the fake')
         mean = images[-1].reshape(-1, 3).mean(axis=0)
-        state.seen.append(min(COLOURS, key=lambda c: float(np.abs(mean - COLOURS[c]).sum())))
+        state.seen.append(min(COLORS, key=lambda c: float(np.abs(mean - COLORS[c]).sum())))
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise InputError if a prompt has too many words."""
@@ -100,7 +100,7 @@ class FakeVision:
         if not state.seen:
             raise InputError('no frame yet: the model has nothing to predict from')
         self.check_prompts(prompts)
-        rows = [colour_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
+        rows = [color_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
         if not rows:
             return np.zeros((0, DIM), np.float32)
         stacked = np.stack(rows)
@@ -108,7 +108,7 @@ class FakeVision:
 
     def unfamiliar(self, state: Any) -> float:
         """Return a value that depends on the newest color."""
-        return float(self.unfamiliar_colours.get(state.seen[-1], 0.0)) if state.seen else 0.0
+        return float(self.unfamiliar_colors.get(state.seen[-1], 0.0)) if state.seen else 0.0
 
 
 class FakeLanguage:
@@ -135,8 +135,7 @@ class FakeLanguage:
         for text in texts:
             self.check(text)
         rows = [
-            next((colour_vector(c) for c in COLOURS if c in t.split()), direction(t))
-            for t in texts
+            next((color_vector(c) for c in COLORS if c in t.split()), direction(t)) for t in texts
         ]
         return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
 
@@ -145,8 +144,8 @@ class FakeLanguage:
         self.decoded += len(vectors)
         found = []
         for vector in vectors:
-            best = int(np.argmax(vector[: len(COLOURS)]))
-            text = f'the scene is {list(COLOURS)[best]}'
+            best = int(np.argmax(vector[: len(COLORS)]))
+            text = f'the scene is {list(COLORS)[best]}'
             found.append(
                 Decoded(text, float(np.clip(vector[best], 0, 1)), (Candidate('other', 0.1),))
             )
@@ -165,9 +164,9 @@ class FakeLanguage:
         """Return 1 for texts with the word UNREADABLE."""
         return float(UNREADABLE in text.split())
 
-    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
         """Return whether the vector belongs to the color `unseen`."""
-        return list(COLOURS)[int(np.argmax(vector[: len(COLOURS)]))] == self.unseen
+        return list(COLORS)[int(np.argmax(vector[: len(COLORS)]))] == self.unseen
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
         """Return cosines, with negative ones as 0."""

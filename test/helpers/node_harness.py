@@ -187,9 +187,9 @@ def stamp(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
-def image_message(colour: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
+def image_message(color: str, stamp_ns: int, frame_id: str = 'lens') -> Image:
     """Return an rgb8 image of one color."""
-    picture = fake_models.picture(colour)
+    picture = fake_models.solid_image(color)
     height, width = picture.shape[:2]
     data = array.array('B')
     data.frombytes(np.ascontiguousarray(picture).tobytes())

@@ -34,7 +34,7 @@ def video(path: Path, count: int = 50, fps: float = 25.0) -> Path:
     return path
 
 
-def pictures(folder: Path, count: int) -> Path:
+def image_folder(folder: Path, count: int) -> Path:
     """Write a folder of the images 0, 1, ..., lossless."""
     folder.mkdir()
     for index in range(count):

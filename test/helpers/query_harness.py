@@ -22,11 +22,11 @@ from vljepa_ros.nodes.query import QueryNode
 NOW = START_NS + 10_000 * MS
 
 
-def floats(colour: str) -> array.array[float]:
-    return array.array('f', fake_models.colour_vector(colour).tobytes())
+def floats(color: str) -> array.array[float]:
+    return array.array('f', fake_models.color_vector(color).tobytes())
 
 
-def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
+def seen(color: str) -> Callable[[Predict.Request, Predict.Response], Predict.Response]:
     """Return a `predict` for one color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
@@ -34,16 +34,16 @@ def seen(colour: str) -> Callable[[Predict.Request, Predict.Response], Predict.R
         response.header = Header(stamp=stamp(NOW))
         response.window_start = stamp(NOW - 700 * MS)
         response.model_id = fake_models.FACTS.model_id
-        response.vectors = [Embedding(data=floats(colour)) for _ in request.prompts]
-        response.looks = [look(colour, NOW - 700 * MS, NOW)]
+        response.vectors = [Embedding(data=floats(color)) for _ in request.prompts]
+        response.looks = [look(color, NOW - 700 * MS, NOW)]
         return response
 
     return answer
 
 
-def look(colour: str, start_ns: int, end_ns: int) -> Look:
+def look(color: str, start_ns: int, end_ns: int) -> Look:
     """Return the result for one prompt."""
-    vectors = [Embedding(data=floats(colour))]
+    vectors = [Embedding(data=floats(color))]
     return Look(start=stamp(start_ns), end=stamp(end_ns), vectors=vectors)
 
 
@@ -123,7 +123,7 @@ class Counter:
         return self.bench.call(Search, 'search', Search.Request(text='red')).moments
 
 
-def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
+def hop(color: str, number: int, **changes: Any) -> SemanticEmbedding:
     newest = START_NS + number * 200 * MS
     message = SemanticEmbedding(
         header=Header(stamp=stamp(newest)),
@@ -131,7 +131,7 @@ def hop(colour: str, number: int, **changes: Any) -> SemanticEmbedding:
         source='camera',
         prompt='What?',
         model_id=fake_models.FACTS.model_id,
-        vector=floats(colour),
+        vector=floats(color),
     )
     for name, value in changes.items():
         setattr(message, name, value)

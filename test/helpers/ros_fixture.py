@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rclpy in this process, once per session, in a domain reserved on this machine."""
+"""Fixtures: rclpy in this process, in a domain reserved on this machine, and a probe node."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import rclpy
+from helpers.node_harness import Bench
 
 from vljepa_ros.cli.ros_environment import reserve_domain
 
@@ -24,6 +25,14 @@ def ros() -> Iterator[int]:
         _domain[:] = [number]
         _locks.append(lock)
     yield _domain[0]
+
+
+@pytest.fixture
+def bench(ros: int) -> Iterator[Bench]:
+    """Return a bench with a separate namespace for each test."""
+    made = Bench()
+    yield made
+    made.close()
 
 
 _locks: list[object] = []  # held until the process ends

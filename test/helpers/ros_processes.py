@@ -57,13 +57,13 @@ class Process:
         def find() -> str | None:
             ended = self.popen.poll() is not None
             found = next((line for line in self.lines[after:] if text in line), None)
-            assert found or not ended, f"ended before it said '{text}'; said: {self.lines}"
+            assert found or not ended, f"ended before it printed '{text}'; printed: {self.lines}"
             return found
 
-        return str(eventually(find, timeout_s, f"'{text}'; said: {self.lines}"))
+        return str(eventually(find, timeout_s, f"'{text}'; printed: {self.lines}"))
 
     def ends(self, timeout_s: float = STARTS_S) -> int:
-        """Wait for its exit status."""
+        """Wait until the process ends and return its exit status."""
         status = self.popen.wait(timeout_s)
         self._reader.join(5)
         return status
@@ -74,11 +74,11 @@ class Process:
         return self.ends(60.0)
 
     def pause(self) -> None:
-        """Suspend it: it keeps all resources open and does nothing."""
+        """Suspend the process; it keeps its resources open."""
         self.popen.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Resume it."""
+    def resume(self) -> None:
+        """Resume the suspended process."""
         self.popen.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
@@ -90,7 +90,7 @@ class Process:
             path.unlink(missing_ok=True)
 
     def own_segments(self) -> list[Path]:
-        """Return its shared-memory segments: Fast DDS keeps a lock file open for each."""
+        """Return the shared-memory segments of the process, by the lock files it holds open."""
         found: set[Path] = set()
         for link in Path(f'/proc/{self.popen.pid}/fd').iterdir():
             try:
@@ -136,7 +136,7 @@ class Processes:
         """End all running processes."""
         running = [p for p in self._all if p.popen.poll() is None]
         for process in running:
-            process.go_on()
+            process.resume()
             process.popen.send_signal(signal.SIGINT)
         end_s = time.monotonic() + 20
         for process in running:

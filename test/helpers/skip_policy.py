@@ -22,7 +22,7 @@ class AllowedSkip:
 
     tests: str
     reason: str
-    runs: str  # where they are not skipped
+    runs: str  # place where they run
 
 
 NO_3_14 = 'Python 3.10 to 3.13: mujoco, metaworld and ruptures have no wheels for 3.14'

@@ -24,11 +24,11 @@ def film(name: str, seed: int) -> StreamData:
     """Render a square in each scene's color, for three seconds after a rest."""
     rng, frames, said, at = np.random.default_rng(seed), [], list[Annotation](), 0.0
     for number in rng.permutation(len(SCENES)):
-        (task, thing, colour), rgb = list(SCENES.items())[number]
+        (task, thing, color), rgb = list(SCENES.items())[number]
         for phase, square in (('rest', None), ('act', rgb)):
-            meaning = 'rest' if square is None else f'act:{task}:{colour}'
+            meaning = 'rest' if square is None else f'act:{task}:{color}'
             frames += [_picture(rng, square) for _ in range(ACT_S * RATE_HZ)]
-            said.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, colour))
+            said.append(Annotation(at, at + ACT_S, meaning, phase, task, thing, color))
             at += ACT_S
     stamps = np.arange(len(frames), dtype=np.int64) * 100_000_000
     return StreamData(name, np.stack(frames), stamps, tuple(said), {'seed': seed})

@@ -13,7 +13,7 @@ from helpers.tiny_bidirectional import SENTENCES, plain, save_tokenizer
 from vljepa_ros.model.checkpoint_config import BankConfig, TokenizerConfig
 from vljepa_ros.model.dual_encoder.config import (
     DualConfig,
-    PictureConfig,
+    ImageConfig,
     StillsConfig,
     TextConfig,
 )
@@ -26,7 +26,7 @@ def config(**changed: Any) -> DualConfig:
     values: dict[str, Any] = {
         'name': 'tiny_dual',
         'time': StillsConfig(rate_hz=4.0),
-        'picture': PictureConfig(32, 8, DIM, layers=2, heads=2, mlp_width=48),
+        'picture': ImageConfig(32, 8, DIM, layers=2, heads=2, mlp_width=48),
         'text': TextConfig(
             width=24,
             layers=2,

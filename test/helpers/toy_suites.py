@@ -114,7 +114,7 @@ class ToyLanguage:
         """Return 0: no text is unreadable."""
         return 0.0
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return False: every question is answerable."""
         return False
 
@@ -135,11 +135,11 @@ def context(
     return Context(model(vision), streams, unseen=unseen)
 
 
-def annotation(phase: str, task: str = 'push', colour: str = 'red', **more: Any) -> Annotation:
+def annotation(phase: str, task: str = 'push', color: str = 'red', **more: Any) -> Annotation:
     """Return an annotation without a position in time."""
     what = TASKS[task].object
-    meaning = more.pop('meaning', None) or meaning_of(task, phase, colour)
-    return Annotation(0, LENGTH_S, meaning, phase, task, what, colour, **more)
+    meaning = more.pop('meaning', None) or meaning_of(task, phase, color)
+    return Annotation(0, LENGTH_S, meaning, phase, task, what, color, **more)
 
 
 def film(

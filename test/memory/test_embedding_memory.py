@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.fake_models import COLOURS, FakeLanguage, colour_vector
+from helpers.fake_models import COLORS, FakeLanguage, color_vector
 
 from vljepa_ros.core.errors import InputError, ModelMismatchError
 from vljepa_ros.core.settings import MemorySettings
@@ -27,15 +27,15 @@ def key(prompt: str = 'What?', source: str = 'camera', model_id: str = 'm') -> S
     return StreamKey(source, prompt, model_id)
 
 
-def hop(second: float, colour: str = 'red', of: StreamKey | None = None) -> Embedding:
+def hop(second: float, color: str = 'red', of: StreamKey | None = None) -> Embedding:
     stamp_ns = round(second * S)
-    return Embedding(stamp_ns, stamp_ns - S, of or key(), colour_vector(colour))
+    return Embedding(stamp_ns, stamp_ns - S, of or key(), color_vector(color))
 
 
 def change(
     second: int,
     number: int,
-    colour: str = 'red',
+    color: str = 'red',
     before: tuple[int, int, str] | None = None,
     reason: Reason = Reason.MEANING,
     of: StreamKey | None = None,
@@ -50,15 +50,15 @@ def change(
         second * S,
         1.0,
         reason,
-        colour_vector(colour),
+        color_vector(color),
         previous,
-        colour_vector(before[2]) if before else None,
+        color_vector(before[2]) if before else None,
     )
 
 
-def end(start: int, stop: int, number: int, colour: str = 'red') -> Change:
+def end(start: int, stop: int, number: int, color: str = 'red') -> Change:
     segment = Segment(number, start * S, stop * S)
-    vector = colour_vector(colour)
+    vector = color_vector(color)
     return Change(
         stop * S, key(), 's', number, start * S, 0.0, Reason.END, vector, segment, vector
     )
@@ -83,7 +83,7 @@ def recalled(
         (
             seen.start_ns // S,
             seen.end_ns // S,
-            [c for c in COLOURS if np.allclose(seen.vector, colour_vector(c), atol=1e-6)],
+            [c for c in COLORS if np.allclose(seen.vector, color_vector(c), atol=1e-6)],
         )
         for seen in found.seen
     ]
@@ -97,7 +97,7 @@ def hops_left(memory: Memory, of: StreamKey) -> int:
 # How long.
 
 
-def test_what_ended_before_the_kept_time_is_forgotten() -> None:
+def test_segments_older_than_the_retention_time_are_deleted() -> None:
     memory = Memory('m', MemorySettings(kept_s=10.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.change(change(4, 1, before=(0, 4, 'red')))
@@ -157,7 +157,7 @@ def test_a_looping_bag_leaves_nothing_of_the_future() -> None:
     assert recalled(memory) == [(0, 2, ['red'])]
 
 
-def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
+def test_a_loop_with_two_prompts_keeps_the_start_of_each() -> None:
     memory = Memory('m')
     both = [key(), key('Other?')]
     for of in both:
@@ -174,7 +174,7 @@ def test_a_loop_of_two_prompts_keeps_what_each_begins_with() -> None:
         assert [(seen.start_ns // S, seen.text) for seen in found.seen] == [(2, 'it is red')]
 
 
-def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
+def test_a_stream_that_restarts_in_the_past_deletes_its_later_data() -> None:
     memory = Memory('m')
     memory.change(change(10, 0, reason=Reason.FIRST))
     memory.change(change(20, 1, 'blue', before=(10, 20, 'red')))
@@ -183,7 +183,7 @@ def test_a_stream_that_begins_in_the_past_forgets_what_it_had_later() -> None:
     assert spans(memory) == [(0, 5), (5, 5)]
 
 
-def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
+def test_a_loop_deletes_later_data_of_removed_prompts() -> None:
     memory = Memory('m')
     memory.record(hop(18, of=key('Old?')))
     memory.record(hop(19))
@@ -191,7 +191,7 @@ def test_a_loop_forgets_what_a_removed_prompt_saw_later() -> None:
     assert hops_left(memory, key('Old?')) == 0
 
 
-def test_a_jump_back_to_the_middle_keeps_what_was_before_it() -> None:
+def test_a_jump_back_keeps_the_data_before_it() -> None:
     memory = Memory('m')
     for second in range(20):
         memory.record(hop(second))
@@ -211,7 +211,7 @@ def test_a_gap_keeps_the_segment_before_it() -> None:
     assert spans(memory) == [(0, 9), (50, 50)]
 
 
-# Segments and their words.
+# Segments and their texts.
 
 
 def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
@@ -225,7 +225,7 @@ def test_the_running_segment_reaches_to_the_newest_hop_until_it_ends() -> None:
     assert spans(memory) == [(0, 7), (9, 9)]
 
 
-def test_words_stay_with_their_segment() -> None:
+def test_texts_stay_with_their_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -240,14 +240,14 @@ def test_words_stay_with_their_segment() -> None:
 
 def test_search_merges_cameras_and_prompts_best_first() -> None:
     memory = Memory('m')
-    for n, (colour, of) in enumerate(
+    for n, (color, of) in enumerate(
         [
             ('blue', key(source='front')),
             ('red', key(source='rear')),
             ('red', key('Other?', source='front')),
         ]
     ):
-        memory.change(change(n, 0, colour, reason=Reason.FIRST, of=of))
+        memory.change(change(n, 0, color, reason=Reason.FIRST, of=of))
     found = memory.search(FakeLanguage(), 'red')
     assert [(m.source, m.start_ns // S, m.score) for m in found] == [
         ('rear', 1, 1.0),
@@ -259,15 +259,15 @@ def test_search_merges_cameras_and_prompts_best_first() -> None:
     assert spans(memory, start_ns=1 * S, end_ns=1 * S) == [(1, 1)]
 
 
-def test_a_moment_that_several_prompts_tell_of_is_found_once() -> None:
+def test_a_moment_that_matches_in_several_prompts_is_found_once() -> None:
     memory = Memory('m')
     other, rear = key('Other?'), key(source='rear')
     for second in range(20):
-        colour = 'red' if 5 <= second < 10 else 'blue'
+        color = 'red' if 5 <= second < 10 else 'blue'
         later = 'red' if 6 <= second < 10 else 'blue'  # another prompt reports it a little later
-        memory.record(hop(second, colour))
+        memory.record(hop(second, color))
         memory.record(hop(second, later, other))
-        memory.record(hop(second, colour, rear))
+        memory.record(hop(second, color, rear))
     found = memory.search(FakeLanguage(), 'red', limit=2)
     assert [(m.source, m.start_ns // S, m.end_ns // S, m.score) for m in found] == [
         ('camera', 5, 9, 1.0),
@@ -307,7 +307,7 @@ def test_another_models_vectors_are_refused_and_change_nothing() -> None:
     assert memory.sources == ()
 
 
-def test_a_change_that_nobody_told_costs_no_segment() -> None:
+def test_a_lost_change_message_loses_no_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -343,10 +343,10 @@ def test_a_vector_of_another_length_is_refused_and_changes_nothing() -> None:
 def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
-    for second, colour in enumerate(['red', 'red', 'blue', 'red', 'red', 'red', 'green', 'red']):
+    for second, color in enumerate(['red', 'red', 'blue', 'red', 'red', 'red', 'green', 'red']):
         if second == 4:
             memory.change(change(4, 1, before=(0, 4, 'red')))
-        memory.record(hop(second, colour))
+        memory.record(hop(second, color))
     memory.event(words(1, 'it is red'))
     found = memory.search(FakeLanguage(), 'red', limit=4)
     assert [(m.start_ns // S, m.end_ns // S, m.score) for m in found] == [
@@ -362,7 +362,7 @@ def test_adjacent_hops_of_a_segment_that_fit_are_one_moment() -> None:
     ]
 
 
-def test_where_the_hops_are_gone_segments_are_found() -> None:
+def test_segments_are_found_after_their_hops_were_deleted() -> None:
     memory = Memory('m', MemorySettings(kept_s=100.0, hops_kept_s=5.0))
     memory.change(change(0, 0, reason=Reason.FIRST))
     for second in range(30):
@@ -438,17 +438,17 @@ def test_a_question_is_answered_by_its_own_prompt_or_by_the_one_asked_last() -> 
 
 def test_a_span_is_pooled_and_its_stretch_is_that_of_its_hops() -> None:
     memory = Memory('m')
-    for second, colour in ((0.2, 'green'), (1.2, 'red'), (2.2, 'blue'), (3.2, 'green')):
-        memory.record(hop(second, colour))
+    for second, color in ((0.2, 'green'), (1.2, 'red'), (2.2, 'blue'), (3.2, 'green')):
+        memory.record(hop(second, color))
     found = memory.recall('', 1 * S, 3 * S, '')
     assert found is not None
     [seen] = found.seen
-    half = (colour_vector('red') + colour_vector('blue')) / np.sqrt(2)
+    half = (color_vector('red') + color_vector('blue')) / np.sqrt(2)
     assert np.allclose(seen.vector, half, atol=1e-6)
     assert (seen.start_ns, seen.end_ns) == (1_200_000_000, 2_200_000_000)
 
 
-def test_a_span_of_several_segments_is_told_by_segment() -> None:
+def test_a_span_of_several_segments_is_answered_by_segment() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     memory.event(words(0, 'it is red'))
@@ -462,7 +462,7 @@ def test_a_span_of_several_segments_is_told_by_segment() -> None:
     assert recalled(memory, 4, 12) == [(4, 7, ['red']), (8, 12, ['blue'])]
 
 
-def test_one_hop_of_a_segment_is_what_it_said() -> None:
+def test_one_hop_of_a_segment_has_its_own_vector() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     for second in range(20):
@@ -471,11 +471,11 @@ def test_one_hop_of_a_segment_is_what_it_said() -> None:
     found = memory.recall('', 9 * S + 1, 11 * S - 1, '')
     assert found is not None
     [seen] = found.seen
-    assert np.allclose(seen.vector, colour_vector('blue'))
+    assert np.allclose(seen.vector, color_vector('blue'))
     assert (seen.start_ns, seen.end_ns) == (10 * S, 10 * S)
 
 
-def test_hops_that_no_segment_is_known_of_are_told_too() -> None:
+def test_hops_outside_known_segments_are_included() -> None:
     memory = Memory('m')
     for second in range(5):
         memory.record(hop(second))
@@ -486,7 +486,7 @@ def test_hops_that_no_segment_is_known_of_are_told_too() -> None:
     assert recalled(memory) == [(0, 4, ['red']), (10, 49, ['blue'])]
 
 
-def test_of_very_many_segments_the_longest_are_told_in_order() -> None:
+def test_the_longest_of_very_many_segments_are_answered_in_order() -> None:
     memory = Memory('m')
     memory.change(change(0, 0, reason=Reason.FIRST))
     start = 0

@@ -16,7 +16,7 @@ import pytest
 from helpers.fake_models import FACTS
 
 from vljepa_ros.core.errors import BusyError, InputError
-from vljepa_ros.core.settings import FootageSettings
+from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import Change, Image, Reason, Segment, Slot, StreamKey
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.memory.segment_store import Store
@@ -37,7 +37,7 @@ def noise(number: int) -> Image:
 def size_of_noise() -> int:
     """Return the size of one hop of noise in bytes."""
     frame_store = FrameStore(FACTS)
-    add(frame_store, range(64), picture=noise)
+    add(frame_store, range(64), image_of=noise)
     return frame_store.held_bytes // 64
 
 
@@ -47,12 +47,12 @@ def add(
     source: str = 'camera',
     reset_count: int = 0,
     start: int = 0,
-    picture: object = grey,
+    image_of: object = grey,
 ) -> None:
     """Add hops of two frames, 100 ms apart, with this gray level."""
     for n in numbers:
         stamps = (start + n * HOP, start + n * HOP + 100 * MS)
-        image = picture(n % 250)  # type: ignore[operator]
+        image = image_of(n % 250)  # type: ignore[operator]
         frame_store.add(source, [Slot(s, s, image) for s in stamps], reset_count, n)
 
 
@@ -95,16 +95,14 @@ def test_frames_of_one_hop_do_not_run_into_each_other() -> None:
     """They are stored as one image; each is decoded as if it had been encoded separately."""
     frame_store = FrameStore(dataclasses.replace(FACTS, image_size=96))
     ramp = np.linspace(0, 255, 96 * 96 * 3).reshape(96, 96, 3).astype(np.uint8)
-    pictures = [ramp, 255 - ramp]
-    frame_store.add('camera', [Slot(n, n, picture) for n, picture in enumerate(pictures)], 0, 0)
-    for image, picture in zip(
-        frame_store.images(frame_store.hops('camera', 0, 9, 9)[0]), pictures
-    ):
-        assert np.abs(image.astype(int) - picture).mean() < 3
-        assert np.abs(image[[0, -1]].astype(int) - picture[[0, -1]]).mean() < 3
+    images = [ramp, 255 - ramp]
+    frame_store.add('camera', [Slot(n, n, image) for n, image in enumerate(images)], 0, 0)
+    for stored, image in zip(frame_store.images(frame_store.hops('camera', 0, 9, 9)[0]), images):
+        assert np.abs(stored.astype(int) - image).mean() < 3
+        assert np.abs(stored[[0, -1]].astype(int) - image[[0, -1]]).mean() < 3
 
 
-def test_what_was_seen_before_ends_where_something_is_missing() -> None:
+def test_the_context_of_a_span_ends_at_a_gap() -> None:
     frame_store = FrameStore(FACTS)
     add(frame_store, range(10))
     add(frame_store, range(14, 30))  # frames were dropped
@@ -116,7 +114,7 @@ def test_what_was_seen_before_ends_where_something_is_missing() -> None:
     assert numbers(frame_store.before(by_number[0], 3)) == []
 
 
-def test_a_frame_that_is_looked_at_again_has_its_stamp_twice() -> None:
+def test_a_repeated_frame_has_its_stamp_twice() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(6):
         stamp = number // 2 * HOP
@@ -130,7 +128,7 @@ def test_cameras_do_not_mix() -> None:
     frame_store = FrameStore(FACTS)
     for number in range(8):
         add(frame_store, range(number, number + 1), 'front')
-        add(frame_store, range(number, number + 1), 'rear', picture=lambda n: grey(200))
+        add(frame_store, range(number, number + 1), 'rear', image_of=lambda n: grey(200))
     assert frame_store.sources == ('front', 'rear')
     hop = frame_store.hops('rear', 5 * HOP, 6 * HOP, 9)[0]
     assert numbers(frame_store.before(hop, 3)) == [2, 3, 4]
@@ -148,9 +146,9 @@ def test_time_that_goes_back_leaves_nothing_of_the_future() -> None:
 
 def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None:
     room, count = 700, 1500
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=room * SIZE))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=room * SIZE))
     for number in range(count):
-        add(frame_store, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), image_of=noise)
         if number % 20 == 0 and number:  # segments of twenty hops
             frame_store.keep(ended(number - 20, number))
     left = everything(frame_store)
@@ -163,9 +161,9 @@ def test_of_too_much_the_middles_of_segments_go_first_the_oldest_first() -> None
 
 
 def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100 * SIZE))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100 * SIZE))
     for number in range(1500):
-        add(frame_store, range(number, number + 1), picture=noise)
+        add(frame_store, range(number, number + 1), image_of=noise)
         if number % 20 == 0 and number:
             frame_store.keep(ended(number - 20, number))
     left = everything(frame_store)
@@ -173,8 +171,8 @@ def test_where_the_budget_is_tiny_even_windows_go_the_oldest_first() -> None:
     assert 90 <= len(left) <= 100 + 64  # less than the newest minute
 
 
-def test_what_is_older_than_the_kept_time_goes() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=10.0))
+def test_frames_older_than_the_retention_time_are_deleted() -> None:
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=10.0))
     add(frame_store, range(128))
     newest = 127 * HOP + 100 * MS
     assert everything(frame_store)[0] == next(
@@ -204,7 +202,7 @@ def test_of_many_segments_some_speak_for_all_of_the_span() -> None:
     assert all(60 <= b - a <= 140 for a, b in itertools.pairwise(found))
 
 
-def test_what_lasts_long_and_what_is_not_over_is_looked_at_too() -> None:
+def test_long_and_open_segments_are_evaluated_too() -> None:
     """The span has two segments of four hops and ten minutes of an open segment."""
     frame_store = FrameStore(FACTS)
     add(frame_store, range(3000))
@@ -274,7 +272,7 @@ time.sleep(60)
     assert everything(FrameStore(FACTS, path=path)) == [*range(10), 0, 1, 2]
 
 
-def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
+def test_stamps_from_an_unset_clock_delete_no_frames(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(10), start=10**15)
@@ -282,11 +280,11 @@ def test_a_clock_that_is_not_set_takes_no_frames_away(tmp_path: Path) -> None:
     frame_store = FrameStore(FACTS, path=path)
     add(frame_store, range(3), reset_count=7)
     frame_store.commit()
-    assert 'camera' in frame_store.trouble
+    assert 'camera' in frame_store.problem
     assert everything(frame_store) == list(range(10))
     add(frame_store, range(3), reset_count=8, start=10**15 + 10**12)
     frame_store.commit()
-    assert frame_store.trouble == '' and everything(frame_store) == [*range(10), 0, 1, 2]
+    assert frame_store.problem == '' and everything(frame_store) == [*range(10), 0, 1, 2]
 
 
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
@@ -299,54 +297,54 @@ def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> 
     assert everything(FrameStore(FACTS, path=path)) == [0, 1, 2, 3]
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('no database ' * 100)
     with pytest.raises(InputError, match='notes'):
         FrameStore(FACTS, path=path)
 
 
-def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_node_continues(tmp_path: Path) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
-    add(frame_store, range(10), picture=noise)
+    add(frame_store, range(10), image_of=noise)
     frame_store.commit()
     [(pages,)] = frame_store._base.read('PRAGMA page_count')
     frame_store._base.read(f'PRAGMA max_page_count = {pages}')
-    add(frame_store, range(10, 40), picture=noise)
+    add(frame_store, range(10, 40), image_of=noise)
     frame_store.commit()
-    assert 'database or disk is full' in frame_store.trouble
+    assert 'database or disk is full' in frame_store.problem
     assert set(everything(frame_store)) >= set(range(10))
     frame_store._base.read('PRAGMA max_page_count = 1000000')
-    add(frame_store, range(40, 50), picture=noise)
+    add(frame_store, range(40, 50), image_of=noise)
     frame_store.commit()
-    assert frame_store.trouble == '' and everything(frame_store)[-1] == 49
+    assert frame_store.problem == '' and everything(frame_store)[-1] == 49
 
 
-def test_on_a_disk_that_is_full_from_the_start_frames_are_kept_in_ram(
+def test_frames_stay_in_ram_if_the_disk_is_full_at_startup(
     tmp_path: Path, full_disk: None
 ) -> None:
     frame_store = FrameStore(FACTS, path=tmp_path / 'frames.db')
-    add(frame_store, range(10), picture=noise)
+    add(frame_store, range(10), image_of=noise)
     for _ in range(2):  # the problem is still reported
         frame_store.commit()
         assert (
-            f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.trouble
+            f'{tmp_path / "frames.db"} cannot be opened: the disk is full' in frame_store.problem
         )
     assert everything(frame_store) == list(range(10))
 
 
 def test_frames_that_were_just_given_up_are_an_error() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=100_000))
-    add(frame_store, range(10), picture=noise)
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=100_000))
+    add(frame_store, range(10), image_of=noise)
     frame_store.commit()
     hop = frame_store.hops('camera', 0, HOP, 9)[0]
-    add(frame_store, range(10, 1000), picture=noise)
+    add(frame_store, range(10, 1000), image_of=noise)
     with pytest.raises(InputError, match='deleted'):
         frame_store.images(hop)
 
 
 def test_a_camera_with_another_clock_loses_nothing() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=100.0))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=100.0))
     add(frame_store, range(64), 'sim')
     add(frame_store, range(64), 'live', start=1_700_000_000 * 1000 * MS)
     assert everything(frame_store, 'sim') == everything(frame_store, 'live') == list(range(64))
@@ -363,14 +361,14 @@ def test_many_hops_of_one_stamp_have_others_before_them() -> None:
     assert numbers(frame_store.before(hops[50], 4)) == [46, 47, 48, 49]
 
 
-def test_what_was_given_up_is_given_back_to_the_disk(tmp_path: Path) -> None:
+def test_deleted_space_is_returned_to_the_disk(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
-    add(frame_store, range(3000), picture=noise)
+    add(frame_store, range(3000), image_of=noise)
     frame_store.close()
     before = path.stat().st_size
-    frame_store = FrameStore(FACTS, FootageSettings(most_bytes=200 * SIZE), path)
-    add(frame_store, range(3000, 4500), picture=noise)
+    frame_store = FrameStore(FACTS, FrameStoreSettings(most_bytes=200 * SIZE), path)
+    add(frame_store, range(3000, 4500), image_of=noise)
     frame_store.close()
     assert path.stat().st_size < before / 2
 
@@ -385,10 +383,10 @@ def test_the_file_of_a_memory_is_no_frame_store(tmp_path: Path) -> None:
         Store(tmp_path / 'frames.db')
 
 
-def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Path) -> None:
+def test_a_file_damaged_at_run_time_is_reported_and_the_node_continues(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
-    add(frame_store, range(200), picture=noise)
+    add(frame_store, range(200), image_of=noise)
     frame_store.commit()
     frame_store._base.read('PRAGMA wal_checkpoint(TRUNCATE)')
     with path.open('r+b') as file:
@@ -396,13 +394,13 @@ def test_a_file_that_is_damaged_while_running_is_told_and_survived(tmp_path: Pat
         file.write(b'\xff' * (path.stat().st_size - 4096))
     frame_store._base.read('PRAGMA shrink_memory')
     for reset_count in (0, 1):
-        add(frame_store, range(200, 400), reset_count=reset_count, picture=noise)
+        add(frame_store, range(200, 400), reset_count=reset_count, image_of=noise)
         frame_store.commit()
-    assert str(path) in frame_store.trouble
+    assert str(path) in frame_store.problem
 
 
 def test_no_time_is_too_long_to_keep() -> None:
-    frame_store = FrameStore(FACTS, FootageSettings(kept_s=1e9))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(kept_s=1e9))
     add(frame_store, range(200))
     frame_store.commit()
-    assert frame_store.trouble == '' and len(everything(frame_store)) == 200
+    assert frame_store.problem == '' and len(everything(frame_store)) == 200

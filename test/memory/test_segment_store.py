@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.fake_models import FakeLanguage, colour_vector
+from helpers.fake_models import FakeLanguage, color_vector
 
 from vljepa_ros.core.errors import BusyError, InputError, OutputError
 from vljepa_ros.core.settings import MemorySettings
@@ -34,11 +34,11 @@ S = 1_000_000_000
 KEY = StreamKey('camera', 'What?', 'm')
 
 
-def hop(second: float, colour: str = 'red', key: StreamKey = KEY) -> Embedding:
-    return Embedding(round(second * S), 0, key, colour_vector(colour))
+def hop(second: float, color: str = 'red', key: StreamKey = KEY) -> Embedding:
+    return Embedding(round(second * S), 0, key, color_vector(color))
 
 
-def begun(second: int, number: int, colour: str, before: str = '', key: StreamKey = KEY) -> Change:
+def begun(second: int, number: int, color: str, before: str = '', key: StreamKey = KEY) -> Change:
     """Return the change that begins a segment after a segment of five seconds."""
     return Change(
         second * S,
@@ -48,9 +48,9 @@ def begun(second: int, number: int, colour: str, before: str = '', key: StreamKe
         second * S,
         1.0,
         Reason.MEANING if before else Reason.FIRST,
-        colour_vector(colour),
+        color_vector(color),
         Segment(number - 1, (second - 5) * S, second * S) if before else None,
-        colour_vector(before) if before else None,
+        color_vector(before) if before else None,
     )
 
 
@@ -75,7 +75,7 @@ MOMENTS = [
 ]
 
 
-def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
+def test_stored_data_survives_the_process(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     lived(memory)
     assert found(memory) == MOMENTS
@@ -85,10 +85,10 @@ def test_what_is_remembered_survives_the_process(tmp_path: Path) -> None:
     recalled = again.recall('', 0, 4 * S, 'What?')
     assert recalled is not None
     [seen] = recalled.seen
-    assert np.allclose(seen.vector, colour_vector('red')) and seen.end_ns == 4 * S
+    assert np.allclose(seen.vector, color_vector('red')) and seen.end_ns == 4 * S
     assert (seen.text, seen.nearest) == ('it was red', True)
     part = again.recall('', 0, 1 * S, 'What?')
-    assert part is not None and [s.text for s in part.seen] == ['']  # its words are of its end
+    assert part is not None and [s.text for s in part.seen] == ['']  # the text describes its end
     own = again.recall('', 5 * S, 8 * S, 'What?')
     assert own is not None and [s.nearest for s in own.seen] == [False]
     again.change(begun(20, 0, 'red'))  # ids of another session would differ; what ran is over
@@ -114,26 +114,26 @@ def test_after_a_gap_and_two_restarts_no_segment_is_longer_than_it_was(tmp_path:
     assert memory.recall('', 500 * S, 600 * S, '') is None
 
 
-def test_a_clock_that_is_not_set_takes_nothing_from_what_was_remembered(tmp_path: Path) -> None:
+def test_stamps_from_an_unset_clock_delete_no_stored_data(tmp_path: Path) -> None:
     path, late = tmp_path / 'memory.db', 1_700_000_000
     memory = Memory('m', store=Store(path))
     memory.change(begun(late, 0, 'red'))
     for second in range(late, late + 5):
         memory.record(hop(second, 'red'))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
 
     memory = Memory('m', store=Store(path))
     memory.change(dataclasses.replace(begun(100, 0, 'blue'), session_id='t'))
     memory.record(hop(100, 'blue'))
     memory.commit()
-    assert "'camera'" in memory.trouble and '1,699,999,904 s' in memory.trouble
+    assert "'camera'" in memory.problem and '1,699,999,904 s' in memory.problem
     assert [m.start_ns // S for m in found(memory)] == [late]
     memory.record(hop(late + 60, 'blue'))  # now it is set
-    memory.record(hop(late + 30, 'blue'))  # what this process has seen itself is no such thing
+    memory.record(hop(late + 30, 'blue'))  # data of this process is not older data of the file
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
     stamps = Memory('m', store=Store(path)).recall('', late * S, 0, 'What?')
     assert stamps is not None and stamps.seen[-1].end_ns == (late + 30) * S
@@ -155,14 +155,14 @@ def test_a_segment_that_runs_over_a_restart_is_one(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_forgotten_is_forgotten_on_the_disk_too(tmp_path: Path) -> None:
+def test_deleted_data_is_also_deleted_on_disk(tmp_path: Path) -> None:
     settings = MemorySettings(kept_s=100.0, hops_kept_s=3.0)
     memory = Memory('m', settings, Store(tmp_path / 'memory.db'))
     lived(memory)
     memory.record(hop(3))  # time goes back
     memory.change(
-        Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, colour_vector('red'),
-               Segment(1, 5 * S, 7 * S), colour_vector('blue'))
+        Change(3 * S, KEY, 's', 2, 3 * S, 1.0, Reason.RESET, color_vector('red'),
+               Segment(1, 5 * S, 7 * S), color_vector('blue'))
     )  # fmt: skip
     expected = found(memory)
     memory.close()
@@ -189,7 +189,7 @@ sys.stdin.read()
 """
 
 
-def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Path) -> None:
+def test_a_kill_loses_only_data_after_the_last_commit(tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     here = Path(__file__).parent
     environment = os.environ | {
@@ -209,10 +209,10 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_commit(tmp_path: Pat
     process.wait()
     stamps, vectors, _ = Store(path).hops(KEY)
     assert stamps.tolist() == [second * S for second in range(501)]
-    assert np.allclose(vectors, colour_vector('red'))
+    assert np.allclose(vectors, color_vector('red'))
 
 
-def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+def test_the_file_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     memory.record(hop(0))
     memory.commit()
@@ -222,7 +222,7 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     memory.commit()
     assert reader.hops(KEY)[0].tolist() == [0, S]
     with pytest.raises(OutputError, match='readonly'):
-        reader.put_hop(KEY, 2 * S, colour_vector('red'))
+        reader.put_hop(KEY, 2 * S, color_vector('red'))
 
 
 def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
@@ -251,7 +251,7 @@ def test_vectors_of_another_model_are_kept_as_long_as_ones_own(
     assert left() == (0, 0)
 
 
-def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None:
+def test_republished_open_segments_are_continued(tmp_path: Path) -> None:
     """A restarted node receives opening changes that are older than its file."""
     memory = Memory('m', store=Store(tmp_path / 'memory.db'))
     memory.change(begun(0, 0, 'red'))
@@ -264,7 +264,7 @@ def test_what_is_open_is_taken_up_where_it_is_told_again(tmp_path: Path) -> None
     for second in range(10, 20):
         memory.record(hop(second))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     assert [(m.start_ns // S, m.end_ns // S, m.text) for m in found(memory)] == [
         (0, 19, 'it is red')
     ]
@@ -311,7 +311,7 @@ def test_vectors_of_another_model_are_kept_and_never_compared(tmp_path: Path) ->
     assert found(Memory('m', store=Store(tmp_path / 'memory.db'))) == MOMENTS
 
 
-def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
+def test_the_memory_continues_in_ram_on_a_full_disk(tmp_path: Path) -> None:
     store = Store(tmp_path / 'memory.db')
     memory = Memory('m', store=store)
     memory.record(hop(0))
@@ -321,13 +321,13 @@ def test_on_a_full_disk_the_memory_goes_on_without_it(tmp_path: Path) -> None:
     for second in range(1, 2000):
         memory.record(hop(second))
     memory.commit()
-    assert 'full' in memory.trouble and str(store.path) in memory.trouble
+    assert 'full' in memory.problem and str(store.path) in memory.problem
     recalled = memory.recall('', 0, 0, '')
     assert recalled is not None and recalled.seen[-1].end_ns == 1999 * S
     store._base.read('PRAGMA max_page_count = 1000000')
     memory.record(hop(2000))
     memory.commit()
-    assert memory.trouble == ''
+    assert memory.problem == ''
     memory.close()
     stamps = Store(tmp_path / 'memory.db').hops(KEY)[0]
     assert stamps[0] == 0 and stamps[-1] == 2000 * S
@@ -344,7 +344,9 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('what', ['text', 'other', 'newer'])
-def test_what_is_no_memory_is_refused_and_left_as_it_is(tmp_path: Path, what: str) -> None:
+def test_a_file_that_is_not_a_memory_is_rejected_and_left_unchanged(
+    tmp_path: Path, what: str
+) -> None:
     path = tmp_path / 'memory.db'
     if what == 'text':
         path.write_text('a diary, ' * 1000)
@@ -361,7 +363,7 @@ def test_what_is_no_memory_is_refused_and_left_as_it_is(tmp_path: Path, what: st
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_not_there_is_made_or_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_created_or_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='no such file'):
         Store(tmp_path / 'memory.db', read_only=True)
     with pytest.raises(OutputError, match=r'nowhere/memory\.db'):
@@ -386,7 +388,7 @@ PRAGMA user_version = 2;
 
 
 def test_a_file_of_the_version_before_is_read_and_written(tmp_path: Path) -> None:
-    path, vector = tmp_path / 'memory.db', colour_vector('red')
+    path, vector = tmp_path / 'memory.db', color_vector('red')
     store = Store(path)
     store.put_hop(KEY, S, vector)  # makes the stream
     store.close()

@@ -33,7 +33,7 @@ def vectors(model: Model) -> np.ndarray:
     return model.vision.predict(state, ['What is happening?', ''])
 
 
-def test_what_is_saved_loads_to_the_same_vectors(tiny: Model, tmp_path: Path) -> None:
+def test_saved_models_give_the_same_vectors(tiny: Model, tmp_path: Path) -> None:
     from vljepa_ros.model.streaming.vision import StreamingVision
 
     assert isinstance(tiny.vision, StreamingVision)
@@ -102,7 +102,7 @@ def damage(folder: Path, how: str) -> None:
         ('tower', 'has hash'),
     ],
 )
-def test_damage_is_told_in_one_line(
+def test_damage_is_reported_in_one_line(
     tiny_folder: Path, tmp_path: Path, how: str, words: str
 ) -> None:
     folder = tmp_path / 'broken'
@@ -202,9 +202,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Path, tmp_path: Pa
         ({'dtype': 'int8'}, "unknown dtype 'int8'"),
     ],
 )
-def test_what_is_not_there_is_named(
-    tiny_folder: Path, arguments: dict[str, str], words: str
-) -> None:
+def test_a_missing_path_is_named(tiny_folder: Path, arguments: dict[str, str], words: str) -> None:
     with pytest.raises(ModelError) as caught:
         registry.load(**{'name_or_dir': str(tiny_folder), 'device': 'cpu', **arguments})
     assert words in str(caught.value)
@@ -287,7 +285,7 @@ def test_decoding_is_bounded_and_the_same_every_time(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
-def test_a_folder_tells_how_its_weights_are_stored(
+def test_the_stored_dtype_of_a_folder_is_read(
     tiny: Model, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     registry.save(network(tiny.vision), tmp_path, dtype)  # type: ignore[union-attr]
@@ -306,9 +304,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_a_small_model_computes_in_one_thread_unless_told(
-    tiny_folder: Path, two_threads: None
-) -> None:
+def test_a_small_model_uses_one_thread_by_default(tiny_folder: Path, two_threads: None) -> None:
     registry.load(str(tiny_folder), device='cpu', threads=2)
     assert torch.get_num_threads() == 2
     registry.load(str(tiny_folder), device='cpu')

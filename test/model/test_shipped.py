@@ -13,7 +13,7 @@ from vljepa_ros.evaluate.novel_combinations import decode_held_out
 from vljepa_ros.model import registry
 
 
-def test_it_is_small_and_described() -> None:
+def test_the_sample_is_small_and_described() -> None:
     folder = registry.find('small')
     assert (folder / registry.WEIGHTS).stat().st_size < 30_000_000
     card = (folder / 'MODEL_CARD.md').read_text()
@@ -36,10 +36,10 @@ def test_opposites_are_apart_and_rewordings_together(shipped: Model) -> None:
         assert (a @ a.T).mean() > (a @ b.T).mean()
 
 
-def test_the_decoder_says_a_text_embedding_again(shipped: Model) -> None:
+def test_the_decoder_reconstructs_an_embedded_text(shipped: Model) -> None:
     assert shipped.language is not None
     rng = np.random.default_rng(0)
-    known = meanings(TRAIN_TASKS, held_out_colours=False)
+    known = meanings(TRAIN_TASKS, held_out_colors=False)
     chosen = [str(meaning) for meaning in rng.choice(known, 60, replace=False)]
     texts = [sentences(meaning, 'train')[0] for meaning in chosen]
     decoded = shipped.language.decode(shipped.language.encode(texts))

@@ -41,7 +41,7 @@ def test_the_sample_bag_is_familiar(shipped: Model) -> None:
     assert np.mean(np.array(found) >= 0.5) <= 0.03
 
 
-def test_held_out_wordings_are_readable(shipped: Model) -> None:
+def test_held_out_paraphrases_are_readable(shipped: Model) -> None:
     assert shipped.language is not None
     texts = own_texts('heldout')[::20]
     assert np.mean([shipped.language.unreadable(text) >= 0.5 for text in texts]) <= 0.03

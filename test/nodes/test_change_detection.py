@@ -26,7 +26,7 @@ from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes.change_detection import SESSION_ID, ChangeDetectionNode
 
 
-def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
+def embedding(color: str, hop: int, **changes: Any) -> SemanticEmbedding:
     """Return an embedding with the fake's hop of 200 ms and windows of 800 ms."""
     newest = START_NS + hop * 200 * MS
     message = SemanticEmbedding(
@@ -35,7 +35,7 @@ def embedding(colour: str, hop: int, **changes: Any) -> SemanticEmbedding:
         source='camera',
         prompt='What?',
         model_id=fake_models.FACTS.model_id,
-        vector=array.array('f', fake_models.colour_vector(colour).tobytes()),
+        vector=array.array('f', fake_models.color_vector(color).tobytes()),
     )
     for name, value in changes.items():
         setattr(message, name, value)
@@ -69,7 +69,7 @@ def test_the_first_embedding_opens_a_segment(bench: Bench) -> None:
         segment_start=stamp(START_NS),
         score=1.0,
         reason=SemanticChange.REASON_FIRST,
-        vector=array.array('f', fake_models.colour_vector('red')),
+        vector=array.array('f', fake_models.color_vector('red')),
     )
 
 
@@ -88,16 +88,16 @@ def test_a_change_of_meaning_field_by_field(bench: Bench) -> None:
         segment_start=at,
         score=1.0,
         reason=SemanticChange.REASON_MEANING,
-        vector=array.array('f', fake_models.colour_vector('blue')),
+        vector=array.array('f', fake_models.color_vector('blue')),
         has_previous=True,
         previous_segment_id=0,
         previous_start=stamp(START_NS),
         previous_end=at,
-        previous_vector=array.array('f', fake_models.colour_vector('red')),
+        previous_vector=array.array('f', fake_models.color_vector('red')),
     )
 
 
-def test_who_comes_late_hears_what_is_open(bench: Bench) -> None:
+def test_late_subscribers_get_open_segments(bench: Bench) -> None:
     """Otherwise, a restarted decoder would publish nothing until the next change."""
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(10)), *(embedding('blue', n) for n in (10, 11)))
@@ -112,7 +112,7 @@ def test_who_comes_late_hears_what_is_open(bench: Bench) -> None:
     assert again == change
 
 
-def test_a_drift_is_what_who_comes_late_hears(bench: Bench) -> None:
+def test_late_subscribers_get_the_vector_of_the_last_drift(bench: Bench) -> None:
     line = Line(bench, change_threshold=90.0, drift_threshold=0.1)
     line.send(*(embedding('red' if n < 10 else 'blue', n) for n in range(40)))
     drifted = line.changes.wait(2)[-1]
@@ -125,7 +125,7 @@ def test_a_drift_is_what_who_comes_late_hears(bench: Bench) -> None:
     assert again.vector == told
 
 
-def test_parameters_decide_what_a_change_is(bench: Bench) -> None:
+def test_parameters_determine_the_detected_changes(bench: Bench) -> None:
     line = Line(bench, confirm_hops=4, min_segment=0.0)
     line.send(
         *(embedding('red', n) for n in range(3)), *(embedding('blue', n) for n in range(3, 6))
@@ -206,7 +206,7 @@ class Informed(Line):
 FIRST, END = SemanticChange.REASON_FIRST, SemanticChange.REASON_END
 
 
-def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back(bench: Bench) -> None:
+def test_removing_a_prompt_ends_its_stream_and_it_can_be_added_again(bench: Bench) -> None:
     line = Informed(bench)
     line.stand('One?', 'Two?')
     for n in range(3):
@@ -221,7 +221,7 @@ def test_a_prompt_that_is_removed_ends_its_stream_and_may_come_back(bench: Bench
     assert line.said(4)[2:] == [('Two?', END, 0), ('Two?', FIRST, 1)]
 
 
-def test_what_arrives_of_a_removed_prompt_opens_no_stream(bench: Bench) -> None:
+def test_late_embeddings_of_a_removed_prompt_open_no_stream(bench: Bench) -> None:
     line = Informed(bench)
     line.stand('One?')
     line.feed(0, 'One?')
@@ -235,9 +235,7 @@ def test_what_arrives_of_a_removed_prompt_opens_no_stream(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize('fields', [{'sources': ['rear']}, {'model_id': 'other-1-2'}])
-def test_streams_of_a_camera_or_model_that_is_gone_end(
-    bench: Bench, fields: dict[str, Any]
-) -> None:
+def test_streams_of_a_removed_camera_or_model_end(bench: Bench, fields: dict[str, Any]) -> None:
     line = Informed(bench)
     line.feed(0, 'One?')  # before anything is known of what stands
     line.stand('One?', **fields)
@@ -250,8 +248,8 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
     first, second = line.changes.wait(2)
     assert (first.model_id, second.model_id) == (fake_models.FACTS.model_id, 'other-1-2')
     assert second.reason == SemanticChange.REASON_FIRST
-    trouble = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert "'camera'" in trouble and "'other-1-2'" in trouble
+    problem = values_of(bench.status(line.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert "'camera'" in problem and "'other-1-2'" in problem
 
 
 @pytest.mark.parametrize(
@@ -272,13 +270,13 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
         *(embedding('blue', n) for n in (7, 8)),
     )
     _, change = line.changes.wait(2)
-    assert np.allclose(change.previous_vector, fake_models.colour_vector('red'))
-    assert np.allclose(change.vector, fake_models.colour_vector('blue'))
+    assert np.allclose(change.previous_vector, fake_models.color_vector('red'))
+    assert np.allclose(change.vector, fake_models.color_vector('blue'))
     assert line.node.health.counts['bad embeddings'] == 1
     assert message in values_of(bench.status(line.node, lambda s: True))['last trouble']
 
 
-def test_a_frame_that_was_looked_at_again_confirms_nothing(bench: Bench) -> None:
+def test_a_repeated_frame_confirms_no_change(bench: Bench) -> None:
     line = Line(bench)
     line.send(*(embedding('red', n) for n in range(6)), *[embedding('blue', 6)] * 4)
     eventually(lambda: line.node.health.counts['embeddings without a new frame'] == 3)
@@ -294,7 +292,7 @@ def test_time_may_go_back_in_another_epoch(bench: Bench) -> None:
     assert change.segment_start == stamp(START_NS + 400 * MS)
 
 
-def test_embeddings_are_kept_for_a_node_that_is_busy(bench: Bench) -> None:
+def test_embeddings_are_queued_for_a_busy_node(bench: Bench) -> None:
     line = Line(bench)
     [info] = bench.probe.get_subscriptions_info_by_topic(f'{bench.namespace}/semantic_embedding')
     assert info.qos_profile.reliability == RELIABLE.reliability

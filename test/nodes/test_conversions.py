@@ -47,7 +47,7 @@ def test_a_column_of_a_matrix_crosses_in_its_own_order() -> None:
 
 
 @pytest.mark.parametrize('bad', [[], [math.nan, 1.0], [math.inf]])
-def test_vectors_that_are_none_are_refused(bad: list[float]) -> None:
+def test_invalid_vectors_are_rejected(bad: list[float]) -> None:
     with pytest.raises(InputError, match='empty or not finite'):
         conversions.from_floats(array.array('f', bad))
 
@@ -272,22 +272,22 @@ def test_a_raw_image_is_unpadded_and_turned() -> None:
     message = Image(
         encoding='bgr8', width=3, height=2, step=16, data=array.array('B', rows.tobytes())
     )
-    picture = conversions.to_picture(message, 180)
+    picture = conversions.to_image(message, 180)
     assert picture.shape == (2, 3, 3)
     assert picture[1, 2].tolist() == [30, 20, 10]
     assert picture[0, 0].tolist() == [60, 50, 40]
 
 
 def test_a_compressed_image_is_unpacked() -> None:
-    picture = fake_models.picture('blue')
+    picture = fake_models.solid_image('blue')
     png = cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
     message = CompressedImage(format='png', data=array.array('B', png))
-    assert (conversions.to_picture(message) == picture).all()
+    assert (conversions.to_image(message) == picture).all()
 
 
 def test_a_damaged_image_is_refused() -> None:
     with pytest.raises(InputError, match="unknown encoding 'rgb9'"):
-        conversions.to_picture(Image(encoding='rgb9', width=1, height=1, step=3))
+        conversions.to_image(Image(encoding='rgb9', width=1, height=1, step=3))
 
 
 @pytest.mark.parametrize('value', [-0.5, 1.5, float('nan')])

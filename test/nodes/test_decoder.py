@@ -28,7 +28,7 @@ from vljepa_ros.core.protocols import Model
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.decoder import DecoderNode
 
-RED, BLUE = (array.array('f', fake_models.colour_vector(c)) for c in ('red', 'blue'))
+RED, BLUE = (array.array('f', fake_models.color_vector(c)) for c in ('red', 'blue'))
 
 
 def change(number: int = 1, **changes: Any) -> SemanticChange:
@@ -128,13 +128,13 @@ def test_one_decode_a_change(bench: Bench) -> None:
     desk = Desk(bench)
     desk.send(*(change(n) for n in range(1, 21)))
     desk.events.wait(40)
-    # One more: what was before the first was not said here.
+    # One more: the segment before the first had no text here.
     status = bench.status(desk.node, lambda s: values_of(s).get('decodes') == '21')
     assert values_of(status)['events'] == '40'
     assert values_of(status)['model'] == fake_models.FACTS.model_id
 
 
-def test_what_began_is_told_once_though_it_may_be_sent_again(bench: Bench) -> None:
+def test_a_republished_opening_change_gives_one_event(bench: Bench) -> None:
     desk = Desk(bench)
     again = change(2, has_previous=False, previous_vector=array.array('f'))
     desk.send(again, again, change(3))
@@ -147,7 +147,7 @@ def test_what_began_is_told_once_though_it_may_be_sent_again(bench: Bench) -> No
     assert desk.node._writer.decodes == 2
 
 
-def test_events_are_latched_for_who_comes_late(bench: Bench) -> None:
+def test_events_are_latched_for_late_joining_subscribers(bench: Bench) -> None:
     desk = Desk(bench)
     desk.send(change())
     desk.events.wait(2)
@@ -210,7 +210,7 @@ class SlowLanguage(fake_models.FakeLanguage):
         return super().decode(vectors)
 
 
-def test_what_was_heard_is_written_before_deactivation_ends(bench: Bench) -> None:
+def test_received_data_is_written_before_deactivation_ends(bench: Bench) -> None:
     desk = Desk(bench, SlowLanguage())
     desk.send(change(1), change(2))
     eventually(lambda: desk.node.backlog == 2)
@@ -219,7 +219,7 @@ def test_what_was_heard_is_written_before_deactivation_ends(bench: Bench) -> Non
     assert desk.node.phase == 'inactive'
 
 
-def test_a_backlog_without_end_drops_and_says_so(
+def test_an_endless_backlog_drops_changes_and_reports_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.model_requests'], 'MAX_BACKLOG', 1)

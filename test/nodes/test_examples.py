@@ -34,7 +34,7 @@ def example(name: str) -> Any:
     return module
 
 
-def test_the_script_asks_looks_back_and_waits(bench: Bench, robot: Client) -> None:
+def test_the_script_asks_about_now_and_the_past_and_watches(bench: Bench, robot: Client) -> None:
     Counter(bench, seen('red')).fill_memory()
     said = example('ask').main(robot, 'it is green', 0.2)
     assert said[0].startswith('Is the light on? ') or said[0].startswith('I cannot tell')
@@ -86,7 +86,7 @@ class Scripted:
         return self._later
 
 
-def test_a_behaviour_waits_for_what_happens_without_blocking(bench: Bench, robot: Client) -> None:
+def test_a_behavior_waits_for_a_condition_without_blocking(bench: Bench, robot: Client) -> None:
     trees = pytest.importorskip('py_trees')
     running = trees.common.Status.RUNNING
     counter = Counter(bench)
@@ -109,7 +109,7 @@ def test_a_behaviour_waits_for_what_happens_without_blocking(bench: Bench, robot
 # Tools.
 
 
-def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Client) -> None:
+def test_tools_are_json_schemas_of_the_client_methods(bench: Bench, robot: Client) -> None:
     tools = example('llm_tools')
     json.dumps(tools.TOOLS)
     Counter(bench, seen('red')).fill_memory()
@@ -142,7 +142,7 @@ def test_tools_are_json_schemas_of_what_can_be_called(bench: Bench, robot: Clien
         ('search', '{"text": " "}', 'text is empty'),
     ],
 )
-def test_what_a_model_gets_wrong_is_told_to_it(
+def test_errors_of_a_tool_call_are_returned_to_the_model(
     bench: Bench, robot: Client, name: str, arguments: str, message: str
 ) -> None:
     Counter(bench, seen('red'))

@@ -125,7 +125,7 @@ def test_an_exception_in_a_transition_is_one_line_and_a_failure(
     node.steps, node.bad = [], bad
     assert not change_state(bench, 'stubborn', transition)
     assert logged == [line]
-    assert node.steps == steps  # what was begun is undone
+    assert node.steps == steps  # the transition is undone
     assert state(bench, 'stubborn') == node.phase == phase
     status = bench.status(node, lambda s: s.level == b'\x02')
     assert status.message == line
@@ -226,10 +226,10 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_one_line(bench: Benc
     assert logged == ["cannot configure: unknown model 'big' (known: small)"]
     assert len(loads) == 1
     assert not change_state(bench, 'decoder_node', Transition.TRANSITION_CONFIGURE)
-    assert len(loads) == 2  # what was mended meanwhile is found
+    assert len(loads) == 2  # a repaired file is found
 
 
-def test_a_failure_that_configure_never_told_is_not_told_later(bench: Bench) -> None:
+def test_an_unreported_configure_failure_is_not_reported_later(bench: Bench) -> None:
     models: list[Any] = [ModelError('damaged'), fake_models.fake_model()]
 
     def load(*_: Any) -> Any:

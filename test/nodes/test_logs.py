@@ -10,7 +10,7 @@ from rclpy.node import Node
 from vljepa_ros.nodes.logs import forwarded
 
 
-def test_what_the_library_logs_is_a_nodes_line(bench: Bench) -> None:
+def test_library_log_records_become_node_log_lines(bench: Bench) -> None:
     node = Node('speaker')
     heard = bench.hear(Log, '/rosout')
     library = logging.getLogger('vljepa_ros.model.devices')

@@ -30,7 +30,7 @@ from vljepa_ros.sources import Source
 RED, GREEN = 20, 20  # frames at 10/s; green is unfamiliar
 SECOND = 1000 * MS
 END_NS = START_NS + (RED + GREEN - 1) * 100 * MS
-COLOURS = ['red'] * RED + ['green'] * GREEN
+COLORS = ['red'] * RED + ['green'] * GREEN
 NO_RED = ['no red', 'yes']
 
 
@@ -42,12 +42,12 @@ class Film(Source):
         self.start_ns = START_NS
 
     def items(self) -> Iterator[Frame]:
-        for number, colour in enumerate(COLOURS):
-            yield Frame(START_NS + number * 100 * MS, fake_models.picture(colour))
+        for number, color in enumerate(COLORS):
+            yield Frame(START_NS + number * 100 * MS, fake_models.solid_image(color))
 
 
 def model() -> Model:
-    vision = fake_models.FakeVision(unfamiliar_colours={'green': 0.75})
+    vision = fake_models.FakeVision(unfamiliar_colors={'green': 0.75})
     return dataclasses.replace(fake_models.fake_model(), vision=vision)
 
 
@@ -63,8 +63,8 @@ def ask_nodes(bench: Bench) -> Any:
     bench.start(PerceptionNode, fake_pool(model))
     bench.start(QueryNode, fake_pool(model))
     images, done = bench.publisher(Image, 'image'), bench.hear(Header, 'frame_processed', LATCHED)
-    for number, colour in enumerate(COLOURS):
-        images.publish(image_message(colour, START_NS + number * 100 * MS))
+    for number, color in enumerate(COLORS):
+        images.publish(image_message(color, START_NS + number * 100 * MS))
         done.wait(number + 1)
 
     def ask(**fields: Any) -> Query.Response:
@@ -79,7 +79,7 @@ def ask_nodes(bench: Bench) -> Any:
 NONE, NOT_SEEN, UNFAMILIAR = AbstainReason.NONE, AbstainReason.NOT_SEEN, AbstainReason.UNFAMILIAR
 RED_ONLY = (START_NS, START_NS + 1900 * MS)
 QUESTIONS = [
-    # 2 s of a span of 10 s were seen: too little for a no, as nobody looked before.
+    # 2 s of a span of 10 s were seen: too little for a no, because 8 s were not seen.
     ('Is it?', NO_RED, (START_NS - 8 * SECOND, RED_ONLY[1]), ('no red', NOT_SEEN, Basis.FRAMES)),
     ('Is it?', NO_RED, RED_ONLY, ('no red', NONE, Basis.FRAMES)),
     ('What?', [], RED_ONLY, ('the scene is red', NONE, Basis.FRAMES)),

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from vljepa_ros.core.settings import (
     AnswerSettings,
-    FootageSettings,
+    FrameStoreSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -78,7 +78,7 @@ def test_parameters_become_the_core_settings() -> None:
     assert parameters.segmenter_settings(defaults) == SegmenterSettings()
     assert parameters.answer_settings(defaults) == AnswerSettings()
     assert parameters.memory_settings(defaults) == MemorySettings()
-    assert parameters.frame_store_settings(defaults) == FootageSettings()
+    assert parameters.frame_store_settings(defaults) == FrameStoreSettings()
     other = {
         'prompts': ['a', ''],
         'rate': 5.0,
@@ -101,7 +101,7 @@ def test_parameters_become_the_core_settings() -> None:
         'threads': 2,
     }
     assert parameters.perception_settings(other) == PerceptionSettings(('a', ''), 5.0, 1.5)
-    assert parameters.frame_store_settings(other) == FootageSettings(7.0, 200_000)
+    assert parameters.frame_store_settings(other) == FrameStoreSettings(7.0, 200_000)
     assert parameters.segmenter_settings(other) == SegmenterSettings(0.1, 3, 0.2, 0.3, 20.0)
     assert parameters.answer_settings(other) == AnswerSettings(0.4)
     assert parameters.memory_settings(other) == MemorySettings(9.0, 3.0, 200_000)
@@ -169,7 +169,7 @@ def test_read_only_parameters_never_change(bench: Bench) -> None:
     assert not result.successful
 
 
-def test_cameras_can_be_named_anew_while_unconfigured(bench: Bench) -> None:
+def test_cameras_can_be_renamed_while_unconfigured(bench: Bench) -> None:
     node = bench.start(PerceptionNode, up=False)
     node.set_parameters([Parameter('cameras', value=['left', 'right'])])
     assert bench.do(node, node.bring_up)
@@ -240,7 +240,7 @@ def test_the_launched_transport_is_that_of_every_camera_of_a_file(
     assert taken(node) == FRONT_AND_REAR
 
 
-def test_a_camera_that_is_not_named_is_a_warning_that_names_it(bench: Bench) -> None:
+def test_an_unnamed_camera_is_reported_by_name(bench: Bench) -> None:
     node = bench.start(PerceptionNode, cameras=['front'], frnt__topic='/f', camera__topic='/c')
     status = bench.status(node, lambda s: s.level == b'\x01')
     text = 'parameters for unknown cameras are ignored: frnt.topic (cameras: front)'

@@ -40,9 +40,9 @@ from vljepa_ros.nodes.perception import PerceptionNode
 PROMPT = 'What is happening?'
 
 
-def blended(colour: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
+def blended(color: str, prompt: str = PROMPT) -> np.ndarray[Any, Any]:
     """Return the fake's vector, computed from its formula."""
-    vector = fake_models.colour_vector(colour) + 0.2 * fake_models.direction(prompt)
+    vector = fake_models.color_vector(color) + 0.2 * fake_models.direction(prompt)
     return vector / np.linalg.norm(vector)
 
 
@@ -60,15 +60,15 @@ class Feed:
             self.done.wait(count + 1)
 
 
-def pictures(colour: str, first: int, count: int) -> list[Image]:
+def image_messages(color: str, first: int, count: int) -> list[Image]:
     """Return images at 10 frames/s, the fake's rate."""
-    return [image_message(colour, START_NS + n * 100 * MS) for n in range(first, first + count)]
+    return [image_message(color, START_NS + n * 100 * MS) for n in range(first, first + count)]
 
 
 def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
     bench.start(PerceptionNode)
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    Feed(bench).send(*pictures('red', 0, 4))
+    Feed(bench).send(*image_messages('red', 0, 4))
     first, second = heard.wait(2)
     for message, newest_ms in ((first, 100), (second, 300)):
         assert message.header.stamp == stamp(START_NS + newest_ms * MS)
@@ -85,11 +85,11 @@ def test_an_embedding_a_hop_field_by_field(bench: Bench) -> None:
 def test_one_embedding_a_standing_prompt(bench: Bench) -> None:
     bench.start(PerceptionNode, prompts=['What?', ''])
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    Feed(bench).send(*pictures('green', 0, 2))
+    Feed(bench).send(*image_messages('green', 0, 2))
     what, empty = heard.wait(2)
     assert (what.prompt, empty.prompt) == ('What?', '')
     assert np.allclose(what.vector, blended('green', 'What?'), atol=1e-6)
-    assert np.allclose(empty.vector, fake_models.colour_vector('green'), atol=1e-6)
+    assert np.allclose(empty.vector, fake_models.color_vector('green'), atol=1e-6)
 
 
 def test_model_info_is_latched(bench: Bench) -> None:
@@ -111,11 +111,11 @@ def test_model_info_is_latched(bench: Bench) -> None:
     )
 
 
-def test_two_cameras_are_told_apart(bench: Bench) -> None:
+def test_two_cameras_are_distinguished(bench: Bench) -> None:
     bench.start(PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r')
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     left, right = Feed(bench, 'l'), Feed(bench, 'r')
-    for red, blue in zip(pictures('red', 0, 4), pictures('blue', 0, 4), strict=True):
+    for red, blue in zip(image_messages('red', 0, 4), image_messages('blue', 0, 4), strict=True):
         left.send(red)
         right.send(blue)
     found = {(m.source, m.header.stamp.nanosec): m.vector for m in heard.wait(4)}
@@ -140,7 +140,7 @@ def with_vision(vision: fake_models.FakeVision) -> Any:
     return fake_pool(lambda: Model(fake_models.FACTS, vision, fake_models.FakeLanguage()))
 
 
-def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
+def test_compressed_images_are_decoded_and_rotated(bench: Bench) -> None:
     vision = LookingVision()
     bench.start(
         PerceptionNode,
@@ -149,9 +149,9 @@ def test_compressed_pictures_are_taken_and_turned(bench: Bench) -> None:
         camera__transport='compressed',
         camera__rotate=90,
     )
-    picture = fake_models.picture('black', 16, 16)
-    picture[0, 0] = (255, 255, 255)  # top left: a turn by 90 degrees brings it to the top right
-    data = cv2.imencode('.png', picture)[1].tobytes()
+    image = fake_models.solid_image('black', 16, 16)
+    image[0, 0] = (255, 255, 255)  # top left: a turn by 90 degrees brings it to the top right
+    data = cv2.imencode('.png', image)[1].tobytes()
     Feed(bench, 'lens/image_raw/compressed', CompressedImage).send(
         *(
             CompressedImage(
@@ -188,11 +188,11 @@ def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     infos = bench.hear(ModelInfo, 'model_info', LATCHED)
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 2))
+    feed.send(*image_messages('red', 0, 2))
     infos.wait(1)
     [result] = node.set_parameters([Parameter('prompts', value=['One?', 'Two?'])])
     assert result.successful
-    feed.send(*pictures('red', 2, 2))
+    feed.send(*image_messages('red', 2, 2))
     assert [(m.header.stamp.nanosec, m.prompt) for m in heard.wait(3)] == [
         (100 * MS, PROMPT),
         (300 * MS, 'One?'),
@@ -201,9 +201,9 @@ def test_prompts_change_at_run_time_all_at_once(bench: Bench) -> None:
     assert list(infos.wait(2)[-1].prompts) == ['One?', 'Two?']
 
 
-def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
+def test_predict_answers_from_the_current_state(bench: Bench) -> None:
     bench.start(PerceptionNode)
-    Feed(bench).send(*pictures('yellow', 0, 4))
+    Feed(bench).send(*image_messages('yellow', 0, 4))
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['Why?', '']))
     assert response.success
     assert response.message == ''
@@ -212,19 +212,21 @@ def test_predict_answers_over_what_is_seen_now(bench: Bench) -> None:
     assert response.window_start == stamp(START_NS)
     assert response.model_id == fake_models.FACTS.model_id
     assert np.allclose(response.vectors[0].data, blended('yellow', 'Why?'), atol=1e-6)
-    assert np.allclose(response.vectors[1].data, fake_models.colour_vector('yellow'), atol=1e-6)
+    assert np.allclose(response.vectors[1].data, fake_models.color_vector('yellow'), atol=1e-6)
 
 
-def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: Bench) -> None:
-    vision = fake_models.FakeVision(unfamiliar_colours={'blue': 0.75})
+def test_an_unfamiliar_scene_is_published_with_a_warning_until_it_ends(bench: Bench) -> None:
+    vision = fake_models.FakeVision(unfamiliar_colors={'blue': 0.75})
     node = bench.start(PerceptionNode, fake_pool(lambda: Model(fake_models.FACTS, vision, None)))
     hops = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 2), *pictures('blue', 2, 28))  # hops of 0.2 s, 2.6 s unfamiliar
+    feed.send(
+        *image_messages('red', 0, 2), *image_messages('blue', 2, 28)
+    )  # hops of 0.2 s, 2.6 s unfamiliar
     assert [m.unfamiliar for m in hops.wait(15)] == [0.0] + [0.75] * 14
     calm = bench.status(node, lambda s: values_of(s).get('hops') == '15')
     assert calm.level == b'\x00'
-    feed.send(*pictures('blue', 30, 6))
+    feed.send(*image_messages('blue', 30, 6))
     text = "camera: scene unfamiliar to model 'fake': answers are withheld"
     warned = bench.status(node, lambda s: text in s.message)
     assert warned.level == b'\x01'
@@ -233,13 +235,13 @@ def test_an_unfamiliar_scene_is_published_and_warned_of_until_it_is_over(bench: 
     span = {'start': stamp(START_NS), 'end': stamp(START_NS + 700 * MS)}  # red and three of blue
     past = bench.call(Predict, 'predict', Predict.Request(prompts=[''], **span))
     assert [look.unfamiliar for look in past.looks] == [0.5625]
-    feed.send(*pictures('red', 36, 2))
+    feed.send(*image_messages('red', 36, 2))
     bench.status(node, lambda s: s.level == b'\x00')
 
 
-def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
+def test_predict_evaluates_a_past_span(bench: Bench) -> None:
     bench.start(PerceptionNode)
-    Feed(bench).send(*pictures('red', 0, 4), *pictures('blue', 4, 4))
+    Feed(bench).send(*image_messages('red', 0, 4), *image_messages('blue', 4, 4))
     response = bench.call(
         Predict,
         'predict',
@@ -247,7 +249,7 @@ def test_predict_looks_at_a_span_of_the_past(bench: Bench) -> None:
     )
     assert response.success
     assert response.header.stamp == stamp(START_NS + 300 * MS)
-    assert np.allclose(response.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
+    assert np.allclose(response.vectors[0].data, fake_models.color_vector('red'), atol=1e-6)
     assert [(look.start, look.end) for look in response.looks] == [
         (stamp(START_NS), stamp(START_NS + 300 * MS))
     ]
@@ -260,19 +262,19 @@ def segment(start: int, end: int, source: str = 'camera') -> SemanticChange:
         source=source,
         prompt='What?',
         model_id=fake_models.FACTS.model_id,
-        vector=to_floats(fake_models.colour_vector('red')),
+        vector=to_floats(fake_models.color_vector('red')),
         reason=SemanticChange.REASON_MEANING,
         segment_start=stamp(START_NS + end * 200 * MS),
         has_previous=True,
         previous_start=stamp(START_NS + start * 200 * MS),
         previous_end=stamp(START_NS + end * 200 * MS),
-        previous_vector=to_floats(fake_models.colour_vector('red')),
+        previous_vector=to_floats(fake_models.color_vector('red')),
     )
 
 
-def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
+def test_a_long_span_is_evaluated_once_per_segment(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    Feed(bench).send(*pictures('red', 0, 100), *pictures('blue', 100, 100))
+    Feed(bench).send(*image_messages('red', 0, 100), *image_messages('blue', 100, 100))
     changes = bench.publisher(SemanticChange, 'semantic_change')
     changes.publish(segment(0, 50))
     changes.publish(segment(50, 90))
@@ -284,16 +286,16 @@ def test_a_long_span_is_looked_at_by_its_segments(bench: Bench) -> None:
         return {(look.end.sec, look.end.nanosec): look for look in looks}
 
     eventually(lambda: looked().keys() >= {(end.sec, end.nanosec) for end in ends})
-    for end, colour in zip(ends, ('red', 'blue'), strict=True):
+    for end, color in zip(ends, ('red', 'blue'), strict=True):
         look = looked()[end.sec, end.nanosec]
-        assert np.allclose(look.vectors[0].data, fake_models.colour_vector(colour), atol=1e-6)
-        assert np.allclose(look.vectors[1].data, blended(colour, 'Why?'), atol=1e-6)
+        assert np.allclose(look.vectors[0].data, fake_models.color_vector(color), atol=1e-6)
+        assert np.allclose(look.vectors[1].data, blended(color, 'Why?'), atol=1e-6)
     changes.publish(SemanticChange(reason=99))  # whoever sends that
     bench.status(node, lambda s: 'reason 99' in s.message)
     assert bench.call(Predict, 'predict', request).success
 
 
-def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> None:
+def test_the_node_stops_during_a_past_prediction(bench: Bench, tmp_path: Path) -> None:
     class Slow(fake_models.FakeVision):
         delay_s = 0.0
 
@@ -304,7 +306,7 @@ def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> Non
     vision = Slow()
     pool = fake_pool(lambda: Model(fake_models.FACTS, vision, None))
     node = bench.start(PerceptionNode, pool, frames_path=str(tmp_path / 'frames.db'))
-    Feed(bench).send(*pictures('red', 0, 100))
+    Feed(bench).send(*image_messages('red', 0, 100))
     vision.delay_s = 0.1  # the evaluation takes seconds
     client = bench.probe.create_client(Predict, 'predict')
     future = client.call_async(Predict.Request(prompts=[''], start=stamp(START_NS)))
@@ -318,7 +320,7 @@ def test_the_node_stops_while_it_looks_back(bench: Bench, tmp_path: Path) -> Non
 def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None:
     path = str(tmp_path / 'frames.db')
     node = bench.start(PerceptionNode, frames_path=path)
-    Feed(bench).send(*pictures('red', 0, 20))
+    Feed(bench).send(*image_messages('red', 0, 20))
     for step in (node.trigger_deactivate, node.trigger_cleanup):
         bench.do(node, step)
     assert bench.do(node, node.bring_up)
@@ -326,12 +328,12 @@ def test_frames_in_a_file_outlive_the_node(bench: Bench, tmp_path: Path) -> None
         Predict, 'predict', Predict.Request(prompts=[''], start=stamp(START_NS + 1000 * MS))
     )
     assert found.success and found.source == 'camera'
-    assert np.allclose(found.vectors[0].data, fake_models.colour_vector('red'), atol=1e-6)
-    Feed(bench).send(*pictures('red', 20, 2))
+    assert np.allclose(found.vectors[0].data, fake_models.color_vector('red'), atol=1e-6)
+    Feed(bench).send(*image_messages('red', 20, 2))
     bench.status(node, lambda s: int(values_of(s)['bytes of stored frames']) > 1000)
 
 
-def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
+def test_an_invalid_frame_store_file_fails_at_configure(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'notes'
     path.write_text('not a database ' * 100)
     node = bench.start(PerceptionNode, up=False, frames_path=str(path))
@@ -352,11 +354,11 @@ def test_a_file_of_frames_that_is_none_fails_at_configure(bench: Bench, tmp_path
         (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
     ],
 )
-def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -> None:
+def test_predict_errors_give_the_reason(bench: Bench, request_: Any, message: str) -> None:
     node = bench.start(
         PerceptionNode, cameras=['left', 'right'], left__topic='l', right__topic='r'
     )
-    Feed(bench, 'l').send(*pictures('red', 0, 2))
+    Feed(bench, 'l').send(*image_messages('red', 0, 2))
     response = bench.call(Predict, 'predict', request_)
     assert not response.success
     assert message in response.message
@@ -366,7 +368,7 @@ def test_predict_says_why_it_cannot(bench: Bench, request_: Any, message: str) -
     assert good.success
 
 
-def test_predict_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
+def test_predict_answers_inactive_before_configure(bench: Bench) -> None:
     node = bench.start(PerceptionNode, up=False)
     response = bench.call(Predict, 'predict', Predict.Request(prompts=['a']))
     assert (response.success, response.message) == (
@@ -392,16 +394,16 @@ class SlowVision(fake_models.FakeVision):
         super().step(state, images)
 
 
-def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -> None:
+def test_a_busy_node_keeps_the_newest_image_and_counts_drops(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 1))
+    feed.send(*image_messages('red', 0, 1))
     publisher = feed._publisher
-    publisher.publish(pictures('red', 1, 1)[0])
+    publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
-    for n, message in enumerate(pictures('blue', 2, 5)):  # 2..6 arrive during a busy step
+    for n, message in enumerate(image_messages('blue', 2, 5)):  # 2..6 arrive during a busy step
         publisher.publish(message)
         received = n + 3
         eventually(lambda r=received: node._cameras['camera'].stamp_filter.received == r)
@@ -411,38 +413,38 @@ def test_when_busy_the_newest_picture_wins_and_drops_are_counted(bench: Bench) -
     assert order == [0, 2, 3, 4, 5, 1, 6]  # dropped ones are acknowledged when they are dropped
     assert node.health.counts['camera: dropped, too slow'] == 4
     assert node._cameras['camera'].stamp_filter.resets == 0  # our own drops are no gap
-    # The slots of 2..4 are skipped, not filled with what was there before: one hop is now.
+    # The slots of 2..4 are skipped, not filled with earlier frames: one hop is now.
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 600]
     eventually(lambda: node.describe()['skipped slots'] == '3')
 
 
-def test_a_damaged_picture_does_not_displace_the_one_that_waits(bench: Bench) -> None:
+def test_a_damaged_image_does_not_displace_the_pending_one(bench: Bench) -> None:
     vision = SlowVision()
     node = bench.start(PerceptionNode, with_vision(vision))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 1))
-    feed._publisher.publish(pictures('red', 1, 1)[0])
+    feed.send(*image_messages('red', 0, 1))
+    feed._publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
-    for n, message in enumerate([*pictures('red', 2, 1), broken(3, step=1)], 3):
+    for n, message in enumerate([*image_messages('red', 2, 1), broken(3, step=1)], 3):
         feed._publisher.publish(message)
         eventually(lambda n=n: node._cameras['camera'].stamp_filter.received == n)
     feed.done.wait(2)  # the damaged one is done with at once
     vision.go.set()
     feed.done.wait(4)
-    feed.send(*pictures('red', 4, 1))
+    feed.send(*image_messages('red', 4, 1))
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 200]
     assert node.health.counts['camera: dropped, too slow'] == 0
     assert node.health.counts['camera: damaged images'] == 1
 
 
-def test_a_picture_that_turns_out_to_be_damaged_is_no_drop(bench: Bench) -> None:
+def test_a_damaged_image_is_not_counted_as_dropped(bench: Bench) -> None:
     vision = LookingVision()
     node = bench.start(PerceptionNode, with_vision(vision), camera__transport='compressed')
     feed = Feed(bench, 'image/compressed', CompressedImage)
     red, blue = (
-        cv2.imencode('.png', fake_models.picture(colour)[..., ::-1])[1].tobytes()
-        for colour in ('red', 'blue')
+        cv2.imencode('.png', fake_models.solid_image(color)[..., ::-1])[1].tobytes()
+        for color in ('red', 'blue')
     )
     for n, data in enumerate([red, red, b'\xff\xd8 its ends are those of a JPEG \xff\xd9', blue]):
         header = Header(stamp=stamp(START_NS + n * 100 * MS))
@@ -457,8 +459,8 @@ def test_a_predict_beyond_the_limit_is_busy(bench: Bench) -> None:
     vision = SlowVision()
     bench.start(PerceptionNode, with_vision(vision), max_waiting=1)
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 1))
-    feed._publisher.publish(pictures('red', 1, 1)[0])
+    feed.send(*image_messages('red', 0, 1))
+    feed._publisher.publish(image_messages('red', 1, 1)[0])
     assert vision.entered.wait(5)
     client = bench.probe.create_client(Predict, 'predict')
     assert client.wait_for_service(5)
@@ -484,16 +486,18 @@ def test_an_exception_in_the_model_thread_is_shown_and_survived(bench: Bench) ->
     node = bench.start(PerceptionNode, with_vision(FaultyVision()))
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 2), *pictures('green', 2, 2), *pictures('blue', 4, 2))
+    feed.send(
+        *image_messages('red', 0, 2), *image_messages('green', 2, 2), *image_messages('blue', 4, 2)
+    )
     assert [m.header.stamp.nanosec // MS for m in heard.wait(2)] == [100, 500]
     assert node.health.counts['errors in the model thread'] == 1
     status = bench.status(node, lambda s: s.level == b'\x02')
     assert status.message == 'RuntimeError: out of memory'
 
 
-def test_diagnostics_tell_rate_latency_drops_model_and_share(bench: Bench) -> None:
+def test_diagnostics_contain_rate_latency_drops_model_and_share(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
-    Feed(bench).send(*pictures('red', 0, 8))
+    Feed(bench).send(*image_messages('red', 0, 8))
     status = bench.status(node, lambda s: float(values_of(s)['rate (Hz)']) > 0)
     values = values_of(status)
     assert status.name == f'{bench.namespace}/perception_node'
@@ -519,11 +523,11 @@ def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     publisher = bench.publisher(Image, 'image')
     camera = node._cameras['camera']
-    publisher.publish(pictures('red', 0, 1)[0])
+    publisher.publish(image_messages('red', 0, 1)[0])
     eventually(lambda: camera.stamp_filter.received == 1)
     blocked = threading.Event()
     node.executor.create_task(lambda: blocked.wait(5))
-    for message in pictures('red', 1, 9):  # a queue of one keeps the last of them only
+    for message in image_messages('red', 1, 9):  # a queue of one keeps the last of them only
         publisher.publish(message)
     time.sleep(0.2)
     blocked.set()
@@ -535,21 +539,21 @@ def test_lost_frames_show_in_the_share_received(bench: Bench) -> None:
 def test_frames_of_two_publishers_are_not_counted_as_lost(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     feed, camera = Feed(bench), node._cameras['camera']
-    feed.send(*pictures('red', 0, 6))
+    feed.send(*image_messages('red', 0, 6))
     assert camera.lost == 0
     second = Feed(bench)
     for n in range(6, 12, 2):  # the numbers of one publisher and of the other take turns
-        second.send(*pictures('red', n, 1))
-        feed.send(*pictures('red', n + 1, 1))
+        second.send(*image_messages('red', n, 1))
+        feed.send(*image_messages('red', n + 1, 1))
     bench.probe.destroy_publisher(feed._publisher)
     eventually(lambda: node.count_publishers(camera.resolved) == 1)
     bench.status(node, lambda s: 'share' not in s.message)
-    second.send(*pictures('red', 12, 2))
+    second.send(*image_messages('red', 12, 2))
     assert camera.lost == 0
     assert camera.describe()['camera: share of frames received'] == '1.000'
 
 
-def test_no_camera_at_all_says_what_it_waits_for(
+def test_a_missing_camera_is_logged_as_waiting(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 0.5)
@@ -565,7 +569,7 @@ def test_no_camera_at_all_says_what_it_waits_for(
     eventually(lambda: logged[-1].endswith('1 publisher(s), but nothing arrives'))
     done = bench.hear(Header, 'frame_processed', LATCHED)
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
-    publisher.publish(pictures('red', 0, 1)[0])
+    publisher.publish(image_messages('red', 0, 1)[0])
     done.wait(1)
     assert bench.status(node, lambda s: s.level == b'\x00').message == 'active'
 
@@ -601,19 +605,19 @@ def test_qos_is_that_of_sensors_and_parameters_override_it(bench: Bench) -> None
     assert of_the_subscription('/b/image').reliability == ReliabilityPolicy.RELIABLE
 
 
-def test_inactive_it_looks_at_nothing_and_then_goes_on(bench: Bench) -> None:
+def test_an_inactive_node_processes_no_image_until_reactivated(bench: Bench) -> None:
     node = bench.start(PerceptionNode)
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
     feed = Feed(bench)
-    feed.send(*pictures('red', 0, 2))
+    feed.send(*image_messages('red', 0, 2))
     bench.do(node, node.trigger_deactivate)
-    for message in pictures('blue', 2, 4):
+    for message in image_messages('blue', 2, 4):
         feed._publisher.publish(message)
     time.sleep(0.3)
     assert len(feed.done) == 2
     bench.do(node, node.trigger_activate)
     eventually(lambda: feed._publisher.get_subscription_count() == 1)
-    feed.send(*pictures('red', 6, 4))
+    feed.send(*image_messages('red', 6, 4))
     assert heard.wait(3)[0].header.stamp.nanosec // MS == 100
     assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in heard)
 
@@ -651,7 +655,7 @@ def vectors(bench: Bench, *messages: Image) -> tuple[Any, list[Any]]:
     return node, [list(m.vector) for m in heard]
 
 
-GOOD = [*pictures('red', 0, 3), *pictures('blue', 4, 4)]
+GOOD = [*image_messages('red', 0, 3), *image_messages('blue', 4, 4)]
 
 
 @pytest.fixture(scope='module')
@@ -678,7 +682,7 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(1), 'stamp goes back by 0.100 s', 'irregular stamps'),
     ],
 )
-def test_a_bad_picture_costs_nothing_but_itself(
+def test_only_the_invalid_image_is_dropped(
     bench: Bench, undisturbed: list[Any], bad: Image, message: str, counter: str
 ) -> None:
     node, found = vectors(bench, *GOOD[:3], bad, *GOOD[3:])
@@ -690,24 +694,24 @@ def test_a_bad_picture_costs_nothing_but_itself(
 
 
 @pytest.mark.parametrize(('shift_ms', 'where'), [(60_000, 'forward'), (-60_000, 'back')])
-def test_stamps_that_jump_start_the_camera_anew(bench: Bench, shift_ms: int, where: str) -> None:
+def test_stamp_jumps_reset_the_camera(bench: Bench, shift_ms: int, where: str) -> None:
     later = [image_message('blue', START_NS + (shift_ms + n * 100) * MS) for n in range(4)]
     node, found = vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: irregular stamps'] == 1
     assert node._cameras['camera'].stamp_filter.resets == 1
-    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
-    assert f'stamp jumps {where} by' in trouble
+    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert f'stamp jumps {where} by' in problem
     # Afterwards it is as if there had been nothing before.
     fresh = [fake_models.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
     assert np.allclose(found[-2:], fresh)
 
 
-def test_a_camera_that_changes_size_is_noted_and_goes_on(bench: Bench) -> None:
-    messages = pictures('red', 0, 4)
+def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Bench) -> None:
+    messages = image_messages('red', 0, 4)
     large = image_message('red', START_NS + 200 * MS)
-    picture = fake_models.picture('red', 48, 64)
+    image = fake_models.solid_image('red', 48, 64)
     large.height, large.width, large.step = 48, 64, 192
-    large.data = picture.tobytes()
+    large.data = image.tobytes()
     node, found = vectors(bench, *messages[:2], large, messages[3])
     assert node._cameras['camera'].stamp_filter.size_changes == 2
     assert node.health.counts['camera: odd images'] == 2
@@ -720,7 +724,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
         PerceptionNode, with_vision(RememberingVision()), camera__transport='compressed'
     )
     heard = bench.hear(SemanticEmbedding, 'semantic_embedding')
-    jpeg = cv2.imencode('.jpg', fake_models.picture('red')[..., ::-1])[1].tobytes()
+    jpeg = cv2.imencode('.jpg', fake_models.solid_image('red')[..., ::-1])[1].tobytes()
     feed = Feed(bench, 'image/compressed', CompressedImage)
     for n, data in enumerate([jpeg, jpeg, jpeg[:-20], jpeg, b'no picture', b'']):
         feed.send(
@@ -733,8 +737,8 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     )
     assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: damaged images'] == 3
-    trouble = values_of(bench.status(node, lambda s: True))['last trouble']
-    assert trouble == "camera: compressed image 'jpeg' without data"
+    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    assert problem == "camera: compressed image 'jpeg' without data"
     time.sleep(0.1)
     assert np.allclose(
         [m.vector for m in heard],

@@ -102,27 +102,27 @@ def test_a_question_about_a_span_is_passed_on(bench: Bench) -> None:
     assert counter.asked == [Predict.Request(source='rear', prompts=['Why?'], **span)]
 
 
-def looking(*colours: str) -> Any:
-    """Return a `predict` with one color after the other."""
+def looking(*colors: str) -> Any:
+    """Return a handler of `predict` that answers with one window per color."""
 
     def answer(request: Predict.Request, response: Predict.Response) -> Predict.Response:
         seen('red')(request, response)
         response.looks = [
-            look(colour, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
-            for n, colour in enumerate(colours)
+            look(color, START_NS + 1000 * n * MS, START_NS + (1000 * n + 700) * MS)
+            for n, color in enumerate(colors)
         ]
         return response
 
     return answer
 
 
-def test_a_long_span_is_told_stretch_by_stretch(bench: Bench) -> None:
+def test_a_long_span_is_answered_segment_by_segment(bench: Bench) -> None:
     counter = Counter(bench, looking('red', 'blue', 'blue', 'green'))
     response = counter.ask('What happened?', start=stamp(START_NS), end=stamp(NOW))
     assert response.answer == 'the scene is red; the scene is blue; the scene is green'
     assert response.basis == Query.Response.BASIS_FRAMES
     assert [moment.text for moment in response.evidence] == [
-        f'the scene is {colour}' for colour in ('red', 'blue', 'blue', 'green')
+        f'the scene is {color}' for color in ('red', 'blue', 'blue', 'green')
     ]
     assert response.evidence[1].start == stamp(START_NS + 1000 * MS)
     assert response.evidence[1].end == stamp(START_NS + 1700 * MS)
@@ -176,7 +176,7 @@ def test_a_span_that_frames_no_longer_cover_is_answered_from_memory(bench: Bench
     [NoFrameError('no frame yet'), InactiveError('inactive: perception_node is inactive')],
     ids=lambda error: type(error).__name__,
 )
-def test_a_past_that_the_vision_cannot_look_at_now_is_remembered(
+def test_a_span_without_stored_frames_is_answered_from_memory(
     bench: Bench, refusal: VljepaError
 ) -> None:
     counter = Counter(bench, failing(refusal))
@@ -199,10 +199,10 @@ def test_vision_that_are_busy_answer_a_new_question_later(bench: Bench) -> None:
     assert response.abstained and response.abstain_reason == Query.Response.ABSTAIN_NONE
 
 
-def test_what_is_kept_of_other_models_is_told(bench: Bench, tmp_path: Path) -> None:
+def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     other = Memory('other', store=Store(path))
-    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.colour_vector('red')
+    key, vector = StreamKey('camera', 'What?', 'other'), fake_models.color_vector('red')
     other.record(Embedding(START_NS, 0, key, vector))
     other.close()
     counter = Counter(
@@ -231,7 +231,7 @@ def test_an_answer_from_memory_has_the_stamps_of_the_hops_that_it_rests_on(bench
         assert moment.end == response.stamp == stamp(START_NS + last * MS)
 
 
-def test_a_span_that_nobody_remembers_tells_the_first_reason(bench: Bench) -> None:
+def test_a_span_that_is_stored_nowhere_reports_the_first_reason(bench: Bench) -> None:
     counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     response = counter.ask(start=stamp(5_000_000_000), end=stamp(6_000_000_000))
     assert (response.success, response.message) == (False, 'no frames are stored')
@@ -239,7 +239,7 @@ def test_a_span_that_nobody_remembers_tells_the_first_reason(bench: Bench) -> No
     assert response.abstain_reason == Query.Response.ABSTAIN_NOT_SEEN
 
 
-def test_it_is_there_before_configure_and_says_inactive(bench: Bench) -> None:
+def test_the_service_answers_inactive_before_configure(bench: Bench) -> None:
     counter = Counter(bench, seen('red'), up=False)
     inactive = counter.ask()
     assert inactive.message == 'inactive: query_node is unconfigured'
@@ -306,7 +306,7 @@ def test_the_answer_about_an_unfamiliar_scene_is_withheld(
     assert response.unfamiliar == 0.5 and response.vector == floats('red')
 
 
-def test_a_scene_that_is_familiar_enough_is_answered(bench: Bench) -> None:
+def test_a_familiar_enough_scene_is_answered(bench: Bench) -> None:
     response = Counter(bench, unfamiliar(0.25)).ask()
     assert (response.answer, response.abstained) == ('the scene is red', False)
     assert response.unfamiliar == 0.25
@@ -351,7 +351,7 @@ def test_a_watch_does_not_count_unfamiliar_hops(bench: Bench) -> None:
         assert result.error_code == Watch.Result.OK
 
 
-def test_a_watch_that_ends_in_an_unfamiliar_scene_tells_so(bench: Bench) -> None:
+def test_a_watch_that_ends_in_an_unfamiliar_scene_reports_it(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is blue', timeout=Duration(nanosec=500 * MS))
     watcher.hops.publish(hop('blue', 0, unfamiliar=1.0))
@@ -368,7 +368,7 @@ def test_an_unreadable_condition_is_aborted(bench: Bench) -> None:
     assert fake_models.UNREADABLE in found.result.message
 
 
-def test_an_unfamiliar_past_is_not_told_from_memory(bench: Bench) -> None:
+def test_an_unfamiliar_span_is_not_answered_from_memory(bench: Bench) -> None:
     counter = Counter(bench, failing(NotStoredError('no frames are stored')))
     hops = bench.publisher(SemanticEmbedding, 'semantic_embedding')
     for n in range(4):
@@ -413,7 +413,7 @@ def test_an_empty_prompt_asks_for_a_description(bench: Bench) -> None:
     assert (response.success, response.answer) == (True, 'the scene is green')
 
 
-def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
+def test_before_the_first_frame_the_error_names_it(bench: Bench) -> None:
     response = Counter(bench, failing(NoFrameError('no frame yet'))).ask()
     assert (response.success, response.message) == (False, 'no frame yet')
     assert response.error_code == Query.Response.NO_FRAME
@@ -421,7 +421,7 @@ def test_before_the_first_frame_it_says_so(bench: Bench) -> None:
     assert response.abstained  # for clients that check only this field
 
 
-def test_another_models_embedding_is_never_put_into_words(bench: Bench) -> None:
+def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
     def foreign(request: Any, response: Any) -> Any:
         response = seen('red')(request, response)
         response.model_id = 'other-1-2'
@@ -446,8 +446,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    trouble = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
-    assert trouble == (
+    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    assert problem == (
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
@@ -458,7 +458,7 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
 # The memory's file.
 
 
-def test_what_is_remembered_survives_the_node(bench: Bench, tmp_path: Path) -> None:
+def test_stored_data_survives_the_node(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / 'memory.db'
     counter = Counter(bench, memory_path=str(path))
     counter.fill_memory()
@@ -491,7 +491,7 @@ def test_get_state_answers_while_a_big_memory_is_read(
             assert go.wait(10)
             super().__init__(*args)
 
-    monkeypatch.setitem(QueryNode.recollect.__globals__, 'Memory', Big)
+    monkeypatch.setitem(QueryNode.open_storage.__globals__, 'Memory', Big)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'memory.db'))
     client = bench.probe.create_client(ChangeState, 'query_node/change_state')
@@ -506,7 +506,9 @@ def test_get_state_answers_while_a_big_memory_is_read(
     assert changed.result().success and node.phase == 'inactive'
 
 
-def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_memory_fails_configure_with_one_line(
+    bench: Bench, tmp_path: Path
+) -> None:
     (tmp_path / 'notes').write_text('a diary, ' * 1000)
     pool = fake_pool(lambda: Model(fake_models.FACTS, None, fake_models.FakeLanguage()))
     node = bench.start(QueryNode, pool, up=False, memory_path=str(tmp_path / 'notes'))
@@ -517,7 +519,7 @@ def test_a_file_that_is_no_memory_is_one_line_at_configure(bench: Bench, tmp_pat
     assert line.startswith('cannot configure: ') and 'notes cannot be used: ' in line
 
 
-def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path: Path) -> None:
+def test_a_full_disk_sets_a_condition_and_the_node_continues(bench: Bench, tmp_path: Path) -> None:
     counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
     base = counter.node._memory._store._base
     [(pages,)] = base.read('PRAGMA page_count')
@@ -539,7 +541,7 @@ def test_a_full_disk_is_a_condition_and_the_node_goes_on(bench: Bench, tmp_path:
     bench.status(counter.node, lambda s: s.level == b'\x00')
 
 
-def test_a_disk_that_is_full_at_the_start_leaves_memory_in_ram(
+def test_a_disk_that_is_full_at_startup_keeps_the_memory_in_ram(
     bench: Bench, tmp_path: Path, full_disk: None
 ) -> None:
     counter = Counter(bench, memory_path=str(tmp_path / 'memory.db'))
@@ -553,7 +555,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_memory_in_ram(
 # predict missing or hung; a dead one is a matter of processes (test/system).
 
 
-def test_predict_missing_is_told_in_time(bench: Bench) -> None:
+def test_a_missing_predict_is_reported_in_time(bench: Bench) -> None:
     counter = Counter(bench, predict_timeout=0.5)
     began_s = time.monotonic()
     response = counter.ask()
@@ -574,7 +576,7 @@ def test_predict_that_comes_late_is_waited_for(bench: Bench) -> None:
     assert counter.ask().answer == 'the scene is red'
 
 
-def test_a_look_at_the_past_may_take_longer_than_one_at_now(bench: Bench) -> None:
+def test_a_prediction_over_the_past_has_a_longer_timeout(bench: Bench) -> None:
     async def predict(request: Any, response: Any) -> Any:
         until_s = time.monotonic() + 1.2
         while time.monotonic() < until_s:
@@ -590,7 +592,7 @@ def test_a_look_at_the_past_may_take_longer_than_one_at_now(bench: Bench) -> Non
     assert 'did not answer within 0.5 s' in counter.ask().message
 
 
-def test_predict_hung_is_told_in_time_and_the_next_answer_is_the_right_one(bench: Bench) -> None:
+def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench: Bench) -> None:
     answers: list[Any] = [None, seen('blue')]
     free = threading.Event()
 
@@ -640,7 +642,7 @@ def test_an_answer_waits_for_no_timer(bench: Bench) -> None:
     assert latencies[4] < 300 * MS  # the next timer would be the diagnostics', once a second
 
 
-def test_beyond_the_limit_it_is_busy(bench: Bench) -> None:
+def test_requests_beyond_the_limit_get_busy(bench: Bench) -> None:
     Counter(bench, max_waiting=1, predict_timeout=1.0)
     client = bench.probe.create_client(Query, 'query')
     assert client.wait_for_service(5)
@@ -662,7 +664,7 @@ class FaultyLanguage(fake_models.FakeLanguage):
         return super().decode(vectors, asked)
 
 
-def test_an_exception_in_the_model_thread_is_told_and_survived(bench: Bench) -> None:
+def test_an_exception_in_the_model_thread_is_reported_and_survived(bench: Bench) -> None:
     counter = Counter(bench, seen('red'), FaultyLanguage())
     response = counter.ask()
     assert (response.success, response.message) == (False, 'RuntimeError: no memory')
@@ -752,8 +754,8 @@ class Watcher:
 def test_a_watch_waits_until_the_condition_holds_in_some_hops(bench: Bench) -> None:
     watcher = Watcher(bench, watch_hops=2)
     handle = watcher.goal(condition='it is blue')
-    for n, colour in enumerate(['blue', 'red', 'blue', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['blue', 'red', 'blue', 'blue']):
+        watcher.hops.publish(hop(color, n))
         eventually(lambda n=n: len(watcher.feedback) > n)
     assert watcher.result(handle).result.moment.end == stamp(START_NS + 3 * 200 * MS)
 
@@ -779,7 +781,7 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
             text='it is blue',
         ),
     )
-    # rclpy's client forgets a goal with its result: the last feedback may come after that.
+    # rclpy's client drops a goal with its result: the last feedback may come after that.
     assert [(f.score, f.stamp) for f in watcher.feedback[:2]] == [
         (0.0, stamp(START_NS)),
         (0.0, stamp(START_NS + 200 * MS)),
@@ -789,8 +791,8 @@ def test_a_watch_fires_when_the_condition_holds(bench: Bench) -> None:
 def test_a_watch_until_not_fires_when_it_no_longer_holds(bench: Bench) -> None:
     watcher = Watcher(bench)
     handle = watcher.goal(condition='it is red', until_not=True)
-    for n, colour in enumerate(['red', 'red', 'blue']):
-        watcher.hops.publish(hop(colour, n))
+    for n, color in enumerate(['red', 'red', 'blue']):
+        watcher.hops.publish(hop(color, n))
     found = watcher.result(handle)
     assert found.result.fired
     assert found.result.moment.end == stamp(START_NS + 400 * MS)
@@ -892,7 +894,7 @@ def test_a_bad_goal_is_aborted_at_once_with_the_reason(
     eventually(lambda: len(watcher.node._watched) == 1)
 
 
-def test_a_goal_that_is_cancelled_before_it_is_watched_for_ends(
+def test_a_goal_cancelled_before_its_watch_starts_ends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """rclpy may receive a goal and its cancellation together, and execute the goal afterwards."""
@@ -944,7 +946,7 @@ def test_feedback_comes_from_the_watched_source_only(bench: Bench) -> None:
     assert seen == [0, 200, 600]  # rear, front, front
 
 
-def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Bench) -> None:
+def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) -> None:
     watcher = Watcher(bench)
     early = watcher.goal(condition='it is blue', source='raer')
     front = watcher.goal(condition='it is blue', source='front')
@@ -959,8 +961,8 @@ def test_a_source_that_is_none_is_refused_once_the_sources_are_known(bench: Benc
     assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
     assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == f'watch refused: {reason}'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == f'watch refused: {reason}'
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
 
@@ -982,8 +984,8 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert found.status == GoalStatus.STATUS_ABORTED
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
-    trouble = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
-    assert trouble == 'watch refused: inactive: query_node is inactive'
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    assert problem == 'watch refused: inactive: query_node is inactive'
 
 
 def test_64_watches_at_once_all_fire_and_one_more_is_busy(bench: Bench) -> None:

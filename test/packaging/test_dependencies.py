@@ -26,5 +26,5 @@ def test_every_ros_package_that_a_launch_file_imports_is_declared() -> None:
     assert imported - {'pathlib', 'vljepa_ros'} <= declared()
 
 
-def test_what_plays_the_sample_bag_is_declared() -> None:
+def test_dependencies_for_playing_the_sample_bag_are_declared() -> None:
     assert {'ros2bag', 'rosbag2_storage_mcap'} <= declared()

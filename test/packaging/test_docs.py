@@ -185,7 +185,7 @@ def test_documented_ros2_verbs_exist() -> None:
 
 
 @pytest.mark.parametrize('path', TEXTS, ids=name)
-def test_python_examples_import_what_exists(path: Path) -> None:
+def test_python_examples_import_existing_names(path: Path) -> None:
     for block in blocks(path, 'python'):
         for node in ast.walk(ast.parse(block)):
             if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith('vljepa'):
@@ -296,6 +296,36 @@ def test_documented_error_codes_and_abstention_reasons_are_those_of_the_interfac
     reasons = page.partition('| `abstain_reason` |')[2].partition('\n\n')[0]
     listed = set(re.findall(r'^\| `([A-Z_]+)`', reasons, re.MULTILINE))
     assert listed | {'NONE'} == constants('uint8 ABSTAIN_')
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """Return the cells of the table whose header line begins with `header`."""
+    text = (ROOT / 'docs' / page).read_text()
+    rows = text.partition(f'\n{header}')[2].partition('\n\n')[0].splitlines()[2:]
+    return [[cell.strip(' `') for cell in row.strip('|').split('|')] for row in rows]
+
+
+def test_the_documented_state_machine_of_a_stream_is_that_of_the_segmenter() -> None:
+    from vljepa_ros.stream.segmenter import TRANSITIONS
+
+    expected = [
+        [
+            phase.value,
+            signal.value,
+            step.compared.value if step.compared else '-',
+            step.reason.name if step.reason is not None else '-',
+            step.phase.value,
+        ]
+        for (phase, signal), step in TRANSITIONS.items()
+    ]
+    assert table('guide/change_detection.md', '| stream | signal |') == expected
+
+
+def test_the_documented_effects_of_a_hop_are_those_of_a_watch_condition() -> None:
+    from vljepa_ros.query.watch_condition import EFFECTS, Verdict
+
+    expected = [[v.value, *(EFFECTS[goal, v].value for goal in (False, True))] for v in Verdict]
+    assert table('guide/planners.md', '| hop | without') == expected
 
 
 def test_documented_exit_statuses_are_those_of_the_code() -> None:

@@ -57,7 +57,7 @@ def test_every_module_and_data_file_is_installed() -> None:
     assert [path for path in files if not (SITE.parent / path).is_file()] == []
 
 
-def test_nothing_that_is_gone_is_left() -> None:
+def test_no_link_to_a_deleted_file_is_left() -> None:
     # Links that colcon made to a file here that exists no more.
     assert [path for path in SITE.rglob('*') if path.is_symlink() and not path.exists()] == []
 

@@ -56,7 +56,7 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_a_ros_installation_sets_is_not_inherited() -> None:
+def test_variables_of_a_ros_installation_are_not_inherited() -> None:
     assert module.clean(FOREIGN | MINE) == MINE
 
 

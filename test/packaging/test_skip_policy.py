@@ -26,7 +26,7 @@ WHOLE = 'import pytest\npytest.skip({!r}, allow_module_level=True)\n'
         ('import pytest\n@pytest.mark.xfail\ndef test_it():\n    assert False\n', 1, '0'),
     ],
 )
-def test_a_skip_that_is_not_on_the_list_fails_the_run(
+def test_an_unlisted_skip_fails_the_run(
     tmp_path: Path, text: str, status: int, workers: str
 ) -> None:
     file = tmp_path / 'test' / 'packaging' / 'test_ros_environment.py'  # one that may skip
@@ -77,7 +77,7 @@ def test_only_the_reasons_on_the_list_are_allowed() -> None:
     )
 
 
-def test_every_entry_names_tests_that_exist_and_says_where_they_run() -> None:
+def test_every_entry_names_existing_tests_and_where_they_run() -> None:
     files = [path.relative_to(ROOT).as_posix() for path in (ROOT / 'test').rglob('test_*.py')]
     for entry in ALLOWED:
         for pattern in entry.tests.split('|'):

@@ -8,22 +8,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, colour_vector
+from helpers.fake_models import FACTS, UNREADABLE, FakeLanguage, color_vector
 
 from vljepa_ros.core.settings import AnswerSettings
-from vljepa_ros.core.types import AbstainReason, Basis, Candidate, Moment, Seen, first_reason
+from vljepa_ros.core.types import (
+    AbstainReason,
+    Basis,
+    Candidate,
+    EvaluatedSpan,
+    Moment,
+    first_reason,
+)
 from vljepa_ros.query.answerer import Answerer
 
 CHOICES = ['it is red', 'it is blue']
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
-def test_what_nobody_can_tell_is_an_abstention(candidates: list[str]) -> None:
+def test_an_unanswerable_question_is_an_abstention(candidates: list[str]) -> None:
     knowing, doubting = Answerer(FakeLanguage()), Answerer(FakeLanguage(FACTS, unseen='red'))
-    for colour, abstained in (('red', True), ('blue', False)):
-        vector = colour_vector(colour)
+    for color, abstained in (('red', True), ('blue', False)):
+        vector = color_vector(color)
         answer = doubting.answer('?', vector, 7, candidates)
-        assert answer.abstained is abstained and colour in answer.answer
+        assert answer.abstained is abstained and color in answer.answer
         assert answer.abstain_reason.name == ('UNANSWERABLE' if abstained else 'NONE')
         known = knowing.answer('?', vector, 7, candidates)
         assert not known.abstained
@@ -32,11 +39,11 @@ def test_what_nobody_can_tell_is_an_abstention(candidates: list[str]) -> None:
 
 def test_little_confidence_is_an_abstention_whatever_the_model_holds() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
-    assert answerer.answer('?', colour_vector('red'), 7, ['red', 'a red one']).abstained
-    assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).abstained
+    assert answerer.answer('?', color_vector('red'), 7, ['red', 'a red one']).abstained
+    assert not answerer.answer('?', color_vector('red'), 7, CHOICES).abstained
 
 
-def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
+def test_the_chat_history_contains_questions_and_answers() -> None:
     told: list[Any] = []
 
     class Noting(FakeLanguage):
@@ -44,30 +51,32 @@ def test_the_model_is_told_what_it_was_asked_and_what_it_said() -> None:
             told.append(asked)
             return super().decode(vectors, asked)
 
-        def cannot_tell(self, vector: Any, candidates: Any, said: str) -> bool:
-            told.append((list(candidates), said))
+        def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
+            told.append((list(candidates), text))
             return False
 
     answerer = Answerer(Noting())
-    answerer.answer('?', colour_vector('blue'), 7, CHOICES)
-    answerer.answer('?', colour_vector('blue'), 7)
+    answerer.answer('?', color_vector('blue'), 7, CHOICES)
+    answerer.answer('?', color_vector('blue'), 7)
     assert told == [(CHOICES, 'it is blue'), True, ([], 'the scene is blue')]
 
 
-def test_a_sentence_of_the_bank_is_marked_alone_and_among_own_words() -> None:
+def test_retrieved_sentences_are_marked_alone_and_among_decoded_texts() -> None:
     class Banked(FakeLanguage):
         def decode(self, vectors: Any, asked: bool = False) -> Any:
             found = super().decode(vectors, asked)
             return [replace(d, nearest='red' in d.text) for d in found]
 
     answerer = Answerer(Banked())
-    assert answerer.answer('?', colour_vector('red'), 7).nearest
-    assert not answerer.answer('?', colour_vector('blue'), 7).nearest
-    assert not answerer.answer('?', colour_vector('red'), 7, CHOICES).nearest
-    assert answerer.recount('?', 'front', stretches('blue', 'red')).nearest
-    assert not answerer.recount('?', 'front', stretches('blue', 'green')).nearest
+    assert answerer.answer('?', color_vector('red'), 7).nearest
+    assert not answerer.answer('?', color_vector('blue'), 7).nearest
+    assert not answerer.answer('?', color_vector('red'), 7, CHOICES).nearest
+    assert answerer.answer_past('?', 'front', stretches('blue', 'red')).nearest
+    assert not answerer.answer_past('?', 'front', stretches('blue', 'green')).nearest
     for remembered in (False, True):  # the text is the published one
-        seen = Seen(0, 9, colour_vector('red' if not remembered else 'blue'), 'then', remembered)
+        seen = EvaluatedSpan(
+            0, 9, color_vector('red' if not remembered else 'blue'), 'then', remembered
+        )
         assert answerer.remember('?', 'front', [seen, seen]).nearest is remembered
 
 
@@ -80,22 +89,24 @@ def test_vectors_of_a_standing_prompt_are_not_read_as_answers() -> None:
             return super().decode(vectors, asked)
 
     answerer = Answerer(Noting())
-    for colours in (('red',), ('red', 'blue')):
-        answerer.remember('?', 'front', stretches(*colours), own=False)
-        answerer.remember('?', 'front', stretches(*colours), own=True)
+    for colors in (('red',), ('red', 'blue')):
+        answerer.remember('?', 'front', stretches(*colors), own=False)
+        answerer.remember('?', 'front', stretches(*colors), own=True)
     assert told == [False, True, False, True]
 
 
 # The past: one answer from several stretches.
 
 
-def stretches(*colours: str) -> list[Seen]:
+def stretches(*colors: str) -> list[EvaluatedSpan]:
     """Return spans of ten seconds each."""
-    return [Seen(10 * n, 10 * n + 9, colour_vector(c)) for n, c in enumerate(colours)]
+    return [EvaluatedSpan(10 * n, 10 * n + 9, color_vector(c)) for n, c in enumerate(colors)]
 
 
-def test_own_words_are_those_of_each_stretch_in_order() -> None:
-    answer = Answerer(FakeLanguage()).recount('?', 'front', stretches('red', 'red', 'blue', 'red'))
+def test_open_answers_join_the_texts_of_each_span_in_order() -> None:
+    answer = Answerer(FakeLanguage()).answer_past(
+        '?', 'front', stretches('red', 'red', 'blue', 'red')
+    )
     assert answer.answer == 'the scene is red; the scene is blue; the scene is red'
     assert answer.evidence[2] == Moment('front', 20, 29, 1.0, 'the scene is blue')
     assert (len(answer.evidence), answer.stamp_ns) == (4, 39)
@@ -104,8 +115,8 @@ def test_own_words_are_those_of_each_stretch_in_order() -> None:
 
 def test_the_least_certain_stretch_is_how_certain_all_are() -> None:
     seen = stretches('red', 'blue')
-    vague = np.asarray(0.6 * colour_vector('green'), np.float32)
-    answer = Answerer(FakeLanguage()).recount('?', '', [*seen, Seen(20, 29, vague)])
+    vague = np.asarray(0.6 * color_vector('green'), np.float32)
+    answer = Answerer(FakeLanguage()).answer_past('?', '', [*seen, EvaluatedSpan(20, 29, vague)])
     assert answer.confidence == pytest.approx(0.6)
 
 
@@ -117,7 +128,7 @@ class Decided(FakeLanguage):
         scores = {'yes': yes, 'No.': 0.95 - yes, 'unknown': 0.01}
         return sorted((Candidate(c, scores[c]) for c in candidates), key=lambda c: -c.score)
 
-    def cannot_tell(self, vector: Any, candidates: Any, said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Any, text: str) -> bool:
         return bool(vector[2] > 0.5)
 
 
@@ -125,52 +136,52 @@ class Decided(FakeLanguage):
 def test_it_was_ever_so_if_it_was_so_once(more: list[str]) -> None:
     answerer = Answerer(Decided())
     seen = stretches('red', 'blue', 'red', 'blue', 'red')
-    once = answerer.recount('?', '', seen, ['yes', 'No.', *more])
+    once = answerer.answer_past('?', '', seen, ['yes', 'No.', *more])
     assert (once.answer, once.confidence, once.stamp_ns) == ('yes', 0.8, 39)
     assert [(m.start_ns, m.text) for m in once.evidence] == [(10, 'yes'), (30, 'yes')]
     assert once.vector is not None
-    np.testing.assert_allclose(once.vector, colour_vector('blue'))
-    never = answerer.recount('?', '', stretches('red', 'red'), ['No.', 'yes', *more])
+    np.testing.assert_allclose(once.vector, color_vector('blue'))
+    never = answerer.answer_past('?', '', stretches('red', 'red'), ['No.', 'yes', *more])
     assert (never.answer, never.confidence) == ('No.', pytest.approx(0.85))
     assert len(never.evidence) == 2
 
 
-def test_a_no_is_the_less_certain_the_less_of_the_past_can_tell() -> None:
+def test_confidence_in_no_scales_with_the_evaluated_fraction() -> None:
     answerer = Answerer(Decided())
-    most = answerer.recount('?', '', stretches('red', 'green', 'red'), ['yes', 'No.'])
+    most = answerer.answer_past('?', '', stretches('red', 'green', 'red'), ['yes', 'No.'])
     assert (most.answer, most.abstained) == ('No.', False)
     assert most.confidence == pytest.approx(0.85 * 2 / 3)
     assert [c.score for c in most.ranked] == pytest.approx([0.85 * 2 / 3, 0.1 * 2 / 3])
     assert [m.start_ns for m in most.evidence] == [0, 20]
-    few = answerer.recount('?', '', stretches('red', 'green', 'green'), ['yes', 'No.'])
+    few = answerer.answer_past('?', '', stretches('red', 'green', 'green'), ['yes', 'No.'])
     assert few.abstained
 
 
-def test_a_no_is_the_less_certain_the_less_of_the_time_is_held() -> None:
+def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
     answerer, both = Answerer(Decided()), ['yes', 'No.']
-    held = [Seen(1000, 1099, colour_vector('red'))]  # of a time that ends with it
+    held = [EvaluatedSpan(1000, 1099, color_vector('red'))]  # of a time that ends with it
 
-    def ask(start_ns: int, colour: str = 'red', count: int = 1) -> Any:
-        seen = [Seen(s.start_ns, s.end_ns, colour_vector(colour)) for s in held * count]
-        return answerer.recount('?', '', seen, both, start_ns=start_ns)
+    def ask(start_ns: int, color: str = 'red', count: int = 1) -> Any:
+        seen = [EvaluatedSpan(s.start_ns, s.end_ns, color_vector(color)) for s in held * count]
+        return answerer.answer_past('?', '', seen, both, start_ns=start_ns)
 
     assert ask(0).confidence == ask(1000).confidence == ask(1050).confidence == 0.85
     assert ask(967).confidence == pytest.approx(0.85 * 99 / 132) and not ask(967).abstained
     assert ask(967, count=2).confidence == pytest.approx(0.85 * 99 / 132)
     assert ask(99).abstained and ask(99).answer == 'No.'  # of ten parts, one
     assert ask(99, 'blue').confidence == 0.8 and not ask(99, 'blue').abstained  # it was so once
-    words = answerer.recount('?', '', held, start_ns=99)
+    words = answerer.answer_past('?', '', held, start_ns=99)
     assert words.answer == 'the scene is red' and not words.abstained
     assert answerer.remember('?', '', held, both, True, 99).abstained
 
 
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
-def test_a_candidate_that_is_given_twice_counts_once(candidates: list[str]) -> None:
+def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())
     seen, twice = stretches('red', 'blue'), [candidates[0], *candidates]
     for ask in (
-        lambda choice: answerer.answer('?', colour_vector('red'), 0, choice),
-        lambda choice: answerer.recount('?', '', seen, choice),
+        lambda choice: answerer.answer('?', color_vector('red'), 0, choice),
+        lambda choice: answerer.answer_past('?', '', seen, choice),
     ):
         assert ask(twice).ranked == ask(candidates).ranked
         assert ask(twice).confidence == ask(candidates).confidence
@@ -180,10 +191,10 @@ def test_other_candidates_have_their_mean_scores() -> None:
     language = FakeLanguage()
     candidates = ['it is red', 'it is blue']
     seen = stretches('red', 'red', 'blue')
-    answer = Answerer(language).recount('?', '', seen, candidates)
+    answer = Answerer(language).answer_past('?', '', seen, candidates)
     one, other = (
-        {c.text: c.score for c in language.rank(colour_vector(colour), candidates)}
-        for colour in ('red', 'blue')
+        {c.text: c.score for c in language.rank(color_vector(color), candidates)}
+        for color in ('red', 'blue')
     )
     mean = {text: (2 * one[text] + other[text]) / 3 for text in one}
     assert [c.text for c in answer.ranked] == ['it is red', 'it is blue']
@@ -191,22 +202,22 @@ def test_other_candidates_have_their_mean_scores() -> None:
 
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
-def test_stretches_that_cannot_tell_are_left_out(candidates: list[str]) -> None:
+def test_unanswerable_spans_are_left_out(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage(FACTS, unseen='red'))
-    answer = answerer.recount('?', '', stretches('red', 'blue', 'red'), candidates)
+    answer = answerer.answer_past('?', '', stretches('red', 'blue', 'red'), candidates)
     assert 'blue' in answer.answer and 'red' not in answer.answer and not answer.abstained
-    nothing = answerer.recount('?', '', stretches('red', 'red'), candidates)
+    nothing = answerer.answer_past('?', '', stretches('red', 'red'), candidates)
     assert nothing.abstained
 
 
 def test_one_stretch_is_answered_as_ever() -> None:
     answerer = Answerer(FakeLanguage())
-    vector = colour_vector('blue')
-    one = answerer.recount('?', 'front', [Seen(3, 7, vector)], CHOICES, Basis.NOW)
+    vector = color_vector('blue')
+    one = answerer.answer_past('?', 'front', [EvaluatedSpan(3, 7, vector)], CHOICES, Basis.NOW)
     assert one == answerer.answer('?', vector, 7, CHOICES, Basis.NOW, [Moment('front', 3, 7, 1.0)])
 
 
-def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
+def test_stored_data_of_another_prompt_answers_no_yes_no_question() -> None:
     answerer = Answerer(FakeLanguage())
     seen = stretches('red', 'blue')
     told = answerer.remember('Is it hot?', '', seen, ['yes', 'no'], own=False)
@@ -220,8 +231,8 @@ def test_what_another_prompt_saw_answers_no_yes_or_no() -> None:
     assert chosen.answer == 'it is blue' and chosen.abstained and len(chosen.ranked) == 2
 
 
-def test_words_that_were_said_then_are_the_evidence() -> None:
-    seen = [Seen(0, 9, colour_vector('red'), 'it was said to be red'), *stretches('blue')]
+def test_stored_texts_are_the_evidence() -> None:
+    seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was said to be red'), *stretches('blue')]
     answer = Answerer(FakeLanguage()).remember('?', '', seen)
     assert answer.evidence[0].text == 'it was said to be red'
     assert answer.answer == 'it was said to be red; the scene is blue'
@@ -237,21 +248,21 @@ def test_reasons_have_a_precedence() -> None:
     assert first_reason([]) is AbstainReason.NONE
 
 
-def unfamiliar(*shares: float, colour: str = 'red') -> list[Seen]:
+def unfamiliar(*shares: float, color: str = 'red') -> list[EvaluatedSpan]:
     """Return spans of ten seconds each."""
     return [
-        Seen(10 * n, 10 * n + 9, colour_vector(colour), unfamiliar=share)
+        EvaluatedSpan(10 * n, 10 * n + 9, color_vector(color), unfamiliar=share)
         for n, share in enumerate(shares)
     ]
 
 
 @pytest.mark.parametrize('shares', [(0.5,), (0.5, 1.0)])
 @pytest.mark.parametrize('candidates', [CHOICES, ['yes', 'no'], []])
-def test_nothing_is_said_of_an_unfamiliar_scene(
+def test_texts_of_unfamiliar_scenes_are_withheld(
     shares: tuple[float, ...], candidates: list[str]
 ) -> None:
     language = FakeLanguage()
-    answer = Answerer(language).recount('?', 'front', unfamiliar(*shares), candidates)
+    answer = Answerer(language).answer_past('?', 'front', unfamiliar(*shares), candidates)
     assert answer.abstained and answer.abstain_reason is AbstainReason.UNFAMILIAR
     assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
     assert answer.unfamiliar == max(shares)
@@ -261,32 +272,35 @@ def test_nothing_is_said_of_an_unfamiliar_scene(
 
 @pytest.mark.parametrize('candidates', [CHOICES, []])
 def test_unfamiliar_stretches_are_left_out(candidates: list[str]) -> None:
-    seen = [*unfamiliar(0.9, colour='blue'), *unfamiliar(0.0, 0.4)[1:]]
-    answer = Answerer(FakeLanguage()).recount('?', 'front', seen, candidates)
+    seen = [*unfamiliar(0.9, color='blue'), *unfamiliar(0.0, 0.4)[1:]]
+    answer = Answerer(FakeLanguage()).answer_past('?', 'front', seen, candidates)
     assert not answer.abstained and 'red' in answer.answer and 'blue' not in answer.answer
     assert answer.unfamiliar == 0.4
     assert [m.start_ns for m in answer.evidence] == [10]
 
 
-def test_words_that_were_said_of_an_unfamiliar_scene_are_withheld_too() -> None:
-    seen = [Seen(0, 9, colour_vector('red'), 'it was red', unfamiliar=0.6)]
+def test_stored_texts_of_unfamiliar_scenes_are_withheld_too() -> None:
+    seen = [EvaluatedSpan(0, 9, color_vector('red'), 'it was red', unfamiliar=0.6)]
     answer = Answerer(FakeLanguage()).remember('?', 'front', seen)
     assert answer.answer == answer.evidence[0].text == ''
 
 
 def test_a_no_about_a_mostly_unfamiliar_span_is_withheld() -> None:
     answerer = Answerer(Decided())
-    one = answerer.recount('?', '', unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
+    one = answerer.answer_past('?', '', unfamiliar(0.0, 0.0, 0.9), ['yes', 'No.'])
     assert (one.answer, one.confidence) == ('No.', pytest.approx(0.85 * 2 / 3))
-    most = answerer.recount('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
+    most = answerer.answer_past('?', '', unfamiliar(0.0, 0.9, 0.9), ['yes', 'No.'])
     assert most.abstain_reason is AbstainReason.UNFAMILIAR and most.answer == ''
-    blue = Seen(30, 39, colour_vector('blue'))
-    assert answerer.recount('?', '', [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer == 'yes'
+    blue = EvaluatedSpan(30, 39, color_vector('blue'))
+    assert (
+        answerer.answer_past('?', '', [*unfamiliar(0.9, 0.9), blue], ['yes', 'No.']).answer
+        == 'yes'
+    )
 
 
 def test_too_little_of_a_span_was_seen() -> None:
-    answerer, held = Answerer(Decided()), [Seen(1000, 1099, colour_vector('red'))]
-    answer = answerer.recount('?', '', held, ['yes', 'No.'], start_ns=99)
+    answerer, held = Answerer(Decided()), [EvaluatedSpan(1000, 1099, color_vector('red'))]
+    answer = answerer.answer_past('?', '', held, ['yes', 'No.'], start_ns=99)
     assert answer.abstain_reason is AbstainReason.NOT_SEEN
     other = answerer.remember('?', '', held, ['yes', 'No.'], own=False)
     assert other.abstain_reason is AbstainReason.NOT_SEEN
@@ -296,16 +310,16 @@ def test_too_little_of_a_span_was_seen() -> None:
 def test_an_unreadable_question_is_withheld(count: int) -> None:
     answerer, seen = Answerer(FakeLanguage()), stretches(*['red'] * count)
     for prompt, candidates in ((UNREADABLE, CHOICES), (UNREADABLE, []), ('?', [UNREADABLE])):
-        answer = answerer.recount(prompt, '', seen, candidates)
+        answer = answerer.answer_past(prompt, '', seen, candidates)
         assert answer.abstain_reason is AbstainReason.UNREADABLE and answer.abstained
         assert (answer.answer, answer.confidence, answer.ranked) == ('', 0.0, ())
     for prompt, candidates in (('?', [UNREADABLE, 'it is red']), ('', ()), (' ', ())):
-        assert not answerer.recount(prompt, '', seen, candidates).abstained
+        assert not answerer.answer_past(prompt, '', seen, candidates).abstained
     memory = answerer.remember(UNREADABLE, '', seen, own=False)
     assert memory.abstain_reason is AbstainReason.UNREADABLE  # before NOT_SEEN
 
 
 def test_the_least_wanted_confidence_is_a_reason_of_its_own() -> None:
     answerer = Answerer(FakeLanguage(), AnswerSettings(abstain_below=0.6))
-    answer = answerer.answer('?', colour_vector('red'), 7, ['red', 'a red one'])
+    answer = answerer.answer('?', color_vector('red'), 7, ['red', 'a red one'])
     assert answer.abstain_reason is AbstainReason.LOW_CONFIDENCE and answer.answer == 'red'

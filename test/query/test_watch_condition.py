@@ -8,12 +8,12 @@ from helpers import fake_models
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import AbstainReason, Embedding, Moment, StreamKey
-from vljepa_ros.query.watch_condition import Condition
+from vljepa_ros.query.watch_condition import EFFECTS, Condition, Effect, Verdict
 
 
 def hop(number: int, prompt: str = 'a', source: str = 'front') -> Embedding:
     key = StreamKey(source, prompt, 'm')
-    return Embedding(number * 200, number * 200 - 700, key, fake_models.colour_vector('red'))
+    return Embedding(number * 200, number * 200 - 700, key, fake_models.color_vector('red'))
 
 
 def test_fires_at_the_first_score_that_reaches_the_threshold() -> None:
@@ -45,13 +45,13 @@ def test_until_not_with_one_prompt_is_known_from_the_second_hop_on() -> None:
     assert condition.push(hop(3), 0.19) is not None
 
 
-def test_until_not_of_what_never_held_fires_with_the_first_hop() -> None:
+def test_until_not_of_a_false_condition_fires_with_the_first_hop() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     assert condition.push(hop(1), 0.0) is None
     assert condition.push(hop(2), 0.9) == Moment('front', -500, 200, 1.0, 'it is open')
 
 
-def test_a_prompt_that_is_gone_does_not_hold_a_condition_up() -> None:
+def test_a_removed_prompt_does_not_delay_a_condition() -> None:
     condition = Condition('it is open', 0.5, until_not=True)
     for prompt in 'ab':
         condition.push(hop(1, prompt), 0.9)
@@ -65,13 +65,13 @@ def fired_at(condition: Condition, scores: list[float]) -> int | None:
     return next(fired, None)
 
 
-def test_what_flickers_about_the_threshold_does_not_hold() -> None:
+def test_a_score_that_fluctuates_around_the_threshold_does_not_fire() -> None:
     scores = [0.6, 0.4, 0.6, 0.4, 0.6, 0.55, 0.1]
     assert fired_at(Condition('it is open', 0.5, hops=2), scores) == 6
     assert fired_at(Condition('it is open', 0.5, hops=3), scores) is None
 
 
-def test_what_falls_a_little_below_the_threshold_has_not_ceased() -> None:
+def test_a_score_slightly_below_the_threshold_does_not_fire_until_not() -> None:
     scores = [0.9, 0.25, 0.21, 0.1, 0.6, 0.19, 0.1, 0.1]
     assert fired_at(Condition('it is open', 0.5, until_not=True, hops=2), scores) == 7
     assert fired_at(Condition('it is open', 0.5, until_not=True), scores) == 4
@@ -86,7 +86,7 @@ def test_hops_in_a_row_are_counted_by_their_best_prompt() -> None:
 
 
 @pytest.mark.parametrize('until_not', [False, True])
-def test_a_row_of_hops_ends_where_the_vision_began_anew(until_not: bool) -> None:
+def test_a_state_reset_ends_a_run_of_hops(until_not: bool) -> None:
     condition = Condition('it is open', 0.5, until_not, hops=2)
     score = 0.1 if until_not else 0.9
     later = [dataclasses.replace(hop(n), reset_count=1) for n in (3600, 3601)]
@@ -134,7 +134,7 @@ def test_a_bad_condition_is_refused(text: str, threshold: float, message: str) -
         Condition(text, threshold)
 
 
-def test_a_condition_says_which_sources_concern_it() -> None:
+def test_a_condition_applies_only_to_its_source() -> None:
     assert Condition('it is open', 0.5).concerns('front')
     assert Condition('it is open', 0.5, source='rear').concerns('rear')
     assert not Condition('it is open', 0.5, source='rear').concerns('front')
@@ -160,9 +160,41 @@ def test_an_unfamiliar_hop_has_not_ceased() -> None:
     assert condition.push(unfamiliar(4, 0.1), 0.1) is not None
 
 
-def test_it_tells_whether_its_newest_hop_was_evaluated() -> None:
+def test_abstain_reason_describes_the_newest_hop() -> None:
     condition = Condition('it is open', 0.5)
     assert condition.abstain_reason is AbstainReason.NOT_SEEN
     for share, reason in ((0.5, AbstainReason.UNFAMILIAR), (0.4, AbstainReason.NONE)):
         condition.push(unfamiliar(round(10 * share), share), 0.0)
         assert condition.abstain_reason is reason
+
+
+# Score of a hop at threshold 0.5, or None for an unfamiliar scene; whether it counts.
+VERDICTS = [
+    (Verdict.TRUE, 0.5, (True, False)),
+    (Verdict.UNCLEAR, 0.49, (False, False)),
+    (Verdict.UNCLEAR, 0.2, (False, False)),
+    (Verdict.FALSE, 0.19, (False, True)),
+    (Verdict.UNFAMILIAR, None, (False, False)),
+]
+
+
+@pytest.mark.parametrize('until_not', [False, True])
+@pytest.mark.parametrize(('verdict', 'score', 'counts'), VERDICTS)
+def test_a_hop_counts_or_restarts_the_count(
+    verdict: Verdict, score: float | None, counts: tuple[bool, bool], until_not: bool
+) -> None:
+    expected = counts[until_not]
+    assert (EFFECTS[until_not, verdict] is Effect.COUNT) is expected
+    condition = Condition('it is open', 0.5, until_not, hops=3)
+    counted = 0.0 if until_not else 1.0
+    last = dataclasses.replace(hop(4), unfamiliar=0.9 if score is None else 0.0)
+    condition.push(hop(1), 0.3)  # with one hop before, the number of prompts is known
+    fired = [condition.push(hop(n), counted) for n in (2, 3)]
+    fired.append(condition.push(last, score or 0.0))
+    assert [moment is not None for moment in fired] == [False, False, expected]
+    later = [condition.push(hop(n), counted) is not None for n in (5, 6, 7)]
+    assert later == ([True, True, True] if expected else [False, False, True])
+
+
+def test_the_table_of_effects_is_complete() -> None:
+    assert set(EFFECTS) == {(until_not, v) for until_not in (False, True) for v in Verdict}

@@ -25,36 +25,34 @@ def health(clock: Clock) -> Health:
     return Health(clock)
 
 
-def test_a_trouble_is_counted_every_time_and_logged_now_and_then(
-    health: Health, clock: Clock
-) -> None:
-    lines = [health.trouble('bad', f'picture {n}') for n in range(3)]
+def test_every_problem_is_counted_and_logging_is_throttled(health: Health, clock: Clock) -> None:
+    lines = [health.report_problem('bad', f'image {n}') for n in range(3)]
     clock.now_s += LOG_EVERY_S
-    lines.append(health.trouble('bad', 'picture 3'))
-    assert lines == ['picture 0', '', '', 'picture 3 (2 similar not logged)']
+    lines.append(health.report_problem('bad', 'image 3'))
+    assert lines == ['image 0', '', '', 'image 3 (2 similar not logged)']
     assert health.counts['bad'] == 4
-    assert health.values()['last trouble'] == 'picture 3'
+    assert health.values()['last trouble'] == 'image 3'
 
 
-def test_troubles_of_two_kinds_are_both_logged(health: Health) -> None:
-    assert health.trouble('bad', 'a') == 'a'
-    assert health.trouble('odd', 'b') == 'b'
+def test_problems_of_two_kinds_are_both_logged(health: Health) -> None:
+    assert health.report_problem('bad', 'a') == 'a'
+    assert health.report_problem('odd', 'b') == 'b'
 
 
-def test_a_trouble_colours_the_summary_for_a_while(health: Health, clock: Clock) -> None:
-    health.trouble('bad', 'oh', Level.ERROR)
+def test_a_problem_is_in_the_summary_for_a_while(health: Health, clock: Clock) -> None:
+    health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
     clock.now_s += SHOWN_S
     assert health.summary('active') == (Level.OK, 'active')
 
 
-def test_the_summary_tells_the_worst(health: Health) -> None:
+def test_the_summary_has_the_highest_level(health: Health) -> None:
     health.condition('waiting', 'waits')
-    health.trouble('bad', 'oh', Level.ERROR)
+    health.report_problem('bad', 'oh', Level.ERROR)
     assert health.summary('active') == (Level.ERROR, 'oh')
 
 
-def test_a_condition_is_news_once_and_lasts_until_it_is_cleared(
+def test_a_condition_is_reported_once_and_lasts_until_it_is_cleared(
     health: Health, clock: Clock
 ) -> None:
     assert health.condition('waiting', 'waits')

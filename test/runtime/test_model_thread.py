@@ -101,7 +101,7 @@ def test_generators_take_their_turns_one_after_the_other(thread: ModelThread) ->
     assert order == ['a 0', 'a 1', 'c 0', 'c 1']
 
 
-def test_a_generator_that_is_cancelled_takes_no_more_steps(thread: ModelThread) -> None:
+def test_a_cancelled_generator_runs_no_more_steps(thread: ModelThread) -> None:
     taken = [0]
 
     def steps() -> Generator[None, None, None]:
@@ -162,7 +162,7 @@ def test_a_handler_that_raises_is_shown_and_survived(
     assert shown == [ZeroDivisionError]
 
 
-def test_what_was_withdrawn_is_not_done(thread: ModelThread) -> None:
+def test_cancelled_work_is_not_run(thread: ModelThread) -> None:
     seen: list[int] = []
     gate = Gate(thread)
     thread.offer('a', 7, seen.append)
@@ -173,14 +173,14 @@ def test_what_was_withdrawn_is_not_done(thread: ModelThread) -> None:
     assert seen == []
 
 
-def test_settle_says_when_the_work_takes_too_long(thread: ModelThread) -> None:
+def test_settle_reports_work_that_takes_too_long(thread: ModelThread) -> None:
     gate = Gate(thread)
     assert not thread.settle(0.05)
     gate.open()
     assert thread.settle(5)
 
 
-def test_stop_cancels_what_waits_and_refuses_more(thread: ModelThread) -> None:
+def test_stop_cancels_pending_work_and_rejects_more(thread: ModelThread) -> None:
     gate = Gate(thread)
     waiting = thread.call(lambda: None)
     threading.Timer(0.05, gate.open).start()

@@ -16,7 +16,7 @@ from vljepa_ros.cli.event_grading import read_questions, read_truth
 from vljepa_ros.core.types import Frame
 from vljepa_ros.data.simulators.mwstream.cameras import VIEWPOINTS
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, TRAIN_TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TASKS, TRAIN_TASKS
 from vljepa_ros.data.splits import SAMPLE, SEEDS
 from vljepa_ros.sources import open_source
 
@@ -33,7 +33,9 @@ def frames() -> list[Frame]:
     return list(open_source(BENCH))
 
 
-def test_it_is_a_small_recording_of_ten_upright_pictures_a_second(frames: list[Frame]) -> None:
+def test_the_sample_is_a_small_recording_of_ten_upright_images_per_second(
+    frames: list[Frame],
+) -> None:
     assert sum(p.stat().st_size for p in BENCH.iterdir()) < 15_000_000
     gaps = np.diff([frame.stamp_ns for frame in frames])
     assert (gaps == 100_000_000).all() and 90 <= len(frames) / 10 <= 150
@@ -41,7 +43,7 @@ def test_it_is_a_small_recording_of_ten_upright_pictures_a_second(frames: list[F
     assert {frame.source for frame in frames} == {'camera'}
 
 
-def test_its_metadata_are_what_ros2_bag_play_reads() -> None:
+def test_its_metadata_can_be_read_by_ros2_bag_play() -> None:
     info = yaml.safe_load((BENCH / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
     topic = info['topics_with_message_count'][0]['topic_metadata']
     assert info['version'] <= 9 and info['storage_identifier'] == 'mcap'
@@ -63,7 +65,7 @@ def test_the_truth_tiles_it_with_tasks_rests_and_one_darkness(frames: list[Frame
     assert len(dark) == 1 and dark[0]['start'] > 0 and dark[0]['end'] < rows[-1]['end']
 
 
-def test_the_light_goes_when_the_truth_says_so(frames: list[Frame]) -> None:
+def test_the_light_changes_as_annotated(frames: list[Frame]) -> None:
     dark = next(t for t in read_truth(BENCH) if t.meaning == 'dark')
     level = [float(frame.image.mean()) for frame in frames]
     inside = range(round(dark.start * 10), round(dark.end * 10))
@@ -125,7 +127,7 @@ def sample() -> dict[str, Any]:
 def open_pattern(template: str) -> re.Pattern[str]:
     """Return a pattern of a training paraphrase with open slots."""
     text = re.escape(template)
-    text = text.replace(re.escape('<colour>'), f'({"|".join(COLOUR_NAMES)})')
+    text = text.replace(re.escape('<colour>'), f'({"|".join(COLOR_NAMES)})')
     things = '|'.join(re.escape(facts.object) for facts in TASKS.values())
     text = text.replace(re.escape('<object>'), f'({things})')
     return re.compile(text.replace(re.escape('{}'), '.+'), re.IGNORECASE)
@@ -149,7 +151,7 @@ def test_its_cameras_are_of_no_training_or_validation_stream() -> None:
         assert np.linalg.norm(used - own, axis=1).min() > 0.002
 
 
-def test_its_wordings_are_of_no_training_list() -> None:
+def test_its_paraphrases_are_not_in_the_training_lists() -> None:
     manifest = seen()
     sentences_seen = [open_pattern(text) for text in manifest['sentences']]
     prompts_seen = [open_pattern(text) for text in manifest['prompts'] if text]
@@ -162,7 +164,7 @@ def test_its_wordings_are_of_no_training_list() -> None:
     assert not [text for text in answers for p in sentences_seen if p.fullmatch(text)]
 
 
-def test_the_manifest_names_what_the_bag_holds() -> None:
+def test_the_manifest_matches_the_bag() -> None:
     assert {t.sentence for t in read_truth(BENCH)} == set(sample()['sentences'])
     assert {q.prompt for q in read_questions(BENCH)} == set(sample()['prompts'])
     tasks = {row['task'] for row in read(BENCH / 'ground_truth.json')['annotations']}

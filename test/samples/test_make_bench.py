@@ -24,7 +24,7 @@ def annotation(start: float, phase: str, task: str) -> Annotation:
     return Annotation(start, start + 5, meaning, phase, task, TASKS[task].object, 'red')
 
 
-def test_it_asks_about_what_is_there_before_in_and_after_the_darkness() -> None:
+def test_questions_cover_the_time_before_during_and_after_darkness() -> None:
     script = runpy.run_path(str(SCRIPT))
     rows = (
         annotation(0, 'act', 'drawer-open'),
@@ -67,7 +67,7 @@ def test_bad_input_is_one_line(tmp_path: Path, arguments: tuple[str, ...], named
     assert result.returncode == 2 and result.stderr.count('\n') == 1 and named in result.stderr
 
 
-def test_a_folder_that_is_no_sample_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_without_a_sample_is_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / 'thesis.txt').write_text('years of work')
     result = make('--out', tmp_path)
     assert result.returncode == 2 and result.stderr.count('\n') == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.fake_models import picture
+from helpers.fake_models import solid_image
 from rosbags.rosbag2 import StoragePlugin
 
 from vljepa_ros.core.errors import InputError
@@ -13,17 +13,17 @@ from vljepa_ros.sources import Damaged, open_source
 from vljepa_ros.sources.bag import Bag, stamp_of
 
 
-def close(image: np.ndarray, colour: str) -> bool:
+def close(image: np.ndarray, color: str) -> bool:
     """Compare images with a tolerance for JPEG."""
-    return bool(np.abs(image.astype(int) - picture(colour)).max() < 8)
+    return bool(np.abs(image.astype(int) - solid_image(color)).max() < 8)
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize('as_file', [False, True])
-def test_frames_have_header_stamps_and_rgb_pictures(
+def test_frames_have_header_stamps_and_rgb_images(
     tmp_path: Path, plugin: StoragePlugin, as_file: bool
 ) -> None:
-    folder = bags.write(tmp_path / 'bag', bags.colours(['red', 'blue'], 2), plugin)
+    folder = bags.write(tmp_path / 'bag', bags.colors(['red', 'blue'], 2), plugin)
     files = [p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3')]
     path = files[0] if as_file else folder
     source = open_source(path)
@@ -35,17 +35,17 @@ def test_frames_have_header_stamps_and_rgb_pictures(
 
 
 def test_a_stamp_is_the_headers_not_the_recorders(tmp_path: Path) -> None:
-    late = [(topic, log_ns + 7_000_000, m) for topic, log_ns, m in bags.colours(['red'], 3)]
+    late = [(topic, log_ns + 7_000_000, m) for topic, log_ns, m in bags.colors(['red'], 3)]
     source = open_source(bags.write(tmp_path / 'bag', late))
     assert [frame.stamp_ns for frame in source] == bags.stamps(3)
 
 
-def test_iterating_again_begins_anew(tmp_path: Path) -> None:
-    source = open_source(bags.write(tmp_path / 'bag', bags.colours(['red'], 3)))
+def test_iterating_again_restarts_from_the_beginning(tmp_path: Path) -> None:
+    source = open_source(bags.write(tmp_path / 'bag', bags.colors(['red'], 3)))
     assert len(list(source)) == len(list(source)) == 3
 
 
-def test_raw_pictures_lose_their_row_padding(tmp_path: Path) -> None:
+def test_row_padding_of_raw_images_is_removed(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
     rows = [('/f/image_raw', bags.START_NS, bags.raw(bags.START_NS, image, padding=5))]
     frame = next(iter(open_source(bags.write(tmp_path / 'bag', rows))))
@@ -53,12 +53,12 @@ def test_raw_pictures_lose_their_row_padding(tmp_path: Path) -> None:
 
 
 def two_cameras(tmp_path: Path) -> Path:
-    rows = bags.colours(['red'], 2, '/front/image_raw/compressed')
-    rows += bags.colours(['blue'], 2, '/rear/image_raw/compressed')
+    rows = bags.colors(['red'], 2, '/front/image_raw/compressed')
+    rows += bags.colors(['blue'], 2, '/rear/image_raw/compressed')
     return bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
 
 
-def test_all_cameras_are_read_and_told_apart(tmp_path: Path) -> None:
+def test_all_cameras_are_read_and_distinguished(tmp_path: Path) -> None:
     source = open_source(two_cameras(tmp_path))
     assert sorted(source.cameras) == ['front', 'rear']
     assert all(close(f.image, 'red' if f.source == 'front' else 'blue') for f in source)
@@ -73,9 +73,9 @@ def test_one_camera_can_be_chosen_and_named(tmp_path: Path) -> None:
 
 
 def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 2, '/camera/image_raw/compressed')
+    rows = bags.colors(['red'], 2, '/camera/image_raw/compressed')
     rows += [
-        ('/camera/image_raw', log_ns, bags.raw(log_ns, picture('red')))
+        ('/camera/image_raw', log_ns, bags.raw(log_ns, solid_image('red')))
         for log_ns in bags.stamps(2)
     ]
     source = open_source(bags.write(tmp_path / 'bag', sorted(rows, key=lambda row: row[1])))
@@ -83,20 +83,20 @@ def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:
 
 
 def test_messages_of_unknown_types_are_left_alone(tmp_path: Path) -> None:
-    rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colours(['red'], 2)]
+    rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colors(['red'], 2)]
     folder = bags.write(tmp_path / 'bag', rows)
     assert len(list(open_source(folder))) == 2
     assert {topic.type for topic in Bag(folder).topics} >= {'odd_msgs/msg/Odd'}
 
 
 def test_a_folder_without_metadata_is_read_by_its_one_file(tmp_path: Path) -> None:
-    folder = bags.write(tmp_path / 'bag', bags.colours(['red'], 2))
+    folder = bags.write(tmp_path / 'bag', bags.colors(['red'], 2))
     (folder / 'metadata.yaml').unlink()
     assert len(list(open_source(folder))) == 2
 
 
-def test_a_damaged_picture_keeps_its_place_and_the_rest_is_read(tmp_path: Path) -> None:
-    rows = bags.colours(['red', 'blue'], 2)
+def test_a_damaged_image_keeps_its_position_and_the_rest_is_read(tmp_path: Path) -> None:
+    rows = bags.colors(['red', 'blue'], 2)
     data = rows[1][2].data
     rows[1] = (bags.TOPIC, rows[1][1], bags.compressed(rows[1][1], data[: len(data) // 2]))
     source = open_source(bags.write(tmp_path / 'bag', rows))
@@ -106,8 +106,8 @@ def test_a_damaged_picture_keeps_its_place_and_the_rest_is_read(tmp_path: Path) 
     assert [frame.stamp_ns for frame in source] == [bags.stamps(4)[i] for i in (0, 2, 3)]
 
 
-def test_a_damaged_first_picture_does_not_set_the_start(tmp_path: Path) -> None:
-    rows = bags.colours(['red'], 3)
+def test_a_damaged_first_image_does_not_set_the_start(tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 3)
     rows[0] = (bags.TOPIC, rows[0][1], bags.compressed(rows[0][1], np.zeros(9, np.uint8)))
     assert open_source(bags.write(tmp_path / 'bag', rows)).start_ns == bags.stamps(2)[1]
 
@@ -129,17 +129,17 @@ def test_an_unknown_topic_lists_the_image_topics(tmp_path: Path) -> None:
     fails(two_cameras(tmp_path), "no topic '/up'", '/front/image_raw/compressed', topics=('/up',))
 
 
-def test_a_topic_without_pictures_is_refused(tmp_path: Path) -> None:
-    rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colours(['red'], 2)]
+def test_a_topic_without_images_is_rejected(tmp_path: Path) -> None:
+    rows = [('/odd', bags.START_NS - 1, bags.odd(1.5)), *bags.colors(['red'], 2)]
     fails(bags.write(tmp_path / 'bag', rows), "'/odd'", 'not an image topic', topics=('/odd',))
 
 
-def test_an_empty_bag_says_so(tmp_path: Path) -> None:
+def test_an_empty_bag_is_reported(tmp_path: Path) -> None:
     kind = 'sensor_msgs/msg/CompressedImage'
     fails(bags.write(tmp_path / 'bag', [], topics=[(bags.TOPIC, kind)]), 'empty')
 
 
-def test_a_bag_of_damaged_pictures_only_says_why(tmp_path: Path) -> None:
+def test_a_bag_with_only_damaged_images_raises_the_reason(tmp_path: Path) -> None:
     rows = [(bags.TOPIC, t, bags.compressed(t, np.zeros(9, np.uint8))) for t in bags.stamps(3)]
     fails(bags.write(tmp_path / 'bag', rows), 'no image can be read', 'cannot be decoded')
 
@@ -147,7 +147,7 @@ def test_a_bag_of_damaged_pictures_only_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.95])
 def test_a_truncated_bag_is_one_line(tmp_path: Path, plugin: StoragePlugin, share: float) -> None:
-    folder = bags.write(tmp_path / 'bag', bags.colours(['red', 'blue'], 30), plugin)
+    folder = bags.write(tmp_path / 'bag', bags.colors(['red', 'blue'], 30), plugin)
     file = next(p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3'))
     with file.open('r+b') as stream:
         stream.truncate(int(file.stat().st_size * share))
@@ -163,7 +163,7 @@ def test_a_corrupt_bag_is_one_line(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_metadata_are_one_line(tmp_path: Path) -> None:
-    folder = bags.write(tmp_path / 'bag', bags.colours(['red'], 2))
+    folder = bags.write(tmp_path / 'bag', bags.colors(['red'], 2))
     (folder / 'metadata.yaml').write_text('rosbag2_bagfile_information: [')
     fails(folder, 'damaged')
     file = next(folder.glob('*.mcap'))

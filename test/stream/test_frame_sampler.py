@@ -34,7 +34,7 @@ def test_a_stamp_that_stands_still_or_goes_back_a_little_is_dropped_and_counted(
 @pytest.mark.parametrize(
     ('stamp', 'words'), [(7 * S, 'back by 3.000'), (13 * S, 'forward by 3.000')]
 )
-def test_a_jump_starts_anew(stamp: int, words: str) -> None:
+def test_a_stamp_jump_resets_the_sampler(stamp: int, words: str) -> None:
     stamp_filter = StampFilter(2 * S)
     stamp_filter.admit(10 * S)
     verdict = stamp_filter.admit(stamp)
@@ -87,7 +87,7 @@ def test_every_slot_takes_the_nearest_frame_or_the_newest_before_it() -> None:
 
 
 @pytest.mark.parametrize('rate_hz', [10, 20, 30, 60])
-def test_a_camera_that_is_not_quite_on_time_is_seen_as_if_it_were(rate_hz: int) -> None:
+def test_stamp_jitter_does_not_change_the_sampled_frames(rate_hz: int) -> None:
     rng, sampler = np.random.default_rng(0), FrameSampler(100 * MS, 2 * S)
     per, slots = rate_hz // 10, list[int]()
     for number in range(50 * per):
@@ -97,7 +97,7 @@ def test_a_camera_that_is_not_quite_on_time_is_seen_as_if_it_were(rate_hz: int) 
     assert slots == [number % 256 for number in range(0, 50 * per, per)]
 
 
-def test_of_a_fast_camera_a_slot_waits_for_the_frame_that_is_its_own() -> None:
+def test_a_slot_of_a_fast_camera_waits_for_its_nearest_frame() -> None:
     sampler = FrameSampler(100 * MS, 2 * S)
     for stamp_ms in range(0, 100, 20):
         sampler.push(stamp_ms * MS, image(stamp_ms))

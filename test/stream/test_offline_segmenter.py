@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.fake_models import fake_model, picture
+from helpers.fake_models import fake_model, solid_image
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import SegmenterSettings
@@ -48,7 +48,7 @@ def test_all_changes_come_at_the_end_with_final_vectors() -> None:
         np.testing.assert_array_equal(closing.previous_vector, np.eye(4)[direction])
 
 
-def test_streams_are_kept_apart_and_cut_where_the_vision_began_anew() -> None:
+def test_streams_are_separate_and_split_at_state_resets() -> None:
     hops = [hop(n, 0) for n in range(4)] + [hop(n, 2, OTHER) for n in range(4)]
     hops += [hop(n, 0, reset_count=1) for n in (2, 3)]
     found = cut(hops)
@@ -62,7 +62,7 @@ def test_streams_are_kept_apart_and_cut_where_the_vision_began_anew() -> None:
 @pytest.mark.parametrize(
     ('budget', 'segments'), [(1.0, 1), (6.0, 1), (12.1, 2), (30.0, 5), (600.0, 6)]
 )
-def test_a_budget_says_how_many_segments_at_most(budget: float, segments: int) -> None:
+def test_a_budget_limits_the_number_of_segments(budget: float, segments: int) -> None:
     directions = np.repeat([0, 1, 0, 2, 3, 1], 8)
     hops = [hop(n, int(d)) for n, d in enumerate(np.append(directions, [1] * 3))]  # ten seconds
     found = cut(hops, SegmenterSettings(events_per_minute=budget))
@@ -85,10 +85,12 @@ def test_a_bad_vector_is_refused_and_changes_nothing() -> None:
     assert end.previous is not None and end.previous.end_ns == 0 == first.stamp_ns
 
 
-def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
+def test_the_pipeline_accepts_it_and_decodes_each_segment_once() -> None:
     pipeline = Pipeline(fake_model(), segmenter=OfflineSegmenter(SegmenterSettings(), 'offline'))
     for n in range(60):
-        assert pipeline.push(Frame(n * 100_000_000, picture('red' if n < 30 else 'green'))) == []
+        assert (
+            pipeline.push(Frame(n * 100_000_000, solid_image('red' if n < 30 else 'green'))) == []
+        )
     events = pipeline.finish()
     ended = [e for e in events if e.state is State.ENDED]
     assert [e.text for e in ended] == ['the scene is red', 'the scene is green']
@@ -102,7 +104,7 @@ def test_the_pipeline_takes_it_and_says_each_segment_once() -> None:
         (2, [1.0, 0.0, 0.0], r'0\.400 s .*0\.600 s'),
     ],
 )
-def test_what_a_segmenter_refuses_is_refused_and_changes_nothing(
+def test_invalid_embeddings_are_rejected_and_leave_the_state_unchanged(
     stamp: int, values: list[float], message: str
 ) -> None:
     offline = OfflineSegmenter(SegmenterSettings(), 's')
@@ -113,7 +115,7 @@ def test_what_a_segmenter_refuses_is_refused_and_changes_nothing(
     assert [c.reason for c in offline.end()] == [Reason.FIRST, Reason.END]
 
 
-def test_what_was_lost_begins_a_segment_as_online() -> None:
+def test_lost_embeddings_begin_a_segment_as_online() -> None:
     found = []
     for segmenter in (
         OfflineSegmenter(SegmenterSettings(), 's'),

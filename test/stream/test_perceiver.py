@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.fake_models import FACTS, FakeVision, colour_vector, picture
+from helpers.fake_models import FACTS, FakeVision, color_vector, solid_image
 
 from vljepa_ros.core.errors import InputError, NoFrameError, NotStoredError
-from vljepa_ros.core.settings import FootageSettings, PerceptionSettings
+from vljepa_ros.core.settings import FrameStoreSettings, PerceptionSettings
 from vljepa_ros.core.types import (
     Change,
     Embedding,
@@ -32,14 +32,14 @@ HOP = 200 * MS
 
 def feed(
     perceiver: Perceiver,
-    colours: list[str],
+    colors: list[str],
     start: int = 0,
     reset_count: int = 0,
     source: str = 'camera',
 ) -> list[Embedding]:
     found = []
-    for number, colour in enumerate(colours):
-        frame = Frame(start + number * 100 * MS, picture(colour), source)
+    for number, color in enumerate(colors):
+        frame = Frame(start + number * 100 * MS, solid_image(color), source)
         found += perceiver.push(frame, reset_count)
     return found
 
@@ -54,13 +54,13 @@ def test_one_embedding_a_hop_and_prompt_with_its_newest_frames_stamp() -> None:
     assert [np.linalg.norm(e.vector) for e in found] == pytest.approx([1.0] * 10, abs=1e-6)
 
 
-def test_window_start_is_the_oldest_tubelet_that_is_attended_to() -> None:
+def test_window_start_is_the_oldest_attended_tubelet() -> None:
     found = feed(Perceiver(FakeVision()), ['red'] * 16)
     window = FACTS.window_tubelets
     assert [e.window_start_ns // HOP for e in found] == [max(0, k + 1 - window) for k in range(8)]
 
 
-def test_another_epoch_starts_anew() -> None:
+def test_another_reset_count_resets_the_state() -> None:
     perceiver = Perceiver(FakeVision())
     feed(perceiver, ['red'] * 5)
     found = feed(perceiver, ['blue'] * 4, start=30, reset_count=1)
@@ -73,8 +73,8 @@ def test_cameras_do_not_mix() -> None:
     perceiver, alone = Perceiver(FakeVision()), Perceiver(FakeVision())
     mixed = []
     for number in range(8):
-        for source, colour in (('front', 'red'), ('rear', 'blue')):
-            mixed += perceiver.push(Frame(number * 100 * MS, picture(colour), source))
+        for source, color in (('front', 'red'), ('rear', 'blue')):
+            mixed += perceiver.push(Frame(number * 100 * MS, solid_image(color), source))
     expected = feed(alone, ['red'] * 8, source='front')
     front = [e for e in mixed if e.key.source == 'front']
     assert perceiver.sources == ('front', 'rear')
@@ -93,7 +93,7 @@ def test_prompts_change_at_once_or_not_at_all() -> None:
     assert [e.key.prompt for e in found] == ['b', '']
 
 
-def test_a_bad_picture_changes_nothing() -> None:
+def test_an_invalid_image_leaves_the_state_unchanged() -> None:
     perceiver, clean = Perceiver(FakeVision()), Perceiver(FakeVision())
     feed(perceiver, ['red'] * 3)
     for bad in (np.zeros((2, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2, 3))):
@@ -106,7 +106,7 @@ def test_a_bad_picture_changes_nothing() -> None:
     )
 
 
-def test_predict_says_what_is_missing() -> None:
+def test_predict_errors_name_the_missing_input() -> None:
     perceiver = Perceiver(FakeVision())
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
@@ -151,7 +151,7 @@ def test_predict_now_is_the_newest_hop() -> None:
 
 def keeping(vision: FakeVision | None = None, **settings: Any) -> Perceiver:
     """Return a perceiver with a frame store."""
-    frame_store = FrameStore(FACTS, FootageSettings(**settings))
+    frame_store = FrameStore(FACTS, FrameStoreSettings(**settings))
     return Perceiver(vision or FakeVision(), PerceptionSettings(prompts=('what?',)), frame_store)
 
 
@@ -167,7 +167,7 @@ def test_predict_of_a_span_sees_that_span() -> None:
         perceiver.predict('', ['what?'], 1900 * MS, 1000 * MS)
 
 
-def test_a_span_whose_frames_are_gone_is_refused() -> None:
+def test_a_span_with_deleted_frames_is_rejected() -> None:
     perceiver = keeping(kept_s=1.0)
     feed(perceiver, ['red'] * 128)
     with pytest.raises(NotStoredError, match=r'1\.000 s to 1\.900 s .* \(stored: 11\.6'):
@@ -181,22 +181,22 @@ def test_without_frame_store_there_is_no_past() -> None:
         perceiver.predict('', ['what?'], 1000 * MS)
 
 
-def test_a_span_of_which_parts_are_missing_is_looked_at_in_its_parts() -> None:
+def test_a_span_with_gaps_is_evaluated_in_its_stored_parts() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 10)
     feed(perceiver, ['blue'] * 10, start=9000 * MS, reset_count=1)
     found = perceiver.predict('', ['what?'], 200 * MS, 9500 * MS)
-    assert [(look.start_ns, look.end_ns) for look in found.looks] == [
+    assert [(window.start_ns, window.end_ns) for window in found.windows] == [
         (200 * MS, 900 * MS),
         (9000 * MS, 9500 * MS),
     ]
     assert (found.window_start_ns, found.stamp_ns) == (200 * MS, 9500 * MS)
-    first, second = (look.vectors[0] for look in found.looks)
-    assert first @ colour_vector('red') > 0.9 and second @ colour_vector('blue') > 0.9
+    first, second = (window.vectors[0] for window in found.windows)
+    assert first @ color_vector('red') > 0.9 and second @ color_vector('blue') > 0.9
     np.testing.assert_allclose(found.vectors[0], unit(first + second), atol=1e-6)
 
 
-def test_of_a_long_span_each_segment_is_looked_at() -> None:
+def test_each_segment_of_a_long_span_is_evaluated() -> None:
     vision = Remembering()
     perceiver = keeping(vision)
     assert perceiver.frame_store is not None
@@ -205,51 +205,51 @@ def test_of_a_long_span_each_segment_is_looked_at() -> None:
         perceiver.frame_store.keep(ended(start_ns, end_ns))
     vision.seen.clear()
     found = perceiver.predict('', ['what?'], 1, 40_000 * MS)
-    spans = {look.end_ns // MS: look.start_ns // MS for look in found.looks}
+    spans = {window.end_ns // MS: window.start_ns // MS for window in found.windows}
     assert {19_900: 19_200, 29_900: 29_200, 39_900: 39_200}.items() <= spans.items()
     assert len(spans) == 16 and all(end - start == 700 for end, start in spans.items())
     assert len(vision.seen) == 16 and all(len(seen) == 4 for seen in vision.seen)  # a window each
-    colours = [seen[-1] for seen in vision.seen]
-    assert colours == sorted(colours, key=['red', 'blue', 'green'].index)
-    assert set(colours) == {'red', 'blue', 'green'}  # the last of them is not over
+    colors = [seen[-1] for seen in vision.seen]
+    assert colors == sorted(colors, key=['red', 'blue', 'green'].index)
+    assert set(colors) == {'red', 'blue', 'green'}  # the last of them is not over
 
 
 def ended(start_ns: int, end_ns: int) -> Change:
     """Return the change that ends a segment."""
-    vector = colour_vector('red')
+    vector = color_vector('red')
     key = StreamKey('camera', 'what?', FACTS.model_id)
     before = Segment(0, start_ns, end_ns)
     return Change(end_ns, key, 's', 1, end_ns, 1.0, Reason.MEANING, vector, before, vector)
 
 
-def test_a_short_span_is_looked_at_window_by_window() -> None:
+def test_a_short_span_is_evaluated_window_by_window() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 42 + ['blue'] * 4 + ['red'] * 40)
     found = perceiver.predict('', ['what?'], 1000 * MS, 7000 * MS)
-    assert [(look.start_ns // MS, look.end_ns // MS) for look in found.looks] == [
+    assert [(window.start_ns // MS, window.end_ns // MS) for window in found.windows] == [
         (1000 + 800 * n, min(1700 + 800 * n, 6900)) for n in range(8)
     ]
-    blue = [look.vectors[0] @ colour_vector('blue') for look in found.looks]
+    blue = [window.vectors[0] @ color_vector('blue') for window in found.windows]
     assert max(blue) > 0.5 and sorted(blue)[-3] < 0.3  # four images, and no more
 
 
-def test_many_short_stretches_are_not_all_looked_at() -> None:
+def test_many_short_runs_are_sampled() -> None:
     perceiver = keeping()
     for reset_count in range(30):
         feed(perceiver, ['red'] * 4, start=reset_count * 3000 * MS, reset_count=reset_count)
-    assert len(perceiver.predict('', ['what?'], 1).looks) <= 16
+    assert len(perceiver.predict('', ['what?'], 1).windows) <= 16
 
 
-def test_a_long_span_without_segments_is_looked_at_here_and_there() -> None:
+def test_a_long_span_without_segments_is_sampled() -> None:
     perceiver = keeping()
     feed(perceiver, ['red'] * 1000 + ['blue'] * 1000)
     found = perceiver.predict('', ['what?'], 1)
-    assert len(found.looks) == 16
-    colours = [int(look.vectors[0] @ colour_vector('blue') > 0.9) for look in found.looks]
-    assert colours == [0] * 8 + [1] * 8
+    assert len(found.windows) == 16
+    colors = [int(window.vectors[0] @ color_vector('blue') > 0.9) for window in found.windows]
+    assert colors == [0] * 8 + [1] * 8
 
 
-def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
+def test_the_stream_continues_between_steps_of_a_past_prediction() -> None:
     vision = FakeVision()
     perceiver, alone = keeping(vision), keeping()
     feed(perceiver, ['red'] * 20 + ['blue'] * 20)
@@ -267,17 +267,17 @@ def test_between_two_steps_of_a_look_back_the_stream_goes_on() -> None:
         taken += 1
     assert taken == 4 + 10  # a window before, and the hops from 1.0 to 2.9 s
     np.testing.assert_array_equal(found.vectors, expected.vectors)
-    assert len(made) == taken and all(e.vector @ colour_vector('green') > 0.9 for e in made)
+    assert len(made) == taken and all(e.vector @ color_vector('green') > 0.9 for e in made)
 
 
-def test_what_was_seen_before_a_restart_can_be_asked_about(tmp_path: Path) -> None:
+def test_spans_before_a_restart_can_be_queried(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)
     feed(Perceiver(FakeVision(), frame_store=frame_store), ['red'] * 40)
     frame_store.close()
     perceiver = Perceiver(FakeVision(), frame_store=FrameStore(FACTS, path=path))
     found = perceiver.predict('', ['what?'], 1000 * MS, 2000 * MS)
-    assert found.source == 'camera' and found.vectors[0] @ colour_vector('red') > 0.9
+    assert found.source == 'camera' and found.vectors[0] @ color_vector('red') > 0.9
     with pytest.raises(NoFrameError):
         perceiver.predict('', ['what?'])
 
@@ -374,7 +374,7 @@ def test_fast_cameras_under_overload_lose_no_slot_to_the_rule_for_slow_ones() ->
     assert abs(slots + perceiver.skipped_slots - 3 * 600) <= 9
 
 
-def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_enough() -> None:
+def test_a_fast_camera_with_dropped_frames_skips_no_slot_if_time_suffices() -> None:
     vision = NumberedVision()
     perceiver, latencies = live(vision, 33 * MS, round(0.9 * HOP), 1800)
     assert perceiver.skipped_slots == 0
@@ -382,17 +382,17 @@ def test_a_fast_camera_whose_frames_are_dropped_skips_no_slot_where_the_time_is_
     assert max(latencies) <= 2 * HOP
 
 
-def test_each_hop_comes_as_soon_as_it_is_done() -> None:
+def test_each_hop_is_yielded_when_it_is_done() -> None:
     vision = NumberedVision()
     perceiver = Perceiver(vision)
-    assert list(perceiver.see(Frame(0, picture('red')))) == []
-    hops = perceiver.see(Frame(500 * MS, picture('red')))  # a slow camera: three hops
+    assert list(perceiver.see(Frame(0, solid_image('red')))) == []
+    hops = perceiver.see(Frame(500 * MS, solid_image('red')))  # a slow camera: three hops
     assert [len(vision.seen) for _ in hops] == [1, 2, 3]
 
 
 def test_stamps_far_from_zero_give_the_same_vectors() -> None:
-    colours = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
-    near, far = (feed(Perceiver(FakeVision()), colours, start=s) for s in (0, 10**9 * HOP))
+    colors = ['red', 'red', 'blue', 'green', 'green', 'white'] * 3
+    near, far = (feed(Perceiver(FakeVision()), colors, start=s) for s in (0, 10**9 * HOP))
     np.testing.assert_array_equal([e.vector for e in near], [e.vector for e in far])
 
 

@@ -83,7 +83,7 @@ def test_a_change_needs_confirmation_and_dates_back_to_its_first_hop() -> None:
     np.testing.assert_allclose(change.previous_vector, at(0), atol=1e-6)
 
 
-def test_one_outlier_is_no_change_and_joins_the_segment() -> None:
+def test_one_outlier_is_not_a_change_and_joins_the_segment() -> None:
     changes = run([0] * 10 + [90] + [0] * 10)
     assert [c.reason for c in changes] == [Reason.FIRST]
 
@@ -94,7 +94,7 @@ def test_a_segment_is_no_shorter_than_the_minimum() -> None:
     assert all(start >= 3 * HOP for start in starts)
 
 
-def test_slow_drift_is_told_once_per_step() -> None:
+def test_slow_drift_is_reported_once_per_step() -> None:
     settings = SegmenterSettings(90.0, 2, 0.0, 0.1)
     changes = run([0] * 5 + [40] * 60, settings)
     drifts = [c for c in changes if c.reason is Reason.DRIFT]
@@ -103,7 +103,7 @@ def test_slow_drift_is_told_once_per_step() -> None:
     assert drifts[0].score > 0.1
 
 
-def test_what_is_about_to_be_a_change_is_no_drift() -> None:
+def test_pending_change_does_not_trigger_drift_update() -> None:
     settings = SegmenterSettings(0.9, 6, 0.0, 0.01)
     changes = run([0] * 6 + [90] * 6, settings)
     assert [(c.reason, c.stamp_ns // HOP) for c in changes] == [
@@ -146,7 +146,7 @@ def test_a_stamp_that_stands_still_or_goes_back_is_refused(stamp: int) -> None:
 
 
 @pytest.mark.parametrize('how', ['a change', 'a reset', 'the end'])
-def test_a_segment_whose_words_are_off_gets_others_before_it_ends(how: str) -> None:
+def test_a_segment_with_an_outdated_text_drifts_before_it_ends(how: str) -> None:
     segmenter = Segmenter(SegmenterSettings(5.0, 2, 0.0, 0.1), 's')
     for n, angle in enumerate([0] * 4 + [40] * 4):  # too little to begin a segment with
         changes = segmenter.push(hop(n, angle))
@@ -166,7 +166,7 @@ def test_a_segment_whose_words_are_off_gets_others_before_it_ends(how: str) -> N
     np.testing.assert_allclose(last.previous_vector, at(20), atol=1e-6)  # all of it
 
 
-def test_the_end_of_a_segment_is_what_was_newest_in_it_also_where_it_is_settled() -> None:
+def test_the_end_of_a_segment_includes_settled_vectors() -> None:
     def ended(angles: Sequence[float]) -> Sequence[Change]:
         segmenter = Segmenter(SegmenterSettings(5.0, 8, 0.0, 0.1), 's')
         changes = [c for n, angle in enumerate(angles) for c in segmenter.push(hop(n, angle))]
@@ -184,7 +184,7 @@ def test_lost_hops_are_no_reset_while_the_windows_overlap() -> None:
     assert segmenter.push(hop(5, 0)) == []
 
 
-def test_windows_of_one_picture_are_one_stream_until_too_much_is_lost() -> None:
+def test_windows_of_one_image_are_one_stream_until_too_many_are_lost() -> None:
     """The windows of a model for single images never overlap."""
     segmenter = Segmenter(SegmenterSettings(), 's')
     changes = [
@@ -198,7 +198,7 @@ def test_windows_of_one_picture_are_one_stream_until_too_much_is_lost() -> None:
     ]
 
 
-def test_single_pictures_at_a_slow_rate_are_one_stream_once_their_distance_is_known() -> None:
+def test_single_images_at_a_slow_rate_are_one_stream_once_the_hop_is_known() -> None:
     segmenter = Segmenter(SegmenterSettings(), 's')
     changes = [
         change
@@ -282,7 +282,7 @@ def test_a_second_segmenter_of_a_session_counts_on() -> None:
     assert ids == [0, 1, 2]
 
 
-def test_outliers_that_were_no_change_count_in_the_mean() -> None:
+def test_outliers_count_in_the_mean() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     angles = [0, 0, 0, 0, 80, 0]  # one hop far off, and back
     for number, angle in enumerate(angles):
@@ -312,7 +312,7 @@ def test_a_segment_is_as_unfamiliar_as_its_hops_in_the_mean() -> None:
     assert end.previous_unfamiliar == end.unfamiliar == pytest.approx(1.25 / 3)
 
 
-def test_a_segment_that_becomes_familiar_is_put_into_words_again() -> None:
+def test_a_segment_that_becomes_familiar_is_decoded_again() -> None:
     segmenter, changes = Segmenter(SETTINGS, 's'), list[Change]()
     for number in range(60):
         changes += segmenter.push(shared(number, 0, 0.9 if number < 4 else 0.0))
@@ -322,7 +322,7 @@ def test_a_segment_that_becomes_familiar_is_put_into_words_again() -> None:
     assert familiar.segment_id == first.segment_id
 
 
-def test_late_subscribers_get_the_familiarity_that_was_last_told() -> None:
+def test_late_subscribers_get_the_familiarity_that_was_last_published() -> None:
     segmenter = Segmenter(SETTINGS, 's')
     for number in range(60):
         segmenter.push(shared(number, 0, 0.9 if number < 4 else 0.0))

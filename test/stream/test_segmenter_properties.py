@@ -148,7 +148,7 @@ BAD = ('nan', 'infinite', 'zeros', 'shorter', 'repeated', 'backward')
 
 
 @given(streams(), settings_of, st.sampled_from(BAD), seeds)
-def test_what_is_bad_raises_and_leaves_the_state_as_it_was(
+def test_invalid_input_raises_and_leaves_the_state_unchanged(
     stream: list[Embedding], settings: SegmenterSettings, kind: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)

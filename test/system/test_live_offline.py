@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import bags
-from helpers.annotated_bags import SAYS, SHORT, film, save_start
+from helpers.annotated_bags import SAYS, SHORT, film, save_start, tune_config
 from helpers.node_harness import LATCHED, RELIABLE, Bench, eventually, values_of
 from helpers.ros_processes import NODES, ROOT, Process, Processes, play
 from std_msgs.msg import Header
@@ -29,7 +29,6 @@ from vljepa_ros.model import registry
 from vljepa_ros.nodes.conversions import from_event_message
 from vljepa_ros.pipeline import Pipeline
 from vljepa_ros.sources import open_source
-from vljepa_ros.train.fine_tuning.config import parse_tuning
 from vljepa_ros.train.fine_tuning.run import tune
 
 # So fine that a model of random weights finds segments, drift and all.
@@ -149,7 +148,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bags.write(tmp_path_factory.mktemp('moving') / 'bag', rows)
 
 
-def test_the_running_stack_says_what_annotate_says(
+def test_the_running_stack_gives_the_same_events_as_annotate(
     ros: int, processes: Processes, bench: Bench, tiny_folder: Path, moving: Path
 ) -> None:
     stack = Stack(
@@ -237,7 +236,7 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
         'tune': 'all',
         'recordings': [{'source': shown.source, 'annotations': shown.annotations}],
     }
-    folder = tune(parse_tuning(values, tmp_path / 'mine.yaml')).folder
+    folder = tune(tune_config(values, tmp_path / 'mine.yaml')).folder
     stack = Stack(processes, bench, 'mine', {'model': str(folder)})
     found = play(ros, Path(shown.source), '--lossless', '--namespace', 'mine')
     assert found.returncode == 0, found.stderr
@@ -246,15 +245,15 @@ def test_a_model_that_was_tuned_on_a_bag_runs_in_the_stack(
     live = stack.end(len(expected))
     same(live, expected)
     assert {event.key.model_id.partition('-')[0] for event in live} == {'mine'}
-    # Its words are those of the annotations; how well so short a training teaches it to put
-    # them together depends on the machine's arithmetic.
+    # All words come from the annotations; after such a short training, whether whole sentences are
+    # right depends on the machine's arithmetic.
     texts = [event.text for event in live if event.state is State.ENDED]
     known = {word for text in SAYS.values() for word in text.lower().split()}
     assert len(texts) >= 5 and all(texts)
     assert {word for text in texts for word in text.split()} <= known
 
 
-def test_play_says_that_nobody_listens(ros: int, moving: Path) -> None:
+def test_play_reports_missing_subscribers(ros: int, moving: Path) -> None:
     found = play(ros, moving, '--lossless', '--timeout', '1', '--namespace', 'nobody')
     assert found.returncode == 2 and found.stdout == '' and found.stderr.count('\n') == 1
     assert 'no subscriber' in found.stderr and '/nobody/frame_processed' in found.stderr

@@ -106,7 +106,7 @@ def test_a_watch_fires_when_the_light_goes_and_only_once_it_did(robot: Robot) ->
     robot.watched['the yellow globe is gone'].cancel()
 
 
-def test_a_watch_ends_with_what_it_waits_for_its_time_or_its_planner(robot: Robot) -> None:
+def test_a_watch_ends_by_its_condition_its_timeout_or_cancellation(robot: Robot) -> None:
     _, begun_s = span('rest')
     moment = robot.watched['until not'].result(10)
     assert moment is not None
@@ -117,7 +117,7 @@ def test_a_watch_ends_with_what_it_waits_for_its_time_or_its_planner(robot: Robo
     assert late.result(10) is None
 
 
-def test_now_is_the_newest_picture(robot: Robot) -> None:
+def test_now_is_the_newest_image(robot: Robot) -> None:
     newest_ns = max(to_ns(message.header.stamp) for message in robot.embeddings)
     answer = robot.client.query('Is the light on?', YES_NO)
     assert (answer.answer, answer.basis, answer.stamp_ns) == ('yes', Basis.NOW, newest_ns)
@@ -137,7 +137,7 @@ def test_each_standing_prompt_is_a_stream_of_its_own(robot: Robot) -> None:
     assert len(set(starts)) == len(starts) == 10
 
 
-def test_the_past_is_looked_at_again(robot: Robot) -> None:
+def test_past_spans_are_evaluated_again(robot: Robot) -> None:
     dark_s, light_s = span('dark')
     in_it = robot.client.query(
         'Is the light off?', YES_NO, start_s=dark_s + 1.0, end_s=light_s - 0.5
@@ -148,7 +148,7 @@ def test_the_past_is_looked_at_again(robot: Robot) -> None:
     assert all(START_S <= m.start_ns / 1e9 <= START_S + 8 for m in before.evidence)
 
 
-def test_what_nobody_could_see_is_no_answer(robot: Robot) -> None:
+def test_a_span_that_was_not_seen_is_not_answered(robot: Robot) -> None:
     dark_s, light_s = span('dark')
     answer = robot.client.query(
         'Is the drawer open?', YES_NO, start_s=dark_s + 1.5, end_s=light_s - 0.5
@@ -163,7 +163,7 @@ def test_search_finds_the_darkness(robot: Robot) -> None:
     assert dark_s - 1.0 <= middle_s <= light_s + 1.0
 
 
-def test_what_was_remembered_outlives_the_node_that_was_killed(robot: Robot) -> None:
+def test_stored_data_survives_a_killed_node(robot: Robot) -> None:
     dark_s, light_s = span('dark')
     before = robot.client.search('it is dark', limit=1)[0]
     robot.nodes['query_node'].kill()

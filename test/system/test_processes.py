@@ -85,7 +85,7 @@ def cell(bench: Bench, processes: Processes, values: dict[str, Any]) -> Cell:
     return made
 
 
-def test_predict_missing_is_told_within_the_timeout(cell: Cell) -> None:
+def test_a_missing_predict_is_reported_within_the_timeout(cell: Cell) -> None:
     response, seconds = cell.ask()
     assert not response.success
     assert response.message == f'no node serves /cell/predict (waited {TIMEOUT_S} s)'
@@ -101,7 +101,7 @@ def test_when_it_comes_the_stack_is_whole(cell: Cell) -> None:
     assert response.success
 
 
-def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> None:
+def test_a_hung_predict_is_reported_within_the_timeout_and_survived(cell: Cell) -> None:
     cell.nodes['perception_node'].pause()
     response, seconds = cell.ask()
     assert (response.success, response.message) == (
@@ -109,11 +109,11 @@ def test_predict_hung_is_told_within_the_timeout_and_survived(cell: Cell) -> Non
         f'no answer in time: /cell/predict did not answer within {TIMEOUT_S} s',
     )
     assert TIMEOUT_S <= seconds < TIMEOUT_S + BUSY_S
-    cell.nodes['perception_node'].go_on()
+    cell.nodes['perception_node'].resume()
     assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
-def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Cell) -> None:
+def test_a_dead_predict_is_reported_within_the_timeout_and_a_new_one_is_found(cell: Cell) -> None:
     cell.nodes['perception_node'].kill()
     response, seconds = cell.ask()
     assert not response.success
@@ -127,7 +127,7 @@ def test_predict_dead_is_told_within_the_timeout_and_a_new_one_is_found(cell: Ce
     assert eventually(lambda: cell.ask()[0].success, 20.0)
 
 
-def test_a_decoder_that_was_killed_comes_back_tells_what_is_open_and_writes_on(
+def test_a_restarted_decoder_republishes_open_segments_and_continues(
     cell: Cell,
 ) -> None:
     cell.nodes['decoder_node'].kill()
@@ -142,7 +142,7 @@ def test_a_decoder_that_was_killed_comes_back_tells_what_is_open_and_writes_on(
     assert started.segment_id == ended.segment_id + 1
 
 
-def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cell: Cell) -> None:
+def test_ctrl_c_publishes_final_texts_and_exits_without_a_traceback(cell: Cell) -> None:
     events = cell.bench.hear(TextEvent, '/cell/text_event', LATCHED)
     eventually(lambda: events and events[-1].state == TextEvent.STATE_STARTED)
     slow = cell.nodes['change_detection_node']  # as on a busy machine: the others are ahead
@@ -150,7 +150,7 @@ def test_ctrl_c_on_all_at_once_ends_the_streams_in_words_and_leaves_no_trace(cel
     for process in cell.nodes.values():
         process.popen.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    slow.go_on()
+    slow.resume()
     for process in cell.nodes.values():
         assert process.ends(20.0) == 0
         assert not [line for line in process.lines if 'Traceback' in line]
@@ -166,7 +166,7 @@ def damaged(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_what_cannot_start_says_why_in_one_line_and_in_its_exit_status(
+def test_a_failed_start_gives_one_line_and_an_exit_status(
     processes: Processes, tiny_folder: Path, tmp_path: Path
 ) -> None:
     torch = pytest.importorskip('torch')

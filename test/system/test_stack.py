@@ -46,12 +46,12 @@ class Robot:
         latched = topic in ('text_event', 'model_info')
         return self.bench.hear(kind, f'/{self.name}/{topic}', LATCHED if latched else RELIABLE)
 
-    def feed(self, colours: list[str], first: int = 0) -> None:
+    def feed(self, colors: list[str], first: int = 0) -> None:
         """Publish images at the model's rate, each after the previous one was processed."""
         publisher = self.bench.publisher(Image, f'/{self.name}/camera/image_raw')
         done = self.bench.hear(Header, f'/{self.name}/frame_processed')
-        for n, colour in enumerate(colours):
-            publisher.publish(image_message(colour, START_NS + (first + n) * 100 * MS, self.name))
+        for n, color in enumerate(colors):
+            publisher.publish(image_message(color, START_NS + (first + n) * 100 * MS, self.name))
             done.wait(n + 1)
         self.bench.probe.destroy_publisher(publisher)
 
@@ -104,12 +104,12 @@ def test_autostart_activates_every_node(robot: Robot) -> None:
         assert found.current_state.label == 'active'
 
 
-def test_no_camera_at_all_says_what_it_waits_for_every_few_seconds(robot: Robot) -> None:
+def test_a_missing_camera_is_logged_every_few_seconds(robot: Robot) -> None:
     text = 'waiting for images on /robot1/camera/image_raw (raw): the topic has no publisher'
     eventually(lambda: sum(text in line for line in robot.process.lines) >= 2, 20.0)
 
 
-def test_a_query_before_the_first_frame_says_so(robot: Robot) -> None:
+def test_a_query_before_the_first_frame_reports_it(robot: Robot) -> None:
     response = robot.ask('What?')
     assert (response.success, response.message) == (
         False,
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_the_streams_and_the_process(robots: tuple[Robot, Robot]) ->
     events.wait(1)
     segments = two.process.own_segments()
     assert two.process.interrupt() == 0
-    assert not [path for path in segments if path.exists()]  # /dev/shm is as it was
+    assert not [path for path in segments if path.exists()]  # /dev/shm is unchanged
     eventually(lambda: events[-1].state == TextEvent.STATE_ENDED)
     assert events[-1].end == stamp(START_NS + 500 * MS)
     assert not [line for line in two.process.lines if 'Traceback' in line]

@@ -18,17 +18,17 @@ from vljepa_ros.data.questions import UNKNOWN, Question, answers
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.train import calibration_stage as module
 from vljepa_ros.train.calibration_stage import (
-    Asked,
-    ask_all,
+    AnsweredQuestion,
     calibrate,
     choose,
-    fit_linear,
-    left_out_loss,
+    cross_validated_loss,
+    fit_logistic_regression,
+    negative_log_likelihood,
+    predict_answers,
     recalibrate,
-    surprise,
     threshold,
 )
 
@@ -66,16 +66,18 @@ def test_at_most_four_of_a_hundred_answerable_questions_are_abstained_from() -> 
 def test_surprise_is_the_mean_of_minus_log_probability() -> None:
     logits = np.array([[2.0, 1.0, -np.inf], [0.0, 0.0, 0.0]])
     # log(1 + 1/e) and log(3)
-    assert surprise(logits, np.array([0, 2])) == pytest.approx((0.31326169 + 1.09861229) / 2)
+    assert negative_log_likelihood(logits, np.array([0, 2])) == pytest.approx(
+        (0.31326169 + 1.09861229) / 2
+    )
 
 
 def test_a_regression_finds_all_slopes() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal([2.0, -1.0], [3.0, 0.5], (30_000, 2))
     y = rng.random(30_000) < 1 / (1 + np.exp(-(0.5 * x[:, 0] - 2.0 * x[:, 1] + 1.0)))
-    slopes, bias = fit_linear(x, y, ridge=0.0)
+    slopes, bias = fit_logistic_regression(x, y, ridge=0.0)
     assert slopes == pytest.approx([0.5, -2.0], rel=0.06) and bias == pytest.approx(1.0, abs=0.15)
-    slopes, bias = fit_linear(np.zeros((4, 0)), np.array([True, True, True, False]))
+    slopes, bias = fit_logistic_regression(np.zeros((4, 0)), np.array([True, True, True, False]))
     assert slopes == [] and bias == pytest.approx(np.log((3 + 1) / (1 + 1)), abs=1e-4)
 
 
@@ -97,7 +99,7 @@ def test_only_what_tells_in_streams_left_out_is_chosen() -> None:
 def test_the_loss_is_that_of_streams_never_fitted() -> None:
     fold = np.repeat([0, 1], 50)
     right = fold == 0  # what one half suggests is wrong for the other
-    found = left_out_loss(np.zeros((100, 0)), right, fold)
+    found = cross_validated_loss(np.zeros((100, 0)), right, fold)
     assert found == pytest.approx(np.log(52), abs=1e-3)  # 1 of 50 + 2
 
 
@@ -121,7 +123,9 @@ def test_the_scale_that_made_the_answers_is_found(truth: float, bias: float) -> 
         weight = np.exp(vector / truth + bias * np.eye(4)[3])
         said = texts[int(rng.choice(4, p=weight / weight.sum()))]
         meaning = UNKNOWN if said == 'cannot tell' else f'colour:{said}'
-        asked.append(Asked(Question('?', said, meaning, 'colour', tuple(texts[:3])), vector))
+        asked.append(
+            AnsweredQuestion(Question('?', said, meaning, 'colour', tuple(texts[:3])), vector)
+        )
     found = module.scale(language, asked, 'cannot tell')  # type: ignore[arg-type]
     assert found is not None
     assert found[0] == pytest.approx(truth, rel=0.15) and found[1] == pytest.approx(bias, abs=0.3)
@@ -141,12 +145,12 @@ def test_a_lean_towards_no_is_set_right_however_rare_yes_is(lean: float) -> None
         vector = np.array([0.5 + margin / 2, 0.5 - margin / 2])
         said = 'yes' if yes else 'no'
         question = Question('?', said, said, 'yes/no', ('no', 'yes'), 'rest')
-        asked.append(Asked(question, vector))
+        asked.append(AnsweredQuestion(question, vector))
     found = module.yes_bias(language, asked, 0.1)  # type: ignore[arg-type]
     assert found == pytest.approx(lean / 0.1, abs=0.3)
 
 
-def questioned(number: int) -> list[Asked]:
+def questioned(number: int) -> list[AnsweredQuestion]:
     """Return the questions about some annotations, without vectors."""
     rng, asked = np.random.default_rng(0), []
     for i in range(number):
@@ -155,7 +159,7 @@ def questioned(number: int) -> list[Asked]:
         ]
         item = Annotation(0, 4, f'act:{task}:{colour}', 'act', task, thing, colour)
         for _, pool in pose(CONCEPTS, item, rng):
-            asked += [Asked(q, np.zeros(1, np.float32), f's{i % 5}') for q in pool]
+            asked += [AnsweredQuestion(q, np.zeros(1, np.float32), f's{i % 5}') for q in pool]
     return asked
 
 
@@ -167,7 +171,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
         noise = 0.1 * rng.normal(size=tiny.facts.embedding_dim) / tiny.facts.embedding_dim**0.5
         vector = language.encode([a.question.answer])[0] + noise
         vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-        asked.append(Asked(a.question, vector, a.stream))
+        asked.append(AnsweredQuestion(a.question, vector, a.stream))
     fitted = calibrate(language, asked, 0)
     assert language.calibration == fitted and fitted.unknown == answers(UNKNOWN)[0]
     assert fitted.yes_no_temperature > 0.0 and 0.0 < fitted.abstain_above < 1.0
@@ -176,7 +180,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
         if a.question.candidates:
             said = language.rank(a.vector, a.question.candidates)[0].text
             abstained[a.answerable].append(
-                language.cannot_tell(a.vector, a.question.candidates, said)
+                language.is_unanswerable(a.vector, a.question.candidates, said)
             )
     assert np.mean(abstained[True]) <= 0.04 and np.mean(abstained[False]) > 0.9
 
@@ -184,19 +188,21 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
 def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
     language = fresh_language(tiny)
     asked = [
-        Asked(a.question, language.encode([a.question.answer])[0], a.stream)
+        AnsweredQuestion(a.question, language.encode([a.question.answer])[0], a.stream)
         for a in questioned(4)
         if a.answerable
     ]
     fitted = calibrate(language, asked, 0)
     assert (fitted.unknown, fitted.abstain_above) == ('', 1.0)
-    assert not language.cannot_tell(asked[0].vector, [], '')
+    assert not language.is_unanswerable(asked[0].vector, [], '')
 
 
 def test_what_only_people_said_can_be_calibrated(tiny: Any) -> None:
     language = fresh_language(tiny)
     asked = [
-        Asked(Question('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text)
+        AnsweredQuestion(
+            Question('?', text, f'say:{text}', 'caption'), language.encode([text])[0], text
+        )
         for text in ('a cat sits', 'a dog runs')
     ]
     fitted = calibrate(language, asked, 0)
@@ -224,7 +230,7 @@ class Counting:
 
 def test_every_moment_is_asked_about_as_the_stream_gets_there(tiny: Any, tmp_path: Path) -> None:
     stream: Stream = read_stream(write_stream(tmp_path, film('a', 0)))
-    asked = ask_all(Counting(tiny.facts), [stream], 0)  # type: ignore[arg-type]
+    asked = predict_answers(Counting(tiny.facts), [stream], 0)  # type: ignore[arg-type]
     assert {a.stream for a in asked} == {'a'}
     captions = [int(a.vector[0]) for a in asked if a.question.kind == 'caption']
     # Twelve annotations of 3 s: at 0.75, 1.5 and 2.25 s of each, three prompts, five tubelets/s.
@@ -242,18 +248,20 @@ class Speaker(Table):
         unknown='cannot tell', abstain_above=0.3, rank_temperature=0.09, decode_slope=7.0
     )
 
-    def said(self, vectors: Any) -> list[list[Said]]:
+    def hypotheses(self, vectors: Any) -> list[list[Hypothesis]]:
         return [
-            [Said('right', -0.1, 0.0, 0.9)] if v[0] > 0 else [Said('wrong', -0.1, 0.0, 0.2)]
+            [Hypothesis('right', -0.1, 0.0, 0.9)]
+            if v[0] > 0
+            else [Hypothesis('wrong', -0.1, 0.0, 0.2)]
             for v in vectors
         ]
 
 
-def told_captions(right: int, wrong: int) -> list[Asked]:
+def told_captions(right: int, wrong: int) -> list[AnsweredQuestion]:
     """Return annotations of two recordings: always 'right'."""
     question = Question('What?', 'right', 'say:right', 'caption')
     return [
-        Asked(question, np.array([1.0 if i < right else -1.0], np.float32), f's{i % 2}')
+        AnsweredQuestion(question, np.array([1.0 if i < right else -1.0], np.float32), f's{i % 2}')
         for i in range(right + wrong)
     ]
 
@@ -262,15 +270,15 @@ def test_where_a_vector_points_tells_what_is_often_wrong() -> None:
     class Same(Speaker):
         """Decodes every vector to the same text with the same confidence."""
 
-        def said(self, vectors: Any) -> list[list[Said]]:
-            return [[Said('right', -0.1, 0.0, 0.5)] for _ in vectors]
+        def hypotheses(self, vectors: Any) -> list[list[Hypothesis]]:
+            return [[Hypothesis('right', -0.1, 0.0, 0.5)] for _ in vectors]
 
     rng, question = np.random.default_rng(0), Question('What?', 'right', 'say:right', 'caption')
     asked = []
     for i in range(600):
         vector = rng.normal(size=3).astype(np.float32)
         true = question if vector[1] > 0 else Question('What?', 'dark', 'say:dark', 'caption')
-        asked.append(Asked(true, vector, f's{i % 6}'))
+        asked.append(AnsweredQuestion(true, vector, f's{i % 6}'))
     language: Any = Same({'right': np.ones(3), 'dark': -np.ones(3)})
     first, second, third = recalibrate(language, asked, 0).decode_direction
     assert second > 5 * max(abs(first), abs(third))

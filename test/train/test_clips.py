@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from helpers.synthetic_streams import film
 
-from vljepa_ros.data.format import Annotation, Stream, StreamData, Told, read_stream, write_stream
+from vljepa_ros.data.format import (
+    AnnotatedQuestion,
+    Annotation,
+    Stream,
+    StreamData,
+    read_stream,
+    write_stream,
+)
 from vljepa_ros.train.augmentation import Augmentation, damaged
 from vljepa_ros.train.clips import PLACES, STATE, ClipSampler, moved, states
 
@@ -24,14 +31,14 @@ def told_stream(folder: Path) -> Stream:
         Annotation(2.0, 4.0, 'say:it rains', 'told', '', '', '', text='It rains.'),
         Annotation(4.0, 6.0, '', 'none', '', '', ''),
     )
-    asked = (Told(3.0, 3.1, 'Does it rain?', 'Yes', ('yes', 'no')),)
+    asked = (AnnotatedQuestion(3.0, 3.1, 'Does it rain?', 'Yes', ('yes', 'no')),)
     data = StreamData(
         'rain',
         np.repeat(np.repeat(frames, 8, axis=2), 3, axis=3),
         np.arange(60, dtype=np.int64) * 100_000_000,
         said,
         {'rate_hz': 10},
-        told=asked,
+        questions=asked,
     )
     return read_stream(write_stream(folder, data))
 

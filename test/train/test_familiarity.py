@@ -74,13 +74,16 @@ def test_synthetic_outliers_come_from_their_seed_in_any_size(kind: str, size: in
 
 def test_no_kind_is_both_fitted_and_tested() -> None:
     from vljepa_ros.evaluate.suites.unfamiliar import FAR, NEAR
-    from vljepa_ros.train.config import read_values
+    from vljepa_ros.train.config import TrainConfig
+    from vljepa_ros.train.config_file import read_config
 
     assert set(synthetic.FITTED) | set(synthetic.TESTED) == set(synthetic.KINDS)
     from pathlib import Path
 
     for path in Path('models/small').glob('train*.yaml'):
-        fitted = {*synthetic.FITTED, *read_values(path)['familiarity']['unfamiliar']}
+        config = read_config(path)
+        assert isinstance(config, TrainConfig)
+        fitted = {*synthetic.FITTED, *config.familiarity.unfamiliar}
         assert not fitted & {*FAR, *NEAR}
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
-from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_color, training_colors
 from vljepa_ros.train.augmentation import augment
-from vljepa_ros.train.calibration_stage import fit_logistic
-from vljepa_ros.train.decoder_stage import IGNORED, pad
+from vljepa_ros.train.calibration_stage import fit_logistic_regression
+from vljepa_ros.train.decoder_stage import IGNORE_INDEX, pad
 from vljepa_ros.train.losses import joint_loss, text_loss
 from vljepa_ros.train.optimizer import rate
-from vljepa_ros.train.text_bank import Meanings, thinned
-from vljepa_ros.train.text_stage import drawn
+from vljepa_ros.train.text_bank import ConceptTexts, drop_tokens
+from vljepa_ros.train.text_stage import draw_concepts
 from vljepa_ros.train.vision_stage import state_loss
 
 
@@ -25,16 +25,18 @@ def test_joint_loss_of_two_orthogonal_pairs() -> None:
     eye, ids = torch.eye(2), torch.tensor([0, 1])
     _, parts = joint_loss(eye, ids, torch.ones(2), eye, torch.tensor(3.0), 0.0)
     expected = math.log(1 + math.exp(-3.0))
-    assert parts['forth'].item() == pytest.approx(expected, abs=1e-6)
-    assert parts['back'].item() == pytest.approx(expected, abs=1e-6)
+    assert parts['prediction_to_text'].item() == pytest.approx(expected, abs=1e-6)
+    assert parts['text_to_prediction'].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_all_predictions_of_a_meaning_are_its_positives() -> None:
     predicted, ids = torch.eye(3)[:2], torch.tensor([2, 2])  # meaning 2 is the third axis
     targets = torch.eye(3)
     _, parts = joint_loss(predicted, ids, torch.ones(2), targets, torch.tensor(1.0), 0.0)
-    assert parts['forth'].item() == pytest.approx(math.log(math.e + 2), abs=1e-6)
-    assert parts['back'].item() == pytest.approx(math.log(2), abs=1e-6)  # both at cosine 0
+    assert parts['prediction_to_text'].item() == pytest.approx(math.log(math.e + 2), abs=1e-6)
+    assert parts['text_to_prediction'].item() == pytest.approx(
+        math.log(2), abs=1e-6
+    )  # both at cosine 0
 
 
 def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
@@ -42,7 +44,7 @@ def test_the_weight_of_a_prediction_weighs_its_loss() -> None:
     ids, scale = torch.tensor([0, 1]), torch.tensor(3.0)
     _, parts = joint_loss(predicted, ids, torch.tensor([3.0, 1.0]), targets, scale, 0.0)
     right, wrong = math.log(1 + math.exp(-3.0)), math.log(1 + math.exp(3.0))
-    assert parts['forth'].item() == pytest.approx((3 * right + wrong) / 4, abs=1e-6)
+    assert parts['prediction_to_text'].item() == pytest.approx((3 * right + wrong) / 4, abs=1e-6)
 
 
 def test_only_rewordings_are_positives_among_texts() -> None:
@@ -61,7 +63,7 @@ def test_what_also_holds_is_neither_positive_nor_negative() -> None:
     predicted, targets = torch.eye(3)[[0, 2]], torch.eye(3)
     _, parts = joint_loss(predicted, ids, torch.ones(2), targets, scale, 0.0, also)
     alone = [math.log(math.e + 1) - 1, math.log(math.e + 2) - 1]  # two rivals less one; two
-    assert parts['forth'].item() == pytest.approx(sum(alone) / 2, abs=1e-6)
+    assert parts['prediction_to_text'].item() == pytest.approx(sum(alone) / 2, abs=1e-6)
     texts = torch.eye(3)[[0, 0, 1, 2]]
     near = torch.zeros(4, 4, dtype=torch.bool)
     near[:2, 2], near[2, :2] = True, True
@@ -78,8 +80,8 @@ def test_the_gap_term_vanishes_at_the_texts() -> None:
 
 
 def test_negatives_are_near_and_never_present() -> None:
-    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
-    colour = training_colours('drawer-open')[0]
+    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+    colour = training_colors('drawer-open')[0]
     present = [f'act:drawer-open:{colour}', 'rest', 'yes']
     found = meanings.negatives(present, 200, rng)
     assert not set(found) & set(present)
@@ -88,7 +90,7 @@ def test_negatives_are_near_and_never_present() -> None:
 
 
 def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reached() -> None:
-    meanings = Meanings(concepts=CONCEPTS)
+    meanings = ConceptTexts(concepts=CONCEPTS)
     holds = meanings.also_holds(meanings.names)
     done = meanings.number['done:drawer-open:white']
     found = {meanings.names[i] for i in holds[done].nonzero().flatten().tolist()}
@@ -99,13 +101,13 @@ def test_what_also_holds_is_the_same_without_colour_and_the_state_that_was_reach
 
 
 def test_a_denied_sentence_is_a_meaning_of_its_own() -> None:
-    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
-    denied = meanings.denied('done:drawer-open:white')
-    said = {meanings.wording(denied, rng) for _ in range(200)}
+    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+    denied = meanings.negated('done:drawer-open:white')
+    said = {meanings.draw_paraphrase(denied, rng) for _ in range(200)}
     assert len(said) > 20 and all(' not ' in t or "n't" in t or 'no longer' in t for t in said)
     assert all('white drawer' in text for text in said)
-    assert meanings.denied('rest') and not meanings.denied('yes')
-    assert not meanings.denied('object:mug:red') and not meanings.denied('is:drawer:open')
+    assert meanings.negated('rest') and not meanings.negated('yes')
+    assert not meanings.negated('object:mug:red') and not meanings.negated('is:drawer:open')
 
 
 def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> None:
@@ -119,34 +121,34 @@ def test_a_denied_state_may_hold_with_the_other_one_but_not_with_its_own() -> No
         'act:drawer-open:white',
         'not:rest',
     ]
-    holds = Meanings(concepts=CONCEPTS).also_holds(names)
+    holds = ConceptTexts(concepts=CONCEPTS).also_holds(names)
     assert [names[i] for i in holds[0].nonzero().flatten()] == names[1:4]
     assert (holds == holds.T).all() and not holds[-1].any()
 
 
 def test_stage_1_shows_sentences_beside_their_denials() -> None:
-    names = drawn(Meanings(concepts=CONCEPTS), 160, np.random.default_rng(0))
+    names = draw_concepts(ConceptTexts(concepts=CONCEPTS), 160, np.random.default_rng(0))
     denied = [name for name in names if name.startswith('not:')]
     assert len(denied) > 10 and len(set(names)) == len(names)
     assert all(name.removeprefix('not:') in names for name in denied)
 
 
 def test_fuller_answers_are_read_but_never_said() -> None:
-    meanings, rng = Meanings(concepts=CONCEPTS), np.random.default_rng(0)
-    drawn = {meanings.wording('yes', rng) for _ in range(400)}
+    meanings, rng = ConceptTexts(concepts=CONCEPTS), np.random.default_rng(0)
+    drawn = {meanings.draw_paraphrase('yes', rng) for _ in range(400)}
     assert drawn & set(meanings.sentences['yes']) and drawn & set(meanings.read['yes'])
     assert all(text.startswith('yes, ') for text in meanings.read['yes'])
-    act = {meanings.wording('act:drawer-open:white', rng) for _ in range(200)}
+    act = {meanings.draw_paraphrase('act:drawer-open:white', rng) for _ in range(200)}
     assert 'opening the white drawer' in act
     assert 'opening the white drawer' not in meanings.sentences['act:drawer-open:white']
 
 
 def test_there_are_more_than_a_thousand_meanings() -> None:
-    assert len(Meanings(concepts=CONCEPTS).names) > 1300
+    assert len(ConceptTexts(concepts=CONCEPTS).names) > 1300
 
 
 def test_what_people_told_is_a_meaning_by_its_text() -> None:
-    meanings = Meanings({'say:the cup is full': ('The cup is full.', 'the cup is full')})
+    meanings = ConceptTexts({'say:the cup is full': ('The cup is full.', 'the cup is full')})
     assert set(meanings.names) == {'yes', 'no', 'unknown', 'say:the cup is full'}
 
 
@@ -164,15 +166,15 @@ def test_thinning_drops_a_share_of_the_tokens_but_never_the_first() -> None:
     torch.manual_seed(0)
     mask = torch.ones(400, 20, dtype=torch.bool)
     mask[:, 15:] = False
-    kept = thinned(mask, 0.2)
+    kept = drop_tokens(mask, 0.2)
     assert kept[:, 0].all() and not kept[:, 15:].any()
     assert kept[:, 1:15].float().mean().item() == pytest.approx(0.8, abs=0.02)
-    assert (thinned(mask, 0.0) == mask).all()
+    assert (drop_tokens(mask, 0.0) == mask).all()
 
 
 def test_held_out_combinations_are_in_no_training_text() -> None:
-    meanings = Meanings(concepts=CONCEPTS)
-    colour = held_out_colour('dial-turn')
+    meanings = ConceptTexts(concepts=CONCEPTS)
+    colour = held_out_color('dial-turn')
     said = {text for texts in meanings.sentences.values() for text in texts}
     assert not any(colour in text.split() and 'dial' in text.split() for text in said)
 
@@ -180,7 +182,7 @@ def test_held_out_combinations_are_in_no_training_text() -> None:
 def test_padding_ends_each_sentence_once() -> None:
     inputs, targets = pad([[5, 6], [7]])
     assert inputs.tolist() == [[5, 6], [7, 0]]
-    assert targets.tolist() == [[5, 6, 0], [7, 0, IGNORED]]
+    assert targets.tolist() == [[5, 6, 0], [7, 0, IGNORE_INDEX]]
 
 
 def test_augmentation_keeps_black_black_and_all_frames_alike() -> None:
@@ -200,5 +202,21 @@ def test_logistic_regression_finds_the_coefficients() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(2.0, 3.0, 20_000)
     y = rng.random(20_000) < 1 / (1 + np.exp(-(1.5 * x - 2.0)))
-    slope, bias = fit_logistic(x, y, ridge=0.0)
+    (slope,), bias = fit_logistic_regression(x[:, None], y, ridge=0.0)
     assert slope == pytest.approx(1.5, rel=0.05) and bias == pytest.approx(-2.0, rel=0.08)
+
+
+@pytest.mark.parametrize('columns', [1, 4, 30])
+def test_logistic_regression_is_that_of_scikit_learn(columns: int) -> None:
+    """scikit-learn gets the two samples of the Laplace smoothing as additional rows."""
+    linear_model = pytest.importorskip('sklearn.linear_model')
+    rng, ridge = np.random.default_rng(0), 1e-2
+    x = rng.normal(2.0, 0.5, (400, columns))
+    y = rng.random(400) < 1 / (1 + np.exp(-(x - 2.0) @ rng.normal(size=columns)))
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    rows = np.concatenate([(x - mean) / spread, np.zeros((2, columns))])
+    reference = linear_model.LogisticRegression(C=1 / (2 * ridge * len(x)), tol=1e-9)
+    reference.fit(rows, np.append(y, [True, False]))
+    slopes, bias = fit_logistic_regression(x, y, ridge)
+    assert np.array(slopes) * spread == pytest.approx(reference.coef_[0], abs=1e-3)
+    assert bias + slopes @ mean == pytest.approx(reference.intercept_[0], abs=1e-3)

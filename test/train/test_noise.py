@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vljepa_ros.train.noise import EvenNoise, MeasuredNoise, shrinkage
+from vljepa_ros.train.noise import IsotropicNoise, MeasuredNoise, shrinkage
 
 
 def test_even_noise_is_at_most_so_long() -> None:
     torch.manual_seed(0)
-    drawn = EvenNoise(0.4)(torch.zeros(2000, 8))
+    drawn = IsotropicNoise(0.4)(torch.zeros(2000, 8))
     length = drawn.norm(dim=-1)
     assert length.max() <= 0.4 + 1e-6 and abs(float(length.mean()) - 0.2) < 0.02
     assert drawn.mean(dim=0).abs().max() < 0.02
-    assert not EvenNoise(0.0)(torch.zeros(3, 8)).any()
+    assert not IsotropicNoise(0.0)(torch.zeros(3, 8)).any()
 
 
 def pairs(count: int, dim: int, spread: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,16 +9,17 @@ import pytest
 
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.registry import read_config
-from vljepa_ros.train.config import parse_training, read_values
+from vljepa_ros.train.config import TrainConfig
+from vljepa_ros.train.config_file import read_config as read_training
 
 SMALL = Path(__file__).parents[2] / 'models' / 'small'
 
 
 @pytest.mark.parametrize('name', ['train.yaml', 'train_gpu.yaml'])
 def test_a_recipe_makes_what_is_shipped(name: str) -> None:
-    path = SMALL / name
-    made, shipped = parse_training(read_values(path), path).model, read_config(SMALL)
-    assert isinstance(shipped, ModelConfig)
+    config, shipped = read_training(SMALL / name), read_config(SMALL)
+    assert isinstance(config, TrainConfig) and isinstance(shipped, ModelConfig)
+    made = config.model
     for part in ('name', 'embedding_dim', 'time', 'x_encoder', 'predictor', 'y_encoder'):
         assert getattr(made, part) == getattr(shipped, part), part
     assert made.y_decoder.beams == shipped.y_decoder.beams
@@ -26,9 +27,8 @@ def test_a_recipe_makes_what_is_shipped(name: str) -> None:
 
 @pytest.mark.parametrize('name', ['train_wide.yaml', 'train_wide_gpu.yaml'])
 def test_the_wide_recipes_read_all_views_in_finer_images(name: str) -> None:
-    path = SMALL / name
-    config, shipped = parse_training(read_values(path), path), read_config(SMALL)
-    assert isinstance(shipped, ModelConfig)
+    config, shipped = read_training(SMALL / name), read_config(SMALL)
+    assert isinstance(config, TrainConfig) and isinstance(shipped, ModelConfig)
     assert {'train', 'train-wide'} <= set(config.train)
     assert {'validation', 'validation-wide'} <= set(config.validation)
     assert config.model.x_encoder.image_size == 2 * shipped.x_encoder.image_size

@@ -32,15 +32,15 @@ def test_figures_are_lines_of_json_and_scalars(
     board = Board()
     monkeypatch.setattr(logs, '_board', lambda folder: board)
     log = Log(tmp_path, tmp_path / 'tensorboard')
-    log.note('vision', 20, {'loss': 1.23456789})
-    log.note('vision', 40, {'loss': 1.0})
+    log.write('vision', 20, {'loss': 1.23456789})
+    log.write('vision', 40, {'loss': 1.0})
     lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     assert lines[0] == {'stage': 'vision', 'step': 20, 'loss': 1.2346} and lines[1]['step'] == 40
     assert board.scalars == [('vision/loss', 1.23456789, 20), ('vision/loss', 1.0, 40)]
 
 
 def test_only_one_process_writes(tmp_path: Path) -> None:
-    Log(tmp_path, tmp_path / 'tensorboard', writes=False).note('vision', 20, {'loss': 1.0})
+    Log(tmp_path, tmp_path / 'tensorboard', writes=False).write('vision', 20, {'loss': 1.0})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,5 +48,5 @@ def test_without_tensorboard_there_is_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__('sys').modules, 'torch.utils.tensorboard', None)
-    Log(tmp_path, tmp_path / 'tensorboard').note('vision', 20, {'loss': 1.0})
+    Log(tmp_path, tmp_path / 'tensorboard').write('vision', 20, {'loss': 1.0})
     assert [p.name for p in tmp_path.iterdir()] == ['log.jsonl']

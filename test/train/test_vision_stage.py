@@ -13,7 +13,7 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import Question
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.train.clips import Labels
-from vljepa_ros.train.vision_stage import Asker
+from vljepa_ros.train.vision_stage import VisionRunner
 
 
 def annotation(phase: str, **more: Any) -> Annotation:
@@ -48,7 +48,7 @@ def test_questions_are_asked_only_where_their_answers_hold(tiny: Any, count: int
     question = Question('Is it?', 'yes', 'yes', 'yes/no', ('yes', 'no'), 'state', '')
     item = annotation('done')
     clip = Labels([item] * 6, np.zeros((6, 4), np.float32), '', [(question, [2, 3, 5])])
-    asker = Asker(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
+    asker = VisionRunner(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
     asked = asker._questions([clip, clip], count)
     for number in (0, 1):
         at = [item.tubelet for item in asked if item.clip == number]
@@ -60,5 +60,5 @@ def test_nothing_is_asked_of_what_nobody_knows(tiny: Any) -> None:
     nothing = Question('What is happening?', '', '', 'caption')
     silent = Annotation(0, 5, '', 'none', '', '', '')
     clip = Labels([silent] * 2, np.zeros((2, 4), np.float32), '', [(nothing, [0, 1])])
-    asker = Asker(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
+    asker = VisionRunner(network(tiny.vision), None, np.random.default_rng(0), 1.0)  # type: ignore[arg-type]
     assert asker._captions([clip]) == [] and asker._questions([clip], 2) == []

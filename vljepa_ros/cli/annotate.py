@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa annotate`."""
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)
     parser.add_argument(
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa annotate` and return its exit status."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.core.settings import SegmenterSettings
     from vljepa_ros.core.types import State

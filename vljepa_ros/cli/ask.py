@@ -23,7 +23,7 @@ WHY = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa ask`."""
     common.add_source_arguments(parser)
     parser.add_argument('prompt', metavar='PROMPT', help='the question')
     parser.add_argument(
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa ask` and return its exit status."""
     from vljepa_ros.cli.recorded_answer import answer_of
     from vljepa_ros.query.answerer import check_question
 

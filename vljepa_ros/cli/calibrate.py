@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa calibrate`."""
     parser.add_argument('model', metavar='MODEL_DIR', help='folder of a model of kind streaming')
     parser.add_argument(
         '--data',
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa calibrate` and return its exit status."""
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
     streams = validation_streams(args.data, args.streams)

@@ -136,7 +136,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
     return source
 
 
-class Troubles:
+class SourceProblems:
     """Warnings about a source on stderr: the first of each kind, and a count at the end."""
 
     def __init__(self, source: Source) -> None:

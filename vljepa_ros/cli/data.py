@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa data` and return its exit status."""
     return int(args.act(args))
 
 
@@ -210,12 +210,12 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
             f'no annotations: {default_path(path)} does not exist (or use --annotations)'
         )
     annotations = read_annotations(file or default_path(path))
-    recorder, troubles = Recorder(source, grid), common.Troubles(source)
+    recorder, problems = Recorder(source, grid), common.SourceProblems(source)
     for item in common.watched(source):
         if isinstance(item, Damaged):
-            troubles.damage(item)
-        troubles.stamp(item.source, recorder.push(item))
-    troubles.close()
+            problems.damage(item)
+        problems.stamp(item.source, recorder.push(item))
+    problems.close()
     return write_all(args.out, recorder.streams(annotations))
 
 

@@ -28,7 +28,7 @@ from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.core.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from vljepa_ros.cli.event_grading import Question, Said, Truth
+    from vljepa_ros.cli.event_grading import Question, TextSpan, Truth
     from vljepa_ros.core.protocols import Model
 
 NEEDED = 0.70  # target of precision and recall
@@ -42,7 +42,7 @@ STATES = {'STARTED': 'starts', 'UPDATED': 'now', 'ENDED': 'ended'}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa demo`."""
     parser.add_argument(
         '--sample',
         type=Path,
@@ -60,23 +60,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa demo` and return its exit status."""
     from vljepa_ros.cli import event_grading as grading
 
     sample = args.sample or sample_folder()
     truths, questions = grading.read_truth(sample), grading.read_questions(sample)
     settle(args)
-    say = _print_nothing if args.json else _print
+    show = _print_nothing if args.json else _print
     # Exit by exception on SIGTERM, so that the processes are ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
-    live = Live(questions, say)
+    live = Live(questions, show)
     try:
         live.run(sample, args)
     except ProcessError as error:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
         return ExitStatus.FAILED
-    say('\nfor comparison: evaluating the same recording offline, and baselines ...')
+    show('\nfor comparison: evaluating the same recording offline, and baselines ...')
     report = judge(live, truths, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
     if args.json:
@@ -136,22 +136,22 @@ def _print_nothing(line: str) -> None:
 
 
 class Live:
-    """One run of the stack; afterwards `said`, `answers` and `events` contain the results."""
+    """One run of the stack; afterwards `spans`, `answers` and `events` contain the results."""
 
-    def __init__(self, questions: list[Question], say: Any) -> None:
-        self._pending, self._print = list(questions), say
+    def __init__(self, questions: list[Question], show: Any) -> None:
+        self._pending, self._print = list(questions), show
         self.events: list[dict[str, Any]] = []
         self.answers: list[tuple[Question, dict[str, Any], bool]] = []
         self.played: dict[str, Any] = {}
         self.start_ns = 0
 
     @property
-    def said(self) -> list[Said]:
+    def spans(self) -> list[TextSpan]:
         """The ended segments with their final texts."""
-        from vljepa_ros.cli.event_grading import Said
+        from vljepa_ros.cli.event_grading import TextSpan
 
         return [
-            Said(self._seconds(e['start_ns']), self._seconds(e['end_ns']), e['text'])
+            TextSpan(self._seconds(e['start_ns']), self._seconds(e['end_ns']), e['text'])
             for e in self.events
             if e['state'] == 'ENDED'
         ]
@@ -290,30 +290,30 @@ def judge(
     assert model.language is not None
     prompt = PerceptionSettings().prompts[0]
     offline = annotate(model, sample, (prompt, WRONG_PROMPT))
-    marks, said = grading.grade(live.said, truths), live.said
+    metrics, spans = grading.grade(live.spans, truths), live.spans
     baselines = {
-        'constant answer': grading.constant(said, truths, most_frequent_meaning()),
-        'candidates only': grading.blind(said, truths, model.language, prompt),
+        'constant answer': grading.constant(spans, truths, most_frequent_meaning()),
+        'candidates only': grading.blind(spans, truths, model.language, prompt),
         'prompt shuffled': grading.grade(offline[WRONG_PROMPT], truths).f1,
     }
     asked, right = len(live.answers), sum(good for _, _, good in live.answers)
     passed = {
-        'precision': marks.precision >= NEEDED,
-        'recall': marks.recall >= NEEDED,
-        **{name: marks.f1 - f1 >= LEAD for name, f1 in baselines.items()},
+        'precision': metrics.precision >= NEEDED,
+        'recall': metrics.recall >= NEEDED,
+        **{name: metrics.f1 - f1 >= LEAD for name, f1 in baselines.items()},
         'answers': live.all_answered and right >= MOST * asked,
     }
     return {
-        'precision': marks.precision,
-        'recall': marks.recall,
-        'f1': marks.f1,
-        'matched': marks.matched,
-        'events': marks.said,
-        'annotations': marks.true,
+        'precision': metrics.precision,
+        'recall': metrics.recall,
+        'f1': metrics.f1,
+        'matched': metrics.matched,
+        'events': metrics.events,
+        'annotations': metrics.annotations,
         'baselines': baselines,
         'answers_right': right,
         'answers': asked,
-        'live_equals_offline': offline[prompt] == said,
+        'live_equals_offline': offline[prompt] == spans,
         'played': live.played,
         'model_id': model.facts.model_id,
         'device': model.facts.device,
@@ -323,23 +323,23 @@ def judge(
     }
 
 
-def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[Said]]:
+def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[TextSpan]]:
     """Return the segments of each standing prompt, computed offline."""
     from vljepa_ros.cli import offline_run as watching
-    from vljepa_ros.cli.event_grading import Said
+    from vljepa_ros.cli.event_grading import TextSpan
     from vljepa_ros.core.settings import PerceptionSettings, Settings
     from vljepa_ros.core.types import State
     from vljepa_ros.pipeline import Pipeline
     from vljepa_ros.sources import open_source
 
     source = open_source(sample)
-    found: dict[str, list[Said]] = {prompt: [] for prompt in prompts}
+    found: dict[str, list[TextSpan]] = {prompt: [] for prompt in prompts}
     pipeline = Pipeline(model, Settings(PerceptionSettings(prompts=prompts)))
     for event in watching.events(pipeline, source):
         if event.state is State.ENDED:
             start = common.seconds(event.start_ns, source.start_ns)
             end = common.seconds(event.end_ns, source.start_ns)
-            found[event.key.prompt].append(Said(start, end, event.text))
+            found[event.key.prompt].append(TextSpan(start, end, event.text))
     return found
 
 

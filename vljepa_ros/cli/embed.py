@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa embed`."""
     common.add_source_arguments(parser)
     parser.add_argument('--out', required=True, metavar='F.npz', help='file to write')
     common.add_prompt_argument(parser)
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa embed` and return its exit status."""
     import numpy as np
 
     from vljepa_ros.cli import offline_run as watching

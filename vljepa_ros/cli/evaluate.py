@@ -62,7 +62,7 @@ OWN_VIEWS = {'views': WIDE, 'views-events': FIXED, 'transfer': HOME}  # suites w
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa evaluate`."""
     parser.add_argument(
         'suite',
         metavar='SUITE',
@@ -140,7 +140,7 @@ def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa evaluate` and return its exit status."""
     _check(args)
     if args.suite == COMPARE:
         reports, found = _compared(args)

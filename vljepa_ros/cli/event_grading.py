@@ -28,7 +28,7 @@ NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
 
 
 @dataclass(frozen=True)
-class Said:
+class TextSpan:
     """The text of a span."""
 
     start: float
@@ -47,27 +47,31 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Marks:
+class EventMetrics:
     """Numbers of matched events, events and annotations, and the metrics that follow, 0..1."""
 
     matched: int
-    said: int
-    true: int
+    events: int
+    annotations: int
 
     @property
     def precision(self) -> float:
         """Share of events that match."""
-        return self.matched / self.said if self.said else 0.0
+        return self.matched / self.events if self.events else 0.0
 
     @property
     def recall(self) -> float:
         """Share of annotations that match an event."""
-        return self.matched / self.true if self.true else 0.0
+        return self.matched / self.annotations if self.annotations else 0.0
 
     @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall."""
-        return 2 * self.matched / (self.said + self.true) if self.said + self.true else 0.0
+        return (
+            2 * self.matched / (self.events + self.annotations)
+            if self.events + self.annotations
+            else 0.0
+        )
 
 
 @dataclass(frozen=True)
@@ -165,31 +169,35 @@ def _check_meaning(path: Path, meaning: str) -> None:
         raise InputError(f'{path}: {error}') from error
 
 
-def grade(said: Sequence[Said], truths: Sequence[Truth]) -> Marks:
+def grade(events: Sequence[TextSpan], truths: Sequence[Truth]) -> EventMetrics:
     """Match events and annotations one-to-one, with as many matches as possible."""
-    options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in said]
-    return Marks(matched(options), len(said), len(truths))
+    options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in events]
+    return EventMetrics(matched(options), len(events), len(truths))
 
 
-def _matches(said: Said, truth: Truth) -> bool:
-    near = abs(said.start - truth.start) <= ONSET_S + 1e-9
-    return near and concepts.named().expresses(truth.meaning, said.text, color=False)
+def _matches(event: TextSpan, truth: Truth) -> bool:
+    near = abs(event.start - truth.start) <= ONSET_S + 1e-9
+    return near and concepts.named().expresses(truth.meaning, event.text, color=False)
 
 
-def constant(said: Sequence[Said], truths: Sequence[Truth], meaning: str) -> float:
+def constant(events: Sequence[TextSpan], truths: Sequence[Truth], meaning: str) -> float:
     """Return the F1 of a baseline that has one sentence at the times of the model's events.
 
     Args:
-        said: Events of the model, whose times are used.
+        events: Events of the model, whose times are used.
         truths: Annotations.
         meaning: The concept whose first sentence is used.
     """
     text = concepts.named().sentences(meaning)[0]
-    return grade([Said(s.start, s.end, text) for s in said], truths).f1
+    return grade([TextSpan(s.start, s.end, text) for s in events], truths).f1
 
 
 def blind(
-    said: Sequence[Said], truths: Sequence[Truth], language: Language, prompt: str, seed: int = 0
+    events: Sequence[TextSpan],
+    truths: Sequence[Truth],
+    language: Language,
+    prompt: str,
+    seed: int = 0,
 ) -> float:
     """Return the mean F1 of a vision-blind baseline at the times of the model's events.
 
@@ -201,7 +209,8 @@ def blind(
     weights = np.array([c.score for c in ranked], np.float64)
     rng, found = np.random.default_rng(seed), []
     for _ in range(DRAWS):
-        drawn = rng.choice(len(ranked), len(said), p=weights / weights.sum())
-        texts = [Said(s.start, s.end, ranked[i].text) for s, i in zip(said, drawn, strict=True)]
+        drawn = rng.choice(len(ranked), len(events), p=weights / weights.sum())
+        pairs = zip(events, drawn, strict=True)
+        texts = [TextSpan(s.start, s.end, ranked[i].text) for s, i in pairs]
         found.append(grade(texts, truths).f1)
     return float(np.mean(found))

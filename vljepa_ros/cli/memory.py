@@ -26,7 +26,7 @@ MOST_BYTES = 10**15  # no limit, as a file opened read-only is not reduced
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa memory`."""
     parser.add_argument('file', metavar='FILE', type=Path, help='the memory_path of query_node')
     parser.add_argument(
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa memory` and return its exit status."""
     from vljepa_ros.memory.segment_store import Store
 
     span = read_span(args, 0, LATEST_S)

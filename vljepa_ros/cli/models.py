@@ -14,7 +14,7 @@ from vljepa_ros.core.errors import ModelError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa models`."""
     parser.add_argument('--model', metavar='NAME|DIR', help='show only this model')
     common.add_output_arguments(parser)
     parser.set_defaults(act=show)
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa models` and return its exit status."""
     return int(args.act(args))
 
 

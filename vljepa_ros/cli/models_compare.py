@@ -10,11 +10,11 @@ from vljepa_ros.cli import common
 from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
-    from vljepa_ros.model.bidirectional.mode_comparison import BothSights
+    from vljepa_ros.model.bidirectional.mode_comparison import BothEncoders
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa models compare`."""
     parser.add_argument('name', metavar='NAME|DIR', help='a model of kind bidirectional')
     common.add_source_arguments(parser)
     common.add_prompt_argument(parser)
@@ -50,7 +50,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def result(vision: BothSights) -> dict[str, Any]:
+def result(vision: BothEncoders) -> dict[str, Any]:
     """Return the JSON result. Times are medians, to exclude the warm-up of the first hop."""
     import statistics
 
@@ -68,7 +68,7 @@ def result(vision: BothSights) -> dict[str, Any]:
     }
 
 
-def _load(args: argparse.Namespace) -> BothSights:
+def _load(args: argparse.Namespace) -> BothEncoders:
     from vljepa_ros.model import registry
     from vljepa_ros.model.bidirectional.config import BidirectionalConfig
 
@@ -81,6 +81,6 @@ def _load(args: argparse.Namespace) -> BothSights:
         )
     device = registry.prepare(args.device, args.dtype, args.threads)
     # Imported after all arguments are checked, because the import takes seconds.
-    from vljepa_ros.model.bidirectional.mode_comparison import both_sights
+    from vljepa_ros.model.bidirectional.mode_comparison import both_encoders
 
-    return both_sights(folder, config, device, args.dtype)
+    return both_encoders(folder, config, device, args.dtype)

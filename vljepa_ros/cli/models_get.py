@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa models get`."""
     parser.add_argument(
         'name', metavar='NAME|DIR', help='a model whose weights must be downloaded'
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vljepa_ros.cli.common import Troubles, watched
+from vljepa_ros.cli.common import SourceProblems, watched
 from vljepa_ros.core.types import Embedding, Event
 from vljepa_ros.sources import Damaged, Source
 from vljepa_ros.stream.perceiver import Perceiver
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
     """Yield every event of a source as soon as it is determined."""
-    troubles = Troubles(source)
+    problems = SourceProblems(source)
     for item in watched(source, streams_out):
         if isinstance(item, Damaged):
-            troubles.damage(item)
+            problems.damage(item)
             pipeline.skip(item.source, item.stamp_ns)
         else:
             yield from pipeline.push(item)
-        troubles.stamp(item.source, pipeline.last_message)
+        problems.stamp(item.source, pipeline.last_message)
     yield from pipeline.finish()
-    troubles.close()
+    problems.close()
 
 
 def hops(
@@ -37,18 +37,18 @@ def hops(
 
     A hop is yielded before the perceiver processes the next one.
     """
-    troubles = Troubles(source)
+    problems = SourceProblems(source)
     stamp_filters: dict[str, StampFilter] = {}
     for item in watched(source):
         if until_ns is not None and item.stamp_ns > until_ns:
             break
         stamp_filter = stamp_filters.setdefault(item.source, StampFilter(max_gap_ns))
         if isinstance(item, Damaged):
-            troubles.damage(item)
+            problems.damage(item)
             verdict = stamp_filter.admit(item.stamp_ns)
         else:
             verdict = stamp_filter.admit(item.stamp_ns, item.image.shape[:2])
             if verdict.accepted:
                 yield from perceiver.see(item, verdict.reset_count)
-        troubles.stamp(item.source, verdict.message)
-    troubles.close()
+        problems.stamp(item.source, verdict.message)
+    problems.close()

@@ -16,7 +16,7 @@ from vljepa_ros.core.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa play`."""
     parser.add_argument('bag', metavar='BAG', help='a rosbag2 folder, an .mcap or .db3 file')
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa play` and return its exit status."""
     path = Path(args.bag)
     check_bag(path)
     for name, value in (('--rate', args.rate), ('--timeout', args.timeout)):

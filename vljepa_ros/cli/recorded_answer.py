@@ -18,7 +18,7 @@ from vljepa_ros.cli.time_spans import Span, check_reached
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.core.settings import PerceptionSettings
-from vljepa_ros.core.types import Answer, Embedding, Seen
+from vljepa_ros.core.types import Answer, Embedding, EvaluatedSpan
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import Evaluated, QueryService, Question
@@ -50,7 +50,7 @@ def answer_of(
         if span.moment:
             start_ns, end_ns = newest.window_start_ns, newest.stamp_ns
             return newest.key.source, [
-                Seen(start_ns, end_ns, newest.vector, unfamiliar=newest.unfamiliar)
+                EvaluatedSpan(start_ns, end_ns, newest.vector, unfamiliar=newest.unfamiliar)
             ]
         return newest.key.source, windows(hops, model.facts.window_tubelets)
 
@@ -61,12 +61,12 @@ def answer_of(
     return QueryService(Answerer(model.language)).ask(question, looks)
 
 
-def windows(hops: list[Hop], length: int) -> list[Seen]:
+def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
     """Return the mean of each attention window of `length` hops; windows end at resets."""
     runs = [list(run) for _, run in groupby(hops, lambda hop: hop.embedding.reset_count)]
     parts = [run[first : first + length] for run in runs for first in range(0, len(run), length)]
     return [
-        Seen(
+        EvaluatedSpan(
             part[0].start_ns,
             part[-1].embedding.stamp_ns,
             pooled([hop.embedding.vector for hop in part]),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa search`."""
     common.add_source_arguments(parser)
     parser.add_argument('text', metavar='TEXT', help='description of the moments to find')
     parser.add_argument(
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run `vljepa search` and return its exit status."""
     from vljepa_ros.core.settings import check_text
 
     check_text(args.text, 'text', may_be_empty=False)

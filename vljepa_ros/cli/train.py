@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa train CONFIG`: train a model, fine-tune it, or train a text decoder, from a YAML file.
 
+The key `kind` of the file selects what is trained (`train.config_file.KINDS`).
 Interrupted training of a whole model resumes from its checkpoint; fine-tuning and text decoders
 start from the beginning.
 """
@@ -18,13 +19,14 @@ from vljepa_ros.core.errors import InputError
 
 if TYPE_CHECKING:
     from vljepa_ros.train.config import TrainConfig
-    from vljepa_ros.train.fine_tuning.config import TuneConfig
-    from vljepa_ros.train.fine_tuning.run import Tuned
-    from vljepa_ros.train.text_decoder.config import WordsConfig
+    from vljepa_ros.train.fine_tuning.config import FineTuningConfig
+    from vljepa_ros.train.fine_tuning.run import FineTuningResult
+    from vljepa_ros.train.recipe.config import RecipeConfig
+    from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+    """Add the arguments of `vljepa train`."""
     parser.add_argument(
         'config',
         type=Path,
@@ -44,22 +46,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
-    from vljepa_ros.train.config import parse_training, read_values
-    from vljepa_ros.train.fine_tuning.config import is_tuning, parse_tuning
-    from vljepa_ros.train.recipe.config import is_recipe
-    from vljepa_ros.train.text_decoder.config import is_words, parse_words
+    """Run `vljepa train` and return its exit status."""
+    from vljepa_ros.train.config_file import read_config
+    from vljepa_ros.train.fine_tuning.config import FineTuningConfig
+    from vljepa_ros.train.recipe.config import RecipeConfig
+    from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
-    values = read_values(args.config)
+    config = read_config(args.config)
     if args.processes < 0:
         raise InputError(f'--processes ({args.processes}) is negative')
-    if is_recipe(values):
-        return _report(args, _train_recipe(args))
-    if is_words(values):
-        return _train_words(args, parse_words(values, args.config))
-    if is_tuning(values):
-        return _tune(args, parse_tuning(values, args.config))
-    return _train(args, parse_training(values, args.config))
+    if isinstance(config, RecipeConfig):
+        return _train_recipe(args, config)
+    if isinstance(config, TextDecoderTrainingConfig):
+        return _train_text_decoder(args, config)
+    if isinstance(config, FineTuningConfig):
+        return _tune(args, config)
+    return _train(args, config)
 
 
 def _train(args: argparse.Namespace, config: TrainConfig) -> int:
@@ -76,15 +78,16 @@ def _train(args: argparse.Namespace, config: TrainConfig) -> int:
     return _report(args, folder) if parallel.is_first() else 0
 
 
-def _train_recipe(args: argparse.Namespace) -> Path:
-    from vljepa_ros.train.recipe.config import read_recipe
-
-    recipe = read_recipe(args.config)
-    if args.processes > 1:
-        raise InputError(f'--processes ({args.processes}): a recipe is trained in one process')
+def _train_recipe(args: argparse.Namespace, config: RecipeConfig) -> int:
+    _check_one_process(args, 'a recipe is trained in one process')
     from vljepa_ros.train.recipe.run import train
 
-    return train(recipe)
+    return _report(args, train(config))
+
+
+def _check_one_process(args: argparse.Namespace, reason: str) -> None:
+    if args.processes > 1:
+        raise InputError(f'--processes ({args.processes}): {reason}')
 
 
 def _report(args: argparse.Namespace, folder: Path) -> int:
@@ -95,18 +98,17 @@ def _report(args: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
-    if args.processes > 1:
-        raise InputError(f'--processes ({args.processes}): a decoder is trained in one process')
-    from vljepa_ros.train.text_decoder.models import learn_words
+def _train_text_decoder(args: argparse.Namespace, config: TextDecoderTrainingConfig) -> int:
+    _check_one_process(args, 'a decoder is trained in one process')
+    from vljepa_ros.train.text_decoder.models import train_text_decoder
 
-    folder, learned = learn_words(config)
-    metrics = dataclasses.asdict(learned.marks)
+    folder, trained = train_text_decoder(config)
+    metrics = dataclasses.asdict(trained.metrics)
     if args.json:
         shown = {k: None if math.isnan(v) else round(v, 4) for k, v in metrics.items()}
-        common.print_json({'folder': str(folder), 'noise': learned.noise, **shown})
+        common.print_json({'folder': str(folder), 'noise': trained.noise, **shown})
         return 0
-    print(f'trained text decoder: {folder} (noise: {learned.noise})')
+    print(f'trained text decoder: {folder} (noise: {trained.noise})')
     print(f'sentences reconstructed exactly: {metrics["again"]:.0%}')
     if not math.isnan(metrics['cider']):
         print(
@@ -116,9 +118,8 @@ def _train_words(args: argparse.Namespace, config: WordsConfig) -> int:
     return 0
 
 
-def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
-    if args.processes > 1:
-        raise InputError(f'--processes ({args.processes}): fine-tuning runs in one process')
+def _tune(args: argparse.Namespace, config: FineTuningConfig) -> int:
+    _check_one_process(args, 'fine-tuning runs in one process')
     from vljepa_ros.train.fine_tuning.run import as_json, tune
 
     found = tune(config)
@@ -129,7 +130,7 @@ def _tune(args: argparse.Namespace, config: TuneConfig) -> int:
     return 0
 
 
-def show(found: Tuned) -> None:
+def show(found: FineTuningResult) -> None:
     """Print the model's folder and its metrics before and after fine-tuning."""
     print(f'fine-tuned: {found.folder}')
     where = {

@@ -122,7 +122,7 @@ class Player:
                 self._note(f'skipping {topic.name}: type {topic.type} is not installed')
         if not found:
             raise InputError(f'{self._bag.path}: no topic has an installed type')
-        if not self._options.rate and not any(topic.is_picture for topic in found):
+        if not self._options.rate and not any(topic.is_image for topic in found):
             raise InputError(f'{self._bag.path}: no image topic to wait for; play it at a rate')
         return found
 
@@ -138,7 +138,7 @@ class Player:
 
     def _wait_for_listeners(self) -> set[BagTopic]:
         """Return the image topics to wait for: those with subscribers if lossless, else none."""
-        images = [topic for topic in self.topics if topic.is_picture]
+        images = [topic for topic in self.topics if topic.is_image]
         lossless = not self._options.rate
 
         def listened() -> set[BagTopic]:

@@ -77,7 +77,7 @@ class Client:
         asked, began_s = list(questions), time.monotonic()
         start_ns = 0
         for message in self.player.run():
-            if not message.topic.is_picture:
+            if not message.topic.is_image:
                 continue
             stamp_ns = stamp_of(message.data)
             start_ns = start_ns or stamp_ns

@@ -39,10 +39,10 @@ from vljepa_ros.core.errors import (
     VljepaError,
     error_of,
 )
-from vljepa_ros.core.settings import check_text
+from vljepa_ros.core.settings import check_text, texts_of
 from vljepa_ros.core.types import AbstainReason, Answer, Basis, Candidate, Moment
 from vljepa_ros.nodes import conversions, qos
-from vljepa_ros.query.answerer import check_question
+from vljepa_ros.query.service import Question
 from vljepa_ros.srv import Query, Search
 
 DEPTH = 256  # QoS depth of responses, equal to the default `service_depth` of the nodes
@@ -208,14 +208,11 @@ class Client:
         """Like `query`, but return a future immediately."""
 
         def request() -> Query.Request:
-            check_question(prompt, candidates)
-            return Query.Request(
-                prompt=prompt,
-                candidates=list(candidates),
-                source=check_text(source, 'source'),
-                start=_time('start', start_s),
-                end=_time('end', end_s),
-            )
+            span_ns = _ns('start', start_s), _ns('end', end_s)
+            texts = texts_of(candidates, 'candidates')
+            question = Question(prompt, texts, check_text(source, 'source'), *span_ns)
+            question.check()
+            return conversions.to_query(question)
 
         return self._call(self._query, request, _answer)
 

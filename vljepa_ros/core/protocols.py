@@ -153,13 +153,13 @@ class Language(Protocol):
         """
         ...
 
-    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
         """Decide whether a question is unanswerable, so that the answer is an abstention.
 
         Args:
             vector: Predicted answer embedding (D,).
             candidates: Candidates of the question; may be empty.
-            said: The best candidate, or the decoded text if there are no candidates.
+            text: The best candidate, or the decoded text if there are no candidates.
         """
         ...
 

@@ -175,7 +175,7 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
-class FootageSettings:
+class FrameStoreSettings:
     """Retention of stored frames, for new questions about the past, and the size limit."""
 
     kept_s: float = 7 * 86400.0
@@ -195,4 +195,4 @@ class Settings:
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
-    frame_store: FootageSettings = field(default_factory=FootageSettings)
+    frame_store: FrameStoreSettings = field(default_factory=FrameStoreSettings)

@@ -207,7 +207,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Seen:
+class EvaluatedSpan:
     """A span of one source with its answer embedding for one prompt.
 
     `text`: text that was published for it, '' if there is none; `nearest`: the text is a retrieved

@@ -23,7 +23,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import check_text
 
 TINY_S = 1e-6  # smaller differences between times are ignored
-SAID, ASKED = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
+TEXT_KEYS, QUESTION_KEYS = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
 # Further keys in the output of `vljepa annotate`; they are ignored.
 ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
@@ -47,14 +47,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Said(Line):
+class TextLine(Line):
     """Text that is true from `start` to `end`."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Asked(Line):
+class QuestionLine(Line):
     """Question with its answer at one moment: `start` and `end` are equal."""
 
     prompt: str
@@ -67,12 +67,12 @@ class AnnotationFile:
     """Lines of one annotation file, sorted by time."""
 
     path: Path
-    said: tuple[Said, ...]
-    asked: tuple[Asked, ...]
+    texts: tuple[TextLine, ...]
+    questions: tuple[QuestionLine, ...]
 
     def check_fits(self, length_s: float, cameras: Collection[str]) -> None:
         """Raise AnnotationError if a line names an absent camera or a time after the end."""
-        for line in (*self.said, *self.asked):
+        for line in (*self.texts, *self.questions):
             if line.source and line.source not in cameras:
                 self.fail(
                     line, f'there is no camera {line.source!r} (cameras: {", ".join(cameras)})'
@@ -112,10 +112,12 @@ def read_annotations(path: Path) -> AnnotationFile:
     if not lines:
         raise AnnotationError(f'{path}: file contains no annotation')
     lines.sort(key=lambda line: (line.start, line.number))
-    said = tuple(line for line in lines if isinstance(line, Said))
-    found = AnnotationFile(path, said, tuple(line for line in lines if isinstance(line, Asked)))
-    for camera in sorted({line.source for line in said}):
-        _check_apart(found, [line for line in said if line.is_about(camera)])
+    texts = tuple(line for line in lines if isinstance(line, TextLine))
+    found = AnnotationFile(
+        path, texts, tuple(line for line in lines if isinstance(line, QuestionLine))
+    )
+    for camera in sorted({line.source for line in texts}):
+        _check_apart(found, [line for line in texts if line.is_about(camera)])
     return found
 
 
@@ -130,9 +132,9 @@ def meaning_of(text: str) -> str:
     return 'say:' + ' '.join(text.lower().split()).removesuffix('.').rstrip()
 
 
-def _check_apart(file: AnnotationFile, said: Iterable[Said]) -> None:
-    before: Said | None = None
-    for line in said:
+def _check_apart(file: AnnotationFile, texts: Iterable[TextLine]) -> None:
+    before: TextLine | None = None
+    for line in texts:
         if before and line.start < before.end - TINY_S:
             file.fail(line, f'overlaps line {before.number} ({before.start:g}..{before.end:g} s)')
         before = line
@@ -149,8 +151,12 @@ def _line(number: int, values: Any) -> Line:
     """Parse one line. Raises InputError with the reason if it is invalid."""
     if not isinstance(values, dict):
         raise InputError('not a JSON object')
-    is_said = values.keys().isdisjoint((*ASKED, 'candidates'))
-    needed, more = (SAID, ('source', *ANNOTATED)) if is_said else (ASKED, ('candidates', 'source'))
+    is_text = values.keys().isdisjoint((*QUESTION_KEYS, 'candidates'))
+    needed, more = (
+        (TEXT_KEYS, ('source', *ANNOTATED))
+        if is_text
+        else (QUESTION_KEYS, ('candidates', 'source'))
+    )
     for key in values:
         if key not in (*needed, *more):
             raise InputError(f'unknown key {key!r} (known keys: {", ".join((*needed, *more))})')
@@ -158,17 +164,17 @@ def _line(number: int, values: Any) -> Line:
         if key not in values:
             raise InputError(f'required key {key!r} is missing')
     source = _text(values, 'source') if 'source' in values else ''
-    if not is_said:
-        return _asked(number, values, source)
+    if not is_text:
+        return _question(number, values, source)
     start, end, text = _time(values, 'start'), _time(values, 'end'), _text(values, 'text')
     if end - start <= TINY_S:
         raise InputError(f'end ({end:g}) is not after start ({start:g})')
     if meaning_of(text) == 'say:':
         raise InputError('text is empty')
-    return Said(number, start, end, source, text)
+    return TextLine(number, start, end, source, text)
 
 
-def _asked(number: int, values: dict[str, Any], source: str) -> Asked:
+def _question(number: int, values: dict[str, Any], source: str) -> QuestionLine:
     time, prompt, answer = _time(values, 'time'), _text(values, 'prompt'), _text(values, 'answer')
     given = values.get('candidates', [])
     if not isinstance(given, list):
@@ -176,7 +182,7 @@ def _asked(number: int, values: dict[str, Any], source: str) -> Asked:
     candidates = tuple(check_text(text, 'candidate', may_be_empty=False) for text in given)
     if candidates and answer not in candidates:
         raise InputError(f'answer {answer!r} is not one of the candidates')
-    return Asked(number, time, time, source, prompt, answer, candidates)
+    return QuestionLine(number, time, time, source, prompt, answer, candidates)
 
 
 def _text(values: dict[str, Any], key: str) -> str:

@@ -80,7 +80,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> None:
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or len(vectors) < least:
         raise InputError(
-            f'{what} {vectors.shape} {vectors.dtype} is not (T, D) float, T >= {least}'
+            f'{what} {vectors.shape} {vectors.dtype} is not a float array (T, D) with T >= {least}'
         )
     if vectors.shape[1] != dim:
         raise InputError(

@@ -6,7 +6,7 @@
         frames.jpegs        the same as JPEGs, with frames.index.npy (see jpeg_frames)
         stamps.npy          (T,) int64, nanoseconds
         annotations.jsonl   one Annotation per line; they tile the stream; seconds from its start
-        questions.jsonl     one Told per line: questions written by people; optional
+        questions.jsonl     one AnnotatedQuestion per line: questions written by people; optional
         state.npz           (T,) arrays of the simulator's state; optional
         meta.json           origin of the stream; frame count; "complete": true
 
@@ -35,7 +35,7 @@ from vljepa_ros.data.atomic_folder import appearing
 from vljepa_ros.data.jpeg_frames import JpegFrames
 
 Frames = NDArray[np.uint8] | JpegFrames
-Row = TypeVar('Row', 'Annotation', 'Told')
+Row = TypeVar('Row', 'Annotation', 'AnnotatedQuestion')
 DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError)
 
 
@@ -68,7 +68,7 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Told:
+class AnnotatedQuestion:
     """Question written by a person; its answer is true from `start` to `end` (s, as above).
 
     Raises:
@@ -103,7 +103,7 @@ class StreamData:
     annotations: tuple[Annotation, ...]
     meta: dict[str, Any]
     state: dict[str, NDArray[Any]] = field(default_factory=dict)
-    told: tuple[Told, ...] = ()
+    questions: tuple[AnnotatedQuestion, ...] = ()
     quality: int = 0
 
 
@@ -137,10 +137,10 @@ class Stream:
         with np.load(path) as arrays:
             return dict(arrays)
 
-    def told(self) -> tuple[Told, ...]:
+    def questions(self) -> tuple[AnnotatedQuestion, ...]:
         """Return the questions written by people, if any."""
         path = self.folder / 'questions.jsonl'
-        return _rows(Told, path) if path.is_file() else ()
+        return _rows(AnnotatedQuestion, path) if path.is_file() else ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def read_stream(folder: Path) -> Stream:
         stream = Stream(folder, len(np.load(folder / 'stamps.npy')), annotations, meta)
         _check(stream, frames)
         _check_tiling(annotations)
-        stream.told()
+        stream.questions()
     except (InputError, zipfile.BadZipFile, zlib.error, *DAMAGE) as error:
         raise InputError(f'stream {folder.name}: {error}') from None
     return stream
@@ -208,8 +208,8 @@ def _fill(folder: Path, data: StreamData) -> None:
     if data.state:
         np.savez_compressed(folder / 'state.npz', **data.state)  # type: ignore[arg-type]
     _write_lines(folder / 'annotations.jsonl', data.annotations)
-    if data.told:
-        _write_lines(folder / 'questions.jsonl', data.told)
+    if data.questions:
+        _write_lines(folder / 'questions.jsonl', data.questions)
     meta = {**data.meta, 'frame_count': len(data.frames), 'complete': True}
     (folder / 'meta.json').write_text(json.dumps(meta) + '\n', encoding='utf-8')
 

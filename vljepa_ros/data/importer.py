@@ -22,8 +22,15 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import fit
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
-from vljepa_ros.data.annotation_file import TINY_S, AnnotationFile, Asked, Line, Said, meaning_of
-from vljepa_ros.data.format import Annotation, StreamData, Told, write_stream
+from vljepa_ros.data.annotation_file import (
+    TINY_S,
+    AnnotationFile,
+    Line,
+    QuestionLine,
+    TextLine,
+    meaning_of,
+)
+from vljepa_ros.data.format import AnnotatedQuestion, Annotation, StreamData, write_stream
 from vljepa_ros.sources import Damaged, Source
 from vljepa_ros.stream.frame_sampler import FrameSampler
 from vljepa_ros.stream.stamp_filter import StampFilter
@@ -44,7 +51,7 @@ class Grid:
     size: int = 96
 
     def __post_init__(self) -> None:
-        """Check both values."""
+        """Check rate and size."""
         if not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
             raise InputError('rate ({:g}) is not in {:g}..{:g}'.format(self.rate_hz, *RATES_HZ))
         if not SIZES[0] <= self.size <= SIZES[1]:
@@ -140,7 +147,7 @@ class Recorder:
         end_ns = max(camera.end_ns for camera in cameras)
         file.check_fits((end_ns - self._source.start_ns) / 1e9, self._source.cameras)
         takes = [take for camera in cameras for take in camera.takes]
-        for line in (*file.said, *file.asked):
+        for line in (*file.texts, *file.questions):
             if not any(self._applies(take, line) for take in takes):
                 file.fail(line, 'no image was recorded at that time')
         return [self._stream(take, takes, file) for take in takes]
@@ -149,7 +156,7 @@ class Recorder:
         """Return whether a line applies to this take and overlaps it in time."""
         offset_s, length_s = self._place(take)
         start, end = line.start - offset_s, line.end - offset_s
-        begun = start > -TINY_S if isinstance(line, Asked) else end > TINY_S
+        begun = start > -TINY_S if isinstance(line, QuestionLine) else end > TINY_S
         return line.is_about(take.camera) and begun and start < length_s - TINY_S
 
     def _place(self, take: Take) -> tuple[float, float]:
@@ -159,16 +166,18 @@ class Recorder:
 
     def _stream(self, take: Take, takes: Sequence[Take], file: AnnotationFile) -> StreamData:
         offset_s, length_s = self._place(take)
-        said = [line for line in file.said if line.is_about(take.camera)]
-        asked = [a for a in file.asked if self._applies(take, a)]
+        texts = [line for line in file.texts if line.is_about(take.camera)]
+        questions = [a for a in file.questions if self._applies(take, a)]
         count = len(take.frames)
         return StreamData(
             self._name(take, takes),
             np.stack(take.frames),
             take.start_ns + self._grid.period_ns * np.arange(count, dtype=np.int64),
-            tile(said, offset_s, length_s),
+            tile(texts, offset_s, length_s),
             self._meta(take, offset_s),
-            told=tuple(told(line, offset_s, self._grid.period_ns / 1e9) for line in asked),
+            questions=tuple(
+                to_question(line, offset_s, self._grid.period_ns / 1e9) for line in questions
+            ),
         )
 
     def _name(self, take: Take, takes: Sequence[Take]) -> str:
@@ -196,17 +205,17 @@ class Recorder:
         }
 
 
-def tile(said: Iterable[Said], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
+def tile(texts: Iterable[TextLine], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
     """Return annotations that tile a take; the phase is 'none' where no text is annotated.
 
     Args:
-        said: Annotated texts, sorted by time.
+        texts: Annotated texts, sorted by time.
         offset_s: Start of the take after the start of the source.
         length_s: Length of the take.
     """
     found: list[Annotation] = []
     at = 0.0
-    for line in said:
+    for line in texts:
         start = max(round(line.start - offset_s, 9), at)
         end = min(round(line.end - offset_s, 9), length_s)
         if end - start <= TINY_S:
@@ -223,11 +232,11 @@ def tile(said: Iterable[Said], offset_s: float, length_s: float) -> tuple[Annota
     return tuple(found)
 
 
-def told(line: Asked, offset_s: float, period_s: float) -> Told:
+def to_question(line: QuestionLine, offset_s: float, period_s: float) -> AnnotatedQuestion:
     """Convert a question of the file to one that is valid for one frame period."""
     start = max(round(line.start - offset_s, 9), 0.0)
     end = round(start + period_s, 9)
-    return Told(start, end, line.prompt, line.answer, line.candidates)
+    return AnnotatedQuestion(start, end, line.prompt, line.answer, line.candidates)
 
 
 def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:

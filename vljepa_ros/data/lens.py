@@ -61,21 +61,21 @@ class Cloth:
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         grey = rng.uniform(35, 210)
-        colour = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
+        color = np.clip(grey + rng.uniform(-45, 45, 3), 20, 235)
         folds = rng.normal(0.0, rng.uniform(4.0, 22.0), (int(rng.integers(2, 7)),) * 2)
         smooth = cv2.resize(folds, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
-        self._picture = (colour + smooth[..., None]).astype(np.float32)
+        self._picture = (color + smooth[..., None]).astype(np.float32)
         self._side, self._size = int(rng.integers(4)), size
 
-    def over(self, picture: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:
-        """Return `picture` (S, S, 3) with a fraction `level` of it covered by the cloth."""
+    def over(self, image: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:
+        """Return `image` (S, S, 3) with a fraction `level` of it covered by the cloth."""
         size = self._size
         part = self._picture[sway : sway + size, sway : sway + size]
         edge = round(level * size)
         rows = np.arange(size) < edge
         rows = rows if self._side % 2 else rows[::-1]
         mask = rows[:, None] if self._side < 2 else rows[None, :]
-        return np.where(mask[..., None], part, picture)
+        return np.where(mask[..., None], part, image)
 
 
 class Lens:
@@ -86,7 +86,7 @@ class Lens:
         self._size, self._rng, self._noise = size, rng, noise
         self._cloth = Cloth(size, rng)
 
-    def picture(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:
+    def apply(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:
         """Return the image of `scene` in frame `at`; call with increasing frame numbers."""
         seen = scene.astype(np.float32)
         if cover[at] > 0:

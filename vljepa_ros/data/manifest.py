@@ -16,7 +16,7 @@ from typing import Any
 
 from vljepa_ros.data.format import open_split
 from vljepa_ros.data.simulators.mwstream import questions
-from vljepa_ros.data.simulators.mwstream.meanings import wordings
+from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 from vljepa_ros.data.splits import TRAIN, VALIDATION, VIEWS, folder_name
 
 SPLITS = (TRAIN, VALIDATION)
@@ -26,7 +26,7 @@ NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys of a stream's meta.json
 def collect(data: Path) -> dict[str, Any]:
     """Return the manifest of a data folder. Raises InputError if a split is missing."""
     found: dict[str, Any] = {split: collect_split(data, split) for split in SPLITS}
-    return {**found, 'sentences': sorted(set(templates(wordings()))), 'prompts': prompts()}
+    return {**found, 'sentences': sorted(set(templates(paraphrases()))), 'prompts': prompts()}
 
 
 def collect_split(data: Path, split: str) -> dict[str, Any]:

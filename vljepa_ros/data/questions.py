@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from vljepa_ros.data.annotation_file import meaning_of
-from vljepa_ros.data.format import Annotation, Told
+from vljepa_ros.data.format import AnnotatedQuestion, Annotation
 
 UNKNOWN = 'unknown'
 YES_NO = ('yes', 'no')
@@ -78,7 +78,7 @@ def caption(
     return Question(prompt, pick(texts, rng), annotation.meaning, CAPTION, topic=CAPTION)
 
 
-def as_question(told: Told) -> Question:
+def as_question(told: AnnotatedQuestion) -> Question:
     """Convert an annotated question."""
     return Question(told.prompt, told.answer, answer_concept(told.answer), 'told', told.candidates)
 

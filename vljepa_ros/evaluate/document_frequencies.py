@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Count the test split's annotations into document_frequencies.json.",
     )
     parser.add_argument('split', type=Path, help='folder of the test split')
-    parser.add_argument('--out', type=Path, default=FILE, help=f'(default: {FILE})')
+    parser.add_argument('--out', type=Path, default=FILE, help=f'file to write (default: {FILE})')
     args = parser.parse_args(arguments)
     try:
         split = open_split(args.split)

@@ -80,11 +80,11 @@ class VectorLog:
         )
         self._first, self._end = 0, len(self._stamps)
 
-    def forget_before(self, stamp_ns: int) -> None:
+    def delete_before(self, stamp_ns: int) -> None:
         """Remove vectors older than `stamp_ns`."""
         self._first += int(np.searchsorted(self.stamps_ns, stamp_ns, side='left'))
 
-    def forget_after(self, stamp_ns: int) -> None:
+    def delete_after(self, stamp_ns: int) -> None:
         """Remove vectors newer than `stamp_ns`."""
         self._end = self._first + int(np.searchsorted(self.stamps_ns, stamp_ns, side='right'))
 

@@ -22,16 +22,16 @@ from vljepa_ros.core.types import (
     EVER_NS,
     Change,
     Embedding,
+    EvaluatedSpan,
     Event,
     Moment,
     Reason,
-    Seen,
     StreamKey,
     Vector,
 )
-from vljepa_ros.memory.retention import Held
+from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.segment_store import Store
-from vljepa_ros.memory.stream_memory import Remembered, RememberedStream
+from vljepa_ros.memory.stream_memory import StoredSegment, StoredStream
 
 HOP_BYTES, SEGMENT_BYTES = 16, 400  # size of one entry without its vector
 CHECKED = 64  # hops between two checks of the size limit
@@ -42,19 +42,19 @@ MOST_SEEN = 16  # maximum number of spans that an answer about the past is based
 SAME = 0.5  # two moments are the same if their overlap is more than this part of their union
 
 
-class Recalled(NamedTuple):
+class StoredSpans(NamedTuple):
     """Stored spans of one stream in order of time; its prompt can differ from the question's."""
 
     source: str
     prompt: str
-    seen: list[Seen]
+    seen: list[EvaluatedSpan]
 
 
 class Memory:
     """Stored embeddings and segments of all streams. Not thread-safe: one thread owns it.
 
     If the time of a source goes back (a looping bag), newer data of that source is deleted, except
-    data that the file contained before this process. `trouble`: why some data between the last two
+    data that the file contained before this process. `problem`: why some data between the last two
     commits was not stored; '' if all was stored. Streams of other models in the store are retained
     while there is space, and never compared.
     """
@@ -64,7 +64,7 @@ class Memory:
         model_id: str,
         settings: MemorySettings | None = None,
         store: Store | None = None,
-        storeless: str = '',
+        store_error: str = '',
     ) -> None:
         """Create a memory, with the stored streams of this model.
 
@@ -72,16 +72,16 @@ class Memory:
             model_id: Only vectors of this model are accepted.
             settings: Retention and size limit.
             store: File of the memory; None for RAM only.
-            storeless: Problem to report on every commit, if a wanted store could not be opened.
+            store_error: Problem to report on every commit, if a wanted store could not be opened.
         """
-        self._model_id, self._store, self._storeless = model_id, store, storeless
+        self._model_id, self._store, self._store_error = model_id, store, store_error
         self._settings = settings or MemorySettings()
-        self._streams: dict[StreamKey, RememberedStream] = {}
+        self._streams: dict[StreamKey, StoredStream] = {}
         self._recorded = self._dim = 0
         # Bytes of the streams of other models, in the order of their creation.
         self._others = dict[StreamKey, int]()
-        self.trouble, self._problem = '', ''
-        self._held = Held({})
+        self.problem, self._new_problem = '', ''
+        self._held = NewestStamps({})
         if store is not None:
             self._load(store)
 
@@ -107,20 +107,20 @@ class Memory:
         if self._is_refused(key.source, stamp_ns):
             return
         for other, stream in self._streams_of(key.source):
-            self._forget_hops_after(other, stream, stamp_ns)
+            self._delete_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
         if len(hops) and hops.newest_ns == stamp_ns:  # a repeated frame
-            hops.forget_after(stamp_ns - 1)
+            hops.delete_after(stamp_ns - 1)
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
         self._write(lambda store: store.put_hop(key, *hop))
-        self._forget_old(key.source, stamp_ns)
+        self._delete_old(key.source, stamp_ns)
         self._recorded += 1
         if self._recorded % CHECKED == 0:
             self._keep_small()
         if self._recorded % SELDOM == 1:
             mine, bounds_ns = (self._model_id, key.source), self._bounds_ns(stamp_ns)
-            self._write(lambda store: store.forget_of_others(*mine, *bounds_ns))
+            self._write(lambda store: store.delete_of_other_models(*mine, *bounds_ns))
             if self._store is not None:
                 self._others = self._sizes(self._store, list(self._others))
 
@@ -128,18 +128,18 @@ class Memory:
         """Store the segments of a change. Raises the errors of `record`."""
         self._check(change.key, change.vector)
         key, session, before = change.key, change.session_id, change.previous
-        if before is None and change.reason is not Reason.END and self._take_up(change):
+        if before is None and change.reason is not Reason.END and self._reopen(change):
             return
         if self._is_refused(key.source, change.stamp_ns):
             return
         stream = self._stream(key)
         if before is not None and before.end_ns > change.stamp_ns:  # time went back
-            self._forget_segments_after(key.source, change.stamp_ns)
+            self._delete_segments_after(key.source, change.stamp_ns)
             before = None
         elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
-            self._delete(key, stream.forget_segments_after(change.stamp_ns))
+            self._delete(key, stream.delete_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
-            ended = Remembered(
+            ended = StoredSegment(
                 (session, before.segment_id),
                 before.start_ns,
                 before.end_ns,
@@ -150,11 +150,11 @@ class Memory:
             self._put(key, stream.closed[-1])
         if change.reason is not Reason.END:
             name, span = (session, change.segment_id), (change.segment_start_ns, change.stamp_ns)
-            begun = Remembered(name, *span, change.vector, unfamiliar=change.unfamiliar)
+            begun = StoredSegment(name, *span, change.vector, unfamiliar=change.unfamiliar)
             self._open(key, stream, begun)
-        self._forget_old(change.key.source, change.stamp_ns)
+        self._delete_old(change.key.source, change.stamp_ns)
 
-    def _take_up(self, change: Change) -> bool:
+    def _reopen(self, change: Change) -> bool:
         """Update a known segment, if the change repeats its opening or is its drift.
 
         Returns:
@@ -166,11 +166,11 @@ class Memory:
             return False
         end_ns = max(known.end_ns, change.stamp_ns)
         span = known.start_ns, end_ns
-        begun = Remembered(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
+        begun = StoredSegment(known.name, *span, change.vector, unfamiliar=change.unfamiliar)
         self._open(change.key, stream, begun)
         return True
 
-    def _open(self, key: StreamKey, stream: RememberedStream, begun: Remembered) -> None:
+    def _open(self, key: StreamKey, stream: StoredStream, begun: StoredSegment) -> None:
         self._put(key, stream.open(begun))
         self._put(key, begun)
 
@@ -182,7 +182,7 @@ class Memory:
         if found is not None:
             found.text, found.nearest = event.text, event.nearest
             text = event.text, event.nearest
-            self._write(lambda store: store.put_words(event.key, name, *text))
+            self._write(lambda store: store.put_text(event.key, name, *text))
 
     def commit(self) -> None:
         """Make everything so far durable on disk; to be called every second."""
@@ -191,7 +191,7 @@ class Memory:
                 end_ns = stream.end_of(stream.running)
                 self._put(key, replace(stream.running, end_ns=end_ns))
         self._write(lambda store: store.commit())
-        self.trouble, self._problem = self._problem or self._storeless, ''
+        self.problem, self._new_problem = self._new_problem or self._store_error, ''
 
     def close(self) -> None:
         """Commit and close the store, so that another process can open it."""
@@ -200,7 +200,7 @@ class Memory:
             self._store.close()
             self._store = None
 
-    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> Recalled | None:
+    def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> StoredSpans | None:
         """Return the stored spans of a time span by segment, the longest if there are many.
 
         They are of the standing prompt that equals `prompt`, or else of the most recent one.
@@ -221,9 +221,9 @@ class Memory:
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
         streams.sort(key=lambda item: (item[0].prompt == prompt, _newest(item[1])), reverse=True)
         for key, stream in streams:
-            seen = stream.told(start_ns, end_ns, MOST_SEEN)
+            seen = stream.evaluated(start_ns, end_ns, MOST_SEEN)
             if seen:
-                return Recalled(key.source, key.prompt, seen)
+                return StoredSpans(key.source, key.prompt, seen)
         return None
 
     def search(
@@ -276,10 +276,10 @@ class Memory:
 
     # Deletion.
 
-    def _forget_old(self, source: str, newest_ns: int) -> None:
+    def _delete_old(self, source: str, newest_ns: int) -> None:
         """Delete old data of a source, also of prompts that are no longer standing prompts."""
         for key, stream in self._streams_of(source):
-            self._forget_before(key, stream, *self._bounds_ns(newest_ns))
+            self._delete_before(key, stream, *self._bounds_ns(newest_ns))
 
     def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
         """Return the stamps before which hops, and segments, are deleted."""
@@ -289,29 +289,29 @@ class Memory:
         hops_ns, segments_ns = (max(stamp_ns, -EVER_NS) for stamp_ns in oldest)
         return hops_ns, segments_ns
 
-    def _forget_before(
-        self, key: StreamKey, stream: RememberedStream, hops_ns: int, segments_ns: int
+    def _delete_before(
+        self, key: StreamKey, stream: StoredStream, hops_ns: int, segments_ns: int
     ) -> None:
         count = len(stream.hops)
-        deleted = stream.forget_before(hops_ns, segments_ns)
+        deleted = stream.delete_before(hops_ns, segments_ns)
         if len(stream.hops) < count:
-            self._write(lambda store: store.forget_hops(key, -EVER_NS, hops_ns))
+            self._write(lambda store: store.delete_hops(key, -EVER_NS, hops_ns))
         self._delete(key, deleted)
         if not stream:
             del self._streams[key]
 
-    def _forget_hops_after(self, key: StreamKey, stream: RememberedStream, stamp_ns: int) -> None:
+    def _delete_hops_after(self, key: StreamKey, stream: StoredStream, stamp_ns: int) -> None:
         if len(stream.hops) and stream.hops.newest_ns > stamp_ns:
-            stream.hops.forget_after(stamp_ns)
-            self._write(lambda store: store.forget_hops(key, stamp_ns + 1, EVER_NS))
+            stream.hops.delete_after(stamp_ns)
+            self._write(lambda store: store.delete_hops(key, stamp_ns + 1, EVER_NS))
 
-    def _forget_segments_after(self, source: str, newest_ns: int) -> None:
+    def _delete_segments_after(self, source: str, newest_ns: int) -> None:
         for key, stream in self._streams_of(source):
-            self._delete(key, stream.forget_segments_after(newest_ns))
+            self._delete(key, stream.delete_segments_after(newest_ns))
 
-    def _delete(self, key: StreamKey, segments: list[Remembered]) -> None:
+    def _delete(self, key: StreamKey, segments: list[StoredSegment]) -> None:
         for segment in segments:
-            self._write(partial(Store.forget_segment, key=key, name=segment.name))
+            self._write(partial(Store.delete_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
         """Meet the size limit: delete streams of other models, then oldest hops, then segments."""
@@ -319,7 +319,7 @@ class Memory:
             return
         for key in list(self._others):
             if self.held_bytes + sum(self._others.values()) > self._settings.most_bytes:
-                self._write(partial(Store.forget_stream, key=key))
+                self._write(partial(Store.delete_stream, key=key))
                 del self._others[key]
         while self.held_bytes > self._settings.most_bytes:
             hops = [s.hops.stamps_ns for s in self._streams.values() if len(s.hops)]
@@ -329,7 +329,7 @@ class Memory:
                 return
             until_ns = stamps[int(GIVEN_UP * len(stamps))] + 1
             for key, stream in list(self._streams.items()):
-                self._forget_before(key, stream, until_ns, 0 if hops else until_ns)
+                self._delete_before(key, stream, until_ns, 0 if hops else until_ns)
         self._write(lambda store: store.shrink())
 
     @property
@@ -349,7 +349,7 @@ class Memory:
         others = [key for key in keys if key.model_id != self._model_id]
         self._others = self._sizes(store, others)
         for key in (key for key in keys if key.model_id == self._model_id):
-            stream = RememberedStream()
+            stream = StoredStream()
             hops = store.hops(key)
             if len(hops.stamps_ns):
                 stream.hops.extend(*hops)
@@ -359,7 +359,7 @@ class Memory:
                 self._streams[key] = stream
                 self._dim = stream.dim
                 newest_ns[key.source] = max(newest_ns.get(key.source, -EVER_NS), _newest(stream))
-        self._held = Held(newest_ns)
+        self._held = NewestStamps(newest_ns)
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
@@ -367,16 +367,16 @@ class Memory:
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
-            self._problem = str(error)
+            self._new_problem = str(error)
             return {}
         return {key: size for key, size in sizes.items() if size}
 
     def _is_refused(self, source: str, stamp_ns: int) -> bool:
         refusal = self._held.refusal(source, stamp_ns)
-        self._problem = refusal or self._problem
+        self._new_problem = refusal or self._new_problem
         return bool(refusal)
 
-    def _put(self, key: StreamKey, segment: Remembered | None) -> None:
+    def _put(self, key: StreamKey, segment: StoredSegment | None) -> None:
         if segment is not None:
             self._write(lambda store: store.put_segment(key, segment))
 
@@ -387,14 +387,14 @@ class Memory:
         try:
             action(self._store)
         except OutputError as error:
-            self._problem = str(error)
+            self._new_problem = str(error)
 
     # Streams.
 
-    def _stream(self, key: StreamKey) -> RememberedStream:
-        return self._streams.setdefault(key, RememberedStream())
+    def _stream(self, key: StreamKey) -> StoredStream:
+        return self._streams.setdefault(key, StoredStream())
 
-    def _streams_of(self, source: str) -> list[tuple[StreamKey, RememberedStream]]:
+    def _streams_of(self, source: str) -> list[tuple[StreamKey, StoredStream]]:
         return [item for item in self._streams.items() if item[0].source == source]
 
     def _check(self, key: StreamKey, vector: Vector) -> None:
@@ -430,6 +430,6 @@ def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
     return found
 
 
-def _newest(stream: RememberedStream) -> int:
+def _newest(stream: StoredStream) -> int:
     ends = [stream.hops.newest_ns] if len(stream.hops) else []
     return max([*ends, *(s.end_ns for s in stream.closed[-1:])], default=0)

@@ -18,9 +18,9 @@ import numpy as np
 
 from vljepa_ros.core.errors import DiskFullError, InputError, OutputError, VljepaError
 from vljepa_ros.core.protocols import ModelFacts
-from vljepa_ros.core.settings import FootageSettings
+from vljepa_ros.core.settings import FrameStoreSettings
 from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
-from vljepa_ros.memory.retention import Held
+from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.sqlite_file import Database
 
 VERSION = 1  # the column `epoch` is the reset counter of the stream
@@ -77,14 +77,14 @@ class FrameStore:
     """Stored frames of all cameras. Not thread-safe: the vision thread owns it.
 
     If the time of a source goes back (a looping bag), newer frames of that source are deleted,
-    except frames that the file contained before this process. `trouble`: why some frames between
+    except frames that the file contained before this process. `problem`: why some frames between
     the last two commits were not stored; '' if all were stored.
     """
 
     def __init__(
         self,
         facts: ModelFacts,
-        settings: FootageSettings | None = None,
+        settings: FrameStoreSettings | None = None,
         path: Path | None = None,
     ) -> None:
         """Open or create a store.
@@ -99,23 +99,23 @@ class FrameStore:
             OutputError: The file cannot be created or opened.
             BusyError: Another process uses the file.
         """
-        self._window, self._settings = facts.window_tubelets, settings or FootageSettings()
-        self._fileless = ''
+        self._window, self._settings = facts.window_tubelets, settings or FrameStoreSettings()
+        self._file_error = ''
         try:
             self._base = Database(path, 'footage', TABLES, VERSION)
         except DiskFullError as error:
-            self._base, self._fileless = Database(None, 'footage', TABLES, VERSION), str(error)
-            most = min(self._settings.most_bytes, FootageSettings.most_bytes)  # RAM is scarcer
+            self._base, self._file_error = Database(None, 'footage', TABLES, VERSION), str(error)
+            most = min(self._settings.most_bytes, FrameStoreSettings.most_bytes)  # RAM is scarcer
             self._settings = replace(self._settings, most_bytes=most)
         self._sources: dict[str, _Source] = {}
         self._added = 0
         self._uncertain = False  # whether the cached sizes include data that was rolled back
-        self.trouble, self._problem = '', ''
+        self.problem, self._new_problem = '', ''
         try:
             self._check_format(facts, path)
             self._count()
             rows = self._base.read('SELECT source, max(stamp_ns) FROM hops GROUP BY source')
-            self._held = Held(dict[str, int](rows))
+            self._held = NewestStamps(dict[str, int](rows))
         except VljepaError:
             self.close()
             raise
@@ -132,7 +132,7 @@ class FrameStore:
             number: Number of the hop since the reset.
         """
         if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
-            self._problem = refusal
+            self._new_problem = refusal
             return
         jpeg = _pack([slot.image for slot in tubelet])
         hop = (source, tubelet[0].stamp_ns, tubelet[-1].stamp_ns, reset_count, number)
@@ -155,7 +155,7 @@ class FrameStore:
         if self._uncertain:
             self._write(self._count)
         self._write(self._base.commit)
-        self.trouble, self._problem = self._problem or self._fileless, ''
+        self.problem, self._new_problem = self._new_problem or self._file_error, ''
 
     def close(self) -> None:
         """Close the file, so that another process can open it."""
@@ -355,11 +355,11 @@ class FrameStore:
             self._sources[source].size -= size
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Run a write; a failure is reported in `trouble`, and its frames are lost."""
+        """Run a write; a failure is reported in `problem`, and its frames are lost."""
         try:
             action()
         except OutputError as error:
-            self._problem = str(error)
+            self._new_problem = str(error)
             self._uncertain = True
 
 

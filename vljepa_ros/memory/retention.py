@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
-class Held:
+class NewestStamps:
     """Newest stamp of each camera in an existing file."""
 
     def __init__(self, newest_ns: Mapping[str, int]) -> None:

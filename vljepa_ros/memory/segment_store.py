@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import OutputError
 from vljepa_ros.core.types import StreamKey, Vector
 from vljepa_ros.memory.sqlite_file import Database
-from vljepa_ros.memory.stream_memory import Remembered, SegmentName
+from vljepa_ros.memory.stream_memory import SegmentName, StoredSegment
 
 VERSION = 3
 TABLES = """
@@ -81,7 +81,7 @@ class Store:
             unfamiliar,
         )
 
-    def put_segment(self, key: StreamKey, segment: Remembered) -> None:
+    def put_segment(self, key: StreamKey, segment: StoredSegment) -> None:
         """Write a segment; replaces everything but the text of a segment with the same name."""
         self._write(
             'INSERT INTO segments '
@@ -97,7 +97,7 @@ class Store:
             segment.unfamiliar,
         )
 
-    def put_words(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
+    def put_text(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
         """Write the text of an existing segment; `nearest`: it is a retrieved sentence."""
         self._write(
             'UPDATE segments SET text = ?4, nearest = ?5 '
@@ -108,7 +108,7 @@ class Store:
             nearest,
         )
 
-    def forget_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
+    def delete_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
         """Delete the hops with start_ns <= stamp < end_ns."""
         self._write(
             'DELETE FROM hops WHERE stream = ? AND stamp_ns >= ? AND stamp_ns < ?',
@@ -117,13 +117,15 @@ class Store:
             end_ns,
         )
 
-    def forget_segment(self, key: StreamKey, name: SegmentName) -> None:
+    def delete_segment(self, key: StreamKey, name: SegmentName) -> None:
         """Delete one segment."""
         self._write(
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
 
-    def forget_of_others(self, model_id: str, source: str, hops_ns: int, segments_ns: int) -> None:
+    def delete_of_other_models(
+        self, model_id: str, source: str, hops_ns: int, segments_ns: int
+    ) -> None:
         """Delete old data of other models.
 
         Args:
@@ -145,13 +147,13 @@ class Store:
                     oldest_ns,
                 )
 
-    def forget_stream(self, key: StreamKey) -> None:
+    def delete_stream(self, key: StreamKey) -> None:
         """Delete all data of one stream."""
         for table in ('hops', 'segments'):
             self._write(f'DELETE FROM {table} WHERE stream = ?', key)
 
     def commit(self) -> None:
-        """Make everything so far durable."""
+        """Make all data written so far durable."""
         with self._clear_ids_on_error():
             self._base.commit()
 
@@ -197,7 +199,7 @@ class Store:
             np.array(unfamiliar, np.float32),
         )
 
-    def segments(self, key: StreamKey) -> list[Remembered]:
+    def segments(self, key: StreamKey) -> list[StoredSegment]:
         """Return the segments of one stream, sorted by their ends."""
         rows = self._base.read(
             'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
@@ -205,7 +207,7 @@ class Store:
             self._id(key),
         )
         return [
-            Remembered(
+            StoredSegment(
                 (session, number), start, end, _unpacked(blob), text, bool(nearest), unfamiliar
             )
             for session, number, start, end, blob, text, nearest, unfamiliar in rows

@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.types import EVER_NS, Seen, Vector
+from vljepa_ros.core.types import EVER_NS, EvaluatedSpan, Vector
 from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.embedding_log import VectorLog
 
@@ -28,7 +28,7 @@ HOLDS = 0.5  # hops of a moment reach at least this fraction of its best score
 
 
 @dataclass
-class Remembered:
+class StoredSegment:
     """A stored segment; `text` is '' until one is published; `nearest`: a retrieved sentence.
 
     `unfamiliar`: 0..1, mean over its hops.
@@ -42,19 +42,19 @@ class Remembered:
     nearest: bool = False
     unfamiliar: float = 0.0
 
-    def take_words(self, other: Remembered) -> None:
+    def take_text(self, other: StoredSegment) -> None:
         """Copy the text of another segment, unless this one has a text."""
         if not self.text:
             self.text, self.nearest = other.text, other.nearest
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchHit:
     """A span that matches a text, and the segment that contains it, if one is known."""
 
     span: Span
     score: float
-    segment: Remembered | None = None
+    segment: StoredSegment | None = None
 
     @property
     def text(self) -> str:
@@ -62,7 +62,7 @@ class Found:
         return self.segment.text if self.segment else ''
 
 
-class RememberedStream:
+class StoredStream:
     """Hops and segments of one stream.
 
     `closed` segments are sorted by their ends; `running` is the open one.
@@ -70,8 +70,8 @@ class RememberedStream:
 
     def __init__(self) -> None:
         self.hops = VectorLog()
-        self.running: Remembered | None = None
-        self.closed: list[Remembered] = []
+        self.running: StoredSegment | None = None
+        self.closed: list[StoredSegment] = []
         self._pooled = VectorLog()  # vectors of the closed segments, by their ends
 
     @property
@@ -82,7 +82,7 @@ class RememberedStream:
     def __bool__(self) -> bool:
         return bool(len(self.hops) or self.closed or self.running)
 
-    def open(self, segment: Remembered) -> Remembered | None:
+    def open(self, segment: StoredSegment) -> StoredSegment | None:
         """Open a segment, or update the open one.
 
         Returns:
@@ -92,7 +92,7 @@ class RememberedStream:
         self.running = segment
         return ended
 
-    def close(self, segment: Remembered) -> Remembered | None:
+    def close(self, segment: StoredSegment) -> StoredSegment | None:
         """Close a segment.
 
         Returns:
@@ -103,14 +103,14 @@ class RememberedStream:
         self._archive(segment)
         return ended
 
-    def _take_over(self, segment: Remembered) -> Remembered | None:
+    def _take_over(self, segment: StoredSegment) -> StoredSegment | None:
         """Remove an older version of a segment, taking its text, and close any other open one."""
         running, last = self.running, self.closed[-1:]
         if running is not None and running.name == segment.name:
-            segment.take_words(running)
+            segment.take_text(running)
             return None
         if last and last[0].name == segment.name:  # it was closed too early
-            segment.take_words(last[0])
+            segment.take_text(last[0])
             self.closed.pop()
             self._pooled.drop_last()
         if running is None:
@@ -119,31 +119,31 @@ class RememberedStream:
         self._archive(ended)
         return ended
 
-    def _archive(self, segment: Remembered) -> None:
+    def _archive(self, segment: StoredSegment) -> None:
         self.closed.append(segment)
         self._pooled.append(segment.end_ns, segment.vector)
 
-    def named(self, name: SegmentName) -> Remembered | None:
+    def named(self, name: SegmentName) -> StoredSegment | None:
         """Return the segment with a name, if it is among the `NEWEST` ones."""
         if self.running is not None and self.running.name == name:
             return self.running
         return next((s for s in islice(reversed(self.closed), NEWEST) if s.name == name), None)
 
-    def end_of(self, segment: Remembered) -> int:
+    def end_of(self, segment: StoredSegment) -> int:
         """Return the end of a segment; the running one extends to the newest hop."""
         if segment is self.running and len(self.hops):
             return max(segment.end_ns, self.hops.newest_ns)
         return segment.end_ns
 
-    def forget_before(self, hops_ns: int, segments_ns: int) -> list[Remembered]:
+    def delete_before(self, hops_ns: int, segments_ns: int) -> list[StoredSegment]:
         """Delete hops before `hops_ns` and segments that ended before `segments_ns`.
 
         Returns:
             The deleted segments.
         """
-        self.hops.forget_before(hops_ns)
+        self.hops.delete_before(hops_ns)
         count = int(np.searchsorted(self._pooled.stamps_ns, segments_ns, side='left'))
-        self._pooled.forget_before(segments_ns)
+        self._pooled.delete_before(segments_ns)
         deleted, self.closed = self.closed[:count], self.closed[count:] if count else self.closed
         running = self.running
         if running is not None and self.end_of(running) < segments_ns:
@@ -151,9 +151,9 @@ class RememberedStream:
             self.running = None
         return deleted
 
-    def forget_segments_after(self, stamp_ns: int) -> list[Remembered]:
+    def delete_segments_after(self, stamp_ns: int) -> list[StoredSegment]:
         """Delete segments that end after a stamp, and return them."""
-        self._pooled.forget_after(stamp_ns)
+        self._pooled.delete_after(stamp_ns)
         count = len(self._pooled)
         deleted, self.closed = self.closed[count:], self.closed[:count]
         if self.running is not None and self.end_of(self.running) > stamp_ns:
@@ -166,7 +166,7 @@ class RememberedStream:
         """End of the last closed segment; -EVER_NS if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
-    def told(self, start_ns: int, end_ns: int, limit: int) -> list[Seen]:
+    def evaluated(self, start_ns: int, end_ns: int, limit: int) -> list[EvaluatedSpan]:
         """Return the stored parts of a span, one per segment, in order of time.
 
         Each part has the mean vector of its hops in the span, or the segment's own vector if the
@@ -178,7 +178,7 @@ class RememberedStream:
             limit: Maximum number of parts; the longest are selected.
         """
         end_ns = end_ns or EVER_NS
-        spans, segments = list[Span](), list[Remembered | None]()
+        spans, segments = list[Span](), list[StoredSegment | None]()
         next_ns = start_ns
         for segment in self._overlapping(start_ns, end_ns):
             spans += [(next_ns, segment.start_ns - 1), (segment.start_ns, self.end_of(segment))]
@@ -188,7 +188,7 @@ class RememberedStream:
         segments.append(None)
         inside = [(max(first, start_ns), min(last, end_ns)) for first, last in spans]
         longest = sorted(range(len(spans)), key=lambda i: inside[i][0] - inside[i][1])
-        found = list[Seen]()
+        found = list[EvaluatedSpan]()
         for i in longest:
             part = self._part(segments[i], *inside[i])
             found += [part] if part else []
@@ -196,7 +196,7 @@ class RememberedStream:
                 break
         return sorted(found, key=lambda seen: seen.start_ns)
 
-    def _overlapping(self, start_ns: int, end_ns: int) -> list[Remembered]:
+    def _overlapping(self, start_ns: int, end_ns: int) -> list[StoredSegment]:
         """Return the segments in a span; a hop at a boundary belongs to the later segment."""
         first = int(np.searchsorted(self._pooled.stamps_ns, start_ns, side='left'))
         known = [*self.closed[first:], *([self.running] if self.running else [])]
@@ -206,7 +206,9 @@ class RememberedStream:
             if s.start_ns <= end_ns and (self.end_of(s) > start_ns or self._own_end(s) >= start_ns)
         ]
 
-    def _part(self, segment: Remembered | None, start_ns: int, end_ns: int) -> Seen | None:
+    def _part(
+        self, segment: StoredSegment | None, start_ns: int, end_ns: int
+    ) -> EvaluatedSpan | None:
         """Return the part of a segment, or of hops without one, from `start_ns` to `end_ns`."""
         if segment is None:
             return self._mean(start_ns, end_ns)
@@ -217,17 +219,17 @@ class RememberedStream:
             missing and found.start_ns - start_ns > found.end_ns - found.start_ns
         ):
             text = segment.text, segment.nearest
-            return Seen(start_ns, end_ns, segment.vector, *text, segment.unfamiliar)
+            return EvaluatedSpan(start_ns, end_ns, segment.vector, *text, segment.unfamiliar)
         if end_ns < (segment.start_ns + own_end_ns) // 2:  # the text describes the segment's end
             return found
         return replace(found, text=segment.text, nearest=segment.nearest)
 
-    def _mean(self, start_ns: int, end_ns: int) -> Seen | None:
+    def _mean(self, start_ns: int, end_ns: int) -> EvaluatedSpan | None:
         inside = self.hops.within(start_ns, end_ns)
         if end_ns < start_ns or inside.stop == inside.start:
             return None
         stamps = self.hops.stamps_ns[inside]
-        return Seen(
+        return EvaluatedSpan(
             int(stamps[0]),
             int(stamps[-1]),
             pooled(self.hops.vectors[inside]),
@@ -236,7 +238,7 @@ class RememberedStream:
 
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         """Find the spans that match a text best.
 
         Args:
@@ -251,13 +253,13 @@ class RememberedStream:
 
     def _find_hops(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         part = self.hops.within(start_ns, end_ns)
         if part.stop == part.start:
             return []
         step = -(-(part.stop - part.start) // MOST_COMPARED)
         cosine = self.hops.vectors[part][::step] @ text
-        found, taken = list[Found](), np.zeros(part.stop - part.start, bool)
+        found, taken = list[SearchHit](), np.zeros(part.stop - part.start, bool)
         while len(found) < limit:
             row = int(np.argmax(cosine))
             if cosine[row] == -np.inf:
@@ -275,7 +277,7 @@ class RememberedStream:
             moment = slice(own.start + run.start, own.start + run.stop)
             taken[moment.start - part.start : moment.stop - part.start] = True
             peak = float(score[best - own.start])
-            found.append(Found(self._span(moment, segment), peak, segment))
+            found.append(SearchHit(self._span(moment, segment), peak, segment))
             first, last = (-(-(hop - part.start) // step) for hop in (moment.start, moment.stop))
             cosine[first:last] = -np.inf
         return found
@@ -286,7 +288,7 @@ class RememberedStream:
         near = self.hops.vectors[first : min(hop + step, part.stop)]
         return first + int(np.argmax(near @ text))
 
-    def _neighbors(self, best: int, part: slice, segment: Remembered | None) -> slice:
+    def _neighbors(self, best: int, part: slice, segment: StoredSegment | None) -> slice:
         """Return the hops that can belong to the moment around the hop `best`."""
         first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
         if segment is None:
@@ -294,7 +296,7 @@ class RememberedStream:
         inside = self.hops.within(segment.start_ns, self._own_end(segment))
         return slice(max(first, inside.start), min(end, inside.stop))
 
-    def _span(self, moment: slice, segment: Remembered | None) -> Span:
+    def _span(self, moment: slice, segment: StoredSegment | None) -> Span:
         """Return first and last stamp; from the segment's start if its first hops were deleted."""
         stamps = self.hops.stamps_ns[moment]
         start_ns = int(stamps[0])
@@ -302,12 +304,12 @@ class RememberedStream:
             start_ns = min(start_ns, segment.start_ns)
         return start_ns, int(stamps[-1])
 
-    def _own_end(self, segment: Remembered) -> int:
+    def _own_end(self, segment: StoredSegment) -> int:
         """Return the end of a segment, or 1 ns less if the next one begins with that hop."""
         end_ns = self.end_of(segment)
         return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
 
-    def _segment_at(self, stamp_ns: int) -> Remembered | None:
+    def _segment_at(self, stamp_ns: int) -> StoredSegment | None:
         """Return the segment at a stamp; a hop at a boundary belongs to the later segment."""
         if self.running is not None and self.running.start_ns <= stamp_ns:
             return self.running
@@ -319,7 +321,7 @@ class RememberedStream:
 
     def _find_segments(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         ends = self._pooled.stamps_ns
         first, last = int(np.searchsorted(ends, start_ns)), len(ends)
         if len(self.hops):
@@ -339,7 +341,7 @@ class RememberedStream:
             return []
         scores = similarity(np.stack([s.vector for s in found]))
         return [
-            Found((s.start_ns, self.end_of(s)), float(score), s)
+            SearchHit((s.start_ns, self.end_of(s)), float(score), s)
             for s, score in zip(found, scores, strict=True)
         ]
 

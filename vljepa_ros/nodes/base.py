@@ -2,7 +2,7 @@
 """Base class of all nodes: lifecycle, parameters and diagnostics.
 
 A node implements four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
-`teardown` (cleanup). A node with files also implements `recollect`. An exception in a step is
+`teardown` (cleanup). A node with files also implements `open_storage`. An exception in a step is
 logged in one line, and the transition returns FAILURE.
 """
 
@@ -27,7 +27,7 @@ from vljepa_ros.runtime.model_pool import Lease, ModelPool, ModelSpec
 SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
-class Recollection(Protocol):
+class Storage(Protocol):
     """Open data on disk, such as the frame store or the memory."""
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class _Loaded(NamedTuple):
     """Resources that the model thread loaded for configure."""
 
     lease: Lease
-    recollection: Any
+    storage: Any
 
 
 class VljepaNode(LifecycleNodeMixin, ModelNode):
@@ -63,11 +63,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
         self.transition_error: Exception | None = None  # error of the last transition, if any
-        self.recollection: Any = None  # the object that `recollect` opened, for `setup`
+        self.storage: Any = None  # the object that `open_storage` opened, for `setup`
         self._prepared: tuple[_Request, _Loaded | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
-            specs = parameters.beside_the_vision(specs)
+            specs = parameters.for_separate_text_side(specs)
         self.problems = parameters.declare(self, specs)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.add_post_set_parameters_callback(self._on_parameters_set)
@@ -80,7 +80,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
 
     # Steps that a node implements.
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Recollection | None:
+    def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Storage | None:
         """Open the data on disk. Runs in the model thread, because reading can take seconds."""
         del facts, values
         return None
@@ -91,7 +91,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     def start(self) -> None:
         """Activate: subscribe and process messages."""
 
-    async def hear_out(self) -> None:
+    async def drain(self) -> None:
         """Wait for the last messages of other nodes, when the process ends while active."""
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Return additional values for the diagnostics."""
         return {}
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Update lasting conditions; called once a second while active."""
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
@@ -201,7 +201,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     async def bring_down(self) -> None:
         """Deactivate and clean up, from any state."""
         if self.phase == 'active':
-            await self.hear_out()
+            await self.drain()
         if self.phase == 'active':
             self.trigger_deactivate()
         if self.phase == 'inactive':
@@ -249,7 +249,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.condition('parameters', parameters.unknown(getattr(self, '_parameter_overrides', {})))
         parameters.check(self.specs, parameters.values_of(self, self.specs))
         if self.part:
-            self._lease, self.recollection = self._take_loaded(self._request())
+            self._lease, self.storage = self._take_loaded(self._request())
         self.max_waiting = self.values().get('max_waiting', 0)
         self.setup()
 
@@ -280,7 +280,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Load the weights and open the data on disk, in the model thread."""
         lease = self.pool.acquire(wanted.spec, self.part)
         try:
-            return _Loaded(lease, self.recollect(lease.facts, wanted.values))
+            return _Loaded(lease, self.open_storage(lease.facts, wanted.values))
         except BaseException:
             lease.release()
             raise
@@ -292,9 +292,9 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     def _release_prepared(self) -> None:
         prepared, self._prepared = self._prepared, None
         if prepared is not None and isinstance(prepared[1], _Loaded):
-            lease, recollection = prepared[1]
-            if recollection is not None:
-                recollection.close()
+            lease, storage = prepared[1]
+            if storage is not None:
+                storage.close()
             lease.release()
 
     def _model_spec(self) -> ModelSpec:
@@ -360,7 +360,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
 
     def _tick(self) -> None:
         if self.is_active:
-            self.look_around()
+            self.update_conditions()
         level, message = self.health.summary(self.phase)
         values = {'state': self.phase} | self.health.values()
         if self._lease is not None:

@@ -15,7 +15,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import check_crop
 from vljepa_ros.nodes import qos
 from vljepa_ros.nodes.base import VljepaNode
-from vljepa_ros.nodes.conversions import check_picture, to_ns, to_picture
+from vljepa_ros.nodes.conversions import check_image_message, to_image, to_ns
 from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.stamp_filter import StampFilter
 
@@ -24,7 +24,7 @@ NO_SEQUENCE = 2**64 - 1  # sequence number from a middleware that does not numbe
 
 
 @dataclass
-class Arrived:
+class PendingImage:
     """An image message that waits for the model."""
 
     message: Any
@@ -58,14 +58,14 @@ class Camera:
     def subscribe(
         self,
         node: VljepaNode,
-        on_picture: Callable[[Camera, Arrived], None],
+        on_image: Callable[[Camera, PendingImage], None],
         on_refused: Callable[[Camera, Any], None],
     ) -> None:
         """Subscribe to the topic.
 
         Args:
             node: Node that owns the subscription.
-            on_picture: Called for each accepted image.
+            on_image: Called for each accepted image.
             on_refused: Called with the header of each rejected image.
         """
         name = node.resolve_topic_name(self.topic)
@@ -81,15 +81,17 @@ class Camera:
             self._count_lost(node, message, info)
             verdict = self.stamp_filter.admit(stamp_ns)
             if verdict.message:
-                node.trouble(f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}')
+                node.report_problem(
+                    f'{self.name}: irregular stamps', f'{self.name}: {verdict.message}'
+                )
             if not verdict.accepted or not self._is_undamaged(node, message):
                 on_refused(self, message.header)
                 return
             self._arrived += 1
-            arrived = Arrived(
+            arrived = PendingImage(
                 message, stamp_ns, verdict.reset_count, self._received_s, self._arrived
             )
-            on_picture(self, arrived)
+            on_image(self, arrived)
 
         kind = CompressedImage if self.transport == 'compressed' else Image
         self._subscription = node.subscriber(kind, name, on_message, qos.IMAGE)
@@ -100,18 +102,18 @@ class Camera:
             node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def take(self, arrived: Arrived) -> types.Image:
+    def take(self, arrived: PendingImage) -> types.Image:
         """Decode the image, in the model thread. Raises InputError if it is damaged."""
         self.behind |= arrived.number > self._taken + 1
         self._taken = arrived.number
-        return to_picture(arrived.message, self.degrees, self.crop)
+        return to_image(arrived.message, self.degrees, self.crop)
 
     def reject(self, node: VljepaNode, error: InputError) -> None:
         """Report a damaged image."""
         self.stamp_filter.reject()
-        node.trouble(f'{self.name}: damaged images', f'{self.name}: {error}')
+        node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
-    def look_around(self, node: VljepaNode) -> None:
+    def update_conditions(self, node: VljepaNode) -> None:
         """Report missing images every few seconds, and topics with several publishers."""
         publishers = node.count_publishers(self.resolved)
         self._shared = publishers > 1
@@ -153,7 +155,7 @@ class Camera:
     def _is_undamaged(self, node: VljepaNode, message: Any) -> bool:
         """Return whether the image is undamaged and may replace the waiting one."""
         try:
-            check_picture(message)
+            check_image_message(message)
         except InputError as error:
             self.reject(node, error)
             return False

@@ -106,7 +106,7 @@ class ChangeDetectionNode(VljepaNode):
                 return
             changes = self._segmenter.push(embedding)
         except VljepaError as error:
-            self.trouble('bad embeddings', error)
+            self.report_problem('bad embeddings', error)
             return
         self._publish(changes)
         self.health.output(time.monotonic() - began_s)
@@ -121,7 +121,7 @@ class ChangeDetectionNode(VljepaNode):
         before = self._model_ids.setdefault(name, message.model_id)
         if before != message.model_id:
             self._model_ids[name] = message.model_id
-            self.trouble(
+            self.report_problem(
                 'models changed',
                 f"embeddings of '{message.source}' now come from model '{message.model_id}' "
                 f"instead of '{before}': treating them as a separate stream",

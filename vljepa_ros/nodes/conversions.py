@@ -18,7 +18,8 @@ from vljepa_ros.core import images, types
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.query.service import Question
-from vljepa_ros.stream.perceiver import Look
+from vljepa_ros.srv import Query
+from vljepa_ros.stream.perceiver import WindowPrediction
 
 SECOND_NS = 1_000_000_000
 
@@ -59,7 +60,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     return vector
 
 
-def check_picture(message: Image | CompressedImage) -> None:
+def check_image_message(message: Image | CompressedImage) -> None:
     """Raise InputError if an image message is damaged, as far as detectable without decoding."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
@@ -69,7 +70,7 @@ def check_picture(message: Image | CompressedImage) -> None:
         )
 
 
-def to_picture(
+def to_image(
     message: Image | CompressedImage, degrees: int = 0, crop: images.Crop = images.WHOLE
 ) -> types.Image:
     """Decode an image message, rotate it clockwise, then crop it.
@@ -240,23 +241,25 @@ def to_moment(moment: types.Moment) -> msg.Moment:
     )
 
 
-def to_look(look: Look) -> msg.Look:
+def to_look(window: WindowPrediction) -> msg.Look:
     """Convert an evaluated span of the past."""
     return msg.Look(
-        start=to_time(look.start_ns),
-        end=to_time(look.end_ns),
-        vectors=to_embeddings(look.vectors),
-        unfamiliar=look.unfamiliar,
+        start=to_time(window.start_ns),
+        end=to_time(window.end_ns),
+        vectors=to_embeddings(window.vectors),
+        unfamiliar=window.unfamiliar,
     )
 
 
-def from_look(message: msg.Look) -> types.Seen:
+def from_look(message: msg.Look) -> types.EvaluatedSpan:
     """Convert the result of one prompt in an evaluated span. Raises InputError."""
     if len(message.vectors) != 1:
         raise InputError(f'Look.vectors has {len(message.vectors)} vectors for one prompt')
     vector = from_embedding(message.vectors[0])
     unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
-    return types.Seen(to_ns(message.start), to_ns(message.end), vector, unfamiliar=unfamiliar)
+    return types.EvaluatedSpan(
+        to_ns(message.start), to_ns(message.end), vector, unfamiliar=unfamiliar
+    )
 
 
 def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:
@@ -294,6 +297,17 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
         types.StreamKey(source, prompt, message.model_id)
         for source in message.sources
         for prompt in message.prompts
+    )
+
+
+def to_query(question: Question) -> Query.Request:
+    """Convert to a Query request."""
+    return Query.Request(
+        prompt=question.prompt,
+        candidates=list(question.candidates),
+        source=question.source,
+        start=to_time(question.start_ns),
+        end=to_time(question.end_ns),
     )
 
 

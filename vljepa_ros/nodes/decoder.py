@@ -39,7 +39,7 @@ class DecoderNode(VljepaNode):
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
         )
 
-    async def hear_out(self) -> None:
+    async def drain(self) -> None:
         """Receive until the change detection ends: Ctrl-C reaches both processes at once."""
         end_s = time.monotonic() + LISTEN_ON_S
         while self.is_active and time.monotonic() < end_s:

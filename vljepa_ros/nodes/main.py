@@ -72,7 +72,7 @@ class Spinner:
             except Exception as error:
                 if self._stopping:
                     return
-                self.node.trouble('errors in callbacks', error, Level.ERROR)
+                self.node.report_problem('errors in callbacks', error, Level.ERROR)
 
 
 def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> None:

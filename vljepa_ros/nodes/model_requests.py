@@ -63,9 +63,9 @@ class ModelNode(Node):
 
     # Problems.
 
-    def trouble(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
+    def report_problem(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
         """Report a problem: count it, add it to the diagnostics, and log it with a rate limit."""
-        line = self.health.trouble(kind, describe_error(error), level)
+        line = self.health.report_problem(kind, describe_error(error), level)
         if line and level is Level.ERROR:
             self.get_logger().error(line)  # rclpy allows only one severity per call site
         elif line:
@@ -81,9 +81,9 @@ class ModelNode(Node):
         try:
             function()
         except VljepaError as error:
-            self.trouble('refused', error)
+            self.report_problem('refused', error)
         except Exception as error:
-            self.trouble('errors in the model thread', error, Level.ERROR)
+            self.report_problem('errors in the model thread', error, Level.ERROR)
 
     # Requests.
 
@@ -114,7 +114,7 @@ class ModelNode(Node):
         """Return the error code of a failed request and a message of one line."""
         if not isinstance(error, VljepaError):
             if self.is_active:
-                self.trouble('requests failed', error, Level.ERROR)
+                self.report_problem('requests failed', error, Level.ERROR)
                 return ErrorCode.INTERNAL, describe_error(error)
             error = self.inactive()  # the node was deactivated while it served the request
         self.health.count('requests refused')
@@ -174,7 +174,7 @@ class ModelNode(Node):
     def enqueue(self, function: Callable[..., None], *args: Any) -> None:
         """Run a function in the model thread, in order; drop and count it if the queue is full."""
         if self.backlog >= MAX_BACKLOG:
-            self.trouble(
+            self.report_problem(
                 'dropped messages',
                 f'the queue of the model thread is full ({self.backlog} messages): '
                 'dropping a message',
@@ -202,7 +202,7 @@ class ModelNode(Node):
         done = self._awaitable(outcome)
         try:
             if not await self.within(done, seconds):
-                raise BusyError(f'not done within {seconds:g} s')
+                raise BusyError(f'the request was not done within {seconds:g} s')
             found: T = done.result()
             return found
         finally:

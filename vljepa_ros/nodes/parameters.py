@@ -26,7 +26,7 @@ from vljepa_ros.core.settings import (
     HIGHEST_THRESHOLD,
     LONGEST_RUN,
     AnswerSettings,
-    FootageSettings,
+    FrameStoreSettings,
     MemorySettings,
     PerceptionSettings,
     SegmenterSettings,
@@ -158,14 +158,14 @@ PERCEPTION = (
     ),
     Spec(
         'frames_kept',
-        FootageSettings().kept_s,
+        FrameStoreSettings().kept_s,
         'How long frames are stored for new questions about the past, in s',
         1.0,
         1e9,
     ),
     Spec(
         'frames_bytes',
-        FootageSettings().most_bytes,
+        FrameStoreSettings().most_bytes,
         'Size limit of stored frames, in bytes; last windows of segments are removed last',
         100_000,
         10**15,
@@ -304,7 +304,7 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
     )
 
 
-def beside_the_vision(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+def for_separate_text_side(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     """Default `device` to the CPU for a separate text process; the vision side keeps the GPU."""
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
@@ -380,7 +380,7 @@ def unknown(given: Iterable[str]) -> str:
     return f'unknown parameters are ignored: {", ".join(found)}' if found else ''
 
 
-def strangers(given: Iterable[str], cameras: Sequence[str]) -> str:
+def unnamed_cameras(given: Iterable[str], cameras: Sequence[str]) -> str:
     """Return a warning about parameters of cameras that are not in `cameras`, or ''."""
     known = {*cameras, DEFAULT_CAMERA}  # the parameter file always sets the default camera
     fields = {spec.name for spec in CAMERA}
@@ -425,9 +425,9 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
     )
 
 
-def frame_store_settings(values: Mapping[str, Any]) -> FootageSettings:
+def frame_store_settings(values: Mapping[str, Any]) -> FrameStoreSettings:
     """Return the settings of the frame store."""
-    return FootageSettings(values['frames_kept'], values['frames_bytes'])
+    return FrameStoreSettings(values['frames_kept'], values['frames_bytes'])
 
 
 def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:

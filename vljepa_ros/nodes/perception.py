@@ -23,7 +23,7 @@ from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
 from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
-from vljepa_ros.nodes.camera import Arrived, Camera
+from vljepa_ros.nodes.camera import Camera, PendingImage
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S
 from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict
@@ -54,14 +54,14 @@ class PerceptionNode(VljepaNode):
             callback_group=self.group,
         )
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
+    def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
         """Open the frame store."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
         return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
     def setup(self) -> None:
         """Create the cameras, the Perceiver and the publishers."""
-        self._frame_store = self.recollection
+        self._frame_store = self.storage
         names = self._declare_cameras()
         values = self.values()
         settings = parameters.perception_settings(values)
@@ -110,11 +110,11 @@ class PerceptionNode(VljepaNode):
                 self.retire(getattr(self, name))
                 delattr(self, name)
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Commit the frame store and check the topic of each camera."""
         self.enqueue(self._commit)
         for camera in self._cameras.values():
-            camera.look_around(self)
+            camera.update_conditions(self)
 
     def describe(self) -> dict[str, str]:
         """Return the counters of the node and of each camera."""
@@ -126,7 +126,7 @@ class PerceptionNode(VljepaNode):
 
     # Images.
 
-    def _on_image(self, camera: Camera, arrived: Arrived) -> None:
+    def _on_image(self, camera: Camera, arrived: PendingImage) -> None:
         displaced = self.thread.offer(
             self._slot(camera), arrived, lambda item: self._process(camera, item)
         )
@@ -135,17 +135,17 @@ class PerceptionNode(VljepaNode):
     def _on_rejected(self, camera: Camera, header: Header) -> None:
         self._acknowledge(camera, conversions.to_ns(header.stamp))
 
-    def _report_dropped(self, camera: Camera, displaced: Arrived | None) -> None:
+    def _report_dropped(self, camera: Camera, displaced: PendingImage | None) -> None:
         if displaced is not None:
             self.health.count(f'{camera.name}: dropped, too slow')
             self._acknowledge(camera, displaced.stamp_ns)
 
-    def _process(self, camera: Camera, arrived: Arrived) -> None:
+    def _process(self, camera: Camera, arrived: PendingImage) -> None:
         """Process an image and acknowledge it, in the model thread."""
         self.guarded(lambda: self._push(camera, arrived))
         self._acknowledge(camera, arrived.stamp_ns)
 
-    def _push(self, camera: Camera, arrived: Arrived) -> None:
+    def _push(self, camera: Camera, arrived: PendingImage) -> None:
         assert self._perceiver is not None and self._frame_store is not None
         try:
             image = camera.take(arrived)
@@ -154,7 +154,7 @@ class PerceptionNode(VljepaNode):
             return
         resized = camera.stamp_filter.resize(image.shape[:2])
         if resized:
-            self.trouble(f'{camera.name}: odd images', f'{camera.name}: {resized}')
+            self.report_problem(f'{camera.name}: odd images', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, image, camera.name)
         behind, camera.behind = camera.behind, False
         for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
@@ -180,7 +180,7 @@ class PerceptionNode(VljepaNode):
         """Commit the frame store, in the model thread; at most the last second can be lost."""
         if self._frame_store is not None:
             self._frame_store.commit()
-            self.condition('frames', self._frame_store.trouble)
+            self.condition('frames', self._frame_store.problem)
 
     def _publish(self, camera: Camera, embeddings: list[Embedding], latency_s: float) -> None:
         for embedding in embeddings:
@@ -225,7 +225,7 @@ class PerceptionNode(VljepaNode):
         response.window_start = conversions.to_time(found.window_start_ns)
         response.source, response.model_id = found.source, found.model_id
         response.vectors = conversions.to_embeddings(found.vectors)
-        response.looks = [conversions.to_look(look) for look in found.looks]
+        response.looks = [conversions.to_look(window) for window in found.windows]
 
     async def _evaluate(
         self, source: str, prompts: list[str], span: tuple[int, int]
@@ -327,6 +327,6 @@ class PerceptionNode(VljepaNode):
         for problem in parameters.declare(self, self._camera_specs()).values():
             raise InputError(problem)
         given = getattr(self, '_parameter_overrides', {})
-        self.condition('cameras', parameters.strangers(given, names))
+        self.condition('cameras', parameters.unnamed_cameras(given, names))
         parameters.check(self._camera_specs(), parameters.values_of(self, self._camera_specs()))
         return names

@@ -31,7 +31,7 @@ from vljepa_ros.core.errors import (
     error_of,
 )
 from vljepa_ros.core.protocols import ModelFacts, check_readable
-from vljepa_ros.core.types import AbstainReason, Embedding, Moment, Seen, Vector
+from vljepa_ros.core.types import AbstainReason, Embedding, EvaluatedSpan, Moment, Vector
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
@@ -118,7 +118,7 @@ class QueryNode(VljepaNode):
             feedback_pub_qos_profile=deep,
         )
 
-    def recollect(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
+    def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
         """Open the memory's file; if the disk is full, keep the memory in RAM only."""
         settings, path = parameters.memory_settings(values), values['memory_path']
         try:
@@ -130,7 +130,7 @@ class QueryNode(VljepaNode):
     def setup(self) -> None:
         """Set up the memory and the query service."""
         values = self.values()
-        self._memory = memory = self.recollection
+        self._memory = memory = self.storage
         self._timeout_s: float = values['predict_timeout']
         self._watch_threshold: float = values['watch_threshold']
         self._watch_hops: int = values['watch_hops']
@@ -183,7 +183,7 @@ class QueryNode(VljepaNode):
         self._memory = self._service = None
         self._sources = ()
 
-    def look_around(self) -> None:
+    def update_conditions(self) -> None:
         """Commit the memory's file and end watches of unknown sources.
 
         Warn while the sources cannot be verified.
@@ -191,7 +191,7 @@ class QueryNode(VljepaNode):
         self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
         if unknown and self._cameras is None:
-            self.trouble(
+            self.report_problem(
                 'watches without model_info',
                 'no model_info received yet: cannot verify the sources of watches: '
                 + ', '.join(unknown),
@@ -244,7 +244,7 @@ class QueryNode(VljepaNode):
         if self._memory is not None:
             self._memory.commit()
             self._stored_bytes = self._memory.held_bytes
-            self.condition('memory', self._memory.trouble)
+            self.condition('memory', self._memory.problem)
 
     # Questions.
 
@@ -280,7 +280,7 @@ class QueryNode(VljepaNode):
 
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
-    ) -> tuple[str, list[Seen]]:
+    ) -> tuple[str, list[EvaluatedSpan]]:
         """Return the source and the results of `predict`.
 
         Raises:
@@ -309,7 +309,7 @@ class QueryNode(VljepaNode):
             )
         return self._checked(future.result())
 
-    def _checked(self, found: Predict.Response) -> tuple[str, list[Seen]]:
+    def _checked(self, found: Predict.Response) -> tuple[str, list[EvaluatedSpan]]:
         if not found.success:
             raise error_of(found.error_code, found.message)
         ours = self.lease.facts.model_id
@@ -352,7 +352,7 @@ class QueryNode(VljepaNode):
             if len(self._watched) >= self.max_waiting:
                 raise BusyError(f'busy: {len(self._watched)} watches are pending')
         except BusyError as error:
-            self.trouble('goals refused', f'watch refused: {error}')
+            self.report_problem('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT  # invalid goals are aborted, as a rejection carries no reason
 
@@ -385,7 +385,7 @@ class QueryNode(VljepaNode):
 
     def _on_model_info(self, message: ModelInfo) -> None:
         self._cameras = tuple(message.sources)
-        self.look_around()
+        self.update_conditions()
 
     def _on_cancel(self, goal: Any) -> CancelResponse:
         for watched in self._watched:
@@ -424,7 +424,7 @@ class QueryNode(VljepaNode):
         if not isinstance(error, VljepaError) and not self.is_active:
             error = self.inactive()  # the node was deactivated in the meantime
         code = error.code if isinstance(error, VljepaError) else ErrorCode.INTERNAL
-        self.trouble('goals refused', f'watch refused: {describe_error(error)}')
+        self.report_problem('goals refused', f'watch refused: {describe_error(error)}')
         goal.abort()
         return Watch.Result(
             error_code=int(code),

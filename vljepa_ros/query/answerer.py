@@ -23,8 +23,8 @@ from vljepa_ros.core.types import (
     Answer,
     Basis,
     Candidate,
+    EvaluatedSpan,
     Moment,
-    Seen,
     Vector,
     first_reason,
 )
@@ -69,7 +69,7 @@ class _Result:
         return self.reason is not AbstainReason.NONE
 
 
-_Judged = tuple[Seen, _Result]
+_Judged = tuple[EvaluatedSpan, _Result]
 _WITHHELD_RESULT = _Result('', 0.0, AbstainReason.UNFAMILIAR)  # the vector is not decoded
 
 
@@ -101,13 +101,13 @@ class Answerer:
         Raises:
             InputError: The question is invalid.
         """
-        seen = Seen(stamp_ns, stamp_ns, vector)
+        seen = EvaluatedSpan(stamp_ns, stamp_ns, vector)
         return self._answer(prompt, seen, candidates, basis, evidence, asked=True)
 
     def _answer(
         self,
         prompt: str,
-        seen: Seen,
+        seen: EvaluatedSpan,
         candidates: Sequence[str],
         basis: Basis,
         evidence: Sequence[Moment],
@@ -143,11 +143,11 @@ class Answerer:
     def _cannot_read(self, text: str) -> bool:
         return bool(text.strip()) and self._language.unreadable(text) >= WITHHELD
 
-    def recount(
+    def answer_past(
         self,
         prompt: str,
         source: str,
-        seen: Sequence[Seen],
+        seen: Sequence[EvaluatedSpan],
         candidates: Sequence[str] = (),
         basis: Basis = Basis.FRAMES,
         start_ns: int = 0,
@@ -215,7 +215,7 @@ class Answerer:
         self,
         prompt: str,
         source: str,
-        seen: Sequence[Seen],
+        seen: Sequence[EvaluatedSpan],
         candidates: Sequence[str] = (),
         own: bool = True,
         start_ns: int = 0,
@@ -238,22 +238,22 @@ class Answerer:
             InputError: The question is invalid.
         """
         if own:
-            return self.recount(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
+            return self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, start_ns)
         if yes_of(candidates) is not None:
             candidates = ()
-        answer = self.recount(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
+        answer = self.answer_past(prompt, source, seen, candidates, Basis.MEMORY, asked=False)
         reason = first_reason([AbstainReason.NOT_SEEN, answer.abstain_reason])
         return replace(answer, abstained=True, abstain_reason=reason)
 
     def _judge(
-        self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool
+        self, seen: Sequence[EvaluatedSpan], candidates: Sequence[str], asked: bool
     ) -> list[_Result]:
         familiar = [s for s in seen if s.unfamiliar < WITHHELD]
         results = iter(self._judge_familiar(familiar, candidates, asked) if familiar else ())
         return [next(results) if s.unfamiliar < WITHHELD else _WITHHELD_RESULT for s in seen]
 
     def _judge_familiar(
-        self, seen: Sequence[Seen], candidates: Sequence[str], asked: bool
+        self, seen: Sequence[EvaluatedSpan], candidates: Sequence[str], asked: bool
     ) -> list[_Result]:
         vectors = [s.vector for s in seen]
         if candidates:
@@ -278,18 +278,18 @@ class Answerer:
     def _reason(
         self, vector: Vector, candidates: Sequence[str], text: str, confidence: float
     ) -> AbstainReason:
-        if self._language.cannot_tell(vector, candidates, text):
+        if self._language.is_unanswerable(vector, candidates, text):
             return AbstainReason.UNANSWERABLE
         unsure = confidence < self._settings.abstain_below
         return AbstainReason.LOW_CONFIDENCE if unsure else AbstainReason.NONE
 
 
-def _moment(source: str, seen: Seen, result: _Result) -> Moment:
+def _moment(source: str, seen: EvaluatedSpan, result: _Result) -> Moment:
     text = '' if result is _WITHHELD_RESULT else seen.text or result.text
     return Moment(source, seen.start_ns, seen.end_ns, result.confidence, text)
 
 
-def _coverage(seen: Sequence[Seen], start_ns: int) -> float:
+def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int) -> float:
     """Return the fraction of the time from `start_ns` to the last span that spans cover."""
     end_ns = seen[-1].end_ns
     if not start_ns or start_ns >= seen[0].start_ns:

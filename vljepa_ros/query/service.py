@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vljepa_ros.core.errors import BusyError, ErrorCode, NotStoredError, VljepaError
 from vljepa_ros.core.settings import check_span
-from vljepa_ros.core.types import Answer, Basis, Seen
+from vljepa_ros.core.types import Answer, Basis, EvaluatedSpan
 from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.query.answerer import Answerer, check_question
 
@@ -44,7 +44,8 @@ class Question:
         check_span(self.start_ns, self.end_ns)
 
 
-Evaluated = tuple[str, Sequence[Seen]]  # the source, and its spans with the prompt's embeddings
+# The source, and its spans with the prompt's embeddings.
+Evaluated = tuple[str, Sequence[EvaluatedSpan]]
 
 
 class QueryService:
@@ -72,7 +73,7 @@ class QueryService:
             return self.recall(question, error)
         return self.answer(question, source, seen)
 
-    def answer(self, question: Question, source: str, seen: Sequence[Seen]) -> Answer:
+    def answer(self, question: Question, source: str, seen: Sequence[EvaluatedSpan]) -> Answer:
         """Answer from spans that were evaluated with the prompt of the question.
 
         Args:
@@ -83,7 +84,7 @@ class QueryService:
         Raises:
             InputError: The question is invalid.
         """
-        return self._answerer.recount(
+        return self._answerer.answer_past(
             question.prompt,
             source,
             seen,

@@ -2,22 +2,51 @@
 """Decide whether a watch condition becomes true, or stops being true, in a stream.
 
 Uses stamps only, no clock. A hop has one embedding per standing prompt; its score is the maximum
-of their scores. The condition becomes true when the score reaches the threshold in `hops`
-consecutive hops. It stops being true when the score stays clearly below the threshold (`RELEASE`)
-in as many hops, so that a score that fluctuates around the threshold triggers neither. A hop
-counts as true as soon as one of its prompts reaches the threshold, and as false only when the
-scores of all prompts have arrived. A hop that is unfamiliar to the model has score 0 and counts as
-neither.
+of their scores. A condition fires after `hops` consecutive hops with the verdict that `EFFECTS`
+counts; a state reset of the camera restarts the count. A hop is TRUE as soon as one of its prompts
+reaches the threshold, and gets its other verdicts when the scores of all prompts have arrived.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import Enum
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import check_text
 from vljepa_ros.core.types import WITHHELD, AbstainReason, Embedding, Moment
+
+RELEASE = 0.4  # a hop is false below this fraction of the threshold
+
+
+class Verdict(Enum):
+    """Evaluation of one hop."""
+
+    TRUE = 'score at or above the threshold'
+    UNCLEAR = 'score between'
+    FALSE = f'score below {RELEASE:g} x threshold'
+    UNFAMILIAR = 'scene unfamiliar to the model'
+
+
+class Effect(Enum):
+    """Effect of a hop on the count of consecutive hops."""
+
+    COUNT = 'counts'
+    RESTART = 'restarts the count'
+
+
+# By `until_not` and verdict. A score that fluctuates around the threshold fires neither.
+EFFECTS: dict[tuple[bool, Verdict], Effect] = {
+    (False, Verdict.TRUE): Effect.COUNT,
+    (False, Verdict.UNCLEAR): Effect.RESTART,
+    (False, Verdict.FALSE): Effect.RESTART,
+    (False, Verdict.UNFAMILIAR): Effect.RESTART,
+    (True, Verdict.TRUE): Effect.RESTART,
+    (True, Verdict.UNCLEAR): Effect.RESTART,
+    (True, Verdict.FALSE): Effect.COUNT,
+    (True, Verdict.UNFAMILIAR): Effect.RESTART,
+}
 
 
 @dataclass
@@ -37,8 +66,13 @@ class _Hop:
         """Maximum over the prompts; 0 if the hop is unfamiliar."""
         return 0.0 if self.is_unfamiliar else max(self.scores.values())
 
-
-RELEASE = 0.4  # a condition is false below this fraction of the threshold
+    def verdict(self, threshold: float) -> Verdict:
+        """Compare the score with the threshold."""
+        if self.is_unfamiliar:
+            return Verdict.UNFAMILIAR
+        if self.score >= threshold:
+            return Verdict.TRUE
+        return Verdict.FALSE if self.score < RELEASE * threshold else Verdict.UNCLEAR
 
 
 class Condition:
@@ -129,11 +163,7 @@ class Condition:
         return hop
 
     def _counts(self, hop: _Hop) -> bool:
-        if hop.is_unfamiliar:
-            return False
-        if self.until_not:
-            return hop.score < RELEASE * self.threshold
-        return hop.score >= self.threshold
+        return EFFECTS[self.until_not, hop.verdict(self.threshold)] is Effect.COUNT
 
     def _stopped(self, source: str, hop: _Hop) -> Moment | None:
         if not self.until_not or not self._counts(hop) or hop.row + 1 < self._needed:

@@ -57,7 +57,7 @@ class Health:
         with self._lock:
             self._hops.append(latency_s)
 
-    def trouble(self, kind: str, text: str, level: Level = Level.WARN) -> str:
+    def report_problem(self, kind: str, text: str, level: Level = Level.WARN) -> str:
         """Report a problem.
 
         Args:

@@ -37,7 +37,7 @@ class BagTopic:
     latched: bool = False
 
     @property
-    def is_picture(self) -> bool:
+    def is_image(self) -> bool:
         """Whether the topic carries color images."""
         return self.type == RAW or (
             self.type == COMPRESSED and not self.name.endswith('/compressedDepth')
@@ -63,9 +63,9 @@ class Bag:
         self.topics = self._read_topics()
 
     @property
-    def pictures(self) -> tuple[BagTopic, ...]:
+    def image_topics(self) -> tuple[BagTopic, ...]:
         """The image topics."""
-        return tuple(topic for topic in self.topics if topic.is_picture)
+        return tuple(topic for topic in self.topics if topic.is_image)
 
     def choose(self, names: Sequence[str] = ()) -> tuple[BagTopic, ...]:
         """Select image topics.
@@ -78,23 +78,25 @@ class Bag:
             InputError: The bag has no image topic, or a name is unknown or no image topic.
         """
         known = {topic.name: topic for topic in self.topics}
-        if not self.pictures:
+        if not self.image_topics:
             listed = ', '.join(f'{t.name} ({t.type})' for t in self.topics) or 'none'
             raise InputError(f'{self.path}: no image topic (topics: {listed})')
-        listed = ', '.join(topic.name for topic in self.pictures)
+        listed = ', '.join(topic.name for topic in self.image_topics)
         for name in names:
             if name not in known:
                 raise InputError(f"{self.path}: no topic '{name}' (image topics: {listed})")
-            if not known[name].is_picture:
+            if not known[name].is_image:
                 raise InputError(
                     f"{self.path}: topic '{name}' is of type {known[name].type}, "
                     f'not an image topic (image topics: {listed})'
                 )
         if names:
             return tuple(known[name] for name in dict.fromkeys(names))
-        raw = {topic.name for topic in self.pictures if topic.type == RAW}
+        raw = {topic.name for topic in self.image_topics if topic.type == RAW}
         return tuple(
-            t for t in self.pictures if t.name.removesuffix('/compressed') not in raw - {t.name}
+            t
+            for t in self.image_topics
+            if t.name.removesuffix('/compressed') not in raw - {t.name}
         )
 
     def messages(self, topics: Sequence[BagTopic]) -> Iterator[BagMessage]:

@@ -50,14 +50,20 @@ def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
         return BagSource(path, topics)
     if topics:
         raise InputError(f'{path}: topics apply to bags only')
-    from vljepa_ros.sources.files import DEFAULT_FPS, PICTURES, FolderSource, VideoSource
+    from vljepa_ros.sources.image_folder import DEFAULT_FPS, IMAGE_SUFFIXES, FolderSource
 
     if path.is_dir():
         if not any(path.iterdir()):
             raise InputError(f'{path}: the folder is empty')
         return FolderSource(path, fps or DEFAULT_FPS)
-    if path.suffix.lower() in PICTURES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f'{path}: a single image is not a stream; give its folder instead')
     if fps:
         raise InputError(f'{path}: fps applies to image folders only; a video has stamps')
+    try:
+        from vljepa_ros.sources.video import VideoSource
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'{path}: video files need the Python package {error.name}: pip install av'
+        ) from error
     return VideoSource(path)

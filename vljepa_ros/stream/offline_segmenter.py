@@ -21,7 +21,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.settings import SegmenterSettings
 from vljepa_ros.core.types import Change, Embedding, Reason, Segment, StreamKey, Vector
 from vljepa_ros.core.vectors import as_sent, unit
-from vljepa_ros.stream.segmenter import MINUTE_NS, begins_anew, check_follows, check_vector
+from vljepa_ros.stream.segmenter import MINUTE_NS, check_follows, check_vector, needs_reset
 
 Part = NDArray[np.intp]  # indices of the embeddings of one segment
 
@@ -101,7 +101,7 @@ class OfflineSegmenter:
         cuts = [
             i
             for i in range(1, len(hops))
-            if begins_anew(hops[i], hops[i - 1].reset_count, hops[i - 1].stamp_ns, hops_ns[i - 1])
+            if needs_reset(hops[i], hops[i - 1].reset_count, hops[i - 1].stamp_ns, hops_ns[i - 1])
         ]
         reason = Reason.FIRST
         for first, end in zip([0, *cuts], [*cuts, len(hops)], strict=True):

@@ -31,7 +31,7 @@ from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.stream.frame_sampler import FrameSampler
 
 MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely
-MAX_LOOKS = 16  # attention windows that are evaluated of a longer span
+MAX_WINDOWS = 16  # attention windows that are evaluated of a longer span
 # A camera is slow if STILL consecutive tubelets repeat a frame at the same phase of the grid,
 # within 1/SAME_PHASE of its period.
 STILL, SAME_PHASE = 3, 8
@@ -42,7 +42,7 @@ Steps = Generator[None, None, 'Prediction']
 
 
 @dataclass(frozen=True)
-class Look:
+class WindowPrediction:
     """Answer embeddings (P, D) of a span of at most one window, oldest to newest frame.
 
     `unfamiliar`: 0..1, mean over its hops.
@@ -56,26 +56,26 @@ class Look:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answer embeddings of one source: one look for now, one or several for the past."""
+    """Answer embeddings of one source: one window for now, one or several for the past."""
 
     source: str
     model_id: str
-    looks: tuple[Look, ...]
+    windows: tuple[WindowPrediction, ...]
 
     @property
     def stamp_ns(self) -> int:
         """Stamp of the newest evaluated frame."""
-        return self.looks[-1].end_ns
+        return self.windows[-1].end_ns
 
     @property
     def window_start_ns(self) -> int:
         """Stamp of the oldest evaluated frame."""
-        return self.looks[0].start_ns
+        return self.windows[0].start_ns
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Answer embeddings (P, D), pooled over the looks."""
-        vectors = [look.vectors for look in self.looks]
+        """Answer embeddings (P, D), pooled over the windows."""
+        vectors = [window.vectors for window in self.windows]
         return pooled(vectors) if len(vectors) > 1 else vectors[0]
 
 
@@ -272,12 +272,14 @@ class Perceiver:
         if start_ns == 0 and end_ns == 0:
             source, camera = self._camera(source)
             vectors = self._vision.predict(camera.state, prompts)
-            now = Look(camera.starts_ns[0], camera.stamp_ns or 0, vectors, camera.unfamiliar)
-            looks: tuple[Look, ...] = (now,)
+            now = WindowPrediction(
+                camera.starts_ns[0], camera.stamp_ns or 0, vectors, camera.unfamiliar
+            )
+            windows: tuple[WindowPrediction, ...] = (now,)
         else:
             source = self._stored_source(source)
-            looks = yield from self._evaluate_past(source, prompts, start_ns, end_ns)
-        return Prediction(source, self._vision.facts.model_id, looks)
+            windows = yield from self._evaluate_past(source, prompts, start_ns, end_ns)
+        return Prediction(source, self._vision.facts.model_id, windows)
 
     def _check_asked(self, prompts: Sequence[str]) -> None:
         if len(prompts) > MAX_PROMPTS:
@@ -328,7 +330,7 @@ class Perceiver:
 
     def _evaluate_past(
         self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
-    ) -> Generator[None, None, tuple[Look, ...]]:
+    ) -> Generator[None, None, tuple[WindowPrediction, ...]]:
         """Evaluate stored frames: all of a short span, or one window per segment of a long one."""
         check_span(start_ns, end_ns)
         end_ns = end_ns or EVER_NS
@@ -338,17 +340,17 @@ class Perceiver:
             raise NotStoredError(self._not_stored(source, start_ns, end_ns))
         window = self._vision.facts.window_tubelets
         runs = _runs(hops)
-        looks = list[Look]()
-        if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_LOOKS:
+        windows = list[WindowPrediction]()
+        if len(hops) <= MAX_SPAN_HOPS and len(runs) <= MAX_WINDOWS:
             for run in runs:
                 earlier = frame_store.before(run[0], window)
-                looks += yield from self._evaluate_hops(frame_store, earlier, run, prompts)
+                windows += yield from self._evaluate_hops(frame_store, earlier, run, prompts)
         else:
-            for hop in frame_store.landmarks(source, start_ns, end_ns, MAX_LOOKS):
+            for hop in frame_store.landmarks(source, start_ns, end_ns, MAX_WINDOWS):
                 earlier = frame_store.before(hop, window - 1)
-                [look] = yield from self._evaluate_hops(frame_store, earlier, [hop], prompts)
-                looks.append(replace(look, start_ns=[*earlier, hop][0].start_ns))
-        return tuple(looks)
+                [prediction] = yield from self._evaluate_hops(frame_store, earlier, [hop], prompts)
+                windows.append(replace(prediction, start_ns=[*earlier, hop][0].start_ns))
+        return tuple(windows)
 
     def _evaluate_hops(
         self,
@@ -356,7 +358,7 @@ class Perceiver:
         earlier: Sequence[Hop],
         run: Sequence[Hop],
         prompts: Sequence[str],
-    ) -> Generator[None, None, list[Look]]:
+    ) -> Generator[None, None, list[WindowPrediction]]:
         """Evaluate stored hops, with earlier ones as context; pool answers window by window."""
         window, state = self._vision.facts.window_tubelets, self._vision.new_state()
         vectors, unfamiliar = list[NDArray[np.float32]](), list[float]()
@@ -367,7 +369,7 @@ class Perceiver:
                 unfamiliar.append(self._vision.unfamiliar(state))
             yield
         return [
-            Look(
+            WindowPrediction(
                 run[first].start_ns,
                 run[min(first + window, len(run)) - 1].stamp_ns,
                 pooled(vectors[first : first + window]),

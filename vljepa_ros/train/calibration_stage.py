@@ -29,7 +29,7 @@ from vljepa_ros.data.format import Stream
 from vljepa_ros.data.questions import CAPTION, UNKNOWN, Question, answers, as_question
 from vljepa_ros.evaluate.questions import pose
 from vljepa_ros.model.config import CalibrationConfig
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.model.streaming.text import TextLanguage
 
 # Texts of other concepts that each prediction is compared with: watch conditions are rarely true.
@@ -52,7 +52,7 @@ Fitted = dict[str, Any]  # fields of CalibrationConfig: key -> number, or number
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnsweredQuestion:
     """A question, the predicted answer embedding, the name of the stream and its concepts."""
 
     question: Question
@@ -70,7 +70,9 @@ class Asked:
         return self.concepts.expresses(self.question.meaning, text)
 
 
-def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]:
+def predict_answers(
+    vision: Vision, streams: Sequence[Stream], seed: int
+) -> list[AnsweredQuestion]:
     """Predict answers to questions about every annotation, and to annotated questions.
 
     Args:
@@ -78,7 +80,7 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
         streams: Annotated streams.
         seed: Seed of the choice of questions.
     """
-    rng, asked = np.random.default_rng(seed), list[Asked]()
+    rng, answered = np.random.default_rng(seed), list[AnsweredQuestion]()
     known = concepts.of(streams)
     per, rate_hz = vision.facts.tubelet_frames, vision.facts.rate_hz
     for stream in streams:
@@ -90,10 +92,11 @@ def ask_all(vision: Vision, streams: Sequence[Stream], seed: int) -> list[Asked]
             done = max(done, last)
             if done:
                 vectors = vision.predict(state, [q.prompt for q in pool])
-                asked += [
-                    Asked(q, v, stream.name, known) for q, v in zip(pool, vectors, strict=True)
+                answered += [
+                    AnsweredQuestion(q, v, stream.name, known)
+                    for q, v in zip(pool, vectors, strict=True)
                 ]
-    return asked
+    return answered
 
 
 def _moments(
@@ -101,35 +104,43 @@ def _moments(
 ) -> list[tuple[float, list[Question]]]:
     """Return (time in seconds, questions at that time), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(known, item, rng)]
-    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.told()]
+    found += [((told.start + told.end) / 2, [as_question(told)]) for told in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
 
 
-def calibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
+def calibrate(
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], seed: int
+) -> CalibrationConfig:
     """Fit the whole calibration and assign it to `language`.
 
     Args:
         language: Text side of the model.
-        asked: Questions with predicted answers.
+        answered: Questions with predicted answers.
         seed: Seed of the choice of wrong texts.
     """
-    unknown = '' if all(a.answerable for a in asked) else answers(UNKNOWN)[0]
+    unknown = '' if all(a.answerable for a in answered) else answers(UNKNOWN)[0]
     fitted = CalibrationConfig(unknown=unknown)
-    fitted = replace(fitted, **_scales(language, asked, unknown))
-    fitted = replace(fitted, **_match(language, asked, np.random.default_rng(seed)))
-    said = language.said(np.stack([a.vector for a in asked]))
-    captions = [(a, row) for a, row in zip(asked, said, strict=True) if a.question.kind == CAPTION]
-    fitted = replace(fitted, **_words('decode', captions))
-    fitted = replace(fitted, **_words('answer', list(zip(asked, said, strict=True))))
+    fitted = replace(fitted, **_scales(language, answered, unknown))
+    fitted = replace(fitted, **_match(language, answered, np.random.default_rng(seed)))
+    hypotheses = language.hypotheses(np.stack([a.vector for a in answered]))
+    captions = [
+        (a, row) for a, row in zip(answered, hypotheses, strict=True) if a.question.kind == CAPTION
+    ]
+    fitted = replace(fitted, **_text_confidence('decode', captions))
+    fitted = replace(
+        fitted, **_text_confidence('answer', list(zip(answered, hypotheses, strict=True)))
+    )
     language.calibration = fitted
     if not unknown:
         return fitted
-    fitted = replace(fitted, **_abstention(language, asked, said))
+    fitted = replace(fitted, **_abstention(language, answered, hypotheses))
     language.calibration = fitted
     return fitted
 
 
-def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> CalibrationConfig:
+def recalibrate(
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], seed: int
+) -> CalibrationConfig:
     """Refit the parts of the calibration for which there are enough questions.
 
     Use it for few questions, of which few or none are unanswerable. The other parts keep their
@@ -138,12 +149,12 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
 
     Args:
         language: Text side of the model.
-        asked: Questions with predicted answers.
+        answered: Questions with predicted answers.
         seed: Seed of the choice of wrong texts.
     """
     before = fitted = language.calibration
-    said = language.said(np.stack([a.vector for a in asked]))
-    pairs = list(zip(asked, said, strict=True))
+    hypotheses = language.hypotheses(np.stack([a.vector for a in answered]))
+    pairs = list(zip(answered, hypotheses, strict=True))
     captions = [(a, row) for a, row in pairs if a.question.kind == CAPTION]
     if len(captions) >= FEWEST:
         own = [a for a, _ in captions]
@@ -151,10 +162,10 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
     for name, some in (('decode', captions), ('answer', pairs)):
         right = sum(bool(row) and a.is_answered_by(row[0].text) for a, row in some)
         if min(right, len(some) - right) >= FEWEST_OF_A_KIND and len(some) >= FEWEST:
-            fitted = replace(fitted, **_words(name, some))
+            fitted = replace(fitted, **_text_confidence(name, some))
         else:
-            fitted = replace(fitted, **_averaged(name, fitted, [a for a, _ in some]))
-    chosen = [a for a in asked if a.question.candidates]
+            fitted = replace(fitted, **_without_direction(name, fitted, [a for a, _ in some]))
+    chosen = [a for a in answered if a.question.candidates]
     unanswerable = sum(not a.answerable for a in chosen)
     if len(chosen) >= FEWEST and (not before.unknown or unanswerable >= FEWEST_OF_A_KIND):
         fitted = replace(fitted, **_scales(language, chosen, before.unknown))
@@ -165,9 +176,9 @@ def recalibrate(language: TextLanguage, asked: Sequence[Asked], seed: int) -> Ca
 # Candidates.
 
 
-def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fitted:
+def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknown: str) -> Fitted:
     """Fit the temperatures and biases with the highest likelihood of the correct candidates."""
-    given = [a for a in asked if a.question.candidates]
+    given = [a for a in answered if a.question.candidates]
     pairs = [a for a in given if yes_among(a.question.candidates) is not None]
     others = [a for a in given if yes_among(a.question.candidates) is None]
     found: Fitted = {}
@@ -180,51 +191,55 @@ def _scales(language: TextLanguage, asked: Sequence[Asked], unknown: str) -> Fit
 
 
 def scale(
-    language: TextLanguage, asked: Sequence[Asked], unknown: str
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], unknown: str
 ) -> tuple[float, float] | None:
     """Return the best temperature and bias of `TEMPERATURES` and `BIASES`.
 
     Args:
         language: Embeds the candidates.
-        asked: Questions with candidates.
+        answered: Questions with candidates.
         unknown: The text for "cannot tell" ('': none).
 
     Returns:
         None if no question has a correct candidate.
     """
-    asked = [a for a in asked if not a.answerable or a.question.answer in a.question.candidates]
-    if not asked:
+    answered = [
+        a for a in answered if not a.answerable or a.question.answer in a.question.candidates
+    ]
+    if not answered:
         return None
-    texts = sorted({c for a in asked for c in a.question.candidates} | ({unknown} - {''}))
+    texts = sorted({c for a in answered for c in a.question.candidates} | ({unknown} - {''}))
     row, embedded = {text: i for i, text in enumerate(texts)}, language.encode(texts)
-    most = max(len(a.question.candidates) for a in asked) + 1
-    cosine, right = np.full((len(asked), most), -np.inf), np.zeros(len(asked), np.int64)
-    for i, a in enumerate(asked):
+    most = max(len(a.question.candidates) for a in answered) + 1
+    cosine, right = np.full((len(answered), most), -np.inf), np.zeros(len(answered), np.int64)
+    for i, a in enumerate(answered):
         competing = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
         cosine[i, : len(competing)] = embedded[[row[text] for text in competing]] @ a.vector
         right[i] = competing.index(a.question.answer if a.answerable else unknown)
     first = np.eye(1, most)
     return min(
         ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
-        key=lambda fit: surprise(cosine / fit[0] + fit[1] * first, right),
+        key=lambda fit: negative_log_likelihood(cosine / fit[0] + fit[1] * first, right),
     )
 
 
-def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float) -> float:
+def yes_bias(
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], temperature: float
+) -> float:
     """Return the bias of `BIASES` that balances the answers yes and no best.
 
     Every (topic, answer) has the same weight, so the fit does not depend on their frequencies.
 
     Args:
         language: Embeds the candidates.
-        asked: Questions with candidates yes and no.
+        answered: Questions with candidates yes and no.
         temperature: Temperature of their softmax.
     """
-    asked = [a for a in asked if a.answerable]
-    texts = sorted({c for a in asked for c in a.question.candidates})
+    answered = [a for a in answered if a.answerable]
+    texts = sorted({c for a in answered for c in a.question.candidates})
     embedded = dict(zip(texts, language.encode(texts), strict=True))
-    margin, groups = np.zeros(len(asked)), list[tuple[str, bool]]()
-    for i, a in enumerate(asked):
+    margin, groups = np.zeros(len(answered)), list[tuple[str, bool]]()
+    for i, a in enumerate(answered):
         candidates = a.question.candidates
         yes = candidates[yes_among(candidates) or 0]
         (no,) = set(candidates) - {yes}
@@ -238,7 +253,7 @@ def yes_bias(language: TextLanguage, asked: Sequence[Asked], temperature: float)
     )
 
 
-def surprise(logits: Array, right: NDArray[np.int64]) -> float:
+def negative_log_likelihood(logits: Array, right: NDArray[np.int64]) -> float:
     """Return the mean negative log-likelihood of the correct candidates.
 
     Args:
@@ -253,23 +268,25 @@ def surprise(logits: Array, right: NDArray[np.int64]) -> float:
 
 
 def _abstention(
-    language: TextLanguage, asked: Sequence[Asked], said: Sequence[Sequence[Said]]
+    language: TextLanguage,
+    answered: Sequence[AnsweredQuestion],
+    hypotheses: Sequence[Sequence[Hypothesis]],
 ) -> Fitted:
     """Fit the thresholds of abstention, for candidates and for decoded answers."""
-    given = [a for a in asked if a.question.candidates]
+    given = [a for a in answered if a.question.candidates]
     beside = [language.unknown_share(a.vector, a.question.candidates) for a in given]
     words = [
         language.unknown_share(a.vector, [row[0].text] if row else [])
-        for a, row in zip(asked, said, strict=True)
+        for a, row in zip(answered, hypotheses, strict=True)
     ]
     return {
         'abstain_above': threshold(np.array(beside), _answerable(given)),
-        'abstain_words_above': threshold(np.array(words), _answerable(asked)),
+        'abstain_words_above': threshold(np.array(words), _answerable(answered)),
     }
 
 
-def _answerable(asked: Sequence[Asked]) -> Flags:
-    return np.array([a.answerable for a in asked], bool)
+def _answerable(answered: Sequence[AnsweredQuestion]) -> Flags:
+    return np.array([a.answerable for a in answered], bool)
 
 
 def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float:
@@ -302,20 +319,22 @@ def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float
 # One text, and decoded texts.
 
 
-def _match(language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator) -> Fitted:
+def _match(
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], rng: np.random.Generator
+) -> Fitted:
     """Fit the logistic regression that separates matching from other texts; {} if impossible."""
-    cosine, right = _matches(language, asked, rng)
+    cosine, right = _matches(language, answered, rng)
     if right.all() or not right.any():
         return {}
-    slope, bias = fit_logistic(cosine, right)
+    (slope,), bias = fit_logistic_regression(cosine[:, None], right)
     return {'match_scale': 1.0 / slope, 'match_centre': -bias / slope} if slope > 0.0 else {}
 
 
 def _matches(
-    language: TextLanguage, asked: Sequence[Asked], rng: np.random.Generator
+    language: TextLanguage, answered: Sequence[AnsweredQuestion], rng: np.random.Generator
 ) -> tuple[Array, Flags]:
     """Return cosines of captions with their own text and with others, and which are own."""
-    captions = [a for a in asked if a.question.kind == CAPTION]
+    captions = [a for a in answered if a.question.kind == CAPTION]
     embedded = language.encode([a.question.answer for a in captions])
     cosine, right = [], []
     for row, item in enumerate(captions):
@@ -328,7 +347,9 @@ def _matches(
     return np.array(cosine), np.array(right, bool)
 
 
-def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
+def _text_confidence(
+    name: str, pairs: Sequence[tuple[AnsweredQuestion, Sequence[Hypothesis]]]
+) -> Fitted:
     """Fit the probability that a decoded text is right, with the features chosen on held-out data.
 
     These are some of `FEATURES`, or all of them and the vector itself (a linear probe like P(IK),
@@ -341,7 +362,7 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     x = np.concatenate([x, [a.vector for a, _ in rows]], axis=1)
     right, count = np.array([a.is_answered_by(s.text) for a, s in rows]), len(FEATURES)
     chosen = choose(x, right, [a.stream for a, _ in rows], count)
-    slopes, bias = fit_linear(x[:, chosen], right, ridge_of(chosen))
+    slopes, bias = fit_logistic_regression(x[:, chosen], right, ridge_of(chosen))
     weights = np.zeros(x.shape[1])
     weights[chosen] = slopes
     direction = tuple(round(weight, DIGITS) for weight in weights[count:].tolist())
@@ -350,12 +371,14 @@ def _words(name: str, pairs: Sequence[tuple[Asked, Sequence[Said]]]) -> Fitted:
     return {f'{name}_{part}': value for part, value in found.items()}
 
 
-def _averaged(name: str, fitted: CalibrationConfig, asked: Sequence[Asked]) -> Fitted:
+def _without_direction(
+    name: str, fitted: CalibrationConfig, answered: Sequence[AnsweredQuestion]
+) -> Fitted:
     """Replace a direction by the mean of its contribution, which is added to the bias."""
     direction = np.array(getattr(fitted, f'{name}_direction'))
-    if not len(direction) or not asked:
+    if not len(direction) or not answered:
         return {}
-    added = float(np.mean(np.stack([a.vector for a in asked]) @ direction))
+    added = float(np.mean(np.stack([a.vector for a in answered]) @ direction))
     return {f'{name}_direction': (), f'{name}_bias': getattr(fitted, f'{name}_bias') + added}
 
 
@@ -378,7 +401,7 @@ def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int
     if len(names) >= FOLDS and len(x) >= ROWS_A_COLUMN * x.shape[1]:
         some.append(list(range(x.shape[1])))
     for columns in some:
-        loss = left_out_loss(x[:, columns], right, fold, ridge_of(columns))
+        loss = cross_validated_loss(x[:, columns], right, fold, ridge_of(columns))
         if loss < least - BETTER:
             best, least = columns, loss
     return best
@@ -389,7 +412,9 @@ def ridge_of(columns: Sequence[int]) -> float:
     return RIDGE if len(columns) <= len(FEATURES) else RIDGE_OF_ALL
 
 
-def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE) -> float:
+def cross_validated_loss(
+    x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE
+) -> float:
     """Return the mean log-loss of a logistic regression in cross-validation.
 
     Args:
@@ -402,19 +427,13 @@ def left_out_loss(x: Array, right: Flags, fold: NDArray[np.int64], ridge: float 
     for number in np.unique(fold):
         out = fold == number
         others = ~out if not out.all() else out  # with a single fold, nothing can be left out
-        slopes, bias = fit_linear(x[others], right[others], ridge)
+        slopes, bias = fit_logistic_regression(x[others], right[others], ridge)
         logit = x[out] @ np.array(slopes) + bias
         loss[out] = np.logaddexp(0.0, np.where(right[out], -logit, logit))
     return float(loss.mean())
 
 
-def fit_logistic(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[float, float]:
-    """Fit a logistic regression of y (N,) on x (N,); returns slope and bias."""
-    (slope,), bias = fit_linear(x[:, None], y, ridge)
-    return slope, bias
-
-
-def fit_linear(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
+def fit_logistic_regression(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
     """Fit a logistic regression of y (N,) on x (N, F) by LBFGS; returns slopes (F,) and bias.
 
     One additional positive and one negative sample at the mean of x (Laplace smoothing) keep the

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data import concepts, questions
-from vljepa_ros.data.format import Annotation, Stream, Told
+from vljepa_ros.data.format import AnnotatedQuestion, Annotation, Stream
 from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW
 from vljepa_ros.data.questions import Question
 from vljepa_ros.train.augmentation import Augmentation
@@ -109,7 +109,7 @@ class ClipSampler:
         self._states = [states(stream) for stream in streams]
         self.rng = np.random.default_rng(seed)
         self._concepts = concepts.of(streams)
-        self._told = [stream.told() for stream in streams]
+        self._told = [stream.questions() for stream in streams]
         self._asked: Counter[tuple[str, str]] = Counter()
         self._places: dict[str, dict[str, list[Place]]] = {}
         for number, stream in enumerate(streams):
@@ -177,7 +177,7 @@ class ClipSampler:
             asked.append((question, [t for t, i in enumerate(at) if i == chosen]))
         return asked
 
-    def _holding(self, asked: Told, last: NDArray[Any]) -> list[int]:
+    def _holding(self, asked: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
         """Return the tubelets that overlap a question's span; `last`: last frame of each."""
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if asked.start < end[t] and begin[t] < asked.end]

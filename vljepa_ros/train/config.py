@@ -4,13 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from vljepa_ros.core.errors import InputError, ModelError
-from vljepa_ros.model.config import ModelConfig, parse
+from vljepa_ros.model.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -143,31 +138,3 @@ class TrainConfig:
     familiarity: FamiliarityTraining = field(default_factory=FamiliarityTraining)
     checkpoint_steps: int = 200
     validation_steps: int = 1000
-
-
-def read_values(path: Path) -> Any:
-    """Parse a YAML file.
-
-    Raises:
-        InputError: The file is unreadable or not YAML; the message names it.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f'{path}: {str(error).splitlines()[0]}') from error
-
-
-def parse_training(values: Any, path: Path) -> TrainConfig:
-    """Convert the parsed values of a train.yaml to a configuration.
-
-    Args:
-        values: Parsed YAML.
-        path: Path of the file, for messages.
-
-    Raises:
-        InputError: A key is unknown, missing or invalid; the message names the file and the key.
-    """
-    try:
-        return parse(TrainConfig, values, path.name)
-    except ModelError as error:
-        raise InputError(f'{path}: {error}') from error

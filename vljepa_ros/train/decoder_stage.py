@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vljepa_ros.core.errors import InputError
@@ -26,13 +26,13 @@ from vljepa_ros.model.language.y_decoder import END, YDecoder
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.config import Clips, DecoderTraining, TrainConfig
-from vljepa_ros.train.noise import EvenNoise, Noise
-from vljepa_ros.train.optimizer import autocast, groups, rate
-from vljepa_ros.train.text_bank import Meanings, TextBank
+from vljepa_ros.train.losses import IGNORE_INDEX
+from vljepa_ros.train.noise import IsotropicNoise, Noise
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank
 from vljepa_ros.train.training_log import Log
-from vljepa_ros.train.vision_stage import Asker
-
-IGNORED = -100  # padding; ignore_index of functional.cross_entropy
+from vljepa_ros.train.vision_stage import VisionRunner
 
 
 class Vocabulary:
@@ -86,14 +86,19 @@ def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
 
 @torch.inference_mode()
 def prediction_pairs(
-    asker: Asker, sampler: ClipSampler, meanings: Meanings, size: Clips, count: int, amp: bool
+    runner: VisionRunner,
+    sampler: ClipSampler,
+    concept_texts: ConceptTexts,
+    size: Clips,
+    count: int,
+    amp: bool,
 ) -> Pairs:
     """Return predictions on clips, with the sentences of their concepts as targets.
 
     Args:
-        asker: Runs the vision side.
+        runner: Runs the vision side.
         sampler: Draws clips.
-        meanings: Sentences of the concepts.
+        concept_texts: Sentences of the concepts.
         size: Batch configuration.
         count: Approximate number of clips.
         amp: Whether to use bfloat16.
@@ -101,10 +106,10 @@ def prediction_pairs(
     vectors, sentences = [], []
     for _ in range(max(count // size.clips, 1)):
         batch = sampler.batch(size)
-        with autocast(asker.bank.device, amp):
-            answers = asker.answer(batch, size.question_tubelets)
-        vectors.append(answers.vectors.float())
-        sentences += [meanings.sentences[meaning] for meaning in answers.meanings]
+        with autocast(runner.bank.device, amp):
+            found = runner.predict(batch, size.question_tubelets)
+        vectors.append(found.vectors.float())
+        sentences += [concept_texts.sentences[meaning] for meaning in found.concepts]
     return Pairs(torch.cat(vectors), sentences)
 
 
@@ -122,11 +127,18 @@ class DecoderStage:
     ) -> None:
         """Create the stage; the default `noise` is isotropic, of a length up to `config.noise`."""
         self.decoder, self.config, self.kinds = decoder, config, kinds
-        self.noise = noise or EvenNoise(config.noise)
-        self.vocabulary, self.rng, self.done = vocabulary, np.random.default_rng(seed), 0
-        self.optimizer = torch.optim.AdamW(
-            groups(list(decoder.parameters()), config.weight_decay), betas=(0.9, 0.98)
+        self.noise = noise or IsotropicNoise(config.noise)
+        self.vocabulary, self.rng = vocabulary, np.random.default_rng(seed)
+        self.optimizer = OptimizerStep(
+            groups(list(decoder.parameters()), config.weight_decay),
+            config.learning_rate,
+            cosine_schedule(config.steps, config.warmup_steps),
         )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> float:
         """Take one step; returns the mean cross-entropy per token."""
@@ -140,25 +152,17 @@ class DecoderStage:
         noisy = functional.normalize(clean + self.noise(clean), dim=-1)
         logits = self.decoder(noisy, tokens.to(noisy.device))
         loss = functional.cross_entropy(
-            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED
+            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORE_INDEX
         )
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                self.config.learning_rate, self.done, self.config.warmup_steps, self.config.steps
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return loss.item()
 
 
 def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORED`."""
+    """Return inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORE_INDEX`."""
     length = max(len(tokens) for tokens in sentences)
     inputs = torch.zeros(len(sentences), length, dtype=torch.long)
-    targets = torch.full((len(sentences), length + 1), IGNORED)
+    targets = torch.full((len(sentences), length + 1), IGNORE_INDEX)
     for row, tokens in enumerate(sentences):
         inputs[row, : len(tokens)] = torch.tensor(tokens)
         targets[row, : len(tokens) + 1] = torch.tensor([*tokens, END])
@@ -171,9 +175,9 @@ def train_decoder(
     vocabulary: Vocabulary,
     tower_hash: str,
     bank: TextBank,
-    meanings: Meanings,
+    concept_texts: ConceptTexts,
     sampler: ClipSampler,
-    notes: Log,
+    log: Log,
 ) -> VLJEPA:
     """Train a Y-Decoder; returns the whole model.
 
@@ -183,15 +187,15 @@ def train_decoder(
         vocabulary: Vocabulary of the decoder.
         tower_hash: Hash of the text tower.
         bank: Token states of the texts.
-        meanings: Sentences of the concepts.
+        concept_texts: Sentences of the concepts.
         sampler: Draws clips that the vision side was not trained on.
-        notes: Log of the run.
+        log: Log of the run.
     """
-    texts = list(dict.fromkeys(t for said in meanings.sentences.values() for t in said))
-    asker, size = Asker(vision, bank, sampler.rng, 1.0), config.vision.medium
+    texts = list(dict.fromkeys(t for some in concept_texts.sentences.values() for t in some))
+    runner, size = VisionRunner(vision, bank, sampler.rng, 1.0), config.vision.medium
     kinds = [
         text_pairs(vision, bank, texts),
-        prediction_pairs(asker, sampler, meanings, size, config.decoder.clips, config.amp),
+        prediction_pairs(runner, sampler, concept_texts, size, config.decoder.clips, config.amp),
     ]
     model = with_vocabulary(config.model, len(vocabulary.ids), tower_hash)
     net = VLJEPA(model).to(bank.device)
@@ -202,7 +206,7 @@ def train_decoder(
     while stage.done < config.decoder.steps:
         total += stage.step()
         if stage.done % 100 == 0:
-            notes.note('decoder', stage.done, {'cross-entropy': total / 100})
+            log.write('decoder', stage.done, {'cross-entropy': total / 100})
             total = 0.0
     return net.eval()
 

@@ -40,7 +40,7 @@ from vljepa_ros.model.streaming.familiarity import CLIP, TUBELETS, Density, Scen
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.vision import StreamingVision
 from vljepa_ros.model.weights import WEIGHTS
-from vljepa_ros.train.calibration_stage import fit_linear
+from vljepa_ros.train.calibration_stage import fit_logistic_regression
 from vljepa_ros.train.readability import fit_readability
 
 FILE = 'familiarity.safetensors'
@@ -120,13 +120,15 @@ def calibrate_familiarity(
     model = streaming.load(folder, unfitted, chosen, 'float32', parts)
     assert isinstance(model.vision, StreamingVision) and isinstance(model.language, TextLanguage)
     unfamiliar.require(sources)
-    known = joined(known_features(model.vision, streams), hidden_features(model.vision, streams))
+    known = concatenated(
+        known_features(model.vision, streams), hidden_features(model.vision, streams)
+    )
     fitted = fit_scenes(known, outlier_features(model.vision, sources))
-    told = sorted({a.text for s in streams for a in s.annotations if a.text})
-    told += [text for s in streams for t in s.told() for text in (t.prompt, t.answer)]
+    texts = sorted({a.text for s in streams for a in s.annotations if a.text})
+    texts += [text for s in streams for t in s.questions() for text in (t.prompt, t.answer)]
     tensors = {f'scene/{name}': value for name, value in fitted.detector.tensors().items()}
     tokenizer = model.language.tokenizer
-    tensors |= {f'text/{k}': v for k, v in fit_readability(tokenizer, told).items()}
+    tensors |= {f'text/{k}': v for k, v in fit_readability(tokenizer, texts).items()}
     tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
     metadata = {'weights_sha256': file_hash(folder / WEIGHTS)}
     save_file(tensors, folder / FILE, metadata=metadata)
@@ -148,13 +150,13 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
     for number, stream in enumerate(streams):
         found = hops_of_bins(stream, vision.facts)[:HOPS]
         frames = stream.frames()[: len(found) * vision.facts.tubelet_frames]
-        rows.append(vision.describe(_fitted_to(vision, frames)))
+        rows.append(vision.describe(_resized(vision, frames)))
         hops += found
         part = np.asarray(frames[: CORRUPTED_HOPS * vision.facts.tubelet_frames])
         name = CORRUPTIONS[number % len(CORRUPTIONS)]
         rng = np.random.default_rng(number)
         clip = DISTURBANCES[name](Clip(tuple(range(len(part))), tuple(part)), rng)
-        rows.append(vision.describe(_fitted_to(vision, np.stack(clip.images))))
+        rows.append(vision.describe(_resized(vision, np.stack(clip.images))))
         corrupted = found[: len(rows[-1])]
         hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]
         clips += [number] * (len(rows[-2]) + len(rows[-1]))
@@ -172,7 +174,7 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
     for number, stream in enumerate(streams):
         rng = np.random.default_rng([number, 23])
         step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
-        shown = _fitted_to(vision, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
+        shown = _resized(vision, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
         for dark in (False, True):
             noise = rng.normal(0.0, rng.uniform(0.5, 6.0), shown.shape)
             if dark:
@@ -205,7 +207,7 @@ def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Feature
     return Features(np.concatenate(rows), np.array(clips), tuple(kinds))
 
 
-def joined(one: Features, other: Features) -> Features:
+def concatenated(one: Features, other: Features) -> Features:
     """Concatenate features; clip numbers of `other` continue those of `one`."""
     return Features(
         np.concatenate([one.values, other.values]),
@@ -333,7 +335,7 @@ def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
     wrong = np.arange(len(x)) >= len(known)
     columns = [0, 1, 2]
     while True:
-        slopes, _ = fit_linear(x[:, columns], wrong)
+        slopes, _ = fit_logistic_regression(x[:, columns], wrong)
         if min(slopes) > 0 or len(columns) == 1:
             break
         columns.pop(int(np.argmin(slopes)))
@@ -385,7 +387,7 @@ def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
     return {'all': np.arange(len(known.hops)), **dict(sorted(large.items()))}
 
 
-def _fitted_to(vision: StreamingVision, frames: Any) -> NDArray[np.uint8]:
+def _resized(vision: StreamingVision, frames: Any) -> NDArray[np.uint8]:
     """Return frames of a stream at the model's image size."""
     size = vision.facts.image_size
     images = np.asarray(frames)

@@ -13,28 +13,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+IGNORE_INDEX = -100  # default ignore_index of functional.cross_entropy
+
 
 def text_loss(
-    texts: Tensor, meanings: Tensor, temperature: float, also: Tensor | None = None
+    texts: Tensor, concepts: Tensor, temperature: float, also: Tensor | None = None
 ) -> Tensor:
     """Return the InfoNCE loss among texts; paraphrases are positives, all others negatives.
 
     Args:
         texts: Embeddings (N, D).
-        meanings: Concept of each text (N,).
+        concepts: Concept of each text (N,).
         temperature: Temperature of the softmax.
         also: (N, N), true for two texts that may be true together; these pairs are ignored.
     """
     own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
     left_out = own if also is None else own | also
     logits = (texts @ texts.T / temperature).masked_fill(left_out, -1e4)
-    positive = (meanings[:, None] == meanings[None, :]) & ~own
+    positive = (concepts[:, None] == concepts[None, :]) & ~own
     return _mean_positive(logits.log_softmax(dim=-1), positive)
 
 
 def joint_loss(
     predicted: Tensor,
-    meanings: Tensor,
+    concepts: Tensor,
     weight: Tensor,
     targets: Tensor,
     scale: Tensor,
@@ -48,7 +50,7 @@ def joint_loss(
 
     Args:
         predicted: Predictions (M, D).
-        meanings: Row in `targets` of each prediction (M,).
+        concepts: Row in `targets` of each prediction (M,).
         weight: Weight of each prediction (M,).
         targets: Embeddings of the concepts (N, D).
         scale: Scale of the cosines.
@@ -57,17 +59,17 @@ def joint_loss(
     """
     logits = scale * predicted @ targets.T
     if also is not None:
-        logits = logits.masked_fill(also[meanings], -1e4)
-    each = functional.cross_entropy(logits, meanings, reduction='none')
-    forth = (each * weight).sum() / weight.sum()
-    present = meanings.unique()
-    back = _mean_positive(
-        logits[:, present].T.log_softmax(dim=-1), present[:, None] == meanings[None, :]
+        logits = logits.masked_fill(also[concepts], -1e4)
+    each = functional.cross_entropy(logits, concepts, reduction='none')
+    to_texts = (each * weight).sum() / weight.sum()
+    present = concepts.unique()
+    to_predictions = _mean_positive(
+        logits[:, present].T.log_softmax(dim=-1), present[:, None] == concepts[None, :]
     )
-    cosine = (predicted * targets[meanings]).sum(dim=-1)
+    cosine = (predicted * targets[concepts]).sum(dim=-1)
     gap = ((1 - cosine) * weight).sum() / weight.sum()
-    loss = 0.5 * (forth + back) + gap_weight * gap
-    return loss, {'forth': forth, 'back': back, 'gap': gap}
+    loss = 0.5 * (to_texts + to_predictions) + gap_weight * gap
+    return loss, {'prediction_to_text': to_texts, 'text_to_prediction': to_predictions, 'gap': gap}
 
 
 def _mean_positive(log_p: Tensor, positive: Tensor) -> Tensor:

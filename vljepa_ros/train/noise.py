@@ -28,7 +28,7 @@ class Noise(Protocol):
         ...
 
 
-class EvenNoise:
+class IsotropicNoise:
     """Isotropic noise of a random length up to `length`."""
 
     def __init__(self, length: float) -> None:

@@ -83,12 +83,18 @@ class Workers:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
-    def share(self, items: Sequence[T]) -> list[T]:
+    def own_items(self, items: Sequence[T]) -> list[T]:
         """Return the items of this process."""
         return list(items[self.rank :: self.count])
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their mean over all processes."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their mean over all processes.
+
+        DistributedDataParallel does not fit: it averages gradients of one call of one module's
+        `forward`, with the same parameters used in every process. A loss here calls several
+        methods of several modules, each once per group of texts of similar length, and the terms
+        of a loss depend on the labels of the process's own clips.
+        """
         if self.count == 1:
             return
         found = [p for p in parameters if p.requires_grad]
@@ -102,14 +108,14 @@ class Workers:
         for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             g.copy_(part.view_as(g))
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Copy the values of the first process to all processes."""
         if self.count > 1:
             with torch.no_grad():
                 for tensor in tensors:
                     distributed.broadcast(tensor, 0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes have called this method."""
         if self.count > 1:
             distributed.barrier()

@@ -30,9 +30,9 @@ from vljepa_ros.model.language.readability import (
     english_trigrams,
     features,
 )
-from vljepa_ros.train.calibration_stage import fit_linear
+from vljepa_ros.train.calibration_stage import fit_logistic_regression
 
-WORDINGS = 1200  # training paraphrases at most; there are many similar ones
+PARAPHRASES = 1200  # training paraphrases at most; there are many similar ones
 RANDOM = 60  # generated texts of each kind of nonsense
 READABLE = -1
 FOLDS = 5
@@ -52,22 +52,22 @@ Flags = NDArray[np.bool_]
 Tensors = dict[str, NDArray[Any]]
 
 
-def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> Tensors:
+def fit_readability(tokenizer: Any, annotated: Sequence[str] = (), seed: int = 0) -> Tensors:
     """Fit the detector and return its tensors (`model.language.readability.TENSORS`).
 
     Args:
         tokenizer: Tokenizer of the text tower.
-        told: Annotated texts of the streams.
+        annotated: Annotated texts of the streams.
         seed: Seed of generated texts and folds.
     """
     rng = np.random.default_rng([seed, 17])
     general = [text for group in texts(True, FITTED).values() for text in group]
-    wordings = own_texts('train')
-    wordings = [wordings[i] for i in rng.permutation(len(wordings))[:WORDINGS]]
-    readable = [*general, *dict.fromkeys([*wordings, *told])]
+    paraphrases = own_texts('train')
+    paraphrases = [paraphrases[i] for i in rng.permutation(len(paraphrases))[:PARAPHRASES]]
+    readable = [*general, *dict.fromkeys([*paraphrases, *annotated])]
     english, languages = english_trigrams(tokenizer, readable), letters.load()
     written = [text for group in texts(False, FITTED).values() for text in group]
-    unreadable = [*written, *made_up(rng, tokenizer, np.exp(english.astype(np.float64)))]
+    unreadable = [*written, *nonsense_texts(rng, tokenizer, np.exp(english.astype(np.float64)))]
     every = [*readable, *unreadable]
     kind = np.array([READABLE] * len(readable) + [kind_of(text) for text in unreadable])
     wrong = kind != READABLE
@@ -92,7 +92,7 @@ def fit_readability(tokenizer: Any, told: Sequence[str] = (), seed: int = 0) -> 
     }
 
 
-def made_up(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
+def nonsense_texts(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
     """Generate nonsense texts.
 
     They consist of random letters, random consonants, random symbols, invented words, or random
@@ -176,7 +176,7 @@ def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
     for number, name in enumerate(KINDS):
         own, readable = np.flatnonzero(kind == number), np.flatnonzero(kind == READABLE)
         rows = np.concatenate([readable, np.repeat(own, max(1, round(len(readable) / len(own))))])
-        slopes, biases[number] = fit_linear(x[rows], kind[rows] == number, RIDGE)
+        slopes, biases[number] = fit_logistic_regression(x[rows], kind[rows] == number, RIDGE)
         weights[number] = slopes
         for feature in DECISIVE if name == 'languages' else ():
             at = FEATURES.index(feature)

@@ -24,7 +24,7 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train import checkpoint
-from vljepa_ros.train.calibration_stage import ask_all, calibrate
+from vljepa_ros.train.calibration_stage import calibrate, predict_answers
 from vljepa_ros.train.clip_loader import StepBatches
 from vljepa_ros.train.clips import RATE_HZ, Batch, ClipSampler
 from vljepa_ros.train.config import TrainConfig
@@ -32,8 +32,8 @@ from vljepa_ros.train.decoder_stage import Vocabulary, train_decoder
 from vljepa_ros.train.familiarity import calibrate_familiarity
 from vljepa_ros.train.optimizer import prepare_gpu
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
-from vljepa_ros.train.text_stage import TextStage, meaning_vectors
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank, annotated_concepts
+from vljepa_ros.train.text_stage import TextStage, concept_vectors
 from vljepa_ros.train.training_log import Log, progress
 from vljepa_ros.train.validation_curves import validate
 from vljepa_ros.train.vision_stage import VisionStage
@@ -62,19 +62,19 @@ class Run:
         self.train, self.held_back = hold_back(_streams(config, config.train))
         self.validation = _streams(config, config.validation)
         self.tower = TextTower(config.model.text_tower, self.workers.device)
-        self.bank, self.meanings = TextBank(self.tower), self._meanings()
+        self.bank, self.concept_texts = TextBank(self.tower), self._concept_texts()
         self.log = Log(self.folder, self.out / 'tensorboard', self.workers.first)
-        self.sentences = [t for texts in self.meanings.sentences.values() for t in texts]
+        self.sentences = [t for texts in self.concept_texts.sentences.values() for t in texts]
         limit = config.model.y_decoder.max_tokens
         self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
-    def _meanings(self) -> Meanings:
+    def _concept_texts(self) -> ConceptTexts:
         """Collect the concepts of the training tasks in the streams, and the annotated texts."""
         streams = [*self.train, *self.held_back]
         known = concepts.of(streams)
         shown = {item.task for stream in streams for item in stream.annotations}
         tasks = [task for task in known.train_tasks if task in shown]
-        return Meanings(told_meanings(streams), known, tasks)
+        return ConceptTexts(annotated_concepts(streams), known, tasks)
 
     def texts(self) -> VLJEPA:
         """Run stage 1; returns a net with a trained Y-Encoder."""
@@ -88,7 +88,7 @@ class Run:
             net.y_encoder.load_state_dict(state)
         else:
             self._train_texts(
-                TextStage(net.y_encoder, config, self.bank, self.meanings, self.workers)
+                TextStage(net.y_encoder, config, self.bank, self.concept_texts, self.workers)
             )
             if self.workers.first:
                 checkpoint.write(path, config, net.y_encoder.state_dict())
@@ -99,16 +99,16 @@ class Run:
         """Run stage 2, from its checkpoint if there is one; returns the averaged weights."""
         config, path = self.config, self.folder / 'vision.pt'
         state = checkpoint.read(path, config)
-        targets = meaning_vectors(net.y_encoder, self.bank, self.meanings).clone()
-        stage = VisionStage(net, targets, self.meanings, config, self.bank, self.workers)
+        targets = concept_vectors(net.y_encoder, self.bank, self.concept_texts).clone()
+        stage = VisionStage(net, targets, self.concept_texts, config, self.bank, self.workers)
         if state:
             stage.restore(state)
             log.info('vision: resuming from step %d', stage.done)
         seed = config.seed + stage.done + 1_000_000 * self.workers.rank
-        streams, per = self.workers.share(self.train), config.model.time.tubelet_frames
+        streams, per = self.workers.own_items(self.train), config.model.time.tubelet_frames
         steps = StepBatches(streams, per, seed, config.vision, stage.done)
         self._train_vision(stage, steps.loaded(config.loaders), path)
-        stage.use_average()
+        stage.average.copy_to_module()
         return net.eval()
 
     def decoder(self, vision: VLJEPA) -> VLJEPA:
@@ -122,7 +122,7 @@ class Run:
             self.vocabulary,
             self.tower.sha256,
             self.bank,
-            self.meanings,
+            self.concept_texts,
             sampler,
             self.log,
         )
@@ -132,12 +132,12 @@ class Run:
         save(net, self.out)
         model = load(str(self.out), device=self.config.device)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
-        asked = ask_all(model.vision, self.validation, self.config.seed)
-        fitted = calibrate(model.language, asked, self.config.seed)
+        answered = predict_answers(model.vision, self.validation, self.config.seed)
+        fitted = calibrate(model.language, answered, self.config.seed)
         net.config = dataclasses.replace(net.config, calibration=fitted)
         save(net, self.out)
         numbers = {k: v for k, v in dataclasses.asdict(fitted).items() if isinstance(v, float)}
-        self.log.note('calibration', 0, numbers | {'questions': len(asked)})
+        self.log.write('calibration', 0, numbers | {'questions': len(answered)})
 
     def familiarity(self) -> None:
         """Run stage 5: fit and save the detectors of unfamiliar scenes and unreadable texts."""
@@ -147,7 +147,7 @@ class Run:
         fitted = calibrate_familiarity(
             self.out, self.validation, stage.unfamiliar, self.config.device
         )
-        self.log.note('familiarity', 0, {'refused': max(fitted.refused.values())})
+        self.log.write('familiarity', 0, {'refused': max(fitted.refused.values())})
 
     def _train_texts(self, stage: TextStage) -> None:
         total = 0.0
@@ -156,7 +156,7 @@ class Run:
                 total += stage.step()
                 advance(1)
                 if stage.done % 100 == 0:
-                    self.log.note('texts', stage.done, {'loss': total / 100})
+                    self.log.write('texts', stage.done, {'loss': total / 100})
                     total = 0.0
 
     def _train_vision(self, stage: VisionStage, batches: Iterable[Batch], path: Path) -> None:
@@ -171,7 +171,7 @@ class Run:
                 if stage.done % LOGGED == 0:
                     pace = (time.monotonic() - start) / (stage.done - first)
                     means = {key: value.item() / LOGGED for key, value in sums.items()}
-                    self.log.note('vision', stage.done, {'s/step': pace, **means})
+                    self.log.write('vision', stage.done, {'s/step': pace, **means})
                     sums.clear()
                 if self.workers.first and (stage.done % every == 0 or last):
                     checkpoint.write(path, self.config, stage.state())
@@ -180,11 +180,10 @@ class Run:
 
     def _validate(self, stage: VisionStage) -> None:
         if self.workers.first:
-            stage.use_average()
-            found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
-            stage.use_average()
-            self.log.note('validation', stage.done, found)
-        self.workers.wait()
+            with stage.average.in_use():
+                found = validate(stage.net, self.tower, evenly(self.validation, VALIDATED))
+            self.log.write('validation', stage.done, found)
+        self.workers.barrier()
 
 
 def evenly(streams: Sequence[Stream], count: int) -> list[Stream]:

@@ -58,7 +58,7 @@ class TextBank:
         )
         return self._rows[rows].float(), mask
 
-    def alike(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
+    def group_by_length(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
         """Return the indices of `texts` grouped by similar length.
 
         On a CPU, padding takes as much time as tokens do.
@@ -102,13 +102,13 @@ class TextBank:
             counts = [count for _, count in self._places.values()]
             torch.save((list(self._places), counts, self._rows[: self._used].cpu()), part)
             part.replace(path)
-        workers.wait()
+        workers.barrier()
         if not self._places:
             self._append(*torch.load(path, weights_only=True))
         self.add(texts)  # the stored file may lack texts that were added since
 
 
-def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
+def restore_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
     """Concatenate parts and restore the original order.
 
     Args:
@@ -119,14 +119,16 @@ def in_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tenso
     return torch.cat(list(parts))[back.to(parts[0].device)]
 
 
-def thinned(mask: Tensor, dropped: float) -> Tensor:
+def drop_tokens(mask: Tensor, dropped: float) -> Tensor:
     """Remove a random fraction `dropped` of the tokens from `mask` (N, L), but never [CLS]."""
     remaining = torch.rand(mask.shape, device=mask.device) >= dropped
     remaining[:, 0] = True
     return mask & remaining
 
 
-def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tuple[Tensor, Tensor]:
+def noisy_token_states(
+    states: Tensor, mask: Tensor, noise: float, dropped: float
+) -> tuple[Tensor, Tensor]:
     """Add isotropic noise to token states and drop random tokens.
 
     Args:
@@ -139,11 +141,11 @@ def disturbed(states: Tensor, mask: Tensor, noise: float, dropped: float) -> tup
         The noisy states and the reduced mask.
     """
     if noise:
-        states = states + noise * spread(states, mask) * torch.randn_like(states)
-    return states, thinned(mask, dropped)
+        states = states + noise * masked_std(states, mask) * torch.randn_like(states)
+    return states, drop_tokens(mask, dropped)
 
 
-def spread(states: Tensor, mask: Tensor) -> Tensor:
+def masked_std(states: Tensor, mask: Tensor) -> Tensor:
     """Return the standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
     real = mask[..., None]  # multiplication instead of indexing avoids a GPU synchronization
     count = mask.sum() * states.shape[-1]
@@ -151,7 +153,7 @@ def spread(states: Tensor, mask: Tensor) -> Tensor:
     return (((states - mean).square() * real).sum() / count).sqrt()
 
 
-class Meanings:
+class ConceptTexts:
     """Training concepts with their paraphrases, and pairs of concepts that are easily confused.
 
     `sentences` are also targets of the Y-Decoder; `read` are paraphrases for the Y-Encoder only.
@@ -159,14 +161,14 @@ class Meanings:
 
     def __init__(
         self,
-        told: Mapping[str, tuple[str, ...]] | None = None,
+        annotated: Mapping[str, tuple[str, ...]] | None = None,
         concepts: ConceptSet = RECORDINGS,
         tasks: Sequence[str] | None = None,
     ) -> None:
         """Collect the concepts.
 
         Args:
-            told: Annotated texts by concept id.
+            annotated: Annotated texts by concept id.
             concepts: Concepts of the streams (default: annotated texts only).
             tasks: Tasks of which the concepts are collected (default: all training tasks).
         """
@@ -176,7 +178,7 @@ class Meanings:
         self.read = dict(texts.read)
         self._deniable = texts.deniable
         self.sentences.update({concept: answers(concept) for concept in ANSWERS})
-        self.sentences.update(told or {})
+        self.sentences.update(annotated or {})
         self.names = list(self.sentences)
         self.number = {name: i for i, name in enumerate(self.names)}
         self._alike: dict[tuple[str, ...], list[str]] = {}
@@ -194,18 +196,18 @@ class Meanings:
                     holds[row[name], row[other]] = holds[row[other], row[name]] = True
         return holds
 
-    def denied(self, meaning: str) -> str:
+    def negated(self, meaning: str) -> str:
         """Return the concept of the negated sentences; '' if they cannot be negated."""
         return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
-    def wording(self, meaning: str, rng: np.random.Generator) -> str:
+    def draw_paraphrase(self, meaning: str, rng: np.random.Generator) -> str:
         """Draw a training paraphrase of a concept; up to half are `read` paraphrases."""
         if meaning.startswith(NOT):
             ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := negated(t))]
             pool = ways[int(rng.integers(len(ways)))]
             return pool[int(rng.integers(len(pool)))]
-        said, read = self.sentences[meaning], self.read.get(meaning, ())
-        pool = read if read and rng.random() < min(0.5, len(read) / len(said)) else said
+        own, read = self.sentences[meaning], self.read.get(meaning, ())
+        pool = read if read and rng.random() < min(0.5, len(read) / len(own)) else own
         return pool[int(rng.integers(len(pool)))]
 
     def negatives(self, present: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
@@ -240,14 +242,14 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
     return [('phase', *parts[1:]), (parts[0], 'subject', parts[2]), (*parts[:2], 'colour')]
 
 
-def told_meanings(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
+def annotated_concepts(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
     """Return the annotated texts of recordings by concept id; equal texts are one concept."""
     found: dict[str, dict[str, None]] = {}
     for stream in streams:
         for item in stream.annotations:
             if item.phase == 'told':
                 found.setdefault(item.meaning, {})[item.text] = None
-        for asked in stream.told():
-            for text in (asked.answer, *asked.candidates):
+        for question in stream.questions():
+            for text in (question.answer, *question.candidates):
                 found.setdefault(answer_concept(text), {})[text] = None
     return {name: tuple(texts) for name, texts in found.items() if ':' in name}

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining, TrainConfig
 from vljepa_ros.train.losses import text_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank, noisy_token_states, restore_order
 
 ANCHORS = 0.25  # fraction of a step's concepts that are drawn uniformly; the others are negatives
-DENIED = 0.2  # fraction of a step's concepts that are added in negated form as well
+NEGATED = 0.2  # fraction of a step's concepts that are added in negated form as well
 BATCH = 256
 
 
@@ -36,44 +37,50 @@ class TextStage:
         encoder: YEncoder,
         config: TrainConfig,
         bank: TextBank,
-        meanings: Meanings,
+        concept_texts: ConceptTexts,
         workers: Workers,
     ) -> None:
         self.encoder, self.config, self.amp, self.bank = encoder, config.text, config.amp, bank
-        self.meanings, self.workers, self.done = meanings, workers, 0
+        self.concept_texts, self.workers = concept_texts, workers
         self.rng = np.random.default_rng([config.seed, workers.rank])
-        workers.same(encoder.parameters())
-        self.optimizer = torch.optim.AdamW(
-            groups(list(encoder.parameters()), self.config.weight_decay), betas=(0.9, 0.98)
+        workers.broadcast(encoder.parameters())
+        self.optimizer = OptimizerStep(
+            groups(list(encoder.parameters()), self.config.weight_decay),
+            self.config.learning_rate,
+            cosine_schedule(self.config.steps, self.config.warmup_steps),
+            workers=workers,
         )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> float:
         """Take one step; returns the loss."""
-        config, names = self.config, drawn(self.meanings, self.config.meanings, self.rng)
-        texts = [self.meanings.wording(name, self.rng) for name in (*names, *names)]
-        groups = self.bank.alike(texts)
+        config, names = (
+            self.config,
+            draw_concepts(self.concept_texts, self.config.meanings, self.rng),
+        )
+        texts = [self.concept_texts.draw_paraphrase(name, self.rng) for name in (*names, *names)]
+        groups = self.bank.group_by_length(texts)
         with autocast(self.workers.device, self.amp):
             parts = [self._encode([texts[row] for row in rows]) for rows in groups]
-        vectors = in_order(parts, groups).float()
+        vectors = restore_order(parts, groups).float()
         same = torch.arange(len(names), device=vectors.device).repeat(2)
-        also = self.meanings.also_holds(names).repeat(2, 2).to(vectors.device)
+        also = self.concept_texts.also_holds(names).repeat(2, 2).to(vectors.device)
         loss = text_loss(vectors, same, config.temperature, also)
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(config.learning_rate, self.done, config.warmup_steps, config.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average(self.encoder.parameters())
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return loss.item()
 
     def _encode(self, texts: list[str]) -> Tensor:
         """Return noisy embeddings (N, D)."""
-        return noisy(self.encoder, *self.bank.states(texts), self.config)
+        return noisy_embeddings(self.encoder, *self.bank.states(texts), self.config)
 
 
-def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining) -> Tensor:
+def noisy_embeddings(
+    encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining
+) -> Tensor:
     """Embed noisy token states with random tokens dropped.
 
     Args:
@@ -85,32 +92,36 @@ def noisy(encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining)
     Returns:
         Embeddings (N, D).
     """
-    vectors: Tensor = encoder(*disturbed(states, mask, config.noise, config.dropped_tokens))
+    vectors: Tensor = encoder(
+        *noisy_token_states(states, mask, config.noise, config.dropped_tokens)
+    )
     return vectors
 
 
-def drawn(meanings: Meanings, count: int, rng: np.random.Generator) -> list[str]:
+def draw_concepts(concept_texts: ConceptTexts, count: int, rng: np.random.Generator) -> list[str]:
     """Draw `count` concepts, most of which are easily confused, and negations of some of them."""
-    uniform = min(round(ANCHORS * count), len(meanings.names))
+    uniform = min(round(ANCHORS * count), len(concept_texts.names))
     # `negatives` would never draw yes, no and unknown as neighbors of a sentence.
     anchors = ['yes', 'no', 'unknown']
-    anchors += rng.choice(meanings.names, uniform, replace=False).tolist()
+    anchors += rng.choice(concept_texts.names, uniform, replace=False).tolist()
     anchors = list(dict.fromkeys(anchors))
-    names = [*anchors, *meanings.negatives(anchors, count - len(anchors), rng)]
-    denied = [
-        found for name in names if rng.random() < DENIED and (found := meanings.denied(name))
+    names = [*anchors, *concept_texts.negatives(anchors, count - len(anchors), rng)]
+    negated = [
+        found
+        for name in names
+        if rng.random() < NEGATED and (found := concept_texts.negated(name))
     ]
-    return [*names, *denied]
+    return [*names, *negated]
 
 
 @torch.inference_mode()
-def meaning_vectors(encoder: YEncoder, bank: TextBank, meanings: Meanings) -> Tensor:
+def concept_vectors(encoder: YEncoder, bank: TextBank, concept_texts: ConceptTexts) -> Tensor:
     """Return the targets of the vision side: the center of each concept's paraphrases.
 
-    They are unit vectors (meanings, D).
+    They are unit vectors (concepts, D).
     """
-    texts = [text for name in meanings.names for text in meanings.sentences[name]]
-    counts = [len(meanings.sentences[name]) for name in meanings.names]
+    texts = [text for name in concept_texts.names for text in concept_texts.sentences[name]]
+    counts = [len(concept_texts.sentences[name]) for name in concept_texts.names]
     vectors = torch.cat(
         [encoder(*bank.states(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
     )

@@ -24,7 +24,7 @@ class Log:
         self._path, self._writes = folder / 'log.jsonl', writes
         self._board = _board(board) if writes else None
 
-    def note(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Write the metrics of a stage at one of its steps."""
         if not self._writes:
             return

@@ -23,17 +23,17 @@ from vljepa_ros.model.streaming.block import KeyValue
 from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.clips import STATE, Batch, Labels
 from vljepa_ros.train.config import TrainConfig
-from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.losses import IGNORE_INDEX, joint_loss
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine_schedule
 from vljepa_ros.train.parallel import Workers
-from vljepa_ros.train.text_bank import Meanings, TextBank, disturbed, in_order
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank, noisy_token_states, restore_order
 
 QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 1
-UNTOLD = -100  # ignore_index of functional.cross_entropy
 
 
 @dataclass
-class Answers:
+class ClipPredictions:
     """Predictions (M, D) with their concepts and weights (M,).
 
     `visual`: tokens of the X-Encoder (B, T, N, Dx). `shown`: annotations of all B*T tubelets.
@@ -41,7 +41,7 @@ class Answers:
     """
 
     vectors: Tensor
-    meanings: list[str]
+    concepts: list[str]
     weight: Tensor
     visual: Tensor
     shown: list[Annotation]
@@ -50,17 +50,17 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrainingPrompt:
     """A prompt at one tubelet of one clip, with the concept of its answer."""
 
     clip: int
     tubelet: int
     prompt: str
-    meaning: str
+    concept: str
     weight: float
 
 
-class Asker:
+class VisionRunner:
     """Runs the vision side on clips and their prompts."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Asker:
         dropped_tokens: float = 0.0,
         prompt_noise: float = 0.0,
     ) -> None:
-        """Create the asker.
+        """Create the runner.
 
         Args:
             net: The model.
@@ -85,51 +85,53 @@ class Asker:
         self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
         self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
 
-    def answer(self, batch: Batch, question_tubelets: int) -> Answers:
+    def predict(self, batch: Batch, question_tubelets: int) -> ClipPredictions:
         """Predict captions at every tubelet, and each question at `question_tubelets` of them."""
         device, clips = self.bank.device, batch.labels
         visual = self.net.x_encoder(batch.frames.to(device))
         prefix = self.net.predictor.prefix(visual)
         shown = [item for clip in clips for item in clip.shown]
-        asked = self._captions(clips) + self._questions(clips, question_tubelets)
-        vectors = self._predict(prefix, asked)
-        weight = torch.tensor([item.weight for item in asked], device=device)
+        prompts = self._captions(clips) + self._questions(clips, question_tubelets)
+        vectors = self._predict(prefix, prompts)
+        weight = torch.tensor([item.weight for item in prompts], device=device)
         state = torch.from_numpy(np.concatenate([clip.state for clip in clips])).to(device)
-        meanings = [item.meaning for item in asked]
-        return Answers(vectors, meanings, weight, visual, shown, state, prefix)
+        concepts = [item.concept for item in prompts]
+        return ClipPredictions(vectors, concepts, weight, visual, shown, state, prefix)
 
-    def _captions(self, clips: list[Labels]) -> list[Asked]:
+    def _captions(self, clips: list[Labels]) -> list[TrainingPrompt]:
         rest = self.rest_weight
         return [
-            Asked(row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0)
+            TrainingPrompt(
+                row, t, clip.prompt, item.meaning, rest if item.meaning == 'rest' else 1.0
+            )
             for row, clip in enumerate(clips)
             for t, item in enumerate(clip.shown)
             if item.meaning and not item.hidden
         ]
 
-    def _questions(self, clips: list[Labels], count: int) -> list[Asked]:
+    def _questions(self, clips: list[Labels], count: int) -> list[TrainingPrompt]:
         """Return each question at `count` of the tubelets for which its answer is true."""
         return [
-            Asked(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
+            TrainingPrompt(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
             for question, holds in clip.asked
             if question.meaning  # empty if there is no annotation
             for t in self.rng.permutation(holds)[:count]
         ]
 
-    def _predict(self, prefix: list[KeyValue], asked: list[Asked]) -> Tensor:
+    def _predict(self, prefix: list[KeyValue], prompts: list[TrainingPrompt]) -> Tensor:
         """Predict the answers (M, D)."""
-        parts, groups = [], self.bank.alike([item.prompt for item in asked])
+        parts, groups = [], self.bank.group_by_length([item.prompt for item in prompts])
         for rows in groups:
-            some = [asked[row] for row in rows]
+            some = [prompts[row] for row in rows]
             states, mask = self.bank.states([item.prompt for item in some])
             clip, at = (
                 torch.tensor(index, device=states.device)
                 for index in ([item.clip for item in some], [item.tubelet for item in some])
             )
-            states, mask = disturbed(states, mask, self.prompt_noise, self.dropped_tokens)
+            states, mask = noisy_token_states(states, mask, self.prompt_noise, self.dropped_tokens)
             parts.append(self.net.predictor.answers(prefix, states, mask, clip, at))
-        return in_order(parts, groups)
+        return restore_order(parts, groups)
 
 
 class VisionStage:
@@ -139,16 +141,16 @@ class VisionStage:
         self,
         net: VLJEPA,
         targets: Tensor,
-        meanings: Meanings,
+        concept_texts: ConceptTexts,
         config: TrainConfig,
         bank: TextBank,
         workers: Workers,
     ) -> None:
-        """Create the stage; `targets` (meanings, D) come from `text_stage.meaning_vectors`."""
+        """Create the stage; `targets` (concepts, D) come from `text_stage.concept_vectors`."""
         self.net, self.config, self.stage, self.workers = net, config, config.vision, workers
-        self.meanings, self.labels = meanings, meanings.concepts.labels
-        self.also = meanings.also_holds(meanings.names).to(workers.device)
-        self.asker = Asker(
+        self.concept_texts, self.labels = concept_texts, concept_texts.concepts.labels
+        self.also = concept_texts.also_holds(concept_texts.names).to(workers.device)
+        self.runner = VisionRunner(
             net,
             bank,
             np.random.default_rng([config.seed, workers.rank]),
@@ -161,84 +163,70 @@ class VisionStage:
         self.probe = nn.Linear(
             2 * config.model.x_encoder.width, sum(map(len, self.labels.values())) + len(STATE)
         ).to(device)
-        self.parameters = [p for part in VISION for p in getattr(net, part).parameters()]
-        self.trained = [*self.parameters, *self.probe.parameters(), self.log_scale]
-        workers.same(self.trained)
-        self.optimizer = torch.optim.AdamW(
-            groups(self.trained, self.stage.weight_decay), betas=(0.9, 0.98)
+        vision = nn.ModuleList(getattr(net, part) for part in VISION)
+        trained = [*vision.parameters(), *self.probe.parameters(), self.log_scale]
+        workers.broadcast(trained)
+        stage = self.stage
+        self.average = WeightAverage(vision, stage.ema)
+        self.optimizer = OptimizerStep(
+            groups(trained, stage.weight_decay),
+            stage.learning_rate,
+            cosine_schedule(stage.steps, stage.warmup_steps, stage.decay_from),
+            workers=workers,
+            average=self.average,
         )
-        self.average = [p.detach().clone() for p in self.parameters]
-        self.done = 0
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step; returns the terms of the loss."""
         stage, device = self.stage, self.workers.device
         with autocast(device, self.config.amp):
-            answers = self.asker.answer(batch, stage.clips_at(self.done).question_tubelets)
-            probe = self._probe(answers)
+            predictions = self.runner.predict(batch, stage.clips_at(self.done).question_tubelets)
+            probe = self._probe(predictions)
         loss, parts = joint_loss(
-            answers.vectors.float(),
-            torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device),
-            answers.weight,
+            predictions.vectors.float(),
+            torch.tensor(
+                [self.concept_texts.number[m] for m in predictions.concepts], device=device
+            ),
+            predictions.weight,
             self.targets,
             self.log_scale.exp().clamp(max=100.0),
             stage.gap_weight,
             self.also,
         )
         loss = loss + stage.probe_weight * probe
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                stage.learning_rate,
-                self.done,
-                stage.warmup_steps,
-                stage.steps,
-                stage.decay_from,
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.workers.average(self.trained)
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.done += 1
-        decay = min(stage.ema, self.done / (self.done + 10))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        self.optimizer.apply(loss)
         found = {'loss': loss, **parts, 'probe': probe, 'scale': self.log_scale.exp()}
         return {key: value.detach() for key, value in found.items()}
 
-    def _probe(self, answers: Answers) -> Tensor:
+    def _probe(self, predictions: ClipPredictions) -> Tensor:
         """Compute the loss of linear probes for `labels` and the state.
 
         The probes read the mean and maximum of the visual tokens. They speed up the start of the
         X-Encoder's training and are not part of the model.
         """
-        visual, shown = answers.visual, answers.shown
+        visual, shown = predictions.visual, predictions.shown
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
         sizes = [*map(len, self.labels.values()), len(STATE)]
         logits = self.probe(features).float().split(sizes, -1)
-        total = state_loss(logits[-1], answers.state)
+        total = state_loss(logits[-1], predictions.state)
         for part, (kind, names) in zip(logits, self.labels.items(), strict=False):
-            labels = [self.meanings.concepts.label(item).get(kind) for item in shown]
-            rows = [names.index(label) if label in names else UNTOLD for label in labels]
-            if any(row != UNTOLD for row in rows):
+            labels = [self.concept_texts.concepts.label(item).get(kind) for item in shown]
+            rows = [names.index(label) if label in names else IGNORE_INDEX for label in labels]
+            if any(row != IGNORE_INDEX for row in rows):
                 target = torch.tensor(rows, device=part.device)
-                total = total + functional.cross_entropy(part, target, ignore_index=UNTOLD)
+                total = total + functional.cross_entropy(part, target, ignore_index=IGNORE_INDEX)
         return total
-
-    def use_average(self) -> None:
-        """Swap the averaged weights with those of the net (for validation and at the end)."""
-        with torch.no_grad():
-            for p, a in zip(self.parameters, self.average, strict=True):
-                previous = p.detach().clone()
-                p.copy_(a)
-                a.copy_(previous)
 
     def state(self) -> dict[str, Any]:
         """Return the state that a later run needs to resume."""
         return {
             'net': self.net.state_dict(),
-            'average': self.average,
-            'done': self.done,
-            'optimizer': self.optimizer.state_dict(),
+            **self.optimizer.state_dict(),
             'scale': self.log_scale.detach(),
             'probe': self.probe.state_dict(),
         }
@@ -246,9 +234,7 @@ class VisionStage:
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from `state`."""
         self.net.load_state_dict(state['net'])
-        self.average = [a.to(self.workers.device) for a in state['average']]
-        self.done = state['done']
-        self.optimizer.load_state_dict(state['optimizer'])
+        self.optimizer.load_state_dict(state)
         self.probe.load_state_dict(state['probe'])
         with torch.no_grad():
             self.log_scale.copy_(state['scale'])

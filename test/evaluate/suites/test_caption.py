@@ -13,13 +13,13 @@ from helpers.toy_suites import ToyVision, annotation, context, film
 from vljepa_ros.data.format import Annotation, Stream
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import held_out_colour, training_colours
+from vljepa_ros.data.simulators.mwstream.tasks import held_out_color, training_colors
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
 from vljepa_ros.evaluate.report import Row
 from vljepa_ros.evaluate.suites.caption import caption, group, is_new
 
-KNOWN, NEW = training_colours('dial-turn')[0], held_out_colour('dial-turn')
+KNOWN, NEW = training_colors('dial-turn')[0], held_out_color('dial-turn')
 Rows = dict[tuple[str, str], Row]
 
 

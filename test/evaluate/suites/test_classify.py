@@ -54,7 +54,7 @@ def test_every_task_weighs_the_same(tmp_path: Path) -> None:
     assert '7 acts of 2 of 45 tasks' in report.notes[0]
 
 
-def test_candidates_have_the_objects_colour(tmp_path: Path) -> None:
+def test_candidates_have_the_objects_color(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act', 'soccer', 'blue')])
     seen = classify(context([stream]))
     assert row(seen, 'ours', 'top-1, seen wording').mean.value == 1.0

@@ -55,7 +55,7 @@ def test_the_rewording_is_held_out_and_of_the_anchors_meaning(slot: str) -> None
 
 
 @pytest.mark.parametrize('slot', ['object', 'verb', 'direction', 'state'])
-def test_the_distractor_keeps_phase_and_colour_and_is_the_nearest_in_words(slot: str) -> None:
+def test_the_distractor_keeps_phase_and_color_and_is_the_nearest_in_words(slot: str) -> None:
     for t in triples(slot):
         own, other = slots_of(known()[t.anchor]), slots_of(known()[t.other])
         assert (own[0], own[2]) == (other[0], other[2]) and own[1] != other[1]

@@ -76,7 +76,7 @@ def test_a_small_camera_has_small_pictures() -> None:
     assert mean == pytest.approx(scene().images[0].mean(), abs=1.0)
 
 
-def test_jpeg_loses_more_at_less_quality_and_keeps_the_colours_in_place() -> None:
+def test_jpeg_loses_more_at_less_quality_and_keeps_the_colors_in_place() -> None:
     before = scene().images[0].astype(float)
     loss = [
         np.abs(jpeg(quality)(scene(), RNG(0)).images[0] - before).mean() for quality in (5, 30, 95)

@@ -69,7 +69,7 @@ def test_what_a_sentence_says(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize('which', LISTS)
 @pytest.mark.parametrize('meaning', [*DOORS, 'act:window-open', 'act:drawer-close', 'act:push'])
-def test_every_wording_says_what_it_means_in_every_colour(which: str, meaning: str) -> None:
+def test_every_wording_says_what_it_means_in_every_color(which: str, meaning: str) -> None:
     expected = '' if 'window' in meaning or 'push' in meaning else meaning.rpartition('-')[2]
     for colour in ('red', 'white', 'any'):
         assert {state_in(CONCEPTS, text) for text in sentences(f'{meaning}:{colour}', which)} == {
@@ -175,7 +175,7 @@ class Plain(ToyLanguage):
             [direction(bare.get(text) or toy_suites.known().get(text, text)) for text in texts]
         )
 
-    def cannot_tell(self, vector: Any, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Any, candidates: Sequence[str], text: str) -> bool:
         """Return whether it is the answer."""
         return float(vector @ direction('unknown')) > 0.9
 

@@ -42,7 +42,7 @@ def test_a_text_is_embedded_with_its_marks(language: Language) -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_the_nearest_sentence_is_said_and_marked(language: Language) -> None:
+def test_the_nearest_sentence_is_returned_and_marked(language: Language) -> None:
     vectors = language.encode(['the drawer is shut', 'the robot moves'])
     first, second = language.decode(vectors)
     assert (first.text, second.text) == ('the drawer is shut', 'the robot moves')
@@ -52,7 +52,7 @@ def test_the_nearest_sentence_is_said_and_marked(language: Language) -> None:
     assert language.decode(vectors[:0]) == []
 
 
-def test_nothing_is_said_below_the_stored_similarity(tmp_path: Path) -> None:
+def test_texts_below_the_stored_similarity_are_withheld(tmp_path: Path) -> None:
     config = tiny.config(bank=BankConfig(abstain_below=0.9))
     language = load(tiny.save(tmp_path / 'm', config))
     near = language.encode(['the drawer is open'])
@@ -62,8 +62,8 @@ def test_nothing_is_said_below_the_stored_similarity(tmp_path: Path) -> None:
     assert all(near[0] @ language.encode([c.text])[0] >= 0.9 for c in said.alternatives)
     assert (nothing.text, nothing.confidence, nothing.alternatives) == ('', 0.0, ())
     assert nothing.nearest
-    assert language.cannot_tell(far[0], [], nothing.text)
-    assert not language.cannot_tell(near[0], [], said.text)
+    assert language.is_unanswerable(far[0], [], nothing.text)
+    assert not language.is_unanswerable(near[0], [], said.text)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_an_edited_bank_is_read_at_the_next_start(tmp_path: Path) -> None:
     assert language.decode(language.encode(['the red cup']))[0].text == 'the red cup'
 
 
-def test_scores_that_were_not_fitted_are_told_once(
+def test_uncalibrated_scores_are_reported_once(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -107,7 +107,7 @@ def test_ranks_and_similarities_are_scores(language: Language) -> None:
     assert sum(c.score for c in ranked) == pytest.approx(1)
     scores = language.similarity(np.stack([vector, -vector]), 'the cup is red')
     assert 0 <= scores[1] < scores[0] <= 1
-    assert not language.cannot_tell(vector, [], 'x')
+    assert not language.is_unanswerable(vector, [], 'x')
 
 
 def test_bad_texts_are_named(language: Language) -> None:

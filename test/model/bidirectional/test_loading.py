@@ -51,7 +51,7 @@ def test_bfloat16_gives_nearly_the_vectors_of_float32(folder: Path) -> None:
     assert (found[0] * found[1]).sum(axis=1).min() > 0.99
 
 
-def test_the_default_configuration_needs_what_its_weights_take() -> None:
+def test_the_default_configuration_needs_memory_for_its_weights() -> None:
     """The model has 1.36e9 weights of 2 bytes; activations need a fraction of that."""
     config = BidirectionalConfig('full')
     both = needed_bytes(config, ('x_encoder', 'predictor', 'y_encoder'), 'bfloat16')
@@ -59,7 +59,7 @@ def test_the_default_configuration_needs_what_its_weights_take() -> None:
     assert needed_bytes(config, ('y_encoder',), 'float32') == pytest.approx(1.3e9, rel=0.1)
 
 
-def test_what_does_not_fit_is_refused_before_it_is_read(
+def test_a_model_that_is_too_large_is_rejected_before_loading(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / 'weights.safetensors').write_bytes(b'not read')
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
         registry.load(str(folder), device='cpu')
 
 
-def test_what_is_needed_is_logged_at_the_start(
+def test_required_memory_is_logged_at_startup(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(devices, 'MEMINFO', tmp_path / 'missing')
@@ -93,7 +93,7 @@ def test_what_is_needed_is_logged_at_the_start(
         ('predictor', {'depth': 3}, "predictor.*'depth'"),
     ],
 )
-def test_what_no_model_can_be_is_named(
+def test_an_impossible_configuration_is_named(
     folder: Path, part: str, values: dict[str, object], words: str
 ) -> None:
     changed(folder, part, **values)
@@ -129,7 +129,7 @@ def test_missing_and_damaged_files_are_one_line(
     assert '\n' not in str(caught.value)
 
 
-def test_a_mark_that_the_tokenizer_does_not_know_is_named(folder: Path) -> None:
+def test_an_unknown_special_token_is_named(folder: Path) -> None:
     changed(folder, 'predictor', tokenizer={'file': 'predictor_tokenizer.json', 'begin': '<s>'})
     with pytest.raises(ModelError, match="'<s>'"):
         registry.load(str(folder), device='cpu')
@@ -143,7 +143,7 @@ def test_loading_draws_no_random_numbers(folder: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_gpu_that_shares_the_machines_memory_has_what_the_machine_has(
+def test_an_integrated_gpu_reports_the_system_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a Jetson, the driver does not count memory that the system can reclaim."""

@@ -128,7 +128,7 @@ def test_padding_of_any_id_changes_nothing_and_the_end_of_text_counts(net: Any, 
     assert (found[0] - without[0]).abs().max() > 100 * TOLERANCE
 
 
-def test_every_token_of_the_predictor_sees_what_comes_after_it(net: Any) -> None:
+def test_predictor_attention_is_not_causal(net: Any) -> None:
     """With a causal mask, the first state would not depend on the last token."""
     seen: dict[str, torch.Tensor] = {}
     layer = net.predictor.layers[-1]

@@ -21,7 +21,7 @@ def net() -> Any:
     return tiny.net()
 
 
-def test_positions_come_from_the_configured_size_so_pictures_of_another_are_refused(
+def test_images_of_another_size_than_configured_are_rejected(
     net: Any,
 ) -> None:
     plain = plain_vjepa(net)

@@ -73,7 +73,7 @@ def test_states_are_independent_and_the_encoder_runs_once_a_hop(
     vision.step(second, hops(tiny.video(2, seed=2))[0])
     before = vision.predict(first, PROMPTS)
     assert np.abs(before - vision.predict(second, PROMPTS)).max() > 1e-3
-    monkeypatch.setattr(vision._sight._x_encoder, 'forward', None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(vision._encoder._x_encoder, 'forward', None)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(vision.predict(first, PROMPTS), before)
 
 
@@ -114,14 +114,14 @@ def causal(layers: int) -> Any:
 
 def causal_tokens(config: Any, video: torch.Tensor) -> list[torch.Tensor]:
     """Return the newest tubelet's tokens after each hop."""
-    from vljepa_ros.model.bidirectional.image_encoder import CausalSight
+    from vljepa_ros.model.bidirectional.image_encoder import CausalEncoder
 
-    sight = CausalSight(tiny.net(config).x_encoder, config)
-    seen, found = sight.begin(), []
+    encoder = CausalEncoder(tiny.net(config).x_encoder, config)
+    state, found = encoder.new_state(), []
     for hop in video.split(2, dim=1):
-        sight.see(seen, hop)
-        found.append(sight.tokens(seen)[:, -16:])
-    assert sight.tokens(seen).shape == (1, 4 * 16, 48)
+        encoder.push(state, hop)
+        found.append(encoder.tokens(state)[:, -16:])
+    assert encoder.tokens(state).shape == (1, 4 * 16, 48)
     return found
 
 

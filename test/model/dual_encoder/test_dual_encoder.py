@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return registry.load(str(folder), device='cpu')
 
 
-def pictures(count: int) -> np.ndarray:
+def noise_images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
@@ -66,7 +66,7 @@ def plain_siglip() -> Any:
 
 def test_logits_are_those_of_transformers(model: Model) -> None:
     """Images are normalized with mean and deviation 0.5, texts padded with 0 to full length."""
-    shown, texts = pictures(3), ['The Drawer is OPEN', 'a cup']
+    shown, texts = noise_images(3), ['The Drawer is OPEN', 'a cup']
     ids = torch.zeros(2, 12, dtype=torch.long)
     for row, text in enumerate(texts):
         found = [WORDS.index(word) for word in [*text.lower().split(), '<end>']]
@@ -104,16 +104,16 @@ def test_the_prompt_changes_nothing(model: Model) -> None:
     state = model.vision.new_state()
     with pytest.raises(InputError, match='frame'):
         model.vision.predict(state, ['a'])
-    model.vision.step(state, list(pictures(1)))
+    model.vision.step(state, list(noise_images(1)))
     found = model.vision.predict(state, ['a', 'word ' * 900, ''])
     assert found.shape == (3, tiny.DIM) and (found == found[0]).all()
     model.vision.check_prompts(['word ' * 900])
     assert model.vision.predict(state, []).shape == (0, tiny.DIM)
     with pytest.raises(InputError, match=r'2 frames.* 1'):
-        model.vision.step(state, list(pictures(2)))
+        model.vision.step(state, list(noise_images(2)))
 
 
-def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
+def test_a_constant_image_gives_one_segment(model: Model) -> None:
     pipeline, events = Pipeline(model), []
     image = np.full((48, 64, 3), 120, np.uint8)
     for i in range(40):
@@ -123,7 +123,7 @@ def test_a_picture_that_stays_is_one_segment(model: Model) -> None:
     assert pipeline.writer.decodes == 1
 
 
-def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model) -> None:
+def test_the_stack_ranks_candidates_and_reports_that_it_has_no_decoder(model: Model) -> None:
     """Events, search and questions with candidates work; an open question is refused."""
     pipeline = Pipeline(model)
     rng, events = np.random.default_rng(1), []
@@ -140,12 +140,12 @@ def test_the_stack_asks_it_to_choose_and_says_that_it_has_no_words(model: Model)
         pipeline.ask('what is open?')
 
 
-def test_texts_and_pictures_that_do_not_fit_are_named(model: Model, tmp_path: Path) -> None:
+def test_texts_and_images_of_the_wrong_size_are_named(model: Model, tmp_path: Path) -> None:
     assert model.language is not None
     with pytest.raises(InputError, match=r'14 tokens.* 12'):
         model.language.check('a ' * 13)
     with pytest.raises(ValueError, match=r'8x8.*32x32'):
-        tiny.net().pictures(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+        tiny.net().encode_images(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
     folder = tiny.save(tmp_path / 'm')
     (folder / 'weights.safetensors').unlink()
     with pytest.raises(ModelError, match='vljepa models get tiny_dual'):

@@ -117,13 +117,13 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, content: bytes, w
     assert '\n' not in str(caught.value)
 
 
-def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
+def test_a_file_without_a_state_dict_is_named(tmp_path: Path) -> None:
     torch.save({'model_state_dict': {'epoch': 3}}, tmp_path / 'x.pt')
     with pytest.raises(ModelError, match='state dict'):
         read_tensors(tmp_path / 'x.pt')
 
 
-def test_what_no_file_has_is_drawn(tmp_path: Path) -> None:
+def test_weights_that_no_file_has_are_initialized_randomly(tmp_path: Path) -> None:
     files = published(tmp_path)[1:]
     whole = tiny.net().state_dict()
     drawn = {key: value for key, value in whole.items() if not key.startswith('x_encoder.')}

@@ -44,7 +44,7 @@ def test_a_file_comes_whole_with_its_hash(hub: Hub, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['f']
 
 
-def test_a_file_that_is_there_is_verified_and_not_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_an_existing_file_is_verified_and_not_downloaded(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / 'f').write_bytes(CONTENT)
     assert download(SOURCE, tmp_path / 'f', silent) == HASH and not hub.asked
     (tmp_path / 'f').write_bytes(b'other')
@@ -75,7 +75,7 @@ def test_a_file_that_had_come_whole_but_was_not_verified_is_not_asked_for_again(
     assert [path.name for path in tmp_path.iterdir()] == ['f']
 
 
-def test_a_rest_that_the_hub_does_not_know_begins_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_partial_download_unknown_to_the_hub_restarts(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / 'f.part').write_bytes(CONTENT + b'more')
     (tmp_path / 'f.part.tag').write_text(f'"{hash(CONTENT)}"')
     with pytest.raises(ModelError, match='416'):
@@ -83,7 +83,7 @@ def test_a_rest_that_the_hub_does_not_know_begins_anew(hub: Hub, tmp_path: Path)
     assert download(SOURCE, tmp_path / 'f', silent) == HASH
 
 
-def test_a_file_that_changed_meanwhile_comes_from_its_beginning(hub: Hub, tmp_path: Path) -> None:
+def test_a_changed_file_is_downloaded_from_its_beginning(hub: Hub, tmp_path: Path) -> None:
     """Parts of two versions would not fit together, and no hash is pinned yet."""
     source = SourceConfig('owner/name', 'best.pt')
     hub.break_after = 300_000
@@ -101,7 +101,7 @@ def test_another_hash_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.suffix != '.tag']
 
 
-def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: Hub, tmp_path: Path) -> None:
+def test_the_token_is_sent_only_to_the_hub(hub: Hub, tmp_path: Path) -> None:
     hub.gated.add('owner/name')
     download(SOURCE, tmp_path / 'f', silent)
     (_, to_hub), (_, to_store) = hub.asked
@@ -119,7 +119,7 @@ def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: Hub, tmp_path: Path) 
         ('secret', 'owner/none', '404'),
     ],
 )
-def test_a_refusal_says_what_to_do(
+def test_a_rejection_names_the_remedy(
     hub: Hub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -142,7 +142,7 @@ def test_nothing_is_downloaded_offline(
     assert not hub.asked
 
 
-def test_a_hub_that_is_not_there_is_one_line(
+def test_an_unreachable_hub_fails_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')

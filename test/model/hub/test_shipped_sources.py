@@ -85,7 +85,7 @@ def published(repository: str) -> State:
 
 
 @pytest.mark.parametrize('name', ['open_vljepa', 'vljepa_paper', 'vljepa_open', 'siglip2'])
-def test_what_is_published_fills_the_model_with_no_key_too_many(name: str) -> None:
+def test_published_weights_fill_the_model_without_surplus_keys(name: str) -> None:
     config: Any = registry.read_config(registry.find(name))
     assert config.name == name and config.licences
     with torch.device('meta'):

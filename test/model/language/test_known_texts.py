@@ -29,7 +29,9 @@ def test_a_text_is_embedded_once(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.allclose(np.linalg.norm(again, axis=1), 1, atol=1e-5)
 
 
-def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_evicts_the_least_recently_used(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(text_space, 'KNOWN_TEXTS', 2)
     language = fresh_language(tiny)
     language.encode(['a', 'b', 'c'])
@@ -43,7 +45,7 @@ def test_what_was_used_last_is_forgotten_last(tiny: Any, monkeypatch: pytest.Mon
     ('text', 'message'),
     [(' ', 'empty'), ('word ' * 70, '72 tokens.* 64')],
 )
-def test_a_text_that_cannot_be_embedded_is_told_before_anything_is_computed(
+def test_a_text_that_cannot_be_embedded_is_rejected_before_inference(
     tiny: Any, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     language = fresh_language(tiny)

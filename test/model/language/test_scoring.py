@@ -18,7 +18,7 @@ from vljepa_ros.core.text import yes_among
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import CalibrationConfig, ModelConfig, YEncoderConfig
 from vljepa_ros.model.language import generation as module
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text import TextLanguage
 
@@ -112,7 +112,7 @@ def test_a_bias_of_yes_is_added_where_yes_and_no_are_the_choice(
         ([], None),
     ],
 )
-def test_a_pair_of_yes_and_no_is_told_by_first_words(texts: list[str], yes: int | None) -> None:
+def test_a_yes_no_pair_is_detected_by_its_first_words(texts: list[str], yes: int | None) -> None:
     assert yes_among(texts) == yes
 
 
@@ -121,10 +121,10 @@ def test_an_answer_is_an_abstention_above_the_threshold_only(
 ) -> None:
     for above, abstained in ((0.0900, True), (0.0901, False)):
         language.calibration = CalibrationConfig(**UNKNOWN, abstain_above=above)
-        assert language.cannot_tell(vector, ['yes', 'no'], 'yes') is abstained
+        assert language.is_unanswerable(vector, ['yes', 'no'], 'yes') is abstained
 
 
-def test_words_compete_alone_and_have_their_own_threshold(
+def test_a_decoded_text_competes_alone_with_its_own_threshold(
     language: TextLanguage, vector: Any
 ) -> None:
     share = float(1 / (1 + np.exp(2)))  # of 0.4 beside 0.6 at 0.1
@@ -132,19 +132,17 @@ def test_words_compete_alone_and_have_their_own_threshold(
         language.calibration = CalibrationConfig(
             **UNKNOWN, abstain_above=0.0, abstain_words_above=words
         )
-        assert language.cannot_tell(vector, [], 'red') is abstained
-    assert language.cannot_tell(vector, [], '')  # no text was decoded
+        assert language.is_unanswerable(vector, [], 'red') is abstained
+    assert language.is_unanswerable(vector, [], '')  # no text was decoded
 
 
-def test_who_offers_unknown_as_a_candidate_has_it_once(
-    language: TextLanguage, vector: Any
-) -> None:
+def test_unknown_as_a_candidate_counts_once(language: TextLanguage, vector: Any) -> None:
     language.calibration = CalibrationConfig(**UNKNOWN, abstain_above=0.08)
     candidates = ['green', 'cannot tell', 'red']
     ranked = language.rank(vector, candidates)
     assert sum(c.score for c in ranked) == pytest.approx(1.0)
     assert language.unknown_share(vector, candidates) == pytest.approx(1 / (np.exp(2) + 2))
-    assert language.cannot_tell(vector, candidates, 'red')
+    assert language.is_unanswerable(vector, candidates, 'red')
 
 
 def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
@@ -158,35 +156,35 @@ def test_a_model_without_unknown_ranks_as_ever_and_never_abstains(
     order = np.argsort(-score, kind='stable')
     ranked = [(c.text, c.score) for c in language.rank(vector, texts)]
     assert ranked == [(texts[i], float(score[i])) for i in order]  # to the last bit
-    assert not language.cannot_tell(vector, texts, 'no')
-    assert not language.cannot_tell(vector, [], '')
+    assert not language.is_unanswerable(vector, texts, 'no')
+    assert not language.is_unanswerable(vector, [], '')
 
     vectors = language.encode(['a', 'b', 'c'])
-    said = language.said(vectors)
+    rows = language.hypotheses(vectors)
     for asked in (False, True):
-        for decoded, texts_said in zip(language.decode(vectors, asked), said, strict=True):
-            log_probability = texts_said[0].log_probability
-            assert decoded.text == texts_said[0].text
+        for decoded, row in zip(language.decode(vectors, asked), rows, strict=True):
+            log_probability = row[0].log_probability
+            assert decoded.text == row[0].text
             assert decoded.confidence == float(1 / (1 + np.exp(-(2.0 * log_probability + 2.0))))
-            assert len(decoded.alternatives) == len(texts_said) - 1
+            assert len(decoded.alternatives) == len(row) - 1
 
 
 def test_a_margin_is_to_the_best_of_the_other_texts() -> None:
     known = {'a b': np.array([0.6, 0.8], np.float32)}
-    found = module._said({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
+    found = module._hypotheses({'a b': -0.1, 'c': -0.5, 'd': -9.0}, np.array([0.0, 1.0]), known)
     assert [s.text for s in found] == ['a b', 'c', 'd']
     assert [s.margin for s in found] == pytest.approx([0.4, -0.4, -5.0])
     assert [s.cosine for s in found] == pytest.approx([0.8, -1.0, -1.0])
     assert [s.words for s in found] == [2, 1, 1]
-    alone = module._said({'a': -0.1}, np.array([0.0, 1.0]), None)
-    assert alone == [Said('a', -0.1, 5.0, 0.0)]
+    alone = module._hypotheses({'a': -0.1}, np.array([0.0, 1.0]), None)
+    assert alone == [Hypothesis('a', -0.1, 5.0, 0.0)]
 
 
-def test_the_confidence_of_words_weighs_what_is_known_of_them(
+def test_text_confidence_is_a_weighted_sum_of_its_inputs(
     language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = [Said('the arm is still', -0.5, 0.2, 0.8), Said('it rests', -0.7, -0.2, 0.5)]
-    monkeypatch.setattr(language, 'said', lambda vectors: [row])
+    row = [Hypothesis('the arm is still', -0.5, 0.2, 0.8), Hypothesis('it rests', -0.7, -0.2, 0.5)]
+    monkeypatch.setattr(language, 'hypotheses', lambda vectors: [row])
     parts = {'slope': 2.0, 'margin': 0.5, 'cosine': 3.0, 'words': -0.25, 'bias': -1.0}
     for prefix in ('decode', 'answer'):
         fitted = {f'{prefix}_{name}': value for name, value in parts.items()}
@@ -201,11 +199,11 @@ def test_the_confidence_of_words_weighs_what_is_known_of_them(
     )
 
 
-def test_the_confidence_of_words_weighs_where_the_vector_points(
+def test_text_confidence_depends_on_the_vectors_direction(
     language: TextLanguage, vector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = [Said('it rests', -0.5, 0.2, 0.8)]
-    monkeypatch.setattr(language, 'said', lambda vectors: [row for _ in vectors])
+    row = [Hypothesis('it rests', -0.5, 0.2, 0.8)]
+    monkeypatch.setattr(language, 'hypotheses', lambda vectors: [row for _ in vectors])
     direction = np.random.default_rng(0).normal(size=len(vector)).tolist()
     language.calibration = CalibrationConfig(
         decode_slope=2.0, decode_bias=0.5, decode_direction=tuple(direction)
@@ -235,7 +233,7 @@ def test_a_direction_comes_back_or_is_refused(tiny: Any, tmp_path: Path, name: s
         registry.load(str(tmp_path))
 
 
-def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
+def test_the_hypothesis_nearest_to_the_vector_is_first() -> None:
     class Beams(torch.nn.Module):
         """Always decodes to 'b', then 'a', then a text that cannot be embedded."""
 
@@ -258,13 +256,13 @@ def test_of_the_beams_that_is_said_which_is_nearest_to_the_vector() -> None:
         def encode(self, texts: Sequence[str]) -> Any:
             return np.array([[1.0, 0.0] if text == 'a' else [0.0, 1.0] for text in texts])
 
-    speaker = module.Speaker(Beams(), lambda ids: 'abc'[ids[0] - 10])  # type: ignore[arg-type]
+    generator = module.TextGenerator(Beams(), lambda ids: 'abc'[ids[0] - 10])  # type: ignore[arg-type]
     vectors = np.array([[0.8, 0.6], [0.6, 0.8]], np.float32)
     space: Any = Letters()
-    first, second = speaker.said(vectors, space)
+    first, second = generator.hypotheses(vectors, space)
     assert [(s.text, round(s.cosine, 3)) for s in first] == [('a', 0.8), ('b', 0.6), ('c', -1.0)]
     assert [s.text for s in second] == ['b', 'a', 'c']
-    likeliest = speaker.said(vectors[:1], space, cosines=False)[0]
+    likeliest = generator.hypotheses(vectors[:1], space, cosines=False)[0]
     assert [(s.text, s.cosine) for s in likeliest] == [('b', 0.0), ('a', 0.0), ('c', 0.0)]
 
 

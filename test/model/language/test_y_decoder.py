@@ -51,7 +51,7 @@ def test_each_beams_score_is_its_mean_log_probability(decoder: YDecoder) -> None
 
 
 @torch.no_grad()
-def test_no_two_beams_say_the_same(decoder: YDecoder) -> None:
+def test_beams_are_distinct(decoder: YDecoder) -> None:
     tokens, _ = decoder.generate(torch.nn.functional.normalize(torch.randn(VECTORS, 16), dim=-1))
     for beams in tokens.tolist():
         ended = [tuple(b[: b.index(END)]) if END in b else tuple(b) for b in beams]

@@ -64,7 +64,7 @@ def test_every_hop_equals_the_masked_pass(shipped: Model, reference: Reference) 
     assert facts.receptive_tubelets == layers * (facts.window_tubelets - 1) + 1
 
 
-def test_nothing_before_the_receptive_field_matters_and_what_is_in_it_does(
+def test_only_frames_in_the_receptive_field_change_the_output(
     shipped: Model,
 ) -> None:
     vision, facts = shipped.vision, shipped.facts

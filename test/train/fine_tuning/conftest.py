@@ -21,8 +21,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='session')
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """Return the training recording."""
-    colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
-    return film(tmp_path_factory.mktemp('shown'), colours, 'shown')
+    colors = ['red', 'blue', 'green', 'blue', 'red', 'green']
+    return film(tmp_path_factory.mktemp('shown'), colors, 'shown')
 
 
 @pytest.fixture(scope='session')

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.annotated_bags import tune_config
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.train.fine_tuning.config import Recording, is_tuning, parse_tuning
-from vljepa_ros.train.fine_tuning.run import Tuning
+from vljepa_ros.train.fine_tuning.config import Recording
+from vljepa_ros.train.fine_tuning.run import FineTuning
 
-GOOD = {'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
+GOOD = {'kind': 'fine_tuning', 'out': 'runs/mine', 'recordings': [{'source': 'run.mp4'}]}
 
 
 def test_two_keys_are_enough() -> None:
-    found = parse_tuning(GOOD, Path('tune.yaml'))
+    found = tune_config(GOOD, Path('tune.yaml'))
     assert found.recordings == (Recording('run.mp4', '', (), 0.0),)
     assert (found.start, found.tune, found.validation, found.title) == (
         'small',
@@ -28,7 +29,7 @@ def test_two_keys_are_enough() -> None:
 
 def test_all_that_a_recording_needs_can_be_said() -> None:
     given = {'source': 'run7', 'annotations': 'a.jsonl', 'topics': ['front=/f', '/r'], 'fps': 5}
-    found = parse_tuning({**GOOD, 'recordings': [given]}, Path('tune.yaml'))
+    found = tune_config({**GOOD, 'recordings': [given]}, Path('tune.yaml'))
     assert found.recordings == (Recording('run7', 'a.jsonl', ('front=/f', '/r'), 5.0),)
 
 
@@ -54,17 +55,11 @@ def test_all_that_a_recording_needs_can_be_said() -> None:
 )
 def test_what_is_wrong_is_named(more: dict[str, Any], part: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_tuning({**GOOD, **more}, Path('x/tune.yaml'))
+        tune_config({**GOOD, **more}, Path('x/tune.yaml'))
     assert str(caught.value).startswith('x/tune.yaml: ') and part in str(caught.value)
 
 
-def test_it_is_told_from_a_whole_training() -> None:
-    assert is_tuning(GOOD) and is_tuning({'tune': 'lora'})
-    assert not is_tuning({'data': 'x', 'out': 'y', 'model': {}, 'start': 'z'})
-    assert not is_tuning(None) and not is_tuning(['recordings'])
-
-
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    config = parse_tuning({**GOOD, 'start': 'siglip2', 'out': str(tmp_path)}, Path('tune.yaml'))
+    config = tune_config({**GOOD, 'start': 'siglip2', 'out': str(tmp_path)}, Path('tune.yaml'))
     with pytest.raises(InputError, match=r'siglip2 .*dual_encoder'):
-        Tuning(config)
+        FineTuning(config)

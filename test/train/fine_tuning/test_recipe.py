@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers.annotated_bags import EACH_S, SAYS, SHORT, film
+from helpers.annotated_bags import EACH_S, SAYS, SHORT, film, tune_config
 from helpers.tiny_streaming import tower
 from safetensors.torch import load_file
 
 from vljepa_ros.cli.main import main, make_parser
 from vljepa_ros.model import registry
-from vljepa_ros.train.config import read_values
-from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig, parse_tuning
-from vljepa_ros.train.fine_tuning.run import Tuned, tune
+from vljepa_ros.train.config_file import read_config
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
+from vljepa_ros.train.fine_tuning.run import FineTuningResult, tune
 
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Any]
@@ -48,10 +48,10 @@ def configuration(path: Path, **values: Any) -> Path:
     return path
 
 
-def edited(printed: str, colours: list[str]) -> Iterator[str]:
+def edited(printed: str, colors: list[str]) -> Iterator[str]:
     """Return the lines of annotate with other times and texts: one line per color."""
     first = json.loads(printed.splitlines()[0])
-    for number, colour in enumerate(colours):
+    for number, colour in enumerate(colors):
         begin = EACH_S * number
         yield json.dumps({**first, 'start': begin, 'end': begin + EACH_S, 'text': SAYS[colour]})
 
@@ -60,13 +60,13 @@ def test_from_my_bag_to_my_model(
     vljepa: Run, start: Path, held_out: Recording, tmp_path: Path
 ) -> None:
     """The fine-tuned model decodes the new texts on a bag that it was not trained on."""
-    colours = ['red', 'blue', 'green', 'blue', 'red', 'green']
-    bag = Path(film(tmp_path, colours, 'bag').source)
+    colors = ['red', 'blue', 'green', 'blue', 'red', 'green']
+    bag = Path(film(tmp_path, colors, 'bag').source)
     status, printed, _ = vljepa('annotate', bag, '--json', '--model', start)
     assert status == 0
     file = tmp_path / 'bag.jsonl'
     questions = [line for line in file.read_text().splitlines() if 'prompt' in line]
-    file.write_text('\n'.join([*edited(printed, colours), *questions]) + '\n')
+    file.write_text('\n'.join([*edited(printed, colors), *questions]) + '\n')
     config = configuration(
         tmp_path / 'mine.yaml',
         start=str(start),
@@ -97,12 +97,12 @@ def heads(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactor
     return out
 
 
-def tuned(start: Path, shown: Recording, out: Path, how: str) -> Tuned:
+def tuned(start: Path, shown: Recording, out: Path, how: str) -> FineTuningResult:
     """Fine-tune for a few steps."""
     short = {**SHORT, 'steps': 3, 'text_steps': 3, 'decoder_steps': 3}
     values = {**short, 'start': str(start), 'out': str(out), 'tune': how}
     values['recordings'] = [{'source': shown.source, 'annotations': shown.annotations}]
-    found = tune(parse_tuning(values, Path(f'{how}.yaml')))
+    found = tune(tune_config(values, Path(f'{how}.yaml')))
     assert found.after.texts == 6
     return found
 
@@ -213,8 +213,8 @@ def test_the_documented_commands_are_commands() -> None:
 
 def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
     """The test checks the configuration and every annotation line, without the training."""
-    path = ROOT / 'samples' / 'tuning' / 'tune.yaml'
-    config: TuneConfig = parse_tuning(read_values(path), path)
+    config = read_config(ROOT / 'samples' / 'tuning' / 'tune.yaml')
+    assert isinstance(config, FineTuningConfig)
     truth = json.loads((ROOT / 'samples' / 'bench' / 'ground_truth.json').read_text())
     spans = {(a['start'], a['end']) for a in truth['annotations']}
     for recording in (*config.recordings, *config.validation):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.model.language.generation import Said
+from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
 
 
@@ -28,9 +28,9 @@ class Speaker:
         rows[[text == 'c' for text in texts]] = np.eye(4)[0]
         return rows
 
-    def said(self, vectors: Any, cosines: bool = True) -> list[list[Said]]:
+    def hypotheses(self, vectors: Any, cosines: bool = True) -> list[list[Hypothesis]]:
         assert not cosines
-        return [[Said(self.texts[int(i)], 0.0, 0.0, 0.0)] for i in vectors.argmax(axis=1)]
+        return [[Hypothesis(self.texts[int(i)], 0.0, 0.0, 0.0)] for i in vectors.argmax(axis=1)]
 
 
 def test_only_sentences_that_it_says_again_are_kept() -> None:
@@ -40,7 +40,7 @@ def test_only_sentences_that_it_says_again_are_kept() -> None:
 
 def test_a_model_that_says_nothing_knows_nothing() -> None:
     silent = Speaker()
-    silent.said = lambda vectors, cosines: [[] for _ in vectors]  # type: ignore[method-assign]
+    silent.hypotheses = lambda vectors, cosines: [[] for _ in vectors]  # type: ignore[method-assign]
     assert known_sentences(silent, 0, 8) == []  # type: ignore[arg-type]
 
 

@@ -11,8 +11,8 @@ from vljepa_ros.model import registry
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.streaming.y_encoder import YEncoder
-from vljepa_ros.train.fine_tuning.text_stage import Texts
-from vljepa_ros.train.text_bank import Meanings, TextBank
+from vljepa_ros.train.fine_tuning.text_stage import TextFineTuning
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank
 
 TOLD = {
     'say:the left drawer is open': ('The left drawer is open.',),
@@ -49,7 +49,7 @@ def test_sentences_that_were_one_place_come_apart(encoder: YEncoder, bank: TextB
     before = embedded(encoder, bank, [left, right])
     assert before[0] @ before[1] > 0.95
     known = embedded(encoder, bank, [*KNOWN, *held_out])
-    texts = Texts(encoder, bank, Meanings(TOLD), KNOWN)
+    texts = TextFineTuning(encoder, bank, ConceptTexts(TOLD), KNOWN)
     texts.train(40, seed=0)
     after = embedded(encoder, bank, [left, right])
     assert after[0] @ after[1] < 0.6
@@ -61,8 +61,8 @@ def test_sentences_that_were_one_place_come_apart(encoder: YEncoder, bank: TextB
 def test_targets_are_peoples_meanings_and_then_known_sentences(
     encoder: YEncoder, bank: TextBank
 ) -> None:
-    meanings = Meanings(TOLD)
-    texts = Texts(encoder, bank, meanings, KNOWN)
+    meanings = ConceptTexts(TOLD)
+    texts = TextFineTuning(encoder, bank, meanings, KNOWN)
     targets = texts.targets()
     assert targets.shape == (len(meanings.names) + len(KNOWN), 256)
     own = embedded(encoder, bank, ['The kettle boils.'])[0]
@@ -74,8 +74,10 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
     encoder: YEncoder, bank: TextBank
 ) -> None:
     told = {'say:the arm rests': ('The arm rests.',)}
-    meanings = Meanings(told)
-    texts = Texts(encoder, bank, meanings, ['the arm is at rest', 'the mug is on the table'])
+    meanings = ConceptTexts(told)
+    texts = TextFineTuning(
+        encoder, bank, meanings, ['the arm is at rest', 'the mug is on the table']
+    )
     row = texts.also[meanings.number['say:the arm rests']]
     assert row[-2:].tolist() == [True, False]
     assert not row[: len(meanings.names)].any()  # annotated texts are never equal to the others
@@ -83,5 +85,5 @@ def test_a_known_sentence_that_may_say_the_same_is_no_rival(
 
 def test_without_texts_of_ones_own_nothing_is_trained(encoder: YEncoder, bank: TextBank) -> None:
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    Texts(encoder, bank, Meanings({}), []).train(3, seed=0)
+    TextFineTuning(encoder, bank, ConceptTexts({}), []).train(3, seed=0)
     assert all(torch.equal(before[key], v) for key, v in encoder.state_dict().items())

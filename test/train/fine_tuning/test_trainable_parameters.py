@@ -15,14 +15,14 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.model import registry
 from vljepa_ros.model.streaming.network import LANGUAGE, VISION, VLJEPA
 from vljepa_ros.train.adapters import Lora, merged
-from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
-from vljepa_ros.train.fine_tuning.trainable_parameters import choose
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
+from vljepa_ros.train.fine_tuning.trainable_parameters import select_parameters
 
 HEADS = {f'predictor.{layer}.{name}' for layer in ('norm', 'head') for name in ('weight', 'bias')}
 
 
-def config(tune: str) -> TuneConfig:
-    return TuneConfig('out', (Recording('x'),), tune=tune, lora=Lora(rank=4, alpha=8.0))
+def config(tune: str) -> FineTuningConfig:
+    return FineTuningConfig('out', (Recording('x'),), tune=tune, lora=Lora(rank=4, alpha=8.0))
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def trained(net: VLJEPA) -> set[str]:
 
 
 def test_heads_are_the_predictors_last_layers(net: VLJEPA) -> None:
-    parameters = choose(net, config('heads'))
+    parameters = select_parameters(net, config('heads'))
     assert trained(net) == HEADS and len(parameters) == len(HEADS)
 
 
 def test_all_is_all_of_the_vision_and_nothing_of_the_language(net: VLJEPA) -> None:
-    choose(net, config('all'))
+    select_parameters(net, config('all'))
     vision = {n for n, _ in net.named_parameters() if n.startswith(('x_encoder', 'predictor'))}
     assert trained(net) == vision
 
@@ -60,7 +60,7 @@ def test_all_is_all_of_the_vision_and_nothing_of_the_language(net: VLJEPA) -> No
 def test_lora_adds_two_thin_matrices_to_every_linear_layer_of_the_blocks(net: VLJEPA) -> None:
     pytest.importorskip('peft')
     before = {name for name, _ in net.named_parameters()}
-    choose(net, config('lora'))
+    select_parameters(net, config('lora'))
     layers = {n.rpartition('.lora_')[0] for n in trained(net) if '.lora_' in n}
     wanted = {
         f'{part}.blocks.{block}.{layer}'
@@ -81,7 +81,7 @@ def test_merged_adapters_compute_the_same_from_plain_weights(net: VLJEPA, tmp_pa
     """Merging is exact to 1e-5 in float32; in float16, cosines are at least 0.99999."""
     pytest.importorskip('peft')
     names, start = set(net.state_dict()), answers(net)
-    choose(net, config('lora'))
+    select_parameters(net, config('lora'))
     assert torch.equal(answers(net), start)  # B is zero: nothing is learned yet
     torch.manual_seed(2)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_lora_equals_its_formula(net: VLJEPA) -> None:
     pytest.importorskip('peft')
     name = 'predictor.blocks.1.mlp.0.weight'
     before = net.state_dict()[name].clone()
-    choose(net, config('lora'))
+    select_parameters(net, config('lora'))
     layer = net.predictor.blocks[1].mlp[0]  # type: ignore[index]
     with torch.no_grad():
         layer.lora_B['default'].weight.normal_()
@@ -119,5 +119,5 @@ def test_without_peft_one_line_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, 'peft', None)
     with pytest.raises(InputError, match=r'peft.*pip install .*\[tune\]'):
-        choose(net, config('lora'))
-    assert choose(net, config('heads'))
+        select_parameters(net, config('lora'))
+    assert select_parameters(net, config('heads'))

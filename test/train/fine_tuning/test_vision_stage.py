@@ -15,20 +15,20 @@ from torch.nn import functional
 
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.config import Clips
-from vljepa_ros.train.fine_tuning.config import Recording, TuneConfig
-from vljepa_ros.train.fine_tuning.run import Tuning
-from vljepa_ros.train.fine_tuning.text_stage import Texts
-from vljepa_ros.train.fine_tuning.trainable_parameters import choose
-from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionTuning
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig, Recording
+from vljepa_ros.train.fine_tuning.run import FineTuning
+from vljepa_ros.train.fine_tuning.text_stage import TextFineTuning
+from vljepa_ros.train.fine_tuning.trainable_parameters import select_parameters
+from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionFineTuning
 
 STEPS = 30
 OTHERS = ['Is the light on?', 'Is the arm at rest?']
 
 
 @pytest.fixture(scope='module')
-def tuning(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+def tuning(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFactory) -> FineTuning:
     torch.set_num_threads(1)
-    config = TuneConfig(
+    config = FineTuningConfig(
         str(tmp_path_factory.mktemp('vision') / 'out'),
         (shown,),
         start=str(start),
@@ -39,22 +39,22 @@ def tuning(start: Path, shown: Recording, tmp_path_factory: pytest.TempPathFacto
         device='cpu',
         amp=False,
     )
-    return Tuning(config)
+    return FineTuning(config)
 
 
-def trained(tuning: Tuning, keep: float) -> tuple[VLJEPA, float]:
+def trained(tuning: FineTuning, keep: float) -> tuple[VLJEPA, float]:
     """Return the network after all steps, and the loss of the last five steps."""
     torch.manual_seed(0)
     config = dataclasses.replace(tuning.config, keep=keep)
     net = copy.deepcopy(tuning.before)
-    texts = Texts(net.y_encoder, tuning.bank, tuning.told, [])
-    nets = Nets(net, tuning.before, choose(net, config))
-    stage = VisionTuning(nets, config, tuning._sampler(0), texts, OTHERS)
-    forth = [stage.step()['forth'] for _ in range(STEPS)]
+    texts = TextFineTuning(net.y_encoder, tuning.bank, tuning.concept_texts, [])
+    nets = Nets(net, tuning.before, select_parameters(net, config))
+    stage = VisionFineTuning(nets, config, tuning._sampler(0), texts, OTHERS)
+    forth = [stage.step()['prediction_to_text'] for _ in range(STEPS)]
     return net, float(np.mean(forth[-5:]))
 
 
-def to_other_questions(net: VLJEPA, tuning: Tuning) -> Tensor:
+def to_other_questions(net: VLJEPA, tuning: FineTuning) -> Tensor:
     """Return answers (P, T, D) about the first six seconds of the recording."""
     frames = np.array(tuning.train[0].frames()[:60]).reshape(1, 30, 2, 32, 32, 3)
     states, mask = tuning.bank.states(OTHERS)
@@ -63,7 +63,9 @@ def to_other_questions(net: VLJEPA, tuning: Tuning) -> Tensor:
     return found[0]
 
 
-def test_other_questions_are_answered_as_before_where_that_is_asked_for(tuning: Tuning) -> None:
+def test_other_questions_are_answered_as_before_where_that_is_asked_for(
+    tuning: FineTuning,
+) -> None:
     before, drift = to_other_questions(tuning.before, tuning), {}
     for keep in (0.0, 10.0):
         net, forth = trained(tuning, keep)

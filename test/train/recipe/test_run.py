@@ -17,11 +17,18 @@ from helpers import tiny_bidirectional as tiny
 from safetensors.torch import load_file
 
 from vljepa_ros.core.errors import InputError
-from vljepa_ros.data.format import Annotation, StreamData, Told, read_stream, write_stream
+from vljepa_ros.data.format import (
+    AnnotatedQuestion,
+    Annotation,
+    StreamData,
+    read_stream,
+    write_stream,
+)
 from vljepa_ros.model import registry
 from vljepa_ros.model.language.tokenizer import Tokens
-from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig, read_recipe
-from vljepa_ros.train.recipe.pairs import Pair, PairSampler
+from vljepa_ros.train.config_file import read_config
+from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
+from vljepa_ros.train.recipe.pairs import ClipTextPair, PairSampler
 from vljepa_ros.train.recipe.run import train
 from vljepa_ros.train.recipe.step import RecipeStage
 
@@ -44,13 +51,13 @@ def stage(folder: Path, which: StageConfig = STAGES[0]) -> RecipeStage:
     return RecipeStage(tiny.net(), asking, reading, RECIPE, which)
 
 
-def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[Pair]:
+def pairs(texts: list[str], frames: int = 1, seed: int = 0) -> list[ClipTextPair]:
     rng = np.random.default_rng(seed)
     shown = rng.integers(0, 256, (len(texts), frames, 32, 32, 3), dtype=np.uint8)
-    return [Pair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
+    return [ClipTextPair(clip, '', text) for clip, text in zip(shown, texts, strict=True)]
 
 
-def vectors(net: Any, batch: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
+def vectors(net: Any, batch: list[ClipTextPair]) -> tuple[np.ndarray, np.ndarray]:
     """Return predictions and texts of pairs in order."""
     known = [*tiny.MARKS, *tiny.WORDS]
     seen, said = [], []
@@ -113,12 +120,14 @@ def test_steps_on_the_same_pairs_bring_them_together(folder: Path) -> None:
 def test_the_rate_warms_up_and_stays_or_falls(
     folder: Path, schedule: str, expected: list[float]
 ) -> None:
-    state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1.0, 2, schedule))
+    state = stage(folder, StageConfig('x', 4, 2, 1, 0.0, 1e-9, 2, schedule))
     found = []
-    for done in range(4):
-        state.done = done
-        found.append(state._rate())
-    assert found == pytest.approx(expected)
+    for _ in range(4):
+        found.append([group['lr'] for group in state.optimizer.optimizer.param_groups])
+        state.step(pairs(['a', 'red']))
+    rates = np.array(found) / 1e-9
+    assert rates.max(axis=1) == pytest.approx(expected)
+    assert rates.min(axis=1) == pytest.approx(0.05 * np.array(expected))  # of the Y-Encoder
 
 
 def stream(folder: Path, seed: int = 0) -> Path:
@@ -135,7 +144,7 @@ def stream(folder: Path, seed: int = 0) -> Path:
             for start, end, text in said
         ),
         {'rate_hz': 4.0},
-        told=(Told(2.3, 2.301, 'who knows', 'the robot'),),
+        questions=(AnnotatedQuestion(2.3, 2.301, 'who knows', 'the robot'),),
     )
     return write_stream(folder, data)
 
@@ -151,8 +160,15 @@ def test_a_clip_ends_while_its_text_holds(tmp_path: Path) -> None:
     assert 0.2 < share < 0.8 and {p.text for p in asked if p.prompt} == {'the robot'}
 
 
+def read_recipe(path: Path) -> RecipeConfig:
+    config = read_config(path)
+    assert isinstance(config, RecipeConfig)
+    return config
+
+
 def recipe(tmp_path: Path, folder: Path, **changed: Any) -> Path:
     values = {
+        'kind': 'bidirectional',
         'model': str(folder),
         'data': str(tmp_path / 'data'),
         'out': str(tmp_path / 'out'),

@@ -21,8 +21,8 @@ from vljepa_ros.core.errors import InputError, ModelError
 from vljepa_ros.core.protocols import Language
 from vljepa_ros.model import registry
 from vljepa_ros.model.language import text_decoder
-from vljepa_ros.train.config import read_values
-from vljepa_ros.train.text_decoder.config import parse_words
+from vljepa_ros.train.config_file import read_config
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 
 TEXTS = [
     f'the {a} is {b}' for a, b in product(('drawer', 'cup', 'robot'), ('open', 'red', 'shut'))
@@ -35,6 +35,7 @@ def write(folder: Path, **changed: Any) -> Path:
     """Write the configuration of a short training and its sentences."""
     (folder / 'texts.txt').write_text('# what can be said\n' + '\n'.join([*TEXTS, *TEXTS]) + '\n')
     values = {
+        'kind': 'text_decoder',
         'model': str(folder / 'm'),
         'sentences': [str(folder / 'texts.txt')],
         'y_decoder': SMALL,
@@ -202,7 +203,8 @@ def test_sentences_are_those_of_all_files_each_once(tmp_path: Path) -> None:
 
 def test_the_shipped_configuration_is_one() -> None:
     path = Path(__file__).parents[3] / 'models' / 'open_vljepa' / 'words.yaml'
-    found = parse_words(read_values(path), path)
+    found = read_config(path)
+    assert isinstance(found, TextDecoderTrainingConfig)
     assert found.model == 'open_vljepa' and found.sentences
 
 

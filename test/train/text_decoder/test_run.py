@@ -16,16 +16,16 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Decoded
 from vljepa_ros.model.config import CalibrationConfig, YDecoderConfig
-from vljepa_ros.model.language.generation import Speaker
+from vljepa_ros.model.language.generation import TextGenerator
 from vljepa_ros.model.language.scoring import TextSpace
-from vljepa_ros.train.text_decoder.config import WordsConfig
-from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
-from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, PredictionPair
+from vljepa_ros.train.text_decoder.run import Space, TextDecoderTraining, TrainedTextDecoder
 
 DIM = 32
-COLOURS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
+COLORS, THINGS = ('red', 'green', 'blue', 'white'), ('cup', 'drawer', 'door', 'box')
 STATES = ('open', 'shut', 'gone')
-TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLOURS, THINGS, STATES)]
+TEXTS = [f'the {c} {t} is {s}' for c, t, s in product(COLORS, THINGS, STATES)]
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 DECODER = YDecoderConfig(width=64, layers=2, heads=4, prefix_tokens=2, max_tokens=8, beams=2)
 
@@ -76,11 +76,11 @@ def predicted(texts: Sequence[str], seed: int) -> NDArray[np.float32]:
 def known(count: int, with_texts: bool = True) -> KnownPredictions:
     texts = [TEXTS[i % len(TEXTS)] for i in range(count)]
     vectors = predicted(texts, seed=1)
-    pairs = tuple(Pair(v, t, False) for v, t in zip(vectors, texts, strict=True))
+    pairs = tuple(PredictionPair(v, t, False) for v, t in zip(vectors, texts, strict=True))
     return KnownPredictions((vectors, vectors[:0]), pairs if with_texts else ())
 
 
-def config(**changed: object) -> WordsConfig:
+def config(**changed: object) -> TextDecoderTrainingConfig:
     values: dict[str, object] = {
         'model': 'bag',
         'sentences': ('texts.txt',),
@@ -89,20 +89,22 @@ def config(**changed: object) -> WordsConfig:
         'batch': 64,
         'learning_rate': 3e-3,
     }
-    return WordsConfig(**(values | changed))  # type: ignore[arg-type]
+    return TextDecoderTrainingConfig(**(values | changed))  # type: ignore[arg-type]
 
 
-def learned(about: KnownPredictions, **changed: object) -> Learned:
-    return WordsTraining(space(), TEXTS, about, config(**changed)).learn()
+def learned(about: KnownPredictions, **changed: object) -> TrainedTextDecoder:
+    return TextDecoderTraining(space(), TEXTS, about, config(**changed)).train()
 
 
-def said(found: Learned, vectors: NDArray[np.float32], asked: bool = False) -> list[str]:
+def said(
+    found: TrainedTextDecoder, vectors: NDArray[np.float32], asked: bool = False
+) -> list[str]:
     moved = found.decoder.bridge(torch.from_numpy(vectors), asked).numpy()
-    speaker = Speaker(found.decoder.y_decoder, space().text_of)
-    return [row[0].text for row in speaker.said(moved, space().language)]
+    generator = TextGenerator(found.decoder.y_decoder, space().text_of)
+    return [row[0].text for row in generator.hypotheses(moved, space().language)]
 
 
-def share_right(found: Learned) -> float:
+def share_right(found: TrainedTextDecoder) -> float:
     words = said(found, predicted(TEXTS, seed=2))
     return float(np.mean([a == b for a, b in zip(words, TEXTS, strict=True)]))
 
@@ -110,7 +112,7 @@ def share_right(found: Learned) -> float:
 def test_an_offset_with_anisotropic_noise_does_not_change_what_is_said() -> None:
     found = learned(known(300))
     assert found.noise == 'measured'
-    assert found.marks.again > 0.95
+    assert found.metrics.again > 0.95
     assert share_right(found) > 0.95
     plain = learned(known(300), recentre=False, noise='none')
     assert share_right(plain) < 0.6  # it is the bridge and the noise that make it so
@@ -118,7 +120,7 @@ def test_an_offset_with_anisotropic_noise_does_not_change_what_is_said() -> None
 
 def test_predictions_that_nobody_described_give_the_gap_as_well() -> None:
     found = learned(known(300, with_texts=False))
-    assert found.noise == 'even 0.7' and np.isnan(found.marks.cider)
+    assert found.noise == 'even 0.7' and np.isnan(found.metrics.cider)
     assert share_right(found) > 0.9
     gap = found.decoder.bridge.gap.numpy()
     np.testing.assert_allclose(gap[0], gap[1])  # of questions nothing is known
@@ -128,7 +130,7 @@ def test_of_several_lengths_of_noise_the_one_with_the_best_words_is_kept() -> No
     few = known(60)
     found = learned(few, noise_length=(10.0, 0.7), steps=150)
     assert found.noise == 'even 0.7'  # 10 drowns everything
-    assert found.marks.cider > 5
+    assert found.metrics.cider > 5
     with pytest.raises(InputError, match='2'):
         learned(known(60, with_texts=False), noise_length=(0.5, 0.3))
     with pytest.raises(InputError, match='20 annotated'):
@@ -152,7 +154,7 @@ def test_answers_have_a_gap_of_their_own() -> None:
     texts = ['the red cup is gone', 'the blue box is shut'] * 20
     about = known(40)
     other = unit(Bag().encode(texts) - 1.5 * unit(np.ones((1, DIM), np.float32)))
-    pairs = tuple(Pair(v, t, True) for v, t in zip(other, texts, strict=True))
+    pairs = tuple(PredictionPair(v, t, True) for v, t in zip(other, texts, strict=True))
     both = replace(about, vectors=(about.vectors[0], other), pairs=about.pairs + pairs)
     found = learned(both)
     assert said(found, other[:2], asked=True) == texts[:2]
@@ -164,8 +166,8 @@ def test_so_many_predictions_are_too_far_from_their_words_as_was_asked_for() -> 
     found = learned(few, abstain_share=0.3, steps=200)
     decoder = found.decoder
     placed = decoder.placed(few.vectors[0], asked=False)
-    speaker = Speaker(decoder.y_decoder, space().text_of)
-    rows = speaker.said(decoder.projected(placed), space().language)
+    generator = TextGenerator(decoder.y_decoder, space().text_of)
+    rows = generator.hypotheses(decoder.projected(placed), space().language)
     far = [row[0].cosine < decoder.config.bank_below for row in rows]
     assert 0.25 <= np.mean(far) <= 0.35
     assert learned(few, abstain_share=0.0, steps=1).decoder.config.bank_below == -1.0
@@ -173,7 +175,7 @@ def test_so_many_predictions_are_too_far_from_their_words_as_was_asked_for() -> 
 
 def test_a_few_pairs_do_not_outweigh_many_predictions() -> None:
     many = known(300, with_texts=False)
-    odd = Pair(-many.vectors[0][0], TEXTS[0], False)
+    odd = PredictionPair(-many.vectors[0][0], TEXTS[0], False)
     found = learned(replace(many, pairs=(odd,)), steps=1)
     plain = learned(many, steps=1)
     np.testing.assert_allclose(found.decoder.bridge.gap, plain.decoder.bridge.gap)

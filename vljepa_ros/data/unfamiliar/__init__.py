@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips of unfamiliar scenes for models of a robot's workbench: synthetic, recorded or simulated.
 
-A kind is a name of `synthetic.KINDS`, `recorded.PICTURES`, `recorded.FILMS` or `simulated.SCENES`;
+A kind is a name of `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or `simulated.SCENES`;
 any other name is the path of a user's recording.
 """
 
@@ -26,7 +26,7 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
     """
     if kind in synthetic.KINDS:
         yield from (synthetic.make(kind, seed, frames, size) for seed in range(count))
-    elif kind in recorded.PICTURES or kind in recorded.FILMS:
+    elif kind in recorded.IMAGES or kind in recorded.FILMS:
         yield from (recorded.make(kind, seed, frames, size) for seed in range(count))
     elif kind in simulated.SCENES:
         yield from (simulated.make(kind, seed, frames, size) for seed in range(count))
@@ -37,7 +37,7 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
 def require(kinds: Iterable[str]) -> None:
     """Raise InputError at the first kind with a missing package or the first missing path."""
     for kind in kinds:
-        if kind in recorded.PICTURES or kind in recorded.FILMS:
+        if kind in recorded.IMAGES or kind in recorded.FILMS:
             recorded.require(kind)
         elif kind in simulated.SCENES:
             simulated.require(kind)
@@ -47,4 +47,4 @@ def require(kinds: Iterable[str]) -> None:
 
 def kinds() -> Sequence[str]:
     """Return the names of all kinds."""
-    return (*synthetic.KINDS, *recorded.PICTURES, *recorded.FILMS, *simulated.SCENES)
+    return (*synthetic.KINDS, *recorded.IMAGES, *recorded.FILMS, *simulated.SCENES)

@@ -40,7 +40,7 @@ class Files:
     shared: bool = False
 
 
-PICTURES: dict[str, Files] = {
+IMAGES: dict[str, Files] = {
     'scikit-image photographs': Files(
         'skimage',
         tuple(
@@ -72,8 +72,8 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
         InputError: the package with the files is not installed.
     """
     rng = np.random.default_rng([seed, 13])
-    if kind in PICTURES:
-        paths = _paths(kind, PICTURES[kind])
+    if kind in IMAGES:
+        paths = _paths(kind, IMAGES[kind])
         return _over(_read(paths[seed % len(paths)]), rng, count, size)
     film = _film(_paths(kind, FILMS[kind])[0], size)
     if len(film) <= count:
@@ -84,13 +84,13 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 def require(kind: str) -> None:
     """Raise InputError if the files of a kind are not installed."""
-    _paths(kind, (PICTURES | FILMS)[kind])
+    _paths(kind, (IMAGES | FILMS)[kind])
 
 
 def require_path(source: str) -> None:
     """Raise InputError if your own recording does not exist."""
     if not Path(source).exists():
-        known = ', '.join((*PICTURES, *FILMS))
+        known = ', '.join((*IMAGES, *FILMS))
         raise InputError(
             f"unfamiliar source '{source}' is neither a path nor a known kind (recorded: {known}; "
             'simulated kinds: see docs)'
@@ -135,38 +135,29 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
         raise InputError(f'{source}: too few readable images for a clip')
 
 
-def _over(picture: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
+def _over(image: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
     """Move a virtual camera over a photograph, at a random distance."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = MARGIN * size * rng.uniform(1.0, 1.6)
     scale = side / min(height, width)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     shape = (max(round(width * scale), 1), max(round(height * scale), 1))
-    return moving(cv2.resize(picture, shape, interpolation=how), rng, count, size)
+    return moving(cv2.resize(image, shape, interpolation=how), rng, count, size)
 
 
 def _read(path: Path) -> Frames:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         raise InputError(f'{path} cannot be decoded')
-    return np.ascontiguousarray(picture[..., ::-1], np.uint8)
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 def _film(path: Path, size: int) -> Frames:
     """Read a whole film, sampled at `RATE_HZ`."""
-    film = cv2.VideoCapture(str(path))
-    rate, frames, index = film.get(cv2.CAP_PROP_FPS) or 25.0, list[Frames](), 0
-    try:
-        while film.grab():
-            if index * RATE_HZ / rate >= len(frames):
-                done, picture = film.retrieve()
-                if done:
-                    frames.append(fit(np.ascontiguousarray(picture[..., ::-1], np.uint8), size))
-            index += 1
-    finally:
-        film.release()
-    if not frames:
-        raise InputError(f'{path} cannot be decoded')
+    frames = list[Frames]()
+    for frame in open_source(path):
+        if frame.stamp_ns * RATE_HZ / 1e9 >= len(frames):
+            frames.append(fit(frame.image, size))
     return np.stack(frames)
 
 

@@ -169,7 +169,7 @@ class _Film:
                 mujoco.mj_camlight(self._model, self._data)
                 renderer.update(self._data, self._camera)
                 self._add_backdrop(renderer.scene)
-                film.append(renderer.picture())
+                film.append(renderer.image())
         finally:
             renderer.close()
         return np.stack(film)

@@ -132,7 +132,7 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
         else:
             best = language.rank(vectors[i], question.candidates)[0]
             text, confidence, right = best.text, best.score, best.text == question.answer
-        unknown = language.cannot_tell(vectors[i], question.candidates, text)
+        unknown = language.is_unanswerable(vectors[i], question.candidates, text)
         given.append(Given(p, confidence, unknown, right))
     return given
 

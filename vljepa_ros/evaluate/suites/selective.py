@@ -154,7 +154,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
         InputError: a file is invalid.
     """
     need_ward()
-    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).said
+    read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).texts
     if not texts:
         raise InputError(f'{annotations}: contains no text with a start and an end')
     cameras = sorted({line.source for line in texts} - {''})
@@ -291,7 +291,7 @@ class Table:
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
-        """Return the ratio of a row's decodes to `what` (S,); its count is the decodes."""
+        """Return decodes per unit of `what` (S,) over all streams; `count`: number of decodes."""
         decodes = self.decodes(who, period)
         found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
         return replace(found.interval(), count=int(decodes.sum()))

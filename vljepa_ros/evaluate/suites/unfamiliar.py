@@ -89,7 +89,7 @@ def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
         module.make
         for module, names in (
             (synthetic, synthetic.KINDS),
-            (recorded, {**recorded.PICTURES, **recorded.FILMS}),
+            (recorded, {**recorded.IMAGES, **recorded.FILMS}),
             (simulated, simulated.SCENES),
         )
         if kind in names

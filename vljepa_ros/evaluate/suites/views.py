@@ -129,7 +129,7 @@ def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed
 
 
 def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
-    """Yield all cameras, the stock cameras and the held-out properties."""
+    """Yield the acts of all cameras, of each stock camera, and of each held-out property."""
     yield 'all cameras, held-out ones included', [f for f in found if f.is_asked], None
     for name in (*STOCK_CAMERAS, *HAND_CAMERAS):
         part = [f for f in found if f.camera.stock == name and {*f.camera.held_out} <= {'camera'}]

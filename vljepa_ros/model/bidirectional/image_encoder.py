@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two ways to encode a stream with a bidirectional X-Encoder; both give tokens after each hop.
 
-`WindowSight` encodes the whole window again at every hop, as in training. It is exact, and its
-cost grows with the window. `CausalSight` encodes each tubelet once and attends to cached keys of
+`WindowEncoder` encodes the whole window again at every hop, as in training. It is exact, and its
+cost grows with the window. `CausalEncoder` encodes each tubelet once and attends to cached keys of
 earlier tubelets. It costs one tubelet per hop, but the weights were not trained with this mask.
 
 Shapes: S image side, V visual tokens, D width.
@@ -23,7 +23,7 @@ from vljepa_ros.model.streaming.block import KeyValue
 
 
 @dataclass
-class Seen:
+class EncoderState:
     """State of one camera: recent frames or visual tokens, newest last, and caches."""
 
     recent: deque[Tensor]
@@ -31,66 +31,66 @@ class Seen:
     tokens: Tensor | None = None  # visual tokens (1, V, D) of the window, once computed
 
 
-class Sight(Protocol):
+class ImageEncoder(Protocol):
     """Interface of the two encoding modes. States of different cameras are independent."""
 
-    def begin(self) -> Seen:
+    def new_state(self) -> EncoderState:
         """Return an empty state."""
         ...
 
-    def see(self, seen: Seen, images: Tensor) -> None:
+    def push(self, state: EncoderState, images: Tensor) -> None:
         """Add the frames of one hop, (1, hop_frames, S, S, 3) uint8, to the state."""
         ...
 
-    def tokens(self, seen: Seen) -> Tensor:
+    def tokens(self, state: EncoderState) -> Tensor:
         """Return the visual tokens (1, V, D) of the window; fewer until it is full."""
         ...
 
 
-class WindowSight:
+class WindowEncoder:
     """Default mode. Encodes the window at the first request for its tokens."""
 
     def __init__(self, x_encoder: XEncoder, config: BidirectionalConfig) -> None:
         self._x_encoder = x_encoder
         self._hops = config.time.window_frames // config.time.hop_frames
 
-    def begin(self) -> Seen:
+    def new_state(self) -> EncoderState:
         """Return an empty state."""
-        return Seen(deque(maxlen=self._hops))
+        return EncoderState(deque(maxlen=self._hops))
 
-    def see(self, seen: Seen, images: Tensor) -> None:
+    def push(self, state: EncoderState, images: Tensor) -> None:
         """Store the frames of one hop."""
-        seen.recent.append(images)
-        seen.tokens = None
+        state.recent.append(images)
+        state.tokens = None
 
-    def tokens(self, seen: Seen) -> Tensor:
+    def tokens(self, state: EncoderState) -> Tensor:
         """Return the visual tokens of the stored frames."""
-        if seen.tokens is None:
-            seen.tokens = self._x_encoder(torch.cat(list(seen.recent), dim=1))
-        return seen.tokens
+        if state.tokens is None:
+            state.tokens = self._x_encoder(torch.cat(list(state.recent), dim=1))
+        return state.tokens
 
 
-class CausalSight:
+class CausalEncoder:
     """Mode of the option `x_encoder.block_causal`."""
 
     def __init__(self, x_encoder: XEncoder, config: BidirectionalConfig) -> None:
         self._x_encoder, self._tubelets = x_encoder, config.window_tubelets
 
-    def begin(self) -> Seen:
+    def new_state(self) -> EncoderState:
         """Return an empty state."""
         layers = self._x_encoder.config.layers
-        return Seen(deque(maxlen=self._tubelets), [None] * layers)
+        return EncoderState(deque(maxlen=self._tubelets), [None] * layers)
 
-    def see(self, seen: Seen, images: Tensor) -> None:
+    def push(self, state: EncoderState, images: Tensor) -> None:
         """Encode the tubelets of one hop, one after the other."""
-        caches = seen.caches
+        caches = state.caches
         encoded = []
         for tubelet in images.split(self._x_encoder.config.tubelet_frames, dim=1):
             tokens, caches = self._x_encoder.step(tubelet, caches, self._tubelets)
             encoded.append(tokens)
-        seen.recent.extend(encoded)
-        seen.caches = caches
+        state.recent.extend(encoded)
+        state.caches = caches
 
-    def tokens(self, seen: Seen) -> Tensor:
+    def tokens(self, state: EncoderState) -> Tensor:
         """Return the visual tokens of the newest tubelets, each as encoded on arrival."""
-        return torch.cat(list(seen.recent), dim=1)
+        return torch.cat(list(state.recent), dim=1)

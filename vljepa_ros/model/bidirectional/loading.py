@@ -12,7 +12,7 @@ from vljepa_ros.core.errors import ModelError
 from vljepa_ros.core.files import file_hash
 from vljepa_ros.core.protocols import Model, ModelFacts
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-from vljepa_ros.model.bidirectional.image_encoder import CausalSight, WindowSight
+from vljepa_ros.model.bidirectional.image_encoder import CausalEncoder, WindowEncoder
 from vljepa_ros.model.bidirectional.network import LANGUAGE, VISION, BidirectionalVLJEPA
 from vljepa_ros.model.bidirectional.vision import PROMPTS_AT_ONCE, BidirectionalVision
 from vljepa_ros.model.devices import check_memory, weight_bytes
@@ -91,8 +91,8 @@ def assemble(
     facts = _facts(config, '-'.join((config.name, *hashes)), device, dtype)
     vision, language = None, None
     if 'vision' in parts:
-        sight = CausalSight if config.x_encoder.block_causal else WindowSight
-        encoder = sight(net.x_encoder, config)
+        kind = CausalEncoder if config.x_encoder.block_causal else WindowEncoder
+        encoder = kind(net.x_encoder, config)
         vision = BidirectionalVision(net.predictor, encoder, prompt_tokens, facts)
     if wants_language(parts):
         bank = Bank(folder, config.bank)

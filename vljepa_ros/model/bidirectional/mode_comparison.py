@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from vljepa_ros.core.protocols import Vision
 from vljepa_ros.core.types import Image
 from vljepa_ros.model.bidirectional.config import BidirectionalConfig
-from vljepa_ros.model.bidirectional.image_encoder import Seen
+from vljepa_ros.model.bidirectional.image_encoder import EncoderState
 from vljepa_ros.model.bidirectional.loading import assemble, needed_bytes, read
 from vljepa_ros.model.bidirectional.network import VISION
 from vljepa_ros.model.devices import check_memory
 
 
 @dataclass
-class _Both:
+class _BothStates:
     """State of one camera: one state per mode, and the hops that were not encoded yet."""
 
-    states: tuple[Seen, Seen]
+    states: tuple[EncoderState, EncoderState]
     waiting: list[Sequence[Image]] = field(default_factory=list)
 
 
-class BothSights:
+class BothEncoders:
     """Vision side (`core.protocols.Vision`) of window mode that also runs block-causal mode.
 
     `cosines` has the cosine of the two vectors per hop and prompt. `window_s` and `causal_s` have
@@ -46,12 +46,12 @@ class BothSights:
         self.window_s: list[float] = []
         self.causal_s: list[float] = []
 
-    def new_state(self) -> _Both:
+    def new_state(self) -> _BothStates:
         """Return the empty state of one camera."""
         window, causal = self._vision
-        return _Both((window.new_state(), causal.new_state()))
+        return _BothStates((window.new_state(), causal.new_state()))
 
-    def step(self, state: _Both, images: Sequence[Image]) -> None:
+    def step(self, state: _BothStates, images: Sequence[Image]) -> None:
         """Queue one hop. `predict` encodes it, so that each mode can be timed separately."""
         state.waiting.append(images)
 
@@ -59,28 +59,28 @@ class BothSights:
         """Raise InputError if a prompt has too many tokens."""
         self._vision[0].check_prompts(prompts)
 
-    def predict(self, state: _Both, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def predict(self, state: _BothStates, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Run both modes and return the vectors (P, D) of window mode."""
         found = []
-        for vision, seen, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
+        for vision, own, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
             began_s = time.perf_counter()
             for images in state.waiting:
-                vision.step(seen, images)
-            found.append(vision.predict(seen, prompts))
+                vision.step(own, images)
+            found.append(vision.predict(own, prompts))
             times.append(time.perf_counter() - began_s)
         state.waiting.clear()
         window, causal = found
         self.cosines += (window * causal).sum(axis=1).tolist()
         return window
 
-    def unfamiliar(self, state: _Both) -> float:
+    def unfamiliar(self, state: _BothStates) -> float:
         """Return 0.0: the comparison uses no detector of unfamiliar scenes."""
         return 0.0
 
 
-def both_sights(
+def both_encoders(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str
-) -> BothSights:
+) -> BothEncoders:
     """Load both modes with one set of weights.
 
     Raises:
@@ -93,4 +93,4 @@ def both_sights(
         vision.append(assemble(net, chosen, folder, device, dtype, ('vision',)).vision)
     window, causal_vision = vision
     assert window is not None and causal_vision is not None
-    return BothSights(window, causal_vision)
+    return BothEncoders(window, causal_vision)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Image
-from vljepa_ros.model.bidirectional.image_encoder import Seen, Sight
+from vljepa_ros.model.bidirectional.image_encoder import EncoderState, ImageEncoder
 from vljepa_ros.model.bidirectional.predictor import Predictor
 from vljepa_ros.model.frame_check import check_hop
 from vljepa_ros.model.language.tokenizer import Tokens
@@ -24,29 +24,29 @@ class BidirectionalVision:
     """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
 
     def __init__(
-        self, predictor: Predictor, sight: Sight, tokens: Tokens, facts: ModelFacts
+        self, predictor: Predictor, encoder: ImageEncoder, tokens: Tokens, facts: ModelFacts
     ) -> None:
         self.facts = facts
-        self._predictor, self._sight, self._tokens = predictor, sight, tokens
+        self._predictor, self._encoder, self._tokens = predictor, encoder, tokens
         self._device = torch.device(facts.device)
 
-    def new_state(self) -> Seen:
+    def new_state(self) -> EncoderState:
         """Return the empty state of one camera."""
-        return self._sight.begin()
+        return self._encoder.new_state()
 
     @torch.inference_mode()
-    def step(self, state: Seen, images: Sequence[Image]) -> None:
+    def step(self, state: EncoderState, images: Sequence[Image]) -> None:
         """Advance `state` by one hop of (S, S, 3) uint8 RGB images."""
         check_hop(images, self.facts)
         hop = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._device)
-        self._sight.see(state, hop)
+        self._encoder.push(state, hop)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise InputError if a prompt has too many tokens."""
         self._tokens.ids(prompts)
 
     @torch.inference_mode()
-    def predict(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def predict(self, state: EncoderState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return answer embeddings (P, D), float32, of the prompts over the window of `state`."""
         if not state.recent:
             raise InputError('no frame yet: the model has nothing to predict from')
@@ -59,12 +59,12 @@ class BidirectionalVision:
             raise InputError('the model produced a vector that is not finite')
         return result
 
-    def unfamiliar(self, state: Seen) -> float:
+    def unfamiliar(self, state: EncoderState) -> float:
         """Return 0.0: this model has no detector of unfamiliar scenes."""
         return 0.0
 
-    def _answers(self, state: Seen, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def _answers(self, state: EncoderState, prompts: Sequence[str]) -> NDArray[np.float32]:
         ids, mask = self._tokens.batch(prompts, self._device)
-        visual = self._sight.tokens(state).expand(len(prompts), -1, -1)
+        visual = self._encoder.tokens(state).expand(len(prompts), -1, -1)
         answers: NDArray[np.float32] = self._predictor(visual, ids, mask).cpu().numpy()
         return answers

@@ -32,7 +32,7 @@ class StillsConfig:
 
 
 @dataclass(frozen=True)
-class PictureConfig:
+class ImageConfig:
     """Image tower. Its width equals the embedding dimension."""
 
     image_size: int = 256
@@ -79,7 +79,7 @@ class DualConfig:
     kind: str = 'dual_encoder'
     description: str = ''
     time: StillsConfig = field(default_factory=StillsConfig)
-    picture: PictureConfig = field(default_factory=PictureConfig)
+    picture: ImageConfig = field(default_factory=ImageConfig)
     text: TextConfig = field(default_factory=TextConfig)
     bank: BankConfig = field(default_factory=BankConfig)
     licences: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ class DualEncoder(nn.Module):
             )
         )
 
-    def pictures(self, images: Tensor) -> Tensor:
+    def encode_images(self, images: Tensor) -> Tensor:
         """Encode images (B, S, S, 3) uint8 into unit vectors (B, D)."""
         _, height, width, _ = images.shape
         size = self.config.picture.image_size

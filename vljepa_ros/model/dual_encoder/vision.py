@@ -18,7 +18,7 @@ from vljepa_ros.model.frame_check import check_hop
 
 
 @dataclass
-class Picture:
+class ImageState:
     """State of one camera: the vector (1, D) of its newest image."""
 
     vector: NDArray[np.float32] | None = None
@@ -31,16 +31,16 @@ class DualVision:
         self.facts = facts
         self._net, self._device = net, torch.device(facts.device)
 
-    def new_state(self) -> Picture:
+    def new_state(self) -> ImageState:
         """Return the empty state of one camera."""
-        return Picture()
+        return ImageState()
 
     @torch.inference_mode()
-    def step(self, state: Picture, images: Sequence[Image]) -> None:
+    def step(self, state: ImageState, images: Sequence[Image]) -> None:
         """Encode one (S, S, 3) uint8 RGB image."""
         check_hop(images, self.facts)
         pixels = torch.from_numpy(np.stack(images)).to(self._device)
-        vector: NDArray[np.float32] = self._net.pictures(pixels).cpu().numpy()
+        vector: NDArray[np.float32] = self._net.encode_images(pixels).cpu().numpy()
         if not np.isfinite(vector).all():
             raise InputError('the model produced a vector that is not finite')
         state.vector = vector
@@ -48,12 +48,12 @@ class DualVision:
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Accept any prompt: this model does not use it."""
 
-    def predict(self, state: Picture, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def predict(self, state: ImageState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return the image's vector once per prompt, (P, D)."""
         if state.vector is None:
             raise InputError('no frame yet: the model has nothing to predict from')
         return state.vector.repeat(len(prompts), axis=0)
 
-    def unfamiliar(self, state: Picture) -> float:
+    def unfamiliar(self, state: ImageState) -> float:
         """Return 0.0: this model has no detector of unfamiliar scenes."""
         return 0.0

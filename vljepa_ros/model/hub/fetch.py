@@ -5,8 +5,8 @@ As for Hugging Face's own tools, HF_ENDPOINT sets another hub, HF_TOKEN is the t
 repositories, and HF_HUB_OFFLINE forbids downloads.
 """
 
-# urllib instead of huggingface_hub: the cache of the latter would store gigabytes twice, and it
-# checks only sizes. This module checks the hash of the file that is converted.
+# urllib instead of huggingface_hub, which does not resume (version 2.4 deletes the data of an
+# interrupted download), checks sizes only, and only warns if the disk is too small.
 
 from __future__ import annotations
 

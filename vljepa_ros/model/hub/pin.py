@@ -21,7 +21,7 @@ from vljepa_ros.model.weights import WEIGHTS
 
 DOWNLOADS = 'downloads'  # subfolder of the model's folder; removed after conversion
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def is_complete(folder: Path, sources: tuple[SourceConfig, ...]) -> bool:
@@ -35,7 +35,7 @@ def obtain(
     sources: tuple[SourceConfig, ...],
     make: Callable[[], nn.Module],
     drawn: tuple[str, ...],
-    say: Say,
+    report: Report,
     progress: Progress,
 ) -> None:
     """Download and convert all files of a model; an interrupted call is resumed.
@@ -45,7 +45,7 @@ def obtain(
         sources: Files to download.
         make: Builds the architecture on torch's default device.
         drawn: Name prefixes of weights that no source provides; `make` initializes them randomly.
-        say: Prints a line.
+        report: Prints a line.
         progress: Receives the progress of each download.
 
     Raises:
@@ -67,15 +67,15 @@ def obtain(
         stored = folder / source.save_as if source.save_as else None
         # Several sources may take different weights from one file, which is downloaded once.
         target = stored or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
-        say(address(source))
+        report(address(source))
         found = download(source, target, progress)
         if not source.sha256:
             pin(folder, source, found)
             pinned[file] = found
-            say(f'{source.repository} {source.file} has SHA-256 {found}: pinned in {CONFIG}')
+            report(f'{source.repository} {source.file} has SHA-256 {found}: pinned in {CONFIG}')
         if stored is None:
             weights.append((source, target))
-    say(f'converting {len(weights)} files to {folder / WEIGHTS}')
+    report(f'converting {len(weights)} files to {folder / WEIGHTS}')
     with torch.device('meta'):
         net = make()
     convert(weights, net, folder, _random_weights(make, drawn))

@@ -21,7 +21,7 @@ from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Candidate, Decoded, Vector
 from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language import text_decoder
-from vljepa_ros.model.language.generation import UNREAD, Said, Speaker
+from vljepa_ros.model.language.generation import UNREAD, Hypothesis, TextGenerator
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.text_decoder import TextDecoder
@@ -86,10 +86,10 @@ class BankLanguage(TextSpace):
     def _nearest(self, vectors: NDArray[np.float32]) -> list[Decoded]:
         return self._bank.nearest(vectors, self._embed, self.match)
 
-    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
         """Return whether to abstain: as for every model, and if no sentence was near enough."""
-        no_text = not candidates and not said
-        return no_text or super().cannot_tell(vector, candidates, said)
+        no_text = not candidates and not text
+        return no_text or super().is_unanswerable(vector, candidates, text)
 
 
 class DecoderLanguage(BankLanguage):
@@ -110,24 +110,24 @@ class DecoderLanguage(BankLanguage):
     ) -> None:
         super().__init__(encoder, tokens, bank, facts, calibration, answers)
         self._decoder = decoder
-        self._speaker = Speaker(decoder.y_decoder, tokens.text)
+        self._generator = TextGenerator(decoder.y_decoder, tokens.text)
 
     def _decode(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
         """Decode vectors; confidences come from `similarity`, the only fitted calibration."""
         placed = self._decoder.placed(vectors, asked)
-        rows = self._speaker.said(self._decoder.projected(placed), self)
+        rows = self._generator.hypotheses(self._decoder.projected(placed), self)
         below = self._decoder.config.bank_below
-        far = [i for i, said in enumerate(rows) if not said or said[0].cosine < below]
+        far = [i for i, row in enumerate(rows) if not row or row[0].cosine < below]
         nearest = dict(zip(far, self._nearest(placed[far]), strict=True))
-        return [nearest.get(i) or self._generated(said, vectors[i]) for i, said in enumerate(rows)]
+        return [nearest.get(i) or self._generated(row, vectors[i]) for i, row in enumerate(rows)]
 
-    def _generated(self, said: Sequence[Said], vector: Vector) -> Decoded:
-        def score(one: Said) -> float:
+    def _generated(self, hypotheses: Sequence[Hypothesis], vector: Vector) -> Decoded:
+        def score(one: Hypothesis) -> float:
             return (
                 0.0 if one.cosine == UNREAD else float(self.similarity(vector[None], one.text)[0])
             )
 
-        best, *others = (Candidate(one.text, score(one)) for one in said)
+        best, *others = (Candidate(one.text, score(one)) for one in hypotheses)
         return Decoded(best.text, best.score, tuple(others))
 
 

@@ -24,7 +24,7 @@ ALONE = 5.0  # margin of the only hypothesis; also the upper limit of every marg
 
 
 @dataclass(frozen=True)
-class Said:
+class Hypothesis:
     """A hypothesis of the Y-Decoder for one vector, with the inputs of its confidence.
 
     `log_probability`: mean over its tokens. `margin`: difference of that to the best other
@@ -43,16 +43,16 @@ class Said:
         return len(self.text.split())
 
 
-class Speaker:
+class TextGenerator:
     """A Y-Decoder with the function `text_of` that decodes its tokenizer's ids."""
 
     def __init__(self, decoder: YDecoder, text_of: Callable[[Sequence[int]], str]) -> None:
         self._decoder, self._text_of = decoder, text_of
 
     @torch.inference_mode()
-    def said(
+    def hypotheses(
         self, vectors: NDArray[np.float32], space: TextSpace, cosines: bool = True
-    ) -> list[list[Said]]:
+    ) -> list[list[Hypothesis]]:
         """Return the distinct hypotheses of the beams for each vector, best first.
 
         They are ordered by the cosine of the vector to their embeddings, which is more accurate
@@ -65,7 +65,7 @@ class Speaker:
                 by probability.
         """
         weight = self._decoder.token.weight
-        found: list[list[Said]] = []
+        found: list[list[Hypothesis]] = []
         for start in range(0, len(vectors), BATCH):
             part = vectors[start : start + BATCH]
             tokens, score = self._decoder.generate(
@@ -74,8 +74,8 @@ class Speaker:
             beams = zip(tokens.tolist(), score.tolist(), strict=True)
             texts = [self._texts(*beam) for beam in beams]
             known = _embedded({t for row in texts for t in row}, space) if cosines else None
-            rows = [_said(row, v, known) for row, v in zip(texts, part, strict=True)]
-            found += [sorted(row, key=lambda said: -said.cosine) for row in rows]
+            rows = [_hypotheses(row, v, known) for row, v in zip(texts, part, strict=True)]
+            found += [sorted(row, key=lambda one: -one.cosine) for row in rows]
         return found
 
     def _texts(self, beams: list[list[int]], scores: list[float]) -> dict[str, float]:
@@ -93,12 +93,12 @@ class Speaker:
 
 
 def decoded(
-    said: Sequence[Said], vector: Vector, space: TextSpace, asked: bool = False
+    hypotheses: Sequence[Hypothesis], vector: Vector, space: TextSpace, asked: bool = False
 ) -> Decoded:
     """Add calibrated confidences to the hypotheses of one vector.
 
     Args:
-        said: Hypotheses, best first.
+        hypotheses: Hypotheses, best first.
         vector: (D,).
         space: Text side with the calibration.
         asked: Whether the text answers a question.
@@ -106,14 +106,14 @@ def decoded(
     weight = space.calibration.words(asked)
     bias = weight.bias + (float(vector @ np.array(weight.direction)) if weight.direction else 0.0)
 
-    def confidence(one: Said) -> float:
+    def confidence(one: Hypothesis) -> float:
         logit = weight.slope * one.log_probability + weight.margin * one.margin + bias
         logit += weight.cosine * one.cosine + weight.words * one.words
         return float(1 / (1 + np.exp(-logit)))
 
-    if not said:
+    if not hypotheses:
         return Decoded('', 0.0)
-    best, *others = (Candidate(one.text, confidence(one)) for one in said)
+    best, *others = (Candidate(one.text, confidence(one)) for one in hypotheses)
     return Decoded(best.text, best.score, tuple(others))
 
 
@@ -129,9 +129,9 @@ def _embedded(texts: set[str], space: TextSpace) -> dict[str, NDArray[np.float32
     return dict(zip(valid, space.encode(valid), strict=True))
 
 
-def _said(
+def _hypotheses(
     texts: dict[str, float], vector: Vector, known: dict[str, NDArray[np.float32]] | None
-) -> list[Said]:
+) -> list[Hypothesis]:
     found = []
     for text, score in texts.items():
         others = [other for name, other in texts.items() if name != text]
@@ -139,5 +139,5 @@ def _said(
         cosine = 0.0
         if known is not None:
             cosine = float(vector @ known[text]) if text in known else UNREAD
-        found.append(Said(text, score, margin, cosine))
+        found.append(Hypothesis(text, score, margin, cosine))
     return found

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Closes the modality gap between predictions and texts, for a decoder trained on texts only.
 
-Predictions differ from texts systematically. Their means differ, which `Bridge.place` corrects by
-re-centering (Zhang et al., arXiv 2401.08567), and predictions lie off the manifold of sentences,
-which `Bridge.project` corrects by projection (DeCap, Li et al., arXiv 2303.03032).
+Predictions differ from texts systematically. Their means differ, which `GapCorrection.place`
+corrects by re-centering (Zhang et al., arXiv 2401.08567), and predictions lie off the manifold of
+sentences, which `GapCorrection.project` corrects by projection (DeCap, Li et al., arXiv
+2303.03032).
 
 Shapes: N vectors, D embedding_dim, M anchors.
 """
@@ -17,7 +18,7 @@ from torch.nn import functional
 KINDS = 2  # kinds of prompts: descriptions and questions
 
 
-class Bridge(nn.Module):
+class GapCorrection(nn.Module):
     """Re-centering and projection of predicted vectors.
 
     `gap` (2, D): mean of predictions minus mean of texts, for each kind of prompt. `anchors`

@@ -78,20 +78,20 @@ class TextSpace(ABC):
         """Return 0.0: this model has no detector of unreadable texts."""
         return 0.0
 
-    def cannot_tell(self, vector: Vector, candidates: Sequence[str], said: str) -> bool:
+    def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
         """Return whether to abstain, because the share of `unknown` is above its threshold.
 
         Args:
             vector: (D,).
             candidates: Texts that compete with `unknown`.
-            said: Decoded text that competes with `unknown` if there are no candidates.
+            text: Decoded text that competes with `unknown` if there are no candidates.
         """
         c = self.calibration
         if not c.unknown:
             return False
         if candidates:
             return self.unknown_share(vector, candidates) > c.abstain_above
-        return self.unknown_share(vector, [said] if said else []) > c.abstain_words_above
+        return self.unknown_share(vector, [text] if text else []) > c.abstain_words_above
 
     def unknown_share(self, vector: Vector, texts: Sequence[str]) -> float:
         """Return the probability of `unknown` in competition with `texts`.

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from vljepa_ros.core.errors import ModelError, OutputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.model.config import ANY, MAX_WIDTH, YDecoderConfig, check, parse
-from vljepa_ros.model.language.modality_gap import Bridge
+from vljepa_ros.model.language.modality_gap import GapCorrection
 from vljepa_ros.model.language.y_decoder import YDecoder
 from vljepa_ros.model.weights import load_weights
 
 CONFIG, WEIGHTS = 'y_decoder.yaml', 'y_decoder.safetensors'
-PARTS = ('bridge', 'y_decoder')
+PARTS = ('bridge', 'y_decoder')  # prefixes in y_decoder.safetensors
 MAX_ANCHORS = 100_000
 
 
@@ -56,12 +56,14 @@ class TextDecoderConfig:
 
 
 class TextDecoder(nn.Module):
-    """Bridge over the modality gap, and a `y_decoder` that was trained on texts only."""
+    """Correction of the modality gap (`bridge`), and a `y_decoder` trained on texts only."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.bridge = Bridge(config.embedding_dim, config.anchors, config.anchor_temperature)
+        self.bridge = GapCorrection(
+            config.embedding_dim, config.anchors, config.anchor_temperature
+        )
         self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:

@@ -17,38 +17,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vljepa_ros.model.config import YDecoderConfig
+from vljepa_ros.model.transformer_block import TransformerBlock
 
 END = 0  # local id of the end of a sentence; it also starts the sentence
 
 Past = tuple[Tensor, Tensor]  # cached keys and values (B, H, L, Dw / H) of a block
 
 
-class DecoderBlock(nn.Module):
-    """Transformer block with pre-norm causal attention and MLP."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+class DecoderBlock(TransformerBlock):
+    """Transformer block with causal attention."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
         """Process x (B, L, Dw); returns the output, of the shape of x, and keys and values.
 
         With a `past`, L must be 1.
         """
-        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k, v = self.split(x)
         if past is not None:
             k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
         attended = functional.scaled_dot_product_attention(q, k, v, is_causal=past is None)
-        x = x + self.project(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm_mlp(x)), (k, v)
+        return self.finish(x, attended), (k, v)
 
 
 class YDecoder(nn.Module):

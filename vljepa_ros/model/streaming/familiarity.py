@@ -66,7 +66,10 @@ class Density:
 
 @dataclass(frozen=True)
 class SceneFamiliarity:
-    """The densities, the head (F + 1,), weights of the scores (3,), thresholds (densities,).
+    """Parameters of the detector, as loaded from its file.
+
+    Its parts are the densities, the head (F + 1,), weights of the scores (3,), and thresholds
+    (densities,).
 
     Each density has a threshold of its own, because covered cameras vary more than scenes.
     """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Decoded
-from vljepa_ros.model.language.generation import Said, Speaker, decoded
+from vljepa_ros.model.language.generation import Hypothesis, TextGenerator, decoded
 from vljepa_ros.model.language.readability import Readability
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.streaming.network import VLJEPA
@@ -59,10 +59,12 @@ class TextLanguage(TextSpace):
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
         """Decode (N, D) vectors into texts; `asked`: with the calibration for answers."""
-        said = zip(self.said(vectors), vectors, strict=True)
-        return [decoded(row, vector, self, asked) for row, vector in said]
+        rows = zip(self.hypotheses(vectors), vectors, strict=True)
+        return [decoded(row, vector, self, asked) for row, vector in rows]
 
-    def said(self, vectors: NDArray[np.float32], cosines: bool = True) -> list[list[Said]]:
-        """Return all hypotheses that `decode` chooses from; see `Speaker.said`."""
-        speaker = Speaker(self._net.y_decoder, self._tower.tokenizer.decode)
-        return speaker.said(self._checked(vectors), self, cosines)
+    def hypotheses(
+        self, vectors: NDArray[np.float32], cosines: bool = True
+    ) -> list[list[Hypothesis]]:
+        """Return all hypotheses that `decode` chooses from; see `TextGenerator.hypotheses`."""
+        generator = TextGenerator(self._net.y_decoder, self._tower.tokenizer.decode)
+        return generator.hypotheses(self._checked(vectors), self, cosines)

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from vljepa_ros.core.errors import InputError, ModelError
-from vljepa_ros.model.config import parse
+from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.adapters import ALL, HEADS, LORA, Lora, check_tune
 from vljepa_ros.train.config import Clips
 
@@ -32,7 +29,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class FineTuningConfig:
     """Configuration of one fine-tuning run.
 
     `start`: name or folder of the model. `tune`: trainable parameters of the vision side: `heads`
@@ -88,24 +85,3 @@ class TuneConfig:
     def title(self) -> str:
         """Name of the resulting model."""
         return self.name or Path(self.out).resolve().name
-
-
-def is_tuning(values: Any) -> bool:
-    """Return whether a configuration is for fine-tuning: it has the key recordings or tune."""
-    return isinstance(values, Mapping) and bool({'recordings', 'tune'} & values.keys())
-
-
-def parse_tuning(values: Any, path: Path) -> TuneConfig:
-    """Convert the parsed values of a file to a configuration.
-
-    Args:
-        values: Parsed YAML.
-        path: Path of the file, for messages.
-
-    Raises:
-        InputError: A key is unknown, missing or invalid; the message names the file and the key.
-    """
-    try:
-        return parse(TuneConfig, values, path.name)
-    except (InputError, ModelError) as error:
-        raise InputError(f'{path}: {error}') from error

@@ -20,7 +20,7 @@ from vljepa_ros.train.decoder_stage import DecoderStage, Pairs, Vocabulary
 GROWN = ('y_decoder.token_ids', 'y_decoder.token.weight')
 
 
-def grown(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
+def with_larger_vocabulary(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
     """Return a copy of the network whose decoder's vocabulary is `ids`; its own must be first."""
     config: ModelConfig = net.config
     before = config.y_decoder.vocabulary
@@ -36,7 +36,7 @@ def grown(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
     return extended.to(next(net.parameters()).device)
 
 
-def train_words(
+def train_decoder_on_texts(
     net: VLJEPA, vocabulary: Vocabulary, kinds: Sequence[Pairs], steps: int, seed: int
 ) -> float:
     """Train the decoder of `net` and return the last cross-entropy.

@@ -21,7 +21,7 @@ from vljepa_ros.evaluate.views import answers, middle
 
 
 @dataclass(frozen=True)
-class Marks:
+class AnnotationMetrics:
     """Accuracies 0..1 on `texts` annotations and `questions` questions; nan if there are none.
 
     `said`: fraction of annotations whose decoded text has the annotated concept. `found`: fraction
@@ -36,36 +36,38 @@ class Marks:
     answered: float
 
 
-def mark(model: Model, streams: Sequence[Stream]) -> Marks:
+def evaluate_annotations(model: Model, streams: Sequence[Stream]) -> AnnotationMetrics:
     """Evaluate a model on the annotations of streams."""
     assert model.vision is not None and model.language is not None
     said, found = _texts(model.vision, model.language, streams)
     answered = [ok for s in streams for ok in _answered(model.vision, model.language, s)]
-    return Marks(len(said), len(answered), _share(said), _share(found), _share(answered))
+    return AnnotationMetrics(
+        len(said), len(answered), _share(said), _share(found), _share(answered)
+    )
 
 
 def _texts(
     vision: Vision, language: Language, streams: Sequence[Stream]
 ) -> tuple[list[bool], list[bool]]:
     """Return for each annotation whether the decoded text, and the nearest text, is correct."""
-    told = [(s, a) for s in streams for a in s.annotations if a.phase == 'told']
-    if not told:
+    annotated = [(s, a) for s in streams for a in s.annotations if a.phase == 'told']
+    if not annotated:
         return [], []
     prompts = PerceptionSettings().prompts[:1]
-    vectors = np.stack([answers(vision, s, middle(a), prompts)[0] for s, a in told])
-    texts = list(dict.fromkeys(a.text for _, a in told))
+    vectors = np.stack([answers(vision, s, middle(a), prompts)[0] for s, a in annotated])
+    texts = list(dict.fromkeys(a.text for _, a in annotated))
     nearest = [texts[i] for i in (vectors @ language.encode(texts).T).argmax(axis=1)]
     decoded = [meaning_of(d.text) for d in language.decode(vectors)]
     return (
-        [meaning == a.meaning for meaning, (_, a) in zip(decoded, told, strict=True)],
-        [meaning_of(text) == a.meaning for text, (_, a) in zip(nearest, told, strict=True)],
+        [meaning == a.meaning for meaning, (_, a) in zip(decoded, annotated, strict=True)],
+        [meaning_of(text) == a.meaning for text, (_, a) in zip(nearest, annotated, strict=True)],
     )
 
 
 def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
     """Return for each question whether the answer (best candidate or decoded text) is correct."""
     correct = []
-    for question in stream.told():
+    for question in stream.questions():
         at_s = (question.start + question.end) / 2
         vector = answers(vision, stream, at_s, [question.prompt])[0]
         if question.candidates:

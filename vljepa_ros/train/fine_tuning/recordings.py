@@ -51,16 +51,16 @@ class Importer:
 
     def _check_lengths(self, file: AnnotationFile) -> None:
         """Raise AnnotationError if a text is too long for the part of the model that uses it."""
-        read = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
-        said = min(self._config.y_decoder.max_tokens, read)
-        asked = self._config.predictor.max_prompt_tokens - 2
-        for line in file.said:
-            self._check_length(file, line, 'text', line.text, said)
-        for question in file.asked:
-            self._check_length(file, question, 'prompt', question.prompt, asked)
-            self._check_length(file, question, 'answer', question.answer, said)
+        encoded = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
+        decoded = min(self._config.y_decoder.max_tokens, encoded)
+        prompt = self._config.predictor.max_prompt_tokens - 2
+        for line in file.texts:
+            self._check_length(file, line, 'text', line.text, decoded)
+        for question in file.questions:
+            self._check_length(file, question, 'prompt', question.prompt, prompt)
+            self._check_length(file, question, 'answer', question.answer, decoded)
             for text in question.candidates:
-                self._check_length(file, question, 'candidate', text, read)
+                self._check_length(file, question, 'candidate', text, encoded)
 
     def _check_length(
         self, file: AnnotationFile, line: Line, what: str, text: str, limit: int

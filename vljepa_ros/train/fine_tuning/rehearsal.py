@@ -37,14 +37,14 @@ def known_sentences(language: TextLanguage, seed: int, vectors: int = VECTORS) -
 
 def known_prompts(left_out: Collection[str]) -> list[str]:
     """Return questions that apply to any scene, except those in `left_out`."""
-    asked = {prompt.casefold() for prompt in left_out}
+    excluded = {prompt.casefold() for prompt in left_out}
     found = [text for topic in TOPICS if topic != CAPTION for text in prompts(topic)]
-    return [text for text in found if text.casefold() not in asked]
+    return [text for text in found if text.casefold() not in excluded]
 
 
 def _decode(language: TextLanguage, vectors: np.ndarray) -> list[str]:
     """Return the likeliest text of each vector; '' if there is none."""
-    return [row[0].text if row else '' for row in language.said(vectors, cosines=False)]
+    return [row[0].text if row else '' for row in language.hypotheses(vectors, cosines=False)]
 
 
 def _is_valid(language: TextLanguage, text: str) -> bool:

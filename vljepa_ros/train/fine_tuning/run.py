@@ -28,20 +28,23 @@ from vljepa_ros.model.streaming.text import TextLanguage
 from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.model.weights import stored_dtype
 from vljepa_ros.train.adapters import merged, require
-from vljepa_ros.train.calibration_stage import ask_all, recalibrate
+from vljepa_ros.train.calibration_stage import predict_answers, recalibrate
 from vljepa_ros.train.clips import ClipSampler
 from vljepa_ros.train.decoder_stage import Vocabulary, prediction_pairs, text_pairs
-from vljepa_ros.train.fine_tuning.config import TuneConfig
-from vljepa_ros.train.fine_tuning.decoder_stage import grown, train_words
-from vljepa_ros.train.fine_tuning.metrics import Marks, mark
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig
+from vljepa_ros.train.fine_tuning.decoder_stage import (
+    train_decoder_on_texts,
+    with_larger_vocabulary,
+)
+from vljepa_ros.train.fine_tuning.metrics import AnnotationMetrics, evaluate_annotations
 from vljepa_ros.train.fine_tuning.recordings import Importer, long_enough
 from vljepa_ros.train.fine_tuning.rehearsal import known_prompts, known_sentences
-from vljepa_ros.train.fine_tuning.text_stage import Texts
-from vljepa_ros.train.fine_tuning.trainable_parameters import choose
-from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionTuning
-from vljepa_ros.train.text_bank import Meanings, TextBank, told_meanings
+from vljepa_ros.train.fine_tuning.text_stage import TextFineTuning
+from vljepa_ros.train.fine_tuning.trainable_parameters import select_parameters
+from vljepa_ros.train.fine_tuning.vision_stage import Nets, VisionFineTuning
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank, annotated_concepts
 from vljepa_ros.train.training_log import Log, progress
-from vljepa_ros.train.vision_stage import Asker
+from vljepa_ros.train.vision_stage import VisionRunner
 
 LOGGED = 20  # steps between two log lines
 PREDICTED = 120  # clips whose predictions the decoder is trained on
@@ -50,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FineTuningResult:
     """Folder of the fine-tuned model, and metrics before and after.
 
     `judged_on`: split of the metrics: 'validation', or 'recordings' (the training recordings) if
@@ -59,8 +62,8 @@ class Tuned:
 
     folder: Path
     judged_on: str
-    before: Marks
-    after: Marks
+    before: AnnotationMetrics
+    after: AnnotationMetrics
 
 
 def _streaming(folder: Path) -> ModelConfig:
@@ -74,10 +77,10 @@ def _streaming(folder: Path) -> ModelConfig:
     return config
 
 
-class Tuning:
+class FineTuning:
     """Data, networks and stages of one fine-tuning run."""
 
-    def __init__(self, config: TuneConfig) -> None:
+    def __init__(self, config: FineTuningConfig) -> None:
         require(config.tune)
         torch.manual_seed(config.seed)
         self.config, self.out = config, Path(config.out)
@@ -95,25 +98,25 @@ class Tuning:
         registry.load_weights(self.before, folder / registry.WEIGHTS, VISION + LANGUAGE)
         self.before.to(device).eval().requires_grad_(False)
         self.bank = TextBank(self.tower, self.model.predictor.max_prompt_tokens)
-        self.told = Meanings(told_meanings(self.train))
+        self.concept_texts = ConceptTexts(annotated_concepts(self.train))
         self.log = Log(self.out, self.out / 'tensorboard')
 
-    def run(self) -> Tuned:
+    def run(self) -> FineTuningResult:
         """Run all stages, save the model and evaluate it."""
         start = self.assembled(self.before)
         assert isinstance(start.language, TextLanguage)
         known = known_sentences(start.language, self.config.seed)
         log.info('rehearsal: found %d known sentences of the start model', len(known))
         net = copy.deepcopy(self.before)
-        texts = Texts(net.y_encoder, self.bank, self.told, known)
+        texts = TextFineTuning(net.y_encoder, self.bank, self.concept_texts, known)
         loss = texts.train(self.config.text_steps, self.config.seed)
-        self.log.note('texts', self.config.text_steps, {'loss': loss})
+        self.log.write('texts', self.config.text_steps, {'loss': loss})
         self._vision(net, texts)
-        net = self._words(merged(net), known)
-        calibration = self._confidences(net)
+        net = self._decoder(merged(net), known)
+        calibration = self._calibration(net)
         net.config = dataclasses.replace(net.config, calibration=calibration)
         registry.save(net, self.out, self.dtype)
-        return self._judged(start, registry.load(self.config.out, self.config.device))
+        return self._evaluated(start, registry.load(self.config.out, self.config.device))
 
     def assembled(self, net: VLJEPA) -> Model:
         """Combine a net and the text tower into a model."""
@@ -130,60 +133,70 @@ class Tuning:
     def _sampler(self, seed: int) -> ClipSampler:
         return ClipSampler(self.train, self.model.time.tubelet_frames, self.config.seed + seed)
 
-    def _vision(self, net: VLJEPA, texts: Texts) -> None:
+    def _vision(self, net: VLJEPA, texts: TextFineTuning) -> None:
         """Train the configured parameters of the vision side; all are frozen afterwards."""
         config, sums = self.config, dict[str, float]()
-        trained = choose(net, config)
+        trained = select_parameters(net, config)
         log.info(
             'tune %s: %d trainable parameters of the vision side',
             config.tune,
             sum(p.numel() for p in trained),
         )
-        others = known_prompts({q.prompt for s in self.train for q in s.told()})
+        others = known_prompts({q.prompt for s in self.train for q in s.questions()})
         nets = Nets(net, self.before, trained)
-        stage = VisionTuning(nets, config, self._sampler(0), texts, others)
+        stage = VisionFineTuning(nets, config, self._sampler(0), texts, others)
         with progress('vision', config.steps) as advance:
             while stage.done < config.steps:
                 for key, value in stage.step().items():
                     sums[key] = sums.get(key, 0.0) + value / LOGGED
                 advance(1)
                 if stage.done % LOGGED == 0:
-                    self.log.note('vision', stage.done, sums)
+                    self.log.write('vision', stage.done, sums)
                     sums.clear()
         net.requires_grad_(False)
 
-    def _words(self, net: VLJEPA, known: list[str]) -> VLJEPA:
+    def _decoder(self, net: VLJEPA, known: list[str]) -> VLJEPA:
         """Train the decoder on the annotated texts; returns a net with the result's name."""
-        config, said = self.config, [t for texts in self.told.sentences.values() for t in texts]
-        ids = net.y_decoder.token_ids.tolist()
-        vocabulary = Vocabulary(self.tower.pieces, said, self.model.y_decoder.max_tokens, ids)
-        net = grown(net, vocabulary.ids).eval().requires_grad_(False)
-        sampler = self._sampler(1)
-        asker = Asker(net, self.bank, sampler.rng, 1.0)
-        kinds = [text_pairs(net, self.bank, texts) for texts in (said, known) if texts]
-        kinds.append(
-            prediction_pairs(asker, sampler, self.told, config.clips, PREDICTED, config.amp)
+        config, texts = (
+            self.config,
+            [t for some in self.concept_texts.sentences.values() for t in some],
         )
-        loss = train_words(net, vocabulary, kinds, config.decoder_steps, config.seed)
-        self.log.note('words', config.decoder_steps, {'cross-entropy': loss})
+        ids = net.y_decoder.token_ids.tolist()
+        vocabulary = Vocabulary(self.tower.pieces, texts, self.model.y_decoder.max_tokens, ids)
+        net = with_larger_vocabulary(net, vocabulary.ids).eval().requires_grad_(False)
+        sampler = self._sampler(1)
+        runner = VisionRunner(net, self.bank, sampler.rng, 1.0)
+        kinds = [text_pairs(net, self.bank, some) for some in (texts, known) if some]
+        kinds.append(
+            prediction_pairs(
+                runner, sampler, self.concept_texts, config.clips, PREDICTED, config.amp
+            )
+        )
+        loss = train_decoder_on_texts(net, vocabulary, kinds, config.decoder_steps, config.seed)
+        self.log.write('decoder', config.decoder_steps, {'cross-entropy': loss})
         description = f'{self.model.name}, fine-tuned ({config.tune})'
         net.config = dataclasses.replace(net.config, name=config.title, description=description)
         return net
 
-    def _confidences(self, net: VLJEPA) -> CalibrationConfig:
+    def _calibration(self, net: VLJEPA) -> CalibrationConfig:
         """Fit the calibration on validation recordings; without them return the start model's."""
         if not self.validation:
             log.info('no validation recordings: keeping the calibration of the start model')
             return self.model.calibration
         model = self.assembled(net)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
-        asked = ask_all(model.vision, self.validation, self.config.seed)
-        return recalibrate(model.language, asked, self.config.seed)
+        answered = predict_answers(model.vision, self.validation, self.config.seed)
+        return recalibrate(model.language, answered, self.config.seed)
 
-    def _judged(self, start: Model, tuned: Model) -> Tuned:
+    def _evaluated(self, start: Model, tuned: Model) -> FineTuningResult:
         streams = self.validation or self.train
         judged_on = 'validation' if self.validation else 'recordings'
-        found = Tuned(self.out, judged_on, mark(start, streams), mark(tuned, streams))
+        found = FineTuningResult(
+            self.out,
+            judged_on,
+            evaluate_annotations(start, streams),
+            evaluate_annotations(tuned, streams),
+        )
         plain: dict[str, Any] = {
             'model_id': tuned.facts.model_id,
             'config': dataclasses.asdict(self.config),
@@ -193,7 +206,7 @@ class Tuning:
         return found
 
 
-def as_json(found: Tuned) -> dict[str, Any]:
+def as_json(found: FineTuningResult) -> dict[str, Any]:
     """Return the result as JSON values; a metric without data is null."""
     figures = {
         key: {k: None if math.isnan(v) else round(v, 4) for k, v in dataclasses.asdict(m).items()}
@@ -202,6 +215,6 @@ def as_json(found: Tuned) -> dict[str, Any]:
     return {'folder': str(found.folder), 'judged_on': found.judged_on, **figures}
 
 
-def tune(config: TuneConfig) -> Tuned:
+def tune(config: FineTuningConfig) -> FineTuningResult:
     """Fine-tune a model according to `config`."""
-    return Tuning(config).run()
+    return FineTuning(config).run()

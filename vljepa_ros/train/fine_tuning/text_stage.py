@@ -5,41 +5,43 @@ Without it, "the left drawer is open" and "the right drawer is open" may have th
 (cosine 0.99 in models/small, whose training data has drawers but no sides), so the vision side
 could not be trained to distinguish them.
 
-Shapes: N texts or meanings, K known sentences, D embedding_dim.
+Shapes: N texts or concepts, K known sentences, D embedding_dim.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vljepa_ros.data.questions import ANSWERS
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 from vljepa_ros.train.config import TextTraining
 from vljepa_ros.train.losses import text_loss
-from vljepa_ros.train.optimizer import rate
-from vljepa_ros.train.text_bank import Meanings, TextBank
-from vljepa_ros.train.text_stage import meaning_vectors, noisy
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
+from vljepa_ros.train.text_bank import ConceptTexts, TextBank
+from vljepa_ros.train.text_stage import concept_vectors, noisy_embeddings
 
 BATCH = 48  # concepts per step, and known sentences per step
 NEAR = 0.6  # cosine above which a known sentence may have the same meaning as an annotated text
+BETAS = (0.9, 0.999)  # of AdamW
 KEEP = 4.0  # weight of the loss that keeps the embeddings of known sentences
 
 
-class Texts:
+class TextFineTuning:
     """All texts of one fine-tuning run; `targets` are the targets of the vision side.
 
-    The rows of `targets` are the concepts of `told`, in their order, then the known sentences.
+    The rows of `targets` are the concepts of `concept_texts`, then the known sentences.
     """
 
     def __init__(
-        self, encoder: YEncoder, bank: TextBank, told: Meanings, known: list[str]
+        self, encoder: YEncoder, bank: TextBank, concept_texts: ConceptTexts, known: list[str]
     ) -> None:
-        self.encoder, self.bank, self.told, self.known = encoder, bank, told, known
-        self.own = [name for name in told.names if name not in ANSWERS]
+        self.encoder, self.bank = encoder, bank
+        self.concept_texts, self.known = concept_texts, known
+        self.own = [name for name in concept_texts.names if name not in ANSWERS]
         # Every model has the concepts of answers; they are rehearsed as well.
-        answers = [text for name in ANSWERS for text in told.sentences[name]]
+        answers = [text for name in ANSWERS for text in concept_texts.sentences[name]]
         self._anchors = [*known, *answers]
         with torch.no_grad():
             states, mask = bank.states(self._anchors)
@@ -51,37 +53,37 @@ class Texts:
         config = TextTraining(steps=steps, learning_rate=3e-4, warmup_steps=steps // 10)
         rng, loss = np.random.default_rng(seed), 0.0
         self.encoder.requires_grad_(True)
-        optimizer = torch.optim.AdamW(self.encoder.parameters(), weight_decay=0.0)
-        for done in range(steps if self.own else 0):
+        optimizer = OptimizerStep(
+            self.encoder.parameters(),
+            config.learning_rate,
+            cosine_schedule(steps, config.warmup_steps),
+            betas=BETAS,
+        )
+        for _ in range(steps if self.own else 0):
             value = self._loss(config, rng)
-            for group in optimizer.param_groups:
-                group['lr'] = rate(config.learning_rate, done, config.warmup_steps, steps)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-            optimizer.step()
+            optimizer.apply(value)
             loss = value.item()
         self.encoder.requires_grad_(False)
         return loss
 
     def targets(self) -> Tensor:
         """Return the targets (N + K, D), unit vectors."""
-        told = meaning_vectors(self.encoder, self.bank, self.told)
+        own = concept_vectors(self.encoder, self.bank, self.concept_texts)
         if not self.known:
-            return told.clone()
+            return own.clone()
         with torch.no_grad():
-            return torch.cat([told, self.encoder(*self.bank.states(self.known))]).clone()
+            return torch.cat([own, self.encoder(*self.bank.states(self.known))]).clone()
 
     def _loss(self, config: TextTraining, rng: np.random.Generator) -> Tensor:
         """Compute the contrastive loss of annotated texts plus the distance anchors have moved."""
         chosen = rng.permutation(len(self.own))[:BATCH]
         rows = rng.permutation(len(self._anchors))[:BATCH]
         names = [self.own[i] for i in chosen]
-        said = [self.told.wording(name, rng) for name in (*names, *names)]
-        vectors = noisy(self.encoder, *self.bank.states(said), config)
+        texts = [self.concept_texts.draw_paraphrase(name, rng) for name in (*names, *names)]
+        vectors = noisy_embeddings(self.encoder, *self.bank.states(texts), config)
         anchors = self.encoder(*self.bank.states([self._anchors[i] for i in rows]))
         original = self._original[torch.from_numpy(rows).to(anchors.device)]
-        count, device = len(said), vectors.device
+        count, device = len(texts), vectors.device
         left_out = torch.ones(count + len(rows), count + len(rows), dtype=torch.bool)
         left_out[:count, :count] = False
         near = (vectors.detach().float() @ original.T > NEAR).cpu()
@@ -99,7 +101,7 @@ class Texts:
         """Return (N + K, N + K) bool: pairs with a known sentence of possibly equal meaning."""
         with torch.no_grad():
             targets = self.targets()
-        count = len(self.told.names)
+        count = len(self.concept_texts.names)
         near = targets @ targets.T > NEAR
         near[:count, :count] = False
         near.fill_diagonal_(False)

@@ -7,12 +7,12 @@ from torch import nn
 
 from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
-from vljepa_ros.train.fine_tuning.config import TuneConfig
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig
 
 HEAD_LAYERS = ('norm', 'head')  # layers of the Predictor after all attention layers
 
 
-def choose(net: VLJEPA, config: TuneConfig) -> list[nn.Parameter]:
+def select_parameters(net: VLJEPA, config: FineTuningConfig) -> list[nn.Parameter]:
     """Freeze `net` except the parameters that `config.tune` selects; returns these.
 
     Raises:

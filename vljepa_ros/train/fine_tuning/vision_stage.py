@@ -6,7 +6,7 @@ prediction must be nearer to the annotated text than to any known sentence. A se
 start model's answers to other questions, and to caption prompts at tubelets without annotation
 (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
 
-Shapes: N meanings and known sentences, D embedding_dim.
+Shapes: N concepts and known sentences, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.train.clips import Batch, ClipSampler, Labels
-from vljepa_ros.train.fine_tuning.config import TuneConfig
-from vljepa_ros.train.fine_tuning.text_stage import Texts
+from vljepa_ros.train.fine_tuning.config import FineTuningConfig
+from vljepa_ros.train.fine_tuning.text_stage import TextFineTuning
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, rate
-from vljepa_ros.train.vision_stage import Answers, Asker
+from vljepa_ros.train.optimizer import autocast
+from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
+from vljepa_ros.train.vision_stage import ClipPredictions, VisionRunner
 
 SCALE = 1 / 0.07  # scale of cosines in the softmax, the initial value of stage 2
 GAP = 1.0  # weight of the distance to the prediction's own text
@@ -39,11 +40,16 @@ class Nets:
     trained: list[nn.Parameter]
 
 
-class VisionTuning:
+class VisionFineTuning:
     """One run of fine-tuning of the vision side; `step` is one optimizer step."""
 
     def __init__(
-        self, nets: Nets, config: TuneConfig, sampler: ClipSampler, texts: Texts, others: list[str]
+        self,
+        nets: Nets,
+        config: FineTuningConfig,
+        sampler: ClipSampler,
+        texts: TextFineTuning,
+        others: list[str],
     ) -> None:
         """Create the stage.
 
@@ -54,52 +60,53 @@ class VisionTuning:
             texts: Texts with their targets.
             others: Questions for rehearsal that the annotations do not contain.
         """
-        self.net, self.before, self.trained = nets.net, nets.before, nets.trained
+        self.net, self.before = nets.net, nets.before
         self.config, self.sampler, self.others = config, sampler, others
-        self.bank, self.meanings, self.also = texts.bank, texts.told, texts.also
-        self.targets, self.done = texts.targets(), 0
-        self.asker = Asker(self.net, self.bank, sampler.rng, 1.0, dropped_tokens=0.1)
-        self.optimizer = torch.optim.AdamW(self.trained, weight_decay=0.0, betas=(0.9, 0.98))
+        self.bank, self.concept_texts, self.also = texts.bank, texts.concept_texts, texts.also
+        self.targets = texts.targets()
+        self.runner = VisionRunner(self.net, self.bank, sampler.rng, 1.0, dropped_tokens=0.1)
+        self.optimizer = OptimizerStep(
+            nets.trained,
+            config.peak_rate,
+            cosine_schedule(config.steps, max(round(WARMUP * config.steps), 1)),
+        )
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
 
     def step(self) -> dict[str, float]:
         """Draw clips and take one step; returns the terms of the loss."""
         size, device = self.config.clips, self.bank.device
         batch = self.sampler.batch(size)
         with autocast(device, self.config.amp):
-            answers = self.asker.answer(batch, size.question_tubelets)
-            kept = self._rehearsal(batch, answers)
-        numbers = torch.tensor([self.meanings.number[m] for m in answers.meanings], device=device)
+            predictions = self.runner.predict(batch, size.question_tubelets)
+            rehearsal = self._rehearsal(batch, predictions)
+        numbers = torch.tensor(
+            [self.concept_texts.number[m] for m in predictions.concepts], device=device
+        )
         loss, parts = joint_loss(
-            answers.vectors.float(),
+            predictions.vectors.float(),
             numbers,
-            answers.weight,
+            predictions.weight,
             self.targets,
             torch.tensor(SCALE, device=device),
             GAP,
             self.also,
         )
-        self._descend(loss + self.config.keep * kept)
-        return {key: value.item() for key, value in {**parts, 'kept': kept}.items()}
+        self.optimizer.apply(loss + self.config.keep * rehearsal)
+        return {key: value.item() for key, value in {**parts, 'rehearsal': rehearsal}.items()}
 
-    def _descend(self, loss: Tensor) -> None:
-        steps = self.config.steps
-        for group in self.optimizer.param_groups:
-            group['lr'] = rate(
-                self.config.peak_rate, self.done, max(round(WARMUP * steps), 1), steps
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
-        self.done += 1
-
-    def _rehearsal(self, batch: Batch, answers: Answers) -> Tensor:
+    def _rehearsal(self, batch: Batch, predictions: ClipPredictions) -> Tensor:
         """Return the mean of 1 - cosine to the start network's answers to the same prompts."""
         device = self.bank.device
-        asked = [item for row, clip in enumerate(batch.labels) for item in self._others(row, clip)]
-        states, mask = self.bank.states([prompt for _, _, prompt in asked])
-        clip, at = (torch.tensor([item[i] for item in asked], device=device) for i in (0, 1))
-        found = self.net.predictor.answers(answers.prefix, states, mask, clip, at)
+        prompts = [
+            item for row, clip in enumerate(batch.labels) for item in self._others(row, clip)
+        ]
+        states, mask = self.bank.states([prompt for _, _, prompt in prompts])
+        clip, at = (torch.tensor([item[i] for item in prompts], device=device) for i in (0, 1))
+        found = self.net.predictor.answers(predictions.prefix, states, mask, clip, at)
         with torch.no_grad():
             prefix = self.before.predictor.prefix(self.before.x_encoder(batch.frames.to(device)))
             target = self.before.predictor.answers(prefix, states, mask, clip, at)

@@ -8,15 +8,10 @@ Y-Encoder is a fraction of the Predictor's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from vljepa_ros.core.errors import InputError, ModelError
-from vljepa_ros.model.config import check, parse
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.model.config import check
 from vljepa_ros.train.adapters import ALL, Lora, check_tune
 
 SCHEDULES = ('constant', 'cosine')
@@ -86,20 +81,3 @@ class RecipeConfig:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ModelError('stages: there must be at least one stage, and names must be unique')
-
-
-def is_recipe(values: Any) -> bool:
-    """Return whether a configuration is a recipe: it has the key stages."""
-    return isinstance(values, Mapping) and 'stages' in values
-
-
-def read_recipe(path: Path) -> RecipeConfig:
-    """Read a recipe.
-
-    Raises:
-        InputError: The file or a key is invalid; the message names both.
-    """
-    try:
-        return parse(RecipeConfig, yaml.safe_load(path.read_text()), path.name)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ModelError, InputError) as error:
-        raise InputError(f'{path}: {str(error).splitlines()[0]}') from error

@@ -16,7 +16,7 @@ from vljepa_ros.data.format import Stream
 
 
 @dataclass(frozen=True)
-class Pair:
+class ClipTextPair:
     """A clip (F, S, S, 3) uint8, a prompt, and the text that answers it."""
 
     frames: NDArray[np.uint8]
@@ -25,7 +25,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _AnnotatedSpan:
     """A prompt and the text that answers it in a stream from `start` to `end`, in seconds."""
 
     stream: Stream
@@ -41,20 +41,20 @@ class PairSampler:
     def __init__(self, streams: list[Stream], seed: int, prompt: str = '') -> None:
         self._rng = np.random.default_rng(seed)
         self._captions = [
-            _Told(stream, item.start, item.end, prompt, item.text)
+            _AnnotatedSpan(stream, item.start, item.end, prompt, item.text)
             for stream in streams
             for item in stream.annotations
             if item.text
         ]
         self._questions = [
-            _Told(stream, item.start, item.end, item.prompt, item.answer)
+            _AnnotatedSpan(stream, item.start, item.end, item.prompt, item.answer)
             for stream in streams
-            for item in stream.told()
+            for item in stream.questions()
         ]
         if not self._captions:
             raise InputError('no stream has an annotation with a text: there are no captions')
 
-    def draw(self, count: int, frames: int, questions: float) -> list[Pair]:
+    def draw(self, count: int, frames: int, questions: float) -> list[ClipTextPair]:
         """Draw pairs.
 
         Args:
@@ -64,20 +64,20 @@ class PairSampler:
         """
         found = []
         for _ in range(count):
-            asked = self._questions and self._rng.random() < questions
-            kind = self._questions if asked else self._captions
+            is_question = self._questions and self._rng.random() < questions
+            kind = self._questions if is_question else self._captions
             found.append(self._pair(kind[self._rng.integers(len(kind))], frames))
         return found
 
-    def _pair(self, told: _Told, frames: int) -> Pair:
-        stamps_ns = told.stream.stamps_ns()
+    def _pair(self, span: _AnnotatedSpan, frames: int) -> ClipTextPair:
+        stamps_ns = span.stream.stamps_ns()
         times = (stamps_ns - stamps_ns[0]) / 1e9
-        holds = np.flatnonzero((times >= told.start) & (times < told.end))
+        holds = np.flatnonzero((times >= span.start) & (times < span.end))
         # The span of a question may lie between two frames; then the earlier frame is used.
-        last = int(self._rng.choice(holds)) if len(holds) else _before(times, told.end)
+        last = int(self._rng.choice(holds)) if len(holds) else _before(times, span.end)
         # Before the start of the stream, its first frame is repeated.
         rows = np.maximum(np.arange(last - frames + 1, last + 1), 0)
-        return Pair(np.asarray(told.stream.frames()[rows]), told.prompt, told.text)
+        return ClipTextPair(np.asarray(span.stream.frames()[rows]), span.prompt, span.text)
 
 
 def _before(times: NDArray[np.float64], time_s: float) -> int:

@@ -121,7 +121,7 @@ def _train_stage(run: _Run, stage: StageConfig) -> None:
             total += state.step(run.sampler.draw(stage.batch, stage.frames, stage.questions))
             advance(1)
             if state.done % LOGGED == 0:
-                run.log.note(stage.name, state.done, {'loss': total / LOGGED})
+                run.log.write(stage.name, state.done, {'loss': total / LOGGED})
                 total = 0.0
     merged(run.net).eval()
 

@@ -17,14 +17,19 @@ from vljepa_ros.model.bidirectional.network import BidirectionalVLJEPA
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.losses import joint_loss
-from vljepa_ros.train.optimizer import autocast, groups, rate
+from vljepa_ros.train.optimizer import autocast, groups
+from vljepa_ros.train.optimizer_step import (
+    OptimizerStep,
+    constant_schedule,
+    cosine_schedule,
+)
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
-from vljepa_ros.train.recipe.pairs import Pair
+from vljepa_ros.train.recipe.pairs import ClipTextPair
 
-CLIPPED = 1.0  # maximum norm of the gradient
+BETAS = (0.9, 0.999)  # of AdamW
 
 
-def choose(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
+def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
     """Freeze `net` except the parameters that `config.tune` selects.
 
     Raises:
@@ -48,56 +53,55 @@ class RecipeStage:
     def __init__(
         self,
         net: BidirectionalVLJEPA,
-        asking: Tokens,
-        reading: Tokens,
+        prompt_tokens: Tokens,
+        text_tokens: Tokens,
         config: RecipeConfig,
         stage: StageConfig,
     ) -> None:
-        self.net, self.config, self.stage, self.done = net, config, stage, 0
-        self._asking, self._reading = asking, reading
+        self.net, self.config = net, config
+        self._prompt_tokens, self._text_tokens = prompt_tokens, text_tokens
         self._device = next(net.parameters()).device
-        choose(net, config)
+        select_parameters(net, config)
         parts = ((net.predictor, 1.0), (net.y_encoder, config.y_encoder_rate))
-        self.optimizer = torch.optim.AdamW(
-            {**group, 'share': share}
+        parameters = [
+            {**group, 'lr': share * stage.learning_rate}
             for part, share in parts
             for group in groups(
                 [p for p in part.parameters() if p.requires_grad], config.weight_decay
             )
+        ]
+        schedule = (
+            constant_schedule(stage.warmup_steps)
+            if stage.schedule == 'constant'
+            else cosine_schedule(stage.steps, stage.warmup_steps)
+        )
+        self.optimizer = OptimizerStep(
+            parameters, stage.learning_rate, schedule, betas=BETAS, clip_groups=True
         )
 
-    def step(self, pairs: list[Pair]) -> float:
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return self.optimizer.done
+
+    def step(self, pairs: list[ClipTextPair]) -> float:
         """Take one optimizer step; returns the loss."""
         loss = self.loss(pairs)
-        learning_rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group['lr'] = group['share'] * learning_rate
-        self.optimizer.zero_grad()
-        loss.backward()
-        for group in self.optimizer.param_groups:
-            torch.nn.utils.clip_grad_norm_(group['params'], CLIPPED)
-        self.optimizer.step()
-        self.done += 1
+        self.optimizer.apply(loss)
         return float(loss.detach())
 
-    def loss(self, pairs: list[Pair]) -> Tensor:
+    def loss(self, pairs: list[ClipTextPair]) -> Tensor:
         """Compute InfoNCE between the predictions of the clips and the distinct texts."""
         texts = list(dict.fromkeys(pair.text for pair in pairs))
         images = torch.from_numpy(np.stack([pair.frames for pair in pairs])).to(self._device)
         with autocast(self._device, self.config.amp):
             with torch.no_grad():
                 visual = self.net.x_encoder(images)
-            asked = self._asking.batch([pair.prompt for pair in pairs], self._device)
-            predicted = self.net.predictor(visual, *asked)
-            targets = self.net.y_encoder(*self._reading.batch(texts, self._device))
+            prompts = self._prompt_tokens.batch([pair.prompt for pair in pairs], self._device)
+            predicted = self.net.predictor(visual, *prompts)
+            targets = self.net.y_encoder(*self._text_tokens.batch(texts, self._device))
         scale = torch.tensor(1 / self.config.temperature, device=self._device)
         rows = torch.tensor([texts.index(pair.text) for pair in pairs], device=self._device)
         weight = torch.ones(len(pairs), device=self._device)
         loss, _ = joint_loss(predicted, rows, weight, targets, scale, gap_weight=0.0)
         return loss
-
-    def _rate(self) -> float:
-        stage = self.stage
-        if stage.schedule == 'constant':
-            return stage.learning_rate * min((self.done + 1) / max(stage.warmup_steps, 1), 1.0)
-        return rate(stage.learning_rate, self.done, stage.warmup_steps, stage.steps)

@@ -6,13 +6,10 @@ An example is models/open_vljepa/words.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from vljepa_ros.core.errors import InputError, ModelError
-from vljepa_ros.model.config import YDecoderConfig, check, parse
+from vljepa_ros.core.errors import ModelError
+from vljepa_ros.model.config import YDecoderConfig, check
 from vljepa_ros.model.language.text_decoder import MAX_ANCHORS
 
 NONE, EVEN, MEASURED, AUTO = 'none', 'even', 'measured', 'auto'
@@ -36,7 +33,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class WordsConfig:
+class TextDecoderTrainingConfig:
     """Configuration of one training run. The decoder is written into the folder of `model`.
 
     `sentences`: text files with one sentence per line. `recentre`: whether predictions are
@@ -81,24 +78,3 @@ class WordsConfig:
             raise ModelError('sentences is empty: add at least one text file')
         if self.noise not in NOISES:
             raise ModelError(f"noise '{self.noise:.40}' is unknown (known: {', '.join(NOISES)})")
-
-
-def is_words(values: Any) -> bool:
-    """Return whether a configuration is for a text decoder: it has the key sentences."""
-    return isinstance(values, Mapping) and 'sentences' in values
-
-
-def parse_words(values: Any, path: Path) -> WordsConfig:
-    """Convert the parsed values of a file to a configuration.
-
-    Args:
-        values: Parsed YAML.
-        path: Path of the file, for messages.
-
-    Raises:
-        InputError: A key is unknown, missing or invalid; the message names the file and the key.
-    """
-    try:
-        return parse(WordsConfig, values, path.name)
-    except ModelError as error:
-        raise InputError(f'{path}: {error}') from error

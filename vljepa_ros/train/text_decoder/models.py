@@ -13,16 +13,16 @@ from vljepa_ros.model import registry
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language import text_decoder
 from vljepa_ros.model.language.bank_language import BankLanguage
-from vljepa_ros.train.text_decoder.config import WordsConfig
+from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 from vljepa_ros.train.text_decoder.pairs import read_predictions
-from vljepa_ros.train.text_decoder.run import Learned, Space, WordsTraining
+from vljepa_ros.train.text_decoder.run import Space, TextDecoderTraining, TrainedTextDecoder
 
 MAX_SENTENCES = 500_000
 
 log = logging.getLogger(__name__)
 
 
-def learn_words(config: WordsConfig) -> tuple[Path, Learned]:
+def train_text_decoder(config: TextDecoderTrainingConfig) -> tuple[Path, TrainedTextDecoder]:
     """Train a decoder and save it in the folder of its model.
 
     Raises:
@@ -43,10 +43,10 @@ def learn_words(config: WordsConfig) -> tuple[Path, Learned]:
     tokens = loaded.language.tokens
     space = Space(loaded.language, tokens.pieces, tokens.text)
     known = read_predictions(config.predictions, loaded.language)
-    sentences = sayable(texts, space, config.y_decoder.max_tokens)
-    learned = WordsTraining(space, sentences, known, config).learn()
-    text_decoder.save(learned.decoder, folder)
-    return folder, learned
+    sentences = decodable_sentences(texts, space, config.y_decoder.max_tokens)
+    trained = TextDecoderTraining(space, sentences, known, config).train()
+    text_decoder.save(trained.decoder, folder)
+    return folder, trained
 
 
 def read_sentences(paths: Sequence[Path]) -> list[str]:
@@ -72,7 +72,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     return list(found)
 
 
-def sayable(texts: Sequence[str], space: Space, limit: int) -> list[str]:
+def decodable_sentences(texts: Sequence[str], space: Space, limit: int) -> list[str]:
     """Return the sentences that the model can both encode and decode; log the number of others.
 
     Args:
@@ -83,7 +83,7 @@ def sayable(texts: Sequence[str], space: Space, limit: int) -> list[str]:
     Raises:
         InputError: Fewer than two sentences are left.
     """
-    valid = [text for text in texts if _is_sayable(text, space, limit)]
+    valid = [text for text in texts if _is_decodable(text, space, limit)]
     if len(valid) < len(texts):
         log.warning(
             'ignored %d of %d sentences: too long, or with characters that the tokenizer lacks',
@@ -98,7 +98,7 @@ def sayable(texts: Sequence[str], space: Space, limit: int) -> list[str]:
     return valid
 
 
-def _is_sayable(text: str, space: Space, limit: int) -> bool:
+def _is_decodable(text: str, space: Space, limit: int) -> bool:
     try:
         space.language.check(text)
     except InputError:

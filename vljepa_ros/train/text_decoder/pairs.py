@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pair:
+class PredictionPair:
     """A prediction (D,) and its target text; `asked`: it answers a question."""
 
     vector: NDArray[np.float32]
@@ -43,7 +43,7 @@ class KnownPredictions:
     """
 
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[PredictionPair, ...] = ()
 
 
 def read_predictions(files: Sequence[Predictions], language: TextSpace) -> KnownPredictions:
@@ -53,64 +53,66 @@ def read_predictions(files: Sequence[Predictions], language: TextSpace) -> Known
         InputError: A file or an annotation is invalid; the message names the file and the line.
     """
     vectors: tuple[list[NDArray[np.float32]], ...] = ([], [])
-    pairs: list[Pair] = []
+    pairs: list[PredictionPair] = []
     for file in files:
         found = read_embeddings(Path(file.embeddings), language.facts, least=1)
         vectors[file.asked].append(found.vectors)
         if file.annotations:
             pairs += _read_pairs(file, found, language)
     empty = np.zeros((0, language.facts.embedding_dim), np.float32)
-    plain, asked = (np.concatenate([empty, *rows]) for rows in vectors)
-    return KnownPredictions((plain, asked), tuple(pairs))
+    captions, answers = (np.concatenate([empty, *rows]) for rows in vectors)
+    return KnownPredictions((captions, answers), tuple(pairs))
 
 
-def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> list[Pair]:
-    told = read_annotations(Path(file.annotations))
-    lines: Sequence[Line] = told.asked if file.asked else told.said
+def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> list[PredictionPair]:
+    annotations = read_annotations(Path(file.annotations))
+    lines: Sequence[Line] = annotations.questions if file.asked else annotations.texts
     cameras = sorted({line.source for line in lines} - {''})
     if len(cameras) > 1 and not file.camera:
         raise InputError(
-            f'{told.path}: contains annotations of {", ".join(cameras)}: set `camera` to one of '
-            f'them'
+            f'{annotations.path}: contains annotations of {", ".join(cameras)}: set `camera` '
+            f'to one of them'
         )
     camera = file.camera or ''.join(cameras)
-    pairs_of = _answers if file.asked else _stretches
+    pairs_of = _answers if file.asked else _texts
     pairs = []
-    for line, vector, text in pairs_of(found, told, camera):
+    for line, vector, text in pairs_of(found, annotations, camera):
         try:
             language.check(text)
         except InputError as error:
-            told.fail(line, str(error))
-        pairs.append(Pair(vector, text, file.asked))
-    log.info('%s: %d of %d lines have predictions', told.path, len(pairs), len(lines))
+            annotations.fail(line, str(error))
+        pairs.append(PredictionPair(vector, text, file.asked))
+    log.info('%s: %d of %d lines have predictions', annotations.path, len(pairs), len(lines))
     if not pairs:
         what = f"answers '{found.prompt}'" if file.asked else 'has a text'
         raise InputError(
-            f'{told.path}: no line {what} at a time for which {file.embeddings} has predictions'
+            f'{annotations.path}: no line {what} at a time for which {file.embeddings} has '
+            f'predictions'
         )
     return pairs
 
 
-def _stretches(
-    found: Embeddings, told: AnnotationFile, camera: str
+def _texts(
+    found: Embeddings, annotations: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
     """Yield each text with the mean prediction of its span."""
-    for said in told.said:
-        start_ns, end_ns = (round(at * SECOND_NS) for at in (said.start, said.end))
+    for line in annotations.texts:
+        start_ns, end_ns = (round(at * SECOND_NS) for at in (line.start, line.end))
         inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
-        if inside.any() and said.is_about(camera):
-            yield said, pooled(found.vectors[inside]), said.text
+        if inside.any() and line.is_about(camera):
+            yield line, pooled(found.vectors[inside]), line.text
 
 
 def _answers(
-    found: Embeddings, told: AnnotationFile, camera: str
+    found: Embeddings, annotations: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
     """Yield each answer to the prompt with the prediction nearest in time."""
     if not found.prompt:
         raise InputError(
-            f'{told.path}: the file of embeddings has no prompt: create it with `vljepa embed`'
+            f'{annotations.path}: the file of embeddings has no prompt: create it with '
+            f'`vljepa embed`'
         )
-    for question in told.asked:
+    for question in annotations.questions:
         if question.prompt.casefold() != found.prompt.casefold():
             continue
         distance = np.abs(found.stamps_ns - round(question.start * SECOND_NS))

@@ -21,18 +21,24 @@ from torch.nn import functional
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.evaluate.cider import Cider
-from vljepa_ros.model.language.generation import Said, Speaker
+from vljepa_ros.model.language.generation import Hypothesis, TextGenerator
 from vljepa_ros.model.language.scoring import TextSpace
 from vljepa_ros.model.language.text_decoder import TextDecoder, TextDecoderConfig
 from vljepa_ros.train.config import DecoderTraining
 from vljepa_ros.train.decoder_stage import DecoderStage, Pairs, Vocabulary
-from vljepa_ros.train.noise import ENOUGH_PAIRS, EvenNoise, MeasuredNoise, Noise
-from vljepa_ros.train.text_decoder.config import AUTO, EVEN, MEASURED, NONE, WordsConfig
-from vljepa_ros.train.text_decoder.pairs import KnownPredictions, Pair
+from vljepa_ros.train.noise import ENOUGH_PAIRS, IsotropicNoise, MeasuredNoise, Noise
+from vljepa_ros.train.text_decoder.config import (
+    AUTO,
+    EVEN,
+    MEASURED,
+    NONE,
+    TextDecoderTrainingConfig,
+)
+from vljepa_ros.train.text_decoder.pairs import KnownPredictions, PredictionPair
 from vljepa_ros.train.training_log import progress
 
-JUDGED = 5  # if pairs are used for training, one in five is held out for evaluation
-ENOUGH_JUDGES = 20  # minimum number of held-out pairs for a selection
+HELD_OUT = 5  # if pairs are used for training, one in five is held out for evaluation
+ENOUGH_HELD_OUT = 20  # minimum number of held-out pairs for a selection
 ENOUGH_OF_A_GAP = 30  # pairs that give a better gap than thousands of predictions without texts
 LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # lengths of isotropic noise: candidates, and default
 SAMPLE = 500  # number of sentences or predictions to decode for the evaluation
@@ -54,7 +60,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Marks:
+class DecoderMetrics:
     """Metrics of a decoder; nan if there is no data.
 
     `again`: fraction of training sentences that are reproduced exactly. `cider`: CIDEr-D of the
@@ -68,15 +74,15 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedTextDecoder:
     """A trained decoder, the noise of its training, and its metrics."""
 
     decoder: TextDecoder
     noise: str
-    marks: Marks
+    metrics: DecoderMetrics
 
 
-class WordsTraining:
+class TextDecoderTraining:
     """One training run; the configuration is checked before anything is computed.
 
     Raises:
@@ -88,7 +94,7 @@ class WordsTraining:
         space: Space,
         sentences: Sequence[str],
         known: KnownPredictions,
-        config: WordsConfig,
+        config: TextDecoderTrainingConfig,
     ) -> None:
         self.space, self.known = space, known
         self._choose(config)
@@ -97,26 +103,26 @@ class WordsTraining:
         self.vocabulary = Vocabulary(space.pieces, self.sentences, config.y_decoder.max_tokens)
         self.vectors = self._embedded(self.sentences)
 
-    def changed(self, **values: Any) -> WordsTraining:
+    def changed(self, **values: Any) -> TextDecoderTraining:
         """Return a copy with the same data and other values of the configuration."""
         other = copy.copy(self)
         other._choose(replace(self.config, **values))
         return other
 
-    def _choose(self, config: WordsConfig) -> None:
+    def _choose(self, config: TextDecoderTrainingConfig) -> None:
         """Select the noise, and the pairs for training and evaluation."""
         self.config, pairs = config, self.known.pairs
         measured = _is_measured(config, len(pairs))
-        held_out = pairs[::JUDGED] if measured else pairs
-        self.judges = held_out if len(held_out) >= ENOUGH_JUDGES else ()
-        self.pairs = [p for i, p in enumerate(pairs) if not measured or i % JUDGED]
-        self.lengths = () if measured else _lengths(config, bool(self.judges))
+        held_out = pairs[::HELD_OUT] if measured else pairs
+        self.held_out = held_out if len(held_out) >= ENOUGH_HELD_OUT else ()
+        self.pairs = [p for i, p in enumerate(pairs) if not measured or i % HELD_OUT]
+        self.lengths = () if measured else _lengths(config, bool(self.held_out))
 
-    def learn(self) -> Learned:
+    def train(self) -> TrainedTextDecoder:
         """Train the configured decoder; of several lengths of noise, return the best."""
         fresh = self._untrained()
-        found = [self._learned(fresh, *noise) for noise in self._noises(fresh)]
-        best = max(found, key=lambda one: one.marks.cider) if len(found) > 1 else found[0]
+        found = [self._trained(fresh, *noise) for noise in self._noises(fresh)]
+        best = max(found, key=lambda one: one.metrics.cider) if len(found) > 1 else found[0]
         return replace(best, decoder=self._with_bank_below(best.decoder))
 
     def _embedded(self, texts: Sequence[str]) -> Tensor:
@@ -170,14 +176,14 @@ class WordsTraining:
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
         """Return the kinds of noise to try, with their names."""
         if self.config.noise == NONE:
-            return [(NONE, EvenNoise(0.0))]
+            return [(NONE, IsotropicNoise(0.0))]
         if self.lengths:
-            return [(f'{EVEN} {length:g}', EvenNoise(length)) for length in self.lengths]
+            return [(f'{EVEN} {length:g}', IsotropicNoise(length)) for length in self.lengths]
         placed = torch.from_numpy(_placed(made, self.pairs)).to(self.device)
         texts = self._embedded([p.text for p in self.pairs])
         return [(MEASURED, MeasuredNoise(placed, texts))]
 
-    def _learned(self, fresh: TextDecoder, name: str, noise: Noise) -> Learned:
+    def _trained(self, fresh: TextDecoder, name: str, noise: Noise) -> TrainedTextDecoder:
         """Train one decoder; the seed does not depend on other attempts."""
         config = self.config
         torch.manual_seed(config.seed)
@@ -198,34 +204,34 @@ class WordsTraining:
                 loss = stage.step()
                 advance(1)
         made.eval().requires_grad_(False)
-        marks = self._marks(made)
-        log.info('noise %s: cross-entropy %.3f, %s', name, loss, marks)
-        return Learned(made, name, marks)
+        metrics = self._metrics(made)
+        log.info('noise %s: cross-entropy %.3f, %s', name, loss, metrics)
+        return TrainedTextDecoder(made, name, metrics)
 
-    def _marks(self, made: TextDecoder) -> Marks:
+    def _metrics(self, made: TextDecoder) -> DecoderMetrics:
         chosen = np.random.default_rng(0).permutation(len(self.sentences))[:SAMPLE]
-        said = self._words(made, self.vectors[chosen].cpu().numpy())
+        decoded = self._decode(made, self.vectors[chosen].cpu().numpy())
         texts = [self.space.text_of(self.space.pieces(self.sentences[i])) for i in chosen]
-        again = float(np.mean([a == b for a, b in zip(said, texts, strict=True)]))
-        if not self.judges:
-            return Marks(again, math.nan, math.nan)
+        again = float(np.mean([a == b for a, b in zip(decoded, texts, strict=True)]))
+        if not self.held_out:
+            return DecoderMetrics(again, math.nan, math.nan)
         cider = Cider([[pair.text] for pair in self.known.pairs])
-        placed = _placed(made, self.judges)
+        placed = _placed(made, self.held_out)
         near = (torch.from_numpy(placed).to(self.device) @ self.vectors.T).argmax(dim=-1)
         nearest = [self.sentences[i] for i in near.tolist()]
         scores = [
-            np.mean([cider.score(t, [p.text]) for t, p in zip(texts, self.judges, strict=True)])
-            for texts in (self._words(made, placed), nearest)
+            np.mean([cider.score(t, [p.text]) for t, p in zip(texts, self.held_out, strict=True)])
+            for texts in (self._decode(made, placed), nearest)
         ]
-        return Marks(again, *map(float, scores))
+        return DecoderMetrics(again, *map(float, scores))
 
-    def _words(self, made: TextDecoder, placed: Vectors) -> list[str]:
+    def _decode(self, made: TextDecoder, placed: Vectors) -> list[str]:
         """Decode re-centered vectors into their best texts; '' if there is none."""
-        return [row[0].text if row else '' for row in self._said(made, placed)]
+        return [row[0].text if row else '' for row in self._hypotheses(made, placed)]
 
-    def _said(self, made: TextDecoder, placed: Vectors) -> list[list[Said]]:
-        speaker = Speaker(made.y_decoder, self.space.text_of)
-        return speaker.said(made.projected(placed), self.space.language)
+    def _hypotheses(self, made: TextDecoder, placed: Vectors) -> list[list[Hypothesis]]:
+        generator = TextGenerator(made.y_decoder, self.space.text_of)
+        return generator.hypotheses(made.projected(placed), self.space.language)
 
     def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
         """Set `bank_below` to the quantile `abstain_share` of the cosines of decoded texts.
@@ -240,16 +246,16 @@ class WordsTraining:
         ]
         if not any(map(len, placed)):
             texts = _some(self.vectors)
-            noisy = texts + EvenNoise(LENGTH)(texts)
+            noisy = texts + IsotropicNoise(LENGTH)(texts)
             placed = [functional.normalize(noisy, dim=-1).cpu().numpy()]
-        said = self._said(made, np.concatenate(placed))
-        cosines = [row[0].cosine if row else -1.0 for row in said]
+        decoded = self._hypotheses(made, np.concatenate(placed))
+        cosines = [row[0].cosine if row else -1.0 for row in decoded]
         below = float(np.quantile(cosines, self.config.abstain_share))
         made.config = replace(made.config, bank_below=round(below, 4))
         return made
 
 
-def _is_measured(config: WordsConfig, pairs: int) -> bool:
+def _is_measured(config: TextDecoderTrainingConfig, pairs: int) -> bool:
     if config.noise == MEASURED and pairs < ENOUGH_PAIRS:
         raise InputError(
             f'noise: {pairs} pairs of predictions and texts are too few for measured noise (at '
@@ -258,16 +264,16 @@ def _is_measured(config: WordsConfig, pairs: int) -> bool:
     return config.noise in (MEASURED, AUTO) and pairs >= ENOUGH_PAIRS
 
 
-def _lengths(config: WordsConfig, judged: bool) -> tuple[float, ...]:
-    if len(config.noise_length) > 1 and not judged:
+def _lengths(config: TextDecoderTrainingConfig, held_out: bool) -> tuple[float, ...]:
+    if len(config.noise_length) > 1 and not held_out:
         raise InputError(
             f'noise_length has {len(config.noise_length)} values, but selection requires at least '
-            f'{ENOUGH_JUDGES} annotated predictions: set one value'
+            f'{ENOUGH_HELD_OUT} annotated predictions: set one value'
         )
-    return config.noise_length or (LENGTHS if judged else (LENGTH,))
+    return config.noise_length or (LENGTHS if held_out else (LENGTH,))
 
 
-def _placed(made: TextDecoder, pairs: Sequence[Pair]) -> Vectors:
+def _placed(made: TextDecoder, pairs: Sequence[PredictionPair]) -> Vectors:
     """Return the re-centered predictions (N, D) of pairs, in their order."""
     found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
     for asked in (False, True):

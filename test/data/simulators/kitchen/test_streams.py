@@ -16,9 +16,9 @@ from vljepa_ros.data.simulators.kitchen.concepts import CONCEPTS
 from vljepa_ros.data.simulators.kitchen.doors import (
     DOORS,
     Movement,
+    annotate_doors,
     draw_movements,
     openings,
-    tell,
 )
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
 from vljepa_ros.evaluate.suites.transfer import state_in
@@ -61,7 +61,7 @@ def test_the_same_seed_draws_the_same_and_another_draws_another() -> None:
     assert one == same != other
 
 
-def test_nothing_moves_where_it_is_always_dark() -> None:
+def test_no_movement_is_labeled_in_permanent_darkness() -> None:
     assert draw_movements(np.zeros(600), np.zeros(600), np.random.default_rng(0)) == []
 
 
@@ -80,16 +80,16 @@ def test_a_door_starts_and_stops_smoothly_and_stays() -> None:
     assert steps[0] < 0.01 and steps[-1] < 0.01
 
 
-def test_what_is_open_at_the_start_is_open_before_it_first_moves() -> None:
+def test_initially_open_doors_are_open_until_their_first_movement() -> None:
     found = openings(50, [Movement('microwave', 30, 40, 0.9, 0.0)])
     assert (found[:31, 0] == 0.9).all() and (found[40:] == 0).all()
 
 
-def test_a_way_its_end_and_what_hides_it_tile_the_stream() -> None:
+def test_movement_final_state_and_occlusion_tile_the_stream() -> None:
     light, cover = LIT.copy(), FREE.copy()
     light[60:70] = 0.02
     cover[80:90] = 1.0
-    found = tell(openings(100, [Movement('microwave', 20, 40, 0.0, 1.0)]), light, cover)
+    found = annotate_doors(openings(100, [Movement('microwave', 20, 40, 0.0, 1.0)]), light, cover)
     assert rows(found) == [
         (0.0, 2.1, 'rest', 'the arm is at rest'),  # frame 21 is the first that differs
         (2.1, 4.1, 'act:door-open:any', 'the microwave door opens'),
@@ -105,12 +105,12 @@ def test_a_way_its_end_and_what_hides_it_tile_the_stream() -> None:
     assert {a.task for a in found} == {''}  # no task of Meta-World
 
 
-def test_a_door_that_closes_is_said_to_close_and_each_movement_is_counted() -> None:
+def test_a_closing_door_is_labeled_closing_and_each_movement_is_counted() -> None:
     moves = [
         Movement('left_hinge_cabinet', 10, 30, 0.7, 0.0),
         Movement('right_hinge_cabinet', 60, 80, 0.0, 0.9),
     ]
-    found = tell(openings(100, moves), LIT, FREE)
+    found = annotate_doors(openings(100, moves), LIT, FREE)
     assert [(a.meaning, a.object, a.episode) for a in found] == [
         ('rest', '', 0),
         ('act:door-close:any', 'left cabinet door', 0),
@@ -124,10 +124,10 @@ def test_a_door_that_closes_is_said_to_close_and_each_movement_is_counted() -> N
     ]
 
 
-def test_its_meanings_have_sentences_and_its_own_words_say_them() -> None:
+def test_its_concepts_have_sentences_that_express_them() -> None:
     moves = [Movement(door, 25 * i + 5, 25 * i + 20, 0.0, 1.0) for i, door in enumerate(DOORS)]
-    for item in tell(openings(100, moves), LIT, FREE):
-        assert all(is_right(item.meaning, text, colour=False) for text in sentences(item.meaning))
+    for item in annotate_doors(openings(100, moves), LIT, FREE):
+        assert all(is_right(item.meaning, text, color=False) for text in sentences(item.meaning))
         assert state_in(CONCEPTS, item.text) == ('open' if item.object else '')
 
 
@@ -137,7 +137,7 @@ def test_its_meanings_have_sentences_and_its_own_words_say_them() -> None:
     or find_library('OSMesa') is None,
     reason='needs gymnasium_robotics, mujoco and libosmesa6',
 )
-def test_a_second_of_pictures() -> None:
+def test_one_second_of_images() -> None:
     from vljepa_ros.data.simulators.kitchen.scene import Kitchen, draw_view
     from vljepa_ros.data.simulators.kitchen.streams import Director
 

@@ -43,7 +43,7 @@ def test_right_is_right_and_up_is_up() -> None:
     np.testing.assert_allclose(sizes[0], 96 * 0.05 / 4.0)
 
 
-def test_roll_turns_the_picture() -> None:
+def test_roll_rotates_the_image() -> None:
     upright = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.0, 90.0)
     rolled = Camera('wide', (0.0, 0.0, 0.0), (0.0, 1.0, 0.0), np.pi / 2, 90.0)
     point = np.array([[1.0, 2.0, 0.0]])
@@ -82,7 +82,7 @@ def test_wide_cameras_cover_sizes_elevations_and_fields_of_view() -> None:
     assert fields.min() < FOV_DEG[0] + 6 and fields.max() > FOV_DEG[1] - 10
 
 
-def test_training_never_has_what_is_held_out() -> None:
+def test_training_excludes_held_out_viewpoints() -> None:
     everything, training = drawn(400, False), drawn(400, True)
     assert not any(camera.held_out for camera in training)
     for low, high in HELD_OUT_AZIMUTH_DEG:

@@ -82,7 +82,7 @@ def test_annotations_tile_with_a_sentence_each() -> None:
     assert 'drawer' in found[2].text and found[2].text != found[3].text
 
 
-def test_the_dark_interrupts_a_phase_which_goes_on_after_it() -> None:
+def test_darkness_interrupts_a_phase_that_continues_afterwards() -> None:
     found, meanings = said(episode(rest=10, act=40), dark=slice(20, 30))
     assert meanings == [
         ('rest', 0.0, 1.0),
@@ -93,7 +93,7 @@ def test_the_dark_interrupts_a_phase_which_goes_on_after_it() -> None:
     assert [a.light for a in found] == [True, True, False, True]
 
 
-def test_covered_is_above_dark_and_dark_above_what_appears() -> None:
+def test_covered_has_precedence_over_dark_and_dark_over_appearing_objects() -> None:
     prop = Prop(Thing('tin', 'blue', (0.0, 0.5)), 20, 60)
     found, meanings = said(episode(rest=60), prop, dark=slice(25, 45), covered=slice(40, 50))
     assert meanings == [
@@ -107,7 +107,7 @@ def test_covered_is_above_dark_and_dark_above_what_appears() -> None:
     assert [a.thing for a in found] == ['', 'blue tin', 'blue tin', 'blue tin', 'blue tin']
 
 
-def test_what_comes_and_goes_is_said_for_a_second() -> None:
+def test_appearing_and_disappearing_objects_are_labeled_for_one_second() -> None:
     prop = Prop(Thing('egg', 'white', (0.0, 0.5)), 20, 40)
     found, meanings = said(episode(rest=70), prop)
     assert meanings == [
@@ -120,7 +120,7 @@ def test_what_comes_and_goes_is_said_for_a_second() -> None:
     assert [a.thing for a in found] == ['', 'white egg', 'white egg', '', '']
 
 
-def test_what_is_there_from_the_first_frame_does_not_appear() -> None:
+def test_objects_present_in_the_first_frame_do_not_appear() -> None:
     _, meanings = said(episode(rest=30), Prop(Thing('egg', 'white', (0.0, 0.5)), 0, 30))
     assert meanings == [('rest', 0.0, 3.0)]
 
@@ -132,7 +132,7 @@ def test_a_phase_under_eight_tenths_joins_the_next() -> None:
     assert len(meanings) == 3
 
 
-def test_a_short_rest_of_a_phase_before_the_dark_joins_what_was_before_it() -> None:
+def test_the_short_remainder_of_a_phase_before_darkness_joins_the_previous_one() -> None:
     _, meanings = said(episode(rest=20, act=25), dark=slice(25, 35))
     assert meanings == [
         ('rest', 0.0, 2.5),

@@ -16,7 +16,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import (
     is_right,
     meanings,
     sentences,
-    without_colour,
+    without_color,
     words,
 )
 from vljepa_ros.data.simulators.mwstream.questions import (
@@ -31,19 +31,19 @@ from vljepa_ros.data.simulators.mwstream.questions import (
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     TEST_TASKS,
     TRAIN_TASKS,
-    held_out_colour,
+    held_out_color,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 ALL = meanings(tuple(TASKS))
 
 
-def test_fifty_tasks_of_which_five_are_never_trained() -> None:
+def test_five_of_fifty_tasks_are_held_out() -> None:
     assert len(TASKS) == 50 and len(TRAIN_TASKS) == 45
     assert set(TEST_TASKS) == {
         'bin-picking',
@@ -89,17 +89,17 @@ TURNED += [
 
 
 @pytest.mark.parametrize('which', LISTS)
-def test_every_wording_is_right_about_its_own_meaning(which: str) -> None:
+def test_every_paraphrase_expresses_its_own_concept(which: str) -> None:
     wrong = [(m, text) for m in RED for text in sentences(m, which) if not is_right(m, text)]
     assert wrong == []
 
 
-def test_every_meaning_has_twelve_wordings_of_which_three_are_held_out() -> None:
+def test_every_concept_has_nine_training_and_three_held_out_paraphrases() -> None:
     few = [m for m in RED if len(sentences(m, 'train')) < 9 or len(sentences(m, 'heldout')) < 3]
     assert few == []
 
 
-def test_each_held_out_wording_has_a_word_that_training_lacks() -> None:
+def test_each_held_out_paraphrase_has_a_word_unseen_in_training() -> None:
     for meaning in RED:
         said = (*sentences(meaning, 'train'), *sentences(meaning, 'read'))
         known = {word for text in said for word in words(text)}
@@ -113,11 +113,11 @@ def test_a_sentence_belongs_to_one_meaning() -> None:
     assert len(said) == len(set(said))
 
 
-def test_without_its_colour_a_meaning_has_the_same_sentences() -> None:
-    bare = without_colour('act:drawer-open:red')
-    assert bare == 'act:drawer-open:any' and without_colour('rest') is None
-    coloured = sentences('act:drawer-open:red')
-    assert sentences(bare) == tuple(text.replace('red ', '') for text in coloured)
+def test_sentences_without_color_are_the_same_for_every_color() -> None:
+    bare = without_color('act:drawer-open:red')
+    assert bare == 'act:drawer-open:any' and without_color('rest') is None
+    colored = sentences('act:drawer-open:red')
+    assert sentences(bare) == tuple(text.replace('red ', '') for text in colored)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_of_sentences_with_one_word_turned_round_few_are_right() -> None:
 
 
 def test_one_combination_a_task_is_held_out_of_training() -> None:
-    seen = set(meanings(TRAIN_TASKS, held_out_colours=False))
+    seen = set(meanings(TRAIN_TASKS, held_out_colors=False))
     for task in TRAIN_TASKS:
-        assert len(training_colours(task)) == len(COLOUR_NAMES) - 1
-        assert meaning_of(task, 'act', held_out_colour(task)) not in seen
+        assert len(training_colors(task)) == len(COLOR_NAMES) - 1
+        assert meaning_of(task, 'act', held_out_color(task)) not in seen
     assert seen < set(ALL)
 
 
@@ -212,14 +212,14 @@ def test_yes_and_no_are_true(phase: str, which: str) -> None:
         assert q.candidates == ('yes', 'no')
 
 
-def test_both_answers_of_what_has_two_are_met() -> None:
+def test_questions_with_two_answers_get_both() -> None:
     for topic in ('doing', 'reaching', 'state', 'present'):
         phases = ('rest', 'reach', 'act', 'done')
         met = {q.answer for phase in phases for q in asked(phase) if q.topic == topic}
         assert met >= {'yes', 'no'}, topic
 
 
-def test_choices_name_what_is_there() -> None:
+def test_choices_contain_the_visible_objects() -> None:
     for q in asked('act'):
         if q.kind == 'object':
             assert q.answer == 'the red drawer' and q.answer in q.candidates
@@ -233,7 +233,7 @@ def test_choices_name_what_is_there() -> None:
 
 
 @pytest.mark.parametrize('phase', ['rest', 'reach', 'act', 'done'])
-def test_what_is_not_there_cannot_be_told(phase: str) -> None:
+def test_questions_about_absent_objects_are_unanswerable(phase: str) -> None:
     found = [q for q in asked(phase) if q.meaning == 'unknown']
     assert found and {q.answer for q in found} == {'cannot tell'}
     for q in found:
@@ -241,7 +241,7 @@ def test_what_is_not_there_cannot_be_told(phase: str) -> None:
         assert not {'drawer', 'tin'} & set(words(q.prompt))
 
 
-def test_in_the_dark_nothing_but_light_and_cover_can_be_told() -> None:
+def test_only_light_and_cover_are_answerable_in_the_dark() -> None:
     for q in asked('dark'):
         if q.topic in ('light', 'dark', 'covered'):
             assert q.answer == ('yes' if q.topic == 'dark' else 'no')
@@ -249,7 +249,7 @@ def test_in_the_dark_nothing_but_light_and_cover_can_be_told() -> None:
             assert q.meaning == 'unknown'
 
 
-def test_behind_a_cover_the_light_cannot_be_told_either() -> None:
+def test_the_light_is_unanswerable_behind_a_cover() -> None:
     found = asked('covered')
     assert {q.answer for q in found if q.topic == 'covered'} == {'yes'}
     rest = [q for q in found if q.topic != 'covered' and q.kind != 'caption']
@@ -257,7 +257,7 @@ def test_behind_a_cover_the_light_cannot_be_told_either() -> None:
     assert {q.topic for q in rest} >= {'light', 'dark', 'rest', 'colour'}
 
 
-def test_a_fuller_answer_says_the_same() -> None:
+def test_a_full_answer_has_the_same_concept() -> None:
     for q in asked('act'):
         if q.full and q.kind == 'yes/no':
             assert q.full.startswith(q.answer)
@@ -272,7 +272,7 @@ def test_of_one_task_there_are_fewer_full_answers_than_asked_for() -> None:
     assert not any('door ' in text for texts in found.values() for text in texts)
 
 
-def test_the_first_wording_of_an_answer_is_its_text() -> None:
+def test_the_first_paraphrase_of_an_answer_is_its_text() -> None:
     for phase in ('act', 'dark'):
         for q in asked(phase):
             if q.kind != 'caption':
@@ -287,7 +287,7 @@ def test_prompts_come_in_three_lists_that_share_none() -> None:
 
 
 @pytest.mark.parametrize('topic', TOPICS)
-def test_each_held_out_prompt_has_a_word_that_no_training_prompt_of_its_topic_has(
+def test_each_held_out_prompt_has_a_word_unseen_in_training_prompts(
     topic: str,
 ) -> None:
     known = {word for text in prompts(topic) for word in words(text)}
@@ -312,5 +312,5 @@ def test_a_denied_state_is_the_other_one() -> None:
         ('The  red Cup', 'say:the red cup'),
     ],
 )
-def test_what_people_answer_has_a_meaning(text: str, meaning: str) -> None:
+def test_human_answers_have_a_concept(text: str, meaning: str) -> None:
     assert answer_concept(text) == meaning

@@ -23,7 +23,7 @@ data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
 renderer = Renderer(model, 16)
 renderer.update(data, model_camera(0))
-assert renderer.picture().shape == (16, 16, 3) and renderer.picture().max() > 0
+assert renderer.image().shape == (16, 16, 3) and renderer.image().max() > 0
 """
 
 
@@ -31,7 +31,7 @@ assert renderer.picture().shape == (16, 16, 3) and renderer.picture().max() > 0
     ('backend', 'library', 'package'),
     [('osmesa', 'OSMesa', 'libosmesa6'), ('egl', 'EGL', 'libegl1')],
 )
-def test_a_process_that_rendered_ends_without_a_word(
+def test_a_process_that_rendered_exits_without_output(
     backend: str, library: str, package: str
 ) -> None:
     if importlib.util.find_spec('mujoco') is None:

@@ -12,7 +12,7 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import UNKNOWN, YES_NO, Question
 from vljepa_ros.data.simulators.mwstream.concepts import MwstreamConcepts
 from vljepa_ros.data.simulators.mwstream.questions import answers, prompts, state_words
-from vljepa_ros.data.simulators.mwstream.tasks import COLOUR_NAMES, TASKS, THINGS
+from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TASKS, THINGS
 
 # Objects of Meta-World without a similar object in the kitchen.
 ABSENT = ('ring', 'basketball', 'block', 'hammer', 'puck', 'peg', 'soccer ball', 'stick', *THINGS)
@@ -43,7 +43,7 @@ def _unanswerable(rng: np.random.Generator, which: str) -> list[Question]:
     state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))
     name = str(rng.choice(ABSENT))
     return [
-        _ask(which, 'colour', UNKNOWN, rng, name, candidates=COLOUR_NAMES),
+        _ask(which, 'colour', UNKNOWN, rng, name, candidates=COLOR_NAMES),
         _ask(which, 'state', UNKNOWN, rng, facts.object, state=state),
     ]
 

@@ -77,7 +77,7 @@ def openings(frames: int, movements: Sequence[Movement]) -> Openings:
     return found
 
 
-def tell(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
+def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
     """Return annotations that tile the stream; their episode numbers count movements from 0."""
     moved = np.diff(opened, axis=0, prepend=opened[:1])
     names, moments = list(DOORS.values()), list[Moment]()

@@ -104,7 +104,7 @@ class Kitchen:
             head = getattr(self.model.vis.headlight, name[6:])
             head[:] = self._head[name] * self._view.light * light
         self._renderer.update(self.data, self._camera)
-        return self._renderer.picture()
+        return self._renderer.image()
 
     def _prepare_model(self) -> None:
         model = self.model

@@ -17,9 +17,9 @@ from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.kitchen.doors import (
     DOORS,
     Openings,
+    annotate_doors,
     draw_movements,
     openings,
-    tell,
 )
 from vljepa_ros.data.simulators.kitchen.scene import Kitchen, View, draw_view
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
@@ -47,7 +47,7 @@ class Director:
             f'{split}-{seed:05d}',
             self._pictures(view, opened, light, cover, rng),
             stamps_ns(frames),
-            tell(opened, light, cover),
+            annotate_doors(opened, light, cover),
             {
                 'seed': seed,
                 'split': split,
@@ -67,12 +67,12 @@ class Director:
         rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
         """Return images (T, S, S, 3); an image is rendered only after a change."""
-        pictures = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
+        images = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
         lens = Lens(self._size, rng, float(rng.uniform(0.5, 3.0)))
         self._kitchen.enter(view)
         for at, (doors, level) in enumerate(zip(opened, light, strict=True)):
             if not at or level != light[at - 1] or (doors != opened[at - 1]).any():
                 clean = self._kitchen.render(doors, float(level))
-            pictures[at] = lens.picture(clean, cover, at)
+            images[at] = lens.apply(clean, cover, at)
         self._kitchen.leave()
-        return pictures
+        return images

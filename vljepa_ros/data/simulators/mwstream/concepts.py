@@ -13,13 +13,13 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import ANSWERS, Question
 from vljepa_ros.data.simulators.mwstream import contrasts, meanings, questions
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     PHASES,
     TASKS,
     TEST_TASKS,
     THINGS,
     TRAIN_TASKS,
-    held_out_colour,
+    held_out_color,
     meaning_of,
 )
 
@@ -33,17 +33,17 @@ class MwstreamConcepts(ConceptSet):
     tasks = tuple(TASKS)
     train_tasks = TRAIN_TASKS
     test_tasks = TEST_TASKS
-    colors = COLOUR_NAMES
+    colors = COLOR_NAMES
     labels: Mapping[str, tuple[str, ...]] = {
         'task': TRAIN_TASKS,
-        'colour': COLOUR_NAMES,
+        'colour': COLOR_NAMES,
         'object_state': tuple(
             sorted(
                 {s for task in TRAIN_TASKS for s in (TASKS[task].before, TASKS[task].after)} - {''}
             )
         ),
         'thing': (*THINGS, ''),
-        'thing_colour': COLOUR_NAMES,
+        'thing_colour': COLOR_NAMES,
         'phase': (*PHASES, 'dark', 'covered', 'appear', 'gone'),
     }
 
@@ -85,8 +85,8 @@ class MwstreamConcepts(ConceptSet):
         tasks = tuple(tasks)
         if not tasks:
             return TrainingTexts()
-        captions = meanings.meanings(tasks, held_out_colours=False)
-        colorless = [name for name in map(meanings.without_colour, captions) if name]
+        captions = meanings.meanings(tasks, held_out_colors=False)
+        colorless = [name for name in map(meanings.without_color, captions) if name]
         names = (*captions, *dict.fromkeys(colorless))
         targets = {name: meanings.sentences(name) for name in names}
         targets |= questions.negated_states(tasks)
@@ -106,10 +106,10 @@ class MwstreamConcepts(ConceptSet):
     def compatible(self, concept: str) -> list[str]:
         """Return concepts that may be true together with a concept or its negation (`NOT`)."""
         if not concept.startswith(NOT):
-            found = meanings.without_colour(concept), questions.reached_state(concept)
+            found = meanings.without_color(concept), questions.reached_state(concept)
             return [name for name in found if name]
         denied = concept.removeprefix(NOT)
-        colorless = meanings.without_colour(denied)
+        colorless = meanings.without_color(denied)
         others = [f'{NOT}{colorless}'] if colorless else []
         phase, _, rest = denied.partition(':')
         task, _, color = rest.rpartition(':')
@@ -147,7 +147,7 @@ class MwstreamConcepts(ConceptSet):
 
     def held_out_color(self, task: str) -> str:
         """Return the color that the task's object never has in training."""
-        return held_out_colour(task)
+        return held_out_color(task)
 
     def contrasts(self) -> dict[str, list[tuple[str, str]]]:
         """Return, by slot, pairs of concepts that differ in this slot only."""

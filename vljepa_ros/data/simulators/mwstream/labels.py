@@ -62,18 +62,18 @@ def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
 
 def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
     """Return the labels of each frame of an episode; appear and gone precede the phase."""
-    colour, found = episode.plan.colour, []
+    color, found = episode.plan.colour, []
     count = len(episode.instants)
     for i, (phase, task, instant) in enumerate(
         zip(episode.phases, episode.tasks, episode.instants, strict=True)
     ):
         there = prop.name if prop and prop.first <= i < prop.last else ''
-        key, named = meaning_of(task, phase, colour), phase
+        key, named = meaning_of(task, phase, color), phase
         if prop and 0 <= i - prop.first < SEEN_FRAMES and prop.first > 0:
             key, named = f'appear:{prop.thing.kind}:{prop.thing.colour}', 'appear'
         elif prop and 0 <= i - prop.last < SEEN_FRAMES and prop.last < count:
             key, named = f'gone:{prop.thing.kind}:{prop.thing.colour}', 'gone'
-        found.append(Moment(key, named, index, task, colour, instant.object_state, there))
+        found.append(Moment(key, named, index, task, color, instant.object_state, there))
     return found
 
 

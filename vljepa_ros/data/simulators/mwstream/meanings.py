@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`wordings.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`, `sample`,
-and `read` (training sentences for the text encoder only, never decoder targets). A sentence is
-correct under two conditions: it names the concept's object and color and no others, and the known
-sentence that shares the most words with it expresses this concept and does not differ from it by a
-negation or an antonym.
+`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`,
+`sample`, and `read` (training sentences for the text encoder only, never decoder targets). A
+sentence is correct under two conditions: it names the concept's object and color and no others,
+and the known sentence that shares the most words with it expresses this concept and does not
+differ from it by a negation or an antonym.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vljepa_ros.data.concepts import ANY
 from vljepa_ros.data.english import NEGATIONS, words
 from vljepa_ros.data.simulators.mwstream.tasks import (
     BARE,
-    COLOUR_NAMES,
+    COLOR_NAMES,
     PHASES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 LISTS = ('train', 'heldout', 'sample')
@@ -104,9 +104,11 @@ for _one, _other in OPPOSITES:
 
 
 @cache
-def wordings() -> dict[str, Any]:
+def paraphrases() -> dict[str, Any]:
     """Return the parsed file of sentences."""
-    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / 'wordings.yaml').read_text())
+    loaded: dict[str, Any] = yaml.safe_load(
+        (Path(__file__).parent / 'paraphrases.yaml').read_text()
+    )
     return loaded
 
 
@@ -115,8 +117,8 @@ def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
-    subject, _, colour = meaning.partition(':')[2].rpartition(':')
-    named = '' if colour == ANY else f'{colour} '
+    subject, _, color = meaning.partition(':')[2].rpartition(':')
+    named = '' if color == ANY else f'{color} '
     return tuple(
         text.replace('<colour> ', named).replace('<object>', subject) for text in table[which]
     )
@@ -126,30 +128,30 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
     if phase in BARE or phase in SHARED:
-        return wordings()[phase]
-    entry = wordings()['tasks'].get(subject)
+        return paraphrases()[phase]
+    entry = paraphrases()['tasks'].get(subject)
     if entry is None or phase not in ('act', 'done'):
         return None
     return entry if phase == 'act' else entry['done']
 
 
-def doing(task: str, colour: str) -> str:
+def doing(task: str, color: str) -> str:
     """Return the act in the -ing form: 'opening the red drawer'."""
-    return str(wordings()['tasks'][task]['ing']).replace('<colour>', colour)
+    return str(paraphrases()['tasks'][task]['ing']).replace('<colour>', color)
 
 
-def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colours: bool = True) -> list[str]:
+def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colors: bool = True) -> list[str]:
     """Return all concept ids of the tasks, optionally without the held-out combinations."""
     found = list(BARE)
     for name in names:
-        for colour in COLOUR_NAMES if held_out_colours else training_colours(name):
-            found += [meaning_of(name, phase, colour) for phase in PHASES[1:]]
+        for color in COLOR_NAMES if held_out_colors else training_colors(name):
+            found += [meaning_of(name, phase, color) for phase in PHASES[1:]]
     for thing in THINGS:
-        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOUR_NAMES]
+        found += [f'{what}:{thing}:{c}' for what in ('appear', 'gone') for c in COLOR_NAMES]
     return list(dict.fromkeys(found))
 
 
-def without_colour(meaning: str) -> str | None:
+def without_color(meaning: str) -> str | None:
     """Return the concept id without the color; None if it has no color."""
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
@@ -177,7 +179,7 @@ def object_of(meaning: str) -> str:
 
 
 @lru_cache(1 << 16)
-def is_right(meaning: str, text: str, colour: bool = True) -> bool:
+def is_right(meaning: str, text: str, color: bool = True) -> bool:
     """Return whether `text` expresses the concept `meaning` (see the module's docstring)."""
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
@@ -187,8 +189,8 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
             return False
     elif (
         not names_object(meaning, text)
-        or said & set(COLOUR_NAMES) - {hue}
-        or (colour and hue not in said)
+        or said & set(COLOR_NAMES) - {hue}
+        or (color and hue not in said)
     ):
         return False
     own = phase if phase in BARE else f'{phase}:{subject}'
@@ -199,12 +201,12 @@ def is_right(meaning: str, text: str, colour: bool = True) -> bool:
     return False
 
 
-def _agree(said: set[str], wording: set[str]) -> bool:
+def _agree(said: set[str], paraphrase: set[str]) -> bool:
     """Return whether two bags of words differ neither in negation nor by an antonym."""
-    lacks = wording - said
-    if said & NEGATIONS != wording & NEGATIONS:
+    lacks = paraphrase - said
+    if said & NEGATIONS != paraphrase & NEGATIONS:
         return False
-    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - wording)
+    return not any(_OPPOSITE.get(word, set()) & lacks for word in said - paraphrase)
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _known_sentences() -> _Sentences:
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
     """Return the sentences nearest to `text` by Jaccard index: concept without color, words."""
-    known, bag = _known_sentences(), set(words(text)) - set(COLOUR_NAMES)
+    known, bag = _known_sentences(), set(words(text)) - set(COLOR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
     both = known.has @ said

@@ -21,13 +21,13 @@ from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.questions import ANSWERS, UNKNOWN, YES_NO, Question, pick
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TASKS,
     THINGS,
     TRAIN_TASKS,
     UNSEEN,
     meaning_of,
-    training_colours,
+    training_colors,
 )
 
 TOPICS = (
@@ -99,7 +99,7 @@ def opposite(task: str, state: str) -> str:
     return facts.after if state == facts.before else facts.before
 
 
-class _Asker:
+class _QuestionMaker:
     """Makes questions about one moment with the paraphrases of one list."""
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
@@ -122,7 +122,7 @@ class _Asker:
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question; `true` tells whether `statement` holds."""
+        """Return a yes/no question; `true`: whether `statement` holds."""
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
@@ -200,26 +200,26 @@ class _Asker:
             return None
         said = item.thing
         while not true and said == item.thing:
-            colour, kind = self.pick(COLOUR_NAMES), self.pick(THINGS)
+            color, kind = self.pick(COLOR_NAMES), self.pick(THINGS)
             if item.thing and self.rng.random() < 0.6:  # hard negative: one word differs
                 own = item.thing.split()
-                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{colour} {own[1]}'
+                said = f'{own[0]} {kind}' if self.rng.random() < 0.5 else f'{color} {own[1]}'
             else:
-                said = f'{colour} {kind}'
+                said = f'{color} {kind}'
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
-    def colour(self) -> Question:
+    def color(self) -> Question:
         """Ask for the color of the task's object or of the distractor next to it."""
-        name, colour = self.item.object, self.item.colour
+        name, color = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
-            colour, name = self.item.thing.split()
+            color, name = self.item.thing.split()
         return self.ask(
             'colour',
             'colour',
-            f'colour:{colour}',
-            f'the {name} is {colour}',
+            f'colour:{color}',
+            f'the {name} is {color}',
             name,
-            candidates=COLOUR_NAMES,
+            candidates=COLOR_NAMES,
         )
 
     def object(self) -> Question:
@@ -235,11 +235,11 @@ class _Asker:
     def thing(self) -> Question:
         """Ask for the distractor next to the task."""
         own = self.item.thing
-        pool = [f'{c} {t}' for c in COLOUR_NAMES for t in THINGS if f'{c} {t}' != own]
+        pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
         said = tuple(sorted([*wrong, *([f'the {own}'] if own else [])]))
-        colour, _, kind = own.partition(' ')
-        meaning = f'object:{kind}:{colour}' if own else 'nothing'
+        color, _, kind = own.partition(' ')
+        meaning = f'object:{kind}:{color}' if own else 'nothing'
         candidates = (*said, answers('nothing')[0])
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
@@ -257,7 +257,7 @@ class _Asker:
             )
         else:
             name = self.pick(others) if self.rng.random() < 0.3 else facts.object
-            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOUR_NAMES)
+            asked = self.ask('colour', 'colour', UNKNOWN, '', name, candidates=COLOR_NAMES)
         return asked
 
     def _other_task(self) -> str:
@@ -274,7 +274,7 @@ def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return one question of each kind that applies, in paraphrases of the list `which`."""
-    asker = _Asker(annotation, rng, which)
+    asker = _QuestionMaker(annotation, rng, which)
     found = [general.caption(annotation, sentences(annotation.meaning, which), rng, which)]
     found.append(asker.covered())
     if annotation.phase == 'covered':
@@ -283,7 +283,7 @@ def questions(
     if annotation.phase == 'dark':
         return [*found, *unanswerable(annotation, rng, which)]
     asked: list[Question | None] = [
-        asker.colour(),
+        asker.color(),
         asker.object(),
         asker.state(True),
         asker.state(False),
@@ -303,14 +303,14 @@ def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
     """Return two questions that are unanswerable now, of different kinds if possible."""
-    asker = _Asker(annotation, rng, which)
+    asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
     made: list[Callable[[], Question | None]] = [
         asker.rest,
         asker.moving,
         lambda: asker.doing(False),
-        asker.colour,
+        asker.color,
         asker.object,
         asker.thing,
         lambda: asker.present(False),
@@ -329,20 +329,20 @@ def answers(meaning: str) -> tuple[str, ...]:
 
 
 def answer_meanings(
-    held_out_colours: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
+    held_out_colors: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> list[str]:
     """Return all concept ids of answers, except captions."""
     objects = {
-        f'object:{TASKS[name].object}:{colour}'
+        f'object:{TASKS[name].object}:{color}'
         for name in tasks
-        for colour in (COLOUR_NAMES if held_out_colours else training_colours(name))
+        for color in (COLOR_NAMES if held_out_colors else training_colors(name))
     }
-    objects |= {f'object:{thing}:{colour}' for thing in THINGS for colour in COLOUR_NAMES}
+    objects |= {f'object:{thing}:{color}' for thing in THINGS for color in COLOR_NAMES}
     return [
         *YES_NO,
         UNKNOWN,
         'nothing',
-        *(f'colour:{name}' for name in COLOUR_NAMES),
+        *(f'colour:{name}' for name in COLOR_NAMES),
         *sorted(objects),
     ]
 
@@ -362,18 +362,18 @@ def full_answers(
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
     """Return a random moment of a random task."""
     task = str(rng.choice(tasks))
-    colour, facts = str(rng.choice(training_colours(task))), TASKS[task]
+    color, facts = str(rng.choice(training_colors(task))), TASKS[task]
     phase = str(rng.choice(('rest', 'reach', 'act', 'done')))
     state = {'rest': facts.before, 'done': facts.after}.get(phase, '')
-    thing = f'{rng.choice(COLOUR_NAMES)} {rng.choice(THINGS)}'
+    thing = f'{rng.choice(COLOR_NAMES)} {rng.choice(THINGS)}'
     return Annotation(
         0,
         1,
-        meaning_of(task, phase, colour),
+        meaning_of(task, phase, color),
         phase,
         task,
         facts.object,
-        colour,
+        color,
         object_state=state,
         thing=thing,
     )

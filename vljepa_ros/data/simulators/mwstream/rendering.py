@@ -72,7 +72,7 @@ class Renderer:
         option, kinds = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, data, option, None, camera, kinds.value, self.scene)
 
-    def picture(self) -> NDArray[np.uint8]:
+    def image(self) -> NDArray[np.uint8]:
         """Render the scene."""
         import mujoco
 

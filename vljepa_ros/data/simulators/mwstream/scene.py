@@ -18,7 +18,7 @@ from vljepa_ros.data.simulators.mwstream.meshes import simplify_mesh
 from vljepa_ros.data.simulators.mwstream.record import Thing
 from vljepa_ros.data.simulators.mwstream.rendering import Renderer, model_camera, prepare_model
 from vljepa_ros.data.simulators.mwstream.surfaces import HELD_OUT_TEXTURES, TEXTURES, Surfaces
-from vljepa_ros.data.simulators.mwstream.tasks import COLOURS, TASKS
+from vljepa_ros.data.simulators.mwstream.tasks import COLORS, TASKS
 
 os.environ.setdefault('MUJOCO_GL', 'osmesa')
 os.environ.setdefault('LP_NUM_THREADS', '1')
@@ -59,7 +59,7 @@ class Clutter:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Light level (1 is normal) and tint, tints of table and room, and color of the backdrop.
 
     Wide views also vary the robot's tint, the textures of table, floor and wall ('': Meta-World's
@@ -92,12 +92,10 @@ SHAPES: dict[str, tuple[int, Point, float]] = {
 FREE_M = 0.2  # minimum distance of a thing from the task's object
 
 
-def draw_thing(
-    rng: np.random.Generator, colour: str, taken_m: NDArray[np.float64]
-) -> Thing | None:
-    """Draw a thing on the table, not of color `colour`, away from points `taken_m` (N, 3)."""
+def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:
+    """Draw a thing on the table, not of color `color`, away from points `taken_m` (N, 3)."""
     kind = str(rng.choice(list(SHAPES)))
-    other = str(rng.choice([name for name in COLOURS if name != colour]))
+    other = str(rng.choice([name for name in COLORS if name != color]))
     for _ in range(20):
         place = np.array([rng.uniform(-0.33, 0.33), rng.uniform(0.42, 0.8)]).round(3)
         if np.linalg.norm(taken_m[:, :2] - place, axis=1).min() > FREE_M:
@@ -105,18 +103,18 @@ def draw_thing(
     return None
 
 
-def draw_look(rng: np.random.Generator) -> Look:
+def draw_appearance(rng: np.random.Generator) -> Appearance:
     """Draw light and colors of the surroundings."""
 
     def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
         return tuple(rng.uniform(low, high, 3).round(3).tolist())
 
     light = float(np.round(rng.uniform(0.75, 1.2), 3))
-    return Look(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
+    return Appearance(light, tint(0.9), tint(0.7), tint(0.75), tint(0.3, 0.8))
 
 
-def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
-    """Draw a look for wide views; `for_training` excludes held-out textures."""
+def draw_wide_appearance(rng: np.random.Generator, for_training: bool) -> Appearance:
+    """Draw an appearance for wide views; `for_training` excludes held-out textures."""
 
     def tint(low: float, high: float = 1.0) -> Point:
         x, y, z = rng.uniform(low, high, 3).round(3).tolist()
@@ -129,7 +127,7 @@ def draw_wide_look(rng: np.random.Generator, for_training: bool) -> Look:
     light = float(np.round(rng.uniform(0.6, 1.3), 3))
     if not for_training and rng.random() < HELD_OUT_SHARE:
         textures[int(rng.integers(3))] = str(rng.choice(HELD_OUT_TEXTURES))
-    return Look(
+    return Appearance(
         light,
         tint(0.85),
         tint(0.45),
@@ -198,10 +196,10 @@ class Scene:
         obs, _ = self.env.reset()
         return obs
 
-    def replay(self, seed: list[int], look: Look) -> None:
+    def replay(self, seed: list[int], appearance: Appearance) -> None:
         """Restore the positions of `seed` to render recorded states. Call `close` afterwards."""
         self.reset(seed)
-        self._surfaces.wear(look.textures)
+        self._surfaces.wear(appearance.textures)
         self._renderer = Renderer(self.model, self._size)
 
     def close(self) -> None:
@@ -209,13 +207,13 @@ class Scene:
         self._renderer.close()
         self._renderer = None
 
-    def dress(self, camera: Camera, look: Look, colour: str) -> None:
+    def dress(self, camera: Camera, appearance: Appearance, color: str) -> None:
         """Set camera, colors and light of the following images."""
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value
-        self._look = look
+        self._appearance = appearance
         self.aim(camera)
-        self._paint(look, colour)
+        self._paint(appearance, color)
 
     def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
         """Set the camera's pose; `turn_rad` rotates it to the right and upward."""
@@ -305,14 +303,14 @@ class Scene:
         self._illuminate(light)
         self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
         self._add_backdrop(self._renderer.scene)
-        for item in self._look.clutter:
+        for item in self._appearance.clutter:
             _add_shape(self._renderer.scene, item.kind, item.size_m, item.place_m, item.color)
         if thing is not None:
             kind, size, height = SHAPES[thing.kind]
             scaled = (size[0] * thing.scale, size[1] * thing.scale, size[2] * thing.scale)
             place = (*thing.place_m, height * thing.scale)
-            _add_shape(self._renderer.scene, kind, scaled, place, COLOURS[thing.colour])
-        return self._renderer.picture()
+            _add_shape(self._renderer.scene, kind, scaled, place, COLORS[thing.colour])
+        return self._renderer.image()
 
     def _place(self, state: NDArray[np.float64]) -> None:
         self.data.qpos[:] = state
@@ -360,17 +358,19 @@ class Scene:
             return True
         return mesh >= 0 and 'mesh:' + self.model.mesh(mesh).name in paint
 
-    def _paint(self, look: Look, colour: str) -> None:
+    def _paint(self, appearance: Appearance, color: str) -> None:
         for geom in range(self.model.ngeom):
             body = self.model.body(self.model.geom_bodyid[geom]).name
-            if body in BASE and not look.base_shown:
+            if body in BASE and not appearance.base_shown:
                 self.model.geom_matid[geom], self.model.geom_rgba[geom, 3] = -1, 0.0
             elif body in BASE or body.startswith('right_'):
                 self.model.geom_rgba[geom, :3] = np.clip(
-                    self.model.geom_rgba[geom, :3] * look.robot_tint, 0.0, 1.0
+                    self.model.geom_rgba[geom, :3] * appearance.robot_tint, 0.0, 1.0
                 )
             if body in ('tablelink', 'world', 'RetainingWall'):
-                tint = np.array(look.table_tint if body == 'tablelink' else look.room_tint)
+                tint = np.array(
+                    appearance.table_tint if body == 'tablelink' else appearance.room_tint
+                )
                 material = self.model.geom_matid[geom]
                 if material >= 0:
                     self.model.mat_rgba[material, :3] = tint
@@ -381,10 +381,10 @@ class Scene:
             if self.model.geom_matid[geom] >= 0:
                 alpha = 1.0
             self.model.geom_matid[geom] = -1
-            self.model.geom_rgba[geom] = (*COLOURS[colour], alpha)
+            self.model.geom_rgba[geom] = (*COLORS[color], alpha)
 
     def _illuminate(self, light: float) -> None:
-        level = np.array(self._look.light_tint) * self._look.light * light
+        level = np.array(self._appearance.light_tint) * self._appearance.light * light
         for name in ('light_diffuse', 'light_ambient', 'light_specular'):
             getattr(self.model, name)[:] = self._original[name] * level
         head = self.model.vis.headlight
@@ -394,10 +394,12 @@ class Scene:
         """Add four walls of one color around the room in place of a black sky."""
         for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
             size = (0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0)
-            _add_shape(scene, mujoco.mjtGeom.mjGEOM_BOX, size, (x, y, 0.0), self._look.backdrop)
+            _add_shape(
+                scene, mujoco.mjtGeom.mjGEOM_BOX, size, (x, y, 0.0), self._appearance.backdrop
+            )
 
 
-def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) -> None:
+def _add_shape(scene: Any, kind: int, size: Point, place: Point, color: Point) -> None:
     """Add a shape that is rendered but not simulated."""
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
@@ -405,6 +407,6 @@ def _add_shape(scene: Any, kind: int, size: Point, place: Point, colour: Point) 
         np.array(size),
         np.array(place),
         np.eye(3).ravel(),
-        np.array((*colour, 1.0), dtype=np.float32),
+        np.array((*color, 1.0), dtype=np.float32),
     )
     scene.ngeom += 1

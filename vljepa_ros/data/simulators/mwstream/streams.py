@@ -30,6 +30,7 @@ from vljepa_ros.data.simulators.mwstream.cameras import (
     draw_wide,
 )
 from vljepa_ros.data.simulators.mwstream.episode import simulate
+from vljepa_ros.data.simulators.mwstream.image_format import ImageFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.labels import (
     RATE_HZ,
     SEEN_FRAMES,
@@ -37,21 +38,20 @@ from vljepa_ros.data.simulators.mwstream.labels import (
     moments_of,
     stamps_ns,
 )
-from vljepa_ros.data.simulators.mwstream.picture_format import PictureFormat, draw_format
 from vljepa_ros.data.simulators.mwstream.record import Episode, EpisodePlan, Prop
 from vljepa_ros.data.simulators.mwstream.scene import (
-    Look,
+    Appearance,
     Scene,
-    draw_look,
+    draw_appearance,
     draw_thing,
-    draw_wide_look,
+    draw_wide_appearance,
 )
 from vljepa_ros.data.simulators.mwstream.tasks import (
-    COLOUR_NAMES,
+    COLOR_NAMES,
     TEST_TASKS,
     TRAIN_TASKS,
     UNDONE_BY,
-    training_colours,
+    training_colors,
 )
 from vljepa_ros.data.splits import FIXED, HOME, TRAIN, folder_name
 
@@ -77,8 +77,8 @@ class Shot:
     """
 
     camera: Camera
-    look: Look
-    format: PictureFormat = field(default_factory=PictureFormat)
+    appearance: Appearance
+    format: ImageFormat = field(default_factory=ImageFormat)
     pan_rad: float = 0.0
     shake_rad: float = 0.0
     period_s: float = 1.0
@@ -105,10 +105,10 @@ class Shot:
             'resolution': made.resolution,
             'codec': made.codec,
             'quality': made.quality,
-            'texture': '+'.join(name or 'own' for name in self.look.textures),
+            'texture': '+'.join(name or 'own' for name in self.appearance.textures),
             'pan_deg': round(float(np.degrees(self.pan_rad)), 2),
             'shake_deg': round(float(np.degrees(self.shake_rad)), 3),
-            'held_out': [*self.camera.held_out, *self.look.held_out, *made.held_out],
+            'held_out': [*self.camera.held_out, *self.appearance.held_out, *made.held_out],
         }
 
 
@@ -122,7 +122,7 @@ class Style:
     light_gap_s: float
     dark_s: tuple[float, float]
     noise: float
-    held_out_colours: bool  # whether combinations unseen in training may appear
+    held_out_colors: bool  # whether combinations unseen in training may appear
     cover_gap_s: float = 60.0
     stopped: float = 0.06
     wrong: float = 0.03
@@ -172,7 +172,7 @@ class Director:
         cover = draw_cover(light, RATE_HZ, style.cover_gap_s, style.dark_s, rng)
         draws = np.random.default_rng([seed, 2])  # for cameras and rendering
         if views == HOME:
-            shots = [Shot(home, draw_look(draws)) for _ in episodes]
+            shots = [Shot(home, draw_appearance(draws)) for _ in episodes]
         else:
             shots = self._wide_shots(episodes, views == FIXED, split == TRAIN, draws)
             props = [_scaled(prop, draws) for prop in props]
@@ -191,14 +191,14 @@ class Director:
             'views': views,
             'rate_hz': RATE_HZ,
             'cameras': [shot.described() for shot in shots],
-            'looks': [asdict(shot.look) for shot in shots],
+            'looks': [asdict(shot.appearance) for shot in shots],
             'episodes': [_described(episode) for episode in episodes],
             'things': [asdict(prop) if prop else None for prop in props],
             'visible': [{k: round(v, 3) for k, v in found.items()} for found in film.visible],
         }
         return StreamData(
             f'{folder_name(split, views)}-{seed:05d}',
-            np.concatenate(film.pictures),
+            np.concatenate(film.images),
             stamps_ns(frames),
             tuple(_with_hidden(annotate(moments, light, cover), film.visible)),
             meta,
@@ -216,16 +216,19 @@ class Director:
         paths = [self._path(episode) for episode in episodes]
         shots: list[Shot] = []
         for path in paths:
-            look = draw_wide_look(rng, for_training)
+            appearance = draw_wide_appearance(rng, for_training)
             if fixed and shots:
                 shots.append(
-                    replace(shots[0], look=replace(look, textures=shots[0].look.textures))
+                    replace(
+                        shots[0],
+                        appearance=replace(appearance, textures=shots[0].appearance.textures),
+                    )
                 )
                 continue
             made = draw_format(rng, for_training)
             points = np.concatenate(paths) if fixed else path
             camera = draw_wide(rng, points, made.visible_height, for_training)
-            shots.append(_moved(Shot(camera, look, made), rng))
+            shots.append(_moved(Shot(camera, appearance, made), rng))
         return shots
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
@@ -292,7 +295,7 @@ class Film:
     ) -> None:
         self._lens, self._light, self._cover, self._rng = lens, light, cover, rng
         self._left, self._at = frames, 0
-        self.pictures: list[NDArray[np.uint8]] = []
+        self.images: list[NDArray[np.uint8]] = []
         self.visible: list[dict[str, float]] = []
         self._places: list[tuple[float, ...]] = []
         self._depths: list[NDArray[np.float16]] = []
@@ -301,8 +304,8 @@ class Film:
         self, scene: Scene, episode: Episode, prop: Prop | None, shot: Shot, depth: bool
     ) -> None:
         """Render an episode, up to the end of the stream."""
-        scene.replay(list(episode.plan.seed), shot.look)
-        scene.dress(shot.camera, shot.look, episode.plan.colour)
+        scene.replay(list(episode.plan.seed), shot.appearance)
+        scene.dress(shot.camera, shot.appearance, episode.plan.colour)
         taken = []
         previous: tuple[Any, float, bool] | None = None
         for i, instant in enumerate(episode.instants[: self._left]):
@@ -318,13 +321,13 @@ class Film:
                 previous = (instant.joints, level, there)
                 if depth:
                     seen_m = scene.depth(instant.joints, DEPTH_SIDE)
-            taken.append(self._lens.picture(clean, self._cover, self._at))
+            taken.append(self._lens.apply(clean, self._cover, self._at))
             self._places.append(where)
             if depth:
                 self._depths.append(seen_m)
             self._at += 1
         if taken:
-            self.pictures.append(shot.format.apply(np.stack(taken)))
+            self.images.append(shot.format.apply(np.stack(taken)))
         self._left -= len(taken)
         scene.aim(shot.camera)
         self.visible.append(_visible_shares(scene, episode))
@@ -431,14 +434,14 @@ def draw_plan(
     task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
 ) -> EpisodePlan:
     """Draw color, speed, noise and pauses of one episode."""
-    colours = COLOUR_NAMES if style.held_out_colours else training_colours(task)
-    if ending == 'undone' and not style.held_out_colours:
-        colours = tuple(c for c in colours if c in training_colours(UNDONE_BY[task]))
+    colors = COLOR_NAMES if style.held_out_colors else training_colors(task)
+    if ending == 'undone' and not style.held_out_colors:
+        colors = tuple(c for c in colors if c in training_colors(UNDONE_BY[task]))
     low, high = style.rest_s
     rest_s = min(low + rng.exponential((high - low) / 4), high)
     return EpisodePlan(
         task=task,
-        colour=str(rng.choice(colours)),
+        colour=str(rng.choice(colors)),
         seed=seed,
         steps_per_frame=int(rng.choice(len(style.speeds), p=style.speeds)) + 1,
         noise=round(float(rng.uniform(0.0, style.noise)), 4),

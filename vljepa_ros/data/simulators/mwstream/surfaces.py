@@ -44,10 +44,10 @@ class Surfaces:
             height, width = int(self._model.tex_height[number]), int(self._model.tex_width[number])
             first = int(self._model.tex_adr[number])
             channels = int(self._model.tex_nchannel[number])
-            picture = texture(name, height, width)
+            image = texture(name, height, width)
             if channels == 4:
-                picture = np.dstack([picture, np.full((height, width), 255, np.uint8)])
-            self._model.tex_data[first : first + picture.size] = picture.ravel()
+                image = np.dstack([image, np.full((height, width), 255, np.uint8)])
+            self._model.tex_data[first : first + image.size] = image.ravel()
 
 
 @functools.cache
@@ -58,14 +58,14 @@ def texture(name: str, height: int, width: int) -> NDArray[np.uint8]:
     spec = importlib.util.find_spec('metaworld')
     assert spec is not None and spec.origin is not None
     path = Path(spec.origin).parent / 'assets' / 'textures' / f'{name}.png'
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         raise FileNotFoundError(path)
-    return np.ascontiguousarray(cv2.resize(picture, (width, height))[..., ::-1]).astype(np.uint8)
+    return np.ascontiguousarray(cv2.resize(image, (width, height))[..., ::-1]).astype(np.uint8)
 
 
 def _pattern(name: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a light gray pattern; the look's tint colors it."""
+    """Return a light gray pattern; the appearance's tint colors it."""
     rng = np.random.default_rng([PATTERNS.index(name), height])
     gray = np.full((height, width), 225.0)
     rows, columns = np.mgrid[:height, :width]

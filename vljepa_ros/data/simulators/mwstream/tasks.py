@@ -105,7 +105,7 @@ UNDONE_BY: dict[str, str] = {
 # Distractors that may stand next to the task, appear and disappear.
 THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
 
-COLOURS: dict[str, tuple[float, float, float]] = {
+COLORS: dict[str, tuple[float, float, float]] = {
     'red': (0.85, 0.08, 0.08),
     'green': (0.08, 0.62, 0.12),
     'blue': (0.10, 0.22, 0.85),
@@ -115,7 +115,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     'white': (0.96, 0.96, 0.96),
     'black': (0.05, 0.05, 0.05),
 }
-COLOUR_NAMES: tuple[str, ...] = tuple(COLOURS)
+COLOR_NAMES: tuple[str, ...] = tuple(COLORS)
 
 
 # Phases, and labels that take precedence over them because the scene is invisible.
@@ -124,18 +124,18 @@ UNSEEN: tuple[str, ...] = ('dark', 'covered')
 BARE: tuple[str, ...] = ('rest', *UNSEEN)
 
 
-def held_out_colour(task: str) -> str:
+def held_out_color(task: str) -> str:
     """Return the color that the task's object never has in training (held-out combination)."""
-    return COLOUR_NAMES[(3 * list(TASKS).index(task) + 1) % len(COLOUR_NAMES)]
+    return COLOR_NAMES[(3 * list(TASKS).index(task) + 1) % len(COLOR_NAMES)]
 
 
-def training_colours(task: str) -> tuple[str, ...]:
+def training_colors(task: str) -> tuple[str, ...]:
     """Return the colors that the task's object has in training."""
-    return tuple(name for name in COLOUR_NAMES if name != held_out_colour(task))
+    return tuple(name for name in COLOR_NAMES if name != held_out_color(task))
 
 
-def meaning_of(task: str, phase: str, colour: str) -> str:
+def meaning_of(task: str, phase: str, color: str) -> str:
     """Return the concept id of a phase of a task."""
     if phase in BARE:
         return phase
-    return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{colour}'
+    return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{color}'

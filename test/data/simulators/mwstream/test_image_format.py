@@ -6,58 +6,58 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vljepa_ros.data.simulators.mwstream.picture_format import ASPECTS, PictureFormat, draw_format
+from vljepa_ros.data.simulators.mwstream.image_format import ASPECTS, ImageFormat, draw_format
 
 
 def rendering(size: int = 96) -> np.ndarray:
     """Return a gray image with a red dot at 3/4 of the width and 5/8 of the height."""
-    picture = np.full((size, size, 3), 90, np.uint8)
+    image = np.full((size, size, 3), 90, np.uint8)
     y, x = round(size * 5 / 8), round(size * 3 / 4)
-    picture[y - 3 : y + 4, x - 3 : x + 4] = (250, 20, 20)
-    return picture
+    image[y - 3 : y + 4, x - 3 : x + 4] = (250, 20, 20)
+    return image
 
 
-def red_at(picture: np.ndarray) -> np.ndarray:
+def red_at(image: np.ndarray) -> np.ndarray:
     """Return the center of the red area, in fractions of the image (x, y)."""
-    red = (picture[..., 0].astype(int) - picture[..., 1]) > 100
+    red = (image[..., 0].astype(int) - image[..., 1]) > 100
     assert red.any()
     rows, columns = np.nonzero(red)
-    return (np.array([columns.mean(), rows.mean()]) + 0.5) / len(picture)
+    return (np.array([columns.mean(), rows.mean()]) + 0.5) / len(image)
 
 
 @pytest.mark.parametrize('aspect', list(ASPECTS))
 @pytest.mark.parametrize('fit', ['crop', 'resize', 'letterbox'])
-def test_things_are_where_place_says(aspect: str, fit: str) -> None:
-    made = PictureFormat(aspect, fit)
-    [picture] = made.apply(rendering()[None])
+def test_objects_are_where_place_maps_them(aspect: str, fit: str) -> None:
+    made = ImageFormat(aspect, fit)
+    [image] = made.apply(rendering()[None])
     expected = made.place(np.array([[0.755, 0.63]]))[0]
-    np.testing.assert_allclose(red_at(picture), expected, atol=0.02)
+    np.testing.assert_allclose(red_at(image), expected, atol=0.02)
 
 
 def test_a_letterbox_has_black_bars_of_the_right_height() -> None:
-    [picture] = PictureFormat('16:9', 'letterbox').apply(rendering(160)[None])
-    dark = (picture.max(axis=(1, 2)) == 0).sum()
+    [image] = ImageFormat('16:9', 'letterbox').apply(rendering(160)[None])
+    dark = (image.max(axis=(1, 2)) == 0).sum()
     assert dark == pytest.approx(160 * (1 - 9 / 16), abs=2)
 
 
-def test_resize_stretches_what_crop_does_not() -> None:
+def test_resize_stretches_and_crop_does_not() -> None:
     heights = {}
     for fit in ('crop', 'resize'):
-        [picture] = PictureFormat('16:9', fit).apply(rendering()[None])
-        red = (picture[..., 0].astype(int) - picture[..., 1]) > 100
+        [image] = ImageFormat('16:9', fit).apply(rendering()[None])
+        red = (image[..., 0].astype(int) - image[..., 1]) > 100
         heights[fit] = red.any(axis=1).sum()
     assert heights['resize'] == pytest.approx(heights['crop'] * 16 / 9, abs=2)
 
 
 def test_a_low_resolution_loses_detail_and_a_high_one_none() -> None:
     fine = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(PictureFormat(resolution=512).apply(fine), fine)
-    assert PictureFormat(resolution=24).apply(fine).std() < 0.5 * fine.std()
+    np.testing.assert_array_equal(ImageFormat(resolution=512).apply(fine), fine)
+    assert ImageFormat(resolution=24).apply(fine).std() < 0.5 * fine.std()
 
 
 @pytest.mark.parametrize('codec', ['jpeg', 'mp4'])
-def test_codecs_change_pictures_a_little_and_keep_their_colors(codec: str) -> None:
-    made = PictureFormat(codec=codec, quality=80)
+def test_codecs_change_images_a_little_and_keep_their_colors(codec: str) -> None:
+    made = ImageFormat(codec=codec, quality=80)
     seen = made.apply(np.stack([rendering()] * 5))
     assert seen.shape == (5, 96, 96, 3) and seen.dtype == np.uint8
     off = np.abs(seen.astype(int) - rendering()).mean()

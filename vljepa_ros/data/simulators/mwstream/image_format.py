@@ -29,7 +29,7 @@ HELD_OUT_CODEC = 'mp4'  # absent from training
 
 
 @dataclass(frozen=True)
-class PictureFormat:
+class ImageFormat:
     """Image format before the model's input.
 
     `fit`: an image of `aspect` is cropped to a square ('crop'), squeezed ('resize') or padded with
@@ -60,31 +60,31 @@ class PictureFormat:
         x, y = places.T
         return np.stack([x, 0.5 + (y - 0.5) / self.visible_height], axis=1)
 
-    def apply(self, pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Convert renderings (T, S, S, 3) to images of the same shape."""
-        size = pictures.shape[1]
+        size = images.shape[1]
         across = min(self.resolution or size, size)
-        small = np.stack([fit(self._fitted(p), across) for p in pictures])
+        small = np.stack([fit(self._fitted(p), across) for p in images])
         if self.codec == 'jpeg':
             small = np.stack([through_jpeg(p, self.quality) for p in small])
         elif self.codec == 'mp4':
             small = through_mp4(small)
         return small if across == size else np.stack([fit(p, size) for p in small])
 
-    def _fitted(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = len(picture)
+    def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        size = len(image)
         bar = round(size * (1.0 - self.visible_height) / 2.0)
         if not bar:
-            return picture
+            return image
         if self.fit == 'resize':
-            squeezed = cv2.resize(picture[bar : size - bar], (size, size))
+            squeezed = cv2.resize(image[bar : size - bar], (size, size))
             return np.asarray(squeezed, np.uint8)
-        boxed = picture.copy()
+        boxed = image.copy()
         boxed[:bar], boxed[size - bar :] = 0, 0
         return boxed
 
 
-def draw_format(rng: np.random.Generator, for_training: bool) -> PictureFormat:
+def draw_format(rng: np.random.Generator, for_training: bool) -> ImageFormat:
     """Draw a format; `for_training` excludes held-out formats."""
     aspect = str(rng.choice(list(ASPECTS)))
     fit = 'crop' if aspect == '1:1' else str(rng.choice(FITS))
@@ -92,29 +92,29 @@ def draw_format(rng: np.random.Generator, for_training: bool) -> PictureFormat:
     quality = int(rng.integers(*QUALITY))
     if not for_training and rng.random() < HELD_OUT_SHARE:
         codec = HELD_OUT_CODEC
-    return PictureFormat(aspect, fit, resolution, codec, quality)
+    return ImageFormat(aspect, fit, resolution, codec, quality)
 
 
-def through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+def through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     """Return an image after JPEG compression."""
-    coded = cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    coded = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
 
-def through_mp4(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def through_mp4(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return images (T, S, S, 3) after MPEG-4 compression."""
-    size = pictures.shape[1]
+    size = images.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'clip.mp4')
         fourcc: Any = cv2.VideoWriter.fourcc(*'mp4v')
         writer = cv2.VideoWriter(path, fourcc, FPS, (size, size))
-        for picture in pictures:
-            writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        for image in images:
+            writer.write(np.ascontiguousarray(image[..., ::-1]))
         writer.release()
         reader, found = cv2.VideoCapture(path), []
         while (read := reader.read())[0]:
             found.append(np.asarray(read[1], np.uint8)[..., ::-1])
         reader.release()
-    if len(found) != len(pictures):
-        raise RuntimeError(f'MPEG-4: encoded {len(pictures)} frames, but decoded {len(found)}')
+    if len(found) != len(images):
+        raise RuntimeError(f'MPEG-4: encoded {len(images)} frames, but decoded {len(found)}')
     return np.stack(found)

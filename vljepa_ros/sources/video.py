@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Video files, read by PyAV (FFmpeg). Stamps begin at 0; images are rotated as the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import Frame, Image
+from vljepa_ros.sources.base import Damaged, Source
+
+DEFAULT_PERIOD_NS = 40_000_000
+
+
+class VideoSource(Source):
+    """A video file with its own stamps, or stamps from its frame rate if it has none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        if path.stat().st_size == 0:
+            raise InputError(f'{path}: the file is empty')
+        with self._open() as container:
+            stream = container.streams.video[0]
+            self._is_counted = stream.frames > 0
+            self._duration_ns = (container.duration or 0) * 1_000
+            count = round((stream.average_rate or 0) * self._duration_ns / 1_000_000_000)
+            self.total = stream.frames or count or None
+        self._find_start()
+
+    def items(self) -> Iterator[Frame | Damaged]:
+        """Iterate over frames, with a `Damaged` for each frame that is missing or unreadable."""
+        with self._open() as container:
+            stream = container.streams.video[0]
+            clock = _Clock(stream)
+            index = lost = 0
+            for packet in _packets(container, stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    lost += packet.size > 0
+                    continue
+                for frame in frames:
+                    before_ns, stamp_ns = clock.now_ns, clock.next(frame.pts)
+                    yield from self._lost(index, lost, before_ns, stamp_ns)
+                    index, lost = index + lost + 1, 0
+                    yield Frame(stamp_ns, _image(frame))
+        if self._ends_early(index, clock):
+            message = f'the video ends after {index} of {self.total} frames'
+            yield Damaged(clock.now_ns + clock.period_ns, 'camera', message)
+
+    def _lost(
+        self, index: int, count: int, before_ns: int, after_ns: int
+    ) -> Iterator[Frame | Damaged]:
+        """Iterate over placeholders for `count` lost frames between two readable frames."""
+        for i in range(count):
+            stamp_ns = max(0, before_ns + (after_ns - before_ns) * (i + 1) // (count + 1))
+            message = f'frame {index + i + 1} of {self.total} cannot be decoded'
+            yield Damaged(stamp_ns, 'camera', message)
+
+    def _ends_early(self, index: int, clock: _Clock) -> bool:
+        """Whether frames are missing at the end.
+
+        A container that does not count frames has a duration. It gets a tolerance, as it includes
+        the audio track.
+        """
+        if self._is_counted:
+            return index < (self.total or 0)
+        tolerance_ns = max(2 * clock.period_ns, self._duration_ns // 50)
+        return clock.end_ns + tolerance_ns < self._duration_ns
+
+    def _open(self) -> InputContainer:
+        try:
+            # The prefix lets names with a colon be files.
+            container = av.open(f'file:{self.path}', metadata_errors='ignore')
+        except av.FFmpegError:
+            container = None
+        if container is None or not container.streams.video:
+            raise InputError(
+                f'{self.path}: the file is neither a bag (.mcap, .db3) nor a readable video'
+            )
+        return container
+
+
+class _Clock:
+    """Increasing stamps of a video."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        rate = stream.average_rate
+        self.period_ns = round(1_000_000_000 / rate) if rate else DEFAULT_PERIOD_NS
+        self.now_ns = -1
+        self._start, self._unit = stream.start_time or 0, stream.time_base or Fraction(0)
+
+    def next(self, pts: int | None) -> int:
+        """Return the stamp of the next frame, whose position in the container is `pts`."""
+        stamp_ns = -1
+        if pts is not None:
+            stamp_ns = round((pts - self._start) * self._unit * 1_000_000_000)
+        if self.now_ns < 0:
+            stamp_ns = max(stamp_ns, 0)
+        elif stamp_ns <= self.now_ns:
+            stamp_ns = self.now_ns + self.period_ns
+        self.now_ns = stamp_ns
+        return stamp_ns
+
+    @property
+    def end_ns(self) -> int:
+        """The end of the last frame, from the container's own zero."""
+        return self.now_ns + self.period_ns + round(self._start * self._unit * 1_000_000_000)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+    """Iterate over packets until the end of the file, or until it cannot be read any further."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+
+
+def _image(frame: av.VideoFrame) -> Image:
+    """Return the upright RGB image of a frame."""
+    turns, rest = divmod(frame.rotation, 90)
+    image = frame.to_ndarray(format='rgb24', interpolation='BICUBIC')
+    return np.ascontiguousarray(np.rot90(image, 0 if rest else turns))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State of one stream in change detection: its open segment, and the merge costs of new hops.
+
+Shapes: D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vljepa_ros.core.settings import LONGEST_RUN
+from vljepa_ros.core.types import Change, Embedding, StreamKey, Vector
+from vljepa_ros.core.vectors import as_sent, unit
+
+NOISE, NOISE_RATE = 0.01, 0.02  # initial variance, and the weight of one embedding in its update
+OUTLIER = 4.0  # the contribution of one embedding is clipped at this many variances
+LEAST_NOISE = 1e-9  # variance of a constant stream due to rounding
+LAST = 4  # number of embeddings that represent the end of a segment
+
+Vector64 = NDArray[np.float64]
+
+
+class Hop(NamedTuple):
+    """One embedding of a segment; `vector` has unit norm."""
+
+    stamp_ns: int
+    vector: Vector64
+    unfamiliar: float
+
+    @classmethod
+    def of(cls, embedding: Embedding) -> Hop:
+        """Create a hop from an embedding."""
+        vector = unit(embedding.vector.astype(np.float64))
+        return cls(embedding.stamp_ns, vector, embedding.unfamiliar)
+
+
+@dataclass
+class StreamState:
+    """Open segment of one stream: the sum of settled vectors, and up to `longest` newest ones.
+
+    Settled vectors can no longer begin a segment; the newest few of them are stored, too. `noise`:
+    variance of vectors within their segments, averaged over segments. `published`: the vector that
+    was published last for decoding. `strictness` multiplies the thresholds to meet the event
+    budget.
+    """
+
+    key: StreamKey
+    reset_count: int
+    segment_id: int
+    start_ns: int
+    newest_ns: int
+    settled: Vector64
+    run: list[Hop]
+    longest: int
+    noise: float = NOISE
+    strictness: float = 1.0
+    count: int = 0  # number of settled vectors
+    settled_unfamiliar: float = 0.0  # sum over settled vectors
+    published_unfamiliar: float = 0.0  # mean at the time of `published`
+    published: Vector = field(default_factory=lambda: np.zeros(0, np.float32))
+    newest_settled: deque[Vector64] = field(default_factory=lambda: deque(maxlen=LAST))
+    hop_ns: int = 0  # time between the newest two embeddings
+    opened: Change | None = None  # the opening change, without the previous segment
+
+    def total(self) -> Vector64:
+        """Return the sum of the segment's vectors."""
+        return self.settled + sum(hop.vector for hop in self.run)
+
+    def mean(self) -> Vector:
+        """Return the segment's pooled vector, unit norm."""
+        return np.asarray(unit(self.total()), dtype=np.float32)
+
+    def unfamiliar(self) -> float:
+        """Return the mean of `unfamiliar` over the segment's hops, 0..1."""
+        total = self.settled_unfamiliar + sum(hop.unfamiliar for hop in self.run)
+        return as_sent(total / (self.count + len(self.run)))
+
+    def settled_mean(self) -> tuple[Vector, float] | None:
+        """Return mean and `unfamiliar` of all but the newest `LONGEST_RUN` vectors, if any."""
+        earlier = self.run[:-LONGEST_RUN]
+        if not self.count and not earlier:
+            return None
+        total = self.settled + sum(hop.vector for hop in earlier)
+        unfamiliar = self.settled_unfamiliar + sum(hop.unfamiliar for hop in earlier)
+        mean = np.asarray(unit(total), np.float32)
+        return mean, as_sent(unfamiliar / (self.count + len(earlier)))
+
+    def ending(self) -> Vector:
+        """Return the mean of the newest `LAST` vectors, unit norm."""
+        newest = [*self.newest_settled, *(hop.vector for hop in self.run)][-LAST:]
+        return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
+
+    def add(self, hop: Hop) -> None:
+        """Add a hop; a hop that is too old to begin a segment becomes settled."""
+        self.run.append(hop)
+        self.hop_ns, self.newest_ns = hop.stamp_ns - self.newest_ns, hop.stamp_ns
+        if len(self.run) > self.longest:
+            _, oldest, unfamiliar = self.run.pop(0)
+            self.settled_unfamiliar += unfamiliar
+            if self.count:
+                off = float(((oldest - self.settled / self.count) ** 2).sum())
+                off = min(max(off, LEAST_NOISE), OUTLIER * self.noise + NOISE)
+                self.noise += NOISE_RATE * (off - self.noise)
+            self.settled, self.count = self.settled + oldest, self.count + 1
+            self.newest_settled.append(oldest)
+
+    def costs(self, least: int) -> Vector64:
+        """Return the merge costs of the newest `least`, `least` + 1, ... embeddings.
+
+        A cost is 0 if one of the newest `least` embeddings is nearer to the earlier ones than to
+        the run, so that outliers and changes that reverted begin no segment. Runs that would leave
+        the segment empty are not included.
+        """
+        newest = np.array([hop.vector for hop in reversed(self.run)])
+        k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)
+        n = self.count + len(newest) - k
+        runs = newest.cumsum(axis=0)[k - 1]
+        before, run = (self.total() - runs) / n[:, None], runs / k[:, None]
+        cost = n * k / (n + k) * _squared(before - run) - self.noise
+        off, own = (_squared(newest[:least, None] - mean) for mean in (before, run))
+        found: Vector64 = np.where((own < off).all(axis=0), cost, 0.0)
+        return found
+
+
+def _squared(vectors: Vector64) -> Vector64:
+    """Return squared lengths: (..., D) -> (...)."""
+    return np.asarray((vectors**2).sum(axis=-1))

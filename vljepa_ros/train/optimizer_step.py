@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The optimizer step that all training loops share.
+
+It averages the gradients of all processes, clips them, and runs AdamW with a learning-rate
+schedule. It can also keep an exponential moving average (EMA) of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vljepa_ros.train.optimizer import rate
+from vljepa_ros.train.parallel import Workers
+
+Schedule = Callable[[int], float]  # factor of the learning rate after a number of steps
+
+BETAS = (0.9, 0.98)
+MAX_NORM = 1.0  # maximum norm of the gradient
+
+
+def cosine_schedule(steps: int, warmup: int, decay_from: float = 0.0) -> Schedule:
+    """Return a schedule with linear warm-up, constant phase and cosine decay; see `rate`."""
+    return lambda done: rate(1.0, done, warmup, steps, decay_from)
+
+
+def constant_schedule(warmup: int) -> Schedule:
+    """Return a schedule that is constant after a linear warm-up."""
+    return lambda done: min((done + 1) / max(warmup, 1), 1.0)
+
+
+class WeightAverage:
+    """EMA of a module's weights.
+
+    Its decay rate rises from 1/11 in the first step to `decay`, because the initial weights are
+    random.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._module, self._decay, self._done = module, decay, 0
+        self._average = AveragedModel(module, multi_avg_fn=self._move)
+        self._average.update_parameters(module)  # the first update only copies the weights
+
+    def update(self, done: int) -> None:
+        """Include the weights after `done` steps."""
+        self._done = done
+        self._average.update_parameters(self._module)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Exchange the module's weights with the averaged ones inside a `with` block."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def copy_to_module(self) -> None:
+        """Replace the module's weights by the averaged ones, at the end of training."""
+        with torch.no_grad():
+            for weight, average in self._pairs():
+                weight.copy_(average)
+
+    def tensors(self) -> list[Tensor]:
+        """Return the averaged weights, in the order of the module's parameters."""
+        return [average.detach() for _, average in self._pairs()]
+
+    def load(self, tensors: Iterable[Tensor]) -> None:
+        """Replace the averaged weights by the result of `tensors`."""
+        with torch.no_grad():
+            for average, stored in zip(self.tensors(), tensors, strict=True):
+                average.copy_(stored)
+
+    def _move(self, average: Any, current: Any, _: Any) -> None:
+        # The number of updates comes from `update`: AveragedModel's own is a tensor on the GPU,
+        # and reading it would wait for the GPU in every step.
+        decay = min(self._decay, self._done / (self._done + 10))
+        get_ema_multi_avg_fn(decay)(average, current, _)
+
+    def _exchange(self) -> None:
+        with torch.no_grad():
+            for weight, average in self._pairs():
+                own = weight.clone()
+                weight.copy_(average)
+                average.copy_(own)
+
+    def _pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        return zip(self._module.parameters(), self._average.module.parameters(), strict=True)
+
+
+class OptimizerStep:
+    """AdamW, its learning-rate schedule, gradient clipping, and the average of the weights."""
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+        learning_rate: float,
+        schedule: Schedule,
+        *,
+        betas: tuple[float, float] = BETAS,
+        clip_groups: bool = False,
+        workers: Workers | None = None,
+        average: WeightAverage | None = None,
+    ) -> None:
+        """Create the optimizer.
+
+        Args:
+            parameters: Parameters or parameter groups. Weight decay is 0 if a group has none.
+            learning_rate: Peak learning rate of groups that have none.
+            schedule: Factor of all learning rates.
+            betas: Decay rates of the moments.
+            clip_groups: Whether the gradient of each parameter group is clipped by itself.
+            workers: Processes of the run, if there may be several.
+            average: Average that is updated in every step.
+        """
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=learning_rate, betas=betas, weight_decay=0.0
+        )
+        groups = [group['params'] for group in self.optimizer.param_groups]
+        self._parameters = [parameter for group in groups for parameter in group]
+        self._clipped = groups if clip_groups else [self._parameters]
+        self._workers, self._average, self._schedule = workers, average, schedule
+        self.scheduler = LambdaLR(self.optimizer, schedule)
+
+    @property
+    def done(self) -> int:
+        """Number of finished steps."""
+        return int(self.scheduler.last_epoch)
+
+    def apply(self, loss: Tensor) -> None:
+        """Take one step to reduce `loss`."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self._workers is not None:
+            self._workers.average_gradients(self._parameters)
+        for parameters in self._clipped:
+            nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+        self.optimizer.step()
+        self.scheduler.step()
+        if self._average is not None:
+            self._average.update(self.done)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps, the optimizer's state, and the averaged weights if any."""
+        state = {'done': self.done, 'optimizer': self.optimizer.state_dict()}
+        return state if self._average is None else state | {'average': self._average.tensors()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from the result of `state_dict`; its learning rates are ignored."""
+        peaks = self.scheduler.base_lrs
+        self.optimizer.load_state_dict(state['optimizer'])
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group['initial_lr'] = peak
+        self.scheduler = LambdaLR(self.optimizer, self._schedule, last_epoch=state['done'] - 1)
+        if self._average is not None:
+            self._average.load(state['average'])
