@@ -53,10 +53,10 @@ def caption(context: Context) -> Report:
     cider, corpus = scorer(context.streams)
     texts = captions(context, found)
     scored = [score_texts(who, texts[who], found, cider, concepts) for who in texts]
-    fresh = [i for i, moment in enumerate(found) if is_new(concepts, moment.item)]
+    new = [i for i, moment in enumerate(found) if is_new(concepts, moment.item)]
     rows = [
         *compare(scored, found, list(range(len(found))), ''),
-        *compare(scored, found, fresh, NEW),
+        *compare(scored, found, new, NEW),
         *by_phase(scored[0], found),
     ]
     notes = (
