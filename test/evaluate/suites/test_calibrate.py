@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import toy_suites
+from sklearn.metrics import roc_auc_score
 
 from vljepa_ros.data.format import Annotation, open_split
 from vljepa_ros.data.questions import Question
@@ -64,6 +65,15 @@ def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
     assert auroc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 2.5 / 4
     assert auroc([0.1, 0.9], [True, False]) == 0.0
     assert math.isnan(auroc([0.1, 0.9], [True, True]))
+
+
+def test_auroc_equals_scikit_learns() -> None:
+    """Ours is called a thousand times per interval and takes a twentieth of the time."""
+    rng = np.random.default_rng(0)
+    score, weight = rng.random(200).round(2), rng.integers(0, 4, 200).astype(float)
+    positive = rng.random(200) < score
+    expected = roc_auc_score(positive, score, sample_weight=weight)
+    assert auroc(score, positive, weight) == pytest.approx(expected)
 
 
 def test_whole_streams_are_drawn_again() -> None:

@@ -11,7 +11,7 @@ from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.suites.classify import NOT_THERE, choose, classify, classify_unseen
-from vljepa_ros.evaluate.suites.texts import gap
+from vljepa_ros.evaluate.suites.gap import gap
 
 
 def row(report: Report, who: str, what: str) -> Row:

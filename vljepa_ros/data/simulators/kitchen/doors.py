@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.concepts import ANY
 from vljepa_ros.data.format import Annotation
 from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
-from vljepa_ros.data.simulators.mwstream.meanings import ANY
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
 
 # Joint of the simulator -> name of its door in sentences.
