@@ -218,4 +218,4 @@ def test_every_way_to_words_is_compared_on_predictions(
     assert [by_way[way]['noise'] for way in ways] == ['none', 'even 0.5']
     assert found['judged_on'] == found['learned_from'] == 4
     assert all(by_way[way]['CIDEr-D']['value'] == 0 for way in (decoders.NEAREST, *ways))
-    assert by_way[decoders.OWN]['right sentences']['count'] == 4
+    assert by_way[decoders.OWN]['correct sentences']['count'] == 4

@@ -216,8 +216,8 @@ def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:
     rows = {(row.who, row.what): row.mean for row in report.rows}
     assert len(rows) == 2 * len(CORRUPTIONS)
     assert {who for who, _ in rows} == set(CORRUPTIONS)
-    assert rows['as recorded', 'top-1, seen wording'].value == 1.0
-    assert rows['as recorded', 'top-1, seen wording'].count == 3  # of one task
-    assert rows['2 frames/s', 'top-1, seen wording'].value == 1.0
+    assert rows['as recorded', 'top-1, training paraphrases'].value == 1.0
+    assert rows['as recorded', 'top-1, training paraphrases'].count == 3  # of one task
+    assert rows['2 frames/s', 'top-1, training paraphrases'].value == 1.0
     assert rows['as recorded', 'yes/no'].count > 10
-    assert rows['noise of 40 grey levels', 'top-1, seen wording'].value == 0.0
+    assert rows['noise of 40 grey levels', 'top-1, training paraphrases'].value == 0.0

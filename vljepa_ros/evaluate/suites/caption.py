@@ -32,7 +32,7 @@ from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 TARGET = 0.80
 TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that are independent of the task
-RIGHT, CIDER, NEW = 'right sentences', 'CIDEr-D', ', new combinations'
+RIGHT, CIDER, NEW = 'correct sentences', 'CIDEr-D', ', new combinations'
 OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 

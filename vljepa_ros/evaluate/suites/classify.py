@@ -22,7 +22,7 @@ from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import harmonic
 from vljepa_ros.evaluate.views import Vectors, blind_answers, middle
 
-LISTS = {'train': 'seen wording', 'heldout': 'held-out wording'}
+LISTS = {'train': 'training paraphrases', 'heldout': 'held-out paraphrases'}
 EPISODES = 20  # maximum per task
 SEEN_TARGET, ORACLE_SHARE_TARGET, ORACLE_TARGET = 0.92, 0.92, 0.85
 NOT_THERE = (

@@ -35,10 +35,14 @@ def gap(context: Context) -> Report:
         (
             _cosine('ours', predicted, target, streams),
             _cosine('blind', blind, target, streams),
-            Row('ours', 'distance of the centres', Mean(distance, distance, distance, len(found))),
-            Row('ours', 'AUC of telling them apart', mean(separability(predicted, target))),
+            Row('ours', 'distance of the centers', Mean(distance, distance, distance, len(found))),
+            Row(
+                'ours',
+                'AUROC of predictions against targets',
+                mean(separability(predicted, target)),
+            ),
         ),
-        ('Acts of the training tasks. At AUC 0.5, predictions and texts are inseparable.',),
+        ('Acts of the training tasks. At AUROC 0.5, predictions and texts are inseparable.',),
     )
 
 

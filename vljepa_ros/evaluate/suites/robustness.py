@@ -31,7 +31,7 @@ from vljepa_ros.evaluate.views import Vectors, fitted, window
 from vljepa_ros.stream.perceiver import Perceiver
 
 ACTS_A_TASK, QUESTIONS = 3, 200
-TOP1 = 'top-1, seen wording'
+TOP1 = 'top-1, training paraphrases'
 
 
 @dataclass(frozen=True)

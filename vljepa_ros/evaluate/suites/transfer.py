@@ -79,7 +79,7 @@ def transfer(context: Context) -> Report:
         for who, events in predicted.items():
             counts = count(events, true, labels)
             outcomes = f1_outcomes(counts, names) if who == OURS else None
-            rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names), outcomes=outcomes))
+            rows.append(Row(who, f'labeled F1: {kind}', f1(counts, names), outcomes=outcomes))
     rows.append(Row(OURS, 'F1: boundaries', f1(count(predicted[OURS], true), names)))
     rows += abstentions(context)
     note = f'{len(names)} streams of an untrained scene; events match within {WITHIN_S:g} s.'
@@ -186,4 +186,4 @@ def _right(who: str, part: Sequence[Given]) -> Row:
     """Return the accuracy; yes and no of every topic have equal weight."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
-    return Row(who, 'right: answerable, yes and no alike', right)
+    return Row(who, 'accuracy: answerable, yes and no balanced', right)
