@@ -159,7 +159,8 @@ def questioned(number: int) -> list[AnsweredQuestion]:
         ]
         item = Annotation(0, 4, f'act:{task}:{colour}', 'act', task, thing, colour)
         for _, pool in pose(CONCEPTS, item, rng):
-            asked += [AnsweredQuestion(q, np.zeros(1, np.float32), f's{i % 5}') for q in pool]
+            vector = np.zeros(1, np.float32)
+            asked += [AnsweredQuestion(q, vector, f's{i % 5}', CONCEPTS) for q in pool]
     return asked
 
 
@@ -171,7 +172,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
         noise = 0.1 * rng.normal(size=tiny.facts.embedding_dim) / tiny.facts.embedding_dim**0.5
         vector = language.encode([a.question.answer])[0] + noise
         vector = (vector / np.linalg.norm(vector)).astype(np.float32)
-        asked.append(AnsweredQuestion(a.question, vector, a.stream))
+        asked.append(dataclasses.replace(a, vector=vector))
     fitted = calibrate(language, asked, 0)
     assert language.calibration == fitted and fitted.unknown == answers(UNKNOWN)[0]
     assert fitted.yes_no_temperature > 0.0 and 0.0 < fitted.abstain_above < 1.0
@@ -188,7 +189,7 @@ def test_a_fit_knows_what_nobody_can_tell(tiny: Any) -> None:
 def test_who_was_never_asked_the_unanswerable_never_abstains(tiny: Any) -> None:
     language = fresh_language(tiny)
     asked = [
-        AnsweredQuestion(a.question, language.encode([a.question.answer])[0], a.stream)
+        dataclasses.replace(a, vector=language.encode([a.question.answer])[0])
         for a in questioned(4)
         if a.answerable
     ]
