@@ -30,17 +30,21 @@ test: build  ## run all tests but the long ones, one worker per core; needs no G
 	@tools/venv.sh test
 	@$(PYTEST) -n auto -m 'not long' --durations=20 $(ARGS)
 
-test-all: build  ## run all tests and measure line coverage
+test-all: build  ## run all tests, measure line coverage, and write docs/results/tests.md
 	@tools/venv.sh test
 	@tools/clean_env.sh .venv/bin/pip install -qq --no-deps -r requirements/parity.txt
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(ROS_ENVIRONMENT) .venv/bin/coverage run -m pytest -n auto $(ARGS)
-	@.venv/bin/coverage combine -q && .venv/bin/coverage report
+	@$(ROS_ENVIRONMENT) .venv/bin/coverage run -m pytest -n auto --junitxml=build/tests.xml $(ARGS)
+	@.venv/bin/coverage combine -q
+	@.venv/bin/coverage json -q --fail-under=0 -o build/coverage.json
+	@[ -n "$(ARGS)" ] || .venv/bin/python tools/test_report.py build/tests.xml build/coverage.json docs/results/tests.md
+	@.venv/bin/coverage report
 
-lint: build  ## run ruff, and mypy in strict mode
+lint: build  ## run ruff, mypy in strict mode, and check the GitHub workflow
 	@tools/venv.sh test
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	@tools/clean_env.sh .venv/bin/python tools/message_stubs.py build/stubs
 	@.venv/bin/mypy
 

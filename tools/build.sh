@@ -19,16 +19,13 @@ wanted=$({
 
 mkdir -p build
 rm -f $stamp
-if ! tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" \
+tools/clean_env.sh env AMENT_PREFIX_PATH="$venv" CMAKE_PREFIX_PATH="$venv" \
     COLCON_HOME="$PWD/build/colcon_home" VIRTUAL_ENV="$venv" PATH="$venv/bin:$PATH" \
+    "$venv/bin/python" tools/progress.py 'Interfaces and package' build/build.log \
     colcon --log-base build/log build --base-paths . --packages-select vljepa_ros \
     --build-base build/colcon --install-base "$venv" --merge-install --symlink-install \
-    --cmake-args -DPython3_EXECUTABLE="$venv/bin/python" -DBUILD_TESTING=OFF \
-    > build/build.log 2>&1; then
-    cat build/build.log >&2
-    echo "error: the build failed, see above" >&2
-    exit 1
-fi
+    --event-handlers console_direct+ \
+    --cmake-args -DPython3_EXECUTABLE="$venv/bin/python" -DBUILD_TESTING=OFF
 
 # Remove links to deleted files.
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')

@@ -7,8 +7,9 @@ cd "$(dirname "$0")/.."
 stamp=.venv/docs_requirements.sha256
 wanted=$(cat .venv/requirements.sha256 requirements/docs.txt | sha256sum)
 if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
-    tools/clean_env.sh .venv/bin/python -m pip --disable-pip-version-check -qq \
-        install -r requirements/docs.txt
+    tools/clean_env.sh .venv/bin/python tools/progress.py 'Packages of the documentation' .venv/pip.log \
+        .venv/bin/python -m pip --disable-pip-version-check install --progress-bar raw \
+        -r requirements/docs.txt
     echo "$wanted" > $stamp
 fi
 export NO_MKDOCS_2_WARNING=1  # suppress a notice of MkDocs Material about another project

@@ -19,12 +19,17 @@ hash_of() { cat "$@" | sha256sum | cut -c1-64; }
 wanted="$DISTRO $(hash_of $runtime)"
 tests_wanted="$wanted $(hash_of $tests)"
 had=$(cat $stamp 2>/dev/null || true)
-pip() { tools/clean_env.sh .venv/bin/python -m pip --disable-pip-version-check -qq "$@"; }
+# Runs pip install with a progress display. tools/progress.py reads the progress in its raw form.
+install() {
+    title=$1 bar=$2
+    shift 2
+    tools/clean_env.sh .venv/bin/python tools/progress.py "$title" .venv/pip.log \
+        .venv/bin/python -m pip --disable-pip-version-check install --progress-bar "$bar" "$@"
+}
 install_tests() {
     [ "$(cat $tests_stamp 2>/dev/null)" != "$tests_wanted" ] || return 0
-    echo "Installing the dependencies of the tests into .venv."
     rm -f $tests_stamp
-    pip install $(printf ' -r %s' $runtime $tests)
+    install 'Packages of the tests' raw $(printf ' -r %s' $runtime $tests)
     echo "$tests_wanted" > $tests_stamp
 }
 if [ "$had" = "$wanted" ]; then
@@ -53,9 +58,9 @@ else
     echo "Updating .venv to the current requirements/."
 fi
 rm -f $stamp $tests_stamp
-pip install "$(grep '^setuptools==' requirements/build.txt)"
+install 'pip and setuptools' off $(grep -E '^(pip|setuptools)[=>]' requirements/build.txt)
 [ -z "${TORCH_INDEX:-}" ] ||
-    pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/core.txt)"
-pip install $(printf ' -r %s' $runtime)
+    install 'torch' raw --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements/core.txt)"
+install "ROS 2 $DISTRO, torch and other packages" raw $(printf ' -r %s' $runtime)
 echo "$wanted" > $stamp
 [ "${1:-}" != test ] || install_tests

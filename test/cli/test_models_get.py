@@ -62,7 +62,7 @@ def test_a_model_is_downloaded_converted_pinned_and_loads(
     hub.gated.update(TOKENIZERS)
     before = (folder / 'model.yaml').read_text()
     assert 'vljepa models get open' in vljepa('models', '--model', folder).out
-    found = vljepa('models', 'get', folder, '--accept-licences', '--json')
+    found = vljepa('models', 'get', folder, '--accept-licenses', '--json')
     assert vljepa('models', '--model', folder, '--json').json[0]['weights'] is True
     assert found.status == 0 and found.json == {'name': 'open_vljepa', 'folder': str(folder)}
     assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
@@ -82,7 +82,7 @@ def test_nothing_comes_before_the_licences_are_accepted(
     found = vljepa('models', 'get', folder)
     assert (found.status, found.out, hub.asked) == (2, '', [])
     assert 'Llama 3.2 Community License' in found.err and 'Gemma Terms of Use' in found.err
-    assert '--accept-licences' in found.err.splitlines()[-1]
+    assert '--accept-licenses' in found.err.splitlines()[-1]
 
 
 def test_an_interrupted_get_resumes_and_keeps_its_pins(
@@ -90,22 +90,22 @@ def test_an_interrupted_get_resumes_and_keeps_its_pins(
 ) -> None:
     hub.gated.update(TOKENIZERS)
     hub_token = hub.files.pop('/meta-llama/Llama-3.2-1B/resolve/main/tokenizer.json')
-    assert vljepa('models', 'get', folder, '--accept-licences').status == 2
+    assert vljepa('models', 'get', folder, '--accept-licenses').status == 2
     hub.put('meta-llama/Llama-3.2-1B', 'tokenizer.json', hub_token)
     hub.put('cun-bjy/open-vljepa', 'best.pt', b'another one meanwhile')
     asked = len(hub.asked)
-    assert vljepa('models', 'get', folder, '--accept-licences').status == 0
+    assert vljepa('models', 'get', folder, '--accept-licenses').status == 0
     paths = [path for path, _ in hub.asked[asked:]]
     assert not [path for path in paths if 'open-vljepa' in path]
-    again = vljepa('models', 'get', folder, '--accept-licences')
+    again = vljepa('models', 'get', folder, '--accept-licences')  # the older spelling
     assert again.status == 0 and 'is complete' in again.err
 
 
 def test_a_pinned_file_that_changed_is_refused(vljepa: Run, hub: Hub, folder: Path) -> None:
-    assert vljepa('models', 'get', folder, '--accept-licences').status == 0
+    assert vljepa('models', 'get', folder, '--accept-licenses').status == 0
     (folder / 'weights.safetensors').unlink()
     hub.put('cun-bjy/open-vljepa', 'best.pt', b'another one')
-    found = vljepa('models', 'get', folder, '--accept-licences')
+    found = vljepa('models', 'get', folder, '--accept-licenses')
     assert found.status == 2 and 'has SHA-256' in found.err.splitlines()[-1]
     assert not (folder / 'weights.safetensors').exists()
 
@@ -123,7 +123,7 @@ def test_several_parts_of_one_file_are_one_download_and_one_pin(
     ]
     rest = [s for s in values['sources'] if s['file'] != 'best.pt']
     path.write_text(yaml.safe_dump({**values, 'sources': parts + rest}, sort_keys=False))
-    found = vljepa('models', 'get', folder, '--accept-licences')
+    found = vljepa('models', 'get', folder, '--accept-licenses')
     assert found.status == 0, found.err
     assert len([p for p, _ in hub.asked if p.startswith('/cun-bjy')]) == 1
     assert path.read_text().count("sha256: ''") == 0
@@ -132,7 +132,7 @@ def test_several_parts_of_one_file_are_one_download_and_one_pin(
 
 def test_into_another_place(vljepa: Run, hub: Hub, folder: Path, tmp_path: Path) -> None:
     before = (folder / 'model.yaml').read_text()
-    found = vljepa('models', 'get', folder, '--accept-licences', '--into', tmp_path / 'my')
+    found = vljepa('models', 'get', folder, '--accept-licenses', '--into', tmp_path / 'my')
     made = tmp_path / 'my' / 'open_vljepa'
     assert found.status == 0 and LOAD(str(made), device='cpu').facts.embedding_dim == tiny.DIM
     assert (folder / 'model.yaml').read_text() == before

@@ -252,7 +252,7 @@ def test_the_command_section_has_every_option() -> None:
 
     text = docs_pages.commands()
     assert [command for command in COMMANDS if f'## `vljepa {command}`' not in text] == []
-    for option in ('--candidate', '--lossless', '--accept-licences', '--plot', '--first-seed'):
+    for option in ('--candidate', '--lossless', '--accept-licenses', '--plot', '--first-seed'):
         assert f'`{option}' in text
 
 

@@ -27,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'name', metavar='NAME|DIR', help='a model whose weights must be downloaded'
     )
     parser.add_argument(
-        '--accept-licences',
+        '--accept-licenses',
+        '--accept-licences',  # its name in earlier versions
         action='store_true',
         help='confirm that you have read and accept the licenses that are listed',
     )
@@ -49,7 +50,7 @@ def get(args: argparse.Namespace) -> int:
     config = registry.read_config(folder)
     if isinstance(config, ModelConfig) or not config.sources:
         raise InputError(f"model '{config.name}' has no sources to download")
-    _check_accepted(config.name, config.licences, args.accept_licences)
+    _check_accepted(config.name, config.licences, args.accept_licenses)
     folder = folder if args.into is None else _copied(folder, args.into)
     from vljepa_ros.model.hub import pin as obtain
 
@@ -74,7 +75,7 @@ def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> Non
         common.note(f'{name}: {licence}')
     if not accepted:
         raise InputError(
-            f'{name} is downloaded under the licenses above: read them, and pass --accept-licences'
+            f'{name} is downloaded under the licenses above: read them, and pass --accept-licenses'
         )
 
 

@@ -124,7 +124,7 @@ class QueryNode(VljepaNode):
         try:
             store = Store(Path(path).expanduser()) if path else None
         except DiskFullError as error:
-            return Memory(facts.model_id, settings, storeless=str(error))
+            return Memory(facts.model_id, settings, store_error=str(error))
         return Memory(facts.model_id, settings, store)
 
     def setup(self) -> None:
