@@ -32,21 +32,20 @@ from vljepa_ros.client.planner_client import Client
 from vljepa_ros.core.errors import BusyError
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.core.types import Answer
-from vljepa_ros.data.format import Stream, open_split
-from vljepa_ros.data.questions import Question
+from vljepa_ros.data.format import open_split
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.questions import says
+from vljepa_ros.evaluate.probing import ask
+from vljepa_ros.evaluate.questions import Posed, by_moment
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.statistics import mean
 from vljepa_ros.evaluate.suites.calibrate import (
     KINDS,
     SENTENCES,
     Given,
-    Posed,
     abstentions,
     confidences,
     give,
-    look,
+    kind_of,
     pose_all,
 )
 from vljepa_ros.evaluate.suites.vqa import PARTS, grade, pose
@@ -88,14 +87,14 @@ def main() -> None:
 
 def live_vqa(context: Context, stack: Stack) -> Report:
     """Evaluate live and offline accuracy, and their agreement."""
-    posed = pose(context.streams)
-    answers = ask(context, stack, [(p.moment.stream, p.moment.at_s, p.question) for p in posed])
+    posed = pose(context)
+    answers = ask_service(context, stack, posed)
     offline = grade(context, posed)
     right = [float(a.answer == p.question.answer) for a, p in zip(answers, posed, strict=True)]
     rows = []
     for name, kinds in PARTS.items():
         part = [i for i, p in enumerate(posed) if p.question.kind in kinds]
-        clusters = [posed[i].moment.stream.name for i in part]
+        clusters = [posed[i].stream.name for i in part]
         for who, values in (('live', right), ('offline', [g.right['ours'] for g in offline])):
             rows.append(Row(who, name, mean(np.array(values)[part], clusters=clusters)))
     return Report('vqa', tuple(rows), (f'{len(posed)} questions sent to the service.',))
@@ -103,10 +102,10 @@ def live_vqa(context: Context, stack: Stack) -> Report:
 
 def live_calibrate(context: Context, stack: Stack) -> Report:
     """Evaluate live and offline confidences and abstentions, without captions (text events)."""
-    posed = [p for p in pose_all(context.streams) if p.kind != SENTENCES]
-    answers = ask(context, stack, [(p.stream, p.at_s, p.question) for p in posed])
-    live = [given(p, a) for p, a in zip(posed, answers, strict=True)]
-    offline = give(context, posed, look(context, posed))
+    posed = [p for p in pose_all(context) if kind_of(p) != SENTENCES]
+    answers = ask_service(context, stack, posed)
+    live = [given(context, p, a) for p, a in zip(posed, answers, strict=True)]
+    offline = give(context, posed, ask(context, posed, 'answers'))
     rows = []
     for who, all_given in (('live', live), ('offline', offline)):
         for kind in KINDS:
@@ -115,29 +114,25 @@ def live_calibrate(context: Context, stack: Stack) -> Report:
     return Report('calibrate', tuple(rows), (f'{len(posed)} questions sent to the service.',))
 
 
-def given(posed: Posed, answer: Answer) -> Given:
+def given(context: Context, posed: Posed, answer: Answer) -> Given:
     """Grade an answer of the service as the suite does."""
     question = posed.question
     right = (
-        answer.answer == question.answer if question.candidates else says(question, answer.answer)
+        answer.answer == question.answer
+        if question.candidates
+        else context.concepts.expresses(question.meaning, answer.answer)
     )
     return Given(posed, answer.confidence, answer.abstained, right)
 
 
-def ask(
-    context: Context, stack: Stack, posed: Sequence[tuple[Stream, float, Question]]
-) -> list[Answer]:
+def ask_service(context: Context, stack: Stack, posed: Sequence[Posed]) -> list[Answer]:
     """Return the service's answers; each moment is published once, as in `evaluate.views`."""
-    groups: dict[tuple[str, float], list[int]] = {}
-    for i, (stream, at_s, _) in enumerate(posed):
-        groups.setdefault((stream.name, at_s), []).append(i)
     found: dict[int, Answer] = {}
-    for rows in context.each(list(groups.values()), 'live'):
-        stream, at_s, _ = posed[rows[0]]
-        stack.film(np.asarray(stream.frames()[window(context.vision, stream, at_s)]))
-        later = [
-            stack.client.query_later(posed[i][2].prompt, posed[i][2].candidates) for i in rows
-        ]
+    for rows in context.each(list(by_moment(posed).values()), 'live'):
+        stream, questions = posed[rows[0]].stream, [posed[i].question for i in rows]
+        frames = window(context.vision, stream, posed[rows[0]].at_s)
+        stack.film(np.asarray(stream.frames()[frames]))
+        later = [stack.client.query_later(q.prompt, q.candidates) for q in questions]
         found |= {i: future.result() for i, future in zip(rows, later, strict=True)}
     return [found[i] for i in range(len(posed))]
 

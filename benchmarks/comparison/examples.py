@@ -21,14 +21,9 @@ from torch import Tensor
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.format import Annotation, open_split
+from vljepa_ros.data.questions import UNKNOWN, Question
 from vljepa_ros.data.simulators.mwstream.meanings import meanings, sentences
-from vljepa_ros.data.simulators.mwstream.questions import (
-    UNKNOWN,
-    Question,
-    answer_meanings,
-    answers,
-    questions,
-)
+from vljepa_ros.data.simulators.mwstream.questions import answer_meanings, answers, questions
 from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.train.clips import HARD, KINDS
 

@@ -19,8 +19,9 @@ from benchmarks.comparison.arms import Arm, EmbeddingArm
 from benchmarks.comparison.examples import TUBELET_S, Recording
 from benchmarks.comparison.settings import Settings
 from vljepa_ros.data.format import Annotation
+from vljepa_ros.data.questions import YES_NO, Question
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
-from vljepa_ros.data.simulators.mwstream.questions import YES_NO, Question, prompts, questions
+from vljepa_ros.data.simulators.mwstream.questions import prompts, questions
 from vljepa_ros.data.simulators.mwstream.tasks import COLOR_NAMES, TRAIN_TASKS, meaning_of
 from vljepa_ros.evaluate.cider import Cider
 

@@ -159,7 +159,9 @@ def test_vision_without_weights_are_measured_all_the_same(
 ) -> None:
     folder = importlib.import_module(f'helpers.{kind}').save(tmp_path / kind)
     (folder / 'weights.safetensors').unlink()
-    found = json.loads(script('benchmarks/eyes.py', tiny_folder, folder, '--json').stdout)
+    found = json.loads(
+        script('benchmarks/vision_latency.py', tiny_folder, folder, '--json').stdout
+    )
     names = [item['model_id'].split('-')[0] for item in found]
     assert names == ['tiny', kind.removesuffix('_encoder')]
     for item in found:
@@ -178,7 +180,7 @@ def test_vision_without_weights_are_measured_all_the_same(
         ('benchmarks/segmenter.py', ('nowhere',), 'nowhere'),
         ('benchmarks/segmenter.py', ('.', '--streams', '-1'), '--streams (-1)'),
         ('benchmarks/segmenter.py', (), 'split'),
-        ('benchmarks/eyes.py', ('nope', '--json'), "unknown model 'nope'"),
+        ('benchmarks/vision_latency.py', ('nope', '--json'), "unknown model 'nope'"),
         ('benchmarks/decoding.py', ('--model', 'nope'), "unknown model 'nope'"),
         ('benchmarks/decoding.py', ('--device', 'gpu'), "unknown device 'gpu'"),
     ],
@@ -198,20 +200,22 @@ def test_a_folder_without_a_whole_stream_is_one_line(tmp_path: Path) -> None:
 def test_every_way_to_words_is_compared_on_predictions(
     run_script: Callable[..., str], split: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = importlib.import_module('words')
+    decoders = importlib.import_module('text_decoders')
     data = split.parent
     if not (data / 'train').exists():
         shutil.copytree(split, data / 'train')
     one = {'noise_length': (0.5,)}  # four moments are too few to choose by
-    ways = {name: words.WAYS[name] | one for name in ('text alone', 'means, even noise')}
-    monkeypatch.setattr(words, 'WAYS', ways)
+    ways = {name: decoders.WAYS[name] | one for name in ('text alone', 'means, even noise')}
+    monkeypatch.setattr(decoders, 'WAYS', ways)
     monkeypatch.setattr('vljepa_ros.evaluate.moments.CONTEXT_S', 0.4)  # streams of two seconds
     texts = {'rest': ('zebra',), 'reach': ('giraffe',)}  # words of no reference
-    monkeypatch.setattr(words, 'ConceptTexts', lambda: SimpleNamespace(sentences=texts))
-    found = json.loads(run_script('words', data, '--steps', 2, '--json'))
+    monkeypatch.setattr(
+        decoders, 'ConceptTexts', lambda concepts: SimpleNamespace(sentences=texts)
+    )
+    found = json.loads(run_script('text_decoders', data, '--steps', 2, '--json'))
     by_way = {row['way']: row for row in found['rows']}
-    assert [*by_way] == [words.OWN, words.NEAREST, words.PLACED, *ways]
+    assert [*by_way] == [decoders.OWN, decoders.NEAREST, decoders.PLACED, *ways]
     assert [by_way[way]['noise'] for way in ways] == ['none', 'even 0.5']
     assert found['judged_on'] == found['learned_from'] == 4
-    assert all(by_way[way]['CIDEr-D']['value'] == 0 for way in (words.NEAREST, *ways))
-    assert by_way[words.OWN]['right sentences']['count'] == 4
+    assert all(by_way[way]['CIDEr-D']['value'] == 0 for way in (decoders.NEAREST, *ways))
+    assert by_way[decoders.OWN]['correct sentences']['count'] == 4

@@ -10,21 +10,21 @@ import pytest
 from vljepa_ros.cli.event_grading import (
     Question,
     TextSpan,
-    Truth,
-    blind,
-    constant,
+    TrueEvent,
+    constant_text_f1,
     grade,
     read_questions,
-    read_truth,
+    read_true_events,
+    vision_blind_f1,
 )
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Candidate
 
 OPENS, CLOSED = 'the robot opens the red door', 'the red door is closed'
 TRUTHS = [
-    Truth(0.0, 5.0, 'rest', 'the arm stays where it is'),
-    Truth(5.0, 8.0, 'act:door-open:red', 'the robot gets the red door open'),
-    Truth(8.0, 12.0, 'rest', 'the arm stays where it is'),
+    TrueEvent(0.0, 5.0, 'rest', 'the arm stays where it is'),
+    TrueEvent(5.0, 8.0, 'act:door-open:red', 'the robot gets the red door open'),
+    TrueEvent(8.0, 12.0, 'rest', 'the arm stays where it is'),
 ]
 REST = 'the arm is at rest'
 
@@ -68,7 +68,7 @@ def test_an_annotation_is_matched_once() -> None:
 
 def test_the_matching_is_the_largest_there_is() -> None:
     """The first event fits both annotations, the second only the one that a greedy match takes."""
-    truths = [Truth(0, 1, 'rest', ''), Truth(1.0, 2, 'rest', '')]
+    truths = [TrueEvent(0, 1, 'rest', ''), TrueEvent(1.0, 2, 'rest', '')]
     assert grade([TextSpan(0.5, 1, REST), TextSpan(-1.0, 1, REST)], truths).matched == 2
 
 
@@ -83,7 +83,7 @@ def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
         for a, b, m in ((0, 2, 'rest'), (2, 3, 'rest'), (3, 4, 'dark'), (4, 5, 'rest'))
     ]
     (tmp_path / 'ground_truth.json').write_text(json.dumps({'annotations': rows}))
-    assert [(t.start, t.end, t.meaning) for t in read_truth(tmp_path)] == [
+    assert [(t.start, t.end, t.meaning) for t in read_true_events(tmp_path)] == [
         (0, 3, 'rest'),
         (3, 4, 'dark'),
         (4, 5, 'rest'),
@@ -92,7 +92,7 @@ def test_neighbours_of_equal_meaning_are_one(tmp_path: Path) -> None:
 
 def test_files_that_are_missing_or_damaged_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'ground_truth\.json'):
-        read_truth(tmp_path)
+        read_true_events(tmp_path)
     (tmp_path / 'questions.json').write_text('[')
     with pytest.raises(InputError, match=r'questions\.json'):
         read_questions(tmp_path)
@@ -128,7 +128,7 @@ def test_an_invalid_annotation_names_its_file_and_key(
 ) -> None:
     (tmp_path / 'ground_truth.json').write_text(json.dumps(values))
     with pytest.raises(InputError, match=r'ground_truth\.json') as raised:
-        read_truth(tmp_path)
+        read_true_events(tmp_path)
     assert named in str(raised.value)
 
 
@@ -161,7 +161,7 @@ def test_an_open_answer_is_judged_by_its_meaning_others_word_for_word() -> None:
 
 def test_the_constant_answer_is_right_where_it_happens_to_be() -> None:
     events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
-    assert constant(events, TRUTHS, 'rest') == pytest.approx(2 / 3)
+    assert constant_text_f1(events, TRUTHS, 'rest') == pytest.approx(2 / 3)
 
 
 class Even:
@@ -176,4 +176,4 @@ class Even:
 
 def test_the_blind_baseline_is_chance_where_the_prompt_says_nothing() -> None:
     events = [TextSpan(0, 5, OPENS), TextSpan(5, 8, OPENS), TextSpan(8, 12, OPENS)]
-    assert blind(events, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]
+    assert vision_blind_f1(events, TRUTHS, Even(), 'x') == pytest.approx(0.5, abs=0.08)  # type: ignore[arg-type]

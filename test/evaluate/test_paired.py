@@ -68,6 +68,15 @@ def test_only_shared_items_are_compared_in_any_order(tmp_path: Path) -> None:
     assert report.notes == ("40 items of 'top-1' are in one of the files only.",)
 
 
+def test_results_of_earlier_versions_have_the_present_names(tmp_path: Path) -> None:
+    files = [tmp_path / 'a.json', tmp_path / 'b.json']
+    for path, name in zip(files, ('held-out wording', 'held-out paraphrases'), strict=True):
+        text = result(path, many([1.0, 0.0])).read_text()
+        path.write_text(text.replace('"top-1"', f'"top-1, {name}"'))
+    (report,) = compare(*files)
+    assert {row.what for row in report.rows} == {'top-1, held-out paraphrases'}
+
+
 def test_f1_is_compared_stream_by_stream(tmp_path: Path) -> None:
     names = [f's{i}' for i in range(8)]
     counts = np.array([[5.0, 10.0, 8.0], [7.0, 7.0, 9.0]] * 4)
@@ -143,10 +152,10 @@ def test_the_command_compares_two_results(
         gaps = {r['what']: r['value'] for r in found['suites'][0]['rows'] if r['who'] == 'B - A'}
         assert gaps and max(gaps.values()) <= 0 and min(gaps.values()) < 0, suite
         if suite == 'classify':
-            assert gaps['top-1, held-out wording'] == pytest.approx(-1 / 3, abs=1e-6)
+            assert gaps['top-1, held-out paraphrases'] == pytest.approx(-1 / 3, abs=1e-6)
     assert main(['evaluate', 'compare', *files]) == 0
     table = capsys.readouterr().out
-    assert table.startswith('### events') and '| B - A | F1: labelled | -0.' in table
+    assert table.startswith('### events') and '| B - A | F1: labeled | -0.' in table
 
 
 def test_the_command_wants_two_files(capsys: pytest.CaptureFixture[str]) -> None:

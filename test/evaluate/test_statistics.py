@@ -11,7 +11,7 @@ import pytest
 
 from vljepa_ros.evaluate.report import Report, Row, summary
 from vljepa_ros.evaluate.statistics import Draws, Mean, draws, harmonic, mean, redrawn, share
-from vljepa_ros.evaluate.suites.texts import auc, separability
+from vljepa_ros.evaluate.suites.gap import separability
 
 
 def test_groups_weigh_the_same_whatever_their_size() -> None:
@@ -200,11 +200,6 @@ def test_infinity_is_no_number_in_json() -> None:
     row = Row('ours', 'share', Mean(math.inf, math.nan, -math.inf, 1))
     found = Report('caption', (row,)).as_json()['rows'][0]
     assert (found['value'], found['low'], found['high']) == (None, None, None)
-
-
-def test_auc_counts_pairs_in_order() -> None:
-    scores, positive = np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False])
-    assert auc(scores, positive) == pytest.approx((2 + 0.5) / 4)
 
 
 def test_shifted_vectors_are_told_apart_and_equal_ones_not() -> None:

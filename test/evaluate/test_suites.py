@@ -126,12 +126,12 @@ def test_all_suites_run_and_perfect_vision_reach_their_marks(
     assert found['streams'] == 2 and found['unseen_streams'] == 2
     suites = {suite['suite']: suite['rows'] for suite in found['suites']}
     assert tuple(suites) == evaluate.NAMES and all(suites.values())
-    top1 = {r['who']: r for r in suites['classify'] if r['what'] == 'top-1, seen wording'}
+    top1 = {r['who']: r for r in suites['classify'] if r['what'] == 'top-1, training paraphrases'}
     assert top1['ours']['value'] == top1['oracle']['value'] == 1.0 and top1['ours']['reached']
     unseen = {(r['who'], r['what']): r for r in suites['classify-unseen']}
     assert unseen['ours', 'unseen tasks among the 5']['value'] == 1.0
     summary = text[text.index('### summary') :]
-    assert '| classify | ours: top-1, seen wording | 1.000 |' in summary
+    assert '| classify | ours: top-1, training paraphrases | 1.000 |' in summary
     assert '| classify-unseen | ours: harmonic mean of both | 1.000 |' in summary
     tables = [line for line in text.splitlines() if line.startswith('### ')]
     assert tables == [*(f'### {name}' for name in evaluate.NAMES), '### summary']

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vljepa_ros.cli.event_grading import read_questions, read_truth
+from vljepa_ros.cli.event_grading import read_questions, read_true_events
 from vljepa_ros.core.types import Frame
 from vljepa_ros.data.simulators.mwstream.cameras import VIEWPOINTS
 from vljepa_ros.data.simulators.mwstream.meanings import is_right, sentences
@@ -66,7 +66,7 @@ def test_the_truth_tiles_it_with_tasks_rests_and_one_darkness(frames: list[Frame
 
 
 def test_the_light_changes_as_annotated(frames: list[Frame]) -> None:
-    dark = next(t for t in read_truth(BENCH) if t.meaning == 'dark')
+    dark = next(t for t in read_true_events(BENCH) if t.meaning == 'dark')
     level = [float(frame.image.mean()) for frame in frames]
     inside = range(round(dark.start * 10), round(dark.end * 10))
     assert max(level[i] for i in inside) < 25
@@ -74,7 +74,7 @@ def test_the_light_changes_as_annotated(frames: list[Frame]) -> None:
 
 
 def test_sentences_and_answers_are_right_by_the_lexicon() -> None:
-    assert all(is_right(truth.meaning, truth.sentence) for truth in read_truth(BENCH))
+    assert all(is_right(truth.meaning, truth.sentence) for truth in read_true_events(BENCH))
     for question in read_questions(BENCH):
         assert question.is_answered_by(question.answer)
     kinds = [question.kind for question in read_questions(BENCH)]
@@ -82,7 +82,7 @@ def test_sentences_and_answers_are_right_by_the_lexicon() -> None:
 
 
 def test_questions_are_asked_while_their_answers_hold() -> None:
-    truths = read_truth(BENCH)
+    truths = read_true_events(BENCH)
     for question in read_questions(BENCH):
         now = next(t for t in truths if t.start <= question.at < t.end)
         assert now.meaning == (question.meaning if question.meaning != 'no' else 'dark')
@@ -165,7 +165,7 @@ def test_its_paraphrases_are_not_in_the_training_lists() -> None:
 
 
 def test_the_manifest_matches_the_bag() -> None:
-    assert {t.sentence for t in read_truth(BENCH)} == set(sample()['sentences'])
+    assert {t.sentence for t in read_true_events(BENCH)} == set(sample()['sentences'])
     assert {q.prompt for q in read_questions(BENCH)} == set(sample()['prompts'])
     tasks = {row['task'] for row in read(BENCH / 'ground_truth.json')['annotations']}
     assert tasks <= {episode['task'] for episode in sample()['episodes']}

@@ -159,8 +159,8 @@ def questioned(number: int) -> list[AnsweredQuestion]:
         ]
         item = Annotation(0, 4, f'act:{task}:{colour}', 'act', task, thing, colour)
         for _, pool in pose(CONCEPTS, item, rng):
-            vector, stream = np.zeros(1, np.float32), f's{i % 5}'
-            asked += [AnsweredQuestion(q, vector, stream, CONCEPTS) for q in pool]
+            vector = np.zeros(1, np.float32)
+            asked += [AnsweredQuestion(q, vector, f's{i % 5}', CONCEPTS) for q in pool]
     return asked
 
 

@@ -28,7 +28,7 @@ from vljepa_ros.core.errors import InputError, VljepaError
 from vljepa_ros.core.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from vljepa_ros.cli.event_grading import Question, TextSpan, Truth
+    from vljepa_ros.cli.event_grading import Question, TextSpan, TrueEvent
     from vljepa_ros.core.protocols import Model
 
 NEEDED = 0.70  # target of precision and recall
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from vljepa_ros.cli import event_grading as grading
 
     sample = args.sample or sample_folder()
-    truths, questions = grading.read_truth(sample), grading.read_questions(sample)
+    annotations, questions = grading.read_true_events(sample), grading.read_questions(sample)
     settle(args)
     show = _print_nothing if args.json else _print
     # Exit by exception on SIGTERM, so that the processes are ended, too.
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
         return ExitStatus.FAILED
     show('\nfor comparison: evaluating the same recording offline, and baselines ...')
-    report = judge(live, truths, args, sample)
+    report = evaluate(live, annotations, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
     if args.json:
         common.print_json(report)
@@ -282,8 +282,8 @@ def _folder(kept: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def judge(
-    live: Live, truths: list[Truth], args: argparse.Namespace, sample: Path
+def evaluate(
+    live: Live, annotations: list[TrueEvent], args: argparse.Namespace, sample: Path
 ) -> dict[str, Any]:
     """Return the metrics of the model and the baselines, and whether the targets are met."""
     from vljepa_ros.cli import event_grading as grading
@@ -293,11 +293,11 @@ def judge(
     assert model.language is not None
     prompt = PerceptionSettings().prompts[0]
     offline = annotate(model, sample, (prompt, WRONG_PROMPT))
-    metrics, spans = grading.grade(live.spans, truths), live.spans
+    metrics, spans = grading.grade(live.spans, annotations), live.spans
     baselines = {
-        'constant answer': grading.constant(spans, truths, most_frequent_meaning()),
-        'candidates only': grading.blind(spans, truths, model.language, prompt),
-        'prompt shuffled': grading.grade(offline[WRONG_PROMPT], truths).f1,
+        'constant answer': grading.constant_text_f1(spans, annotations, most_frequent_meaning()),
+        'candidates only': grading.vision_blind_f1(spans, annotations, model.language, prompt),
+        'prompt shuffled': grading.grade(offline[WRONG_PROMPT], annotations).f1,
     }
     asked, right = len(live.answers), sum(good for _, _, good in live.answers)
     passed = {

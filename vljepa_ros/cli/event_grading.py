@@ -37,7 +37,7 @@ class TextSpan:
 
 
 @dataclass(frozen=True)
-class Truth:
+class TrueEvent:
     """The concept of a span, as a concept id (see data.concepts)."""
 
     start: float
@@ -92,22 +92,22 @@ class Question:
         return text == self.answer
 
 
-Record = TypeVar('Record', Truth, Question)
+Record = TypeVar('Record', TrueEvent, Question)
 
 
-def read_truth(folder: Path) -> list[Truth]:
+def read_true_events(folder: Path) -> list[TrueEvent]:
     """Read a sample's annotations. Raises InputError that names the file and the key."""
     path = folder / 'ground_truth.json'
     values = _read(path)
     rows = values.get('annotations') if isinstance(values, dict) else None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: 'annotations' is not a list, or is empty")
-    found: list[Truth] = []
-    for truth in _records(path, rows, Truth):
+    found: list[TrueEvent] = []
+    for truth in _records(path, rows, TrueEvent):
         _check_meaning(path, truth.meaning)
         if found and found[-1].meaning == truth.meaning and found[-1].end == truth.start:
             before = found.pop()
-            truth = Truth(before.start, truth.end, before.meaning, before.sentence)
+            truth = TrueEvent(before.start, truth.end, before.meaning, before.sentence)
         found.append(truth)
     return found
 
@@ -169,32 +169,36 @@ def _check_meaning(path: Path, meaning: str) -> None:
         raise InputError(f'{path}: {error}') from error
 
 
-def grade(events: Sequence[TextSpan], truths: Sequence[Truth]) -> EventMetrics:
+def grade(events: Sequence[TextSpan], annotations: Sequence[TrueEvent]) -> EventMetrics:
     """Match events and annotations one-to-one, with as many matches as possible."""
-    options = [[i for i, truth in enumerate(truths) if _matches(item, truth)] for item in events]
-    return EventMetrics(matched(options), len(events), len(truths))
+    options = [
+        [i for i, truth in enumerate(annotations) if _matches(item, truth)] for item in events
+    ]
+    return EventMetrics(matched(options), len(events), len(annotations))
 
 
-def _matches(event: TextSpan, truth: Truth) -> bool:
+def _matches(event: TextSpan, truth: TrueEvent) -> bool:
     near = abs(event.start - truth.start) <= ONSET_S + 1e-9
     return near and concepts.named().expresses(truth.meaning, event.text, color=False)
 
 
-def constant(events: Sequence[TextSpan], truths: Sequence[Truth], meaning: str) -> float:
+def constant_text_f1(
+    events: Sequence[TextSpan], annotations: Sequence[TrueEvent], meaning: str
+) -> float:
     """Return the F1 of a baseline that has one sentence at the times of the model's events.
 
     Args:
         events: Events of the model, whose times are used.
-        truths: Annotations.
+        annotations: Annotations.
         meaning: The concept whose first sentence is used.
     """
     text = concepts.named().sentences(meaning)[0]
-    return grade([TextSpan(s.start, s.end, text) for s in events], truths).f1
+    return grade([TextSpan(s.start, s.end, text) for s in events], annotations).f1
 
 
-def blind(
+def vision_blind_f1(
     events: Sequence[TextSpan],
-    truths: Sequence[Truth],
+    annotations: Sequence[TrueEvent],
     language: Language,
     prompt: str,
     seed: int = 0,
@@ -204,7 +208,7 @@ def blind(
     Its texts are drawn at random from the annotations' sentences, with the probabilities that the
     text side gives them for the prompt alone, without an image.
     """
-    candidates = sorted({truth.sentence for truth in truths})
+    candidates = sorted({truth.sentence for truth in annotations})
     ranked = language.rank(language.encode([prompt])[0], candidates)
     weights = np.array([c.score for c in ranked], np.float64)
     rng, found = np.random.default_rng(seed), []
@@ -212,5 +216,5 @@ def blind(
         drawn = rng.choice(len(ranked), len(events), p=weights / weights.sum())
         pairs = zip(events, drawn, strict=True)
         texts = [TextSpan(s.start, s.end, ranked[i].text) for s, i in pairs]
-        found.append(grade(texts, truths).f1)
+        found.append(grade(texts, annotations).f1)
     return float(np.mean(found))

@@ -24,21 +24,21 @@ class Clip:
     images: tuple[Image, ...]
 
 
-Disturbance = Callable[[Clip, np.random.Generator], Clip]
+Corruption = Callable[[Clip, np.random.Generator], Clip]
 Worse = Callable[[Image, np.random.Generator], Image]
 
 
-def each(worse: Worse) -> Disturbance:
+def each(worse: Worse) -> Corruption:
     """Return a corruption that processes each image independently."""
     return lambda clip, rng: Clip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
 
 
-def resized(size: int) -> Disturbance:
+def resized(size: int) -> Corruption:
     """Reduce the resolution to `size` x `size` pixels."""
     return each(lambda image, rng: fit(image, size))
 
 
-def jpeg(quality: int) -> Disturbance:
+def jpeg(quality: int) -> Corruption:
     """Compress images as JPEG."""
 
     def send(image: Image, rng: np.random.Generator) -> Image:
@@ -50,12 +50,12 @@ def jpeg(quality: int) -> Disturbance:
     return each(send)
 
 
-def blurred(sigma: float) -> Disturbance:
+def blurred(sigma: float) -> Corruption:
     """Blur images by a Gaussian of `sigma` pixels."""
     return each(lambda image, rng: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8))
 
 
-def noisy(sigma: float) -> Disturbance:
+def noisy(sigma: float) -> Corruption:
     """Add sensor noise of `sigma` gray levels."""
 
     def add(image: Image, rng: np.random.Generator) -> Image:
@@ -65,7 +65,7 @@ def noisy(sigma: float) -> Disturbance:
     return each(add)
 
 
-def shaken(pixels: int) -> Disturbance:
+def shaken(pixels: int) -> Corruption:
     """Shift every image by up to `pixels` in both directions; repeat its edge."""
 
     def shift(image: Image, rng: np.random.Generator) -> Image:
@@ -76,7 +76,7 @@ def shaken(pixels: int) -> Disturbance:
     return each(shift)
 
 
-def at_rate(rate_hz: float) -> Disturbance:
+def at_rate(rate_hz: float) -> Corruption:
     """Resample to a frame rate; the newest stamp remains the same.
 
     Each frame shows the clip's newest image at or before its stamp.
@@ -92,7 +92,7 @@ def at_rate(rate_hz: float) -> Disturbance:
     return sample
 
 
-def uneven(most_ms: float) -> Disturbance:
+def uneven(most_ms: float) -> Corruption:
     """Shift every stamp except the newest by up to `most_ms`; images remain unchanged."""
 
     def move(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -107,7 +107,7 @@ def unchanged(clip: Clip, rng: np.random.Generator) -> Clip:
     return clip
 
 
-DISTURBANCES: dict[str, Disturbance] = {
+CORRUPTIONS: dict[str, Corruption] = {
     'as recorded': unchanged,
     **{f'{size}x{size} pixels': resized(size) for size in (24, 48, 72, 96)},
     **{f'JPEG quality {quality}': jpeg(quality) for quality in (5, 15, 30, 60, 90)},

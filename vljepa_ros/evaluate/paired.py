@@ -20,6 +20,14 @@ from vljepa_ros.evaluate.statistics import more
 
 SAME = ('split', 'views')  # keys that must be equal in both results
 BASELINES = ('oracle', 'blind')  # rows that are not compared
+# Parts of metrics' names in results of earlier versions, and their present names.
+RENAMED = {
+    'seen wording': 'training paraphrases',
+    'held-out wording': 'held-out paraphrases',
+    'right sentences': 'correct sentences',
+    'F1: labelled': 'F1: labeled',
+    'labelled F1': 'labeled F1',
+}
 
 Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
@@ -81,7 +89,7 @@ def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
     try:
         return {
             suite['suite']: {
-                (row['who'], row['what']): Outcomes.from_json(row['outcomes'])
+                (row['who'], _present(row['what'])): Outcomes.from_json(row['outcomes'])
                 for row in suite['rows']
                 if 'outcomes' in row and row['who'] not in BASELINES
             }
@@ -89,3 +97,10 @@ def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f'{path}: not a result of `vljepa evaluate`: {error!r}') from error
+
+
+def _present(name: str) -> str:
+    """Return the present name of a metric."""
+    for before, now in RENAMED.items():
+        name = name.replace(before, now)
+    return name

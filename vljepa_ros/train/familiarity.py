@@ -33,7 +33,7 @@ from vljepa_ros.data import unfamiliar
 from vljepa_ros.data.format import Stream
 from vljepa_ros.data.lens import Cloth
 from vljepa_ros.evaluate.bins import HIDDEN, Hop, hops_of_bins
-from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip
+from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Clip
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import FamiliarityConfig, ModelConfig
 from vljepa_ros.model.streaming import familiarity
@@ -48,7 +48,7 @@ from vljepa_ros.train.readability import fit_readability
 FILE = 'familiarity.safetensors'
 HOPS = 300  # hops per stream at most
 CORRUPTED_HOPS = 40  # hops per stream that are used a second time with an image corruption
-CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
+FITTED_CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
 HIDDEN_HOPS = 8  # covered hops, and dark hops, per stream
 COMPONENTS, HIDDEN_COMPONENTS = 96, 32
 FEWEST_HIDDEN = 60  # minimum number of dark or covered hops for a density of their own
@@ -186,9 +186,9 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
         rows.append(vision.describe(_resized(vision, frames)))
         hops += found
         part = np.asarray(frames[: CORRUPTED_HOPS * vision.facts.tubelet_frames])
-        name = CORRUPTIONS[number % len(CORRUPTIONS)]
+        name = FITTED_CORRUPTIONS[number % len(FITTED_CORRUPTIONS)]
         rng = np.random.default_rng(number)
-        clip = DISTURBANCES[name](Clip(tuple(range(len(part))), tuple(part)), rng)
+        clip = CORRUPTIONS[name](Clip(tuple(range(len(part))), tuple(part)), rng)
         rows.append(vision.describe(_resized(vision, np.stack(clip.images))))
         corrupted = found[: len(rows[-1])]
         hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]

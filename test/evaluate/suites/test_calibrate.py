@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import toy_suites
+from sklearn.metrics import roc_auc_score
 
 from vljepa_ros.data.format import Annotation, open_split
 from vljepa_ros.data.questions import Question
@@ -64,6 +65,15 @@ def test_auroc_counts_pairs_and_half_of_the_ties() -> None:
     assert auroc([3.0, 1.0, 2.0, 1.0], [True, True, False, False]) == 2.5 / 4
     assert auroc([0.1, 0.9], [True, False]) == 0.0
     assert math.isnan(auroc([0.1, 0.9], [True, True]))
+
+
+def test_auroc_equals_scikit_learns() -> None:
+    """Ours is called a thousand times per interval and takes a twentieth of the time."""
+    rng = np.random.default_rng(0)
+    score, weight = rng.random(200).round(2), rng.integers(0, 4, 200).astype(float)
+    positive = rng.random(200) < score
+    expected = roc_auc_score(positive, score, sample_weight=weight)
+    assert auroc(score, positive, weight) == pytest.approx(expected)
 
 
 def test_whole_streams_are_drawn_again() -> None:
@@ -131,7 +141,7 @@ def rows_of(rows: list[Row]) -> dict[str, Row]:
 def test_kinds_and_reasons() -> None:
     one = Named('a')
     kinds = [kind_of(posed(one, kind, 'yes')) for kind in ('yes/no', 'colour', 'caption', 'open')]
-    assert kinds == ['yes/no', 'choices', 'sentences', 'own words']
+    assert kinds == ['yes/no', 'choices', 'sentences', 'open answers']
     reasons = [reason_of(posed(one, 'colour', 'unknown', p)) for p in ('dark', 'covered', 'rest')]
     assert reasons == ['dark', 'covered', 'absent']
     assert reason_of(posed(one, 'colour', 'yes', 'dark')) == ''
@@ -149,7 +159,7 @@ def test_figures_of_a_kind_and_of_what_can_be_answered() -> None:
     assert rows['yes/no: ECE'].mean.value == pytest.approx((0.1 + 0.6 + 0.7) / 3)
     assert (rows['yes/no: ECE'].target, rows['yes/no: ECE'].at_most) == (0.05, True)
     assert rows['yes/no: AUROC'].mean.value == 1.0 and rows['yes/no: AUROC'].target == 0.80
-    assert rows['yes/no: right'].mean.value == pytest.approx(1 / 3)
+    assert rows['yes/no: accuracy'].mean.value == pytest.approx(1 / 3)
     assert rows['yes/no, answerable: ECE'].mean.value == pytest.approx((0.1 + 0.6) / 2)
     assert rows['yes/no, answerable: ECE'].mean.count == 2
     blind = rows_of(confidences('blind', 'yes/no', given))
@@ -185,13 +195,13 @@ def test_shares_of_abstentions() -> None:
         'absent': 1.0,
         'unanswerable': pytest.approx(2 / 3),
         'answerable': pytest.approx(1 / 3),
-        'unanswerable, own words': 0.0,
-        'answerable, own words': 1.0,
+        'unanswerable, open answers': 0.0,
+        'answerable, open answers': 1.0,
     }
     assert rows['abstained: unanswerable'].target == 0.85
     answerable = rows['abstained: answerable']
     assert (answerable.target, answerable.at_most) == (0.05, True)
-    assert rows['abstained: answerable, own words'].target is None
+    assert rows['abstained: answerable, open answers'].target is None
 
 
 def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
@@ -203,9 +213,9 @@ def test_the_suite_says_where_it_was_asked_too_little(tmp_path: Path) -> None:
     rows = {(row.who, row.what): row for row in found.rows}
     asked = pose_all(toy_suites.context(streams))
     captions = [p for p in asked if kind_of(p) == 'sentences']
-    assert rows['ours', 'sentences: right'].mean.count == len(captions)
-    assert rows['ours', 'sentences: right'].mean.value == 1.0
-    own = [p for p in asked if kind_of(p) == 'own words']
+    assert rows['ours', 'sentences: accuracy'].mean.count == len(captions)
+    assert rows['ours', 'sentences: accuracy'].mean.value == 1.0
+    own = [p for p in asked if kind_of(p) == 'open answers']
     assert len(own) * DRAWS == sum(bool(p.question.candidates) for p in asked)
     assert rows['ours', 'abstained: unanswerable'].mean.value == 0.0  # a toy always can
     assert {who for who, _ in rows} == {'ours', 'oracle', 'blind'}

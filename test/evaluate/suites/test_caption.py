@@ -57,14 +57,14 @@ def test_what_has_nothing_to_do_with_the_task_is_one_group() -> None:
 
 def test_perfect_vision_say_what_the_oracle_does(run: Callable[..., Rows]) -> None:
     rows = run([annotation('act', 'dial-turn', KNOWN), annotation('dark')], [annotation('reach')])
-    assert rows['ours', 'right sentences'].mean.value == 1.0
-    assert rows['ours', 'right sentences'].target == 0.80
+    assert rows['ours', 'correct sentences'].mean.value == 1.0
+    assert rows['ours', 'correct sentences'].target == 0.80
     assert rows['ours', "CIDEr-D, share of the oracle's"].mean.value == pytest.approx(1.0)
-    assert rows['oracle', 'right sentences'].mean.value == 1.0
-    assert rows['blind', 'right sentences'].mean.value < 1.0
-    equal = rows['ours - nearest sentence', 'right sentences']
+    assert rows['oracle', 'correct sentences'].mean.value == 1.0
+    assert rows['blind', 'correct sentences'].mean.value < 1.0
+    equal = rows['ours - nearest sentence', 'correct sentences']
     assert equal.mean.value == 0.0 and equal.reached is True
-    assert rows['ours', 'right sentences: act'].mean.count == 1
+    assert rows['ours', 'correct sentences: act'].mean.count == 1
 
 
 def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
@@ -75,25 +75,25 @@ def test_groups_weigh_the_same(run: Callable[..., Rows]) -> None:
         [annotation('act', 'soccer')],
         mistake=lambda m: 'rest' if m == 'dark' else m,
     )
-    assert rows['ours', 'right sentences'].mean.value == pytest.approx(2 / 3)
-    assert rows['ours', 'right sentences'].mean.count == 6
-    assert rows['ours', 'right sentences: dark'].mean.value == 0.0
+    assert rows['ours', 'correct sentences'].mean.value == pytest.approx(2 / 3)
+    assert rows['ours', 'correct sentences'].mean.count == 6
+    assert rows['ours', 'correct sentences: dark'].mean.value == 0.0
 
 
 def test_recall_cannot_say_what_training_never_said(run: Callable[..., Rows]) -> None:
     rows = run([annotation('act', 'dial-turn', NEW)], [annotation('act', 'dial-turn', KNOWN)])
-    what = 'right sentences, new combinations'
+    what = 'correct sentences, new combinations'
     assert rows['ours', what].mean.value == 1.0 and rows['ours', what].mean.count == 1
     assert rows['nearest sentence', what].mean.value == 0.0
     better = rows['ours - nearest sentence', what]
     assert better.mean.value == 1.0 and better.reached is True
-    assert rows['ours - nearest sentence', 'right sentences'].mean.value == pytest.approx(0.5)
+    assert rows['ours - nearest sentence', 'correct sentences'].mean.value == pytest.approx(0.5)
 
 
 def test_to_equal_recall_on_new_combinations_is_not_enough(run: Callable[..., Rows]) -> None:
     rows = run([annotation('act', 'dial-turn', NEW)], mistake=lambda m: 'rest')
-    assert rows['ours - nearest sentence', 'right sentences, new combinations'].reached is False
-    assert rows['ours - nearest sentence', 'right sentences'].reached is True
+    assert rows['ours - nearest sentence', 'correct sentences, new combinations'].reached is False
+    assert rows['ours - nearest sentence', 'correct sentences'].reached is True
 
 
 def test_cider_is_against_the_first_five_wordings(run: Callable[..., Rows]) -> None:

@@ -11,7 +11,7 @@ from helpers.toy_suites import ToyVision, annotation, context, film
 
 from vljepa_ros.evaluate.report import Report, Row
 from vljepa_ros.evaluate.suites.classify import NOT_THERE, choose, classify, classify_unseen
-from vljepa_ros.evaluate.suites.texts import gap
+from vljepa_ros.evaluate.suites.gap import gap
 
 
 def row(report: Report, who: str, what: str) -> Row:
@@ -44,22 +44,22 @@ def test_every_task_weighs_the_same(tmp_path: Path) -> None:
         film(tmp_path, 'b', acts),
     ]
     report = classify(context(streams, ToyVision(mistake_plates)))
-    ours = row(report, 'ours', 'top-1, seen wording')
+    ours = row(report, 'ours', 'top-1, training paraphrases')
     assert ours.mean.value == pytest.approx(0.5) and ours.mean.count == 7
     assert ours.target == 0.92
-    oracle = row(report, 'oracle', 'top-1, held-out wording')
+    oracle = row(report, 'oracle', 'top-1, held-out paraphrases')
     assert oracle.mean.value == 1.0 and oracle.target == 0.85
-    assert row(report, 'ours', 'top-1, held-out wording').target == pytest.approx(0.92)
-    assert row(report, 'blind', 'top-1, seen wording').mean.value in (0.0, 0.5)
+    assert row(report, 'ours', 'top-1, held-out paraphrases').target == pytest.approx(0.92)
+    assert row(report, 'blind', 'top-1, training paraphrases').mean.value in (0.0, 0.5)
     assert '7 acts of 2 of 45 tasks' in report.notes[0]
 
 
 def test_candidates_have_the_objects_color(tmp_path: Path) -> None:
     stream = film(tmp_path, 'a', [annotation('act', 'soccer', 'blue')])
     seen = classify(context([stream]))
-    assert row(seen, 'ours', 'top-1, seen wording').mean.value == 1.0
+    assert row(seen, 'ours', 'top-1, training paraphrases').mean.value == 1.0
     wrong = classify(context([stream], ToyVision(lambda m: m.replace('soccer', 'push'))))
-    assert row(wrong, 'ours', 'top-1, seen wording').mean.value == 0.0
+    assert row(wrong, 'ours', 'top-1, training paraphrases').mean.value == 0.0
 
 
 def test_without_the_unseen_tasks_there_is_a_note(tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_the_gap_of_perfect_vision_is_none(tmp_path: Path) -> None:
     streams = [film(tmp_path, 'a', acts[:4]), film(tmp_path, 'b', acts[4:])]
     report = gap(context(streams))
     assert row(report, 'ours', 'cosine to the target').mean.value == pytest.approx(1.0)
-    assert row(report, 'ours', 'distance of the centres').mean.value == pytest.approx(0, abs=1e-6)
+    assert row(report, 'ours', 'distance of the centers').mean.value == pytest.approx(0, abs=1e-6)
     assert row(report, 'blind', 'cosine to the target').mean.value < 0.7
     assert gap(context([film(tmp_path, 'c', acts[:4])])).rows == ()

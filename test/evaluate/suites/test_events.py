@@ -36,7 +36,7 @@ from vljepa_ros.evaluate.suites.events import (
 
 PUSH, OPENS, REST = 'act:push:red', 'act:drawer-open:red', 'rest'
 Rows = dict[tuple[str, str], Row]
-LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events a minute at rest'
+LABELLED, BOUNDARIES, AT_REST = 'F1: labeled', 'F1: boundaries', 'false events per minute at rest'
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ STREAM = [annotation('act'), annotation('rest'), annotation('act', 'drawer-open'
 
 def test_perfect_vision_say_every_event(run: Callable[..., Rows]) -> None:
     rows = run(STREAM, STREAM)
-    for who in ('ours', 'oracle', 'ours, first words'):
+    for who in ('ours', 'oracle', 'ours, first texts'):
         assert rows[who, LABELLED].mean.value == 1.0 and rows[who, LABELLED].mean.count == 6
     assert rows['ours', BOUNDARIES].reached and rows['ours', LABELLED].reached
     assert (rows['ours', LABELLED].target, rows['ours', BOUNDARIES].target) == (0.70, 0.85)

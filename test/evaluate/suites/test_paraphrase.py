@@ -13,7 +13,6 @@ from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.data.simulators.mwstream.contrasts import DIRECTIONS, OPPOSITES
 from vljepa_ros.data.simulators.mwstream.meanings import doing, sentences
 from vljepa_ros.data.simulators.mwstream.tasks import TASKS, meaning_of
-from vljepa_ros.evaluate.suites import paraphrase as suite
 from vljepa_ros.evaluate.suites.paraphrase import (
     TARGET,
     Triple,
@@ -21,13 +20,14 @@ from vljepa_ros.evaluate.suites.paraphrase import (
     paraphrase,
     shares_more,
 )
+from vljepa_ros.evaluate.suites.paraphrase import triples as triples_of
 
 PAIRS = CONCEPTS.contrasts()
 
 
 def triples(slot: str) -> list[Triple]:
     """Return the triples of a slot of Meta-World's concepts."""
-    return suite.triples(CONCEPTS, PAIRS[slot])
+    return triples_of(CONCEPTS, PAIRS[slot])
 
 
 def slots_of(meaning: str) -> tuple[str, str, str]:

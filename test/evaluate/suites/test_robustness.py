@@ -16,7 +16,7 @@ from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Annotation, Stream, StreamData, read_stream, write_stream
 from vljepa_ros.data.simulators.mwstream.concepts import CONCEPTS
 from vljepa_ros.evaluate.image_corruptions import (
-    DISTURBANCES,
+    CORRUPTIONS,
     Clip,
     at_rate,
     blurred,
@@ -118,9 +118,9 @@ def test_every_picture_is_shifted_by_itself_and_not_too_far() -> None:
 
 
 def test_the_settings_are_those_of_the_contract() -> None:
-    assert len(DISTURBANCES) == 1 + 4 + 5 + 5 + 2 + 3 + 4 + 4
-    assert {'24x24 pixels', 'JPEG quality 5', '30 frames/s', 'blur of 0.5 px'} <= set(DISTURBANCES)
-    assert {'noise of 40 grey levels', 'shaken by 8 px', 'as recorded'} <= set(DISTURBANCES)
+    assert len(CORRUPTIONS) == 1 + 4 + 5 + 5 + 2 + 3 + 4 + 4
+    assert {'24x24 pixels', 'JPEG quality 5', '30 frames/s', 'blur of 0.5 px'} <= set(CORRUPTIONS)
+    assert {'noise of 40 grey levels', 'shaken by 8 px', 'as recorded'} <= set(CORRUPTIONS)
 
 
 class Noting:
@@ -217,10 +217,10 @@ def test_questions_are_balanced_however_few(streams: list[Stream]) -> None:
 def test_every_disturbance_has_both_figures(streams: list[Stream]) -> None:
     report = robustness(context(streams, ToyVision()))
     rows = {(row.who, row.what): row.mean for row in report.rows}
-    assert len(rows) == 2 * len(DISTURBANCES)
-    assert {who for who, _ in rows} == set(DISTURBANCES)
-    assert rows['as recorded', 'top-1, seen wording'].value == 1.0
-    assert rows['as recorded', 'top-1, seen wording'].count == 3  # of one task
-    assert rows['2 frames/s', 'top-1, seen wording'].value == 1.0
+    assert len(rows) == 2 * len(CORRUPTIONS)
+    assert {who for who, _ in rows} == set(CORRUPTIONS)
+    assert rows['as recorded', 'top-1, training paraphrases'].value == 1.0
+    assert rows['as recorded', 'top-1, training paraphrases'].count == 3  # of one task
+    assert rows['2 frames/s', 'top-1, training paraphrases'].value == 1.0
     assert rows['as recorded', 'yes/no'].count > 10
-    assert rows['noise of 40 grey levels', 'top-1, seen wording'].value == 0.0
+    assert rows['noise of 40 grey levels', 'top-1, training paraphrases'].value == 0.0

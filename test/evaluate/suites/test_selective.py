@@ -409,7 +409,7 @@ def test_the_marks_are_shares_of_the_baseline() -> None:
     assert base.mean.value == pytest.approx(0.8) and base.target == 0.70 and base.reached
     assert found['ours', "CIDEr-D, share of the baseline's: 1/1 s"].target is None
     assert found['ours - uniform', 'CIDEr-D: 1/2.85 s'].mean.value == pytest.approx(-0.08)
-    assert found['ours', 'decodes a second: 1/1 s'].mean.value == pytest.approx(0.35)
+    assert found['ours', 'decodes per second: 1/1 s'].mean.value == pytest.approx(0.35)
     assert found['ours', 'threshold: 1/2.85 s'].mean.value == 0.3
 
 
@@ -420,7 +420,7 @@ def test_the_defaults_have_a_place_of_their_own() -> None:
         'CIDEr-D in force': 4.0,
         "CIDEr-D, share of the baseline's": 0.98,
         "decodes, share of the baseline's": 0.05,
-        'decodes an annotation': 2.5,
+        'decodes per annotation': 2.5,
     }
     for name, value in what.items():
         row = found['ours by default', name]
@@ -435,7 +435,7 @@ def test_the_defaults_have_a_place_of_their_own() -> None:
 
 
 def test_the_goal_is_of_the_least_budget_that_keeps_the_mark() -> None:
-    what = 'decodes an annotation, of the least budget that keeps 98%'
+    what = 'decodes per annotation, of the least budget that keeps 98%'
     assert invented([3.93, 3.93], 5)['ours', what].mean.value == pytest.approx(2.5)
     assert np.isnan(invented([3.0, 3.0], 5)['ours', what].mean.value)
 
@@ -461,7 +461,7 @@ def test_perfect_vision_keep_everything_with_one_decode_an_annotation(
         assert found[best, 'CIDEr-D'].mean.value == found['baseline', 'CIDEr-D'].mean.value
     assert found['blind', 'CIDEr-D'].mean.value < found['ours', 'CIDEr-D: 1/2.85 s'].mean.value
     assert found['ours', 'CIDEr-D: 1/5 s'].mean.value < found['baseline', 'CIDEr-D'].mean.value
-    least = found['ours', 'decodes an annotation, of the least budget that keeps 98%']
+    least = found['ours', 'decodes per annotation, of the least budget that keeps 98%']
     assert least.mean.value == 1.0
     assert ('offline Ward', 'CIDEr-D in force: 1/1 s') not in found
     assert [x for x, _ in report.curves['uniform']] == pytest.approx(
@@ -552,7 +552,7 @@ def test_embeddings_of_ones_own_are_compared_with_ones_own_texts(
     assert by_name['ours', "CIDEr-D, share of the baseline's: 1/1 s"]['value'] == pytest.approx(1)
     assert ('oracle', 'CIDEr-D') not in by_name  # the concepts are unknown
     assert 'motion energy' not in suite['curves']  # or has seen the frames
-    assert by_name['ours by default', 'decodes an annotation']['count'] >= 1
+    assert by_name['ours by default', 'decodes per annotation']['count'] >= 1
     assert 'these 3 annotations' in suite['notes'][0]
 
 
@@ -601,8 +601,8 @@ HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
         ({'vectors': None}, ["no array 'vectors'", 'stamps_ns']),
         ({'stamps_ns': None}, ["no array 'stamps_ns'"]),
         ({'vectors': ONES[:, :5]}, ['5 values', f'the model decodes {toy_suites.DIM}', '--model']),
-        ({'vectors': ONES[0]}, [f"'vectors' ({toy_suites.DIM},)", 'not (T, D) float']),
-        ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64 is not (T, D) float']),
+        ({'vectors': ONES[0]}, [f"'vectors' ({toy_suites.DIM},)", 'not a float array (T, D)']),
+        ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64 is not a float array (T, D)']),
         ({'vectors': ONES[:1], 'stamps_ns': np.arange(1)}, ['T >= 2']),
         ({'vectors': HOLED}, ['not finite']),
         ({'vectors': 0 * ONES}, ['only zeros']),

@@ -220,9 +220,9 @@ def test_perfect_vision_tell_everything(figures: Callable[[ToyVision], Figures])
     found = figures(Knowing())
     for kind, events in (('light', 2), ('cover', 2), ('open', 2), ('close', 2), ('all', 8)):
         for who in ('ours', 'oracle'):
-            mean = found[who, f'labelled F1: {kind}']
+            mean = found[who, f'labeled F1: {kind}']
             assert (mean.value, mean.count) == (1.0, 2 * events)
-        assert found['blind', f'labelled F1: {kind}'].value < 0.5
+        assert found['blind', f'labeled F1: {kind}'].value < 0.5
     assert found['ours', 'F1: boundaries'] == Mean(1.0, 1.0, 1.0, 16)
 
 
@@ -230,20 +230,20 @@ def test_a_wrong_way_is_a_false_event_and_a_missed_one(
     figures: Callable[[ToyVision], Figures],
 ) -> None:
     found = figures(Knowing(lambda m: 'act:door-close:red' if m == 'act:door-open:red' else m))
-    assert found['ours', 'labelled F1: open'].value == pytest.approx(2 * 1 / (1 + 2))
-    assert found['ours', 'labelled F1: close'].value == pytest.approx(2 * 2 / (3 + 2))
-    assert found['ours', 'labelled F1: all'].value == pytest.approx(2 * 7 / (8 + 8))
-    assert found['ours', 'labelled F1: light'].value == 1.0
+    assert found['ours', 'labeled F1: open'].value == pytest.approx(2 * 1 / (1 + 2))
+    assert found['ours', 'labeled F1: close'].value == pytest.approx(2 * 2 / (3 + 2))
+    assert found['ours', 'labeled F1: all'].value == pytest.approx(2 * 7 / (8 + 8))
+    assert found['ours', 'labeled F1: light'].value == 1.0
     assert found['ours', 'F1: boundaries'].value == 1.0
-    assert found['oracle', 'labelled F1: open'].value == 1.0
+    assert found['oracle', 'labeled F1: open'].value == 1.0
 
 
 def test_who_never_sees_the_dark_misses_the_light_as_well(
     figures: Callable[[ToyVision], Figures],
 ) -> None:
     found = figures(Knowing(lambda m: 'rest' if m == 'dark' else m))
-    assert found['ours', 'labelled F1: light'].value == 0.0
-    assert found['ours', 'labelled F1: cover'].value == 1.0
+    assert found['ours', 'labeled F1: light'].value == 0.0
+    assert found['ours', 'labeled F1: cover'].value == 1.0
     # Of 8 boundaries one goes: rest after dark begins nothing.
     assert found['ours', 'F1: boundaries'].value == pytest.approx(2 * 7 / (7 + 8))
 
@@ -258,12 +258,12 @@ def test_abstentions_are_right_where_nobody_can_tell(
         answerable = found[who, 'abstained: answerable']
         assert (unanswerable.value, unanswerable.count) == (1.0, 32)
         assert (answerable.value, answerable.count) == (0.0, 30)
-        assert found[who, 'right: answerable, yes and no alike'].value == 1.0
+        assert found[who, 'accuracy: answerable, yes and no balanced'].value == 1.0
     assert found['ours', 'abstained: unanswerable, colour'].count == 16
     assert found['ours', 'abstained: unanswerable, state'].count == 16
     found = figures(ToyVision(answer='no'))
     assert found['ours', 'abstained: unanswerable'].value == 0.0
-    assert found['ours', 'right: answerable, yes and no alike'].value == 0.5
+    assert found['ours', 'accuracy: answerable, yes and no balanced'].value == 0.5
 
 
 def test_what_is_asked_cannot_be_seen_in_a_kitchen(streams: list[Stream]) -> None:

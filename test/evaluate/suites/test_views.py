@@ -27,7 +27,7 @@ from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.views import views
 from vljepa_ros.evaluate.views import answers
 
-HELD_OUT = 'top-1, held-out wording'
+HELD_OUT = 'top-1, held-out paraphrases'
 Rows = dict[str, Row]
 
 
@@ -163,10 +163,10 @@ def test_parts_say_where_it_is_wrong_beside_an_oracle_and_a_blind(tmp_path: Path
     ]
     vision = ToyVision(lambda m: m.replace('act:soccer:', 'act:push:'))
     rows = {(row.who, row.what): row.mean for row in views(context(streams, vision)).rows}
-    for wording in ('seen', 'held-out'):
-        assert rows['ours', f'top-1, {wording} wording'].value == 0.5
-        assert rows['oracle', f'top-1, {wording} wording'].value == 1.0
-        assert rows['blind', f'top-1, {wording} wording'].value <= 0.5
+    for which in ('training', 'held-out'):
+        assert rows['ours', f'top-1, {which} paraphrases'].value == 0.5
+        assert rows['oracle', f'top-1, {which} paraphrases'].value == 1.0
+        assert rows['blind', f'top-1, {which} paraphrases'].value <= 0.5
     part = rows['ours', f'{HELD_OUT}: elevation 10-30 deg']
     assert (part.value, part.count) == (0.5, 2) and part.low <= part.value <= part.high
 
@@ -300,7 +300,7 @@ def test_the_command_reads_the_folder_of_the_views(
         assert main(['evaluate', *args, *given]) == 0
         found = json.loads(capsys.readouterr().out)
         rows = {(r['who'], r['what']): r for suite in found['suites'] for r in suite['rows']}
-        name = 'F1: labelled' if 'events' in args[0] else HELD_OUT
+        name = 'F1: labeled' if 'events' in args[0] else HELD_OUT
         return rows['ours', name]['count'], found['views'], found['suites'][0]['notes'][-1]
 
     assert acts('classify')[:2] == (1, 'home')

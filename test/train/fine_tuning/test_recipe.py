@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,3 +230,33 @@ def test_the_sample_recipe_fits_the_sample_bag(tmp_path: Path) -> None:
         for r in (config.recordings[0], config.validation[0])
     )
     assert held <= train  # all that is judged by was learned, at other times
+
+
+FINE_TUNE = """
+import sys
+from vljepa_ros.cli.main import main
+status = main(['train', sys.argv[1]])
+print(*(name for name in sys.modules if name.startswith('vljepa_ros.data.simulators')))
+sys.exit(status)
+"""
+
+
+def test_fine_tuning_on_recordings_imports_no_simulator(
+    start: Path, shown: Recording, held_out: Recording, tmp_path: Path
+) -> None:
+    given = [
+        {'source': each.source, 'annotations': each.annotations} for each in (shown, held_out)
+    ]
+    config = configuration(
+        tmp_path / 'mine.yaml',
+        **{'steps': 2, 'text_steps': 2, 'decoder_steps': 2},
+        start=str(start),
+        recordings=given[:1],
+        validation=given[1:],
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', FINE_TUNE, str(config)], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / 'mine' / 'tuning.json').is_file()
+    assert done.stdout.splitlines()[-1] == ''

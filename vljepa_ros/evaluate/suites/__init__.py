@@ -11,11 +11,11 @@ from vljepa_ros.evaluate.suites.calibrate import calibrate
 from vljepa_ros.evaluate.suites.caption import caption
 from vljepa_ros.evaluate.suites.classify import classify, classify_unseen
 from vljepa_ros.evaluate.suites.events import events, views_events
+from vljepa_ros.evaluate.suites.gap import gap
 from vljepa_ros.evaluate.suites.paraphrase import paraphrase
 from vljepa_ros.evaluate.suites.retrieve import retrieve
 from vljepa_ros.evaluate.suites.robustness import robustness
 from vljepa_ros.evaluate.suites.selective import selective
-from vljepa_ros.evaluate.suites.texts import gap
 from vljepa_ros.evaluate.suites.transfer import transfer
 from vljepa_ros.evaluate.suites.unfamiliar import unfamiliar
 from vljepa_ros.evaluate.suites.unreadable import unreadable

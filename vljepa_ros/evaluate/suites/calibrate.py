@@ -29,8 +29,8 @@ ECE_TARGET, AUROC_TARGET = 0.05, 0.80
 ABSTAINED_TARGET, LOST_TARGET = 0.85, 0.05  # abstention: unanswerable, answerable
 ENOUGH = 5000  # answers per kind
 DRAWS = 3  # draws of the questions about one annotation
-YES_NO, CHOICES, SENTENCES, OWN_WORDS = 'yes/no', 'choices', 'sentences', 'own words'
-KINDS = (YES_NO, CHOICES, SENTENCES, OWN_WORDS)
+YES_NO, CHOICES, SENTENCES, OPEN_ANSWERS = 'yes/no', 'choices', 'sentences', 'open answers'
+KINDS = (YES_NO, CHOICES, SENTENCES, OPEN_ANSWERS)
 REASONS = ('absent', 'dark', 'covered')  # why a question is unanswerable
 
 Figure = Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], float]
@@ -61,7 +61,7 @@ def kind_of(posed: Posed) -> str:
     if posed.question.kind == CAPTION:
         return SENTENCES
     if not posed.question.candidates:
-        return OWN_WORDS
+        return OPEN_ANSWERS
     return YES_NO if posed.question.kind == YES_NO else CHOICES
 
 
@@ -119,9 +119,9 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
     """Convert vectors (N, D) to answers with the text side."""
     language = context.language
     decoded = dict[int, Decoded]()
-    for kind in (SENTENCES, OWN_WORDS):
+    for kind in (SENTENCES, OPEN_ANSWERS):
         at = [i for i, p in enumerate(posed) if kind_of(p) == kind]
-        texts = decode_all(context, vectors[at], kind, kind == OWN_WORDS)
+        texts = decode_all(context, vectors[at], kind, kind == OPEN_ANSWERS)
         decoded |= dict(zip(at, texts, strict=True))
     given = []
     for i, p in enumerate(posed):
@@ -142,11 +142,11 @@ def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
     part = [g for g in given if g.kind == kind]
     if not part:
         return []
-    has_target = who == 'ours' and kind != OWN_WORDS
+    has_target = who == 'ours' and kind != OPEN_ANSWERS
     rows = [
         _row(who, f'{kind}: ECE', part, ece, ECE_TARGET if has_target else None, at_most=True),
         _row(who, f'{kind}: AUROC', part, auroc, AUROC_TARGET if has_target else None),
-        Row(who, f'{kind}: right', _share([g.right for g in part], part)),
+        Row(who, f'{kind}: accuracy', _share([g.right for g in part], part)),
     ]
     some = [g for g in part if not g.reason]
     if who == 'ours' and 0 < len(some) < len(part):
@@ -158,12 +158,12 @@ def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
 def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
     """Return abstention rates by reason, with separate rows for open answers."""
     chosen = [g for g in given if g.posed.question.candidates]
-    own = [g for g in given if g.kind == OWN_WORDS]
+    own = [g for g in given if g.kind == OPEN_ANSWERS]
     ours = who == 'ours'
     rows = []
     for reason in REASONS:
         rows += abstained(who, reason, [g for g in chosen if g.reason == reason])
-    for name, part in (('', chosen), (', own words', own)):
+    for name, part in (('', chosen), (', open answers', own)):
         targets = (ABSTAINED_TARGET, LOST_TARGET) if ours and not name else (None, None)
         unanswerable = [g for g in part if g.reason]
         answerable = [g for g in part if not g.reason]

@@ -32,7 +32,7 @@ from vljepa_ros.evaluate.views import Vectors, blind_answers
 
 TARGET = 0.80
 TASKLESS = ('dark', 'covered', 'appear', 'gone')  # phases that are independent of the task
-RIGHT, CIDER, NEW = 'right sentences', 'CIDEr-D', ', new combinations'
+RIGHT, CIDER, NEW = 'correct sentences', 'CIDEr-D', ', new combinations'
 OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 
@@ -53,10 +53,10 @@ def caption(context: Context) -> Report:
     cider, corpus = scorer(context.streams)
     texts = captions(context, found)
     scored = [score_texts(who, texts[who], found, cider, concepts) for who in texts]
-    fresh = [i for i, moment in enumerate(found) if is_new(concepts, moment.item)]
+    new = [i for i, moment in enumerate(found) if is_new(concepts, moment.item)]
     rows = [
         *compare(scored, found, list(range(len(found))), ''),
-        *compare(scored, found, fresh, NEW),
+        *compare(scored, found, new, NEW),
         *by_phase(scored[0], found),
     ]
     notes = (

@@ -22,7 +22,7 @@ from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.statistics import harmonic
 from vljepa_ros.evaluate.views import Vectors, blind_answers, middle
 
-WORDINGS = {'train': 'seen wording', 'heldout': 'held-out wording'}
+LISTS = {'train': 'training paraphrases', 'heldout': 'held-out paraphrases'}
 EPISODES = 20  # maximum per task
 SEEN_TARGET, ORACLE_SHARE_TARGET, ORACLE_TARGET = 0.92, 0.92, 0.85
 NOT_THERE = (
@@ -108,9 +108,9 @@ def classify(context: Context) -> Report:
     """Evaluate top-1 accuracy on the training tasks, with train and held-out paraphrases."""
     tasks = context.concepts.train_tasks
     found = acts(context, tasks)
-    seen, oracle, blind = speakers(context, found)
+    seen, oracle, blind = answers_by_source(context, found)
     rows = []
-    for which, name in WORDINGS.items():
+    for which, name in LISTS.items():
         candidates = Candidates(context, tasks, which)
         what, is_seen = f'top-1, {name}', which == 'train'
         best = candidates.top1(found, oracle).mean()
@@ -126,7 +126,7 @@ def classify(context: Context) -> Report:
     return Report('classify', tuple(rows), (note,))
 
 
-def speakers(
+def answers_by_source(
     context: Context, found: Sequence[Act]
 ) -> tuple[list[Vectors], list[Vectors], list[Vectors]]:
     """Return the answers of the vision side, the oracle and the vision-blind baseline."""
@@ -146,7 +146,7 @@ def classify_unseen(context: Context) -> Report:
     unseen, known = acts(context, tasks, streams), acts(context, concepts.train_tasks)
     everything = Candidates(context, concepts.tasks, 'train')
     five = Candidates(context, tasks, 'train')
-    ours, oracle, blind = speakers(context, unseen)
+    ours, oracle, blind = answers_by_source(context, unseen)
     wide, seen = everything.top1(unseen, ours), everything.top1(known, [a.vector for a in known])
     rows = (
         row_of('ours', 'unseen tasks among all 50', wide),

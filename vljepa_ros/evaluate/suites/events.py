@@ -44,8 +44,8 @@ from vljepa_ros.evaluate.stream_embeddings import Hops
 WITHIN_S = 1.0
 OURS, ORACLE, UNIFORM, MOTION, BLIND = 'ours', 'oracle', 'uniform', 'motion energy', 'blind'
 SOURCES = (OURS, ORACLE, UNIFORM, MOTION, BLIND)
-FIRST_TEXTS = 'ours, first words'
-LABELLED, BOUNDARIES, AT_REST = 'F1: labelled', 'F1: boundaries', 'false events a minute at rest'
+FIRST_TEXTS = 'ours, first texts'
+LABELLED, BOUNDARIES, AT_REST = 'F1: labeled', 'F1: boundaries', 'false events per minute at rest'
 F1_ROWS = (LABELLED, BOUNDARIES)
 TARGETS = {LABELLED: 0.70, BOUNDARIES: 0.85}
 VIEWS_TARGETS = {LABELLED: 0.65}

@@ -36,7 +36,7 @@ def retrieve(context: Context) -> Report:
     sentences = context.concepts.sentences
     texts = context.language.encode([str(rng.choice(sentences(m, 'heldout'))) for m in wanted])
     rows: list[tuple[Row, ...]] = []
-    for who, clips in speakers(context, chosen, rng).items():
+    for who, clips in answers_by_source(context, chosen, rng).items():
         found, wide = (
             hits(texts, wanted, clips, meanings),
             hits(texts, wanted, clips, meanings, WIDE),
@@ -55,7 +55,7 @@ def retrieve(context: Context) -> Report:
     return Report('retrieve', tuple(row for kind in zip(*rows) for row in kind), (note,))
 
 
-def speakers(
+def answers_by_source(
     context: Context, chosen: Sequence[Moment], rng: np.random.Generator
 ) -> dict[str, Vectors]:
     """Return answers (N, D) of the vision side, the oracle and the vision-blind baseline."""

@@ -19,7 +19,7 @@ from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.evaluate.context import Context
-from vljepa_ros.evaluate.image_corruptions import DISTURBANCES, Clip, Disturbance
+from vljepa_ros.evaluate.image_corruptions import CORRUPTIONS, Clip, Corruption
 from vljepa_ros.evaluate.moments import Moment, hidden_rows, in_turn
 from vljepa_ros.evaluate.outcomes import Outcomes, unique
 from vljepa_ros.evaluate.probing import PROMPT
@@ -31,7 +31,7 @@ from vljepa_ros.evaluate.views import Vectors, fitted, window
 from vljepa_ros.stream.perceiver import Perceiver
 
 ACTS_A_TASK, QUESTIONS = 3, 200
-TOP1 = 'top-1, seen wording'
+TOP1 = 'top-1, training paraphrases'
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def robustness(context: Context) -> Report:
         CorruptedAct(
             name, act, tuple(posed[i] for i in about.get((act.stream.name, act.at_s), ()))
         )
-        for name in DISTURBANCES
+        for name in CORRUPTIONS
         for act in acts
     ]
     found = context.map(_answers, corrupted, 'corrupted moments')
     candidates, rows = Candidates(context, tasks, 'train'), list[Row]()
-    for name in DISTURBANCES:
+    for name in CORRUPTIONS:
         seen = [
             (c, vectors)
             for c, vectors in zip(corrupted, found, strict=True)
@@ -104,16 +104,16 @@ def _topic_and_answer(posed: Posed) -> tuple[str, str]:
 
 
 def _answers(context: Context, item: CorruptedAct) -> Vectors:
-    return seen(context.vision, item.act, item.prompts, DISTURBANCES[item.corruption])
+    return seen(context.vision, item.act, item.prompts, CORRUPTIONS[item.corruption])
 
 
-def seen(vision: Vision, moment: Moment, prompts: Sequence[str], disturb: Disturbance) -> Vectors:
+def seen(vision: Vision, moment: Moment, prompts: Sequence[str], corrupt: Corruption) -> Vectors:
     """Return answers (P, D) about a moment of a corrupted stream, by the run-time path."""
     part = window(vision, moment.stream, moment.at_s)
     images = tuple(shrunk(moment.stream.frames()[part], vision.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])
     rng = np.random.default_rng(round(moment.at_s * 1000))
-    clip = disturb(Clip(stamps, images), rng)
+    clip = corrupt(Clip(stamps, images), rng)
     perceiver = Perceiver(vision, PerceptionSettings(prompts=()))
     for stamp_ns, image in zip(clip.stamps_ns, clip.images, strict=True):
         perceiver.push(Frame(stamp_ns, np.ascontiguousarray(image)))

@@ -338,7 +338,7 @@ def by_default(table: Table) -> list[Row]:
         Row(BY_DEFAULT, IN_FORCE, table.in_force(*at)),
         Row(BY_DEFAULT, f"{CIDER}, share of the baseline's", kept, KEPT_TARGET),
         Row(BY_DEFAULT, "decodes, share of the baseline's", spent, 1 / SPARSE_S, True),
-        Row(BY_DEFAULT, 'decodes an annotation', table.decodes_per(*at, table.annotations)),
+        Row(BY_DEFAULT, 'decodes per annotation', table.decodes_per(*at, table.annotations)),
     ]
 
 
@@ -358,7 +358,7 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
         if share(mine, base).value >= KEPT_TARGET
     ]
     least = min(spent, key=lambda found: found.value, default=mean([]))
-    what = f'decodes an annotation, of the least budget that keeps {KEPT_TARGET:.0%}'
+    what = f'decodes per annotation, of the least budget that keeps {KEPT_TARGET:.0%}'
     return [*rows, Row(OURS, what, least)]
 
 
@@ -373,7 +373,7 @@ def listed(table: Table, thresholds: Thresholds) -> list[Row]:
             if who in AS_UNIFORM:
                 continue
             per_second = table.decodes_per(who, period, table.seconds)
-            rows.append(Row(who, f'decodes a second: {at}', per_second))
+            rows.append(Row(who, f'decodes per second: {at}', per_second))
         chosen = Mean(threshold, threshold, threshold, 1)
         rows.append(Row(OURS, f'threshold: {at}', chosen))
     return rows

@@ -72,25 +72,25 @@ def transfer(context: Context) -> Report:
     """Evaluate labeled events and abstentions."""
     if not context.concepts.tasks:
         return Report('transfer', (), ('These streams have no concepts of the kitchen.',))
-    true, said = tell(context)
+    true, predicted = events_by_source(context)
     names = [stream.name for stream in context.streams]
     rows = []
     for kind, labels in (*KINDS.items(), ('all', LABELS)):
-        for who, events in said.items():
+        for who, events in predicted.items():
             counts = count(events, true, labels)
             outcomes = f1_outcomes(counts, names) if who == OURS else None
-            rows.append(Row(who, f'labelled F1: {kind}', f1(counts, names), outcomes=outcomes))
-    rows.append(Row(OURS, 'F1: boundaries', f1(count(said[OURS], true), names)))
+            rows.append(Row(who, f'labeled F1: {kind}', f1(counts, names), outcomes=outcomes))
+    rows.append(Row(OURS, 'F1: boundaries', f1(count(predicted[OURS], true), names)))
     rows += abstentions(context)
     note = f'{len(names)} streams of an untrained scene; events match within {WITHIN_S:g} s.'
     return Report('transfer', tuple(rows), (note,))
 
 
-def tell(context: Context) -> tuple[list[list[Labelled]], Events]:
+def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
     """Return the true events of each stream and those of all sources."""
-    told = context.map(_events_of, context.streams, 'streams')
-    return [true for true, _ in told], {
-        who: [said[who] for _, said in told] for who in (OURS, ORACLE, BLIND)
+    found = context.map(_events_of, context.streams, 'streams')
+    return [true for true, _ in found], {
+        who: [predicted[who] for _, predicted in found] for who in (OURS, ORACLE, BLIND)
     }
 
 
@@ -134,13 +134,13 @@ def labelled(starts_s: Sequence[float], states: Sequence[str]) -> list[Labelled]
 
 
 def count(
-    said: Sequence[Sequence[Labelled]],
+    predicted: Sequence[Sequence[Labelled]],
     true: Sequence[Sequence[Labelled]],
     labels: Sequence[str] = (),
 ) -> Counts:
     """Count matched, predicted and true events (S, 3) of `labels`; by default of all events."""
     rows = []
-    for ours, theirs in zip(said, true, strict=True):
+    for ours, theirs in zip(predicted, true, strict=True):
         row = np.zeros(3)
         for label in labels or (None,):
             one, other = _times(ours, label), _times(theirs, label)
@@ -186,4 +186,4 @@ def _right(who: str, part: Sequence[Given]) -> Row:
     """Return the accuracy; yes and no of every topic have equal weight."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
-    return Row(who, 'right: answerable, yes and no alike', right)
+    return Row(who, 'accuracy: answerable, yes and no balanced', right)

@@ -43,7 +43,7 @@ FEWEST = 100  # minimum number of hops of a reported bin
 
 
 @dataclass(frozen=True)
-class Watched:
+class ScoredClip:
     """Scores 0..1 of the hops of a stream or clip, and the bins of each hop."""
 
     name: str
@@ -63,7 +63,7 @@ def unfamiliar(context: Context) -> Report:
         rows.append(_abstained(where, seen, ABSTAINED_AT_LEAST))
         for name in names:
             own = [w for (kind, _), w in zip(clips, seen, strict=True) if kind == name]
-            rows += [_auroc(f'{where}, {name}', known, own, marked=False)]
+            rows += [_auroc(f'{where}, {name}', known, own, has_target=False)]
             rows += [_abstained(f'{where}, {name}', own)]
     rows += _refused(known)
     note = (
@@ -73,16 +73,16 @@ def unfamiliar(context: Context) -> Report:
     return Report('unfamiliar', tuple(rows), (note,))
 
 
-def _score_stream(context: Context, stream: Stream) -> Watched:
+def _score_stream(context: Context, stream: Stream) -> ScoredClip:
     hops = hops_of_bins(stream, context.vision.facts)
-    return Watched(
+    return ScoredClip(
         stream.name,
         scores(context, stream.frames()),
         tuple(hop.bins for hop in hops),
     )
 
 
-def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
+def _score_clip(context: Context, clip: tuple[str, int]) -> ScoredClip:
     kind, seed = clip
     size = context.vision.facts.image_size
     make = next(
@@ -95,7 +95,7 @@ def _score_clip(context: Context, clip: tuple[str, int]) -> Watched:
         if kind in names
     )
     found = scores(context, make(kind, seed, FRAMES, size))
-    return Watched(f'{kind} {seed}', found[SHORTEST:])
+    return ScoredClip(f'{kind} {seed}', found[SHORTEST:])
 
 
 def scores(context: Context, frames: Any) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ def scores(context: Context, frames: Any) -> NDArray[np.float64]:
 
 
 def _auroc(
-    where: str, known: Sequence[Watched], seen: Sequence[Watched], marked: bool = True
+    where: str, known: Sequence[ScoredClip], seen: Sequence[ScoredClip], has_target: bool = True
 ) -> Row:
     every = [*known, *seen]
     score = np.concatenate([w.scores for w in every])
@@ -124,16 +124,16 @@ def _auroc(
     wrong = np.arange(len(score)) >= first
     clusters = [w.name for w in every for _ in w.scores]
     found = redrawn(lambda weight: auroc(score, wrong, weight), clusters).interval()
-    return Row(OURS, f'AUROC: {where}', found, AUROC_AT_LEAST if marked else None)
+    return Row(OURS, f'AUROC: {where}', found, AUROC_AT_LEAST if has_target else None)
 
 
-def _abstained(where: str, seen: Sequence[Watched], target: float | None = None) -> Row:
+def _abstained(where: str, seen: Sequence[ScoredClip], target: float | None = None) -> Row:
     refused = [float(s >= THRESHOLD) for w in seen for s in w.scores]
     names = [w.name for w in seen for _ in w.scores]
     return Row(OURS, f'abstained: {where}', mean(refused, clusters=names), target)
 
 
-def _refused(known: Sequence[Watched]) -> list[Row]:
+def _refused(known: Sequence[ScoredClip]) -> list[Row]:
     """Return the rates of refused familiar hops: overall and of each bin."""
     found: dict[str, list[tuple[str, float]]] = {}
     for w in known:

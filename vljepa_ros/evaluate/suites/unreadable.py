@@ -27,7 +27,7 @@ def unreadable(context: Context) -> Report:
     }
     languages = [name for name in groups if name not in APART]
     readable = {
-        'held-out wordings and prompts': own_texts('heldout'),
+        'held-out paraphrases and prompts': own_texts('heldout'),
         'general English': list(texts(True, TESTED)['general']),
     }
     fine = {

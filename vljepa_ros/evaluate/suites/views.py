@@ -25,12 +25,12 @@ from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.moments import Moment, hidden_rows
 from vljepa_ros.evaluate.report import Report, Row, row_of
 from vljepa_ros.evaluate.suites.classify import (
-    WORDINGS,
+    LISTS,
     Act,
     Candidates,
+    answers_by_source,
     choose,
     see,
-    speakers,
 )
 
 TARGET, APART_TARGET = 0.85, 0.75  # targets: as in training; held-out properties and stock cameras
@@ -40,12 +40,12 @@ ELEVATIONS_DEG = (10.0, 30.0, 55.0, 80.0)
 STOCK_CAMERAS = ('corner', 'corner2', 'corner3', 'corner4', 'topview')
 HAND_CAMERAS = ('behindGripper', 'gripperPOV')
 HELD_OUT = ('azimuth', 'camera', 'texture', 'codec')
-SEEN_WORDING, HELD_OUT_WORDING = (f'top-1, {WORDINGS[which]}' for which in ('train', 'heldout'))
+SEEN_TOP1, HELD_OUT_TOP1 = (f'top-1, {LISTS[which]}' for which in ('train', 'heldout'))
 NOT_DESCRIBED = 'These streams do not describe their cameras (`cameras` in meta.json).'
 
 
 @dataclass(frozen=True)
-class Filmed:
+class FilmedAct:
     """Act with its camera and the projected size of its object in pixels (NaN: unknown)."""
 
     act: Act
@@ -60,7 +60,7 @@ class Filmed:
         return not is_outside and self.camera.stock not in HAND_CAMERAS
 
 
-Part = tuple[str, list[Filmed], float | None]  # name, acts, target
+Part = tuple[str, list[FilmedAct], float | None]  # name, acts, target
 
 
 def views(context: Context) -> Report:
@@ -74,12 +74,12 @@ def views(context: Context) -> Report:
     sizes = _sizes([moment for moment, _ in described])
     acts = see(context, [moment for moment, _ in described])
     found = [
-        Filmed(act, camera, size)
+        FilmedAct(act, camera, size)
         for act, (_, camera), size in zip(acts, described, sizes, strict=True)
     ]
     known = [f for f in found if f.is_asked and not f.camera.held_out]
     held_out = Candidates(context, tasks, 'heldout')
-    rows = [*_wordings(context, held_out, known), *_parts(held_out, found, known)]
+    rows = [*_by_list(context, held_out, known), *_parts(held_out, found, known)]
     rows += hidden_rows(context.streams, tasks)
     return Report('views', tuple(rows), _notes(found, known, len(chosen), len(tasks)))
 
@@ -95,15 +95,15 @@ def _sizes(chosen: Sequence[Moment]) -> list[float]:
     return [found[moment.id] for moment in chosen]
 
 
-def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -> list[Row]:
+def _by_list(context: Context, held_out: Candidates, known: Sequence[FilmedAct]) -> list[Row]:
     """Return rows of the model and both baselines without held-out cameras, in both lists."""
     if not known:
         return []
     acts, rows = [f.act for f in known], list[Row]()
-    seen, oracle, blind = speakers(context, acts)
+    seen, oracle, blind = answers_by_source(context, acts)
     for candidates, what, target in (
-        (held_out, HELD_OUT_WORDING, TARGET),
-        (Candidates(context, held_out.tasks, 'train'), SEEN_WORDING, None),
+        (held_out, HELD_OUT_TOP1, TARGET),
+        (Candidates(context, held_out.tasks, 'train'), SEEN_TOP1, None),
     ):
         for who, vectors in (('ours', seen), ('oracle', oracle), ('blind', blind)):
             outcomes = candidates.top1(acts, vectors)
@@ -111,7 +111,9 @@ def _wordings(context: Context, held_out: Candidates, known: Sequence[Filmed]) -
     return rows
 
 
-def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed]) -> list[Row]:
+def _parts(
+    held_out: Candidates, found: Sequence[FilmedAct], known: Sequence[FilmedAct]
+) -> list[Row]:
     """Return the model's rows with held-out paraphrases; parts without acts have no row."""
     acts = [f.act for f in found]
     everything = held_out.top1(acts, [act.vector for act in acts])
@@ -119,7 +121,7 @@ def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed
     return [
         row_of(
             'ours',
-            f'{HELD_OUT_WORDING}: {what}',
+            f'{HELD_OUT_TOP1}: {what}',
             everything.select([f.act.id for f in part]),
             target,
         )
@@ -128,7 +130,7 @@ def _parts(held_out: Candidates, found: Sequence[Filmed], known: Sequence[Filmed
     ]
 
 
-def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
+def _apart(found: Sequence[FilmedAct]) -> Iterator[Part]:
     """Yield the acts of all cameras, of each stock camera, and of each held-out property."""
     yield 'all cameras, held-out ones included', [f for f in found if f.is_asked], None
     for name in (*STOCK_CAMERAS, *HAND_CAMERAS):
@@ -139,7 +141,7 @@ def _apart(found: Sequence[Filmed]) -> Iterator[Part]:
         yield f'held-out {kind}', part, APART_TARGET
 
 
-def _by_size(found: Sequence[Filmed]) -> Iterator[Part]:
+def _by_size(found: Sequence[FilmedAct]) -> Iterator[Part]:
     known = [f for f in found if not f.camera.held_out and f.camera.stock not in HAND_CAMERAS]
     for low, high in pairwise(SIZES_PX):
         is_asked = low >= ASKED_PX[0] and high <= ASKED_PX[1]
@@ -147,13 +149,13 @@ def _by_size(found: Sequence[Filmed]) -> Iterator[Part]:
         yield f'size {_range(low, high)} px', part, TARGET if is_asked else None
 
 
-def _by_elevation(known: Sequence[Filmed]) -> Iterator[Part]:
+def _by_elevation(known: Sequence[FilmedAct]) -> Iterator[Part]:
     for low, high in pairwise(ELEVATIONS_DEG):
         part = [f for f in known if low <= f.camera.elevation_deg < high]
         yield f'elevation {_range(low, high)} deg', part, TARGET
 
 
-def _by_format(known: Sequence[Filmed]) -> Iterator[Part]:
+def _by_format(known: Sequence[FilmedAct]) -> Iterator[Part]:
     shapes = {(f.camera.aspect, f.camera.fit) for f in known if f.camera.aspect}
     for shape in sorted(shapes):
         part = [f for f in known if (f.camera.aspect, f.camera.fit) == shape]
@@ -170,7 +172,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _notes(
-    found: Sequence[Filmed], known: Sequence[Filmed], count: int, task_count: int
+    found: Sequence[FilmedAct], known: Sequence[FilmedAct], count: int, task_count: int
 ) -> tuple[str, ...]:
     """Return counts and missing parts, so that a missing row is not mistaken for a pass."""
     tasks = len({f.act.annotation.task for f in known})

@@ -23,6 +23,7 @@ from vljepa_ros.data.simulators.kitchen.doors import (
 )
 from vljepa_ros.data.simulators.kitchen.scene import Kitchen, View, draw_view
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
+from vljepa_ros.data.splits import KITCHEN
 
 SIZE = 192
 GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # mean gap between dark (or covered) times; their length
@@ -49,6 +50,7 @@ class Director:
             stamps_ns(frames),
             annotate_doors(opened, light, cover),
             {
+                'simulator': KITCHEN,
                 'seed': seed,
                 'split': split,
                 'rate_hz': RATE_HZ,

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vljepa_ros.data.concepts import MWSTREAM
 from vljepa_ros.data.format import Annotation, StreamData
 from vljepa_ros.data.lens import Lens, Level, draw_cover, draw_light
 from vljepa_ros.data.simulators.mwstream.cameras import (
@@ -196,6 +197,7 @@ class Director:
             for moment in moments_of(episode, i, prop)
         ][:frames]
         meta = {
+            'simulator': MWSTREAM,
             'seed': seed,
             'split': split,
             'views': views,

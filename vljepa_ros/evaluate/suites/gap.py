@@ -8,7 +8,7 @@ import numpy as np
 from vljepa_ros.evaluate.context import Context
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.report import Report, Row
-from vljepa_ros.evaluate.statistics import Mean, mean
+from vljepa_ros.evaluate.statistics import Mean, auroc, mean
 from vljepa_ros.evaluate.suites.classify import acts
 from vljepa_ros.evaluate.views import Vectors, blind_answers
 
@@ -35,10 +35,14 @@ def gap(context: Context) -> Report:
         (
             _cosine('ours', predicted, target, streams),
             _cosine('blind', blind, target, streams),
-            Row('ours', 'distance of the centres', Mean(distance, distance, distance, len(found))),
-            Row('ours', 'AUC of telling them apart', mean(separability(predicted, target))),
+            Row('ours', 'distance of the centers', Mean(distance, distance, distance, len(found))),
+            Row(
+                'ours',
+                'AUROC of predictions against targets',
+                mean(separability(predicted, target)),
+            ),
         ),
-        ('Acts of the training tasks. At AUC 0.5, predictions and texts are inseparable.',),
+        ('Acts of the training tasks. At AUROC 0.5, predictions and texts are inseparable.',),
     )
 
 
@@ -60,11 +64,5 @@ def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float
             centred.T @ y[rest],
         )
         if len(set(y[fold])) == 2:  # a small fold may have one kind only
-            found.append(auc(x[fold] @ weights, y[fold] > 0))
+            found.append(auroc(x[fold] @ weights, y[fold] > 0))
     return found
-
-
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Return the area under the ROC curve; ties count half."""
-    above = scores[positive][:, None] - scores[~positive][None, :]
-    return float(((above > 0) + 0.5 * (above == 0)).mean()) if above.size else float('nan')

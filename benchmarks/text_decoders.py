@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/words.py DATA`: evaluate decoders trained on texts with predicted embeddings.
+"""`python benchmarks/text_decoders.py DATA`: evaluate text-trained decoders on predictions.
 
 Decoders for a model's embedding space are trained on its training sentences only. Statistics of
 predictions come from streams of DATA/train that its vision side was not trained on. Each decoder
@@ -25,15 +25,14 @@ from vljepa_ros.cli.common import add_model_arguments, load_model, note
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.protocols import Vision
+from vljepa_ros.data import concepts
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.simulators.mwstream.meanings import sentences
-from vljepa_ros.data.simulators.mwstream.tasks import TRAIN_TASKS
 from vljepa_ros.evaluate.cider import Cider
 from vljepa_ros.evaluate.document_frequencies import scorer
 from vljepa_ros.evaluate.moments import Moment, moments
 from vljepa_ros.evaluate.probing import PROMPT
 from vljepa_ros.evaluate.statistics import Mean, draws
-from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, mark
+from vljepa_ros.evaluate.suites.caption import CIDER, RIGHT, group, score_texts
 from vljepa_ros.evaluate.views import answers
 from vljepa_ros.model.config import ModelConfig
 from vljepa_ros.model.language.generation import TextGenerator
@@ -61,20 +60,20 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class PredictedMoments:
     """Moments (N,) with the vision side's predictions (N, D)."""
 
     moments: list[Moment]
     vectors: NDArray[np.float32]
 
 
-def look(vision: Vision, streams: Sequence[Stream]) -> Seen:
+def predict(vision: Vision, streams: Sequence[Stream]) -> PredictedMoments:
     """Predict the embedding in the middle of every annotation, as the suites do."""
-    found = moments(streams, TRAIN_TASKS)
+    found = moments(streams, concepts.of(streams).train_tasks)
     if not found:
         raise InputError('these streams have no annotations to caption')
     vectors = [answers(vision, m.stream, m.at_s, [PROMPT])[0] for m in found]
-    return Seen(found, np.stack(vectors))
+    return PredictedMoments(found, np.stack(vectors))
 
 
 def space_of(language: TextLanguage, config: ModelConfig) -> Space:
@@ -83,15 +82,16 @@ def space_of(language: TextLanguage, config: ModelConfig) -> Space:
     return Space(language, tower.pieces, tower.tokenizer.decode)
 
 
-def described(seen: Seen) -> KnownPredictions:
-    """Pair each prediction with one of its concept's paraphrases."""
+def described(seen: PredictedMoments) -> KnownPredictions:
+    """PredictionPair each prediction with one of its concept's paraphrases."""
     rng = np.random.default_rng(0)
-    texts = [str(rng.choice(sentences(m.item.meaning))) for m in seen.moments]
+    known = concepts.of([m.stream for m in seen.moments])
+    texts = [str(rng.choice(known.sentences(m.item.meaning))) for m in seen.moments]
     pairs = tuple(PredictionPair(v, t, False) for v, t in zip(seen.vectors, texts, strict=True))
     return KnownPredictions((seen.vectors, seen.vectors[:0]), pairs)
 
 
-def speak(learned: TrainedTextDecoder, space: Space, seen: Seen) -> list[str]:
+def decode(learned: TrainedTextDecoder, space: Space, seen: PredictedMoments) -> list[str]:
     """Decode the predictions with a trained decoder."""
     decoder = learned.decoder
     read = decoder.projected(decoder.placed(seen.vectors, asked=False))
@@ -99,11 +99,12 @@ def speak(learned: TrainedTextDecoder, space: Space, seen: Seen) -> list[str]:
     return [row[0].text if row else '' for row in rows]
 
 
-def marks(texts: Sequence[str], seen: Seen, cider: Cider) -> dict[str, Mean]:
+def metrics(texts: Sequence[str], seen: PredictedMoments, cider: Cider) -> dict[str, Mean]:
     """Compute the metrics; every (task, phase) has equal weight."""
     groups = [group(m.item) for m in seen.moments]
     clusters = [m.stream.name for m in seen.moments]
-    values = mark('', texts, seen.moments, cider).values
+    known = concepts.of([m.stream for m in seen.moments])
+    values = score_texts('', texts, seen.moments, cider, known).values
     return {key: draws(v, groups, clusters).interval() for key, v in values.items()}
 
 
@@ -119,24 +120,28 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def compare(
-    training: TextDecoderTraining, own: list[str], learn: Seen, judge: Seen, cider: Cider
+    training: TextDecoderTraining,
+    own: list[str],
+    learn: PredictedMoments,
+    evaluated: PredictedMoments,
+    cider: Cider,
 ) -> list[dict[str, Any]]:
     """Return a row per training variant, after the model's `own` texts and nearest sentences."""
     texts, vectors = training.sentences, training.vectors.cpu().numpy()
     known = described(learn)
-    said: dict[str, tuple[str, list[str]]] = {OWN: ('', own)}
+    variants: dict[str, tuple[str, list[str]]] = {OWN: ('', own)}
     gap = np.mean(learn.vectors, axis=0) - np.mean(
         training.space.language.encode([p.text for p in known.pairs]), axis=0
     )
-    for name, placed in ((NEAREST, judge.vectors), (PLACED, judge.vectors - gap)):
-        said[name] = ('', [texts[i] for i in (placed @ vectors.T).argmax(axis=1)])
+    for name, placed in ((NEAREST, evaluated.vectors), (PLACED, evaluated.vectors - gap)):
+        variants[name] = ('', [texts[i] for i in (placed @ vectors.T).argmax(axis=1)])
     for name, changed in WAYS.items():
         note(name)
         learned = training.changed(**changed).train()
-        said[name] = (learned.noise, speak(learned, training.space, judge))
+        variants[name] = (learned.noise, decode(learned, training.space, evaluated))
     rows = []
-    for way, (noise, words) in said.items():
-        found = {key: asdict(mean) for key, mean in marks(words, judge, cider).items()}
+    for way, (noise, decoded) in variants.items():
+        found = {key: asdict(mean) for key, mean in metrics(decoded, evaluated, cider).items()}
         rows.append({'way': way, 'noise': noise, **found})
     return rows
 
@@ -161,22 +166,23 @@ def main() -> None:
         )
     assert model.vision is not None
     _, kept = hold_back(list(open_streams(args.data / 'train', 0)))
-    learn = look(model.vision, kept[: args.learn])
-    judge = look(model.vision, open_streams(args.data / 'validation', args.judge))
+    learn = predict(model.vision, kept[: args.learn])
+    evaluated = predict(model.vision, open_streams(args.data / 'validation', args.judge))
     asked = TextDecoderTrainingConfig(
         args.model, ('training sentences',), y_decoder=config.y_decoder, steps=args.steps, batch=64
     )
-    texts = [t for said in ConceptTexts().sentences.values() for t in said]
+    meanings = ConceptTexts(concepts=concepts.of(kept))
+    texts = [text for same in meanings.sentences.values() for text in same]
     space = space_of(model.language, config)
     training = TextDecoderTraining(space, texts, described(learn), asked)
-    cider, corpus = scorer([m.stream for m in judge.moments])
-    own = [decoded.text for decoded in model.language.decode(judge.vectors)]
+    cider, corpus = scorer([m.stream for m in evaluated.moments])
+    own = [decoded.text for decoded in model.language.decode(evaluated.vectors)]
     found = {
         'learned_from': len(learn.moments),
-        'judged_on': len(judge.moments),
+        'judged_on': len(evaluated.moments),
         'steps': args.steps,
         'document_frequencies': corpus,
-        'rows': compare(training, own, learn, judge, cider),
+        'rows': compare(training, own, learn, evaluated, cider),
     }
     show(args, model.facts, found, as_table(found['rows']))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python benchmarks/eyes.py [MODEL ...] [--device D] [--dtype T] [--random] [--json]`.
+"""`python benchmarks/vision_latency.py [MODEL ...] [--device D] [--dtype T] [--random] [--json]`.
 
 Cost of a hop for a model's vision side, with one standing prompt and with eight, as a fraction of
 the hop's period. With a fraction above 1, the model is slower than the camera. A model without

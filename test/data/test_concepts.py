@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Concepts of streams: which set a stream has, and the set of annotated recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vljepa_ros.core.errors import InputError
+from vljepa_ros.data import concepts
+from vljepa_ros.data.concepts import RECORDINGS, ConceptSet
+from vljepa_ros.data.format import Annotation, Stream
+
+ACT = Annotation(0, 3, 'act:push:red', 'act', 'push', 'puck', 'red')
+TOLD = Annotation(0, 3, 'say:the cup is full', 'told', '', '', '', text='The cup is full.')
+GAP = Annotation(3, 5, '', 'none', '', '', '')
+
+
+def stream(*annotations: Annotation, **meta: Any) -> Stream:
+    return Stream(Path('x'), 0, annotations, meta)
+
+
+def test_recordings_have_the_set_without_tasks() -> None:
+    found = concepts.of([stream(TOLD, GAP), stream()])
+    assert type(found) is ConceptSet and found.tasks == () and found.concepts() == []
+
+
+def test_the_key_of_meta_json_names_the_simulator() -> None:
+    kitchen = concepts.of([stream(TOLD, simulator='kitchen'), stream(TOLD)])
+    assert kitchen is concepts.named('kitchen') and len(kitchen.tasks) == 50
+    assert kitchen is not concepts.named('mwstream')
+
+
+def test_streams_of_earlier_versions_are_recognized() -> None:
+    assert concepts.of([stream(ACT, split='train')]) is concepts.named('mwstream')
+    assert concepts.of([stream(ACT, split='kitchen')]) is concepts.named('kitchen')
+
+
+@pytest.mark.parametrize('names', [('mwstream', 'kitchen'), ('nope',)])
+def test_several_simulators_and_unknown_ones_are_errors(names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=names[0]):
+        concepts.of([stream(ACT, simulator=name) for name in names])
+
+
+def test_a_recorded_annotation_has_its_own_text_only() -> None:
+    rng = np.random.default_rng(0)
+    (question,) = RECORDINGS.questions(TOLD, rng)
+    assert (question.kind, question.answer) == ('caption', 'The cup is full.')
+    assert question.meaning == TOLD.meaning and question.candidates == ()
+    assert RECORDINGS.caption(GAP, rng, 'heldout').answer == ''
+    assert RECORDINGS.sentences(TOLD.meaning) == ('the cup is full',)
+    assert RECORDINGS.expresses(TOLD.meaning, 'the cup  is full')
+    assert not RECORDINGS.expresses(TOLD.meaning, 'the cup is empty')
+    assert RECORDINGS.expresses('unknown', 'I cannot tell')
+    with pytest.raises(InputError, match='act:push:red'):
+        RECORDINGS.sentences('act:push:red')
+
+
+def test_a_simulators_set_contains_that_of_recordings() -> None:
+    for item in (TOLD, GAP):
+        one, other = (np.random.default_rng(0) for _ in range(2))
+        known = concepts.named()
+        assert known.questions(item, one) == RECORDINGS.questions(item, other)
+    assert known.expresses(TOLD.meaning, 'The cup is full')
+    assert known.sentences('yes') == RECORDINGS.sentences('yes')
