@@ -214,7 +214,7 @@ def test_ask_at_a_moment_equals_the_answer_of_the_stack(vljepa: Run, bag: Path) 
 
 
 @pytest.mark.parametrize(
-    ('span', 'colour', 'stamp'),
+    ('span', 'color', 'stamp'),
     [
         (('--from', '3.2', '--to', '5'), 'blue', 4.9),
         (('--from', '6.4'), 'green', 7.9),
