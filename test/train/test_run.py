@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 from helpers.synthetic_streams import SCENES, SIZE, film
+from helpers.tiny_streaming import network
 from numpy.typing import NDArray
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Frame
 from vljepa_ros.data.format import Stream, open_split, write_stream
 from vljepa_ros.data.simulators.mwstream.meanings import sentences
+from vljepa_ros.data.workspace import WORKSPACE
 from vljepa_ros.model import registry
 from vljepa_ros.model.config import (
     ModelConfig,
     PredictorConfig,
+    RegionFinderConfig,
     TimeConfig,
     XEncoderConfig,
     YDecoderConfig,
@@ -29,6 +32,8 @@ from vljepa_ros.stream.perceiver import Perceiver
 from vljepa_ros.train.config import (
     Clips,
     DecoderTraining,
+    FamiliarityTraining,
+    RegionTraining,
     TextTraining,
     TrainConfig,
     VisionTraining,
@@ -122,6 +127,44 @@ def test_a_run_goes_on_where_it_was(trained: Path, data: Path, tmp_path: Path) -
     lines = (trained / 'checkpoints' / 'log.jsonl').read_text()
     run.vision(net)  # all steps are done: nothing is trained, nothing is logged
     assert (trained / 'checkpoints' / 'log.jsonl').read_text() == lines
+
+
+def test_run_with_region_finder_trains_and_saves_it(data: Path, tmp_path: Path) -> None:
+    """Frames of 32 pixels are cropped to 16; a second run restores the finder."""
+    for split in ('train', 'validation'):
+        for stream in open_split(data / split).streams:
+            count = stream.frame_count
+            state = {'light': np.ones(count), 'cover': np.zeros(count)}
+            state |= {name: np.full(count, 0.6) for name in WORKSPACE}
+            frames, folder = np.asarray(stream.frames()[:]), tmp_path / split
+            whole = film(stream.name, 0)
+            write_stream(folder, replace(whole, frames=frames, state=state))
+    config = configuration(tmp_path, tmp_path / 'out')
+    model = dataclasses.replace(
+        config.model,
+        region_finder=RegionFinderConfig(SIZE, (8, 8)),
+        x_encoder=dataclasses.replace(config.model.x_encoder, image_size=SIZE // 2),
+    )
+    config = dataclasses.replace(
+        config,
+        model=model,
+        text=dataclasses.replace(config.text, steps=2),
+        regions=RegionTraining(steps=3, batch=4, warmup_steps=1),
+        vision=dataclasses.replace(config.vision, steps=3),
+        decoder=dataclasses.replace(config.decoder, steps=2),
+        familiarity=FamiliarityTraining(enabled=False),
+        validation_steps=1000,
+    )
+    saved = registry.load(str(train(config)), device='cpu')
+    assert saved.facts.image_size == SIZE
+    assert saved.vision is not None
+    finder = network(saved.vision).region_finder
+    again = Run(config)
+    net = again.texts()
+    assert net.region_finder is not None
+    again.regions(net)
+    for key, value in net.region_finder.state_dict().items():
+        torch.testing.assert_close(finder.state_dict()[key], value, atol=1e-3, rtol=1e-2)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:

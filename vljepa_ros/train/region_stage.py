@@ -57,8 +57,10 @@ class RegionStage:
         images, targets = zip(*(self._draw() for _ in range(self.config.batch)), strict=True)
         found = self.finder(torch.from_numpy(np.stack(images)).to(self._device))
         expected = torch.from_numpy(np.stack(targets)).to(found)
-        scaled = [(x - x.new_tensor(OFFSET)) / x.new_tensor(SCALE) for x in (found, expected)]
-        loss = functional.smooth_l1_loss(*scaled, beta=KNEE)
+        offset, scale = found.new_tensor(OFFSET), found.new_tensor(SCALE)
+        loss = functional.smooth_l1_loss(
+            (found - offset) / scale, (expected - offset) / scale, beta=KNEE
+        )
         self._optimizer.apply(loss)
         return float(loss.detach())
 

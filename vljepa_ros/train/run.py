@@ -110,7 +110,7 @@ class Run:
         if self.workers.first and checkpoint.read(path, self.config) is None:
             self._train_regions(RegionStage(finder, self.train, self.config))
             checkpoint.write(path, self.config, finder.state_dict())
-        self.workers.wait()
+        self.workers.barrier()
         state = checkpoint.read(path, self.config)
         assert state is not None
         finder.load_state_dict(state)

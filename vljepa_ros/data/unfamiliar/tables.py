@@ -43,11 +43,11 @@ def model(rng: np.random.Generator) -> Any:
             )
     shapes = (geom.mjGEOM_BOX, geom.mjGEOM_CYLINDER, geom.mjGEOM_SPHERE, geom.mjGEOM_ELLIPSOID)
     for _ in range(int(rng.integers(0, THINGS + 1))):
-        size = rng.uniform(0.02, 0.12, 3)
-        place = rng.uniform(-0.8, 0.8, 2) * half
+        sides = rng.uniform(0.02, 0.12, 3).tolist()
+        x, y = (rng.uniform(-0.8, 0.8, 2) * half).tolist()
         world.add_geom(
-            type=shapes[int(rng.integers(len(shapes)))], size=size.tolist(),
-            pos=[*place.tolist(), float(size[2])], rgba=[*rng.uniform(0, 1, 3), 1],
+            type=shapes[int(rng.integers(len(shapes)))], size=sides, pos=[x, y, sides[2]],
+            rgba=[*rng.uniform(0, 1, 3), 1],
         )  # fmt: skip
     world.add_light(pos=[*rng.uniform(-1, 1, 2), 2.5], dir=[0, 0, -1])
     return spec.compile()
