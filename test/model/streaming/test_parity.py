@@ -86,6 +86,7 @@ def test_only_frames_in_the_receptive_field_change_the_output(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)  # ten thousand steps on one thread of a busy machine
 def test_hop_ten_thousand_equals_the_masked_pass(shipped: Model, reference: Reference) -> None:
     vision, facts = shipped.vision, shipped.facts
     assert vision is not None
