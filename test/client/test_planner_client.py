@@ -93,7 +93,7 @@ def test_before_the_first_frame_the_error_is_transient(bench: Bench, client: Cli
         ({'prompt': 5}, 'prompt is of type int'),
         ({'prompt': '\ud800'}, 'surrogate'),
         ({'candidates': [1, 2]}, 'candidate is of type int'),
-        ({'candidates': 'yes'}, 'one text, not a list'),
+        ({'candidates': 'yes'}, 'must be a list of texts'),
         ({'source': None}, 'source is of type NoneType'),
         ({'start_s': 1_790_000_000_000.0}, 'start (1.79e+12 s) is not in 0..2147483647'),
         ({'end_s': float('inf')}, 'end (inf) is not a number'),

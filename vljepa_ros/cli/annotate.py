@@ -30,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar='N',
-        help='long-term limit of texts per minute and camera, plus about ten; with --offline '
-        'a strict limit (default: no limit)',
+        help='limit of texts per minute and camera in the long run; bursts may have ten more. '
+        'With --offline the limit is strict (default: no limit)',
     )
     parser.add_argument(
         '--offline',

@@ -35,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar='SOURCE',
         help='scenes that are unfamiliar to the model: bags, videos, folders of images, or names '
-        "of built-in kinds ('shadow hand', 'scikit-image photographs', ...)",
+        "of built-in kinds ('shadow hand', 'plain table', ...; all in docs/guide/models.md). "
+        'Default: synthetic images only',
     )
     parser.add_argument(
         '--streams',
@@ -57,12 +58,13 @@ def run(args: argparse.Namespace) -> int:
     """Run `vljepa calibrate` and return its exit status."""
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
-    streams = validation_streams(args.data, args.streams)
     from vljepa_ros.model import registry
+
+    folder = registry.find(args.model)
+    streams = validation_streams(args.data, args.streams)
     from vljepa_ros.train.familiarity import calibrate_familiarity, calibrate_texts
 
     registry.prepare(args.device, 'float32', args.threads)
-    folder = registry.find(args.model)
     if args.texts_only:
         calibrate_texts(folder, streams)
         if args.json:

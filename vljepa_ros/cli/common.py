@@ -46,7 +46,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_device_arguments(parser: argparse._ActionsContainer) -> None:
     """Add --device, --dtype, --threads."""
     parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
-    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or float16')
+    parser.add_argument(
+        '--dtype', default='float32', help='float32 (default), bfloat16 or float16'
+    )
     parser.add_argument(
         '--threads',
         type=int,

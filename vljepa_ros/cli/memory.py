@@ -33,7 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
     )
     parser.add_argument(
-        '--limit', type=int, default=10, metavar='K', help='maximum number of moments (10)'
+        '--limit',
+        type=int,
+        default=10,
+        metavar='K',
+        help='maximum number of moments (default: 10)',
     )
     parser.add_argument(
         '--source', default='', metavar='NAME', help='only this camera (default: all)'

@@ -22,7 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     common.add_source_arguments(parser)
     parser.add_argument('text', metavar='TEXT', help='description of the moments to find')
     parser.add_argument(
-        '--limit', type=int, default=10, metavar='K', help='maximum number of moments (10)'
+        '--limit',
+        type=int,
+        default=10,
+        metavar='K',
+        help='maximum number of moments (default: 10)',
     )
     add_span_arguments(parser, moment=False)
     common.add_prompt_argument(parser)

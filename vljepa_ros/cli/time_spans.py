@@ -36,12 +36,22 @@ class Span:
 def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
     """Add --from and --to, and with `moment` also --at."""
     if moment:
-        parser.add_argument('--at', type=float, metavar='T', help='one moment, in seconds')
+        parser.add_argument(
+            '--at', type=float, metavar='T', help='one moment, in seconds from the start'
+        )
     parser.add_argument(
-        '--from', type=float, metavar='A', dest='from_s', help='start of a span, in seconds'
+        '--from',
+        type=float,
+        metavar='A',
+        dest='from_s',
+        help='start of a span, in seconds from the start',
     )
     parser.add_argument(
-        '--to', type=float, metavar='B', dest='to_s', help='end of a span, in seconds'
+        '--to',
+        type=float,
+        metavar='B',
+        dest='to_s',
+        help='end of a span, in seconds from the start',
     )
 
 
@@ -50,7 +60,7 @@ def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = 
     at_s, from_s, to_s = getattr(args, 'at', None), args.from_s, args.to_s
     for name, value in (('--at', at_s), ('--from', from_s), ('--to', to_s)):
         if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
-            raise InputError(f'{name} ({value:g}) is not in 0..{latest_s:g} s')
+            raise InputError(f'{name} ({value:g}) must be 0 or more and less than {latest_s:g} s')
     if at_s is not None and (from_s is not None or to_s is not None):
         raise InputError('--at gives a moment, --from and --to give a span: use only one of them')
     if from_s is not None and to_s is not None and to_s < from_s:

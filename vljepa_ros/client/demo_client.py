@@ -104,7 +104,9 @@ class Client:
                     break
                 if time.monotonic() > deadline_s:
                     state = found.current_state.label if found else 'not available'
-                    raise InputError(f'{name} is {state} after {self._timeout_s:g} s')
+                    raise InputError(
+                        f'{name} is still {state} after {self._timeout_s:g} s, not active'
+                    )
                 self._spin_for(0.1)
         self._emit({'active': list(NODES)})
 

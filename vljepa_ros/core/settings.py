@@ -52,7 +52,7 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
         InputError: It is one text, whose letters would be taken for texts, or not a sequence.
     """
     if isinstance(texts, str):
-        raise InputError(f'{what} are one text, not a list of texts')
+        raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is one text')
     if not isinstance(texts, Sequence):
         raise InputError(f'{what} are of type {type(texts).__name__}, not a list of texts')
     return tuple(texts)
@@ -236,4 +236,6 @@ class Settings:
         for part in fields(self):
             value, kind = getattr(self, part.name), part.default_factory
             if isinstance(kind, type) and not isinstance(value, kind):
-                raise InputError(f'settings: {part.name} ({_shown(value)}) is no {kind.__name__}')
+                raise InputError(
+                    f'settings: {part.name} ({_shown(value)}) is not of type {kind.__name__}'
+                )

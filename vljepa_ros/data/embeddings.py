@@ -93,7 +93,7 @@ def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> No
 
 def _nanoseconds(what: str, seconds: NDArray[Any]) -> NDArray[np.int64]:
     if not np.issubdtype(seconds.dtype, np.number) or np.iscomplexobj(seconds):
-        raise InputError(f'{what} {seconds.dtype} are not numbers of seconds')
+        raise InputError(f'{what} have dtype {seconds.dtype}, but seconds must be numbers')
     if not (np.abs(seconds) < LONGEST_S).all():  # also rejects nan
         raise InputError(f'{what} are not all finite and below {LONGEST_S:g} s')
     return np.round(seconds.astype(np.float64) * SECOND_NS).astype(np.int64)

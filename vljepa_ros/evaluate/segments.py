@@ -48,7 +48,7 @@ def run_stack(context: Context, stream: Stream) -> StackOutput:
 
 
 def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
-    """Join the events of one stream to segments."""
+    """Combine the events of one stream into segments, with times from `start_ns` in seconds."""
     opened: dict[int, Event] = {}
     for event in events:
         if event.state is State.STARTED:

@@ -51,7 +51,10 @@ def frames_of(stream: Stream) -> Iterator[Image]:
 
 
 def window(vision: Vision, stream: Stream, at_s: float) -> slice:
-    """Return the frames to stream for a moment: whole tubelets, assumed at the model's rate."""
+    """Return the frames to stream for a moment, in whole tubelets.
+
+    The stream is assumed to have the frame rate of the model.
+    """
     facts = vision.facts
     stamps, per = stream.stamps_ns(), facts.tubelet_frames
     end = int(np.searchsorted(stamps, stamps[0] + round(at_s * 1e9), side='right'))

@@ -254,7 +254,7 @@ def to_look(window: WindowPrediction) -> msg.Look:
 def from_look(message: msg.Look) -> types.EvaluatedSpan:
     """Convert the result of one prompt in an evaluated span. Raises InputError."""
     if len(message.vectors) != 1:
-        raise InputError(f'Look.vectors has {len(message.vectors)} vectors for one prompt')
+        raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but 1 is expected')
     vector = from_embedding(message.vectors[0])
     unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
     return types.EvaluatedSpan(

@@ -319,7 +319,9 @@ class QueryNode(VljepaNode):
                 'their vectors cannot be compared; set the parameter model to the same value'
             )
         if not found.looks:
-            raise InternalError('predict succeeded, but its response has no looks')
+            raise InternalError(
+                'predict succeeded, but its response contains no embeddings (looks is empty)'
+            )
         return found.source, [conversions.from_look(look) for look in found.looks]
 
     async def _on_search(

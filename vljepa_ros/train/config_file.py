@@ -38,7 +38,12 @@ def read_config(path: Path) -> AnyConfig:
     """
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f'{path}: {error.strerror}') from error
+    except yaml.MarkedYAMLError as error:
+        line = f'line {error.problem_mark.line + 1}: ' if error.problem_mark else ''
+        raise InputError(f'{path}: {line}{error.problem}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f'{path}: {str(error).splitlines()[0]}') from error
     return parse_config(values, path)
 

@@ -116,7 +116,7 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
 
 
 def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
-    """Convert vectors (N, D) to answers with the text side."""
+    """Convert vectors (N, D) to graded answers; the text side scores or decodes them."""
     language = context.language
     decoded = dict[int, Decoded]()
     for kind in (SENTENCES, OPEN_ANSWERS):

@@ -183,7 +183,7 @@ def pose(concepts: ConceptSet, streams: Sequence[Stream]) -> list[Posed]:
 
 
 def _right(who: str, part: Sequence[Given]) -> Row:
-    """Return the accuracy; yes and no of every topic have equal weight."""
+    """Return the accuracy; the questions answered yes and no of each topic weigh the same."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
     return Row(who, 'accuracy: answerable, yes and no balanced', right)

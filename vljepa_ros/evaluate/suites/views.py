@@ -114,7 +114,10 @@ def _by_list(context: Context, held_out: Candidates, known: Sequence[FilmedAct])
 def _parts(
     held_out: Candidates, found: Sequence[FilmedAct], known: Sequence[FilmedAct]
 ) -> list[Row]:
-    """Return the model's rows with held-out paraphrases; parts without acts have no row."""
+    """Return a row of the model for each group of cameras, with held-out paraphrases.
+
+    Groups without acts have no row.
+    """
     acts = [f.act for f in found]
     everything = held_out.top1(acts, [act.vector for act in acts])
     parts = [*_apart(found), *_by_size(found), *_by_elevation(known), *_by_format(known)]

@@ -44,7 +44,7 @@ class GapCorrection(nn.Module):
         return functional.normalize(vectors - self.gap[int(asked)], dim=-1)
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Project vectors (N, D) on the mean of the anchors, weighted by similarity."""
+        """Return, for each vector (N, D), the unit mean of the anchors, weighted by similarity."""
         if not len(self.anchors):
             return vectors
         weight = (vectors @ self.anchors.T / self.temperature).softmax(dim=-1)

@@ -274,7 +274,7 @@ def _lengths(config: TextDecoderTrainingConfig, held_out: bool) -> tuple[float, 
 
 
 def _placed(made: TextDecoder, pairs: Sequence[PredictionPair]) -> Vectors:
-    """Return the re-centered predictions (N, D) of pairs, in their order."""
+    """Return the re-centered prediction of each pair, (N, D)."""
     found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
     for asked in (False, True):
         rows = [i for i, pair in enumerate(pairs) if pair.asked == asked]

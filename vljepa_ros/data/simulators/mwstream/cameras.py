@@ -81,7 +81,7 @@ class Camera:
 
     @functools.cached_property
     def axes(self) -> Points:
-        """Return axes (3, 3) as columns: image right, image up, backward on the optical axis."""
+        """Return axes (3, 3) as columns: right and up in the image, and backward."""
         back = np.subtract(self.position_m, self.target_m)
         back /= np.linalg.norm(back)
         right = np.cross(self.upward, back)

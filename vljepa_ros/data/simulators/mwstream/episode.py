@@ -116,7 +116,10 @@ def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
 
 
 def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
-    """Run the policy until it succeeds or stops; return the frame numbers and the grip."""
+    """Run the policy until it succeeds or stops.
+
+    Returns the frame numbers of contact, movement and success, and the last gripper command.
+    """
     episode, plan = recorder.episode, recorder.episode.plan
     marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
     limit = plan.stop_steps if plan.ending == 'stopped' else LIMIT_STEPS

@@ -241,7 +241,10 @@ def _known_sentences() -> _Sentences:
 
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
-    """Return the sentences nearest to `text` by Jaccard index: concept without color, words."""
+    """Return the sentences nearest to `text` by the Jaccard index of their words.
+
+    Each is given by its concept, without color, and its words.
+    """
     known, bag = _known_sentences(), set(words(text)) - set(COLOR_NAMES)
     said = np.zeros(len(known.number), np.float32)
     said[[known.number[word] for word in bag if word in known.number]] = 1.0
