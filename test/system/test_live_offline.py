@@ -277,4 +277,5 @@ def test_play_at_a_rate_keeps_time_stamps_and_clock(ros: int, bench: Bench, movi
     assert stamps == [frame.stamp_ns for frame in open_source(moving)]
     assert {message.header.frame_id for message in pictures} == {'optical'}
     ticks = [to_ns(message.clock) for message in clock]
-    assert ticks == sorted(ticks) and len(ticks) > 200 and ticks[-1] == stamps[-1]
+    assert ticks == sorted(ticks) and ticks[-1] == stamps[-1]
+    assert set(ticks) - set(stamps)  # the clock runs between images, too
