@@ -28,8 +28,8 @@ class Camera:
     """Pose, lens and image format of a camera; unknown values are '', 0 or NaN.
 
     `view`: name of the view, such as 'home:corner', 'wide' or 'stock:corner2'. `fit`: conversion
-    of an image of `aspect` to a square (crop, resize, letterbox). `resolution`: width in pixels. `held_out`: properties that
-    are absent from training (azimuth, camera, texture, codec).
+    of an image of `aspect` to a square (crop, resize, letterbox). `resolution`: width in pixels.
+    `held_out`: properties that are absent from training (azimuth, camera, texture, codec).
     """
 
     view: str = ''

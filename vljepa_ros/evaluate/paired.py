@@ -33,7 +33,7 @@ Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
 
 def compare(first: Path, second: Path) -> list[Report]:
-    """Return one report per common suite, with rows A (`first`), B (`second`) and B - A per metric.
+    """Return a report per common suite: rows A (`first`), B (`second`) and B - A of each metric.
 
     Raises:
         InputError: a file is not a result, or the two have no items in common.
