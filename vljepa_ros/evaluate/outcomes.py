@@ -46,7 +46,7 @@ class Outcomes:
             raise ValueError(f'two items have the id {repeated!r}')
 
     def draws(self) -> Draws:
-        """Return the metric with bootstrap values that can be paired with others of these items."""
+        """Return the metric with bootstrap values, for pairing with others of these items."""
         if not self.weights:
             return draws(self.values, self.groups, self.clusters)
         return redrawn(self._ratio, self.clusters or self.ids)

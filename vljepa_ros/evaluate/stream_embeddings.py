@@ -46,12 +46,12 @@ class Hops:
         return unit(self.vectors[members].mean(axis=0))
 
     def not_before(self, at_s: Sequence[float]) -> Indices:
-        """Return, for each time (s), the index of the first hop at or after it, or else the last."""
+        """Return the index of the first hop at or after each time (s), or else of the last hop."""
         at_ns = [round(at * SECOND_NS) for at in at_s]
         return np.searchsorted(self.stamps_ns, at_ns).clip(max=len(self.stamps_ns) - 1)
 
     def within(self, start_s: float, end_s: float) -> Indices:
-        """Return the indices of the hops in [start_s, end_s), or of the hop nearest to its middle."""
+        """Return the indices of the hops in [start_s, end_s), or else of the hop at its middle."""
         start_ns, end_ns = round(start_s * SECOND_NS), round(end_s * SECOND_NS)
         first, last = np.searchsorted(self.stamps_ns, [start_ns, end_ns])
         if first == last:

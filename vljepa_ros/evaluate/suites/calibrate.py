@@ -89,7 +89,7 @@ def calibrate(context: Context) -> Report:
 
 
 def pose_all(context: Context) -> list[Posed]:
-    """Return all questions about the streams; one draw per moment is repeated without candidates."""
+    """Return all questions; those of the first draw are also posed without candidates."""
     rng, found, concepts = np.random.default_rng(0), list[Posed](), context.concepts
     for stream in context.streams:
         for item in stream.annotations:
@@ -106,7 +106,7 @@ def pose_all(context: Context) -> list[Posed]:
 
 
 def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]:
-    """Return the graded answers of the model, the oracle and the vision-blind baseline, by name."""
+    """Return the graded answers by source: model, oracle and vision-blind baseline."""
     return {
         'ours': give(context, posed, ask(context, posed, 'answers')),
         'oracle': give(
