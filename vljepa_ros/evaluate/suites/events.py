@@ -3,8 +3,8 @@
 
 A predicted event is a segment's start with its final text, as printed by `vljepa annotate`. A true
 event is the start of an annotation; consecutive annotations of the same concept are merged. The
-start of a stream is neither a predicted nor a true event. Events match one-to-one within `WITHIN_S`; the
-labeled F1 counts correct sentences only. A false event at rest starts while the arm is at rest and
+start of a stream is neither a predicted nor a true event. Events match one-to-one within
+`WITHIN_S`; the labeled F1 counts correct sentences only. A false event at rest starts while the arm is at rest and
 matches no true start. The start of a hidden act (its object is not visible) is not a true event,
 and a predicted event that matches only such a start is not counted.
 
