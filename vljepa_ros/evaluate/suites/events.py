@@ -4,9 +4,9 @@
 A predicted event is a segment's start with its final text, as printed by `vljepa annotate`. A true
 event is the start of an annotation; consecutive annotations of the same concept are merged. The
 start of a stream is neither a predicted nor a true event. Events match one-to-one within
-`WITHIN_S`; the labeled F1 counts correct sentences only. A false event at rest starts while the arm is at rest and
-matches no true start. The start of a hidden act (its object is not visible) is not a true event,
-and a predicted event that matches only such a start is not counted.
+`WITHIN_S`; the labeled F1 counts correct sentences only. A false event at rest
+starts while the arm is at rest and matches no true start. The start of an act with a hidden object
+is not a true event, and a predicted event that matches only such a start is not counted.
 
 Suite views-events is the same evaluation on streams with cameras of the wide distribution, one
 camera per stream, with a target for the labeled F1 only.
