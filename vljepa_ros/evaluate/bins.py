@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bins of view, object size and light for the hops of a stream.
+"""Binning of the hops (inference steps) of a stream by camera view, object size and light.
 
-Views and sizes come from the camera descriptions in meta.json, of the stream or of each episode.
-Streams without descriptions have bins of light only.
+Camera views and light levels come from the stream's meta.json, object sizes from its recorded
+state. Properties that a stream does not describe have no bins.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ BANDS: dict[str, tuple[float, ...]] = {  # lower bounds of all bands except the 
 
 @dataclass(frozen=True)
 class Hop:
-    """Bins of one hop of a stream."""
+    """One hop (inference step) of a stream, with the names of the bins that contain it."""
 
     stream: str
     bins: tuple[str, ...]
 
 
 def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[Hop]:
-    """Return all hops of a stream, whose frames have the model's rate."""
+    """Return one `Hop` with its bins for each inference step of a stream.
+
+    The stream's frame rate must equal the model's.
+    """
     rate, per = float(stream.meta.get('rate_hz', facts.rate_hz)), facts.tubelet_frames
     sizes = stream.state().get('object_size')
     found, at = list[Hop](), 0
@@ -51,7 +54,13 @@ def hops_of_bins(stream: Stream, facts: ModelFacts) -> list[Hop]:
 def bins_of(
     meta: Mapping[str, Any], item: Annotation | None, size_px: float = float('nan')
 ) -> tuple[str, ...]:
-    """Return the bins of a moment; `size_px`: projected size of its object, NaN if unknown."""
+    """Return the names of all bins that contain a moment, such as 'elevation_deg: below 25'.
+
+    Args:
+        meta: Content of the stream's meta.json.
+        item: Annotation at the moment, if there is one.
+        size_px: Projected object size (pixels per 5 cm, image width 96); NaN if unknown.
+    """
     if item is not None and (item.covered or not item.light):
         return (HIDDEN,)
     episode = item.episode if item is not None else 0

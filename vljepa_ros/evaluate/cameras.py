@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras of annotated streams, as described in their meta.json: one for each episode.
+"""Cameras of annotated streams, described in the stream's meta.json, one per episode.
 
-`object_size` of a stream's state is the projected size: the number of pixels that 5 cm at the
-object cover in an image 96 pixels wide.
+The projected size of an object (`object_size` in a stream's state) is the number of pixels that
+5 cm at the object's position cover in an image 96 pixels wide.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SIZE = 'object_size'  # key in the state
 
 @dataclass(frozen=True)
 class Camera:
-    """Camera and its image format; unknown values are '', 0 or NaN.
+    """Pose, lens and image format of a camera; unknown values are '', 0 or NaN.
 
-    `view`: 'home:corner', 'wide', 'stock:corner2'. `fit`: conversion of an image of `aspect` to a
-    square (crop, resize, letterbox). `resolution`: width in pixels. `held_out`: properties that
-    are absent from training (azimuth, camera, texture, codec).
+    `view`: name of the view, such as 'home:corner', 'wide' or 'stock:corner2'. `fit`: conversion
+    of an image of `aspect` to a square (crop, resize, letterbox). `resolution`: width in pixels.
+    `held_out`: properties that are absent from training (azimuth, camera, texture, codec).
     """
 
     view: str = ''
@@ -71,7 +71,7 @@ def camera_of(stream: Stream, episode: int) -> Camera | None:
 
 
 def viewpoint(stream: Stream, episode: int) -> str:
-    """Return the home viewpoint of an episode, 'corner2'; '' for any other camera."""
+    """Return the name of an episode's home camera, such as 'corner2'; '' for other cameras."""
     camera = camera_of(stream, episode)
     if camera is not None:
         home, _, name = camera.view.partition(':')
@@ -81,7 +81,7 @@ def viewpoint(stream: Stream, episode: int) -> str:
 
 
 def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
-    """Return the median projected size during each annotation; NaN if it is unknown."""
+    """Return the median projected object size (pixels) during each annotation; NaN if unknown."""
     sizes = stream.state().get(SIZE)
     if sizes is None:
         return [NAN] * len(items)
@@ -95,7 +95,7 @@ def projected_sizes(stream: Stream, items: list[Annotation]) -> list[float]:
 
 
 def _parsed(values: Mapping[str, Any]) -> Camera:
-    """Parse one description; ignore other keys. Raises TypeError, ValueError."""
+    """Parse one camera description; ignore unknown keys. Raises TypeError, ValueError."""
     found: dict[str, Any] = {}
     for part in fields(Camera):
         if values.get(part.name) is None:

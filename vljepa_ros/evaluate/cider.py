@@ -2,9 +2,10 @@
 """CIDEr-D (Vedantam et al., arXiv 1411.5726): similarity of a sentence to reference sentences.
 
 n-grams of 1 to 4 words are weighted by their rarity among the references of the whole corpus.
-Counts are clipped at the reference's, lengths are compared by a Gaussian of sigma 6, and the score
-is multiplied by 10. Texts are lower case without punctuation; there is no stemming. The tests
-compare it with pycocoevalcap. `document_frequencies` has the corpus of the suites.
+Their counts are clipped at the counts of the reference, differences in length are penalized by a
+Gaussian of sigma 6, and the score is multiplied by 10. Texts are converted to lower case, and
+punctuation is removed; words are not stemmed. The tests compare the scores with pycocoevalcap.
+The module `document_frequencies` provides the corpus of the evaluation suites.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ Grams = Counter[tuple[str, ...]]
 
 
 class Cider:
-    """Scorer with the document frequencies of one corpus: a list of references for every item.
+    """CIDEr-D scorer with the document frequencies of one corpus.
 
-    `counts`: number of items with these references; 1 by default.
+    Args:
+        corpus: Documents, each a list of reference sentences.
+        counts: Number of occurrences of each document; 1 by default.
     """
 
     def __init__(self, corpus: Sequence[Sequence[str]], counts: Sequence[int] = ()) -> None:
@@ -37,7 +40,7 @@ class Cider:
         self._log_count = math.log(max(sum(counts), 2))
 
     def score(self, sentence: str, references: Sequence[str]) -> float:
-        """Score a sentence from 0 (nothing in common) to 10 (equal to the references)."""
+        """Return a CIDEr-D of 0 (no common n-gram) to 10 (equal to its references)."""
         own, length = self._weigh(grams(sentence)), _length(sentence)
         total = np.zeros(LONGEST)
         for text in references:
@@ -55,7 +58,7 @@ class Cider:
 
 
 def grams(text: str) -> Grams:
-    """Count all n-grams of a text."""
+    """Return the counts of all n-grams of 1 to 4 words in a text."""
     words = re.findall(r"[\w']+", text.lower())
     return Counter(
         tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1)
@@ -67,7 +70,7 @@ def _length(text: str) -> int:
 
 
 def _cosine(own: dict[tuple[str, ...], float], other: dict[tuple[str, ...], float]) -> float:
-    """Return the cosine of counts clipped at the reference, with the full vectors' norms."""
+    """Return the cosine of two weight vectors; `own` is clipped at `other` in the dot product."""
     shared = sum(min(own[g], other[g]) * other[g] for g in own.keys() & other.keys())
     norm = math.sqrt(sum(v * v for v in own.values())) * math.sqrt(
         sum(v * v for v in other.values())

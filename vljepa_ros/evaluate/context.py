@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Context of the suites: a model, annotated streams and progress reporting."""
+"""Context of an evaluation suite: a model, annotated streams and progress reporting."""
 
 from __future__ import annotations
 
@@ -23,16 +23,21 @@ PARTS, MOST_AT_ONCE = 8, 32  # a process takes an eighth of its share at once, f
 
 
 def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
-    """Report no progress."""
+    """Return `items` unchanged: a `Progress` that reports nothing."""
     del name, total
     return items
 
 
 class Context:
-    """One model on one split.
+    """Model and annotated streams that an evaluation suite runs on.
 
-    `unseen`: streams of tasks that are absent from training. `validation`: streams for choosing
-    thresholds. `processes`: see `helpers`. `concepts`: concepts of the streams.
+    Args:
+        model: Model to evaluate.
+        streams: Streams to evaluate on.
+        progress: Wrapper of an iterable that reports progress.
+        unseen: Streams of tasks that are absent from training.
+        validation: Streams for choosing thresholds.
+        processes: Worker processes of `map` (see `helpers`); by default, `map` uses none.
 
     Raises:
         ModelError: the vision side or the text side of the model is missing.
@@ -62,17 +67,18 @@ class Context:
         self._made: dict[str, Any] = {}
 
     def watched(self, name: str) -> Iterator[Stream]:
-        """Iterate over all streams, with progress."""
+        """Yield all streams and report progress under `name`."""
         yield from self.each(self.streams, name)
 
     def each(self, items: Sequence[T], name: str) -> Iterator[T]:
-        """Iterate over items, with progress."""
+        """Yield all items and report progress under `name`."""
         yield from self._progress(items, name, len(items))
 
     def map(self, work: Callable[[Context, T], R], items: Sequence[T], name: str) -> list[R]:
-        """Apply `work`, a module-level function, to each item, in order and with progress.
+        """Return the results of `work` for all items, in the order of the items; report progress.
 
-        With several processes, each has a context of its own with the same model and streams.
+        Worker processes, if there are any, each have their own context with the same model and
+        streams. `work` must be a module-level function.
         """
         found: Iterable[R] = (work(self, item) for item in items)
         if self._processes:
@@ -81,21 +87,24 @@ class Context:
         return list(self._progress(found, name, len(items)))
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return the cached result of `make`, which several suites share."""
+        """Return the result of `make`, computed once per `name` and shared by all suites."""
         if name not in self._made:
             self._made[name] = make()
         found: T = self._made[name]
         return found
 
     def centre(self, meaning: str) -> Vectors:
-        """Return the oracle's prediction: the center of a concept's training paraphrases."""
+        """Return the oracle's prediction for a concept.
+
+        It is the normalized mean (D,) of the text embeddings of the training paraphrases.
+        """
         if meaning not in self._centres:
             self._centres[meaning] = centre(self.language.encode(self.concepts.sentences(meaning)))
         return self._centres[meaning]
 
 
 def helpers(count: int, load: Load, streams: Sequence[Stream]) -> Processes:
-    """Return processes for a `Context`; each loads the model with its first work."""
+    """Return `count` worker processes for a `Context`; each loads the model at its first item."""
     return Processes(count, 'try fewer --jobs', _start, (load, tuple(streams)))
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode rules: which embeddings of a stream are decoded to texts, for the suite selective.
+"""Decode rules of the suite selective: selection of the embeddings that are decoded to texts.
 
-A rule converts the hops of one stream to its decodes, vectors (N, D) in order of time. The paper's
-rule (arXiv 2512.10942, section 4.3) is offline: Ward clustering of neighbors divides a whole
-stream into N segments, and the mean of each is decoded.
+A rule selects or pools embeddings of one stream and returns them as `Decodes`: vectors (N, D),
+sorted by time. The rule of the VL-JEPA paper (arXiv 2512.10942, section 4.3) is offline: Ward
+clustering of neighbors divides a whole stream into N segments, and the mean embedding of each
+segment is decoded.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ KEY = StreamKey('stream', '', '')
 
 @dataclass(frozen=True)
 class Decodes:
-    """Decodes of one rule for one stream.
+    """Vectors of one stream that a rule decodes.
 
-    vectors: (N, D). at_ns: (N,) time of a decode: its newest frame, or the middle of the span that
-    is pooled offline. emitted_ns: (N,) the newest frame that is needed for it; None if the rule
-    needs the whole stream.
+    `vectors`: (N, D). `at_ns`: time (N,) of each vector: the stamp of its newest frame, or the
+    middle of the pooled span. `emitted_ns`: stamp (N,) of the newest frame that the rule needs
+    before it can emit the vector; None if the rule needs the whole stream.
     """
 
     vectors: Vectors
@@ -48,7 +49,7 @@ class Decodes:
 
 
 def our_settings(threshold: float) -> SegmenterSettings:
-    """Return settings of our change detection for one threshold, 0..HIGHEST_THRESHOLD.
+    """Return the segmenter settings of our rule for a threshold of 0..HIGHEST_THRESHOLD.
 
     Above the default, the update threshold increases in proportion; below, only the change
     threshold decreases. Beyond `STRICTEST`, the change threshold is constant and the minimum
@@ -66,14 +67,14 @@ def our_settings(threshold: float) -> SegmenterSettings:
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
-    """Apply our rule with one threshold."""
+    """Return the decodes of our online rule for a change threshold (see `our_settings`)."""
     return by_settings(hops, our_settings(threshold))
 
 
 def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
-    """Apply our rule: one decode per start of a segment (the first included) and per update.
+    """Return the decodes of our online rule: one per segment start and one per segment update.
 
-    A segment ends with its last text, without another decode.
+    The end of a segment does not cause a decode: the segment keeps its last text.
     """
     segmenter, before_ns = Segmenter(settings, 'selective'), int(hops.stamps_ns[0])
     changes, at_ns = list[Change](), list[int]()
@@ -101,7 +102,7 @@ def by_settings(hops: Hops, settings: SegmenterSettings) -> Decodes:
 
 
 def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
-    """Concatenate streams to pieces of at least `seconds`; the last may be shorter."""
+    """Concatenate streams into longer streams of at least `seconds`; the last may be shorter."""
     found, parts = list[Hops](), list[Hops]()
     for number, hops in enumerate(streams, 1):
         parts.append(hops)
@@ -125,7 +126,7 @@ def uniform(hops: Hops, count: int) -> Decodes:
 
 
 def pooled(hops: Hops, count: int) -> Decodes:
-    """Decode the mean of each of `count` equal parts, emitted at the part's end."""
+    """Decode the mean of each of `count` equal parts, emitted at the end of the part."""
     return mean_of(hops, equal_parts(hops, count), emitted=True)
 
 
@@ -141,19 +142,25 @@ def ward(hops: Hops, count: int) -> Decodes:
 
 
 def within(hops: Hops, spans_s: Sequence[tuple[float, float]]) -> Decodes:
-    """Decode the mean of each given span, at the span's middle (oracle boundaries)."""
+    """Decode the mean of each span (start, end in seconds), timed at the middle of the span."""
     spans_s = sorted(spans_s, key=sum)
     vectors = np.stack([hops.pooled(hops.within(*span)) for span in spans_s])
     return Decodes(vectors, np.array([middle_ns(*span) for span in spans_s], np.int64))
 
 
 def middle_ns(start_s: float, end_s: float) -> int:
-    """Return the middle of a span in nanoseconds."""
+    """Return the middle, in nanoseconds, of a span in seconds."""
     return round((start_s + end_s) / 2 * SECOND_NS)
 
 
 def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
-    """Decode the mean of each part, at the middle between its first and last stamp."""
+    """Decode the mean of each group of hops, timed midway between its first and last stamp.
+
+    Args:
+        hops: Embeddings of one stream.
+        parts: Sorted hop indices of each group.
+        emitted: Whether a group is emitted at its last stamp; otherwise the rule is offline.
+    """
     stamps_ns = hops.stamps_ns
     first, last = (stamps_ns[[part[i] for part in parts]] for i in (0, -1))
     vectors = np.stack([hops.pooled(part) for part in parts])
@@ -161,17 +168,17 @@ def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
 
 
 def equal_parts(hops: Hops, count: int) -> list[Indices]:
-    """Divide all hops into `count` parts of nearly equal size."""
+    """Return the indices of all hops, divided into `count` runs of nearly equal length."""
     return np.array_split(np.arange(len(hops.stamps_ns)), count)
 
 
 def named(period_s: float) -> str:
-    """Return the name of a budget."""
+    """Return the name of a budget of one decode per `period_s` (0: every hop), '1/5 s'."""
     return f'1/{period_s:g} s' if period_s else 'every hop'
 
 
 def allowed(hops: Hops, period_s: float) -> int:
-    """Return the number of decodes in a budget (0: every hop), at least 1."""
+    """Return the number of decodes in a budget of one per `period_s` (0: every hop); minimum 1."""
     count = len(hops.stamps_ns)
     return min(count, max(1, int(hops.seconds / period_s + ROUNDING))) if period_s else count
 
@@ -179,7 +186,9 @@ def allowed(hops: Hops, period_s: float) -> int:
 def thresholds_within(
     streams: Sequence[Hops], periods_s: Iterable[float], share: float = 1.0
 ) -> dict[float, float]:
-    """Return, for each budget, the lowest threshold that spends at most a `share` of it.
+    """Return, for each period, the lowest threshold that spends at most a `share` of its budget.
+
+    The budget of a period (seconds) is one decode per period.
 
     Decodes are counted over all streams. The search is a bisection on a logarithmic scale: the
     number of decodes decreases with the threshold, except for small fluctuations. If no threshold

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding of vectors with a cache, and texts of the oracle and vision-blind baselines."""
+"""Cached decoding of embeddings to texts, and texts of the oracle and vision-blind baselines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCH = 128  # vectors
 
 
 class CachedDecoder:
-    """Y-Decoder with a cache; `decoded` counts distinct vectors."""
+    """Y-Decoder that caches the text of each distinct vector."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
@@ -25,20 +25,20 @@ class CachedDecoder:
 
     @property
     def facts(self) -> ModelFacts:
-        """Return the facts of the decoding model."""
+        """Return the properties of the decoding model."""
         return self._language.facts
 
     @property
     def decoded(self) -> int:
-        """Return the number of decoded vectors."""
+        """Return the number of distinct vectors decoded so far."""
         return len(self._cache)
 
     def texts(self, vectors: Vectors) -> list[str]:
-        """Return a text for each of the vectors (N, D)."""
+        """Return the N decoded texts of vectors (N, D)."""
         return [decoded.text for decoded in self.decode(vectors)]
 
     def decode(self, vectors: Vectors) -> list[Decoded]:
-        """Decode vectors (N, D) like `Language.decode`, those not in the cache in one batch."""
+        """Decode vectors (N, D) as `Language.decode` does; uncached vectors form one batch."""
         keys = [vector.tobytes() for vector in vectors]
         fresh = {k: v for k, v in zip(keys, vectors, strict=True) if k not in self._cache}
         if fresh:
@@ -50,7 +50,14 @@ class CachedDecoder:
 def decode_all(
     context: Context, vectors: Vectors, name: str, asked: bool = False
 ) -> list[Decoded]:
-    """Decode (N, D) like `Language.decode`, with progress; equal vectors are decoded once."""
+    """Decode vectors (N, D) as `Language.decode` does, equal ones only once; report progress.
+
+    Args:
+        context: Model and progress reporting.
+        vectors: Embeddings (N, D).
+        name: Name of the progress bar.
+        asked: `asked` of `Language.decode`.
+    """
     keys = [vector.tobytes() for vector in vectors]
     distinct = dict(zip(keys, vectors, strict=True))
     rows = list(distinct.values())
@@ -65,17 +72,17 @@ def _decode(context: Context, part: tuple[Vectors, bool]) -> list[Decoded]:
 
 
 def decoder_of(context: Context) -> CachedDecoder:
-    """Return the context's shared decoder."""
+    """Return the cached decoder that all suites of a context share."""
     return context.once('words', lambda: CachedDecoder(context.language))
 
 
 def oracle_texts(context: Context, meanings: Sequence[str]) -> list[str]:
-    """Return the texts decoded from the true concepts' own text embeddings."""
+    """Return the text decoded from the text embedding of each concept in `meanings`."""
     centres = [context.centre(meaning) for meaning in meanings]
     return decoder_of(context).texts(np.stack(centres)) if centres else []
 
 
 def blind_text(context: Context) -> str:
-    """Return the vision-blind text for the default prompt."""
+    """Return the text decoded from the vision-blind answer to the default prompt."""
     prompts = PerceptionSettings().prompts
     return decoder_of(context).texts(blind_answers(context.vision, prompts))[0]

@@ -2,9 +2,8 @@
 """`python -m vljepa_ros.evaluate.document_frequencies DATA/test`: write the corpus of CIDEr-D.
 
 A document is an annotation of the test split with the five reference paraphrases of its concept.
-It is therefore sufficient to store the number of annotations per concept:
-`document_frequencies.json` is {"documents": N, "annotations": {concept id: count}}, and n-grams
-are counted from these numbers.
+The file `document_frequencies.json` therefore stores only the number of annotations per concept:
+{"documents": N, "annotations": {concept id: count}}. The n-gram frequencies follow from it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def references(known: ConceptSet, concept: str) -> tuple[str, ...]:
 
 
 def count(streams: Sequence[Stream]) -> dict[str, int]:
-    """Count the annotations of each concept of a task, by concept id."""
+    """Return the number of annotations per concept id; ignore annotations of unknown tasks."""
     tasks = concepts.of(streams).tasks
     found = Counter(
         item.meaning for stream in streams for item in stream.annotations if item.task in tasks
@@ -41,7 +40,7 @@ def count(streams: Sequence[Stream]) -> dict[str, int]:
 
 
 def save(counts: Mapping[str, int], path: Path = FILE) -> None:
-    """Write the file. Raises OutputError."""
+    """Write the annotation counts as JSON. Raises OutputError."""
     content = {'documents': sum(counts.values()), 'annotations': dict(counts)}
     try:
         path.write_text(json.dumps(content, indent=0) + '\n', encoding='utf-8')
@@ -50,7 +49,11 @@ def save(counts: Mapping[str, int], path: Path = FILE) -> None:
 
 
 def load(path: Path = FILE) -> dict[str, int] | None:
-    """Read the file; None if it does not exist. Raises InputError if it is damaged."""
+    """Return the annotation counts of a file; None if it does not exist.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not path.is_file():
         return None
     try:
@@ -64,7 +67,10 @@ def load(path: Path = FILE) -> dict[str, int] | None:
 
 
 def scorer(streams: Sequence[Stream], path: Path = FILE) -> tuple[Cider, str]:
-    """Return a CIDEr-D scorer and its corpus' description; the corpus defaults to `streams`."""
+    """Return a CIDEr-D scorer and a description of its corpus.
+
+    The corpus is read from `path`; if the file does not exist, it is counted from `streams`.
+    """
     counts = load(path)
     corpus = 'the test split'
     if counts is None:

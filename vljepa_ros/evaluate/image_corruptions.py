@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image corruptions: functions that degrade a clip.
-
-A clip has T stamps in nanoseconds and T images (H, W, 3) uint8 RGB.
-"""
+"""Image corruptions: functions that degrade the images, frame rate or stamps of a clip."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from vljepa_ros.core.types import Image
 
 @dataclass(frozen=True)
 class Clip:
-    """Images with their stamps, oldest first."""
+    """T images (H, W, 3), uint8 RGB, with their T stamps in nanoseconds, oldest first."""
 
     stamps_ns: tuple[int, ...]
     images: tuple[Image, ...]
@@ -29,17 +26,17 @@ Worse = Callable[[Image, np.random.Generator], Image]
 
 
 def each(worse: Worse) -> Corruption:
-    """Return a corruption that processes each image independently."""
+    """Return a corruption that applies `worse` to each image independently."""
     return lambda clip, rng: Clip(clip.stamps_ns, tuple(worse(i, rng) for i in clip.images))
 
 
 def resized(size: int) -> Corruption:
-    """Reduce the resolution to `size` x `size` pixels."""
+    """Return a corruption that reduces the resolution to `size` x `size` pixels."""
     return each(lambda image, rng: fit(image, size))
 
 
 def jpeg(quality: int) -> Corruption:
-    """Compress images as JPEG."""
+    """Return a corruption by JPEG compression of the given quality (0 to 100)."""
 
     def send(image: Image, rng: np.random.Generator) -> Image:
         done, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -51,12 +48,12 @@ def jpeg(quality: int) -> Corruption:
 
 
 def blurred(sigma: float) -> Corruption:
-    """Blur images by a Gaussian of `sigma` pixels."""
+    """Return a corruption that blurs images by a Gaussian of `sigma` pixels."""
     return each(lambda image, rng: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8))
 
 
 def noisy(sigma: float) -> Corruption:
-    """Add sensor noise of `sigma` gray levels."""
+    """Return a corruption that adds Gaussian noise of `sigma` gray levels."""
 
     def add(image: Image, rng: np.random.Generator) -> Image:
         seen = image + rng.normal(0.0, sigma, image.shape)
@@ -66,7 +63,10 @@ def noisy(sigma: float) -> Corruption:
 
 
 def shaken(pixels: int) -> Corruption:
-    """Shift every image by up to `pixels` in both directions; repeat its edge."""
+    """Return a corruption that shifts each image at random by up to `pixels` along both axes.
+
+    Uncovered borders repeat the edge of the image.
+    """
 
     def shift(image: Image, rng: np.random.Generator) -> Image:
         down, right = rng.integers(0, 2 * pixels + 1, 2)
@@ -77,9 +77,9 @@ def shaken(pixels: int) -> Corruption:
 
 
 def at_rate(rate_hz: float) -> Corruption:
-    """Resample to a frame rate; the newest stamp remains the same.
+    """Return a corruption that resamples a clip to a frame rate and keeps its newest stamp.
 
-    Each frame shows the clip's newest image at or before its stamp.
+    Each new frame shows the clip's newest image at or before its stamp.
     """
 
     def sample(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -93,7 +93,7 @@ def at_rate(rate_hz: float) -> Corruption:
 
 
 def uneven(most_ms: float) -> Corruption:
-    """Shift every stamp except the newest by up to `most_ms`; images remain unchanged."""
+    """Return a corruption that shifts each stamp except the newest by up to +-`most_ms`."""
 
     def move(clip: Clip, rng: np.random.Generator) -> Clip:
         moved = clip.stamps_ns + np.rint(rng.uniform(-1e6, 1e6, len(clip.stamps_ns)) * most_ms)

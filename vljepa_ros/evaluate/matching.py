@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One-to-one matching of predicted and true events within a time, and the F1 over streams.
+"""One-to-one matching of predicted to true events by time, and the resulting F1.
 
-Counts are (S, 3) float64 for S streams: matched, predicted, true.
+`Counts` are the numbers of matched, predicted and true events of S streams: (S, 3), float64.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROUNDING_S = 1e-6
 
 
 def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Return a maximum one-to-one matching as pairs (predicted, true), by predicted event.
+    """Return a maximum one-to-one matching: pairs (predicted, true), sorted by predicted event.
 
     `options[i]` lists the true events that predicted event i can match, the best first.
     """
@@ -41,12 +41,15 @@ def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
 
 def matched(options: Sequence[Sequence[int]]) -> int:
-    """Return the number of pairs of `match`."""
+    """Return the size of a maximum one-to-one matching (see `match`)."""
     return len(match(options))
 
 
 def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> list[list[int]]:
-    """Return options for `match`: true events within `within_s` of each, nearest first."""
+    """Return the options for `match`.
+
+    The options of a predicted event are the true events within `within_s`, nearest first.
+    """
     limit = within_s + ROUNDING_S
     found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in said_s]
     return [
@@ -56,19 +59,20 @@ def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> l
 
 
 def pairs(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> int:
-    """Return the maximum number of one-to-one pairs at most `within_s` apart."""
+    """Return the maximum number of one-to-one pairs of times at most `within_s` apart."""
     return matched(near(said_s, true_s, within_s))
 
 
 def f1(counts: Counts, streams: Sequence[str]) -> Mean:
-    """Return the F1 of all events together; its count is the number of true events."""
+    """Return the F1 over the events of all streams; its `count` is the number of true events."""
     return f1_draws(counts, streams).interval()
 
 
 def f1_draws(counts: Counts, streams: Sequence[str]) -> Draws:
-    """Return `f1` with bootstrap draws that pair with other counts of the same streams.
+    """Return the F1 with bootstrap values, which can be paired with other counts of these streams.
 
-    For few streams, events are drawn as well (see `statistics`): each is matched, false or missed.
+    If there are few streams, events (matched, false or missed) are resampled as well (see
+    `statistics`).
     """
     rows, names = list[tuple[float, float, float]](), list[str]()
     for name, (matched, said, true) in zip(streams, counts.astype(int), strict=True):

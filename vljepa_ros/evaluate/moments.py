@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Selection of annotated moments for the suites: even over cameras and deterministic."""
+"""Deterministic selection of annotated moments, evenly over cameras and streams."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HIDDEN = 'acts left out: object not visible'
 
 @dataclass(frozen=True)
 class Moment:
-    """Middle of an annotation in its stream."""
+    """Moment at the middle of an annotation of a stream."""
 
     stream: Stream
     item: Annotation
 
     @property
     def at_s(self) -> float:
-        """Return the time in seconds from the stream's start."""
+        """Return the moment's time in seconds from the start of the stream."""
         return middle(self.item)
 
     @property
@@ -36,12 +36,12 @@ class Moment:
 
     @property
     def camera(self) -> str:
-        """Return the moment's viewpoint, one of four; '' for other cameras."""
+        """Return the name of the moment's home camera (see `viewpoint`); '' for other cameras."""
         return viewpoint(self.stream, self.item.episode)
 
 
 def is_known(stream: Stream, tasks: Sequence[str]) -> bool:
-    """Return whether a stream has annotations and all of them are about one of `tasks`."""
+    """Return whether a stream has annotations and each of them belongs to one of `tasks`."""
     return bool(stream.annotations) and all(item.task in tasks for item in stream.annotations)
 
 
@@ -51,9 +51,10 @@ def moments(
     phases: Sequence[str] = (),
     with_hidden: bool = False,
 ) -> list[Moment]:
-    """Return all moments of `tasks` in `phases` (none given: in all) with enough context before.
+    """Return the middles of all annotations of `tasks` in `phases` (default: all phases).
 
-    Moments whose object is not visible are left out unless `with_hidden` is true.
+    Moments less than `CONTEXT_S` after the start of their stream are omitted, and moments whose
+    object is not visible are omitted unless `with_hidden` is true.
     """
     return [
         Moment(stream, item)
@@ -67,7 +68,10 @@ def moments(
 
 
 def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
-    """Return a row with the share of acts that are left out; none if all objects are visible."""
+    """Return one row: the fraction of acts of `tasks` that are omitted because of a hidden object.
+
+    Acts are annotations of the phase 'act'. The result is empty if no object is hidden.
+    """
     acts = one_an_episode(moments(streams, tasks, ('act',), with_hidden=True))
     hidden = [float(act.item.hidden) for act in acts]
     if not any(hidden):
@@ -76,7 +80,10 @@ def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
 
 
 def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
-    """Return the longest moment of each episode and concept (interruptions split them)."""
+    """Return one moment per episode and concept: that of the longest annotation.
+
+    Interruptions divide an action into several annotations of the same concept.
+    """
     longest: dict[tuple[str, int, str], Moment] = {}
     for moment in found:
         key = (moment.stream.name, moment.item.episode, moment.item.meaning)
@@ -87,12 +94,12 @@ def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
 
 
 def evenly(found: Iterable[Moment]) -> list[Moment]:
-    """Order moments evenly over the cameras and, within a camera, over the streams."""
+    """Return moments in round-robin order over cameras and, within a camera, over streams."""
     return in_turn(in_turn(found, lambda m: m.stream.name), lambda m: m.camera)
 
 
 def in_turn(items: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
-    """Order items round-robin by key; items of one key keep their order."""
+    """Return items in round-robin order over their keys; items of one key keep their order."""
     waiting: dict[Hashable, list[T]] = {}
     for item in items:
         waiting.setdefault(key(item), []).append(item)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boundaries without a model: peaks of motion energy.
+"""Event boundaries by a baseline without a model: peaks of motion energy.
 
-Energy is the mean absolute difference of a frame to the previous one, in gray levels.
+Motion energy is the mean absolute difference of a frame to the previous one, in gray levels.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ Energy = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Motion:
-    """Energy (T,) of a stream, and times (T,) of its frames in seconds from its start."""
+    """Motion energy (T,) of a stream, and frame times (T,) in seconds from its start."""
 
     energy: Energy
     at_s: NDArray[np.float64]
 
     def moments(self, count: int) -> list[float]:
-        """Return at most `count` times of the highest peaks."""
+        """Return the sorted times (s) of at most `count` highest peaks (see `peaks`)."""
         return peaks(self.energy, self.at_s, count, CLOSEST_S)
 
 
 def motion_of(stream: Stream) -> Motion:
-    """Compute the motion energy of a stream."""
+    """Return the motion energy of a stream, computed from its frames."""
     stamps_ns = stream.stamps_ns()
     return Motion(energy(frames_of(stream)), (stamps_ns - stamps_ns[0]) / SECOND_NS)
 
 
 def energy(frames: Iterable[Image]) -> Energy:
-    """Return the energy (T,) of T frames (H, W, 3), read sequentially; 0 for the first."""
+    """Return the motion energy (T,) of T frames (H, W, 3); it is 0 for the first frame."""
     found, before = list[float](), np.zeros(0, np.int16)
     for frame in frames:
         now = frame.astype(np.int16)
@@ -56,8 +56,8 @@ def peaks(
 ) -> list[float]:
     """Return the sorted times of the `count` highest values that are at least `apart_s` apart.
 
-    Values are chosen greedily from the highest on, the earlier of a tie first. The result is
-    shorter if no more values fit.
+    Values are chosen greedily in descending order; of equal values, the earlier one is first. The
+    result has fewer than `count` times if no other value is far enough from the chosen ones.
     """
     taken = list[float]()
     for t in np.argsort(-values, kind='stable'):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation of the Y-Decoder on combinations that no training sentence contains.
+"""Evaluation of the Y-Decoder on combinations of task and color absent from training.
 
 The embedding of each held-out sentence is decoded and compared with the training sentence whose
 embedding is nearest (retrieval). References are all training paraphrases of the held-out concept.
@@ -18,7 +18,10 @@ from vljepa_ros.evaluate.cider import Cider
 
 @dataclass(frozen=True)
 class Decoding:
-    """Mean CIDEr-D and fraction of correct sentences, of the decoder and of retrieval."""
+    """Number of held-out sentences, and metrics of decoding and of retrieval (`nearest_`).
+
+    `*_cider`: mean CIDEr-D. `*_right`: fraction of correct sentences.
+    """
 
     sentences: int
     decoder_cider: float
@@ -28,7 +31,7 @@ class Decoding:
 
 
 def held_out_concepts(concepts: ConceptSet) -> list[str]:
-    """Return acts and results of the training tasks in the color absent from training."""
+    """Return the concept ids of each training task in its held-out color, for 'act' and 'done'."""
     return [
         concepts.concept(task, phase, concepts.held_out_color(task))
         for task in concepts.train_tasks
@@ -37,7 +40,7 @@ def held_out_concepts(concepts: ConceptSet) -> list[str]:
 
 
 def decode_held_out(language: Language, concepts: ConceptSet) -> Decoding:
-    """Decode every held-out sentence."""
+    """Return metrics of decoding and retrieval over all sentences of the held-out concepts."""
     items = [(c, text) for c in held_out_concepts(concepts) for text in concepts.sentences(c)]
     known = sorted(
         {

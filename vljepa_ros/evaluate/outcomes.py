@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Per-item results behind a metric, so that two models can be compared on the same items."""
+"""Results of a metric per item, for paired comparisons of two models on the same items."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ class Outcomes:
             raise ValueError(f'two items have the id {repeated!r}')
 
     def draws(self) -> Draws:
-        """Return the metric with bootstrap draws that pair with draws of the same items."""
+        """Return the metric with bootstrap values, for pairing with others of these items."""
         if not self.weights:
             return draws(self.values, self.groups, self.clusters)
         return redrawn(self._ratio, self.clusters or self.ids)
 
     def mean(self) -> Mean:
-        """Return the metric with its interval."""
+        """Return the metric with its 95% interval."""
         return self.draws().interval()
 
     def select(self, ids: Sequence[str]) -> Outcomes:
-        """Return the items with these ids, in this order."""
+        """Return the outcomes of the items with these ids, in the order of `ids`."""
         places = {name: i for i, name in enumerate(self.ids)}
         rows = [places[name] for name in ids]
         parts = [getattr(self, name) for name in FIELDS]
         return Outcomes(*(tuple(part[i] for i in rows) if part else () for part in parts))
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain lists without the empty ones."""
+        """Return all nonempty fields as lists, for JSON."""
         return {name: list(part) for name in FIELDS if (part := getattr(self, name))}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Outcomes:
-        """Read what `as_json` returns. Raises KeyError, TypeError or ValueError."""
+        """Parse the result of `as_json`. Raises KeyError, TypeError or ValueError."""
         return cls(
             tuple(str(name) for name in found['ids']),
             tuple(float(value) for value in found['values']),
@@ -83,7 +83,7 @@ class Outcomes:
 
 
 def unique(ids: Sequence[str]) -> tuple[str, ...]:
-    """Number repeated ids: a, a#2, a#3."""
+    """Return ids with numbered repetitions: a, a, a becomes a, a#2, a#3."""
     seen, found = Counter[str](), []
     for name in ids:
         seen[name] += 1
@@ -92,7 +92,12 @@ def unique(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def f1_outcomes(counts: Counts, streams: Sequence[str]) -> Outcomes:
-    """Return an F1 as outcomes of whole streams. `counts` (S, 3): matched, predicted, true."""
+    """Return outcomes whose metric is the F1, with one item per stream.
+
+    Args:
+        counts: Numbers of matched, predicted and true events (S, 3).
+        streams: Names of the S streams, the ids of the items.
+    """
     matched, said, true = counts.reshape(-1, 3).T
     values, weights = tuple((2 * matched).tolist()), tuple((said + true).tolist())
     return Outcomes(tuple(streams), values, weights=weights)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paired differences between two results of `vljepa evaluate SUITE --out` on the same items.
 
-For each metric with outcomes in both files, the common items are compared. The difference has the
-interval of a paired bootstrap, which draws the same streams for both results. This interval is
+For each metric with outcomes in both files, the common items are compared. The interval of the
+difference is from a paired bootstrap, which draws the same streams for both results. It is
 narrower than that of independent samples, because hard items are hard for both models.
 """
 
@@ -33,7 +33,7 @@ Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
 
 def compare(first: Path, second: Path) -> list[Report]:
-    """Return one report per common suite: A, B and B - A of each metric.
+    """Return a report per common suite: rows A (`first`), B (`second`) and B - A of each metric.
 
     Raises:
         InputError: a file is not a result, or the two have no items in common.
@@ -100,7 +100,7 @@ def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
 
 
 def _present(name: str) -> str:
-    """Return the present name of a metric."""
+    """Return the current name of a metric that an earlier version may have named otherwise."""
     for before, now in RENAMED.items():
         name = name.replace(before, now)
     return name

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plot of the suite selective, as in the paper's figure: CIDEr-D against decodes per second.
+"""Plot of the results of the suite selective: CIDEr-D against decodes per second.
 
-Needs matplotlib from the extra `evaluate`.
+Plotting requires matplotlib, which the extra `evaluate` installs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def need_pyplot() -> Any:
-    """Return matplotlib's pyplot with a file backend. Raises InputError if it is missing."""
+    """Return matplotlib.pyplot with the backend Agg. Raises InputError if it is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -36,7 +36,14 @@ def need_pyplot() -> Any:
 
 
 def draw(curves: Mapping[str, Points], path: Path) -> None:
-    """Draw a plot to a file; its suffix sets the format. Raises InputError, OutputError."""
+    """Plot curves, points (decodes per second, CIDEr-D) by name, to a file.
+
+    The suffix of `path` sets the file format.
+
+    Raises:
+        InputError: there are no curves, or matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
     if not curves:
         raise InputError('there are no curves to plot')
     pyplot = need_pyplot()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of the vision side at many moments of streams, computed in several processes."""
+"""Predicted embeddings (answers) of the vision side at many moments of streams, in parallel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMPT = 'What is going on?'  # a held-out paraphrase
 
 @dataclass(frozen=True)
 class Probe:
-    """Prompts for a stream, `at_s` from its start."""
+    """Prompts to answer at one time of a stream, `at_s` seconds from its start."""
 
     stream: Stream
     at_s: float
@@ -27,18 +27,18 @@ class Probe:
 
 
 def probe(context: Context, probes: Sequence[Probe], name: str) -> list[Vectors]:
-    """Return answers (P, D) to the prompts of each item."""
+    """Return the answer embeddings (P, D) to the P prompts of each probe; report progress."""
     return context.map(_answers, probes, name)
 
 
 def caption(context: Context, found: Sequence[Moment], name: str) -> Vectors:
-    """Return answers (N, D) to `PROMPT` at each moment."""
+    """Return the answer embeddings (N, D) to `PROMPT` at N moments; report progress."""
     seen = probe(context, [Probe(m.stream, m.at_s, (PROMPT,)) for m in found], name)
     return np.concatenate([np.zeros((0, context.vision.facts.embedding_dim), np.float32), *seen])
 
 
 def ask(context: Context, posed: Sequence[Posed], name: str) -> Vectors:
-    """Return the vision side's answers (N, D); each moment is streamed once."""
+    """Return the answer embeddings (N, D) to N questions; frames are encoded once per moment."""
     groups, probes = list(by_moment(posed).values()), list[Probe]()
     for rows in groups:
         prompts = tuple(dict.fromkeys(posed[i].question.prompt for i in rows))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about moments of annotated streams, for fitting and evaluating confidences.
 
-Captions are requested at the quarters of an annotation with each held-out prompt. Questions of
-every kind, unanswerable ones included, are posed at its middle.
+Captions are requested with each held-out prompt at one quarter, half and three quarters of an
+annotation. Questions of all other kinds, including unanswerable ones, are posed at its middle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from vljepa_ros.evaluate.views import middle
 
 @dataclass(frozen=True)
 class Posed:
-    """Question about a moment of a stream, `at_s` from its start; `item` is its annotation."""
+    """Question about a moment of a stream.
+
+    `at_s`: seconds from the start of the stream. `item`: annotation at this time.
+    """
 
     stream: Stream
     item: Annotation
@@ -29,12 +32,12 @@ class Posed:
 
     @property
     def id(self) -> str:
-        """Return the question's id; questions that differ in candidates only may share it."""
+        """Return the question's id; questions that differ only in their candidates share it."""
         return f'{self.stream.name}@{self.at_s:.3f} {self.question.prompt}'
 
 
 def by_moment(posed: Sequence[Posed]) -> dict[tuple[str, float], list[int]]:
-    """Return the indices of the questions about each moment (stream, seconds), in order."""
+    """Return the indices in `posed`, grouped by moment (stream name, seconds)."""
     found: dict[tuple[str, float], list[int]] = {}
     for i, item in enumerate(posed):
         found.setdefault((item.stream.name, item.at_s), []).append(i)
@@ -44,9 +47,10 @@ def by_moment(posed: Sequence[Posed]) -> dict[tuple[str, float], list[int]]:
 def pose(
     concepts: ConceptSet, item: Annotation, rng: np.random.Generator, draws: int = 1
 ) -> list[tuple[float, list[Question]]]:
-    """Return (seconds, questions) sorted by time; empty for an annotation without a concept.
+    """Return questions about an annotation as pairs (seconds, questions), sorted by time.
 
-    Questions with candidates are drawn `draws` times.
+    All questions except captions are drawn `draws` times. The result is empty if the annotation
+    has no caption.
     """
     caption = concepts.caption(item, rng, 'heldout')
     if not caption.answer:

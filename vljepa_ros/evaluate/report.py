@@ -16,10 +16,10 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: its source (ours, oracle, blind, ...), name, value and target.
+    """One metric: source `who` (ours, oracle, blind, ...), name `what`, value and target.
 
     `at_most`: the target is an upper bound. `above`: the value must exceed the target. `outcomes`:
-    results per item, if another model's can be paired with them.
+    results per item, for paired comparisons with another model.
     """
 
     who: str
@@ -50,13 +50,13 @@ class Row:
 def row_of(
     who: str, what: str, outcomes: Outcomes, target: float | None = None, at_most: bool = False
 ) -> Row:
-    """Return the row of outcomes, with their mean."""
+    """Return a row whose value is the mean of `outcomes`, which it keeps."""
     return Row(who, what, outcomes.mean(), target, at_most, outcomes=outcomes)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one suite, notes for the reader, and curves: points (x, y) by name."""
+    """Results of one suite: metrics, notes for the reader, and curves (points (x, y) by name)."""
 
     suite: str
     rows: tuple[Row, ...]
@@ -64,7 +64,7 @@ class Report:
     curves: Mapping[str, Points] = field(default_factory=dict)
 
     def as_json(self, with_outcomes: bool = False) -> dict[str, Any]:
-        """Return plain values; NaN and infinity become null."""
+        """Return the report as JSON values; NaN and infinity become null."""
         rows = []
         for row in self.rows:
             numbers = {k: _plain(v) for k, v in asdict(row.mean).items()}
@@ -81,7 +81,7 @@ class Report:
         return found | ({'curves': curves} if curves else {})
 
     def as_text(self) -> str:
-        """Return a Markdown table for model cards."""
+        """Return the report as a Markdown table with notes, for model cards."""
         lines = [f'### {self.suite}', '']
         if self.rows:
             lines += ['| | | value | 95% interval | n | target |', '|---' * 6 + '|']
@@ -99,7 +99,7 @@ def _plain(value: float) -> float | None:
 
 
 def _interval(mean: Mean) -> str:
-    """The interval as text; empty if there is none."""
+    """Return the interval as text; '' if it is NaN."""
     return '' if math.isnan(mean.low) else f'{mean.low:.3f} - {mean.high:.3f}'
 
 
@@ -110,7 +110,10 @@ def _target(row: Row) -> str:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Return a Markdown table of all targets, and of our metrics for suites without one."""
+    """Return a Markdown table of all metrics with targets.
+
+    Suites without a target are represented by all metrics of the evaluated model (`ours`).
+    """
     lines = ['| suite | metric | value | 95% interval | target | reached |', '|---' * 6 + '|']
     for report in reports:
         with_target = [row for row in report.rows if row.target is not None]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments of a stream: those that the whole stack detects, with texts, and annotated ones.
+"""Segments of a stream: detected by the whole pipeline, with texts, or annotated.
 
-Times are seconds from the stream's start, by the stream's stamps.
+Times are in seconds from the stream's first stamp.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vljepa_ros.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Segment:
-    """Segment with its `first_text`, emitted at `first_text_s`, and its final `text`."""
+    """Detected segment with its `first_text`, emitted at `first_text_s`, and its final `text`."""
 
     start_s: float
     first_text_s: float
@@ -29,14 +29,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class StackOutput:
-    """Output of the whole stack for a stream."""
+    """Detected segments and embeddings of one stream, from the whole pipeline."""
 
     segments: tuple[Segment, ...]
     hops: Hops
 
 
 def run_stack(context: Context, stream: Stream) -> StackOutput:
-    """Run the whole stack with default settings on a stream."""
+    """Return the output of the whole pipeline, with default settings, for a stream."""
     pipeline, stamps_ns = Pipeline(context.model), stream.stamps_ns()
     events, embeddings = list[Event](), list[Embedding]()
     for stamp_ns, image in zip(stamps_ns, frames_of(stream), strict=True):
@@ -48,7 +48,7 @@ def run_stack(context: Context, stream: Stream) -> StackOutput:
 
 
 def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
-    """Combine the events of one stream into segments, with times from `start_ns` in seconds."""
+    """Yield the ended segments of one stream's events, with times in seconds after `start_ns`."""
     opened: dict[int, Event] = {}
     for event in events:
         if event.state is State.STARTED:
@@ -64,7 +64,7 @@ def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
 
 
 def merged(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Merge neighboring annotations of the same concept."""
+    """Return annotations with consecutive ones of the same concept merged."""
     found = list[Annotation]()
     for item in annotations:
         if found and found[-1].meaning == item.meaning:

@@ -40,7 +40,7 @@ class Mean:
 class Draws:
     """Metric of `count` items with bootstrap values (K, DRAWS), one row per resampling scheme.
 
-    The schemes resample clusters, items, or both in separate rows.
+    A scheme resamples either clusters or items; for few clusters there is a row of each.
     """
 
     value: float
@@ -81,7 +81,11 @@ def draws(
     clusters: Sequence[Hashable] = (),
     seed: int = 0,
 ) -> Draws:
-    """Return `mean` with draws that pair with those of other values of the same items."""
+    """Return the (macro-averaged) mean of `values` with bootstrap values; see `mean`.
+
+    They can be paired with the draws of other values of the same items, because the same `seed`
+    draws the same items.
+    """
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
         return NOTHING
@@ -97,7 +101,7 @@ def draws(
 
 
 def _numbers(names: Sequence[Hashable], count: int, what: str = 'clusters') -> NDArray[np.int64]:
-    """Map names to numbers in order of occurrence; to a single number without names."""
+    """Return the number of each name, by first occurrence; zeros (count,) if `names` is empty."""
     if names and len(names) != count:
         raise ValueError(f'{len(names)} {what} for {count} values')
     known: dict[Hashable, int] = {}
@@ -107,7 +111,7 @@ def _numbers(names: Sequence[Hashable], count: int, what: str = 'clusters') -> N
 def _drawn_items(
     parts: Sequence[NDArray[np.float64]], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return macro-averages (DRAWS,) over groups with resampled items."""
+    """Return bootstrap macro-averages (DRAWS,) over groups; items are resampled in each group."""
     again = [rng.choice(part, (DRAWS, len(part))).mean(axis=1) for part in parts]
     return np.asarray(np.mean(again, axis=0), np.float64)
 
@@ -118,7 +122,10 @@ def _drawn_clusters(
     cluster: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return macro-averages (DRAWS,) over the groups in resampled clusters; NaN for one."""
+    """Return bootstrap macro-averages (DRAWS,) with resampled clusters; NaN for one cluster.
+
+    Groups without an item in a draw are excluded from its macro-average.
+    """
     count = int(cluster.max()) + 1
     if count < 2:
         return np.full(DRAWS, np.nan)
@@ -132,19 +139,19 @@ def _drawn_clusters(
 
 
 def share(part: Draws, whole: Draws) -> Mean:
-    """Return the ratio of two metrics of the same items."""
+    """Return the ratio `part` / `whole` of two metrics of the same items, with its interval."""
     with np.errstate(divide='ignore', invalid='ignore'):
         value = float(np.divide(part.value, whole.value))
         return Draws(value, part.drawn / whole.drawn, part.count).interval()
 
 
 def more(one: Draws, other: Draws) -> Mean:
-    """Return the difference of two metrics of the same items."""
+    """Return the difference `one` - `other` of metrics of the same items, with its interval."""
     return Draws(one.value - other.value, one.drawn - other.drawn, one.count).interval()
 
 
 def harmonic(one: Draws, other: Draws) -> Mean:
-    """Return the harmonic mean of two metrics."""
+    """Return the harmonic mean of two metrics, with its interval."""
     with np.errstate(divide='ignore', invalid='ignore'):
         value = float(np.divide(2 * one.value * other.value, one.value + other.value))
         drawn = 2 * one.drawn * other.drawn / (one.drawn + other.drawn)
@@ -156,9 +163,14 @@ def harmonic(one: Draws, other: Draws) -> Mean:
 def redrawn(
     figure: Callable[[NDArray[np.float64]], float], clusters: Sequence[Hashable], seed: int = 0
 ) -> Draws:
-    """Return a metric of weighted items, (N,) -> value, with its draws.
+    """Return a metric with its bootstrap values.
 
     Whole clusters are drawn, and items as well if there are fewer than `FEW` clusters.
+
+    Args:
+        figure: Function from the weights (N,) of the items to the metric.
+        clusters: Cluster of each of the N items.
+        seed: Seed of the resampling.
     """
     cluster = _numbers(clusters, len(clusters))
     if not len(cluster):
@@ -174,7 +186,7 @@ def redrawn(
 
 
 def _weights(count: int, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    """Yield DRAWS bootstrap weights: how often each of `count` items is drawn."""
+    """Yield DRAWS arrays (count,): the number of times that each item is drawn."""
     for _ in range(DRAWS):
         yield rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
 
@@ -184,7 +196,7 @@ def quantile(
     share: float,
     weight: NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the smallest value that at least `share` of all do not exceed; NaN if empty."""
+    """Return the weighted quantile at `share` (0..1) as one of the values; NaN without values."""
     array = np.asarray(values, np.float64)
     mass = np.ones(len(array)) if weight is None else weight
     if not mass.sum():
@@ -200,9 +212,10 @@ def ece(
     weight: NDArray[np.float64] | None = None,
     bins: int = 15,
 ) -> float:
-    """Return the expected calibration error, the mean |confidence - accuracy| over bins.
+    """Return the expected calibration error: the mean |confidence - accuracy| over bins.
 
-    Bins have equal mass. Items of equal confidence share the bin with the middle of their mass.
+    Bins contain nearly equal weight, because items of equal confidence share one bin. The result
+    is NaN if the weights sum to 0.
     """
     values, at = np.unique(np.asarray(confidence, np.float64), return_inverse=True)
     mass = np.ones(len(at)) if weight is None else weight
@@ -220,7 +233,7 @@ def auroc(
     positive: Sequence[bool] | NDArray[np.bool_],
     weight: NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the area under the ROC curve, ties counted half; NaN without a pair."""
+    """Return the area under the ROC curve; a tie counts 1/2. NaN if one class is missing."""
     values, at = np.unique(np.asarray(score, np.float64), return_inverse=True)
     mass, is_positive = np.ones(len(at)) if weight is None else weight, np.asarray(positive, bool)
     up = np.bincount(at, mass * is_positive, len(values))

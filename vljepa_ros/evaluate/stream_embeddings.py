@@ -26,29 +26,32 @@ SECOND_NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Hops:
-    """Embeddings (T, D) and increasing stamps (T,) of their newest frames, from the start."""
+    """Embeddings (T, D) of a stream and the increasing stamps (T,) of their newest frames.
+
+    Stamps are relative to the start of the stream.
+    """
 
     vectors: Vectors
     stamps_ns: Stamps
 
     @property
     def seconds(self) -> float:
-        """Return the evaluated time: the number of hops times the median hop."""
+        """Return the duration in seconds: the number of hops times the median hop interval."""
         if len(self.stamps_ns) < 2:
             return 0.0
         return len(self.stamps_ns) * float(np.median(np.diff(self.stamps_ns))) / SECOND_NS
 
     def pooled(self, members: Indices) -> Vectors:
-        """Return the mean (D,) of some vectors, normalized."""
+        """Return the mean (D,) of the vectors at the indices `members`, of unit norm."""
         return unit(self.vectors[members].mean(axis=0))
 
     def not_before(self, at_s: Sequence[float]) -> Indices:
-        """Return the first hop that is not before each time (s), or the last hop."""
+        """Return the index of the first hop at or after each time (s), or else of the last hop."""
         at_ns = [round(at * SECOND_NS) for at in at_s]
         return np.searchsorted(self.stamps_ns, at_ns).clip(max=len(self.stamps_ns) - 1)
 
     def within(self, start_s: float, end_s: float) -> Indices:
-        """Return the hops of a span without its end; if there are none, the nearest hop."""
+        """Return the indices of the hops in [start_s, end_s), or else of the hop at its middle."""
         start_ns, end_ns = round(start_s * SECOND_NS), round(end_s * SECOND_NS)
         first, last = np.searchsorted(self.stamps_ns, [start_ns, end_ns])
         if first == last:
@@ -57,7 +60,7 @@ class Hops:
 
 
 def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
-    """Return indices (A,) of the nearest stamp to each time; ties go to the earliest stamp.
+    """Return the indices (A,) of the stamps nearest to A times; ties go to the earliest stamp.
 
     Stamps need not be sorted: an update can have an older stamp than the change before it.
     """
@@ -71,7 +74,7 @@ def nearest(stamps_ns: Stamps, times_ns: Stamps) -> Indices:
 
 
 def hops_of(vision: Vision, stream: Stream) -> Hops:
-    """Compute all embeddings of a stream for the default prompt, by the run-time path."""
+    """Return all embeddings of a stream for the default prompt, computed as at run time."""
     perceiver, start_ns = Perceiver(vision), int(stream.stamps_ns()[0])
     return gathered(
         (
@@ -84,7 +87,7 @@ def hops_of(vision: Vision, stream: Stream) -> Hops:
 
 
 def gathered(embeddings: Iterable[Embedding], start_ns: int) -> Hops:
-    """Collect the embeddings of one stream, with stamps relative to `start_ns`."""
+    """Return the embeddings of one stream as arrays, with stamps relative to `start_ns`."""
     found = list(embeddings)
     vectors = np.array([e.vector for e in found], np.float32)
     return Hops(vectors, np.array([e.stamp_ns - start_ns for e in found], np.int64))

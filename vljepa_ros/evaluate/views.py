@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of the vision side about moments of annotated streams, by the streaming path.
+"""Predicted embeddings (answers) of the vision side at moments of annotated streams.
 
-All suites use this module. A moment is streamed from `CONTEXT_S` before it with empty caches,
-tubelet by tubelet, as at run time. The vision-blind answer to a prompt is the answer of the same
-model to gray frames.
+For each moment, the frames of the `CONTEXT_S` before it are streamed tubelet by tubelet into a new
+state, as at run time. The vision-blind answer to a prompt is the same model's answer to gray
+frames.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Vectors = NDArray[np.float32]
 
 
 def middle(annotation: Annotation) -> float:
-    """Return the middle of an annotation in seconds."""
+    """Return the middle of an annotation, in seconds from the start of the stream."""
     return (annotation.start + annotation.end) / 2
 
 
 def answers(vision: Vision, stream: Stream, at_s: float, prompts: Sequence[str]) -> Vectors:
-    """Return answers (P, D) to `prompts` after the newest frame at or before `at_s`."""
+    """Return the answers (P, D) to `prompts` at a time of a stream, in seconds from its start."""
     frames = stream.frames()[window(vision, stream, at_s)]
     return vision.predict(_streamed(vision, fitted(frames, vision.facts.image_size)), prompts)
 
@@ -44,14 +44,14 @@ def fitted(frames: NDArray[np.uint8], size: int) -> list[Image]:
 
 
 def frames_of(stream: Stream) -> Iterator[Image]:
-    """Yield the frames of a stream in order, with no more than `BLOCK` in memory."""
+    """Yield the frames of a stream in order; at most `BLOCK` frames are in memory at once."""
     frames = stream.frames()
     for start in range(0, len(frames), BLOCK):
         yield from np.asarray(frames[start : start + BLOCK])
 
 
 def window(vision: Vision, stream: Stream, at_s: float) -> slice:
-    """Return the frames to stream for a moment, in whole tubelets.
+    """Return the slice of the frames to stream for the time `at_s`: whole tubelets before it.
 
     The stream is assumed to have the frame rate of the model.
     """
@@ -78,5 +78,5 @@ def _streamed(vision: Vision, frames: Sequence[Image]) -> Any:
 
 
 def centre(vectors: Vectors) -> Vectors:
-    """Return the normalized mean of some vectors."""
+    """Return the mean (D,) of vectors (N, D), of unit norm."""
     return unit(vectors.mean(axis=0))

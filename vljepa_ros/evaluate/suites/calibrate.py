@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite calibrate: calibration of confidences, and abstention on unanswerable questions.
 
-Results are by kind of answer: yes/no, choices among candidates, sentences (captions), and open
-answers to the same questions. Metrics are ECE in 15 bins of equal mass and AUROC of confidence
-against correctness. For an unanswerable question no candidate is correct: the answer must be an
-abstention. Intervals resample whole streams. `evaluate.questions` defines the questions.
+Results are reported by kind of answer: yes/no, choices among candidates, sentences (captions), and
+open answers, which answer the same questions without candidates. Metrics are the expected
+calibration error (ECE) in 15 bins of equal mass and the AUROC of confidence against correctness.
+No candidate of an unanswerable question is correct: the model must abstain. Intervals resample
+whole streams. `evaluate.questions` defines the questions.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Figure = Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]],
 
 @dataclass(frozen=True)
 class Given:
-    """Answer of the stack and its correctness."""
+    """Graded answer to a question: its confidence, and whether it abstains or is correct."""
 
     posed: Posed
     confidence: float
@@ -57,7 +58,7 @@ class Given:
 
 
 def kind_of(posed: Posed) -> str:
-    """Return one of `KINDS`."""
+    """Return the kind of a question's answer, one of `KINDS`."""
     if posed.question.kind == CAPTION:
         return SENTENCES
     if not posed.question.candidates:
@@ -66,14 +67,14 @@ def kind_of(posed: Posed) -> str:
 
 
 def reason_of(posed: Posed) -> str:
-    """Return one of `REASONS`, or '' for an answerable question."""
+    """Return the reason why a question is unanswerable, one of `REASONS`; '' if answerable."""
     if posed.question.meaning != UNKNOWN:
         return ''
     return posed.item.phase if posed.item.phase in REASONS else 'absent'
 
 
 def calibrate(context: Context) -> Report:
-    """Evaluate confidences and abstentions."""
+    """Return ECE, AUROC, accuracy and abstention rates by kind of answer."""
     posed = pose_all(context)
     if not posed:
         return Report('calibrate', (), ('These streams have no annotations to ask about.',))
@@ -88,7 +89,7 @@ def calibrate(context: Context) -> Report:
 
 
 def pose_all(context: Context) -> list[Posed]:
-    """Return all questions; one draw of them is also posed without candidates."""
+    """Return all questions; those of the first draw are also posed without candidates."""
     rng, found, concepts = np.random.default_rng(0), list[Posed](), context.concepts
     for stream in context.streams:
         for item in stream.annotations:
@@ -105,7 +106,7 @@ def pose_all(context: Context) -> list[Posed]:
 
 
 def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]:
-    """Return the answers of the model, the oracle and the vision-blind baseline."""
+    """Return the graded answers by source: model, oracle and vision-blind baseline."""
     return {
         'ours': give(context, posed, ask(context, posed, 'answers')),
         'oracle': give(
@@ -116,7 +117,10 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
 
 
 def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
-    """Convert vectors (N, D) to graded answers; the text side scores or decodes them."""
+    """Return the graded answers of predicted embeddings (N, D) to N questions.
+
+    Questions with candidates are answered by the best-ranked one, others by the decoded text.
+    """
     language = context.language
     decoded = dict[int, Decoded]()
     for kind in (SENTENCES, OPEN_ANSWERS):
@@ -138,7 +142,10 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
 
 
 def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
-    """Return ECE, AUROC and accuracy of one kind of answer; ours also of answerable ones."""
+    """Return ECE, AUROC and accuracy of one kind of answer from the source `who`.
+
+    The evaluated model (`ours`) also has rows for the answerable questions only.
+    """
     part = [g for g in given if g.kind == kind]
     if not part:
         return []
@@ -156,7 +163,10 @@ def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
 
 
 def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
-    """Return abstention rates by reason, with separate rows for open answers."""
+    """Return abstention rates of the source `who`, for unanswerable and answerable questions.
+
+    Unanswerable questions also have a row per reason. Open answers have separate rows.
+    """
     chosen = [g for g in given if g.posed.question.candidates]
     own = [g for g in given if g.kind == OPEN_ANSWERS]
     ours = who == 'ours'
@@ -175,7 +185,7 @@ def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
 def abstained(
     who: str, what: str, part: Sequence[Given], target: float | None = None, at_most: bool = False
 ) -> list[Row]:
-    """Return a row with the abstention rate; no row if no question was asked."""
+    """Return one row, the abstention rate of the answers in `part`; no row if it is empty."""
     if not part:
         return []
     share = _share([g.abstained for g in part], part)
@@ -200,7 +210,7 @@ def _share(flags: Sequence[bool], part: Sequence[Given]) -> Mean:
 
 
 def streams_of(part: Sequence[Given]) -> list[str]:
-    """Return the stream of each answer, the unit of resampling."""
+    """Return the stream name of each answer; streams are the units of resampling."""
     return [g.posed.stream.name for g in part]
 
 

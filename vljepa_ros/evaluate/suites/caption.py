@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite caption: captions of the middle of every annotation.
+"""Suite caption: quality of the captions at the middle of every annotation.
 
 Metrics are the fraction of correct sentences (see `ConceptSet.expresses`) and CIDEr-D against five
 fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
@@ -38,14 +38,14 @@ OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 @dataclass(frozen=True)
 class Scored:
-    """Metrics of one source's captions: one array per metric."""
+    """Captions' metrics of the source `who`: arrays (N,) for N moments, by metric."""
 
     who: str
     values: dict[str, np.ndarray]
 
 
 def caption(context: Context) -> Report:
-    """Evaluate the decoder, retrieval, the oracle and the vision-blind baseline."""
+    """Return the caption metrics of the decoder, retrieval, oracle and vision-blind baseline."""
     concepts = context.concepts
     found = moments(context.streams, concepts.train_tasks)
     if not found:
@@ -67,7 +67,7 @@ def caption(context: Context) -> Report:
 
 
 def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
-    """Return each source's captions of the moments."""
+    """Return the captions of the moments, by source."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
@@ -82,7 +82,7 @@ def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
 def score_texts(
     who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider, concepts: ConceptSet
 ) -> Scored:
-    """Compute the correctness and CIDEr-D of each sentence."""
+    """Return the correctness (0 or 1) and CIDEr-D of each text of the source `who`."""
 
     @cache
     def grade(concept: str, text: str) -> tuple[float, float]:
@@ -98,7 +98,14 @@ def score_texts(
 def compare(
     scored: Sequence[Scored], found: Sequence[Moment], among: Sequence[int], suffix: str
 ) -> list[Row]:
-    """Compare all sources on some moments; targets: not below retrieval, above it if new."""
+    """Return the metrics of all sources, and our margin over retrieval, on some moments.
+
+    Args:
+        scored: Metrics of each source.
+        found: All moments.
+        among: Indices of the moments to compare on.
+        suffix: Suffix of the metrics' names; if not empty, our margin must exceed 0.
+    """
     part = [found[i] for i in among]
     of = {m.who: {k: v[list(among)] for k, v in m.values.items()} for m in scored}
     best = _draws(of[ORACLE][CIDER], part)
@@ -118,7 +125,7 @@ def compare(
 
 
 def by_phase(ours: Scored, found: Sequence[Moment]) -> list[Row]:
-    """Return the fraction of our correct sentences by phase."""
+    """Return the fraction of correct sentences of the evaluated model, one row per phase."""
     rows = []
     for phase in sorted({moment.item.phase for moment in found}):
         among = [i for i, moment in enumerate(found) if moment.item.phase == phase]
@@ -128,7 +135,7 @@ def by_phase(ours: Scored, found: Sequence[Moment]) -> list[Row]:
 
 
 def is_new(concepts: ConceptSet, item: Annotation) -> bool:
-    """Return whether this object in this color is absent from training."""
+    """Return whether an annotation's combination of task and color is absent from training."""
     is_phase = item.phase in ('act', 'done')
     return is_phase and item.colour == concepts.held_out_color(item.task)
 

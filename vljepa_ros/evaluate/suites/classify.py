@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suites classify and classify-unseen: classification of acts by task.
 
-The embedding in the middle of an act is compared with all tasks' sentences in the object's color,
-for at most 20 episodes per task, evenly over the cameras. A task's score is the mean cosine of its
-paraphrases. Every task has equal weight.
+An act is an annotation of the phase 'act', the main movement of a task. The embedding predicted at
+its middle is compared with the sentences of all tasks in the object's color. A task's score is the
+mean cosine of its paraphrases. At most 20 acts per task are chosen, evenly over the cameras.
+Every task has equal weight.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NOT_THERE = (
 
 @dataclass(frozen=True)
 class Act:
-    """One act, its stream, and the vision side's answer in its middle."""
+    """Act with the embedding (D,) predicted at its middle, and the name of its stream."""
 
     annotation: Annotation
     vector: Vectors
@@ -45,7 +46,10 @@ class Act:
 
 
 def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ()) -> list[Act]:
-    """Return the chosen acts of `tasks` with answers; default `streams`: the context's."""
+    """Return the chosen acts of `tasks` with predicted embeddings, computed once per context.
+
+    `streams` defaults to the streams of the context.
+    """
 
     def look() -> list[Act]:
         return see(context, choose(streams or context.streams, tasks))
@@ -54,7 +58,7 @@ def acts(context: Context, tasks: Sequence[str], streams: Sequence[Stream] = ())
 
 
 def see(context: Context, chosen: Sequence[Moment]) -> list[Act]:
-    """Return the acts with the model's answers."""
+    """Return the acts at `chosen` moments with the embeddings predicted by the model."""
     seen = caption(context, chosen, 'acts')
     return [Act(m.item, v, m.stream.name) for m, v in zip(chosen, seen, strict=True)]
 
@@ -62,7 +66,7 @@ def see(context: Context, chosen: Sequence[Moment]) -> list[Act]:
 def choose(
     streams: Sequence[Stream], tasks: Sequence[str], limit: int | None = EPISODES
 ) -> list[Moment]:
-    """Return at most `limit` acts of each task (None: all)."""
+    """Return the middles of at most `limit` acts per task (None: all), evenly over cameras."""
     found = one_an_episode(moments(streams, tasks, ('act',)))
     return [
         moment
@@ -72,14 +76,17 @@ def choose(
 
 
 class Candidates:
-    """Sentences of tasks, by color and list of paraphrases; embedded once."""
+    """Classifier of acts by the text embeddings of `tasks`, which are cached per color.
+
+    `which`: list of paraphrases, 'train' or 'heldout'.
+    """
 
     def __init__(self, context: Context, tasks: Sequence[str], which: str) -> None:
         self._context, self.tasks, self._which = context, tuple(tasks), which
         self._texts: dict[str, list[Vectors]] = {}
 
     def guess(self, act: Act, vector: Vectors) -> str:
-        """Return the task whose sentences are nearest to `vector`."""
+        """Return the task whose sentences, in the act's color, are nearest to `vector`."""
         colour = act.annotation.colour
         if colour not in self._texts:
             concepts, encode = self._context.concepts, self._context.language.encode
@@ -91,7 +98,7 @@ class Candidates:
         return self.tasks[int(np.argmax(scores))]
 
     def top1(self, found: Sequence[Act], vectors: Sequence[Vectors]) -> Outcomes:
-        """Return the correctness of the guess about each act; tasks have equal weight."""
+        """Return whether each act is classified correctly (1 or 0); tasks have equal weight."""
         right = [
             float(self.guess(act, vector) == act.annotation.task)
             for act, vector in zip(found, vectors, strict=True)
@@ -105,7 +112,7 @@ class Candidates:
 
 
 def classify(context: Context) -> Report:
-    """Evaluate top-1 accuracy on the training tasks, with train and held-out paraphrases."""
+    """Return top-1 accuracy on the training tasks, for training and held-out paraphrases."""
     tasks = context.concepts.train_tasks
     found = acts(context, tasks)
     seen, oracle, blind = answers_by_source(context, found)
@@ -129,7 +136,7 @@ def classify(context: Context) -> Report:
 def answers_by_source(
     context: Context, found: Sequence[Act]
 ) -> tuple[list[Vectors], list[Vectors], list[Vectors]]:
-    """Return the answers of the vision side, the oracle and the vision-blind baseline."""
+    """Return the embeddings of the acts from the model, oracle and vision-blind baseline."""
     return (
         [act.vector for act in found],
         [context.centre(act.annotation.meaning) for act in found],
@@ -138,7 +145,7 @@ def answers_by_source(
 
 
 def classify_unseen(context: Context) -> Report:
-    """Evaluate top-1 accuracy on the five tasks that are absent from training."""
+    """Return top-1 accuracy on the five tasks that are absent from training."""
     streams, concepts = context.unseen or context.streams, context.concepts
     tasks = concepts.test_tasks
     if not choose(streams, tasks):

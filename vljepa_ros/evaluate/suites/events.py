@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suites events and views-events: event detection by the whole stack with default settings.
 
-A predicted event is a segment's start with its final text, as printed by `vljepa annotate`.
-Neighboring annotations of the same concept are merged. The start of a stream is not an event,
-neither of the annotations nor of any source. Events match one-to-one within `WITHIN_S`; the
-labeled F1 counts correct sentences only. A false event at rest starts while the arm is at rest and
-matches no true start. The start of a hidden act (its object is not visible) is not a true event,
-and a predicted event that matches only such a start is not counted.
+A predicted event is a segment's start with its final text, as printed by `vljepa annotate`. A true
+event is the start of an annotation; consecutive annotations of the same concept are merged. The
+start of a stream is neither a predicted nor a true event. Events match one-to-one within
+`WITHIN_S`; the labeled F1 counts correct sentences only. A false event at rest
+starts while the arm is at rest and matches no true start. The start of an act with a hidden object
+is not a true event, and a predicted event that matches only such a start is not counted.
 
 Suite views-events is the same evaluation on streams with cameras of the wide distribution, one
 camera per stream, with a target for the labeled F1 only.
@@ -56,7 +56,7 @@ REST = 'rest'  # the phase
 
 @dataclass(frozen=True)
 class TextEvent:
-    """Event with its text, `at_s` from the stream's start."""
+    """Event with its text, `at_s` seconds from the start of the stream."""
 
     at_s: float
     text: str
@@ -64,7 +64,10 @@ class TextEvent:
 
 @dataclass(frozen=True)
 class StreamEvents:
-    """One stream: merged annotations, our segments except the first, events of each source."""
+    """Merged annotations of a stream, and the events that each source predicts.
+
+    `segments`: segments detected by the model, except the first. `predicted`: events by source.
+    """
 
     name: str
     annotations: list[Annotation]
@@ -79,22 +82,22 @@ class StreamEvents:
 
     @property
     def starts_s(self) -> list[float]:
-        """Return the start times of the true events."""
+        """Return the times of the true events, in seconds from the start of the stream."""
         return [item.start for item in self.true_events]
 
     @property
     def hidden_s(self) -> list[float]:
-        """Return the start times of the events with hidden objects."""
+        """Return the start times (s) of annotations with hidden objects, except the first one."""
         return [item.start for item in self.annotations[1:] if item.hidden]
 
 
 def events(context: Context) -> Report:
-    """Evaluate F1 of all sources, false events at rest, and our delay."""
+    """Return F1 and false events at rest of all sources, and the text delay of the model."""
     return _report(context, 'events', TARGETS, MARGIN_TARGET)
 
 
 def views_events(context: Context) -> Report:
-    """Evaluate `events` on streams with cameras of the wide distribution."""
+    """Return the metrics of `events` for streams with cameras of the wide distribution."""
     return _report(context, 'views-events', VIEWS_TARGETS, None)
 
 
@@ -124,7 +127,7 @@ def _report(
 
 
 def collect(context: Context, stream: Stream) -> StreamEvents:
-    """Return the events of all sources for a stream."""
+    """Return the annotations of a stream and the events that all sources predict."""
     annotations, output = merged(stream.annotations), run_stack(context, stream)
     ours, true = output.segments[1:], [item for item in annotations[1:] if not item.hidden]
     starts_s = [segment.start_s for segment in ours]
@@ -143,24 +146,24 @@ def collect(context: Context, stream: Stream) -> StreamEvents:
 
 
 def text_events(at_s: Sequence[float], texts: Sequence[str]) -> list[TextEvent]:
-    """Combine times and texts to events."""
+    """Return one event per pair of time (s) and text."""
     return [TextEvent(at, text) for at, text in zip(at_s, texts, strict=True)]
 
 
 def evenly(count: int, length_s: float) -> list[float]:
-    """Return the starts of `count` + 1 equal segments, except the first."""
+    """Return `count` times that divide `length_s` into equal segments."""
     return [length_s * (i + 1) / (count + 1) for i in range(count)]
 
 
 def decoded_events(context: Context, hops: Hops, at_s: Sequence[float]) -> list[TextEvent]:
-    """Return events at these times with texts decoded from the embeddings at these times."""
+    """Return events at the times `at_s`, with texts decoded from the next embeddings."""
     return text_events(
         at_s, decoder_of(context).texts(hops.vectors[hops.not_before(at_s)]) if at_s else []
     )
 
 
 def figures(found: Sequence[StreamEvents], who: str, targets: Mapping[str, float]) -> list[Row]:
-    """Return the F1 and the false events of one source."""
+    """Return the F1 and the rate of false events at rest of the source `who`."""
     rows, names = [], [stream.name for stream in found]
     for what in F1_ROWS:
         counts = count(found, who, what == LABELLED)
@@ -170,7 +173,7 @@ def figures(found: Sequence[StreamEvents], who: str, targets: Mapping[str, float
 
 
 def compare(found: Sequence[StreamEvents], who: str, target: float | None) -> list[Row]:
-    """Return the margin of our F1 over a simple baseline's."""
+    """Return the margin of the model's F1 over the baseline `who`, labeled and of boundaries."""
     rows, names = [], [stream.name for stream in found]
     for what in F1_ROWS:
         ours, other = (
@@ -181,7 +184,7 @@ def compare(found: Sequence[StreamEvents], who: str, target: float | None) -> li
 
 
 def count(found: Sequence[StreamEvents], who: str, labelled: bool) -> Counts:
-    """Count matched, predicted and true events (S, 3)."""
+    """Return the numbers of matched, predicted and true events of S streams (S, 3)."""
     rows = []
     for stream in found:
         pairs = matches(stream, who, labelled)
@@ -191,7 +194,7 @@ def count(found: Sequence[StreamEvents], who: str, labelled: bool) -> Counts:
 
 
 def of_hidden(stream: StreamEvents, who: str, pairs: Sequence[tuple[int, int]]) -> set[int]:
-    """Return the predicted events without a pair that match the start of a hidden act."""
+    """Return the indices of unmatched predictions that match the start of a hidden act."""
     predicted, matched = stream.predicted[who], {i for i, _ in pairs}
     rest = [i for i in range(len(predicted)) if i not in matched]
     options = near([predicted[i].at_s for i in rest], stream.hidden_s, WITHIN_S)
@@ -199,7 +202,10 @@ def of_hidden(stream: StreamEvents, who: str, pairs: Sequence[tuple[int, int]]) 
 
 
 def matches(stream: StreamEvents, who: str, labelled: bool) -> list[tuple[int, int]]:
-    """Return pairs (predicted, true) within the time; `labelled`: of correct sentences only."""
+    """Return index pairs (predicted, true) of events at most `WITHIN_S` apart.
+
+    If `labelled` is true, the predicted text must express the true concept.
+    """
     predicted, true = stream.predicted[who], stream.true_events
     options = near([event.at_s for event in predicted], stream.starts_s, WITHIN_S)
     if labelled:
@@ -212,7 +218,7 @@ def matches(stream: StreamEvents, who: str, labelled: bool) -> list[tuple[int, i
 
 
 def at_rest(found: Sequence[StreamEvents], who: str) -> Row:
-    """Return false events per minute over all rests; its count is the number of events."""
+    """Return the false events per minute of rest; `count` is the number of false events."""
     rests = [(stream.name, rest) for stream in found for rest in false_at_rest(stream, who)]
     counts = np.array([rest for _, rest in rests], float).reshape(-1, 2)
 
@@ -225,7 +231,7 @@ def at_rest(found: Sequence[StreamEvents], who: str) -> Row:
 
 
 def false_at_rest(stream: StreamEvents, who: str) -> list[tuple[int, float]]:
-    """Return the number of false events and the length in minutes of each rest."""
+    """Return, for each rest of the arm, the number of false events and its length in minutes."""
     pairs = matches(stream, who, labelled=False)
     excluded = {i for i, _ in pairs} | of_hidden(stream, who, pairs)
     false = [e.at_s for i, e in enumerate(stream.predicted[who]) if i not in excluded]
@@ -237,7 +243,7 @@ def false_at_rest(stream: StreamEvents, who: str) -> list[tuple[int, float]]:
 
 
 def delays(found: Sequence[StreamEvents]) -> list[Row]:
-    """Return median and 90th percentile of the delay to the text."""
+    """Return the median and the 90th percentile of the model's delay to the first text (s)."""
     pairs = [
         (stream.name, stream.segments[predicted].first_text_s - stream.starts_s[true])
         for stream in found

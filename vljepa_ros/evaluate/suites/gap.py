@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite gap: distance between predicted embeddings and their target text embeddings."""
+"""Suite gap: modality gap between predicted embeddings and their target text embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDS = 5
 
 
 def gap(context: Context) -> Report:
-    """Evaluate cosines to the targets, and distance and separability of the two kinds."""
+    """Return cosines to the targets, and distance and separability of predictions and targets."""
     concepts = context.concepts
     found = [
         act
@@ -52,7 +52,7 @@ def _cosine(who: str, said: Vectors, target: Vectors, streams: list[str]) -> Row
 
 
 def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float]:
-    """Return the cross-validated AUC of a linear (ridge) discriminant between two kinds."""
+    """Return the AUROC, per cross-validation fold, of a ridge classifier of `one` vs. `other`."""
     x = np.concatenate([one, other]).astype(np.float64)
     y = np.concatenate([np.ones(len(one)), -np.ones(len(other))])
     order, found = np.random.default_rng(0).permutation(len(x)), []

@@ -29,7 +29,10 @@ Pair = tuple[str, str]  # concept ids, with {} for the color
 
 @dataclass(frozen=True)
 class Triple:
-    """`same` is a paraphrase of `anchor`, `other` is not. `kind` is the pair of concepts."""
+    """Sentences to compare: `same` is a paraphrase of `anchor`, `other` is the distractor.
+
+    `kind`: ids of the two concepts.
+    """
 
     kind: str
     anchor: str
@@ -38,7 +41,7 @@ class Triple:
 
 
 def paraphrase(context: Context) -> Report:
-    """Evaluate the fraction of triples with the paraphrase nearer, per slot and overall."""
+    """Return the fraction of triples whose paraphrase is nearer, per slot and overall."""
     concepts = context.concepts
     pairs = concepts.contrasts()
     if not pairs:
@@ -65,7 +68,7 @@ def paraphrase(context: Context) -> Report:
 def triples(
     concepts: ConceptSet, pairs: Sequence[Pair], count: int = TRIPLES_A_SLOT
 ) -> list[Triple]:
-    """Return a slot's triples: pairs of each phase in turn, with random color and paraphrase."""
+    """Return `count` triples of concept pairs, round-robin over phases, with random sentences."""
     rng = np.random.default_rng(0)
     shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
     turns = in_turn(shuffled, lambda pair: pair[0].partition(':')[0])
@@ -73,7 +76,7 @@ def triples(
 
 
 def nearer(language: Language, found: Sequence[Triple]) -> list[float]:
-    """Return 1 for each triple whose anchor is nearer to the paraphrase, else 0."""
+    """Return, per triple, 1 if the anchor is nearer to `same` than to `other`, else 0."""
     anchor, same, other = (
         language.encode(texts) for texts in zip(*((t.anchor, t.same, t.other) for t in found))
     )
@@ -81,7 +84,7 @@ def nearer(language: Language, found: Sequence[Triple]) -> list[float]:
 
 
 def shares_more(triple: Triple) -> bool:
-    """Return whether the anchor shares more words with the paraphrase."""
+    """Return whether the anchor shares more words with `same` than with `other`."""
     return _overlap(triple.anchor, triple.same) > _overlap(triple.anchor, triple.other)
 
 
@@ -98,6 +101,6 @@ def _triple(concepts: ConceptSet, pair: Pair, rng: np.random.Generator) -> Tripl
 
 
 def _overlap(one: str, other: str) -> float:
-    """Return the Jaccard index of the words."""
+    """Return the Jaccard index of the words of two sentences."""
     a, b = set(words(one)), set(words(other))
     return len(a & b) / len(a | b)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite retrieve: retrieval of clips by a held-out paraphrase of their concept, among 500 clips.
 
-Clips are middles of reaches, contacts and acts, drawn evenly over (task, phase) and within these
-over the cameras. A clip is relevant if its concept id is equal. Every concept of the gallery is
-queried once.
+Clips are the middles of annotations of the phases reach, contact and act, chosen evenly over
+(task, phase) and the cameras. A clip is relevant if it has the concept of the query. Every concept
+of the gallery is queried once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLIPS, PHASES, TARGET, WIDE = 500, ('reach', 'contact', 'act'), 0.80, 5
 
 
 def retrieve(context: Context) -> Report:
-    """Evaluate R@1 and R@5 of text-to-clip and R@1 of clip-to-text retrieval."""
+    """Return R@1 and R@5 of text-to-clip retrieval, and R@1 of clip-to-text retrieval."""
     rng = np.random.default_rng(0)
     chosen = gallery(context.streams, context.concepts.train_tasks, rng)
     if not chosen:
@@ -58,7 +58,7 @@ def retrieve(context: Context) -> Report:
 def answers_by_source(
     context: Context, chosen: Sequence[Moment], rng: np.random.Generator
 ) -> dict[str, Vectors]:
-    """Return answers (N, D) of the vision side, the oracle and the vision-blind baseline."""
+    """Return clip embeddings (N, D) of the model, the oracle and the vision-blind baseline."""
     ours = caption(context, chosen, 'clips to find')
     blind = np.repeat(blind_answers(context.vision, [PROMPT]), len(chosen), axis=0)
     blind += 1e-6 * rng.standard_normal(blind.shape).astype(np.float32)  # break ties at random
@@ -69,7 +69,7 @@ def answers_by_source(
 def gallery(
     streams: Sequence[Stream], tasks: Sequence[str], rng: np.random.Generator, count: int = CLIPS
 ) -> list[Moment]:
-    """Return at most `count` clips of `tasks`: one of each (task, phase) in turn."""
+    """Return at most `count` random clips of `tasks`, round-robin over (task, phase)."""
     found = moments(streams, tasks, PHASES)
     shuffled = [found[i] for i in rng.permutation(len(found))]
     return in_turn(evenly(shuffled), lambda m: (m.item.task, m.item.phase))[:count]
@@ -82,7 +82,15 @@ def hits(
     meanings: Sequence[str],
     count: int = 1,
 ) -> list[float]:
-    """Return 1 for each query with its concept among the `count` nearest items, else 0."""
+    """Return, per query, 1 if its concept is among those of the `count` nearest items, else 0.
+
+    Args:
+        queries: Embeddings (Q, D).
+        wanted: Concept of each query.
+        items: Embeddings (N, D).
+        meanings: Concept of each item.
+        count: Number of nearest items.
+    """
     nearest = np.argsort(-(queries @ items.T), axis=1, kind='stable')[:, :count]
     return [
         float(any(meanings[n] == meaning for n in row))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite robustness: accuracy under image corruptions, on a fixed part of classify and vqa.
+"""Suite robustness: accuracy under image corruptions, on a fixed subset of classify and vqa.
 
 The suite evaluates acts of every task and questions about these moments. Clips are processed as at
 run time: the frame sampler places stamps on the model's time grid, and images are resized to the
@@ -36,7 +36,7 @@ TOP1 = 'top-1, training paraphrases'
 
 @dataclass(frozen=True)
 class CorruptedAct:
-    """One act with its questions under one image corruption."""
+    """Act under one image corruption, with the questions about its middle."""
 
     corruption: str
     act: Moment
@@ -44,12 +44,12 @@ class CorruptedAct:
 
     @property
     def prompts(self) -> list[str]:
-        """Return the caption prompt and the questions."""
+        """Return the caption prompt and the prompts of all questions."""
         return [PROMPT, *(p.question.prompt for p in self.posed)]
 
 
 def robustness(context: Context) -> Report:
-    """Evaluate top-1 accuracy of acts and of yes/no questions under every corruption."""
+    """Return top-1 accuracy of acts and yes/no accuracy under every corruption."""
     tasks = context.concepts.train_tasks
     acts = choose(context.streams, tasks, ACTS_A_TASK)
     posed = some_questions(context.concepts, acts, QUESTIONS)
@@ -87,7 +87,7 @@ def robustness(context: Context) -> Report:
 
 
 def some_questions(concepts: ConceptSet, found: Sequence[Moment], count: int) -> list[Posed]:
-    """Return at most `count` questions: for every topic in turn, one with each answer."""
+    """Return at most `count` random yes/no questions, round-robin over topics and answers."""
     posed = [p for p in questions_about(concepts, found) if p.question.kind == YES_NO]
     shuffled = [posed[i] for i in np.random.default_rng(0).permutation(len(posed))]
     pairs = sorted(shuffled, key=_topic_and_answer)
@@ -95,7 +95,7 @@ def some_questions(concepts: ConceptSet, found: Sequence[Moment], count: int) ->
 
 
 def shrunk(frames: NDArray[np.uint8], size: int) -> Sequence[Image]:
-    """Return frames (T, S, S, 3), at most of the model's size: corruptions are in its pixels."""
+    """Return frames (T, S, S, 3) as images, reduced to `size` pixels if they are larger."""
     return fitted(frames, size) if frames.shape[1] > size else list(np.asarray(frames))
 
 
@@ -108,7 +108,7 @@ def _answers(context: Context, item: CorruptedAct) -> Vectors:
 
 
 def seen(vision: Vision, moment: Moment, prompts: Sequence[str], corrupt: Corruption) -> Vectors:
-    """Return answers (P, D) about a moment of a corrupted stream, by the run-time path."""
+    """Return the answer embeddings (P, D) at a moment of a corrupted stream, as at run time."""
     part = window(vision, moment.stream, moment.at_s)
     images = tuple(shrunk(moment.stream.frames()[part], vision.facts.image_size))
     stamps = tuple(int(stamp) for stamp in moment.stream.stamps_ns()[part])

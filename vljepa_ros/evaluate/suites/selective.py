@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite selective: selective decoding, caption quality against the number of decodes.
+"""Suite selective: caption quality of selective decoding against the number of decodes.
 
 This is an exact form of the paper's protocol. An annotation's time is its midpoint. It is compared
 with the text of the nearest decode (the earlier one of a tie); the score is the mean CIDEr-D
@@ -94,7 +94,10 @@ class AnnotatedSpan:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Hops, annotations and motion of a stream; `others`: texts of the baselines."""
+    """Embeddings, annotations and motion energy of a stream.
+
+    `others`: texts of the baselines, one per annotation.
+    """
 
     name: str
     hops: Hops
@@ -104,13 +107,17 @@ class Recorded:
 
     @property
     def middles_ns(self) -> Stamps:
-        """Return the annotations' times (A,)."""
+        """Return the midpoints (A,) of the annotations, in nanoseconds."""
         return np.array([middle_ns(s.start_s, s.end_s) for s in self.spans], np.int64)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Result of a row in one stream: decodes, CIDEr-D (A,) of nearest texts and in force."""
+    """Result of one rule in one stream.
+
+    `decodes`: number of decodes. `nearest`, `in_force`: CIDEr-D (A,) of the nearest text and of
+    the text in force at each annotation; None for offline rules.
+    """
 
     decodes: int
     nearest: Values
@@ -118,7 +125,11 @@ class Scored:
 
 
 def selective(context: Context) -> Report:
-    """Evaluate all rules on the context's streams, with thresholds from its validation."""
+    """Return the results of all rules, with thresholds chosen on the validation streams.
+
+    Raises:
+        InputError: the context has no validation streams.
+    """
     need_ward()
     if not context.validation:
         raise InputError('the suite selective needs validation streams to choose its thresholds')
@@ -143,12 +154,12 @@ def selective(context: Context) -> Report:
 
 
 def selective_of_own(embeddings: Path, annotations: Path, language: Language) -> Report:
-    """Evaluate all rules on a user's embeddings; thresholds are chosen on the same data.
+    """Return the results of all rules on a user's embeddings; thresholds fit the same data.
 
     Args:
         embeddings: File of embeddings (see `data.embeddings`).
         annotations: Annotation file of one camera; its texts are the references.
-        language: Text side of the model that made the embeddings.
+        language: Text side of the model that computed the embeddings.
 
     Raises:
         InputError: a file is invalid.
@@ -174,7 +185,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
 
 
 def embedded(context: Context, stream: Stream) -> Hops:
-    """Compute a stream's embeddings."""
+    """Return all embeddings of a stream."""
     return hops_of(context.vision, stream)
 
 
@@ -192,7 +203,7 @@ def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
 
 
 def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
-    """Return the decodes of every row for a stream."""
+    """Return the decodes of every rule at every budget for a stream."""
     hops, found = recorded.hops, dict[Key, Decodes]()
     for period, threshold in thresholds.items():
         count = allowed(hops, period)
@@ -209,12 +220,15 @@ def planned(recorded: Recorded, thresholds: Thresholds) -> dict[Key, Decodes]:
 
 
 def in_force(emitted_ns: Stamps, times_ns: Stamps) -> Indices:
-    """Return indices (A,) of the last decode emitted before each time; -1 for none."""
+    """Return the index of the last decode emitted before each of A times; -1 if none."""
     return np.searchsorted(emitted_ns, times_ns, side='left') - 1
 
 
 def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
-    """Return each annotation's nearest decode and, for online rules, the one in force."""
+    """Return the index of the nearest decode and, for online rules, of the one in force.
+
+    Both are arrays (A,), with one index for each time of `times_ns`.
+    """
     found = [nearest(decodes.at_ns, times_ns)]
     if decodes.emitted_ns is not None:
         found.append(in_force(decodes.emitted_ns, times_ns))
@@ -230,7 +244,7 @@ def _scored(
 def score_rows(
     recorded: Recorded, thresholds: Thresholds, words: CachedDecoder, cider: Cider
 ) -> dict[Key, Scored]:
-    """Score every row in one stream; all required vectors are decoded in one batch."""
+    """Return the result of every rule in one stream; all vectors are decoded in one batch."""
     plans, times_ns = planned(recorded, thresholds), recorded.middles_ns
     picks = {key: taken(decodes, times_ns) for key, decodes in plans.items()}
     rows = [plans[key].vectors[pick[pick >= 0]] for key in plans for pick in picks[key]]
@@ -255,7 +269,7 @@ def score_rows(
 
 
 class Table:
-    """All rows over all streams; arrays (S,) have one value per stream."""
+    """Results of all rules (rows) over S streams; arrays (S,) have one value per stream."""
 
     def __init__(
         self, recorded: Sequence[Recorded], scored: Sequence[Mapping[Key, Scored]]
@@ -267,27 +281,27 @@ class Table:
         self.annotations = np.array([len(r.spans) for r in recorded], float)
 
     def has(self, who: str) -> bool:
-        """Return whether the row exists."""
+        """Return whether there are results of the rule or baseline `who`."""
         return any(who == row for row, _ in self._scored[0])
 
     @property
     def lines(self) -> list[str]:
-        """Return the rows that exist at every budget."""
+        """Return the names of the rules that have results at every budget."""
         return [who for who in LINES if self.has(who)]
 
     def cider(self, who: str, period: float) -> Draws:
-        """Return CIDEr-D of the nearest texts."""
+        """Return the mean CIDEr-D of the nearest texts, with bootstrap values."""
         return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
 
     def in_force(self, who: str, period: float) -> Mean:
-        """Return CIDEr-D of the texts in force."""
+        """Return the mean CIDEr-D of the texts in force."""
         found = [s[who, period].in_force for s in self._scored]
         return mean(
             np.concatenate([values for values in found if values is not None]), (), 0, self._of
         )
 
     def decodes(self, who: str, period: float) -> Values:
-        """Return the number of decodes (S,)."""
+        """Return the number of decodes of each stream (S,)."""
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
@@ -298,7 +312,7 @@ class Table:
 
 
 def report(table: Table, thresholds: Thresholds, note: str) -> Report:
-    """Report the rows with targets first, then every row at every budget."""
+    """Return the report: first the rows with targets, then every rule at every budget."""
     rows = [
         *targets(table, thresholds),
         *comparisons(table, thresholds),
@@ -308,7 +322,7 @@ def report(table: Table, thresholds: Thresholds, note: str) -> Report:
 
 
 def targets(table: Table, periods: Iterable[float]) -> list[Row]:
-    """Compare the baseline with its bounds, and our CIDEr-D and decodes with the baseline."""
+    """Return rows that compare the baseline with its upper bounds, and our rule with it."""
     base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
     rows = [Row(BASELINE, CIDER, base.interval())]
     rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]
@@ -343,7 +357,7 @@ def by_default(table: Table) -> list[Row]:
 
 
 def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
-    """Return our margin over the others per budget, and the fewest decodes at the target."""
+    """Return our CIDEr-D margin over other rules, and the fewest decodes that reach the target."""
     base = table.cider(UNIFORM, BASELINE_S)
     ours = {period: table.cider(OURS, period) for period in periods}
     rows = [
@@ -363,7 +377,7 @@ def comparisons(table: Table, periods: Iterable[float]) -> list[Row]:
 
 
 def listed(table: Table, thresholds: Thresholds) -> list[Row]:
-    """Return every row at every budget, and our thresholds."""
+    """Return the metrics of every rule at every budget, and our thresholds."""
     rows = list[Row]()
     for period, threshold in thresholds.items():
         at = named(period)
@@ -380,7 +394,7 @@ def listed(table: Table, thresholds: Thresholds) -> list[Row]:
 
 
 def curves(table: Table, periods: Iterable[float]) -> dict[str, Points]:
-    """Return points (decodes per second, CIDEr-D) of every row."""
+    """Return the points (decodes per second, CIDEr-D) of every rule, by name."""
 
     def point(who: str, period: float) -> tuple[float, float]:
         per_second = table.decodes_per(who, period, table.seconds)

@@ -59,7 +59,7 @@ OURS, ORACLE, BLIND = 'ours', 'oracle', 'blind'
 
 @dataclass(frozen=True)
 class Labelled:
-    """Event `at_s` from the stream's start; `label` is one of `LABELS`, or ''."""
+    """Event `at_s` seconds from the stream's start; `label` is one of `LABELS`, or ''."""
 
     at_s: float
     label: str
@@ -69,7 +69,7 @@ Events = dict[str, list[list[Labelled]]]  # source -> stream -> events
 
 
 def transfer(context: Context) -> Report:
-    """Evaluate labeled events and abstentions."""
+    """Return the F1 of labeled events and the abstention rates in the kitchen."""
     if not context.concepts.tasks:
         return Report('transfer', (), ('These streams have no concepts of the kitchen.',))
     true, predicted = events_by_source(context)
@@ -87,7 +87,7 @@ def transfer(context: Context) -> Report:
 
 
 def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
-    """Return the true events of each stream and those of all sources."""
+    """Return the true events of each stream, and the predicted events by source."""
     found = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in found], {
         who: [predicted[who] for _, predicted in found] for who in (OURS, ORACLE, BLIND)
@@ -117,7 +117,7 @@ def state_of(concept: str) -> str:
 
 @cache
 def state_in(concepts: ConceptSet, text: str) -> str:
-    """Return the state that a sentence describes, for any color; '' for none."""
+    """Return the state that a sentence describes, one of `STATES`; '' if none. Ignore colors."""
     plain = ' '.join(word for word in words(text) if word not in concepts.colors)
     for name, expressed in STATES.items():
         if any(concepts.expresses(concept, plain, color=False) for concept in expressed):
@@ -126,7 +126,10 @@ def state_in(concepts: ConceptSet, text: str) -> str:
 
 
 def labelled(starts_s: Sequence[float], states: Sequence[str]) -> list[Labelled]:
-    """Convert a sequence of states to events; the state after `dark` is `light back`."""
+    """Return the events of a sequence of states; the first state is not an event.
+
+    The first event after `dark` or `covered` is `light back` or `uncovered`.
+    """
     return [
         Labelled(at_s, now if now in BACK else BACK.get(before, now))
         for at_s, (before, now) in zip(starts_s[1:], pairwise(states), strict=True)
@@ -138,7 +141,10 @@ def count(
     true: Sequence[Sequence[Labelled]],
     labels: Sequence[str] = (),
 ) -> Counts:
-    """Count matched, predicted and true events (S, 3) of `labels`; by default of all events."""
+    """Return the numbers of matched, predicted and true events (S, 3) with one of `labels`.
+
+    By default, all events count and labels are ignored.
+    """
     rows = []
     for ours, theirs in zip(predicted, true, strict=True):
         row = np.zeros(3)
@@ -183,7 +189,7 @@ def pose(concepts: ConceptSet, streams: Sequence[Stream]) -> list[Posed]:
 
 
 def _right(who: str, part: Sequence[Given]) -> Row:
-    """Return the accuracy; the questions answered yes and no of each topic weigh the same."""
+    """Return the accuracy with equal weight of each (topic, true answer)."""
     groups = [(g.posed.question.topic, g.posed.question.meaning) for g in part]
     right = mean([float(g.right) for g in part], groups, clusters=streams_of(part))
     return Row(who, 'accuracy: answerable, yes and no balanced', right)

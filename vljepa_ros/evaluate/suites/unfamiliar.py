@@ -44,7 +44,7 @@ FEWEST = 100  # minimum number of hops of a reported bin
 
 @dataclass(frozen=True)
 class ScoredClip:
-    """Scores 0..1 of the hops of a stream or clip, and the bins of each hop."""
+    """Unfamiliarity scores (0..1) of the hops of a stream or clip, and the bins of each hop."""
 
     name: str
     scores: NDArray[np.float64]
@@ -52,7 +52,7 @@ class ScoredClip:
 
 
 def unfamiliar(context: Context) -> Report:
-    """Evaluate AUROC on near and far scenes, and rates of refusal at the threshold."""
+    """Return AUROC on near and far scenes, and rates of refused hops at the threshold."""
     kinds.require((*FAR, *NEAR))
     known = context.map(_score_stream, context.streams, 'familiar streams')
     rows = list[Row]()
@@ -134,7 +134,7 @@ def _abstained(where: str, seen: Sequence[ScoredClip], target: float | None = No
 
 
 def _refused(known: Sequence[ScoredClip]) -> list[Row]:
-    """Return the rates of refused familiar hops: overall and of each bin."""
+    """Return the fraction of familiar hops that are refused, overall and per bin."""
     found: dict[str, list[tuple[str, float]]] = {}
     for w in known:
         for score, bins in zip(w.scores, w.bins, strict=True):

@@ -3,8 +3,8 @@
 
 Texts in other languages, nonsense and emoji must be refused. Held-out paraphrases and prompts of
 the package and general English texts must be accepted. None of the texts was used for fitting, and
-six of the languages do not occur in the fitting data. Short sentences about the bench are reported
-apart. The suite does not use the streams.
+six of the languages do not occur in the fitting data. Short sentences about the bench have
+separate rows. The suite does not use the streams.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ APART = ('nonsense', 'emoji')
 
 
 def unreadable(context: Context) -> Report:
-    """Evaluate the rates of refused texts at the threshold."""
+    """Return the rates of refused texts at the threshold, and the AUROC."""
     groups = {
         name: [context.language.unreadable(text) for text in rows]
         for name, rows in texts(False, TESTED).items()
@@ -53,7 +53,7 @@ def unreadable(context: Context) -> Report:
 
 
 def _short(context: Context) -> list[Row]:
-    """Evaluate short sentences, those of languages without fitted texts also apart."""
+    """Return the refusal rates of short sentences: all, and in languages absent from fitting."""
     groups = {
         name: [context.language.unreadable(text) for text in rows]
         for name, rows in texts(False, SHORT).items()

@@ -64,7 +64,7 @@ Part = tuple[str, list[FilmedAct], float | None]  # name, acts, target
 
 
 def views(context: Context) -> Report:
-    """Evaluate top-1 accuracy on the training tasks by camera."""
+    """Return top-1 accuracy on the training tasks, by properties of the camera."""
     tasks = context.concepts.train_tasks
     chosen = choose(context.streams, tasks, limit=None)
     pairs = [(moment, camera_of(moment.stream, moment.item.episode)) for moment in chosen]
@@ -85,7 +85,7 @@ def views(context: Context) -> Report:
 
 
 def _sizes(chosen: Sequence[Moment]) -> list[float]:
-    """Return the projected size of each act's object; reads each stream's state once."""
+    """Return the projected size of each act's object in pixels; read each stream's state once."""
     found = dict[str, float]()
     streams = {moment.stream.folder: moment.stream for moment in chosen}
     for folder, stream in streams.items():
@@ -96,7 +96,10 @@ def _sizes(chosen: Sequence[Moment]) -> list[float]:
 
 
 def _by_list(context: Context, held_out: Candidates, known: Sequence[FilmedAct]) -> list[Row]:
-    """Return rows of the model and both baselines without held-out cameras, in both lists."""
+    """Return top-1 accuracy of all sources for held-out and for training paraphrases.
+
+    `known`: acts from cameras without held-out properties.
+    """
     if not known:
         return []
     acts, rows = [f.act for f in known], list[Row]()
@@ -177,7 +180,7 @@ def _range(low: float, high: float) -> str:
 def _notes(
     found: Sequence[FilmedAct], known: Sequence[FilmedAct], count: int, task_count: int
 ) -> tuple[str, ...]:
-    """Return counts and missing parts, so that a missing row is not mistaken for a pass."""
+    """Return notes on the number of acts, and on cameras and properties without acts."""
     tasks = len({f.act.annotation.task for f in known})
     notes = [
         f'{len(found)} acts; {len(known)} of them, of {tasks} of {task_count} tasks, are '

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Suite vqa: yes/no questions and choices in held-out paraphrases, about annotations' middles.
+"""Suite vqa: yes/no and multiple-choice questions about the middle of every annotation.
 
-Yes and no are balanced within each (topic, task), so that no rule without vision exceeds 50%.
-Choices are among the eight colors, among four objects, and among four things and none.
+Questions are in held-out paraphrases. Yes and no are balanced within each (topic, task), so that
+no rule without vision exceeds 50%. Choices are among the eight colors, among four objects, and
+among four things and "none".
 Unanswerable questions belong to the suite calibrate.
 """
 
@@ -30,14 +31,14 @@ PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 @dataclass(frozen=True)
 class Graded:
-    """Question with the correctness of each source's answer."""
+    """Question with the correctness (0 or 1) of the answer of each source."""
 
     posed: Posed
     right: dict[str, float]
 
 
 def vqa(context: Context) -> Report:
-    """Evaluate the accuracy of yes/no answers and of choices."""
+    """Return the accuracy of yes/no answers and of choices, overall and by topic."""
     graded = grade(context, pose(context))
     rows = []
     for name, kinds in PARTS.items():
@@ -56,13 +57,13 @@ def vqa(context: Context) -> Report:
 
 
 def pose(context: Context) -> list[Posed]:
-    """Return all answerable questions about annotations' middles, yes and no balanced."""
+    """Return all answerable questions about the middles of annotations, yes/no balanced."""
     concepts = context.concepts
     return questions_about(concepts, moments(context.streams, concepts.train_tasks))
 
 
 def questions_about(concepts: ConceptSet, found: Sequence[Moment]) -> list[Posed]:
-    """Return the answerable questions about some moments, yes and no balanced."""
+    """Return the answerable questions about the moments `found`, with yes and no balanced."""
     rng = np.random.default_rng(0)
     return balanced(
         [
@@ -76,7 +77,10 @@ def questions_about(concepts: ConceptSet, found: Sequence[Moment]) -> list[Posed
 
 
 def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
-    """Return all choices and equally many yes and no of each (topic, task), in order."""
+    """Return all choices, and as many yes as no questions of each (topic, task); keep the order.
+
+    Yes/no questions are drawn at random.
+    """
     groups: dict[tuple[str, str], dict[str, list[int]]] = {}
     kept: list[int] = []
     for i, item in enumerate(posed):
@@ -93,7 +97,7 @@ def balanced(posed: Sequence[Posed], rng: np.random.Generator) -> list[Posed]:
 
 
 def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
-    """Grade the answers of the model, the oracle and the vision-blind baseline."""
+    """Return graded answers of the model, the oracle and the vision-blind baseline."""
     prompts = sorted({p.question.prompt for p in posed})
     blind: dict[str, Vectors] = {}
     if prompts:
@@ -111,12 +115,12 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
 
 
 def is_of(graded: Graded, kind: str) -> bool:
-    """Return whether the question is of a kind."""
+    """Return whether the question has the kind `kind`."""
     return graded.posed.question.kind == kind
 
 
 def is_right(context: Context, question: Question, vector: Vectors) -> bool:
-    """Return whether the best candidate is the answer."""
+    """Return whether the best-ranked candidate for `vector` is the correct answer."""
     return context.language.rank(vector, question.candidates)[0].text == question.answer
 
 
