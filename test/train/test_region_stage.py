@@ -51,10 +51,10 @@ def test_finder_learns_where_the_workspace_is(tmp_path: Path) -> None:
     )
     for _ in range(stage.steps):
         stage.step()
-    stage.use_average()
+    stage.average.copy_to_module()
     errors, spread = [], []
     for stream in streams[20:]:
-        expected = workspaces(stream)
+        expected = workspaces(stream.state())
         assert expected is not None
         x, y, width, height = finder.eval().find(np.asarray(stream.frames()[0]))
         errors.append([x + width / 2 - expected[0, 0], y + height / 2 - expected[0, 1]])

@@ -59,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
     if args.streams < 0:
         raise InputError(f'--streams ({args.streams}) is negative')
     from vljepa_ros.model import registry
+    from vljepa_ros.train.familiarity import calibrate_familiarity, calibrate_texts
 
     folder = registry.find(args.model)
     streams = validation_streams(args.data, args.streams)
-    from vljepa_ros.train.familiarity import calibrate_familiarity, calibrate_texts
-
     registry.prepare(args.device, 'float32', args.threads)
     if args.texts_only:
         calibrate_texts(folder, streams)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.types import EVER_NS
 
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
@@ -16,7 +17,6 @@ LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change thr
 LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default
 HIGHEST_THRESHOLD = 100.0  # merge cost that unrelated embeddings at 5 Hz reach after 20 s
 EVER_S = 1e10  # longer than the time between any two ROS stamps
-LATEST_NS = 2**62  # later than any stamp
 
 
 def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) -> str:
@@ -68,7 +68,7 @@ def check_integer(value: object, what: str) -> int:
 def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
     """Return a stamp in integer nanoseconds. Raises InputError."""
     found = check_integer(stamp_ns, what)
-    if not -LATEST_NS < found < LATEST_NS:
+    if not -EVER_NS < found < EVER_NS:
         raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
     return found
 

@@ -15,11 +15,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from vljepa_ros.core.settings import LATEST_NS
-
 Image = NDArray[np.uint8]
 Vector = NDArray[np.float32]
-EVER_NS = LATEST_NS
+EVER_NS = 2**62  # later than any stamp
 WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable` reaches this
 
 

@@ -7,6 +7,8 @@ from 0 (free) to 1 (covered).
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,11 @@ DARK_BELOW = 0.15
 COVERED_ABOVE = 0.9
 
 Level = NDArray[np.float64]
+
+
+def is_visible(light: NDArray[Any], cover: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each frame (T,) whether the camera is uncovered and the scene is not dark."""
+    return (light > DARK_BELOW) & (cover < COVERED_ABOVE)
 
 
 def draw_light(

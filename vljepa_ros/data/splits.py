@@ -17,8 +17,8 @@ HOME = 'home'  # four zoomed viewpoints
 WIDE = 'wide'  # another camera for each episode
 FIXED = 'wide-fixed'  # one wide camera per stream
 CUTS = 'wide-cuts'  # another wide camera every 1.6 s, for training
-VIEWS = (HOME, WIDE, FIXED, CUTS)
 EVALUATED = (HOME, WIDE, FIXED)
+VIEWS = (*EVALUATED, CUTS)
 
 SEEDS = {
     TRAIN: range(0, 10_000),

@@ -144,18 +144,17 @@ def inaccurate(
     One error is common to the clip, a smaller one differs from tubelet to tubelet. Whole frames
     stay whole.
     """
-    found = regions.copy()
+    found = list[Regions]()
     offset, zoom = rng.normal(0.0, CLIP_OFFSET, 2), rng.normal(0.0, CLIP_ZOOM, 2)
     for start in range(0, len(regions), tubelet_frames):
-        corners, sides = np.split(regions[start : start + tubelet_frames], 2, axis=1)
+        part = regions[start : start + tubelet_frames]
+        corners, sides = np.split(part, 2, axis=1)
         moved = offset + rng.normal(0.0, TUBELET_OFFSET, 2)
         scale = np.exp(zoom + rng.normal(0.0, TUBELET_ZOOM))
         disturbed = within(corners + sides * (0.5 + moved), sides * scale, smallest)
-        is_part = (sides < 1.0).any(axis=1, keepdims=True)
-        found[start : start + tubelet_frames] = np.where(
-            is_part, disturbed, regions[start : start + tubelet_frames]
-        )
-    return found
+        is_whole = (sides >= 1.0).all(axis=1, keepdims=True)
+        found.append(np.where(is_whole, part, disturbed))
+    return np.concatenate(found)
 
 
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:

@@ -20,7 +20,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import WHOLE
 from vljepa_ros.data import concepts, questions
 from vljepa_ros.data.format import AnnotatedQuestion, Annotation, Stream
-from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data.lens import is_visible
 from vljepa_ros.data.questions import Question
 from vljepa_ros.data.workspace import workspaces
 from vljepa_ros.model.streaming.region_finder import within
@@ -255,7 +255,7 @@ def states(stream: Stream) -> NDArray[np.float32]:
     stored, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: stored.get(name, unknown) for name in STATE}
     if 'light' in stored and 'cover' in stored:
-        found['visible'] = (stored['light'] > DARK_BELOW) & (stored['cover'] < COVERED_ABOVE)
+        found['visible'] = is_visible(stored['light'], stored['cover'])
         for name in PLACES:
             found[name] = np.where(found['visible'], found[name], np.nan)
     return np.stack([found[name].astype(np.float32) for name in STATE], axis=1)
@@ -278,7 +278,7 @@ def _without_cut(shots: Sequence[int], first: int, length: int, frames: int) -> 
 
 def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
     """Return the region (frames, 4) of every frame: the whole frame if there is none."""
-    found = workspaces(stream) if crops else None
+    found = workspaces(stream.state()) if crops else None
     if found is None or crops is None:
         return np.tile(np.array(WHOLE), (stream.frame_count, 1))
     return within(found[:, :2], found[:, 2:], crops.smallest)

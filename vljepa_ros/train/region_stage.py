@@ -16,7 +16,7 @@ from torch.nn import functional
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import WHOLE, fit
 from vljepa_ros.data.format import Stream
-from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW
+from vljepa_ros.data.lens import is_visible
 from vljepa_ros.data.workspace import workspaces
 from vljepa_ros.model.streaming.region_finder import OFFSET, SCALE, RegionFinder
 from vljepa_ros.train.augmentation import Augmentation
@@ -44,12 +44,12 @@ class RegionStage:
         self._frames, self._targets = self._read(streams)
         self._rng = np.random.default_rng(config.seed)
         self._device = finder.reduce.weight.device
-        self._average = WeightAverage(finder, self.config.ema)
+        self.average = WeightAverage(finder, self.config.ema)
         self._optimizer = OptimizerStep(
             groups(list(finder.parameters()), self.config.weight_decay),
             self.config.learning_rate,
             cosine_schedule(self.steps, self.config.warmup_steps),
-            average=self._average,
+            average=self.average,
         )
 
     def step(self) -> float:
@@ -63,10 +63,6 @@ class RegionStage:
         )
         self._optimizer.apply(loss)
         return float(loss.detach())
-
-    def use_average(self) -> None:
-        """Give the finder the averaged weights."""
-        self._average.copy_to_module()
 
     def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Return an augmented frame (S, S, 3) and its target (4,), as `RegionFinder.forward`."""
@@ -84,11 +80,11 @@ class RegionStage:
         frames: list[NDArray[np.uint8]] = []
         targets: list[NDArray[np.float64]] = []
         for stream in streams:
-            found = workspaces(stream)
+            state, images = stream.state(), stream.frames()
+            found = workspaces(state)
             if found is None:
                 continue
-            state, images = stream.state(), stream.frames()
-            visible = (state['light'] > DARK_BELOW) & (state['cover'] < COVERED_ABOVE)
+            visible = is_visible(state['light'], state['cover'])
             for at in np.flatnonzero(visible)[:: self.config.every]:
                 frames.append(fit(np.asarray(images[at]), round(KEPT_SIDE * self._size)))
                 targets.append(found[at])

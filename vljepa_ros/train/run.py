@@ -190,7 +190,7 @@ class Run:
                 advance(1)
                 if step % LOGGED_REGIONS == 0:
                     self.log.write('region finder', step, {'loss': loss})
-        stage.use_average()
+        stage.average.copy_to_module()
 
     def _train_vision(self, stage: VisionStage, batches: Iterable[Batch], path: Path) -> None:
         every, start, sums = self.config.checkpoint_steps, time.monotonic(), dict[str, Tensor]()

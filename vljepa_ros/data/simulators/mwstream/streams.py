@@ -239,10 +239,8 @@ class Director:
                     )
                 )
                 continue
-            made = draw_format(rng, for_training)
             points = np.concatenate(paths) if fixed else path
-            camera = draw_wide(rng, points, made.visible_height, for_training)
-            shots.append(_moved(Shot(camera, appearance, made), rng))
+            shots.append(_draw_shot(points, appearance, for_training, rng))
         return shots
 
     def _cut_shots(
@@ -250,12 +248,8 @@ class Director:
     ) -> list[Shot]:
         """Draw a shot for every `CUT_FRAMES` frames of an episode."""
         path, appearance = self._path(episode), draw_wide_appearance(rng, for_training)
-        shots = []
-        for first in range(0, len(episode.instants), CUT_FRAMES):
-            made = draw_format(rng, for_training)
-            camera = draw_wide(rng, path, made.visible_height, for_training)
-            shots.append(_moved(Shot(camera, appearance, made, first=first), rng))
-        return shots
+        firsts = range(0, len(episode.instants), CUT_FRAMES)
+        return [_draw_shot(path, appearance, for_training, rng, first) for first in firsts]
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
         """Return positions (N, 3) of the episode's object from its first frame to its last."""
@@ -486,6 +480,19 @@ def _scaled(prop: Prop | None, rng: np.random.Generator) -> Prop | None:
     """Return the same thing with a random scale."""
     scale = round(float(rng.uniform(*THING_SCALE)), 3)
     return replace(prop, thing=replace(prop.thing, scale=scale)) if prop else None
+
+
+def _draw_shot(
+    points_m: NDArray[np.float64],
+    appearance: Appearance,
+    for_training: bool,
+    rng: np.random.Generator,
+    first: int = 0,
+) -> Shot:
+    """Draw a wide camera with all points (N, 3) in its image, its format and its movement."""
+    image = draw_format(rng, for_training)
+    camera = draw_wide(rng, points_m, image.visible_height, for_training)
+    return _moved(Shot(camera, appearance, image, first=first), rng)
 
 
 def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
