@@ -151,6 +151,33 @@ def test_an_answer_that_never_comes_is_given_up(bench: Bench) -> None:
             later.result(5)
 
 
+def test_a_call_that_a_dead_server_took_goes_to_the_server_that_replaces_it(
+    bench: Bench, client: Client
+) -> None:
+    taken: list[str] = []
+
+    async def never(request: Query.Request, response: Query.Response) -> None:
+        taken.append(request.prompt)
+        await Future()
+
+    dead = Node('query_node', namespace=bench.namespace, context=bench.probe.context)
+    dead.create_service(Query, 'query', never)
+    executor = SingleThreadedExecutor(context=bench.probe.context)
+    executor.add_node(dead)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        later = client.query_later('What?')
+        eventually(lambda: taken)
+        counter = Counter(bench, seen('red'))
+        assert later.result(5).answer == 'the scene is red'
+        assert len(counter.asked) == 1  # sent once to each server
+    finally:
+        executor.shutdown()
+        thread.join()
+        dead.destroy_node()
+
+
 def test_a_missing_stack_is_reported_within_the_timeout(bench: Bench) -> None:
     with Client('/nowhere', timeout_s=0.3, context=bench.probe.context) as client:
         began_s = time.monotonic()

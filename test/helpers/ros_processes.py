@@ -74,8 +74,17 @@ class Process:
         return self.ends(60.0)
 
     def pause(self) -> None:
-        """Suspend the process; it keeps its resources open."""
+        """Suspend the process; it keeps its resources open.
+
+        A busy machine may run its threads for a while after the signal was sent.
+        """
         self.popen.send_signal(signal.SIGSTOP)
+        eventually(self._is_stopped, 20.0, f'{self.popen.args} does not stop')
+
+    def _is_stopped(self) -> bool:
+        """Return whether all threads are in state T (proc_pid_stat(5))."""
+        threads = Path(f'/proc/{self.popen.pid}/task').glob('*/stat')
+        return all(stat.read_text().rpartition(')')[2].split()[0] == 'T' for stat in threads)
 
     def resume(self) -> None:
         """Resume the suspended process."""

@@ -58,7 +58,11 @@ T = TypeVar('T')
 
 @dataclass
 class _Call:
-    """A pending request: sent when its service is available, failed at `until_s`."""
+    """A pending request: sent when its service is available, failed at `until_s`.
+
+    A server that was killed stays in the ROS graph for some seconds and takes requests that it
+    never answers: the request is sent again to each server that appears later.
+    """
 
     name: str
     is_there: Callable[[], bool]
@@ -66,7 +70,9 @@ class _Call:
     discard: Callable[[Any], None]
     future: Future[Any]
     until_s: float
+    servers: Callable[[], frozenset[bytes]] = frozenset  # of this service, by endpoint
     sent: Any = None  # rclpy's future after sending
+    sent_to: frozenset[bytes] = frozenset()  # servers present when it was sent
     inactive_error: VljepaError | None = None  # error of a node that is not active
 
 
@@ -368,6 +374,7 @@ class Client:
             client.remove_pending_request,
             found,
             time.monotonic() + self._timeout_s,
+            lambda: self._readers(client),
         )
         self._send_later(call)
         return found
@@ -382,11 +389,23 @@ class Client:
                 if call.sent is not None:
                     call.discard(call.sent)
                 _settle(call.future, self._timeout_error(call))
-            elif call.sent is None and call.is_there():
-                try:
-                    call.sent = call.send()
-                except Exception as error:
-                    _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
+            elif call.is_there() and (call.sent is None or call.servers() - call.sent_to):
+                self._send(call)
+
+    def _send(self, call: _Call) -> None:
+        if call.sent is not None:
+            call.discard(call.sent)
+        call.sent_to = call.servers()
+        try:
+            call.sent = call.send()
+        except Exception as error:
+            _settle(call.future, InputError(f'{type(error).__name__}: {error}'))
+
+    def _readers(self, client: Any) -> frozenset[bytes]:
+        """Return the servers of a service: the readers of its requests, a topic of DDS."""
+        topic = f'rq{self._node.resolve_service_name(client.srv_name)}Request'
+        found = self._node.get_subscriptions_info_by_topic(topic, no_mangle=True)
+        return frozenset(bytes(server.endpoint_gid) for server in found)
 
     def _servers(self) -> frozenset[bytes]:
         topic = f'{WATCH}/_action/feedback'
