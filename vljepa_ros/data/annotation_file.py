@@ -117,7 +117,7 @@ def read_annotations(path: Path) -> AnnotationFile:
     except UnicodeDecodeError as error:
         raise AnnotationError(f'{path}: not UTF-8 text (byte {error.start})') from error
     lines = []
-    for number, row in enumerate(text.split('\n'), 1):  # splitlines() also splits at separators within texts
+    for number, row in enumerate(text.split('\n'), 1):  # splitlines() would split within texts
         try:
             values = json.loads(row) if row.strip() else None
             lines += [] if values is None or _is_withheld(values) else [_line(number, values)]

@@ -109,7 +109,7 @@ class ConceptSet:
         return [self.caption(annotation, rng, which)]
 
     def caption(self, annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-        """Return a question that asks for a caption; the answer is a sentence of the annotation."""
+        """Return a question that asks for a caption; its answer is a sentence of `annotation`."""
         is_recorded = annotation.phase in RECORDED_PHASES
         texts = (annotation.text,) if is_recorded else self.sentences(annotation.meaning, which)
         return questions.caption(annotation, texts, rng, which)

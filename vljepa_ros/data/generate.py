@@ -40,7 +40,7 @@ class Filming:
 Work = tuple[str, int, float, str, Filming]  # split, seed, seconds, folder
 ADVICE = 'run the same command again with fewer --jobs to continue'
 SIZES = (32, 512)  # image side in pixels; OSMesa renders at twice this size
-LENGTHS_S = (1.0, 3600.0)  # the shortest phase takes 0.8 s; an hour of frames takes gigabytes
+LENGTHS_S = (1.0, 3600.0)  # the shortest phase takes 0.8 s; an hour takes 4 GB of memory
 
 
 def generate(

@@ -168,7 +168,7 @@ class Recorder:
         return line.is_about(take.camera) and begun and start < length_s - TINY_S
 
     def _place(self, take: Take) -> tuple[float, float]:
-        """Return a take's start, measured from the recording's start, and its length in seconds."""
+        """Return a take's start (after the start of the recording) and its length in seconds."""
         length_ns = len(take.frames) * self._grid.period_ns
         return (take.start_ns - self._source.start_ns) / 1e9, length_ns / 1e9
 
