@@ -23,7 +23,7 @@ from vljepa_ros.data.questions import ANSWERS, Question
 from vljepa_ros.data.splits import KITCHEN
 
 MWSTREAM = 'mwstream'
-# Name of a simulator -> module with its `CONCEPTS`.
+# Name of a simulator -> module that defines its concept set `CONCEPTS`.
 MODULES = {
     MWSTREAM: 'vljepa_ros.data.simulators.mwstream.concepts',
     KITCHEN: 'vljepa_ros.data.simulators.kitchen.concepts',

@@ -205,7 +205,7 @@ class Recorder:
         return '-'.join(parts)
 
     def _meta(self, take: Take, offset_s: float) -> dict[str, Any]:
-        names: Mapping[str, str] = getattr(self._source, 'names', {})  # of a bag: topic -> camera
+        names: Mapping[str, str] = getattr(self._source, 'names', {})  # for a bag: topic -> camera
         topics = [topic for topic, name in names.items() if name == take.camera]
         return {
             'source': self._source.name,

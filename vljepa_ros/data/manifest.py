@@ -20,7 +20,7 @@ from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 from vljepa_ros.data.splits import TRAIN, VALIDATION, VIEWS, folder_name
 
 SPLITS = (TRAIN, VALIDATION)
-NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys of a stream's meta.json
+NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys in meta.json that identify a stream
 
 
 def collect(data: Path) -> dict[str, Any]:

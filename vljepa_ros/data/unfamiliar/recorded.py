@@ -28,7 +28,7 @@ from vljepa_ros.sources import Damaged, open_source
 Frames = NDArray[np.uint8]
 
 RATE_HZ = 10.0
-MOST_FRAMES = 20_000  # maximum number of frames read from your own source
+MOST_FRAMES = 20_000  # maximum number of frames that are read from a user's recording
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
             yield np.stack(held)
             held.clear()
     for held in waiting.values():
-        if not found and len(held) > 1:  # shorter than a clip
+        if not found and len(held) > 1:  # the recording is shorter than one clip
             found += 1
             yield np.stack([held[i % len(held)] for i in range(count)])
     if not found:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
-MARGIN = 1.5  # width of a canvas relative to the image: space for camera movement
+MARGIN = 1.5  # width of a canvas relative to the frame, to allow camera movement
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:

@@ -20,7 +20,7 @@ from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
 
-# Joint of the simulator -> name of its door in sentences.
+# Name of a joint in the simulator -> name of its door in sentences.
 DOORS = {
     'microwave': 'microwave door',
     'slide_cabinet': 'sliding cabinet door',
@@ -28,9 +28,9 @@ DOORS = {
     'right_hinge_cabinet': 'right cabinet door',
 }
 MOVE_S, REST_S = (1.0, 3.0), (3.0, 8.0)
-WIDE = (0.7, 1.0)  # range of openings
+WIDE = (0.7, 1.0)  # range of the opening of an open door
 FREE_FRAMES = RATE_HZ  # lit and uncovered frames before and after a movement
-OPEN, CLOSE = 'door-open', 'door-close'  # Meta-World's task names: the concepts are the same
+OPEN, CLOSE = 'door-open', 'door-close'  # tasks of Meta-World with the same concepts
 STATES = {OPEN: 'open', CLOSE: 'closed'}
 
 Openings = NDArray[np.float64]

@@ -29,8 +29,8 @@ import mujoco
 
 PACKAGE = 'gymnasium_robotics'
 MODEL = Path('envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml')
-MESH_CELL_M, FINE_FACES = 0.01, 5000  # finer meshes (the arm's) are simplified to this cell
-ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded aside, so that all doors are visible
+MESH_CELL_M, FINE_FACES = 0.01, 5000  # meshes with more faces are simplified
+ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded, so that all doors are visible
 ANGLE_DEG = 40.0  # vertical field of view
 TARGET_M, ELEVATION_DEG, DISTANCE_M = (-0.2, 0.8, 2.1), -21.0, 2.75
 AZIMUTHS_DEG = {'left': 65.0, 'middle': 80.0, 'right': 95.0}

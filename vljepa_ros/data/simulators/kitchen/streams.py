@@ -27,7 +27,7 @@ from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
 from vljepa_ros.data.splits import KITCHEN
 
 SIZE = 192
-GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # mean gap between dark (or covered) times; their length
+GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # of dark and of covered intervals: gap, length
 
 
 class Director:

@@ -45,14 +45,14 @@ STOCK: dict[str, tuple[Point, Point, float, float]] = {
 UPWARD: Point = (0.0, 0.0, 1.0)
 UPWARD_FROM_ABOVE: Point = (0.0, 1.0, 0.0)  # for viewpoints that look straight down
 
-AZIMUTH_DEG = (-70.0, 250.0)  # the open sides: the robot's torso blocks the rest
+AZIMUTH_DEG = (-70.0, 250.0)  # the robot's torso blocks the view from the other side
 ELEVATION_DEG = (10.0, 80.0)
 ROLL_DEG = 12.0
 FOV_DEG = (20.0, 75.0)
 PROJECTED_PX = (2.5, 14.0)
 DISTANCE_M = (0.5, 2.8)
 ROOM_M = ((-2.8, 2.8), (-2.8, 3.3), (0.05, 2.9))  # inside the walls
-OFF_CENTER = 0.3  # maximum offset of the object from the center, per image width
+OFF_CENTER = 0.3  # maximum offset of the object from the center, as a fraction of the image
 MARGIN = 0.08  # minimum distance of objects from the border, as a fraction of the image
 STOCK_SHARE = 0.25  # fraction of stock cameras among the wide cameras
 SIZE_DRAWS, POSE_DRAWS = 12, 30
@@ -60,7 +60,7 @@ SIZE_DRAWS, POSE_DRAWS = 12, 30
 # Held out of training, so that tests can separate interpolation from generalization.
 HELD_OUT_AZIMUTH_DEG = ((20.0, 45.0), (195.0, 220.0))
 HELD_OUT_STOCK = ('corner', 'corner4')
-HELD_OUT_SHARE = 0.12  # of the evaluation's textures and codecs: most rows need them not held out
+HELD_OUT_SHARE = 0.12  # fraction of the evaluation's shots with a held-out texture or codec
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def draw_wide(
     if rng.random() < STOCK_SHARE:
         names = [n for n in STOCK if not (for_training and n in HELD_OUT_STOCK)]
         return stock_camera(str(rng.choice(names)))
-    for _ in range(SIZE_DRAWS):  # drawn first: rejected poses must not change its distribution
+    for _ in range(SIZE_DRAWS):  # the size is drawn first, so that rejected poses do not bias it
         size_px = float(np.exp(rng.uniform(*np.log(PROJECTED_PX))))
         for _ in range(POSE_DRAWS):
             camera = _draw_pose(rng, points_m.mean(axis=0), size_px)

@@ -140,7 +140,7 @@ class MwstreamConcepts(ConceptSet):
                 'colour': annotation.colour,
                 'object_state': annotation.object_state,
             }
-            if annotation.phase != 'gone':  # the thing disappears at an unknown time in this phase
+            if annotation.phase != 'gone':  # the distractor has disappeared
                 visible |= {'thing': kind, 'thing_colour': color}
         return visible
 

@@ -24,9 +24,9 @@ MOVED_M = 0.012  # displacement from which an object counts as moving
 RESTORED_M = 0.03  # distance to the initial position up to which an object counts as restored
 SETTLE_STEPS = 12  # control steps for objects to come to rest after a reset
 LIMIT_STEPS = 260  # an episode without success after this number of steps has failed
-FOLLOW_STEPS = 4  # control steps of the policy after success
-LIFT_STEPS = 15  # control steps of raising the hand before the undo
-WRONG_STEPS = 6  # control steps of another task's policy after contact
+FOLLOW_STEPS = 4  # control steps that the policy continues after success
+LIFT_STEPS = 15  # control steps in which the hand rises before the undo
+WRONG_STEPS = 6  # control steps that another task's policy continues after contact
 
 
 class Recorder:

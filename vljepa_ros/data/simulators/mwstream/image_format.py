@@ -21,7 +21,7 @@ from vljepa_ros.data.simulators.mwstream.cameras import HELD_OUT_SHARE
 
 ASPECTS = {'1:1': 1.0, '4:3': 4 / 3, '16:9': 16 / 9}
 FITS = ('crop', 'resize', 'letterbox')  # conversion of a wide image to a square one
-RESOLUTIONS = (96, 128, 192, 256, 512)  # pixels across
+RESOLUTIONS = (96, 128, 192, 256, 512)  # width of the recorded image in pixels
 QUALITY = (30, 95)  # JPEG quality
 FPS = 10
 CODECS = ('none', 'jpeg')

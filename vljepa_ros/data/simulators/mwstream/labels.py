@@ -22,9 +22,9 @@ from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNSEEN, meaning_of
 RATE_HZ = 10
 PERIOD_NS = 1_000_000_000 // RATE_HZ
 FIRST_STAMP_NS = 1_000_000_000
-LEAD_FRAMES = 10  # the last second before success is labeled act
+LEAD_FRAMES = 10  # the last second before success is labeled `act`
 SHORTEST_FRAMES = 8  # a phase shorter than 0.8 s is merged into the next
-SEEN_FRAMES = 10  # duration of the labels appear and gone: one second
+SEEN_FRAMES = 10  # the labels `appear` and `gone` last one second
 KEPT = (*UNSEEN, 'appear', 'gone')  # labels that are never merged, however short
 
 

@@ -36,7 +36,7 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
 LISTS = ('train', 'heldout', 'sample')
 SHARED = ('reach', 'contact', 'appear', 'gone')  # phases with sentence templates for all objects
 
-# Words that name each object; the first is the object's own name.
+# Nouns for each object; a sentence about the object contains at least one.
 NOUNS: dict[str, tuple[str, ...]] = {
     'ring': ('ring',),
     'basketball': ('basketball', 'ball'),
@@ -62,7 +62,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     'window': ('window',),
     **{thing: (thing,) for thing in THINGS},
 }
-# Nouns of other objects that a sentence about the key may use.
+# Nouns of other objects that a sentence about the object (key) may contain.
 ALSO: dict[str, tuple[str, ...]] = {
     'ring': ('peg',),
     'lock': ('door',),
@@ -74,7 +74,7 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 
 _ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
-NAMED_BARE = {'cover'}  # allowed in 'something covers the camera'
+NAMED_BARE = {'cover'}  # noun that also occurs in sentences of the concept `covered`
 OPPOSITES = (
     (
         'open opens opened opening ajar unlocks unlocked',

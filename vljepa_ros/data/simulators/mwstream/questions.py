@@ -204,7 +204,7 @@ class _QuestionMaker:
         if phase == 'reach':
             said = thing if true else f'{item.colour} {self._other_object()}'
             return self.yes_no('reaching', true, f'the arm moves toward the {said}', said)
-        if true or phase == 'contact':  # whether contact is part of the act is ambiguous
+        if true or phase == 'contact':  # it is ambiguous whether contact belongs to the task
             return None
         act = doing(item.task, item.colour)
         return self.yes_no('doing', False, f'the robot is {act}', act)
@@ -269,7 +269,7 @@ class _QuestionMaker:
         """Return the question which object the robot manipulates."""
         item = self.item
         names = {item.object}
-        while len(names) < 4:  # by task frequency, so that it does not reveal the answer
+        while len(names) < 4:  # by task frequency, to hide which one is the answer
             names.add(TASKS[self.pick(TRAIN_TASKS)].object)
         said = tuple(sorted(f'the {item.colour} {name}' for name in names))
         meaning = f'object:{item.object}:{item.colour}'
@@ -340,9 +340,9 @@ def questions(
         asker.state(False),
         asker.finished(),
     ]
-    if annotation.phase not in ('appear', 'gone'):  # the phase is unknown then
+    if annotation.phase not in ('appear', 'gone'):  # these labels replace the task's phase
         asked += [asker.doing(True), asker.doing(False)]
-        if annotation.phase != 'done':  # in 'done' the arm does not move either
+        if annotation.phase != 'done':  # in `done` the arm does not move although it is not `rest`
             asked += [asker.rest(), asker.moving()]
     if annotation.phase != 'gone':
         asked += [asker.present(True), asker.present(False), asker.thing()]

@@ -103,14 +103,14 @@ class Appearance:
         return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
 
 
-# Distractors next to the task: MuJoCo's type of shape, half sizes (m), height of the center (m).
+# Distractors: type of the MuJoCo geom, half sizes (m), height of the center (m).
 SHAPES: dict[str, tuple[int, Point, float]] = {
     'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
     'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),
     'brick': (mujoco.mjtGeom.mjGEOM_BOX, (0.065, 0.035, 0.03), 0.03),
     'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
 }
-FREE_M = 0.2  # minimum distance of a thing from the task's object
+FREE_M = 0.2  # minimum distance of a distractor from the task's object
 
 
 def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:

@@ -65,15 +65,15 @@ QUALITY = 95  # JPEG quality of stored frames
 TRIES = 3  # maximum number of attempts to draw an episode that succeeds
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
 PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y', 'object_size')
-WORKSPACE_PX = 5.2  # projected size in a workspace 96 pixels wide: a little below the home views'
+WORKSPACE_PX = 5.2  # projected size (of 96 pixels across the workspace); home views: a little more
 LENS_NOISE, WIDE_LENS_NOISE = (0.5, 3.0), (0.5, 7.0)  # gray levels
 MOVING_CAMERAS = 0.25  # fraction of the wide cameras that pan or shake
-PATH_POINTS = 8  # points of the object's path that must be in a camera's image
-SHARE_SAMPLES = 4  # frames of an act in which the object's visibility is measured
-LEAST_VISIBLE = 0.35  # fraction of the object's pixels below which an act is hidden
+PATH_POINTS = 8  # points of the object's path that a camera should have in its image
+SHARE_SAMPLES = 4  # frames of a phase `act` in which the object's visibility is measured
+LEAST_VISIBLE = 0.35  # minimum visible fraction of the object's pixels; below it, `hidden` is set
 THING_SCALE = (0.75, 1.3)
 DEPTH_SIDE = 48
-CUT_FRAMES = 16  # frames of a shot of the views wide-cuts: eight tubelets of `small`
+CUT_FRAMES = 16  # frames per shot of the views `wide-cuts`: eight tubelets of the model `small`
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ class Style:
     cover_gap_s: float = 60.0
     stopped: float = 0.06
     wrong: float = 0.03
-    undone: float = 0.08  # among tasks that have an opposite
+    undone: float = 0.08  # fraction among tasks that have an opposite
     things: float = 0.55
-    moving_things: float = 0.6  # fraction of the things that appear, disappear or both
+    moving_things: float = 0.6  # fraction of the distractors that appear, disappear or both
 
 
 TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 45.0, (2.0, 5.0), 0.2, False)
 EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 75.0, (3.0, 7.0), 0.1, True)
-# The sample bag is short: shorter rests, no failures, covers or things.
+# The sample bag is short: shorter rests, no failures, lens covers or distractors.
 SAMPLE = Style(
     (3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0
 )
@@ -330,7 +330,7 @@ class Director:
         count = len(episode.instants)
         first, last = 0, count
         if rng.random() < style.moving_things and count > 6 * SEEN_FRAMES:
-            # Not within a second of a cut: its label would hide the episode's first phase.
+            # Not within the episode's first or last second, where its label would hide a phase.
             times = rng.integers(SEEN_FRAMES, count - SEEN_FRAMES, 2)
             way = int(rng.integers(3))
             first = int(times.min()) if way != 1 else 0

@@ -106,7 +106,7 @@ UNDONE_BY: dict[str, str] = {
     'plate-slide-side': 'plate-slide-back-side',
 }
 
-# Distractors that may stand next to the task, appear and disappear.
+# Distractors that may be on the table, appear and disappear.
 THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
 
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -122,7 +122,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
 COLOR_NAMES: tuple[str, ...] = tuple(COLORS)
 
 
-# Phases, and labels that take precedence over them because the scene is invisible.
+# Phases of a task; UNSEEN: labels that replace them if the scene is invisible.
 PHASES: tuple[str, ...] = ('rest', 'reach', 'contact', 'act', 'done')
 UNSEEN: tuple[str, ...] = ('dark', 'covered')
 BARE: tuple[str, ...] = ('rest', *UNSEEN)
