@@ -5,7 +5,7 @@
     {"time": 1.2, "prompt": "Is the drawer open?", "answer": "no", "candidates": ["yes", "no"]}
 
 Times are seconds from the recording's start. Two keys are optional: "candidates" lists possible
-answers, and "source" names the camera that the line describes (all cameras if absent). Texts of
+answers, and "source" names the camera that the line applies to (all cameras if absent). Texts of
 one camera must not overlap. `vljepa annotate --json` prints such a file as a starting point for
 editing. See docs/reference/data_formats.md.
 """
@@ -30,7 +30,7 @@ ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
 
 class AnnotationError(InputError):
-    """Error in an annotation file; the message names the file, the line and the reason."""
+    """Error in an annotation file; the message names the file, the reason and, if any, the line."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Line:
         number: Line number in the file, from 1.
         start: Start in seconds from the recording's start.
         end: End in seconds from the recording's start.
-        source: Camera that the line describes, or '' for all cameras.
+        source: Camera that the line applies to, or '' for all cameras.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Line:
     source: str
 
     def is_about(self, camera: str) -> bool:
-        """Return whether the line describes `camera`."""
+        """Return whether the line applies to `camera`."""
         return self.source in ('', camera)
 
 
@@ -63,7 +63,7 @@ class TextLine(Line):
 
 @dataclass(frozen=True)
 class QuestionLine(Line):
-    """Line with a question about one point in time and its answer; `start` and `end` are equal."""
+    """Line with a question and its answer at one point in time, so that `start` equals `end`."""
 
     prompt: str
     answer: str

@@ -2,10 +2,10 @@
 """Concepts of annotated streams, with their sentences, questions and labels.
 
 A concept is the meaning that several paraphrases share. It has an id, such as
-`act:drawer-open:red`. In recordings, every annotated text is a concept: `ConceptSet`. Each
-simulator has a subclass of `ConceptSet` with tasks, colors and paraphrases. `of` selects the
-concept set of streams by the key `simulator` in their meta.json. It imports the module of a
-simulator only if a stream needs it.
+`act:drawer-open:red`. `ConceptSet` is for recordings, in which every annotated text is a concept.
+Each simulator has a subclass with tasks, colors and paraphrases. `of` selects the concept set of
+streams by the key `simulator` in their meta.json. It imports the module of a simulator only if a
+stream needs it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TrainingTexts:
     Attributes:
         targets: Sentences that the Y-Encoder encodes and the Y-Decoder learns to generate.
         read: Further paraphrases, which only the Y-Encoder is trained on.
-        deniable: Ids of the concepts of which at least one sentence can be negated.
+        deniable: Ids of the concepts with at least one sentence that can be negated.
     """
 
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class ConceptSet:
         train_tasks: Tasks that occur in training.
         test_tasks: Tasks that do not occur in training.
         colors: Names of the colors that objects may have.
-        labels: Class names of each label that `label` returns, for linear probes in training.
+        labels: Possible classes by label name; linear probes predict them in training.
     """
 
     tasks: tuple[str, ...] = ()
@@ -115,7 +115,11 @@ class ConceptSet:
         return questions.caption(annotation, texts, rng, which)
 
     def texts(self, which: str) -> list[str]:
-        """Return all prompts and sentences of the list `which`, except empty prompts."""
+        """Return all prompts and sentences of a list, except empty prompts.
+
+        Args:
+            which: List of paraphrases: 'train' or 'heldout'.
+        """
         prompts = [p for topic in questions.TOPICS for p in questions.prompts(topic, which)]
         return [prompt for prompt in prompts if prompt.strip()]
 
@@ -152,7 +156,7 @@ class ConceptSet:
         return []
 
     def concept(self, task: str, phase: str, color: str) -> str:
-        """Return the concept id of a task's phase, for an object of the given color."""
+        """Return the concept id of a task's phase, for an object of color `color`."""
         raise InputError(f'recordings have no task {task!r} ({phase}, {color})')
 
     def held_out_color(self, task: str) -> str:
@@ -191,7 +195,7 @@ def simulator_of(stream: Stream) -> str:
 
 
 def of(streams: Iterable[Stream]) -> ConceptSet:
-    """Return the concept set of streams, which may come from recordings and one simulator.
+    """Return the concept set of streams, which come from recordings and at most one simulator.
 
     Raises:
         InputError: The streams come from several simulators, or from an unknown one.

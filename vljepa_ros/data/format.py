@@ -136,7 +136,7 @@ class Stream:
         return self.folder.name
 
     def frames(self) -> Frames:
-        """Return (T, S, S, 3) uint8 RGB, read-only: memory-mapped or decoded on indexing."""
+        """Return the frames (T, S, S, 3) uint8 RGB: memory-mapped, or decoded when indexed."""
         return _frames(self.folder)
 
     def stamps_ns(self) -> NDArray[np.int64]:

@@ -161,7 +161,7 @@ class Recorder:
         return [self._stream(take, takes, file) for take in takes]
 
     def _applies(self, take: Take, line: Line) -> bool:
-        """Return whether a line describes the take's camera and overlaps the take in time."""
+        """Return whether a line applies to the take's camera and overlaps the take in time."""
         offset_s, length_s = self._place(take)
         start, end = line.start - offset_s, line.end - offset_s
         begun = start > -TINY_S if isinstance(line, QuestionLine) else end > TINY_S
@@ -245,7 +245,7 @@ def tile(texts: Iterable[TextLine], offset_s: float, length_s: float) -> tuple[A
 
 
 def to_question(line: QuestionLine, offset_s: float, period_s: float) -> AnnotatedQuestion:
-    """Convert a question of an annotation file to a question that holds for one frame period.
+    """Convert a line of an annotation file to a question that is valid for one frame period.
 
     Args:
         line: Question with its time in seconds from the start of the recording.

@@ -97,8 +97,8 @@ class Cloth:
 
         Args:
             image: Image without the cloth.
-            level: Fraction of the image that the cloth covers, from its side of entry.
-            sway: Offset of the cloth's texture in pixels, in both directions.
+            level: Fraction of the image that the cloth covers, from the side where it enters.
+            sway: Horizontal and vertical offset of the cloth's texture in pixels.
         """
         size = self._size
         part = self._picture[sway : sway + size, sway : sway + size]
@@ -141,5 +141,5 @@ class Lens:
 
 
 def sway_of(frame: int, size: int) -> int:
-    """Return the offset of a swaying cloth in pixels for a frame number and an image size."""
+    """Return the offset in pixels of a swaying cloth in a frame, for images of side `size`."""
     return round(size / 12 * (1 + np.sin(frame / 5.0)))

@@ -34,9 +34,10 @@ def collect(data: Path) -> dict[str, Any]:
 
 
 def collect_split(data: Path, split: str) -> dict[str, Any]:
-    """Return a split's length in seconds, number of annotations, top concept and streams.
+    """Return the streams of a split in all views, with totals over them.
 
-    Streams of all views are included.
+    The totals are the length in seconds, the number of annotations with a concept, and the most
+    frequent concept.
 
     Raises:
         InputError: the split's folder does not exist.

@@ -88,7 +88,7 @@ def caption(
     """Return a question that asks for a caption of an annotation.
 
     Args:
-        annotation: Annotation, whose concept is the answer.
+        annotation: Annotation; its concept id is the answer's.
         texts: Paraphrases of the answer; one is drawn.
         rng: Random generator.
         which: List of prompts: 'train', 'heldout' or 'sample'.

@@ -73,7 +73,7 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
     Args:
         kind: Name in `IMAGES` or `FILMS`.
-        seed: Seed of the photograph and camera movement, or of the start in the film.
+        seed: Seed that selects a photograph and camera movement, or the start in the film.
         count: Number of frames.
         size: Width and height of the frames in pixels.
 
@@ -150,7 +150,7 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
 
 
 def _over(image: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a virtual camera that moves over a photograph, scaled at random."""
+    """Return a clip from a virtual camera that moves over a photograph, at a random scale."""
     height, width = image.shape[:2]
     side = MARGIN * size * rng.uniform(1.0, 1.6)
     scale = side / min(height, width)

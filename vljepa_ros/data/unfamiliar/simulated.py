@@ -251,7 +251,7 @@ class _Film:
         return motion
 
     def _range(self, joint: int) -> tuple[float, float]:
-        """Return a joint's limits. An unlimited joint moves 0.8 rad (or m) to both sides."""
+        """Return a joint's limits; if it is unlimited, 0.8 rad (or m) around its initial value."""
         if self._model.jnt_limited[joint]:
             low, high = self._model.jnt_range[joint]
             return float(low), float(high)

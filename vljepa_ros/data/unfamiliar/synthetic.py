@@ -51,7 +51,7 @@ def white_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a camera that moves over noise with a power spectrum of 1/f^a."""
+    """Return a clip from a virtual camera that moves over noise with a 1/f^a power spectrum."""
     side = round(MARGIN * size)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1.0 / side
@@ -64,7 +64,7 @@ def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a camera that moves over overlapping shapes of random size and texture."""
+    """Return a clip from a virtual camera that moves over random overlapping shapes."""
     side = round(MARGIN * size)
     canvas = np.empty((side, side, 3), np.float32)
     canvas[:] = rng.uniform(0, 255, 3)
@@ -81,7 +81,7 @@ def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def stripes(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a camera that moves over a rotated grating or a checkerboard."""
+    """Return a clip from a virtual camera that moves over a rotated grating or checkerboard."""
     side = round(MARGIN * size)
     y, x = np.mgrid[:side, :side] / size
     turn, waves = rng.uniform(0, np.pi), rng.uniform(2, 16)
@@ -127,7 +127,7 @@ def rings(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def page(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a camera that moves over a page with lines of random characters."""
+    """Return a clip from a virtual camera that moves over lines of random characters."""
     side = round(MARGIN * size)
     paper = rng.uniform(0, 255, 3)
     ink = 255.0 - paper if rng.random() < 0.8 else rng.uniform(0, 255, 3)
@@ -142,7 +142,7 @@ def page(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def moving(canvas: NDArray[Any], rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip of a camera that slowly pans, rotates and zooms over a canvas.
+    """Return a clip from a virtual camera that slowly pans, rotates and zooms over a canvas.
 
     In 30% of the clips, the camera does not move.
 

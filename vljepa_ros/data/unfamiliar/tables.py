@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random tables without a robot, which are scenes unfamiliar to a model of a robot's workbench.
 
-The tables and their objects are MuJoCo primitives, so that no simulator's style of rendering
-reveals which scenes are unfamiliar. Needs mujoco.
+The tables consist of MuJoCo primitives, so that they do not resemble the scenes of a particular
+simulator. Needs mujoco.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ FITTED, TESTED, SHORT = 'fitted', 'tested', 'short'
 
 @cache
 def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
-    """Return readable or unreadable texts of texts.yaml by group, such as a language.
+    """Return readable or unreadable texts of texts.yaml, grouped by language or type.
 
     Args:
         readable: Whether to return the readable texts; they are one group, 'general'.

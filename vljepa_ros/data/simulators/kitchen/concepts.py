@@ -29,7 +29,7 @@ class KitchenConcepts(MwstreamConcepts):
 
 
 def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[Question]:
-    """Return the questions whether the camera is covered and, if it is not, whether it is dark."""
+    """Return a question about the lens cover and, if it is uncovered, one about the light."""
     found = [_ask(which, 'covered', 'yes' if item.covered else 'no', rng)]
     if not item.covered:
         found.append(_ask(which, 'dark', 'no' if item.light else 'yes', rng))
@@ -37,7 +37,7 @@ def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[
 
 
 def _unanswerable(rng: np.random.Generator, which: str) -> list[Question]:
-    """Return a question about the color and one about the state of an absent object."""
+    """Return two questions about absent objects, one about a color and one about a state."""
     stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
     facts = stateful[int(rng.integers(len(stateful)))]
     state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))

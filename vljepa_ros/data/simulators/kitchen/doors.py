@@ -82,7 +82,7 @@ def openings(frames: int, movements: Sequence[Movement]) -> Openings:
 
     Args:
         frames: Number of frames, T.
-        movements: Movements in order of time.
+        movements: Movements, sorted by time.
     """
     found = np.zeros((frames, len(DOORS)))
     for column, door in enumerate(DOORS):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generation of annotated streams of Meta-World v3 episodes, named mwstream.
+"""Generation of mwstream: annotated streams of Meta-World v3 episodes.
 
 Labels come from the simulator's state.
 """

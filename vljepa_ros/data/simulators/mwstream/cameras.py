@@ -217,7 +217,8 @@ def draw_wide(
 def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Camera | None:
     """Draw a random camera near `focus_m`; None if it is outside the room or its distance range.
 
-    `size_px` is the projected size at `focus_m`, which is up to `OFF_CENTER` off the center.
+    `size_px` is the projected size at `focus_m`. The camera's axis passes `focus_m` at a random
+    offset of up to `OFF_CENTER` of the image width.
     """
     azimuth_deg = float(rng.uniform(*AZIMUTH_DEG))
     azimuth, elevation = np.radians([azimuth_deg, rng.uniform(*ELEVATION_DEG)])

@@ -74,7 +74,11 @@ class MwstreamConcepts(ConceptSet):
         return questions.questions(annotation, rng, which)
 
     def texts(self, which: str) -> list[str]:
-        """Return all prompts and sentences of the list `which`, except empty prompts."""
+        """Return all prompts and sentences of a list, except empty prompts.
+
+        Args:
+            which: List of paraphrases: 'train' or 'heldout'.
+        """
         slots = {'state': 'open', 'doing': 'opening the drawer'}
         prompts = [
             prompt.format('ball', **slots)
@@ -156,7 +160,7 @@ class MwstreamConcepts(ConceptSet):
         return meanings.meanings(names, held_out_colors)
 
     def concept(self, task: str, phase: str, color: str) -> str:
-        """Return the concept id of a task's phase, for an object of the given color."""
+        """Return the concept id of a task's phase, for an object of color `color`."""
         return meaning_of(task, phase, color)
 
     def held_out_color(self, task: str) -> str:
@@ -164,7 +168,7 @@ class MwstreamConcepts(ConceptSet):
         return held_out_color(task)
 
     def contrasts(self) -> dict[str, list[tuple[str, str]]]:
-        """Return pairs of concepts that differ in one slot only, by slot."""
+        """Return pairs of concept ids that differ in one slot only, by slot (such as 'verb')."""
         return contrasts.by_slot()
 
 

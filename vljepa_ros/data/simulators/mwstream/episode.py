@@ -84,14 +84,18 @@ class Recorder:
 
 @dataclass
 class Marks:
-    """Frames of the first contact, movement and success in an attempt; -1 if there is none."""
+    """Frame numbers of the first contact, movement and success in an attempt; -1 if absent."""
 
     contact: int = -1
     moved: int = -1
     success: int = -1
 
     def note(self, frame: int, contact: bool, moved: bool, success: bool) -> None:
-        """Store `frame` for each event that is true for the first time."""
+        """Store `frame` as the frame number of each event that occurs for the first time.
+
+        The flags are whether the gripper has touched the object, the object has moved, and the
+        task has succeeded. A movement also counts as contact.
+        """
         self.contact = frame if self.contact < 0 and (contact or moved) else self.contact
         self.moved = frame if self.moved < 0 and moved else self.moved
         self.success = frame if self.success < 0 and success else self.success
@@ -116,10 +120,10 @@ def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
 
 
 def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
-    """Run the policy until it succeeds or stops.
+    """Run the policy until success, its planned stop or the step limit.
 
     Returns:
-        The frames of contact, movement and success, and the last gripper command.
+        The frame numbers of contact, movement and success, and the last gripper command.
     """
     episode, plan = recorder.episode, recorder.episode.plan
     marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
@@ -173,7 +177,7 @@ def _hold(recorder: Recorder, frames: int, grip: float) -> None:
 
 
 def _label_attempt(episode: Episode, marks: Marks, task: str) -> None:
-    """Add phases for the frames that have none yet; after a failure, held frames are `rest`."""
+    """Add phases to the frames of an attempt; frames held after a failure get the phase `rest`."""
     first, count = len(episode.phases), len(episode.instants)
     held = 0
     if marks.success < 0 and episode.plan.ending in ('stopped', 'wrong'):

@@ -57,7 +57,7 @@ class ImageFormat:
         return ('codec',) if self.codec == HELD_OUT_CODEC else ()
 
     def place(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map positions (N, 2) in the square rendering to the image; both are fractions."""
+        """Convert positions (N, 2) from fractions of the rendering to fractions of the image."""
         if self.fit != 'resize':
             return places
         x, y = places.T

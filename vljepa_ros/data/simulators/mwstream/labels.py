@@ -33,7 +33,7 @@ class Moment:
     """Labels of one frame.
 
     Attributes:
-        key: Concept id of the annotation.
+        key: Concept id.
         phase: Phase of the task, or 'appear' or 'gone'.
         episode: Number of the episode in the stream.
         task: Name of the task.
@@ -57,13 +57,13 @@ def stamps_ns(frames: int) -> NDArray[np.int64]:
 
 
 def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
-    """Return the phase of each frame of an attempt.
+    """Return the phase of each frame of an attempt (`reach`, `contact`, `act` or `done`).
 
     Args:
         count: Number of frames.
-        contact: Frame of the first contact; -1 if there is none.
-        moved: Frame in which the object first moved; -1 if there is none.
-        success: Frame of the success; -1 if there is none.
+        contact: Frame number of the first contact; -1 if there is none.
+        moved: Frame number of the object's first movement; -1 if there is none.
+        success: Frame number of the success; -1 if there is none.
     """
     end = success if success >= 0 else count
     act = moved if moved >= 0 else end
@@ -102,7 +102,7 @@ def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
 
 
 def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotation]:
-    """Merge the labels of consecutive frames to annotations, which cover the stream.
+    """Merge the labels of consecutive frames into annotations that cover the stream without gaps.
 
     A phase shorter than 0.8 s is merged into the next one.
 
@@ -132,14 +132,14 @@ def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotati
 
 
 def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> list[list[int]]:
-    """Merge short phases into the next run, or the previous one before a kept label or the end.
+    """Merge each short phase into the next run, or into the previous run before a `KEPT` label.
 
     Args:
-        runs: [start, end] of frames with equal labels.
+        runs: First frame and end frame of each run of equal labels.
         keys: Concept id, phase and episode of each frame.
 
     Returns:
-        Runs [start, end, frame whose label is used].
+        First frame and end frame of each merged run, and a frame with its label.
     """
     joined: list[list[int]] = []
     pending = -1

@@ -77,7 +77,7 @@ def state_words(thing: str, state: str) -> str:
 
 
 def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str, ...]]:
-    """Return sentences that describe a state by negating the opposite one, by concept id.
+    """Return sentences that describe a state by negating the opposite state, by concept id.
 
     For example, `is:drawer:open` has the sentence 'the drawer is not closed'.
     """
@@ -171,29 +171,29 @@ class _QuestionMaker:
         return pick(tuple(values), self.rng)
 
     def light(self) -> Question:
-        """Return the question whether the light is on, or the question whether it is dark."""
+        """Return a yes/no question about the light: is it on, or is it dark?"""
         lit = self.item.light
         if self.rng.random() < 0.5:
             return self.yes_no('light', lit, 'the light is on')
         return self.yes_no('dark', not lit, 'it is dark')
 
     def covered(self) -> Question:
-        """Return the question whether the camera is covered."""
+        """Return a yes/no question about the camera: is it covered?"""
         return self.yes_no('covered', self.item.covered, 'the camera is covered')
 
     def rest(self) -> Question:
-        """Return the question whether the arm is at rest."""
+        """Return a yes/no question about the arm: is it at rest?"""
         return self.yes_no('rest', self.item.phase == 'rest', 'the arm is at rest')
 
     def moving(self) -> Question:
-        """Return the question whether the robot is moving."""
+        """Return a yes/no question about the robot: is it moving?"""
         return self.yes_no('moving', self.item.phase != 'rest', 'the robot is moving')
 
     def doing(self, true: bool) -> Question | None:
-        """Return a question whether the robot does or reaches for something; None if ambiguous.
+        """Return a yes/no question about the robot's action; None if the answer is ambiguous.
 
-        The answer is yes if `true`. If it is no, the question is about another task, often with
-        the same object, or about another object.
+        The answer is yes if `true`. Otherwise, the question is about another task, often with the
+        same object, or about another object.
         """
         item, phase = self.item, self.item.phase
         thing = f'{item.colour} {item.object}'
@@ -210,7 +210,7 @@ class _QuestionMaker:
         return self.yes_no('doing', False, f'the robot is {act}', act)
 
     def finished(self) -> Question | None:
-        """Return the question whether the task is finished; None if the images do not show it."""
+        """Return a yes/no question: is the task finished? None if the images do not show it."""
         item = self.item
         if not TASKS[item.task].after or item.phase not in ('rest', 'act', 'done'):
             return None
@@ -219,9 +219,9 @@ class _QuestionMaker:
         return self.yes_no('finished', done, f'the robot has finished {act}', act)
 
     def state(self, true: bool) -> Question | None:
-        """Return a question whether the object has a state; None if its states have no names.
+        """Return a yes/no question about the object's state; None if its states have no names.
 
-        The question is about the object's own state (`true`) or about the opposite state.
+        The question is about the current state if `true`, otherwise about the opposite state.
         """
         item = self.item
         now = state_words(item.object, item.object_state)
@@ -233,10 +233,10 @@ class _QuestionMaker:
         return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
 
     def present(self, true: bool) -> Question | None:
-        """Return a question whether a distractor is on the table.
+        """Return a yes/no question about a distractor on the table; None if `true` without one.
 
-        The answer is yes if `true`; without a distractor, the result is then None. If the answer
-        is no, the question is about a distractor of another name, color or both.
+        The answer is yes if `true`. Otherwise, the question is about a distractor of another
+        shape, color or both.
         """
         item = self.item
         if true and not item.thing:
@@ -266,7 +266,7 @@ class _QuestionMaker:
         )
 
     def object(self) -> Question:
-        """Return the question which object the robot manipulates."""
+        """Return a question that asks which object the robot manipulates."""
         item = self.item
         names = {item.object}
         while len(names) < 4:  # by task frequency, to hide which one is the answer
@@ -276,7 +276,7 @@ class _QuestionMaker:
         return self.ask('object', 'object', meaning, candidates=said)
 
     def thing(self) -> Question:
-        """Return the question which other object is on the table: the distractor or nothing."""
+        """Return a question that asks which other object, if any, is on the table."""
         own = self.item.thing
         pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]

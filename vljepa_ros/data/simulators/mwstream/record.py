@@ -91,7 +91,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Prop:
-    """Distractor that is present in an episode from frame `first` until before frame `last`."""
+    """Distractor that is present in an episode from frame `first` to frame `last` - 1."""
 
     thing: Thing
     first: int

@@ -45,7 +45,10 @@ def model_camera(number: int) -> Any:
 
 
 class Renderer:
-    """Renderer of a prepared model. OSMesa allows only one renderer at a time in a process."""
+    """Renderer of a model that `prepare_model` has set up.
+
+    OSMesa allows only one renderer at a time in a process.
+    """
 
     def __init__(self, model: Any, size: int) -> None:
         import mujoco  # imported here, after the caller has set MUJOCO_GL

@@ -114,7 +114,7 @@ FREE_M = 0.2  # minimum distance of a distractor from the task's object
 
 
 def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:
-    """Draw a random distractor on the table, or return None if there is no free position.
+    """Draw a random distractor on the table, or return None if no free position is found.
 
     Args:
         rng: Random generator.
@@ -214,7 +214,7 @@ class Scene:
         self._renderer: Any = None
 
     def policy(self, task: str = '') -> Any:
-        """Return a new scripted policy of `task`, or of this scene's task if `task` is ''."""
+        """Return a new scripted policy for `task`, or for this scene's task if `task` is ''."""
         return ENV_POLICY_MAP[f'{task or self.task}-v3']()
 
     def reset(self, seed: list[int]) -> NDArray[np.float64]:
@@ -278,7 +278,7 @@ class Scene:
     def workspace(self) -> tuple[NDArray[np.float64], float]:
         """Return the image position (2,) and the projected size of the workspace's center.
 
-        Units are the units of `places`.
+        The units are as in `places`.
         """
         places, sizes = project(
             np.array([WORKSPACE_M]), self._position_m, self._axes, self._fov_deg
@@ -286,7 +286,7 @@ class Scene:
         return places[0], float(sizes[0])
 
     def visible_share(self, state: NDArray[np.float64]) -> float:
-        """Return the fraction of the object's pixels that other objects do not occlude, 0 to 1.
+        """Return the fraction of the object's pixels that is not occluded, from 0 to 1.
 
         `state` contains the joint positions.
         """

@@ -78,7 +78,7 @@ CUT_FRAMES = 16  # frames per shot of the views `wide-cuts`: eight tubelets of t
 
 @dataclass(frozen=True)
 class Shot:
-    """Camera and rendering of an episode from its frame `first` to the next shot or its end.
+    """Camera and image format of an episode, from frame `first` to the next shot or the end.
 
     Attributes:
         camera: Camera without pan and shake.
@@ -137,7 +137,7 @@ class Style:
         speeds: Probabilities of 1, 2, ... control steps per frame.
         light_gap_s: Mean random time between dark intervals (see `draw_light`).
         dark_s: Range of the length of dark and of covered intervals, in seconds.
-        noise: Maximum noise of the actions, as a fraction of the full action.
+        noise: Upper limit of the action noise (see `EpisodePlan`).
         held_out_colors: Whether combinations of task and color unseen in training may appear.
         cover_gap_s: Mean random time between covered intervals (see `draw_cover`).
         stopped: Fraction in which the policy stops early.
@@ -428,7 +428,7 @@ class Film:
         self.visible.append(_visible_shares(scene, episode, shot.first, end))
 
     def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-        """Return positions, `progress` and, if rendered, `depth`: arrays (T, ...) by name."""
+        """Return object positions, `progress` and optional `depth` as arrays (T, ...) by name."""
         names = (*PLACES, *WORKSPACE)
         columns = np.array(self._places, np.float16).reshape(-1, len(names)).T
         found: dict[str, NDArray[Any]] = dict(zip(names, columns, strict=True))
@@ -552,12 +552,12 @@ def _draw_shot(
     rng: np.random.Generator,
     first: int = 0,
 ) -> Shot:
-    """Draw a shot with a wide camera, an image format and, at times, a moving camera.
+    """Draw a shot with a random wide camera and image format; some cameras pan or shake.
 
     Args:
         points_m: Points (N, 3) that the image should contain (see `draw_wide`).
         appearance: Light, colors and textures.
-        for_training: Whether to exclude what is held out of training.
+        for_training: Whether to exclude cameras and formats that are held out of training.
         rng: Random generator.
         first: First frame, counted from the start of the episode.
     """
@@ -567,7 +567,7 @@ def _draw_shot(
 
 
 def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
-    """Return the shot with a slow pan and possibly shake, at random; otherwise unchanged."""
+    """Return the shot with a random pan and possibly shake; most shots remain unchanged."""
     if rng.random() >= MOVING_CAMERAS:
         return shot
     fov = np.radians(shot.camera.fov_deg)
@@ -580,7 +580,9 @@ def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
-    """Return the task of an episode, from random permutations in which every task occurs.
+    """Return the task of an episode.
+
+    Tasks come from a sequence of random permutations, so that all tasks are equally frequent.
 
     Args:
         seed: Seed of the stream.

@@ -139,7 +139,7 @@ def training_colors(task: str) -> tuple[str, ...]:
 
 
 def meaning_of(task: str, phase: str, color: str) -> str:
-    """Return the concept id of a phase of a task, for an object of the given color."""
+    """Return the concept id of a task's phase, for an object of color `color`."""
     if phase in BARE:
         return phase
     return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{color}'
