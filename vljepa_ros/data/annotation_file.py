@@ -30,7 +30,7 @@ ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
 
 class AnnotationError(InputError):
-    """Error in an annotation file; the message names the file, the reason and, if any, the line."""
+    """Error in an annotation file; the message names the file, the reason and usually the line."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Take:
 
 
 class Camera:
-    """Sampler of one camera's images, which divides the frames into takes at gaps."""
+    """Sampler of one camera's images. It divides the frames into takes, which have no gap."""
 
     def __init__(self, name: str, grid: Grid) -> None:
         self._name, self._grid = name, grid
@@ -146,7 +146,7 @@ class Recorder:
         return self._cameras[item.source].push(item)
 
     def streams(self, file: AnnotationFile) -> list[StreamData]:
-        """Return one annotated stream for every take of every camera.
+        """Return one annotated stream for every take (run of frames without a gap) of every camera.
 
         Raises:
             AnnotationError: a line names an absent camera or a time without recorded images.
@@ -218,7 +218,9 @@ class Recorder:
 
 
 def tile(texts: Iterable[TextLine], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
-    """Return annotations that cover a take without gaps; the phase is 'none' between texts.
+    """Return annotations that cover a take (run of frames) without gaps.
+
+    The phase is 'told' where a text is annotated, otherwise 'none'.
 
     Args:
         texts: Annotated texts, sorted by time.

@@ -29,7 +29,7 @@ class JpegFrames:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, folder: Path) -> None:
-        """Open the files in `folder`. Raises InputError if the index does not fit the JPEG file."""
+        """Open the files in `folder`. Raises InputError if index and JPEG file do not match."""
         self._path = folder / FILE
         self._starts: NDArray[np.int64] = np.load(folder / INDEX)
         if self._starts.ndim != 1 or len(self._starts) < 2 or (np.diff(self._starts) <= 0).any():

@@ -211,7 +211,7 @@ def is_right(meaning: str, text: str, color: bool = True) -> bool:
 
 
 def _agree(said: set[str], paraphrase: set[str]) -> bool:
-    """Return whether two sets of words differ neither in negation nor by an antonym."""
+    """Return whether two sets of words contain the same negations and no pair of antonyms."""
     lacks = paraphrase - said
     if said & NEGATIONS != paraphrase & NEGATIONS:
         return False

@@ -224,9 +224,9 @@ class Scene:
         return obs
 
     def replay(self, seed: list[int], appearance: Appearance) -> None:
-        """Reset to the positions of `seed` and create a renderer, to render recorded states.
+        """Reset to the positions of `seed`, set the textures and create a renderer.
 
-        Call `close` afterwards.
+        Recorded states can then be rendered. Call `close` afterwards.
         """
         self.reset(seed)
         self._surfaces.wear(appearance.textures)

@@ -129,7 +129,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Style:
-    """Parameters of the random streams of a split. Fractions are fractions of the episodes.
+    """Parameters of the random streams of a split.
 
     Attributes:
         rest_s: Range of the rest before an episode, in seconds.
@@ -140,10 +140,10 @@ class Style:
         noise: Upper limit of the action noise (see `EpisodePlan`).
         held_out_colors: Whether combinations of task and color unseen in training may appear.
         cover_gap_s: Mean random time between covered intervals (see `draw_cover`).
-        stopped: Fraction in which the policy stops early.
-        wrong: Fraction with the policy of another task, among tasks that have an opposite.
-        undone: Fraction in which the result is undone, among tasks that have an opposite.
-        things: Fraction with a distractor.
+        stopped: Fraction of the episodes in which the policy stops early.
+        wrong: Fraction of the episodes with another task's policy, if the task has an opposite.
+        undone: Fraction of the episodes that undo their result, if the task has an opposite.
+        things: Fraction of the episodes with a distractor.
         moving_things: Fraction of the distractors that appear, disappear or both.
     """
 
