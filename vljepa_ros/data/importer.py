@@ -146,7 +146,9 @@ class Recorder:
         return self._cameras[item.source].push(item)
 
     def streams(self, file: AnnotationFile) -> list[StreamData]:
-        """Return one annotated stream for every take (run of frames without a gap) of every camera.
+        """Return one annotated stream for every take of every camera.
+
+        A take is a run of frames without a gap.
 
         Raises:
             AnnotationError: a line names an absent camera or a time without recorded images.
@@ -168,7 +170,7 @@ class Recorder:
         return line.is_about(take.camera) and begun and start < length_s - TINY_S
 
     def _place(self, take: Take) -> tuple[float, float]:
-        """Return a take's start (after the start of the recording) and its length in seconds."""
+        """Return a take's start, relative to the recording's start, and its length in seconds."""
         length_ns = len(take.frames) * self._grid.period_ns
         return (take.start_ns - self._source.start_ns) / 1e9, length_ns / 1e9
 

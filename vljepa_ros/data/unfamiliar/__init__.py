@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips of scenes that are unfamiliar to a model of a robot's workbench.
 
-A kind of clips is a name in `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or
+The kind of a clip is a name in `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or
 `simulated.SCENES`. Any other name is the path of a user's recording.
 """
 

@@ -114,7 +114,10 @@ def opposite(task: str, state: str) -> str:
 
 
 class _QuestionMaker:
-    """Generator of questions about one annotation, in paraphrases of the list `which`."""
+    """Generator of questions about one annotation.
+
+    `which` is the list of paraphrases for the prompts: 'train', 'heldout' or 'sample'.
+    """
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
         self.item, self.rng, self.which = item, rng, which
@@ -233,10 +236,10 @@ class _QuestionMaker:
         return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
 
     def present(self, true: bool) -> Question | None:
-        """Return a yes/no question about a distractor on the table; None if `true` without one.
+        """Return a yes/no question: is a distractor on the table?
 
-        The answer is yes if `true`. Otherwise, the question is about a distractor of another
-        shape, color or both.
+        If `true`, the question is about the annotation's distractor; None if there is none.
+        Otherwise, the question is about an absent distractor, and the answer is no.
         """
         item = self.item
         if true and not item.thing:
@@ -355,7 +358,8 @@ def unanswerable(
 ) -> list[Question]:
     """Return two questions about an annotation with the answer `unknown`.
 
-    They are about absent objects or, if it is dark or the camera is covered, about the scene.
+    They are about absent objects. If it is dark or the camera is covered, they are about the
+    scene, which is then invisible.
 
     Args:
         annotation: Annotation that the questions are about.

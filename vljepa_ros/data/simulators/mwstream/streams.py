@@ -182,7 +182,7 @@ class Director:
     """Generator of Meta-World streams, which keeps the scene of each task for later streams."""
 
     def __init__(self, size: int = SIZE, depth: bool = False) -> None:
-        """Create a generator without scenes.
+        """Create a generator; scenes are created on first use.
 
         Args:
             size: Width and height of the frames in pixels.
