@@ -41,7 +41,7 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
 
 
 def require(kinds: Iterable[str]) -> None:
-    """Check that the package or the recording of every kind exists. Raises InputError."""
+    """Check that the packages and recordings that the kinds need exist. Raises InputError."""
     for kind in kinds:
         if kind in recorded.IMAGES or kind in recorded.FILMS:
             recorded.require(kind)

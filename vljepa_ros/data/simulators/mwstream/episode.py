@@ -102,7 +102,7 @@ class Marks:
 
 
 def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
-    """Run one episode and return its record: rest, attempt, hold and, if planned, the undo."""
+    """Run one episode (rest, attempt, hold and possibly an undo) and return its record."""
     recorder = Recorder(scene, plan)
     episode = recorder.episode
     for _ in range(plan.rest_frames):

@@ -149,7 +149,7 @@ class _QuestionMaker:
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question.
+        """Return a yes/no question with a random prompt of its topic.
 
         Args:
             topic: One of `TOPICS`.
