@@ -18,7 +18,7 @@ def words(text: str) -> list[str]:
 def negated(text: str) -> tuple[str, ...]:
     """Return negations of a sentence, or () if it already contains a negation.
 
-    If the sentence has an auxiliary such as 'is', the first negation inserts 'not' after it.
+    If the sentence has an auxiliary such as 'is', the first result has 'not' after it.
     """
     if NEGATIONS & set(words(text)):
         return ()

@@ -87,7 +87,8 @@ class Camera:
         """Add the next image; return a warning about its stamp, or ''.
 
         Raises:
-            InputError: the stamp goes back, so that times from the start would be ambiguous.
+            InputError: the stamp jumps back by `MAX_GAP_NS` or more, so that times from the start
+                are ambiguous.
         """
         if isinstance(item, Damaged):
             return self._stamp_filter.admit(item.stamp_ns).message
@@ -139,7 +140,7 @@ class Recorder:
         """Add the next image; return a warning about its stamp, or ''.
 
         Raises:
-            InputError: the stamp goes back.
+            InputError: the stamp jumps back by `MAX_GAP_NS` or more.
         """
         if item.source not in self._cameras:
             self._cameras[item.source] = Camera(item.source, self._grid)

@@ -113,7 +113,11 @@ def paraphrases() -> dict[str, Any]:
 
 
 def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
-    """Return a concept's sentences in the list `which`. Raises InputError if it is unknown."""
+    """Return the sentences of a concept in the list `which`.
+
+    Raises:
+        InputError: the concept is unknown.
+    """
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
