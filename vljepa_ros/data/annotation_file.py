@@ -4,9 +4,10 @@
     {"start": 0.0, "end": 2.5, "text": "the robot opens the drawer"}
     {"time": 1.2, "prompt": "Is the drawer open?", "answer": "no", "candidates": ["yes", "no"]}
 
-Times are seconds from the recording's start. "candidates" is optional; "source" may name the
-camera that a line describes. Texts of one camera must not overlap. `vljepa annotate --json` prints
-such a file as a starting point for editing. See docs/reference/data_formats.md.
+Times are seconds from the recording's start. Two keys are optional: "candidates" lists possible
+answers, and "source" names the camera that the line applies to (all cameras if absent). Texts of
+one camera must not overlap. `vljepa annotate --json` prints such a file as a starting point for
+editing. See docs/reference/data_formats.md.
 """
 
 from __future__ import annotations
@@ -24,17 +25,24 @@ from vljepa_ros.core.settings import check_text
 
 TINY_S = 1e-6  # smaller differences between times are ignored
 TEXT_KEYS, QUESTION_KEYS = ('start', 'end', 'text'), ('time', 'prompt', 'answer')
-# Further keys in the output of `vljepa annotate`; they are ignored.
+# Further keys in the output of `vljepa annotate`, which are ignored here.
 ANNOTATED = ('segment', 'confidence', 'nearest', 'abstained', 'abstain_reason')
 
 
 class AnnotationError(InputError):
-    """Invalid line of an annotation file; the message names the line and the reason."""
+    """Error in an annotation file; the message names the file, the reason and usually the line."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Fields of every line: number from 1, times in seconds, camera ('' for all cameras)."""
+    """Fields of every line of an annotation file.
+
+    Attributes:
+        number: Line number in the file, from 1.
+        start: Start in seconds from the recording's start.
+        end: End in seconds from the recording's start.
+        source: Camera that the line applies to, or '' for all cameras.
+    """
 
     number: int
     start: float
@@ -42,20 +50,20 @@ class Line:
     source: str
 
     def is_about(self, camera: str) -> bool:
-        """Return whether the line applies to this camera."""
+        """Return whether the line applies to `camera`."""
         return self.source in ('', camera)
 
 
 @dataclass(frozen=True)
 class TextLine(Line):
-    """Text that is true from `start` to `end`."""
+    """Line with a text that describes the recording from `start` to `end`."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class QuestionLine(Line):
-    """Question with its answer at one moment: `start` and `end` are equal."""
+    """Line with a question and its answer at one point in time, so that `start` equals `end`."""
 
     prompt: str
     answer: str
@@ -64,14 +72,22 @@ class QuestionLine(Line):
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """Lines of one annotation file, sorted by time."""
+    """Parsed annotation file: its text lines and its question lines, both sorted by time."""
 
     path: Path
     texts: tuple[TextLine, ...]
     questions: tuple[QuestionLine, ...]
 
     def check_fits(self, length_s: float, cameras: Collection[str]) -> None:
-        """Raise AnnotationError if a line names an absent camera or a time after the end."""
+        """Check that every line lies within a recording and that its camera exists.
+
+        Args:
+            length_s: Length of the recording in seconds.
+            cameras: Names of the recording's cameras.
+
+        Raises:
+            AnnotationError: a line names another camera, or ends after the recording.
+        """
         for line in (*self.texts, *self.questions):
             if line.source and line.source not in cameras:
                 self.fail(
@@ -83,15 +99,16 @@ class AnnotationFile:
                 )
 
     def fail(self, line: Line, message: str) -> None:
-        """Raise AnnotationError with file and line number."""
+        """Raise AnnotationError with the file name, the line number and `message`."""
         raise AnnotationError(f'{self.path}:{line.number}: {message}')
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read an annotation file and check everything that does not need the recording.
+    """Read an annotation file and check whatever can be checked without the recording.
 
     Raises:
-        AnnotationError: the file is missing or has no annotation, or a line is invalid.
+        AnnotationError: the file cannot be read or has no annotation, a line is invalid, or two
+            texts of one camera overlap.
     """
     try:
         text = path.read_text(encoding='utf-8-sig')
@@ -122,13 +139,19 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def default_path(source: Path) -> Path:
-    """Return the path beside a recording: `run.jsonl` for run.mp4, `bag.jsonl` for bag/."""
+    """Return the default annotation file of a recording, such as run.jsonl for run.mp4.
+
+    For a bag folder `bag/`, it is bag.jsonl beside the folder.
+    """
     path = Path(os.path.abspath(source))
     return path.with_name(f'{path.name}.jsonl') if path.is_dir() else path.with_suffix('.jsonl')
 
 
 def meaning_of(text: str) -> str:
-    """Return the concept id of a text; case, spaces and a final period are ignored."""
+    """Return the concept id of an annotated text: 'say:' followed by the normalized text.
+
+    Texts that differ only in case, spaces or a final period have the same id.
+    """
     return 'say:' + ' '.join(text.lower().split()).removesuffix('.').rstrip()
 
 
@@ -141,14 +164,14 @@ def _check_apart(file: AnnotationFile, texts: Iterable[TextLine]) -> None:
 
 
 def _is_withheld(values: Any) -> bool:
-    """Return whether this is an unfamiliar segment of `vljepa annotate` without a text."""
+    """Return whether `values` is a line of `vljepa annotate` whose text was withheld."""
     return (
         isinstance(values, dict) and values.get('abstained') is True and values.get('text') == ''
     )
 
 
 def _line(number: int, values: Any) -> Line:
-    """Parse one line. Raises InputError with the reason if it is invalid."""
+    """Convert the decoded JSON of one line to a `Line`. Raises InputError if it is invalid."""
     if not isinstance(values, dict):
         raise InputError('not a JSON object')
     is_text = values.keys().isdisjoint((*QUESTION_KEYS, 'candidates'))

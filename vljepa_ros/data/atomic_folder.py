@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Atomic creation of folders: they are filled as `.<name>.<process id>`, then renamed."""
+"""Atomic creation of folders: each is filled under a temporary name and then renamed.
+
+The temporary name is `.<name>.<process id>`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from vljepa_ros.core.errors import OutputError
 
 @contextmanager
 def appearing(final: Path) -> Iterator[Path]:
-    """Yield a folder to fill; on success it replaces `final`, on an error it is removed.
+    """Context manager that yields a temporary folder and, on success, renames it to `final`.
+
+    An existing folder `final` is replaced. On an error, the temporary folder is removed.
 
     Raises:
         OutputError: the folder cannot be written, for example because the disk is full.
@@ -36,7 +41,11 @@ def appearing(final: Path) -> Iterator[Path]:
 
 
 def open_folder(folder: Path) -> None:
-    """Create an output folder and remove leftovers of killed runs. Raises OutputError."""
+    """Create an output folder, and remove temporary folders of killed runs from it.
+
+    Raises:
+        OutputError: the folder cannot be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +54,7 @@ def open_folder(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove partial folders of ended processes from `folder`; keep those of running ones."""
+    """Remove the temporary folders in `folder`, except those of other running processes."""
     for path in folder.glob('.*.*'):
         process = path.name.rpartition('.')[2]
         if process.isdecimal() and path.is_dir() and not _is_other_process(int(process)):
@@ -53,7 +62,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def _is_other_process(process: int) -> bool:
-    """Return whether another process with this id is running."""
+    """Return whether `process` is the id of a running process other than this one."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

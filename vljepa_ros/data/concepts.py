@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concepts of annotated streams: their sentences, questions about them, and labels.
+"""Concepts of annotated streams, with their sentences, questions and labels.
 
-`ConceptSet` is the set of annotated recordings, in which each annotated text is a concept of its
-own. A simulator has a subclass with tasks, colors and paraphrases of its own. `of` finds the set
-of some streams by the key `simulator` of their meta.json and imports the simulator's module only
-then, so that nothing of a simulator is imported for recordings.
+A concept is the meaning that several paraphrases share. It has an id, such as
+`act:drawer-open:red`. `ConceptSet` is for recordings, in which every annotated text is a concept.
+Each simulator has a subclass with tasks, colors and paraphrases. `of` selects the concept set of
+streams by the key `simulator` in their meta.json. It imports the module of a simulator only if a
+stream needs it.
 """
 
 from __future__ import annotations
@@ -22,23 +23,25 @@ from vljepa_ros.data.questions import ANSWERS, Question
 from vljepa_ros.data.splits import KITCHEN
 
 MWSTREAM = 'mwstream'
-# Name of a simulator -> module with its `CONCEPTS`.
+# Name of a simulator -> module that defines its concept set `CONCEPTS`.
 MODULES = {
     MWSTREAM: 'vljepa_ros.data.simulators.mwstream.concepts',
     KITCHEN: 'vljepa_ros.data.simulators.kitchen.concepts',
 }
 RECORDED = 'say:'  # prefix of the concept ids of annotated texts
-ANY = 'any'  # in place of a color, for sentences without a color
+ANY = 'any'  # replaces the color in the ids of concepts without a color
 NOT = 'not:'  # prefix of the concept ids of negated sentences
 RECORDED_PHASES = ('told', 'none')
 
 
 @dataclass(frozen=True)
 class TrainingTexts:
-    """Sentences of a set's concepts by concept id.
+    """Training sentences of a set of concepts, by concept id.
 
-    `targets` are also targets of the Y-Decoder; `read` are further paraphrases for the Y-Encoder.
-    `deniable`: concepts whose sentences can be negated.
+    Attributes:
+        targets: Sentences that the Y-Encoder encodes and the Y-Decoder learns to generate.
+        read: Further paraphrases, which only the Y-Encoder is trained on.
+        deniable: Ids of the concepts with at least one sentence that can be negated.
     """
 
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,11 +50,14 @@ class TrainingTexts:
 
 
 class ConceptSet:
-    """Concepts of annotated recordings; base class of the simulators' sets.
+    """Concepts of annotated recordings; base class of the simulators' concept sets.
 
-    `tasks`: all tasks, of which `train_tasks` occur in training and `test_tasks` do not. `colors`:
-    names of colors that objects may have. `labels`: classes of each kind of label that training
-    may probe, by field of `label`.
+    Attributes:
+        tasks: Names of all tasks.
+        train_tasks: Tasks that occur in training.
+        test_tasks: Tasks that do not occur in training.
+        colors: Names of the colors that objects may have.
+        labels: Possible classes by label name; linear probes predict them in training.
     """
 
     tasks: tuple[str, ...] = ()
@@ -77,7 +83,13 @@ class ConceptSet:
         raise InputError(f"unknown concept '{concept}'")
 
     def expresses(self, concept: str, text: str, color: bool = True) -> bool:
-        """Return whether a text expresses a concept; `color`: whether it must name the color."""
+        """Return whether a text expresses a concept.
+
+        Args:
+            concept: Concept id.
+            text: Text to check.
+            color: Whether the text must name the color of the concept's object.
+        """
         if concept.startswith(RECORDED):
             return questions.answer_concept(text) == concept
         return text in self.sentences(concept)
@@ -85,45 +97,58 @@ class ConceptSet:
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
     ) -> list[Question]:
-        """Return questions about an annotation; in training data, the first is for a caption."""
+        """Return questions about an annotation, with their answers.
+
+        In training data, the first question asks for a caption.
+
+        Args:
+            annotation: Annotation that the questions are about.
+            rng: Random generator, which selects paraphrases and candidates.
+            which: List of paraphrases: 'train', 'heldout' or 'sample'.
+        """
         return [self.caption(annotation, rng, which)]
 
     def caption(self, annotation: Annotation, rng: np.random.Generator, which: str) -> Question:
-        """Return a question for a caption; its answer is a sentence of the annotation."""
+        """Return a question that asks for a caption; its answer is a sentence of `annotation`."""
         is_recorded = annotation.phase in RECORDED_PHASES
         texts = (annotation.text,) if is_recorded else self.sentences(annotation.meaning, which)
         return questions.caption(annotation, texts, rng, which)
 
     def texts(self, which: str) -> list[str]:
-        """Return all prompts and sentences of one of the lists, without the empty prompt."""
+        """Return all prompts and sentences of a list, except empty prompts.
+
+        Args:
+            which: List of paraphrases: 'train' or 'heldout'.
+        """
         prompts = [p for topic in questions.TOPICS for p in questions.prompts(topic, which)]
         return [prompt for prompt in prompts if prompt.strip()]
 
     def training_texts(self, tasks: Sequence[str]) -> TrainingTexts:
-        """Return the training sentences of all concepts of some tasks."""
+        """Return the training sentences of all concepts of `tasks`."""
         del tasks
         return TrainingTexts()
 
     def compatible(self, concept: str) -> list[str]:
-        """Return concepts that may be true together with a concept or, after `NOT`, its negation.
+        """Return ids of other concepts that may be true at the same time as `concept`.
 
-        It is sufficient that each pair is found from one of its sides.
+        An id that begins with `NOT` stands for the negation of a concept. A pair of compatible
+        concepts may be returned for only one of the two.
         """
         del concept
         return []
 
     def label(self, annotation: Annotation) -> dict[str, str]:
-        """Return the class of each kind of `labels` that is visible."""
+        """Return the visible labels of an annotation: class names by label name (see `labels`)."""
         del annotation
         return {}
 
     def concepts(
         self, tasks: Sequence[str] | None = None, held_out_colors: bool = True
     ) -> list[str]:
-        """Return all concept ids of some tasks (default: the training tasks).
+        """Return the ids of all concepts of some tasks.
 
         Args:
-            tasks: Names of tasks.
+            tasks: Names of tasks; None for the training tasks.
             held_out_colors: Whether to include combinations of task and color that are absent from
                 training.
         """
@@ -131,19 +156,19 @@ class ConceptSet:
         return []
 
     def concept(self, task: str, phase: str, color: str) -> str:
-        """Return the concept id of a phase of a task."""
+        """Return the concept id of a task's phase, for an object of color `color`."""
         raise InputError(f'recordings have no task {task!r} ({phase}, {color})')
 
     def held_out_color(self, task: str) -> str:
-        """Return the color that the task's object never has in training; '' if there is none."""
+        """Return the color that a task's object never has in training, or '' if there is none."""
         del task
         return ''
 
     def contrasts(self) -> dict[str, list[tuple[str, str]]]:
-        """Return, by slot, pairs of concepts that differ in this slot only.
+        """Return pairs of concepts that differ in one slot only, by slot (such as 'verb').
 
-        The color of a concept is {}. A pair of equal concepts stands for a concept and its
-        negation.
+        Concept ids have the placeholder {} for the color. A pair of equal ids stands for a concept
+        and its negation.
         """
         return {}
 
@@ -152,7 +177,7 @@ RECORDINGS = ConceptSet()
 
 
 def named(name: str = MWSTREAM) -> ConceptSet:
-    """Return the concepts of a simulator. Raises InputError if the name is unknown."""
+    """Return the concept set of the simulator `name`. Raises InputError if it is unknown."""
     if name not in MODULES:
         raise InputError(f'unknown simulator {name!r} (known: {", ".join(MODULES)})')
     found: ConceptSet = importlib.import_module(MODULES[name]).CONCEPTS
@@ -160,7 +185,7 @@ def named(name: str = MWSTREAM) -> ConceptSet:
 
 
 def simulator_of(stream: Stream) -> str:
-    """Return the name of the simulator that generated a stream; '' for a recording."""
+    """Return the name of the simulator that generated a stream, or '' for a recording."""
     if 'simulator' in stream.meta:
         return str(stream.meta['simulator'])
     if all(item.phase in RECORDED_PHASES for item in stream.annotations):
@@ -170,7 +195,7 @@ def simulator_of(stream: Stream) -> str:
 
 
 def of(streams: Iterable[Stream]) -> ConceptSet:
-    """Return the concepts of streams: recordings, and at most one simulator.
+    """Return the concept set of streams, which come from recordings and at most one simulator.
 
     Raises:
         InputError: The streams come from several simulators, or from an unknown one.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of embeddings, written by `vljepa embed` or by other programs.
 
-FILE.npz of `vljepa embed`: `vector` (T, D) float, of any norm except 0, and `stamp` (T,),
-strictly increasing seconds from the recording's start. Alternatively: `vectors` and `stamps_ns`,
-integer nanoseconds of any clock. `model_id` and `prompt` are optional.
+`vljepa embed` writes an .npz file with `vector` (T, D) float, of any norm except 0, and `stamp`
+(T,), strictly increasing seconds from the recording's start. Other programs may instead write
+`vectors` and `stamps_ns`, in integer nanoseconds of any clock. `model_id` and `prompt` are
+optional.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ VECTORS, STAMPS, MODEL_ID, PROMPT = 'vectors', 'stamps_ns', 'model_id', 'prompt'
 EMBED_VECTORS, EMBED_STAMPS = 'vector', 'stamp'  # names used by `vljepa embed`
 DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 SECOND_NS = 1_000_000_000
-LONGEST_S = 1e9  # maximum length of a recording: thirty years
+LONGEST_S = 1e9  # maximum length of a recording in seconds: thirty years
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Unit vectors (T, D) and their strictly increasing stamps (T,).
+    """Unit vectors (T, D) and their strictly increasing stamps (T,) in nanoseconds.
 
     Stamps count from the recording's start, or from the first vector if the file has `stamps_ns`.
-    `prompt` is the prompt that the vectors answer, '' if the file has none.
+    `prompt` is the prompt that the vectors answer, or '' if the file does not name it.
     """
 
     vectors: NDArray[np.float32]
@@ -42,11 +43,16 @@ class Embeddings:
 
 
 def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings:
-    """Read the embeddings of a file; it must hold at least `least` of them.
+    """Read a file of embeddings and check that they belong to the model.
+
+    Args:
+        path: An .npz file (see the module's docstring).
+        facts: Constants of the model, whose id and embedding dimension must match.
+        least: Minimum number of embeddings.
 
     Raises:
         InputError: the file is missing or damaged, or an array is missing or invalid.
-        ModelMismatchError: the embeddings are of another model.
+        ModelMismatchError: the file has the id of another model.
     """
     arrays = _load(path)
     own = EMBED_VECTORS in arrays and EMBED_STAMPS in arrays

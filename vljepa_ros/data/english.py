@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words and negations of English sentences."""
+"""Words of English sentences, and their negation by templates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ NEGATIONS = {'not', 'no', 'never', 'nothing', 'cannot', 'longer', 't', 'without'
 
 
 def words(text: str) -> list[str]:
-    """Return the lower-case words of a text."""
+    """Return the words of a text in lower case, without digits and punctuation."""
     return re.findall(r'[a-z]+', text.lower())
 
 
 def negated(text: str) -> tuple[str, ...]:
-    """Return negations of a sentence, first with 'not'; () if it is already negated."""
+    """Return negations of a sentence, or () if it already contains a negation.
+
+    If the sentence has an auxiliary such as 'is', the first result has 'not' after it.
+    """
     if NEGATIONS & set(words(text)):
         return ()
     ways = (r'\1 not', r"\1n't", r'\1 no longer') if AUXILIARY.search(text) else ()
@@ -29,5 +32,8 @@ def negated(text: str) -> tuple[str, ...]:
 
 
 def with_not(text: str) -> str:
-    """Negate a sentence ('the drawer is not open'); '' without auxiliary or if negated."""
+    """Insert 'not' after the auxiliary: 'the drawer is open' -> 'the drawer is not open'.
+
+    The result is '' if the sentence has no auxiliary or already contains a negation.
+    """
     return next(iter(negated(text)), '') if AUXILIARY.search(text) else ''

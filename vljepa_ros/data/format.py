@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotated streams on disk, one folder per stream.
+"""Format of annotated streams on disk, with one folder per stream.
 
     <out>/<split>/<stream id>/
         frames.npy          (T, S, S, 3) uint8 RGB, memory-mappable; or
-        frames.jpegs        the same as JPEGs, with frames.index.npy (see jpeg_frames)
+        frames.jpegs        the same frames as JPEGs, with frames.index.npy (see jpeg_frames)
         stamps.npy          (T,) int64, nanoseconds
-        annotations.jsonl   one Annotation per line; they tile the stream; seconds from its start
-        questions.jsonl     one AnnotatedQuestion per line: questions written by people; optional
-        state.npz           (T,) arrays of the simulator's state; optional
+        annotations.jsonl   one Annotation per line; they cover the stream without gaps
+        questions.jsonl     one AnnotatedQuestion per line, written by people; optional
+        state.npz           arrays (T, ...) of the simulator's state; optional
         meta.json           origin of the stream; frame count; "complete": true
 
 A folder appears only when it is complete. This module needs neither torch nor a simulator. Every
@@ -41,13 +41,25 @@ DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError)
 
 @dataclass(frozen=True)
 class Annotation:
-    """Labels that are true from `start` to `end` (seconds from the stream's start).
+    """Text and labels that are true for one interval of a stream.
 
-    `phase` is 'told' if a person wrote the text, and 'none' if there is no annotation. `text` is a
-    sentence for the label. `light`: whether the light is on. `covered`: whether the camera is
-    covered. `object_state` is set if it is known and constant, else ''. `thing` is the distractor
-    next to the task, such as 'blue tin'. `hidden`: the object of an act is not visible from the
-    camera.
+    Attributes:
+        start: Start in seconds from the stream's start.
+        end: End in seconds from the stream's start.
+        meaning: Concept id, or '' if the interval is not annotated.
+        phase: Phase of the simulated task, or 'dark' or 'covered'. In recordings, 'told' if a
+            person wrote the text, and 'none' if the interval is not annotated.
+        task: Name of the simulated task, or ''.
+        object: Name of the object that the robot manipulates, or ''.
+        colour: Color of this object, or ''.
+        light: False if the scene is dark or the camera is covered.
+        object_state: State of the object, such as 'open'; '' if it is unknown or changes.
+        success: Whether the task has just succeeded (phase 'done').
+        episode: Number of the simulated episode in the stream, from 0.
+        covered: Whether the camera is covered.
+        thing: Color and name of a distractor in the scene, such as 'blue tin', or ''.
+        text: Sentence that describes the interval, or '' if it is not annotated.
+        hidden: Whether the object is mostly outside the image or occluded (phase 'act' only).
     """
 
     start: float
@@ -69,7 +81,9 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedQuestion:
-    """Question written by a person; its answer is true from `start` to `end` (s, as above).
+    """Question written by a person, whose answer is true from `start` to `end`.
+
+    Times are seconds from the stream's start. `candidates` lists possible answers, if any.
 
     Raises:
         InputError: the times are invalid, or a text is empty.
@@ -82,7 +96,7 @@ class AnnotatedQuestion:
     candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Check the times and the texts. Raises InputError."""
         if not 0 <= self.start < self.end < math.inf:
             raise InputError(f'invalid time of a question: {self.start:g} to {self.end:g} s')
         for text in (self.prompt, self.answer, *self.candidates):
@@ -92,9 +106,9 @@ class AnnotatedQuestion:
 
 @dataclass(frozen=True)
 class StreamData:
-    """Complete stream in memory, before it is written.
+    """Complete stream in memory, before it is written (see the module's docstring).
 
-    `quality` is the JPEG quality of the stored frames, 1..100; 0 stores raw frames.
+    `quality` is the JPEG quality of the stored frames, from 1 to 100; 0 stores raw frames.
     """
 
     name: str
@@ -109,7 +123,7 @@ class StreamData:
 
 @dataclass(frozen=True)
 class Stream:
-    """Stream on disk; frames are read on access."""
+    """Stream on disk; frames, stamps, state and questions are read from files on each call."""
 
     folder: Path
     frame_count: int
@@ -118,19 +132,19 @@ class Stream:
 
     @property
     def name(self) -> str:
-        """Return the stream's id."""
+        """Return the stream's id, which is the name of its folder."""
         return self.folder.name
 
     def frames(self) -> Frames:
-        """Return (T, S, S, 3) uint8 RGB, read-only: memory-mapped or decoded on indexing."""
+        """Return the frames (T, S, S, 3) uint8 RGB: memory-mapped, or decoded when indexed."""
         return _frames(self.folder)
 
     def stamps_ns(self) -> NDArray[np.int64]:
-        """Return the stamps, (T,) int64 nanoseconds."""
+        """Return the stamps of the frames: (T,) int64 nanoseconds."""
         return np.load(self.folder / 'stamps.npy')
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return (T,) arrays by name; empty if the stream is not simulated."""
+        """Return the simulator's state as arrays (T, ...) by name; empty for a recording."""
         path = self.folder / 'state.npz'
         if not path.is_file():
             return {}
@@ -138,21 +152,21 @@ class Stream:
             return dict(arrays)
 
     def questions(self) -> tuple[AnnotatedQuestion, ...]:
-        """Return the questions written by people, if any."""
+        """Return the questions that people wrote about the stream; may be empty."""
         path = self.folder / 'questions.jsonl'
         return _rows(AnnotatedQuestion, path) if path.is_file() else ()
 
 
 @dataclass(frozen=True)
 class Split:
-    """Complete streams of a folder, and the skipped ones by name with the reason."""
+    """Complete streams of a folder; `skipped` has the name of each other folder and the reason."""
 
     streams: tuple[Stream, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
 def write_stream(folder: Path, data: StreamData) -> Path:
-    """Write one stream below `folder` atomically and return its path.
+    """Write one stream to a new folder in `folder` atomically and return the new folder's path.
 
     Raises:
         OutputError: the stream cannot be written, for example because the disk is full.
@@ -164,7 +178,7 @@ def write_stream(folder: Path, data: StreamData) -> Path:
 
 
 def read_stream(folder: Path) -> Stream:
-    """Open and check one stream.
+    """Open one stream and check its files. Frames are read later.
 
     Raises:
         InputError: a file is missing, damaged or inconsistent with the others.
@@ -183,7 +197,7 @@ def read_stream(folder: Path) -> Stream:
 
 
 def open_split(folder: Path) -> Split:
-    """Open all complete streams in `folder`, sorted by name; list the others in `skipped`.
+    """Open all complete streams in `folder`, sorted by name, and list the others as skipped.
 
     Raises:
         InputError: `folder` does not exist.
@@ -221,7 +235,7 @@ def _frames(folder: Path) -> Frames:
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    """Save an array; unlike np.save, report a full disk also if only the last block is lost."""
+    """Save an array as .npy and report a full disk, which np.save may miss in the last block."""
     array = np.ascontiguousarray(array)
     with path.open('wb') as stream:
         npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
@@ -234,7 +248,7 @@ def _write_lines(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
-    """Read one row per line; ignore unknown keys."""
+    """Read a JSON Lines file into dataclass instances of type `kind`; ignore unknown keys."""
     known = {f.name for f in fields(kind)}
     rows = []
     for line in path.read_text(encoding='utf-8').splitlines():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generate annotated streams in the simulator, for `vljepa data mwstream` and `data kitchen`.
+"""Generation of simulated, annotated streams for `vljepa data mwstream` and `vljepa data kitchen`.
 
-Generation is resumable: complete streams of the requested length are kept, and missing ones are
-generated.
+Generation is resumable: complete streams of the requested length, image size and content are
+kept, and only the others are generated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from vljepa_ros.data.splits import HOME, KITCHEN, VIEWS, folder_name, seed_range
 
 @dataclass(frozen=True)
 class Filming:
-    """Rendering options: views (see `splits.VIEWS`), image side in pixels, depth images."""
+    """Rendering options of simulated streams.
+
+    Attributes:
+        views: Distribution of cameras (see `splits.VIEWS`).
+        size: Width and height of the images in pixels.
+        depth: Whether to store depth images as well.
+    """
 
     views: str = HOME
     size: int = 192
@@ -34,7 +40,7 @@ class Filming:
 Work = tuple[str, int, float, str, Filming]  # split, seed, seconds, folder
 ADVICE = 'run the same command again with fewer --jobs to continue'
 SIZES = (32, 512)  # image side in pixels; OSMesa renders at twice this size
-LENGTHS_S = (1.0, 3600.0)  # a phase takes 0.8 s; an hour takes 1 GB of memory
+LENGTHS_S = (1.0, 3600.0)  # the shortest phase takes 0.8 s; an hour takes 4 GB of memory
 
 
 def generate(
@@ -46,11 +52,11 @@ def generate(
     first_seed: int | None = None,
     filming: Filming = Filming(),
 ) -> int:
-    """Generate the missing streams of a split and return their number.
+    """Generate the missing streams of a split and return the number of generated streams.
 
     Args:
         split: Name of the split; it determines the range of seeds.
-        out: Data folder; the streams are written to the split's folder in it.
+        out: Data folder, which contains one folder per split.
         streams: Number of streams that the split should have.
         seconds: Length of each stream.
         jobs: Number of processes, each of which generates one stream at a time (0: one per CPU).
@@ -58,8 +64,8 @@ def generate(
         filming: Rendering options.
 
     Raises:
-        InputError: invalid length, size, views or split, seeds outside the split's range, or the
-            simulator is not installed.
+        InputError: the length, size, views or split is invalid, seeds lie outside the split's
+            range, or the simulator is not installed.
         OutputError: the folder cannot be written.
         VljepaError: a process died.
     """
@@ -82,10 +88,10 @@ def generate(
 
 
 def check_seconds(seconds: float) -> None:
-    """Check the length of a stream.
+    """Check that the length of a stream is within `LENGTHS_S`.
 
     Raises:
-        InputError: the length is too short for a phase or too long for memory.
+        InputError: the stream is too short for a phase or too long for the memory.
     """
     low, high = LENGTHS_S
     if not low <= seconds <= high:  # also rejects nan
@@ -101,10 +107,10 @@ def _check_filming(filming: Filming) -> None:
 
 
 def require_simulator(split: str = 'train') -> None:
-    """Check that the simulator of a split is installed.
+    """Check that the packages of a split's simulator are installed.
 
     Raises:
-        InputError: mujoco or the package with the scenes is not installed; names the remedy.
+        InputError: mujoco or the package with the scenes is missing; the message names the remedy.
     """
     scenes = 'gymnasium_robotics' if split == KITCHEN else 'metaworld'
     absent = [n for n in ('mujoco', scenes) if importlib.util.find_spec(n) is None]
@@ -146,7 +152,7 @@ def _make(work: Work) -> str:
 
 @cache
 def _director(size: int, depth: bool) -> Any:
-    """Return the director of Meta-World streams; one per process, because scenes are reused."""
+    """Return the generator of Meta-World streams, cached because it reuses its scenes."""
     from vljepa_ros.data.simulators.mwstream.streams import Director
 
     return Director(size, depth)
@@ -154,7 +160,7 @@ def _director(size: int, depth: bool) -> Any:
 
 @cache
 def _kitchen(size: int) -> Any:
-    """Return the director of kitchen streams."""
+    """Return the generator of kitchen streams, cached because it reuses its scene."""
     from vljepa_ros.data.simulators.kitchen.streams import Director
 
     return Director(size)

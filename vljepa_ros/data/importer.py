@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conversion of recordings with annotation files to streams, for `vljepa data import`.
 
-Frames are processed as at run time: a `StampFilter` checks stamps, a `FrameSampler` fills slots
-of the time grid, and `fit` crops and scales images. Frame k of a stream is slot k of its grid. A
-gap without images that is longer than `MAX_GAP_NS` starts a new stream.
+Frames are processed as at run time: a `StampFilter` checks their stamps, a `FrameSampler` assigns
+them to slots of a time grid, and `fit` crops and scales them. Frame k of a stream is slot k of
+its grid. A gap without images that is longer than `MAX_GAP_NS` starts a new stream.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RATES_HZ, SIZES = (0.1, 1000.0), (8, 1024)
 
 @dataclass(frozen=True)
 class Grid:
-    """Frame rate in Hz and side of the square images in pixels.
+    """Sampling of a recording: frame rate in Hz, and width and height of the images in pixels.
 
     Raises:
         InputError: a value is out of range.
@@ -51,7 +51,7 @@ class Grid:
     size: int = 96
 
     def __post_init__(self) -> None:
-        """Check rate and size."""
+        """Check that rate and size are in range. Raises InputError."""
         if not RATES_HZ[0] <= self.rate_hz <= RATES_HZ[1]:
             raise InputError('rate ({:g}) is not in {:g}..{:g}'.format(self.rate_hz, *RATES_HZ))
         if not SIZES[0] <= self.size <= SIZES[1]:
@@ -59,13 +59,13 @@ class Grid:
 
     @property
     def period_ns(self) -> int:
-        """Return the time between frames in nanoseconds."""
+        """Return the time between two frames in nanoseconds."""
         return round(1e9 / self.rate_hz)
 
 
 @dataclass
 class Take:
-    """Consecutive frames of one camera, one period apart, starting at `start_ns`."""
+    """Consecutive frames of one camera, one grid period apart, from the stamp `start_ns` on."""
 
     camera: str
     start_ns: int
@@ -73,7 +73,7 @@ class Take:
 
 
 class Camera:
-    """Frames of one camera on the time grid, divided into takes."""
+    """Sampler of one camera's images. It divides the frames into takes, which have no gap."""
 
     def __init__(self, name: str, grid: Grid) -> None:
         self._name, self._grid = name, grid
@@ -87,7 +87,8 @@ class Camera:
         """Add the next image; return a warning about its stamp, or ''.
 
         Raises:
-            InputError: a stamp goes back, so that seconds from the start are ambiguous.
+            InputError: the stamp jumps back by `MAX_GAP_NS` or more, so that times from the start
+                are ambiguous.
         """
         if isinstance(item, Damaged):
             return self._stamp_filter.admit(item.stamp_ns).message
@@ -118,21 +119,29 @@ class Camera:
 
     @property
     def end_ns(self) -> int:
-        """Return the end of the last frame: one mean interval of the camera or one grid period."""
+        """Return the end of the last frame in nanoseconds.
+
+        The last frame lasts for the mean interval between the camera's images, but at least for
+        one grid period.
+        """
         first, last = self.stamps_ns[0], self.stamps_ns[-1]
         step_ns = (last - first) // max(1, len(self.stamps_ns) - 1)
         return last + max(step_ns, self._grid.period_ns)
 
 
 class Recorder:
-    """Collects the images of one source and converts them to streams."""
+    """Converter of one recording and its annotation file to streams."""
 
     def __init__(self, source: Source, grid: Grid) -> None:
         self._source, self._grid = source, grid
         self._cameras: dict[str, Camera] = {}
 
     def push(self, item: Frame | Damaged) -> str:
-        """Add the next image; return a warning about its stamp, or ''. Raises InputError."""
+        """Add the next image; return a warning about its stamp, or ''.
+
+        Raises:
+            InputError: the stamp jumps back by `MAX_GAP_NS` or more.
+        """
         if item.source not in self._cameras:
             self._cameras[item.source] = Camera(item.source, self._grid)
         return self._cameras[item.source].push(item)
@@ -140,8 +149,10 @@ class Recorder:
     def streams(self, file: AnnotationFile) -> list[StreamData]:
         """Return one annotated stream for every take of every camera.
 
+        A take is a run of frames without a gap.
+
         Raises:
-            AnnotationError: a line applies to a time that was not recorded.
+            AnnotationError: a line names an absent camera or a time without recorded images.
         """
         cameras = [camera for camera in self._cameras.values() if camera.takes]
         end_ns = max(camera.end_ns for camera in cameras)
@@ -153,14 +164,14 @@ class Recorder:
         return [self._stream(take, takes, file) for take in takes]
 
     def _applies(self, take: Take, line: Line) -> bool:
-        """Return whether a line applies to this take and overlaps it in time."""
+        """Return whether a line applies to the take's camera and overlaps the take in time."""
         offset_s, length_s = self._place(take)
         start, end = line.start - offset_s, line.end - offset_s
         begun = start > -TINY_S if isinstance(line, QuestionLine) else end > TINY_S
         return line.is_about(take.camera) and begun and start < length_s - TINY_S
 
     def _place(self, take: Take) -> tuple[float, float]:
-        """Return a take's start, in seconds from the source's start, and its length in seconds."""
+        """Return a take's start, relative to the recording's start, and its length in seconds."""
         length_ns = len(take.frames) * self._grid.period_ns
         return (take.start_ns - self._source.start_ns) / 1e9, length_ns / 1e9
 
@@ -181,7 +192,11 @@ class Recorder:
         )
 
     def _name(self, take: Take, takes: Sequence[Take]) -> str:
-        """Return the source's name, with camera name and take number if there are several."""
+        """Return the id of a take's stream: the recording's name, and camera and number if needed.
+
+        The camera's name is added if the recording has several cameras, the take's number if the
+        camera has several takes.
+        """
         path = Path(os.path.abspath(self._source.path))
         stem = path.name if path.is_dir() else path.stem
         parts = [re.sub(r'[^\w.-]+', '_', stem).lstrip('.') or 'stream']
@@ -193,7 +208,7 @@ class Recorder:
         return '-'.join(parts)
 
     def _meta(self, take: Take, offset_s: float) -> dict[str, Any]:
-        names: Mapping[str, str] = getattr(self._source, 'names', {})  # of a bag: topic -> camera
+        names: Mapping[str, str] = getattr(self._source, 'names', {})  # for a bag: topic -> camera
         topics = [topic for topic, name in names.items() if name == take.camera]
         return {
             'source': self._source.name,
@@ -206,12 +221,14 @@ class Recorder:
 
 
 def tile(texts: Iterable[TextLine], offset_s: float, length_s: float) -> tuple[Annotation, ...]:
-    """Return annotations that tile a take; the phase is 'none' where no text is annotated.
+    """Return annotations that cover a take (run of frames) without gaps.
+
+    The phase is 'told' where a text is annotated, otherwise 'none'.
 
     Args:
         texts: Annotated texts, sorted by time.
-        offset_s: Start of the take after the start of the source.
-        length_s: Length of the take.
+        offset_s: Start of the take in seconds from the start of the recording.
+        length_s: Length of the take in seconds.
     """
     found: list[Annotation] = []
     at = 0.0
@@ -233,20 +250,26 @@ def tile(texts: Iterable[TextLine], offset_s: float, length_s: float) -> tuple[A
 
 
 def to_question(line: QuestionLine, offset_s: float, period_s: float) -> AnnotatedQuestion:
-    """Convert a question of the file to one that is valid for one frame period."""
+    """Convert a line of an annotation file to a question that is valid for one frame period.
+
+    Args:
+        line: Question with its time in seconds from the start of the recording.
+        offset_s: Start of the take in seconds from the start of the recording.
+        period_s: Frame period in seconds.
+    """
     start = max(round(line.start - offset_s, 9), 0.0)
     end = round(start + period_s, 9)
     return AnnotatedQuestion(start, end, line.prompt, line.answer, line.candidates)
 
 
 def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
-    """Write the streams of one source and return their names.
+    """Write the streams of one recording and return their names.
 
-    Streams of an earlier import of the same source are removed.
+    An existing stream of the same name is replaced if it was imported from the same path.
 
     Raises:
-        InputError: another folder has one of their names; nothing is written.
-        OutputError: the folder cannot be written.
+        InputError: another folder has the name of a stream; no stream is written.
+        OutputError: a stream cannot be written.
     """
     for stream in streams:
         _check_free(folder / stream.name, stream.meta['path'])
@@ -254,7 +277,7 @@ def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
 
 
 def _check_free(folder: Path, path: str) -> None:
-    """Raise InputError if `folder` is anything but a stream of the same source."""
+    """Raise InputError if `folder` exists and is not a stream imported from `path`."""
     if not folder.exists():
         return
     try:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of a stream as JPEGs in one file: a tenth of the raw size, with random access.
+"""Storage of a stream's frames as JPEGs in one file with random access.
 
-frames.jpegs       the JPEGs, concatenated
-frames.index.npy   (T + 1,) int64: byte offset of each; the last is the file's length
+The file takes about a tenth of the raw size.
+
+frames.jpegs       the concatenated JPEGs
+frames.index.npy   (T + 1,) int64: byte offset of each JPEG, and the length of the file
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ FULL_COLOR = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR
 
 
 class JpegFrames:
-    """Frames (T, S, S, 3) uint8 RGB, decoded on indexing by a number, a slice or an array."""
+    """Frames (T, S, S, 3) uint8 RGB of a JPEG file, decoded when they are indexed."""
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, folder: Path) -> None:
-        """Open the files. Raises InputError if the file does not match its index or is empty."""
+        """Open the files in `folder`. Raises InputError if index and JPEG file do not match."""
         self._path = folder / FILE
         self._starts: NDArray[np.int64] = np.load(folder / INDEX)
         if self._starts.ndim != 1 or len(self._starts) < 2 or (np.diff(self._starts) <= 0).any():
@@ -42,11 +44,16 @@ class JpegFrames:
         return len(self._starts) - 1
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        """Iterate over the frames."""
+        """Iterate over the decoded frames (S, S, 3)."""
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, which: int | slice | NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Return one frame (S, S, 3) or several (N, S, S, 3). Raises InputError if damaged."""
+        """Decode one frame (S, S, 3), or several frames (N, S, S, 3) for a slice or an array.
+
+        Raises:
+            InputError: a JPEG is damaged.
+            IndexError: there is no frame with this number.
+        """
         if isinstance(which, slice | np.ndarray):
             numbers = np.arange(len(self))[which].tolist()
             if not numbers:
@@ -55,7 +62,7 @@ class JpegFrames:
         return self._decoded(range(len(self))[operator.index(which)])
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
-        """Return all frames, decoded."""
+        """Return all frames, decoded: (T, S, S, 3) uint8."""
         return self[:]
 
     def _decoded(self, number: int) -> NDArray[np.uint8]:
@@ -67,7 +74,16 @@ class JpegFrames:
 
 
 def write(folder: Path, frames: NDArray[np.uint8], quality: int) -> None:
-    """Write frames (T, S, S, 3) uint8 RGB to a folder. Raises OSError."""
+    """Write frames as JPEGs, with their index, to a folder.
+
+    Args:
+        folder: Existing folder.
+        frames: Frames (T, S, S, 3) uint8 RGB.
+        quality: JPEG quality, from 1 to 100.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     starts = [0]
     with (folder / FILE).open('wb') as stream:
         for frame in frames:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Light and cover levels over time, and simulation of the lens (cloth and sensor noise).
+"""Simulation of lighting and of the lens: light and cover levels, a cloth, and sensor noise.
 
-Images are (S, S, 3) uint8. Levels have one value per frame: light from 1 (lit) to 0 (dark), cover
-from 0 (free) to 1 (covered).
+Images are (S, S, 3) uint8. Levels have one value per frame: light from 1 (fully lit) to 0 (dark),
+cover from 0 (uncovered lens) to 1 (fully covered lens).
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ Level = NDArray[np.float64]
 
 
 def is_visible(light: NDArray[Any], cover: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return for each frame (T,) whether the camera is uncovered and the scene is not dark."""
+    """Return (T,) bool: whether the scene is lit and the lens is uncovered in each frame."""
     return (light > DARK_BELOW) & (cover < COVERED_ABOVE)
 
 
 def draw_light(
     frames: int, rate_hz: int, gap_s: float, dark_s: tuple[float, float], rng: np.random.Generator
 ) -> Level:
-    """Draw light levels: 1 with dark intervals, some of which fade in and out."""
+    """Draw random light levels (T,) with dark intervals, half of which fade in and out.
+
+    Args:
+        frames: Number of frames, T.
+        rate_hz: Frames per second.
+        gap_s: Mean random time between dark intervals, in addition to a fixed pause.
+        dark_s: Range of the length of a dark interval in seconds.
+        rng: Random generator.
+    """
     level = np.ones(frames)
     at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
     while at < frames:
@@ -48,11 +56,21 @@ def draw_cover(
     covered_s: tuple[float, float],
     rng: np.random.Generator,
 ) -> Level:
-    """Draw cover levels: 0 with covered intervals, which do not overlap changes of the light."""
+    """Draw random cover levels (T,) with intervals in which a cloth covers the lens.
+
+    The lens is covered only while the light is fully on.
+
+    Args:
+        light: Light levels (T,).
+        rate_hz: Frames per second.
+        gap_s: Mean random time between covered intervals, in addition to a fixed pause.
+        covered_s: Range of the length of a covered interval in seconds.
+        rng: Random generator.
+    """
     frames, level = len(light), np.zeros(len(light))
     at = int(rate_hz * (2.0 + rng.exponential(gap_s)))
     while at < frames:
-        slide = int(rng.integers(1, 5))  # frames of sliding in and out
+        slide = int(rng.integers(1, 5))  # number of frames of sliding in, and of sliding out
         length = int(rate_hz * rng.uniform(*covered_s))
         come = np.linspace(0.0, 1.0, slide + 1)[1:]
         shape = np.concatenate([come, np.ones(length), come[::-1][1:]])[: frames - at]
@@ -64,7 +82,7 @@ def draw_cover(
 
 
 class Cloth:
-    """Cloth that slides in front of the lens: its color, folds and side of entry."""
+    """Cloth that slides in front of the lens, with random color, folds and side of entry."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         grey = rng.uniform(35, 210)
@@ -75,7 +93,13 @@ class Cloth:
         self._side, self._size = int(rng.integers(4)), size
 
     def over(self, image: NDArray[np.float32], level: float, sway: int) -> NDArray[np.float32]:
-        """Return `image` (S, S, 3) with a fraction `level` of it covered by the cloth."""
+        """Return the image (S, S, 3) partly covered by the cloth.
+
+        Args:
+            image: Image without the cloth.
+            level: Fraction of the image that the cloth covers, from the side where it enters.
+            sway: Horizontal and vertical offset of the cloth's texture in pixels.
+        """
         size = self._size
         part = self._picture[sway : sway + size, sway : sway + size]
         edge = round(level * size)
@@ -86,24 +110,36 @@ class Cloth:
 
 
 class Lens:
-    """Lens model: covers the image by a cloth (a new one each time) and adds sensor noise."""
+    """Simulation of a lens that a cloth covers at times, and of sensor noise."""
 
     def __init__(self, size: int, rng: np.random.Generator, noise: float = 1.5) -> None:
-        """Create a lens; `noise` is the sensor noise in gray levels."""
+        """Create a lens with square images.
+
+        Args:
+            size: Width and height of the images in pixels.
+            rng: Random generator of the cloths and the noise.
+            noise: Standard deviation of the sensor noise in gray levels.
+        """
         self._size, self._rng, self._noise = size, rng, noise
         self._cloth = Cloth(size, rng)
 
     def apply(self, scene: NDArray[np.uint8], cover: Level, at: int) -> NDArray[np.uint8]:
-        """Return the image of `scene` in frame `at`; call with increasing frame numbers."""
+        """Return the image of frame `at` with cloth and noise. Call with increasing frame numbers.
+
+        Args:
+            scene: Rendered image (S, S, 3).
+            cover: Cover levels (T,) of the stream.
+            at: Frame number.
+        """
         seen = scene.astype(np.float32)
         if cover[at] > 0:
             seen = self._cloth.over(seen, float(cover[at]), sway_of(at, self._size))
         elif at and cover[at - 1] > 0:
-            self._cloth = Cloth(self._size, self._rng)  # the next one
+            self._cloth = Cloth(self._size, self._rng)  # for the next covered interval
         grain = self._rng.normal(0.0, self._noise, scene.shape).astype(np.float32)
         return np.clip(seen + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 def sway_of(frame: int, size: int) -> int:
-    """Return the displacement of the swaying cloth in pixels."""
+    """Return the offset in pixels of a swaying cloth in a frame, for images of side `size`."""
     return round(size / 12 * (1 + np.sin(frame / 5.0)))

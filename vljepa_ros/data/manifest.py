@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifest of a model's training data, for `vljepa data manifest`.
 
-The manifest lists seeds and camera offsets of the streams in DATA/train and DATA/validation, the
-names of imported recordings, and the paraphrases that training may use. It serves to verify that a
-sample shares none of them. No simulator is needed.
+The manifest lists the seeds and camera positions of the streams in DATA/train and
+DATA/validation, the names of imported recordings, and the sentences and prompts that training may
+use. With it, one can verify that a sample shares none of them. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,28 @@ from vljepa_ros.data.simulators.mwstream.meanings import paraphrases
 from vljepa_ros.data.splits import TRAIN, VALIDATION, VIEWS, folder_name
 
 SPLITS = (TRAIN, VALIDATION)
-NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys of a stream's meta.json
+NAMED_BY = ('seed', 'source', 'camera', 'views')  # keys in meta.json that identify a stream
 
 
 def collect(data: Path) -> dict[str, Any]:
-    """Return the manifest of a data folder. Raises InputError if a split is missing."""
+    """Return the manifest of a data folder: each split's streams, and all sentences and prompts.
+
+    Raises:
+        InputError: the folder of a split does not exist.
+    """
     found: dict[str, Any] = {split: collect_split(data, split) for split in SPLITS}
     return {**found, 'sentences': sorted(set(templates(paraphrases()))), 'prompts': prompts()}
 
 
 def collect_split(data: Path, split: str) -> dict[str, Any]:
-    """Return the streams of a split in all views, and its most frequent concept."""
+    """Return the streams of a split in all views, with totals over them.
+
+    The totals are the length in seconds, the number of annotations with a concept, and the most
+    frequent concept.
+
+    Raises:
+        InputError: the split's folder does not exist.
+    """
     folders = [data / folder_name(split, views) for views in VIEWS]
     streams = open_split(folders[0]).streams
     streams += tuple(
@@ -46,7 +57,10 @@ def collect_split(data: Path, split: str) -> dict[str, Any]:
 
 
 def describe(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return a stream's origin; if it was simulated, with each camera's view and position (m)."""
+    """Return the origin of a stream from its meta.json: seed and views, or source and camera.
+
+    For a simulated stream, add the view and the position (m) of each camera.
+    """
     cameras = [[c['view'], *c['position_m']] for c in meta.get('cameras', ())]
     found = {k: meta[k] for k in NAMED_BY if k in meta}
     if cameras:
@@ -55,7 +69,14 @@ def describe(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def templates(node: Any, inside: bool = False) -> Iterator[str]:
-    """Yield all sentence templates of the lists `train` and `read` (<colour>, <object>)."""
+    """Yield all sentence templates of the lists named `train` and `read` in parsed YAML.
+
+    Templates contain the placeholders <colour> and <object>.
+
+    Args:
+        node: Parsed YAML: a mapping, or a list of templates.
+        inside: Whether `node` belongs to such a list.
+    """
     if isinstance(node, dict):
         for key, value in node.items():
             yield from templates(value, key in ('train', 'read'))
@@ -64,7 +85,7 @@ def templates(node: Any, inside: bool = False) -> Iterator[str]:
 
 
 def prompts() -> list[str]:
-    """Return all question templates of the lists named `train`, with {} and named slots."""
+    """Return all training prompts, sorted; they are templates with {} and named placeholders."""
     return sorted({text for topic in questions.TOPICS for text in questions.prompts(topic)})
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about annotated streams, with the prompts and answers that apply to any scene.
+"""Questions about annotated streams, and the prompts and answers that apply to any scene.
 
-An answer has a concept id (`yes`, `no`, `unknown`, or the annotated concept's), so that all its
-paraphrases are one target. `unknown` is the answer to unanswerable questions: about an absent
-object, in the dark, or with a covered camera. Prompts and answers are in prompts.yaml.
+Every answer has a concept id (`yes`, `no`, `unknown`, or the id of the annotated concept), so
+that all paraphrases of an answer are the same target. `unknown` is the answer to questions about
+an absent object, in the dark, or with a covered camera. prompts.yaml contains the prompts and
+answers.
 """
 
 from __future__ import annotations
@@ -22,17 +23,23 @@ from vljepa_ros.data.format import AnnotatedQuestion, Annotation
 
 UNKNOWN = 'unknown'
 YES_NO = ('yes', 'no')
-ANSWERS = (*YES_NO, UNKNOWN)  # concept ids that every data set has
-CAPTION = 'caption'  # kind and topic of a question for a description
+ANSWERS = (*YES_NO, UNKNOWN)  # ids of the answer concepts of every data set
+CAPTION = 'caption'  # kind and topic of the questions that ask for a caption
 TOPICS = (CAPTION, 'light', 'dark', 'covered', 'rest', 'moving', 'object', 'thing')
 
 
 @dataclass(frozen=True)
 class Question:
-    """Prompt with its answer as text and as concept id, and optional candidates.
+    """Prompt with its expected answer.
 
-    `kind`: caption, yes/no, colour, object, thing, told. `topic` is the subject of the question,
-    independent of its paraphrase. `full` is the answer as a full sentence, '' if there is none.
+    Attributes:
+        prompt: Text of the question; '' also asks for a caption.
+        answer: Text of the answer.
+        meaning: Concept id of the answer.
+        kind: 'caption', 'yes/no', 'colour', 'object', 'thing' (distractor) or 'told' (annotated).
+        candidates: Possible answers, if the question has a list of them.
+        topic: Subject of the question, the same for all its paraphrases (see `TOPICS`).
+        full: Answer as a full sentence, or '' if there is none.
     """
 
     prompt: str
@@ -52,17 +59,22 @@ def _file() -> dict[str, Any]:
 
 @cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
-    """Return the prompts of one of `TOPICS`; `which` is 'train', 'heldout' or 'sample'."""
+    """Return the prompts of a topic in one of the lists of paraphrases.
+
+    Args:
+        topic: One of `TOPICS`.
+        which: 'train', 'heldout' or 'sample'.
+    """
     return tuple(_file()[topic][which])
 
 
 def answers(concept: str) -> tuple[str, ...]:
-    """Return the paraphrases of one of `ANSWERS`; the first is the text of the answer."""
+    """Return the paraphrases of an answer in `ANSWERS`; the first one is the default text."""
     return tuple(_file()['answers'][concept])
 
 
 def answer_concept(text: str) -> str:
-    """Return the concept id of an annotated answer: yes, no, unknown, or its own text."""
+    """Return the concept id of an annotated answer: yes, no, unknown, or the id of its text."""
     own = meaning_of(text)
     for concept in ANSWERS:
         if own in map(meaning_of, answers(concept)):
@@ -73,16 +85,26 @@ def answer_concept(text: str) -> str:
 def caption(
     annotation: Annotation, texts: Sequence[str], rng: np.random.Generator, which: str
 ) -> Question:
-    """Return a question for a caption of an annotation; one of `texts` is its answer."""
+    """Return a question that asks for a caption of an annotation.
+
+    Args:
+        annotation: Annotation; its concept id is the answer's.
+        texts: Paraphrases of the answer; one is drawn.
+        rng: Random generator.
+        which: List of prompts: 'train', 'heldout' or 'sample'.
+    """
     prompt = pick(prompts(CAPTION, which), rng)
     return Question(prompt, pick(texts, rng), annotation.meaning, CAPTION, topic=CAPTION)
 
 
 def as_question(told: AnnotatedQuestion) -> Question:
-    """Convert an annotated question."""
+    """Convert an annotated question to a `Question` of kind 'told'."""
     return Question(told.prompt, told.answer, answer_concept(told.answer), 'told', told.candidates)
 
 
 def pick(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """Draw one of `texts`; `rng.choice` would convert them to an array on each call."""
+    """Draw one of `texts` at random.
+
+    `rng.choice` is slower, because it converts the texts to an array on each call.
+    """
     return texts[int(rng.integers(len(texts)))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Splits of a data folder and the range of seeds of each split's streams."""
+"""Names of splits and views, and the range of seeds of each split."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from vljepa_ros.core.errors import InputError
 
 TRAIN = 'train'
 VALIDATION = 'validation'  # for model selection and all other choices
-TEST = 'test'  # for reports only
-UNSEEN = 'unseen'  # tasks absent from training; their seeds lie in the test split's range
-SAMPLE = 'sample'  # the bag in samples/
-KITCHEN = 'kitchen'  # another scene, absent from training
+TEST = 'test'  # for reported results only
+UNSEEN = 'unseen'  # tasks that are absent from training
+SAMPLE = 'sample'  # for the bag in samples/
+KITCHEN = 'kitchen'  # a scene that is absent from training
 
-# Views of a split's streams; folders of views other than home are named <split>-<views>.
-HOME = 'home'  # four zoomed viewpoints
-WIDE = 'wide'  # another camera for each episode
-FIXED = 'wide-fixed'  # one wide camera per stream
-CUTS = 'wide-cuts'  # another wide camera every 1.6 s, for training
+# Camera views of a split's streams (see data.simulators.mwstream.streams).
+HOME = 'home'  # one of four zoomed viewpoints per stream
+WIDE = 'wide'  # a new random camera for each episode
+FIXED = 'wide-fixed'  # one random camera per stream
+CUTS = 'wide-cuts'  # a new random camera every 1.6 s, for training
 EVALUATED = (HOME, WIDE, FIXED)
 VIEWS = (*EVALUATED, CUTS)
 
@@ -32,6 +32,11 @@ SEEDS = {
 
 def seed_range(split: str, streams: int, first_seed: int | None = None) -> range:
     """Return the seeds of a split's streams.
+
+    Args:
+        split: Name of the split.
+        streams: Number of streams.
+        first_seed: Seed of the first stream; None starts at the beginning of the split's range.
 
     Raises:
         InputError: the split is unknown, or seeds lie outside its range.
@@ -49,5 +54,8 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
 
 
 def folder_name(split: str, views: str = HOME) -> str:
-    """Return the folder of a split's streams in DATA; it is also the prefix of their names."""
+    """Return the folder of a split in DATA: <split> for the home views, else <split>-<views>.
+
+    The ids of simulated streams begin with this name.
+    """
     return split if views == HOME else f'{split}-{views}'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of unfamiliar scenes for models of a robot's workbench: synthetic, recorded or simulated.
+"""Clips of scenes that are unfamiliar to a model of a robot's workbench.
 
-A kind is a name of `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or `simulated.SCENES`;
-any other name is the path of a user's recording.
+The kind of a clip is a name in `synthetic.KINDS`, `recorded.IMAGES`, `recorded.FILMS` or
+`simulated.SCENES`. Any other name is the path of a user's recording.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ __all__ = ['clips', 'recorded', 'require', 'simulated', 'synthetic']
 
 
 def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield at most `count` clips (frames, size, size, 3) of a kind or of a recording.
+    """Yield at most `count` clips (frames, size, size, 3) uint8.
+
+    Args:
+        kind: Kind of clips, or path of a recording (see the package's docstring).
+        count: Maximum number of clips.
+        frames: Number of frames of a clip.
+        size: Width and height of the frames in pixels.
 
     Raises:
         InputError: a required package is not installed, or the recording does not exist.
@@ -35,7 +41,7 @@ def clips(kind: str, count: int, frames: int, size: int) -> Iterator[NDArray[np.
 
 
 def require(kinds: Iterable[str]) -> None:
-    """Raise InputError at the first kind with a missing package or the first missing path."""
+    """Check that the packages and recordings that the kinds need exist. Raises InputError."""
     for kind in kinds:
         if kind in recorded.IMAGES or kind in recorded.FILMS:
             recorded.require(kind)
@@ -46,5 +52,5 @@ def require(kinds: Iterable[str]) -> None:
 
 
 def kinds() -> Sequence[str]:
-    """Return the names of all kinds."""
+    """Return the names of all kinds of synthetic, recorded and simulated clips."""
     return (*synthetic.KINDS, *recorded.IMAGES, *recorded.FILMS, *simulated.SCENES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of the real world: photographs and films from Python packages, or your own recordings.
+"""Clips of the real world, from photographs and films in Python packages or a user's recording.
 
 A photograph becomes a clip by moving a virtual camera over it. Films are sampled at `RATE_HZ`. The
 packages are listed in requirements/evaluate.txt. Nothing is downloaded.
@@ -28,12 +28,15 @@ from vljepa_ros.sources import Damaged, open_source
 Frames = NDArray[np.uint8]
 
 RATE_HZ = 10.0
-MOST_FRAMES = 20_000  # maximum number of frames read from your own source
+MOST_FRAMES = 20_000  # maximum number of frames that are read from a user's recording
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files of a package; `shared`: they lie in the share folder of the environment."""
+    """Paths of image or film files in the folder of a Python package.
+
+    If `shared` is true, the paths are in the `share` folder of the Python environment instead.
+    """
 
     package: str
     names: tuple[str, ...]
@@ -66,7 +69,13 @@ FILMS: dict[str, Files] = {
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """Return the clip (count, size, size, 3) of a kind and a seed.
+    """Return one clip (count, size, size, 3) uint8 of photographs or of a film.
+
+    Args:
+        kind: Name in `IMAGES` or `FILMS`.
+        seed: Seed that selects a photograph and camera movement, or the start in the film.
+        count: Number of frames.
+        size: Width and height of the frames in pixels.
 
     Raises:
         InputError: the package with the files is not installed.
@@ -83,12 +92,12 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 
 def require(kind: str) -> None:
-    """Raise InputError if the files of a kind are not installed."""
+    """Check that the files of a kind in `IMAGES` or `FILMS` are installed. Raises InputError."""
     _paths(kind, (IMAGES | FILMS)[kind])
 
 
 def require_path(source: str) -> None:
-    """Raise InputError if your own recording does not exist."""
+    """Check that the path of a user's recording exists. Raises InputError."""
     if not Path(source).exists():
         known = ', '.join((*IMAGES, *FILMS))
         raise InputError(
@@ -98,13 +107,18 @@ def require_path(source: str) -> None:
 
 
 def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
-    """Yield clips of your own recording: a bag, a film or a folder of images.
+    """Yield clips (count, size, size, 3) uint8 of a bag, a film or a folder of images.
 
-    The images of a folder are treated as photographs, one clip each. Other sources are cut into
-    clips of `count` frames, for each camera.
+    Each image of a folder is a photograph and becomes one clip. Other recordings are cut into
+    consecutive clips for each camera; if they are too short for any clip, frames are repeated.
+
+    Args:
+        source: Path of the recording.
+        count: Number of frames of a clip.
+        size: Width and height of the frames in pixels.
 
     Raises:
-        InputError: the source does not exist, or nothing in it can be read.
+        InputError: the recording does not exist, or has too few readable images.
     """
     path, found = Path(source), 0
     folder = path.is_dir() and not (path / 'metadata.yaml').exists()
@@ -128,7 +142,7 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
             yield np.stack(held)
             held.clear()
     for held in waiting.values():
-        if not found and len(held) > 1:  # shorter than a clip
+        if not found and len(held) > 1:  # the recording is shorter than one clip
             found += 1
             yield np.stack([held[i % len(held)] for i in range(count)])
     if not found:
@@ -136,7 +150,7 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
 
 
 def _over(image: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Move a virtual camera over a photograph, at a random distance."""
+    """Return a clip from a virtual camera that moves over a photograph, at a random scale."""
     height, width = image.shape[:2]
     side = MARGIN * size * rng.uniform(1.0, 1.6)
     scale = side / min(height, width)
@@ -153,7 +167,7 @@ def _read(path: Path) -> Frames:
 
 
 def _film(path: Path, size: int) -> Frames:
-    """Read a whole film, sampled at `RATE_HZ`."""
+    """Read a whole film, sampled at `RATE_HZ`: frames (T, size, size, 3)."""
     frames = list[Frames]()
     for frame in open_source(path):
         if frame.stamp_ns * RATE_HZ / 1e9 >= len(frames):
@@ -162,7 +176,7 @@ def _film(path: Path, size: int) -> Frames:
 
 
 def _paths(kind: str, files: Files) -> list[Path]:
-    """Return the paths of the files. Raises InputError if the package is missing."""
+    """Return the paths of the installed files of a kind. Raises InputError if there are none."""
     folders = [Path(prefix) / 'share' for prefix in (sys.prefix, '/usr')]
     if not files.shared:
         spec = importlib.util.find_spec(files.package)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of other simulated scenes: other arms, hands and workbenches, or one without an arm.
+"""Clips of simulated scenes that are absent from training: robots, hands, animals and tables.
 
-The models are assets of Python packages (requirements/data.txt, evaluate.txt). None of the
-packages' code is imported, and no physics is simulated: joints swing between their limits. Needs
-mujoco. The Franka kitchen of the suite `transfer` is not among the scenes.
+The models are files of Python packages (requirements/data.txt, evaluate.txt). None of the
+packages' code is imported, and no physics is simulated: the joint values are sines over time.
+Needs mujoco. The Franka kitchen of the suite `transfer` is not among the scenes.
 
 Clips are (T, S, S, 3) uint8.
 """
@@ -33,12 +33,22 @@ ROBOT = ('base', 'pedestal', 'right_arm_base_link', 'hand', 'mocap')
 
 @dataclass(frozen=True)
 class SceneFile:
-    """Model file of a package and its rendering options (m, degrees).
+    """MuJoCo model file of a Python package, with the options for rendering it.
 
-    `package`: '' for a random table without a file. `start`: initial joint values. `hidden`:
-    bodies that are not drawn, including their children.
-    `swing`: the fraction of each joint's range that it swings through. `table`: whether to add a
-    table below the model.
+    Ranges are (minimum, maximum) of a uniform distribution.
+
+    Attributes:
+        package: Name of the package, or '' for a random table without a file.
+        path: Path of the model file in the package.
+        target_m: Point that the camera is aimed at, before jitter.
+        distance_m: Range of the camera's distance from this point.
+        azimuth_deg: Range of the camera's azimuth.
+        elevation_deg: Range of the camera's elevation.
+        fov_deg: Range of the camera's vertical field of view.
+        start: Initial values of joints by name; these joints do not move.
+        hidden: Names of bodies that are not rendered, including their children.
+        swing: Amplitude of the joints' movement, as a fraction of their ranges.
+        table: Whether to add a table below the model.
     """
 
     package: str
@@ -122,7 +132,13 @@ SCENES: dict[str, dict[str, SceneFile]] = {
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """Return the clip (count, size, size, 3) of a kind of scenes and a seed.
+    """Return one clip (count, size, size, 3) uint8 of a simulated scene.
+
+    Args:
+        kind: Name in `SCENES`.
+        seed: Seed of the scene, its camera, light and movement.
+        count: Number of frames.
+        size: Width and height of the frames in pixels.
 
     Raises:
         InputError: mujoco or the scene's package is not installed.
@@ -135,7 +151,7 @@ def make(kind: str, seed: int, count: int, size: int) -> Frames:
 
 
 def require(kind: str) -> None:
-    """Raise InputError if a package that a kind of scenes needs is not installed."""
+    """Check that the packages of a kind in `SCENES` are installed. Raises InputError."""
     packages = {'mujoco', *(scene.package for scene in SCENES[kind].values())} - {''}
     absent = sorted(name for name in packages if importlib.util.find_spec(name) is None)
     if absent:
@@ -146,7 +162,7 @@ def require(kind: str) -> None:
 
 
 class _Film:
-    """One random camera, light and movement in one scene."""
+    """Renderer of one scene with a random camera, light and movement."""
 
     def __init__(self, scene: SceneFile, rng: np.random.Generator, size: int) -> None:
         os.environ.setdefault('MUJOCO_GL', 'osmesa')
@@ -164,7 +180,7 @@ class _Film:
         self._motion = self._drawn_motion(rng)
 
     def frames(self, count: int) -> Frames:
-        """Render the frames."""
+        """Render a clip (count, S, S, 3) uint8."""
         mujoco, film = self._mujoco, []
         renderer = Renderer(self._model, self._size)
         try:
@@ -235,7 +251,7 @@ class _Film:
         return motion
 
     def _range(self, joint: int) -> tuple[float, float]:
-        """Return a joint's limits, or a quarter of a turn to both sides of its initial value."""
+        """Return a joint's limits; if it is unlimited, 0.8 rad (or m) around its initial value."""
         if self._model.jnt_limited[joint]:
             low, high = self._model.jnt_range[joint]
             return float(low), float(high)
@@ -243,7 +259,7 @@ class _Film:
         return begin - 0.8, begin + 0.8
 
     def _add_backdrop(self, scene: Any) -> None:
-        """Add distant walls of one color in place of a black background."""
+        """Add distant walls of one color to the scene, to replace the black background."""
         color = np.array((*self._backdrop, 1.0), np.float32)
         box = self._mujoco.mjtGeom.mjGEOM_BOX
         for x, y in ((6.0, 0.0), (-6.0, 0.0), (0.0, 6.0), (0.0, -6.0)):
@@ -254,7 +270,7 @@ class _Film:
 
 
 def _compiled(scene: SceneFile, rng: np.random.Generator) -> Any:
-    """Compile the model of a scene; a scene without a package is a random table."""
+    """Return the compiled MuJoCo model of a scene; a scene without a package is a random table."""
     import mujoco
 
     if not scene.package:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic outliers: clips that show no scene, generated from a seed, for fitting and testing.
+"""Synthetic outliers: random images and patterns that show no scene, generated from a seed.
 
-`FITTED` kinds are for fitting, `TESTED` kinds for the suite `unfamiliar`; no kind is in both.
-Dead leaves (occluding shapes with a power law of sizes) have the statistics of natural images:
-Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001.
+They train and test the detection of unfamiliar scenes: the kinds `FITTED` are for training, the
+kinds `TESTED` for the suite `unfamiliar`. No kind is in both. Dead leaves (occluding shapes with
+a power law of sizes) have the statistics of natural images: Lee, Mumford and Huang, "Occlusion
+models for natural images", IJCV 2001.
 
-Shapes: T frames, S side. Canvases are (H, W, 3) float32 in 0..255, clips (T, S, S, 3) uint8.
+Canvases are (H, W, 3) float32 in 0..255, clips (T, S, S, 3) uint8.
 """
 
 from __future__ import annotations
@@ -20,17 +21,27 @@ from numpy.typing import NDArray
 Canvas = NDArray[np.float32]
 Frames = NDArray[np.uint8]
 
-MARGIN = 1.5  # width of a canvas relative to the image: space for camera movement
+MARGIN = 1.5  # width of a canvas relative to the frame, to allow camera movement
 
 
 def make(kind: str, seed: int, count: int, size: int) -> Frames:
-    """Return the clip (count, size, size, 3) of a kind and a seed."""
+    """Return one synthetic clip (count, size, size, 3) uint8.
+
+    Args:
+        kind: Name in `KINDS`.
+        seed: Seed of the random generator.
+        count: Number of frames.
+        size: Width and height of the frames in pixels.
+    """
     rng = np.random.default_rng([seed, 7])
     return KINDS[kind](rng, count, size)
 
 
 def white_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Simulate a camera without signal: noise per frame, in pixels or blocks, colored or gray."""
+    """Return a clip of white noise, colored or gray, like a camera without a signal.
+
+    The noise differs in each frame. Its grain is 1, 2 or 4 pixels wide.
+    """
     cell = int(rng.choice([1, 2, 4]))
     side, channels = -(-size // cell), int(rng.choice([1, 3]))
     level, spread = rng.uniform(60, 190), rng.uniform(30, 90)
@@ -40,7 +51,7 @@ def white_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Move a camera over a static canvas with a power spectrum of 1/f^a."""
+    """Return a clip from a virtual camera that moves over noise with a 1/f^a power spectrum."""
     side = round(MARGIN * size)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1.0 / side
@@ -53,7 +64,7 @@ def colored_noise(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Move a camera over occluding shapes of random size, color and texture."""
+    """Return a clip from a virtual camera that moves over random overlapping shapes."""
     side = round(MARGIN * size)
     canvas = np.empty((side, side, 3), np.float32)
     canvas[:] = rng.uniform(0, 255, 3)
@@ -70,7 +81,7 @@ def dead_leaves(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def stripes(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Move a camera over a rotated grating or checkerboard of two colors."""
+    """Return a clip from a virtual camera that moves over a rotated grating or checkerboard."""
     side = round(MARGIN * size)
     y, x = np.mgrid[:side, :side] / size
     turn, waves = rng.uniform(0, np.pi), rng.uniform(2, 16)
@@ -83,7 +94,7 @@ def stripes(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def color_bars(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a static test pattern: saturated color bars, a gray ramp and fine lines."""
+    """Return a clip of a static test pattern: saturated color bars, a gray ramp and fine lines."""
     canvas = np.zeros((size, size, 3), np.float32)
     corners = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T
     bars = rng.uniform(150, 255) * corners[rng.permutation(8)[: int(rng.integers(5, 9))]]
@@ -103,7 +114,7 @@ def color_bars(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def rings(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a zone plate or a wheel of sectors with a moving phase."""
+    """Return a clip of a zone plate or a wheel of sectors with a moving phase."""
     y, x = np.mgrid[:size, :size] / size - rng.uniform(0.3, 0.7, 2)[:, None, None]
     if rng.random() < 0.5:
         phase = rng.uniform(20, 120) * (x**2 + y**2)
@@ -116,7 +127,7 @@ def rings(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def page(rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Move a camera over a page or a screen with lines of text."""
+    """Return a clip from a virtual camera that moves over lines of random characters."""
     side = round(MARGIN * size)
     paper = rng.uniform(0, 255, 3)
     ink = 255.0 - paper if rng.random() < 0.8 else rng.uniform(0, 255, 3)
@@ -131,7 +142,16 @@ def page(rng: np.random.Generator, count: int, size: int) -> Frames:
 
 
 def moving(canvas: NDArray[Any], rng: np.random.Generator, count: int, size: int) -> Frames:
-    """Return a clip in which a camera slowly pans, rotates and zooms over a large canvas."""
+    """Return a clip from a virtual camera that slowly pans, rotates and zooms over a canvas.
+
+    In 30% of the clips, the camera does not move.
+
+    Args:
+        canvas: Large image (H, W, 3) with values in 0..255.
+        rng: Random generator of the camera's movement.
+        count: Number of frames.
+        size: Width and height of the frames in pixels.
+    """
     height, width = canvas.shape[:2]
     still = rng.random() < 0.3
     start, end = rng.uniform(-1.0, 1.0, (2, 2))
@@ -172,7 +192,7 @@ def _draw_shape(mask: Frames, rng: np.random.Generator, radius: float) -> None:
 
 
 def _textured(rng: np.random.Generator, color: NDArray[np.float64], side: int) -> Canvas:
-    """Return a surface of one color with grain of random size, or lit from one side."""
+    """Return a surface (side, side, 3) of one color with grain and a brightness gradient."""
     cells = int(rng.integers(4, max(5, side // 2)))
     grain = rng.normal(0, rng.uniform(5, 40), (cells, cells)).astype(np.float32)
     grain = cv2.resize(grain, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -181,7 +201,7 @@ def _textured(rng: np.random.Generator, color: NDArray[np.float64], side: int) -
 
 
 def _mixing(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a matrix that mixes three noises to RGB: from nearly gray to fully colored."""
+    """Return a matrix (3, 3) that mixes three noise channels to RGB, from gray to colored."""
     colored = rng.uniform(0, 1)
     mixed: NDArray[np.float64] = (1 - colored) * np.ones((3, 3)) / 3 + colored * np.eye(3)
     return mixed

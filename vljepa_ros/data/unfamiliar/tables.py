@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random tables without a robot: a workbench at which nothing happens is an unfamiliar scene.
+"""Random tables without a robot, which are scenes unfamiliar to a model of a robot's workbench.
 
-The models are built from primitives, so that no scene resembles the simulator that a model was
-trained with more than any other table does. Needs mujoco.
+The tables consist of MuJoCo primitives, so that they do not resemble the scenes of a particular
+simulator. Needs mujoco.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WOOD = (1.0, 0.75, 0.55)
 def model(rng: np.random.Generator) -> Any:
     """Return the compiled model of a random table with floor, light and at most `THINGS` objects.
 
-    The table's surface is z = 0, around the origin.
+    The table's surface is at z = 0, around the origin.
     """
     import mujoco
 
@@ -54,7 +54,7 @@ def model(rng: np.random.Generator) -> Any:
 
 
 def _material(spec: Any, name: str, rng: np.random.Generator) -> str:
-    """Add a material with a random texture and return its name."""
+    """Add a material with a random texture to the model, and return its name."""
     import mujoco
 
     base = np.array(WOOD) ** rng.uniform(0.0, 1.5) * rng.uniform(0.25, 0.95)  # gray to brown

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readable and unreadable texts: texts.yaml and the package's own sentences and prompts."""
+"""Readable and unreadable texts, for the detector of unreadable texts.
+
+They come from texts.yaml and from the package's own sentences and prompts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ FITTED, TESTED, SHORT = 'fitted', 'tested', 'short'
 
 @cache
 def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
-    """Return the texts of texts.yaml by language or kind; `which` is FITTED, TESTED or SHORT."""
+    """Return readable or unreadable texts of texts.yaml, grouped by language or type.
+
+    Args:
+        readable: Whether to return the readable texts; they are one group, 'general'.
+        which: `FITTED`, `TESTED` or `SHORT`.
+    """
     found = yaml.safe_load(FILE.read_text(encoding='utf-8'))
     if readable:
         return {'general': tuple(found['readable'][which])}
@@ -24,5 +32,5 @@ def texts(readable: bool, which: str) -> dict[str, tuple[str, ...]]:
 
 
 def own_texts(which: str) -> list[str]:
-    """Return the package's paraphrases and prompts of a list: 'train' or 'heldout'."""
+    """Return the prompts and sentences about Meta-World in the list 'train' or 'heldout'."""
     return concepts.named().texts(which)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams of the Franka kitchen, a scene absent from training, for the suite `transfer`."""
+"""Streams of the Franka kitchen for the suite `transfer`; the scene is absent from training."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concepts of kitchen streams: those of Meta-World, with questions of their own.
+"""Concepts of kitchen streams: the concepts of Meta-World, with different questions.
 
-Questions are about objects that Meta-World has and the kitchen lacks, and about light and cover.
+The questions are about light and cover, and about objects that the kitchen lacks.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ABSENT = ('ring', 'basketball', 'block', 'hammer', 'puck', 'peg', 'soccer ball',
 
 
 class KitchenConcepts(MwstreamConcepts):
-    """Concepts of Meta-World with questions for evaluation in the kitchen."""
+    """Concepts of Meta-World, with questions for the evaluation in the kitchen."""
 
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
     ) -> list[Question]:
-        """Return answerable questions about light and cover, and unanswerable ones."""
+        """Return questions about light and cover, and unanswerable ones about absent objects."""
         return [*_answerable(annotation, rng, which), *_unanswerable(rng, which)]
 
 
 def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[Question]:
-    """Ask whether the camera is covered and, if it is not, whether it is dark."""
+    """Return a question about the lens cover and, if it is uncovered, one about the light."""
     found = [_ask(which, 'covered', 'yes' if item.covered else 'no', rng)]
     if not item.covered:
         found.append(_ask(which, 'dark', 'no' if item.light else 'yes', rng))
@@ -37,7 +37,7 @@ def _answerable(item: Annotation, rng: np.random.Generator, which: str) -> list[
 
 
 def _unanswerable(rng: np.random.Generator, which: str) -> list[Question]:
-    """Ask for the color and the state of absent objects."""
+    """Return two questions about absent objects, one about a color and one about a state."""
     stateful = [facts for facts in TASKS.values() if facts.object in ABSENT and facts.after]
     facts = stateful[int(rng.integers(len(stateful)))]
     state = state_words(facts.object, str(rng.choice([facts.before, facts.after])))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Movements of the kitchen's doors and their annotations. No simulator is needed.
 
-Openings are (T, D) float64, for D doors in T frames: 0 closed .. 1 fully open. Levels of light and
-cover are defined in `data.lens`. A door moves only while the light is on and the lens is
-uncovered, so that changes do not coincide.
+Openings are (T, D) float64 for D doors in T frames, from 0 (closed) to 1 (fully open). The levels
+of light and cover are defined in `data.lens`. A door moves only while the light is on and the lens
+is uncovered, so that changes do not coincide.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vljepa_ros.data.lens import COVERED_ABOVE, DARK_BELOW, Level
 from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, Moment, annotate
 from vljepa_ros.data.simulators.mwstream.tasks import meaning_of
 
-# Joint of the simulator -> name of its door in sentences.
+# Name of a joint in the simulator -> name of its door in sentences.
 DOORS = {
     'microwave': 'microwave door',
     'slide_cabinet': 'sliding cabinet door',
@@ -28,9 +28,9 @@ DOORS = {
     'right_hinge_cabinet': 'right cabinet door',
 }
 MOVE_S, REST_S = (1.0, 3.0), (3.0, 8.0)
-WIDE = (0.7, 1.0)  # range of openings
+WIDE = (0.7, 1.0)  # range of the opening of an open door
 FREE_FRAMES = RATE_HZ  # lit and uncovered frames before and after a movement
-OPEN, CLOSE = 'door-open', 'door-close'  # Meta-World's task names: the concepts are the same
+OPEN, CLOSE = 'door-open', 'door-close'  # tasks of Meta-World with the same concepts
 STATES = {OPEN: 'open', CLOSE: 'closed'}
 
 Openings = NDArray[np.float64]
@@ -38,7 +38,15 @@ Openings = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Movement:
-    """Movement of a door from one opening to another, from frame `first` to frame `last`."""
+    """Movement of one door.
+
+    Attributes:
+        door: Name of the door's joint (see `DOORS`).
+        first: First frame.
+        last: Last frame.
+        before: Opening at the first frame, from 0 (closed) to 1 (fully open).
+        after: Opening at the last frame.
+    """
 
     door: str
     first: int
@@ -48,7 +56,13 @@ class Movement:
 
 
 def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list[Movement]:
-    """Draw the initial openings and the movements: one door at a time, with rests between."""
+    """Draw random movements of one door at a time, with rests between them.
+
+    Args:
+        light: Light levels (T,).
+        cover: Cover levels (T,).
+        rng: Random generator.
+    """
     free = (light == 1.0) & (cover == 0.0)
     now = {door: rng.uniform(*WIDE) if rng.random() < 0.5 else 0.0 for door in DOORS}
     found: list[Movement] = []
@@ -64,7 +78,12 @@ def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list
 
 
 def openings(frames: int, movements: Sequence[Movement]) -> Openings:
-    """Return openings (T, D) with smooth movements; a door that never moves is closed."""
+    """Return the openings (T, D) of all doors; a door that never moves is closed.
+
+    Args:
+        frames: Number of frames, T.
+        movements: Movements, sorted by time.
+    """
     found = np.zeros((frames, len(DOORS)))
     for column, door in enumerate(DOORS):
         own = [m for m in movements if m.door == door]
@@ -78,7 +97,15 @@ def openings(frames: int, movements: Sequence[Movement]) -> Openings:
 
 
 def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annotation, ...]:
-    """Return annotations that tile the stream; their episode numbers count movements from 0."""
+    """Return annotations that cover a stream of door openings without gaps.
+
+    Their `episode` is the number of the newest movement, from 0.
+
+    Args:
+        opened: Openings (T, D).
+        light: Light levels (T,).
+        cover: Cover levels (T,).
+    """
     moved = np.diff(opened, axis=0, prepend=opened[:1])
     names, moments = list(DOORS.values()), list[Moment]()
     task, phase, door, movements = OPEN, 'rest', '', list[str]()
@@ -100,7 +127,10 @@ def annotate_doors(opened: Openings, light: Level, cover: Level) -> tuple[Annota
 
 
 def _with_kitchen_text(item: Annotation, movements: Sequence[str]) -> Annotation:
-    """Replace texts by the kitchen's; remove the task, and the object if nothing moved."""
+    """Replace an annotation's text by a sentence about the kitchen, and clear its task.
+
+    The object is the door that moves or has moved, and '' in other phases.
+    """
     if item.phase not in ('act', 'done'):
         return replace(item, task='', object='')
     door, opens = movements[item.episode], item.task == OPEN
@@ -113,7 +143,13 @@ def _frames(seconds: tuple[float, float], rng: np.random.Generator) -> int:
 
 
 def _next_free(free: NDArray[np.bool_], at: int, length: int) -> int | None:
-    """Return the first frame from `at` on at which a movement may start; None if none is left."""
+    """Return the first frame, not before `at`, at which a movement may start, or None.
+
+    Args:
+        free: (T,) bool: whether the light is on and the lens uncovered.
+        at: Earliest frame.
+        length: Length of the movement in frames.
+    """
     for first in range(at, len(free) - length - FREE_FRAMES):
         if free[first - FREE_FRAMES : first + length + FREE_FRAMES].all():
             return first

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scene of the Franka kitchen: doors, a jittered camera, light and rendering.
 
-Only the model file of gymnasium-robotics is used, none of its code. No physics is simulated: joint
+Only the model file of gymnasium-robotics is used, not its code. No physics is simulated: joint
 positions are set directly. Needs mujoco; only data generation imports this module. Images are
 (S, S, 3) uint8.
 """
@@ -29,8 +29,8 @@ import mujoco
 
 PACKAGE = 'gymnasium_robotics'
 MODEL = Path('envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml')
-MESH_CELL_M, FINE_FACES = 0.01, 5000  # finer meshes (the arm's) are simplified to this cell
-ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded aside, so that all doors are visible
+MESH_CELL_M, FINE_FACES = 0.01, 5000  # meshes with more faces are simplified
+ARM_RAD = (-1.3, -1.75, 0.0, -2.75, 0.0, 1.2, 0.8)  # folded, so that all doors are visible
 ANGLE_DEG = 40.0  # vertical field of view
 TARGET_M, ELEVATION_DEG, DISTANCE_M = (-0.2, 0.8, 2.1), -21.0, 2.75
 AZIMUTHS_DEG = {'left': 65.0, 'middle': 80.0, 'right': 95.0}
@@ -39,7 +39,16 @@ LIGHTS = ('light_diffuse', 'light_ambient', 'light_specular')
 
 @dataclass(frozen=True)
 class View:
-    """Camera around the kitchen, and brightness of the light (1: the model's own)."""
+    """Pose of a camera in the kitchen, and brightness of the light.
+
+    Attributes:
+        name: Viewpoint in `AZIMUTHS_DEG`.
+        azimuth_deg: Azimuth of the camera around the target.
+        elevation_deg: Elevation of the camera (MuJoCo's sign: negative above the target).
+        distance_m: Distance from the target.
+        target_m: Point that the camera is aimed at.
+        light: Brightness relative to the model's own light.
+    """
 
     name: str
     azimuth_deg: float
@@ -50,7 +59,7 @@ class View:
 
 
 def draw_view(rng: np.random.Generator) -> View:
-    """Draw one of the viewpoints with jitter."""
+    """Draw a random viewpoint and add jitter to its pose."""
     name = str(rng.choice(list(AZIMUTHS_DEG)))
     jitter = rng.uniform(-1.0, 1.0, 6)
     x, y, z = np.round(np.array(TARGET_M) + 0.05 * jitter[3:], 4).tolist()
@@ -65,7 +74,7 @@ def draw_view(rng: np.random.Generator) -> View:
 
 
 class Kitchen:
-    """The kitchen with its renderer: call `enter` before a stream and `leave` after it."""
+    """Kitchen model and its renderer: call `enter` before each stream and `leave` after it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -82,7 +91,7 @@ class Kitchen:
         self._renderer: Any = None
 
     def enter(self, view: View) -> None:
-        """Set the camera for the following images. Call `leave` afterwards."""
+        """Create the renderer and set the camera for one stream. Call `leave` afterwards."""
         self._view, self._camera = view, mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         self._camera.azimuth, self._camera.elevation = view.azimuth_deg, view.elevation_deg
@@ -90,12 +99,17 @@ class Kitchen:
         self._renderer = Renderer(self.model, self._size)
 
     def leave(self) -> None:
-        """Free the renderer for another scene."""
+        """Free the renderer, so that another scene can create one."""
         self._renderer.close()
         self._renderer = None
 
     def render(self, opened: NDArray[np.float64], light: float) -> NDArray[np.uint8]:
-        """Render the doors at openings `opened` (D,) under `light` (0 dark, 1 lit): (S, S, 3)."""
+        """Render an image (S, S, 3) of the doors.
+
+        Args:
+            opened: Openings (D,), from 0 (closed) to 1 (fully open).
+            light: Light level, from 0 (dark) to 1 (lit).
+        """
         self.data.qpos[self._places] = opened * self._ends
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
@@ -115,7 +129,7 @@ class Kitchen:
 
 
 def model_path() -> Path:
-    """Return the path of the kitchen's model. Raises InputError if it is missing."""
+    """Return the path of the kitchen's model file. Raises InputError if it is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / MODEL).is_file():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams of the kitchen: doors that open and close, light and covers, all drawn from a seed.
+"""Generation of kitchen streams from a seed: doors that open and close, light and lens covers.
 
-As in mwstream, a stream has frames (T, S, S, 3) uint8 at 10 frames/s and annotations that tile it.
-Its state holds the opening of each door, the light and the cover, one value per frame.
+As in mwstream, a stream has frames (T, S, S, 3) uint8 at 10 frames/s, and annotations that cover
+it without gaps. Its state contains the opening of each door, the light level and the cover level,
+with one value per frame.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ from vljepa_ros.data.simulators.mwstream.labels import RATE_HZ, stamps_ns
 from vljepa_ros.data.splits import KITCHEN
 
 SIZE = 192
-GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # mean gap between dark (or covered) times; their length
+GAP_S, HIDDEN_S = 15.0, (3.0, 7.0)  # of dark and of covered intervals: gap, length
 
 
 class Director:
-    """Generates streams; the kitchen is created once."""
+    """Generator of kitchen streams, which creates the kitchen once."""
 
     def __init__(self, size: int = SIZE) -> None:
         self._size, self._kitchen = size, Kitchen(size)
 
     def film(self, split: str, seed: int, seconds: float) -> StreamData:
-        """Generate the stream of one seed."""
+        """Generate one stream of the kitchen.
+
+        Args:
+            split: Name of the split, for the stream's id and metadata.
+            seed: Seed of all random values.
+            seconds: Length of the stream.
+        """
         frames, rng = round(seconds * RATE_HZ), np.random.default_rng([seed, 1])
         view = draw_view(rng)
         light = draw_light(frames, RATE_HZ, GAP_S, HIDDEN_S, rng)
@@ -68,7 +75,7 @@ class Director:
         cover: Level,
         rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
-        """Return images (T, S, S, 3); an image is rendered only after a change."""
+        """Return the images (T, S, S, 3) of a stream; unchanged scenes are not rendered again."""
         images = np.empty((len(light), self._size, self._size, 3), dtype=np.uint8)
         lens = Lens(self._size, rng, float(rng.uniform(0.5, 3.0)))
         self._kitchen.enter(view)

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mwstream: streams of Meta-World v3 episodes with labels from the simulator's state."""
+"""Generation of mwstream: annotated streams of Meta-World v3 episodes.
+
+Labels come from the simulator's state.
+"""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras around the workbench: pose, projection and random sampling.
+"""Cameras around Meta-World's workbench: pose, projection and random sampling.
 
-`home` cameras are jittered around four zoomed viewpoints (the second version of mwstream). `wide`
-cameras stand anywhere around the workbench and are drawn by the projected size of objects. `stock`
-cameras are Meta-World's own, turned upright, with their own field of view.
+There are three kinds of cameras. `home` cameras are jittered around four zoomed viewpoints. `wide`
+cameras stand anywhere around the workbench; they are sampled by the projected size of objects.
+`stock` cameras are Meta-World's own, with their own field of view, but upright.
 
-Coordinates are meters in Meta-World's frame: the robot stands at the origin and faces +y, the
+Coordinates are meters in Meta-World's frame: the robot stands at the origin and faces +y, and the
 table's surface is z = 0. Azimuth is measured around the workspace: 0 degrees at the robot's right
 hand (+x), 90 degrees opposite the robot. Projected size is the number of pixels that 5 cm cover in
 an image 96 pixels wide. No simulator is needed.
@@ -45,14 +45,14 @@ STOCK: dict[str, tuple[Point, Point, float, float]] = {
 UPWARD: Point = (0.0, 0.0, 1.0)
 UPWARD_FROM_ABOVE: Point = (0.0, 1.0, 0.0)  # for viewpoints that look straight down
 
-AZIMUTH_DEG = (-70.0, 250.0)  # the open sides: the robot's torso blocks the rest
+AZIMUTH_DEG = (-70.0, 250.0)  # the robot's torso blocks the view from the other side
 ELEVATION_DEG = (10.0, 80.0)
 ROLL_DEG = 12.0
 FOV_DEG = (20.0, 75.0)
 PROJECTED_PX = (2.5, 14.0)
 DISTANCE_M = (0.5, 2.8)
 ROOM_M = ((-2.8, 2.8), (-2.8, 3.3), (0.05, 2.9))  # inside the walls
-OFF_CENTER = 0.3  # maximum offset of the object from the center, per image width
+OFF_CENTER = 0.3  # maximum offset of the object from the center, as a fraction of the image
 MARGIN = 0.08  # minimum distance of objects from the border, as a fraction of the image
 STOCK_SHARE = 0.25  # fraction of stock cameras among the wide cameras
 SIZE_DRAWS, POSE_DRAWS = 12, 30
@@ -60,15 +60,21 @@ SIZE_DRAWS, POSE_DRAWS = 12, 30
 # Held out of training, so that tests can separate interpolation from generalization.
 HELD_OUT_AZIMUTH_DEG = ((20.0, 45.0), (195.0, 220.0))
 HELD_OUT_STOCK = ('corner', 'corner4')
-HELD_OUT_SHARE = 0.12  # of the evaluation's textures and codecs: most rows need them not held out
+HELD_OUT_SHARE = 0.12  # fraction of the evaluation's shots with a held-out texture or codec
 
 
 @dataclass(frozen=True)
 class Camera:
     """Pinhole camera with a square image.
 
-    `fov_deg` is the angle across the image; `view` is 'home:<viewpoint>', 'wide' or
-    'stock:<name>'; `held_out` names the properties held out of training ('azimuth', 'camera').
+    Attributes:
+        view: 'home:<viewpoint>', 'wide' or 'stock:<name>'.
+        position_m: Position of the camera.
+        target_m: Point on the optical axis.
+        roll_rad: Rotation around the optical axis.
+        fov_deg: Horizontal and vertical field of view.
+        upward: Direction that is upward in the image if the roll is 0.
+        held_out: Properties that are held out of training: 'azimuth', 'camera' or none.
     """
 
     view: str
@@ -81,7 +87,7 @@ class Camera:
 
     @functools.cached_property
     def axes(self) -> Points:
-        """Return axes (3, 3) as columns: right and up in the image, and backward."""
+        """Return the camera's axes (3, 3) as columns: image right, image up, and backward."""
         back = np.subtract(self.position_m, self.target_m)
         back /= np.linalg.norm(back)
         right = np.cross(self.upward, back)
@@ -92,23 +98,23 @@ class Camera:
 
     @property
     def azimuth_deg(self) -> float:
-        """Return the azimuth around the workspace, in [-90, 270)."""
+        """Return the azimuth around the workspace in degrees, in [-90, 270)."""
         x, y, _ = np.subtract(self.position_m, WORKSPACE_M)
         return float((np.degrees(np.arctan2(y, x)) + 90.0) % 360.0 - 90.0)
 
     @property
     def elevation_deg(self) -> float:
-        """Return the elevation above the workspace's horizon."""
+        """Return the elevation above the workspace's horizon in degrees."""
         x, y, z = np.subtract(self.position_m, WORKSPACE_M)
         return float(np.degrees(np.arctan2(z, np.hypot(x, y))))
 
     @property
     def distance_m(self) -> float:
-        """Return the distance from the workspace's center."""
+        """Return the distance from the workspace's center in meters."""
         return float(np.linalg.norm(np.subtract(self.position_m, WORKSPACE_M)))
 
     def project(self, points_m: Points) -> tuple[Points, Points]:
-        """Project points (N, 3) to image positions (N, 2) and projected sizes (N,).
+        """Project points (N, 3) in meters to image positions (N, 2) and projected sizes (N,).
 
         Positions are fractions of the image from its top left corner, sizes are in pixels. Both
         are NaN for points behind the camera.
@@ -116,7 +122,7 @@ class Camera:
         return project(points_m, np.array(self.position_m), self.axes, self.fov_deg)
 
     def described(self) -> dict[str, Any]:
-        """Return the camera's description for a stream's meta.json."""
+        """Return the camera's pose and field of view as JSON values for a stream's meta.json."""
         return {
             'view': self.view,
             'azimuth_deg': round(self.azimuth_deg, 2),
@@ -132,7 +138,17 @@ class Camera:
 def project(
     points_m: Points, position_m: Points, axes: Points, fov_deg: float
 ) -> tuple[Points, Points]:
-    """Project points like `Camera.project`, for any position (3,) and axes (3, 3)."""
+    """Project points like `Camera.project`, for a camera with arbitrary axes.
+
+    Args:
+        points_m: Points (N, 3).
+        position_m: Position (3,) of the camera.
+        axes: Axes (3, 3) of the camera (see `Camera.axes`).
+        fov_deg: Field of view.
+
+    Returns:
+        Image positions (N, 2) and projected sizes (N,).
+    """
     x, y, z = ((points_m - position_m) @ axes).T
     depth = np.where(z < 0, -z, np.nan)
     width = 2.0 * depth * np.tan(np.radians(fov_deg) / 2.0)
@@ -141,7 +157,7 @@ def project(
 
 
 def draw_home(rng: np.random.Generator, name: str) -> Camera:
-    """Draw a jittered camera around one of `VIEWPOINTS`."""
+    """Draw a random camera near the viewpoint `name` of `VIEWPOINTS`."""
     position, target, fov_deg = VIEWPOINTS[name]
     offset = rng.uniform(-0.12, 0.12, 3).round(4)
     target_offset = rng.uniform(-0.04, 0.04, 3).round(4)
@@ -158,7 +174,7 @@ def draw_home(rng: np.random.Generator, name: str) -> Camera:
 
 
 def stock_camera(name: str) -> Camera:
-    """Return one of Meta-World's own cameras, turned upright."""
+    """Return Meta-World's camera `name`, turned upright (see `STOCK`)."""
     position, target, roll, fov_deg = STOCK[name]
     return Camera(
         f'stock:{name}',
@@ -174,18 +190,20 @@ def stock_camera(name: str) -> Camera:
 def draw_wide(
     rng: np.random.Generator, points_m: Points, visible_height: float, for_training: bool
 ) -> Camera:
-    """Draw a camera from anywhere around the workbench with all points in its image.
+    """Draw a stock camera, or a random camera around the workbench with all points in its image.
+
+    If no random pose fits, the camera has a fixed position and is aimed at the points' mean.
 
     Args:
-        rng: Random number generator.
-        points_m: Points (N, 3) that must be visible.
-        visible_height: Fraction of the square image that remains, around its middle row.
-        for_training: Exclude cameras that are held out of training.
+        rng: Random generator.
+        points_m: Points (N, 3) that must be in the image of a random camera.
+        visible_height: Fraction of the image's height that remains, centered on the middle row.
+        for_training: Whether to exclude cameras that are held out of training.
     """
     if rng.random() < STOCK_SHARE:
         names = [n for n in STOCK if not (for_training and n in HELD_OUT_STOCK)]
         return stock_camera(str(rng.choice(names)))
-    for _ in range(SIZE_DRAWS):  # drawn first: rejected poses must not change its distribution
+    for _ in range(SIZE_DRAWS):  # the size is drawn first, so that rejected poses do not bias it
         size_px = float(np.exp(rng.uniform(*np.log(PROJECTED_PX))))
         for _ in range(POSE_DRAWS):
             camera = _draw_pose(rng, points_m.mean(axis=0), size_px)
@@ -197,7 +215,11 @@ def draw_wide(
 
 
 def _draw_pose(rng: np.random.Generator, focus_m: Points, size_px: float) -> Camera | None:
-    """Draw a camera aimed at `focus_m` with this projected size; None if it does not fit."""
+    """Draw a random camera near `focus_m`; None if it is outside the room or its distance range.
+
+    `size_px` is the projected size at `focus_m`. The camera's axis passes `focus_m` at a random
+    offset of up to `OFF_CENTER` of the image width.
+    """
     azimuth_deg = float(rng.uniform(*AZIMUTH_DEG))
     azimuth, elevation = np.radians([azimuth_deg, rng.uniform(*ELEVATION_DEG)])
     fov_deg, roll = float(rng.uniform(*FOV_DEG)), float(np.radians(rng.uniform(-1, 1) * ROLL_DEG))

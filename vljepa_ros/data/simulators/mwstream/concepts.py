@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Concepts of Meta-World streams (see `data.concepts`)."""
+"""Concept set of Meta-World streams (see `data.concepts`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ class MwstreamConcepts(ConceptSet):
     }
 
     def sentences(self, concept: str, which: str = 'train') -> tuple[str, ...]:
-        """Return the paraphrases of a concept or an answer. Raises InputError."""
+        """Return the paraphrases of a concept or an answer in the list `which`.
+
+        Raises:
+            InputError: the concept is unknown.
+        """
         if concept.partition(':')[0] in KINDS_OF_ANSWERS:
             return questions.answers(concept)
         if concept in ANSWERS or concept.startswith(RECORDED):
@@ -56,7 +60,7 @@ class MwstreamConcepts(ConceptSet):
         return meanings.sentences(concept, which)
 
     def expresses(self, concept: str, text: str, color: bool = True) -> bool:
-        """Return whether a text expresses a concept; `color`: whether it must name the color."""
+        """Return whether a text expresses a concept; `color` is whether it must name the color."""
         if concept in ANSWERS or concept.partition(':')[0] in (RECORDED[:-1], *KINDS_OF_ANSWERS):
             return super().expresses(concept, text, color)
         return meanings.is_right(concept, text, color)
@@ -64,13 +68,17 @@ class MwstreamConcepts(ConceptSet):
     def questions(
         self, annotation: Annotation, rng: np.random.Generator, which: str = 'train'
     ) -> list[Question]:
-        """Return one question of each kind that applies, the first of which asks for a caption."""
+        """Return one question of each kind that applies; the first one asks for a caption."""
         if annotation.phase in RECORDED_PHASES:
             return super().questions(annotation, rng, which)
         return questions.questions(annotation, rng, which)
 
     def texts(self, which: str) -> list[str]:
-        """Return all prompts and sentences of one of the lists."""
+        """Return all prompts and sentences of a list, except empty prompts.
+
+        Args:
+            which: List of paraphrases: 'train' or 'heldout'.
+        """
         slots = {'state': 'open', 'doing': 'opening the drawer'}
         prompts = [
             prompt.format('ball', **slots)
@@ -81,7 +89,7 @@ class MwstreamConcepts(ConceptSet):
         return [text for text in dict.fromkeys([*prompts, *sentences]) if text.strip()]
 
     def training_texts(self, tasks: Sequence[str]) -> TrainingTexts:
-        """Return the training sentences of all concepts of some tasks, without held-out colors."""
+        """Return the training sentences of all concepts of `tasks`, without held-out colors."""
         tasks = tuple(tasks)
         if not tasks:
             return TrainingTexts()
@@ -104,7 +112,10 @@ class MwstreamConcepts(ConceptSet):
         return TrainingTexts(targets, read, deniable)
 
     def compatible(self, concept: str) -> list[str]:
-        """Return concepts that may be true together with a concept or its negation (`NOT`)."""
+        """Return ids of other concepts that may be true at the same time as `concept`.
+
+        An id that begins with `NOT` stands for the negation of a concept.
+        """
         if not concept.startswith(NOT):
             found = meanings.without_color(concept), questions.reached_state(concept)
             return [name for name in found if name]
@@ -121,7 +132,10 @@ class MwstreamConcepts(ConceptSet):
         return others
 
     def label(self, annotation: Annotation) -> dict[str, str]:
-        """Return the visible class of each kind of `labels`; in the dark only the phase."""
+        """Return the visible labels of an annotation: class names by label name.
+
+        In the dark and with a covered camera, only the phase is visible.
+        """
         visible = {'phase': annotation.phase}
         if annotation.light and not annotation.covered:
             color, _, kind = annotation.thing.partition(' ')
@@ -130,27 +144,31 @@ class MwstreamConcepts(ConceptSet):
                 'colour': annotation.colour,
                 'object_state': annotation.object_state,
             }
-            if annotation.phase != 'gone':  # the thing disappears at an unknown time in this phase
+            if annotation.phase != 'gone':  # the distractor has disappeared
                 visible |= {'thing': kind, 'thing_colour': color}
         return visible
 
     def concepts(
         self, tasks: Sequence[str] | None = None, held_out_colors: bool = True
     ) -> list[str]:
-        """Return all concept ids of some tasks (default: the training tasks)."""
+        """Return all concept ids of `tasks` (default: the training tasks) and of distractors.
+
+        `held_out_colors` is whether to include combinations of task and color that are absent from
+        training.
+        """
         names = TRAIN_TASKS if tasks is None else tuple(tasks)
         return meanings.meanings(names, held_out_colors)
 
     def concept(self, task: str, phase: str, color: str) -> str:
-        """Return the concept id of a phase of a task."""
+        """Return the concept id of a task's phase, for an object of color `color`."""
         return meaning_of(task, phase, color)
 
     def held_out_color(self, task: str) -> str:
-        """Return the color that the task's object never has in training."""
+        """Return the color that the object of `task` never has in training."""
         return held_out_color(task)
 
     def contrasts(self) -> dict[str, list[tuple[str, str]]]:
-        """Return, by slot, pairs of concepts that differ in this slot only."""
+        """Return pairs of concept ids that differ in one slot only, by slot (such as 'verb')."""
         return contrasts.by_slot()
 
 

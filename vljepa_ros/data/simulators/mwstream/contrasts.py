@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of concepts of Meta-World that differ in one slot: object, verb, direction or state."""
+"""Pairs of Meta-World concepts that differ in one slot: object, verb, direction or state."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ OPPOSITES = (
 
 
 def by_slot() -> dict[str, list[Pair]]:
-    """Return the pairs of each slot; a pair of equal concepts stands for a negation."""
+    """Return pairs of concepts by the slot in which they differ.
+
+    The slot 'negation' has pairs of equal concepts, which stand for a concept and its negation.
+    """
     return {
         'object': _objects(),
         'verb': _verbs(),

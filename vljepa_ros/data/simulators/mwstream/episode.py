@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One scripted episode of a task, with phase and state of every frame read from the simulator.
+"""Simulation of one episode of a task by a scripted policy, with a phase for every frame.
 
-The phases are rest, reach (until the arm touches the object), contact (until the object moves),
-act (until success) and done (the final state is held). Some episodes fail: the policy stops early,
-or it belongs to another task. In some episodes another policy then undoes the result. This module
-does not render; images are rendered later from the recorded joints.
+The phases are `rest`, `reach` (until the arm touches the object), `contact` (until the object
+moves), `act` (until success) and `done` (the final state is held). Some episodes fail, because the
+policy stops early or belongs to another task. In some episodes, a second policy then undoes the
+result. This module does not render; images are rendered later from the recorded joint positions.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MOVED_M = 0.012  # displacement from which an object counts as moving
 RESTORED_M = 0.03  # distance to the initial position up to which an object counts as restored
 SETTLE_STEPS = 12  # control steps for objects to come to rest after a reset
 LIMIT_STEPS = 260  # an episode without success after this number of steps has failed
-FOLLOW_STEPS = 4  # control steps of the policy after success
-LIFT_STEPS = 15  # control steps of raising the hand before the undo
-WRONG_STEPS = 6  # control steps of another task's policy after contact
+FOLLOW_STEPS = 4  # control steps that the policy continues after success
+LIFT_STEPS = 15  # control steps in which the hand rises before the undo
+WRONG_STEPS = 6  # control steps that another task's policy continues after contact
 
 
 class Recorder:
-    """Steps the simulator through one episode and records frames."""
+    """Recorder of one episode, which steps the simulator and stores its state for each frame."""
 
     def __init__(self, scene: Scene, plan: EpisodePlan) -> None:
         self.scene, self._facts = scene, TASKS[plan.task]
@@ -58,7 +58,7 @@ class Recorder:
         )
 
     def act(self, policy: Any) -> NDArray[np.float64]:
-        """Run one control step of the policy and return the action."""
+        """Run one control step of the policy, with noise, and return the action."""
         action = np.asarray(policy.get_action(self._obs), dtype=np.float64)
         action[:3] += self._rng.normal(0.0, self.episode.plan.noise, 3)
         action = np.clip(action, -1.0, 1.0)
@@ -66,7 +66,7 @@ class Recorder:
         return action
 
     def step(self, action: NDArray[np.float64]) -> None:
-        """Run one control step."""
+        """Run one control step with `action`, and update the flags for contact and success."""
         self._obs, _, _, _, info = self.scene.env.step(action)
         self.contact = self.contact or self.scene.grip()[0]
         self.succeeded = self.succeeded or bool(info['success'] > 0)
@@ -78,27 +78,31 @@ class Recorder:
 
     @property
     def moved(self) -> bool:
-        """Return whether the object has left its initial position."""
+        """Return whether the object is more than `MOVED_M` from its initial position."""
         return self.displacement > MOVED_M
 
 
 @dataclass
 class Marks:
-    """Frame numbers of contact, movement and success of an attempt; -1: never."""
+    """Frame numbers of the first contact, movement and success in an attempt; -1 if absent."""
 
     contact: int = -1
     moved: int = -1
     success: int = -1
 
     def note(self, frame: int, contact: bool, moved: bool, success: bool) -> None:
-        """Store the first frame of each event."""
+        """Store `frame` as the frame number of each event that occurs for the first time.
+
+        The flags are whether the gripper has touched the object, the object has moved, and the
+        task has succeeded. A movement also counts as contact.
+        """
         self.contact = frame if self.contact < 0 and (contact or moved) else self.contact
         self.moved = frame if self.moved < 0 and moved else self.moved
         self.success = frame if self.success < 0 and success else self.success
 
 
 def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
-    """Run one episode: rest, attempt, hold and, for the ending 'undone', the undo."""
+    """Run one episode (rest, attempt, hold and possibly an undo) and return its record."""
     recorder = Recorder(scene, plan)
     episode = recorder.episode
     for _ in range(plan.rest_frames):
@@ -116,9 +120,10 @@ def simulate(scene: Scene, plan: EpisodePlan) -> Episode:
 
 
 def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
-    """Run the policy until it succeeds or stops.
+    """Run the policy until success, its planned stop or the step limit.
 
-    Returns the frame numbers of contact, movement and success, and the last gripper command.
+    Returns:
+        The frame numbers of contact, movement and success, and the last gripper command.
     """
     episode, plan = recorder.episode, recorder.episode.plan
     marks, action, follow, touched = Marks(), np.zeros(4), 0, 0
@@ -138,7 +143,7 @@ def _attempt(recorder: Recorder, policy: Any) -> tuple[Marks, float]:
 
 
 def _undo(recorder: Recorder) -> None:
-    """Undo the result with the policy of the opposite task."""
+    """Undo the result of the episode with the policy of the opposite task."""
     episode, plan = recorder.episode, recorder.episode.plan
     back = UNDONE_BY[plan.task]
     for step in range(LIFT_STEPS):
@@ -164,7 +169,7 @@ def _undo(recorder: Recorder) -> None:
 
 
 def _hold(recorder: Recorder, frames: int, grip: float) -> None:
-    """Hold the arm in place."""
+    """Hold the arm in place for `frames` frames with the gripper command `grip`."""
     for _ in range(frames):
         for _ in range(recorder.episode.plan.steps_per_frame):
             recorder.step(np.array([0.0, 0.0, 0.0, grip]))
@@ -172,7 +177,7 @@ def _hold(recorder: Recorder, frames: int, grip: float) -> None:
 
 
 def _label_attempt(episode: Episode, marks: Marks, task: str) -> None:
-    """Label the frames without a phase; frames held without success are labeled rest."""
+    """Add phases to the frames of an attempt; frames held after a failure get the phase `rest`."""
     first, count = len(episode.phases), len(episode.instants)
     held = 0
     if marks.success < 0 and episode.plan.ending in ('stopped', 'wrong'):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Effects of a recording pipeline on images: aspect ratio, size and codec.
+"""Simulation of a recording pipeline's effects on images: aspect ratio, resolution and codec.
 
-All effects are applied to one square rendering. Input and output images are (S, S, 3) uint8 RGB.
-No simulator is needed.
+All effects are applied to a square rendering. Input and output images are (S, S, 3) uint8 RGB. No
+simulator is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vljepa_ros.data.simulators.mwstream.cameras import HELD_OUT_SHARE
 
 ASPECTS = {'1:1': 1.0, '4:3': 4 / 3, '16:9': 16 / 9}
 FITS = ('crop', 'resize', 'letterbox')  # conversion of a wide image to a square one
-RESOLUTIONS = (96, 128, 192, 256, 512)  # pixels across
+RESOLUTIONS = (96, 128, 192, 256, 512)  # width of the recorded image in pixels
 QUALITY = (30, 95)  # JPEG quality
 FPS = 10
 CODECS = ('none', 'jpeg')
@@ -30,11 +30,14 @@ HELD_OUT_CODEC = 'mp4'  # absent from training
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """Image format before the model's input.
+    """Simulated format of the recorded images, before they are scaled to the model's input size.
 
-    `fit`: an image of `aspect` is cropped to a square ('crop'), squeezed ('resize') or padded with
-    black bars ('letterbox'). `resolution` is its width in pixels; `codec` is 'none', 'jpeg' or
-    'mp4'.
+    Attributes:
+        aspect: Aspect ratio of the recorded image (see `ASPECTS`).
+        fit: Conversion to a square: 'crop', 'resize' (squeezed) or 'letterbox' (black bars).
+        resolution: Width in pixels; 0 for the width of the rendering.
+        codec: 'none', 'jpeg' or 'mp4'.
+        quality: JPEG quality, from 1 to 100.
     """
 
     aspect: str = '1:1'
@@ -45,23 +48,23 @@ class ImageFormat:
 
     @property
     def visible_height(self) -> float:
-        """Return the fraction of the square rendering that remains, around its middle row."""
+        """Return the fraction of the rendering's height that remains, around the middle row."""
         return 1.0 if self.fit == 'crop' else 1.0 / ASPECTS[self.aspect]
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Return the names of its properties that are held out of training."""
+        """Return ('codec',) if the codec is held out of training, otherwise ()."""
         return ('codec',) if self.codec == HELD_OUT_CODEC else ()
 
     def place(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map positions (N, 2) in the square rendering to the image; both are fractions."""
+        """Convert positions (N, 2) from fractions of the rendering to fractions of the image."""
         if self.fit != 'resize':
             return places
         x, y = places.T
         return np.stack([x, 0.5 + (y - 0.5) / self.visible_height], axis=1)
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Convert renderings (T, S, S, 3) to images of the same shape."""
+        """Convert renderings (T, S, S, 3) to recorded images of the same shape."""
         size = images.shape[1]
         across = min(self.resolution or size, size)
         small = np.stack([fit(self._fitted(p), across) for p in images])
@@ -85,7 +88,7 @@ class ImageFormat:
 
 
 def draw_format(rng: np.random.Generator, for_training: bool) -> ImageFormat:
-    """Draw a format; `for_training` excludes held-out formats."""
+    """Draw a random image format; `for_training` excludes formats held out of training."""
     aspect = str(rng.choice(list(ASPECTS)))
     fit = 'crop' if aspect == '1:1' else str(rng.choice(FITS))
     resolution, codec = int(rng.choice(RESOLUTIONS)), str(rng.choice(CODECS))
@@ -96,13 +99,17 @@ def draw_format(rng: np.random.Generator, for_training: bool) -> ImageFormat:
 
 
 def through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Return an image after JPEG compression."""
+    """Compress an image (S, S, 3) as JPEG and return the decoded image."""
     coded = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 
 
 def through_mp4(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images (T, S, S, 3) after MPEG-4 compression."""
+    """Compress images (T, S, S, 3) as MPEG-4 and return the decoded images.
+
+    Raises:
+        RuntimeError: the number of decoded images differs from T.
+    """
     size = images.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / 'clip.mp4')

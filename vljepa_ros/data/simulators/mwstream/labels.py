@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels of recorded episodes: the phase of every frame, and annotations that tile a stream.
+"""Labels of recorded episodes: the phase of every frame, and the annotations of a stream.
 
-Precedence of labels: covered, dark, appear or gone, the task's phase. No simulator is needed.
+If several labels apply, the first of these is used: `covered`, `dark`, `appear` or `gone`, the
+phase of the task. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,25 @@ from vljepa_ros.data.simulators.mwstream.tasks import TASKS, UNSEEN, meaning_of
 RATE_HZ = 10
 PERIOD_NS = 1_000_000_000 // RATE_HZ
 FIRST_STAMP_NS = 1_000_000_000
-LEAD_FRAMES = 10  # the last second before success is labeled act
+LEAD_FRAMES = 10  # the last second before success is labeled `act`
 SHORTEST_FRAMES = 8  # a phase shorter than 0.8 s is merged into the next
-SEEN_FRAMES = 10  # duration of the labels appear and gone: one second
+SEEN_FRAMES = 10  # the labels `appear` and `gone` last one second
 KEPT = (*UNSEEN, 'appear', 'gone')  # labels that are never merged, however short
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Labels of one frame; `key` is the id of the annotated concept."""
+    """Labels of one frame.
+
+    Attributes:
+        key: Concept id.
+        phase: Phase of the task, or 'appear' or 'gone'.
+        episode: Number of the episode in the stream.
+        task: Name of the task.
+        colour: Color of the task's object.
+        object_state: State of the object, or ''.
+        thing: Distractor, such as 'blue tin', or ''.
+    """
 
     key: str
     phase: str
@@ -41,12 +52,19 @@ class Moment:
 
 
 def stamps_ns(frames: int) -> NDArray[np.int64]:
-    """Return the stamp of each frame of a stream."""
+    """Return the stamps (T,) of a stream in nanoseconds, `PERIOD_NS` apart."""
     return FIRST_STAMP_NS + PERIOD_NS * np.arange(frames, dtype=np.int64)
 
 
 def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
-    """Return the phase of each frame from the frame numbers of the events (-1: never)."""
+    """Return the phase of each frame of an attempt (`reach`, `contact`, `act` or `done`).
+
+    Args:
+        count: Number of frames.
+        contact: Frame number of the first contact; -1 if there is none.
+        moved: Frame number of the object's first movement; -1 if there is none.
+        success: Frame number of the success; -1 if there is none.
+    """
     end = success if success >= 0 else count
     act = moved if moved >= 0 else end
     if success >= 0:
@@ -61,7 +79,13 @@ def phases(count: int, contact: int, moved: int, success: int) -> list[str]:
 
 
 def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
-    """Return the labels of each frame of an episode; appear and gone precede the phase."""
+    """Return the labels of each frame of an episode, without `dark` and `covered`.
+
+    Args:
+        episode: Recorded episode.
+        index: Number of the episode in the stream.
+        prop: Distractor, if any.
+    """
     color, found = episode.plan.colour, []
     count = len(episode.instants)
     for i, (phase, task, instant) in enumerate(
@@ -78,7 +102,15 @@ def moments_of(episode: Episode, index: int, prop: Prop | None) -> list[Moment]:
 
 
 def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotation]:
-    """Merge equal labels to annotations; a phase under 0.8 s is merged into the next."""
+    """Merge the labels of consecutive frames into annotations that cover the stream without gaps.
+
+    A phase shorter than 0.8 s is merged into the next one.
+
+    Args:
+        moments: Labels of each frame (T).
+        light: Light levels (T,).
+        cover: Cover levels (T,).
+    """
     keys = [
         ('covered', 'covered', m.episode)
         if covered >= COVERED_ABOVE
@@ -100,7 +132,15 @@ def annotate(moments: list[Moment], light: Level, cover: Level) -> list[Annotati
 
 
 def _join_short(runs: list[list[int]], keys: Sequence[tuple[str, str, int]]) -> list[list[int]]:
-    """Return runs as [start, end, naming frame]; a phase never absorbs a label above it."""
+    """Merge each short phase into the next run, or into the previous run before a `KEPT` label.
+
+    Args:
+        runs: First frame and end frame of each run of equal labels.
+        keys: Concept id, phase and episode of each frame.
+
+    Returns:
+        First frame and end frame of each merged run, and a frame with its label.
+    """
     joined: list[list[int]] = []
     pending = -1
     for index, (start, end) in enumerate(runs):

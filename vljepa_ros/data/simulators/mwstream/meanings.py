@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences of each concept, and a check whether a sentence expresses a concept.
 
-`paraphrases.yaml` holds the sentences, in disjoint lists per concept: `train`, `heldout`,
-`sample`, and `read` (training sentences for the text encoder only, never decoder targets). A
-sentence is correct under two conditions: it names the concept's object and color and no others,
-and the known sentence that shares the most words with it expresses this concept and does not
-differ from it by a negation or an antonym.
+`paraphrases.yaml` has disjoint lists of sentences for each concept: `train`, `heldout`, `sample`,
+and `read` (training sentences for the Y-Encoder only, never targets of the Y-Decoder). A sentence
+expresses a concept if it meets two conditions: it names the concept's object and color and no
+other, and the known sentence with the most similar set of words (Jaccard index) belongs to the
+concept and does not differ from it by a negation or an antonym.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vljepa_ros.data.simulators.mwstream.tasks import (
 LISTS = ('train', 'heldout', 'sample')
 SHARED = ('reach', 'contact', 'appear', 'gone')  # phases with sentence templates for all objects
 
-# Words that name each object; the first is the object's own name.
+# Nouns for each object; a sentence about the object contains at least one.
 NOUNS: dict[str, tuple[str, ...]] = {
     'ring': ('ring',),
     'basketball': ('basketball', 'ball'),
@@ -62,7 +62,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     'window': ('window',),
     **{thing: (thing,) for thing in THINGS},
 }
-# Nouns of other objects that a sentence about the key may use.
+# Nouns of other objects that a sentence about the object (key) may contain.
 ALSO: dict[str, tuple[str, ...]] = {
     'ring': ('peg',),
     'lock': ('door',),
@@ -74,7 +74,7 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 
 _ALL_NOUNS = {noun for nouns in NOUNS.values() for noun in nouns}
-NAMED_BARE = {'cover'}  # allowed in 'something covers the camera'
+NAMED_BARE = {'cover'}  # noun that also occurs in sentences of the concept `covered`
 OPPOSITES = (
     (
         'open opens opened opening ajar unlocks unlocked',
@@ -105,7 +105,7 @@ for _one, _other in OPPOSITES:
 
 @cache
 def paraphrases() -> dict[str, Any]:
-    """Return the parsed file of sentences."""
+    """Return the parsed paraphrases.yaml."""
     loaded: dict[str, Any] = yaml.safe_load(
         (Path(__file__).parent / 'paraphrases.yaml').read_text()
     )
@@ -113,7 +113,11 @@ def paraphrases() -> dict[str, Any]:
 
 
 def sentences(meaning: str, which: str = 'train') -> tuple[str, ...]:
-    """Return a concept's sentences in one of the lists. Raises InputError if it is unknown."""
+    """Return the sentences of a concept in the list `which`.
+
+    Raises:
+        InputError: the concept is unknown.
+    """
     table = _templates(meaning)
     if table is None:
         raise InputError(f"unknown meaning '{meaning}'")
@@ -136,12 +140,18 @@ def _templates(meaning: str) -> dict[str, list[str]] | None:
 
 
 def doing(task: str, color: str) -> str:
-    """Return the act in the -ing form: 'opening the red drawer'."""
+    """Return the -ing form of a task for an object color: 'opening the red drawer'."""
     return str(paraphrases()['tasks'][task]['ing']).replace('<colour>', color)
 
 
 def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colors: bool = True) -> list[str]:
-    """Return all concept ids of the tasks, optionally without the held-out combinations."""
+    """Return the concept ids of all phases of tasks, and of distractors.
+
+    Args:
+        names: Names of the tasks.
+        held_out_colors: Whether to include combinations of task and color that are absent from
+            training.
+    """
     found = list(BARE)
     for name in names:
         for color in COLOR_NAMES if held_out_colors else training_colors(name):
@@ -152,19 +162,19 @@ def meanings(names: tuple[str, ...] = TRAIN_TASKS, held_out_colors: bool = True)
 
 
 def without_color(meaning: str) -> str | None:
-    """Return the concept id without the color; None if it has no color."""
+    """Return the concept id with 'any' in place of the color, or None if it has no color."""
     return f'{meaning.rpartition(":")[0]}:{ANY}' if meaning.count(':') == 2 else None
 
 
 def sentence_index(which: str = 'train') -> dict[str, str]:
-    """Map every sentence of a list to its concept id (all 50 tasks)."""
+    """Return the concept id of every sentence in the list `which`, for all 50 tasks."""
     return {
         text: meaning for meaning in meanings(tuple(TASKS)) for text in sentences(meaning, which)
     }
 
 
 def names_object(meaning: str, text: str) -> bool:
-    """Return whether `text` names the concept's object and no other."""
+    """Return whether `text` names the concept's object and no other object."""
     thing = object_of(meaning)
     said = set(words(text))
     own = set(NOUNS[thing]) | set(ALSO.get(thing, ()))
@@ -172,7 +182,7 @@ def names_object(meaning: str, text: str) -> bool:
 
 
 def object_of(meaning: str) -> str:
-    """Return the object of a concept."""
+    """Return the name of a concept's object, which may be a distractor."""
     phase, _, rest = meaning.partition(':')
     subject = rest.rpartition(':')[0]
     return subject if phase in SHARED else TASKS[subject].object
@@ -180,7 +190,10 @@ def object_of(meaning: str) -> str:
 
 @lru_cache(1 << 16)
 def is_right(meaning: str, text: str, color: bool = True) -> bool:
-    """Return whether `text` expresses the concept `meaning` (see the module's docstring)."""
+    """Return whether `text` expresses the concept `meaning` (see the module's docstring).
+
+    `color` is whether the text must name the object's color; another color is always wrong.
+    """
     phase, _, rest = meaning.partition(':')
     subject, _, hue = rest.rpartition(':')
     said = set(words(text))
@@ -202,7 +215,7 @@ def is_right(meaning: str, text: str, color: bool = True) -> bool:
 
 
 def _agree(said: set[str], paraphrase: set[str]) -> bool:
-    """Return whether two bags of words differ neither in negation nor by an antonym."""
+    """Return whether two sets of words contain the same negations and no pair of antonyms."""
     lacks = paraphrase - said
     if said & NEGATIONS != paraphrase & NEGATIONS:
         return False
@@ -211,9 +224,13 @@ def _agree(said: set[str], paraphrase: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Sentences:
-    """Bags of words of all sentences in `LISTS`, for all concepts without color.
+    """Sets of words of all sentences in `LISTS`, for all concepts without their color.
 
-    meanings, bags: one per sentence. number: word -> column. has: (sentences, words) bool.
+    Attributes:
+        meanings: Concept id of each sentence.
+        bags: Set of words of each sentence.
+        number: Column of each word in `has`.
+        has: (sentences, words): 1 if the sentence contains the word, else 0.
     """
 
     meanings: tuple[str, ...]
@@ -241,9 +258,9 @@ def _known_sentences() -> _Sentences:
 
 
 def _nearest(text: str) -> list[tuple[str, set[str]]]:
-    """Return the sentences nearest to `text` by the Jaccard index of their words.
+    """Return the known sentences whose words are most similar to `text` (Jaccard index).
 
-    Each is given by its concept, without color, and its words.
+    Each result is a concept id without color and the set of the sentence's words.
     """
     known, bag = _known_sentences(), set(words(text)) - set(COLOR_NAMES)
     said = np.zeros(len(known.number), np.float32)

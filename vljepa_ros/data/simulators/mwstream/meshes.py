@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simplification of a MuJoCo model's meshes for software rendering, whose cost is per vertex.
+"""Simplification of a MuJoCo model's meshes, because software rendering has a cost per vertex.
 
-Only rendering changes: faces whose corners fall into one grid cell are removed. Collisions use the
-convex hull, which remains unchanged.
+Only rendering changes: the vertices in each grid cell are merged, and faces that become degenerate
+or equal are removed. Collisions use the convex hulls, which remain unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import numpy as np
 
 
 def simplify_mesh(model: Any, mesh: int, cell_m: float) -> int:
-    """Merge the vertices of each grid cell and return the number of remaining faces."""
+    """Merge the vertices of a mesh in each grid cell and return the number of remaining faces.
+
+    Args:
+        model: MuJoCo model, which is modified.
+        mesh: Id of the mesh.
+        cell_m: Side of a cubic grid cell.
+    """
     start, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
     first, faces = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
     cells = np.floor(model.mesh_vert[start : start + count] / cell_m).astype(int)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions about an annotated moment, with answers from the simulator's state.
+"""Questions about an annotation, with answers from the simulator's state.
 
-In addition to the general concepts of answers (see `data.questions`), an answer may be `nothing`,
-`colour:red` or `object:drawer:red`. Prompts about these scenes and paraphrases of these answers
-are in prompts.yaml.
+In addition to the general answers (see `data.questions`), the concept id of an answer may be
+`nothing`, `colour:red` or `object:drawer:red`, for example. prompts.yaml contains the prompts
+about Meta-World and the paraphrases of these answers.
 """
 
 from __future__ import annotations
@@ -56,20 +56,31 @@ def _file() -> dict[str, Any]:
 
 @cache
 def prompts(topic: str, which: str = 'train') -> tuple[str, ...]:
-    """Return the prompt templates of a topic in one of the lists ({}, {state} and others)."""
+    """Return the prompt templates of a topic, with placeholders such as {} and {state}.
+
+    Args:
+        topic: One of `TOPICS`.
+        which: List of paraphrases: 'train', 'heldout' or 'sample'.
+    """
     if topic in general.TOPICS:
         return general.prompts(topic, which)
     return tuple(_file()[topic][which])
 
 
 def state_words(thing: str, state: str) -> str:
-    """Return the phrase for an object's state: ('ring', 'on') -> 'on the peg'; '' for none."""
+    """Return the phrase for an object's state: ('ring', 'on') -> 'on the peg'.
+
+    The result is '' if the state is '' or has no phrase.
+    """
     states = _file()['states']
     return str(states.get(thing, states).get(state, '')) if state else ''
 
 
 def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str, ...]]:
-    """Map `is:<object>:<state>` to sentences that negate the opposite: 'it is not closed'."""
+    """Return sentences that describe a state by negating the opposite state, by concept id.
+
+    For example, `is:drawer:open` has the sentence 'the drawer is not closed'.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for name in tasks:
         facts = TASKS[name]
@@ -85,7 +96,10 @@ def negated_states(tasks: tuple[str, ...] = TRAIN_TASKS) -> dict[str, tuple[str,
 
 
 def reached_state(meaning: str) -> str | None:
-    """Convert `done:drawer-open:red` to `is:drawer:open`; None if no state is reached."""
+    """Convert the concept id `done:drawer-open:red` to `is:drawer:open`.
+
+    The result is None if the phase is not 'done' or the task reaches no named state.
+    """
     phase, _, rest = meaning.partition(':')
     task = rest.rpartition(':')[0]
     if phase != 'done' or not TASKS[task].after:
@@ -94,13 +108,16 @@ def reached_state(meaning: str) -> str | None:
 
 
 def opposite(task: str, state: str) -> str:
-    """Return the opposite state of a task's object."""
+    """Return the other one of the two states that a task's object can have."""
     facts = TASKS[task]
     return facts.after if state == facts.before else facts.before
 
 
 class _QuestionMaker:
-    """Makes questions about one moment with the paraphrases of one list."""
+    """Generator of questions about one annotation.
+
+    `which` is the list of paraphrases for the prompts: 'train', 'heldout' or 'sample'.
+    """
 
     def __init__(self, item: Annotation, rng: np.random.Generator, which: str) -> None:
         self.item, self.rng, self.which = item, rng, which
@@ -115,14 +132,32 @@ class _QuestionMaker:
         candidates: tuple[str, ...] = (),
         **named: str,
     ) -> Question:
-        """Return a question in a random paraphrase."""
+        """Return a question with a random prompt of its topic.
+
+        Args:
+            topic: One of `TOPICS`.
+            kind: Kind of the question (see `Question`).
+            meaning: Concept id of the answer.
+            full: Answer as a full sentence, or ''.
+            *slots: Values of the placeholders {} in the prompt.
+            candidates: Possible answers.
+            **named: Values of the named placeholders in the prompt.
+        """
         prompt = pick(prompts(topic, self.which), self.rng).format(*slots, **named)
         return Question(prompt, answers(meaning)[0], meaning, kind, candidates, topic, full)
 
     def yes_no(
         self, topic: str, true: bool, statement: str, *slots: str, **named: str
     ) -> Question:
-        """Return a yes/no question; `true`: whether `statement` holds."""
+        """Return a yes/no question with a random prompt of its topic.
+
+        Args:
+            topic: One of `TOPICS`.
+            true: Whether the answer is yes.
+            statement: Sentence that is true if the answer is yes.
+            *slots: Values of the placeholders {} in the prompt.
+            **named: Values of the named placeholders in the prompt.
+        """
         said = 'yes' if true else 'no'
         full = f'yes, {statement}' if true else f'no, it is not so that {statement}'
         return self.ask(topic, 'yes/no', said, full, *slots, candidates=YES_NO, **named)
@@ -135,30 +170,34 @@ class _QuestionMaker:
         )
 
     def pick(self, values: Any) -> str:
-        """Draw one of `values`."""
+        """Draw one of `values` at random."""
         return pick(tuple(values), self.rng)
 
     def light(self) -> Question:
-        """Ask whether the light is on, or off."""
+        """Return a yes/no question about the light: is it on, or is it dark?"""
         lit = self.item.light
         if self.rng.random() < 0.5:
             return self.yes_no('light', lit, 'the light is on')
         return self.yes_no('dark', not lit, 'it is dark')
 
     def covered(self) -> Question:
-        """Ask whether the camera is covered."""
+        """Return a yes/no question about the camera: is it covered?"""
         return self.yes_no('covered', self.item.covered, 'the camera is covered')
 
     def rest(self) -> Question:
-        """Ask whether the arm is at rest."""
+        """Return a yes/no question about the arm: is it at rest?"""
         return self.yes_no('rest', self.item.phase == 'rest', 'the arm is at rest')
 
     def moving(self) -> Question:
-        """Ask whether the robot moves."""
+        """Return a yes/no question about the robot: is it moving?"""
         return self.yes_no('moving', self.item.phase != 'rest', 'the robot is moving')
 
     def doing(self, true: bool) -> Question | None:
-        """Ask about the current act or reach; hard negatives: same object, other act."""
+        """Return a yes/no question about the robot's action; None if the answer is ambiguous.
+
+        The answer is yes if `true`. Otherwise, the question is about another task, often with the
+        same object, or about another object.
+        """
         item, phase = self.item, self.item.phase
         thing = f'{item.colour} {item.object}'
         if phase == 'act':
@@ -168,13 +207,13 @@ class _QuestionMaker:
         if phase == 'reach':
             said = thing if true else f'{item.colour} {self._other_object()}'
             return self.yes_no('reaching', true, f'the arm moves toward the {said}', said)
-        if true or phase == 'contact':  # whether contact is part of the act is ambiguous
+        if true or phase == 'contact':  # it is ambiguous whether contact belongs to the task
             return None
         act = doing(item.task, item.colour)
         return self.yes_no('doing', False, f'the robot is {act}', act)
 
     def finished(self) -> Question | None:
-        """Ask whether the task is done, if the scene shows it."""
+        """Return a yes/no question: is the task finished? None if the images do not show it."""
         item = self.item
         if not TASKS[item.task].after or item.phase not in ('rest', 'act', 'done'):
             return None
@@ -183,7 +222,10 @@ class _QuestionMaker:
         return self.yes_no('finished', done, f'the robot has finished {act}', act)
 
     def state(self, true: bool) -> Question | None:
-        """Ask whether the object is in its state (`true`) or in the opposite one."""
+        """Return a yes/no question about the object's state; None if its states have no names.
+
+        The question is about the current state if `true`, otherwise about the opposite state.
+        """
         item = self.item
         now = state_words(item.object, item.object_state)
         other = state_words(item.object, opposite(item.task, item.object_state))
@@ -194,7 +236,11 @@ class _QuestionMaker:
         return self.yes_no('state', true, f'the {name} is {said}', name, state=said)
 
     def present(self, true: bool) -> Question | None:
-        """Ask whether a thing is on the table; negatives differ in kind, color or both."""
+        """Return a yes/no question: is a distractor on the table?
+
+        If `true`, the question is about the annotation's distractor; None if there is none.
+        Otherwise, the question is about an absent distractor, and the answer is no.
+        """
         item = self.item
         if true and not item.thing:
             return None
@@ -209,7 +255,7 @@ class _QuestionMaker:
         return self.yes_no('present', true, f'there is a {said} on the table', said)
 
     def color(self) -> Question:
-        """Ask for the color of the task's object or of the distractor next to it."""
+        """Return a question about the color of the task's object or of the distractor."""
         name, color = self.item.object, self.item.colour
         if self.item.thing and self.rng.random() < 0.3:
             color, name = self.item.thing.split()
@@ -223,17 +269,17 @@ class _QuestionMaker:
         )
 
     def object(self) -> Question:
-        """Ask for the object that the robot manipulates."""
+        """Return a question that asks which object the robot manipulates."""
         item = self.item
         names = {item.object}
-        while len(names) < 4:  # by task frequency, so that it does not reveal the answer
+        while len(names) < 4:  # by task frequency, to hide which one is the answer
             names.add(TASKS[self.pick(TRAIN_TASKS)].object)
         said = tuple(sorted(f'the {item.colour} {name}' for name in names))
         meaning = f'object:{item.object}:{item.colour}'
         return self.ask('object', 'object', meaning, candidates=said)
 
     def thing(self) -> Question:
-        """Ask for the distractor next to the task."""
+        """Return a question that asks which other object, if any, is on the table."""
         own = self.item.thing
         pool = [f'{c} {t}' for c in COLOR_NAMES for t in THINGS if f'{c} {t}' != own]
         wrong = [f'the {pool[i]}' for i in self.rng.permutation(len(pool))[: 3 if own else 4]]
@@ -244,7 +290,7 @@ class _QuestionMaker:
         return self.ask('thing', 'thing', meaning, candidates=candidates)
 
     def absent(self) -> Question:
-        """Ask for the color or the state of an absent object."""
+        """Return a question about the color or state of an absent object (answer: `unknown`)."""
         here = self.item.object
         tasks = [n for n in TRAIN_TASKS if TASKS[n].object != here]
         facts = TASKS[self.pick(tasks)]
@@ -273,7 +319,15 @@ class _QuestionMaker:
 def questions(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
-    """Return one question of each kind that applies, in paraphrases of the list `which`."""
+    """Return one question of each kind that applies to an annotation, and unanswerable ones.
+
+    The first question asks for a caption.
+
+    Args:
+        annotation: Annotation that the questions are about.
+        rng: Random generator.
+        which: List of paraphrases: 'train', 'heldout' or 'sample'.
+    """
     asker = _QuestionMaker(annotation, rng, which)
     found = [general.caption(annotation, sentences(annotation.meaning, which), rng, which)]
     found.append(asker.covered())
@@ -289,9 +343,9 @@ def questions(
         asker.state(False),
         asker.finished(),
     ]
-    if annotation.phase not in ('appear', 'gone'):  # the phase is unknown then
+    if annotation.phase not in ('appear', 'gone'):  # these labels replace the task's phase
         asked += [asker.doing(True), asker.doing(False)]
-        if annotation.phase != 'done':  # in 'done' the arm does not move either
+        if annotation.phase != 'done':  # in `done` the arm does not move although it is not `rest`
             asked += [asker.rest(), asker.moving()]
     if annotation.phase != 'gone':
         asked += [asker.present(True), asker.present(False), asker.thing()]
@@ -302,7 +356,16 @@ def questions(
 def unanswerable(
     annotation: Annotation, rng: np.random.Generator, which: str = 'train'
 ) -> list[Question]:
-    """Return two questions that are unanswerable now, of different kinds if possible."""
+    """Return two questions about an annotation with the answer `unknown`.
+
+    They are about absent objects. If it is dark or the camera is covered, they are about the
+    scene, which is then invisible.
+
+    Args:
+        annotation: Annotation that the questions are about.
+        rng: Random generator.
+        which: List of paraphrases: 'train', 'heldout' or 'sample'.
+    """
     asker = _QuestionMaker(annotation, rng, which)
     if annotation.phase not in UNSEEN:
         return [asker.absent(), asker.absent()]
@@ -321,7 +384,7 @@ def unanswerable(
 
 
 def answers(meaning: str) -> tuple[str, ...]:
-    """Return the paraphrases of an answer; the first is the answer's text in `Question`."""
+    """Return the paraphrases of an answer by its concept id; the first is the default text."""
     if meaning in ANSWERS:
         return general.answers(meaning)
     kind, *slots = meaning.split(':')
@@ -331,7 +394,13 @@ def answers(meaning: str) -> tuple[str, ...]:
 def answer_meanings(
     held_out_colors: bool = True, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> list[str]:
-    """Return all concept ids of answers, except captions."""
+    """Return the concept ids of all answers except captions.
+
+    Args:
+        held_out_colors: Whether to include combinations of task and color that are absent from
+            training.
+        tasks: Tasks whose objects may be the answer.
+    """
     objects = {
         f'object:{TASKS[name].object}:{color}'
         for name in tasks
@@ -350,7 +419,13 @@ def answer_meanings(
 def full_answers(
     rng: np.random.Generator, count: int, tasks: tuple[str, ...] = TRAIN_TASKS
 ) -> dict[str, tuple[str, ...]]:
-    """Return at most `count` full sentences each for yes and no."""
+    """Return full-sentence answers for 'yes' and for 'no', at most `count` each.
+
+    Args:
+        rng: Random generator.
+        count: Maximum number of sentences of each answer, and number of random annotations.
+        tasks: Tasks that the questions are about.
+    """
     found: dict[str, dict[str, None]] = {'yes': {}, 'no': {}}
     for _ in range(count):
         for question in questions(_any_annotation(rng, tasks), rng):
@@ -360,7 +435,7 @@ def full_answers(
 
 
 def _any_annotation(rng: np.random.Generator, tasks: tuple[str, ...]) -> Annotation:
-    """Return a random moment of a random task."""
+    """Return an annotation of a random phase of a random task."""
     task = str(rng.choice(tasks))
     color, facts = str(rng.choice(training_colors(task))), TASKS[task]
     phase = str(rng.choice(('rest', 'reach', 'act', 'done')))

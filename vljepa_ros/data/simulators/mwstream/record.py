@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of an episode before rendering. No simulator is needed."""
+"""Records of an episode, from which it is rendered later. No simulator is needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """Random parameters of one episode; times in frames, noise as a fraction of the full action.
+    """Random parameters of one episode.
 
-    `ending`: 'success', 'stopped' (the policy stops after `stop_steps` control steps), 'wrong'
-    (another task's policy runs until contact) or 'undone' (success, then the opposite task).
+    Attributes:
+        task: Name of the task.
+        colour: Color of the task's object.
+        seed: Seed of the simulation.
+        steps_per_frame: Number of control steps per frame.
+        noise: Standard deviation of the action noise, as a fraction of the full action.
+        rest_frames: Frames of rest before the attempt.
+        hold_frames: Frames in which the final pose is held.
+        ending: 'success', 'stopped' (the policy stops after `stop_steps`), 'wrong' (another task's
+            policy runs until contact) or 'undone' (the opposite task follows a success).
+        stop_steps: Number of control steps until the policy stops.
     """
 
     task: str
@@ -30,10 +39,15 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class Instant:
-    """State of the simulator at one frame.
+    """State of the simulator in one frame.
 
-    joints: positions, sufficient for rendering. gripper: 0 closed .. 1 open. opening: the object's
-    joint within its range, 0..1, NaN without a joint. object_state: its name, '' if it has none.
+    Attributes:
+        joints: Joint positions, which suffice for rendering.
+        gripper: Opening of the gripper, from 0 (closed) to 1 (open).
+        contact: Whether the gripper touches the task's object.
+        holding: Whether both fingers touch the object.
+        opening: Position of the object's joint in its range, from 0 to 1; NaN without a joint.
+        object_state: Name of the object's state, or ''.
     """
 
     joints: NDArray[np.float64]
@@ -46,7 +60,10 @@ class Instant:
 
 @dataclass
 class Episode:
-    """Recorded frames with the instant, phase and task of each."""
+    """Recorded episode: the plan, and an instant, a phase and a task for each frame.
+
+    `success` is whether the task succeeded.
+    """
 
     plan: EpisodePlan
     instants: list[Instant] = field(default_factory=list)
@@ -57,7 +74,14 @@ class Episode:
 
 @dataclass(frozen=True)
 class Thing:
-    """Distractor on the table: kind, color, position (m) and scale (1: as in `SHAPES`)."""
+    """Distractor on the table: an object that has nothing to do with the task.
+
+    Attributes:
+        kind: Name of the shape (see `scene.SHAPES`).
+        colour: Name of the color.
+        place_m: Position (x, y) on the table.
+        scale: Size relative to `scene.SHAPES`.
+    """
 
     kind: str
     colour: str
@@ -67,7 +91,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Prop:
-    """Distractor next to a task, present from frame `first` of its episode up to before `last`."""
+    """Distractor that is present in an episode from frame `first` to frame `last` - 1."""
 
     thing: Thing
     first: int
@@ -75,5 +99,5 @@ class Prop:
 
     @property
     def name(self) -> str:
-        """Return its name in sentences: 'blue tin'."""
+        """Return color and name of the distractor, such as 'blue tin'."""
         return f'{self.thing.colour} {self.thing.kind}'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fast CPU rendering of a MuJoCo model: no shadows or reflections, no multisampling.
+"""Fast CPU rendering of a MuJoCo model, without shadows, reflections and multisampling.
 
-Images are (S, S, 3) uint8; they are rendered at twice the size and reduced by area interpolation.
+Images are (S, S, 3) uint8. They are rendered at twice the size and reduced by area interpolation.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_SHAPES = 10_000  # per scene, as in mujoco.Renderer
 
 
 def prepare_model(model: Any, size: int) -> None:
-    """Prepare a model for rendering images of `size` pixels."""
+    """Set up a model for rendering images of `size` x `size` pixels without multisampling."""
     model.vis.quality.offsamples = 0
     model.vis.global_.offwidth = model.vis.global_.offheight = OVERSAMPLING * size
 
 
 @functools.cache
 def _gl_context(side: int) -> Any:
-    """Return the OpenGL context of this process; it is cached to avoid recompiling shaders."""
+    """Return the OpenGL context of this process, cached so that shaders are compiled once."""
     import mujoco
 
     made = mujoco.gl_context.GLContext(side, side)
@@ -36,7 +36,7 @@ def _gl_context(side: int) -> Any:
 
 
 def model_camera(number: int) -> Any:
-    """Return a camera of the model by its id."""
+    """Return an MjvCamera for the camera of the model with id `number`."""
     import mujoco
 
     camera = mujoco.MjvCamera()
@@ -45,7 +45,10 @@ def model_camera(number: int) -> Any:
 
 
 class Renderer:
-    """Renderer of a prepared model. OSMesa allows one renderer at a time in a process."""
+    """Renderer of a model that `prepare_model` has set up.
+
+    OSMesa allows only one renderer at a time in a process.
+    """
 
     def __init__(self, model: Any, size: int) -> None:
         import mujoco  # imported here, after the caller has set MUJOCO_GL
@@ -66,14 +69,14 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
     def update(self, data: Any, camera: Any) -> None:
-        """Update the scene from simulation data and an MjvCamera."""
+        """Update the scene from an MjData and an MjvCamera."""
         import mujoco
 
         option, kinds = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, data, option, None, camera, kinds.value, self.scene)
 
     def image(self) -> NDArray[np.uint8]:
-        """Render the scene."""
+        """Render the scene as an image (S, S, 3) uint8 RGB."""
         import mujoco
 
         mujoco.mjr_render(self._rect, self.scene, self._context)
@@ -82,7 +85,7 @@ class Renderer:
         return cv2.resize(self._large[::-1], size, interpolation=cv2.INTER_AREA)
 
     def geoms(self) -> NDArray[np.int64]:
-        """Render geom ids (S, S); -1 for the background."""
+        """Render the id of the visible geom in each pixel, (S, S); -1 for the background."""
         import mujoco
 
         flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
@@ -101,7 +104,13 @@ class Renderer:
         return shown[np.where((numbers >= 0) & (numbers < self.scene.ngeom), numbers, -1)]
 
     def depth(self, near_m: float, far_m: float, side: int) -> NDArray[np.float16]:
-        """Render the scene's distances along the optical axis in m, (side, side)."""
+        """Render distances along the optical axis in meters, (side, side).
+
+        Args:
+            near_m: Distance of the near clipping plane.
+            far_m: Distance of the far clipping plane.
+            side: Width and height of the depth image in pixels.
+        """
         import mujoco
 
         mujoco.mjr_render(self._rect, self.scene, self._context)
@@ -111,5 +120,5 @@ class Renderer:
         return cv2.resize(meters, (side, side), interpolation=cv2.INTER_AREA).astype(np.float16)
 
     def close(self) -> None:
-        """Free the renderer, so that another one can be created."""
+        """Free the renderer, so that another renderer can be created."""
         self._context.free()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scene of one Meta-World task: physics, jittered camera, colors, light and rendering.
+"""Scene of one Meta-World task: physics, camera, colors, light, distractors and rendering.
 
 Needs metaworld and mujoco; only data generation imports this module. Images are (S, S, 3) uint8.
 """
@@ -56,7 +56,14 @@ GRIPPER = ('hand', 'right_hand', 'rightclaw', 'leftclaw', 'rightpad', 'leftpad')
 
 @dataclass(frozen=True)
 class Clutter:
-    """Neutral shape at the table's edge that no sentence names: sizes and position in m."""
+    """Gray shape at the edge of the table that no sentence mentions.
+
+    Attributes:
+        kind: Type of the MuJoCo geom.
+        size_m: Half sizes of the geom.
+        place_m: Position of its center.
+        color: RGB color, from 0 to 1.
+    """
 
     kind: int
     size_m: Point
@@ -66,10 +73,18 @@ class Clutter:
 
 @dataclass(frozen=True)
 class Appearance:
-    """Light level (1 is normal) and tint, tints of table and room, and color of the backdrop.
+    """Light, colors and textures of a scene. Tints are RGB factors.
 
-    Wide views also vary the robot's tint, the textures of table, floor and wall ('': Meta-World's
-    own), and the clutter. `base_shown`: whether the robot's base and pedestal are rendered.
+    Attributes:
+        light: Light level; 1 is normal.
+        light_tint: Tint of the light.
+        table_tint: Tint of the table.
+        room_tint: Tint of floor and walls.
+        backdrop: RGB color of the backdrop, from 0 to 1.
+        robot_tint: Tint of the robot; varies in wide views only.
+        textures: Textures of table, floor and wall; '' for Meta-World's own.
+        clutter: Shapes at the edge of the table.
+        base_shown: Whether the robot's base and pedestal are rendered.
     """
 
     light: float
@@ -84,22 +99,28 @@ class Appearance:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """Return the names of its properties that are held out of training."""
+        """Return ('texture',) if a texture is held out of training, otherwise ()."""
         return ('texture',) if set(self.textures) & set(HELD_OUT_TEXTURES) else ()
 
 
-# Distractors next to the task: MuJoCo's type of shape, half sizes (m), height of the center (m).
+# Distractors: type of the MuJoCo geom, half sizes (m), height of the center (m).
 SHAPES: dict[str, tuple[int, Point, float]] = {
     'tin': (mujoco.mjtGeom.mjGEOM_CYLINDER, (0.038, 0.055, 0.0), 0.055),
     'egg': (mujoco.mjtGeom.mjGEOM_ELLIPSOID, (0.034, 0.034, 0.052), 0.052),
     'brick': (mujoco.mjtGeom.mjGEOM_BOX, (0.065, 0.035, 0.03), 0.03),
     'globe': (mujoco.mjtGeom.mjGEOM_SPHERE, (0.048, 0.048, 0.048), 0.048),
 }
-FREE_M = 0.2  # minimum distance of a thing from the task's object
+FREE_M = 0.2  # minimum distance of a distractor from the task's object
 
 
 def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64]) -> Thing | None:
-    """Draw a thing on the table, not of color `color`, away from points `taken_m` (N, 3)."""
+    """Draw a random distractor on the table, or return None if no free position is found.
+
+    Args:
+        rng: Random generator.
+        color: Color of the task's object, which the distractor does not have.
+        taken_m: Points (N, 3) from which the distractor keeps the distance `FREE_M`.
+    """
     kind = str(rng.choice(list(SHAPES)))
     other = str(rng.choice([name for name in COLORS if name != color]))
     for _ in range(20):
@@ -110,7 +131,7 @@ def draw_thing(rng: np.random.Generator, color: str, taken_m: NDArray[np.float64
 
 
 def draw_appearance(rng: np.random.Generator) -> Appearance:
-    """Draw light and colors of the surroundings."""
+    """Draw light and colors of the surroundings for home views."""
 
     def tint(low: float, high: float = 1.0) -> tuple[float, float, float]:
         return tuple(rng.uniform(low, high, 3).round(3).tolist())
@@ -120,7 +141,7 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
 
 
 def draw_wide_appearance(rng: np.random.Generator, for_training: bool) -> Appearance:
-    """Draw an appearance for wide views; `for_training` excludes held-out textures."""
+    """Draw an appearance for wide views; `for_training` excludes textures held out of training."""
 
     def tint(low: float, high: float = 1.0) -> Point:
         x, y, z = rng.uniform(low, high, 3).round(3).tolist()
@@ -147,7 +168,7 @@ def draw_wide_appearance(rng: np.random.Generator, for_training: bool) -> Appear
 
 
 def _draw_clutter(rng: np.random.Generator) -> Clutter:
-    """Draw clutter on the table outside the workspace: at its corners and its far edge."""
+    """Draw a gray shape on the left or right side of the table, outside the workspace."""
     kind = int(CLUTTER_KINDS[int(rng.integers(len(CLUTTER_KINDS)))])
     x, y, z = rng.uniform((0.02, 0.02, 0.01), (0.07, 0.09, 0.12)).round(3).tolist()
     side = float(rng.choice([-1.0, 1.0]))
@@ -158,7 +179,7 @@ def _draw_clutter(rng: np.random.Generator) -> Clutter:
 
 
 class Scene:
-    """Environment of one task with its renderer; created once and reset for every episode."""
+    """Meta-World environment of one task, with its renderer; it is reset for every episode."""
 
     def __init__(self, task: str, size: int) -> None:
         self.task, self._size = task, size
@@ -193,28 +214,37 @@ class Scene:
         self._renderer: Any = None
 
     def policy(self, task: str = '') -> Any:
-        """Return a new scripted policy of this scene's task or of another task."""
+        """Return a new scripted policy for `task`, or for this scene's task if `task` is ''."""
         return ENV_POLICY_MAP[f'{task or self.task}-v3']()
 
     def reset(self, seed: list[int]) -> NDArray[np.float64]:
-        """Start an episode with positions drawn from `seed` and return the observation."""
+        """Start an episode with positions drawn from `seed` and return the first observation."""
         self.env.np_random = np.random.default_rng(seed)
         obs, _ = self.env.reset()
         return obs
 
     def replay(self, seed: list[int], appearance: Appearance) -> None:
-        """Restore the positions of `seed` to render recorded states. Call `close` afterwards."""
+        """Reset to the positions of `seed`, set the textures and create a renderer.
+
+        Recorded states can then be rendered. Call `close` afterwards.
+        """
         self.reset(seed)
         self._surfaces.wear(appearance.textures)
         self._renderer = Renderer(self.model, self._size)
 
     def close(self) -> None:
-        """Free the renderer for another scene."""
+        """Free the renderer, so that another scene can create one."""
         self._renderer.close()
         self._renderer = None
 
     def dress(self, camera: Camera, appearance: Appearance, color: str) -> None:
-        """Set camera, colors and light of the following images."""
+        """Set camera, colors and light for the following images.
+
+        Args:
+            camera: Camera to render from.
+            appearance: Colors and light of the scene.
+            color: Name of the color of the task's object.
+        """
         for name, value in self._original.items():
             getattr(self.model, name)[:] = value
         self._appearance = appearance
@@ -222,7 +252,7 @@ class Scene:
         self._paint(appearance, color)
 
     def aim(self, camera: Camera, turn_rad: tuple[float, float] = (0.0, 0.0)) -> None:
-        """Set the camera's pose; `turn_rad` rotates it to the right and upward."""
+        """Set the camera's pose; `turn_rad` rotates the camera to the right and upward."""
         right, up = np.tan(turn_rad)
         back = camera.axes @ np.array([-right, -up, 1.0])
         back /= np.linalg.norm(back)
@@ -246,14 +276,20 @@ class Scene:
         return places, float(sizes[0])
 
     def workspace(self) -> tuple[NDArray[np.float64], float]:
-        """Return the image position (2,) and the projected size of the workspace's center."""
+        """Return the image position (2,) and the projected size of the workspace's center.
+
+        The units are as in `places`.
+        """
         places, sizes = project(
             np.array([WORKSPACE_M]), self._position_m, self._axes, self._fov_deg
         )
         return places[0], float(sizes[0])
 
     def visible_share(self, state: NDArray[np.float64]) -> float:
-        """Return the visible fraction of the task's object: its pixels over its pixels alone."""
+        """Return the fraction of the object's pixels that is not occluded, from 0 to 1.
+
+        `state` contains the joint positions.
+        """
         self._place(state)
         seen = self._object_pixels()
         held = self.model.geom_rgba.copy(), self.model.geom_matid.copy()
@@ -268,7 +304,12 @@ class Scene:
         return int(np.isin(self._renderer.geoms(), self._object_geoms).sum())
 
     def depth(self, state: NDArray[np.float64], side: int) -> NDArray[np.float16]:
-        """Render distances along the optical axis in m, (side, side), from the newest aim."""
+        """Render distances along the current camera's optical axis in meters, (side, side).
+
+        Args:
+            state: Joint positions.
+            side: Width and height of the depth image in pixels.
+        """
         self._place(state)
         self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
         near, far = (
@@ -287,7 +328,7 @@ class Scene:
         return bool(np.isin(other, self._gripper_geoms).any()), all(sides)
 
     def opening(self) -> float:
-        """Return the position of the object's joint within its range, 0..1; NaN without one."""
+        """Return the position of the object's joint in its range, 0 to 1; NaN without a joint."""
         if self._joint is None:
             return float('nan')
         low, high = self.model.jnt_range[self._joint]
@@ -295,11 +336,11 @@ class Scene:
         return float(np.clip((at - low) / (high - low), 0.0, 1.0))
 
     def object_position(self) -> NDArray[np.float64]:
-        """Return the position of the task's main object (its handle) in meters."""
+        """Return the position (3,) of the task's main object, or of its handle, in meters."""
         return np.array(self.env._get_pos_objects()[:3], dtype=np.float64)
 
     def object_position_in(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the object's position for the joints of a recorded frame."""
+        """Return the object's position (3,) in meters for recorded joint positions."""
         self.data.qpos[:] = joints
         mujoco.mj_kinematics(self.model, self.data)
         return self.object_position()
@@ -311,7 +352,13 @@ class Scene:
     def render(
         self, state: NDArray[np.float64], light: float, thing: Thing | None = None
     ) -> NDArray[np.uint8]:
-        """Render `state` under `light` (0 dark, 1 as drawn) with an optional thing: (S, S, 3)."""
+        """Render an image (S, S, 3) uint8 RGB.
+
+        Args:
+            state: Joint positions.
+            light: Light level from 0 (dark) to 1 (the appearance's light).
+            thing: Distractor to add, if any.
+        """
         self._place(state)
         self._illuminate(light)
         self._renderer.update(self.data, model_camera(self.model.camera(CAMERA).id))
@@ -353,7 +400,7 @@ class Scene:
         return wanted
 
     def _object_joint(self, bodies: set[int]) -> int | None:
-        """Return the object's hinge or slide joint if it has exactly one."""
+        """Return the id of the object's hinge or slide joint if it has exactly one, else None."""
         kinds = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
         joints = [
             j
@@ -404,7 +451,7 @@ class Scene:
         head.ambient[:], head.diffuse[:], head.specular[:] = 0.3 * level, 0.4 * level, 0.1 * level
 
     def _add_backdrop(self, scene: Any) -> None:
-        """Add four walls of one color around the room in place of a black sky."""
+        """Add four walls of one color around the room, to replace the black sky."""
         for x, y in ((3.0, 0.0), (-3.0, 0.0), (0.0, 3.5), (0.0, -3.0)):
             size = (0.01, 3.5, 3.0) if x else (3.5, 0.01, 3.0)
             _add_shape(
@@ -413,7 +460,7 @@ class Scene:
 
 
 def _add_shape(scene: Any, kind: int, size: Point, place: Point, color: Point) -> None:
-    """Add a shape that is rendered but not simulated."""
+    """Add a shape to a rendered scene; it is not simulated."""
     mujoco.mjv_initGeom(
         scene.geoms[scene.ngeom],
         kind,

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generation of one stream from a seed: episodes, rests, light, covers and distractors.
+"""Generation of one Meta-World stream from a seed: episodes, light, lens covers and distractors.
 
-The stream is rendered by cameras of the given `views`:
+The stream is rendered by the cameras of one of these `views`:
 
-    home         one of four zoomed viewpoints per stream (as in the second version)
-    wide         another camera of the wide distribution for each episode
+    home         one of four zoomed viewpoints per stream
+    wide         a new random camera around the workbench for each episode
     wide-fixed   one such camera for the whole stream
-    wide-cuts    another wide camera every `CUT_FRAMES` frames, for training: many more cameras
+    wide-cuts    a new such camera every `CUT_FRAMES` frames, for training: many more cameras
                  for the same number of rendered frames
 
-The stream's frames are (T, S, S, 3) uint8 at 10 frames/s. Its annotations tile it, and its state
-has one value per frame for each name in `STATE`. The episodes depend on split and seed only: the
-same seed has the same episodes in all views.
+The frames are (T, S, S, 3) uint8 at 10 frames/s. Annotations cover the stream without gaps. The
+state has one value per frame for each of its arrays (`STATE`, `PLACES`, `WORKSPACE`, `progress`,
+and optional depth images). The episodes depend on split and seed only, so they are the same in all
+views.
 """
 
 from __future__ import annotations
@@ -64,22 +65,29 @@ QUALITY = 95  # JPEG quality of stored frames
 TRIES = 3  # maximum number of attempts to draw an episode that succeeds
 STATE = ('gripper', 'contact', 'holding', 'opening', 'light', 'cover')
 PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y', 'object_size')
-WORKSPACE_PX = 5.2  # projected size in a workspace 96 pixels wide: a little below the home views'
+WORKSPACE_PX = 5.2  # projected size (of 96 pixels across the workspace); home views: a little more
 LENS_NOISE, WIDE_LENS_NOISE = (0.5, 3.0), (0.5, 7.0)  # gray levels
 MOVING_CAMERAS = 0.25  # fraction of the wide cameras that pan or shake
-PATH_POINTS = 8  # points of the object's path that must be in a camera's image
-SHARE_SAMPLES = 4  # frames of an act in which the object's visibility is measured
-LEAST_VISIBLE = 0.35  # fraction of the object's pixels below which an act is hidden
+PATH_POINTS = 8  # points of the object's path that a camera should have in its image
+SHARE_SAMPLES = 4  # frames of a phase `act` in which the object's visibility is measured
+LEAST_VISIBLE = 0.35  # minimum visible fraction of the object's pixels; below it, `hidden` is set
 THING_SCALE = (0.75, 1.3)
 DEPTH_SIDE = 48
-CUT_FRAMES = 16  # frames of a shot of the views wide-cuts: eight tubelets of `small`
+CUT_FRAMES = 16  # frames per shot of the views `wide-cuts`: eight tubelets of the model `small`
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Rendering of an episode from its frame `first` on, until the next shot or its end.
+    """Camera and image format of an episode, from frame `first` to the next shot or the end.
 
-    `pan_rad` and `shake_rad` are amplitudes; `period_s` is the full period of a pan.
+    Attributes:
+        camera: Camera without pan and shake.
+        appearance: Light, colors and textures.
+        format: Simulated recording pipeline.
+        pan_rad: Amplitude of the camera's horizontal pan.
+        shake_rad: Standard deviation of the camera's random rotation in each frame.
+        period_s: Period of the pan.
+        first: First frame, counted from the start of the episode.
     """
 
     camera: Camera
@@ -96,14 +104,14 @@ class Shot:
         return self.pan_rad > 0 or self.shake_rad > 0
 
     def turn_rad(self, at_s: float, rng: np.random.Generator) -> tuple[float, float]:
-        """Return the camera's rotation at a time, to the right and upward."""
+        """Return the camera's rotation to the right and upward, in radians, at time `at_s`."""
         if not self.moves:
             return 0.0, 0.0
         right, up = rng.normal(0.0, self.shake_rad, 2)
         return float(self.pan_rad * np.sin(2 * np.pi * at_s / self.period_s) + right), float(up)
 
     def described(self) -> dict[str, Any]:
-        """Return the description for a stream's meta.json."""
+        """Return camera, image format and texture as JSON values for a stream's meta.json."""
         made = self.format
         return {
             **self.camera.described(),
@@ -121,7 +129,23 @@ class Shot:
 
 @dataclass(frozen=True)
 class Style:
-    """Distribution of a split's streams; times in seconds, fractions of the episodes."""
+    """Parameters of the random streams of a split.
+
+    Attributes:
+        rest_s: Range of the rest before an episode, in seconds.
+        hold_s: Range of the time that the final pose is held, in seconds.
+        speeds: Probabilities of 1, 2, ... control steps per frame.
+        light_gap_s: Mean random time between dark intervals (see `draw_light`).
+        dark_s: Range of the length of dark and of covered intervals, in seconds.
+        noise: Upper limit of the action noise (see `EpisodePlan`).
+        held_out_colors: Whether combinations of task and color unseen in training may appear.
+        cover_gap_s: Mean random time between covered intervals (see `draw_cover`).
+        stopped: Fraction of the episodes in which the policy stops early.
+        wrong: Fraction of the episodes with another task's policy, if the task has an opposite.
+        undone: Fraction of the episodes that undo their result, if the task has an opposite.
+        things: Fraction of the episodes with a distractor.
+        moving_things: Fraction of the distractors that appear, disappear or both.
+    """
 
     rest_s: tuple[float, float]
     hold_s: tuple[float, float]
@@ -133,14 +157,14 @@ class Style:
     cover_gap_s: float = 60.0
     stopped: float = 0.06
     wrong: float = 0.03
-    undone: float = 0.08  # among tasks that have an opposite
+    undone: float = 0.08  # fraction among tasks that have an opposite
     things: float = 0.55
-    moving_things: float = 0.6  # fraction of the things that appear, disappear or both
+    moving_things: float = 0.6  # fraction of the distractors that appear, disappear or both
 
 
 TRAINING = Style((1.5, 6.0), (1.5, 3.0), (0.6, 0.25, 0.1, 0.05), 45.0, (2.0, 5.0), 0.2, False)
 EVALUATION = Style((4.0, 12.0), (1.5, 3.0), (1.0,), 75.0, (3.0, 7.0), 0.1, True)
-# The sample bag is short: shorter rests, no failures, covers or things.
+# The sample bag is short: shorter rests, no failures, lens covers or distractors.
 SAMPLE = Style(
     (3.0, 5.0), (1.5, 3.0), (1.0,), 60.0, (4.0, 6.0), 0.1, False, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0
 )
@@ -155,21 +179,33 @@ SPLIT_TASKS = {'unseen': TEST_TASKS}  # all other splits: TRAIN_TASKS
 
 
 class Director:
-    """Generates streams; caches the scenes of tasks."""
+    """Generator of Meta-World streams, which keeps the scene of each task for later streams."""
 
     def __init__(self, size: int = SIZE, depth: bool = False) -> None:
-        """Create a director; `depth`: also render depth images of `DEPTH_SIDE` pixels."""
+        """Create a generator; scenes are created on first use.
+
+        Args:
+            size: Width and height of the frames in pixels.
+            depth: Whether to render depth images of `DEPTH_SIDE` x `DEPTH_SIDE` pixels as well.
+        """
         self._size, self._depth = size, depth
         self._scenes: dict[str, Scene] = {}
 
     def scene(self, task: str) -> Scene:
-        """Return the scene of a task; it is created at its first use."""
+        """Return the scene of a task, which is created on first use."""
         if task not in self._scenes:
             self._scenes[task] = Scene(task, self._size)
         return self._scenes[task]
 
     def film(self, split: str, seed: int, seconds: float, views: str = HOME) -> StreamData:
-        """Generate the stream of one seed."""
+        """Generate one stream of Meta-World.
+
+        Args:
+            split: Name of the split; it determines tasks and style.
+            seed: Seed of all random values.
+            seconds: Length of the stream.
+            views: Cameras of the stream (see the module's docstring).
+        """
         style, frames = STYLES[split], round(seconds * RATE_HZ)
         rng = np.random.default_rng([seed, 1])
         home = draw_home(rng, str(rng.choice(list(VIEWPOINTS))))
@@ -246,13 +282,13 @@ class Director:
     def _cut_shots(
         self, episode: Episode, for_training: bool, rng: np.random.Generator
     ) -> list[Shot]:
-        """Draw a shot for every `CUT_FRAMES` frames of an episode."""
+        """Draw a new shot for every `CUT_FRAMES` frames of an episode, all with one appearance."""
         path, appearance = self._path(episode), draw_wide_appearance(rng, for_training)
         firsts = range(0, len(episode.instants), CUT_FRAMES)
         return [_draw_shot(path, appearance, for_training, rng, first) for first in firsts]
 
     def _path(self, episode: Episode) -> NDArray[np.float64]:
-        """Return positions (N, 3) of the episode's object from its first frame to its last."""
+        """Return `PATH_POINTS` positions (N, 3) of the episode's object, evenly spaced in time."""
         scene = self.scene(episode.plan.task)
         scene.reset(list(episode.plan.seed))
         at = np.linspace(0, len(episode.instants) - 1, PATH_POINTS).round().astype(int)
@@ -294,7 +330,7 @@ class Director:
         count = len(episode.instants)
         first, last = 0, count
         if rng.random() < style.moving_things and count > 6 * SEEN_FRAMES:
-            # Not within a second of a cut: its label would hide the episode's first phase.
+            # Not within the episode's first or last second, where its label would hide a phase.
             times = rng.integers(SEEN_FRAMES, count - SEEN_FRAMES, 2)
             way = int(rng.integers(3))
             first = int(times.min()) if way != 1 else 0
@@ -305,10 +341,12 @@ class Director:
 
 
 class Film:
-    """Images of a stream, episode by episode, with the image positions of objects.
+    """Rendered frames of a stream, to which episodes are added one after another.
 
-    `starts`: first frame of each shot. `visible`: for each shot, the visible fraction of the
-    object of each task's act.
+    Attributes:
+        images: Frames (N, S, S, 3) of each shot.
+        starts: First frame of each shot in the stream.
+        visible: For each shot, the mean visible fraction of the object by task.
     """
 
     def __init__(
@@ -330,7 +368,15 @@ class Film:
         shots: Sequence[Shot],
         depth: bool,
     ) -> None:
-        """Render an episode, up to the end of the stream; all shots have the same appearance."""
+        """Render an episode, up to the end of the stream.
+
+        Args:
+            scene: Scene of the episode's task.
+            episode: Recorded episode.
+            prop: Distractor, if any.
+            shots: Shots of the episode in order of time, all with the same appearance.
+            depth: Whether to render depth images as well.
+        """
         appearance = shots[0].appearance
         scene.replay(list(episode.plan.seed), appearance)
         scene.dress(shots[0].camera, appearance, episode.plan.colour)
@@ -350,7 +396,7 @@ class Film:
         end: int,
         depth: bool,
     ) -> None:
-        """Render the frames of one shot, up to `end` or the end of the stream."""
+        """Render the frames of one shot, up to frame `end` of the episode or the stream's end."""
         scene.aim(shot.camera)
         self.starts.append(self._at)
         taken = []
@@ -382,7 +428,7 @@ class Film:
         self.visible.append(_visible_shares(scene, episode, shot.first, end))
 
     def state(self, episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-        """Return (T,) arrays of places and `progress`, and `depth` if it was rendered."""
+        """Return object positions, `progress` and optional `depth` as arrays (T, ...) by name."""
         names = (*PLACES, *WORKSPACE)
         columns = np.array(self._places, np.float16).reshape(-1, len(names)).T
         found: dict[str, NDArray[Any]] = dict(zip(names, columns, strict=True))
@@ -395,11 +441,11 @@ class Film:
 def _workspace(
     place: NDArray[np.float64], size_px: float, image: ImageFormat
 ) -> tuple[float, float, float, float]:
-    """Return center and sides of the workspace in fractions of an image (see `WORKSPACE_PX`).
+    """Return the workspace (center x, center y, width, height) in fractions of the image.
 
     Args:
         place: Center (2,) in the square rendering, in fractions.
-        size_px: Projected size at the center.
+        size_px: Projected size at the center (see `WORKSPACE_PX`).
         image: Format of the image.
     """
     [[x, y]] = image.place(place[None])
@@ -409,7 +455,10 @@ def _workspace(
 
 
 def progress(episode: Episode) -> NDArray[np.float16]:
-    """Return the progress of each frame's attempt, 0..1; NaN at rest and in failed attempts."""
+    """Return the progress of the task in each frame, (T,) from 0 to 1.
+
+    It is NaN at rest and in attempts that fail.
+    """
     phases, tasks = np.array(episode.phases), np.array(episode.tasks)
     found = np.full(len(phases), np.nan)
     for task in dict.fromkeys(episode.tasks):
@@ -423,7 +472,14 @@ def progress(episode: Episode) -> NDArray[np.float16]:
 
 
 def _visible_shares(scene: Scene, episode: Episode, first: int, end: int) -> dict[str, float]:
-    """Return the mean visible fraction of the object for each task with an act in these frames."""
+    """Return, by task, the mean visible fraction of the object in the phase `act`.
+
+    Args:
+        scene: Scene with the shot's camera.
+        episode: Recorded episode.
+        first: First frame of the shot in the episode.
+        end: Frame after the shot.
+    """
     found = {}
     samples = SHARE_SAMPLES if end - first > CUT_FRAMES else 1
     for task in dict.fromkeys(episode.tasks):
@@ -440,10 +496,14 @@ def _visible_shares(scene: Scene, episode: Episode, first: int, end: int) -> dic
 def _with_hidden(
     annotations: Sequence[Annotation], starts: Sequence[int], visible: Sequence[dict[str, float]]
 ) -> list[Annotation]:
-    """Set `hidden` for acts whose object is not sufficiently visible.
+    """Set `hidden` in annotations of phase `act` whose object is not sufficiently visible.
 
-    An act is split where a cut makes its object visible or hides it. `starts` are the first frames
-    of the shots, `visible` their visible fractions.
+    An annotation is split where a new shot makes the object visible or hides it.
+
+    Args:
+        annotations: Annotations of the stream.
+        starts: First frame of each shot.
+        visible: Visible fraction of the object by task, for each shot.
     """
     found: list[Annotation] = []
     for item in annotations:
@@ -465,7 +525,10 @@ def _with_hidden(
 
 
 def _described(episode: Episode) -> dict[str, Any]:
-    """Return an episode's description for meta.json; frames count from the episode's first."""
+    """Return an episode's parameters and results as JSON values for meta.json.
+
+    Frame numbers count from the first frame of the episode.
+    """
     done = episode.phases.index('done') if 'done' in episode.phases else -1
     return {
         **asdict(episode.plan),
@@ -477,7 +540,7 @@ def _described(episode: Episode) -> dict[str, Any]:
 
 
 def _scaled(prop: Prop | None, rng: np.random.Generator) -> Prop | None:
-    """Return the same thing with a random scale."""
+    """Return the same distractor with a random scale, or None if there is none."""
     scale = round(float(rng.uniform(*THING_SCALE)), 3)
     return replace(prop, thing=replace(prop.thing, scale=scale)) if prop else None
 
@@ -489,14 +552,22 @@ def _draw_shot(
     rng: np.random.Generator,
     first: int = 0,
 ) -> Shot:
-    """Draw a wide camera with all points (N, 3) in its image, its format and its movement."""
+    """Draw a shot with a random wide camera and image format; some cameras pan or shake.
+
+    Args:
+        points_m: Points (N, 3) that the image should contain (see `draw_wide`).
+        appearance: Light, colors and textures.
+        for_training: Whether to exclude cameras and formats that are held out of training.
+        rng: Random generator.
+        first: First frame, counted from the start of the episode.
+    """
     image = draw_format(rng, for_training)
     camera = draw_wide(rng, points_m, image.visible_height, for_training)
     return _moved(Shot(camera, appearance, image, first=first), rng)
 
 
 def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
-    """Add a slow pan or camera shake to some shots."""
+    """Return the shot with a random pan and possibly shake; most shots remain unchanged."""
     if rng.random() >= MOVING_CAMERAS:
         return shot
     fov = np.radians(shot.camera.fov_deg)
@@ -509,14 +580,22 @@ def _moved(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def task_of(seed: int, index: int, tasks: tuple[str, ...]) -> str:
-    """Return the task of an episode: random permutations in sequence, so that all tasks occur."""
+    """Return the task of an episode.
+
+    Tasks come from a sequence of random permutations, so that all tasks are equally frequent.
+
+    Args:
+        seed: Seed of the stream.
+        index: Number of the episode in the stream.
+        tasks: Tasks of the split.
+    """
     at = 5 * (seed % 10_000) + index
     shuffled = np.random.default_rng([seed // 10_000, at // len(tasks), 3]).permutation(len(tasks))
     return tasks[int(shuffled[at % len(tasks)])]
 
 
 def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
-    """Draw the ending of an episode (see EpisodePlan)."""
+    """Draw an episode's ending: 'success', 'stopped', 'wrong' or 'undone' (see `EpisodePlan`)."""
     shares = {'stopped': style.stopped}
     if task in UNDONE_BY:
         shares |= {'wrong': style.wrong, 'undone': style.undone}
@@ -528,7 +607,15 @@ def draw_ending(task: str, style: Style, rng: np.random.Generator) -> str:
 def draw_plan(
     task: str, ending: str, seed: tuple[int, ...], style: Style, rng: np.random.Generator
 ) -> EpisodePlan:
-    """Draw color, speed, noise and pauses of one episode."""
+    """Draw the random parameters of one episode, such as color, speed, noise and pauses.
+
+    Args:
+        task: Name of the task.
+        ending: Ending of the episode (see EpisodePlan).
+        seed: Seed of the simulation.
+        style: Parameters of the split's random streams.
+        rng: Random generator.
+    """
     colors = COLOR_NAMES if style.held_out_colors else training_colors(task)
     if ending == 'undone' and not style.held_out_colors:
         colors = tuple(c for c in colors if c in training_colors(UNDONE_BY[task]))
@@ -548,7 +635,7 @@ def draw_plan(
 
 
 def state_of(episodes: list[Episode], light: Level, cover: Level) -> dict[str, NDArray[Any]]:
-    """Return (T,) float16 arrays of the simulator's state."""
+    """Return the arrays of a stream's state that `STATE` lists: (T,) float16 by name."""
     instants = [instant for episode in episodes for instant in episode.instants][: len(light)]
     found = {name: [float(getattr(i, name)) for i in instants] for name in STATE[:4]}
     levels = {'light': light, 'cover': cover}

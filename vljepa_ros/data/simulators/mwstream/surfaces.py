@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Textures of table, floor and wall: Meta-World's own files, and generated patterns.
+"""Textures of table, floor and wall: files of Meta-World, and generated patterns.
 
 Textures are (H, W, 3) uint8. They are written to a MuJoCo model before its renderer is created.
 """
@@ -27,7 +27,7 @@ SURFACES = ('T_table', 'T_floor', 'T_wallmetal')  # names of a model's textures
 
 
 class Surfaces:
-    """Textures of one MuJoCo model."""
+    """Textures of table, floor and wall in one MuJoCo model."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -36,7 +36,7 @@ class Surfaces:
         self._original = model.tex_data.copy()
 
     def wear(self, textures: tuple[str, str, str]) -> None:
-        """Set the textures of table, floor and wall ('': the model's own)."""
+        """Set the textures of table, floor and wall by name; '' restores the model's texture."""
         self._model.tex_data[:] = self._original
         for number, name in zip(self._numbers, textures, strict=True):
             if number < 0 or not name:
@@ -52,7 +52,7 @@ class Surfaces:
 
 @functools.cache
 def texture(name: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a texture (height, width, 3) by its name."""
+    """Return the texture `name` of `TEXTURES` as (height, width, 3) uint8 RGB."""
     if name in PATTERNS:
         return _pattern(name, height, width)
     spec = importlib.util.find_spec('metaworld')
@@ -65,7 +65,7 @@ def texture(name: str, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _pattern(name: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a light gray pattern; the appearance's tint colors it."""
+    """Return a light gray pattern (height, width, 3), which the appearance's tint colors."""
     rng = np.random.default_rng([PATTERNS.index(name), height])
     gray = np.full((height, width), 225.0)
     rows, columns = np.mgrid[:height, :width]

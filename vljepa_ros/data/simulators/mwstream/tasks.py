@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 50 tasks of Meta-World v3: objects, states, colors, and the ids of concepts.
+"""The 50 tasks of Meta-World v3: their objects, states and colors, and the ids of concepts.
 
 A concept id is `rest`, `dark`, `covered`, `reach:<object>:<colour>`,
 `contact:<object>:<colour>`, `act:<task>:<colour>`, `done:<task>:<colour>`,
-`appear:<thing>:<colour>` or `gone:<thing>:<colour>`. Tasks that share an object share its
-`reach` and `contact`, because these phases look the same.
-This module holds constants only, used by the generator and the sentences. No simulator is needed.
+`appear:<thing>:<colour>` or `gone:<thing>:<colour>`. Tasks with the same object share its `reach`
+and `contact` concepts, because these phases look the same.
+The generator and the sentences use this module. No simulator is needed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """One task: its object's noun, the object's bodies in the model, and the object's states.
+    """Object of a task and its states.
 
-    `before` and `after` are the states at the start and after success, '' if they have no name.
-    `paint` restricts the colored geoms ('mesh:NAME') if `bodies` include more than the object.
+    Attributes:
+        object: Noun for the object that the robot manipulates.
+        bodies: Names of the object's bodies in the simulator's model.
+        before: State of the object at the start, '' if the state has no name.
+        after: State of the object after success, '' if the state has no name.
+        paint: Geoms to color, as 'mesh:<name>'; if empty, all geoms of `bodies`.
     """
 
     object: str
@@ -102,7 +106,7 @@ UNDONE_BY: dict[str, str] = {
     'plate-slide-side': 'plate-slide-back-side',
 }
 
-# Distractors that may stand next to the task, appear and disappear.
+# Distractors that may be on the table, appear and disappear.
 THINGS: tuple[str, ...] = ('tin', 'egg', 'brick', 'globe')
 
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -118,24 +122,24 @@ COLORS: dict[str, tuple[float, float, float]] = {
 COLOR_NAMES: tuple[str, ...] = tuple(COLORS)
 
 
-# Phases, and labels that take precedence over them because the scene is invisible.
+# Phases of a task; UNSEEN: labels that replace them if the scene is invisible.
 PHASES: tuple[str, ...] = ('rest', 'reach', 'contact', 'act', 'done')
 UNSEEN: tuple[str, ...] = ('dark', 'covered')
 BARE: tuple[str, ...] = ('rest', *UNSEEN)
 
 
 def held_out_color(task: str) -> str:
-    """Return the color that the task's object never has in training (held-out combination)."""
+    """Return the color that the object of `task` never has in training."""
     return COLOR_NAMES[(3 * list(TASKS).index(task) + 1) % len(COLOR_NAMES)]
 
 
 def training_colors(task: str) -> tuple[str, ...]:
-    """Return the colors that the task's object has in training."""
+    """Return the colors that the object of `task` has in training."""
     return tuple(name for name in COLOR_NAMES if name != held_out_color(task))
 
 
 def meaning_of(task: str, phase: str, color: str) -> str:
-    """Return the concept id of a phase of a task."""
+    """Return the concept id of a task's phase, for an object of color `color`."""
     if phase in BARE:
         return phase
     return f'{phase}:{TASKS[task].object if phase in ("reach", "contact") else task}:{color}'
