@@ -53,7 +53,7 @@ class ImageEncoder(Protocol):
 
 
 class WindowEncoder:
-    """Window mode, the default: encodes all frames of the window together, when requested."""
+    """Window mode, the default: encodes all frames of the window together at every hop."""
 
     def __init__(self, x_encoder: XEncoder, config: BidirectionalConfig) -> None:
         self._x_encoder = x_encoder
@@ -69,7 +69,7 @@ class WindowEncoder:
         state.tokens = None
 
     def tokens(self, state: EncoderState) -> Tensor:
-        """Return the visual tokens (1, V, D) of the window; the first call after a hop encodes."""
+        """Return the visual tokens (1, V, D) of the window, encoded at the first call per hop."""
         if state.tokens is None:
             state.tokens = self._x_encoder(torch.cat(list(state.recent), dim=1))
         return state.tokens

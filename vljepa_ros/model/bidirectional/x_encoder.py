@@ -29,8 +29,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
     """V-JEPA 2's attention with rotary angles in float32 and with cached keys and values.
 
-    `transformers` computes the angles in the model's dtype. In bfloat16, the resulting error is
-    several times the rounding error of the dtype at tubelet 31 (test_traps.py).
+    `transformers` computes the angles in the model's dtype. In bfloat16, this makes the error of
+    late tubelets, such as tubelet 31, larger than rounding does (test_traps.py).
     """
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
