@@ -48,7 +48,10 @@ def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
 
 @dataclass(frozen=True)
 class TimeConfig:
-    """Frame rate in Hz, frames per tubelet, and length of the attention window in tubelets."""
+    """Timing of a streaming model: frame rate in Hz, frames per tubelet, attention window.
+
+    `window_tubelets`: number of newest tubelets that a token can attend to in one layer.
+    """
 
     rate_hz: float = 10.0
     tubelet_frames: int = 2
@@ -119,8 +122,9 @@ class RegionFinderConfig:
 class PredictorConfig:
     """Configuration of the Predictor, a transformer over visual, prompt and answer tokens.
 
-    `merge`: m, to merge m x m neighboring visual tokens into one. `answer_tokens`: number of
-    learned tokens that follow the prompt; their mean output is projected to the answer embedding.
+    `merge`: side m of the groups of m x m neighboring visual tokens that are merged into one
+    token. `answer_tokens`: number of learned tokens that follow the prompt; their mean output is
+    projected to the answer embedding.
     """
 
     merge: int = 2
@@ -172,8 +176,8 @@ class YDecoderConfig:
     """Configuration of the Y-Decoder, a causal transformer that decodes one embedding to text.
 
     `prefix_tokens`: number of prefix vectors that a linear layer computes from the embedding.
-    `max_tokens`: maximum length of a text. `beams`: width of the beam search. `vocabulary`: number
-    of word pieces, including the end of the sentence.
+    `max_tokens`: maximum length of a text in tokens. `beams`: width of the beam search.
+    `vocabulary`: number of word pieces, including an end-of-sentence token.
     """
 
     width: int = 256

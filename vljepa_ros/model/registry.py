@@ -70,7 +70,7 @@ def available() -> dict[str, Path]:
 
 
 def find(name_or_dir: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model, given its name or the folder itself.
+    """Return the folder of a model that is specified by its name or by a path.
 
     Raises:
         ModelError: The model is unknown; the message lists the installed models.

@@ -21,7 +21,7 @@ def load_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> None:
     Args:
         net: Module to load.
         path: The safetensors file.
-        parts: Names of all submodules of `net`; tensors of other submodules are ignored.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
 
     Raises:
         ModelError: The file is missing or damaged, or its tensors do not match `net`.
@@ -32,7 +32,7 @@ def load_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> None:
 def place_weights(
     net: nn.Module, path: Path, parts: tuple[str, ...], device: torch.device, dtype: torch.dtype
 ) -> None:
-    """Replace the weights of a module by those of a safetensors file, on a device, as a dtype.
+    """Replace a module's weights by those of a safetensors file, moved to a device and a dtype.
 
     Unlike `load_weights`, this does not copy into the existing weights of `net`, so it needs
     less memory. Buffers that are not stored move to the device but keep their dtype, because
@@ -41,7 +41,7 @@ def place_weights(
     Args:
         net: Module to load.
         path: The safetensors file.
-        parts: Names of all submodules of `net`; tensors of other submodules are ignored.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
         device: Device of the loaded weights.
         dtype: Dtype of the loaded weights.
 
@@ -62,7 +62,7 @@ def read_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> dict[str
     Args:
         net: Module whose tensor names and shapes the file must match.
         path: The safetensors file.
-        parts: Names of all submodules of `net`; tensors of other submodules are ignored.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
 
     Returns:
         Tensors by name, on the CPU, in their stored dtype.

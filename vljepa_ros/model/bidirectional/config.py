@@ -28,7 +28,10 @@ GROUPED = {'key_value_heads': (1, MAX_HEADS), 'head_width': (2, 512), 'mlp_width
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Frame rate in Hz, frames per hop (one embedding), and frames per embedded window."""
+    """Timing of a bidirectional model: frame rate in Hz, frames per hop, frames per window.
+
+    A hop is the step between two embeddings. Each embedding covers one window.
+    """
 
     rate_hz: float = 2.0
     hop_frames: int = 2

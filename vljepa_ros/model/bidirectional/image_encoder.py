@@ -48,7 +48,7 @@ class ImageEncoder(Protocol):
         ...
 
     def tokens(self, state: EncoderState) -> Tensor:
-        """Return the visual tokens (1, V, D) of the window, or of all frames until it is full."""
+        """Return the visual tokens (1, V, D) of the newest frames, at most one window."""
         ...
 
 

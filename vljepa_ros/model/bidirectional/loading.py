@@ -74,7 +74,7 @@ def read(
         config: Contents of its model.yaml.
         device: Device of the weights.
         dtype: Name of the compute dtype, a key of `DTYPES`.
-        names: Submodules to load, such as `VISION`; the others do not exist in the result.
+        names: Names of the submodules to load, such as `VISION`; no other submodule is created.
 
     Raises:
         ModelError: The weights are missing or damaged.

@@ -19,7 +19,7 @@ LANGUAGE = ('y_encoder',)
 
 
 class BidirectionalVLJEPA(nn.Module):
-    """VL-JEPA's X-Encoder, Predictor and Y-Encoder, or only those that `parts` names."""
+    """X-Encoder, Predictor and Y-Encoder as submodules, or only the submodules in `parts`."""
 
     def __init__(
         self, config: BidirectionalConfig, parts: tuple[str, ...] = VISION + LANGUAGE
@@ -39,8 +39,8 @@ class BidirectionalVLJEPA(nn.Module):
         """Predict the answer embedding of one prompt per window, as in training.
 
         Args:
-            images: B windows of F frames, (B, F, S, S, 3) uint8 RGB.
-            prompt: Token ids (B, L).
+            images: B windows of F frames of S x S pixels, (B, F, S, S, 3) uint8 RGB.
+            prompt: Token ids of one prompt per window (B, L).
             prompt_mask: (B, L), true for real tokens.
 
         Returns:

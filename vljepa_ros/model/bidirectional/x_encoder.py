@@ -29,12 +29,12 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
     """V-JEPA 2's attention with rotary angles in float32 and with cached keys and values.
 
-    `transformers` computes the angles in the model's dtype. In bfloat16, this makes the error of
-    late tubelets, such as tubelet 31, larger than rounding does (test_traps.py).
+    `transformers` computes the angles in the model's dtype. In bfloat16, the resulting error at
+    late tubelets, such as tubelet 31, exceeds the rounding error of the dtype (test_traps.py).
     """
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
-        """Rotate queries or keys by their position ids in float32, and return the input dtype."""
+        """Rotate queries or keys by their position ids; compute in float32, keep the dtype."""
         rotated: Tensor = super().apply_rotary_embeddings(qk.float(), pos_ids)
         return rotated.to(qk.dtype)
 
@@ -136,7 +136,7 @@ class XEncoder(nn.Module):
         return encoder.layernorm(x), renewed
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Convert images (B, F, S, S, 3) uint8 RGB to V-JEPA 2's normalized (B, F, 3, S, S)."""
+        """Convert images (B, F, S, S, 3) uint8 RGB to normalized pixel values (B, F, 3, S, S)."""
         _, frames, height, width, _ = images.shape
         size, per = self.config.image_size, self.config.tubelet_frames
         if (height, width) != (size, size):

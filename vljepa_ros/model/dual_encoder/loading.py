@@ -64,7 +64,7 @@ def load(
 
 
 def own_calibration(net: DualEncoder) -> CalibrationConfig:
-    """Return the calibration that SigLIP has learned: sigmoid(scale * cosine + bias)."""
+    """Return SigLIP's learned calibration of image-text scores: sigmoid(scale * cosine + bias)."""
     scale = float(net.model.logit_scale.float().exp())
     bias = float(net.model.logit_bias.float())
     return CalibrationConfig(

@@ -63,7 +63,12 @@ def convert(
 
 
 def renamed(state: dict[str, Tensor], source: SourceConfig) -> dict[str, Tensor]:
-    """Select the tensors named `source.rename_from`* and replace this prefix by `rename_to`."""
+    """Return the tensors whose names start with a source's prefix, with its new prefix.
+
+    Args:
+        state: Tensors by name.
+        source: The prefix is `rename_from`, the new prefix is `rename_to`.
+    """
     prefix = source.rename_from
     return {
         source.rename_to + key[len(prefix) :]: value
@@ -73,7 +78,7 @@ def renamed(state: dict[str, Tensor], source: SourceConfig) -> dict[str, Tensor]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint file (safetensors or pickle) without running its code.
+    """Read the tensors of a checkpoint file (safetensors or pickle) without executing its code.
 
     Args:
         path: The file; a pickle contains a state dict, or has it under the key `STATE`.

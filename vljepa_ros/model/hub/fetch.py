@@ -73,7 +73,7 @@ def address(source: SourceConfig) -> str:
 
 
 def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
-    """Complete the file `partial` by downloading its missing bytes, or all bytes if it is stale.
+    """Download the missing bytes of `partial`, or all bytes if the file on the hub has changed.
 
     Raises:
         ModelError: The server refuses the request, or the connection fails.
@@ -121,7 +121,9 @@ def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
 
 
 def _write(path: Path, block: bytes, how: str) -> None:
-    """Write a block to a file; convert an OSError, which would be taken for a network error.
+    """Write a block to a file, opened with mode `how`, and convert OSError to OutputError.
+
+    The callers report an OSError as a network error.
 
     Raises:
         OutputError: The block cannot be written.

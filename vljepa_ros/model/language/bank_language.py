@@ -70,7 +70,7 @@ class BankLanguage(TextSpace):
         return np.concatenate(rows)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """Decode predicted vectors into texts, which are sentences of the bank or generated.
+        """Decode predicted vectors into sentences of the bank; subclasses may generate texts.
 
         Args:
             vectors: Predicted vectors (N, D).
@@ -93,7 +93,7 @@ class BankLanguage(TextSpace):
         return self._bank.nearest(vectors, self._embed, self.match)
 
     def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
-        """Return whether to abstain, as `TextSpace` does or because no sentence is near enough.
+        """Return whether to abstain, by `TextSpace`'s rule or because no sentence is near enough.
 
         Args:
             vector: Predicted answer embedding (D,).

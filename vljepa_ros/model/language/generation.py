@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Text generation: decodes vectors with a Y-Decoder and scores the texts of the beam search.
 
-A hypothesis is a text that the beam search returns. Shapes: N vectors, D embedding_dim.
+A hypothesis is a text that the beam search returns.
+
+Shapes: N vectors, D embedding_dim.
 """
 
 from __future__ import annotations

@@ -103,9 +103,9 @@ class Trigrams:
         return float(-self._english[at[:-2], at[1:-1], at[2:]].mean())
 
     def log_odds(self, found: Sequence[str]) -> float:
-        """Return the log-odds, in nats, of words in the likeliest group of languages and English.
+        """Return the log-odds, in nats, of words in the likeliest language group over English.
 
-        These are the log-odds of all trigrams, added and limited to -MOST_ODDS..MOST_ODDS.
+        The log-odds of all trigrams are added, and the sum is limited to -MOST_ODDS..MOST_ODDS.
 
         Args:
             found: Words of letters a-z; see `letters.words`.
@@ -232,7 +232,7 @@ def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
 def _rank(index: int) -> float:
     """Return the frequency rank of a vocabulary id, 0 (most frequent word) to 1 (rarest word).
 
-    Ids before the first word, which are those of single characters, have rank 0.7.
+    Ids before the first word, such as those of single characters, have rank 0.7.
     """
     if index < FIRST_WORD:
         return 0.7

@@ -77,8 +77,8 @@ class TextSpace(ABC):
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
         """Return the candidates with their calibrated scores, best first.
 
-        The scores are probabilities. If `calibration.unknown` is not empty, it is an additional
-        candidate, so the scores sum to less than 1.
+        The scores are probabilities. The probabilities of all candidates and, if it is not empty,
+        of `calibration.unknown` sum to 1.
 
         Args:
             vector: Predicted answer embedding (D,).
@@ -168,5 +168,5 @@ class TextSpace(ABC):
 
 
 def _competing(texts: Sequence[str], unknown: str) -> list[str]:
-    """Return the candidates of the softmax: the texts and, unless it is empty, `unknown`."""
+    """Return the candidates of the softmax: the texts, and `unknown` if it is another text."""
     return [*texts] if not unknown or unknown in texts else [*texts, unknown]

@@ -27,7 +27,7 @@ Confidence = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Bank:
-    """Sentences of a model folder, for retrieval by vector; they are embedded at the first use."""
+    """Sentence bank of a model folder, whose sentences are embedded at the first retrieval."""
 
     def __init__(self, folder: Path, config: BankConfig) -> None:
         self._path, self._abstain_below = folder / config.file, config.abstain_below

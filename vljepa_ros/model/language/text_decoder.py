@@ -37,8 +37,8 @@ MAX_ANCHORS = 100_000
 class TextDecoderConfig:
     """Contents of the y_decoder.yaml of a model folder.
 
-    `model_id`: model whose vectors it decodes. `anchors`, `anchor_temperature`: number of
-    sentence embeddings that vectors are projected on, and the softmax temperature of the
+    `model_id`: id of the model whose vectors are decoded. `anchors`, `anchor_temperature`: number
+    of sentence embeddings that vectors are projected on, and the softmax temperature of this
     projection (see `GapCorrection`). `bank_below`: minimum cosine of a vector and its decoded
     text; below it, the text comes from the sentence bank instead.
     """

@@ -26,7 +26,7 @@ from vljepa_ros.model.transformer_block import TransformerBlock
 
 @dataclass
 class KeyValue:
-    """Key-value cache of one attention layer: (B, H, T, N, E) each, oldest tubelet first.
+    """Cache of one attention layer: keys and values (B, H, T, N, E), oldest tubelet first.
 
     The keys are stored before their rotation in time.
     """

@@ -114,7 +114,7 @@ def assemble(
 
 
 def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
-    """Return the model id, which combines a model's name with the hashes of its weights.
+    """Return the model id: a model's name with the hashes of its weights and its text tower.
 
     Vectors are comparable only if their model ids are equal.
 

@@ -23,7 +23,7 @@ LANGUAGE = ('y_encoder', 'y_decoder')
 
 
 class VLJEPA(nn.Module):
-    """VL-JEPA's encoders, Predictor and Y-Decoder, or only the submodules that `parts` names."""
+    """Streaming VL-JEPA with all of its submodules, or only the submodules in `parts`."""
 
     def __init__(
         self, config: ModelConfig, parts: tuple[str, ...] = (FINDER, *VISION, *LANGUAGE)
@@ -46,8 +46,8 @@ class VLJEPA(nn.Module):
         """Predict the answer embeddings of P prompts at every tubelet of B clips, for training.
 
         Args:
-            images: T tubelets of F frames per clip, (B, T, F, S, S, 3) uint8 RGB.
-            prompt: Token states of the text tower (B, P, L, Dt).
+            images: T tubelets of F frames of S x S pixels per clip, (B, T, F, S, S, 3) uint8 RGB.
+            prompt: Token states of the text tower for P prompts of L tokens (B, P, L, Dt).
             prompt_mask: (B, P, L), true for real tokens.
 
         Returns:

@@ -6,10 +6,10 @@ and values are shared by all prompts. Prompt tokens and K learned answer tokens 
 to the visual tokens of one window and to each other. The answer embedding is pooled from the
 answer tokens only (docs/design.md section 1).
 
-Shapes: B batch, T tubelets, Nx and Dx number (per tubelet) and width of the X-Encoder's tokens, N
-number of visual tokens per tubelet after merging m x m of them, D width, H heads, E = D / H, P
-prompts, L prompt tokens, Dt width of the text tower, W attention window in tubelets, M pairs of a
-prompt and a tubelet.
+Shapes: B clips, T tubelets, Nx X-Encoder tokens per tubelet, Dx width of the X-Encoder, N visual
+tokens per tubelet after m x m X-Encoder tokens are merged into one, D width, H heads, E = D / H,
+P prompts, L prompt tokens, Dt width of the text tower, W attention window in tubelets, M pairs of
+a prompt and a tubelet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vljepa_ros.model.streaming.rope import rotate
 
 
 class Predictor(nn.Module):
-    """Transformer that maps visual tokens and prompts to answer embeddings, streaming or batched.
+    """Transformer that predicts answer embeddings from visual tokens and prompts.
 
     Training calls `forward`. Streaming calls `step` for every tubelet and `ask` for prompts.
     """

@@ -68,9 +68,10 @@ class RegionFinder(nn.Module):
         return within(found[:2], np.exp(found[2:]), self.config.smallest)
 
     def crop(self, images: Sequence[Image]) -> list[Image]:
-        """Crop all frames of a tubelet to the region that is found in the newest frame.
+        """Crop all frames of a tubelet to the workspace region of the newest frame.
 
-        Returns images (S, S, 3) uint8 RGB of the X-Encoder's size.
+        Returns:
+            Images (S, S, 3) uint8 RGB, where S is the X-Encoder's image size.
         """
         region = self.find(images[-1])
         return [cut(image, region, self.image_size) for image in images]
@@ -79,7 +80,7 @@ class RegionFinder(nn.Module):
 def within(
     centers: NDArray[np.float64], sides: NDArray[np.float64], smallest: float
 ) -> NDArray[np.float64]:
-    """Convert centers and sizes to regions (..., 4), limited to lie within the frame.
+    """Convert centers and sizes to regions (..., 4) that lie within the frame.
 
     Args:
         centers: Center x and y (..., 2), in fractions of the frame; may lie outside of the frame.

@@ -79,11 +79,12 @@ class TextLanguage(TextSpace):
     def hypotheses(
         self, vectors: NDArray[np.float32], cosines: bool = True
     ) -> list[list[Hypothesis]]:
-        """Return all hypotheses of the Y-Decoder for each vector, as `TextGenerator.hypotheses`.
+        """Return all hypotheses of the Y-Decoder for each vector, best first.
 
         Args:
             vectors: Predicted vectors (N, embedding_dim).
-            cosines: Whether to compute the cosines of vectors and texts.
+            cosines: Whether to order the hypotheses by the cosines of vectors and texts; see
+                `TextGenerator.hypotheses`.
         """
         generator = TextGenerator(self._net.y_decoder, self._tower.tokenizer.decode)
         return generator.hypotheses(self._checked(vectors), self, cosines)

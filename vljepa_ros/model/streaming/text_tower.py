@@ -21,7 +21,7 @@ from vljepa_ros.model.config import TextTowerConfig
 
 
 def find_text_tower(name: str) -> Path:
-    """Return the local folder of the text tower `name`, a model of sentence-transformers.
+    """Return the local folder of a text tower, a model from sentence-transformers.
 
     Raises:
         ModelError: The text tower is not installed; the message describes how to install it.
