@@ -24,7 +24,7 @@ from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
 log = logging.getLogger(__name__)
 
-make = BidirectionalVLJEPA  # builds the architecture with random weights
+make = BidirectionalVLJEPA  # builds the torch module with random weights
 
 
 def load(

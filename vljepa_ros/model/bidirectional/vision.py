@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a bidirectional model at run time: encodes hops of frames, answers prompts."""
+"""Vision side of a bidirectional model at run time: encodes hops of frames, answers prompts.
+
+Shapes: S image side, P prompts, D embedding_dim.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from vljepa_ros.model.bidirectional.predictor import Predictor
 from vljepa_ros.model.frame_check import check_hop
 from vljepa_ros.model.language.tokenizer import Tokens
 
-PROMPTS_AT_ONCE = 4  # batch size; each prompt needs memory for a copy of all visual tokens
+PROMPTS_AT_ONCE = 4  # batch size; every prompt needs memory for its own copy of the visual tokens
 
 
 class BidirectionalVision:

@@ -21,7 +21,7 @@ from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
-make = DualEncoder  # builds the architecture with random weights
+make = DualEncoder  # builds the torch module with random weights
 
 WORK = 1.2  # total memory including activations, as a multiple of the size of the weights
 

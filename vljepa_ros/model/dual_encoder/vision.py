@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a dual encoder at run time, which embeds the newest image only."""
+"""Vision side of a dual encoder at run time, which embeds the newest image only.
+
+Shapes: S image side, P prompts, D embedding_dim.
+"""
 
 from __future__ import annotations
 

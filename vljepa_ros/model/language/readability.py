@@ -91,8 +91,10 @@ class Trigrams:
         """Store the statistics of all letter trigrams.
 
         Args:
-            english: Log-probabilities of the third letter in English (A, A, A), in nats.
-            languages: Log-odds of the groups (G, A, A, A), in units of `letters.STEP`.
+            english: Log-probabilities (A, A, A), in nats, of a trigram's third letter after the
+                first two letters in English.
+            languages: Log-odds of trigrams in G groups of languages over English (G, A, A, A), in
+                units of `letters.STEP`.
         """
         self._english = np.asarray(english, np.float64)
         self._languages = np.asarray(languages, np.float64) * STEP
@@ -191,12 +193,15 @@ def features(
 
 
 def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16]:
-    """Estimate the English letter trigram model: log-probabilities (A, A, A) of the third letter.
+    """Estimate the English letter trigram model from a tokenizer's vocabulary and from texts.
 
     Args:
         tokenizer: Tokenizer whose vocabulary is sorted by frequency, so the weight of its words
             decreases with their index.
         texts: Additional English texts; all their words have the same weight.
+
+    Returns:
+        Log-probabilities (A, A, A), in nats, of a trigram's third letter after the first two.
     """
     pairs = [
         (word, 1000.0 / (index - FIRST_WORD + 100))

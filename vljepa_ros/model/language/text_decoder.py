@@ -68,7 +68,7 @@ class TextDecoder(nn.Module):
         self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
-        """Re-center predicted vectors, as `GapCorrection.place`; return unit vectors (N, D).
+        """Re-center predicted vectors with `GapCorrection.place`; return unit vectors (N, D).
 
         Args:
             vectors: Predicted vectors (N, D).
@@ -91,11 +91,14 @@ class TextDecoder(nn.Module):
         return found
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
-        """Project text embeddings (N, D) and return the Y-Decoder's logits for training.
+        """Project text embeddings and compute the Y-Decoder's logits for them, for training.
 
         Args:
             vectors: Text embeddings (N, D).
             tokens: Local token ids (N, L) of the texts; see `YDecoder.forward`.
+
+        Returns:
+            Logits of the next token (N, L + 1, vocabulary).
         """
         logits: Tensor = self.y_decoder(self.bridge.project(vectors), tokens)
         return logits

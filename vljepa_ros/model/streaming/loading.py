@@ -75,7 +75,7 @@ def _add_detectors(
             model.language.readability = readability
 
 
-make = VLJEPA  # builds the architecture with random weights
+make = VLJEPA  # builds the torch module with random weights
 
 
 def assemble(

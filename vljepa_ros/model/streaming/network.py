@@ -47,7 +47,8 @@ class VLJEPA(nn.Module):
 
         Args:
             images: T tubelets of F frames of S x S pixels per clip, (B, T, F, S, S, 3) uint8 RGB.
-            prompt: Token states of the text tower for P prompts of L tokens (B, P, L, Dt).
+            prompt: Token states of the text tower, of width Dt, for P prompts of L tokens each
+                (B, P, L, Dt).
             prompt_mask: (B, P, L), true for real tokens.
 
         Returns:

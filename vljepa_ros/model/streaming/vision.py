@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a streaming model at run time: encodes one tubelet per hop, answers prompts."""
+"""Vision side of a streaming model at run time: encodes one tubelet per hop, answers prompts.
+
+Shapes: S image side, P prompts, D embedding_dim, T tubelets, F frames per tubelet.
+"""
 
 from __future__ import annotations
 
@@ -75,10 +78,13 @@ class StreamingVision:
 
     @torch.inference_mode()
     def describe(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the features (T, F) of a clip, to fit the detector of unfamiliar scenes.
+        """Compute the features of a clip's tubelets, to fit the detector of unfamiliar scenes.
 
         Args:
-            frames: T * tubelet_frames frames, (S, S, 3) uint8 RGB each.
+            frames: Frames of the clip (T * F, S, S, 3), uint8 RGB.
+
+        Returns:
+            Features (T, n), where n is `familiarity.feature_count` of the X-Encoder.
         """
         per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
         caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
@@ -136,9 +142,9 @@ class StreamingVision:
         return self.readability.unreadable(prompt) if self.readability else 0.0
 
     def _tubelet(self, images: Sequence[Image]) -> Tensor:
-        """Convert a hop's frames to the X-Encoder's input (1, F, S, S, 3), cropped to the region.
+        """Convert a hop's frames to the X-Encoder's input (1, F, S, S, 3), uint8.
 
-        A model without a region finder does not crop.
+        If the model has a region finder, the frames are cropped to the workspace.
         """
         finder = self._net.region_finder
         cropped = finder.crop(images) if finder else images
