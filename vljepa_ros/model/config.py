@@ -99,7 +99,7 @@ class XEncoderConfig:
 
 @dataclass(frozen=True)
 class RegionFinderConfig:
-    """Configuration of the region finder, a CNN that locates the workspace to crop frames to.
+    """Configuration of the region finder, a CNN that locates the workspace, for cropping frames.
 
     `image_size`: side of the model's input frames in pixels. If it is 0, the model has no region
     finder, and its frames have the X-Encoder's image size. `stem`: output channels of the

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Correction of the modality gap between predicted vectors and text embeddings.
 
-A text decoder that was trained on text embeddings only needs it, because predicted vectors differ
-from text embeddings of the same meaning. Their means differ, which `GapCorrection.place` corrects
-by re-centering (Zhang et al., arXiv 2401.08567). Predicted vectors also lie off the manifold of
-text embeddings, which `GapCorrection.project` corrects by projection (DeCap, Li et al., arXiv
-2303.03032).
+A text decoder that is trained on text embeddings alone requires this correction, because predicted
+vectors differ systematically from text embeddings of the same meaning: their means differ, and
+predicted vectors lie off the manifold of text embeddings. `GapCorrection.place` re-centers
+predicted vectors (Zhang et al., arXiv 2401.08567), and `GapCorrection.project` projects them onto
+text embeddings (DeCap, Li et al., arXiv 2303.03032).
 
 Shapes: N vectors, D embedding_dim, M anchors.
 """

@@ -44,7 +44,7 @@ PARTS = ('mean', 'scale', 'basis', 'variance', 'level')
 
 @dataclass(frozen=True)
 class Density:
-    """Principal components of familiar features, for the distance of other features to them.
+    """Principal component model of familiar features, which measures distances of features to it.
 
     `mean`, `scale` (F,): center and unit of each feature. `basis` (F, D): principal components of
     the scaled features. `variance` (D,): variances along the components. `level` (4,): center and
@@ -232,7 +232,8 @@ def read(path: Path, weights_sha256: str) -> dict[str, dict[str, NDArray[Any]]]:
         weights_sha256: SHA-256 of the model's weights, for which the detectors must be fitted.
 
     Returns:
-        Tensors by name for each of the detectors 'scene' and 'text'; empty if it is not stored.
+        A dict with the keys 'scene' and 'text', which contains the tensors of each detector by
+        name; a detector that is not stored has no tensors.
 
     Raises:
         ModelError: The file is missing or damaged, contains values that are not finite, or was
