@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of model.yaml that all public checkpoints share: sources, tokenizers, bank."""
+"""Sections of model.yaml for public checkpoints: download sources, tokenizers, sentence bank."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ FILE_NAME = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One file of a public repository that `vljepa models get` downloads.
+    """One file of a Hugging Face repository that `vljepa models get` downloads.
 
-    `sha256`: hash of the file; if empty, `get` writes it here at the first download. `save_as`:
-    name under which the file is stored unchanged; if empty, the file holds weights. Tensors whose
-    names start with `rename_from` go into weights.safetensors, with `rename_to` as the new prefix.
+    `sha256`: required hash of the file; if empty, the first download writes it to model.yaml.
+    `save_as`: name under which the file is stored unchanged in the model folder. If `save_as` is
+    empty, the file contains weights: tensors whose names start with `rename_from` are copied to
+    weights.safetensors, and `rename_to` replaces this prefix.
     """
 
     repository: str
@@ -30,7 +31,7 @@ class SourceConfig:
     rename_to: str = ''
 
     def __post_init__(self) -> None:
-        """Check that file names stay inside the model's folder and that the hash is valid."""
+        """Validate that both names are plain file names and that `sha256` is empty or a hash."""
         for name in (self.file, self.save_as or 'none'):
             if not FILE_NAME.fullmatch(name):
                 raise ModelError(
@@ -44,9 +45,10 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class BankConfig:
-    """Sentence bank that replaces a Y-Decoder.
+    """Configuration of a sentence bank, from which a model without a Y-Decoder takes its texts.
 
-    The nearest sentence is returned; none if its cosine is below `abstain_below`.
+    `file`: text file in the model folder, one sentence per line. `abstain_below`: minimum cosine
+    of a vector and its nearest sentence; below it, no sentence is returned.
     """
 
     file: str = 'sentences.txt'
@@ -61,7 +63,11 @@ class BankConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """A tokenizer.json in the model's folder, and the tokens around every text ('': none)."""
+    """Name of a tokenizer.json in the model folder, and how texts are prepared for it.
+
+    `begin`, `end`: special tokens before and after every text; if empty, no token is added.
+    `lower_case`: whether texts are converted to lower case first.
+    """
 
     file: str
     begin: str = ''
@@ -69,6 +75,6 @@ class TokenizerConfig:
     lower_case: bool = False
 
     def __post_init__(self) -> None:
-        """Check the file name."""
+        """Validate that `file` is a plain file name."""
         if not FILE_NAME.fullmatch(self.file):
             raise ModelError(f"tokenizer.file ('{self.file:.80}') is not the name of a file")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The architecture of a streaming VL-JEPA as frozen, self-validating dataclasses.
+"""Configuration of a streaming VL-JEPA (model.yaml) as frozen, self-validating dataclasses.
 
-`models/<name>/model.yaml` is parsed into `ModelConfig`. An unknown, missing or invalid key or a
-number out of range raises a ModelError that names it. The ranges are generous: they only prevent
-a damaged file from requesting more memory than a machine has.
+`parse` converts `models/<name>/model.yaml` to a `ModelConfig`. It raises a ModelError that names
+the key if a key is unknown, missing or invalid, or if a number is out of range. The ranges are
+generous: they only prevent a damaged file from requesting more memory than a machine has.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ ANY = (-1e30, 1e30)  # fitted values: any finite number
 
 
 def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
-    """Raise ModelError if a number, or any number of a list, is out of its range.
+    """Validate that fields of a configuration dataclass lie within inclusive ranges.
 
     Args:
-        part: Prefix of the keys in the message, with a trailing dot.
-        config: Dataclass that holds the numbers.
-        ranges: Inclusive lower and upper limit of each field.
+        part: Section of model.yaml with a trailing dot, such as `time.`; error messages prepend
+            it to the field's name. Empty for fields outside of any section.
+        config: Instance of the dataclass.
+        ranges: Field names as keywords, with the lower and upper limit of each. In a field that
+            is a tuple, every number must lie within the limits.
+
+    Raises:
+        ModelError: A number is nan or outside of its limits.
     """
     for key, (low, high) in ranges.items():
         value = getattr(config, key)
@@ -43,7 +48,10 @@ def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
 
 @dataclass(frozen=True)
 class TimeConfig:
-    """Sampling in time: frames per second, frames per tubelet, tubelets attended to."""
+    """Timing of a streaming model: frame rate in Hz, frames per tubelet, attention window.
+
+    `window_tubelets`: number of newest tubelets that a token can attend to in one layer.
+    """
 
     rate_hz: float = 10.0
     tubelet_frames: int = 2
@@ -62,7 +70,11 @@ class TimeConfig:
 
 @dataclass(frozen=True)
 class XEncoderConfig:
-    """Convolutional stem (one stride-2 stage per entry) and block-causal transformer."""
+    """Configuration of the X-Encoder: a convolutional stem and a block-causal transformer.
+
+    `image_size`: side of the input images in pixels. `stem`: output channels of the stem's
+    stride-2 stages; a last stride-2 convolution outputs `width` channels.
+    """
 
     image_size: int = 96
     stem: tuple[int, ...] = (32, 64, 128)
@@ -78,17 +90,20 @@ class XEncoderConfig:
 
     @property
     def grid(self) -> int:
-        """Tokens per side. Every stage of the stem halves the side, and so does its last layer."""
+        """Number of visual tokens along each side of the image.
+
+        Each stage of the stem, and its last convolution, halves the side.
+        """
         return int(self.image_size // 2 ** (len(self.stem) + 1))
 
 
 @dataclass(frozen=True)
 class RegionFinderConfig:
-    """Convolutional network that finds the workspace, to which every tubelet is cropped.
+    """Configuration of the region finder, a CNN that locates the workspace, for cropping frames.
 
-    `image_size`: side of the frames that the model receives; 0: the model has no finder, and its
-    frames have the size of the X-Encoder's images. `smallest`: least side of a region, as a
-    fraction of the frame.
+    `image_size`: side of the model's input frames in pixels. If it is 0, the model has no region
+    finder, and its frames have the X-Encoder's image size. `stem`: output channels of the
+    stride-2 convolutions. `smallest`: minimum side of a region, as a fraction of the frame's side.
     """
 
     image_size: int = 0
@@ -105,7 +120,12 @@ class RegionFinderConfig:
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Block-causal visual prefix, and suffix of prompt tokens and learned answer tokens."""
+    """Configuration of the Predictor, a transformer over visual, prompt and answer tokens.
+
+    `merge`: side m of the groups of m x m neighboring visual tokens that are merged into one
+    token. `answer_tokens`: number of learned tokens that follow the prompt; their mean output is
+    projected to the answer embedding.
+    """
 
     merge: int = 2
     width: int = 256
@@ -122,7 +142,11 @@ class PredictorConfig:
 
 @dataclass(frozen=True)
 class TextTowerConfig:
-    """The frozen text tower: its name, its width, and its required hash ('': any)."""
+    """Configuration of the text tower, a frozen text encoder from sentence-transformers.
+
+    `width`: dimension of its token states. `sha256`: required hash of its model.safetensors; if
+    empty, any file is accepted.
+    """
 
     name: str = 'all-MiniLM-L6-v2'
     width: int = 384
@@ -135,7 +159,7 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class YEncoderConfig:
-    """Trained head on the token states of the text tower."""
+    """Configuration of the Y-Encoder: a trained transformer head on the frozen text tower."""
 
     layers: int = 1
     heads: int = 6
@@ -149,7 +173,12 @@ class YEncoderConfig:
 
 @dataclass(frozen=True)
 class YDecoderConfig:
-    """Small autoregressive transformer after `prefix_tokens` that come from one embedding."""
+    """Configuration of the Y-Decoder, a causal transformer that decodes one embedding to text.
+
+    `prefix_tokens`: number of prefix vectors that a linear layer computes from the embedding.
+    `max_tokens`: maximum length of a text in tokens. `beams`: width of the beam search.
+    `vocabulary`: number of word pieces, including an end-of-sentence token.
+    """
 
     width: int = 256
     layers: int = 3
@@ -171,7 +200,7 @@ class YDecoderConfig:
 
 
 class WordsLogit(NamedTuple):
-    """Coefficients of the logit that a decoded text is right; see `CalibrationConfig`."""
+    """Coefficients of the confidence of a decoded text; `CalibrationConfig` has the formula."""
 
     slope: float
     margin: float
@@ -183,27 +212,32 @@ class WordsLogit(NamedTuple):
 
 @dataclass(frozen=True)
 class CalibrationConfig:
-    """Maps cosines and log-probabilities to scores; fitted on the validation split.
+    """Parameters that convert cosines and log-probabilities to scores from 0 to 1.
 
-    Candidates: softmax(cosine / rank_temperature). `unknown`, the text for "cannot tell" ('': the
-    model has none), competes in the softmax, with unknown_bias added to its logit. Yes/no
-    candidates have a temperature and a bias of their own (temperature 0: the same as others), and
-    yes_bias is added to the logit of yes.
+    `train.calibration_stage` fits them on the validation split. Each cosine compares a predicted
+    vector with the embedding of a text.
 
-    Abstention: an answer is withheld if the share of `unknown` is above abstain_above. The
-    threshold of a decoded answer is abstain_words_above, with only that answer as competitor.
+    Scores of candidate answers: softmax(cosine / rank_temperature). If `unknown`, a text that
+    means "cannot tell", is not empty, it is one more candidate, and unknown_bias is added to its
+    logit. For the candidates "yes" and "no", yes_bias is added to the logit of "yes", and
+    yes_no_temperature and yes_no_unknown_bias replace the temperature and the bias, unless
+    yes_no_temperature is 0.
 
-    One text: sigmoid((cosine - match_centre) / match_scale).
+    Abstention: an answer is withheld if the softmax score of `unknown` is above abstain_above. A
+    decoded answer is the only candidate besides `unknown`, and its limit is abstain_words_above.
 
-    Decoded text: sigmoid of the sum of
-        decode_slope * mean token log-probability,
-        decode_margin * difference of that to the best of the other beams,
-        decode_cosine * cosine of the vector to the text's embedding,
+    Score of a single text: sigmoid((cosine - match_centre) / match_scale).
+
+    Confidence of a decoded text: sigmoid of the sum of
+        decode_slope * mean log-probability of its tokens,
+        decode_margin * (this mean - the highest mean of the other hypotheses),
+        decode_cosine * cosine,
         decode_words * number of words,
         decode_bias, and
-        the dot product of the vector with decode_direction (empty: none), because errors are more
-        frequent in some directions of the embedding space.
-    A text that answers a question uses answer_* instead, unless all of them are 0.
+        the dot product of decode_direction and the predicted vector, because errors are more
+        frequent in some directions of the embedding space (an empty direction adds 0).
+    For a text that answers a question, the answer_* parameters replace the decode_* parameters,
+    unless all answer_* parameters are 0.
     """
 
     rank_temperature: float = 0.07
@@ -247,7 +281,11 @@ class CalibrationConfig:
             raise ModelError('calibration.match_scale is 0, but must not be 0')
 
     def words(self, asked: bool) -> WordsLogit:
-        """Return the coefficients for a decoded text; `asked`: the text answers a question."""
+        """Return the coefficients of the confidence of a decoded text.
+
+        Args:
+            asked: Whether the text answers a question, so that the answer_* parameters apply.
+        """
         answers = WordsLogit(
             self.answer_slope,
             self.answer_margin,
@@ -270,23 +308,24 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class FamiliarityConfig:
-    """File in the model folder with the detectors of unfamiliar scenes and unreadable texts.
+    """Name of the file with the detectors of unfamiliar scenes and unreadable texts.
 
-    `vljepa calibrate` writes it. It is valid only for the weights that it was fitted for. If it is
-    '', there are no detectors: every scene counts as familiar and every text as readable.
+    `vljepa calibrate` writes the file to the model folder. It is valid only for the weights that
+    the detectors were fitted for. If `file` is empty, the model has no detectors: every scene
+    counts as familiar and every text as readable.
     """
 
     file: str = ''
 
     def __post_init__(self) -> None:
-        """Check that the file lies in the model folder."""
+        """Validate that `file` is a plain file name, so that it lies in the model folder."""
         if self.file and (set('/\\') & set(self.file) or self.file.startswith('.')):
             raise ModelError(f'familiarity.file ({_shown(self.file)}) is not the name of a file')
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Contents of model.yaml of one model folder."""
+    """Contents of the model.yaml of a streaming model."""
 
     name: str
     kind: str = 'streaming'
@@ -303,7 +342,7 @@ class ModelConfig:
     familiarity: FamiliarityConfig = field(default_factory=FamiliarityConfig)
 
     def __post_init__(self) -> None:
-        """Check that the parts are consistent with each other."""
+        """Validate that the sections are consistent and the model is not too large."""
         x, p = self.x_encoder, self.predictor
         check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.kind != 'streaming':
@@ -353,12 +392,12 @@ class ModelConfig:
 
     @property
     def image_size(self) -> int:
-        """Side of the frames that the model receives, in pixels."""
+        """Side of the square input frames of the model in pixels."""
         return self.region_finder.image_size or self.x_encoder.image_size
 
     @property
     def weight_count(self) -> int:
-        """Approximate number of weights in blocks, stem and vocabulary."""
+        """Approximate number of weights in transformer blocks, stem and decoder vocabulary."""
         y, stem = self.y_decoder, (3, *self.x_encoder.stem, self.x_encoder.width)
         stacks = [(part.layers, part.width) for part in (self.x_encoder, self.predictor, y)]
         stacks.append((self.y_encoder.layers, self.text_tower.width))
@@ -367,18 +406,21 @@ class ModelConfig:
 
     @property
     def receptive_tubelets(self) -> int:
-        """Receptive field: L (W - 1) + 1 tubelets, where L counts the layers of both stacks."""
+        """Receptive field of an embedding in tubelets: L (W - 1) + 1.
+
+        L is the number of layers of X-Encoder and Predictor, and W is `time.window_tubelets`.
+        """
         layers = self.x_encoder.layers + self.predictor.layers
         return layers * (self.time.window_tubelets - 1) + 1
 
 
 def parse(cls: type[T], values: Any, where: str) -> T:
-    """Build the dataclass `cls` from a mapping.
+    """Build a configuration dataclass from parsed YAML, including nested dataclasses.
 
     Args:
-        cls: Dataclass whose type hints define the known keys.
+        cls: Dataclass to build; its fields define the allowed keys and their types.
         values: Parsed YAML.
-        where: Location of `values`, for messages.
+        where: Location of `values` for error messages, such as `model.yaml`.
 
     Raises:
         ModelError: `values` is not a mapping, or a key is unknown, missing or invalid.
@@ -409,7 +451,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
-    """Convert a list of numbers, texts or mappings to a tuple."""
+    """Convert a YAML list to a tuple of items of type `hint`."""
     if hint is int and not (isinstance(value, list) and all(type(item) is int for item in value)):
         raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
     if not isinstance(value, list):
@@ -418,6 +460,6 @@ def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _shown(value: Any) -> str:
-    """Return the value as text of at most 80 characters."""
+    """Return the repr of a value for an error message, cut after 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f'{text[:80]}...'

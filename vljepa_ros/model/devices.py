@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Device selection and the check of its free memory."""
+"""Selection of a torch device, and a check of its free memory before a model is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(device: str) -> torch.device:
-    """Return the torch device for auto, cpu, cuda or cuda:N; ModelError if it is unavailable."""
+    """Return the torch device named `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    `auto` selects CUDA if it is available, and the CPU otherwise.
+
+    Raises:
+        ModelError: The device is unknown or unavailable.
+    """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
@@ -38,12 +44,21 @@ def pick_device(device: str) -> torch.device:
 
 
 def weight_bytes(net: nn.Module, dtype: torch.dtype) -> int:
-    """Return the size of the parameters of `net` as `dtype`; `net` may be on the meta device."""
+    """Return the bytes that the parameters of `net` occupy if they are stored as `dtype`.
+
+    `net` may be on the meta device.
+    """
     return sum(parameter.numel() for parameter in net.parameters()) * dtype.itemsize
 
 
 def check_memory(name: str, needed: int, device: torch.device, dtype: str) -> None:
-    """Log the memory that a model needs, in bytes.
+    """Log how much memory a model needs, and check that the device has it free.
+
+    Args:
+        name: Name of the model for the log and error messages.
+        needed: Required memory in bytes.
+        device: Device on which the model will be loaded.
+        dtype: Name of the compute dtype for the log and error messages.
 
     Raises:
         ModelError: `device` has less free memory than `needed`.
@@ -61,9 +76,9 @@ def check_memory(name: str, needed: int, device: torch.device, dtype: str) -> No
 def free_bytes(device: torch.device) -> int | None:
     """Return the free memory of `device` in bytes; None if the system does not report it.
 
-    For a GPU that shares system memory, such as a Jetson's, CUDA does not count memory that the
-    system can reclaim from its caches (CUDA for Tegra, "Estimating Total Allocatable Memory").
-    MemAvailable is used instead.
+    For a GPU that shares system memory, such as a Jetson's, MemAvailable of /proc/meminfo is
+    returned, because CUDA does not count memory that the system can reclaim from its caches (CUDA
+    for Tegra, "Estimating Total Allocatable Memory").
     """
     if device.type == 'cuda' and not torch.cuda.get_device_properties(device).is_integrated:
         return int(torch.cuda.mem_get_info(device)[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check of a hop's frames, used by the vision side of every kind of model."""
+"""Validation of the input frames of one hop, shared by the vision sides of all models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from vljepa_ros.core.types import Image
 
 
 def check_hop(images: Sequence[Image], facts: ModelFacts) -> None:
-    """Raise InputError unless these are `tubelet_frames` images of (S, S, 3) uint8."""
+    """Check that the number, shape and dtype of a hop's images match the model.
+
+    Args:
+        images: Frames of one hop, which must be (S, S, 3) uint8 with S = `facts.image_size`.
+        facts: Constants of the model; `facts.tubelet_frames` is the required number of images.
+
+    Raises:
+        InputError: The images do not match the model.
+    """
     size = facts.image_size
     for image in images:
         if image.shape != (size, size, 3) or image.dtype != np.uint8:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds model folders (`model.yaml` and weights) and loads the kind of model that they contain.
+"""Registry of installed models: finds a model folder by name and loads the model.
 
-A name is looked up in the folders of VLJEPA_MODELS (separated by os.pathsep), in `models/` beside
-the package, and in `share/vljepa_ros/models` of the installation prefix.
+A model folder contains `model.yaml` and weights. It is searched for in the folders that the
+environment variable VLJEPA_MODELS lists (separated by os.pathsep), in `models/` beside the
+package, and in `share/vljepa_ros/models` of the installation prefix.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ KINDS: dict[str, tuple[type[AnyConfig], str]] = {
 
 
 def folders() -> list[Path]:
-    """Return the folders that contain model folders, in order of precedence."""
+    """Return the existing folders that are searched for model folders, in search order."""
     own = Path(__file__).resolve().parents[2]
     found = [Path(item) for item in os.environ.get('VLJEPA_MODELS', '').split(os.pathsep) if item]
     found.append(own / 'models')
@@ -60,7 +61,7 @@ def folders() -> list[Path]:
 
 
 def available() -> dict[str, Path]:
-    """Return the names and folders of all installed models."""
+    """Return a dict from the name of each installed model to its folder."""
     names: dict[str, Path] = {}
     for folder in folders():
         for config in sorted(folder.glob(f'*/{CONFIG}')):
@@ -69,10 +70,10 @@ def available() -> dict[str, Path]:
 
 
 def find(name_or_dir: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model.
+    """Return the folder of a model that is specified by its name or by a path.
 
     Raises:
-        ModelError: Unknown model; the message lists the installed models.
+        ModelError: The model is unknown; the message lists the installed models.
     """
     name = os.fspath(name_or_dir)
     if name and _is_file(Path(name) / CONFIG):
@@ -94,7 +95,7 @@ def _is_file(path: Path) -> bool:
 
 
 def read_config(folder: Path) -> AnyConfig:
-    """Parse a folder's model.yaml.
+    """Read and validate the model.yaml of a model folder.
 
     Raises:
         ModelError: The file is unreadable or invalid; the message names the file and the reason.
@@ -126,19 +127,21 @@ def load(
     threads: int = 0,
     parts: Sequence[str] = ('vision', 'language'),
 ) -> Model:
-    """Load a model.
+    """Load an installed model for inference.
 
     Args:
-        name_or_dir: Name of an installed model, or a folder with model.yaml.
+        name_or_dir: Name of the model, or a folder with model.yaml.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        dtype: `float32`, `bfloat16` or `float16`; a CPU supports the first two.
-        threads: CPU threads of torch for the whole process; 0: `default_threads`.
-        parts: `vision` (vision side), `language` (text side), or `bank`: the text side with the
-            sentence bank in place of a trained text decoder.
+        dtype: Compute dtype: `float32`, `bfloat16` or `float16`; a CPU supports the first two.
+        threads: Number of CPU threads of torch for the whole process. If it is 0, a model on the
+            CPU uses `default_threads`.
+        parts: Sides to load: `vision`, `language` (text side), or `bank` (text side with the
+            sentence bank instead of a trained text decoder; models of kind `streaming` have no
+            bank).
 
     Raises:
-        InputError: An argument is of a wrong type or out of range.
-        ModelError: Unknown or damaged model, or an unavailable device.
+        InputError: An argument has a wrong type or is out of range.
+        ModelError: The model is unknown or damaged, or the device is unavailable.
     """
     _check_arguments(name_or_dir, device, dtype, threads)
     _check_sides(parts)
@@ -154,7 +157,7 @@ def load(
 
 
 def _check_arguments(name_or_dir: object, device: object, dtype: object, threads: object) -> None:
-    """Raise InputError if an argument of `load` is of a wrong type or out of range."""
+    """Raise InputError if an argument of `load` has a wrong type or is out of range."""
     if not isinstance(name_or_dir, (str, os.PathLike)):
         raise InputError(
             f'the model is of type {type(name_or_dir).__name__}: '
@@ -173,20 +176,26 @@ def _check_sides(parts: object) -> None:
 
 
 def default_threads(config: AnyConfig) -> int:
-    """Return the CPU threads that a model runs with by default.
+    """Return the default number of CPU threads for a model: 1 if it is small.
 
-    The layers of a small model are too small to share: on two idle cores a second thread saves 3
-    of 32 ms a hop, and on a busy machine threads wait for each other at every layer.
+    The layers of a small model are too small to parallelize: on two idle cores, a second thread
+    reduces the time per hop only from 32 to 29 ms, and on a busy machine, threads wait for each
+    other at every layer. Other models use torch's current number of threads.
     """
     is_small = isinstance(config, ModelConfig) and config.weight_count < SMALL_WEIGHTS
     return 1 if is_small else torch.get_num_threads()
 
 
 def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
-    """Return the device to load on and set the number of torch's threads.
+    """Validate device and dtype, set torch's number of CPU threads, and return the device.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+        threads: Number of CPU threads; 0 leaves it unchanged.
 
     Raises:
-        ModelError: Unknown or unavailable device, or unknown dtype.
+        ModelError: The device is unknown or unavailable, or the dtype is unknown.
     """
     chosen = pick_device(device)
     if dtype not in DTYPES:
@@ -197,13 +206,16 @@ def prepare(device: str, dtype: str, threads: int = 0) -> torch.device:
 
 
 def make(config: AnyConfig) -> nn.Module:
-    """Build the architecture with random weights; on the meta device it takes no memory."""
+    """Build the torch module of a model with random weights, on torch's default device.
+
+    If the default device is `meta`, the module takes no memory.
+    """
     _, module = KINDS[config.kind]
     net: nn.Module = importlib.import_module(module).make(config)
     return net
 
 
 def free() -> None:
-    """Release GPU memory that torch caches for freed tensors."""
+    """Release the GPU memory that torch caches after tensors are freed."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

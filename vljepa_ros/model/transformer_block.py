@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a pre-norm transformer block, and the parts of its forward pass around attention.
+"""Pre-norm transformer block without its attention, which each model implements.
 
 Shapes: L tokens, D width, H heads, E = D / H.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class TransformerBlock(nn.Module):
-    """Transformer block with pre-norm attention and MLP; subclasses compute the attention."""
+    """Base class of pre-norm transformer blocks; subclasses compute the attention itself."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -24,12 +24,17 @@ class TransformerBlock(nn.Module):
         )
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute queries, keys and values of x (..., L, D), each (..., H, L, E)."""
+        """Normalize x (..., L, D) and return its queries, keys and values, (..., H, L, E) each."""
         qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.movedim(-3, 0)  # (..., L, H, E) each
         return q.transpose(-2, -3), k.transpose(-2, -3), v.transpose(-2, -3)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add the attention output (..., H, L, E) and the MLP output to x (..., L, D)."""
+        """Return the block's output (..., L, D): x plus projected attention plus MLP.
+
+        Args:
+            x: Input of the block (..., L, D).
+            attended: Output of the attention (..., H, L, E).
+        """
         x = x + self.project(attended.transpose(-2, -3).flatten(-2))
         return x + self.mlp(self.norm_mlp(x))

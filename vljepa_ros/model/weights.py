@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of a model folder: reads safetensors, checks every tensor and fills a module."""
+"""Loading and validation of a model folder's weights, which are stored as safetensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 
 
 def load_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> None:
-    """Fill the parts of `net` named in `parts` from a safetensors file.
+    """Load weights from a safetensors file into a module, keeping its device and dtype.
+
+    Args:
+        net: Module to load.
+        path: The safetensors file.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
 
     Raises:
         ModelError: The file is missing or damaged, or its tensors do not match `net`.
@@ -27,11 +32,18 @@ def load_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> None:
 def place_weights(
     net: nn.Module, path: Path, parts: tuple[str, ...], device: torch.device, dtype: torch.dtype
 ) -> None:
-    """Assign the stored tensors to `net` on `device` as `dtype`, without a copy.
+    """Replace a module's weights by those of a safetensors file, moved to a device and a dtype.
 
-    Unlike `load_weights`, this does not need memory for the uninitialized weights of `net`.
-    Buffers move to the device but keep their dtype, because rotary frequencies are too imprecise
-    in bfloat16.
+    Unlike `load_weights`, this does not copy into the existing weights of `net`, so it needs
+    less memory. Buffers that are not stored move to the device but keep their dtype, because
+    rotary frequencies are too imprecise in bfloat16.
+
+    Args:
+        net: Module to load.
+        path: The safetensors file.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
+        device: Device of the loaded weights.
+        dtype: Dtype of the loaded weights.
 
     Raises:
         ModelError: The file is missing or damaged, or its tensors do not match `net`.
@@ -45,7 +57,15 @@ def place_weights(
 
 
 def read_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the stored tensors of the parts named in `parts`, which must be all of `net`.
+    """Read a module's tensors from a safetensors file and check that they match the module.
+
+    Args:
+        net: Module whose tensor names and shapes the file must match.
+        path: The safetensors file.
+        parts: Names of the submodules of `net`; other tensors in the file are ignored.
+
+    Returns:
+        Tensors by name, on the CPU, in their stored dtype.
 
     Raises:
         ModelError: The file is missing or damaged, or its tensors do not match `net`.
@@ -64,7 +84,7 @@ def read_weights(net: nn.Module, path: Path, parts: tuple[str, ...]) -> dict[str
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """Return the dtype of a folder's stored weights.
+    """Return the dtype of the first floating-point tensor in a model folder's weights.
 
     Raises:
         ModelError: The file is missing or damaged, or contains no weights.
@@ -82,15 +102,15 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def check_weights(net: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Check that `state` has exactly the tensors of `net`.
+    """Check that a state dict has the same tensor names and shapes as a module.
 
     Args:
-        net: Module to fill.
+        net: Module that the tensors are for.
         state: Tensors by name.
-        where: Origin of the tensors, for messages.
+        where: Origin of the tensors for error messages, such as a path.
 
     Raises:
-        ModelError: A tensor is missing, unexpected or of another shape.
+        ModelError: A tensor is missing, is unexpected, or has another shape.
     """
     expected = net.state_dict()
     for key in sorted(set(expected) ^ set(state)):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The architecture of a full-size bidirectional VL-JEPA (arXiv 2512.10942, section 3.1).
+"""Configuration of a full-size VL-JEPA with bidirectional attention (arXiv 2512.10942).
 
-Defaults are those of the public checkpoint `cun-bjy/open-vljepa`: V-JEPA 2 ViT-L, the last 8
-layers of Llama-3.2-1B without their causal mask, EmbeddingGemma-300M.
+The default values are those of the public checkpoint `cun-bjy/open-vljepa`: V-JEPA 2 ViT-L as
+X-Encoder, the last 8 layers of Llama-3.2-1B without a causal mask as Predictor, and
+EmbeddingGemma-300M as Y-Encoder.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ GROUPED = {'key_value_heads': (1, MAX_HEADS), 'head_width': (2, 512), 'mlp_width
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Frames per second, frames between two embeddings, frames covered by each embedding."""
+    """Timing of a bidirectional model: frame rate in Hz, frames per hop, frames per window.
+
+    A hop is the step between two embeddings. Each embedding covers one window.
+    """
 
     rate_hz: float = 2.0
     hop_frames: int = 2
@@ -51,11 +55,11 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class XEncoderConfig:
-    """The encoder of V-JEPA 2.
+    """Configuration of the X-Encoder, the encoder of V-JEPA 2.
 
-    `block_causal`: encode each tubelet once, attending to earlier tubelets only, instead of the
-    whole window at every hop. The weights were not trained this way; `vljepa models compare`
-    measures how much the embeddings change.
+    `block_causal`: encode each tubelet once, with attention to itself and earlier tubelets,
+    instead of encoding the whole window at every hop. The weights were not trained this way;
+    `vljepa models compare` measures how much the embeddings change.
     """
 
     image_size: int = 256
@@ -79,13 +83,17 @@ class XEncoderConfig:
 
     @property
     def tokens(self) -> int:
-        """Number of visual tokens per tubelet."""
+        """Number of visual tokens per tubelet: one per image patch."""
         return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """The last `layers` layers of a Llama model. `rope_factor` 0: unscaled rotary positions."""
+    """Configuration of the Predictor, which consists of the last layers of a Llama model.
+
+    `layers`: number of these layers. `rope_factor`: Llama 3's scaling factor of rotary positions;
+    0 disables the scaling.
+    """
 
     width: int = 2048
     layers: int = 8
@@ -114,7 +122,7 @@ class PredictorConfig:
 
 @dataclass(frozen=True)
 class YEncoderConfig:
-    """A Gemma 3 text model with bidirectional attention, and a linear projection."""
+    """Configuration of the Y-Encoder: a bidirectional Gemma 3 text model and a projection."""
 
     width: int = 768
     layers: int = 24
@@ -147,11 +155,12 @@ def _check_groups(part: str, heads: int, key_value_heads: int) -> None:
 
 @dataclass(frozen=True)
 class BidirectionalConfig:
-    """Contents of model.yaml of one model folder.
+    """Contents of the model.yaml of a bidirectional model.
 
     `calibrated`: whether the values of `calibration` and `bank` were fitted; if not, loading logs
     a warning. `licences`: terms that a user accepts before `vljepa models get` downloads. `drawn`:
-    name prefixes of weights that no source provides; `get` initializes them randomly for training.
+    name prefixes of weights that no source provides; `vljepa models get` initializes them
+    randomly, as a start for training.
     """
 
     name: str
@@ -170,7 +179,7 @@ class BidirectionalConfig:
     drawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the parts are consistent with each other."""
+        """Validate that hops contain whole tubelets and the model is not too large."""
         check('', self, embedding_dim=(1, MAX_WIDTH))
         if self.time.hop_frames % self.x_encoder.tubelet_frames:
             raise ModelError(
@@ -186,7 +195,7 @@ class BidirectionalConfig:
 
     @property
     def weights(self) -> int:
-        """Approximate number of weights."""
+        """Approximate number of weights of X-Encoder, Predictor and Y-Encoder."""
         x, p, y = self.x_encoder, self.predictor, self.y_encoder
         count = int(x.layers * x.width**2 * (4 + 2 * x.mlp_ratio))
         for part in (p, y):
@@ -197,5 +206,5 @@ class BidirectionalConfig:
 
     @property
     def window_tubelets(self) -> int:
-        """Number of V-JEPA 2 tubelets in the window."""
+        """Number of tubelets in the window that one embedding covers."""
         return self.time.window_frames // self.x_encoder.tubelet_frames

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading of models of kind `bidirectional`, after a check of the device's free memory."""
+"""Loading of models of kind `bidirectional` onto a device with enough free memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
 log = logging.getLogger(__name__)
 
-make = BidirectionalVLJEPA  # builds the architecture with random weights
+make = BidirectionalVLJEPA  # builds the torch module with random weights
 
 
 def load(
@@ -34,7 +34,14 @@ def load(
     dtype: str,
     parts: tuple[str, ...],
 ) -> Model:
-    """Load the sides that `parts` names.
+    """Load the vision side, the text side, or both, of a bidirectional model.
+
+    Args:
+        folder: Model folder.
+        config: Contents of its model.yaml.
+        device: Device of the weights.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+        parts: Sides to load, as in `registry.load`; an omitted side is None in the result.
 
     Raises:
         ModelError: The folder is incomplete or damaged, the dtype is float16, or the device has
@@ -60,7 +67,18 @@ def read(
     dtype: str,
     names: tuple[str, ...],
 ) -> BidirectionalVLJEPA:
-    """Build the parts in `names` and fill them with the folder's weights."""
+    """Load submodules of the network with their weights from a model folder, for inference.
+
+    Args:
+        folder: Model folder.
+        config: Contents of its model.yaml.
+        device: Device of the weights.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+        names: Names of the submodules to load, such as `VISION`; no other submodule is created.
+
+    Raises:
+        ModelError: The weights are missing or damaged.
+    """
     with no_init_weights():  # place_weights fills all of them
         net = BidirectionalVLJEPA(config, names)
     place_weights(net, folder / WEIGHTS, names, device, DTYPES[dtype])
@@ -75,15 +93,18 @@ def assemble(
     dtype: str,
     parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
-    """Combine a loaded net with the folder's tokenizers and sentence bank.
+    """Build a Model from a loaded network and the folder's tokenizers and sentence bank.
 
     Args:
         net: The network with its weights, on `device`.
-        config: The folder's configuration.
+        config: Contents of the folder's model.yaml.
         folder: Model folder.
-        device: Device of the inputs.
-        dtype: Compute dtype.
-        parts: Sides to return, as in `load`.
+        device: Device of the network.
+        dtype: Name of the network's compute dtype.
+        parts: Sides of the Model, as in `load`; `net` must have the submodules of these sides.
+
+    Raises:
+        ModelError: A tokenizer or the sentence bank is missing or invalid.
     """
     prompt_tokens = Tokens(folder, config.predictor.tokenizer, config.predictor.max_prompt_tokens)
     text_tokens = Tokens(folder, config.y_encoder.tokenizer, config.y_encoder.max_tokens)
@@ -124,22 +145,32 @@ def _facts(config: BidirectionalConfig, name: str, device: torch.device, dtype: 
 
 
 def _receptive_hops(config: BidirectionalConfig) -> int:
-    """Receptive field in hops for block-causal encoding.
+    """Return the receptive field of an embedding in block-causal mode, in hops, rounded up.
 
-    Each layer of the X-Encoder, and the Predictor, extends it by W - 1 tubelets.
+    Each layer of the X-Encoder, and the Predictor, extends it by W - 1 tubelets, where W is the
+    number of tubelets per window.
     """
     tubelets = (config.x_encoder.layers + 1) * (config.window_tubelets - 1) + 1
     return -(-tubelets * config.x_encoder.tubelet_frames // config.time.hop_frames)
 
 
 def needed_bytes(config: BidirectionalConfig, names: tuple[str, ...], dtype: str) -> int:
-    """Estimate the memory of the parts in `names`: their weights and the largest layer's work."""
+    """Estimate the memory in bytes that submodules of the network need for inference.
+
+    The estimate is the size of their weights plus the activations of the largest layer.
+
+    Args:
+        config: Contents of model.yaml.
+        names: Names of the submodules, such as `VISION`.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+    """
     with torch.device('meta'):
         net = BidirectionalVLJEPA(config, names)
     x, p, y = config.x_encoder, config.predictor, config.y_encoder
     visual = config.window_tubelets * x.tokens
     predicted = PROMPTS_AT_ONCE * (visual + p.max_prompt_tokens)
-    # Besides the MLP, a layer holds its input, normed input, queries, keys, values and result.
+    # Besides those of the MLP, the activations are input, normalized input, queries, keys, values
+    # and output.
     work = {
         'x_encoder': visual * int(x.width * (6 + 2 * x.mlp_ratio)),
         'predictor': predicted * (6 * p.width + 3 * p.mlp_width),

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison of window mode and block-causal mode (`x_encoder.block_causal`) on one stream.
+"""Comparison of a bidirectional model's window mode and block-causal mode on the same stream.
+
+The setting `x_encoder.block_causal` selects the mode; see `image_encoder`.
 
 Shapes: P prompts, D embedding_dim.
 """
@@ -26,17 +28,18 @@ from vljepa_ros.model.devices import check_memory
 
 @dataclass
 class _BothStates:
-    """State of one camera: one state per mode, and the hops that were not encoded yet."""
+    """Visual state of one camera: one state per mode, and the hops that are not encoded yet."""
 
     states: tuple[EncoderState, EncoderState]
     waiting: list[Sequence[Image]] = field(default_factory=list)
 
 
 class BothEncoders:
-    """Vision side (`core.protocols.Vision`) of window mode that also runs block-causal mode.
+    """Vision side that runs both modes, compares them, and returns window mode's embeddings.
 
-    `cosines` has the cosine of the two vectors per hop and prompt. `window_s` and `causal_s` have
-    the time that each mode took per hop to encode and predict, in seconds.
+    It implements `core.protocols.Vision`. `cosines`: cosine of the embeddings of both modes, one
+    value per prompt of each `predict` call. `window_s`, `causal_s`: time in seconds that each mode
+    took to encode and predict, one value per `predict` call.
     """
 
     def __init__(self, window: Vision, causal: Vision) -> None:
@@ -47,12 +50,12 @@ class BothEncoders:
         self.causal_s: list[float] = []
 
     def new_state(self) -> _BothStates:
-        """Return the empty state of one camera."""
+        """Return an empty state for one camera."""
         window, causal = self._vision
         return _BothStates((window.new_state(), causal.new_state()))
 
     def step(self, state: _BothStates, images: Sequence[Image]) -> None:
-        """Queue one hop. `predict` encodes it, so that each mode can be timed separately."""
+        """Queue the images of one hop; `predict` encodes them, to time each mode separately."""
         state.waiting.append(images)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
@@ -60,7 +63,10 @@ class BothEncoders:
         self._vision[0].check_prompts(prompts)
 
     def predict(self, state: _BothStates, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Run both modes and return the vectors (P, D) of window mode."""
+        """Encode the queued hops and predict in both modes; return window mode's answers (P, D).
+
+        `cosines`, `window_s` and `causal_s` are extended.
+        """
         found = []
         for vision, own, times in zip(self._vision, state.states, (self.window_s, self.causal_s)):
             began_s = time.perf_counter()
@@ -85,7 +91,13 @@ class BothEncoders:
 def both_encoders(
     folder: Path, config: BidirectionalConfig, device: torch.device, dtype: str
 ) -> BothEncoders:
-    """Load both modes with one set of weights.
+    """Load the vision side of a bidirectional model in both modes, which share the weights.
+
+    Args:
+        folder: Model folder.
+        config: Contents of its model.yaml; `x_encoder.block_causal` is ignored.
+        device: Device of the weights.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
 
     Raises:
         ModelError: The folder is incomplete or damaged, or the device has too little memory.

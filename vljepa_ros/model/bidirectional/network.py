@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bidirectional VL-JEPA as one torch module, with the weight names of the public checkpoint.
+"""A bidirectional VL-JEPA as one torch module, with the weight names of a public checkpoint.
 
-`cun-bjy/open-vljepa` contains `predictor.*` and `y_encoder.*`. Its frozen X-Encoder is V-JEPA 2 as
-published (`x_encoder.model.*`) and is not part of that checkpoint.
+The checkpoint `cun-bjy/open-vljepa` contains `predictor.*` and `y_encoder.*`. It does not contain
+the frozen X-Encoder (`x_encoder.model.*`), whose weights are those of the published V-JEPA 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LANGUAGE = ('y_encoder',)
 
 
 class BidirectionalVLJEPA(nn.Module):
-    """The three parts that have weights. A process builds only the parts named in `parts`."""
+    """X-Encoder, Predictor and Y-Encoder as submodules, or only the submodules in `parts`."""
 
     def __init__(
         self, config: BidirectionalConfig, parts: tuple[str, ...] = VISION + LANGUAGE
@@ -36,11 +36,11 @@ class BidirectionalVLJEPA(nn.Module):
             self.y_encoder = YEncoder(config.y_encoder, config.embedding_dim)
 
     def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Predict the answer to one prompt per window: the training pass of the vision side.
+        """Predict the answer embedding of one prompt per window, as in training.
 
         Args:
-            images: (B, F, S, S, 3) uint8.
-            prompt: Token ids (B, L).
+            images: B windows of F frames of S x S pixels, (B, F, S, S, 3) uint8 RGB.
+            prompt: Token ids of one prompt per window (B, L).
             prompt_mask: (B, L), true for real tokens.
 
         Returns:

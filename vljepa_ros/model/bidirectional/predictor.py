@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Predictor of a bidirectional model: Llama layers over visual tokens and a prompt.
+"""The Predictor of a bidirectional model: Llama layers over visual tokens and prompt tokens.
 
-It follows arXiv 2512.10942, section 3.1, and the training of the public checkpoint: visual tokens
-come before prompt tokens, every token attends to all tokens that are not padding, and a linear
-layer projects the mean of all tokens. Prompt tokens come from Llama's embedding table; only the
-last layers of Llama are used. Weights have the names of the checkpoint.
+It follows arXiv 2512.10942, section 3.1, and the training of the checkpoint `cun-bjy/open-vljepa`:
+visual tokens come before prompt tokens, every token attends to all tokens except padding, and a
+linear layer projects the mean of all output tokens. The module has Llama's token embeddings and
+its last layers. Weights have the names of the checkpoint.
 
-Shapes: B pairs of a window and a prompt, V visual tokens of width Dx, L prompt tokens, D width.
+Shapes: B pairs of a window and a prompt, V visual tokens of width Dx, L prompt tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vljepa_ros.model.bidirectional.config import PredictorConfig
 
 
 class Predictor(nn.Module):
-    """Combines visual tokens and a prompt; every prompt needs a pass of its own."""
+    """Maps visual tokens and a prompt to an answer embedding, one forward pass per prompt."""
 
     def __init__(self, config: PredictorConfig, visual_width: int, embedding_dim: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Predictor(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
         self.layers = nn.ModuleList(LlamaDecoderLayer(llama, i) for i in range(config.layers))
         for layer in self.layers:
-            # With is_causal, a missing mask (no padding) would select causal attention.
+            # If is_causal were true, a mask of None (no padding) would select causal attention.
             layer.self_attn.is_causal = False  # type: ignore[union-attr]
         self.norm = LlamaRMSNorm(config.width, eps=config.norm_eps)
         self.rotary_emb = LlamaRotaryEmbedding(config=llama)
@@ -41,7 +41,7 @@ class Predictor(nn.Module):
         self.out_proj = nn.Linear(config.width, embedding_dim)
 
     def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Predict unit vectors (B, embedding_dim).
+        """Predict answer embeddings: unit vectors (B, embedding_dim), float32.
 
         Args:
             visual: Visual tokens (B, V, Dx).
@@ -62,7 +62,7 @@ class Predictor(nn.Module):
                 position_ids=position_ids,
                 position_embeddings=cos_sin,
             )
-        # The mean of a thousand tokens is computed in float32, as mixed precision did in training.
+        # The mean of about 1,000 tokens is computed in float32, as in mixed-precision training.
         x = self.norm(x).float() * real.unsqueeze(-1)
         mean = x.sum(dim=1) / real.sum(dim=1, keepdim=True)
         answer = self.out_proj(mean.to(self.out_proj.weight.dtype))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a bidirectional model at run time: hops of frames in, answer embeddings out."""
+"""Vision side of a bidirectional model at run time: encodes hops of frames, answers prompts.
+
+Shapes: S image side, P prompts, D embedding_dim.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,14 @@ from vljepa_ros.model.bidirectional.predictor import Predictor
 from vljepa_ros.model.frame_check import check_hop
 from vljepa_ros.model.language.tokenizer import Tokens
 
-PROMPTS_AT_ONCE = 4  # batch size; each prompt is a pass over all visual tokens, which costs memory
+PROMPTS_AT_ONCE = 4  # batch size; every prompt needs memory for its own copy of the visual tokens
 
 
 class BidirectionalVision:
-    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
+    """Vision side of a bidirectional model; implements `core.protocols.Vision`.
+
+    Only `check_prompts` and `unreadable` are safe to call from any thread.
+    """
 
     def __init__(
         self, predictor: Predictor, encoder: ImageEncoder, tokens: Tokens, facts: ModelFacts
@@ -31,12 +37,16 @@ class BidirectionalVision:
         self._device = torch.device(facts.device)
 
     def new_state(self) -> EncoderState:
-        """Return the empty state of one camera."""
+        """Return an empty state for one camera."""
         return self._encoder.new_state()
 
     @torch.inference_mode()
     def step(self, state: EncoderState, images: Sequence[Image]) -> None:
-        """Advance `state` by one hop of (S, S, 3) uint8 RGB images."""
+        """Add the images of one hop, (S, S, 3) uint8 RGB each, to `state`.
+
+        Raises:
+            InputError: The images do not match the model.
+        """
         check_hop(images, self.facts)
         hop = torch.from_numpy(np.stack(images)).unsqueeze(0).to(self._device)
         self._encoder.push(state, hop)
@@ -47,7 +57,11 @@ class BidirectionalVision:
 
     @torch.inference_mode()
     def predict(self, state: EncoderState, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return answer embeddings (P, D), float32, of the prompts over the window of `state`."""
+        """Predict the answer embeddings (P, D), float32, of P prompts from the newest window.
+
+        Raises:
+            InputError: A prompt is too long, `state` has no frame yet, or a result is not finite.
+        """
         if not state.recent:
             raise InputError('no frame yet: the model has nothing to predict from')
         self.check_prompts(prompts)

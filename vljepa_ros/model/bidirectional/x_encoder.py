@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The X-Encoder of a bidirectional model: V-JEPA 2 (arXiv 2506.09985) from `transformers`.
 
-Weights have the names of the public checkpoint: `model.encoder.*`. The predictor of V-JEPA 2's
-own pre-training is left out; the default forward pass would run it.
+Weights have the names of V-JEPA 2's public checkpoint with the prefix `model.`: `model.encoder.*`.
+The predictor that V-JEPA 2 was pre-trained with is removed.
 
 Shapes: B clips, F frames, S image side, T tubelets, N tokens per tubelet, D width, H heads,
-E = D / H, W window (tubelets).
+E = D / H.
 """
 
 from __future__ import annotations
@@ -27,29 +27,38 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
-    """V-JEPA 2's attention with float32 positions and a step over cached keys and values.
+    """V-JEPA 2's attention with rotary angles in float32 and with cached keys and values.
 
-    `transformers` computes angles in the model's dtype. From tubelet 31 on, their error in
-    bfloat16 is several times the rounding error (test_traps.py).
+    `transformers` computes the angles in the model's dtype. In bfloat16, the resulting error at
+    late tubelets, such as tubelet 31, exceeds the rounding error of the dtype (test_traps.py).
     """
 
     def apply_rotary_embeddings(self, qk: Tensor, pos_ids: tuple[Tensor, ...]) -> Tensor:
-        """Rotate queries or keys in float32; returns the input's dtype."""
+        """Rotate queries or keys by their position ids; compute in float32, keep the dtype."""
         rotated: Tensor = super().apply_rotary_embeddings(qk.float(), pos_ids)
         return rotated.to(qk.dtype)
 
     def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
-        """Attend from the newest tubelet x (B, N, D) to the cached ones; returns (B, N, D).
+        """Compute the newest tubelet's attention to itself and to the cached older tubelets.
 
-        Cached keys are not rotated in time. V-JEPA 2 rotates the two halves of a pair by different
-        angles, so its positions do not cancel out as those of rotary embeddings do. Keys are
-        therefore rotated to their position in the window, which occurred in training.
+        Keys are cached before their rotation in time. V-JEPA 2 rotates the two components of a
+        pair by different angles, so attention depends on absolute positions, unlike with standard
+        rotary embeddings. Keys are therefore rotated by their position within the window, because
+        these positions occurred in training.
+
+        Args:
+            x: Tokens of the newest tubelet (B, N, D).
+            cache: Keys and values of older tubelets; None at the start of a stream.
+            window: Maximum number of tubelets in the returned cache.
+
+        Returns:
+            The attention output (B, N, D) and the cache including the newest tubelet.
         """
         q, k, v = (
             project(x).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )  # (B, H, N, E)
-        position_ids = self.get_position_ids(x)  # all in tubelet 0: no rotation in time
+        position_ids = self.get_position_ids(x)  # all tokens in tubelet 0: no rotation in time
         q, k = (self.apply_rotary_embeddings(part, position_ids) for part in (q, k))
         newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
         cache = newest if cache is None else cache.extended(newest, window)
@@ -62,7 +71,10 @@ class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
         return self.proj(attended.transpose(1, 2).flatten(2)), cache
 
     def _rotate_time(self, x: Tensor, first: int) -> Tensor:
-        """Rotate x (B, H, T, N, E) in time from tubelet `first` on; returns (B, H, T*N, E)."""
+        """Rotate x (B, H, T, N, E) by the time indices `first`, `first` + 1, ... of its tubelets.
+
+        Returns the result as (B, H, T*N, E).
+        """
         tubelets, tokens = x.shape[2:4]
         time = torch.arange(first, first + tubelets, device=x.device).repeat_interleave(tokens)
         x = x.flatten(2, 3)
@@ -71,12 +83,12 @@ class RotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
 
 
 class XEncoder(nn.Module):
-    """Encodes images into visual tokens, either a whole window or the newest tubelet."""
+    """V-JEPA 2 encoder that converts frames of a window, or of one tubelet, to visual tokens."""
 
     def __init__(self, config: XEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        # Rotary positions depend on crop_size and not on the images' size; here both are equal.
+        # V-JEPA 2 computes rotary positions from crop_size, so it must be the size of the images.
         vjepa = VJEPA2Config(
             crop_size=config.image_size,
             patch_size=config.patch_size,
@@ -94,24 +106,24 @@ class XEncoder(nn.Module):
             layer.attention = RotaryAttention(vjepa, config.width, config.heads)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode a whole window (B, F, S, S, 3) uint8 into tokens (B, T*N, D).
+        """Encode whole windows (B, F, S, S, 3) uint8 RGB into visual tokens (B, T*N, D).
 
-        V-JEPA 2 duplicates a single frame, as in its training on images.
+        A single frame (F = 1) is duplicated to fill a tubelet, as in V-JEPA 2's image training.
         """
         return self.model(self._pixels(images), skip_predictor=True).last_hidden_state
 
     def step(
         self, images: Tensor, caches: list[KeyValue | None], window: int
     ) -> tuple[Tensor, list[KeyValue | None]]:
-        """Encode the newest tubelet over cached keys and values.
+        """Encode the newest tubelet, which attends to cached keys and values of older tubelets.
 
         Args:
-            images: The tubelet (B, F, S, S, 3) uint8.
+            images: Frames of the tubelet, (B, F, S, S, 3) uint8 RGB.
             caches: One cache per layer; None at the start of a stream.
-            window: Number of tubelets that a cache holds at most.
+            window: Maximum number of tubelets in the returned caches.
 
         Returns:
-            Tokens (B, N, D) and the updated caches.
+            Visual tokens (B, N, D) of the tubelet, and the updated caches.
         """
         encoder = self.model.encoder
         x = encoder.embeddings(self._pixels(images))
@@ -124,7 +136,7 @@ class XEncoder(nn.Module):
         return encoder.layernorm(x), renewed
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Normalize (B, F, S, S, 3) uint8 into V-JEPA 2's input (B, F, 3, S, S)."""
+        """Convert images (B, F, S, S, 3) uint8 RGB to normalized pixel values (B, F, 3, S, S)."""
         _, frames, height, width, _ = images.shape
         size, per = self.config.image_size, self.config.tubelet_frames
         if (height, width) != (size, size):

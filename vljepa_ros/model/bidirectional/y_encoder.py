@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Encoder of a bidirectional model: EmbeddingGemma, mean pooling, linear projection.
+"""The Y-Encoder of a bidirectional model: EmbeddingGemma, mean pooling and linear projection.
 
-As in the training of the public checkpoint, the last hidden states of all tokens except padding
-are averaged. EmbeddingGemma's own dense layers and its prompts ("task: ...") are not used.
-Weights have the names of the checkpoint.
+As in the training of the checkpoint `cun-bjy/open-vljepa`, the last hidden states of all tokens
+except padding are averaged. EmbeddingGemma's own dense layers and prompts ("task: ...") are not
+used. Weights have the names of the checkpoint.
 
 Shapes: B texts, L tokens.
 """
@@ -18,7 +18,10 @@ from vljepa_ros.model.bidirectional.config import YEncoderConfig
 
 
 class YEncoder(nn.Module):
-    """Embeds texts in the space of the answers. Its activations overflow float16."""
+    """Text encoder that embeds texts in the space of answer embeddings.
+
+    It cannot run in float16, because its activations overflow.
+    """
 
     def __init__(self, config: YEncoderConfig, embedding_dim: int) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class YEncoder(nn.Module):
         self.projector = nn.Linear(config.width, embedding_dim)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Embed texts as unit vectors (B, embedding_dim).
+        """Embed texts as unit vectors (B, embedding_dim), float32.
 
         Args:
             tokens: Token ids (B, L).

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The architecture of a dual encoder: SigLIP 2 (arXiv 2502.14786) at a fixed resolution.
+"""Configuration of a dual encoder: SigLIP 2 (arXiv 2502.14786) with a fixed image resolution.
 
-Defaults are those of `google/siglip2-base-patch16-256`.
+A dual encoder embeds images and texts separately in one space. The default values are those of
+`google/siglip2-base-patch16-256`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ TOWER = {**STACK, 'mlp_width': (1, 1 << 16)}
 
 @dataclass(frozen=True)
 class StillsConfig:
-    """Sampling rate of the images, each of which is encoded separately."""
+    """Sampling rate of the images in Hz. Every image is encoded separately."""
 
     rate_hz: float = 2.0
 
     def __post_init__(self) -> None:
-        """Validate the rate."""
+        """Validate the sampling rate."""
         check('time.', self, rate_hz=(0.01, 1000))
 
     @property
     def window_s(self) -> float:
-        """Duration that one embedding covers: one image period."""
+        """Duration in seconds that one embedding covers: the time between two images."""
         return 1 / self.rate_hz
 
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """Image tower. Its width equals the embedding dimension."""
+    """Configuration of the image encoder, whose width is also the embedding dimension."""
 
     image_size: int = 256
     patch_size: int = 16
@@ -54,7 +55,10 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Text tower. All texts are padded to `max_tokens`, and padding is attended to."""
+    """Configuration of the text encoder.
+
+    All texts are padded to `max_tokens` tokens, and padding is not masked in attention.
+    """
 
     width: int = 768
     layers: int = 12
@@ -73,7 +77,12 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DualConfig:
-    """Contents of model.yaml of one model folder."""
+    """Contents of the model.yaml of a dual encoder.
+
+    `picture`: image encoder. `text`: text encoder. `licences`: terms that a user accepts before
+    `vljepa models get` downloads. `drawn`: name prefixes of weights that no source provides;
+    `vljepa models get` initializes them randomly.
+    """
 
     name: str
     kind: str = 'dual_encoder'
@@ -84,10 +93,10 @@ class DualConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     licences: tuple[str, ...] = ()
     sources: tuple[SourceConfig, ...] = ()
-    drawn: tuple[str, ...] = ()  # as in BidirectionalConfig
+    drawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the parts are consistent with each other."""
+        """Validate that widths are multiples of heads and the model is not too large."""
         for part, tower in (('picture', self.picture), ('text', self.text)):
             if tower.width % tower.heads:
                 raise ModelError(
@@ -101,12 +110,12 @@ class DualConfig:
 
     @property
     def embedding_dim(self) -> int:
-        """Dimension of the embeddings."""
+        """Dimension of the image and text embeddings."""
         return self.picture.width
 
     @property
     def weights(self) -> int:
-        """Approximate number of weights."""
+        """Approximate number of weights of both encoders."""
         towers = (self.picture, self.text)
         layers = sum(t.layers * (4 * t.width**2 + 2 * t.width * t.mlp_width) for t in towers)
         return layers + self.text.vocabulary * self.text.width

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading of models of kind `dual_encoder`, after a check of the device's free memory."""
+"""Loading of models of kind `dual_encoder` (SigLIP 2) onto a device with enough free memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vljepa_ros.model.language.sentence_bank import Bank
 from vljepa_ros.model.language.tokenizer import Tokens
 from vljepa_ros.model.weights import DTYPES, WEIGHTS, place_weights
 
-make = DualEncoder  # builds the architecture with random weights
+make = DualEncoder  # builds the torch module with random weights
 
 WORK = 1.2  # total memory including activations, as a multiple of the size of the weights
 
@@ -29,10 +29,19 @@ WORK = 1.2  # total memory including activations, as a multiple of the size of t
 def load(
     folder: Path, config: DualConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
 ) -> Model:
-    """Load the sides that `parts` names; each of them holds both towers.
+    """Load the vision side, the text side, or both, of a dual encoder.
+
+    The weights of both encoders are loaded in any case.
+
+    Args:
+        folder: Model folder.
+        config: Contents of its model.yaml.
+        device: Device of the weights.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+        parts: Sides to load, as in `registry.load`; an omitted side is None in the result.
 
     Raises:
-        ModelError: The weights are missing or damaged, or the device has too little memory.
+        ModelError: The folder is incomplete or damaged, or the device has too little memory.
     """
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
@@ -55,7 +64,7 @@ def load(
 
 
 def own_calibration(net: DualEncoder) -> CalibrationConfig:
-    """Return the calibration that SigLIP learned: sigmoid(scale * cosine + bias) for a pair."""
+    """Return SigLIP's learned calibration of image-text scores: sigmoid(scale * cosine + bias)."""
     scale = float(net.model.logit_scale.float().exp())
     bias = float(net.model.logit_bias.float())
     return CalibrationConfig(

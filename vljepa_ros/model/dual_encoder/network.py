@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SigLIP (arXiv 2303.15343, 2502.14786) from `transformers`: images and texts in one space.
+"""SigLIP and SigLIP 2 (arXiv 2303.15343, 2502.14786) from `transformers` as one torch module.
 
-Weights have the names of the published checkpoints, below `model.`. The fixed-resolution
-checkpoints of SigLIP 2 use the class of the first SigLIP.
+Names of weights are those of the published checkpoints with the prefix `model.`. Checkpoints of
+SigLIP 2 with a fixed resolution are loaded with `SiglipModel`, the class of the original SigLIP.
 
 Shapes: B images or texts, S image side, L tokens, D embedding_dim.
 """
@@ -18,7 +18,7 @@ from vljepa_ros.model.dual_encoder.config import DualConfig
 
 
 class DualEncoder(nn.Module):
-    """Image tower and text tower with the learned scale and bias of their cosines."""
+    """SigLIP's image encoder and text encoder, with the learned scale and bias of cosines."""
 
     def __init__(self, config: DualConfig) -> None:
         super().__init__()
@@ -58,10 +58,15 @@ class DualEncoder(nn.Module):
         return _unit(self.model.vision_model(pixel_values=pixels).pooler_output)
 
     def texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Encode token ids (B, L) with mask (B, L) into unit vectors (B, D).
+        """Encode texts into unit vectors (B, D).
 
-        As in training, all texts are padded to the same length with id 0 and padding is not
-        masked. The vector comes from the last position, which usually holds padding.
+        As in SigLIP's training, all texts are padded to the same length with id 0, and padding is
+        not masked in attention. The vector is the output at the last position, which is usually
+        padding.
+
+        Args:
+            tokens: Token ids (B, L).
+            mask: (B, L), true for real tokens.
         """
         missing = self.config.text.max_tokens - tokens.shape[1]
         padded = functional.pad(tokens.masked_fill(~mask, 0), (0, missing))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a dual encoder at run time: the newest image's vector, for any prompt."""
+"""Vision side of a dual encoder at run time, which embeds the newest image only.
+
+Shapes: S image side, P prompts, D embedding_dim.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,33 @@ from vljepa_ros.model.frame_check import check_hop
 
 @dataclass
 class ImageState:
-    """State of one camera: the vector (1, D) of its newest image."""
+    """Visual state of one camera: the embedding (1, D) of its newest image."""
 
     vector: NDArray[np.float32] | None = None
 
 
 class DualVision:
-    """Implements `core.protocols.Vision`. Only `check_prompts` is safe to call from any thread."""
+    """Vision side of a dual encoder; implements `core.protocols.Vision`.
+
+    Every prompt has the same answer embedding, the image embedding of the newest frame. Only
+    `check_prompts` and `unreadable` are safe to call from any thread.
+    """
 
     def __init__(self, net: DualEncoder, facts: ModelFacts) -> None:
         self.facts = facts
         self._net, self._device = net, torch.device(facts.device)
 
     def new_state(self) -> ImageState:
-        """Return the empty state of one camera."""
+        """Return an empty state for one camera."""
         return ImageState()
 
     @torch.inference_mode()
     def step(self, state: ImageState, images: Sequence[Image]) -> None:
-        """Encode one (S, S, 3) uint8 RGB image."""
+        """Encode the one image of a hop, (S, S, 3) uint8 RGB, and store its embedding in `state`.
+
+        Raises:
+            InputError: The image does not match the model, or its embedding is not finite.
+        """
         check_hop(images, self.facts)
         pixels = torch.from_numpy(np.stack(images)).to(self._device)
         vector: NDArray[np.float32] = self._net.encode_images(pixels).cpu().numpy()
@@ -46,10 +57,14 @@ class DualVision:
         state.vector = vector
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Accept any prompt: this model does not use it."""
+        """Accept all prompts, because the model does not use them."""
 
     def predict(self, state: ImageState, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the image's vector once per prompt, (P, D)."""
+        """Return the newest image's embedding, repeated for each of P prompts: (P, D).
+
+        Raises:
+            InputError: `state` has no image yet.
+        """
         if state.vector is None:
             raise InputError('no frame yet: the model has nothing to predict from')
         return state.vector.repeat(len(prompts), axis=0)

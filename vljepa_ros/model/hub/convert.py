@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts downloaded weights (safetensors or pickle) to one weights.safetensors of the net."""
+"""Conversion of downloaded checkpoint files (safetensors or pickle) to weights.safetensors."""
 
 from __future__ import annotations
 
@@ -26,18 +26,22 @@ def convert(
     folder: Path,
     drawn: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write the tensors of all files to weights.safetensors in their published dtype.
+    """Merge downloaded checkpoint files into weights.safetensors, in their published dtype.
 
-    If it fails, no file is left behind.
+    If this fails, an existing weights.safetensors is not changed.
 
     Args:
-        files: Sources with their downloaded files.
-        net: Architecture on the meta device; its tensor names and shapes must match exactly.
+        files: Pairs of a source and the path of its downloaded file.
+        net: Module of the model, on the meta device. Its tensor names and shapes must be equal to
+            those of the merged files.
         folder: Model folder.
-        drawn: Randomly initialized weights that no file provides.
+        drawn: Randomly initialized tensors by name, for weights that no file provides.
+
+    Returns:
+        The path of weights.safetensors.
 
     Raises:
-        ModelError: A file is damaged or unsafe, or the tensors do not match `net`.
+        ModelError: A file is damaged or could run code, or the tensors do not match `net`.
         OutputError: The file cannot be written.
     """
     state: dict[str, Tensor] = dict(drawn or {})
@@ -59,7 +63,12 @@ def convert(
 
 
 def renamed(state: dict[str, Tensor], source: SourceConfig) -> dict[str, Tensor]:
-    """Return the tensors whose names start with `rename_from`, with prefix `rename_to` instead."""
+    """Return the tensors whose names start with a source's prefix, with its new prefix.
+
+    Args:
+        state: Tensors by name.
+        source: The prefix is `rename_from`, the new prefix is `rename_to`.
+    """
     prefix = source.rename_from
     return {
         source.rename_to + key[len(prefix) :]: value
@@ -69,10 +78,17 @@ def renamed(state: dict[str, Tensor], source: SourceConfig) -> dict[str, Tensor]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file or of a pickle that contains no executable code.
+    """Read the tensors of a checkpoint file (safetensors or pickle) without executing its code.
+
+    Args:
+        path: The file; a pickle contains a state dict, or has it under the key `STATE`.
+
+    Returns:
+        Tensors by name, on the CPU.
 
     Raises:
-        ModelError: The file is damaged, or the pickle contains other objects than plain values.
+        ModelError: The file is damaged or contains no state dict, or the pickle contains objects
+            other than tensors and plain values.
     """
     if path.suffix == '.safetensors':
         try:

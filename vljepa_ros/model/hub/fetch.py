@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Download of one file of a public repository, with resume and hash check, only on request.
+"""Download of a file from the Hugging Face Hub, with resume and SHA-256 verification.
 
-As for Hugging Face's own tools, HF_ENDPOINT sets another hub, HF_TOKEN is the token for gated
-repositories, and HF_HUB_OFFLINE forbids downloads.
+Three environment variables have the same meaning as in `huggingface_hub`: HF_ENDPOINT is the URL
+of the hub, HF_TOKEN is the access token for gated repositories, and HF_HUB_OFFLINE disables
+downloads.
 """
 
-# urllib instead of huggingface_hub, which does not resume (version 2.4 deletes the data of an
-# interrupted download), checks sizes only, and only warns if the disk is too small.
+# This module uses urllib, because huggingface_hub does not resume (version 2.4 deletes the data of
+# an interrupted download), checks only file sizes, and only warns if the disk is too small.
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from vljepa_ros.core.files import file_hash
 from vljepa_ros.model.checkpoint_config import SourceConfig
 
 HUB = 'https://huggingface.co'
-TIMEOUT_S = 60.0  # longest time without data
+TIMEOUT_S = 60.0  # maximum time without received data
 BLOCK = 1 << 20
 ROOM = 1.05  # required free disk space, as a multiple of the missing bytes
 
@@ -32,21 +33,24 @@ Progress = Callable[[int, int], None]  # bytes received, total bytes (0: unknown
 
 
 def download(source: SourceConfig, target: Path, progress: Progress) -> str:
-    """Download the file of `source` to `target`, unless it exists, and verify its hash.
+    """Download one file from a Hugging Face repository and verify its SHA-256.
 
-    An interrupted download (`*.part`) is resumed if the file on the hub has not changed.
+    If `target` exists, it is verified but not downloaded again. After an interruption, the next
+    call resumes the download, unless the file on the hub has changed. A file with a wrong hash is
+    deleted.
 
     Args:
-        source: Repository, file, revision and expected hash.
-        target: Path of the file.
-        progress: Called after each block.
+        source: Repository, file name, revision and required hash (empty: any).
+        target: Path at which the file is stored; unfinished data is stored beside it as `*.part`.
+        progress: Called after each received block with the received and the total bytes.
 
     Returns:
-        The SHA-256 of the file.
+        The SHA-256 of the file in hexadecimal.
 
     Raises:
-        ModelError: Offline, refused or interrupted, or the hash differs from `source.sha256`.
-        OutputError: The disk is full or not writable.
+        ModelError: Downloads are disabled, the server refuses the request, the connection fails,
+            or the hash differs from `source.sha256`.
+        OutputError: The file cannot be written, for example because the disk is full.
     """
     if not target.is_file():
         if os.environ.get('HF_HUB_OFFLINE', '').lower() in ('1', 'true', 'yes', 'on'):
@@ -63,17 +67,22 @@ def download(source: SourceConfig, target: Path, progress: Progress) -> str:
 
 
 def address(source: SourceConfig) -> str:
-    """Return the URL of the file."""
+    """Return the download URL of a source's file."""
     hub = os.environ.get('HF_ENDPOINT', HUB).rstrip('/')
     return f'{hub}/{source.repository}/resolve/{source.revision}/{source.file}'
 
 
 def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
-    """Download the missing bytes and append them to `partial`."""
+    """Download the missing bytes of `partial`, or all bytes if the file on the hub has changed.
+
+    Raises:
+        ModelError: The server refuses the request, or the connection fails.
+        OutputError: The file cannot be written.
+    """
     url, done = address(source), partial.stat().st_size if partial.is_file() else 0
     request = Request(url)
     if (token := _token()) is not None:
-        # Redirects lead to signed URLs of another host, which must not receive the token.
+        # The hub redirects to signed URLs of another host, which must not receive the token.
         request.add_unredirected_header('Authorization', f'Bearer {token}')
     if done and _tag(partial).is_file():
         request.add_header('Range', f'bytes={done}-')
@@ -112,7 +121,13 @@ def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
 
 
 def _write(path: Path, block: bytes, how: str) -> None:
-    """Write a block; a disk error becomes an OutputError, unlike an OSError of the network."""
+    """Write a block to a file, opened with mode `how`, and convert OSError to OutputError.
+
+    The callers report an OSError as a network error.
+
+    Raises:
+        OutputError: The block cannot be written.
+    """
     try:
         with path.open(how) as stream:
             stream.write(block)
@@ -130,7 +145,11 @@ def _check_room(partial: Path, missing: int) -> None:
 
 
 def _verified(source: SourceConfig, path: Path) -> str:
-    """Return the hash of `path`; remove the file if the hash differs from that of `source`."""
+    """Return the SHA-256 of `path`, or delete the file if `source` requires another hash.
+
+    Raises:
+        ModelError: The hash differs, so the file was deleted.
+    """
     found = file_hash(path)
     if source.sha256 and found != source.sha256:
         path.unlink()
@@ -151,7 +170,7 @@ def _refusal(source: SourceConfig, url: str, error: HTTPError) -> str:
 
 
 def _tag(partial: Path) -> Path:
-    """Return the path that stores the ETag of an unfinished download."""
+    """Return the path of the file that stores the ETag of an unfinished download."""
     return partial.with_name(f'{partial.name}.tag')
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Implementation of `vljepa models get`: downloads, pins, verifies and converts files."""
+"""Implementation of `vljepa models get`: downloads, verifies and converts a public checkpoint.
+
+A file is verified against the SHA-256 in model.yaml. If model.yaml has no hash for it, the hash of
+the first download is written there ("pinned").
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,13 @@ from vljepa_ros.model.hub.convert import convert
 from vljepa_ros.model.hub.fetch import Progress, address, download
 from vljepa_ros.model.weights import WEIGHTS
 
-DOWNLOADS = 'downloads'  # subfolder of the model's folder; removed after conversion
+DOWNLOADS = 'downloads'  # subfolder of the model folder; removed after the conversion
 
 Report = Callable[[str], None]
 
 
 def is_complete(folder: Path, sources: tuple[SourceConfig, ...]) -> bool:
-    """Return whether all files that `obtain` creates exist."""
+    """Return whether a model folder contains all files that `obtain` creates."""
     names = [WEIGHTS, *(source.save_as for source in sources if source.save_as)]
     return all((folder / name).is_file() for name in names)
 
@@ -38,18 +42,20 @@ def obtain(
     report: Report,
     progress: Progress,
 ) -> None:
-    """Download and convert all files of a model; an interrupted call is resumed.
+    """Download a model's files and convert their weights to weights.safetensors.
+
+    If a call is interrupted, the next call resumes the downloads.
 
     Args:
         folder: Model folder with model.yaml.
         sources: Files to download.
-        make: Builds the architecture on torch's default device.
+        make: Builds the torch module of the model, on torch's default device.
         drawn: Name prefixes of weights that no source provides; `make` initializes them randomly.
-        report: Prints a line.
-        progress: Receives the progress of each download.
+        report: Called with each status line.
+        progress: Called during downloads with the received and the total bytes of the file.
 
     Raises:
-        ModelError: A download failed, or the files do not match the architecture.
+        ModelError: A download failed, or the weights do not match the module.
         OutputError: A file cannot be written.
     """
     downloads = folder / DOWNLOADS
@@ -91,7 +97,13 @@ def _random_weights(make: Callable[[], nn.Module], prefixes: tuple[str, ...]) ->
 
 
 def pin(folder: Path, source: SourceConfig, sha256: str) -> None:
-    """Write the hash of a source into model.yaml and leave the rest of the file unchanged."""
+    """Write the SHA-256 of a source's file to its empty `sha256` entries in model.yaml.
+
+    The rest of model.yaml does not change.
+
+    Raises:
+        ModelError: model.yaml has no empty `sha256` entry for the source.
+    """
     path = folder / CONFIG
     names = rf'repository: {re.escape(source.repository)}\n[ \t]+file: {re.escape(source.file)}\n'
     entry = re.compile(rf"({names}(?:[ \t]+\w+: .*\n)*?[ \t]+sha256: )(?:''|\"\")")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Creation of `transformers` modules without random initialization, which would take minutes."""
+"""Import of `no_init_weights` for all supported versions of `transformers`.
+
+This context manager creates modules without random initialization, which would take minutes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text side of a model without a Y-Decoder: a text encoder and a sentence bank.
+"""Text side of a model that is published without a Y-Decoder: text encoder and sentence bank.
 
-`DecoderLanguage` adds a text decoder that was trained on texts only (`text_decoder`).
+`BankLanguage` retrieves texts from the sentence bank. `DecoderLanguage` generates texts with a
+text decoder that was trained on texts only (see `text_decoder`).
 
 Shapes: N texts or vectors, D embedding_dim.
 """
@@ -33,10 +34,11 @@ Encoder = Callable[[Tensor, Tensor], Tensor]  # ids (N, L), mask (N, L) -> unit 
 
 
 class BankLanguage(TextSpace):
-    """Implements `core.protocols.Language`. Only `check` is safe to call from any thread.
+    """Text side that decodes vectors to the nearest sentences of a sentence bank.
 
-    `answers`: whether questions are answered with the nearest sentence. If not, an open question
-    raises an InputError.
+    It implements `core.protocols.Language`. Only `check` and `unreadable` are safe to call from
+    any thread. `answers`: whether open questions, which have no candidates, are answered with the
+    nearest sentence; if not, `decode` raises an InputError for them.
     """
 
     def __init__(
@@ -68,10 +70,14 @@ class BankLanguage(TextSpace):
         return np.concatenate(rows)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """Return the nearest sentence of the bank for each of (N, D) vectors, with `nearest` set.
+        """Decode predicted vectors into sentences of the bank; subclasses may generate texts.
+
+        Args:
+            vectors: Predicted vectors (N, D).
+            asked: Whether the vectors answer open questions, which have no candidates.
 
         Raises:
-            InputError: `asked`, and this model does not answer open questions.
+            InputError: `asked` is true, but the model does not answer open questions.
         """
         if asked and not self._answers:
             raise InputError(
@@ -87,15 +93,22 @@ class BankLanguage(TextSpace):
         return self._bank.nearest(vectors, self._embed, self.match)
 
     def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
-        """Return whether to abstain: as for every model, and if no sentence was near enough."""
+        """Return whether to abstain, by `TextSpace`'s rule or because no sentence is near enough.
+
+        Args:
+            vector: Predicted answer embedding (D,).
+            candidates: Candidates of the question; may be empty.
+            text: The best candidate, or the decoded text if there are no candidates.
+        """
         no_text = not candidates and not text
         return no_text or super().is_unanswerable(vector, candidates, text)
 
 
 class DecoderLanguage(BankLanguage):
-    """Text side with a decoder that was trained on texts only.
+    """Text side that generates texts with a text decoder, and uses the sentence bank as fallback.
 
-    If the decoded text is too far from the vector, the nearest sentence of the bank replaces it.
+    If the embedding of a generated text is too far from the vector, the nearest sentence of the
+    bank replaces the text.
     """
 
     def __init__(
@@ -113,7 +126,10 @@ class DecoderLanguage(BankLanguage):
         self._generator = TextGenerator(decoder.y_decoder, tokens.text)
 
     def _decode(self, vectors: NDArray[np.float32], asked: bool) -> list[Decoded]:
-        """Decode vectors; confidences come from `similarity`, the only fitted calibration."""
+        """Decode vectors into texts; their confidences are their `similarity` to the vectors.
+
+        The calibration of decoded texts (decode_*) is not fitted for these models.
+        """
         placed = self._decoder.placed(vectors, asked)
         rows = self._generator.hypotheses(self._decoder.projected(placed), self)
         below = self._decoder.config.bank_below
@@ -132,7 +148,7 @@ class DecoderLanguage(BankLanguage):
 
 
 def wants_language(parts: tuple[str, ...]) -> bool:
-    """Return whether `parts` requests the text side, with a decoder or with the bank only."""
+    """Return whether `parts` (see `registry.load`) requests the text side."""
     return 'language' in parts or 'bank' in parts
 
 
@@ -146,20 +162,22 @@ def make_language(
     calibration: CalibrationConfig,
     answers: bool = True,
 ) -> BankLanguage:
-    """Build the text side, with a text decoder if `parts` and the model's folder have one.
+    """Build the text side of a model, with a text decoder if the model folder contains one.
 
     Args:
         folder: Model folder.
-        parts: `language`, or `bank` to leave out the text decoder.
+        parts: Sides to load, as in `registry.load`. Without `language`, the text decoder is not
+            used.
         encoder: Y-Encoder.
         tokens: Tokenizer of the Y-Encoder.
         bank: Sentence bank.
-        facts: Properties of the model.
-        calibration: Fitted scores.
-        answers: Whether questions are answered with the nearest sentence.
+        facts: Constants of the model.
+        calibration: Parameters that convert cosines to scores.
+        answers: Whether open questions, which have no candidates, are answered.
 
     Raises:
-        ModelError: The decoder is damaged or made for another model, or the bank is invalid.
+        ModelError: The text decoder is damaged or belongs to another model, or the bank contains
+            a sentence that cannot be embedded.
     """
     if 'language' not in parts or not text_decoder.exists(folder):
         return BankLanguage(encoder, tokens, bank, facts, calibration, answers)

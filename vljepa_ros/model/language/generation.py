@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text generation: decodes vectors with a Y-Decoder and scores the hypotheses of the beams.
+"""Text generation: decodes vectors with a Y-Decoder and scores the texts of the beam search.
+
+A hypothesis is a text that the beam search returns.
 
 Shapes: N vectors, D embedding_dim.
 """
@@ -25,11 +27,12 @@ ALONE = 5.0  # margin of the only hypothesis; also the upper limit of every marg
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A hypothesis of the Y-Decoder for one vector, with the inputs of its confidence.
+    """A text that the Y-Decoder generates for a vector, with the inputs of its confidence.
 
-    `log_probability`: mean over its tokens. `margin`: difference of that to the best other
-    hypothesis, -ALONE..ALONE. `cosine`: cosine of the vector to the embedding of the text, 0 if
-    cosines were not requested, -1 if the text cannot be embedded.
+    `log_probability`: mean log-probability of the text's tokens. `margin`: difference between this
+    mean and the highest mean of the other hypotheses, limited to -ALONE..ALONE. `cosine`: cosine
+    of the vector and the embedding of the text; 0 if cosines were not requested, `UNREAD` if the
+    text cannot be embedded.
     """
 
     text: str
@@ -39,12 +42,15 @@ class Hypothesis:
 
     @property
     def words(self) -> int:
-        """Number of words."""
+        """Number of words of the text."""
         return len(self.text.split())
 
 
 class TextGenerator:
-    """A Y-Decoder with the function `text_of` that decodes its tokenizer's ids."""
+    """Generates texts for vectors with a Y-Decoder and its tokenizer.
+
+    `text_of` converts ids of the tokenizer to a text.
+    """
 
     def __init__(self, decoder: YDecoder, text_of: Callable[[Sequence[int]], str]) -> None:
         self._decoder, self._text_of = decoder, text_of
@@ -53,16 +59,16 @@ class TextGenerator:
     def hypotheses(
         self, vectors: NDArray[np.float32], space: TextSpace, cosines: bool = True
     ) -> list[list[Hypothesis]]:
-        """Return the distinct hypotheses of the beams for each vector, best first.
+        """Generate the hypotheses of each vector by beam search, without duplicates, best first.
 
-        They are ordered by the cosine of the vector to their embeddings, which is more accurate
-        than the decoder's probabilities.
+        They are ordered by the cosine of their embeddings and the vector, because this order is
+        more accurate than the order by probability.
 
         Args:
-            vectors: (N, D).
-            space: Embeds the hypotheses.
+            vectors: Input of the Y-Decoder (N, D).
+            space: Text side that embeds the hypotheses.
             cosines: If false, no text is embedded, all cosines are 0, and hypotheses are ordered
-                by probability.
+                by their mean log-probability.
         """
         weight = self._decoder.token.weight
         found: list[list[Hypothesis]] = []
@@ -79,7 +85,12 @@ class TextGenerator:
         return found
 
     def _texts(self, beams: list[list[int]], scores: list[float]) -> dict[str, float]:
-        """Return the distinct texts of the beams with their highest mean log-probability."""
+        """Return the distinct texts of one vector's beams with their mean log-probabilities.
+
+        Args:
+            beams: Local token ids of each beam, best first.
+            scores: Mean log-probability of each beam.
+        """
         texts: dict[str, float] = {}
         for beam, score in zip(beams, scores, strict=True):
             text = self._text(beam)
@@ -95,13 +106,13 @@ class TextGenerator:
 def decoded(
     hypotheses: Sequence[Hypothesis], vector: Vector, space: TextSpace, asked: bool = False
 ) -> Decoded:
-    """Add calibrated confidences to the hypotheses of one vector.
+    """Convert the hypotheses of one vector to a decoded text with calibrated confidences.
 
     Args:
-        hypotheses: Hypotheses, best first.
-        vector: (D,).
-        space: Text side with the calibration.
-        asked: Whether the text answers a question.
+        hypotheses: Hypotheses, best first; without any, the text is empty with confidence 0.
+        vector: The decoded vector (D,).
+        space: Text side whose calibration is used.
+        asked: Whether the text answers a question, which has a calibration of its own.
     """
     weight = space.calibration.words(asked)
     bias = weight.bias + (float(vector @ np.array(weight.direction)) if weight.direction else 0.0)
@@ -118,7 +129,7 @@ def decoded(
 
 
 def _embedded(texts: set[str], space: TextSpace) -> dict[str, NDArray[np.float32]]:
-    """Embed the texts; those that are too long for the Y-Encoder are left out."""
+    """Return the embeddings of texts, without the texts that are too long for the Y-Encoder."""
     valid = []
     for text in sorted(texts):
         try:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-odds of letter trigrams, other languages against English, by groups of languages.
+"""Letter trigram statistics that distinguish English from groups of other languages.
 
-`letter_trigrams.npz` stores them for the detector of unreadable texts. It was made by
-`python -m vljepa_ros.model.language.letters` from the language profiles of the PyPI package
-langdetect 1.0.9 (Apache-2.0, counted on Wikipedia). Portuguese, Swedish, Czech, Finnish,
-Indonesian and Vietnamese are excluded because the suite `unreadable` tests on them.
+The log-odds of a trigram are log(relative frequency in a group / relative frequency in English).
+They are stored in `letter_trigrams.npz` for the detector of unreadable texts. The command
+`python -m vljepa_ros.model.language.letters` creates this file from the language profiles of the
+PyPI package langdetect 1.0.9 (Apache-2.0; frequencies in Wikipedia). Portuguese, Swedish, Czech,
+Finnish, Indonesian and Vietnamese are excluded, because the evaluation suite `unreadable` tests
+with them.
 
-Shapes: G groups, A = 27 symbols (letters a-z and the word boundary).
+Shapes: G groups of languages, A = 27 symbols (letters a-z and the word boundary).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ FILE = Path(__file__).with_name('letter_trigrams.npz')
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 END = len(LETTERS)
 STEP = 1 / 16  # resolution of the stored integers, in nats
-FLOOR = 5e-6  # added to every share: trigrams that are rare in both languages are not informative
+# Added to every relative frequency, because trigrams that are rare in both languages are not
+# informative.
+FLOOR = 5e-6
 GROUPS = {
     'germanic': ('de', 'nl', 'da', 'no', 'af'),
     'romance': ('fr', 'es', 'it', 'ro', 'ca'),
@@ -36,26 +40,30 @@ GROUPS = {
 
 
 def load() -> NDArray[np.int8]:
-    """Return the (G, A, A, A) log-odds, in units of `STEP`."""
+    """Load the log-odds of letter trigrams (G, A, A, A), in units of `STEP`."""
     with np.load(FILE) as stored:
         found: NDArray[np.int8] = stored['log_odds']
     return found
 
 
 def places(word: str) -> list[int]:
-    """Convert a word of letters a-z to symbol numbers, with word boundaries on both sides."""
+    """Return the symbol indices of a word of letters a-z, with `END` before and after it."""
     return [END, *(LETTERS.index(c) for c in word), END]
 
 
 def words(text: str) -> list[str]:
-    """Return the runs of letters a-z in a text, lower case, accents removed."""
+    """Split a text into lower-case words of letters a-z; accents are removed from letters."""
     plain = unicodedata.normalize('NFKD', text.replace("'", ' ').replace('\u2019', ' ')).lower()
     kept = (c if c in LETTERS else '' if unicodedata.combining(c) else ' ' for c in plain)
     return ''.join(kept).split()
 
 
 def make() -> NDArray[np.int8]:
-    """Compute the log-odds from langdetect's profiles. Raises InputError if it is missing."""
+    """Compute the log-odds of letter trigrams (G, A, A, A), in units of `STEP`.
+
+    Raises:
+        InputError: The package langdetect, which contains the language profiles, is missing.
+    """
     spec = importlib.util.find_spec('langdetect')
     if spec is None or not spec.submodule_search_locations:
         raise InputError('letter trigrams need the package langdetect: pip install langdetect')
@@ -67,7 +75,7 @@ def make() -> NDArray[np.int8]:
 
 
 def _shares(profile: Path) -> NDArray[np.float64]:
-    """Return the (A, A, A) relative frequencies of a language's trigrams."""
+    """Read a langdetect profile; return the relative frequencies (A, A, A) of its trigrams."""
     counts = np.zeros((END + 1,) * 3)
     for gram, count in json.loads(profile.read_text(encoding='utf-8'))['freq'].items():
         plain = [unicodedata.normalize('NFKD', c)[0].lower() for c in gram]

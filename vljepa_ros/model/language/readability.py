@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detector of unreadable texts (other languages, nonsense, emoji), based on text and word pieces.
+"""Detector of unreadable texts: other languages, nonsense and symbols such as emoji.
 
-There is one logistic regression per kind (other languages, nonsense, symbols); the highest score
-is used. Its features are statistics of the text: scripts, word pieces and their ranks in the
-tower's vocabulary, letter trigrams (of English words, and log-odds of other languages), and the
-word pieces themselves. No network is run, so the detector is safe to call from any thread.
-`train.readability` fits it.
+There is one logistic regression for each of these three kinds of texts, and the highest score is
+used. The features are statistics of the text: its scripts, its word pieces and their frequency
+ranks in the text tower's vocabulary, and its letter trigrams (their log-likelihood in English and
+their log-odds in other languages). The detector runs no neural network and is safe to call from
+any thread. `train.readability` fits it.
 
-Shapes: F features, A = 27 letters a-z and the end of a word, G groups of languages.
+Shapes: F features, A = 27 symbols (letters a-z and the word boundary), G groups of languages.
 """
 
 from __future__ import annotations
@@ -49,29 +49,33 @@ KINDS = ('languages', 'nonsense', 'signs')
 FIRST_WORD, LAST_WORD, FREQUENT = 1996, 30522, 600
 PUNCTUATION = set('.,;:?!\'"()-/%&+\u00b0\u2019\u201c\u201d\u2013\u2026')
 MOST = 10.0  # limit of a logit, so that exp stays finite
-KNOWN_TEXTS = 2048  # scores that are kept (least recently used are dropped)
+KNOWN_TEXTS = 2048  # size of the cache of scores (the least recently used are dropped)
 MOST_ODDS = 30.0  # limit of log-odds, in nats
 
 Array = NDArray[np.float64]
 
 
 class Readability:
-    """Scores texts with a tokenizer and fitted weights."""
+    """Detector of unreadable texts with its fitted weights and the text tower's tokenizer."""
 
     def __init__(self, tokenizer: Any, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Create the detector; raise ModelError if `tensors` do not match `TENSORS`."""
+        """Create the detector from its tokenizer and the tensors of its file.
+
+        Raises:
+            ModelError: A tensor is missing or has another shape than in `TENSORS`.
+        """
         self._tokenizer = tokenizer
         check_tensors(tensors)
         self._weights = np.asarray(tensors['weights'], np.float64)
         self._bias = np.asarray(tensors['bias'], np.float64)
         self._trigrams = Trigrams(tensors['english'], tensors['languages'])
-        # Prompts and candidates are asked repeatedly; a text takes about 0.2 ms.
+        # Prompts and candidates are scored repeatedly, and scoring a text takes about 0.2 ms.
         self._cached = lru_cache(KNOWN_TEXTS)(self._score)
         pieces, weights = tensors['pieces'], np.asarray(tensors['piece_weights'], np.float64)
         self._pieces = dict(zip(pieces.tolist(), weights.tolist(), strict=True))
 
     def unreadable(self, text: str) -> float:
-        """Return how unreadable a text is, 0..1; the threshold is 0.5."""
+        """Return how unreadable a text is, 0..1; from 0.5 on, it counts as unreadable."""
         return self._cached(text)
 
     def _score(self, text: str) -> float:
@@ -81,20 +85,33 @@ class Readability:
 
 
 class Trigrams:
-    """Letter statistics: English log-probabilities and log-odds of groups of languages."""
+    """Letter trigram statistics of English and of groups of other languages."""
 
     def __init__(self, english: NDArray[Any], languages: NDArray[Any]) -> None:
-        """Store `english` (A, A, A) in nats and `languages` (G, A, A, A) in `letters.STEP`s."""
+        """Store the statistics of all letter trigrams.
+
+        Args:
+            english: Log-probabilities (A, A, A), in nats, of a trigram's third letter after the
+                first two letters in English.
+            languages: Log-odds of trigrams in G groups of languages over English (G, A, A, A), in
+                units of `letters.STEP`.
+        """
         self._english = np.asarray(english, np.float64)
         self._languages = np.asarray(languages, np.float64) * STEP
 
     def surprise(self, word: str) -> float:
-        """Return the mean negative log-likelihood of a word's letters in English, in nats."""
+        """Return the negative log-likelihood of a word in English, in nats per symbol."""
         at = [END, *places(word)]
         return float(-self._english[at[:-2], at[1:-1], at[2:]].mean())
 
     def log_odds(self, found: Sequence[str]) -> float:
-        """Return the log-odds of the likeliest group of languages, summed over words, in nats."""
+        """Return the log-odds, in nats, of words in the likeliest language group over English.
+
+        The log-odds of all trigrams are added, and the sum is limited to -MOST_ODDS..MOST_ODDS.
+
+        Args:
+            found: Words of letters a-z; see `letters.words`.
+        """
         total = np.zeros(len(self._languages))
         for word in found:
             at = places(word)
@@ -113,7 +130,7 @@ TENSORS: dict[str, tuple[int | None, ...]] = {
 
 
 def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Raise ModelError at the first tensor that is missing or of another shape."""
+    """Raise ModelError if a tensor of `TENSORS` is missing or has another shape."""
     for name, shape in TENSORS.items():
         if name not in tensors:
             raise ModelError(f'the detector of unreadable texts lacks tensor {name}')
@@ -134,8 +151,8 @@ def features(
     Args:
         text: The text.
         tokenizer: Tokenizer of the text tower.
-        trigrams: Letter statistics.
-        piece_weights: Log-odds of word pieces by id.
+        trigrams: Letter trigram statistics.
+        piece_weights: Log-odds, for unreadable against readable texts, of word pieces by id.
     """
     visible = [c for c in text if not c.isspace()]
     letters = [c for c in visible if c.isalpha()]
@@ -176,9 +193,15 @@ def features(
 
 
 def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16]:
-    """Estimate trigram log-probabilities (A, A, A) from a vocabulary's words and from texts.
+    """Estimate the English letter trigram model from a tokenizer's vocabulary and from texts.
 
-    The vocabulary is sorted by frequency, so the weight of a word decreases with its index.
+    Args:
+        tokenizer: Tokenizer whose vocabulary is sorted by frequency, so the weight of its words
+            decreases with their index.
+        texts: Additional English texts; all their words have the same weight.
+
+    Returns:
+        Log-probabilities (A, A, A), in nats, of a trigram's third letter after the first two.
     """
     pairs = [
         (word, 1000.0 / (index - FIRST_WORD + 100))
@@ -198,7 +221,12 @@ def english_trigrams(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.float16
 
 
 def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
-    """Return the ranks of the pieces that start a word."""
+    """Return the frequency ranks (see `_rank`) of the word pieces that start a word.
+
+    Args:
+        tokens: Word pieces of a text; unknown pieces have the highest rank, 1.
+        ids: Vocabulary ids of the word pieces.
+    """
     return [
         _rank(index) if token != '[UNK]' else 1.0
         for token, index in zip(tokens, ids, strict=True)
@@ -207,7 +235,10 @@ def _ranks(tokens: Sequence[str], ids: Sequence[int]) -> list[float]:
 
 
 def _rank(index: int) -> float:
-    """Return 0 for the vocabulary's most frequent word, 1 for the rarest, 0.7 for letters."""
+    """Return the frequency rank of a vocabulary id, 0 (most frequent word) to 1 (rarest word).
+
+    Ids before the first word, such as those of single characters, have rank 0.7.
+    """
     if index < FIRST_WORD:
         return 0.7
     return math.log1p((index - FIRST_WORD) / 50) / math.log1p((LAST_WORD - FIRST_WORD) / 50)
@@ -219,7 +250,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _mixes(word: str) -> bool:
-    """Return whether letters and digits alternate more than once, as in identifiers."""
+    """Return whether a word switches between letters and digits more than once, like 'a1b2'."""
     kinds = ['1' if c.isdigit() else 'a' for c in word if c.isalnum()]
     return sum(a != b for a, b in zip(kinds, kinds[1:], strict=False)) > 1
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrated scores of texts against predicted vectors, shared by the text sides of all kinds.
+"""Calibrated scores of texts for predicted vectors, shared by the text sides of all models.
 
-Each kind of model defines how it embeds texts. Ranks, similarities and abstentions are computed
-from cosines and `CalibrationConfig`.
+Subclasses of `TextSpace` define how texts are embedded. Rankings, similarities and abstentions are
+computed from cosines with the formulas of `CalibrationConfig`.
 
 Shapes: N texts or vectors, D embedding_dim.
 """
@@ -21,14 +21,21 @@ from vljepa_ros.core.text import yes_among
 from vljepa_ros.core.types import Candidate, Vector
 from vljepa_ros.model.config import CalibrationConfig
 
-KNOWN_TEXTS = 2048  # size of the cache of text embeddings (least recently used are dropped)
+KNOWN_TEXTS = 2048  # size of the cache of text embeddings (the least recently used are dropped)
 
 
 class TextSpace(ABC):
-    """Implements `core.protocols.Language` except `decode`."""
+    """Base class of text sides: implements `core.protocols.Language` except `decode`.
+
+    Subclasses also implement `check` and `_embed`.
+    """
 
     def __init__(self, facts: ModelFacts, calibration: CalibrationConfig) -> None:
-        """Store the calibration; raise ModelError if it is for vectors of another dimension."""
+        """Store the model's constants and its calibration.
+
+        Raises:
+            ModelError: The calibration is for vectors of another dimension.
+        """
         for name in ('decode_direction', 'answer_direction'):
             length = len(getattr(calibration, name))
             if length not in (0, facts.embedding_dim):
@@ -46,10 +53,14 @@ class TextSpace(ABC):
 
     @abstractmethod
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed checked texts as unit vectors (N, D)."""
+        """Embed N texts, which `check` has accepted, as unit vectors (N, D), without a cache."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts as unit vectors (N, D)."""
+        """Embed N texts as unit vectors (N, D); embeddings are cached.
+
+        Raises:
+            InputError: A text is empty or has too many tokens.
+        """
         uncached = [text for text in dict.fromkeys(texts) if text not in self._known]
         for text in uncached:
             self.check(text)
@@ -64,9 +75,14 @@ class TextSpace(ABC):
         return np.concatenate([np.zeros((0, self.facts.embedding_dim), np.float32), *rows])
 
     def rank(self, vector: Vector, candidates: Sequence[str]) -> list[Candidate]:
-        """Return the candidates with scores, best first.
+        """Return the candidates with their calibrated scores, best first.
 
-        The scores and the share of `unknown` sum to 1.
+        The scores are probabilities. The probabilities of all candidates and, if it is not empty,
+        of `calibration.unknown` sum to 1.
+
+        Args:
+            vector: Predicted answer embedding (D,).
+            candidates: Texts to rank.
         """
         if not candidates:
             return []
@@ -79,12 +95,14 @@ class TextSpace(ABC):
         return 0.0
 
     def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
-        """Return whether to abstain, because the share of `unknown` is above its threshold.
+        """Return whether to abstain because `calibration.unknown` is too probable.
+
+        Without a text `calibration.unknown`, the model does not abstain.
 
         Args:
-            vector: (D,).
-            candidates: Texts that compete with `unknown`.
-            text: Decoded text that competes with `unknown` if there are no candidates.
+            vector: Predicted answer embedding (D,).
+            candidates: Candidates of the question; may be empty.
+            text: Decoded text, which is the only candidate if `candidates` is empty.
         """
         c = self.calibration
         if not c.unknown:
@@ -94,25 +112,33 @@ class TextSpace(ABC):
         return self.unknown_share(vector, [text] if text else []) > c.abstain_words_above
 
     def unknown_share(self, vector: Vector, texts: Sequence[str]) -> float:
-        """Return the probability of `unknown` in competition with `texts`.
+        """Return the probability of `calibration.unknown` if it is ranked together with `texts`.
 
-        The model must have a text `calibration.unknown`.
+        Args:
+            vector: Predicted answer embedding (D,).
+            texts: The other candidates.
+
+        Raises:
+            ValueError: `calibration.unknown` is empty.
         """
         competing = _competing(texts, self.calibration.unknown)
         return float(self._shares(vector, texts)[competing.index(self.calibration.unknown)])
 
     def similarity(self, vectors: NDArray[np.float32], text: str) -> NDArray[np.float32]:
-        """Return scores 0..1 (N,) of vectors (N, D) for one text."""
+        """Return calibrated scores (N,), 0..1, of predicted vectors (N, D) for one text."""
         return self.match(self._checked(vectors) @ self.encode([text])[0])
 
     def match(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Convert cosines, of any shape, to scores 0..1."""
+        """Convert cosines of any shape to calibrated scores, 0..1, of single texts."""
         c = self.calibration
         score: NDArray[np.float32] = 1 / (1 + np.exp(-(cosines - c.match_centre) / c.match_scale))
         return score
 
     def _shares(self, vector: Vector, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return probabilities (N,), or (N + 1,) if `unknown` competes, that sum to 1."""
+        """Return the probabilities, which sum to 1, of the N texts and of `calibration.unknown`.
+
+        The shape is (N + 1,), or (N,) if `calibration.unknown` is empty or one of the texts.
+        """
         competing = _competing(texts, self.calibration.unknown)
         cosine = self.encode(competing) @ self._checked(vector[None])[0]
         temperature, bias = self._scale(texts)
@@ -126,7 +152,7 @@ class TextSpace(ABC):
         return shares
 
     def _scale(self, candidates: Sequence[str]) -> tuple[float, float]:
-        """Return the temperature and the bias of the logit of `unknown`."""
+        """Return the softmax temperature and the bias of `unknown`'s logit for the candidates."""
         c = self.calibration
         if c.yes_no_temperature and yes_among(candidates) is not None:
             return c.yes_no_temperature, c.yes_no_unknown_bias
@@ -142,5 +168,5 @@ class TextSpace(ABC):
 
 
 def _competing(texts: Sequence[str], unknown: str) -> list[str]:
-    """Return all texts that share a probability of 1."""
+    """Return the candidates of the softmax: the texts, and `unknown` if it is another text."""
     return [*texts] if not unknown or unknown in texts else [*texts, unknown]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sentence bank for models without a Y-Decoder: a text file that users can edit.
+"""Sentence bank, from which a model without a Y-Decoder retrieves its texts.
 
-The text of a vector is the sentence with the nearest embedding, with `Decoded.nearest` set. It is
-empty if no sentence is near enough.
+The bank is a text file that users can edit. The text of a vector is the sentence whose embedding
+is nearest, or '' if no sentence is near enough; `Decoded.nearest` is true for these texts.
 
 Shapes: N vectors, D embedding_dim, M sentences.
 """
@@ -27,7 +27,7 @@ Confidence = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Bank:
-    """A sentence bank. Its sentences are embedded at the first use."""
+    """Sentence bank of a model folder, whose sentences are embedded at the first retrieval."""
 
     def __init__(self, folder: Path, config: BankConfig) -> None:
         self._path, self._abstain_below = folder / config.file, config.abstain_below
@@ -35,7 +35,14 @@ class Bank:
         self._vectors: NDArray[np.float32] | None = None
 
     def check(self, check: Callable[[str], None]) -> None:
-        """Raise ModelError that names the first sentence that the model cannot embed."""
+        """Check that the model can embed all sentences.
+
+        Args:
+            check: Raises InputError if the model cannot embed a text.
+
+        Raises:
+            ModelError: A sentence cannot be embedded; the message names it.
+        """
         for sentence in self.sentences:
             try:
                 check(sentence)
@@ -45,12 +52,14 @@ class Bank:
     def nearest(
         self, vectors: NDArray[np.float32], encode: Encode, confidence: Confidence
     ) -> list[Decoded]:
-        """Return the nearest sentence for each vector; '' if none reaches `abstain_below`.
+        """Return the nearest sentence of each vector, with the next nearest as alternatives.
+
+        The text is '' with confidence 0 if the highest cosine is below `abstain_below`.
 
         Args:
-            vectors: (N, D).
+            vectors: Unit vectors (N, D).
             encode: Embeds texts.
-            confidence: Converts cosines to scores.
+            confidence: Converts cosines to calibrated scores.
         """
         if self._vectors is None:
             self._vectors = encode(self.sentences)
@@ -67,7 +76,7 @@ class Bank:
 
 
 def _read(path: Path) -> list[str]:
-    """Read sentences, one per line; blank lines and lines that start with # are ignored."""
+    """Read distinct sentences, one per line, without blank lines and lines that start with #."""
     try:
         lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Y-Decoder that was trained on texts only, for models that are published without one.
+"""Text decoder for models that are published without one: a Y-Decoder trained on texts only.
 
-`vljepa train` writes it to the model's folder as y_decoder.yaml and y_decoder.safetensors. It is
-valid for the vectors of one model_id only.
+`vljepa train` writes it to the model folder as y_decoder.yaml and y_decoder.safetensors. It is
+valid only for vectors of one model id.
 
 Shapes: N vectors, D embedding_dim.
 """
@@ -35,11 +35,12 @@ MAX_ANCHORS = 100_000
 
 @dataclass(frozen=True)
 class TextDecoderConfig:
-    """Contents of y_decoder.yaml of one model folder.
+    """Contents of the y_decoder.yaml of a model folder.
 
-    `anchors`: number of sentences that vectors are projected on, with `anchor_temperature`.
-    `bank_below`: if the cosine of a vector to its decoded text is lower, the text comes from the
-    sentence bank instead.
+    `model_id`: id of the model whose vectors are decoded. `anchors`, `anchor_temperature`: number
+    of sentence embeddings that vectors are projected on, and the softmax temperature of this
+    projection (see `GapCorrection`). `bank_below`: minimum cosine of a vector and its decoded
+    text; below it, the text comes from the sentence bank instead.
     """
 
     model_id: str
@@ -56,7 +57,7 @@ class TextDecoderConfig:
 
 
 class TextDecoder(nn.Module):
-    """Correction of the modality gap (`bridge`), and a `y_decoder` trained on texts only."""
+    """Y-Decoder trained on texts only (`y_decoder`), with its gap correction (`bridge`)."""
 
     def __init__(self, config: TextDecoderConfig) -> None:
         super().__init__()
@@ -67,11 +68,19 @@ class TextDecoder(nn.Module):
         self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def placed(self, vectors: NDArray[np.float32], asked: bool) -> NDArray[np.float32]:
-        """Re-center predictions (N, D) on texts; `asked`: they answer questions."""
+        """Re-center predicted vectors with `GapCorrection.place`; return unit vectors (N, D).
+
+        Args:
+            vectors: Predicted vectors (N, D).
+            asked: Whether they answer questions.
+        """
         return self._transform(lambda v: self.bridge.place(v, asked), vectors)
 
     def projected(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Project re-centered predictions or text embeddings (N, D), for the decoder's input."""
+        """Project vectors (N, D) on sentence embeddings, as input of the Y-Decoder.
+
+        The vectors are text embeddings or re-centered predicted vectors.
+        """
         return self._transform(self.bridge.project, vectors)
 
     def _transform(
@@ -82,21 +91,33 @@ class TextDecoder(nn.Module):
         return found
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
-        """Compute logits of `YDecoder` for text embeddings (N, D), which are projected first."""
+        """Project text embeddings and compute the Y-Decoder's logits for them, for training.
+
+        Args:
+            vectors: Text embeddings (N, D).
+            tokens: Local token ids (N, L) of the texts; see `YDecoder.forward`.
+
+        Returns:
+            Logits of the next token (N, L + 1, vocabulary).
+        """
         logits: Tensor = self.y_decoder(self.bridge.project(vectors), tokens)
         return logits
 
 
 def exists(folder: Path) -> bool:
-    """Return whether a model's folder has a text decoder."""
+    """Return whether a model folder contains a text decoder."""
     return (folder / CONFIG).is_file()
 
 
 def load(folder: Path, facts: ModelFacts) -> TextDecoder:
-    """Load the text decoder of a folder in float32 on the model's device.
+    """Load the text decoder of a model folder in float32, on the model's device.
+
+    Args:
+        folder: Model folder.
+        facts: Constants of the model.
 
     Raises:
-        ModelError: The decoder is damaged or made for the vectors of another model.
+        ModelError: The text decoder is damaged or belongs to another model.
     """
     path = folder / CONFIG
     try:
@@ -114,10 +135,13 @@ def load(folder: Path, facts: ModelFacts) -> TextDecoder:
 
 
 def save(made: TextDecoder, folder: Path) -> None:
-    """Write both files under temporary names, then replace the existing ones.
+    """Write the text decoder `made` to a model folder: y_decoder.yaml and y_decoder.safetensors.
+
+    Both files are written under temporary names first, so a full disk does not damage an existing
+    text decoder.
 
     Raises:
-        OutputError: A file cannot be written; an existing decoder is not changed then.
+        OutputError: A file cannot be written.
     """
     tensors = {key: value.contiguous().cpu() for key, value in made.state_dict().items()}
     text = yaml.safe_dump(dataclasses.asdict(made.config), sort_keys=False)

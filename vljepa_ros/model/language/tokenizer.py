@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenization of texts with a tokenizer.json of the model's folder.
+"""Tokenization of texts with a tokenizer.json of the model folder.
 
-A mask marks padding, because an id cannot: Llama pads with its end-of-text id, so a mask computed
-from ids would hide real tokens.
+A separate mask marks padding, because token ids cannot: Llama pads with its end-of-text id, so a
+mask computed from ids would hide real tokens.
 
-Shapes: N texts, L tokens of the longest.
+Shapes: N texts, L number of tokens of the longest text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from vljepa_ros.model.checkpoint_config import TokenizerConfig
 
 
 class Tokens:
-    """One tokenizer, its special tokens at both ends of a text, and the length limit."""
+    """Tokenizer that adds special tokens to texts and rejects texts that are too long.
+
+    `limit`: maximum number of tokens, including special tokens. `sha256`: hash of the file.
+    """
 
     def __init__(self, folder: Path, config: TokenizerConfig, limit: int) -> None:
         from tokenizers import Tokenizer
@@ -49,7 +52,11 @@ class Tokens:
         return int(found)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return token ids with special tokens; InputError above `limit` tokens."""
+        """Return the token ids of each text, including special tokens, without padding.
+
+        Raises:
+            InputError: A text has more than `limit` tokens.
+        """
         cased = [text.lower() if self._lower_case else text for text in texts]
         encoded = self._tokenizer.encode_batch(cased, add_special_tokens=False)
         found = [[*self._begin, *item.ids, *self._end] for item in encoded]
@@ -59,7 +66,11 @@ class Tokens:
         return found
 
     def batch(self, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return ids (N, L), right-padded with id 0, and mask (N, L), true for real tokens."""
+        """Tokenize texts into ids (N, L), right-padded with 0, and a mask (N, L) of real tokens.
+
+        Raises:
+            InputError: A text has more than `limit` tokens.
+        """
         found = self.ids(texts)
         length = max((len(ids) for ids in found), default=0)
         ids = torch.zeros(len(found), length, dtype=torch.long)
@@ -70,10 +81,13 @@ class Tokens:
         return ids.to(device), mask.to(device)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Decode ids without special tokens into text."""
+        """Decode token ids into a text without special tokens."""
         return str(self._tokenizer.decode(list(ids))).strip()
 
     def pieces(self, text: str) -> list[int]:
-        """Return ids without special tokens and without a length limit, as decoder targets."""
+        """Return the token ids of a text, without special tokens and without a length limit.
+
+        A text decoder is trained to generate these ids.
+        """
         cased = text.lower() if self._lower_case else text
         return list(self._tokenizer.encode(cased, add_special_tokens=False).ids)

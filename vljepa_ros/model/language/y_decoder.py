@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Y-Decoder: decodes one embedding into a sentence by beam search.
+"""The Y-Decoder: a small causal transformer that decodes an embedding into a sentence.
 
-A small causal transformer continues `prefix_tokens` that a linear layer makes from the embedding
-(ClipCap, Mokady et al., arXiv 2111.09734; the VL-JEPA paper does not disclose its decoder). Its
-vocabulary is the subset of a tokenizer's word pieces that occur in the training sentences.
+As in ClipCap (Mokady et al., arXiv 2111.09734), a linear layer converts the embedding to prefix
+vectors, which the transformer continues with tokens; the VL-JEPA paper does not describe its
+decoder. The vocabulary consists of the word pieces of a tokenizer that occur in the training
+sentences.
 
 Shapes: B embeddings, L tokens, D embedding_dim, Dw width, H heads, V vocabulary, K beams.
 """
@@ -19,18 +20,23 @@ from torch.nn import functional
 from vljepa_ros.model.config import YDecoderConfig
 from vljepa_ros.model.transformer_block import TransformerBlock
 
-END = 0  # local id of the end of a sentence; it also starts the sentence
+END = 0  # local token id that ends a sentence
 
 Past = tuple[Tensor, Tensor]  # cached keys and values (B, H, L, Dw / H) of a block
 
 
 class DecoderBlock(TransformerBlock):
-    """Transformer block with causal attention."""
+    """Transformer block with causal attention and a cache of keys and values."""
 
     def forward(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """Process x (B, L, Dw); returns the output, of the shape of x, and keys and values.
+        """Process the newest tokens of B sequences.
 
-        With a `past`, L must be 1.
+        Args:
+            x: Input of the block (B, L, Dw). With `past`, L must be 1.
+            past: Keys and values of all earlier tokens; None if there are no earlier tokens.
+
+        Returns:
+            The output, of the shape of x, and the keys and values of all tokens.
         """
         q, k, v = self.split(x)
         if past is not None:
@@ -40,7 +46,10 @@ class DecoderBlock(TransformerBlock):
 
 
 class YDecoder(nn.Module):
-    """Text decoder. A local token id is an index into `token_ids` (tokenizer ids); 0 is END."""
+    """Text decoder with beam search. Its token ids are local: indices into its own vocabulary.
+
+    `token_ids` contains the tokenizer id of every local token id except `END`.
+    """
 
     token_ids: Tensor
 
@@ -61,11 +70,14 @@ class YDecoder(nn.Module):
         nn.init.normal_(self.token.weight, std=0.02)
 
     def forward(self, vectors: Tensor, tokens: Tensor) -> Tensor:
-        """Compute logits (B, L + 1, V) of the next token after the prefix and after each token.
+        """Compute the logits of the next token, after the prefix and after each token.
 
         Args:
             vectors: Embeddings (B, D).
-            tokens: Local token ids (B, L).
+            tokens: Local token ids of the sentences (B, L).
+
+        Returns:
+            Logits (B, L + 1, V).
         """
         x = torch.cat([self._prefix(vectors), self.token(tokens)], dim=1)
         logits, _ = self._run(x, 0)
@@ -77,7 +89,16 @@ class YDecoder(nn.Module):
     def _run(
         self, x: Tensor, first: int, past: Sequence[Past | None] | None = None
     ) -> tuple[Tensor, list[Past]]:
-        """Compute logits (B, L, V) of x (B, L, Dw) from position `first` on, and all pasts."""
+        """Run all blocks on the newest tokens of B sequences.
+
+        Args:
+            x: Embeddings of the tokens (B, L, Dw).
+            first: Position of the first of these tokens.
+            past: Keys and values of all earlier tokens, for each block.
+
+        Returns:
+            Logits of the next token (B, L, V), and the keys and values of all tokens, per block.
+        """
         x = x + self.position[first : first + x.shape[1]]
         renewed = []
         for block, before in zip(self.blocks, past or [None] * len(self.blocks), strict=True):
@@ -87,17 +108,18 @@ class YDecoder(nn.Module):
 
     @torch.inference_mode()
     def generate(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode embeddings (B, D) by beam search.
+        """Decode embeddings (B, D) into K sentences each by beam search.
 
-        Returns tokens (B, K, L), padded with END, and mean log-probabilities per token (B, K). The
-        sentence with the highest mean log-probability comes first.
+        Returns:
+            Local token ids (B, K, L), padded with END, and the mean log-probabilities of the
+            sentences' tokens (B, K). The sentence with the highest mean comes first.
         """
         batch, beams = vectors.shape[0], self.config.beams
         logits, past = self._run(self._prefix(vectors).repeat_interleave(beams, dim=0), 0)
         rows = beams * torch.arange(batch, device=vectors.device).unsqueeze(-1)
         tokens = torch.zeros(batch, beams, 0, dtype=torch.long, device=vectors.device)
         score = torch.full((batch, beams), -torch.inf, device=vectors.device)
-        score[:, 0] = 0.0  # all beams start equal, so only the first one may branch
+        score[:, 0] = 0.0  # all beams are equal at the start, so only the first beam may branch
         length = torch.zeros(batch, beams, device=vectors.device)
         done = torch.zeros(batch, beams, dtype=torch.bool, device=vectors.device)
         for position in range(self.config.max_tokens):

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transformer block of X-Encoder and Predictor: one set of weights, three forward passes.
+"""Transformer block of the streaming X-Encoder and Predictor, with three forward passes.
 
-Shapes: B batch, T tubelets, N tokens per tubelet, D width, H heads, E = D / H, W window
-(tubelets), G suffix groups, S tokens of a suffix, V visual keys of a window.
+- `band` processes all tubelets at once with a block-causal mask (training).
+- `step` processes the newest tubelet, which attends to cached keys and values (streaming).
+- `suffix` processes the prompt and answer tokens of the Predictor (a "suffix"), which attend to
+  one window of visual tokens and to each other.
+Keys are cached before the rotary embedding and rotated by their age, so repeated calls of `step`
+have the same results as one call of `band`.
 
-- `band`: all tubelets at once with a banded mask (training);
-- `step`: the newest tubelet attends to cached keys and values (streaming);
-- `suffix`: prompt and answer tokens attend to one window of visual keys and to each other.
-Keys are cached unrotated and rotated by their age, so repeated `step` equals `band` exactly.
+Shapes: B batch, T tubelets, N tokens per tubelet, D width, H heads, E = D / H, W attention window
+in tubelets, G suffixes, S tokens per suffix, V visual tokens of a window.
 """
 
 from __future__ import annotations
@@ -24,26 +26,33 @@ from vljepa_ros.model.transformer_block import TransformerBlock
 
 @dataclass
 class KeyValue:
-    """Unrotated keys and values of the newest tubelets: (B, H, at most W, N, E) each."""
+    """Cache of one attention layer: keys and values (B, H, T, N, E), oldest tubelet first.
+
+    The keys are stored before their rotation in time.
+    """
 
     keys: Tensor
     values: Tensor
 
     def extended(self, newer: KeyValue, window: int) -> KeyValue:
-        """Return a cache with the `newer` tubelet appended and at most `window` tubelets."""
+        """Return this cache plus `newer` tubelets, limited to the newest `window` tubelets."""
         keys = torch.cat([self.keys, newer.keys], dim=2)[:, :, -window:]
         values = torch.cat([self.values, newer.values], dim=2)[:, :, -window:]
         return KeyValue(keys, values)
 
 
 class Block(TransformerBlock):
-    """Transformer block with the three forward passes of the streaming model."""
+    """Transformer block with rotary attention over time, for whole clips and for streams."""
 
     def band(self, x: Tensor, mask: Tensor) -> tuple[Tensor, KeyValue]:
-        """Process all tubelets x (B, T, N, D) with a mask.
+        """Process all tubelets of clips at once.
 
-        `mask` (T*N, T*N) is true where attention is allowed. Returns the output, of the shape of
-        x, and the cache.
+        Args:
+            x: Tokens (B, T, N, D).
+            mask: (T*N, T*N), true where attention is allowed; see `band_mask`.
+
+        Returns:
+            The output, of the shape of x, and the keys and values of all tubelets.
         """
         _, tubelets, tokens, _ = x.shape
         q, k, v = self.split(x.flatten(1, 2))  # (B, H, T*N, E)
@@ -54,9 +63,15 @@ class Block(TransformerBlock):
         return out.unflatten(1, (tubelets, tokens)), cache
 
     def step(self, x: Tensor, cache: KeyValue | None, window: int) -> tuple[Tensor, KeyValue]:
-        """Process the newest tubelet x (B, N, D), which attends to the cache of older ones.
+        """Process the newest tubelet, which attends to itself and to cached older tubelets.
 
-        Returns the output, of the shape of x, and the updated cache of at most `window` tubelets.
+        Args:
+            x: Tokens of the newest tubelet (B, N, D).
+            cache: Keys and values of older tubelets; None at the start of a stream.
+            window: Maximum number of tubelets in the returned cache.
+
+        Returns:
+            The output, of the shape of x, and the cache including the newest tubelet.
         """
         q, k, v = self.split(x)  # (B, H, N, E)
         newest = KeyValue(k.unsqueeze(2), v.unsqueeze(2))
@@ -68,16 +83,16 @@ class Block(TransformerBlock):
     def suffix(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, index: Tensor | None = None
     ) -> Tensor:
-        """Process suffix tokens, which attend to visual keys and to each other.
+        """Process prompt and answer tokens, which attend to visual tokens and to each other.
 
         Args:
-            x: Suffix tokens (G, S, D).
-            keys: Visual keys (G, H, V, E) of one window, already rotated: by minus their age, or
-                by the index of their tubelet if `index` is given. Both give the same result,
-                because only differences of positions matter.
-            values: Visual values (G, H, V, E).
+            x: Prompt and answer tokens (G, S, D).
+            keys: Keys of the visual tokens (G, H, V, E), rotated by minus their age or, with
+                `index`, by the index of their tubelet. The results are equal, because attention
+                depends on differences of positions only.
+            values: Values of the visual tokens (G, H, V, E).
             mask: (G, 1, 1, V + S), true where attention is allowed.
-            index: Tubelet of each suffix (G,).
+            index: Index of the tubelet at which each suffix is evaluated, (G,).
 
         Returns:
             The output, of the shape of x.
@@ -90,11 +105,21 @@ class Block(TransformerBlock):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Compute attention of q (..., L, E) to k and v (..., V, E) where `mask` is true."""
+    """Compute scaled dot-product attention, with a faster backward pass on a CPU.
+
+    Args:
+        q: Queries (..., L, E).
+        k: Keys (..., V, E).
+        v: Values (..., V, E).
+        mask: Broadcasts to (..., L, V), true where attention is allowed; None: everywhere.
+
+    Returns:
+        The output (..., L, E).
+    """
     if not (q.requires_grad and q.device.type == 'cpu'):
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    # On a CPU, the backward pass of the fused kernel takes a third of a training step; that of
-    # this code takes a tenth.
+    # On a CPU, the backward pass of the fused kernel takes a third of the time of a training step;
+    # the backward pass of this code takes a tenth.
     score = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
     if mask is not None:
         score = score.masked_fill(~mask, -1e4)
@@ -102,17 +127,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def ages(count: int, device: torch.device) -> Tensor:
-    """Return the ages of `count` cached tubelets, oldest first: count - 1 to 0."""
+    """Return the ages (count,) of cached tubelets, in tubelets, oldest first: count - 1 to 0."""
     return torch.arange(count - 1, -1, -1, device=device)
 
 
 def band_mask(tubelets: int, tokens: int, window: int, device: torch.device) -> Tensor:
-    """Return the mask (T*N, T*N): true if the key's tubelet is the query's or in the W - 1 before.
+    """Return a block-causal attention mask (queries T*N, keys T*N), true where allowed.
+
+    A token may attend to the tokens of its own tubelet and of the W - 1 tubelets before it.
 
     Args:
-        tubelets: T.
-        tokens: N.
-        window: W.
+        tubelets: Number of tubelets T.
+        tokens: Number of tokens per tubelet N.
+        window: Attention window W in tubelets.
         device: Device of the mask.
     """
     index = torch.arange(tubelets, device=device).repeat_interleave(tokens)

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detector of unfamiliar scenes: the distance of visual tokens to those of the training scenes.
+"""Detector of unfamiliar scenes, which compares visual features with those of familiar scenes.
 
-The features of a tubelet are the mean and standard deviation, over its tokens, of the values that
-the first layers of the X-Encoder cache, so a hop needs no additional forward pass. There are two
-densities of familiar features: one for scenes, one for images that are dark or covered. A density
-measures the squared distance within its principal components, in units of their variances
-(Mahalanobis), and the energy outside of them (reconstruction error). The nearer density is used. A
-linear head is trained on the outliers of fitting. The two distances and the output of the head are
-combined to one logit, averaged over the newest tubelets; the threshold is 0.
+The features of a tubelet are the mean and the standard deviation, over its tokens, of the
+attention values that the first X-Encoder layers cache, so a hop needs no additional forward pass.
+A `Density` describes familiar features by their principal components and returns two distances
+from them: the Mahalanobis distance within the components, and the reconstruction error. There is
+one density for visible scenes and one for images that are dark or covered; each tubelet uses the
+nearer density. A linear classifier (the head) of familiar features and outliers returns a third
+score. The logit of a tubelet is the weighted sum of the three scores minus a threshold. The scene
+is unfamiliar if the mean logit of the newest tubelets is at least 0. `train.familiarity` fits all
+parameters.
 
-Shapes: T tubelets, N tokens, L layers, F features (2 L width), D principal components.
+Shapes: T tubelets, N tokens per tubelet, H heads, E = width / H, L layers, F = 2 * L * width
+features, D principal components.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from vljepa_ros.model.streaming.x_encoder import XEncoder
 
 Array = NDArray[np.float32]
 
-LAYERS = 3  # X-Encoder layers used at most; later layers learn to ignore a scene's appearance
+LAYERS = 3  # maximum number of X-Encoder layers; later layers learn to ignore the appearance
 TUBELETS = 4  # number of newest tubelets to average over
 CLIP = 8.0  # limit of a standardized feature for the head, in standard deviations
 MOST = 10.0  # limit of a logit, so that exp stays finite
@@ -41,10 +44,11 @@ PARTS = ('mean', 'scale', 'basis', 'variance', 'level')
 
 @dataclass(frozen=True)
 class Density:
-    """Principal components of familiar features, and statistics of both distances.
+    """Principal component model of familiar features, which measures distances of features to it.
 
-    mean, scale (F,); basis (F, D); variance (D,); level (4,): mean and standard deviation of the
-    logarithm of the distance within the components, then of the energy outside of them.
+    `mean`, `scale` (F,): center and unit of each feature. `basis` (F, D): principal components of
+    the scaled features. `variance` (D,): variances along the components. `level` (4,): center and
+    spread of the log Mahalanobis distance, then center and spread of the log reconstruction error.
     """
 
     mean: Array
@@ -54,7 +58,11 @@ class Density:
     level: Array
 
     def distances(self, features: Array) -> Array:
-        """Return both distances (T, 2) of features (T, F), within and outside, standardized."""
+        """Return two standardized log distances (T, 2) of features (T, F) to familiar features.
+
+        The first column is the squared Mahalanobis distance within the principal components, the
+        second column is the squared reconstruction error.
+        """
         z = (features - self.mean) / self.scale
         inside = z @ self.basis
         energy = np.maximum((z**2).sum(-1) - (inside**2).sum(-1), 1e-6)
@@ -66,12 +74,11 @@ class Density:
 
 @dataclass(frozen=True)
 class SceneFamiliarity:
-    """Parameters of the detector, as loaded from its file.
+    """Fitted detector of unfamiliar scenes.
 
-    Its parts are the densities, the head (F + 1,), weights of the scores (3,), and thresholds
-    (densities,).
-
-    Each density has a threshold of its own, because covered cameras vary more than scenes.
+    `densities`: one for visible scenes, and optionally one for dark or covered images. `head`
+    (F + 1,): weights and bias of the linear classifier. `weights` (3,): weights of the three
+    scores. `thresholds` (densities,): threshold of the weighted sum for each density.
     """
 
     densities: tuple[Density, ...]
@@ -80,10 +87,11 @@ class SceneFamiliarity:
     thresholds: Array
 
     def figures(self, features: Array) -> tuple[Array, NDArray[np.int64]]:
-        """Compute the scores that `logits` combines.
+        """Compute the scores of features (T, F) that `logits` combines.
 
-        Returns the two distances to the nearest density and the logit of the head (T, 3), and the
-        index of that density (T,).
+        Returns:
+            Scores (T, 3), which are the two distances to the nearest density and the logit of the
+            head, and the index (T,) of the nearest density.
         """
         distances = np.stack([d.distances(features) for d in self.densities])  # (densities, T, 2)
         nearest = distances.sum(-1).argmin(0)
@@ -95,18 +103,22 @@ class SceneFamiliarity:
         return found, nearest
 
     def logits(self, features: Array) -> Array:
-        """Return logits (T,) of features (T, F); a tubelet above 0 is unfamiliar."""
+        """Return the logits (T,) of tubelets from features (T, F); unfamiliar from 0 on."""
         figures, nearest = self.figures(features)
         found: Array = figures @ self.weights - self.thresholds[nearest]
         return found
 
     def unfamiliar(self, caches: Sequence[KeyValue | None]) -> float:
-        """Return how unfamiliar the newest cached tubelets are, 0..1; the threshold is 0.5."""
+        """Return how unfamiliar the newest tubelets are, 0..1; from 0.5 on, they are unfamiliar.
+
+        Args:
+            caches: X-Encoder caches of a stream, one per layer, after at least one step.
+        """
         logit = float(np.clip(self.logits(pooled(caches)).mean(), -MOST, MOST))
         return 1.0 / (1.0 + float(np.exp(-logit)))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the tensors to store in a file."""
+        """Return the detector's parameters as tensors by name, the inverse of `from_tensors`."""
         found: dict[str, NDArray[Any]] = {
             'head': self.head,
             'weights': self.weights,
@@ -120,7 +132,15 @@ class SceneFamiliarity:
 
 
 def pooled(caches: Sequence[KeyValue | None], tubelets: int = TUBELETS) -> Array:
-    """Compute features (T, F) of a stream's newest tubelets: mean and deviation over tokens."""
+    """Compute the features (T, F) of a stream's newest tubelets from the X-Encoder's caches.
+
+    The features are mean and standard deviation, over a tubelet's tokens, of the cached values.
+
+    Args:
+        caches: X-Encoder caches of one stream, one per layer, after at least one step. Only the
+            first `LAYERS` are used.
+        tubelets: Maximum number of newest tubelets T.
+    """
     found: list[Tensor] = []
     for cache in caches[:LAYERS]:
         assert cache is not None
@@ -135,15 +155,15 @@ def pooled(caches: Sequence[KeyValue | None], tubelets: int = TUBELETS) -> Array
 def first_layers(
     x_encoder: XEncoder, images: Tensor, caches: list[KeyValue | None]
 ) -> list[KeyValue | None]:
-    """Run the layers that `pooled` uses on one tubelet, as `XEncoder.step` does with all layers.
+    """Encode a tubelet with only the first X-Encoder layers, whose caches `pooled` uses.
 
     Args:
         x_encoder: The X-Encoder.
-        images: Tubelet (1, tubelet_frames, S, S, 3) uint8.
-        caches: One cache per layer.
+        images: Frames of the tubelet, (1, tubelet_frames, S, S, 3) uint8 RGB.
+        caches: One cache per layer; None at the start of a stream.
 
     Returns:
-        The updated caches of these layers.
+        The updated caches of the first layers.
     """
     x = x_encoder.embed(images.unsqueeze(1)).squeeze(1)
     renewed: list[KeyValue | None] = []
@@ -154,15 +174,15 @@ def first_layers(
 
 
 def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> SceneFamiliarity:
-    """Build the detector from stored tensors.
+    """Build the detector from the tensors of a file.
 
     Args:
         stored: Tensors by name.
-        width: F, the number of features of the model.
-        where: Path of the file, for messages.
+        width: Number of features F of the model; see `feature_count`.
+        where: Path of the file for error messages.
 
     Raises:
-        ModelError: A tensor is missing or of another shape.
+        ModelError: A tensor is missing or has another shape.
     """
     densities = []
     for name in DENSITIES:
@@ -186,7 +206,13 @@ def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> Sce
 
 
 def _length(part: str, width: int, parts: dict[str, NDArray[Any] | None]) -> int:
-    """Return the required first dimension of a part."""
+    """Return the required first dimension of the tensor `part` of a density.
+
+    Args:
+        part: Name of the tensor, one of `PARTS`.
+        width: Number of features F.
+        parts: All tensors of the density by name; the basis defines the number of components.
+    """
     basis = parts['basis']
     if part == 'variance':
         return basis.shape[-1] if basis is not None else 0
@@ -194,19 +220,24 @@ def _length(part: str, width: int, parts: dict[str, NDArray[Any] | None]) -> int
 
 
 def feature_count(width: int, layers: int) -> int:
-    """Return F, the number of features, for an X-Encoder of this width and depth."""
+    """Return the number of features F for an X-Encoder of the given width and number of layers."""
     return 2 * min(layers, LAYERS) * width
 
 
 def read(path: Path, weights_sha256: str) -> dict[str, dict[str, NDArray[Any]]]:
-    """Read the tensors of a detector file, grouped by detector: 'scene' and 'text'.
+    """Read the file with the detectors of unfamiliar scenes and of unreadable texts.
 
     Args:
-        path: The file.
-        weights_sha256: Hash of the model's weights, which the detectors must be fitted for.
+        path: The file, which `vljepa calibrate` writes.
+        weights_sha256: SHA-256 of the model's weights, for which the detectors must be fitted.
+
+    Returns:
+        A dict with the keys 'scene' and 'text', which contains the tensors of each detector by
+        name; a detector that is not stored has no tensors.
 
     Raises:
-        ModelError: The file is missing, damaged, not finite, or fitted for other weights.
+        ModelError: The file is missing or damaged, contains values that are not finite, or was
+            fitted for other weights.
     """
     try:
         with safe_open(path, framework='np') as stored:

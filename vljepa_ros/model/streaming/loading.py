@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading, assembly and saving of models of kind `streaming` (block-causal, as models/small)."""
+"""Loading and saving of models of kind `streaming`, such as models/small."""
 
 from __future__ import annotations
 
@@ -25,10 +25,18 @@ from vljepa_ros.model.weights import DTYPES, WEIGHTS, load_weights
 def load(
     folder: Path, config: ModelConfig, device: torch.device, dtype: str, parts: tuple[str, ...]
 ) -> Model:
-    """Load the sides that `parts` names.
+    """Load the vision side, the text side, or both, of a streaming model.
+
+    Args:
+        folder: Model folder.
+        config: Contents of its model.yaml.
+        device: Device of the weights.
+        dtype: Name of the compute dtype, a key of `DTYPES`.
+        parts: `vision`, `language` or both; an omitted side is None in the result.
 
     Raises:
-        ModelError: The folder is incomplete or damaged, or the text tower does not match.
+        ModelError: The folder is incomplete or damaged, or the text tower is missing or differs
+            from the one that the model was trained with.
     """
     vision = (FINDER, *VISION) if 'vision' in parts else ()
     names = vision + (LANGUAGE if 'language' in parts else ())
@@ -46,7 +54,15 @@ def load(
 def _add_detectors(
     model: Model, path: Path, weights_hash: str, config: ModelConfig, tower: TextTower
 ) -> None:
-    """Attach the detectors of unfamiliar scenes and of unreadable texts to the model's sides."""
+    """Load the detectors of unfamiliar scenes and unreadable texts and attach them to a model.
+
+    Args:
+        model: The loaded model, which is modified.
+        path: File with the detectors.
+        weights_hash: SHA-256 of the model's weights.
+        config: Contents of the model's model.yaml.
+        tower: Text tower of the model.
+    """
     stored, x = familiarity.read(path, weights_hash), config.x_encoder
     if isinstance(model.vision, StreamingVision) and stored['scene']:
         width = familiarity.feature_count(x.width, x.layers)
@@ -59,7 +75,7 @@ def _add_detectors(
             model.language.readability = readability
 
 
-make = VLJEPA  # builds the architecture with random weights
+make = VLJEPA  # builds the torch module with random weights
 
 
 def assemble(
@@ -69,7 +85,15 @@ def assemble(
     dtype: str = 'float32',
     parts: tuple[str, ...] = ('vision', 'language'),
 ) -> Model:
-    """Combine a loaded net and a text tower into a model on the tower's device."""
+    """Build a Model from a network with its weights and a text tower.
+
+    Args:
+        net: The network, on the device of `tower`.
+        tower: The text tower.
+        model_id: Model id to report.
+        dtype: Name of the network's compute dtype.
+        parts: Sides of the Model, `vision`, `language` or both.
+    """
     config = net.config
     facts = ModelFacts(
         model_id=model_id,
@@ -90,17 +114,28 @@ def assemble(
 
 
 def model_id(config: ModelConfig, weights_hash: str, tower_hash: str) -> str:
-    """Return the model id: the name and the hashes of the weights and of the text tower.
+    """Return the model id: a model's name with the hashes of its weights and its text tower.
 
     Vectors are comparable only if their model ids are equal.
+
+    Args:
+        config: Contents of the model's model.yaml.
+        weights_hash: SHA-256 of weights.safetensors.
+        tower_hash: SHA-256 of the text tower's weights.
     """
     return f'{config.name}-{weights_hash[:8]}-{tower_hash[:8]}'
 
 
 def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write model.yaml and weights.safetensors (floating tensors stored as `dtype`).
+    """Write a network's model.yaml and weights.safetensors to a model folder.
 
-    The saved model.yaml names no detectors, because those of `net` were fitted for older weights.
+    The saved model.yaml names no file of detectors (`familiarity`), because detectors are valid
+    only for the weights that they were fitted for.
+
+    Args:
+        net: The network.
+        folder: Model folder; created if it does not exist.
+        dtype: Dtype in which floating-point tensors are stored.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -112,13 +147,13 @@ def save(net: VLJEPA, folder: Path, dtype: torch.dtype = torch.float16) -> None:
 
 
 def write_config(config: ModelConfig, folder: Path) -> None:
-    """Write model.yaml."""
+    """Write a configuration to the model.yaml of a model folder."""
     text = yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, width=100)
     (folder / CONFIG).write_text('# SPDX-License-Identifier: Apache-2.0\n' + text)
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML dumper that writes tuples in flow style, so that long lists take few lines."""
+    """YAML dumper that writes tuples in flow style (`[1, 2]`), so long lists need few lines."""
 
 
 _Dumper.add_representer(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VL-JEPA (arXiv 2512.10942): the four parts of the model as one torch module.
+"""A streaming VL-JEPA (arXiv 2512.10942) as one torch module.
 
-X-Encoder and Predictor form the vision side, Y-Encoder and Y-Decoder the text side. The text tower
-is frozen and shared by both sides; it is not part of the weights.
+The vision side consists of X-Encoder, Predictor and, optionally, a region finder. The text side
+consists of Y-Encoder and Y-Decoder. The frozen text tower, which both sides use, is not part of
+the module.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from vljepa_ros.model.streaming.region_finder import RegionFinder
 from vljepa_ros.model.streaming.x_encoder import XEncoder
 from vljepa_ros.model.streaming.y_encoder import YEncoder
 
-FINDER = 'region_finder'  # optional part of the vision side, trained on its own
+FINDER = 'region_finder'  # optional submodule of the vision side, trained separately
 VISION = ('x_encoder', 'predictor')
 LANGUAGE = ('y_encoder', 'y_decoder')
 
 
 class VLJEPA(nn.Module):
-    """All parts of the model. A process builds only the parts named in `parts`."""
+    """Streaming VL-JEPA with all of its submodules, or only the submodules in `parts`."""
 
     def __init__(
         self, config: ModelConfig, parts: tuple[str, ...] = (FINDER, *VISION, *LANGUAGE)
@@ -42,14 +43,15 @@ class VLJEPA(nn.Module):
             self.y_decoder = YDecoder(config.y_decoder, config.embedding_dim)
 
     def forward(self, images: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Predict the answer to each prompt at every tubelet: training pass of the vision side.
+        """Predict the answer embeddings of P prompts at every tubelet of B clips, for training.
 
         Args:
-            images: (B, T, F, S, S, 3) uint8.
-            prompt: Token states (B, P, L, Dt).
+            images: T tubelets of F frames of S x S pixels per clip, (B, T, F, S, S, 3) uint8 RGB.
+            prompt: Token states of the text tower, of width Dt, for P prompts of L tokens each
+                (B, P, L, Dt).
             prompt_mask: (B, P, L), true for real tokens.
 
         Returns:
-            Unit vectors (B, P, T, D).
+            Unit vectors (B, P, T, embedding_dim).
         """
         return self.predictor(self.x_encoder(images), prompt, prompt_mask)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Predictor: visual tokens and a prompt -> the predicted embedding of the answer.
+"""The Predictor of a streaming model: predicts answer embeddings from visual tokens and prompts.
 
-The visual prefix is block-causal and does not attend to the prompt, so all prompts share it. The
-prompt tokens and K learned answer tokens attend to the window of visual tokens and to each other.
-The answer is pooled over the answer tokens only (docs/design.md section 1).
+Visual tokens (the prefix) have block-causal attention and do not attend to prompts, so their keys
+and values are shared by all prompts. Prompt tokens and K learned answer tokens (the suffix) attend
+to the visual tokens of one window and to each other. The answer embedding is pooled from the
+answer tokens only (docs/design.md section 1).
 
-Shapes: B batch, T tubelets, N visual tokens per tubelet (merged m x m), D width, P prompts,
-L prompt tokens, K answer tokens, S = L + K, W window, M pairs of a prompt and a tubelet.
+Shapes: B clips, T tubelets, Nx X-Encoder tokens per tubelet, Dx width of the X-Encoder, N visual
+tokens per tubelet after m x m X-Encoder tokens are merged into one, D width, H heads, E = D / H,
+P prompts, L prompt tokens, Dt width of the text tower, W attention window in tubelets, M pairs of
+a prompt and a tubelet.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ from vljepa_ros.model.streaming.rope import rotate
 
 
 class Predictor(nn.Module):
-    """Combines visual tokens and prompt tokens into answer embeddings."""
+    """Transformer that predicts answer embeddings from visual tokens and prompts.
+
+    Training calls `forward`. Streaming calls `step` for every tubelet and `ask` for prompts.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -38,17 +44,17 @@ class Predictor(nn.Module):
         self.head = nn.Linear(width, config.embedding_dim)
 
     def merge(self, visual: Tensor) -> Tensor:
-        """Merge m x m neighboring tokens: (..., g*g, Dx) -> (..., g*g / m^2, D)."""
+        """Merge m x m neighboring visual tokens: (..., Nx, Dx) -> (..., N, D), N = Nx / m^2."""
         side, m = self.grid // self.config.merge, self.config.merge
         x = visual.unflatten(-2, (side, m, side, m)).movedim(-4, -3)  # (..., side, side, m, m, Dx)
         return self.visual(x.flatten(-3).flatten(-3, -2))
 
     def forward(self, visual: Tensor, prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Predict the answer to each of P prompts at every tubelet, with the banded mask.
+        """Predict the answer embedding of each of P prompts at every tubelet of B clips.
 
         Args:
             visual: Visual tokens (B, T, Nx, Dx) of the X-Encoder.
-            prompt: Token states (B, P, L, Dt).
+            prompt: Token states of the text tower (B, P, L, Dt).
             prompt_mask: (B, P, L), true for real tokens.
 
         Returns:
@@ -65,7 +71,7 @@ class Predictor(nn.Module):
         return answers.unflatten(0, (batch, prompts, tubelets))
 
     def prefix(self, visual: Tensor) -> list[KeyValue]:
-        """Process all tubelets (B, T, Nx, Dx) at once; returns keys and values of each layer."""
+        """Process the visual tokens (B, T, Nx, Dx) of clips; return keys and values per layer."""
         x = self.merge(visual)
         _, tubelets, tokens, _ = x.shape
         band = band_mask(tubelets, tokens, self.window, x.device)
@@ -78,18 +84,21 @@ class Predictor(nn.Module):
     def answers(
         self, prefix: list[KeyValue], prompt: Tensor, prompt_mask: Tensor, clip: Tensor, at: Tensor
     ) -> Tensor:
-        """Predict the answers (M, embedding_dim) to M prompts, each at one tubelet of one clip.
+        """Predict answer embeddings for M pairs of a prompt and a tubelet of a clip.
 
         Args:
-            prefix: Keys and values of each layer from `prefix`.
-            prompt: Token states (M, L, Dt).
+            prefix: Result of the method `prefix` for B clips of T tubelets.
+            prompt: Token states of the text tower (M, L, Dt).
             prompt_mask: (M, L), true for real tokens.
-            clip: Index of the clip in B, (M,).
-            at: Index of the tubelet in T, (M,).
+            clip: Index of each pair's clip (M,), 0..B - 1.
+            at: Index of each pair's tubelet (M,), 0..T - 1.
+
+        Returns:
+            Unit vectors (M, embedding_dim).
         """
         tubelets, tokens = prefix[0].keys.shape[2:4]
         window = min(self.window, tubelets)
-        attended = at[:, None] - ages(window, at.device)  # (M, W), negative before the clip
+        attended = at[:, None] - ages(window, at.device)  # (M, W), negative: before the clip
         visible = (attended >= 0).repeat_interleave(tokens, dim=1)
         allowed = torch.cat([visible, self._suffix_mask(prompt_mask)], dim=-1)[:, None, None]
         rows = (clip[:, None] * tubelets + attended.clamp(min=0)).flatten()
@@ -109,7 +118,12 @@ class Predictor(nn.Module):
         return self._pool(suffix, prompt.shape[1])
 
     def step(self, visual: Tensor, caches: list[KeyValue | None]) -> list[KeyValue | None]:
-        """Advance the visual prefix by one tubelet (B, Nx, Dx); returns the updated caches."""
+        """Process the visual tokens (B, Nx, Dx) of the newest tubelet and return updated caches.
+
+        Args:
+            visual: Visual tokens of the X-Encoder.
+            caches: One cache per layer; None at the start of a stream.
+        """
         x = self.merge(visual)
         renewed: list[KeyValue | None] = []
         for block, cache in zip(self.blocks, caches, strict=True):
@@ -118,12 +132,15 @@ class Predictor(nn.Module):
         return renewed
 
     def ask(self, caches: list[KeyValue | None], prompt: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Predict the answers (P, embedding_dim) from the caches of one stream (B = 1).
+        """Predict the answer embeddings of P prompts at the newest tubelet of one stream.
 
         Args:
-            caches: One cache per layer from `step`.
-            prompt: Token states (P, L, Dt).
+            caches: Result of `step` for one stream (B = 1).
+            prompt: Token states of the text tower (P, L, Dt).
             prompt_mask: (P, L), true for real tokens.
+
+        Returns:
+            Unit vectors (P, embedding_dim).
         """
         prompts, length = prompt.shape[:2]
         suffix, own = self._suffix(prompt), self._suffix_mask(prompt_mask)

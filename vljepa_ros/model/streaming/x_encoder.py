@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The block-causal X-Encoder: video tubelets to visual tokens (docs/design.md section 1).
+"""The X-Encoder of a streaming model, which encodes tubelets of video frames into visual tokens.
+
+A convolutional stem (Xiao et al., "Early convolutions help transformers see better", arXiv
+2106.14881) is followed by transformer blocks with block-causal attention (docs/design.md
+section 1).
 
 Shapes: B batch, T tubelets, F frames per tubelet, S image side, N tokens per tubelet, D width,
-M tubelets of all clips.
-Images enter as uint8 RGB (B, T, F, S, S, 3). The convolutional stem follows Xiao et al.,
-"Early convolutions help transformers see better", arXiv 2106.14881.
+M = B * T.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from vljepa_ros.model.streaming.block import Block, KeyValue, band_mask
 
 
 class Stem(nn.Module):
-    """Convolutional stem that turns the F stacked frames of one tubelet into N tokens."""
+    """Convolutional stem that converts the F stacked frames of each tubelet to N tokens."""
 
     def __init__(self, config: XEncoderConfig, frames: int) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class Stem(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode images (M, F, S, S, 3) uint8 into tokens (M, N, D)."""
+        """Convert M tubelets (M, F, S, S, 3) uint8 RGB to tokens (M, N, D)."""
         weight = self.layers[0].weight
         x = images.movedim(-1, 2).flatten(1, 2).to(weight.dtype)  # type: ignore[arg-type]
         x = self.layers((x / 255.0 - 0.45) / 0.25)
@@ -39,7 +41,10 @@ class Stem(nn.Module):
 
 
 class XEncoder(nn.Module):
-    """Stem, learned positions in the image, and blocks with rotary positions in time."""
+    """Block-causal video encoder with learned spatial positions and rotary positions in time.
+
+    Training calls `forward` with whole clips. Streaming calls `step` with every tubelet.
+    """
 
     def __init__(self, config: XEncoderConfig, time: TimeConfig) -> None:
         super().__init__()
@@ -52,7 +57,11 @@ class XEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Encode tubelets (B, T, F, S, S, 3) uint8 into tokens (B, T, N, D) before attention."""
+        """Convert tubelets (B, T, F, S, S, 3) uint8 RGB to the first block's input (B, T, N, D).
+
+        Raises:
+            ValueError: The images do not match the model.
+        """
         batch, tubelets, frames, height, width, _ = images.shape
         size = self.config.image_size
         if (frames, height, width) != (self.time.tubelet_frames, size, size):
@@ -64,7 +73,7 @@ class XEncoder(nn.Module):
         return tokens.unflatten(0, (batch, tubelets))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode all tubelets (B, T, F, S, S, 3) uint8 at once into tokens (B, T, N, D)."""
+        """Encode whole clips (B, T, F, S, S, 3) uint8 RGB into visual tokens (B, T, N, D)."""
         x = self.embed(images)
         _, tubelets, tokens, _ = x.shape
         mask = band_mask(tubelets, tokens, self.time.window_tubelets, x.device)
@@ -75,9 +84,14 @@ class XEncoder(nn.Module):
     def step(
         self, images: Tensor, caches: list[KeyValue | None]
     ) -> tuple[Tensor, list[KeyValue | None]]:
-        """Encode the newest tubelet (B, F, S, S, 3) with `caches`, one per layer.
+        """Encode the newest tubelet, which attends to cached keys and values of older tubelets.
 
-        Returns tokens (B, N, D) and the updated caches.
+        Args:
+            images: Frames of the tubelet, (B, F, S, S, 3) uint8 RGB.
+            caches: One cache per layer; None at the start of a stream.
+
+        Returns:
+            Visual tokens (B, N, D) of the tubelet, and the updated caches.
         """
         x = self.embed(images.unsqueeze(1)).squeeze(1)
         renewed: list[KeyValue | None] = []

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trained head of the Y-Encoder: token states of the frozen text tower to a unit vector.
+"""The Y-Encoder of a streaming model: a trained head that embeds the text tower's token states.
 
-An additional transformer layer separates opposites that the tower embeds close together
-("open"/"closed" have cosine 0.92 there). Attention pooling follows (docs/design.md section 1).
+Its transformer layers separate opposites that the frozen text tower embeds close together (the
+embeddings of "open" and "closed" have a cosine of 0.92). Attention pooling and a linear projection
+follow (docs/design.md section 1).
 
 Shapes: B texts, L tokens, Dt tower width, D embedding_dim.
 """
@@ -18,7 +19,7 @@ from vljepa_ros.model.streaming.block import Block, attend
 
 
 class YEncoder(nn.Module):
-    """Pools and projects the tower's token states."""
+    """Text encoder that maps token states of the text tower to text embeddings."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
