@@ -78,7 +78,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
 
 
 def decodable_sentences(texts: Sequence[str], space: Space, limit: int) -> list[str]:
-    """Return the sentences that the model can both embed and decode; log a warning about the others.
+    """Return the sentences that the model can embed and decode; log the number of the others.
 
     Args:
         texts: Sentences.
