@@ -31,7 +31,7 @@ class Lora:
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        """Validate both fields."""
+        """Raise InputError if `rank` or `alpha` is out of range."""
         if not 1 <= self.rank <= 1024:
             raise InputError(f'lora.rank ({self.rank}) is not in 1..1024')
         if not 0 < self.alpha <= 1e4:

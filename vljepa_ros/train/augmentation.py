@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random augmentation of clips: geometry, colors, and image corruption as by poor cameras.
+"""Random augmentation of clips: geometric transforms, color changes, and image corruption.
 
 Shapes: L frames of a clip, S side of the augmented images in pixels. A region is the part of a
 frame to crop to: (x, y, width, height) in fractions of the frame.
@@ -43,7 +43,10 @@ class Augmentation:
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Augmentation:
-        """Draw a random shift, rotation, zoom, stretch, gain, contrast, tint and letterbox."""
+        """Draw a random augmentation for images of `size` x `size` pixels.
+
+        It combines shift, rotation, zoom, stretch, gain, contrast, tint and letterbox.
+        """
         return cls(_warp(size, rng), _curve(rng), _letterbox(size, rng))
 
     def apply(
@@ -106,7 +109,7 @@ class Augmentation:
     def _after_crop(self, region: NDArray[np.float64], side: int) -> NDArray[np.float64]:
         """Return the affine transform (2, 3) from pixels of a frame to pixels of the result.
 
-        It combines the crop of the frame, `side` pixels wide, to `region` with `warp`.
+        The transform crops a frame of `side` x `side` pixels to `region`, then applies `warp`.
         """
         crop = np.vstack([cut_transform(region, side, len(self.bars)), (0.0, 0.0, 1.0)])
         return self.warp @ crop
@@ -187,7 +190,7 @@ def inaccurate(
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
     """Apply one random image corruption to frames (S, S, 3).
 
-    It is blur, low resolution, JPEG compression or noise, as caused by poor cameras and links.
+    It is blur, low resolution, JPEG compression or noise, as from poor cameras and networks.
     """
     size = frames[0].shape[0]
     how = int(rng.integers(4))

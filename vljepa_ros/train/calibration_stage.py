@@ -2,8 +2,8 @@
 """Stage 4: fits the calibration, which converts cosines and log-probabilities to confidences.
 
 The questions about the validation streams are those of the suite `calibrate` of `vljepa evaluate`
-(`evaluate.questions`, BENCHMARK.md). They are held-out paraphrases, because users phrase their
-questions differently from the training data, too.
+(`evaluate.questions`, BENCHMARK.md). Prompts and answers are held-out paraphrases, because users
+do not phrase their texts as in the training data either.
 
 Shapes: N answers, C candidates (padded), F features.
 """
@@ -79,7 +79,7 @@ class AnsweredQuestion:
 def predict_answers(
     vision: Vision, streams: Sequence[Stream], seed: int
 ) -> list[AnsweredQuestion]:
-    """Predict the answers to questions about every annotation, and to annotated questions.
+    """Predict answer embeddings for questions about every annotation, and annotated questions.
 
     Every stream is processed from its start to the time of each question.
 
@@ -162,7 +162,7 @@ def recalibrate(
         seed: Seed for the choice of wrong texts.
 
     Returns:
-        The calibration.
+        The new calibration.
     """
     before = fitted = language.calibration
     hypotheses = language.hypotheses(np.stack([a.vector for a in answered]))
@@ -192,7 +192,7 @@ def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknow
     """Fit the temperatures and biases of the softmax over candidates by maximum likelihood.
 
     Args:
-        language: Embeds the candidates.
+        language: Text side of the model, which embeds the candidates.
         answered: Questions; those without candidates are ignored.
         unknown: Text for "cannot tell", which competes with the candidates ('': none).
     """
@@ -217,7 +217,7 @@ def scale(
     candidate are ignored.
 
     Args:
-        language: Embeds the candidates.
+        language: Text side of the model, which embeds the candidates.
         answered: Questions with candidates.
         unknown: Text for "cannot tell", which competes with the candidates ('': none).
 
@@ -253,7 +253,7 @@ def yes_bias(
     answers yes and no are. Unanswerable questions are ignored.
 
     Args:
-        language: Embeds the candidates.
+        language: Text side of the model, which embeds the candidates.
         answered: Questions with the two candidates yes and no.
         temperature: Temperature of the softmax over candidates.
     """
@@ -297,7 +297,7 @@ def _abstention(
     """Fit the abstention thresholds, for questions with candidates and for decoded answers.
 
     Args:
-        language: Text side with the other calibration values.
+        language: Text side of the model, with all other calibration values.
         answered: Questions with predicted answers.
         hypotheses: Decoded texts of each predicted answer, best first.
     """
@@ -350,9 +350,16 @@ def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float
 def _match(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], rng: np.random.Generator
 ) -> Fitted:
-    """Fit the score of a text by a logistic regression on cosines of right and wrong captions.
+    """Fit the score of one text: a logistic regression on cosines of right and wrong captions.
 
-    The result is empty if there are no captions, or if right captions do not have higher cosines.
+    Args:
+        language: Text side of the model.
+        answered: Questions with predicted answers; only captions are used.
+        rng: Draws the wrong captions.
+
+    Returns:
+        The calibration values `match_*` by key. They are missing if there are no right or no wrong
+        captions, or if right captions do not have higher cosines than wrong ones.
     """
     cosine, right = _matches(language, answered, rng)
     if right.all() or not right.any():

@@ -45,7 +45,7 @@ class StepBatches(IterableDataset[Batch]):
             yield sampler.batch(self.stage.clips_at(step))
 
     def loaded(self, processes: int) -> Iterable[Batch]:
-        """Return the batches of all steps in order.
+        """Return the batches of all steps in the order of the steps.
 
         Args:
             processes: Number of worker processes that prepare batches in advance; 0: this process

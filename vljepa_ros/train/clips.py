@@ -122,8 +122,8 @@ class Place:
 class ClipSampler:
     """Draws random training clips from streams.
 
-    The phase at the end of a clip is drawn with the weights `KINDS`. Within a phase, all tasks and
-    all annotated texts are equally frequent.
+    The phase at the end of a clip is drawn with the weights in `KINDS`. Within a phase, all tasks
+    or annotated texts are equally frequent.
     """
 
     def __init__(
@@ -308,9 +308,10 @@ def _without_cut(shots: Sequence[int], first: int, length: int, frames: int) -> 
 
 
 def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
-    """Return the crop (x, y, width, height) of every frame, (frames, 4), in fractions of it.
+    """Return the crop region of every frame of a stream, (frames, 4).
 
-    It is the whole frame if `crops` is None or the stream has no workspace in its state.
+    A region is (x, y, width, height) in fractions of the frame. It is the whole frame if `crops`
+    is None or if the state of the stream does not contain the workspace.
     """
     found = workspaces(stream.state()) if crops else None
     if found is None or crops is None:
@@ -321,15 +322,15 @@ def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
 def moved(
     state: NDArray[np.float32], change: Augmentation, regions: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Transform the positions in states as the frames were cropped and augmented.
+    """Map the positions in simulator states to the cropped and augmented frames.
 
     Args:
-        state: (frames, len(STATE)).
+        state: States (frames, len(STATE)) with positions in fractions of the original frames.
         change: Augmentation of the frames.
-        regions: Crop of each frame (frames, 4).
+        regions: Crop region of each frame (frames, 4).
 
     Returns:
-        The transformed states; positions outside of the augmented frame are NaN.
+        The new states; positions outside of the augmented frames are NaN.
     """
     found = state.copy()
     for x in range(STATE.index(PLACES[0]), len(STATE), 2):

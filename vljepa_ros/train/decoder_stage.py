@@ -152,7 +152,7 @@ class DecoderStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> float:

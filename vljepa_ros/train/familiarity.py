@@ -103,7 +103,8 @@ def calibrate_familiarity(
 ) -> Fitted:
     """Fit both detectors for a model and save them in its folder.
 
-    The file of the detectors is entered in model.yaml. The weights and the model id do not change.
+    The name of the detectors' file is written to model.yaml. The weights and the model id do not
+    change.
 
     Args:
         folder: Model folder.
@@ -183,7 +184,11 @@ def _save(
 
 
 def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Compute features of the hops of familiar streams, some of them again with image corruption.
+    """Compute features of familiar hops, some of which are used again with image corruption.
+
+    Args:
+        vision: Vision side of the model.
+        streams: Streams of familiar scenes.
 
     Raises:
         InputError: There are no streams.
@@ -208,9 +213,10 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
 
 
 def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Compute features of frames of the streams with simulated darkness or a covered lens.
+    """Compute features of hops with simulated darkness or a simulated cloth over the lens.
 
-    Both conditions count as familiar, even if they do not occur in the streams.
+    The conditions are simulated on frames of the streams. They count as familiar, even if they do
+    not occur in the streams.
     """
     size, per = vision.facts.image_size, vision.facts.tubelet_frames
     rows, clips = list[Array](), list[int]()
@@ -332,10 +338,11 @@ def _unweighted(
 
 
 def _density(values: Array, most: int) -> Density:
-    """Fit the principal components of features, and the statistics of both distances.
+    """Fit the principal components of familiar features, and the statistics of their distances.
 
-    The statistics (`Density.level`) are those of one half of the hops under a fit on the other
-    half. The halves consist of alternating runs of hops, because consecutive hops are similar.
+    The statistics (`Density.level`) describe the distances of one half of the hops to components
+    that were fitted on the other half. The halves consist of alternating runs of hops, because
+    consecutive hops are similar.
 
     Args:
         values: Features (N, F) of familiar hops.

@@ -25,7 +25,7 @@ class Noise(Protocol):
     """Callable that draws random noise to add to unit vectors."""
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         ...
 
 
@@ -36,7 +36,7 @@ class IsotropicNoise:
         self.length = length
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         direction = functional.normalize(torch.randn_like(vectors), dim=-1)
         length = self.length * torch.rand(len(vectors), 1, device=vectors.device)
         return length * direction
@@ -60,7 +60,7 @@ class MeasuredNoise:
         self._isotropic = math.sqrt(isotropic * float(centered.square().sum()) / (count * dim))
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         weight = vectors.new_empty(len(vectors), len(self._parts)).normal_()
         return weight @ self._parts + self._isotropic * torch.randn_like(vectors)
 

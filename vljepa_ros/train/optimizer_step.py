@@ -136,7 +136,7 @@ class OptimizerStep:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return int(self.scheduler.last_epoch)
 
     def apply(self, loss: Tensor) -> None:

@@ -93,10 +93,10 @@ class Workers:
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace the gradients of `parameters` by their mean over all processes.
 
-        DistributedDataParallel is not suitable: it expects that a loss calls the `forward` of one
-        module once and uses the same parameters in every process. Here, a loss calls several
-        methods of several modules, repeatedly for groups of texts of similar length, and its terms
-        depend on the labels of the clips of the process.
+        DistributedDataParallel is not suitable: it averages the gradients of one `forward` call of
+        one module, which must use the same parameters in every process. Here, a loss calls several
+        methods of several modules, once per group of texts of similar length, and its terms depend
+        on the labels of the clips in this process.
         """
         if self.count == 1:
             return

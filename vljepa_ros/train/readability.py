@@ -8,7 +8,7 @@ scripts. The weights of word pieces are log-odds (naive Bayes); the features of 
 log-odds of the other folds. In cross-validation, at most `REFUSED` of the general texts, and at
 most `REFUSED` of the other readable texts, are rejected.
 
-Shapes: N texts, F features, K kinds of unreadable texts, A letters with the end of a word.
+Shapes: N texts, F features, K kinds of unreadable texts, A = 27 letters a-z and the end of a word.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def fit_readability(tokenizer: Any, annotated: Sequence[str] = (), seed: int = 0
 def nonsense_texts(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
     """Generate `RANDOM` texts of each kind of nonsense.
 
-    The kinds are random letters, consonants, symbols, invented words, and letters of foreign
+    The kinds are random letters, consonants, symbols, invented words, and letters of non-Latin
     scripts.
 
     Args:
@@ -221,7 +221,10 @@ def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
 def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64]) -> Array:
     """Return the cross-validated logit of the likeliest kind of each text, (N,).
 
-    The arguments are those of `_fit`, and the index of the fold of each text (N,).
+    Args:
+        x: Features (N, F).
+        kind: Index in `KINDS` of each text, or `READABLE` (N,).
+        fold: Index of the fold of each text (N,).
     """
     found = np.zeros(len(x))
     for number in np.unique(fold):

@@ -92,7 +92,7 @@ class TextBank:
             self._used += count
 
     def prepare(self, texts: Sequence[str], path: Path, workers: Workers) -> None:
-        """Add texts to the cache, by a file that all processes and resumed runs share.
+        """Add texts to the cache, from a file that all processes and resumed runs share.
 
         If the file does not exist, the first process computes the token states and writes it.
 
@@ -125,9 +125,14 @@ def restore_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> 
 
 
 def drop_tokens(mask: Tensor, dropped: float) -> Tensor:
-    """Return `mask` (N, L) without random tokens; the first token, [CLS], is never dropped.
+    """Drop random tokens, except [CLS], from a mask of real tokens.
 
-    `dropped` is the probability that a token is dropped.
+    Args:
+        mask: (N, L), true for real tokens; the first token is [CLS].
+        dropped: Probability that a token is dropped.
+
+    Returns:
+        The mask (N, L) without the dropped tokens.
     """
     remaining = torch.rand(mask.shape, device=mask.device) >= dropped
     remaining[:, 0] = True
@@ -154,7 +159,12 @@ def noisy_token_states(
 
 
 def masked_std(states: Tensor, mask: Tensor) -> Tensor:
-    """Return the standard deviation, a scalar, of all token states (N, L, Dt) in a mask (N, L)."""
+    """Return the standard deviation, a scalar tensor, of the states of real tokens.
+
+    Args:
+        states: Token states (N, L, Dt).
+        mask: (N, L), true for real tokens.
+    """
     real = mask[..., None]  # multiplication instead of indexing avoids a GPU synchronization
     count = mask.sum() * states.shape[-1]
     mean = (states * real).sum() / count

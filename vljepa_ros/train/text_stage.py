@@ -53,7 +53,7 @@ class TextStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> float:

@@ -67,7 +67,7 @@ class TrainingPrompt:
 
 
 class VisionRunner:
-    """Predicts the answers to the captions and questions of training clips."""
+    """Predicts answer embeddings for the captions and questions of training clips."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class VisionRunner:
         self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
 
     def predict(self, batch: Batch, question_tubelets: int) -> ClipPredictions:
-        """Predict captions at annotated tubelets, and the answers to the clips' questions.
+        """Predict embeddings of captions at annotated tubelets, and of answers to questions.
 
         Args:
             batch: Clips with labels.
@@ -121,7 +121,10 @@ class VisionRunner:
         ]
 
     def _questions(self, clips: list[Labels], count: int) -> list[TrainingPrompt]:
-        """Return the questions as prompts, each at up to `count` tubelets with a true answer."""
+        """Return prompts for the questions of all clips.
+
+        Each question is asked at up to `count` random tubelets at which its answer is true.
+        """
         return [
             TrainingPrompt(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
@@ -160,7 +163,7 @@ class VisionStage:
         bank: TextBank,
         workers: Workers,
     ) -> None:
-        """Create the loss, the optimizer and the average of the weights.
+        """Create the probes, the optimizer and the average of the weights.
 
         Args:
             net: Network whose X-Encoder and Predictor are trained.
@@ -201,7 +204,7 @@ class VisionStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

@@ -57,8 +57,8 @@ log = logging.getLogger(__name__)
 class FineTuningResult:
     """Folder of a fine-tuned model, and its metrics before and after fine-tuning.
 
-    `judged_on`: recordings of the metrics: 'validation', or 'recordings' (the training recordings)
-    if there are no validation recordings.
+    `judged_on`: recordings that the metrics are computed on: 'validation', or 'recordings' (the
+    training recordings) if there are no validation recordings.
     """
 
     folder: Path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning of the vision side on annotated recordings, with rehearsal of the start model.
+"""Fine-tuning of the vision side on annotated recordings, with rehearsal of known answers.
 
 The loss on annotations is that of stage 2 (`train.losses`). Known sentences (see `rehearsal`) are
 additional negatives, so a prediction must be nearer to the annotated text than to any of them. The
@@ -31,9 +31,10 @@ WARMUP = 0.1  # fraction of the steps
 
 @dataclass(frozen=True)
 class Nets:
-    """Network in training, frozen start network, and the parameters to train.
+    """The networks of fine-tuning and the parameters to train.
 
-    `before` is the start network, and `trained` holds parameters of `net`.
+    `net`: network in training. `before`: frozen start network. `trained`: trainable parameters of
+    `net`.
     """
 
     net: VLJEPA
@@ -74,7 +75,7 @@ class VisionFineTuning:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> dict[str, float]:

@@ -37,7 +37,7 @@ class StageConfig:
     schedule: str = 'constant'
 
     def __post_init__(self) -> None:
-        """Validate all fields."""
+        """Raise ModelError if the value of a field is invalid."""
         where = f'stages {self.name}: '
         check(where, self, steps=(1, 1e9), batch=(2, 1 << 20), frames=(1, 256))
         check(where, self, questions=(0, 1), learning_rate=(0, 1), warmup_steps=(0, 1e9))
@@ -78,7 +78,7 @@ class RecipeConfig:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Validate all fields."""
+        """Raise ModelError or InputError if the value of a field is invalid."""
         check('', self, y_encoder_rate=(0, 1), temperature=(1e-3, 10), weight_decay=(0, 10))
         check_tune(self.tune)
         names = [stage.name for stage in self.stages]

@@ -97,7 +97,8 @@ def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
     """Open all complete streams of the split `train`.
 
     Raises:
-        InputError: There is no stream, or one whose frame rate or image size is not the model's.
+        InputError: There is no stream, or a stream does not have the frame rate and image size of
+            the model.
     """
     found = list(open_split(Path(config.data) / 'train').streams)
     for stream in found:

@@ -81,7 +81,7 @@ class RecipeStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self, pairs: list[ClipTextPair]) -> float:

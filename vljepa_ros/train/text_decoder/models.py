@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of a text decoder for an installed model: reads the data, trains, and saves."""
+"""Training of a text decoder for an installed model, from reading the data to saving."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def _is_decodable(text: str, space: Space, limit: int) -> bool:
 
 
 def _letters(text: str) -> str:
-    """Return a text in lower case and without blanks, which a tokenizer may change."""
+    """Return a text without what a tokenizer may change: upper case and whitespace."""
     return ''.join(text.casefold().split())

@@ -191,7 +191,10 @@ class TextDecoderTraining:
         return np.zeros(self.vectors.shape[1], np.float32)
 
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
-        """Return the noises to train with, each with its name; `made` re-centers the pairs."""
+        """Return each noise to train with, as a pair (name, noise).
+
+        `made` is the untrained decoder, which re-centers the predictions for measured noise.
+        """
         if self.config.noise == NONE:
             return [(NONE, IsotropicNoise(0.0))]
         if self.lengths:
@@ -298,7 +301,7 @@ def _lengths(config: TextDecoderTrainingConfig, held_out: bool) -> tuple[float, 
 
 
 def _placed(made: TextDecoder, pairs: Sequence[PredictionPair]) -> Vectors:
-    """Return the predictions of pairs (N, D), re-centered by the decoder `made`."""
+    """Return the predictions of all pairs (N, D), re-centered by the decoder `made`."""
     found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
     for asked in (False, True):
         rows = [i for i, pair in enumerate(pairs) if pair.asked == asked]
