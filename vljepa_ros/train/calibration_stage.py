@@ -211,10 +211,10 @@ def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknow
 def scale(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], unknown: str
 ) -> tuple[float, float] | None:
-    """Find the temperature, and the bias of `unknown`, with the highest likelihood.
+    """Find the temperature and the bias of `unknown` with the highest likelihood by grid search.
 
-    It is a grid search over `TEMPERATURES` and `BIASES`. Answerable questions without a correct
-    candidate are ignored.
+    The grid is `TEMPERATURES` x `BIASES`. Answerable questions without a correct candidate are
+    ignored.
 
     Args:
         language: Text side of the model, which embeds the candidates.

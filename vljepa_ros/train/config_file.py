@@ -49,7 +49,7 @@ def read_config(path: Path) -> AnyConfig:
 
 
 def parse_config(values: Any, path: Path) -> AnyConfig:
-    """Convert the parsed YAML of a file to the configuration class of its key `kind`.
+    """Convert the parsed YAML of a file to a configuration object; its `kind` selects the class.
 
     Args:
         values: Parsed YAML.

@@ -37,7 +37,7 @@ from vljepa_ros.train.vision_stage import VisionRunner
 
 
 class Vocabulary:
-    """Vocabulary of a Y-Decoder: those token ids of a tokenizer that occur in the sentences.
+    """Vocabulary of a Y-Decoder: the tokenizer's token ids that occur in the training sentences.
 
     `ids` maps local ids to token ids; local id 0 is END.
 

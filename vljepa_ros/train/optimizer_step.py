@@ -54,7 +54,7 @@ class WeightAverage:
         self._average.update_parameters(module)  # the first update only copies the weights
 
     def update(self, done: int) -> None:
-        """Update the average with the module's current weights; `done`: finished steps."""
+        """Update the average with the module's weights after `done` optimizer steps."""
         self._done = done
         self._average.update_parameters(self._module)
 
@@ -158,7 +158,7 @@ class OptimizerStep:
         return state if self._average is None else state | {'average': self._average.tensors()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the return value of `state_dict`, except the learning rates."""
+        """Resume from the return value of `state_dict`; the learning rates are not restored."""
         peaks = self.scheduler.base_lrs
         self.optimizer.load_state_dict(state['optimizer'])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):

@@ -230,7 +230,7 @@ class Run:
 
 
 def evenly(streams: Sequence[Stream], count: int) -> list[Stream]:
-    """Select at most `count` streams, evenly spaced in the list so that every split occurs."""
+    """Select at most `count` streams at even distances in the list, to represent all splits."""
     if len(streams) <= count:
         return list(streams)
     return [streams[i * len(streams) // count] for i in range(count)]

@@ -250,7 +250,7 @@ class VisionStage:
         return total
 
     def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint."""
+        """Return the weights and the states of optimizer and probes, for a checkpoint."""
         return {
             'net': self.net.state_dict(),
             **self.optimizer.state_dict(),
@@ -259,7 +259,7 @@ class VisionStage:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore the return value of the method `state`."""
+        """Resume training from the return value of the method `state`."""
         self.net.load_state_dict(state['net'])
         self.optimizer.load_state_dict(state)
         self.probe.load_state_dict(state['probe'])

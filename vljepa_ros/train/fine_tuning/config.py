@@ -65,7 +65,7 @@ class FineTuningConfig:
     amp: bool = True
 
     def __post_init__(self) -> None:
-        """Raise InputError if a value is invalid, as far as the configuration alone shows it."""
+        """Raise InputError if a value is invalid; the model and the recordings are not read."""
         if not self.recordings:
             raise InputError('recordings is empty: add at least one recording')
         check_tune(self.tune)

@@ -54,7 +54,7 @@ class Importer:
         return file
 
     def _check_lengths(self, file: AnnotationFile) -> None:
-        """Raise AnnotationError at the first text with too many tokens for the model."""
+        """Raise AnnotationError if a text of the file has more tokens than the model accepts."""
         encoded = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
         decoded = min(self._config.y_decoder.max_tokens, encoded)
         prompt = self._config.predictor.max_prompt_tokens - 2

@@ -137,7 +137,7 @@ def _read(net: BidirectionalVLJEPA, path: Path) -> None:
 
 
 def _save(net: BidirectionalVLJEPA, path: Path) -> None:
-    """Write the weights under a temporary name, then rename the file."""
+    """Write the weights of a network atomically, by renaming a temporary file."""
     partial = path.with_name(f'{path.name}.part')
     save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
     partial.replace(path)

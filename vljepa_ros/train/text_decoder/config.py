@@ -72,7 +72,7 @@ class TextDecoderTrainingConfig:
     device: str = 'auto'
 
     def __post_init__(self) -> None:
-        """Raise ModelError if a value is invalid, as far as the configuration alone shows it."""
+        """Raise ModelError if a value is invalid; the model and the files are not read."""
         check('', self, anchors=(0, MAX_ANCHORS), anchor_temperature=(1e-4, 100))
         check('', self, abstain_share=(0, 1), steps=(1, 1e9), batch=(1, 1 << 20))
         check('', self, learning_rate=(0, 1), noise_length=(0, 10), seed=(0, 2**63 - 1))

@@ -113,5 +113,5 @@ def _is_decodable(text: str, space: Space, limit: int) -> bool:
 
 
 def _letters(text: str) -> str:
-    """Return a text without what a tokenizer may change: upper case and whitespace."""
+    """Return a text in lower case and without whitespace, because tokenizers may change both."""
     return ''.join(text.casefold().split())

@@ -191,7 +191,7 @@ class TextDecoderTraining:
         return np.zeros(self.vectors.shape[1], np.float32)
 
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
-        """Return each noise to train with, as a pair (name, noise).
+        """Return the kinds or lengths of noise to compare, as pairs (name, noise).
 
         `made` is the untrained decoder, which re-centers the predictions for measured noise.
         """
