@@ -190,7 +190,7 @@ def inaccurate(
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
     """Apply one random image corruption to frames (S, S, 3).
 
-    It is blur, low resolution, JPEG compression or noise, as from poor cameras and networks.
+    It is blur, low resolution, JPEG compression or noise, as is typical of poor cameras and links.
     """
     size = frames[0].shape[0]
     how = int(rng.integers(4))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data loader for stage 2; worker processes can prepare batches in advance, for a GPU."""
+"""Data loader for training the vision side; worker processes can prepare batches in advance."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ KINDS: dict[str, type[AnyConfig]] = {
 
 
 def read_config(path: Path) -> AnyConfig:
-    """Read a configuration file of `vljepa train`.
+    """Read and validate a configuration file of `vljepa train`.
 
     Raises:
         InputError: The file is unreadable or not YAML, or a key is unknown, missing or invalid;

@@ -108,7 +108,7 @@ def calibrate_familiarity(
 
     Args:
         folder: Model folder.
-        streams: Streams of familiar scenes, whose texts are readable.
+        streams: Streams of familiar scenes; their texts count as readable.
         sources: Names of unfamiliar scenes, or paths of recordings; see `data.unfamiliar`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
@@ -451,8 +451,8 @@ def _thresholds(
 ) -> NDArray[np.float64]:
     """Return a threshold for each density (densities,) so that few familiar hops are rejected.
 
-    In every bin, at most `REFUSED` of the hops nearest to one density are rejected, and at most
-    `REFUSED_IN_ALL` of all hops.
+    In every large bin, at most `REFUSED` of the hops nearest to one density are rejected, and at
+    most `REFUSED_IN_ALL` of all hops.
 
     Args:
         logits: Averaged logits (N,) of familiar hops, without thresholds.

@@ -85,7 +85,7 @@ class Run:
         return ConceptTexts(annotated_concepts(streams), known, tasks)
 
     def texts(self) -> VLJEPA:
-        """Run stage 1, or load its result, and return a network with a trained Y-Encoder.
+        """Train the Y-Encoder (stage 1), or load its checkpoint, and return the network.
 
         With `config.start`, the network has the weights of that model instead.
         """
@@ -124,7 +124,10 @@ class Run:
         finder.requires_grad_(False).eval()
 
     def vision(self, net: VLJEPA) -> VLJEPA:
-        """Run stage 2, from its checkpoint if there is one; return `net` with averaged weights."""
+        """Train the vision side of `net` (stage 2) and return `net` with the averaged weights.
+
+        Training resumes from the checkpoint if there is one.
+        """
         config, path = self.config, self.folder / 'vision.pt'
         state = checkpoint.read(path, config)
         targets = concept_vectors(net.y_encoder, self.bank, self.concept_texts).clone()
@@ -140,7 +143,7 @@ class Run:
         return net.eval()
 
     def decoder(self, vision: VLJEPA) -> VLJEPA:
-        """Run stage 3 and return the complete network."""
+        """Train the Y-Decoder (stage 3) and return the complete network."""
         sampler = ClipSampler(
             self.held_back,
             self.config.model.time.tubelet_frames,
@@ -159,7 +162,7 @@ class Run:
         )
 
     def calibrate(self, net: VLJEPA) -> None:
-        """Run stage 4: fit the calibration on the validation streams and save the model."""
+        """Fit the calibration on the validation streams (stage 4) and save the model."""
         save(net, self.out)
         model = load(str(self.out), device=self.config.device)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
@@ -171,7 +174,7 @@ class Run:
         self.log.write('calibration', 0, numbers | {'questions': len(answered)})
 
     def familiarity(self) -> None:
-        """Run stage 5: fit and save the detectors of unfamiliar scenes and unreadable texts.
+        """Fit and save the detectors of unfamiliar scenes and unreadable texts (stage 5).
 
         Nothing is done if the stage is disabled.
         """

@@ -30,7 +30,7 @@ BATCH = 256
 
 
 class TextStage:
-    """Training loop of stage 1; `step` runs one optimizer step."""
+    """Training loop of the Y-Encoder's head (stage 1); `step` runs one optimizer step."""
 
     def __init__(
         self,

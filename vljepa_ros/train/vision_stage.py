@@ -152,7 +152,7 @@ class VisionRunner:
 
 
 class VisionStage:
-    """Training loop of stage 2; `step` runs one optimizer step."""
+    """Training loop of the vision side (stage 2); `step` runs one optimizer step."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ SCHEDULES = ('constant', 'cosine')
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Configuration of one training stage.
+    """Configuration of one training stage of a bidirectional model.
 
     `frames`: frames per clip (1: images). `batch`: number of clip-text pairs per step, which are
     negatives of each other. `questions`: fraction of the pairs that are questions with answers;

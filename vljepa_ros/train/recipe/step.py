@@ -48,7 +48,10 @@ def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
 
 
 class RecipeStage:
-    """Training loop of one stage; `step` runs one optimizer step. The X-Encoder is frozen."""
+    """Training loop of one stage of a bidirectional model; `step` runs one optimizer step.
+
+    The X-Encoder is frozen.
+    """
 
     def __init__(
         self,
