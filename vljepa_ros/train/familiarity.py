@@ -471,7 +471,7 @@ def _thresholds(
             ),
             default=float(logits.max()) + 1e-6,
         )
-    # The limit holds for each bin as a whole, including rows that are nearest to other densities.
+    # The second limit applies to all hops of a bin, whichever density is nearest.
     above, bins = logits - found[near], _bins(known).values()
     share = 1.0 - REFUSED_IN_ALL
     over = [np.quantile(above[rows], share, method='higher') for rows in bins]

@@ -22,7 +22,7 @@ def groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]
 
 
 def rate(peak: float, done: int, warmup: int, steps: int, decay_from: float = 0.0) -> float:
-    """Return the learning rate of a schedule: linear warm-up, constant, cosine decay to 2%.
+    """Return the learning rate: linear warm-up, constant phase, cosine decay to 2% of the peak.
 
     Args:
         peak: Learning rate of the constant phase.

@@ -35,7 +35,7 @@ from vljepa_ros.train.calibration_stage import fit_logistic_regression
 
 PARAPHRASES = 1200  # maximum number of training paraphrases, many of which are similar
 RANDOM = 60  # number of generated texts of each kind of nonsense
-READABLE = -1  # in place of the index of a kind
+READABLE = -1  # index for readable texts, in place of an index in `KINDS`
 FOLDS = 5
 REFUSED = 0.01  # maximum rejected fraction of the readable texts
 RIDGE = 1e-3

@@ -288,7 +288,7 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
 def train(config: TrainConfig) -> Path:
     """Run all stages that are not finished yet, and return the folder of the model.
 
-    With several processes, each of them calls this function.
+    In a run with several processes, every process must call this function.
     """
     run = Run(config)
     net = run.texts()

@@ -75,9 +75,9 @@ class TextFineTuning:
         return loss
 
     def targets(self) -> Tensor:
-        """Return the embeddings of the concepts, then of the known sentences, as (N + K, D).
+        """Return the targets of the vision side, unit vectors (N + K, D).
 
-        They are the targets of the vision side. All are unit vectors.
+        They are the embeddings of the concepts, followed by those of the known sentences.
         """
         own = concept_vectors(self.encoder, self.bank, self.concept_texts)
         if not self.known:

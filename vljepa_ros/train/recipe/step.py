@@ -24,7 +24,7 @@ from vljepa_ros.train.optimizer_step import (
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import ClipTextPair
 
-BETAS = (0.9, 0.999)  # of AdamW
+BETAS = (0.9, 0.999)  # decay rates of AdamW's moments
 
 
 def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:

@@ -67,12 +67,12 @@ class Space:
 
 @dataclass(frozen=True)
 class DecoderMetrics:
-    """Metrics of a text decoder; NaN if there are too few pairs.
+    """Metrics of a text decoder; the names are keys in the output of `--json`.
 
     `again`: fraction of sampled training sentences that the decoder reproduces exactly. `cider`:
     CIDEr-D of the texts decoded from the predictions of the evaluation pairs. `cider_nearest`:
-    CIDEr-D of the training sentences nearest to the same predictions. The names are keys in the
-    output of `--json`.
+    CIDEr-D of the training sentences nearest to the same predictions. Both are NaN if there are
+    too few pairs.
     """
 
     again: float
