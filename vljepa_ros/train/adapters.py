@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choices of trainable parameters (heads, LoRA adapters, all), and LoRA adapters.
+"""Choices of trainable parameters (heads, LoRA adapters, all), and insertion of LoRA adapters.
 
-Adapters (LoRA, Hu et al., arXiv 2106.09685) come from `peft`, an optional package. They exist only
-during training: `merged` adds them to the weights, and the result is an ordinary model.
+LoRA adapters (Hu et al., arXiv 2106.09685) come from `peft`, an optional package. They exist only
+during training: `merged` adds them to the weights, so the result is an ordinary model.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Net = TypeVar('Net', bound=nn.Module)
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adaptation: W + alpha / rank * B A.
+    """Settings of low-rank adaptation, which replaces weights W by W + alpha / rank * B A.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: `rank` or `alpha` is out of range.
     """
 
     rank: int = 8
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        """Validate both fields."""
+        """Raise InputError if `rank` or `alpha` is out of range."""
         if not 1 <= self.rank <= 1024:
             raise InputError(f'lora.rank ({self.rank}) is not in 1..1024')
         if not 0 < self.alpha <= 1e4:
@@ -39,13 +39,13 @@ class Lora:
 
 
 def check_tune(tune: str) -> None:
-    """Raise InputError if `tune` is not in HOW_MUCH."""
+    """Raise InputError if `tune` is not one of `HOW_MUCH`: heads, lora or all."""
     if tune not in HOW_MUCH:
         raise InputError(f"tune '{tune:.40}' is unknown (known: {', '.join(HOW_MUCH)})")
 
 
 def require(tune: str) -> None:
-    """Raise InputError, with instructions, if the package that `tune` needs is not installed."""
+    """Raise InputError if `tune` is lora, but the package peft is not installed."""
     if tune != LORA:
         return
     try:
@@ -58,11 +58,11 @@ def require(tune: str) -> None:
 
 
 def add_adapters(net: nn.Module, below: tuple[str, ...], lora: Lora) -> None:
-    """Add adapters in place to all linear layers of some modules.
+    """Add LoRA adapters, in place, to all linear layers whose names have certain prefixes.
 
     Args:
         net: The network.
-        below: Name prefixes of the modules.
+        below: Prefixes of the layers' names.
         lora: Rank and scale of the adapters.
     """
     from peft import LoraConfig, inject_adapter_in_model
@@ -77,7 +77,7 @@ def add_adapters(net: nn.Module, below: tuple[str, ...], lora: Lora) -> None:
 
 
 def merged(net: Net) -> Net:
-    """Merge all adapters into the weights, in place, and return the network."""
+    """Merge all LoRA adapters of a network into its weights, in place, and return the network."""
     for module in list(net.modules()):
         for name, layer in list(module.named_children()):
             if hasattr(layer, 'lora_A'):

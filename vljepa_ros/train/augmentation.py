@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random augmentation of clips: geometry, colors, and the image corruption of poor cameras.
+"""Random augmentation of clips: geometric transforms, color changes, and image corruption.
 
-Shapes: L frames of a clip, S image side. Regions are (x, y, width, height) in fractions of a
-frame.
+Shapes: L frames of a clip, S side of the augmented images in pixels. A region is the part of a
+frame to crop to: (x, y, width, height) in fractions of the frame.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Regions = NDArray[np.float64]
 SHIFT, TURN_DEG = 0.07, 9.0  # largest random shift (fraction of the size) and rotation of a clip
 ZOOM = (0.78, 1.3)
 STRETCHED, LETTERBOXED = 0.25, 0.12  # fractions of the clips
-# Standard deviations of the errors of regions: of centers as fractions of a side, of log sides.
+# Standard deviations of the simulated errors of regions: of the center, as a fraction of the side,
+# and of the logarithm of the side. The first pair is per clip, the second per tubelet.
 CLIP_OFFSET, CLIP_ZOOM = 0.05, 0.08
 TUBELET_OFFSET, TUBELET_ZOOM = 0.012, 0.02
 DAMAGED = 0.3  # fraction of the clips with image corruption
@@ -30,10 +31,10 @@ DAMAGED = 0.3  # fraction of the clips with image corruption
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One augmentation for all frames of a clip.
+    """One augmentation, which is applied to all frames of a clip.
 
-    warp (2, 3): affine transform in pixels of the result; curve (1, 256, 3): lookup table of each
-    channel; bars (S, S): true for black pixels of a letterbox.
+    `warp` (2, 3): affine transform in pixels, which follows the crop. `curve` (1, 256, 3): lookup
+    table of pixel values for each channel. `bars` (S, S): true in the black bars of a letterbox.
     """
 
     warp: NDArray[np.float64]
@@ -42,15 +43,24 @@ class Augmentation:
 
     @classmethod
     def draw(cls, size: int, rng: np.random.Generator) -> Augmentation:
-        """Draw a random shift, rotation, zoom, stretch, gain, contrast, tint and letterbox."""
+        """Draw a random augmentation for images of `size` x `size` pixels.
+
+        It combines shift, rotation, zoom, stretch, gain, contrast, tint and letterbox.
+        """
         return cls(_warp(size, rng), _curve(rng), _letterbox(size, rng))
 
     def apply(
         self, frames: NDArray[np.uint8], regions: Regions, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """Crop frames (L, side, side, 3) to `regions` (L, 4) and augment them, (L, S, S, 3).
+        """Crop the frames of a clip to `regions`, augment them, and corrupt some clips.
 
-        A random fraction of the clips is also `damaged`.
+        Args:
+            frames: (L, side, side, 3).
+            regions: Region of each frame (L, 4).
+            rng: Draws the image corruption, which a fraction `DAMAGED` of the clips has.
+
+        Returns:
+            Augmented frames (L, S, S, 3).
         """
         size = len(self.bars)
         moved = [
@@ -72,40 +82,51 @@ class Augmentation:
         return np.stack(moved)
 
     def place(self, places: NDArray[np.float32], regions: Regions) -> NDArray[np.float32]:
-        """Map points (N, 2), in fractions of frames with `regions` (N, 4); nan outside of them."""
+        """Map points in frames to points in the cropped and augmented images.
+
+        Args:
+            places: One point per frame (N, 2), in fractions of the frame.
+            regions: Region of each frame (N, 4).
+
+        Returns:
+            Points (N, 2) in fractions of the augmented image; NaN if outside of it.
+        """
         moved = self.map_points((places - regions[:, :2]) / regions[:, 2:])
         inside = ((moved >= 0) & (moved <= 1)).all(axis=1, keepdims=True)
         return np.where(inside, moved, np.nan).astype(np.float32)
 
     def map_points(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map points (N, 2) in fractions of a region; the result may lie outside of 0..1."""
+        """Apply `warp` to points (N, 2) in fractions of the image; results may be outside 0..1."""
         size = len(self.bars)
         pixels = places * size - 0.5
         return (pixels @ self.warp[:, :2].T + self.warp[:, 2] + 0.5) / size
 
     @property
     def zoom(self) -> NDArray[np.float64]:
-        """Return the magnification (2,) of widths and heights."""
+        """Factors (2,) by which the augmentation scales horizontal and vertical lengths."""
         return np.linalg.norm(self.warp[:, :2], axis=1)
 
     def _after_crop(self, region: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-        """Return the transform (2, 3) from a frame's pixels to those of its augmented region."""
+        """Return the affine transform (2, 3) from pixels of a frame to pixels of the result.
+
+        The transform crops a frame of `side` x `side` pixels to `region`, then applies `warp`.
+        """
         crop = np.vstack([cut_transform(region, side, len(self.bars)), (0.0, 0.0, 1.0)])
         return self.warp @ crop
 
 
 def augment(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Apply one random `Augmentation` to whole frames (L, S, S, 3)."""
+    """Apply a random `Augmentation` to the frames (L, S, S, 3) of a clip, without a crop."""
     whole = np.tile(np.array(WHOLE), (len(frames), 1))
     return Augmentation.draw(frames.shape[1], rng).apply(frames, whole, rng)
 
 
 def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a random affine transform (2, 3): shift, rotation, zoom, stretch about the center."""
+    """Draw an affine transform (2, 3): shift, and rotation, zoom and stretch about the center."""
     angle = np.radians(rng.uniform(-TURN_DEG, TURN_DEG))
     zoom = np.exp(rng.uniform(*np.log(ZOOM)))
     stretch = np.ones(2)
-    if rng.random() < STRETCHED:  # like wide images squeezed into squares, and a few upright ones
+    if rng.random() < STRETCHED:  # like wide images (or some tall ones) squeezed into squares
         stretch[int(rng.random() < 0.8)] = rng.uniform(1.0, 1.8)
     c, s = np.cos(angle), np.sin(angle)
     linear = zoom * np.diag(stretch) @ np.array([[c, s], [-s, c]])
@@ -115,7 +136,7 @@ def _warp(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the lookup table (1, 256, 3) of a random gain, contrast and tint."""
+    """Draw a gain, a contrast and a tint, and return their lookup table (1, 256, 3)."""
     gray = np.arange(256, dtype=np.float32)
     contrast, gain = rng.uniform(0.8, 1.2), rng.uniform(0.85, 1.15)
     tint = rng.uniform(0.94, 1.06, 3) * gain
@@ -126,7 +147,7 @@ def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask (S, S) of black bars; most clips have none."""
+    """Draw a mask (S, S) that is true in black bars; for most clips it is false everywhere."""
     mask = np.zeros((size, size), bool)
     if rng.random() < LETTERBOXED:
         bar = round(size * rng.uniform(0.04, 0.22))
@@ -139,10 +160,19 @@ def _letterbox(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 def inaccurate(
     regions: Regions, tubelet_frames: int, smallest: float, rng: np.random.Generator
 ) -> Regions:
-    """Add errors like those of a region finder to the regions (L, 4) of a clip.
+    """Add random errors, like those of a region finder, to the regions of a clip.
 
-    One error is common to the clip, a smaller one differs from tubelet to tubelet. Whole frames
-    stay whole.
+    The errors of tubelets vary little around a common error of the clip. Regions that are whole
+    frames are not changed.
+
+    Args:
+        regions: Region of each frame (L, 4).
+        tubelet_frames: Frames per tubelet.
+        smallest: Minimum side of a region.
+        rng: Random generator.
+
+    Returns:
+        Regions (L, 4) within the frame.
     """
     found = list[Regions]()
     offset, zoom = rng.normal(0.0, CLIP_OFFSET, 2), rng.normal(0.0, CLIP_ZOOM, 2)
@@ -158,7 +188,10 @@ def inaccurate(
 
 
 def damaged(frames: list[Any], rng: np.random.Generator) -> list[Any]:
-    """Corrupt frames (S, S, 3) as poor cameras and links do: blur, low resolution, JPEG, noise."""
+    """Apply one random image corruption to frames (S, S, 3).
+
+    It is blur, low resolution, JPEG compression or noise, as is typical of poor cameras and links.
+    """
     size = frames[0].shape[0]
     how = int(rng.integers(4))
     if how == 0:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 4: fits the conversion of cosines and log-probabilities to confidences.
+"""Stage 4: fits the calibration, which converts cosines and log-probabilities to confidences.
 
-Every validation stream is processed from its start. Its questions are those of the suite calibrate
-(`evaluate.questions`, BENCHMARK.md) in held-out paraphrases, because users' texts are unseen too.
+The questions about the validation streams are those of the suite `calibrate` of `vljepa evaluate`
+(`evaluate.questions`, BENCHMARK.md). Prompts and answers are held-out paraphrases, because users
+do not phrase their texts as in the training data either.
 
 Shapes: N answers, C candidates (padded), F features.
 """
@@ -32,19 +33,21 @@ from vljepa_ros.model.config import CalibrationConfig
 from vljepa_ros.model.language.generation import Hypothesis
 from vljepa_ros.model.streaming.text import TextLanguage
 
-# Texts of other concepts that each prediction is compared with: watch conditions are rarely true.
+# Number of wrong texts that each prediction is compared with. It is large, because most of the
+# conditions that users watch for are false most of the time.
 WRONG_TEXTS = 64
-ABSTAINED = 0.04  # largest fraction of answerable questions (the limit on the test split is 5%)
+ABSTAINED = 0.04  # maximum abstention rate on answerable questions (limit on the test split: 5%)
 TEMPERATURES = np.geomspace(0.005, 0.5, 47)  # steps of 10%
 BIASES = np.linspace(-3.0, 3.0, 25)
 FOLDS = 5
-FEATURES = ('slope', 'margin', 'cosine', 'words')  # of decode_* and answer_*
-# Minimum number of answers, and of right, wrong or unanswerable ones, to recalibrate.
+FEATURES = ('slope', 'margin', 'cosine', 'words')  # suffixes of decode_* and answer_*
+# Minimum number of answers, and of right, of wrong and of unanswerable answers, to recalibrate.
 FEWEST, FEWEST_OF_A_KIND = 30, 5
 BETTER = 1e-3  # minimum decrease of the log-loss for more features
-RIDGE, RIDGE_OF_ALL = 1e-3, 0.1  # on slopes of standardized features; if the vector is included
-ROWS_A_COLUMN = 4  # minimum rows per column if the vector is included
-DIGITS = 4  # decimal digits of a stored direction
+# Ridge penalties on the slopes of standardized features: without and with the vector as a feature.
+RIDGE, RIDGE_OF_ALL = 1e-3, 0.1
+ROWS_A_COLUMN = 4  # minimum number of rows per column if the vector is a feature
+DIGITS = 4  # number of decimals of a stored direction
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -53,7 +56,10 @@ Fitted = dict[str, Any]  # fields of CalibrationConfig: key -> number, or number
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """A question, the predicted answer embedding, the name of the stream and its concepts."""
+    """A question about a stream, with the answer embedding that the model predicts for it.
+
+    `vector`: answer embedding (D,). `stream`: name of the stream. `concepts`: its concept set.
+    """
 
     question: Question
     vector: NDArray[np.float32]
@@ -62,23 +68,25 @@ class AnsweredQuestion:
 
     @property
     def answerable(self) -> bool:
-        """Whether the stream shows the answer."""
+        """Whether the stream allows an answer other than "cannot tell"."""
         return self.question.meaning != UNKNOWN
 
     def is_answered_by(self, text: str) -> bool:
-        """Return whether a text is a correct answer."""
+        """Return whether a text is a correct answer to the question."""
         return self.concepts.expresses(self.question.meaning, text)
 
 
 def predict_answers(
     vision: Vision, streams: Sequence[Stream], seed: int
 ) -> list[AnsweredQuestion]:
-    """Predict answers to questions about every annotation, and to annotated questions.
+    """Predict answer embeddings for questions about every annotation, and annotated questions.
+
+    Every stream is processed from its start to the time of each question.
 
     Args:
         vision: Vision side of the model.
         streams: Annotated streams.
-        seed: Seed of the choice of questions.
+        seed: Seed for the choice of questions.
     """
     rng, answered = np.random.default_rng(seed), list[AnsweredQuestion]()
     known = concepts.of(streams)
@@ -102,7 +110,7 @@ def predict_answers(
 def _moments(
     known: ConceptSet, stream: Stream, rng: np.random.Generator
 ) -> list[tuple[float, list[Question]]]:
-    """Return (time in seconds, questions at that time), sorted by time."""
+    """Return the questions about a stream as pairs (seconds, questions), sorted by time."""
     found = [moment for item in stream.annotations for moment in pose(known, item, rng)]
     found += [((q.start + q.end) / 2, [as_question(q)]) for q in stream.questions()]
     return sorted(found, key=lambda moment: moment[0])
@@ -111,12 +119,12 @@ def _moments(
 def calibrate(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], seed: int
 ) -> CalibrationConfig:
-    """Fit the whole calibration and assign it to `language`.
+    """Fit the complete calibration, assign it to `language` and return it.
 
     Args:
         language: Text side of the model.
         answered: Questions with predicted answers.
-        seed: Seed of the choice of wrong texts.
+        seed: Seed for the choice of wrong texts.
     """
     unknown = '' if all(a.answerable for a in answered) else answers(UNKNOWN)[0]
     fitted = CalibrationConfig(unknown=unknown)
@@ -141,16 +149,20 @@ def calibrate(
 def recalibrate(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], seed: int
 ) -> CalibrationConfig:
-    """Refit the parts of the calibration for which there are enough questions.
+    """Refit those values of the calibration for which there are enough questions.
 
-    Use it for few questions, of which few or none are unanswerable. The other parts keep their
-    values, which remain valid where the model answers as before. Directions are valid for the
-    previous vectors only, so they are refitted or removed. The result is assigned to `language`.
+    This is for fine-tuned models: there are few questions, and few or none are unanswerable. All
+    other values are kept, because they remain valid as far as the model answers as before. The
+    directions are an exception: they are valid for the previous embeddings only, so they are
+    refitted or removed.
 
     Args:
-        language: Text side of the model.
+        language: Text side of the model, to which the result is assigned.
         answered: Questions with predicted answers.
-        seed: Seed of the choice of wrong texts.
+        seed: Seed for the choice of wrong texts.
+
+    Returns:
+        The new calibration.
     """
     before = fitted = language.calibration
     hypotheses = language.hypotheses(np.stack([a.vector for a in answered]))
@@ -177,7 +189,13 @@ def recalibrate(
 
 
 def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknown: str) -> Fitted:
-    """Fit the temperatures and biases with the highest likelihood of the correct candidates."""
+    """Fit the temperatures and biases of the softmax over candidates by maximum likelihood.
+
+    Args:
+        language: Text side of the model, which embeds the candidates.
+        answered: Questions; those without candidates are ignored.
+        unknown: Text for "cannot tell", which competes with the candidates ('': none).
+    """
     given = [a for a in answered if a.question.candidates]
     pairs = [a for a in given if yes_among(a.question.candidates) is not None]
     others = [a for a in given if yes_among(a.question.candidates) is None]
@@ -193,15 +211,18 @@ def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknow
 def scale(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], unknown: str
 ) -> tuple[float, float] | None:
-    """Return the best temperature and bias of `TEMPERATURES` and `BIASES`.
+    """Find the temperature and the bias of `unknown` with the highest likelihood by grid search.
+
+    The grid is `TEMPERATURES` x `BIASES`. Answerable questions without a correct candidate are
+    ignored.
 
     Args:
-        language: Embeds the candidates.
+        language: Text side of the model, which embeds the candidates.
         answered: Questions with candidates.
-        unknown: The text for "cannot tell" ('': none).
+        unknown: Text for "cannot tell", which competes with the candidates ('': none).
 
     Returns:
-        None if no question has a correct candidate.
+        Temperature and bias; None if no question can be used.
     """
     answered = [
         a for a in answered if not a.answerable or a.question.answer in a.question.candidates
@@ -226,14 +247,15 @@ def scale(
 def yes_bias(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], temperature: float
 ) -> float:
-    """Return the bias of `BIASES` that balances the answers yes and no best.
+    """Return the bias of the logit of yes, one of `BIASES`, with the highest likelihood.
 
-    Every (topic, answer) has the same weight, so the fit does not depend on their frequencies.
+    All pairs (topic, answer) have the same weight, so the fit does not depend on how frequent the
+    answers yes and no are. Unanswerable questions are ignored.
 
     Args:
-        language: Embeds the candidates.
-        answered: Questions with candidates yes and no.
-        temperature: Temperature of their softmax.
+        language: Text side of the model, which embeds the candidates.
+        answered: Questions with the two candidates yes and no.
+        temperature: Temperature of the softmax over candidates.
     """
     answered = [a for a in answered if a.answerable]
     texts = sorted({c for a in answered for c in a.question.candidates})
@@ -257,7 +279,7 @@ def negative_log_likelihood(logits: Array, right: NDArray[np.int64]) -> float:
     """Return the mean negative log-likelihood of the correct candidates.
 
     Args:
-        logits: (N, C), padded with -inf.
+        logits: Logits of the candidates (N, C), padded with -inf.
         right: Index of the correct candidate (N,).
     """
     own = np.take_along_axis(logits, right[:, None], axis=1)[:, 0]
@@ -272,7 +294,13 @@ def _abstention(
     answered: Sequence[AnsweredQuestion],
     hypotheses: Sequence[Sequence[Hypothesis]],
 ) -> Fitted:
-    """Fit the thresholds of abstention, for candidates and for decoded answers."""
+    """Fit the abstention thresholds, for questions with candidates and for decoded answers.
+
+    Args:
+        language: Text side of the model, with all other calibration values.
+        answered: Questions with predicted answers.
+        hypotheses: Decoded texts of each predicted answer, best first.
+    """
     given = [a for a in answered if a.question.candidates]
     beside = [language.unknown_share(a.vector, a.question.candidates) for a in given]
     words = [
@@ -290,18 +318,18 @@ def _answerable(answered: Sequence[AnsweredQuestion]) -> Flags:
 
 
 def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float:
-    """Return the threshold that separates unanswerable from answerable questions best.
+    """Find the abstention threshold that best separates unanswerable from answerable questions.
 
-    It maximizes the difference of the abstention rates of the two kinds, with an abstention rate
-    of answerable questions of at most `most`; among equals the highest threshold is chosen.
+    It maximizes the difference between the abstention rates on unanswerable and on answerable
+    questions. Of several such thresholds, the highest is returned.
 
     Args:
-        share: Share of `unknown` (N,).
-        answerable: (N,).
-        most: Largest abstention rate of answerable questions.
+        share: Probability of "cannot tell" for each question (N,).
+        answerable: Whether each question is answerable (N,).
+        most: Maximum abstention rate on answerable questions.
 
     Returns:
-        The threshold; 1 if one of the kinds is missing.
+        The threshold in 0..1; 1 (never abstain) if all or none of the questions are answerable.
     """
     if answerable.all() or not answerable.any():
         return 1.0
@@ -322,7 +350,17 @@ def threshold(share: Array, answerable: Flags, most: float = ABSTAINED) -> float
 def _match(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], rng: np.random.Generator
 ) -> Fitted:
-    """Fit the logistic regression that separates matching from other texts; {} if impossible."""
+    """Fit the score of one text: a logistic regression on cosines of right and wrong captions.
+
+    Args:
+        language: Text side of the model.
+        answered: Questions with predicted answers; only captions are used.
+        rng: Draws the wrong captions.
+
+    Returns:
+        The calibration values `match_*` by key. They are missing if there are no right or no wrong
+        captions, or if right captions do not have higher cosines than wrong ones.
+    """
     cosine, right = _matches(language, answered, rng)
     if right.all() or not right.any():
         return {}
@@ -333,7 +371,11 @@ def _match(
 def _matches(
     language: TextLanguage, answered: Sequence[AnsweredQuestion], rng: np.random.Generator
 ) -> tuple[Array, Flags]:
-    """Return cosines of captions with their own text and with others, and which are own."""
+    """Return cosines between predicted captions and texts, and whether each text is right.
+
+    Every prediction is compared with its own caption and with up to `WRONG_TEXTS` random captions
+    of other concepts.
+    """
     captions = [a for a in answered if a.question.kind == CAPTION]
     embedded = language.encode([a.question.answer for a in captions])
     cosine, right = [], []
@@ -350,10 +392,17 @@ def _matches(
 def _text_confidence(
     name: str, pairs: Sequence[tuple[AnsweredQuestion, Sequence[Hypothesis]]]
 ) -> Fitted:
-    """Fit the probability that a decoded text is right, with the features chosen on held-out data.
+    """Fit a logistic regression for the probability that a decoded text is right.
 
-    These are some of `FEATURES`, or all of them and the vector itself (a linear probe like P(IK),
-    Kadavath et al., arXiv 2207.05221).
+    Its inputs are chosen by cross-validation: a subset of `FEATURES`, or all of them and the
+    predicted vector (a linear probe like P(IK), Kadavath et al., arXiv 2207.05221).
+
+    Args:
+        name: Prefix of the calibration keys: 'decode' or 'answer'.
+        pairs: Questions with the decoded texts of their predicted answers, best first.
+
+    Returns:
+        Calibration values by key; empty if no text was decoded.
     """
     rows = [(a, row[0]) for a, row in pairs if row]
     if not rows:
@@ -374,7 +423,16 @@ def _text_confidence(
 def _without_direction(
     name: str, fitted: CalibrationConfig, answered: Sequence[AnsweredQuestion]
 ) -> Fitted:
-    """Replace a direction by the mean of its contribution, which is added to the bias."""
+    """Remove the direction from a calibration, and add its mean contribution to the bias.
+
+    Args:
+        name: Prefix of the calibration keys: 'decode' or 'answer'.
+        fitted: Calibration with the direction.
+        answered: Questions whose predicted answers determine the mean.
+
+    Returns:
+        Changed calibration values by key; empty if there is no direction, or no question.
+    """
     direction = np.array(getattr(fitted, f'{name}_direction'))
     if not len(direction) or not answered:
         return {}
@@ -383,16 +441,20 @@ def _without_direction(
 
 
 def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int]:
-    """Return the columns of x with the lowest log-loss in cross-validation over streams.
+    """Select the columns of x that predict `right` best in cross-validation over streams.
 
-    The result is the smallest sufficient subset of the first `few` columns, or all columns. The
-    latter is tried only if there are enough rows and streams.
+    All subsets of the first `few` columns are tried, smallest first, then all columns together (if
+    there are enough rows and streams). A later choice must reduce the log-loss by more than
+    `BETTER`.
 
     Args:
         x: Features (N, F).
         right: Labels (N,).
-        streams: Name of the stream of each row.
+        streams: Name of the stream of each row (N).
         few: Number of columns whose subsets are tried.
+
+    Returns:
+        Indices of the selected columns.
     """
     names = sorted(set(streams))
     fold = np.array([names.index(name) % FOLDS for name in streams])
@@ -408,19 +470,19 @@ def choose(x: Array, right: Flags, streams: Sequence[str], few: int) -> list[int
 
 
 def ridge_of(columns: Sequence[int]) -> float:
-    """Return the ridge penalty; it is stronger if the vector is included."""
+    """Return the ridge penalty for the selected columns: larger if they include the vector."""
     return RIDGE if len(columns) <= len(FEATURES) else RIDGE_OF_ALL
 
 
 def cross_validated_loss(
     x: Array, right: Flags, fold: NDArray[np.int64], ridge: float = RIDGE
 ) -> float:
-    """Return the mean log-loss of a logistic regression in cross-validation.
+    """Return the mean log-loss (in nats) of a logistic regression on held-out folds.
 
     Args:
         x: Features (N, F).
         right: Labels (N,).
-        fold: Number of the fold of each row (N,).
+        fold: Index of the fold of each row (N,).
         ridge: Ridge penalty.
     """
     loss = np.zeros(len(x))
@@ -434,10 +496,18 @@ def cross_validated_loss(
 
 
 def fit_logistic_regression(x: Array, y: Flags, ridge: float = RIDGE) -> tuple[list[float], float]:
-    """Fit a logistic regression of y (N,) on x (N, F) by LBFGS; returns slopes (F,) and bias.
+    """Fit a logistic regression by L-BFGS.
 
-    One additional positive and one negative sample at the mean of x (Laplace smoothing) keep the
-    result finite.
+    One additional positive and one additional negative sample at the mean of x (Laplace smoothing)
+    keep the bias finite, and the ridge penalty keeps the slopes finite.
+
+    Args:
+        x: Features (N, F).
+        y: Labels (N,).
+        ridge: Ridge penalty on the slopes of standardized features.
+
+    Returns:
+        The slopes (F,) and the bias.
     """
     mean, spread = x.mean(axis=0), x.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: written atomically, and resumed only with the configuration that made them."""
+"""Checkpoint files: written atomically, and readable only with an unchanged configuration."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import torch
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.train.config import TrainConfig
 
-DECIDING = ('seed', 'start', 'model', 'text', 'vision')  # keys that a checkpoint depends on
+DECIDING = ('seed', 'start', 'model', 'text', 'vision')  # keys that must not change
 
 
 def write(path: Path, config: TrainConfig, state: dict[str, Any]) -> None:
-    """Write a checkpoint under a temporary name, then rename it.
+    """Write a checkpoint atomically: under a temporary name, which is then renamed.
 
-    If the run is killed meanwhile, the previous checkpoint remains valid.
+    If the process is killed while it writes, the previous checkpoint remains valid.
+
+    Args:
+        path: Path of the checkpoint.
+        config: Configuration of the run, which is stored as well.
+        state: Tensors and numbers to store.
     """
     part = path.with_suffix('.part')
     torch.save({'config': _deciding(config), 'state': state}, part)
@@ -26,11 +31,15 @@ def write(path: Path, config: TrainConfig, state: dict[str, Any]) -> None:
 
 
 def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
-    """Return the state of a checkpoint; None if there is no checkpoint.
+    """Return the `state` that `write` stored in a checkpoint; None if the file does not exist.
+
+    Args:
+        path: Path of the checkpoint.
+        config: Configuration of the run, which must match that of the checkpoint.
 
     Raises:
-        InputError: The checkpoint is damaged, or was made with another configuration; the message
-            names the first key that differs.
+        InputError: The checkpoint is damaged, or was written with another configuration; the
+            message names the first key that differs.
     """
     if not path.exists():
         return None
@@ -52,9 +61,9 @@ def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _deciding(config: TrainConfig) -> dict[str, Any]:
-    """Return the values that a checkpoint depends on, by their dotted names."""
+    """Return the values of the configuration that a checkpoint depends on, by dotted key."""
     plain = dataclasses.asdict(config)
-    del plain['model']['calibration'], plain['model']['familiarity']  # results
+    del plain['model']['calibration'], plain['model']['familiarity']  # results of later stages
     return _flat({key: plain[key] for key in DECIDING})
 
 

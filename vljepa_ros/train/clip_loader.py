@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loader of the clips of stage 2; worker processes can prepare batches in advance for a GPU."""
+"""Data loader for training the vision side; worker processes can prepare batches in advance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ AHEAD = 4  # batches that each process prepares in advance
 
 @dataclass
 class StepBatches(IterableDataset[Batch]):
-    """Batches of the steps from `first` on, in order; worker processes share the steps."""
+    """Dataset of random training batches, one per step, from step `first` on.
+
+    The worker processes of a `DataLoader` share the steps. `crops`: see `ClipSampler`.
+    """
 
     streams: list[Stream]
     tubelet_frames: int
@@ -30,7 +33,7 @@ class StepBatches(IterableDataset[Batch]):
     crops: Crops | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of this process."""
+        """Yield the batches of the steps that this worker process prepares."""
         info = get_worker_info()
         number, count = (info.id, info.num_workers) if info else (0, 1)
         if info:  # one thread per process, because the processes run in parallel
@@ -42,7 +45,12 @@ class StepBatches(IterableDataset[Batch]):
             yield sampler.batch(self.stage.clips_at(step))
 
     def loaded(self, processes: int) -> Iterable[Batch]:
-        """Return the batches, prepared by worker processes; 0: by this process on demand."""
+        """Return the batches of all steps in the order of the steps.
+
+        Args:
+            processes: Number of worker processes that prepare batches in advance; 0: this process
+                prepares them on demand.
+        """
         if processes < 1:
             return self
         return DataLoader(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training clips: frames, annotations of every tubelet, and prompts with their answers.
+"""Sampling of training clips: frames, labels of every tubelet, and prompts with their answers.
 
-Shapes: B clips, T tubelets, F frames per tubelet, S image side.
+Shapes: B clips, T tubelets, F frames per tubelet, S image side in pixels.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from vljepa_ros.model.streaming.region_finder import within
 from vljepa_ros.train.augmentation import Augmentation, inaccurate
 from vljepa_ros.train.config import Clips
 
-RATE_HZ = 10.0  # default rate of streams without rate_hz
-KINDS = {
+RATE_HZ = 10.0  # frame rate of streams without rate_hz
+KINDS = {  # sampling weights of the phases that a clip may end in
     'act': 0.30,
     'reach': 0.14,
     'contact': 0.12,
@@ -41,12 +41,12 @@ KINDS = {
     'told': 1.0,  # annotated texts of recordings
     'question': 0.5,  # annotated questions
 }
-CHANGES = ('appear', 'gone')  # not visible in a clip of one tubelet
+CHANGES = ('appear', 'gone')  # phases that are not visible in a clip of one tubelet
 RAREST = 8.0  # upper limit of the oversampling of rare answers
-ANNOTATED = 0.8  # fraction of annotated questions, if the clip has any
+ANNOTATED = 0.8  # fraction of questions that are annotated ones, if the clip has any
 UNANSWERABLE = 0.2  # fraction of unanswerable questions
-# Sampling weights by topic. Difficult topics, which compare the question with the scene, are drawn
-# more often.
+# Sampling weights of questions by topic. Questions that must be compared with the scene are
+# difficult and are drawn more often.
 HARD = {
     'doing': 4.0,
     'state': 3.5,
@@ -60,16 +60,18 @@ HARD = {
     'covered': 1.0,
     'light': 0.5,
 }
-# Targets of the state probe for each tubelet; nan is unknown. The probe is not part of the model.
-PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y')  # fractions of the frame
+# Targets of the state probe (see `VisionStage`) for each tubelet; NaN is unknown.
+PLACES = ('object_x', 'object_y', 'gripper_x', 'gripper_y')  # in fractions of the frame
 STATE = ('gripper', 'contact', 'opening', 'visible', *PLACES)
 
 
 @dataclass
 class Labels:
-    """Labels of a clip: annotation and state (len(STATE),) per tubelet, caption prompt, questions.
+    """Labels of a clip: annotations and simulator state of its tubelets, and prompts.
 
-    `questions[q]` is a question with the indices of the tubelets for which its answer is true.
+    `annotations`: one per tubelet (T). `state`: (T, len(STATE)), NaN where unknown. `prompt`:
+    prompt for the caption. `questions`: questions, each with the indices of the tubelets at which
+    its answer is true.
     """
 
     annotations: list[Annotation]
@@ -80,14 +82,14 @@ class Labels:
 
 @dataclass
 class Clip(Labels):
-    """Labels with their frames (T, F, S, S, 3) uint8."""
+    """A training clip: frames (T, F, S, S, 3) uint8 and their labels."""
 
     frames: NDArray[np.uint8]
 
 
 @dataclass
 class Batch:
-    """The clips of a step: frames (B, T, F, S, S, 3) uint8, and labels (B)."""
+    """Clips of a training step: frames (B, T, F, S, S, 3) uint8, and the labels of each clip."""
 
     frames: Tensor
     labels: list[Labels]
@@ -95,9 +97,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of frames to the workspace, with errors like those of a region finder.
+    """Settings for cropping frames to the workspace, with errors like a region finder's.
 
-    `image_size`: side of the result in pixels; `smallest`: least side of a region.
+    `image_size`: side of the cropped image in pixels. `smallest`: minimum side of a crop, as a
+    fraction of the frame.
     """
 
     image_size: int
@@ -106,7 +109,10 @@ class Crops:
 
 @dataclass(frozen=True)
 class Place:
-    """Stream and time range, in seconds, in which clips may end."""
+    """Range of times at which a clip may end, in seconds from the start of its stream.
+
+    `stream`: index of the stream.
+    """
 
     stream: int
     earliest_s: float
@@ -114,7 +120,11 @@ class Place:
 
 
 class ClipSampler:
-    """Draws clips so that all tasks and phases, and all annotated texts, are equally frequent."""
+    """Draws random training clips from streams.
+
+    The phase at the end of a clip is drawn with the weights in `KINDS`. Within a phase, all tasks
+    or annotated texts are equally frequent.
+    """
 
     def __init__(
         self,
@@ -129,7 +139,7 @@ class ClipSampler:
             streams: Streams to draw from.
             tubelet_frames: Frames per tubelet.
             seed: Seed of the random generator.
-            crops: Crops of the frames to the workspace; None: whole frames in their own size.
+            crops: Settings for cropping to the workspace; None: frames are not cropped.
 
         Raises:
             InputError: There are no streams.
@@ -151,14 +161,19 @@ class ClipSampler:
                 if item.hidden:
                     continue
                 place, kind = Place(number, item.start + 0.2, item.end + 0.8), item.phase
-                own = item.task or item.meaning  # rare annotated texts are drawn as often
+                own = item.task or item.meaning  # rare texts are drawn as often as frequent ones
                 self._places.setdefault(kind, {}).setdefault(own, []).append(place)
             for question in self._annotated[number]:
                 place = Place(number, question.start + 0.1, question.end + 0.1)
                 self._places.setdefault('question', {}).setdefault('', []).append(place)
 
     def draw(self, tubelets: int, question_count: int) -> Clip:
-        """Draw a clip that ends in a random annotation, with the transitions before it."""
+        """Draw an augmented clip that ends during, or just after, a random annotation.
+
+        Args:
+            tubelets: Length of the clip in tubelets.
+            question_count: Number of questions to draw.
+        """
         place, length = self._place(tubelets > 1), tubelets * self._per
         stream = self._streams[place.stream]
         end_s = self.rng.uniform(place.earliest_s, place.latest_s)
@@ -184,7 +199,7 @@ class ClipSampler:
         )
 
     def batch(self, size: Clips) -> Batch:
-        """Draw the clips of one step."""
+        """Draw a batch of `size.clips` clips."""
         clips = [self.draw(size.tubelets, size.questions) for _ in range(size.clips)]
         labels = [
             Labels(clip.annotations, clip.state, clip.prompt, clip.questions) for clip in clips
@@ -204,7 +219,14 @@ class ClipSampler:
     def _draw_questions(
         self, number: int, at: list[int], last: NDArray[Any], count: int
     ) -> list[tuple[Question, list[int]]]:
-        """Draw `count` questions with their tubelets, preferably annotated questions."""
+        """Draw `count` questions with the tubelets at which their answers are true.
+
+        Args:
+            number: Index of the stream.
+            at: Index of the annotation of each tubelet.
+            last: Index of the last frame of each tubelet.
+            count: Number of questions; annotated questions are preferred.
+        """
         annotations, found = self._streams[number].annotations, []
         spans = [(q, self._holding(q, last)) for q in self._annotated[number]]
         valid = [(questions.as_question(q), holds) for q, holds in spans if holds]
@@ -219,12 +241,15 @@ class ClipSampler:
         return found
 
     def _holding(self, question: AnnotatedQuestion, last: NDArray[Any]) -> list[int]:
-        """Return the tubelets that overlap a question's span; `last`: last frame of each."""
+        """Return the indices of the tubelets that overlap the time span of an annotated question.
+
+        `last` holds the index of the last frame of each tubelet.
+        """
         begin, end = (last + 1 - self._per) / self._rate_hz, (last + 1) / self._rate_hz
         return [t for t in range(len(last)) if question.start < end[t] and begin[t] < question.end]
 
     def _question(self, item: Annotation) -> Question:
-        """Draw a question about an annotation; a fraction of the questions is unanswerable."""
+        """Draw a question about an annotation, unanswerable with probability `UNANSWERABLE`."""
         pool = self._concepts.questions(item, self.rng)
         known = [q for q in pool[1:] if q.meaning != questions.UNKNOWN]
         unknown = [q for q in pool[1:] if q.meaning == questions.UNKNOWN]
@@ -238,10 +263,10 @@ class ClipSampler:
         return question
 
     def _rarity(self, question: Question) -> float:
-        """Return a weight that balances yes and no within a topic, based on questions so far.
+        """Return a sampling weight that balances the answers yes and no within a topic.
 
-        Most scenes allow more questions with the answer no. Without balance, the model would be
-        biased to no.
+        It depends on the questions drawn so far. Most scenes allow more questions with the answer
+        no, so the model would be biased towards no without these weights.
         """
         if question.kind != 'yes/no':
             return 1.0
@@ -251,7 +276,10 @@ class ClipSampler:
 
 
 def states(stream: Stream) -> NDArray[np.float32]:
-    """Return the state (frames, len(STATE)) of every frame; nan if unknown or not visible."""
+    """Return the simulator state of every frame, (frames, len(STATE)) float32.
+
+    Unknown values, and positions in frames that are dark or covered, are NaN.
+    """
     stored, unknown = stream.state(), np.full(stream.frame_count, np.nan)
     found = {name: stored.get(name, unknown) for name in STATE}
     if 'light' in stored and 'cover' in stored:
@@ -262,11 +290,14 @@ def states(stream: Stream) -> NDArray[np.float32]:
 
 
 def _without_cut(shots: Sequence[int], first: int, length: int, frames: int) -> int:
-    """Move a clip into the shot of its last frame, if the shot is long enough.
+    """Shift a clip so that it contains no cut, and return the index of its first frame.
+
+    All frames are then in the shot of the clip's last frame. The clip is not shifted if this shot
+    is shorter than the clip.
 
     Args:
-        shots: First frame of each shot.
-        first: First frame of the clip.
+        shots: Index of the first frame of each shot.
+        first: Index of the first frame of the clip.
         length: Number of frames of the clip.
         frames: Number of frames of the stream.
     """
@@ -277,7 +308,11 @@ def _without_cut(shots: Sequence[int], first: int, length: int, frames: int) -> 
 
 
 def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
-    """Return the region (frames, 4) of every frame: the whole frame if there is none."""
+    """Return the crop region of every frame of a stream, (frames, 4).
+
+    A region is (x, y, width, height) in fractions of the frame. It is the whole frame if `crops`
+    is None or if the state of the stream does not contain the workspace.
+    """
     found = workspaces(stream.state()) if crops else None
     if found is None or crops is None:
         return np.tile(np.array(WHOLE), (stream.frame_count, 1))
@@ -287,7 +322,16 @@ def _regions(stream: Stream, crops: Crops | None) -> NDArray[np.float64]:
 def moved(
     state: NDArray[np.float32], change: Augmentation, regions: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return rows of `states` for augmented regions of frames: positions have changed."""
+    """Map the positions in simulator states to the cropped and augmented frames.
+
+    Args:
+        state: States (frames, len(STATE)) with positions in fractions of the original frames.
+        change: Augmentation of the frames.
+        regions: Crop region of each frame (frames, 4).
+
+    Returns:
+        The new states; positions outside of the augmented frames are NaN.
+    """
     found = state.copy()
     for x in range(STATE.index(PLACES[0]), len(STATE), 2):
         found[:, x : x + 2] = change.place(state[:, x : x + 2], regions)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of a training run: `models/<name>/train.yaml`, parsed into `TrainConfig`."""
+"""Configuration of the training of a streaming model (kind `streaming` of `vljepa train`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vljepa_ros.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Clips:
-    """Batch of one step: `clips` clips of `tubelets` tubelets each, without earlier context.
+    """Size of the batch of one step: `clips` clips of `tubelets` tubelets each.
 
-    Each clip has one caption prompt at every tubelet, and `questions` questions at
-    `question_tubelets` tubelets each.
+    Each clip has a caption prompt at every tubelet and `questions` questions. Each question is
+    asked at up to `question_tubelets` tubelets.
     """
 
     clips: int
@@ -24,10 +24,12 @@ class Clips:
 
 @dataclass(frozen=True)
 class TextTraining:
-    """Stage 1: the head of the Y-Encoder, trained on pairs of paraphrases.
+    """Stage 1: training of the Y-Encoder's head on pairs of paraphrases.
 
-    A step uses two paraphrases of each of `meanings` concepts. `noise` is added to the token
-    states of the tower, in units of their standard deviation.
+    A batch has two paraphrases of each of about `meanings` concepts. `temperature`: temperature of
+    the contrastive loss. `dropped_tokens`: fraction of the tokens that are dropped at random.
+    `noise`: standard deviation of the Gaussian noise on the text tower's token states, relative to
+    the standard deviation of these states.
     """
 
     steps: int = 500
@@ -42,9 +44,10 @@ class TextTraining:
 
 @dataclass(frozen=True)
 class RegionTraining:
-    """Training of the region finder on single frames, for models that have one.
+    """Training of the region finder on single frames, for models with a region finder.
 
-    `every`: one frame in `every` of each stream is used.
+    `every`: every n-th frame with a visible scene is used. `ema`: decay rate of the moving average
+    of the weights.
     """
 
     steps: int = 4000
@@ -58,15 +61,19 @@ class RegionTraining:
 
 @dataclass(frozen=True)
 class VisionTraining:
-    """Stage 2: the vision side, trained to predict the text embeddings of stage 1.
+    """Stage 2: training of the vision side to predict the text embeddings of stage 1.
 
     Training starts with many clips of one tubelet (`short`), because most concepts are visible in
-    one image. From the fraction `medium_from` of the steps on, clips show movement (`medium`), and
-    from `long_from` on transitions (`long`). Before `questions_from` only captions are trained,
-    then questions as well (the two stages of the paper, section 3.2). Numbers of clips are per
-    process. The learning rate is constant until the fraction `decay_from` of the steps, then it
-    decays. `dropped_tokens` and `prompt_noise` (in standard deviations) prevent overfitting to the
-    training prompts.
+    a single image. After the fraction `medium_from` of the steps, clips are long enough to show
+    movement (`medium`), and after `long_from` to show transitions (`long`). Only captions are
+    trained until `questions_from`, then captions and questions (the two stages of the paper,
+    section 3.2). The number of clips is per process.
+
+    The learning rate decays after the fraction `decay_from` of the steps. `ema`: decay rate of the
+    moving average of the weights. `gap_weight` and `probe_weight`: weights of two terms of the
+    loss, see `losses.joint_loss` and `VisionStage`. `rest_weight`: weight of captions of the
+    concept `rest` (the robot is idle). `dropped_tokens` (fraction) and `prompt_noise` (in standard
+    deviations of the token states) reduce overfitting to the training prompts.
     """
 
     steps: int = 9000
@@ -89,11 +96,11 @@ class VisionTraining:
 
     @property
     def longest_tubelets(self) -> int:
-        """Largest number of tubelets of any clip."""
+        """Number of tubelets of the longest clips."""
         return max(size.tubelets for size in (self.short, self.medium, self.long))
 
     def clips_at(self, step: int) -> Clips:
-        """Return the batch configuration of a step."""
+        """Return the batch size of a step; the first step is 0."""
         if step < self.questions_from * self.steps:
             return replace(self.short, questions=0)
         if step < self.medium_from * self.steps:
@@ -103,7 +110,10 @@ class VisionTraining:
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """Stage 3: the Y-Decoder, trained on noisy text embeddings and on predicted embeddings."""
+    """Stage 3: training of the Y-Decoder on text embeddings and predictions, both with noise.
+
+    `clips`: number of clips whose predictions are used. `noise`: maximum norm of the noise.
+    """
 
     steps: int = 3000
     batch: int = 128
@@ -116,10 +126,10 @@ class DecoderTraining:
 
 @dataclass(frozen=True)
 class FamiliarityTraining:
-    """Stage 5: the detectors of unfamiliar scenes and unreadable texts (`vljepa calibrate`).
+    """Stage 5: fitting of the detectors of unfamiliar scenes and unreadable texts.
 
-    `unfamiliar`: kinds of scenes or recordings to fit on, in addition to the synthetic outliers;
-    see `data.unfamiliar`. `enabled`: whether to fit the detectors.
+    `enabled`: whether to fit the detectors. `unfamiliar`: names of unfamiliar scenes, or paths of
+    recordings, to fit on in addition to the synthetic outliers; see `data.unfamiliar`.
     """
 
     enabled: bool = True
@@ -128,14 +138,16 @@ class FamiliarityTraining:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Configuration of a whole run: data, model, stages, seed.
+    """Configuration of a complete training run: data, model and stages.
 
-    `train`, `validation`: subfolders of `data` with the streams of each split.
-    `start`: model folder whose Y-Encoder and vision side are trained further; stage 1 is skipped.
-    It may have fewer layers (see `train.warm_start`).
-    `loaders`: processes that prepare clips of stage 2 in advance, for a GPU; 0: the training
-    process prepares them.
-    `device`: auto, cpu or cuda; `amp`: use bfloat16 where it is safe and faster.
+    `data`: folder with one subfolder per split. `train`, `validation`: names of the splits to use.
+    `out`: folder of the resulting model.
+    `start`: folder of a model to continue from ('': none). Its vision side is trained further, its
+    Y-Encoder is used unchanged and stage 1 is skipped. It may have fewer layers than `model` (see
+    `train.warm_start`).
+    `loaders`: number of processes that prepare the clips of stage 2 in advance, useful with a GPU;
+    0: the training process prepares them.
+    `device`: auto, cpu or cuda. `amp`: use bfloat16 where it is safe and faster.
     """
 
     data: str

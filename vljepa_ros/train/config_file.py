@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration files of `vljepa train`; the key `kind` selects what is trained."""
+"""Reading of the configuration files of `vljepa train`; the key `kind` selects the training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vljepa_ros.train.text_decoder.config import TextDecoderTrainingConfig
 AnyConfig = TrainConfig | RecipeConfig | FineTuningConfig | TextDecoderTrainingConfig
 
 # `streaming` and `bidirectional` train a model of that kind (see model.yaml); `fine_tuning` adapts
-# a streaming model to annotated recordings; `text_decoder` trains a decoder of another model.
+# a streaming model to annotated recordings; `text_decoder` trains a decoder for an existing model.
 KINDS: dict[str, type[AnyConfig]] = {
     'streaming': TrainConfig,
     'bidirectional': RecipeConfig,
@@ -30,7 +30,7 @@ KINDS: dict[str, type[AnyConfig]] = {
 
 
 def read_config(path: Path) -> AnyConfig:
-    """Read a configuration file.
+    """Read and validate a configuration file of `vljepa train`.
 
     Raises:
         InputError: The file is unreadable or not YAML, or a key is unknown, missing or invalid;
@@ -49,11 +49,11 @@ def read_config(path: Path) -> AnyConfig:
 
 
 def parse_config(values: Any, path: Path) -> AnyConfig:
-    """Convert the parsed values of a file to the configuration of their `kind`.
+    """Convert the parsed YAML of a file to a configuration object; its `kind` selects the class.
 
     Args:
         values: Parsed YAML.
-        path: Path of the file, for messages.
+        path: Path of the file, for error messages.
 
     Raises:
         InputError: A key is unknown, missing or invalid; the message names the file and the key.
@@ -71,7 +71,7 @@ def parse_config(values: Any, path: Path) -> AnyConfig:
 
 
 def _kind_error(values: Mapping[Any, Any]) -> str:
-    """Return the message for a missing or unknown kind, with the kind that the keys fit best."""
+    """Return the error for a missing or unknown kind; suggest the kind that fits the keys best."""
     known = ', '.join(KINDS)
     if 'kind' in values:
         problem = f"unknown kind '{values['kind']!s:.40}' (known: {known})"

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 3: trains the Y-Decoder to decode embeddings into texts; all other parts are frozen.
 
-Half of each batch are embeddings of training sentences, with the same sentence as target. Half are
-predictions of the vision side on streams that it was not trained on, with a paraphrase of the
-concept as target. Noise on both covers the remaining modality gap (docs/design.md section 1).
+One half of each batch consists of embeddings of training sentences, with these sentences as
+targets. The other half consists of predictions of the vision side for streams that are held back
+from its training, with paraphrases of the annotated concepts as targets. Noise on all embeddings
+covers the remaining modality gap (docs/design.md section 1).
 
-Shapes: B batch, L tokens, D embedding_dim.
+Shapes: B batch, M vectors, L tokens, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -36,10 +37,15 @@ from vljepa_ros.train.vision_stage import VisionRunner
 
 
 class Vocabulary:
-    """Vocabulary of the training sentences; local id 0 is END.
+    """Vocabulary of a Y-Decoder: the tokenizer's token ids that occur in the training sentences.
 
-    `pieces` encodes a text with a tokenizer. `known` are the ids of an existing decoder, which
-    keep their local ids; new ones are appended.
+    `ids` maps local ids to token ids; local id 0 is END.
+
+    Args:
+        pieces: Function that encodes a text to the tokenizer's ids.
+        sentences: Training sentences.
+        limit: Maximum number of tokens of a sentence.
+        known: Token ids of an existing vocabulary; they keep their local ids.
 
     Raises:
         InputError: A sentence has more than `limit` tokens.
@@ -71,7 +77,7 @@ class Vocabulary:
 
 @dataclass
 class Pairs:
-    """Vectors (M, D) with the target sentences of each."""
+    """Embeddings (M, D), each with the sentences that are valid targets for it (M)."""
 
     vectors: Tensor
     sentences: list[tuple[str, ...]]
@@ -79,7 +85,7 @@ class Pairs:
 
 @torch.inference_mode()
 def text_pairs(net: VLJEPA, bank: TextBank, texts: Sequence[str]) -> Pairs:
-    """Return the embedding of every text with the text as target."""
+    """Embed texts with the Y-Encoder; the target of each embedding is its own text."""
     rows = [net.y_encoder(*bank.states(texts[i : i + 64])) for i in range(0, len(texts), 64)]
     return Pairs(torch.cat(rows), [(text,) for text in texts])
 
@@ -93,15 +99,15 @@ def prediction_pairs(
     count: int,
     amp: bool,
 ) -> Pairs:
-    """Return predictions on clips, with the sentences of their concepts as targets.
+    """Predict embeddings for random clips; their targets are the sentences of their concepts.
 
     Args:
-        runner: Runs the vision side.
-        sampler: Draws clips.
-        concept_texts: Sentences of the concepts.
-        size: Batch configuration.
-        count: Approximate number of clips.
-        amp: Whether to use bfloat16.
+        runner: Predicts the answers to the prompts of clips.
+        sampler: Draws the clips.
+        concept_texts: Sentences by concept.
+        size: Number and length of the clips per batch.
+        count: Approximate total number of clips.
+        amp: Whether to use bfloat16 where it is faster.
     """
     vectors, sentences = [], []
     for _ in range(max(count // size.clips, 1)):
@@ -114,7 +120,7 @@ def prediction_pairs(
 
 
 class DecoderStage:
-    """One run of stage 3; `step` is one optimizer step."""
+    """Training loop of a Y-Decoder; `step` runs one optimizer step."""
 
     def __init__(
         self,
@@ -125,7 +131,16 @@ class DecoderStage:
         seed: int,
         noise: Noise | None = None,
     ) -> None:
-        """Create the stage; the default `noise` is isotropic, of a length up to `config.noise`."""
+        """Create the optimizer.
+
+        Args:
+            decoder: Decoder to train.
+            config: Steps, batch size and learning rate.
+            vocabulary: Vocabulary of the decoder.
+            kinds: Sets of training pairs; a batch has the same number from each set.
+            seed: Seed of the batches.
+            noise: Noise on the embeddings (default: isotropic, with a norm up to `config.noise`).
+        """
         self.decoder, self.config, self.kinds = decoder, config, kinds
         self.noise = noise or IsotropicNoise(config.noise)
         self.vocabulary, self.rng = vocabulary, np.random.default_rng(seed)
@@ -137,11 +152,11 @@ class DecoderStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> float:
-        """Take one step; returns the mean cross-entropy per token."""
+        """Draw a batch, run one optimizer step, and return the mean cross-entropy per token."""
         vectors, texts = [], list[str]()
         for pairs in self.kinds:
             chosen = self.rng.integers(0, len(pairs.vectors), self.config.batch // len(self.kinds))
@@ -159,7 +174,15 @@ class DecoderStage:
 
 
 def pad(sentences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return inputs (B, L) and targets (B, L + 1): the tokens, then END, then `IGNORE_INDEX`."""
+    """Pad tokenized sentences to the length L of the longest one.
+
+    Args:
+        sentences: Local token ids of each sentence, without END.
+
+    Returns:
+        Decoder inputs (B, L), padded with 0, and targets (B, L + 1): the tokens followed by END,
+        padded with `IGNORE_INDEX`.
+    """
     length = max(len(tokens) for tokens in sentences)
     inputs = torch.zeros(len(sentences), length, dtype=torch.long)
     targets = torch.full((len(sentences), length + 1), IGNORE_INDEX)
@@ -179,16 +202,16 @@ def train_decoder(
     sampler: ClipSampler,
     log: Log,
 ) -> VLJEPA:
-    """Train a Y-Decoder; returns the whole model.
+    """Train a Y-Decoder and return the complete network.
 
     Args:
-        vision: Network whose parts are copied and frozen.
+        vision: Network with trained vision side and Y-Encoder, whose weights are copied.
         config: Configuration of the run.
         vocabulary: Vocabulary of the decoder.
-        tower_hash: Hash of the text tower.
+        tower_hash: SHA-256 of the text tower, for model.yaml.
         bank: Token states of the texts.
-        concept_texts: Sentences of the concepts.
-        sampler: Draws clips that the vision side was not trained on.
+        concept_texts: Sentences by concept.
+        sampler: Draws clips from the streams held back for the decoder.
         log: Log of the run.
     """
     texts = list(dict.fromkeys(t for some in concept_texts.sentences.values() for t in some))
@@ -212,7 +235,7 @@ def train_decoder(
 
 
 def with_vocabulary(config: ModelConfig, size: int, tower_hash: str) -> ModelConfig:
-    """Return the configuration with the size of the vocabulary and the hash of the tower."""
+    """Return a copy of the configuration with the vocabulary size and the text tower's SHA-256."""
     return dataclasses.replace(
         config,
         y_decoder=dataclasses.replace(config.y_decoder, vocabulary=size),

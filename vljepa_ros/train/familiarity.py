@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits the detectors of unfamiliar scenes and unreadable texts (`vljepa calibrate`).
 
-The given streams are familiar; some of their hops are also used with image corruptions. The given
-clips and synthetic clips are unfamiliar. Scores are computed by cross-validation: folds leave out
-whole streams and whole kinds of outliers. The threshold rejects at most `REFUSED` of the familiar
-hops in each bin of view, size and light.
+The validation streams are samples of familiar scenes; some of their hops (inference steps) are
+used again with image corruptions. Clips of other scenes and synthetic clips are the outliers. The
+weights of the scores and the thresholds are fitted on cross-validated scores: each fold holds out
+whole clips and whole kinds of outliers. The thresholds limit the fraction of familiar hops that
+are rejected in each bin of camera view, object size and light.
 
 Shapes: N hops, F features, D principal components.
 """
@@ -46,18 +47,18 @@ from vljepa_ros.train.calibration_stage import fit_logistic_regression
 from vljepa_ros.train.readability import fit_readability
 
 FILE = 'familiarity.safetensors'
-HOPS = 300  # hops per stream at most
-CORRUPTED_HOPS = 40  # hops per stream that are used a second time with an image corruption
+HOPS = 300  # maximum number of hops per stream
+CORRUPTED_HOPS = 40  # number of hops per stream that are used again with an image corruption
 FITTED_CORRUPTIONS = ('JPEG quality 30', 'blur of 1 px', 'noise of 10 grey levels', '72x72 pixels')
-HIDDEN_HOPS = 8  # covered hops, and dark hops, per stream
+HIDDEN_HOPS = 8  # number of simulated covered hops, and of simulated dark hops, per stream
 COMPONENTS, HIDDEN_COMPONENTS = 96, 32
-FEWEST_HIDDEN = 60  # minimum number of dark or covered hops for a density of their own
+FEWEST_HIDDEN = 60  # minimum number of dark or covered hops to fit the density `hidden`
 FOLDS = 3
-CLIPS, CLIP_FRAMES = 16, 30  # clips, and frames per clip, of each built-in kind of outliers
-VARIANCE = 0.01  # added to the variance of each component, for standardized features
+CLIPS, CLIP_FRAMES = 16, 30  # maximum number of clips of each kind of outliers; frames per clip
+VARIANCE = 0.01  # added to the variance of each component of standardized features
 HEAD_RIDGE = 3e-3
-REFUSED = 0.02  # largest rejected fraction of a bin's familiar hops nearest to one density
-REFUSED_IN_ALL = 0.03  # largest rejected fraction of all familiar hops of a bin, out of fold
+REFUSED = 0.02  # maximum rejected fraction of a bin's familiar hops nearest to one density
+REFUSED_IN_ALL = 0.03  # maximum rejected fraction of all familiar hops of a bin, cross-validated
 FEWEST_IN_BIN = 100  # minimum number of hops of a bin
 
 Array = NDArray[np.float32]
@@ -68,10 +69,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Features:
-    """Features (N, F) of hops.
+    """Features of hops (inference steps) of several streams or clips.
 
-    `clip`: index of the stream or clip of each hop. `kind`: 'known', or the kind of outliers.
-    `hops`: bins of the familiar hops; empty for outliers.
+    `values`: (N, F). `clip`: index of the stream or clip of each hop (N,). `kind`: 'known' or the
+    kind of outlier of each hop (N). `hops`: bins of each familiar hop; empty for outliers.
     """
 
     values: Array
@@ -81,15 +82,15 @@ class Features:
 
     @property
     def hidden(self) -> Flags:
-        """Whether a hop is dark or covered."""
+        """Whether each familiar hop is dark or covered, (N,) bool."""
         return np.array([HIDDEN in hop.bins for hop in self.hops], bool)
 
 
 @dataclass
 class Fitted:
-    """The fitted detector with cross-validated rejection rates.
+    """Fitted detector of unfamiliar scenes, with its cross-validated error rates.
 
-    `refused`: false-positive rate by bin. `caught`: recall by kind of outliers.
+    `refused`: false-positive rate on familiar hops, by bin. `caught`: recall on outliers, by kind.
     """
 
     detector: SceneFamiliarity
@@ -100,15 +101,19 @@ class Fitted:
 def calibrate_familiarity(
     folder: Path, streams: Sequence[Stream], sources: Sequence[str], device: str = 'auto'
 ) -> Fitted:
-    """Fit both detectors for a model folder and add their file to its model.yaml.
+    """Fit both detectors for a model and save them in its folder.
 
-    The weights and the model_id do not change.
+    The name of the detectors' file is written to model.yaml. The weights and the model id do not
+    change.
 
     Args:
         folder: Model folder.
-        streams: Streams of familiar scenes.
-        sources: Kinds or recordings of unfamiliar scenes; see `data.unfamiliar`.
+        streams: Streams of familiar scenes; their texts count as readable.
+        sources: Names of unfamiliar scenes, or paths of recordings; see `data.unfamiliar`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        The detector of unfamiliar scenes, with its error rates.
 
     Raises:
         InputError: There are no streams, or a source cannot be read.
@@ -134,11 +139,11 @@ def calibrate_familiarity(
 
 
 def calibrate_texts(folder: Path, streams: Sequence[Stream]) -> None:
-    """Fit the detector of unreadable texts again; the detector of scenes keeps its values.
+    """Refit the detector of unreadable texts; the detector of unfamiliar scenes is not changed.
 
     Args:
-        folder: Model folder with detectors.
-        streams: Streams whose annotated texts are readable.
+        folder: Folder of a model that has both detectors.
+        streams: Streams whose annotated texts count as readable.
 
     Raises:
         ModelError: The model has no detectors yet.
@@ -154,7 +159,7 @@ def calibrate_texts(folder: Path, streams: Sequence[Stream]) -> None:
 
 
 def _texts_detector(model: Model, streams: Sequence[Stream]) -> Mapping[str, NDArray[Any]]:
-    """Fit the detector of unreadable texts, with the annotated texts as readable ones."""
+    """Fit the detector of unreadable texts; all texts of the streams count as readable."""
     assert isinstance(model.language, TextLanguage)
     texts = sorted({a.text for s in streams for a in s.annotations if a.text})
     texts += [text for s in streams for t in s.questions() for text in (t.prompt, t.answer)]
@@ -164,7 +169,14 @@ def _texts_detector(model: Model, streams: Sequence[Stream]) -> Mapping[str, NDA
 def _save(
     path: Path, folder: Path, scene: Mapping[str, NDArray[Any]], text: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write both detectors of a model folder to one file."""
+    """Write the tensors of both detectors, and the hash of the model's weights, to one file.
+
+    Args:
+        path: File to write.
+        folder: Model folder.
+        scene: Tensors of the detector of unfamiliar scenes.
+        text: Tensors of the detector of unreadable texts.
+    """
     tensors = {f'scene/{name}': value for name, value in scene.items()}
     tensors |= {f'text/{name}': value for name, value in text.items()}
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -172,7 +184,11 @@ def _save(
 
 
 def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Compute features of the streams' hops, and of some of them with image corruptions.
+    """Compute features of familiar hops, some of which are used again with image corruption.
+
+    Args:
+        vision: Vision side of the model.
+        streams: Streams of familiar scenes.
 
     Raises:
         InputError: There are no streams.
@@ -197,10 +213,10 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
 
 
 def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Features:
-    """Compute features of simulated cloths before the lens and of simulated darkness.
+    """Compute features of hops with simulated darkness or a simulated cloth over the lens.
 
-    They are made from frames of the streams. Both states count as familiar even if no stream
-    contains them.
+    The conditions are simulated on frames of the streams. They count as familiar, even if they do
+    not occur in the streams.
     """
     size, per = vision.facts.image_size, vision.facts.tubelet_frames
     rows, clips = list[Array](), list[int]()
@@ -225,7 +241,11 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
 
 
 def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Features:
-    """Compute features of clips of the synthetic outliers and of the sources.
+    """Compute features of outliers: synthetic clips and clips of unfamiliar scenes.
+
+    Args:
+        vision: Vision side of the model.
+        sources: Names of unfamiliar scenes, or paths of recordings; see `data.unfamiliar`.
 
     Raises:
         InputError: A source cannot be read.
@@ -241,7 +261,7 @@ def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Feature
 
 
 def concatenated(one: Features, other: Features) -> Features:
-    """Concatenate features; clip numbers of `other` continue those of `one`."""
+    """Concatenate two sets of features; the clip indices of `other` are shifted to be unique."""
     return Features(
         np.concatenate([one.values, other.values]),
         np.concatenate([one.clip, other.clip + one.clip.max() + 1]),
@@ -251,7 +271,12 @@ def concatenated(one: Features, other: Features) -> Features:
 
 
 def fit_scenes(known: Features, outliers: Features) -> Fitted:
-    """Fit the detector of unfamiliar scenes."""
+    """Fit the detector of unfamiliar scenes, and measure its error rates by cross-validation.
+
+    Args:
+        known: Features of familiar hops.
+        outliers: Features of outliers.
+    """
     fold = known.clip % min(FOLDS, max(2, int(known.clip.max()) + 1))
     names = sorted(set(outliers.kind))
     place = np.array([names.index(kind) % (int(fold.max()) + 1) for kind in outliers.kind])
@@ -289,7 +314,14 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
 def _unweighted(
     known: Features, part: Flags, outliers: Features, other: Flags
 ) -> SceneFamiliarity:
-    """Fit densities and head on the rows `part` of `known` and `other` of `outliers`."""
+    """Fit the densities and the head of a detector, with weights of 1 and thresholds of 0.
+
+    Args:
+        known: Features of familiar hops.
+        part: Mask of the rows of `known` to fit on.
+        outliers: Features of outliers.
+        other: Mask of the rows of `outliers` to fit on; if it is empty, all rows are used.
+    """
     hidden = known.hidden
     lit, dark = known.values[part & ~hidden], known.values[part & hidden]
     if len(lit) < FEWEST_HIDDEN:  # almost all hops are dark or covered
@@ -306,10 +338,15 @@ def _unweighted(
 
 
 def _density(values: Array, most: int) -> Density:
-    """Fit principal components, and the level of the distances on held-out hops.
+    """Fit the principal components of familiar features, and the statistics of their distances.
 
-    The level comes from a fit on half of the hops, applied to the other half. The halves consist
-    of alternating runs of hops, because neighboring hops are similar.
+    The statistics (`Density.level`) describe the distances of one half of the hops to components
+    that were fitted on the other half. The halves consist of alternating runs of hops, because
+    consecutive hops are similar.
+
+    Args:
+        values: Features (N, F) of familiar hops.
+        most: Maximum number of principal components.
     """
     run = max(1, len(values) // 16)
     half = np.arange(len(values)) // run % 2 == 0
@@ -338,7 +375,20 @@ def _components(values: Array, most: int, level: Array) -> Density:
 
 
 def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) -> Array:
-    """Fit a logistic regression of outliers against known hops; all kinds have equal weight."""
+    """Fit a logistic regression that separates outliers from familiar hops.
+
+    All kinds of outliers together have the same weight as the familiar hops, and each kind has the
+    same weight.
+
+    Args:
+        known: Features (N, F) of familiar hops.
+        outliers: Features (N, F) of outliers.
+        kinds: Kind of each outlier (N,).
+        scene: Density whose mean and scale standardize the features.
+
+    Returns:
+        Weights of the standardized features, then the bias (F + 1,).
+    """
     names, index, count = np.unique(kinds, return_inverse=True, return_counts=True)
     weight = np.concatenate(
         [np.full(len(known), 0.5 / len(known)), 0.5 / len(names) / count[index]]
@@ -362,7 +412,12 @@ def _head(known: Array, outliers: Array, kinds: NDArray[Any], scene: Density) ->
 
 
 def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
-    """Fit non-negative weights of the three scores (N, 3) for the logit of an unfamiliar scene."""
+    """Fit non-negative weights (3,) that combine the three scores to the logit of an outlier.
+
+    Args:
+        known: Scores (N, 3) of familiar hops from `SceneFamiliarity.figures`.
+        outliers: Scores (N, 3) of outliers.
+    """
     often = max(1, round(len(known) / len(outliers)))
     x = np.concatenate([known, *([outliers] * often)]).astype(np.float64)
     wrong = np.arange(len(x)) >= len(known)
@@ -378,7 +433,10 @@ def _weights(known: Array, outliers: Array) -> NDArray[np.float64]:
 
 
 def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]:
-    """Average each hop with the hops before it in its clip, as at run time."""
+    """Average the logit of each hop (N,) with those of the `TUBELETS` - 1 hops before it.
+
+    The average includes only hops of the same clip, as at run time.
+    """
     found = np.zeros(len(logits))
     for row in range(len(logits)):
         first = row
@@ -391,7 +449,17 @@ def _smoothed(logits: NDArray[np.floating], of: Features) -> NDArray[np.float64]
 def _thresholds(
     logits: NDArray[np.float64], near: NDArray[np.int64], known: Features, densities: int
 ) -> NDArray[np.float64]:
-    """Return for each density the lowest threshold that rejects at most `REFUSED` of each bin."""
+    """Return a threshold for each density (densities,) so that few familiar hops are rejected.
+
+    In every large bin, at most `REFUSED` of the hops nearest to one density are rejected, and at
+    most `REFUSED_IN_ALL` of all hops.
+
+    Args:
+        logits: Averaged logits (N,) of familiar hops, without thresholds.
+        near: Index of the nearest density (N,).
+        known: Features of the familiar hops, with their bins.
+        densities: Number of densities.
+    """
     found = np.zeros(densities)
     for number in range(densities):
         own = [rows[near[rows] == number] for rows in _bins(known).values()]
@@ -403,7 +471,7 @@ def _thresholds(
             ),
             default=float(logits.max()) + 1e-6,
         )
-    # The limit holds for each bin as a whole, including rows that are nearest to other densities.
+    # The second limit applies to all hops of a bin, whichever density is nearest.
     above, bins = logits - found[near], _bins(known).values()
     share = 1.0 - REFUSED_IN_ALL
     over = [np.quantile(above[rows], share, method='higher') for rows in bins]
@@ -411,7 +479,10 @@ def _thresholds(
 
 
 def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each bin with enough rows, and all rows as bin 'all'."""
+    """Return the indices of the familiar hops in each bin, and of all hops as the bin 'all'.
+
+    Bins with fewer than `FEWEST_IN_BIN` hops are left out.
+    """
     found: dict[str, list[int]] = {}
     for row, hop in enumerate(known.hops):
         for name in hop.bins:
@@ -421,7 +492,7 @@ def _bins(known: Features) -> dict[str, NDArray[np.int64]]:
 
 
 def _resized(vision: StreamingVision, frames: Any) -> NDArray[np.uint8]:
-    """Return frames of a stream at the model's image size."""
+    """Scale the frames of a stream (frames, side, side, 3) to the model's image size."""
     size = vision.facts.image_size
     images = np.asarray(frames)
     if images.shape[1:3] == (size, size):

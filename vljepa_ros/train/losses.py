@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bidirectional InfoNCE between predictions and texts; texts of the same concept are positives.
+"""Contrastive losses: InfoNCE among texts, and bidirectional InfoNCE of predictions and concepts.
 
-It follows the paper (arXiv 2512.10942, section 3). An additional term reduces the modality gap: it
-pulls each prediction towards the texts of its concept (docs/design.md section 1).
+The latter follows the paper (arXiv 2512.10942, section 3). An additional term reduces the modality
+gap: it pulls each prediction towards the embedding of its concept (docs/design.md section 1).
 
 Shapes: M predictions, N texts or concepts, D embedding_dim.
 """
@@ -19,13 +19,15 @@ IGNORE_INDEX = -100  # default ignore_index of functional.cross_entropy
 def text_loss(
     texts: Tensor, concepts: Tensor, temperature: float, also: Tensor | None = None
 ) -> Tensor:
-    """Return the InfoNCE loss among texts; paraphrases are positives, all others negatives.
+    """Return the InfoNCE loss among texts, a scalar; texts of the same concept are positives.
+
+    All other texts are negatives.
 
     Args:
-        texts: Embeddings (N, D).
-        concepts: Concept of each text (N,).
+        texts: Unit vectors (N, D).
+        concepts: Integer id of the concept of each text (N,).
         temperature: Temperature of the softmax.
-        also: (N, N), true for two texts that may be true together; these pairs are ignored.
+        also: (N, N) bool, true for pairs to ignore, such as texts that may be true together.
     """
     own = torch.eye(len(texts), dtype=torch.bool, device=texts.device)
     left_out = own if also is None else own | also
@@ -43,19 +45,22 @@ def joint_loss(
     gap_weight: float,
     also: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of predictions and its terms.
+    """Compute the bidirectional InfoNCE loss of predictions, plus the modality-gap term.
 
-    One term classifies each prediction among all N targets, the other each present concept among
-    all M predictions.
+    One direction classifies each prediction among all N concepts. The other one classifies, for
+    each concept with a prediction, which of the M predictions belong to it.
 
     Args:
-        predicted: Predictions (M, D).
-        concepts: Row in `targets` of each prediction (M,).
+        predicted: Predicted embeddings, unit vectors (M, D).
+        concepts: Row in `targets` of each prediction's concept (M,).
         weight: Weight of each prediction (M,).
-        targets: Embeddings of the concepts (N, D).
-        scale: Scale of the cosines.
-        gap_weight: Weight of the distance to the own target.
-        also: (N, N), true for two concepts that may be true together; these pairs are ignored.
+        targets: Embeddings of the concepts, unit vectors (N, D).
+        scale: Factor of the cosines in the softmax (inverse temperature).
+        gap_weight: Weight of the mean of 1 - cosine between predictions and their targets.
+        also: (N, N) bool, true for concepts that may be true together; these pairs are ignored.
+
+    Returns:
+        The loss, and its three terms by name.
     """
     logits = scale * predicted @ targets.T
     if also is not None:
@@ -73,7 +78,14 @@ def joint_loss(
 
 
 def _mean_positive(log_p: Tensor, positive: Tensor) -> Tensor:
-    """Return the mean over rows of the mean negative log-probability of a row's positives."""
+    """Average the negative log-probability over the positives of each row, then over rows.
+
+    Rows without positives are ignored.
+
+    Args:
+        log_p: Log-probabilities (rows, columns).
+        positive: Mask of the positives, of the same shape.
+    """
     count = positive.sum(dim=-1)
     each = -(log_p * positive).sum(dim=-1) / count.clamp(min=1)
     return each.sum() / (count > 0).sum().clamp(min=1)

@@ -2,9 +2,10 @@
 """Noise on text embeddings in decoder training, so that inexact predictions can be decoded.
 
 CapDec (Nukrai et al., arXiv 2211.00575) adds isotropic Gaussian noise. CLOSE (Gu et al., arXiv
-2211.09778, section 4) finds that noise with the covariance of the measured differences is better.
+2211.09778, section 4) finds noise with the covariance of measured differences between the
+modalities better.
 
-Shapes: N vectors, R residuals, D embedding_dim.
+Shapes: N vectors, R residuals (differences between predictions and texts), D embedding_dim.
 """
 
 from __future__ import annotations
@@ -16,37 +17,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEAST_COSINE = 0.2  # lower limit for the cosine of a prediction to its text
+LEAST_COSINE = 0.2  # lower limit of the cosine between a prediction and its text
 ENOUGH_PAIRS = 200  # with fewer pairs, the estimated covariance depends mostly on the sample
 
 
 class Noise(Protocol):
-    """Draws noise that is added to unit vectors."""
+    """Callable that draws random noise to add to unit vectors."""
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         ...
 
 
 class IsotropicNoise:
-    """Isotropic noise of a random length up to `length`."""
+    """Noise of random direction, with a norm that is uniform between 0 and `length`."""
 
     def __init__(self, length: float) -> None:
         self.length = length
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         direction = functional.normalize(torch.randn_like(vectors), dim=-1)
         length = self.length * torch.rand(len(vectors), 1, device=vectors.device)
         return length * direction
 
 
 class MeasuredNoise:
-    """Noise with the covariance of the differences between predictions and texts, both (R, D).
+    """Gaussian noise with the covariance of the differences between predictions and texts.
 
-    A prediction is scaled so that its component in the direction of the text is the text itself.
-    The difference is then orthogonal to the text and remains valid after normalization of the sum.
-    The covariance is shrunk towards isotropic noise, as few residuals cannot determine all of it.
+    `predictions` and `texts` are unit vectors (R, D). Each prediction is first scaled so that its
+    difference from the text is orthogonal to the text; text plus difference still points in the
+    direction of the prediction. The covariance is shrunk towards that of isotropic noise, because
+    few residuals do not determine all of it.
     """
 
     def __init__(self, predictions: Tensor, texts: Tensor) -> None:
@@ -58,15 +60,17 @@ class MeasuredNoise:
         self._isotropic = math.sqrt(isotropic * float(centered.square().sum()) / (count * dim))
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Draw noise (N, D) for vectors (N, D)."""
+        """Return random noise (N, D) to add to unit vectors (N, D)."""
         weight = vectors.new_empty(len(vectors), len(self._parts)).normal_()
         return weight @ self._parts + self._isotropic * torch.randn_like(vectors)
 
 
 def shrinkage(centred: Tensor) -> float:
-    """Return the isotropic fraction, 0..1, of the shrunk covariance of residuals (R, D).
+    """Return the Ledoit-Wolf shrinkage intensity, 0..1, of the covariance of residuals (R, D).
 
-    Source: Ledoit and Wolf, 2004.
+    It is the weight of the isotropic covariance. The mean of the residuals must be 0. Source:
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
+    (2004).
     """
     count, dim = centred.shape
     gram = centred @ centred.T

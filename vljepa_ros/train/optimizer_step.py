@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizer step that all training loops share.
+"""Optimizer step of all training loops: AdamW, learning-rate schedule and gradient clipping.
 
-It averages the gradients of all processes, clips them, and runs AdamW with a learning-rate
-schedule. It can also keep an exponential moving average (EMA) of the weights.
+Gradients can be averaged over several processes, and an exponential moving average (EMA) of the
+weights can be kept.
 """
 
 from __future__ import annotations
@@ -19,27 +19,33 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vljepa_ros.train.optimizer import rate
 from vljepa_ros.train.parallel import Workers
 
-Schedule = Callable[[int], float]  # factor of the learning rate after a number of steps
+Schedule = Callable[[int], float]  # number of finished steps -> factor of the learning rate
 
 BETAS = (0.9, 0.98)
 MAX_NORM = 1.0  # maximum norm of the gradient
 
 
 def cosine_schedule(steps: int, warmup: int, decay_from: float = 0.0) -> Schedule:
-    """Return a schedule with linear warm-up, constant phase and cosine decay; see `rate`."""
+    """Return a schedule with linear warm-up, constant phase and cosine decay.
+
+    Args:
+        steps: Total number of steps.
+        warmup: Number of warm-up steps.
+        decay_from: Fraction of the steps after which the decay starts, if the warm-up is over.
+    """
     return lambda done: rate(1.0, done, warmup, steps, decay_from)
 
 
 def constant_schedule(warmup: int) -> Schedule:
-    """Return a schedule that is constant after a linear warm-up."""
+    """Return a schedule that is constant after a linear warm-up of `warmup` steps."""
     return lambda done: min((done + 1) / max(warmup, 1), 1.0)
 
 
 class WeightAverage:
-    """EMA of a module's weights.
+    """Exponential moving average (EMA) of a module's weights.
 
-    Its decay rate rises from 1/11 in the first step to `decay`, because the initial weights are
-    random.
+    Its decay rate rises from 1/11 in the first step to `decay`, so that the random initial weights
+    soon lose their influence.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -48,13 +54,13 @@ class WeightAverage:
         self._average.update_parameters(module)  # the first update only copies the weights
 
     def update(self, done: int) -> None:
-        """Include the weights after `done` steps."""
+        """Update the average with the module's weights after `done` optimizer steps."""
         self._done = done
         self._average.update_parameters(self._module)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Exchange the module's weights with the averaged ones inside a `with` block."""
+        """Return a context manager inside which the module has the averaged weights."""
         self._exchange()
         try:
             yield
@@ -62,7 +68,7 @@ class WeightAverage:
             self._exchange()
 
     def copy_to_module(self) -> None:
-        """Replace the module's weights by the averaged ones, at the end of training."""
+        """Overwrite the module's weights with the averaged weights, at the end of training."""
         with torch.no_grad():
             for weight, average in self._pairs():
                 weight.copy_(average)
@@ -72,14 +78,14 @@ class WeightAverage:
         return [average.detach() for _, average in self._pairs()]
 
     def load(self, tensors: Iterable[Tensor]) -> None:
-        """Replace the averaged weights by the result of `tensors`."""
+        """Restore the averaged weights from the return value of the method `tensors`."""
         with torch.no_grad():
             for average, stored in zip(self.tensors(), tensors, strict=True):
                 average.copy_(stored)
 
     def _move(self, average: Any, current: Any, _: Any) -> None:
-        # The number of updates comes from `update`: AveragedModel's own is a tensor on the GPU,
-        # and reading it would wait for the GPU in every step.
+        # The number of updates comes from `update`: AveragedModel stores it in a tensor on the
+        # GPU, and every step would have to wait for the GPU to read it.
         decay = min(self._decay, self._done / (self._done + 10))
         get_ema_multi_avg_fn(decay)(average, current, _)
 
@@ -95,7 +101,7 @@ class WeightAverage:
 
 
 class OptimizerStep:
-    """AdamW, its learning-rate schedule, gradient clipping, and the average of the weights."""
+    """AdamW with learning-rate schedule, gradient clipping, and EMA of the weights."""
 
     def __init__(
         self,
@@ -111,13 +117,13 @@ class OptimizerStep:
         """Create the optimizer.
 
         Args:
-            parameters: Parameters or parameter groups. Weight decay is 0 if a group has none.
-            learning_rate: Peak learning rate of groups that have none.
-            schedule: Factor of all learning rates.
-            betas: Decay rates of the moments.
-            clip_groups: Whether the gradient of each parameter group is clipped by itself.
-            workers: Processes of the run, if there may be several.
-            average: Average that is updated in every step.
+            parameters: Parameters or parameter groups. The default weight decay of a group is 0.
+            learning_rate: Peak learning rate of groups without one of their own.
+            schedule: Factor of all learning rates by number of finished steps.
+            betas: Decay rates of AdamW's moments.
+            clip_groups: Whether to clip the gradient norm of each parameter group separately.
+            workers: Processes to average gradients over; None: a single process.
+            average: EMA of the weights to update in every step, if any.
         """
         self.optimizer = torch.optim.AdamW(
             parameters, lr=learning_rate, betas=betas, weight_decay=0.0
@@ -130,11 +136,11 @@ class OptimizerStep:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return int(self.scheduler.last_epoch)
 
     def apply(self, loss: Tensor) -> None:
-        """Take one step to reduce `loss`."""
+        """Backpropagate `loss` and update the parameters, the schedule and the average."""
         self.optimizer.zero_grad()
         loss.backward()
         if self._workers is not None:
@@ -147,12 +153,12 @@ class OptimizerStep:
             self._average.update(self.done)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps, the optimizer's state, and the averaged weights if any."""
+        """Return the state for a checkpoint: finished steps, optimizer state, averaged weights."""
         state = {'done': self.done, 'optimizer': self.optimizer.state_dict()}
         return state if self._average is None else state | {'average': self._average.tensors()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from the result of `state_dict`; its learning rates are ignored."""
+        """Resume from the return value of `state_dict`; the learning rates are not restored."""
         peaks = self.scheduler.base_lrs
         self.optimizer.load_state_dict(state['optimizer'])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in several processes, which share the streams and the clips of every step.
+"""Data-parallel training in several processes, each of which uses a share of the streams.
 
 On a CPU, one single-threaded process per core is much faster than one process with a thread per
-core, because the layers are small. `torchrun` can also start processes on several machines or
-GPUs.
+core, because the layers are small. With `torchrun`, the processes can also run on several machines
+or GPUs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALLOCATOR = (
 
 
 def started() -> bool:
-    """Return whether torchrun started this process."""
+    """Return whether this process was started by torchrun."""
     return 'WORLD_SIZE' in os.environ
 
 
@@ -38,18 +38,18 @@ def is_first() -> bool:
 
 
 def default_processes() -> int:
-    """Return the number of GPUs or, without a GPU, of CPU cores that this process may use."""
+    """Return the number of GPUs or, if there is none, of CPU cores that this process may use."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
-    """Replace this process by torchrun, which runs `vljepa ARGUMENTS` in several processes.
+    """Replace this process by torchrun, which runs `vljepa` in several processes.
 
-    This function does not return.
+    The function does not return.
 
     Args:
-        arguments: Arguments of the command `vljepa`.
-        processes: Number of processes.
+        arguments: Command-line arguments of `vljepa`.
+        processes: Number of processes to start.
     """
     package = Path(__file__).resolve().parents[2]
     path = [str(package), *filter(None, [os.environ.get('PYTHONPATH')])]
@@ -64,7 +64,10 @@ def launch(arguments: Sequence[str], processes: int) -> None:
 
 
 class Workers:
-    """Rank of this process and communication with the others; single if not run by torchrun."""
+    """Rank of this process, and collective operations with the other processes of the run.
+
+    A process that was not started by torchrun is the only one of its run.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.count = (
@@ -84,16 +87,16 @@ class Workers:
         return self.rank == 0
 
     def own_items(self, items: Sequence[T]) -> list[T]:
-        """Return the items of this process."""
+        """Return this process's share of `items`: every `count`-th item from index `rank` on."""
         return list(items[self.rank :: self.count])
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their mean over all processes.
+        """Replace the gradients of `parameters` by their mean over all processes.
 
-        DistributedDataParallel does not fit: it averages gradients of one call of one module's
-        `forward`, with the same parameters used in every process. A loss here calls several
-        methods of several modules, each once per group of texts of similar length, and the terms
-        of a loss depend on the labels of the process's own clips.
+        DistributedDataParallel is not suitable: it averages the gradients of one `forward` call of
+        one module, which must use the same parameters in every process. Here, a loss calls several
+        methods of several modules, once per group of texts of similar length, and its terms depend
+        on the labels of the clips in this process.
         """
         if self.count == 1:
             return
@@ -109,7 +112,7 @@ class Workers:
             g.copy_(part.view_as(g))
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the values of the first process to all processes."""
+        """Overwrite `tensors` in all processes with their values in the first process."""
         if self.count > 1:
             with torch.no_grad():
                 for tensor in tensors:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the detector of unreadable texts (`model.readability`) for one tokenizer.
+"""Fits the detector of unreadable texts (`model.language.readability`) for one tokenizer.
 
-Readable texts are the training paraphrases and prompts, the texts of the streams, and
-`readable.fitted` of data/unfamiliar/texts.yaml. Unreadable texts are `unreadable.fitted`, random
-letters, invented words, and letters of other scripts. The weights of word pieces are log-odds
-(naive Bayes); the features of a text use the log-odds of the other folds. The threshold rejects at
-most `REFUSED` of the general texts, and of the paraphrases, in cross-validation.
+Readable texts are the package's training paraphrases and prompts, the texts of the streams, and
+the general texts (`readable.fitted` in data/unfamiliar/texts.yaml). Unreadable texts are
+`unreadable.fitted` and random texts: letters, symbols, invented words, and letters of other
+scripts. The weights of word pieces are log-odds (naive Bayes); the features of a text use the
+log-odds of the other folds. In cross-validation, at most `REFUSED` of the general texts, and at
+most `REFUSED` of the other readable texts, are rejected.
 
-Shapes: N texts, F features, K kinds.
+Shapes: N texts, F features, K kinds of unreadable texts, A = 27 letters a-z and the end of a word.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from vljepa_ros.model.language.readability import (
 )
 from vljepa_ros.train.calibration_stage import fit_logistic_regression
 
-PARAPHRASES = 1200  # training paraphrases at most; there are many similar ones
-RANDOM = 60  # generated texts of each kind of nonsense
-READABLE = -1
+PARAPHRASES = 1200  # maximum number of training paraphrases, many of which are similar
+RANDOM = 60  # number of generated texts of each kind of nonsense
+READABLE = -1  # index for readable texts, in place of an index in `KINDS`
 FOLDS = 5
-REFUSED = 0.01  # largest rejected fraction of the readable texts
+REFUSED = 0.01  # maximum rejected fraction of the readable texts
 RIDGE = 1e-3
-# Minimum weight of features that never occur in readable texts. The fit underestimates them,
-# because few scripts are in the data and other features explain these.
+# Minimum weight of features that are 0 in readable texts. The fit underestimates their weights,
+# because the data contain few scripts, which other features explain as well.
 DECISIVE, ENOUGH = ('foreign_script', 'unknown_pieces'), 15.0
-SCRIPTS = (  # ranges of letters outside the Latin alphabet
+SCRIPTS = (  # ranges of code points of letters outside the Latin alphabet
     (0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0621, 0x063A), (0x0905, 0x0939),
     (0x0E01, 0x0E2E), (0x10D0, 0x10F0), (0x3041, 0x3096), (0x30A1, 0x30FA), (0x4E00, 0x9FA5),
     (0xAC00, 0xD7A3),
@@ -53,12 +54,14 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def fit_readability(tokenizer: Any, annotated: Sequence[str] = (), seed: int = 0) -> Tensors:
-    """Fit the detector and return its tensors (`model.language.readability.TENSORS`).
+    """Fit the detector of unreadable texts and return its tensors by name.
+
+    The names and shapes are those of `model.language.readability.TENSORS`.
 
     Args:
         tokenizer: Tokenizer of the text tower.
-        annotated: Annotated texts of the streams.
-        seed: Seed of generated texts and folds.
+        annotated: Texts of the streams, which count as readable.
+        seed: Seed of the generated texts and of the folds.
     """
     rng = np.random.default_rng([seed, 17])
     general = [text for group in texts(True, FITTED).values() for text in group]
@@ -93,15 +96,15 @@ def fit_readability(tokenizer: Any, annotated: Sequence[str] = (), seed: int = 0
 
 
 def nonsense_texts(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> list[str]:
-    """Generate nonsense texts.
+    """Generate `RANDOM` texts of each kind of nonsense.
 
-    They consist of random letters, random consonants, random symbols, invented words, or random
-    letters of other scripts.
+    The kinds are random letters, consonants, symbols, invented words, and letters of non-Latin
+    scripts.
 
     Args:
         rng: Random generator.
         tokenizer: Tokenizer of the text tower.
-        trigrams: English letter probabilities (A, A, A).
+        trigrams: Probability of a letter after two letters in English (A, A, A).
     """
     makers: tuple[Callable[[], str], ...] = (
         lambda: _random(rng, LETTERS, 6),
@@ -119,7 +122,10 @@ def _random(rng: np.random.Generator, letters: str, most: int) -> str:
 
 
 def _invented(rng: np.random.Generator, tokenizer: Any, trigrams: Array) -> str:
-    """Generate words that resemble English but are not in the vocabulary, some with articles."""
+    """Generate a text of invented words that resemble English, some after a word like "the".
+
+    No invented word is in the tokenizer's vocabulary. `trigrams`: see `nonsense_texts`.
+    """
     found = list[str]()
     while len(found) < int(rng.integers(2, 6)):
         word, indices = '', [len(LETTERS)] * 2
@@ -143,7 +149,19 @@ def _foreign(rng: np.random.Generator) -> str:
 def _statistics(
     every: Sequence[str], wrong: Flags, fold: NDArray[np.int64], tokenizer: Any, trigrams: Trigrams
 ) -> tuple[Array, dict[int, float]]:
-    """Return features (N, F) with piece weights of other folds, and the piece weights of all."""
+    """Compute the features of all texts, and the log-odds of word pieces.
+
+    Args:
+        every: All texts.
+        wrong: Whether each text is unreadable (N,).
+        fold: Index of the fold of each text (N,).
+        tokenizer: Tokenizer of the text tower.
+        trigrams: Letter statistics.
+
+    Returns:
+        Features (N, F), for which the log-odds of pieces come from the other folds, and the
+        log-odds from all texts, by piece id.
+    """
     pieces = [set(tokenizer.encode(text, add_special_tokens=False).ids) for text in every]
     x: Array | None = None
     for number in np.unique(fold):
@@ -157,7 +175,13 @@ def _statistics(
 
 
 def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, float]:
-    """Return the log-odds of each piece for unreadable against readable texts (naive Bayes)."""
+    """Return the log-odds, by piece id, that a text with this piece is unreadable (naive Bayes).
+
+    Args:
+        pieces: Ids of the word pieces of each text.
+        wrong: Whether each text is unreadable (N,).
+        used: Whether each text is used (N,).
+    """
     counts = Counter[int](), Counter[int]()
     for row in np.flatnonzero(used).tolist():
         counts[int(wrong[row])].update(pieces[row])
@@ -171,7 +195,17 @@ def _bag(pieces: Sequence[set[int]], wrong: Flags, used: Flags) -> dict[int, flo
 
 
 def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Fit weights (K, F) and biases (K,), each kind against readable texts with equal weight."""
+    """Fit one logistic regression per kind of unreadable texts, against all readable texts.
+
+    The texts of the kind are repeated so that both classes have about the same weight.
+
+    Args:
+        x: Features (N, F).
+        kind: Index in `KINDS` of each text, or `READABLE` (N,).
+
+    Returns:
+        Weights (K, F) and biases (K,).
+    """
     weights, biases = np.zeros((len(KINDS), x.shape[1])), np.zeros(len(KINDS))
     for number, name in enumerate(KINDS):
         own, readable = np.flatnonzero(kind == number), np.flatnonzero(kind == READABLE)
@@ -185,7 +219,13 @@ def _fit(x: Array, kind: NDArray[np.int64]) -> tuple[Array, Array]:
 
 
 def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64]) -> Array:
-    """Return cross-validated logits (N,) of the likeliest kind."""
+    """Return the cross-validated logit of the likeliest kind of each text, (N,).
+
+    Args:
+        x: Features (N, F).
+        kind: Index in `KINDS` of each text, or `READABLE` (N,).
+        fold: Index of the fold of each text (N,).
+    """
     found = np.zeros(len(x))
     for number in np.unique(fold):
         weights, bias = _fit(x[fold != number], kind[fold != number])
@@ -194,7 +234,7 @@ def _held_out_logits(x: Array, kind: NDArray[np.int64], fold: NDArray[np.int64])
 
 
 def kind_of(text: str) -> int:
-    """Return the index in `KINDS` of an unreadable text of the fitting data."""
+    """Return the kind of an unreadable text of the fitting data, as an index in `KINDS`."""
     if not any(c.isalpha() for c in text):
         return KINDS.index('signs')
     fitted = texts(False, FITTED)

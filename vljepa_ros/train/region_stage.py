@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the region finder: regression of the workspace's center and size in single frames.
 
-Frames in the dark or with a covered camera are left out.
+Frames that are dark, or whose camera is covered, are not used.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from vljepa_ros.train.config import TrainConfig
 from vljepa_ros.train.optimizer import groups
 from vljepa_ros.train.optimizer_step import OptimizerStep, WeightAverage, cosine_schedule
 
-KEPT_SIDE = 1.5  # side of the frames in memory, as a multiple of the finder's image
-KNEE = 0.3  # of the Huber loss, in units of the scaled outputs
+KEPT_SIDE = 1.5  # side of the frames in memory, as a multiple of the side of the finder's input
+KNEE = 0.3  # `beta` of the smooth L1 loss, in units of the scaled outputs
 
 
 class RegionStage:
-    """One training run of a region finder; `step` is one optimizer step."""
+    """Training loop of a region finder; `step` runs one optimizer step."""
 
     def __init__(
         self, finder: RegionFinder, streams: Sequence[Stream], config: TrainConfig
     ) -> None:
-        """Read the frames of all streams with workspaces.
+        """Read the frames of all streams whose state contains the workspace.
+
+        Args:
+            finder: Region finder to train.
+            streams: Training streams.
+            config: Configuration of the run.
 
         Raises:
             InputError: No stream has a usable frame.
@@ -53,7 +58,7 @@ class RegionStage:
         )
 
     def step(self) -> float:
-        """Draw augmented frames and take one step; returns the loss."""
+        """Draw a batch of augmented frames, run one optimizer step, and return the loss."""
         images, targets = zip(*(self._draw() for _ in range(self.config.batch)), strict=True)
         found = self.finder(torch.from_numpy(np.stack(images)).to(self._device))
         expected = torch.from_numpy(np.stack(targets)).to(found)
@@ -65,7 +70,12 @@ class RegionStage:
         return float(loss.detach())
 
     def _draw(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Return an augmented frame (S, S, 3) and its target (4,), as `RegionFinder.forward`."""
+        """Draw a random frame, augment it, and return it with its target.
+
+        Returns:
+            The frame (S, S, 3) uint8, and center x, y, log width and log height (4,) of the
+            workspace in fractions of the augmented frame, as output by `RegionFinder.forward`.
+        """
         index = int(self._rng.integers(len(self._frames)))
         x, y, width, height = self._targets[index]
         whole = np.array([WHOLE])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train CONFIG`: runs all stages and writes the model folder.
+"""Training of a streaming model with `vljepa train`: runs all stages and writes the model folder.
 
-The stages are text, region finder, vision, decoder, calibration and familiarity. Checkpoints are
-written to `<out>/checkpoints`; an interrupted run resumes from them.
+The stages are: texts, region finder, vision, decoder, calibration and familiarity (detectors of
+unfamiliar scenes and unreadable texts). Checkpoints are written to `<out>/checkpoints`; an
+interrupted run resumes from them.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ from vljepa_ros.train.warm_start import start_from
 
 PARTS = (FINDER, *VISION, 'y_encoder')
 LOGGED, LOGGED_REGIONS = 20, 200  # steps between two log lines
-VALIDATED = 16  # number of validation streams for the curves
-HELD_BACK = 10  # one stream in ten is not used to train the vision side
+VALIDATED = 16  # number of validation streams that are evaluated during training
+HELD_BACK = 10  # every tenth stream is held back from the training of the vision side
 
 log = logging.getLogger(__name__)
 
 
 class Run:
-    """Data, texts and stages of a training run."""
+    """A training run: its data and texts, and one method per stage."""
 
     def __init__(self, config: TrainConfig) -> None:
         unfamiliar.require(config.familiarity.unfamiliar)  # fails before training, not after it
@@ -76,7 +77,7 @@ class Run:
         self.vocabulary = Vocabulary(self.tower.pieces, self.sentences, limit)
 
     def _concept_texts(self) -> ConceptTexts:
-        """Collect the concepts of the training tasks in the streams, and the annotated texts."""
+        """Collect the concepts of the streams' training tasks, and their annotated texts."""
         streams = [*self.train, *self.held_back]
         known = concepts.of(streams)
         shown = {item.task for stream in streams for item in stream.annotations}
@@ -84,7 +85,10 @@ class Run:
         return ConceptTexts(annotated_concepts(streams), known, tasks)
 
     def texts(self) -> VLJEPA:
-        """Run stage 1; returns a net with a trained Y-Encoder."""
+        """Train the Y-Encoder (stage 1), or load its checkpoint, and return the network.
+
+        With `config.start`, the network has the weights of that model instead.
+        """
         config, path = self.config, self.folder / 'texts.pt'
         state = checkpoint.read(path, config)
         net = VLJEPA(config.model, PARTS).to(self.workers.device)
@@ -103,7 +107,10 @@ class Run:
         return net
 
     def regions(self, net: VLJEPA) -> None:
-        """Train the region finder of `net`, if it has one, or restore it."""
+        """Train the region finder of `net`, or load it from its checkpoint.
+
+        Nothing is done if the model has no region finder.
+        """
         finder, path = net.region_finder, self.folder / 'region_finder.pt'
         if finder is None:
             return
@@ -117,7 +124,10 @@ class Run:
         finder.requires_grad_(False).eval()
 
     def vision(self, net: VLJEPA) -> VLJEPA:
-        """Run stage 2, from its checkpoint if there is one; returns the averaged weights."""
+        """Train the vision side of `net` (stage 2) and return `net` with the averaged weights.
+
+        Training resumes from the checkpoint if there is one.
+        """
         config, path = self.config, self.folder / 'vision.pt'
         state = checkpoint.read(path, config)
         targets = concept_vectors(net.y_encoder, self.bank, self.concept_texts).clone()
@@ -133,7 +143,7 @@ class Run:
         return net.eval()
 
     def decoder(self, vision: VLJEPA) -> VLJEPA:
-        """Run stage 3; returns the whole model."""
+        """Train the Y-Decoder (stage 3) and return the complete network."""
         sampler = ClipSampler(
             self.held_back,
             self.config.model.time.tubelet_frames,
@@ -152,7 +162,7 @@ class Run:
         )
 
     def calibrate(self, net: VLJEPA) -> None:
-        """Run stage 4: save the model with its calibration."""
+        """Fit the calibration on the validation streams (stage 4) and save the model."""
         save(net, self.out)
         model = load(str(self.out), device=self.config.device)
         assert model.vision is not None and isinstance(model.language, TextLanguage)
@@ -164,7 +174,10 @@ class Run:
         self.log.write('calibration', 0, numbers | {'questions': len(answered)})
 
     def familiarity(self) -> None:
-        """Run stage 5: fit and save the detectors of unfamiliar scenes and unreadable texts."""
+        """Fit and save the detectors of unfamiliar scenes and unreadable texts (stage 5).
+
+        Nothing is done if the stage is disabled.
+        """
         stage = self.config.familiarity
         if not stage.enabled:
             return
@@ -220,16 +233,18 @@ class Run:
 
 
 def evenly(streams: Sequence[Stream], count: int) -> list[Stream]:
-    """Return at most `count` of the streams, evenly spaced, so that all splits contribute."""
+    """Select at most `count` streams at even distances in the list, to represent all splits."""
     if len(streams) <= count:
         return list(streams)
     return [streams[i * len(streams) // count] for i in range(count)]
 
 
 def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
-    """Split the streams: those of the vision side, and every tenth for the decoder only.
+    """Hold back every tenth stream from the training of the vision side, for the decoder.
 
-    With fewer than ten streams, both get all of them.
+    Returns:
+        Streams for the vision side, and streams for the decoder. With fewer than ten streams, both
+        lists contain all of them.
     """
     if len(streams) < HELD_BACK:
         return streams, streams
@@ -238,7 +253,12 @@ def hold_back(streams: list[Stream]) -> tuple[list[Stream], list[Stream]]:
 
 
 def _streams(config: TrainConfig, splits: Sequence[str]) -> list[Stream]:
-    """Read the complete streams of some splits; InputError if none matches the model."""
+    """Open all complete streams of some splits that are at least as long as the longest clip.
+
+    Raises:
+        InputError: A split has no such stream, or a stream does not have the frame rate and image
+            size of the model.
+    """
     return [stream for split in splits for stream in _split(config, split)]
 
 
@@ -266,7 +286,10 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
 
 
 def train(config: TrainConfig) -> Path:
-    """Run all stages that are not finished yet; returns the model's folder."""
+    """Run all stages that are not finished yet, and return the folder of the model.
+
+    In a run with several processes, every process must call this function.
+    """
     run = Run(config)
     net = run.texts()
     run.regions(net)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All texts of a training run: concepts with their paraphrases, and token states of the tower.
+"""Texts of a training run: paraphrases by concept, and a cache of the text tower's token states.
 
-A positive is any paraphrase of the same concept. A concept that is also true ("the drawer is open"
-for "the red drawer is open") is neither a positive nor a negative. A negated sentence is a
-separate concept (`not:act:drawer-open:red`) that only stage 1 uses.
+In contrastive losses, paraphrases of the same concept are positives. A concept that is true as
+well ("the drawer is open" for "the red drawer is open") is neither a positive nor a negative.
+Negated sentences are concepts of their own (`not:act:drawer-open:red`), which only stage 1 uses.
+
+Shapes: N texts, L tokens, Dt width of the text tower.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from vljepa_ros.model.streaming.text_tower import TextTower
 from vljepa_ros.train.parallel import Workers
 
 BATCH = 256
-LENGTHS = 4  # number of groups of texts by length
-FIRST_ROWS = 1 << 16  # initial capacity, in token states
+LENGTHS = 4  # number of groups of texts of similar length on a CPU
+FIRST_ROWS = 1 << 16  # initial capacity of the cache, in tokens
 
 
 class TextBank:
-    """Cache of token states of texts in float16.
+    """Cache of the text tower's token states, by text, in float16.
 
-    All states are concatenated in one growing tensor on the tower's device.
+    The states of all texts are concatenated in one growing tensor on the tower's device. Texts
+    have at most `limit` tokens.
     """
 
     def __init__(self, tower: TextTower, limit: int = 64) -> None:
@@ -45,9 +48,9 @@ class TextBank:
             )
 
     def states(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return token states (B, L, Dt) float32 and mask (B, L) of texts.
+        """Return token states (N, L, Dt) float32 and the mask (N, L) of real tokens.
 
-        They are padded to the longest text; the values of padding are arbitrary.
+        L is the length of the longest text. The states of padding tokens are arbitrary.
         """
         self.add(texts)
         first, count = np.array([self._places[text] for text in texts]).T[..., None]
@@ -59,9 +62,9 @@ class TextBank:
         return self._rows[rows].float(), mask
 
     def group_by_length(self, texts: Sequence[str]) -> list[NDArray[np.intp]]:
-        """Return the indices of `texts` grouped by similar length.
+        """Return the indices of `texts` in groups of similar length, which need little padding.
 
-        On a CPU, padding takes as much time as tokens do.
+        On a CPU, padding takes as much time as real tokens. On a GPU, there is a single group.
         """
         self.add(texts)
         order = np.argsort([self._places[text][1] for text in texts], kind='stable')
@@ -69,7 +72,7 @@ class TextBank:
         return np.array_split(order, min(groups, len(texts)))
 
     def add(self, texts: Sequence[str]) -> None:
-        """Compute the token states of texts that are not stored yet."""
+        """Compute and store the token states of those texts that are not in the cache yet."""
         missing = sorted({text for text in texts if text not in self._places}, key=len)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
@@ -89,11 +92,13 @@ class TextBank:
             self._used += count
 
     def prepare(self, texts: Sequence[str], path: Path, workers: Workers) -> None:
-        """Add texts in one process and store their states in a file for other processes and runs.
+        """Add texts to the cache, from a file that all processes and resumed runs share.
+
+        If the file does not exist, the first process computes the token states and writes it.
 
         Args:
-            texts: The texts.
-            path: The file, which is loaded if it exists.
+            texts: Texts to add.
+            path: File of token states.
             workers: Processes of the run.
         """
         if workers.first and not path.is_file():
@@ -109,18 +114,26 @@ class TextBank:
 
 
 def restore_order(parts: Sequence[Tensor], rows: Sequence[NDArray[np.intp]]) -> Tensor:
-    """Concatenate parts and restore the original order.
+    """Concatenate tensors and sort the rows of the result by their original index.
 
     Args:
-        parts: Tensors (n, ...).
-        rows: Original indices of the rows of each part.
+        parts: Tensors (n, ...) with equal shapes except for n.
+        rows: Original indices (n,) of the rows of each tensor.
     """
     back = torch.from_numpy(np.argsort(np.concatenate(rows)))
     return torch.cat(list(parts))[back.to(parts[0].device)]
 
 
 def drop_tokens(mask: Tensor, dropped: float) -> Tensor:
-    """Remove a random fraction `dropped` of the tokens from `mask` (N, L), but never [CLS]."""
+    """Drop random tokens, except [CLS], from a mask of real tokens.
+
+    Args:
+        mask: (N, L), true for real tokens; the first token is [CLS].
+        dropped: Probability that a token is dropped.
+
+    Returns:
+        The mask (N, L) without the dropped tokens.
+    """
     remaining = torch.rand(mask.shape, device=mask.device) >= dropped
     remaining[:, 0] = True
     return mask & remaining
@@ -129,16 +142,16 @@ def drop_tokens(mask: Tensor, dropped: float) -> Tensor:
 def noisy_token_states(
     states: Tensor, mask: Tensor, noise: float, dropped: float
 ) -> tuple[Tensor, Tensor]:
-    """Add isotropic noise to token states and drop random tokens.
+    """Add Gaussian noise to token states and drop random tokens.
 
     Args:
-        states: (N, L, Dt).
+        states: Token states (N, L, Dt).
         mask: (N, L), true for real tokens.
-        noise: Noise in standard deviations of the states in the mask.
-        dropped: Fraction of tokens to drop.
+        noise: Standard deviation of the noise, relative to that of the states of real tokens.
+        dropped: Fraction of the tokens to drop.
 
     Returns:
-        The noisy states and the reduced mask.
+        The noisy states (N, L, Dt), and the mask (N, L) without the dropped tokens.
     """
     if noise:
         states = states + noise * masked_std(states, mask) * torch.randn_like(states)
@@ -146,7 +159,12 @@ def noisy_token_states(
 
 
 def masked_std(states: Tensor, mask: Tensor) -> Tensor:
-    """Return the standard deviation of the states (N, L, Dt) that are in the mask (N, L)."""
+    """Return the standard deviation, a scalar tensor, of the states of real tokens.
+
+    Args:
+        states: Token states (N, L, Dt).
+        mask: (N, L), true for real tokens.
+    """
     real = mask[..., None]  # multiplication instead of indexing avoids a GPU synchronization
     count = mask.sum() * states.shape[-1]
     mean = (states * real).sum() / count
@@ -154,9 +172,11 @@ def masked_std(states: Tensor, mask: Tensor) -> Tensor:
 
 
 class ConceptTexts:
-    """Training concepts with their paraphrases, and pairs of concepts that are easily confused.
+    """Training concepts with their paraphrases, and groups of concepts that are easily confused.
 
-    `sentences` are also targets of the Y-Decoder; `read` are paraphrases for the Y-Encoder only.
+    `sentences`: paraphrases by concept id, for the Y-Encoder and as targets of the Y-Decoder.
+    `read`: further paraphrases by concept id, for the Y-Encoder only. `names`: concept ids;
+    `number`: index of each in `names`.
     """
 
     def __init__(
@@ -168,9 +188,9 @@ class ConceptTexts:
         """Collect the concepts.
 
         Args:
-            annotated: Annotated texts by concept id.
-            concepts: Concepts of the streams (default: annotated texts only).
-            tasks: Tasks of which the concepts are collected (default: all training tasks).
+            annotated: Annotated texts of recordings by concept id.
+            concepts: Concept set of the streams' simulator (default: no simulator).
+            tasks: Simulator tasks whose concepts are collected (default: all training tasks).
         """
         self.concepts = concepts
         texts = self.concepts.training_texts(self.concepts.train_tasks if tasks is None else tasks)
@@ -187,7 +207,10 @@ class ConceptTexts:
                 self._alike.setdefault(key, []).append(name)
 
     def also_holds(self, names: Sequence[str]) -> Tensor:
-        """Return (names, names) bool: whether both concepts may be true at the same time."""
+        """Return for each pair of `names` whether both may be true at the same time.
+
+        The result is a bool matrix (len(names), len(names)); its diagonal is false.
+        """
         row = {name: i for i, name in enumerate(names)}
         holds = torch.zeros(len(names), len(names), dtype=torch.bool)
         for name in names:
@@ -197,11 +220,14 @@ class ConceptTexts:
         return holds
 
     def negated(self, meaning: str) -> str:
-        """Return the concept of the negated sentences; '' if they cannot be negated."""
+        """Return the id of the concept's negation; '' if its sentences cannot be negated."""
         return f'{NOT}{meaning}' if meaning in self._deniable else ''
 
     def draw_paraphrase(self, meaning: str, rng: np.random.Generator) -> str:
-        """Draw a training paraphrase of a concept; up to half are `read` paraphrases."""
+        """Draw a training paraphrase of a concept or of a negated concept.
+
+        It comes from `read` with a probability of at most 0.5, otherwise from `sentences`.
+        """
         if meaning.startswith(NOT):
             ways = [w for t in self.sentences[meaning.removeprefix(NOT)] if (w := negated(t))]
             pool = ways[int(rng.integers(len(ways)))]
@@ -211,11 +237,14 @@ class ConceptTexts:
         return pool[int(rng.integers(len(pool)))]
 
     def negatives(self, present: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-        """Draw negative concepts, half of which differ from a present one in one slot only.
+        """Draw concepts as negatives; about half are hard negatives.
+
+        A hard negative differs from one of the present concepts in a single slot (object, color or
+        phase). The other negatives are drawn uniformly.
 
         Args:
-            present: Concepts that must not be drawn.
-            count: Number of concepts to draw.
+            present: Ids of concepts that must not be drawn.
+            count: Maximum number of concepts to draw.
             rng: Random generator.
         """
         chosen: set[str] = set()
@@ -233,9 +262,9 @@ class ConceptTexts:
 
 
 def _slots(meaning: str) -> list[tuple[str, ...]]:
-    """Return a key for each way to leave one slot of the concept open."""
+    """Return keys of a concept id; concepts with a common key differ in at most one slot."""
     parts = meaning.split(':')
-    if len(parts) < 3:  # rest and dark; yes and no; the colors; annotated texts
+    if len(parts) < 3:  # `rest`, `dark`, `yes`, `no`, colors, and annotated texts
         return [(parts[0] if len(parts) == 2 else 'bare',)]
     if parts[0] == 'is':
         return [('is', parts[1])]
@@ -243,7 +272,10 @@ def _slots(meaning: str) -> list[tuple[str, ...]]:
 
 
 def annotated_concepts(streams: Sequence[Stream]) -> dict[str, tuple[str, ...]]:
-    """Return the annotated texts of recordings by concept id; equal texts are one concept."""
+    """Return the annotated texts of recordings by concept id.
+
+    They include answers and candidates of annotated questions, except yes, no and "cannot tell".
+    """
     found: dict[str, dict[str, None]] = {}
     for stream in streams:
         for item in stream.annotations:

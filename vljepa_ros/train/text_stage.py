@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 1: trains the head of the Y-Encoder on pairs of paraphrases.
+"""Stage 1: contrastive training of the Y-Encoder's head on pairs of paraphrases.
 
-Paraphrases of one concept are pulled together, and concepts that differ in one slot (object,
-color, phase) are pushed apart, before the vision side is trained. If the head is trained jointly
-with the vision side, it merges concepts that the latter still confuses (measured: cosine 0.99
-between opening and closing a drawer).
+Before the vision side is trained, embeddings of paraphrases are pulled together, and concepts that
+differ in one slot (object, color, phase) are pushed apart. In joint training with the vision side,
+the head would merge concepts that the vision side still confuses (measured: cosine 0.99 between
+opening and closing a drawer).
 
-Shapes: N texts, L tokens, D embedding_dim.
+Shapes: N texts, L tokens, Dt width of the text tower, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.parallel import Workers
 from vljepa_ros.train.text_bank import ConceptTexts, TextBank, noisy_token_states, restore_order
 
-ANCHORS = 0.25  # fraction of a step's concepts that are drawn uniformly; the others are negatives
-NEGATED = 0.2  # fraction of a step's concepts that are added in negated form as well
+ANCHORS = 0.25  # fraction of a batch's concepts that are drawn uniformly, before the negatives
+NEGATED = 0.2  # fraction of a batch's concepts whose negation is added to the batch
 BATCH = 256
 
 
 class TextStage:
-    """One run of stage 1; `step` is one optimizer step."""
+    """Training loop of the Y-Encoder's head (stage 1); `step` runs one optimizer step."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class TextStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> float:
-        """Take one step; returns the loss."""
+        """Draw texts, run one optimizer step, and return the loss."""
         config, names = (
             self.config,
             draw_concepts(self.concept_texts, self.config.meanings, self.rng),
@@ -74,20 +74,20 @@ class TextStage:
         return loss.item()
 
     def _encode(self, texts: list[str]) -> Tensor:
-        """Return noisy embeddings (N, D)."""
+        """Embed texts as (N, D), with noise on their token states."""
         return noisy_embeddings(self.encoder, *self.bank.states(texts), self.config)
 
 
 def noisy_embeddings(
     encoder: YEncoder, states: Tensor, mask: Tensor, config: TextTraining
 ) -> Tensor:
-    """Embed noisy token states with random tokens dropped.
+    """Add noise to token states, drop random tokens, and embed the result.
 
     Args:
         encoder: Y-Encoder.
-        states: (N, L, Dt).
+        states: Token states (N, L, Dt).
         mask: (N, L), true for real tokens.
-        config: Amount of noise and fraction of dropped tokens.
+        config: Provides `noise` and `dropped_tokens`.
 
     Returns:
         Embeddings (N, D).
@@ -99,9 +99,18 @@ def noisy_embeddings(
 
 
 def draw_concepts(concept_texts: ConceptTexts, count: int, rng: np.random.Generator) -> list[str]:
-    """Draw `count` concepts, most of which are easily confused, and negations of some of them."""
+    """Draw the concepts of a batch: easily confused ones, and negations of some of them.
+
+    Args:
+        concept_texts: Training concepts.
+        count: Maximum number of concepts without the negations.
+        rng: Random generator.
+
+    Returns:
+        Concept ids.
+    """
     uniform = min(round(ANCHORS * count), len(concept_texts.names))
-    # `negatives` would never draw yes, no and unknown as neighbors of a sentence.
+    # `negatives` seldom draws yes, no and unknown, so they are always included.
     anchors = ['yes', 'no', 'unknown']
     anchors += rng.choice(concept_texts.names, uniform, replace=False).tolist()
     anchors = list(dict.fromkeys(anchors))
@@ -116,9 +125,9 @@ def draw_concepts(concept_texts: ConceptTexts, count: int, rng: np.random.Genera
 
 @torch.inference_mode()
 def concept_vectors(encoder: YEncoder, bank: TextBank, concept_texts: ConceptTexts) -> Tensor:
-    """Return the targets of the vision side: the center of each concept's paraphrases.
+    """Return the target embedding of each concept for the vision side, (concepts, D).
 
-    They are unit vectors (concepts, D).
+    It is the mean of the embeddings of the concept's paraphrases, normalized to a unit vector.
     """
     texts = [text for name in concept_texts.names for text in concept_texts.sentences[name]]
     counts = [len(concept_texts.sentences[name]) for name in concept_texts.names]

@@ -18,14 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class Log:
-    """Writes metrics; only the first of several processes should write."""
+    """Writes metrics to `folder`/log.jsonl, the program's log and TensorBoard files in `board`.
+
+    With `writes` false, nothing is written; only one of several processes should write.
+    """
 
     def __init__(self, folder: Path, board: Path, writes: bool = True) -> None:
         self._path, self._writes = folder / 'log.jsonl', writes
         self._board = _board(board) if writes else None
 
     def write(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        """Write the metrics of a stage at one of its steps."""
+        """Write the metrics of a training stage.
+
+        Args:
+            stage: Name of the stage.
+            step: Number of finished steps of the stage.
+            figures: Values by name of the metric.
+        """
         if not self._writes:
             return
         rounded = {key: float(f'{value:.5g}') for key, value in figures.items()}
@@ -50,13 +59,15 @@ def _board(folder: Path) -> Any:
 def progress(
     name: str, total: int, done: int = 0, shown: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr if it is a terminal; yields a function that advances it.
+    """Return a context manager with a progress bar on stderr, shown only in a terminal.
+
+    It yields a function that advances the bar by a number of steps.
 
     Args:
         name: Label of the bar.
-        total: Number of steps.
-        done: Number of finished steps.
-        shown: Whether this process shows the bar.
+        total: Total number of steps.
+        done: Number of steps that are already finished.
+        shown: Whether to show the bar at all.
     """
     from rich.console import Console
     from rich.progress import Progress

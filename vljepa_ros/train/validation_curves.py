@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation curves: runs suites of `vljepa evaluate` on the net in training."""
+"""Validation during training: runs suites of `vljepa evaluate` on the current weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ CURVES = ('classify', 'vqa')
 
 
 def validate(net: VLJEPA, tower: TextTower, streams: Sequence[Stream]) -> dict[str, float]:
-    """Return the model's metrics of the suites that need no decoder.
+    """Evaluate a network in training with the suites `CURVES`, which need no Y-Decoder.
 
-    The result is empty if no stream comes from mwstream.
+    Args:
+        net: Network with vision side and Y-Encoder.
+        tower: Text tower.
+        streams: Validation streams.
+
+    Returns:
+        Values by name of the metric; empty if no stream is annotated with simulator tasks.
     """
     if not any(item.task for stream in streams for item in stream.annotations):
         return {}

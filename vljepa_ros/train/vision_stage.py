@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 2: trains X-Encoder and Predictor to predict the text embeddings of stage 1.
 
-The target of a caption prompt at a tubelet is the label of that tubelet. Questions are trained at
-a few of the tubelets for which their answers are true.
+The target of a caption prompt at a tubelet is the annotated concept of that tubelet. Questions are
+trained at some of the tubelets at which their answers are true.
 
-Shapes: B clips, T tubelets, P prompts, M predictions, N texts.
+Shapes: B clips, T tubelets, N visual tokens per tubelet, Dx width of the X-Encoder, M predictions
+(one per prompt and tubelet), D embedding_dim.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ QUESTION_WEIGHT = 0.7  # weight of a question in the loss; captions have weight 
 
 @dataclass
 class ClipPredictions:
-    """Predictions (M, D) with their concepts and weights (M,).
+    """Predictions for a batch of clips, with their targets and intermediate results.
 
-    `visual`: tokens of the X-Encoder (B, T, N, Dx). `annotations`: one per tubelet (B*T).
-    `state`: their states (B*T, 4). `prefix`: keys and values of the Predictor, for more questions.
+    `vectors`: predicted embeddings (M, D). `concepts`: ids of their target concepts (M). `weight`:
+    their weights in the loss (M,). `visual`: visual tokens of the X-Encoder (B, T, N, Dx).
+    `annotations`: annotation of each tubelet (B*T). `state`: simulator state of each tubelet
+    (B*T, len(STATE)). `prefix`: keys and values of the Predictor, to answer further prompts.
     """
 
     vectors: Tensor
@@ -51,7 +54,10 @@ class ClipPredictions:
 
 @dataclass(frozen=True)
 class TrainingPrompt:
-    """A prompt at one tubelet of one clip, with the concept of its answer."""
+    """A prompt at one tubelet of one clip, with the concept id of its answer.
+
+    `clip`, `tubelet`: indices in the batch. `weight`: weight in the loss.
+    """
 
     clip: int
     tubelet: int
@@ -61,7 +67,7 @@ class TrainingPrompt:
 
 
 class VisionRunner:
-    """Runs the vision side on clips and their prompts."""
+    """Predicts answer embeddings for the captions and questions of training clips."""
 
     def __init__(
         self,
@@ -75,18 +81,23 @@ class VisionRunner:
         """Create the runner.
 
         Args:
-            net: The model.
-            bank: Token states of the texts.
+            net: Network with a vision side.
+            bank: Token states of the prompts.
             rng: Random generator.
-            rest_weight: Weight of captions of the concept `rest` in the loss.
-            dropped_tokens: Fraction of the prompt tokens that are masked.
-            prompt_noise: Noise on the other token states, in their standard deviations.
+            rest_weight: Weight in the loss of captions of the concept `rest` (the robot is idle).
+            dropped_tokens: Fraction of the prompt tokens that are dropped at random.
+            prompt_noise: Noise on the token states of prompts, in their standard deviations.
         """
         self.net, self.bank, self.rng, self.rest_weight = net, bank, rng, rest_weight
         self.dropped_tokens, self.prompt_noise = dropped_tokens, prompt_noise
 
     def predict(self, batch: Batch, question_tubelets: int) -> ClipPredictions:
-        """Predict captions at every tubelet, and each question at `question_tubelets` of them."""
+        """Predict embeddings of captions at annotated tubelets, and of answers to questions.
+
+        Args:
+            batch: Clips with labels.
+            question_tubelets: Maximum number of tubelets at which each question is answered.
+        """
         device, clips = self.bank.device, batch.labels
         visual = self.net.x_encoder(batch.frames.to(device))
         prefix = self.net.predictor.prefix(visual)
@@ -110,7 +121,10 @@ class VisionRunner:
         ]
 
     def _questions(self, clips: list[Labels], count: int) -> list[TrainingPrompt]:
-        """Return each question at `count` of the tubelets for which its answer is true."""
+        """Return prompts for the questions of all clips.
+
+        Each question is asked at up to `count` random tubelets at which its answer is true.
+        """
         return [
             TrainingPrompt(row, int(t), question.prompt, question.meaning, QUESTION_WEIGHT)
             for row, clip in enumerate(clips)
@@ -120,7 +134,10 @@ class VisionRunner:
         ]
 
     def _predict(self, prefix: list[KeyValue], prompts: list[TrainingPrompt]) -> Tensor:
-        """Predict the answers (M, D)."""
+        """Predict the answer embeddings (M, D) to M prompts.
+
+        `prefix` holds the keys and values of the Predictor for the clips.
+        """
         parts, groups = [], self.bank.group_by_length([item.prompt for item in prompts])
         for rows in groups:
             some = [prompts[row] for row in rows]
@@ -135,7 +152,7 @@ class VisionRunner:
 
 
 class VisionStage:
-    """One run of stage 2; `step` is one optimizer step."""
+    """Training loop of the vision side (stage 2); `step` runs one optimizer step."""
 
     def __init__(
         self,
@@ -146,7 +163,16 @@ class VisionStage:
         bank: TextBank,
         workers: Workers,
     ) -> None:
-        """Create the stage; `targets` (concepts, D) come from `text_stage.concept_vectors`."""
+        """Create the probes, the optimizer and the average of the weights.
+
+        Args:
+            net: Network whose X-Encoder and Predictor are trained.
+            targets: Target embeddings (concepts, D) from `text_stage.concept_vectors`.
+            concept_texts: Concepts, in the order of `targets`.
+            config: Configuration of the run.
+            bank: Token states of the prompts.
+            workers: Processes of the run.
+        """
         self.net, self.config, self.stage, self.workers = net, config, config.vision, workers
         self.concept_texts, self.labels = concept_texts, concept_texts.concepts.labels
         self.also = concept_texts.also_holds(concept_texts.names).to(workers.device)
@@ -178,11 +204,11 @@ class VisionStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step; returns the terms of the loss."""
+        """Run one optimizer step on a batch; return the loss and its terms by name."""
         stage, device = self.stage, self.workers.device
         with autocast(device, self.config.amp):
             predictions = self.runner.predict(batch, stage.clips_at(self.done).question_tubelets)
@@ -204,10 +230,11 @@ class VisionStage:
         return {key: value.detach() for key, value in found.items()}
 
     def _probe(self, predictions: ClipPredictions) -> Tensor:
-        """Compute the loss of linear probes for `labels` and the state.
+        """Return the loss of linear probes that predict labels and the simulator state.
 
-        The probes read the mean and maximum of the visual tokens. They speed up the start of the
-        X-Encoder's training and are not part of the model.
+        The input of the probes is the mean and maximum of the visual tokens of each tubelet. This
+        auxiliary loss makes the X-Encoder learn faster at first. The probes are not part of the
+        model.
         """
         visual, annotations = predictions.visual, predictions.annotations
         features = torch.cat([visual.mean(dim=2), visual.amax(dim=2)], dim=-1).flatten(0, 1)
@@ -223,7 +250,7 @@ class VisionStage:
         return total
 
     def state(self) -> dict[str, Any]:
-        """Return the state that a later run needs to resume."""
+        """Return the weights and the states of optimizer and probes, for a checkpoint."""
         return {
             'net': self.net.state_dict(),
             **self.optimizer.state_dict(),
@@ -232,7 +259,7 @@ class VisionStage:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from `state`."""
+        """Resume training from the return value of the method `state`."""
         self.net.load_state_dict(state['net'])
         self.optimizer.load_state_dict(state)
         self.probe.load_state_dict(state['probe'])
@@ -241,7 +268,12 @@ class VisionStage:
 
 
 def state_loss(predicted: Tensor, state: Tensor) -> Tensor:
-    """Return the binary cross-entropy of logits and states (M, 4) in 0..1; nan is ignored."""
+    """Return the mean binary cross-entropy of predicted simulator states.
+
+    Args:
+        predicted: Logits (tubelets, len(STATE)).
+        state: Targets in 0..1 of the same shape; NaN is ignored.
+    """
     known = ~state.isnan()
     each = functional.binary_cross_entropy_with_logits(
         predicted, state.nan_to_num().clamp(0.0, 1.0), reduction='none'

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warm start from an existing model, which may have fewer layers.
+"""Warm start of training from the weights of an existing model, which may have fewer layers.
 
-New layers are appended and initialized to add zero, so the initial outputs of the deeper network
-equal those of the old one (Chen et al., "Net2Net", arXiv 1511.05641).
+Additional layers are appended and initialized as the identity, so the outputs of the deeper
+network initially equal those of the existing model (Chen et al., "Net2Net", arXiv 1511.05641).
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 
 
 def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
-    """Fill the parts of `net` with a model folder's weights.
+    """Load the weights of a model folder into `net`; additional layers become the identity.
 
     Args:
         net: The network to train.
-        folder: Folder of the start model.
-        parts: Names of the parts.
+        folder: Folder of the model to start from.
+        parts: Parts of the network to load, such as 'x_encoder'.
 
     Raises:
-        InputError: The model is not of kind streaming, or differs in more than depth.
+        InputError: The model is not of kind streaming, or does not fit `net`: it has more layers,
+            or tensors of other shapes.
         ModelError: The folder is missing or damaged.
     """
     config = read_config(folder)
@@ -51,7 +52,7 @@ def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
 
 
 def add_nothing(block: Block) -> None:
-    """Initialize a block as the identity."""
+    """Initialize a transformer block as the identity: its residual branches output zero."""
     with torch.no_grad():
         for last in (block.project, block.mlp[-1]):
             assert isinstance(last, nn.Linear)

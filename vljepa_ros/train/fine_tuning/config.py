@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of fine-tuning: recordings, start model, trainable parameters."""
+"""Configuration of fine-tuning (kind `fine_tuning` of `vljepa train`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RATES = {HEADS: 1e-3, LORA: 1e-3, ALL: 2e-4}  # default learning rates of the vi
 
 @dataclass(frozen=True)
 class Recording:
-    """A bag, a video or a folder of images, with its annotation file.
+    """A recording with its annotation file.
 
-    `annotations`: path of the annotation file; by default it lies beside the recording
-    (docs/reference/data_formats.md). `topics` ([NAME=]TOPIC): topics to read from a bag. `fps`:
-    frame rate of a folder of images.
+    `source`: path of a bag, a video or a folder of images. `annotations`: path of the annotation
+    file ('': the file beside the recording, see docs/reference/data_formats.md). `topics`: image
+    topics to read from a bag, as [NAME=]TOPIC. `fps`: frame rate of a folder of images.
     """
 
     source: str
@@ -32,13 +32,16 @@ class Recording:
 class FineTuningConfig:
     """Configuration of one fine-tuning run.
 
-    `start`: name or folder of the model. `tune`: trainable parameters of the vision side: `heads`
-    of the Predictor, `lora` (heads, and adapters in all attention and MLP layers) or `all`. The
-    text side is always trained. `validation`: recordings to fit confidences on and to report.
-    `steps`: steps of the vision side; `text_steps`: of the Y-Encoder; `decoder_steps`: of the
-    Y-Decoder. `learning_rate`: of the vision side; 0: default for `tune`. `keep`: weight of
-    rehearsal, which keeps the model's answers where there are no annotations. `name`: name of the
-    result; by default the name of the folder `out`.
+    `out`: folder of the resulting model. `name`: its name ('': the name of the folder). `start`:
+    name or folder of the model to fine-tune. `recordings`: training recordings. `validation`:
+    recordings to calibrate and evaluate the result with.
+
+    `tune`: trainable parameters of the vision side: `heads` (the last layers of the Predictor),
+    `lora` (heads, and LoRA adapters in all attention and MLP layers) or `all`. The text side is
+    always trained. `steps`, `text_steps`, `decoder_steps`: optimizer steps of the vision side, the
+    Y-Encoder and the Y-Decoder. `learning_rate`: peak learning rate of the vision side; 0: the
+    default for `tune`. `keep`: weight of rehearsal, which preserves the start model's answers
+    where there are no annotations.
 
     Raises:
         InputError: A value is invalid.
@@ -62,7 +65,7 @@ class FineTuningConfig:
     amp: bool = True
 
     def __post_init__(self) -> None:
-        """Validate all fields, as far as possible without the model and the recordings."""
+        """Raise InputError if a value is invalid; the model and the recordings are not read."""
         if not self.recordings:
             raise InputError('recordings is empty: add at least one recording')
         check_tune(self.tune)

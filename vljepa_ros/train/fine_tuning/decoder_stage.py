@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning of the Y-Decoder on annotated texts, with rehearsal of known sentences.
 
-A batch has equal numbers of known sentences, of annotated texts and of predictions of the vision
-side. New word pieces are appended to the decoder's vocabulary; existing ones keep their ids.
+A batch consists of equal numbers of known sentences (see `rehearsal`), annotated texts, and
+predictions of the vision side. New word pieces are appended to the decoder's vocabulary; existing
+ones keep their local ids.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ GROWN = ('y_decoder.token_ids', 'y_decoder.token.weight')
 
 
 def with_larger_vocabulary(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
-    """Return a copy of the network whose decoder's vocabulary is `ids`; its own must be first."""
+    """Return a copy of a network with additional word pieces in its Y-Decoder's vocabulary.
+
+    Args:
+        net: Network to copy.
+        ids: Token ids of the new vocabulary, which must begin with those of the existing one.
+    """
     config: ModelConfig = net.config
     before = config.y_decoder.vocabulary
     decoder = dataclasses.replace(config.y_decoder, vocabulary=len(ids))
@@ -39,13 +45,13 @@ def with_larger_vocabulary(net: VLJEPA, ids: Sequence[int]) -> VLJEPA:
 def train_decoder_on_texts(
     net: VLJEPA, vocabulary: Vocabulary, kinds: Sequence[Pairs], steps: int, seed: int
 ) -> float:
-    """Train the decoder of `net` and return the last cross-entropy.
+    """Train the Y-Decoder of `net` in place, and return the cross-entropy of the last step.
 
     Args:
-        net: The model; its other parts are not changed.
+        net: Network; only its Y-Decoder is changed.
         vocabulary: Vocabulary of the decoder.
-        kinds: Sets of pairs; a batch has the same number of each.
-        steps: Number of steps.
+        kinds: Sets of training pairs; a batch has the same number from each set.
+        steps: Number of optimizer steps.
         seed: Seed of the batches.
     """
     config = DecoderTraining(steps=steps, batch=96, warmup_steps=steps // 10, weight_decay=0.0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a model on annotated recordings, to compare it before and after fine-tuning.
+"""Metrics of a model on annotated recordings, for comparison before and after fine-tuning.
 
-The streaming path predicts each annotation at the middle of its span and each question at its
-time.
+The model predicts the text of each annotation in the middle of its time span, and the answer to
+each question at the time of the question. Frames are streamed to it as at run time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from vljepa_ros.evaluate.views import answers, middle
 
 @dataclass(frozen=True)
 class AnnotationMetrics:
-    """Accuracies 0..1 on `texts` annotations and `questions` questions; nan if there are none.
+    """Accuracies, 0..1, on annotated texts and questions; NaN if there are none.
 
-    `said`: fraction of annotations whose decoded text has the annotated concept. `found`: fraction
-    of annotations whose text is the nearest among all annotated texts. `answered`: fraction of
-    questions with a correct answer. The names are keys of tuning.json and of `--json`.
+    `texts`, `questions`: number of annotated texts and of questions. `said`: fraction of the
+    annotations whose decoded text is correct. `found`: fraction of the annotations whose text is
+    the nearest to the prediction among all annotated texts. `answered`: fraction of the questions
+    that are answered correctly. The names are keys in tuning.json and in the output of `--json`.
     """
 
     texts: int
@@ -37,7 +38,7 @@ class AnnotationMetrics:
 
 
 def evaluate_annotations(model: Model, streams: Sequence[Stream]) -> AnnotationMetrics:
-    """Evaluate a model on the annotations of streams."""
+    """Evaluate a model on the annotated texts and questions of streams."""
     assert model.vision is not None and model.language is not None
     said, found = _texts(model.vision, model.language, streams)
     answered = [ok for s in streams for ok in _answered(model.vision, model.language, s)]
@@ -49,7 +50,10 @@ def evaluate_annotations(model: Model, streams: Sequence[Stream]) -> AnnotationM
 def _texts(
     vision: Vision, language: Language, streams: Sequence[Stream]
 ) -> tuple[list[bool], list[bool]]:
-    """Return for each annotation whether the decoded text, and the nearest text, is correct."""
+    """Return for each annotation whether the decoded text, and the retrieved text, is correct.
+
+    The retrieved text is the annotated text whose embedding is nearest to the prediction.
+    """
     annotated = [(s, a) for s in streams for a in s.annotations if a.phase == 'told']
     if not annotated:
         return [], []
@@ -65,7 +69,10 @@ def _texts(
 
 
 def _answered(vision: Vision, language: Language, stream: Stream) -> list[bool]:
-    """Return for each question whether the answer (best candidate or decoded text) is correct."""
+    """Return for each question of a stream whether the model's answer is correct.
+
+    The answer is the best candidate or, for questions without candidates, the decoded text.
+    """
     correct = []
     for question in stream.questions():
         at_s = (question.start + question.end) / 2

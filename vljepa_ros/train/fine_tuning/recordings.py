@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of annotated recordings as streams at the rate and image size of the start model."""
+"""Import of annotated recordings as streams with the start model's frame rate and image size."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class Importer:
-    """Converts recordings to streams for one model."""
+    """Converts annotated recordings to streams for one model."""
 
     def __init__(self, config: ModelConfig, tower: TextTower) -> None:
         self._grid = Grid(config.time.rate_hz, config.x_encoder.image_size)
         self._config, self._tower = config, tower
 
     def read(self, recordings: Sequence[Recording], folder: Path) -> list[Stream]:
-        """Write the streams of all recordings below `folder`, which is replaced, and read them.
+        """Convert recordings to streams on disk, and return the streams.
+
+        Args:
+            recordings: Recordings with annotation files.
+            folder: Folder of the streams; its previous contents are deleted.
 
         Raises:
             InputError: A recording cannot be read.
@@ -50,7 +54,7 @@ class Importer:
         return file
 
     def _check_lengths(self, file: AnnotationFile) -> None:
-        """Raise AnnotationError if a text is too long for the part of the model that uses it."""
+        """Raise AnnotationError if a text of the file has more tokens than the model accepts."""
         encoded = self._config.y_encoder.max_tokens - 2  # [CLS] and [SEP]
         decoded = min(self._config.y_decoder.max_tokens, encoded)
         prompt = self._config.predictor.max_prompt_tokens - 2
@@ -70,7 +74,7 @@ class Importer:
             file.fail(line, f'{what} of {count} tokens is too long (at most {limit})')
 
     def _write(self, recording: Recording, file: AnnotationFile, folder: Path) -> list[str]:
-        """Write the streams of one recording and return their names."""
+        """Convert one recording to streams in `folder` and return the names of the streams."""
         source = open_source(recording.source, recording.topics, recording.fps)
         recorder = Recorder(source, self._grid)
         odd = 0
@@ -86,7 +90,7 @@ class Importer:
 
 
 def long_enough(streams: Sequence[Stream], frames: int) -> list[Stream]:
-    """Return the streams with at least `frames` frames, the length of a clip.
+    """Return the streams with at least `frames` frames; log a warning for each shorter stream.
 
     Raises:
         InputError: No stream is long enough.

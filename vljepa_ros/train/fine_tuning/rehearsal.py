@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rehearsal data: sentences and questions of the start model, without its training data.
+"""Rehearsal data of a start model, obtained without its training data: sentences and questions.
 
 The Y-Decoder decodes random vectors into sentences that resemble its training data. A sentence is
-used if the decoder reproduces it from its own embedding.
+known if the decoder reproduces it from the sentence's embedding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.data.questions import CAPTION, TOPICS, prompts
 from vljepa_ros.model.streaming.text import TextLanguage
 
-VECTORS = 320
+VECTORS = 320  # default number of random vectors
 
 
 def known_sentences(language: TextLanguage, seed: int, vectors: int = VECTORS) -> list[str]:
-    """Return sentences that the model reproduces from their own embeddings; may be empty.
+    """Return sentences that the model reproduces exactly from their embeddings, if any.
 
     Args:
         language: Text side of the model.
@@ -36,19 +36,19 @@ def known_sentences(language: TextLanguage, seed: int, vectors: int = VECTORS) -
 
 
 def known_prompts(left_out: Collection[str]) -> list[str]:
-    """Return questions that apply to any scene, except those in `left_out`."""
+    """Return questions that apply to any scene, except those in `left_out` (ignoring case)."""
     excluded = {prompt.casefold() for prompt in left_out}
     found = [text for topic in TOPICS if topic != CAPTION for text in prompts(topic)]
     return [text for text in found if text.casefold() not in excluded]
 
 
 def _decode(language: TextLanguage, vectors: np.ndarray) -> list[str]:
-    """Return the likeliest text of each vector; '' if there is none."""
+    """Return the most probable text of each vector (N, D); '' if no text is decoded."""
     return [row[0].text if row else '' for row in language.hypotheses(vectors, cosines=False)]
 
 
 def _is_valid(language: TextLanguage, text: str) -> bool:
-    """Return whether the Y-Encoder accepts a text."""
+    """Return whether the Y-Encoder can embed a text: it is neither empty nor too long."""
     try:
         language.check(text)
     except InputError:

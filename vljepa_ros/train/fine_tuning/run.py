@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning from recordings to a model folder: text side, vision side, calibration, metrics.
+"""Complete fine-tuning run: from annotated recordings to the folder of the fine-tuned model.
 
-The result is an ordinary model folder. It also contains `tuning.json`, with the configuration and
-the metrics before and after, and the recordings as streams.
+It trains the Y-Encoder, the vision side and the Y-Decoder, then fits the calibration and computes
+metrics. The result is an ordinary model folder. It also contains the recordings as streams, and
+`tuning.json` with the configuration and the metrics before and after fine-tuning.
 """
 
 from __future__ import annotations
@@ -47,17 +48,17 @@ from vljepa_ros.train.training_log import Log, progress
 from vljepa_ros.train.vision_stage import VisionRunner
 
 LOGGED = 20  # steps between two log lines
-PREDICTED = 120  # clips whose predictions the decoder is trained on
+PREDICTED = 120  # number of clips whose predictions the decoder is trained on
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FineTuningResult:
-    """Folder of the fine-tuned model, and metrics before and after.
+    """Folder of a fine-tuned model, and its metrics before and after fine-tuning.
 
-    `judged_on`: split of the metrics: 'validation', or 'recordings' (the training recordings) if
-    there are no validation recordings.
+    `judged_on`: recordings that the metrics are computed on: 'validation', or 'recordings' (the
+    training recordings) if there are no validation recordings.
     """
 
     folder: Path
@@ -67,19 +68,28 @@ class FineTuningResult:
 
 
 def _streaming(folder: Path) -> ModelConfig:
-    """Return the configuration of the start model; InputError if its kind is not streaming."""
+    """Return the configuration of a start model, without its region finder.
+
+    Raises:
+        InputError: The model is not of kind streaming.
+    """
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
         raise InputError(
             f'start: {folder.name} is of kind {config.kind}, but fine-tuning supports only models '
             f'of kind streaming'
         )
-    # A finder was trained on the start model's scenes; recordings of other scenes stay whole.
+    # The finder was trained on the scenes of the start model; other scenes are not cropped.
     return dataclasses.replace(config, region_finder=RegionFinderConfig())
 
 
 class FineTuning:
-    """Data, networks and stages of one fine-tuning run."""
+    """A fine-tuning run: its data and networks, and one method per stage.
+
+    Raises:
+        InputError: The configuration or a recording is invalid, or peft is required and missing.
+        ModelError: The start model is unknown or damaged.
+    """
 
     def __init__(self, config: FineTuningConfig) -> None:
         require(config.tune)
@@ -103,7 +113,7 @@ class FineTuning:
         self.log = Log(self.out, self.out / 'tensorboard')
 
     def run(self) -> FineTuningResult:
-        """Run all stages, save the model and evaluate it."""
+        """Run all stages, save the fine-tuned model, and evaluate it and the start model."""
         start = self.assembled(self.before)
         assert isinstance(start.language, TextLanguage)
         known = known_sentences(start.language, self.config.seed)
@@ -120,11 +130,15 @@ class FineTuning:
         return self._evaluated(start, registry.load(self.config.out, self.config.device))
 
     def assembled(self, net: VLJEPA) -> Model:
-        """Combine a net and the text tower into a model."""
+        """Combine a network and the text tower into a model with vision and text side."""
         return registry.assemble(net, self.tower, 'in training')
 
     def _streams(self) -> tuple[list[Stream], list[Stream]]:
-        """Return training streams and validation streams; InputError if a recording is invalid."""
+        """Import the recordings, and return training streams and validation streams.
+
+        Raises:
+            InputError: A recording is invalid, or all training recordings are too short.
+        """
         config, importer = self.config, Importer(self.model, self.tower)
         folder = self.out / 'streams'
         frames = config.clips.tubelets * self.model.time.tubelet_frames
@@ -135,7 +149,7 @@ class FineTuning:
         return ClipSampler(self.train, self.model.time.tubelet_frames, self.config.seed + seed)
 
     def _vision(self, net: VLJEPA, texts: TextFineTuning) -> None:
-        """Train the configured parameters of the vision side; all are frozen afterwards."""
+        """Train the selected parameters of the vision side of `net`, then freeze the network."""
         config, sums = self.config, dict[str, float]()
         trained = select_parameters(net, config)
         log.info(
@@ -157,7 +171,12 @@ class FineTuning:
         net.requires_grad_(False)
 
     def _decoder(self, net: VLJEPA, known: list[str]) -> VLJEPA:
-        """Train the decoder on the annotated texts; returns a net with the result's name."""
+        """Train the Y-Decoder of a copy of `net`, and return the copy with its new name.
+
+        Args:
+            net: Network with fine-tuned vision side and Y-Encoder.
+            known: Known sentences for rehearsal.
+        """
         config, texts = (
             self.config,
             [t for some in self.concept_texts.sentences.values() for t in some],
@@ -180,7 +199,10 @@ class FineTuning:
         return net
 
     def _calibration(self, net: VLJEPA) -> CalibrationConfig:
-        """Fit the calibration on validation recordings; without them return the start model's."""
+        """Refit the calibration on the validation recordings.
+
+        Without validation recordings, the calibration of the start model is returned.
+        """
         if not self.validation:
             log.info('no validation recordings: keeping the calibration of the start model')
             return self.model.calibration
@@ -208,7 +230,7 @@ class FineTuning:
 
 
 def as_json(found: FineTuningResult) -> dict[str, Any]:
-    """Return the result as JSON values; a metric without data is null."""
+    """Convert a result to JSON values; metrics without data become null."""
     figures = {
         key: {k: None if math.isnan(v) else round(v, 4) for k, v in dataclasses.asdict(m).items()}
         for key, m in (('before', found.before), ('after', found.after))
@@ -217,5 +239,5 @@ def as_json(found: FineTuningResult) -> dict[str, Any]:
 
 
 def tune(config: FineTuningConfig) -> FineTuningResult:
-    """Fine-tune a model according to `config`."""
+    """Fine-tune a model according to `config`, and save it in `config.out`."""
     return FineTuning(config).run()

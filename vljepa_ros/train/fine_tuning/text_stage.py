@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning of the Y-Encoder: separates annotated texts, keeps embeddings of known sentences.
+"""Fine-tuning of the Y-Encoder: separates annotated texts, and preserves known embeddings.
 
-Without it, "the left drawer is open" and "the right drawer is open" may have the same embedding
-(cosine 0.99 in models/small, whose training data has drawers but no sides), so the vision side
-could not be trained to distinguish them.
+Without it, "the left drawer is open" and "the right drawer is open" may have almost the same
+embedding (cosine 0.99 in models/small, whose training data has no left or right drawers), so the
+vision side could not learn to distinguish them. Known sentences are texts of the start model (see
+`rehearsal`), whose embeddings must not change.
 
-Shapes: N texts or concepts, K known sentences, D embedding_dim.
+Shapes: N annotated concepts, K known sentences, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -22,16 +23,20 @@ from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.text_bank import ConceptTexts, TextBank
 from vljepa_ros.train.text_stage import concept_vectors, noisy_embeddings
 
-BATCH = 48  # concepts per step, and known sentences per step
-NEAR = 0.6  # cosine above which a known sentence may have the same meaning as an annotated text
-BETAS = (0.9, 0.999)  # of AdamW
-KEEP = 4.0  # weight of the loss that keeps the embeddings of known sentences
+BATCH = 48  # maximum number of concepts, and of known sentences, per step
+NEAR = 0.6  # cosine above which a known sentence may have the same meaning as another text
+BETAS = (0.9, 0.999)  # decay rates of AdamW's moments
+KEEP = 4.0  # weight of the loss that preserves the embeddings of known sentences
 
 
 class TextFineTuning:
-    """All texts of one fine-tuning run; `targets` are the targets of the vision side.
+    """Fine-tuning of the Y-Encoder; it also provides the targets of the vision side.
 
-    The rows of `targets` are the concepts of `concept_texts`, then the known sentences.
+    Args:
+        encoder: Y-Encoder of the start model.
+        bank: Token states of the texts.
+        concept_texts: Concepts of the annotations.
+        known: Known sentences, whose embeddings are preserved.
     """
 
     def __init__(
@@ -49,7 +54,10 @@ class TextFineTuning:
         self.also = self._near()
 
     def train(self, steps: int, seed: int) -> float:
-        """Train the encoder; returns the last loss. Without annotated texts there is no step."""
+        """Train the Y-Encoder and return the loss of the last step.
+
+        Nothing is trained, and the loss is 0, if there are no annotated texts.
+        """
         config = TextTraining(steps=steps, learning_rate=3e-4, warmup_steps=steps // 10)
         rng, loss = np.random.default_rng(seed), 0.0
         self.encoder.requires_grad_(True)
@@ -67,7 +75,10 @@ class TextFineTuning:
         return loss
 
     def targets(self) -> Tensor:
-        """Return the targets (N + K, D), unit vectors."""
+        """Return the targets of the vision side, unit vectors (N + K, D).
+
+        They are the embeddings of the concepts, followed by those of the known sentences.
+        """
         own = concept_vectors(self.encoder, self.bank, self.concept_texts)
         if not self.known:
             return own.clone()
@@ -75,7 +86,10 @@ class TextFineTuning:
             return torch.cat([own, self.encoder(*self.bank.states(self.known))]).clone()
 
     def _loss(self, config: TextTraining, rng: np.random.Generator) -> Tensor:
-        """Compute the contrastive loss of annotated texts plus the distance anchors have moved."""
+        """Compute the contrastive loss of annotated texts, plus the drift of known embeddings.
+
+        Known sentences are negatives of the annotated texts, except those of similar meaning.
+        """
         chosen = rng.permutation(len(self.own))[:BATCH]
         rows = rng.permutation(len(self._anchors))[:BATCH]
         names = [self.own[i] for i in chosen]
@@ -98,7 +112,10 @@ class TextFineTuning:
         return contrastive + KEEP * (1 - (anchors * original).sum(dim=-1)).mean()
 
     def _near(self) -> Tensor:
-        """Return (N + K, N + K) bool: pairs with a known sentence of possibly equal meaning."""
+        """Return which pairs of targets may have the same meaning, (N + K, N + K) bool.
+
+        These are pairs with a known sentence whose cosine is above `NEAR`.
+        """
         with torch.no_grad():
             targets = self.targets()
         count = len(self.concept_texts.names)

@@ -9,11 +9,13 @@ from vljepa_ros.model.streaming.network import VISION, VLJEPA
 from vljepa_ros.train.adapters import ALL, LORA, add_adapters, require
 from vljepa_ros.train.fine_tuning.config import FineTuningConfig
 
-HEAD_LAYERS = ('norm', 'head')  # layers of the Predictor after all attention layers
+HEAD_LAYERS = ('norm', 'head')  # layers of the Predictor after its transformer blocks
 
 
 def select_parameters(net: VLJEPA, config: FineTuningConfig) -> list[nn.Parameter]:
-    """Freeze `net` except the parameters that `config.tune` selects; returns these.
+    """Freeze `net` except the parameters that `config.tune` selects, and return those.
+
+    With `lora`, LoRA adapters are added to the network first.
 
     Raises:
         InputError: `lora` was selected, but peft is not installed.

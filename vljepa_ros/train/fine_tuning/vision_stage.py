@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning of the vision side on annotated recordings, with rehearsal of other answers.
+"""Fine-tuning of the vision side on annotated recordings, with rehearsal of known answers.
 
-The loss is the same as in stage 2 (`train.losses`). Known sentences are additional targets, so a
-prediction must be nearer to the annotated text than to any known sentence. A second term keeps the
-start model's answers to other questions, and to caption prompts at tubelets without annotation
-(learning without forgetting, Li and Hoiem, arXiv 1606.09282).
-
-Shapes: N concepts and known sentences, D embedding_dim.
+The loss on annotations is that of stage 2 (`train.losses`). Known sentences (see `rehearsal`) are
+additional negatives, so a prediction must be nearer to the annotated text than to any of them. The
+rehearsal term preserves the start model's answers to other questions, and its captions at tubelets
+without annotation (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
 """
 
 from __future__ import annotations
@@ -25,15 +23,19 @@ from vljepa_ros.train.optimizer import autocast
 from vljepa_ros.train.optimizer_step import OptimizerStep, cosine_schedule
 from vljepa_ros.train.vision_stage import ClipPredictions, VisionRunner
 
-SCALE = 1 / 0.07  # scale of cosines in the softmax, the initial value of stage 2
-GAP = 1.0  # weight of the distance to the prediction's own text
-OTHERS = 2  # other questions per clip, and tubelets without annotation per clip
+SCALE = 1 / 0.07  # factor of cosines in the softmax: the initial value of stage 2
+GAP = 1.0  # weight of the modality-gap term
+OTHERS = 2  # number of rehearsed questions, and maximum number of rehearsed captions, per clip
 WARMUP = 0.1  # fraction of the steps
 
 
 @dataclass(frozen=True)
 class Nets:
-    """The network in training, the frozen start network, and the trainable parameters."""
+    """The networks of fine-tuning and the parameters to train.
+
+    `net`: network in training. `before`: frozen start network. `trained`: trainable parameters of
+    `net`.
+    """
 
     net: VLJEPA
     before: VLJEPA
@@ -41,7 +43,7 @@ class Nets:
 
 
 class VisionFineTuning:
-    """One run of fine-tuning of the vision side; `step` is one optimizer step."""
+    """Training loop that fine-tunes the vision side; `step` runs one optimizer step."""
 
     def __init__(
         self,
@@ -51,14 +53,14 @@ class VisionFineTuning:
         texts: TextFineTuning,
         others: list[str],
     ) -> None:
-        """Create the stage.
+        """Create the optimizer and embed the targets.
 
         Args:
             nets: Networks and trainable parameters.
             config: Configuration of the run.
-            sampler: Draws clips of the recordings.
-            texts: Texts with their targets.
-            others: Questions for rehearsal that the annotations do not contain.
+            sampler: Draws clips from the recordings.
+            texts: Annotated texts and known sentences, with the trained Y-Encoder.
+            others: Questions for rehearsal that do not occur in the annotations.
         """
         self.net, self.before = nets.net, nets.before
         self.config, self.sampler, self.others = config, sampler, others
@@ -73,11 +75,11 @@ class VisionFineTuning:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self) -> dict[str, float]:
-        """Draw clips and take one step; returns the terms of the loss."""
+        """Draw clips, run one optimizer step, and return the terms of the loss by name."""
         size, device = self.config.clips, self.bank.device
         batch = self.sampler.batch(size)
         with autocast(device, self.config.amp):
@@ -99,7 +101,10 @@ class VisionFineTuning:
         return {key: value.item() for key, value in {**parts, 'rehearsal': rehearsal}.items()}
 
     def _rehearsal(self, batch: Batch, predictions: ClipPredictions) -> Tensor:
-        """Return the mean of 1 - cosine to the start network's answers to the same prompts."""
+        """Return the rehearsal loss: the mean of 1 - cosine to the start network's answers.
+
+        Both networks answer the same prompts, which have no annotated answer, for the same clips.
+        """
         device = self.bank.device
         prompts = [
             item for row, clip in enumerate(batch.labels) for item in self._others(row, clip)
@@ -113,7 +118,11 @@ class VisionFineTuning:
         return (1 - (found.float() * target.float()).sum(dim=-1)).mean()
 
     def _others(self, row: int, clip: Labels) -> list[tuple[int, int, str]]:
-        """Draw (clip, tubelet, prompt): other questions, and captions without annotation."""
+        """Draw the rehearsal prompts of one clip as triples (clip, tubelet, prompt).
+
+        They are random questions at random tubelets, and the caption prompt at tubelets without
+        annotation. `row`: index of the clip in the batch.
+        """
         rng, bare = self.sampler.rng, [t for t, a in enumerate(clip.annotations) if not a.meaning]
         at = rng.integers(0, len(clip.annotations), OTHERS)
         found = [(row, int(t), self.others[int(rng.integers(len(self.others)))]) for t in at]

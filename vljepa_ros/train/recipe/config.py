@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training recipe of a bidirectional model in stages: `models/vljepa_paper/train.yaml`.
+"""Configuration of the training of a bidirectional model in stages (kind `bidirectional`).
 
-It follows arXiv 2512.10942, section 3.2: first captions of images with an empty prompt, then
-captions of clips, then questions as well. The X-Encoder is frozen; the learning rate of the
-Y-Encoder is a fraction of the Predictor's.
+An example is `models/vljepa_paper/train.yaml`. It follows arXiv 2512.10942, section 3.2: captions
+of images with an empty prompt, then captions of clips, then captions and questions. The X-Encoder
+is frozen. The learning rate of the Y-Encoder is a fraction of the Predictor's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ SCHEDULES = ('constant', 'cosine')
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage of a recipe.
+    """Configuration of one training stage of a bidirectional model.
 
-    `frames`: frames per clip (1: images). `batch`: pairs per step, which are each other's
-    negatives. `questions`: fraction of the pairs that are questions with answers; the others are
-    captions. `schedule`: schedule of the learning rate after the warm-up.
+    `frames`: frames per clip (1: images). `batch`: number of clip-text pairs per step, which are
+    negatives of each other. `questions`: fraction of the pairs that are questions with answers;
+    the others are captions. `schedule`: learning-rate schedule after the warm-up: 'constant' or
+    'cosine'.
     """
 
     name: str
@@ -36,7 +37,7 @@ class StageConfig:
     schedule: str = 'constant'
 
     def __post_init__(self) -> None:
-        """Validate all fields."""
+        """Raise ModelError if the value of a field is invalid."""
         where = f'stages {self.name}: '
         check(where, self, steps=(1, 1e9), batch=(2, 1 << 20), frames=(1, 256))
         check(where, self, questions=(0, 1), learning_rate=(0, 1), warmup_steps=(0, 1e9))
@@ -52,12 +53,14 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """Configuration of a whole run.
+    """Configuration of the training of a bidirectional model in several stages.
 
-    `model`: folder with model.yaml and the initial weights. `tune`: trainable parameters: `all` of
-    Predictor and Y-Encoder, their last layers (`heads`), or these and adapters in the Predictor's
-    layers (`lora`). `prompt`: prompt of captions. `y_encoder_rate`: learning rate of the Y-Encoder
-    as a fraction of the Predictor's.
+    `model`: name or folder of the model that provides the architecture and the initial weights.
+    `data`: folder with the split `train`. `out`: folder of the resulting model. `tune`: trainable
+    parameters: `all` (of Predictor and Y-Encoder), `heads` (their last layers), or `lora` (heads,
+    and LoRA adapters in the Predictor's layers). `prompt`: prompt for captions. `y_encoder_rate`:
+    learning rate of the Y-Encoder as a fraction of the Predictor's. `temperature`: temperature of
+    the contrastive loss.
     """
 
     model: str
@@ -75,7 +78,7 @@ class RecipeConfig:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Validate all fields."""
+        """Raise ModelError or InputError if the value of a field is invalid."""
         check('', self, y_encoder_rate=(0, 1), temperature=(1e-3, 10), weight_decay=(0, 10))
         check_tune(self.tune)
         names = [stage.name for stage in self.stages]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training pairs of a recipe: clips with captions, or with questions and answers.
+"""Sampling of clip-text pairs, to train bidirectional models on captions and on questions.
 
-Shapes: F frames per clip, S image side.
+Shapes: F frames per clip, S image side in pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vljepa_ros.data.format import Stream
 
 @dataclass(frozen=True)
 class ClipTextPair:
-    """A clip (F, S, S, 3) uint8, a prompt, and the text that answers it."""
+    """A clip (F, S, S, 3) uint8, a prompt, and the text that is the answer to the prompt."""
 
     frames: NDArray[np.uint8]
     prompt: str
@@ -26,7 +26,7 @@ class ClipTextPair:
 
 @dataclass(frozen=True)
 class _AnnotatedSpan:
-    """A prompt and the text that answers it in a stream from `start` to `end`, in seconds."""
+    """A span of a stream, from `start` to `end` in seconds, in which `text` answers `prompt`."""
 
     stream: Stream
     start: float
@@ -36,7 +36,14 @@ class _AnnotatedSpan:
 
 
 class PairSampler:
-    """Draws clips that end within the span of an annotation, all annotations equally often."""
+    """Draws random clips that end within the time span of an annotation or of a question.
+
+    All annotations are equally probable, and so are all questions. `prompt` is the prompt for
+    captions.
+
+    Raises:
+        InputError: No stream has an annotation with a text.
+    """
 
     def __init__(self, streams: list[Stream], seed: int, prompt: str = '') -> None:
         self._rng = np.random.default_rng(seed)
@@ -55,12 +62,12 @@ class PairSampler:
             raise InputError('no stream has an annotation with a text: there are no captions')
 
     def draw(self, count: int, frames: int, questions: float) -> list[ClipTextPair]:
-        """Draw pairs.
+        """Draw random clip-text pairs.
 
         Args:
             count: Number of pairs.
-            frames: Frames per clip.
-            questions: Fraction of pairs that are questions, if the streams have any.
+            frames: Number of frames per clip.
+            questions: Fraction of the pairs that are questions, if the streams have questions.
         """
         found = []
         for _ in range(count):
@@ -73,9 +80,9 @@ class PairSampler:
         stamps_ns = span.stream.stamps_ns()
         times = (stamps_ns - stamps_ns[0]) / 1e9
         holds = np.flatnonzero((times >= span.start) & (times < span.end))
-        # The span of a question may lie between two frames; then the earlier frame is used.
+        # If the span of a question lies between two frames, the clip ends at the earlier frame.
         last = int(self._rng.choice(holds)) if len(holds) else _before(times, span.end)
-        # Before the start of the stream, its first frame is repeated.
+        # The first frame is repeated if the clip would begin before the stream.
         rows = np.maximum(np.arange(last - frames + 1, last + 1), 0)
         return ClipTextPair(np.asarray(span.stream.frames()[rows]), span.prompt, span.text)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vljepa train` with a recipe: runs its stages in order, in one process and on one device.
+"""Training of a bidirectional model: runs all stages in order, in one process on one device.
 
 The weights after each stage are stored in `<out>/checkpoints`; an interrupted run resumes at the
 start of the unfinished stage.
@@ -31,13 +31,13 @@ from vljepa_ros.train.recipe.pairs import PairSampler
 from vljepa_ros.train.recipe.step import RecipeStage
 from vljepa_ros.train.training_log import Log, progress
 
-NAME = re.compile('^name: .*$', re.MULTILINE)  # name of the model in model.yaml
+NAME = re.compile('^name: .*$', re.MULTILINE)  # line in model.yaml with the name of the model
 LOGGED = 20  # steps between two log lines
 
 
 @dataclass
 class _Run:
-    """State that all stages share."""
+    """Configuration, network, data and log, which all stages of a run share."""
 
     config: RecipeConfig
     model: BidirectionalConfig
@@ -48,12 +48,12 @@ class _Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder with one file per finished stage."""
+        """Folder of the checkpoints, with one file of weights per finished stage."""
         return Path(self.config.out) / 'checkpoints'
 
 
 def train(config: RecipeConfig) -> Path:
-    """Run all stages that are not finished yet; returns the model's folder."""
+    """Run all stages that are not finished yet, and return the folder of the trained model."""
     run = _prepared(config)
     for stage in run.config.stages:
         done = run.checkpoints / f'{stage.name}.safetensors'
@@ -63,7 +63,7 @@ def train(config: RecipeConfig) -> Path:
         else:
             _read(run.net, done)
     out = Path(config.out)
-    # These files are written below, or are valid for the vectors of the initial model only.
+    # These files are written below, or are only valid for the vectors of the initial model.
     left_out = (CONFIG, WEIGHTS, text_decoder.CONFIG, text_decoder.WEIGHTS)
     for path in run.folder.iterdir():
         if path.is_file() and path.name not in left_out:
@@ -94,7 +94,12 @@ def _prepared(config: RecipeConfig) -> _Run:
 
 
 def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
-    """Read the split `train`; InputError if it is empty or does not match the model."""
+    """Open all complete streams of the split `train`.
+
+    Raises:
+        InputError: There is no stream, or a stream does not have the frame rate and image size of
+            the model.
+    """
     found = list(open_split(Path(config.data) / 'train').streams)
     for stream in found:
         rate, side = stream.meta.get('rate_hz', 0), stream.frames().shape[1]
@@ -132,7 +137,7 @@ def _read(net: BidirectionalVLJEPA, path: Path) -> None:
 
 
 def _save(net: BidirectionalVLJEPA, path: Path) -> None:
-    """Write the weights under a temporary name, then rename the file."""
+    """Write the weights of a network atomically, by renaming a temporary file."""
     partial = path.with_name(f'{path.name}.part')
     save_file({k: v.contiguous().cpu() for k, v in net.state_dict().items()}, partial)
     partial.replace(path)

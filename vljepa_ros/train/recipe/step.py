@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a recipe: trains predictions of clips to match the embeddings of their texts.
+"""Training step of a bidirectional model: predictions are trained to match embeddings of texts.
 
 The loss is bidirectional InfoNCE on unit vectors (arXiv 2512.10942, section 3). Pairs with the
 same text are not negatives of each other.
-
-Shapes: B pairs, F frames, S image side, L tokens.
 """
 
 from __future__ import annotations
@@ -26,11 +24,13 @@ from vljepa_ros.train.optimizer_step import (
 from vljepa_ros.train.recipe.config import RecipeConfig, StageConfig
 from vljepa_ros.train.recipe.pairs import ClipTextPair
 
-BETAS = (0.9, 0.999)  # of AdamW
+BETAS = (0.9, 0.999)  # decay rates of AdamW's moments
 
 
 def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
     """Freeze `net` except the parameters that `config.tune` selects.
+
+    With `lora`, LoRA adapters are added to the network first.
 
     Raises:
         InputError: `lora` was selected, but peft is not installed.
@@ -48,7 +48,10 @@ def select_parameters(net: BidirectionalVLJEPA, config: RecipeConfig) -> None:
 
 
 class RecipeStage:
-    """Training state of one stage. The X-Encoder is frozen."""
+    """Training loop of one stage of a bidirectional model; `step` runs one optimizer step.
+
+    The X-Encoder is frozen.
+    """
 
     def __init__(
         self,
@@ -81,17 +84,17 @@ class RecipeStage:
 
     @property
     def done(self) -> int:
-        """Number of finished steps."""
+        """Number of optimizer steps taken so far."""
         return self.optimizer.done
 
     def step(self, pairs: list[ClipTextPair]) -> float:
-        """Take one optimizer step; returns the loss."""
+        """Run one optimizer step on a batch of pairs, and return the loss."""
         loss = self.loss(pairs)
         self.optimizer.apply(loss)
         return float(loss.detach())
 
     def loss(self, pairs: list[ClipTextPair]) -> Tensor:
-        """Compute InfoNCE between the predictions of the clips and the distinct texts."""
+        """Compute the InfoNCE loss between the predictions of clips and the distinct texts."""
         texts = list(dict.fromkeys(pair.text for pair in pairs))
         images = torch.from_numpy(np.stack([pair.frames for pair in pairs])).to(self._device)
         with autocast(self._device, self.config.amp):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration of the training of a text decoder: model, sentences, known predictions.
+"""Configuration of the training of a text decoder (kind `text_decoder` of `vljepa train`).
 
 An example is models/open_vljepa/words.yaml.
 """
@@ -18,12 +18,12 @@ NOISES = (NONE, EVEN, MEASURED, AUTO)
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of predicted embeddings from `vljepa embed`, with the annotations of the recording.
+    """A file of predicted embeddings, and the annotations of the same recording.
 
-    `annotations`: JSONL file with the target texts (docs/reference/data_formats.md); '': there are
-    none, and only the mean of the embeddings is used. `camera`: camera whose annotations are used,
-    if there are several. `asked`: whether the embeddings answer a question, as in `query`; if not,
-    they answer a standing prompt.
+    `embeddings`: file written by `vljepa embed`. `annotations`: JSONL file with the target texts
+    (see docs/reference/data_formats.md); if it is '', the embeddings have no target texts.
+    `camera`: camera whose annotations are used, if there are several. `asked`: whether the
+    embeddings answer a question, as in `query`; if not, they answer a standing prompt.
     """
 
     embeddings: str
@@ -34,18 +34,20 @@ class Predictions:
 
 @dataclass(frozen=True)
 class TextDecoderTrainingConfig:
-    """Configuration of one training run. The decoder is written into the folder of `model`.
+    """Configuration of the training of a text decoder, which is saved in the folder of `model`.
 
-    `sentences`: text files with one sentence per line. `recentre`: whether predictions are
-    re-centered by the difference of the means.
-    `noise` on the text embeddings: `none`; `even`: isotropic, of a random length up to
-    `noise_length`; `measured`: with the covariance of the differences between predictions and
-    texts; `auto`: measured if there are enough pairs, else even.
-    `noise_length`: of several values the best one for the predictions of held-out pairs is used;
-    if empty, several are tried if there are enough pairs.
+    `sentences`: paths of text files with one sentence per line. `predictions`: files of predicted
+    embeddings; those with target texts are pairs. `recentre`: whether to re-center predictions,
+    that is to subtract the difference between the means of predictions and of texts.
+    `noise`: noise on the text embeddings: `none`; `even` (isotropic, with a norm up to
+    `noise_length`); `measured` (with the covariance of the differences between predictions and
+    their texts); or `auto` (`measured` if there are enough pairs, otherwise `even`).
+    `noise_length`: maximum norm of isotropic noise. If several values are configured, a decoder is
+    trained with each, and the best one for the annotated predictions is used. If it is empty,
+    default values are tried.
     `anchors`: number of sentences that vectors are projected on; 0: no projection.
-    `abstain_share`: fraction of the predictions (or of noisy texts) whose decoded text is replaced
-    by the nearest sentence of the bank, because it is too far away; 0: never.
+    `abstain_share`: fraction of the predictions whose decoded text is replaced by the nearest
+    sentence of the bank, because its embedding is too far from the prediction; 0: none.
 
     Raises:
         ModelError: A value is invalid.
@@ -70,7 +72,7 @@ class TextDecoderTrainingConfig:
     device: str = 'auto'
 
     def __post_init__(self) -> None:
-        """Validate all fields, as far as possible without the model and the files."""
+        """Raise ModelError if a value is invalid; the model and the files are not read."""
         check('', self, anchors=(0, MAX_ANCHORS), anchor_temperature=(1e-4, 100))
         check('', self, abstain_share=(0, 1), steps=(1, 1e9), batch=(1, 1 << 20))
         check('', self, learning_rate=(0, 1), noise_length=(0, 10), seed=(0, 2**63 - 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a text decoder for an installed model: loads the model, reads and filters sentences."""
+"""Training of a text decoder for an installed model, from reading the data to saving."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def train_text_decoder(config: TextDecoderTrainingConfig) -> tuple[Path, TrainedTextDecoder]:
-    """Train a decoder and save it in the folder of its model.
+    """Train a text decoder and save it in the folder of its model.
+
+    Returns:
+        The folder of the model, and the trained decoder.
 
     Raises:
         ModelError: The model is unknown, damaged or not downloaded.
@@ -50,7 +53,9 @@ def train_text_decoder(config: TextDecoderTrainingConfig) -> tuple[Path, Trained
 
 
 def read_sentences(paths: Sequence[Path]) -> list[str]:
-    """Read text files with one sentence per line; duplicates and comments (#) are dropped.
+    """Read the distinct sentences of text files with one sentence per line.
+
+    Empty lines, and comments that begin with #, are ignored.
 
     Raises:
         InputError: A file is unreadable, or the number of sentences is out of range.
@@ -58,7 +63,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         try:
-            lines = path.read_text(encoding='utf-8-sig').split('\n')  # not at other separators
+            lines = path.read_text(encoding='utf-8-sig').split('\n')  # unlike splitlines()
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from error
         except UnicodeDecodeError as error:
@@ -73,12 +78,12 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
 
 
 def decodable_sentences(texts: Sequence[str], space: Space, limit: int) -> list[str]:
-    """Return the sentences that the model can both encode and decode; log the number of others.
+    """Return the sentences that the model can embed and decode; log the number of the others.
 
     Args:
         texts: Sentences.
         space: Text side and tokenizer of the model.
-        limit: Maximum number of tokens of the decoder.
+        limit: Maximum number of tokens of a decoded sentence.
 
     Raises:
         InputError: Fewer than two sentences are left.
@@ -108,5 +113,5 @@ def _is_decodable(text: str, space: Space, limit: int) -> bool:
 
 
 def _letters(text: str) -> str:
-    """Normalize case and blanks, which a tokenizer may change."""
+    """Return a text in lower case and without whitespace, because tokenizers may change both."""
     return ''.join(text.casefold().split())

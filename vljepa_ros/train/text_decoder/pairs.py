@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known predictions of a model: files of embeddings, some with target texts.
+"""Reading of a model's predicted embeddings from files, with target texts from annotation files.
 
 Shapes: N predictions, D embedding_dim.
 """
@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictionPair:
-    """A prediction (D,) and its target text; `asked`: it answers a question."""
+    """A predicted embedding (D,) and its target text.
+
+    `asked`: whether it answers a question; otherwise it answers a standing prompt.
+    """
 
     vector: NDArray[np.float32]
     text: str
@@ -37,9 +40,10 @@ class PredictionPair:
 
 @dataclass(frozen=True)
 class KnownPredictions:
-    """Predictions of a model: all of them by kind, and those with a target text (`pairs`).
+    """Predicted embeddings of a model.
 
-    `vectors`: answers to standing prompts, (N, D), and to questions, (N, D).
+    `vectors`: all answers to standing prompts (N, D), and all answers to questions (N, D).
+    `pairs`: the predictions that have a target text.
     """
 
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -47,7 +51,11 @@ class KnownPredictions:
 
 
 def read_predictions(files: Sequence[Predictions], language: TextSpace) -> KnownPredictions:
-    """Read all files.
+    """Read predicted embeddings and their target texts.
+
+    Args:
+        files: Files of embeddings, with annotation files.
+        language: Text side of the model, which the embeddings and the texts must fit.
 
     Raises:
         InputError: A file or an annotation is invalid; the message names the file and the line.
@@ -95,7 +103,11 @@ def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> li
 def _texts(
     found: Embeddings, annotations: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
-    """Yield each text with the mean prediction of its span."""
+    """Yield (line, pooled prediction, text) for each annotated text of a camera.
+
+    The predictions within the time span of the text are pooled to one unit vector. Texts without
+    predictions in their time span are left out.
+    """
     for line in annotations.texts:
         start_ns, end_ns = (round(at * SECOND_NS) for at in (line.start, line.end))
         inside = (found.stamps_ns > start_ns) & (found.stamps_ns <= end_ns)
@@ -106,7 +118,11 @@ def _texts(
 def _answers(
     found: Embeddings, annotations: AnnotationFile, camera: str
 ) -> Iterator[tuple[Line, NDArray[np.float32], str]]:
-    """Yield each answer to the prompt with the prediction nearest in time."""
+    """Yield (line, prediction, answer) for each annotated question of a camera.
+
+    Only questions equal to the prompt of the predictions are used. The prediction is the nearest
+    in time, at most `NEAR_NS` from the question.
+    """
     if not found.prompt:
         raise InputError(
             f'{annotations.path}: the file of embeddings has no prompt: create it with '

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of a text decoder on sentences, adapted to known predictions of the model.
+"""Training of a text decoder on sentences, adapted to predicted embeddings of the model.
+
+The predictions determine the modality gap and the noise on the embeddings of the sentences; those
+with target texts (pairs) are also used to evaluate the decoder.
 
 Shapes: S sentences, N vectors, D embedding_dim.
 """
@@ -38,9 +41,9 @@ from vljepa_ros.train.text_decoder.pairs import KnownPredictions, PredictionPair
 from vljepa_ros.train.training_log import progress
 
 HELD_OUT = 5  # if pairs are used for training, one in five is held out for evaluation
-ENOUGH_HELD_OUT = 20  # minimum number of held-out pairs for a selection
-ENOUGH_OF_A_GAP = 30  # pairs that give a better gap than thousands of predictions without texts
-LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # lengths of isotropic noise: candidates, and default
+ENOUGH_HELD_OUT = 20  # minimum number of evaluation pairs for the selection of a noise length
+ENOUGH_OF_A_GAP = 30  # number of pairs that show the gap better than predictions without texts
+LENGTHS, LENGTH = (0.3, 0.7, 1.5), 0.7  # norms of isotropic noise: candidates, and default
 SAMPLE = 500  # number of sentences or predictions to decode for the evaluation
 BATCH = 256
 
@@ -52,7 +55,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Space:
-    """Text side of a model, and its tokenizer: `pieces` encodes, `text_of` decodes."""
+    """Text side of a model, with the functions of its tokenizer.
+
+    `pieces` encodes a text to token ids; `text_of` decodes token ids to a text.
+    """
 
     language: TextSpace
     pieces: Callable[[str], list[int]]
@@ -61,11 +67,12 @@ class Space:
 
 @dataclass(frozen=True)
 class DecoderMetrics:
-    """Metrics of a decoder, with the keys of `--json`; nan if there is no data.
+    """Metrics of a text decoder; the names are keys in the output of `--json`.
 
-    `again`: fraction of training sentences that are reproduced exactly. `cider`: CIDEr-D of the
-    decoded texts for predictions of held-out pairs. `cider_nearest`: CIDEr-D of the nearest
-    sentences for the same predictions.
+    `again`: fraction of sampled training sentences that the decoder reproduces exactly. `cider`:
+    CIDEr-D of the texts decoded from the predictions of the evaluation pairs. `cider_nearest`:
+    CIDEr-D of the training sentences nearest to the same predictions. Both are NaN if there are
+    too few pairs.
     """
 
     again: float
@@ -75,7 +82,7 @@ class DecoderMetrics:
 
 @dataclass(frozen=True)
 class TrainedTextDecoder:
-    """A trained decoder, the noise of its training, and its metrics."""
+    """A trained text decoder, the name of the noise it was trained with, and its metrics."""
 
     decoder: TextDecoder
     noise: str
@@ -83,10 +90,16 @@ class TrainedTextDecoder:
 
 
 class TextDecoderTraining:
-    """One training run; the configuration is checked before anything is computed.
+    """A training run of a text decoder: its data, configuration and stages.
+
+    Args:
+        space: Text side and tokenizer of the model.
+        sentences: Training sentences.
+        known: Predicted embeddings of the model.
+        config: Configuration of the run.
 
     Raises:
-        InputError: There are too few pairs for measured noise or for several lengths of noise.
+        InputError: There are too few pairs for measured noise, or for several noise lengths.
     """
 
     def __init__(
@@ -104,13 +117,16 @@ class TextDecoderTraining:
         self.vectors = self._embedded(self.sentences)
 
     def changed(self, **values: Any) -> TextDecoderTraining:
-        """Return a copy with the same data and other values of the configuration."""
+        """Return a copy of the run with the same data and some other configuration values."""
         other = copy.copy(self)
         other._choose(replace(self.config, **values))
         return other
 
     def _choose(self, config: TextDecoderTrainingConfig) -> None:
-        """Select the noise, and the pairs for training and evaluation."""
+        """Select the kind of noise, and split the pairs for training and evaluation.
+
+        Without measured noise, all pairs serve both purposes.
+        """
         self.config, pairs = config, self.known.pairs
         measured = _is_measured(config, len(pairs))
         held_out = pairs[::HELD_OUT] if measured else pairs
@@ -119,14 +135,14 @@ class TextDecoderTraining:
         self.lengths = () if measured else _lengths(config, bool(self.held_out))
 
     def train(self) -> TrainedTextDecoder:
-        """Train the configured decoder; of several lengths of noise, return the best."""
+        """Train a decoder for each kind or length of noise, and return the best by CIDEr-D."""
         fresh = self._untrained()
         found = [self._trained(fresh, *noise) for noise in self._noises(fresh)]
         best = max(found, key=lambda one: one.metrics.cider) if len(found) > 1 else found[0]
         return replace(best, decoder=self._with_bank_below(best.decoder))
 
     def _embedded(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts as (S, D), with a progress bar."""
+        """Embed texts as unit vectors (S, D), and show a progress bar."""
         dim = self.space.language.facts.embedding_dim
         embedded = torch.empty(len(texts), dim, device=self.device)
         with progress('sentences', len(texts)) as advance:
@@ -138,7 +154,7 @@ class TextDecoderTraining:
         return embedded
 
     def _untrained(self) -> TextDecoder:
-        """Create a decoder with random weights and the fitted bridge."""
+        """Create a decoder with random weights, and fit its correction of the modality gap."""
         config, facts = self.config, self.space.language.facts
         torch.manual_seed(config.seed)
         anchors = min(config.anchors, len(self.sentences))
@@ -156,11 +172,12 @@ class TextDecoderTraining:
         return made
 
     def _gap(self, asked: bool) -> Vectors:
-        """Estimate the modality gap (D,) for a kind of prompt, or else for the other kind.
+        """Estimate the modality gap (D,) of answers to questions or to standing prompts.
 
-        With enough pairs, it is the mean difference of their predictions and texts. Otherwise it
-        is the difference between the means of all predictions and of all sentences. That is less
-        accurate for answers, which differ from sentences.
+        With enough pairs, preferably of the same kind of prompt, it is the mean difference between
+        their predictions and texts. Otherwise, it is the difference between the means of the
+        predictions (of standing prompts, if there are any) and of all sentences. The latter is
+        less accurate for questions, whose answers differ from the sentences.
         """
         pairs = {kind: [p for p in self.pairs if p.asked == kind] for kind in (False, True)}
         for least in (ENOUGH_OF_A_GAP, 1):
@@ -174,7 +191,10 @@ class TextDecoderTraining:
         return np.zeros(self.vectors.shape[1], np.float32)
 
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
-        """Return the kinds of noise to try, with their names."""
+        """Return the kinds or lengths of noise to compare, as pairs (name, noise).
+
+        `made` is the untrained decoder, which re-centers the predictions for measured noise.
+        """
         if self.config.noise == NONE:
             return [(NONE, IsotropicNoise(0.0))]
         if self.lengths:
@@ -184,7 +204,13 @@ class TextDecoderTraining:
         return [(MEASURED, MeasuredNoise(placed, texts))]
 
     def _trained(self, fresh: TextDecoder, name: str, noise: Noise) -> TrainedTextDecoder:
-        """Train one decoder; the seed does not depend on other attempts."""
+        """Train and evaluate one decoder; its random seed does not depend on other attempts.
+
+        Args:
+            fresh: Untrained decoder, whose gap correction is copied.
+            name: Name of the noise.
+            noise: Noise on the text embeddings.
+        """
         config = self.config
         torch.manual_seed(config.seed)
         made = TextDecoder(fresh.config).to(self.device)
@@ -226,7 +252,7 @@ class TextDecoderTraining:
         return DecoderMetrics(again, *map(float, scores))
 
     def _decode(self, made: TextDecoder, placed: Vectors) -> list[str]:
-        """Decode re-centered vectors into their best texts; '' if there is none."""
+        """Decode re-centered vectors (N, D) into texts; '' if no text is decoded."""
         return [row[0].text if row else '' for row in self._hypotheses(made, placed)]
 
     def _hypotheses(self, made: TextDecoder, placed: Vectors) -> list[list[Hypothesis]]:
@@ -234,9 +260,10 @@ class TextDecoderTraining:
         return generator.hypotheses(made.projected(placed), self.space.language)
 
     def _with_bank_below(self, made: TextDecoder) -> TextDecoder:
-        """Set `bank_below` to the quantile `abstain_share` of the cosines of decoded texts.
+        """Fit `bank_below`, the cosine below which the sentence bank replaces a decoded text.
 
-        The cosines are those of the predictions or, if there are none, of noisy text embeddings.
+        It is the quantile `abstain_share` of the cosines between vectors and the texts decoded
+        from them. The vectors are the predictions or, if there are none, noisy text embeddings.
         """
         if not self.config.abstain_share:
             return made
@@ -274,7 +301,7 @@ def _lengths(config: TextDecoderTrainingConfig, held_out: bool) -> tuple[float, 
 
 
 def _placed(made: TextDecoder, pairs: Sequence[PredictionPair]) -> Vectors:
-    """Return the re-centered prediction of each pair, (N, D)."""
+    """Return the predictions of all pairs (N, D), re-centered by the decoder `made`."""
     found = np.zeros((len(pairs), made.config.embedding_dim), np.float32)
     for asked in (False, True):
         rows = [i for i, pair in enumerate(pairs) if pair.asked == asked]
@@ -284,5 +311,5 @@ def _placed(made: TextDecoder, pairs: Sequence[PredictionPair]) -> Vectors:
 
 
 def _some(vectors: Rows) -> Rows:
-    """Return a random sample of at most `SAMPLE` vectors."""
+    """Return a random sample of at most `SAMPLE` vectors, always the same for the same input."""
     return vectors[np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]]
