@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pipeline without ROS that turns frames into text events and answers, in one thread.
+"""Single-threaded pipeline from frames to text events and answers, without ROS.
 
 The nodes connect the same components by topics. Pipeline and nodes do not depend on each other.
 """
@@ -112,7 +112,7 @@ class Pipeline:
         return events
 
     def skip(self, source: str, stamp_ns: int) -> None:
-        """Register the stamp of an image that could not be decoded, as the nodes do.
+        """Register the stamp of an image that could not be decoded, so that it is not a gap.
 
         Raises:
             InputError: The source or the stamp is invalid.
@@ -125,7 +125,10 @@ class Pipeline:
         stamp_filter.reject()
 
     def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
-        """Replace all standing prompts, and return the final events of removed prompts.
+        """Replace all standing prompts, and end the streams of removed prompts.
+
+        Returns:
+            Final events of the streams that ended.
 
         Raises:
             InputError: A prompt is invalid or unreadable, or there are too many; the pipeline is

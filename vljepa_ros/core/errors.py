@@ -50,11 +50,11 @@ class DiskFullError(OutputError):
 
 
 class ModelError(VljepaError):
-    """A model is missing, damaged or of another architecture, or a device is missing."""
+    """A model is missing, damaged or not supported, or a device is missing."""
 
 
 class ModelMismatchError(VljepaError):
-    """Vectors of different model ids cannot be compared."""
+    """Vectors cannot be compared, because they are from different models."""
 
     code = ErrorCode.MODEL_MISMATCH
 
@@ -102,5 +102,5 @@ _BY_CODE: dict[int, type[VljepaError]] = {
 
 
 def error_of(code: int, message: str) -> VljepaError:
-    """Return an exception for an error code; InternalError if the code has no own class."""
+    """Return an exception for an error code; InternalError if the code has no exception."""
     return _BY_CODE.get(code, InternalError)(message)

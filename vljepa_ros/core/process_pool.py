@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 class Processes:
-    """Process pool whose worker processes exit with the parent process, silently on Ctrl-C."""
+    """Process pool whose worker processes exit with the parent, and silently on Ctrl-C."""
 
     def __init__(
         self,

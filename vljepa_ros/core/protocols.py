@@ -47,17 +47,17 @@ class ModelFacts:
 
     @property
     def frame_period_ns(self) -> int:
-        """Time between two sampled frames."""
+        """Time between two sampled frames, in nanoseconds."""
         return round(1e9 / self.rate_hz)
 
     @property
     def hop_ns(self) -> int:
-        """Time between two embeddings."""
+        """Time between two embeddings, in nanoseconds."""
         return self.tubelet_frames * self.frame_period_ns
 
     @property
     def window_ns(self) -> int:
-        """Length of the attention window."""
+        """Length of the attention window, in nanoseconds."""
         return self.window_tubelets * self.hop_ns
 
 
@@ -82,7 +82,10 @@ class Vision(Protocol):
         ...
 
     def step(self, state: Any, images: Sequence[Image]) -> None:
-        """Advance `state` by one tubelet: `tubelet_frames` images of (S, S, 3) uint8 RGB."""
+        """Advance the state of one camera by one tubelet.
+
+        `images` are `tubelet_frames` images (S, S, 3), uint8 RGB, S = `image_size`.
+        """
         ...
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
@@ -128,7 +131,7 @@ class Language(Protocol):
 
     @property
     def facts(self) -> ModelFacts:
-        """Constants of the model; `model_id` equals the vision side's."""
+        """Constants of the model; `model_id` is the same as on the vision side."""
         ...
 
     def check(self, text: str) -> None:
@@ -165,7 +168,7 @@ class Language(Protocol):
         ...
 
     def unreadable(self, text: str) -> float:
-        """Return how unreadable a text is to the model, 0..1 (another language, nonsense).
+        """Return how unreadable a text (another language, nonsense) is to the model, 0..1.
 
         0.5 is the fitted threshold: at or above it, answers are withheld. Models without a
         detector return 0.0.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a stream, validated on construction. Durations are in seconds (``_s``)."""
+"""Settings of a pipeline, validated on construction. Durations are in seconds (``_s``)."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
 
 
 def check_integer(value: object, what: str) -> int:
-    """Return an integer of any type, also of NumPy, as int; InputError for other values."""
+    """Return an integer of any integer type as int; raise InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f'{what} ({_shown(value)}) is not an integer')
     return int(value)
 
 
 def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
-    """Return a stamp in nanoseconds as int; raise InputError if it is no valid stamp."""
+    """Return a stamp in nanoseconds as int; raise InputError if it is not a valid stamp."""
     found = check_integer(stamp_ns, what)
     if not -EVER_NS < found < EVER_NS:
         raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
@@ -123,7 +123,7 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     """Return the standing prompts as a tuple if they are valid.
 
     Raises:
-        InputError: There are more than `MAX_PROMPTS`, two are the same, or one is invalid.
+        InputError: There are more than `MAX_PROMPTS` prompts, two are equal, or one is invalid.
     """
     prompts = texts_of(prompts, 'standing prompts')
     if len(prompts) > MAX_PROMPTS:
@@ -156,11 +156,10 @@ class SegmenterSettings:
     `change_threshold`: Ward merge cost of the newest k embeddings, above the noise of the stream,
     beyond which a new segment starts (at most 2 k d for a cosine distance d). For a high
     threshold, the maximum k is increased so that any d above 0.09 can reach the threshold.
-    `confirm_hops`: minimum k.
-    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment is
-    decoded again if its mean or its end is farther than this cosine distance from the vector that
-    was decoded last. `events_per_minute`: long-term limit on text events (0: no limit); both
-    thresholds rise if it is exceeded.
+    `confirm_hops`: minimum k. `min_segment_s`: minimum duration of the previous segment.
+    `drift_threshold`: a segment is decoded again if its mean or its end is farther than this
+    cosine distance from the vector that was decoded last. `events_per_minute`: long-term limit on
+    text events (0: no limit); both thresholds rise if it is exceeded.
     """
 
     change_threshold: float = 1.4

@@ -33,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of the sampling grid: its time `slot_ns`, and its frame with the frame's stamp."""
+    """One slot of the sampling grid: its time `slot_ns`, and a frame with its own stamp."""
 
     slot_ns: int
     stamp_ns: int
@@ -159,7 +159,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded text of one vector, with confidence, 0..1, and alternative texts, best first.
+    """Decoded text of one vector, with its confidence (0..1) and alternatives, best first.
 
     `nearest`: the model has no Y-Decoder (text decoder), so the texts are the nearest sentences of
     its sentence bank.

@@ -99,7 +99,10 @@ class VectorLog:
         self._end = self._first + int(np.searchsorted(self.stamps_ns, stamp_ns, side='right'))
 
     def within(self, start_ns: int, end_ns: int) -> slice:
-        """Return the slice of vectors with start_ns <= stamp <= end_ns; `end_ns` 0: no limit."""
+        """Return the slice of vectors with start_ns <= stamp <= end_ns.
+
+        `end_ns` = 0 means no upper limit.
+        """
         first = int(np.searchsorted(self.stamps_ns, start_ns, side='left'))
         last = int(np.searchsorted(self.stamps_ns, end_ns, side='right')) if end_ns else len(self)
         return slice(first, max(first, last))

@@ -2,10 +2,10 @@
 """Memory of all streams: embeddings of recent hops, and segments with texts for a longer time.
 
 A stream is one camera, one prompt and one model. A hop is one inference step, which yields one
-embedding per stream. Vectors have unit norm. Hops that are older than the newest stamp of their
-camera by more than `hops_kept_s` are deleted, and segments by more than `kept_s`. If the memory
-exceeds `most_bytes`, the oldest hops are deleted earlier, then the oldest segments. With a
-`Store`, the memory is also written to a file and survives the process.
+embedding per stream. Vectors have unit norm. Hops are deleted when they are `hops_kept_s` older
+than the newest stamp of their camera, segments when they are `kept_s` older. If the memory exceeds
+`most_bytes`, the oldest hops are deleted earlier, then the oldest segments. With a `Store`, the
+memory is also written to a file and survives the process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SAME = 0.5  # moments are the same if they overlap by more than this fraction of
 
 
 class StoredSpans(NamedTuple):
-    """Stored spans `seen` of one stream, in order of time.
+    """Result of `Memory.recall`: stored spans (`seen`) of one stream, in order of time.
 
     `source` and `prompt` identify the stream; its prompt can differ from the asked question.
     """
@@ -107,7 +107,7 @@ class Memory:
         """Store one embedding; it replaces an embedding of its stream with the same stamp.
 
         Newer embeddings of the same camera are deleted. The embedding is not stored, and `problem`
-        states the reason, if newer data of its camera was in the file when it was opened.
+        states the reason, if newer data of its camera was in the file when the file was opened.
 
         Raises:
             ModelMismatchError: The vector is from another model.
@@ -210,7 +210,7 @@ class Memory:
         self.problem, self._new_problem = self._new_problem or self._store_error, ''
 
     def close(self) -> None:
-        """Commit and close the store, so that another process can open it."""
+        """Commit and close the file, so that another process can open it."""
         if self._store is not None:
             self.commit()
             self._store.close()
@@ -294,7 +294,7 @@ class Memory:
     # Deletion.
 
     def _delete_old(self, source: str, newest_ns: int) -> None:
-        """Delete data of a camera beyond its retention time, also of removed standing prompts."""
+        """Delete data that is older than its retention time from all streams of a camera."""
         for key, stream in self._streams_of(source):
             self._delete_before(key, stream, *self._bounds_ns(newest_ns))
 
@@ -351,7 +351,7 @@ class Memory:
 
     @property
     def held_bytes(self) -> int:
-        """Approximate size of the data in RAM, in bytes; the size in the file is about half."""
+        """Approximate size of the data in RAM, in bytes; the file is about half as large."""
         streams = list(self._streams.values())
         hops, segments = (
             sum(map(len, parts))
@@ -380,7 +380,7 @@ class Memory:
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
-        """Return the size in bytes of each of these streams that is not empty."""
+        """Return the size in bytes of each stream in `keys` that is not empty."""
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
@@ -398,7 +398,7 @@ class Memory:
             self._write(lambda store: store.put_segment(key, segment))
 
     def _write(self, action: Callable[[Store], None]) -> None:
-        """Write to the file, if any; a failure is reported and the data stays in RAM."""
+        """Write to the file, if there is one; a failure is reported, and the data stays in RAM."""
         if self._store is None:
             return
         try:

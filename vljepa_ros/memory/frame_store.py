@@ -146,7 +146,7 @@ class FrameStore:
             self._write(lambda: self._keep_small(source))
 
     def keep(self, change: Change) -> None:
-        """Protect the frames in the last attention window of the segment that a change closed."""
+        """Delay the deletion of the last attention window of the segment that a change closed."""
         ended = change.previous
         if ended is None or change.stamp_ns < ended.end_ns:  # stamps went back: it was deleted
             return
@@ -219,7 +219,7 @@ class FrameStore:
         return self._apart([*newest, *ends, *others], limit)
 
     def images(self, hop: Hop) -> list[Image]:
-        """Return the frames of a hop, oldest first, each (S, S, 3) uint8 RGB.
+        """Return the frames of a hop, oldest first, as (S, S, 3) uint8 RGB, S = `image_size`.
 
         Raises:
             InputError: The frames were deleted after the hop was looked up, or are damaged.
@@ -240,8 +240,8 @@ class FrameStore:
     ) -> list[Hop]:
         """Return up to `count` adjacent hops that end with the newest hop at or before a stamp.
 
-        They are sorted by time. If several hops have this stamp, `number` is the number of the
-        last hop to return; None for the newest of them.
+        The hops are sorted by time. If several hops have the stamp `stamp_ns`, `number` selects
+        the last hop to return; None selects the newest hop.
         """
         found = list[Hop]()
         for hop in self._hops(
@@ -370,7 +370,7 @@ class FrameStore:
             self._sources[source].size -= size
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Run a write; a failure is reported in `problem` and loses all uncommitted frames."""
+        """Run a write action; a failure is reported in `problem` and loses uncommitted frames."""
         try:
             action()
         except OutputError as error:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Protection of the data in an existing file against new data with older stamps.
 
-Stamps that go back delete newer data. Stamps older than the file come from a clock that is not set
-yet, or from an old bag, so new data is refused instead.
+If the stamps of a camera go back, its newer data is deleted. The data in an existing file must not
+be deleted in this way, because older stamps may come from a clock that is not set yet, or from an
+old bag. New data with older stamps is refused instead.
 """
 
 from __future__ import annotations

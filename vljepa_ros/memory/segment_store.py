@@ -180,7 +180,7 @@ class Store:
         return [StreamKey(*row) for row in rows]
 
     def size(self, key: StreamKey) -> tuple[int, int, int]:
-        """Return a stream's number of embeddings, number of segments, and D."""
+        """Return the number of embeddings, the number of segments, and D of one stream."""
         rows = [
             self._base.read(
                 f'SELECT count(*), max(length(vector)) FROM {table} WHERE stream = ?',

@@ -90,7 +90,7 @@ class Database:
         )  # committed data survives a kill of the process
 
     def _migrate(self, version: int, read_only: bool) -> None:
-        """Upgrade an older file in one transaction; raise InputError if that is unsupported."""
+        """Upgrade an older file in one transaction; raise InputError for unsupported versions."""
         missing = range(version, self.version)
         if version > self.version or not all(step in self._migrations for step in missing):
             raise InputError(
@@ -105,7 +105,7 @@ class Database:
         )
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a SQL query; raise OutputError if the file is damaged or missing."""
+        """Return the rows of an SQL query; raise OutputError if the file is damaged or missing."""
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:
@@ -115,13 +115,13 @@ class Database:
     # last commit is then rolled back.
 
     def write(self, statement: str, *values: Any) -> None:
-        """Execute a SQL statement; `commit` makes its effect permanent."""
+        """Execute an SQL statement; `commit` makes its effect permanent."""
         with self._rolled_back_on_error():
             self._begin()
             self._base.execute(statement, values)
 
     def write_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Execute a SQL statement once per row of values; `commit` makes the effect permanent."""
+        """Execute an SQL statement once per row of values; `commit` makes the effect permanent."""
         with self._rolled_back_on_error():
             self._begin()
             self._base.executemany(statement, rows)
@@ -174,7 +174,7 @@ def _connect(path: Path | None, read_only: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock a file beside the database and return it, so that only one process writes."""
+    """Lock a file beside the database, so that only one process writes, and return it."""
     try:
         lock = path.with_name(f'{path.name}-lock').open('w')
     except OSError as error:

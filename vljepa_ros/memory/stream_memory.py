@@ -32,8 +32,9 @@ HOLDS = 0.5  # every hop of a moment has at least this fraction of the best scor
 class StoredSegment:
     """A segment with its pooled vector (D,) and its published text.
 
-    `text`: '' before a text is published. `nearest`: the text is a retrieved sentence of a
-    sentence bank. `unfamiliar`: how unfamiliar the scene is to the model, 0..1, mean over hops.
+    `name`: session id and segment id. `text`: '' before a text is published. `nearest`: the text
+    is a retrieved sentence of a sentence bank. `unfamiliar`: how unfamiliar the scene is to the
+    model, 0..1, mean over the segment's hops.
     """
 
     name: SegmentName
@@ -95,7 +96,7 @@ class StoredStream:
         return ended
 
     def close(self, segment: StoredSegment) -> StoredSegment | None:
-        """Add a closed segment; it replaces the open segment if this has the same name.
+        """Add a closed segment; it replaces the open segment if both have the same name.
 
         Returns:
             Another segment that was still open and is now closed, or None.
@@ -175,15 +176,15 @@ class StoredStream:
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
     def evaluated(self, start_ns: int, end_ns: int, limit: int) -> list[EvaluatedSpan]:
-        """Split a time span by segment, and return the stored spans in order of time.
+        """Split a time span at segment boundaries, and return the spans with stored embeddings.
 
-        A stored span has the mean vector of its hops, or the segment's pooled vector if most of
-        the hops were deleted. Hops between two segments form stored spans, too.
+        The spans are in order of time. A span has the mean vector of its hops, or the segment's
+        pooled vector if most of the hops were deleted. Hops between two segments form spans, too.
 
         Args:
             start_ns: Start of the time span.
             end_ns: End of the time span; 0 for an open end.
-            limit: Maximum number of stored spans; the longest are selected.
+            limit: Maximum number of spans; the longest are selected.
         """
         end_ns = end_ns or EVER_NS
         spans, segments = list[Span](), list[StoredSegment | None]()
@@ -217,7 +218,7 @@ class StoredStream:
     def _part(
         self, segment: StoredSegment | None, start_ns: int, end_ns: int
     ) -> EvaluatedSpan | None:
-        """Return the stored span of a segment, or of hops between segments; None without data."""
+        """Return the stored span of a segment, or of hops between segments; None if empty."""
         if segment is None:
             return self._mean(start_ns, end_ns)
         own_end_ns = self._own_end(segment)
@@ -247,7 +248,7 @@ class StoredStream:
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
     ) -> list[SearchHit]:
-        """Return the spans that match a text best, unsorted.
+        """Return the spans that match a text best, in no particular order.
 
         Args:
             text: Embedding (D,) of the text.
@@ -291,7 +292,7 @@ class StoredStream:
         return found
 
     def _peak(self, hop: int, step: int, part: slice, text: Vector) -> int:
-        """Return the index of the best hop near `hop`, including hops that subsampling skipped."""
+        """Return the index of the hop near `hop` that matches `text` best, without subsampling."""
         first = max(hop - step + 1, part.start)
         near = self.hops.vectors[first : min(hop + step, part.stop)]
         return first + int(np.argmax(near @ text))
@@ -305,7 +306,7 @@ class StoredStream:
         return slice(max(first, inside.start), min(end, inside.stop))
 
     def _span(self, moment: slice, segment: StoredSegment | None) -> Span:
-        """Return first and last stamp of a moment; the segment's start if hops were deleted."""
+        """Return the start and end of a moment, including deleted hops at the segment's start."""
         stamps = self.hops.stamps_ns[moment]
         start_ns = int(stamps[0])
         if segment is not None and moment.start == 0:
@@ -313,7 +314,7 @@ class StoredStream:
         return start_ns, int(stamps[-1])
 
     def _own_end(self, segment: StoredSegment) -> int:
-        """Return the end stamp of a segment, less 1 ns if that hop belongs to the next segment."""
+        """Return the end of a segment, minus 1 ns if its last hop belongs to the next segment."""
         end_ns = self.end_of(segment)
         return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
 

@@ -345,7 +345,7 @@ def _combine(
 
 
 def _scaled(result: _Result, share: float) -> _Result:
-    """Multiply all scores by `share`; the remainder is the probability of "unanswerable".
+    """Multiply the scores by `share`; the remainder is the probability of "unanswerable".
 
     The result is an abstention if `share` is at most `LEAST_SHARE`.
     """

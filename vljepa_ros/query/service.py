@@ -40,7 +40,7 @@ class Question:
         return bool(self.start_ns or self.end_ns)
 
     def check(self) -> None:
-        """Raise InputError if the question is invalid; does not run the model."""
+        """Raise InputError if the question is invalid, without running the model."""
         check_question(self.prompt, self.candidates)
         check_span(self.start_ns, self.end_ns)
 
@@ -60,8 +60,8 @@ class QueryService:
 
         Args:
             question: The question.
-            evaluate: Function that evaluates the current state or stored frames; raises
-                NotStoredError or BusyError if it cannot.
+            evaluate: Function that evaluates the current state or stored frames, and returns the
+                camera and the evaluated spans; raises NotStoredError or BusyError if it cannot.
 
         Raises:
             InputError: The question is invalid.

@@ -59,11 +59,11 @@ class Health:
             self._hops.append(latency_s)
 
     def report_problem(self, kind: str, text: str, level: Level = Level.WARN) -> str:
-        """Count a problem, show it in the diagnostics for `SHOWN_S` seconds, and throttle its log.
+        """Count a problem, show it in the diagnostics, and return a line to log.
 
         Args:
-            kind: Name of its counter; log lines are throttled per name.
-            text: One line that describes it.
+            kind: Name of the problem's counter; log lines are throttled per counter.
+            text: One line that describes the problem.
             level: Level in the diagnostics.
 
         Returns:
@@ -87,7 +87,7 @@ class Health:
 
         Args:
             name: Identifier of the condition.
-            text: One line that describes it; '' to clear it.
+            text: One line that describes the condition; '' to clear it.
             level: Level in the diagnostics.
 
         Returns:
@@ -113,7 +113,7 @@ class Health:
         return highest, '; '.join(text for level, text in current if level == highest)
 
     def values(self) -> dict[str, str]:
-        """Return the counters, and the rate and latency since the previous call, by name."""
+        """Return counters, and rate and latency since the previous call, as texts by name."""
         now = self._now_s()
         with self._lock:
             seconds, self._tick_s = max(now - self._tick_s, 1e-3), now

@@ -31,7 +31,9 @@ Loader = Callable[[ModelSpec, tuple[str, ...]], Model]
 
 
 def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
-    """Load a model from the registry; torch is imported only now, so that nodes start faster.
+    """Load a model from the registry.
+
+    torch is imported only here, so that a node can start before torch is loaded.
 
     Args:
         spec: Model, device, dtype and threads.
@@ -43,7 +45,7 @@ def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
 
 
 def free_from_registry() -> None:
-    """Release the GPU memory of freed weights."""
+    """Release GPU memory that torch caches for deleted weights."""
     from vljepa_ros.model import registry
 
     registry.free()

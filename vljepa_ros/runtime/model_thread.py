@@ -23,8 +23,8 @@ class ModelThread:
     """Thread that runs queued work, one item at a time.
 
     `offer` queues only the newest item of each key (the newest frame of each camera); `call`
-    queues every call, in order. If both are pending they alternate, so that frames cannot starve
-    questions, nor questions frames.
+    queues every call, in order. If both are pending they alternate, so that neither frames nor
+    calls starve.
     """
 
     def __init__(self, name: str) -> None:

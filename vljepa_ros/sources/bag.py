@@ -150,7 +150,13 @@ class _Guard:
 
 
 def _storage_of(path: Path) -> Path:
-    """Return the path for the reader: a file, a folder with metadata.yaml, or its only file."""
+    """Return the path for the reader: a file, or a folder with metadata.yaml.
+
+    A folder without metadata.yaml is replaced by its only bag file.
+
+    Raises:
+        InputError: The file is empty, or the folder has no metadata.yaml but several bag files.
+    """
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f'{path}: the file is empty')
@@ -191,7 +197,7 @@ class BagSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Iterate over frames as recorded, with a `Damaged` in place of each unreadable image."""
+        """Iterate over recorded frames, with a `Damaged` in place of each unreadable image."""
         for message in self.bag.messages(self.topics):
             name = self.names[message.topic.name]
             try:

@@ -98,7 +98,10 @@ class _Clock:
         self._start, self._unit = stream.start_time or 0, stream.time_base or Fraction(0)
 
     def next(self, pts: int | None) -> int:
-        """Return the stamp in nanoseconds of the next frame from its `pts`, if it has one."""
+        """Return the stamp of the next frame in nanoseconds.
+
+        `pts` is its presentation time stamp in units of the container; None if it has none.
+        """
         stamp_ns = -1
         if pts is not None:
             stamp_ns = round((pts - self._start) * self._unit * 1_000_000_000)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Offline change detection on a whole recording, as in the paper (arXiv 2512.10942, section 4.3).
+"""Offline change detection on a whole recording, as in the VL-JEPA paper.
 
 Adjacent segments are merged by Ward's criterion, cheapest first, until every merge would cost more
-than `change_threshold`; if there are still more than `events_per_minute` segments, merging goes on
-to that number. The merge cost is computed as in `segmenter`, without subtracting noise. Changes
-need no confirmation, because the whole stream is available. Shapes: T embeddings of D values.
+than `change_threshold` (arXiv 2512.10942, section 4.3). If there are still more segments than
+`events_per_minute` allows, merging continues down to that number. The merge cost is computed as in
+`segmenter`, without subtracting noise. Changes need no confirmation, because the whole stream is
+available. Shapes: T embeddings of D values.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class OfflineSegmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """Store an embedding and return an empty list.
+        """Store an embedding and return an empty list; `end` returns the changes.
 
         Raises:
-            InputError: The same errors as `Segmenter.push`.
+            InputError: The embedding is invalid, as in `Segmenter.push`.
         """
         check_vector(embedding.vector)
         for before in self._streams.get(embedding.key, [])[-1:]:

@@ -106,7 +106,7 @@ class _Camera:
         self.stamp_ns: int | None = None
 
     def takes(self, slot: Slot, period_ns: int, dropped: bool = False) -> bool:
-        """Return whether to use a slot; one slot of a slow camera is skipped to show motion.
+        """Return whether to use a slot; for a slow camera, some slots are skipped to show motion.
 
         If a camera has half or a quarter of the model's rate, each new frame can begin a tubelet
         of two frames and fill both of its slots, as if nothing moved. Skipping one slot shifts the
@@ -213,7 +213,7 @@ class Perceiver:
 
     @property
     def skipped_slots(self) -> int:
-        """Number of slots of the sampling grid that were skipped, because no frame was near."""
+        """Number of slots of the sampling grid that were skipped for lack of a frame."""
         return sum(c.skipped + c.sampler.skipped for c in self._cameras.values())
 
     def reset(self) -> None:
@@ -267,10 +267,10 @@ class Perceiver:
         """Predict answer embeddings for prompts about now or about a span of the past.
 
         Args:
-            source: Camera; '' for the only one.
+            source: Camera; '' for the only camera.
             prompts: P prompts.
-            start_ns: Start of the span.
-            end_ns: End of the span; 0 for an open end. Both 0: now.
+            start_ns: Start of the span; 0 for an open start.
+            end_ns: End of the span; 0 for an open end. If both are 0, the prompts are about now.
 
         Raises:
             InputError: The source is unknown, or a prompt or the span is invalid.
@@ -342,7 +342,12 @@ class Perceiver:
     # Spans of the past.
 
     def _stored_source(self, source: str) -> str:
-        """Resolve the name of a camera with received frames, or with frames stored in the file."""
+        """Return the name of a camera with received or stored frames; '' selects the only camera.
+
+        Raises:
+            InputError: The name is unknown, or '' is ambiguous.
+            NoFrameError: There is no camera yet.
+        """
         stored = self.frame_store.sources if self.frame_store is not None else ()
         source = _one_of(tuple(dict.fromkeys((*self.sources, *stored))), source)
         if not source:

@@ -4,7 +4,7 @@
 Uses stamps only, no clock. `TRANSITIONS` is the state machine of a stream. Its signals come from
 numeric rules:
 
-CHANGE is an online form of the paper's offline rule (arXiv 2512.10942, section 4.3), which merges
+CHANGE is an online form of VL-JEPA's offline rule (arXiv 2512.10942, section 4.3), which merges
 adjacent segments by Ward's criterion. The newest k embeddings, with mean r, are compared with the
 n embeddings before them in the segment, with mean m. Keeping them in the segment costs
 n k / (n + k) |m - r|^2, minus one variance for the noise of the stream. If the cost exceeds
@@ -126,7 +126,7 @@ class Segmenter:
 
         Args:
             settings: Parameters of change detection.
-            session_id: Copied into every change.
+            session_id: Identifier that is copied into every change.
             next_id: Next segment id by stream, updated in place. Several segmenters of one session
                 share it, so that ids stay unique.
         """
@@ -234,7 +234,7 @@ class Segmenter:
         stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
     def _split(self, stream: StreamState) -> list[Hop]:
-        """Remove the newest hops of a segment if they begin a new one, and return them.
+        """Remove and return the newest hops of a segment if they begin a new segment.
 
         The segment is split where the merge cost is highest.
         """
@@ -251,7 +251,7 @@ class Segmenter:
         return members
 
     def _drift(self, stream: StreamState, compared: Compared) -> list[Change]:
-        """Return a DRIFT change if the compared mean is far from the vector published last.
+        """Return a DRIFT if the mean of the compared embeddings is far from the published vector.
 
         Changes of meaning that are too small to start a segment can only be reported in this way.
         """
@@ -354,7 +354,7 @@ class Segmenter:
         )
 
     def _make_room(self) -> list[Change]:
-        """Close the stream with the oldest embedding if there are too many streams."""
+        """End the stream that was updated least recently if there are too many streams."""
         if len(self._streams) < MAX_STREAMS:
             return []
         oldest = min(self._streams.values(), key=lambda stream: stream.newest_ns)

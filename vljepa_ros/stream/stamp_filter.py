@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamp filter: accept or drop received frames of one camera by their stamps, detect gaps.
+"""Stamp filter: accept or drop the frames of one camera by their stamps, and detect gaps.
 
 Uses stamps only, no clock. Stamps are checked on arrival, before frames are dropped for lack of
 time, so that dropped frames never look like gaps (docs/design.md section 6, rule 4).

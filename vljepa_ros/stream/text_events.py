@@ -44,7 +44,7 @@ class _OpenSegment:
 
 
 class EventWriter:
-    """Turns changes into text events. Counts `decodes` (decoded vectors), `written` (events)."""
+    """Turns changes into text events; counts decoded vectors (`decodes`), events (`written`)."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
@@ -112,7 +112,7 @@ class EventWriter:
         return [_event(own, known.segment, State.ENDED, known.decoded, known.unfamiliar)]
 
     def _final_text(self, change: Change) -> Decoded | None:
-        """Return the final text of the segment that a change closes; None if not decoded yet."""
+        """Return the final text of the segment that a change closes; None if it is unknown."""
         known, closed = self._open.get(change.key), change.previous
         if closed is None:
             return None
