@@ -154,7 +154,7 @@ class Pipeline:
         Args:
             prompt: The question.
             candidates: Answers to choose from; if empty, a text is decoded.
-            source: Camera; '' for the only camera.
+            source: Name of the camera; '' for the only camera.
             start_ns: Start of the span; 0 for an open start.
             end_ns: End of the span; 0 for an open end. If both are 0, the question is about now.
 
@@ -185,7 +185,7 @@ class Pipeline:
 
         Args:
             text: Description to search for.
-            source: Camera; '' for all.
+            source: Name of the camera; '' for all.
             start_ns: Start of the searched span; 0 for an open start.
             end_ns: End of the searched span; 0 for an open end.
             limit: Maximum number of moments.

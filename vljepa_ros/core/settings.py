@@ -14,7 +14,7 @@ from vljepa_ros.core.types import EVER_NS
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
 LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change threshold is high)
-LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default
+LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default cost
 HIGHEST_THRESHOLD = 100.0  # merge cost that unrelated embeddings at 5 Hz reach after 20 s
 EVER_S = 1e10  # longer than the time between any two ROS stamps
 

@@ -120,7 +120,7 @@ class Memory:
         for other, stream in self._streams_of(key.source):
             self._delete_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
-        if len(hops) and hops.newest_ns == stamp_ns:  # a repeated frame
+        if len(hops) and hops.newest_ns == stamp_ns:  # the newest frame is repeated
             hops.delete_after(stamp_ns - 1)
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
@@ -149,10 +149,10 @@ class Memory:
         if self._is_refused(key.source, change.stamp_ns):
             return
         stream = self._stream(key)
-        if before is not None and before.end_ns > change.stamp_ns:  # time went back
+        if before is not None and before.end_ns > change.stamp_ns:  # stamps went back
             self._delete_segments_after(key.source, change.stamp_ns)
             before = None
-        elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
+        elif stream.last_end_ns > change.stamp_ns:  # stamps went back before its first change
             self._delete(key, stream.delete_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
             ended = StoredSegment(
@@ -223,7 +223,7 @@ class Memory:
         newest data. If there are more than `MOST_SEEN` spans, the longest are returned.
 
         Args:
-            source: Camera; '' for any.
+            source: Name of the camera; '' for any.
             start_ns: Start of the time span; 0 for an open start.
             end_ns: End of the time span; 0 for an open end.
             prompt: Preferred prompt.
@@ -261,7 +261,7 @@ class Memory:
         Args:
             language: Text side of the model.
             text: Description to search for.
-            source: Camera; '' for all.
+            source: Name of the camera; '' for all.
             start_ns: Start of the searched span; 0 for an open start.
             end_ns: End of the searched span; 0 for an open end.
             limit: Maximum number of moments, 1..1000.

@@ -130,7 +130,7 @@ class FrameStore:
         """Store the frames of a hop; `problem` states the reason if they are not stored.
 
         Args:
-            source: Camera.
+            source: Name of the camera.
             tubelet: Frames of the hop, oldest first.
             reset_count: Reset counter of the camera.
             number: Number of the hop, counted since the last reset of the camera.
@@ -162,7 +162,7 @@ class FrameStore:
         self.problem, self._new_problem = self._new_problem or self._file_error, ''
 
     def close(self) -> None:
-        """Close the file, so that another process can open it."""
+        """Commit if possible, and close the file, so that another process can open it."""
         self._base.close()
 
     # Reading. Raises OutputError if the file is damaged or missing.
@@ -200,7 +200,7 @@ class FrameStore:
         least half an attention window apart.
 
         Args:
-            source: Camera.
+            source: Name of the camera.
             start_ns: Start of the span.
             end_ns: End of the span.
             limit: Maximum number of hops.
@@ -333,7 +333,7 @@ class FrameStore:
         """Delete the oldest hops of a camera until the size limit is met.
 
         Args:
-            source: Camera.
+            source: Name of the camera.
             kinds: Values of the column `kept` of the hops that may be deleted.
             until_ns: Only hops with older stamps may be deleted.
             most: Maximum number of hops to delete.

@@ -140,7 +140,7 @@ class Store:
 
         Args:
             model_id: The model whose data is not deleted.
-            source: Camera.
+            source: Name of the camera.
             hops_ns: Hops with older stamps are deleted.
             segments_ns: Segments with older ends are deleted.
         """

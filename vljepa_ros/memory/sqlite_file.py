@@ -62,7 +62,7 @@ class Database:
             self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
-            if not read_only and _is_full(path):  # SQLite reports it by several error codes
+            if not read_only and _is_full(path):  # SQLite uses several error codes
                 raise DiskFullError(f'{path} cannot be opened: the disk is full') from error
             raise OutputError(f'{path} cannot be opened: {error}') from error
         except (sqlite3.DatabaseError, InputError) as error:
@@ -136,7 +136,7 @@ class Database:
         """Commit, and return up to `PAGES_AT_ONCE` unused pages to the file system."""
         self.commit()
         with self._rolled_back_on_error():
-            # `execute` of Python would run only one step, which frees one page.
+            # Python's `execute` would run only one step, which frees one page.
             self._base.executescript(f'PRAGMA incremental_vacuum({PAGES_AT_ONCE});')
 
     def close(self) -> None:

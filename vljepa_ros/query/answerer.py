@@ -64,7 +64,7 @@ class _Result:
     confidence: float
     reason: AbstainReason = AbstainReason.NONE
     ranked: tuple[Candidate, ...] = ()
-    nearest: bool = False  # the text is a retrieved sentence, not a decoded one
+    nearest: bool = False  # the text is a retrieved sentence, not a decoded text
 
     @property
     def abstained(self) -> bool:
@@ -169,7 +169,7 @@ class Answerer:
 
         Args:
             prompt: The question.
-            source: Camera, copied into the evidence.
+            source: Name of the camera, copied into the evidence.
             seen: Evaluated spans in order of time; at least one.
             candidates: Answers to choose from; if empty, the vectors are decoded to texts.
             basis: Data that the spans are based on, copied into the answer.
@@ -236,7 +236,7 @@ class Answerer:
 
         Args:
             prompt: The question.
-            source: Camera, copied into the evidence.
+            source: Name of the camera, copied into the evidence.
             seen: Stored spans in order of time; at least one.
             candidates: Answers to choose from; if empty, the vectors are decoded to texts.
             own: Whether the embeddings were predicted for this prompt.

@@ -94,7 +94,7 @@ class Condition:
             text: Statement to compare with each embedding.
             threshold: Minimum score at which the statement counts as true; above 0, at most 1.
             until_not: Fire when the statement stops being true, not when it becomes true.
-            source: Camera; '' for any.
+            source: Name of the camera; '' for any.
             hops: Number of consecutive hops that must agree before the condition fires.
 
         Raises:
@@ -105,7 +105,7 @@ class Condition:
             raise InputError(f'threshold ({threshold}) is not in 0..1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
-        self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first one
+        self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first hop
         self._needed = hops
         self._hops: dict[str, _Hop] = {}
 

@@ -232,7 +232,7 @@ class Perceiver:
         Args:
             frame: The frame.
             reset_count: Reset counter of its camera; a new value resets the camera's state.
-            dropped: Whether frames before this one were dropped for lack of time. The frame then
+            dropped: Whether frames before this frame were dropped for lack of time. The frame then
                 completes at most one hop, to limit latency.
 
         Raises:
@@ -267,7 +267,7 @@ class Perceiver:
         """Predict answer embeddings for prompts about now or about a span of the past.
 
         Args:
-            source: Camera; '' for the only camera.
+            source: Name of the camera; '' for the only camera.
             prompts: P prompts.
             start_ns: Start of the span; 0 for an open start.
             end_ns: End of the span; 0 for an open end. If both are 0, the prompts are about now.

@@ -83,7 +83,7 @@ class Signal(Enum):
 class Compared(Enum):
     """Embeddings of a segment whose mean is compared with the vector that was published last."""
 
-    SETTLED = 'all but the newest embeddings'  # the newest `LONGEST_RUN` may yet begin a segment
+    SETTLED = 'all but the newest embeddings'  # the newest `LONGEST_RUN` may still begin a segment
     ENDING = 'last embeddings'  # the newest `LAST`, because the segment closes
 
 

@@ -44,7 +44,7 @@ class _OpenSegment:
 
 
 class EventWriter:
-    """Turns changes into text events; counts decoded vectors (`decodes`), events (`written`)."""
+    """Turns changes into text events. Counters: `decodes` (vectors) and `written` (events)."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
