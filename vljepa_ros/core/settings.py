@@ -200,7 +200,7 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Retention times of segments (`kept_s`) and embeddings (`hops_kept_s`), and size limit."""
+    """Retention times of segments (`kept_s`) and embeddings (`hops_kept_s`), and a size limit."""
 
     kept_s: float = 7 * 86400.0
     hops_kept_s: float = 3600.0

@@ -191,7 +191,7 @@ class Memory:
         self._put(key, begun)
 
     def event(self, event: Event) -> None:
-        """Store the text of an event in its segment; ignored if the segment is not stored."""
+        """Store the text of an event in its segment; do nothing if the segment is not stored."""
         stream = self._streams.get(event.key)
         name = (event.session_id, event.segment_id)
         found = stream.named(name) if stream else None

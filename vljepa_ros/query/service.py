@@ -23,9 +23,9 @@ from vljepa_ros.query.answerer import Answerer, check_question
 class Question:
     """A question about now, or about a span of the past.
 
-    `candidates`: answers to choose from; if empty, the answer is a decoded text. `source`: camera;
-    '' for the only camera. `start_ns` and `end_ns`: the time span; 0 for an open start or end,
-    both 0 for now.
+    `candidates`: answers to choose from; if empty, the answer is a decoded text. `source`: name of
+    the camera; '' for the only camera. `start_ns` and `end_ns`: the time span; 0 for an open start
+    or end, both 0 for now.
     """
 
     prompt: str

@@ -78,7 +78,10 @@ class _Hop:
 
 
 class Condition:
-    """Watch condition on one camera or on all cameras."""
+    """Watch condition on one camera or on all cameras.
+
+    `score` and `unfamiliar` describe the newest hop.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,8 @@ class Condition:
         Args:
             text: Statement to compare with each embedding.
             threshold: Minimum score at which the statement counts as true; above 0, at most 1.
-            until_not: Fire when the statement stops being true, not when it becomes true.
+            until_not: Whether to fire when the statement stops being true, not when it becomes
+                true.
             source: Name of the camera; '' for any.
             hops: Number of consecutive hops that must agree before the condition fires.
 

@@ -212,7 +212,7 @@ class BagSource(Source):
 
 
 def stamp_of(data: bytes) -> int:
-    """Return the stamp in nanoseconds of a serialized message that begins with a header.
+    """Return the header stamp in nanoseconds of a CDR message that begins with a header.
 
     Raises:
         InputError: The message is too short.

@@ -100,7 +100,9 @@ class _Clock:
     def next(self, pts: int | None) -> int:
         """Return the stamp of the next frame in nanoseconds.
 
-        `pts` is its presentation time stamp in units of the container; None if it has none.
+        Args:
+            pts: Presentation time stamp of the frame, in units of the container's time base; None
+                if the frame has no stamp.
         """
         stamp_ns = -1
         if pts is not None:

@@ -143,7 +143,7 @@ class _Camera:
 
 
 class Perceiver:
-    """Computes embeddings for all cameras. Counters: `hops` and `skipped_slots`."""
+    """Computes embeddings from the frames of all cameras; counts `hops` and `skipped_slots`."""
 
     def __init__(
         self,

@@ -289,7 +289,14 @@ class Segmenter:
         reason: Reason,
         before: StreamState | None,
     ) -> Change:
-        """Open a segment with the hops `members`, and return its opening change."""
+        """Open a segment, and return its opening change.
+
+        Args:
+            embedding: The newest embedding.
+            members: Hops of the new segment.
+            reason: Reason for the change.
+            before: State of the segment that the change closes; None if there is none.
+        """
         key, start_ns, score = embedding.key, members[0].stamp_ns, 1.0
         if reason is Reason.MEANING and before:
             score = _distance(before.mean(), np.sum([hop.vector for hop in members], axis=0))
