@@ -42,7 +42,7 @@ class NotStoredError(InputError):
 
 
 class OutputError(VljepaError):
-    """A file or folder cannot be written, or a database that is in use cannot be read."""
+    """A file or folder cannot be written, or a database cannot be opened or read."""
 
 
 class DiskFullError(OutputError):
@@ -60,7 +60,7 @@ class ModelMismatchError(VljepaError):
 
 
 class BusyError(VljepaError):
-    """A limit on pending work is reached, or a file is in use; the request can be repeated."""
+    """A limit on pending work is reached, or a resource is in use; try again later."""
 
     code = ErrorCode.BUSY
 
