@@ -48,7 +48,7 @@ __all__ = [
     'load',
 ]
 
-# The interfaces that rosidl generates are installed as a second part of this package.
+# The interfaces that rosidl generates are installed in another folder of the same package name.
 __path__ = extend_path(__path__, __name__)
 
 __version__ = '0.1.0'
@@ -63,7 +63,7 @@ _MODULES = {
 if not TYPE_CHECKING:  # so that a type checker still reports unknown names
 
     def __getattr__(name: str) -> object:
-        """Import an exported name on first use: `import vljepa_ros` loads no torch."""
+        """Import an exported name on first use, so that `import vljepa_ros` loads no torch."""
         if name not in __all__:
             raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
         module = import_module(f'{__name__}.{_MODULES.get(name, "core.errors")}')

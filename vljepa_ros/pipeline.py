@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole stack without ROS: frames in, events and answers out, in one thread.
+"""Single-threaded pipeline from frames to text events and answers, without ROS.
 
-The nodes use the same components, connected by topics. Neither depends on the other.
+The nodes connect the same components by topics. Pipeline and nodes do not depend on each other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vljepa_ros.stream.text_events import EventWriter
 
 
 class Pipeline:
-    """The whole stack in one object: frames in, text events and answers out.
+    """Single-threaded pipeline without ROS: frames in, text events and answers out.
 
     Push frames in the order of their stamps; `finish` closes the last segments. Other results of
     the last `push` are in `last_embeddings`, `last_changes` and `last_message` (a log line).
@@ -61,11 +61,11 @@ class Pipeline:
         Args:
             model: Vision side and text side of a model, see `vljepa_ros.model.registry.load`.
             settings: Prompts, sampling, segmentation, answers and memory.
-            session_id: Written into every event.
-            segmenter: Used instead of a `Segmenter` with `settings.segmenter`.
+            session_id: Identifier that is copied into every event.
+            segmenter: Segmenter to use instead of a `Segmenter` with `settings.segmenter`.
 
         Raises:
-            ModelError: One side of the model is not loaded.
+            ModelError: The vision side or the text side of the model is not loaded.
             InputError: An argument is of a wrong type, or a standing prompt is invalid.
         """
         _check_parts(model, settings, segmenter)
@@ -89,10 +89,10 @@ class Pipeline:
         self.last_message = ''
 
     def push(self, frame: Frame) -> list[Event]:
-        """Process one frame and return the new events.
+        """Process one frame and return the new text events.
 
         Raises:
-            InputError: The frame is invalid; the state is unchanged.
+            InputError: The frame is invalid; the pipeline is unchanged.
         """
         frame = _checked(frame)
         stamp_filter = self._stamp_filter(frame.source)
@@ -112,7 +112,7 @@ class Pipeline:
         return events
 
     def skip(self, source: str, stamp_ns: int) -> None:
-        """Register the stamp of an image that could not be decoded, as the nodes do.
+        """Register the stamp of an image that could not be decoded, so that it is not a gap.
 
         Raises:
             InputError: The source or the stamp is invalid.
@@ -125,12 +125,20 @@ class Pipeline:
         stamp_filter.reject()
 
     def set_prompts(self, prompts: Sequence[str]) -> list[Event]:
-        """Replace all standing prompts; streams of removed prompts end."""
+        """Replace all standing prompts, and end the streams of removed prompts.
+
+        Returns:
+            Final events of the streams that ended.
+
+        Raises:
+            InputError: A prompt is invalid or unreadable, or there are too many; the pipeline is
+                unchanged.
+        """
         self.perceiver.set_prompts(prompts)
         return self._end(lambda key: key.prompt not in self.perceiver.prompts)
 
     def finish(self) -> list[Event]:
-        """End every stream and return the final events of open segments."""
+        """End all streams, and return the final events of their open segments."""
         return self._end(lambda _: True)
 
     def ask(
@@ -145,14 +153,15 @@ class Pipeline:
 
         Args:
             prompt: The question.
-            candidates: Answers to choose from; none to decode a text.
-            source: Camera; '' for the only one.
+            candidates: Answers to choose from; if empty, a text is decoded.
+            source: Name of the camera; '' for the only camera.
             start_ns: Start of the span; 0 for an open start.
-            end_ns: End of the span; 0 for an open end. Both 0: now.
+            end_ns: End of the span; 0 for an open end. If both are 0, the question is about now.
 
         Raises:
-            InputError: The question is invalid, or nothing is stored for its span.
-            BusyError: The question can be answered later.
+            InputError: The question is invalid.
+            NotStoredError: Nothing is stored for the span of the question.
+            BusyError: The question cannot be answered now, but may be repeated later.
         """
         texts = texts_of(candidates, 'candidates')
         span = check_span(start_ns, end_ns)
@@ -172,17 +181,17 @@ class Pipeline:
     def search(
         self, text: str, source: str = '', start_ns: int = 0, end_ns: int = 0, limit: int = 10
     ) -> list[Moment]:
-        """Return the stored moments that match a text, best first.
+        """Return the stored moments that are most similar to a text, best first.
 
         Args:
             text: Description to search for.
-            source: Camera; '' for all.
+            source: Name of the camera; '' for all.
             start_ns: Start of the searched span; 0 for an open start.
-            end_ns: End of the searched span; 0 for now.
+            end_ns: End of the searched span; 0 for an open end.
             limit: Maximum number of moments.
 
         Raises:
-            InputError: The text, span, limit or source is invalid.
+            InputError: The text, the span, the limit or the source is invalid.
         """
         check_text(source, 'source')
         limit, span = check_integer(limit, 'limit'), check_span(start_ns, end_ns)
@@ -223,7 +232,7 @@ def _check_parts(model: object, settings: object, segmenter: object) -> None:
 
 
 def _checked(frame: object) -> Frame:
-    """Return a frame with an int as stamp. Raises InputError if it is invalid."""
+    """Return a frame with its stamp as int; raise InputError if the frame is invalid."""
     if not isinstance(frame, Frame):
         raise InputError(
             f'the frame is of type {type(frame).__name__}: use push(Frame(stamp_ns, image))'

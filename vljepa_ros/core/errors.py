@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class ErrorCode(IntEnum):
-    """Kind of error (values equal the constants of Predict, Query, Search, Teach and Watch)."""
+    """Error code of a response; equals the constants of Predict, Query, Search, Teach, Watch."""
 
     OK = 0
     BAD_INPUT = 1
@@ -30,19 +30,19 @@ class VljepaError(Exception):
 
 
 class InputError(VljepaError):
-    """An image, prompt, bag, stamp or argument from outside is invalid."""
+    """An input is invalid, for example an image, prompt, bag, stamp or argument."""
 
     code = ErrorCode.BAD_INPUT
 
 
 class NotStoredError(InputError):
-    """Nothing is stored for the time span of a question."""
+    """No frames or embeddings are stored for the time span of a question."""
 
     code = ErrorCode.NOT_STORED
 
 
 class OutputError(VljepaError):
-    """A file or folder cannot be written: no space, no permission, or the path is taken."""
+    """A file or folder cannot be written, or a database cannot be opened or read."""
 
 
 class DiskFullError(OutputError):
@@ -50,23 +50,23 @@ class DiskFullError(OutputError):
 
 
 class ModelError(VljepaError):
-    """A model folder is missing, damaged or of another architecture, or a device is missing."""
+    """A model is missing, damaged or not supported, or a device is missing."""
 
 
 class ModelMismatchError(VljepaError):
-    """Vectors of different model ids cannot be compared."""
+    """Vectors cannot be compared, because they are from different models."""
 
     code = ErrorCode.MODEL_MISMATCH
 
 
 class BusyError(VljepaError):
-    """A stated limit of pending work is reached; the request can be repeated later."""
+    """A limit on pending work is reached, or a resource is in use; try again later."""
 
     code = ErrorCode.BUSY
 
 
 class InactiveError(BusyError):
-    """The node is not active; the request can be repeated when it is."""
+    """The node is not active; the request can be repeated after its activation."""
 
     code = ErrorCode.INACTIVE
 
@@ -102,5 +102,5 @@ _BY_CODE: dict[int, type[VljepaError]] = {
 
 
 def error_of(code: int, message: str) -> VljepaError:
-    """Map a service error code to an exception; INTERNAL and unknown codes: InternalError."""
+    """Return an exception for an error code; InternalError if the code has no exception."""
     return _BY_CODE.get(code, InternalError)(message)

@@ -27,13 +27,13 @@ class ExitStatus(IntEnum):
 
 
 def command_status(error: VljepaError) -> ExitStatus:
-    """Map an error to the exit status of a command."""
+    """Return the exit status of a command that failed with an error."""
     transient = isinstance(error, (BusyError, DiskFullError))
     return ExitStatus.TRANSIENT if transient else ExitStatus.BAD_INPUT
 
 
 def node_status(error: Exception | None) -> ExitStatus:
-    """Map the error of a node that could not start to its exit status; None: unknown cause."""
+    """Return the exit status of a node that failed to start; None: the cause is unknown."""
     if isinstance(error, (InputError, ModelError)):
         return ExitStatus.CONFIGURATION
     if isinstance(error, (BusyError, DiskFullError)):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.types import Image
 
-MAX_PIXELS = 100_000_000  # larger sizes are taken for a damaged header
+MAX_PIXELS = 100_000_000  # a larger size is treated as a damaged header
 SIGNATURES = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}  # first -> last bytes (JPEG, PNG)
 Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int] | NDArray[np.uint8]'
 Rows = NDArray[np.uint8]  # (H, W * bytes per pixel)
@@ -71,9 +71,9 @@ def check_raw(encoding: str, width: int, height: int, step: int, length: int) ->
 
     Args:
         encoding: Pixel format, a key of `ENCODINGS`.
-        width: In pixels.
-        height: In pixels.
-        step: Row length in bytes.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        step: Row length in bytes, including padding.
         length: Size of the data in bytes.
 
     Raises:
@@ -107,11 +107,11 @@ def decode_raw(
 
     Args:
         encoding: Pixel format, a key of `ENCODINGS`.
-        width: In pixels.
-        height: In pixels.
-        step: Row length in bytes, with padding.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        step: Row length in bytes, including padding.
         is_bigendian: Byte order of mono16; other encodings ignore it.
-        data: The rows, one after the other.
+        data: Pixel data, row by row.
 
     Returns:
         The image, (H, W, 3) uint8.
@@ -135,10 +135,11 @@ def check_compressed(format: str, data: Buffer) -> None:
 
     Args:
         format: The message field `format`.
-        data: JPEG or PNG bytes.
+        data: Bytes of the encoded image.
 
     Raises:
-        InputError: The data is empty, truncated, a depth image, or neither JPEG nor PNG.
+        InputError: The data is empty, truncated or a depth image, or does not begin like a JPEG or
+            PNG although `format` names one of them.
     """
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
@@ -156,10 +157,14 @@ def check_compressed(format: str, data: Buffer) -> None:
 
 
 def decode_compressed(format: str, data: Buffer) -> Image:
-    """Decode a sensor_msgs/CompressedImage (JPEG or PNG) to RGB, (H, W, 3) uint8.
+    """Decode a sensor_msgs/CompressedImage to an RGB image, (H, W, 3) uint8.
+
+    Args:
+        format: The message field `format`.
+        data: Bytes of the encoded image: JPEG, PNG or another format that OpenCV decodes.
 
     Raises:
-        InputError: The data is damaged.
+        InputError: The data is empty, damaged or a depth image.
     """
     check_compressed(format, data)
     buffer = np.frombuffer(data, np.uint8)
@@ -173,18 +178,18 @@ def decode_compressed(format: str, data: Buffer) -> Image:
 
 
 def rotate(image: Image, degrees: int) -> Image:
-    """Rotate an image clockwise by 0, 90, 180 or 270 degrees."""
+    """Rotate an image clockwise by 0, 90, 180 or 270 degrees; InputError for other angles."""
     if degrees not in (0, 90, 180, 270):
         raise InputError(f'rotation by {degrees} degrees is not supported (use 0, 90, 180 or 270)')
     return np.ascontiguousarray(np.rot90(image, -degrees // 90)) if degrees else image
 
 
 def check_crop(crop: Sequence[float]) -> Crop:
-    """Return a crop (x, y, width, height) in fractions of the image.
+    """Validate and return a crop rectangle (x, y, width, height), in fractions of the image.
 
     Raises:
-        InputError: It is not four finite numbers, is smaller than `LEAST_CROP`, or reaches beyond
-            the image.
+        InputError: The crop does not have four finite numbers, is smaller than `LEAST_CROP`, or
+            extends beyond the image.
     """
     values = tuple(float(value) for value in crop)
     if len(values) != 4:
@@ -204,7 +209,7 @@ def check_crop(crop: Sequence[float]) -> Crop:
 
 
 def crop(image: Image, part: Crop) -> Image:
-    """Return the part (x, y, width, height in fractions) of an image; at least one pixel."""
+    """Crop an image to a rectangle (x, y, width, height in fractions) of at least one pixel."""
     if part == WHOLE:
         return image
     x, y, width, height = part
@@ -216,12 +221,12 @@ def crop(image: Image, part: Crop) -> Image:
 
 
 def cut_transform(region: Sequence[float] | NDArray[np.float64], side: int, size: int) -> Affine:
-    """Return the affine transform (2, 3), in pixels, of `cut` for square images.
+    """Return the affine matrix (2, 3) with which `cut` maps image pixels to result pixels.
 
     Args:
-        region: x, y, width and height in fractions.
-        side: Side of the image, in pixels.
-        size: Side of the result, in pixels.
+        region: Rectangle (x, y, width, height) in fractions of the image.
+        side: Side length of the square image, in pixels.
+        size: Side length of the square result, in pixels.
     """
     x, y, width, height = region
     across, down = size / (width * side), size / (height * side)
@@ -236,8 +241,8 @@ def cut_transform(region: Sequence[float] | NDArray[np.float64], side: int, size
 def cut(image: Image, region: Sequence[float] | NDArray[np.float64], size: int) -> Image:
     """Return a region of a square image, resampled to (size, size, 3) with subpixel precision.
 
-    Interpolation is bilinear, so the region should have at most twice as many pixels per side as
-    the result.
+    The region is x, y, width and height in fractions of the image. Interpolation is bilinear, so
+    the region should have at most twice as many pixels per side as the result.
     """
     transform = cut_transform(region, image.shape[0], size)
     return np.asarray(
@@ -246,7 +251,7 @@ def cut(image: Image, region: Sequence[float] | NDArray[np.float64], size: int) 
 
 
 def check_rgb(image: object) -> Image:
-    """Return an image if it is an array (H, W, 3) uint8 with pixels. Raises InputError."""
+    """Return an image if it is a non-empty (H, W, 3) uint8 array, otherwise raise InputError."""
     if not isinstance(image, np.ndarray):
         raise InputError(
             f'the image is of type {type(image).__name__}, not an array (H, W, 3) uint8'

@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 class Processes:
-    """Process pool whose processes end with the parent, and silently at Ctrl-C."""
+    """Process pool whose worker processes exit with the parent, and silently on Ctrl-C."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Processes:
         start: Callable[..., None] | None = None,
         given: tuple[Any, ...] = (),
     ) -> None:
-        """Start the processes.
+        """Create the pool.
 
         Args:
-            count: Number of processes.
-            advice: Remedy in the error message if a process dies.
-            start: Function that each process calls first.
+            count: Number of worker processes.
+            advice: Remedy to name in the error message if a worker process dies.
+            start: Function that each worker process calls first.
             given: Arguments of `start`.
         """
         self.count, self._advice = count, advice
@@ -58,15 +58,15 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable[[T], R], items: Iterable[T], at_once: int = 1) -> Iterator[R]:
-        """Apply a function to each item, in order.
+        """Apply a function to each item in parallel, and yield the results in order of the items.
 
         Args:
-            work: Function of a module (it is pickled by name).
+            work: Function to call; it is pickled by name, so it must be defined in a module.
             items: Arguments, one per call.
-            at_once: Number of items that a process takes at a time.
+            at_once: Number of items that are sent to a process at a time.
 
         Raises:
-            VljepaError: A process died.
+            VljepaError: A worker process died.
         """
         try:
             yield from self._pool.map(work, items, chunksize=at_once)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interfaces between the streaming core and a model: its vision side and its text side.
 
-`vljepa_ros.model` implements these with torch; tests pass small numpy fakes.
+`vljepa_ros.model` implements these protocols with torch; tests implement small NumPy fakes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.text import quoted
 from vljepa_ros.core.types import WITHHELD, Candidate, Decoded, Image, Vector
 
-SHOWN_TEXTS = 5  # unreadable texts that a message names
+SHOWN_TEXTS = 5  # maximum number of unreadable texts that a message names
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Constants of a model. A tubelet (one hop) has `tubelet_frames` frames."""
+    """Constants of a model: id, sizes, sampling rate in Hz, device and dtype.
+
+    A tubelet is the group of `tubelet_frames` frames that one hop (inference step) adds.
+    `window_tubelets` is the length of the attention window, `receptive_tubelets` the length of the
+    receptive field: the newest tubelets that an embedding can depend on.
+    """
 
     model_id: str
     embedding_dim: int
@@ -42,17 +47,17 @@ class ModelFacts:
 
     @property
     def frame_period_ns(self) -> int:
-        """Period of the sampling grid."""
+        """Time between two sampled frames, in nanoseconds."""
         return round(1e9 / self.rate_hz)
 
     @property
     def hop_ns(self) -> int:
-        """Time between two embeddings."""
+        """Time between two embeddings, in nanoseconds."""
         return self.tubelet_frames * self.frame_period_ns
 
     @property
     def window_ns(self) -> int:
-        """Length of the attention window."""
+        """Length of the attention window, in nanoseconds."""
         return self.window_tubelets * self.hop_ns
 
 
@@ -62,7 +67,10 @@ def model_name(model_id: str) -> str:
 
 
 class Vision(Protocol):
-    """X-Encoder and Predictor. States are independent; only one thread may use it at a time."""
+    """Vision side of a model: the X-Encoder (video) and the Predictor (answer embeddings).
+
+    Only one thread may use it at a time. The states of different cameras are independent.
+    """
 
     @property
     def facts(self) -> ModelFacts:
@@ -70,15 +78,21 @@ class Vision(Protocol):
         ...
 
     def new_state(self) -> Any:
-        """Return empty caches for one camera."""
+        """Return the initial state of one camera: empty caches."""
         ...
 
     def step(self, state: Any, images: Sequence[Image]) -> None:
-        """Advance `state` by one tubelet: `tubelet_frames` images of (S, S, 3) uint8 RGB."""
+        """Advance the state of one camera by one tubelet.
+
+        `images` are `tubelet_frames` images (S, S, 3), uint8 RGB, S = `image_size`.
+        """
         ...
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
-        """Raise InputError if `predict` would. Runs no inference; callable from any thread."""
+        """Raise InputError if `predict` would reject the prompts.
+
+        Runs no inference; callable from any thread.
+        """
         ...
 
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -105,7 +119,7 @@ class Vision(Protocol):
         ...
 
     def unreadable(self, prompt: str) -> float:
-        """Return how unreadable a prompt is to the model, 0..1, as the text side does.
+        """Return how unreadable a prompt is to the model, 0..1; equals `Language.unreadable`.
 
         Runs no inference; callable from any thread.
         """
@@ -113,15 +127,18 @@ class Vision(Protocol):
 
 
 class Language(Protocol):
-    """Y-Encoder and Y-Decoder."""
+    """Text side of a model: Y-Encoder (text to embedding) and Y-Decoder (embedding to text)."""
 
     @property
     def facts(self) -> ModelFacts:
-        """Constants of the model; `model_id` equals the vision side's."""
+        """Constants of the model; `model_id` is the same as on the vision side."""
         ...
 
     def check(self, text: str) -> None:
-        """Raise InputError if `encode` would. Runs no inference; callable from any thread."""
+        """Raise InputError if `encode` would reject the text.
+
+        Runs no inference; callable from any thread.
+        """
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -137,8 +154,8 @@ class Language(Protocol):
 
         Args:
             vectors: Predicted vectors (N, D).
-            asked: The vectors answer a question, so the confidence uses the calibration that was
-                fitted on questions.
+            asked: Whether the vectors answer a question; the confidence then uses the calibration
+                that was fitted on questions.
         """
         ...
 
@@ -151,18 +168,18 @@ class Language(Protocol):
         ...
 
     def unreadable(self, text: str) -> float:
-        """Return how unreadable a text is to the model, 0..1.
+        """Return how unreadable a text (another language, nonsense) is to the model, 0..1.
 
         0.5 is the fitted threshold: at or above it, answers are withheld. Models without a
         detector return 0.0.
 
         Raises:
-            InputError: `encode` would raise it.
+            InputError: `encode` would reject the text.
         """
         ...
 
     def is_unanswerable(self, vector: Vector, candidates: Sequence[str], text: str) -> bool:
-        """Decide whether a question is unanswerable, so that the answer is an abstention.
+        """Return whether a question cannot be answered, so that the answer is an abstention.
 
         Args:
             vector: Predicted answer embedding (D,).
@@ -194,7 +211,7 @@ def check_readable(language: Language, text: str, what: str) -> str:
 
 
 def cannot_read(facts: ModelFacts, texts: Sequence[str]) -> str:
-    """Return one line that names the unreadable texts, of which there is at least one."""
+    """Return a one-line message that names the unreadable texts; `texts` must not be empty."""
     shown = ', '.join(f"'{quoted(text)}'" for text in texts[:SHOWN_TEXTS])
     more = f' and {len(texts) - SHOWN_TEXTS} more' if len(texts) > SHOWN_TEXTS else ''
     return f"model '{facts.name}' cannot read {shown}{more}; use plain English words"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a stream, validated on construction. Durations are in seconds (``_s``)."""
+"""Settings of a pipeline, validated on construction. Durations are in seconds (``_s``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.core.types import EVER_NS
 MAX_PROMPTS = 32
 MAX_PROMPT_CHARACTERS = 4096
 LONGEST_RUN = 8  # newest embeddings tested for a change (more if the change threshold is high)
-LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default
+LEAST_DISTANCE = 0.0875  # cosine distance at which LONGEST_RUN embeddings reach the default cost
 HIGHEST_THRESHOLD = 100.0  # merge cost that unrelated embeddings at 5 Hz reach after 20 s
 EVER_S = 1e10  # longer than the time between any two ROS stamps
 
@@ -46,10 +46,15 @@ def check_text(text: object, what: str = 'prompt', may_be_empty: bool = True) ->
 
 
 def texts_of(texts: object, what: str) -> tuple[str, ...]:
-    """Return several texts as a tuple.
+    """Return a sequence of texts as a tuple.
+
+    Args:
+        texts: The value to check.
+        what: Name of the value for the error message.
 
     Raises:
-        InputError: It is one text, whose letters would be taken for texts, or not a sequence.
+        InputError: The value is not a sequence, or is a single string, whose characters would be
+            treated as texts.
     """
     if isinstance(texts, str):
         raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is one text')
@@ -59,14 +64,14 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
 
 
 def check_integer(value: object, what: str) -> int:
-    """Return a whole number as int. Raises InputError."""
+    """Return an integer of any integer type as int; raise InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f'{what} ({_shown(value)}) is not an integer')
     return int(value)
 
 
 def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
-    """Return a stamp in integer nanoseconds. Raises InputError."""
+    """Return a stamp in nanoseconds as int; raise InputError if it is not a valid stamp."""
     found = check_integer(stamp_ns, what)
     if not -EVER_NS < found < EVER_NS:
         raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
@@ -85,7 +90,7 @@ def _in_range(name: str, value: object, low: float, high: float) -> None:
 
 
 def _shown(value: object) -> str:
-    """Return a short text of one line that shows a value of a wrong type."""
+    """Return a one-line text that shows a value of a wrong type, for an error message."""
     text = ' '.join(repr(value).split())
     return text if len(text) <= 40 else f'{text[:40]}... of type {type(value).__name__}'
 
@@ -103,7 +108,7 @@ class PerceptionSettings:
     max_gap_s: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Raise InputError if a value is invalid."""
         check_prompts(self.prompts)
         _in_range('rate', self.rate, 0.0, 1000.0)
         _in_range('max_gap', self.max_gap_s, 0.01, 3600.0)
@@ -115,10 +120,10 @@ class PerceptionSettings:
 
 
 def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
-    """Return the standing prompts if they are valid.
+    """Return the standing prompts as a tuple if they are valid.
 
     Raises:
-        InputError: There are more than `MAX_PROMPTS`, two are the same, or one is invalid.
+        InputError: There are more than `MAX_PROMPTS` prompts, two are equal, or one is invalid.
     """
     prompts = texts_of(prompts, 'standing prompts')
     if len(prompts) > MAX_PROMPTS:
@@ -131,10 +136,10 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
-    """Return a valid time span as ints; `end_ns` 0 is now.
+    """Return a time span as ints if it is valid; `end_ns` 0 is an open end.
 
     Raises:
-        InputError: A time is not a stamp or negative, or the span ends before it starts.
+        InputError: A time is not a stamp or is negative, or the span ends before it starts.
     """
     start_ns, end_ns = check_stamp(start_ns, 'start_ns'), check_stamp(end_ns, 'end_ns')
     if start_ns < 0 or end_ns < 0:
@@ -148,13 +153,13 @@ def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
 class SegmenterSettings:
     """Parameters of change detection.
 
-    `change_threshold`: minimum Ward merge cost of the newest k embeddings, above the noise of the
-    stream, that starts a new segment (at most 2 k d for a cosine distance d). With a high
-    threshold, k can grow until any d above 0.09 can reach it. `confirm_hops`: minimum k.
-    `min_segment_s`: minimum duration of the previous segment. `drift_threshold`: a segment is
-    decoded again if its mean or its end is farther than this cosine distance from the vector that
-    was decoded last. `events_per_minute`: long-term limit of texts (0: no limit); if it is
-    exceeded, both thresholds rise.
+    `change_threshold`: Ward merge cost of the newest k embeddings, above the noise of the stream,
+    beyond which a new segment starts (at most 2 k d for a cosine distance d). For a high
+    threshold, the maximum k is increased so that any d above 0.09 can reach the threshold.
+    `confirm_hops`: minimum k. `min_segment_s`: minimum duration of the previous segment.
+    `drift_threshold`: a segment is decoded again if its mean or its end is farther than this
+    cosine distance from the vector that was decoded last. `events_per_minute`: long-term limit on
+    text events (0: no limit); both thresholds rise if it is exceeded.
     """
 
     change_threshold: float = 1.4
@@ -164,7 +169,7 @@ class SegmenterSettings:
     events_per_minute: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Raise InputError if a value is invalid."""
         _in_range('change_threshold', self.change_threshold, 0.0, HIGHEST_THRESHOLD)
         check_integer(self.confirm_hops, 'confirm_hops')
         _in_range('confirm_hops', self.confirm_hops, 1, LONGEST_RUN)
@@ -184,25 +189,25 @@ class SegmenterSettings:
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """Answers with a confidence lower than `abstain_below` are abstentions."""
+    """Settings of answers: answers with a confidence below `abstain_below` are abstentions."""
 
     abstain_below: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Raise InputError if a value is invalid."""
         _in_range('abstain_below', self.abstain_below, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class MemorySettings:
-    """Retention of segments (`kept_s`) and embeddings (`hops_kept_s`), and the size limit."""
+    """Retention times of segments (`kept_s`) and embeddings (`hops_kept_s`), and a size limit."""
 
     kept_s: float = 7 * 86400.0
     hops_kept_s: float = 3600.0
     most_bytes: int = 1_000_000_000
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Raise InputError if a value is invalid."""
         _in_range('memory_kept', self.kept_s, 1.0, EVER_S)
         _in_range('memory_hops_kept', self.hops_kept_s, 1.0, EVER_S)
         _in_range('memory_bytes', self.most_bytes, 100_000, 1e15)
@@ -210,20 +215,20 @@ class MemorySettings:
 
 @dataclass(frozen=True)
 class FrameStoreSettings:
-    """Retention of stored frames, for new questions about the past, and the size limit."""
+    """Retention time and size limit of stored frames, for new questions about the past."""
 
     kept_s: float = 7 * 86400.0
     most_bytes: int = 100_000_000
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Raise InputError if a value is invalid."""
         _in_range('frames_kept', self.kept_s, 1.0, EVER_S)
         _in_range('frames_bytes', self.most_bytes, 100_000, 1e15)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a pipeline."""
+    """All settings of a `Pipeline`."""
 
     perception: PerceptionSettings = field(default_factory=PerceptionSettings)
     segmenter: SegmenterSettings = field(default_factory=SegmenterSettings)
@@ -232,7 +237,7 @@ class Settings:
     frame_store: FrameStoreSettings = field(default_factory=FrameStoreSettings)
 
     def __post_init__(self) -> None:
-        """Check the type of every part."""
+        """Raise InputError if a field is of a wrong type."""
         for part in fields(self):
             value, kind = getattr(self, part.name), part.default_factory
             if isinstance(kind, type) and not isinstance(value, kind):

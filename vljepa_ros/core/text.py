@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts without a model: yes and no among candidate answers, and quotes for messages."""
+"""Find "yes" and "no" among candidate answers, and shorten texts for messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-SHOWN_CHARACTERS = 60  # length limit of a text that a message quotes
+SHOWN_CHARACTERS = 60  # maximum length of a text that a message quotes
 
 
 def yes_among(candidates: Sequence[str]) -> int | None:
-    """Return the index of "yes" if the candidates are exactly one "yes" and one "no"."""
+    """Return the index of the "yes" if the candidates are one "yes" and one "no", else None."""
     return yes_of(candidates) if len(candidates) == 2 else None
 
 
 def yes_of(candidates: Sequence[str]) -> int | None:
-    """Return the index of the only candidate that begins with "yes", if another is a "no"."""
+    """Return the index of the only "yes" if there is also a "no", otherwise None.
+
+    The first word of a candidate decides.
+    """
     first = [_first_word(text) for text in candidates]
     return first.index('yes') if first.count('yes') == 1 and 'no' in first else None
 
 
 def quoted(text: str) -> str:
-    """Return a text for a message of one line: shortened, without control characters."""
+    """Shorten a text and escape its control characters, to quote it in a one-line message."""
     cut = text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 

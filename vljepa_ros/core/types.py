@@ -2,8 +2,9 @@
 """Data types from camera to answer: frames, embeddings, changes, events, answers.
 
 Times are integer nanoseconds (``_ns``). Vectors are float32 of unit norm, shape (D,). Images are
-(H, W, 3) uint8, RGB. The ROS messages of docs/design.md section 3 map one to one onto
-these values.
+(H, W, 3) uint8, RGB. A hop is one inference step of a camera. `unfamiliar` is how unfamiliar the
+scene is to the model, 0..1; from `WITHHELD` on, texts and answers are withheld. The ROS messages
+of docs/design.md section 3 map one to one onto these types.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable`
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera image. `source` is the name of the camera."""
+    """One camera image, (H, W, 3) uint8 RGB, with its stamp. `source` is the camera name."""
 
     stamp_ns: int
     image: Image
@@ -32,7 +33,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of the time grid: its time and its frame with the frame's own stamp."""
+    """One slot of the sampling grid: its time `slot_ns`, and a frame with its own stamp."""
 
     slot_ns: int
     stamp_ns: int
@@ -50,10 +51,12 @@ class StreamKey:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Predicted answer embedding of one hop; `stamp_ns` is the stamp of its newest input frame.
+    """Predicted answer embedding of one hop (inference step) of a stream.
 
-    `reset_count` is incremented on every state reset of the camera. `unfamiliar`: 0..1, how
-    unfamiliar the scene of this hop is to the model; texts are withheld from `WITHHELD` on.
+    `stamp_ns`: stamp of the newest input frame. `window_start_ns`: stamp of the oldest frame in
+    the attention window. `reset_count`: incremented on every state reset of the camera.
+    `unfamiliar`: how unfamiliar the scene of this hop is to the model, 0..1; from `WITHHELD` on,
+    texts are withheld.
     """
 
     stamp_ns: int
@@ -65,7 +68,7 @@ class Embedding:
 
 
 class Reason(IntEnum):
-    """Reason of a change (values equal the constants of SemanticChange.msg)."""
+    """Reason for a change (values equal the constants of SemanticChange.msg)."""
 
     FIRST = 0
     MEANING = 1
@@ -76,7 +79,7 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class Segment:
-    """A closed or open segment of one stream."""
+    """Span of one stream in which the meaning stays the same; it may still be open."""
 
     segment_id: int
     start_ns: int
@@ -87,11 +90,12 @@ class Segment:
 class Change:
     """One step of the segmentation of a stream.
 
-    FIRST, MEANING and RESET open `segment_id`. DRIFT reports that the text of the segment would
-    differ now, or would differ at its end; `vector` is the new vector to decode. END closes the
-    stream without a new segment: `segment_id` is the closed one. `previous` is the segment that
-    this change closed, with its pooled vector. `unfamiliar` and `previous_unfamiliar` are means
-    over the hops of these segments, 0..1.
+    FIRST, MEANING and RESET open the segment `segment_id`. DRIFT reports that the text of the open
+    segment would differ now, or would differ at its end; `vector` is the new vector to decode. END
+    closes the stream without a new segment: `segment_id` is the closed segment. `previous` is the
+    segment that this change closed, `previous_vector` its pooled vector. `score`: cosine distance
+    that caused the change. `unfamiliar` and `previous_unfamiliar`: how unfamiliar the scene is to
+    the model, 0..1, mean over the hops of each segment.
     """
 
     stamp_ns: int
@@ -109,7 +113,7 @@ class Change:
 
 
 class AbstainReason(IntEnum):
-    """Reason of an abstention (values equal ABSTAIN_* of Query, TextEvent and Watch).
+    """Reason for an abstention (values equal ABSTAIN_* of Query, TextEvent and Watch).
 
     If several reasons apply, the first in `ABSTAIN_PRECEDENCE` is reported.
     """
@@ -133,7 +137,7 @@ ABSTAIN_PRECEDENCE = (
 
 
 def first_reason(reasons: Iterable[AbstainReason]) -> AbstainReason:
-    """Return the reason with the highest precedence; NONE if there is no reason."""
+    """Return the reason that comes first in `ABSTAIN_PRECEDENCE`; NONE if `reasons` is empty."""
     return min(reasons, key=ABSTAIN_PRECEDENCE.index, default=AbstainReason.NONE)
 
 
@@ -147,7 +151,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A text and its score, 0..1."""
+    """Candidate answer, or alternative text of the decoder, with its score, 0..1."""
 
     text: str
     score: float
@@ -155,9 +159,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Decoded text of one vector, with alternatives, best first; confidence 0..1.
+    """Decoded text of one vector, with its confidence (0..1) and alternatives, best first.
 
-    `nearest`: the model has no Y-Decoder, and the texts are the nearest sentences of its bank.
+    `nearest`: the model has no Y-Decoder (text decoder), so the texts are the nearest sentences of
+    its sentence bank.
     """
 
     text: str
@@ -168,11 +173,12 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Event:
-    """A segment with its text. Before ENDED, `end_ns` is the newest known stamp.
+    """Text event: a segment of a stream with its text, when it starts, is updated, or ends.
 
-    `nearest`: the text is a retrieved sentence of a sentence bank, not a decoded text.
-    `unfamiliar`: 0..1, mean over the segment's hops; from `WITHHELD` on, the text is withheld: ''
-    with confidence 0 and `abstain_reason` UNFAMILIAR.
+    `end_ns` is final only if `state` is ENDED; before, it is the newest known stamp. `nearest`:
+    the text is a retrieved sentence of a sentence bank, not a decoded text. `unfamiliar`: how
+    unfamiliar the scene is to the model, 0..1, mean over the segment's hops; from `WITHHELD` on,
+    the text is withheld: '' with confidence 0 and `abstain_reason` UNFAMILIAR.
     """
 
     stamp_ns: int
@@ -197,7 +203,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Moment:
-    """A span of one source: a search result, or the evidence of an answer."""
+    """Time span of one camera with a score, 0..1: a search result, or evidence of an answer."""
 
     source: str
     start_ns: int
@@ -208,10 +214,11 @@ class Moment:
 
 @dataclass(frozen=True)
 class EvaluatedSpan:
-    """A span of one source with its answer embedding for one prompt.
+    """Time span of one camera with its answer embedding for one prompt.
 
-    `text`: text that was published for it, '' if there is none; `nearest`: the text is a retrieved
-    sentence. `unfamiliar`: 0..1, mean over the span's hops.
+    `text`: text that was published for the span, or ''. `nearest`: the text is a retrieved
+    sentence of a sentence bank. `unfamiliar`: how unfamiliar the scene is to the model, 0..1, mean
+    over the span's hops.
     """
 
     start_ns: int
@@ -236,9 +243,10 @@ class Answer:
 
     `confidence` is the probability that the answer is right. `abstained`: do not use the answer,
     because of `abstain_reason`; UNFAMILIAR and UNREADABLE answers are withheld: '' with confidence
-    0 and without ranking. `nearest`: the text contains retrieved sentences of a sentence bank.
-    `unfamiliar`: 0..1, maximum over the spans that the answer is based on. `message`: names
-    the unreadable texts of an UNREADABLE answer, in one line.
+    0 and without ranking. `vector`: the answer embedding. `nearest`: the answer contains retrieved
+    sentences of a sentence bank. `unfamiliar`: how unfamiliar the scene is to the model, 0..1,
+    maximum over the spans that the answer is based on. `message`: one line that names the
+    unreadable texts of an UNREADABLE answer.
     """
 
     answer: str

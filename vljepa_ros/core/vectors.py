@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of unit norm, their mean, and rounding to the precision of messages."""
+"""Normalize and average vectors, and round numbers to the precision of messages."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def unit(vectors: NDArray[Float]) -> NDArray[Float]:
 def pooled(
     vectors: Sequence[NDArray[np.float32]] | NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Return the mean of vectors (N, ..., D), normalized to unit norm."""
+    """Return the mean (..., D) of N vectors (N, ..., D), normalized to unit norm."""
     return unit(np.asarray(np.mean(vectors, axis=0), np.float32))
 
 
 def as_sent(value: float | np.floating[Any]) -> float:
-    """Round to float32 as messages do, so that live and offline runs compare equal values."""
+    """Round a number to float32, as in messages, so that live and offline runs agree."""
     return float(np.float32(value))

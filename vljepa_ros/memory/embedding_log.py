@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Growing arrays of embeddings by time, so that a search is one matrix product.
+"""Growable array of embeddings, sorted by stamp, so that a search is one matrix product.
 
-Shapes: N vectors, D embedding_dim.
+Shapes: N stored vectors of D = `embedding_dim` values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ FIRST_ROOM = 64  # initial capacity
 
 
 class VectorLog:
-    """Vectors (N, D) float32, ascending stamps (N,) and `unfamiliar` (N,), cut at either end."""
+    """Growable array of float32 vectors, sorted by stamp, that can be truncated at both ends.
+
+    Each vector has a stamp and a score `unfamiliar`, 0..1: how unfamiliar the scene is to the
+    model.
+    """
 
     def __init__(self) -> None:
         self._stamps = np.zeros(FIRST_ROOM, np.int64)
@@ -28,31 +32,31 @@ class VectorLog:
 
     @property
     def stamps_ns(self) -> NDArray[np.int64]:
-        """Stamps (N,), a view."""
+        """Stamps (N,) in ascending order, as a view of the internal array."""
         return self._stamps[self._first : self._end]
 
     @property
     def vectors(self) -> NDArray[np.float32]:
-        """Vectors (N, D), a view."""
+        """Vectors (N, D) in order of time, as a view of the internal array."""
         return self._vectors[self._first : self._end]
 
     @property
     def unfamiliar(self) -> NDArray[np.float32]:
-        """How unfamiliar each hop's scene is, (N,), 0..1, a view."""
+        """Scores `unfamiliar` (N,), 0..1, as a view of the internal array."""
         return self._unfamiliar[self._first : self._end]
 
     @property
     def dim(self) -> int:
-        """D; 0 before the first vector."""
+        """Number D of values per vector; 0 before the first vector is appended."""
         return self._vectors.shape[1]
 
     @property
     def newest_ns(self) -> int:
-        """The last stamp; the log must not be empty."""
+        """Stamp of the newest vector. The log must not be empty."""
         return int(self._stamps[self._end - 1])
 
     def append(self, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0) -> None:
-        """Append a vector (D,) that is not older than the last one."""
+        """Append a vector (D,) whose stamp is not older than the newest stored stamp."""
         if not len(self) and self.dim != len(vector):
             self._vectors = np.zeros((len(self._stamps), len(vector)), np.float32)
         if self._end == len(self._stamps):
@@ -71,7 +75,13 @@ class VectorLog:
         vectors: NDArray[np.float32],
         unfamiliar: NDArray[np.float32],
     ) -> None:
-        """Append vectors (M, D) with stamps (M,) and `unfamiliar` (M,), in order of time."""
+        """Append M vectors in order of time, none of them older than the stored vectors.
+
+        Args:
+            stamps_ns: Ascending stamps (M,).
+            vectors: Vectors (M, D).
+            unfamiliar: How unfamiliar the scene of each vector is to the model, (M,), 0..1.
+        """
         own = self.vectors if len(self) else vectors[:0]
         self._stamps, self._vectors, self._unfamiliar = (
             np.concatenate([self.stamps_ns, stamps_ns]),
@@ -89,13 +99,16 @@ class VectorLog:
         self._end = self._first + int(np.searchsorted(self.stamps_ns, stamp_ns, side='right'))
 
     def within(self, start_ns: int, end_ns: int) -> slice:
-        """Return the rows with start_ns <= stamp <= end_ns; `end_ns` 0: up to the newest."""
+        """Return the slice of vectors with start_ns <= stamp <= end_ns.
+
+        `end_ns` = 0 means no upper limit.
+        """
         first = int(np.searchsorted(self.stamps_ns, start_ns, side='left'))
         last = int(np.searchsorted(self.stamps_ns, end_ns, side='right')) if end_ns else len(self)
         return slice(first, max(first, last))
 
     def _make_room(self) -> None:
-        """Reallocate the arrays so that half of the capacity is free."""
+        """Reallocate the arrays so that at least half of the capacity is free."""
         count = len(self)
         room = max(2 * count, FIRST_ROOM)
         stamps = np.zeros(room, np.int64)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory of streams: embeddings of recent hops, and segments with their texts for longer.
+"""Memory of all streams: embeddings of recent hops, and segments with texts for a longer time.
 
-Vectors have unit norm. Hops older than `hops_kept_s` before the newest stamp of their source are
-deleted, and segments older than `kept_s`. If the memory exceeds `most_bytes`, the oldest are
-deleted earlier. With a `Store`, the memory survives the process.
+A stream is one camera, one prompt and one model. A hop is one inference step, which yields one
+embedding per stream. Vectors have unit norm. Hops are deleted when they are `hops_kept_s` older
+than the newest stamp of their camera, segments when they are `kept_s` older. If the memory exceeds
+`most_bytes`, the oldest hops are deleted earlier, then the oldest segments. With a `Store`, the
+memory is also written to a file and survives the process.
 """
 
 from __future__ import annotations
@@ -35,15 +37,18 @@ from vljepa_ros.memory.stream_memory import StoredSegment, StoredStream
 
 HOP_BYTES, SEGMENT_BYTES = 16, 400  # size of one entry without its vector
 CHECKED = 64  # hops between two checks of the size limit
-SELDOM = 4096  # hops between two cleanups of the data of other models
-GIVEN_UP = 0.1  # fraction of the oldest entries that is deleted if the limit is exceeded
+SELDOM = 4096  # hops between two deletions of old data of other models
+GIVEN_UP = 0.1  # fraction of all entries, the oldest, that is deleted at a time to meet the limit
 MOST_MOMENTS = 1000  # maximum number of search results
 MOST_SEEN = 16  # maximum number of spans that an answer about the past is based on
-SAME = 0.5  # two moments are the same if their overlap is more than this part of their union
+SAME = 0.5  # moments are the same if they overlap by more than this fraction of their union
 
 
 class StoredSpans(NamedTuple):
-    """Stored spans of one stream in order of time; its prompt can differ from the question's."""
+    """Result of `Memory.recall`: stored spans (`seen`) of one stream, in order of time.
+
+    `source` and `prompt` identify the stream; its prompt can differ from the asked question.
+    """
 
     source: str
     prompt: str
@@ -51,12 +56,12 @@ class StoredSpans(NamedTuple):
 
 
 class Memory:
-    """Stored embeddings and segments of all streams. Not thread-safe: one thread owns it.
+    """Stored embeddings and segments of all streams. Not thread-safe: only one thread may use it.
 
-    If the time of a source goes back (a looping bag), newer data of that source is deleted, except
-    data that the file contained before this process. `problem`: why some data between the last two
-    commits was not stored; '' if all was stored. Streams of other models in the store are retained
-    while there is space, and never compared.
+    If the stamps of a camera go back (a bag that is played in a loop), newer data of that camera
+    is deleted, except data that was in the file when it was opened. `problem` is the reason why
+    data was not stored between the last two calls of `commit`; '' if all data was stored. Streams
+    of other models in the file are retained while there is space, but never searched.
     """
 
     def __init__(
@@ -66,13 +71,16 @@ class Memory:
         store: Store | None = None,
         store_error: str = '',
     ) -> None:
-        """Create a memory, with the stored streams of this model.
+        """Create a memory, and load the streams of this model from the file.
 
         Args:
             model_id: Only vectors of this model are accepted.
-            settings: Retention and size limit.
-            store: File of the memory; None for RAM only.
-            store_error: Problem to report on every commit, if a wanted store could not be opened.
+            settings: Retention times and size limit.
+            store: Opened file of the memory; None to use RAM only.
+            store_error: Problem to report on every commit if the file could not be opened.
+
+        Raises:
+            OutputError: The file cannot be read.
         """
         self._model_id, self._store, self._store_error = model_id, store, store_error
         self._settings = settings or MemorySettings()
@@ -87,20 +95,23 @@ class Memory:
 
     @property
     def foreign(self) -> int:
-        """Number of stored streams of other models."""
+        """Number of streams of other models in the file that are not empty."""
         return len(self._others)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Cameras with stored streams."""
+        """Names of the cameras that have stored streams."""
         return tuple(dict.fromkeys(key.source for key in self._streams))
 
     def record(self, embedding: Embedding) -> None:
-        """Store one hop.
+        """Store one embedding; it replaces an embedding of its stream with the same stamp.
+
+        Newer embeddings of the same camera are deleted. The embedding is not stored, and `problem`
+        states the reason, if newer data of its camera was in the file when the file was opened.
 
         Raises:
-            ModelMismatchError: The vector is of another model.
-            InputError: The vector has another length.
+            ModelMismatchError: The vector is from another model.
+            InputError: The vector differs in length from the stored vectors.
         """
         self._check(embedding.key, embedding.vector)
         key, stamp_ns = embedding.key, embedding.stamp_ns
@@ -109,7 +120,7 @@ class Memory:
         for other, stream in self._streams_of(key.source):
             self._delete_hops_after(other, stream, stamp_ns)
         hops = self._stream(key).hops
-        if len(hops) and hops.newest_ns == stamp_ns:  # a repeated frame
+        if len(hops) and hops.newest_ns == stamp_ns:  # the newest frame is repeated
             hops.delete_after(stamp_ns - 1)
         hop = stamp_ns, embedding.vector, embedding.unfamiliar
         hops.append(*hop)
@@ -125,7 +136,12 @@ class Memory:
                 self._others = self._sizes(self._store, list(self._others))
 
     def change(self, change: Change) -> None:
-        """Store the segments of a change. Raises the errors of `record`."""
+        """Store the segment that a change closes and the segment that it opens or updates.
+
+        Raises:
+            ModelMismatchError: The vector is from another model.
+            InputError: The vector differs in length from the stored vectors.
+        """
         self._check(change.key, change.vector)
         key, session, before = change.key, change.session_id, change.previous
         if before is None and change.reason is not Reason.END and self._reopen(change):
@@ -133,10 +149,10 @@ class Memory:
         if self._is_refused(key.source, change.stamp_ns):
             return
         stream = self._stream(key)
-        if before is not None and before.end_ns > change.stamp_ns:  # time went back
+        if before is not None and before.end_ns > change.stamp_ns:  # stamps went back
             self._delete_segments_after(key.source, change.stamp_ns)
             before = None
-        elif stream.last_end_ns > change.stamp_ns:  # time went back before its first change
+        elif stream.last_end_ns > change.stamp_ns:  # stamps went back before its first change
             self._delete(key, stream.delete_segments_after(change.stamp_ns))
         if before is not None and change.previous_vector is not None:
             ended = StoredSegment(
@@ -155,10 +171,10 @@ class Memory:
         self._delete_old(change.key.source, change.stamp_ns)
 
     def _reopen(self, change: Change) -> bool:
-        """Update a known segment, if the change repeats its opening or is its drift.
+        """Update the stored segment to which a DRIFT or a repeated opening change refers.
 
         Returns:
-            Whether the segment is known.
+            Whether the segment of the change is stored, and was therefore updated.
         """
         stream = self._streams.get(change.key)
         known = stream.named((change.session_id, change.segment_id)) if stream else None
@@ -175,7 +191,7 @@ class Memory:
         self._put(key, begun)
 
     def event(self, event: Event) -> None:
-        """Store the text of an event with its segment."""
+        """Store the text of an event in its segment; do nothing if the segment is not stored."""
         stream = self._streams.get(event.key)
         name = (event.session_id, event.segment_id)
         found = stream.named(name) if stream else None
@@ -185,7 +201,7 @@ class Memory:
             self._write(lambda store: store.put_text(event.key, name, *text))
 
     def commit(self) -> None:
-        """Make everything so far durable on disk; to be called every second."""
+        """Commit all data to the file and update `problem`; call this every second."""
         for key, stream in self._streams.items():
             if stream.running is not None:
                 end_ns = stream.end_of(stream.running)
@@ -194,28 +210,29 @@ class Memory:
         self.problem, self._new_problem = self._new_problem or self._store_error, ''
 
     def close(self) -> None:
-        """Commit and close the store, so that another process can open it."""
+        """Commit and close the file, so that another process can open it."""
         if self._store is not None:
             self.commit()
             self._store.close()
             self._store = None
 
     def recall(self, source: str, start_ns: int, end_ns: int, prompt: str) -> StoredSpans | None:
-        """Return the stored spans of a time span by segment, the longest if there are many.
+        """Select one stream and return its stored spans in a time span, one per segment.
 
-        They are of the standing prompt that equals `prompt`, or else of the most recent one.
+        The stream whose standing prompt equals `prompt` is preferred, then the stream with the
+        newest data. If there are more than `MOST_SEEN` spans, the longest are returned.
 
         Args:
-            source: Camera; '' for any.
-            start_ns: Start of the time span.
-            end_ns: End of the time span; 0 for now.
+            source: Name of the camera; '' for any.
+            start_ns: Start of the time span; 0 for an open start.
+            end_ns: End of the time span; 0 for an open end.
             prompt: Preferred prompt.
 
         Returns:
-            The spans, or None if nothing is stored.
+            The stored spans, or None if no stream has data in the time span.
 
         Raises:
-            InputError: The time span ends before it starts.
+            InputError: The time span is invalid.
         """
         check_span(start_ns, end_ns)
         streams = [item for item in self._streams.items() if source in ('', item[0].source)]
@@ -235,23 +252,23 @@ class Memory:
         end_ns: int = 0,
         limit: int = 10,
     ) -> list[Moment]:
-        """Return the stored moments nearest to a text, best first.
+        """Return the stored moments that are most similar to a text, best first.
 
         A moment is a run of adjacent matching hops of one segment, or the segment itself if its
-        hops were deleted. A moment that is found in the streams of several prompts is returned
-        once.
+        hops were deleted. Of several moments of a camera that mostly overlap, for example because
+        its streams have different prompts, only the best is returned.
 
         Args:
             language: Text side of the model.
             text: Description to search for.
-            source: Camera; '' for all.
-            start_ns: Start of the searched span.
-            end_ns: End of the searched span; 0 for now.
+            source: Name of the camera; '' for all.
+            start_ns: Start of the searched span; 0 for an open start.
+            end_ns: End of the searched span; 0 for an open end.
             limit: Maximum number of moments, 1..1000.
 
         Raises:
-            InputError: The text is empty, too long or unreadable, the span ends before it starts,
-                the limit is out of range, or the source is unknown.
+            InputError: The text is empty, too long or unreadable, the span is invalid, the limit
+                is out of range, or the source is unknown.
         """
         check_readable(language, check_text(text, 'text', may_be_empty=False), 'text')
         if limit < 1:
@@ -277,12 +294,12 @@ class Memory:
     # Deletion.
 
     def _delete_old(self, source: str, newest_ns: int) -> None:
-        """Delete old data of a source, also of prompts that are no longer standing prompts."""
+        """Delete data that is older than its retention time from all streams of a camera."""
         for key, stream in self._streams_of(source):
             self._delete_before(key, stream, *self._bounds_ns(newest_ns))
 
     def _bounds_ns(self, newest_ns: int) -> tuple[int, int]:
-        """Return the stamps before which hops, and segments, are deleted."""
+        """Return two stamps: hops before the first and segments before the second are too old."""
         settings = self._settings
         hops_s = min(settings.hops_kept_s, settings.kept_s)
         oldest = (newest_ns - round(kept_s * 1e9) for kept_s in (hops_s, settings.kept_s))
@@ -314,7 +331,7 @@ class Memory:
             self._write(partial(Store.delete_segment, key=key, name=segment.name))
 
     def _keep_small(self) -> None:
-        """Meet the size limit: delete streams of other models, then oldest hops, then segments."""
+        """Meet the size limit: delete streams of other models, then old hops, then segments."""
         if self.held_bytes + sum(self._others.values()) <= self._settings.most_bytes:
             return
         for key in list(self._others):
@@ -334,7 +351,7 @@ class Memory:
 
     @property
     def held_bytes(self) -> int:
-        """Approximate size in memory, in bytes; about twice the size in the file."""
+        """Approximate size of the data in RAM, in bytes; the file is about half as large."""
         streams = list(self._streams.values())
         hops, segments = (
             sum(map(len, parts))
@@ -363,7 +380,7 @@ class Memory:
         self._keep_small()
 
     def _sizes(self, store: Store, keys: Sequence[StreamKey]) -> dict[StreamKey, int]:
-        """Return the sizes in bytes of the streams that are not empty."""
+        """Return the size in bytes of each stream in `keys` that is not empty."""
         try:
             sizes = {key: _bytes(*store.size(key)) for key in keys}
         except OutputError as error:
@@ -381,7 +398,7 @@ class Memory:
             self._write(lambda store: store.put_segment(key, segment))
 
     def _write(self, action: Callable[[Store], None]) -> None:
-        """Write to the store, if there is one; a failure is reported and the data stays in RAM."""
+        """Write to the file, if there is one; a failure is reported, and the data stays in RAM."""
         if self._store is None:
             return
         try:
@@ -414,7 +431,7 @@ def _bytes(hops: int, segments: int, dim: int) -> int:
 
 
 def _distinct(moments: Sequence[Moment], limit: int) -> list[Moment]:
-    """Return the first `limit` moments, without those that mostly overlap an earlier one."""
+    """Return the first `limit` moments; skip moments that mostly overlap an earlier moment."""
     start, end = (np.array([getattr(m, name) for m in moments]) for name in ('start_ns', 'end_ns'))
     source = np.array([m.source for m in moments])
     known, found = np.zeros(len(moments), bool), list[Moment]()

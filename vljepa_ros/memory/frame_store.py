@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Store of past frames in a database, for new questions about the past; one JPEG per hop.
+"""Frame store: an SQLite database of past frames, to answer new questions about the past.
 
-Frames have the size of the model's input. If they exceed `most_bytes`, frames from the middle of
-segments are deleted first, then the oldest. The last attention window of a segment is stored
-longest, so that a question about the past can evaluate frames of every segment.
+The frames of one hop (inference step) are stored as one JPEG, at the size of the model's input. If
+the store exceeds `most_bytes`, the oldest frames outside the last attention window of their
+segment are deleted first. The last window of a segment is stored longest, so that a question about
+the past can evaluate frames of every segment.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vljepa_ros.core.types import EVER_NS, Change, Image, Reason, Slot
 from vljepa_ros.memory.retention import NewestStamps
 from vljepa_ros.memory.sqlite_file import Database
 
-VERSION = 1  # the column `epoch` is the reset counter of the stream
+VERSION = 1  # the column `epoch` is the reset counter of the camera
 TABLES = """
 CREATE TABLE format (image_size INTEGER, tubelet_frames INTEGER);
 CREATE TABLE hops (
@@ -34,7 +35,8 @@ CREATE INDEX seen ON hops (source, stamp_ns, number);
 CREATE INDEX oldest ON hops (source, kept, stamp_ns);
 """
 QUALITY = 92  # JPEG quality, 0..100
-# Values of the column `kept`: outside the last attention window of a segment, in it, its last hop.
+# Values of the column `kept`: hop outside the last attention window of its segment, hop in that
+# window, and last hop of that window.
 PLAIN, IN_WINDOW, WINDOW_END = 0, 1, 2
 RECENT_NS = 60_000_000_000  # newer hops are deleted last, because their segment may be open
 CHECKED = 64  # hops between two checks of age and size
@@ -43,9 +45,11 @@ COLUMNS = 'id, source, start_ns, stamp_ns, epoch, number'
 
 
 class Hop(NamedTuple):
-    """One hop with stored frames: stamps of its oldest and newest frame, and its stream position.
+    """One hop (inference step) whose frames are stored.
 
-    Hops of one source and reset count with consecutive numbers followed each other directly.
+    `start_ns` and `stamp_ns` are the stamps of its oldest and newest frame. `number` counts the
+    hops of a camera since its last reset, so hops with the same `source` and `reset_count` and
+    consecutive numbers are adjacent.
     """
 
     id: int
@@ -56,7 +60,7 @@ class Hop(NamedTuple):
     number: int
 
     def follows(self, other: Hop) -> bool:
-        """Whether this hop came directly after another one."""
+        """Return whether this hop came directly after another hop, without a gap."""
         return (self.source, self.reset_count, self.number - 1) == (
             other.source,
             other.reset_count,
@@ -66,7 +70,7 @@ class Hop(NamedTuple):
 
 @dataclass
 class _Source:
-    """Summary of the stored hops of one camera, cached in memory."""
+    """Summary of the stored hops of one camera, cached in RAM."""
 
     stamp_ns: int = -EVER_NS  # the newest hop
     reset_count: int | None = None
@@ -74,11 +78,11 @@ class _Source:
 
 
 class FrameStore:
-    """Stored frames of all cameras. Not thread-safe: the vision thread owns it.
+    """Stored frames of all cameras. Not thread-safe: only the vision side's thread may use it.
 
-    If the time of a source goes back (a looping bag), newer frames of that source are deleted,
-    except frames that the file contained before this process. `problem`: why some frames between
-    the last two commits were not stored; '' if all were stored.
+    If the stamps of a camera go back (a bag that is played in a loop), newer frames of that camera
+    are deleted, except frames that were in the file when it was opened. `problem` is the reason
+    why frames were not stored between the last two calls of `commit`; '' if all were stored.
     """
 
     def __init__(
@@ -87,15 +91,15 @@ class FrameStore:
         settings: FrameStoreSettings | None = None,
         path: Path | None = None,
     ) -> None:
-        """Open or create a store.
+        """Open or create a frame store.
 
         Args:
-            facts: Constants of the model, which define the format of the frames.
-            settings: Retention and size limit.
+            facts: Constants of the model: size of frames and number of frames per hop.
+            settings: Retention time and size limit.
             path: File of the store; None for RAM, which is also used if the disk is full.
 
         Raises:
-            InputError: The file is not a frame store, or has frames of another format.
+            InputError: The file is not a frame store, or its frames do not fit the model.
             OutputError: The file cannot be created or opened.
             BusyError: Another process uses the file.
         """
@@ -120,16 +124,16 @@ class FrameStore:
             self.close()
             raise
 
-    # The stream.
+    # Recording.
 
     def add(self, source: str, tubelet: Sequence[Slot], reset_count: int, number: int) -> None:
-        """Store the frames of a hop.
+        """Store the frames of a hop; `problem` states the reason if they are not stored.
 
         Args:
-            source: Camera.
+            source: Name of the camera.
             tubelet: Frames of the hop, oldest first.
             reset_count: Reset counter of the camera.
-            number: Number of the hop since the reset.
+            number: Number of the hop, counted since the last reset of the camera.
         """
         if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
             self._new_problem = refusal
@@ -142,60 +146,61 @@ class FrameStore:
             self._write(lambda: self._keep_small(source))
 
     def keep(self, change: Change) -> None:
-        """Protect the last attention window of the segment that a change closed."""
+        """Delay the deletion of the last attention window of the segment that a change closed."""
         ended = change.previous
-        if ended is None or change.stamp_ns < ended.end_ns:  # time went back: it was deleted
+        if ended is None or change.stamp_ns < ended.end_ns:  # stamps went back: it was deleted
             return
         # A segment begins with the hop at which the previous segment ends (reason MEANING).
         last_ns = ended.end_ns - (change.reason is Reason.MEANING)
         self._write(lambda: self._keep(change.key.source, ended.start_ns, last_ns))
 
     def commit(self) -> None:
-        """Make everything so far durable on disk; to be called every second."""
+        """Commit all frames to the file and update `problem`; call this every second."""
         if self._uncertain:
             self._write(self._count)
         self._write(self._base.commit)
         self.problem, self._new_problem = self._new_problem or self._file_error, ''
 
     def close(self) -> None:
-        """Close the file, so that another process can open it."""
+        """Commit if possible, and close the file, so that another process can open it."""
         self._base.close()
 
     # Reading. Raises OutputError if the file is damaged or missing.
 
     @property
     def held_bytes(self) -> int:
-        """Size of the stored frames in bytes."""
+        """Size of all stored frames (JPEG) in bytes."""
         return sum(source.size for source in self._sources.values())
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Cameras with stored frames."""
+        """Names of the cameras that have stored frames."""
         return tuple(name for name, source in self._sources.items() if source.size)
 
     def span(self, source: str) -> tuple[int, int] | None:
-        """Return the stamps of the oldest and newest stored frame; None if there are none."""
+        """Return the stamps of a camera's oldest and newest stored frame; None if it has none."""
         rows = self._hops('source = ? ORDER BY stamp_ns, number LIMIT 1', source)
         newest = self._last(source, EVER_NS, 1)
         return (rows[0].start_ns, newest[0].stamp_ns) if rows and newest else None
 
     def hops(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """Return the first `limit` stored hops with start_ns <= stamp <= end_ns."""
+        """Return the oldest `limit` hops of a camera with start_ns <= stamp_ns <= end_ns."""
         which = 'source = ? AND stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns, number LIMIT ?'
         return self._hops(which, source, start_ns, end_ns, limit)
 
     def before(self, hop: Hop, count: int) -> list[Hop]:
-        """Return up to `count` stored hops directly before this one, oldest first."""
+        """Return up to `count` stored hops that precede a hop without a gap, oldest first."""
         return self._last(hop.source, hop.stamp_ns, count + 1, hop.number)[:-1]
 
     def landmarks(self, source: str, start_ns: int, end_ns: int, limit: int) -> list[Hop]:
-        """Select hops that represent a span: ends of segments, the newest hop, and others.
+        """Select up to `limit` stored hops that represent a time span, in order of time.
 
-        If there are fewer segments than `limit`, evenly spaced hops are added, which represent
-        long segments.
+        The selected hops are the last hops of segments and the newest hop. If the span has fewer
+        segments than `limit`, evenly spaced hops are added to represent long segments. Hops are at
+        least half an attention window apart.
 
         Args:
-            source: Camera.
+            source: Name of the camera.
             start_ns: Start of the span.
             end_ns: End of the span.
             limit: Maximum number of hops.
@@ -214,10 +219,10 @@ class FrameStore:
         return self._apart([*newest, *ends, *others], limit)
 
     def images(self, hop: Hop) -> list[Image]:
-        """Return the frames of a hop, oldest first.
+        """Return the frames of a hop, oldest first, as (S, S, 3) uint8 RGB, S = `image_size`.
 
         Raises:
-            InputError: The frames were deleted in the meantime, or are damaged.
+            InputError: The frames were deleted after the hop was looked up, or are damaged.
         """
         rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
         if not rows:
@@ -233,9 +238,10 @@ class FrameStore:
     def _last(
         self, source: str, stamp_ns: int, count: int, number: int | None = None
     ) -> list[Hop]:
-        """Return the newest `count` hops up to a stamp, without a gap, oldest first.
+        """Return up to `count` adjacent hops that end with the newest hop at or before a stamp.
 
-        `number` selects the last hop if several have the same stamp.
+        The hops are sorted by time. If several hops have the stamp `stamp_ns`, `number` selects
+        the last hop to return; None selects the newest hop.
         """
         found = list[Hop]()
         for hop in self._hops(
@@ -252,7 +258,10 @@ class FrameStore:
         return found[::-1]
 
     def _apart(self, hops: Sequence[Hop], limit: int) -> list[Hop]:
-        """Return the first `limit` hops that are at least half a window apart, sorted by time."""
+        """Select up to `limit` hops that are at least half a window apart, and sort them by time.
+
+        A hop that is too near to an earlier item of `hops` is skipped.
+        """
         found = list[Hop]()
         for hop in hops:
             near = (h for h in found if h.reset_count == hop.reset_count)
@@ -276,7 +285,7 @@ class FrameStore:
             )
 
     def _count(self) -> None:
-        """Read the size of each source from the file."""
+        """Update the cached size of each camera's frames from the database."""
         rows = self._base.read('SELECT source, sum(length(picture)) FROM hops GROUP BY source')
         sizes = dict[str, int](rows)
         for name in {*sizes, *self._sources}:
@@ -321,7 +330,13 @@ class FrameStore:
         self._base.shrink()
 
     def _delete_oldest(self, source: str, kinds: tuple[int, ...], until_ns: int, most: int) -> int:
-        """Delete the oldest hops of some kinds, up to `most`, to meet the size limit.
+        """Delete the oldest hops of a camera until the size limit is met.
+
+        Args:
+            source: Name of the camera.
+            kinds: Values of the column `kept` of the hops that may be deleted.
+            until_ns: Only hops with older stamps may be deleted.
+            most: Maximum number of hops to delete.
 
         Returns:
             The number of deleted hops.
@@ -355,7 +370,7 @@ class FrameStore:
             self._sources[source].size -= size
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Run a write; a failure is reported in `problem`, and its frames are lost."""
+        """Run a write action; a failure is reported in `problem` and loses uncommitted frames."""
         try:
             action()
         except OutputError as error:
@@ -364,7 +379,7 @@ class FrameStore:
 
 
 def _pack(images: Sequence[Image]) -> bytes:
-    """Encode frames, one below the other, as one JPEG."""
+    """Stack frames vertically and encode them as one JPEG."""
     rows = np.ascontiguousarray(np.concatenate(images)[..., ::-1])
     done, data = cv2.imencode('.jpg', rows, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
@@ -372,7 +387,7 @@ def _pack(images: Sequence[Image]) -> bytes:
 
 
 def _unpack(data: bytes) -> list[Image]:
-    """Decode the square frames of one JPEG. Raises InputError if it is damaged."""
+    """Decode the square frames that `_pack` stacked; raise InputError if they are damaged."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
         raise InputError('stored frames are damaged: cannot decode the JPEG')

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""File of the memory: vectors in float16 with their stamps, and segments with their texts.
+"""SQLite file of the memory: float16 embeddings with stamps, and segments with texts.
 
-Writes are small (0.5 kB per hop), so a separate file for the vectors would gain nothing.
+Writes are small (0.5 kB per hop), so a separate file for the vectors would not be faster.
 
-Shapes: N hops, D embedding_dim.
+A hop is one inference step of a stream and has one embedding. Shapes: N hops, D = `embedding_dim`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ MIGRATIONS = {
 
 
 class Hops(NamedTuple):
-    """Hops of one stream: ascending stamps (N,), vectors (N, D), and `unfamiliar` (N,), 0..1."""
+    """Stored embeddings of one stream: ascending stamps (N,), vectors (N, D) and scores (N,).
+
+    `unfamiliar` is how unfamiliar the scene of each hop is to the model, 0..1.
+    """
 
     stamps_ns: NDArray[np.int64]
     vectors: NDArray[np.float32]
@@ -56,10 +59,10 @@ class Hops(NamedTuple):
 
 
 class Store:
-    """SQLite file of a memory, for vectors of any number of models. Not thread-safe."""
+    """SQLite file of embeddings and segments, from any number of models. Not thread-safe."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """Open or create the file. Raises the same errors as `Database`."""
+        """Open the file, or create it unless `read_only`; raises the errors of `Database`."""
         self.path = path
         self._base = Database(path, 'memory', TABLES, VERSION, read_only, MIGRATIONS)
         older = self._base.version < 3  # a read-only file is not upgraded
@@ -71,7 +74,7 @@ class Store:
     def put_hop(
         self, key: StreamKey, stamp_ns: int, vector: Vector, unfamiliar: float = 0.0
     ) -> None:
-        """Write one embedding; replaces an embedding with the same stamp."""
+        """Write one embedding, replacing an embedding of the same stream and stamp."""
         self._write(
             'INSERT OR REPLACE INTO hops (stream, stamp_ns, vector, unfamiliar) '
             'VALUES (?, ?, ?, ?)',
@@ -82,7 +85,7 @@ class Store:
         )
 
     def put_segment(self, key: StreamKey, segment: StoredSegment) -> None:
-        """Write a segment; replaces everything but the text of a segment with the same name."""
+        """Write a segment; if its name exists in the stream, update all but the stored text."""
         self._write(
             'INSERT INTO segments '
             '(stream, session, number, start_ns, end_ns, vector, unfamiliar) '
@@ -98,7 +101,14 @@ class Store:
         )
 
     def put_text(self, key: StreamKey, name: SegmentName, text: str, nearest: bool) -> None:
-        """Write the text of an existing segment; `nearest`: it is a retrieved sentence."""
+        """Write the text of an existing segment.
+
+        Args:
+            key: Stream of the segment.
+            name: Session id and segment id.
+            text: Text of the segment.
+            nearest: Whether the text is a retrieved sentence of a sentence bank.
+        """
         self._write(
             'UPDATE segments SET text = ?4, nearest = ?5 '
             'WHERE stream = ?1 AND session = ?2 AND number = ?3',
@@ -109,7 +119,7 @@ class Store:
         )
 
     def delete_hops(self, key: StreamKey, start_ns: int, end_ns: int) -> None:
-        """Delete the hops with start_ns <= stamp < end_ns."""
+        """Delete the embeddings of a stream with start_ns <= stamp < end_ns."""
         self._write(
             'DELETE FROM hops WHERE stream = ? AND stamp_ns >= ? AND stamp_ns < ?',
             key,
@@ -118,7 +128,7 @@ class Store:
         )
 
     def delete_segment(self, key: StreamKey, name: SegmentName) -> None:
-        """Delete one segment."""
+        """Delete one segment of a stream."""
         self._write(
             'DELETE FROM segments WHERE stream = ? AND session = ? AND number = ?', key, *name
         )
@@ -126,11 +136,11 @@ class Store:
     def delete_of_other_models(
         self, model_id: str, source: str, hops_ns: int, segments_ns: int
     ) -> None:
-        """Delete old data of other models.
+        """Delete old embeddings and segments of one camera that are from other models.
 
         Args:
             model_id: The model whose data is not deleted.
-            source: Camera.
+            source: Name of the camera.
             hops_ns: Hops with older stamps are deleted.
             segments_ns: Segments with older ends are deleted.
         """
@@ -148,29 +158,29 @@ class Store:
                 )
 
     def delete_stream(self, key: StreamKey) -> None:
-        """Delete all data of one stream."""
+        """Delete all embeddings and segments of one stream."""
         for table in ('hops', 'segments'):
             self._write(f'DELETE FROM {table} WHERE stream = ?', key)
 
     def commit(self) -> None:
-        """Make all data written so far durable."""
+        """Commit all writes since the last commit."""
         with self._clear_ids_on_error():
             self._base.commit()
 
     def shrink(self) -> None:
-        """Return the space of deleted data to the disk."""
+        """Commit, and return disk space of deleted data to the file system."""
         with self._clear_ids_on_error():
             self._base.shrink()
 
     # Reading.
 
     def streams(self) -> list[StreamKey]:
-        """Return all streams that were ever stored, in the order of their creation."""
+        """Return the keys of all streams that were ever stored, in order of creation."""
         rows = self._base.read('SELECT source, prompt, model_id FROM streams ORDER BY id')
         return [StreamKey(*row) for row in rows]
 
     def size(self, key: StreamKey) -> tuple[int, int, int]:
-        """Return the numbers of hops and segments of one stream, and D."""
+        """Return the number of embeddings, the number of segments, and D of one stream."""
         rows = [
             self._base.read(
                 f'SELECT count(*), max(length(vector)) FROM {table} WHERE stream = ?',
@@ -181,7 +191,7 @@ class Store:
         return rows[0][0], rows[1][0], max(length or 0 for _, length in rows) // 2
 
     def hops(self, key: StreamKey) -> Hops:
-        """Return the hops of one stream."""
+        """Return all embeddings of one stream."""
         rows = self._base.read(
             f'SELECT stamp_ns, vector, {self._unfamiliar} FROM hops '
             'WHERE stream = ? ORDER BY stamp_ns',
@@ -200,7 +210,7 @@ class Store:
         )
 
     def segments(self, key: StreamKey) -> list[StoredSegment]:
-        """Return the segments of one stream, sorted by their ends."""
+        """Return all segments of one stream, sorted by their ends."""
         rows = self._base.read(
             'SELECT session, number, start_ns, end_ns, vector, text, nearest, '
             f'{self._unfamiliar} FROM segments WHERE stream = ? ORDER BY end_ns, start_ns',
@@ -214,7 +224,7 @@ class Store:
         ]
 
     def close(self) -> None:
-        """Commit if possible, and release the file for other processes."""
+        """Commit if possible, close the file and release its lock."""
         self._base.close()
 
     def _id(self, key: StreamKey) -> int:

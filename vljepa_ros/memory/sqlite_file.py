@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SQLite file in WAL mode, written by one process and readable by others at the same time.
 
-Writes are durable after `commit`. A process that is killed loses only what it wrote after its last
-commit; the file is never damaged.
+A process that is killed loses only the writes after its last `commit`; the file stays intact.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from typing import IO, Any
 
 from vljepa_ros.core.errors import BusyError, DiskFullError, InputError, OutputError
 
-PAGES_AT_ONCE = 2000  # 8 MB
+PAGES_AT_ONCE = 2000  # maximum number of pages that `shrink` frees (8 MB)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ROOM = 1 << 20  # a disk with fewer free bytes counts as full if a file cannot be opened
 
 
 class Database:
-    """SQLite database with fixed tables. Not thread-safe."""
+    """SQLite database with a versioned set of tables. Not thread-safe."""
 
     def __init__(
         self,
@@ -36,19 +35,20 @@ class Database:
         read_only: bool = False,
         migrations: Mapping[int, str] | None = None,
     ) -> None:
-        """Open or create the file.
+        """Open or create the database.
 
         Args:
             path: The file; None for a database in RAM.
-            what: Kind of the database, from which its SQLite application id is derived.
-            tables: Statements that create the tables.
+            what: Name of the database format; its hash is the SQLite application id of the file.
+            tables: SQL statements that create the tables.
             version: Version of the tables.
-            read_only: Open an existing file without locking or upgrading it; `version` is then
-                the version of the file.
-            migrations: Statements that upgrade a file to the next version, by version.
+            read_only: Open an existing file without locking or upgrading it; the attribute
+                `version` is then the version of the file.
+            migrations: SQL statements that upgrade a file from a version to the next, by version.
 
         Raises:
-            InputError: The file is not a database of this kind, or has an unsupported version.
+            InputError: The file has another format or an unsupported version, or is missing and
+                `read_only` is set.
             OutputError: The file cannot be created or opened; DiskFullError if the disk is full.
             BusyError: Another process has opened the file for writing.
         """
@@ -62,7 +62,7 @@ class Database:
             self._prepare(what, tables, read_only)
         except sqlite3.OperationalError as error:
             self.close()
-            if not read_only and _is_full(path):  # SQLite reports it by several error codes
+            if not read_only and _is_full(path):  # SQLite uses several error codes
                 raise DiskFullError(f'{path} cannot be opened: the disk is full') from error
             raise OutputError(f'{path} cannot be opened: {error}') from error
         except (sqlite3.DatabaseError, InputError) as error:
@@ -90,7 +90,7 @@ class Database:
         )  # committed data survives a kill of the process
 
     def _migrate(self, version: int, read_only: bool) -> None:
-        """Upgrade an older file in one transaction. Raises InputError for unsupported versions."""
+        """Upgrade an older file in one transaction; raise InputError for unsupported versions."""
         missing = range(version, self.version)
         if version > self.version or not all(step in self._migrations for step in missing):
             raise InputError(
@@ -105,7 +105,7 @@ class Database:
         )
 
     def read(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. Raises OutputError if the file is damaged or missing."""
+        """Return the rows of an SQL query; raise OutputError if the file is damaged or missing."""
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:
@@ -115,32 +115,32 @@ class Database:
     # last commit is then rolled back.
 
     def write(self, statement: str, *values: Any) -> None:
-        """Execute a statement in the transaction of the next commit."""
+        """Execute an SQL statement; `commit` makes its effect permanent."""
         with self._rolled_back_on_error():
             self._begin()
             self._base.execute(statement, values)
 
     def write_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Execute a statement with each of `rows`."""
+        """Execute an SQL statement once per row of values; `commit` makes the effect permanent."""
         with self._rolled_back_on_error():
             self._begin()
             self._base.executemany(statement, rows)
 
     def commit(self) -> None:
-        """Make everything so far durable."""
+        """Commit all writes since the last commit."""
         with self._rolled_back_on_error():
             if self._base.in_transaction:
                 self._base.execute('COMMIT')
 
     def shrink(self) -> None:
-        """Commit, and return some space of deleted data to the disk, limited to keep this fast."""
+        """Commit, and return up to `PAGES_AT_ONCE` unused pages to the file system."""
         self.commit()
         with self._rolled_back_on_error():
-            # `execute` of Python would run only one step, which frees one page.
+            # Python's `execute` would run only one step, which frees one page.
             self._base.executescript(f'PRAGMA incremental_vacuum({PAGES_AT_ONCE});')
 
     def close(self) -> None:
-        """Commit if possible, and release the file for other processes."""
+        """Commit if possible, close the file and release its lock."""
         try:
             if hasattr(self, '_base'):
                 if self._base.in_transaction:
@@ -174,7 +174,7 @@ def _connect(path: Path | None, read_only: bool) -> sqlite3.Connection:
 
 
 def _lock(path: Path) -> IO[str]:
-    """Lock a file beside the database for this process, the only writer, until it ends."""
+    """Lock a file beside the database, so that only one process writes, and return it."""
     try:
         lock = path.with_name(f'{path.name}-lock').open('w')
     except OSError as error:

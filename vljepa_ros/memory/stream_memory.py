@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory of one stream: embeddings of its recent hops, and segments with their texts.
 
-Shapes: N hops or segments, D embedding_dim.
+A hop is one inference step of a stream and has one embedding. A segment is a span of constant
+meaning. Shapes: N hops or segments, D = `embedding_dim`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.embedding_log import VectorLog
 
 SegmentName = tuple[str, int]  # session, segment id
-Span = tuple[int, int]  # first and last stamp, in nanoseconds
+Span = tuple[int, int]  # stamps of the first and last hop, in nanoseconds
 Similarity = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, D) -> 0..1, (N,)
 
 REACH = 300  # maximum number of hops of a moment on either side of its best hop (1 min at 5 Hz)
 NEWEST = 1000  # number of newest segments that can still receive a text
 MOST_COMPARED = 100_000  # longer spans are subsampled for search: neighboring hops are similar
-HOLDS = 0.5  # hops of a moment reach at least this fraction of its best score
+HOLDS = 0.5  # every hop of a moment has at least this fraction of the best score in it
 
 
 @dataclass
 class StoredSegment:
-    """A stored segment; `text` is '' until one is published; `nearest`: a retrieved sentence.
+    """A segment with its pooled vector (D,) and its published text.
 
-    `unfamiliar`: 0..1, mean over its hops.
+    `name`: session id and segment id. `text`: '' before a text is published. `nearest`: the text
+    is a retrieved sentence of a sentence bank. `unfamiliar`: how unfamiliar the scene is to the
+    model, 0..1, mean over the segment's hops.
     """
 
     name: SegmentName
@@ -43,14 +46,14 @@ class StoredSegment:
     unfamiliar: float = 0.0
 
     def take_text(self, other: StoredSegment) -> None:
-        """Copy the text of another segment, unless this one has a text."""
+        """Copy the text of another segment, unless this segment already has a text."""
         if not self.text:
             self.text, self.nearest = other.text, other.nearest
 
 
 @dataclass(frozen=True)
 class SearchHit:
-    """A span that matches a text, and the segment that contains it, if one is known."""
+    """Search result: a span, its score (0..1), and the segment that contains it, if known."""
 
     span: Span
     score: float
@@ -58,14 +61,14 @@ class SearchHit:
 
     @property
     def text(self) -> str:
-        """Text of the segment; '' if there is none."""
+        """Text of the segment; '' without a segment or a text."""
         return self.segment.text if self.segment else ''
 
 
 class StoredStream:
-    """Hops and segments of one stream.
+    """Stored hops and segments of one stream.
 
-    `closed` segments are sorted by their ends; `running` is the open one.
+    `closed`: closed segments, sorted by their ends. `running`: the open segment, or None.
     """
 
     def __init__(self) -> None:
@@ -76,27 +79,27 @@ class StoredStream:
 
     @property
     def dim(self) -> int:
-        """D; 0 if nothing is stored."""
+        """Number D of values per vector; 0 if nothing is stored."""
         return self.hops.dim or self._pooled.dim
 
     def __bool__(self) -> bool:
         return bool(len(self.hops) or self.closed or self.running)
 
     def open(self, segment: StoredSegment) -> StoredSegment | None:
-        """Open a segment, or update the open one.
+        """Open a segment, or update the open segment if it has the same name.
 
         Returns:
-            The previously open segment, if its end was not reported; otherwise None.
+            Another segment that was still open and is now closed, or None.
         """
         ended = self._take_over(segment)
         self.running = segment
         return ended
 
     def close(self, segment: StoredSegment) -> StoredSegment | None:
-        """Close a segment.
+        """Add a closed segment; it replaces the open segment if both have the same name.
 
         Returns:
-            Another segment that was open, if its end was not reported; otherwise None.
+            Another segment that was still open and is now closed, or None.
         """
         ended = self._take_over(segment)
         self.running = None
@@ -104,7 +107,13 @@ class StoredStream:
         return ended
 
     def _take_over(self, segment: StoredSegment) -> StoredSegment | None:
-        """Remove an older version of a segment, taking its text, and close any other open one."""
+        """Copy the text of an older version of a segment, and close any other open segment.
+
+        An older version among the closed segments is removed.
+
+        Returns:
+            The other segment that was open, or None.
+        """
         running, last = self.running, self.closed[-1:]
         if running is not None and running.name == segment.name:
             segment.take_text(running)
@@ -124,13 +133,13 @@ class StoredStream:
         self._pooled.append(segment.end_ns, segment.vector)
 
     def named(self, name: SegmentName) -> StoredSegment | None:
-        """Return the segment with a name, if it is among the `NEWEST` ones."""
+        """Return the segment with a name, or None if it is not among the `NEWEST` segments."""
         if self.running is not None and self.running.name == name:
             return self.running
         return next((s for s in islice(reversed(self.closed), NEWEST) if s.name == name), None)
 
     def end_of(self, segment: StoredSegment) -> int:
-        """Return the end of a segment; the running one extends to the newest hop."""
+        """Return the end stamp of a segment; the open segment extends to the newest hop."""
         if segment is self.running and len(self.hops):
             return max(segment.end_ns, self.hops.newest_ns)
         return segment.end_ns
@@ -163,19 +172,19 @@ class StoredStream:
 
     @property
     def last_end_ns(self) -> int:
-        """End of the last closed segment; -EVER_NS if there is none."""
+        """End stamp of the last closed segment; -EVER_NS if there is none."""
         return self.closed[-1].end_ns if self.closed else -EVER_NS
 
     def evaluated(self, start_ns: int, end_ns: int, limit: int) -> list[EvaluatedSpan]:
-        """Return the stored parts of a span, one per segment, in order of time.
+        """Split a time span at segment boundaries, and return the spans with stored embeddings.
 
-        Each part has the mean vector of its hops in the span, or the segment's own vector if the
-        hops were deleted. Hops outside of known segments form parts, too.
+        The spans are in order of time. A span has the mean vector of its hops, or the segment's
+        pooled vector if most of the hops were deleted. Hops between two segments form spans, too.
 
         Args:
-            start_ns: Start of the span.
-            end_ns: End of the span; 0 for now.
-            limit: Maximum number of parts; the longest are selected.
+            start_ns: Start of the time span.
+            end_ns: End of the time span; 0 for an open end.
+            limit: Maximum number of spans; the longest are selected.
         """
         end_ns = end_ns or EVER_NS
         spans, segments = list[Span](), list[StoredSegment | None]()
@@ -197,7 +206,7 @@ class StoredStream:
         return sorted(found, key=lambda seen: seen.start_ns)
 
     def _overlapping(self, start_ns: int, end_ns: int) -> list[StoredSegment]:
-        """Return the segments in a span; a hop at a boundary belongs to the later segment."""
+        """Return the segments that overlap a span; a boundary hop belongs to the later segment."""
         first = int(np.searchsorted(self._pooled.stamps_ns, start_ns, side='left'))
         known = [*self.closed[first:], *([self.running] if self.running else [])]
         return [
@@ -209,7 +218,7 @@ class StoredStream:
     def _part(
         self, segment: StoredSegment | None, start_ns: int, end_ns: int
     ) -> EvaluatedSpan | None:
-        """Return the part of a segment, or of hops without one, from `start_ns` to `end_ns`."""
+        """Return the stored span of a segment, or of hops between segments; None if empty."""
         if segment is None:
             return self._mean(start_ns, end_ns)
         own_end_ns = self._own_end(segment)
@@ -239,14 +248,14 @@ class StoredStream:
     def find(
         self, text: Vector, similarity: Similarity, start_ns: int, end_ns: int, limit: int
     ) -> list[SearchHit]:
-        """Find the spans that match a text best.
+        """Return the spans that match a text best, in no particular order.
 
         Args:
             text: Embedding (D,) of the text.
-            similarity: Calibrated score of vectors for the text.
-            start_ns: Start of the searched span.
-            end_ns: End of the searched span; 0 for now.
-            limit: Maximum number of runs of hops, and of segments without hops.
+            similarity: Maps vectors (N, D) to calibrated scores (N,) for the text, 0..1.
+            start_ns: Start of the searched span; 0 for an open start.
+            end_ns: End of the searched span; 0 for an open end.
+            limit: Maximum number of runs of hops, and of segments whose hops were deleted.
         """
         found = self._find_hops(text, similarity, start_ns, end_ns, limit)
         return found + self._find_segments(text, similarity, start_ns, end_ns, limit)
@@ -283,13 +292,13 @@ class StoredStream:
         return found
 
     def _peak(self, hop: int, step: int, part: slice, text: Vector) -> int:
-        """Return the best hop near `hop`, including hops that the subsampling left out."""
+        """Return the index of the hop near `hop` that matches `text` best, without subsampling."""
         first = max(hop - step + 1, part.start)
         near = self.hops.vectors[first : min(hop + step, part.stop)]
         return first + int(np.argmax(near @ text))
 
     def _neighbors(self, best: int, part: slice, segment: StoredSegment | None) -> slice:
-        """Return the hops that can belong to the moment around the hop `best`."""
+        """Return the slice of hops that can belong to the same moment as the hop `best`."""
         first, end = max(part.start, best - REACH), min(part.stop, best + REACH + 1)
         if segment is None:
             return slice(first, end)
@@ -297,7 +306,7 @@ class StoredStream:
         return slice(max(first, inside.start), min(end, inside.stop))
 
     def _span(self, moment: slice, segment: StoredSegment | None) -> Span:
-        """Return first and last stamp; from the segment's start if its first hops were deleted."""
+        """Return the start and end of a moment, including deleted hops at the segment's start."""
         stamps = self.hops.stamps_ns[moment]
         start_ns = int(stamps[0])
         if segment is not None and moment.start == 0:
@@ -305,12 +314,12 @@ class StoredStream:
         return start_ns, int(stamps[-1])
 
     def _own_end(self, segment: StoredSegment) -> int:
-        """Return the end of a segment, or 1 ns less if the next one begins with that hop."""
+        """Return the end of a segment, minus 1 ns if its last hop belongs to the next segment."""
         end_ns = self.end_of(segment)
         return end_ns if self._segment_at(end_ns) is segment else end_ns - 1
 
     def _segment_at(self, stamp_ns: int) -> StoredSegment | None:
-        """Return the segment at a stamp; a hop at a boundary belongs to the later segment."""
+        """Return the segment at a stamp, or None; at a boundary, return the later segment."""
         if self.running is not None and self.running.start_ns <= stamp_ns:
             return self.running
         at = int(np.searchsorted(self._pooled.stamps_ns, stamp_ns, side='right'))
@@ -347,7 +356,7 @@ class StoredStream:
 
 
 def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
-    """Return the run of true values that contains the index `peak`."""
+    """Return the slice of consecutive true values that contains the index `peak`."""
     ends = np.flatnonzero(~holds)
     at = int(np.searchsorted(ends, peak))
     first = int(ends[at - 1]) + 1 if at else 0
@@ -355,7 +364,7 @@ def _around(peak: int, holds: NDArray[np.bool_]) -> slice:
 
 
 def _best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
-    """Return the rows of the `limit` highest scores, in any order."""
+    """Return the indices of the `limit` highest scores, unsorted."""
     if len(scores) <= limit:
         return np.arange(len(scores))
     return np.argpartition(-scores, limit - 1)[:limit]

@@ -2,9 +2,9 @@
 """Turn predicted answer embeddings into an answer: the best candidate, or a decoded text.
 
 An answer is an abstention, with a reason (`AbstainReason`), if the model cannot read the question
-or one of its candidates, too little of the span was seen, the scene is unfamiliar to the model,
-the question is unanswerable (it is about something that is absent or not visible), or the
-confidence is too low.
+or one of its candidates, if too little of the time span was evaluated, if the scene is unfamiliar
+to the model, if the question is unanswerable (it is about something that is absent or not
+visible), or if the confidence is too low.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from vljepa_ros.core.vectors import pooled
 
 MAX_CANDIDATES = 1000
 ROUNDING = 1e-6
-LEAST_SHARE = 0.5  # a "no" is an abstention unless more than this part of the span was evaluated
+LEAST_SHARE = 0.5  # "no" is an abstention unless more than this fraction of the span is evaluated
 
 
 def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
-    """Check a question before anything is computed.
+    """Validate a question and its candidates, without running the model.
 
     Args:
         prompt: The question.
         candidates: Answers to choose from; may be empty.
 
     Raises:
-        InputError: The prompt or a candidate is invalid, there are too many candidates, or yes and
-            no are the candidates of an empty prompt.
+        InputError: The prompt or a candidate is invalid, there are too many candidates, or the
+            candidates are yes and no but the prompt is empty.
     """
     check_text(prompt)
     candidates = texts_of(candidates, 'candidates')
@@ -58,13 +58,13 @@ def check_question(prompt: object, candidates: Sequence[object] = ()) -> None:
 
 @dataclass(frozen=True)
 class _Result:
-    """Answer of one vector, or the reason why it has none."""
+    """Answer from one answer embedding; if it is an abstention, `reason` states why."""
 
     text: str
     confidence: float
     reason: AbstainReason = AbstainReason.NONE
     ranked: tuple[Candidate, ...] = ()
-    nearest: bool = False  # the text is a retrieved sentence, not a decoded one
+    nearest: bool = False  # the text is a retrieved sentence, not a decoded text
 
     @property
     def abstained(self) -> bool:
@@ -77,7 +77,7 @@ _WITHHELD_RESULT = _Result('', 0.0, AbstainReason.UNFAMILIAR)  # the vector is n
 
 
 class Answerer:
-    """Turns answer embeddings into answers. Runs in the thread that owns the text side."""
+    """Turns answer embeddings into answers; use it in the thread that owns the text side."""
 
     def __init__(self, language: Language, settings: AnswerSettings | None = None) -> None:
         self._language, self._settings = language, settings or AnswerSettings()
@@ -91,14 +91,14 @@ class Answerer:
         basis: Basis = Basis.NOW,
         evidence: Sequence[Moment] = (),
     ) -> Answer:
-        """Answer a question from one vector.
+        """Answer a question from one answer embedding.
 
         Args:
             prompt: The question.
             vector: Answer embedding (D,) for the prompt.
-            stamp_ns: Stamp of the newest frame behind the vector.
-            candidates: Candidates to rank; none to decode a text.
-            basis: Data that the vector comes from, copied into the answer.
+            stamp_ns: Stamp of the newest frame that the vector is based on.
+            candidates: Answers to choose from; if empty, the vector is decoded to a text.
+            basis: Data that the vector is based on, copied into the answer.
             evidence: Moments to copy into the answer.
 
         Raises:
@@ -139,7 +139,7 @@ class Answerer:
         )
 
     def unreadable_texts(self, prompt: str, candidates: Sequence[str] = ()) -> list[str]:
-        """Return the prompt and the candidates that the model cannot read.
+        """Return all texts among the prompt and the candidates that the model cannot read.
 
         One unreadable candidate is enough for an abstention, because the scores of all candidates
         depend on each other.
@@ -160,21 +160,21 @@ class Answerer:
         start_ns: int = 0,
         asked: bool = True,
     ) -> Answer:
-        """Combine one or several spans of the past into one answer, with its evidence.
+        """Answer a question from one or more evaluated spans, which become its evidence.
 
-        With the candidates yes and no, the answer is yes if it was yes in any span. Other
+        With the candidates yes and no, the answer is yes if it is yes in any span. Other
         candidates get the mean of their scores. Without candidates, the texts of the spans are
-        joined in order of time. Spans with an abstention do not count. Confidence in "no" is
-        scaled by the fraction of the asked time that could be evaluated.
+        joined in order of time. Abstentions of single spans are ignored, unless all spans abstain.
+        Confidence in "no" is scaled by the fraction of the asked time that could be evaluated.
 
         Args:
             prompt: The question.
-            source: Camera, copied into the evidence.
-            seen: Spans in order of time; at least one.
-            candidates: Candidates to rank; none to decode texts.
-            basis: Data that the spans come from, copied into the answer.
+            source: Name of the camera, copied into the evidence.
+            seen: Evaluated spans in order of time; at least one.
+            candidates: Answers to choose from; if empty, the vectors are decoded to texts.
+            basis: Data that the spans are based on, copied into the answer.
             start_ns: Start of the time that the question is about; 0 for an open start.
-            asked: The vectors answer this question, not a standing prompt.
+            asked: Whether the vectors were predicted for this prompt, not for another prompt.
 
         Raises:
             InputError: The question is invalid.
@@ -228,18 +228,18 @@ class Answerer:
         own: bool = True,
         start_ns: int = 0,
     ) -> Answer:
-        """Answer from stored embeddings.
+        """Answer a question from stored embeddings of a standing prompt.
 
-        Embeddings of another prompt do not answer the question. The answer is then an abstention
-        (NOT_SEEN) whose text describes the span. Candidates are ranked by how well they describe
-        it, unless they are yes and no.
+        Embeddings of another prompt do not answer the question. The answer is then an abstention,
+        usually NOT_SEEN, whose text describes the span. Candidates are ranked by how well they
+        describe the span, unless they are yes and no.
 
         Args:
             prompt: The question.
-            source: Camera, copied into the evidence.
+            source: Name of the camera, copied into the evidence.
             seen: Stored spans in order of time; at least one.
-            candidates: Candidates to rank; none to decode texts.
-            own: Whether the embeddings were made with this prompt.
+            candidates: Answers to choose from; if empty, the vectors are decoded to texts.
+            own: Whether the embeddings were predicted for this prompt.
             start_ns: Start of the time that the question is about; 0 for an open start.
 
         Raises:
@@ -298,7 +298,11 @@ def _moment(source: str, seen: EvaluatedSpan, result: _Result) -> Moment:
 
 
 def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int) -> float:
-    """Return the fraction of the time from `start_ns` to the last span that spans cover."""
+    """Return the fraction of the asked time that remains after the first span begins.
+
+    The asked time is from `start_ns` to the end of the last span. Gaps between spans count as
+    evaluated.
+    """
     end_ns = seen[-1].end_ns
     if not start_ns or start_ns >= seen[0].start_ns:
         return 1.0
@@ -308,9 +312,15 @@ def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int) -> float:
 def _combine(
     judged: Sequence[_Judged], total: float, candidates: Sequence[str]
 ) -> tuple[Sequence[_Judged], _Result]:
-    """Combine several results into one; also return the spans that it is based on.
+    """Combine the results of several spans into one result.
 
-    `total`: number of spans including abstentions and the time that is not stored.
+    Args:
+        judged: Evaluated spans with their results.
+        total: Number of spans, including abstentions and an estimate for the time not evaluated.
+        candidates: Candidates of the question.
+
+    Returns:
+        The spans that the combined result is based on, and this result.
     """
     results = [result for _, result in judged]
     if not candidates:
@@ -335,7 +345,10 @@ def _combine(
 
 
 def _scaled(result: _Result, share: float) -> _Result:
-    """Scale the scores by `share`; the remainder is the probability of "unanswerable"."""
+    """Multiply the scores by `share`; the remainder is the probability of "unanswerable".
+
+    The result is an abstention if `share` is at most `LEAST_SHARE`.
+    """
     ranked = tuple(Candidate(c.text, c.score * share) for c in result.ranked)
     reason = AbstainReason.UNANSWERABLE if share <= LEAST_SHARE else AbstainReason.NONE
     return _Result(result.text, result.confidence * share, reason, ranked)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Question answering, identical for the node, `Pipeline.ask` and `vljepa ask`.
+"""Question answering, identical for query_node, `Pipeline.ask` and `vljepa ask`.
 
 A question about now is answered from the current visual state (NOW). A question about the past is
-answered from stored frames of its span (FRAMES), evaluated with its prompt. If no frames are
-stored, or they cannot be evaluated now, stored embeddings of standing prompts are used (MEMORY).
-The caller evaluates the frames; this module does not import ROS.
+answered from stored frames of its time span (FRAMES), evaluated with its prompt. If no frames are
+stored, or if the frames cannot be evaluated now, stored embeddings of a standing prompt are used
+(MEMORY). The caller evaluates the frames; this module does not import ROS.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from vljepa_ros.query.answerer import Answerer, check_question
 class Question:
     """A question about now, or about a span of the past.
 
-    `candidates`: none for a decoded text. `source`: '' for the only camera. `start_ns`, `end_ns`:
-    0 for an open side; both 0 for now.
+    `candidates`: answers to choose from; if empty, the answer is a decoded text. `source`: name of
+    the camera; '' for the only camera. `start_ns` and `end_ns`: the time span; 0 for an open start
+    or end, both 0 for now.
     """
 
     prompt: str
@@ -39,32 +40,33 @@ class Question:
         return bool(self.start_ns or self.end_ns)
 
     def check(self) -> None:
-        """Raise InputError if the question is invalid; nothing is computed."""
+        """Raise InputError if the question is invalid, without running the model."""
         check_question(self.prompt, self.candidates)
         check_span(self.start_ns, self.end_ns)
 
 
-# The source, and its spans with the prompt's embeddings.
+# Name of the camera, and its evaluated spans with the answer embeddings of the prompt.
 Evaluated = tuple[str, Sequence[EvaluatedSpan]]
 
 
 class QueryService:
-    """Answers questions. Runs in the thread that owns the text side and the memory."""
+    """Answers questions; use it in the thread that owns the text side and the memory."""
 
     def __init__(self, answerer: Answerer, memory: Memory | None = None) -> None:
         self._answerer, self._memory = answerer, memory
 
     def ask(self, question: Question, evaluate: Callable[[Question], Evaluated]) -> Answer:
-        """Check a question, evaluate frames for it, and answer it.
+        """Check a question, evaluate frames for it, and return the answer.
 
         Args:
             question: The question.
-            evaluate: Evaluates the current state or stored frames; raises NotStoredError or
-                BusyError if it cannot.
+            evaluate: Function that evaluates the current state or stored frames, and returns the
+                camera and the evaluated spans; raises NotStoredError or BusyError if it cannot.
 
         Raises:
-            InputError: The question is invalid; NotStoredError if nothing is stored for its span.
-            BusyError: The question can be answered later.
+            InputError: The question is invalid.
+            NotStoredError: Nothing is stored for the time span of the question.
+            BusyError: The question cannot be answered now, but may be repeated later.
         """
         question.check()
         try:
@@ -74,12 +76,12 @@ class QueryService:
         return self.answer(question, source, seen)
 
     def answer(self, question: Question, source: str, seen: Sequence[EvaluatedSpan]) -> Answer:
-        """Answer from spans that were evaluated with the prompt of the question.
+        """Answer a question from spans that were evaluated with its prompt.
 
         Args:
             question: The question.
             source: Camera of the spans.
-            seen: Spans in order of time; at least one.
+            seen: Evaluated spans in order of time; at least one.
 
         Raises:
             InputError: The question is invalid.
@@ -94,14 +96,17 @@ class QueryService:
         )
 
     def recall(self, question: Question, error: VljepaError) -> Answer:
-        """Answer from stored embeddings, after the frames could not be evaluated.
+        """Answer a question from stored embeddings, because its frames could not be evaluated.
 
-        While the vision side is busy, only embeddings of the same prompt are used: the frames may
-        be evaluated soon, and embeddings of another prompt would lead to an abstention.
+        While the vision side is busy, only embeddings of the same prompt are used: the frames can
+        be evaluated later, and embeddings of another prompt would lead to an abstention.
 
         Args:
             question: The question.
-            error: The error of the evaluation; raised if there are no suitable embeddings.
+            error: The error of the evaluation.
+
+        Raises:
+            VljepaError: `error`, if no suitable embeddings are stored.
         """
         memory, answer = self._memory, None
         if question.is_about_the_past and memory is not None:
@@ -114,7 +119,7 @@ class QueryService:
 
     @property
     def others(self) -> str:
-        """A note on stored streams of other models; '' if there are none."""
+        """Note on stored streams of other models, for messages; '' if there are none."""
         count = self._memory.foreign if self._memory else 0
         return f'stored streams of other models, not searched: {count}' if count else ''
 

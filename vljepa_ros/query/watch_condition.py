@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide whether a watch condition becomes true, or stops being true, in a stream.
+"""Watch condition: detect when a statement becomes true, or stops being true, in a stream.
 
-Uses stamps only, no clock. A hop has one embedding per standing prompt; its score is the maximum
-of their scores. A condition fires after `hops` consecutive hops with the verdict that `EFFECTS`
-counts; a state reset of the camera restarts the count. A hop is TRUE as soon as one of its prompts
-reaches the threshold, and gets its other verdicts when the scores of all prompts have arrived.
+Uses stamps only, no clock. A hop (inference step) has one embedding per standing prompt; the score
+of the hop is the maximum of their scores. A condition fires after `hops` consecutive hops whose
+verdicts have the effect COUNT in `EFFECTS`; a state reset of the camera restarts the count. The
+verdict of a hop is TRUE as soon as one of its scores reaches the threshold; all other verdicts
+require the scores of all prompts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RELEASE = 0.4  # a hop is false below this fraction of the threshold
 
 
 class Verdict(Enum):
-    """Evaluation of one hop."""
+    """Result of comparing the score of one hop with the threshold."""
 
     TRUE = 'score at or above the threshold'
     UNCLEAR = 'score between'
@@ -36,7 +37,8 @@ class Effect(Enum):
     RESTART = 'restarts the count'
 
 
-# By `until_not` and verdict. A score that fluctuates around the threshold fires neither.
+# Keys: (`until_not`, verdict). UNCLEAR restarts the count in both cases, so that a score that
+# fluctuates around the threshold does not fire a condition that requires several hops.
 EFFECTS: dict[tuple[bool, Verdict], Effect] = {
     (False, Verdict.TRUE): Effect.COUNT,
     (False, Verdict.UNCLEAR): Effect.RESTART,
@@ -51,23 +53,23 @@ EFFECTS: dict[tuple[bool, Verdict], Effect] = {
 
 @dataclass
 class _Hop:
-    """Scores of the newest hop of one source, by prompt."""
+    """Newest hop of one camera, with its scores by prompt."""
 
     stamp_ns: int
     window_start_ns: int
     reset_count: int
     is_unfamiliar: bool = False
     expected: int = 0  # number of prompts of the previous hop; 0 for the first hop
-    row: int = 0  # consecutive hops directly before this one that count
+    row: int = 0  # number of consecutive hops directly before this hop that count
     scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
-        """Maximum over the prompts; 0 if the hop is unfamiliar."""
+        """Maximum score over the prompts, 0..1; 0 if the scene is unfamiliar to the model."""
         return 0.0 if self.is_unfamiliar else max(self.scores.values())
 
     def verdict(self, threshold: float) -> Verdict:
-        """Compare the score with the threshold."""
+        """Return the verdict for a threshold."""
         if self.is_unfamiliar:
             return Verdict.UNFAMILIAR
         if self.score >= threshold:
@@ -76,7 +78,10 @@ class _Hop:
 
 
 class Condition:
-    """One watch condition on one source, or on any. It fires once."""
+    """Watch condition on one camera or on all cameras.
+
+    `score` and `unfamiliar` describe the newest hop.
+    """
 
     def __init__(
         self,
@@ -90,10 +95,11 @@ class Condition:
 
         Args:
             text: Statement to compare with each embedding.
-            threshold: Score from which the statement is true, above 0 and at most 1.
-            until_not: Fire when the statement stops being true, not when it becomes true.
-            source: Camera; '' for any.
-            hops: Number of consecutive hops before it fires.
+            threshold: Minimum score at which the statement counts as true; above 0, at most 1.
+            until_not: Whether to fire when the statement stops being true, not when it becomes
+                true.
+            source: Name of the camera; '' for any.
+            hops: Number of consecutive hops that must agree before the condition fires.
 
         Raises:
             InputError: The text or threshold is invalid.
@@ -103,23 +109,23 @@ class Condition:
             raise InputError(f'threshold ({threshold}) is not in 0..1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
-        self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first one
+        self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first hop
         self._needed = hops
         self._hops: dict[str, _Hop] = {}
 
     def concerns(self, source: str) -> bool:
-        """Whether the condition applies to a source."""
+        """Return whether the condition applies to a camera."""
         return self.source in ('', source)
 
     @property
     def abstain_reason(self) -> AbstainReason:
-        """Reason why the newest hop could not be evaluated; NONE if it could."""
+        """Reason why the newest hop could not be evaluated; NONE if it was evaluated."""
         if self.unfamiliar is None:
             return AbstainReason.NOT_SEEN
         return AbstainReason.UNFAMILIAR if self.unfamiliar >= WITHHELD else AbstainReason.NONE
 
     def push(self, embedding: Embedding, score: float) -> Moment | None:
-        """Evaluate one embedding.
+        """Add one embedding with its score, and return the moment at which the condition fires.
 
         Args:
             embedding: The embedding.

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health of a node without ROS: counters, rate, latency, and recent problems.
+"""Diagnostics of a node, independent of ROS: counters, rate, latency and recent problems.
 
-Seconds refer to the steady clock. Any thread may report; the node reads the values every second.
+Times are seconds of the steady clock. Any thread may report; the node reads the values every
+second.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHOWN_S = 5.0  # time for which a problem stays in the diagnostics summary
 
 
 class Level(IntEnum):
-    """Values equal those of diagnostic_msgs/DiagnosticStatus."""
+    """Diagnostic level; values equal the levels of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
     WARN = 1
@@ -35,7 +36,7 @@ class _Problem:
 
 
 class Health:
-    """Counters, conditions and recent problems of one node."""
+    """Counters, persistent conditions and recent problems of one node. Thread-safe."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
@@ -48,25 +49,25 @@ class Health:
         self._tick_s = now_s()
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add `by` to a counter of the diagnostics."""
+        """Add `by` to the counter `name`, which is shown in the diagnostics."""
         with self._lock:
             self.counts[name] += by
 
     def output(self, latency_s: float) -> None:
-        """Record one result with its latency."""
+        """Record one output and its latency, for the rate and latency in the diagnostics."""
         with self._lock:
             self._hops.append(latency_s)
 
     def report_problem(self, kind: str, text: str, level: Level = Level.WARN) -> str:
-        """Report a problem.
+        """Count a problem, show it in the diagnostics, and return a line to log.
 
         Args:
-            kind: Name of its counter; log lines are throttled by kind.
-            text: One line that describes it.
+            kind: Name of the problem's counter; log lines are throttled per counter.
+            text: One line that describes the problem.
             level: Level in the diagnostics.
 
         Returns:
-            The line to log; '' if one of this kind was logged in the last `LOG_EVERY_S` seconds.
+            The line to log; '' if a problem of this kind was logged less than `LOG_EVERY_S` ago.
         """
         now = self._now_s()
         with self._lock:
@@ -82,11 +83,11 @@ class Health:
             return text + more
 
     def condition(self, name: str, text: str, level: Level = Level.WARN) -> bool:
-        """Set a persistent condition, or clear it.
+        """Set or clear a condition, which the diagnostics show until it is cleared.
 
         Args:
             name: Identifier of the condition.
-            text: One line that describes it; '' to clear it.
+            text: One line that describes the condition; '' to clear it.
             level: Level in the diagnostics.
 
         Returns:
@@ -112,7 +113,7 @@ class Health:
         return highest, '; '.join(text for level, text in current if level == highest)
 
     def values(self) -> dict[str, str]:
-        """Return the counters, and the rate and latency since the previous call."""
+        """Return counters, and rate and latency since the previous call, as texts by name."""
         now = self._now_s()
         with self._lock:
             seconds, self._tick_s = max(now - self._tick_s, 1e-3), now

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model pool of one process: weights are loaded once, shared by nodes, freed with the last."""
+"""Model pool: nodes of one process share the weights, which are freed after the last use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Model and where it runs. Nodes with equal specs share the weights."""
+    """Model name, device, dtype and CPU threads. Nodes with equal specs share the weights."""
 
     model: str
     device: str
@@ -31,10 +31,12 @@ Loader = Callable[[ModelSpec, tuple[str, ...]], Model]
 
 
 def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
-    """Load a model from the registry. Imports torch only here, so that nodes start without it.
+    """Load a model from the registry.
+
+    torch is imported only here, so that a node can start before torch is loaded.
 
     Args:
-        spec: The model.
+        spec: Model, device, dtype and threads.
         parts: Sides to load: 'vision', 'language' or both.
     """
     from vljepa_ros.model import registry
@@ -43,7 +45,7 @@ def load_from_registry(spec: ModelSpec, parts: tuple[str, ...]) -> Model:
 
 
 def free_from_registry() -> None:
-    """Release the memory of freed weights, also on the accelerator."""
+    """Release GPU memory that torch caches for deleted weights."""
     from vljepa_ros.model import registry
 
     registry.free()
@@ -51,7 +53,7 @@ def free_from_registry() -> None:
 
 @dataclass
 class Lease:
-    """One side of a model, in use by one node until `release` is called."""
+    """One side of a model (`half`), in use by one node until `release` is called."""
 
     facts: ModelFacts
     half: Any
@@ -67,7 +69,11 @@ class _Loaded:
 
 @dataclass
 class ModelPool:
-    """Loads models by spec. Nodes announce their sides first, so that one load serves all."""
+    """Loads models and shares them between the nodes of a process. Thread-safe.
+
+    Nodes announce their sides with `expect` before they acquire them, so that one load serves all
+    nodes.
+    """
 
     load: Loader = load_from_registry
     free: Callable[[], None] = free_from_registry
@@ -84,18 +90,18 @@ class ModelPool:
             self._expected.setdefault(spec, set()).add(part)
 
     def thread(self, part: str) -> ModelThread:
-        """Return the model thread of a side; each process has one per side."""
+        """Return the thread that runs one side of all models, starting it if necessary."""
         with self._threads_lock:
             if part not in self._threads:
                 self._threads[part] = ModelThread(part)
             return self._threads[part]
 
     def acquire(self, spec: ModelSpec, part: str) -> Lease:
-        """Return one side of a model, loading it if necessary.
+        """Lease one side of a model, loading the model if necessary.
 
         Args:
-            spec: The model.
-            part: 'vision' or 'language'.
+            spec: Model, device, dtype and threads.
+            part: Side: 'vision' or 'language'.
 
         Raises:
             ModelError: The model cannot be loaded.
@@ -112,7 +118,7 @@ class ModelPool:
             )
 
     def _warn_of_threads(self, spec: ModelSpec) -> None:
-        """Warn if nodes of this process set different numbers of threads."""
+        """Log a warning if nodes of this process set different numbers of threads."""
         others = {other.threads for other in self._loaded if other != spec} - {spec.threads}
         if others:
             known = ', '.join(str(threads) for threads in sorted(others))
@@ -124,7 +130,7 @@ class ModelPool:
             )
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Stop the threads; False if one does not end in time, for example while it loads."""
+        """Stop all model threads, and return whether all of them ended within the timeout."""
         with self._threads_lock:
             threads, self._threads = self._threads, {}
         end_s = time.monotonic() + timeout_s

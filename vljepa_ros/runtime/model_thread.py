@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model thread, which owns one side of a model and runs newest frames and calls in turn.
+"""Model thread, which owns one side of a model and alternates between frames and calls.
 
-Everything that uses the model runs in this thread. No callback waits for the model, and the model
-needs no lock. Does not import ROS.
+All code that uses the model runs in this thread. Therefore, callbacks do not wait for the model,
+and the model needs no lock. This module does not import ROS.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Handler = Callable[[Any], None]
 
 
 class ModelThread:
-    """Runs queued work, one item at a time.
+    """Thread that runs queued work, one item at a time.
 
-    `offer` keeps only the newest item of each key (the caller counts displaced items); `call`
-    keeps every call, in order. If both are pending they alternate, so that cameras cannot starve
-    questions, nor questions cameras.
+    `offer` queues only the newest item of each key (the newest frame of each camera); `call`
+    queues every call, in order. If both are pending they alternate, so that neither frames nor
+    calls starve.
     """
 
     def __init__(self, name: str) -> None:
-        """Start a daemon thread of that name."""
+        """Start a daemon thread with this name."""
         self._ready = threading.Condition()
         self._newest: OrderedDict[str, tuple[Handler, Any]] = OrderedDict()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -39,15 +39,15 @@ class ModelThread:
         self._thread.start()
 
     def offer(self, key: str, item: Any, handler: Handler) -> Any | None:
-        """Queue the newest item of a key.
+        """Queue an item, replacing the pending item with the same key.
 
         Args:
-            key: Camera.
+            key: Name of the camera.
             item: Argument of the handler.
-            handler: Called with the item in this thread.
+            handler: Function that the model thread calls with the item.
 
         Returns:
-            The pending item that was displaced, or None.
+            The pending item that was replaced, or None.
         """
         with self._ready:
             displaced = self._newest.get(key)
@@ -56,13 +56,13 @@ class ModelThread:
         return displaced[1] if displaced else None
 
     def withdraw(self, key: str) -> Any | None:
-        """Remove and return the pending item of a key; None if there is none."""
+        """Remove and return the pending item with this key; return None if there is none."""
         with self._ready:
             taken = self._newest.pop(key, None)
         return taken[1] if taken else None
 
     def call(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Run `function(*args)` in this thread, after the pending calls.
+        """Queue `function(*args)` after the pending calls, and return the future of its result.
 
         Raises:
             RuntimeError: The thread has stopped.
@@ -76,9 +76,10 @@ class ModelThread:
         return future
 
     def call_by_steps(self, steps: Generator[None, None, T]) -> Future[T]:
-        """Run a generator in this thread, each step as one call, with other work in between.
+        """Queue a generator that runs step by step, and return the future of its return value.
 
-        Generators run one at a time, in order. Cancel the future to stop its generator.
+        Each step is one call, and other work can run between two steps. Generators run one at a
+        time, in order. Cancel the future to stop its generator.
         """
         future: Future[T] = Future()
         with self._ready:
@@ -126,7 +127,10 @@ class ModelThread:
             future.cancel()
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until all earlier calls are done; False on timeout."""
+        """Wait until all earlier calls are done; return False on timeout.
+
+        In the model thread itself, this returns True without waiting.
+        """
         if threading.current_thread() is self._thread:
             return True
         try:
@@ -141,7 +145,7 @@ class ModelThread:
         return len(self._calls)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Stop the thread after its current work; pending calls are canceled.
+        """Stop the thread after its current work; cancel pending calls and drop pending items.
 
         Returns:
             Whether the thread ended within the timeout.
@@ -181,7 +185,7 @@ class ModelThread:
 
 
 def _nothing() -> None:
-    """Do nothing; marks a position in the queue."""
+    """Do nothing. `settle` queues this call and waits for its result."""
 
 
 def _answer(future: Future[Any], function: Callable[[], Any]) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rosbag2 recordings (a folder, an .mcap or a .db3 file), read without ROS by `rosbags`.
+"""Read rosbag2 recordings (a folder, an .mcap or a .db3 file) with `rosbags`, without ROS.
 
-Only image topics are deserialized; messages of other types, including custom types, are passed
-through as bytes. The stamp of a frame is its header stamp, as in the nodes.
+Only image messages are deserialized; messages of other types, including custom types, are returned
+as bytes. The stamp of a frame is its header stamp, as in the nodes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STORAGE = ('.mcap', '.db3')
 
 @dataclass(frozen=True)
 class BagTopic:
-    """One topic of a bag. `latched`: it was published with transient-local durability."""
+    """Topic of a bag with its number of messages; `latched`: durability is transient local."""
 
     name: str
     type: str
@@ -38,7 +38,7 @@ class BagTopic:
 
     @property
     def is_image(self) -> bool:
-        """Whether the topic carries color images."""
+        """Whether the topic has an image type and is not a compressed depth image."""
         return self.type == RAW or (
             self.type == COMPRESSED and not self.name.endswith('/compressedDepth')
         )
@@ -46,7 +46,7 @@ class BagTopic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """One message of a bag: `data` is CDR, `log_ns` the time of recording."""
+    """Serialized message (CDR) of a bag; `log_ns` is the time at which it was recorded."""
 
     topic: BagTopic
     log_ns: int
@@ -57,25 +57,25 @@ class Bag:
     """Topics and messages of a rosbag2 recording."""
 
     def __init__(self, path: Path) -> None:
-        """Read the topics. Raises InputError if the bag cannot be opened or is empty."""
+        """Read the topics; raise InputError if the bag cannot be opened or is empty."""
         self.path = path
         self._storage = _storage_of(path)
         self.topics = self._read_topics()
 
     @property
     def image_topics(self) -> tuple[BagTopic, ...]:
-        """The image topics."""
+        """Topics that carry images."""
         return tuple(topic for topic in self.topics if topic.is_image)
 
     def choose(self, names: Sequence[str] = ()) -> tuple[BagTopic, ...]:
-        """Select image topics.
+        """Return the image topics with these names, or all image topics if there are no names.
 
         Args:
-            names: Topic names; none for all image topics. A compressed topic is then left out if
-                the bag has the raw topic of the same camera.
+            names: Topic names. Without names, a compressed topic is omitted if the bag has the raw
+                topic of the same camera.
 
         Raises:
-            InputError: The bag has no image topic, or a name is unknown or no image topic.
+            InputError: The bag has no image topic, or a name is unknown or is not an image topic.
         """
         known = {topic.name: topic for topic in self.topics}
         if not self.image_topics:
@@ -100,7 +100,7 @@ class Bag:
         )
 
     def messages(self, topics: Sequence[BagTopic]) -> Iterator[BagMessage]:
-        """Iterate over messages in the order of recording.
+        """Iterate over the messages of some topics in the order of recording.
 
         Raises:
             InputError: The bag is damaged.
@@ -135,7 +135,7 @@ class Bag:
 
 
 class _Guard:
-    """Converts any exception of the reader into an InputError of one line."""
+    """Context manager that converts any exception of the reader to a one-line InputError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -150,7 +150,13 @@ class _Guard:
 
 
 def _storage_of(path: Path) -> Path:
-    """Return the path for the reader: if metadata.yaml is missing, the only bag file."""
+    """Return the path for the reader: a file, or a folder with metadata.yaml.
+
+    A folder without metadata.yaml is replaced by its only bag file.
+
+    Raises:
+        InputError: The file is empty, or the folder has no metadata.yaml but several bag files.
+    """
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f'{path}: the file is empty')
@@ -173,7 +179,8 @@ class BagSource(Source):
 
         Args:
             path: Bag folder or file.
-            topics: `[NAME=]TOPIC`; none for all image topics.
+            topics: Topics as `[NAME=]TOPIC`, with an optional camera name; if empty, all image
+                topics.
 
         Raises:
             InputError: The bag or a topic is invalid, or no image can be decoded.
@@ -190,7 +197,7 @@ class BagSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Iterate over images in the order of recording."""
+        """Iterate over recorded frames, with a `Damaged` in place of each unreadable image."""
         for message in self.bag.messages(self.topics):
             name = self.names[message.topic.name]
             try:
@@ -205,7 +212,7 @@ class BagSource(Source):
 
 
 def stamp_of(data: bytes) -> int:
-    """Return the header stamp of a serialized message whose first field is a header.
+    """Return the header stamp in nanoseconds of a CDR message that begins with a header.
 
     Raises:
         InputError: The message is too short.
@@ -217,7 +224,7 @@ def stamp_of(data: bytes) -> int:
 
 
 def unpacker() -> Callable[[str, bytes], Image]:
-    """Return a function that decodes an image from a message type and CDR bytes.
+    """Return a function that decodes an image message, from its type and CDR bytes, to RGB.
 
     The function raises InputError if the message is damaged.
     """

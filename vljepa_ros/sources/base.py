@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Base class of recordings: frames in the order of recording, and the start stamp."""
+"""Base class of recordings, which are read as frames in the order of recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vljepa_ros.core.types import Frame
 
 @dataclass(frozen=True)
 class Damaged:
-    """Placeholder for an image that cannot be decoded, in its position among the frames."""
+    """Placeholder that is returned instead of a frame whose image cannot be decoded."""
 
     stamp_ns: int
     source: str
@@ -22,10 +22,10 @@ class Damaged:
 
 
 class Source(ABC):
-    """One recording. It can be iterated repeatedly; each iteration begins at its start.
+    """Recording as an iterable of frames; each iteration begins at the start of the recording.
 
-    `start_ns` is the stamp of the first readable image. `total` is the number of images if it is
-    known in advance. `cameras` are the source names of its frames.
+    `start_ns` is the stamp of the first readable image. `total` is the number of images, or None
+    if it is not known in advance. `cameras` are the camera names, one or more per recording.
     """
 
     total: int | None = None
@@ -37,7 +37,7 @@ class Source(ABC):
 
     @property
     def name(self) -> str:
-        """Name of the recording for messages."""
+        """Name of the file or folder, for log and error messages."""
         return self.path.name or str(self.path)
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Source(ABC):
         return (item for item in self.items() if isinstance(item, Frame))
 
     def _find_start(self) -> None:
-        """Set `start_ns` to the stamp of the first readable image; InputError if there is none."""
+        """Set `start_ns` to the stamp of the first readable image, or else raise InputError."""
         first_problem = ''
         for item in self.items():
             if isinstance(item, Frame):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recording of which only a part of each image is used."""
+"""Recording whose images are cropped to the same rectangle."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from vljepa_ros.sources.base import Damaged, Source
 
 
 class CroppedSource(Source):
-    """The same recording with cropped images."""
+    """Wrapper of a recording that crops every image to the same rectangle."""
 
     def __init__(self, source: Source, part: Crop) -> None:
-        """Raises InputError if `part` is not inside the image."""
+        """Wrap a recording.
+
+        Args:
+            source: The recording.
+            part: Rectangle (x, y, width, height) in fractions of the image.
+
+        Raises:
+            InputError: The rectangle is too small or not inside the image.
+        """
         super().__init__(source.path)
         self._source, self._part = source, check_crop(part)
         self.cameras, self.start_ns, self.total = source.cameras, source.start_ns, source.total
@@ -23,7 +31,7 @@ class CroppedSource(Source):
 
     @property
     def name(self) -> str:
-        """Name of the recording for messages."""
+        """Name of the wrapped recording, for log and error messages."""
         return self._source.name
 
     def items(self) -> Iterator[Frame | Damaged]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image folders. Stamps begin at 0."""
+"""Read folders of image files as recordings. Stamps begin at 0."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DEFAULT_FPS = 10.0
 
 
 class FolderSource(Source):
-    """A folder of images in natural order (2 before 10)."""
+    """Recording from a folder of image files, in natural order of their names (2 before 10)."""
 
     def __init__(self, path: Path, fps: float = DEFAULT_FPS) -> None:
-        """List the images.
+        """List the image files.
 
         Args:
             path: The folder.
@@ -44,7 +44,7 @@ class FolderSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Iterate over the images in order."""
+        """Iterate over frames in order, with a `Damaged` in place of each unreadable image."""
         for index, file in enumerate(self._files):
             stamp_ns = round(index * self._period_ns)
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera names, derived from their topics: /front/image_raw/compressed -> `front`."""
+"""Derive camera names from image topics: /front/image_raw/compressed -> `front`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from vljepa_ros.core.errors import InputError
 
-# Topic parts that image_transport and drivers append to the name of a camera.
+# Parts of topic names that image_transport and drivers append to the name of a camera.
 SUFFIXES = re.compile(r'compressed|(image|color|rgb|raw|rect|mono)(_(raw|rect|color|mono))*')
 
 
 def camera_name(topic: str) -> str:
-    """Return the last topic part that is specific to a camera; `camera` if there is none."""
+    """Return the last part of a topic name that is specific to a camera, or else `camera`."""
     parts = [part for part in topic.split('/') if part]
     while parts and SUFFIXES.fullmatch(parts[-1]):
         parts.pop()
@@ -26,10 +26,10 @@ def camera_names(topics: Sequence[str], given: Mapping[str, str] | None = None) 
 
     Args:
         topics: Image topics.
-        given: Names chosen by the user, by topic; others are derived from the topic.
+        given: Names chosen by the user, by topic; other names are derived from the topic.
 
     Raises:
-        InputError: A given name is not an identifier, or two topics have the same name.
+        InputError: A chosen name is not an identifier, or two topics have the same camera name.
     """
     given = given or {}
     names = {topic: given.get(topic) or camera_name(topic) for topic in topics}

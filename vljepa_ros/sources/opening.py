@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open a path as the source of its kind: bag, video file or image folder."""
+"""Open a recording: a rosbag2 bag, a video file or an image folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BAG_FILES = ('.mcap', '.db3')
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a path looks like a rosbag2 recording."""
+    """Return whether a path looks like a rosbag2 recording."""
     if path.is_dir():
         return (path / 'metadata.yaml').exists() or any(
             p.suffix in BAG_FILES for p in path.iterdir()
@@ -22,15 +22,17 @@ def is_bag(path: Path) -> bool:
 
 
 def open_source(path: str | Path, topics: Sequence[str] = (), fps: float = 0.0) -> Source:
-    """Open a recording.
+    """Open a recording as an iterable of frames.
 
     Args:
         path: Bag, video file or image folder.
-        topics: `[NAME=]TOPIC` to read from a bag; none for all image topics.
+        topics: Topics of a bag as `[NAME=]TOPIC`, with an optional camera name; if empty, all
+            image topics.
         fps: Images per second of an image folder; 0 for the default.
 
     Raises:
-        InputError: The path is missing, empty, damaged, or contains no images.
+        InputError: The path is missing, empty, damaged or without images, or `topics` or `fps`
+            does not apply to this type of recording.
     """
     path = Path(path)
     try:

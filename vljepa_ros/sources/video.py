@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files, read by PyAV (FFmpeg). Stamps begin at 0; images are rotated as the file says."""
+"""Read video files with PyAV (FFmpeg). Stamps begin at 0; images are rotated upright."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PERIOD_NS = 40_000_000
 
 
 class VideoSource(Source):
-    """A video file with its own stamps, or stamps from its frame rate if it has none."""
+    """Recording from a video file; frames without a time stamp get one from the frame rate."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -35,7 +35,7 @@ class VideoSource(Source):
         self._find_start()
 
     def items(self) -> Iterator[Frame | Damaged]:
-        """Iterate over frames, with a `Damaged` for each frame that is missing or unreadable."""
+        """Iterate over frames, with a `Damaged` in place of each unreadable frame."""
         with self._open() as container:
             stream = container.streams.video[0]
             clock = _Clock(stream)
@@ -65,10 +65,10 @@ class VideoSource(Source):
             yield Damaged(stamp_ns, 'camera', message)
 
     def _ends_early(self, index: int, clock: _Clock) -> bool:
-        """Whether frames are missing at the end.
+        """Return whether frames are missing at the end of the file.
 
-        A container that does not count frames has a duration. It gets a tolerance, as it includes
-        the audio track.
+        If the container does not state the number of frames, its duration is checked, with a
+        tolerance because the duration includes the audio track.
         """
         if self._is_counted:
             return index < (self.total or 0)
@@ -89,7 +89,7 @@ class VideoSource(Source):
 
 
 class _Clock:
-    """Increasing stamps of a video."""
+    """Converter of the time stamps of a video to strictly increasing nanoseconds."""
 
     def __init__(self, stream: VideoStream) -> None:
         rate = stream.average_rate
@@ -98,7 +98,12 @@ class _Clock:
         self._start, self._unit = stream.start_time or 0, stream.time_base or Fraction(0)
 
     def next(self, pts: int | None) -> int:
-        """Return the stamp of the next frame, whose position in the container is `pts`."""
+        """Return the stamp of the next frame in nanoseconds.
+
+        Args:
+            pts: Presentation time stamp of the frame, in units of the container's time base; None
+                if the frame has no stamp.
+        """
         stamp_ns = -1
         if pts is not None:
             stamp_ns = round((pts - self._start) * self._unit * 1_000_000_000)
@@ -111,12 +116,12 @@ class _Clock:
 
     @property
     def end_ns(self) -> int:
-        """The end of the last frame, from the container's own zero."""
+        """End of the last frame in nanoseconds, relative to time 0 of the container."""
         return self.now_ns + self.period_ns + round(self._start * self._unit * 1_000_000_000)
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
-    """Iterate over packets until the end of the file, or until it cannot be read any further."""
+    """Iterate over packets until the end of the file or the first read error."""
     packets = container.demux(stream)
     while True:
         try:

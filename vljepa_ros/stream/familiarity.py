@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detection of long unfamiliar spans of a camera, by stamps; no clock is read."""
+"""Detect when the scene of a camera has been unfamiliar to the model for some time.
+
+Uses stamps only, no clock. A hop is one inference step of a camera.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ REPORTED_NS = 3_000_000_000  # minimum length of an unfamiliar span that is repo
 
 
 class UnfamiliarSpan:
-    """The current run of unfamiliar hops of one camera."""
+    """Current run of consecutive unfamiliar hops of one camera."""
 
     def __init__(self) -> None:
         self._start_ns: int | None = None
         self._reset_count = 0
 
     def push(self, embedding: Embedding) -> bool:
-        """Whether every hop of the last 3 s was unfamiliar; familiar hops and resets end a run."""
+        """Add an embedding, and return whether the scene has been unfamiliar for at least 3 s.
+
+        A familiar hop or a state reset of the camera ends the run.
+        """
         if embedding.unfamiliar < WITHHELD:
             self._start_ns = None
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling of the accepted frames of one camera on the time grid of the model, by stamps."""
+"""Frame sampler: place the frames of one camera on a time grid at the model's rate."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ EARLY = 4  # a frame may be early by 1/EARLY of a period
 
 
 class FrameSampler:
-    """Fills the slots of a grid with spacing `period_ns` that begins at the first frame.
+    """Fills the slots of a time grid with spacing `period_ns` that begins at the first frame.
 
-    A slot takes the nearest frame, or the newest one if none is within half a period. Taking only
-    frames at or before a slot would repeat and skip frames of a camera that runs at the grid's
-    rate, because of jitter. A frame that is early by up to a quarter of a period is taken
-    immediately. A frame is repeated for up to `max_gap_ns`; later slots are skipped. Slots whose
-    frames the caller dropped for lack of time are skipped too, because filling them would cost the
-    time that dropping saved. `skipped` counts both.
+    Uses stamps only, no clock. A slot takes the nearest frame, or the last frame before it if no
+    frame is within half a period. (If a slot took only frames at or before it, jitter would repeat
+    and skip frames of a camera that runs at the rate of the grid.) A frame that is early by up to
+    a quarter of a period is used immediately. A frame is repeated for up to `max_gap_ns`; later
+    slots are skipped. Slots whose frames the caller dropped for lack of time are skipped, too,
+    because filling them would cost the time that was saved. `skipped` counts all skipped slots.
     """
 
     def __init__(self, period_ns: int, max_gap_ns: int) -> None:
@@ -27,15 +27,16 @@ class FrameSampler:
         self.skipped = 0
 
     def push(self, stamp_ns: int, image: Image, room: int | None = None) -> list[Slot]:
-        """Add a frame and return the slots that are decided now.
+        """Add a frame and return the newly filled slots, in order of time.
 
-        Older slots take the previous frame, slots near `stamp_ns` take this one.
+        Slots before the frame take the previous frame, a slot near `stamp_ns` takes this frame.
 
         Args:
-            stamp_ns: Stamp of the frame, later than the previous one.
+            stamp_ns: Stamp of the frame, later than the previous stamp.
             image: Pixels of the frame.
-            room: None, or, if frames before this one were dropped, the maximum number of slots to
-                fill: the newest ones, with this frame.
+            room: Maximum number of slots to fill if frames were dropped before this frame: the
+                frame fills the newest slots, and older slots are skipped. None if no frame was
+                dropped.
         """
         previous, self._newest = self._newest, (stamp_ns, image)
         if previous is None:
@@ -57,7 +58,7 @@ class FrameSampler:
         return slots
 
     def reset(self) -> None:
-        """Discard the state; the next frame begins a new grid."""
+        """Discard the state, so that the next frame begins a new grid."""
         self._newest = None
 
     def _slot_ns(self) -> int:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Offline change detection on a whole recording, as in the paper (arXiv 2512.10942, 4.3).
+"""Offline change detection on a whole recording, as in the VL-JEPA paper.
 
-Adjacent segments are merged by Ward's criterion, cheapest first, until every merge costs more than
-`change_threshold`, or until there are no more than `events_per_minute` segments. The merge cost is
-computed as in `segmenter`, without subtracting noise. Changes need no confirmation, because the
-whole stream is available. Shapes: T embeddings of D values.
+Adjacent segments are merged by Ward's criterion, cheapest first, until every merge would cost more
+than `change_threshold` (arXiv 2512.10942, section 4.3). If there are still more segments than
+`events_per_minute` allows, merging continues down to that number. The merge cost is computed as in
+`segmenter`, without subtracting noise. Changes need no confirmation, because the whole stream is
+available. Shapes: T embeddings of D values.
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ Part = NDArray[np.intp]  # indices of the embeddings of one segment
 
 
 class OfflineSegmenter:
-    """Variant of `Segmenter` that returns the changes of a stream at `end`, with final vectors."""
+    """Offline variant of `Segmenter`: `end` returns all changes, with final vectors."""
 
     def __init__(self, settings: SegmenterSettings, session_id: str) -> None:
-        """Create a segmenter. Raises InputError if scikit-learn is not installed."""
+        """Create a segmenter without streams.
+
+        Args:
+            settings: Parameters of change detection.
+            session_id: Identifier that is copied into every change.
+
+        Raises:
+            InputError: scikit-learn is not installed.
+        """
         need_ward()
         self._settings, self._session_id = settings, session_id
         self._streams: dict[StreamKey, list[Embedding]] = {}
@@ -38,7 +47,11 @@ class OfflineSegmenter:
         self.changes = 0
 
     def push(self, embedding: Embedding) -> list[Change]:
-        """Store an embedding; returns no change. Raises InputError like `Segmenter.push`."""
+        """Store an embedding and return an empty list; `end` returns the changes.
+
+        Raises:
+            InputError: The embedding is invalid, as in `Segmenter.push`.
+        """
         check_vector(embedding.vector)
         for before in self._streams.get(embedding.key, [])[-1:]:
             check_follows(embedding, len(before.vector), before.reset_count, before.stamp_ns)
@@ -46,13 +59,13 @@ class OfflineSegmenter:
         return []
 
     def is_repeated(self, embedding: Embedding) -> bool:
-        """Whether the embedding has the same newest frame as the previous one of its stream."""
+        """Return whether an embedding repeats the newest frame of its stream's last embedding."""
         before = self._streams.get(embedding.key, [])[-1:]
         newest = (embedding.reset_count, embedding.stamp_ns)
         return [(e.reset_count, e.stamp_ns) for e in before] == [newest]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
-        """Return all changes of the streams that `which` selects, by default of all streams."""
+        """End the streams that `which` selects, by default all, and return all their changes."""
         ended = [key for key in self._streams if which(key)]
         found = [change for key in ended for change in self._changes(key, self._streams.pop(key))]
         self.changes += len(found)
@@ -96,7 +109,7 @@ class OfflineSegmenter:
         )
 
     def _segments(self, hops: list[Embedding]) -> Iterator[tuple[Reason, list[Embedding]]]:
-        """Iterate over segments with their reasons; a state reset always begins a segment."""
+        """Iterate over (reason, embeddings) of all segments; a state reset starts a segment."""
         hops_ns = [0, *(max(b.stamp_ns - a.stamp_ns, 0) for a, b in pairwise(hops))]
         cuts = [
             i
@@ -128,8 +141,8 @@ def clustered(
 
     Args:
         vectors: Unit vectors (T, D) in order of time.
-        count: Number of segments, or None.
-        threshold: Without `count`, merge while a merge costs no more than this.
+        count: Number of segments, or None to use `threshold`.
+        threshold: Maximum cost of a merge if `count` is None.
 
     Returns:
         The indices of each segment, in order of time.
@@ -150,7 +163,7 @@ def clustered(
 
 
 def need_ward() -> tuple[Any, Any]:
-    """Import scikit-learn's clustering class and neighbor graph function.
+    """Return scikit-learn's `AgglomerativeClustering` and `grid_to_graph`.
 
     Raises:
         InputError: scikit-learn is not installed.
@@ -166,7 +179,7 @@ def need_ward() -> tuple[Any, Any]:
 
 
 def _closed(begun: Change | None, end_ns: int) -> Segment | None:
-    """Return the segment that a change opened, closed at `end_ns`."""
+    """Return the segment that a change opened, closed at `end_ns`; None without a change."""
     return Segment(begun.segment_id, begun.segment_start_ns, end_ns) if begun else None
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vision side for any number of cameras: frames in, one embedding per hop and prompt out.
+"""Compute embeddings from the frames of any number of cameras: one per hop and standing prompt.
 
-A `Perceiver` is owned by one thread. Its frames have passed a `StampFilter`; a frame with another
-reset counter than the previous frame of its camera resets the camera.
+A hop is one inference step, which processes a tubelet of consecutive sampled frames. Only one
+thread may use a `Perceiver`. Its frames must have passed a `StampFilter`; a frame with another
+reset counter than the previous frame of its camera resets the state of the camera.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from vljepa_ros.core.vectors import as_sent, pooled
 from vljepa_ros.memory.frame_store import FrameStore, Hop
 from vljepa_ros.stream.frame_sampler import FrameSampler
 
-MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely
-MAX_WINDOWS = 16  # attention windows that are evaluated of a longer span
+MAX_SPAN_HOPS = 64  # longest span of the past that is evaluated completely, in hops
+MAX_WINDOWS = 16  # maximum number of attention windows that are evaluated in a longer span
 # A camera is slow if STILL consecutive tubelets repeat a frame at the same phase of the grid,
 # within 1/SAME_PHASE of its period.
 STILL, SAME_PHASE = 3, 8
@@ -43,9 +44,10 @@ Steps = Generator[None, None, 'Prediction']
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """Answer embeddings (P, D) of a span of at most one window, oldest to newest frame.
+    """Answer embeddings (P, D) of P prompts for a span of at most one attention window.
 
-    `unfamiliar`: 0..1, mean over its hops.
+    `start_ns` and `end_ns`: stamps of the oldest and newest frame. `unfamiliar`: how unfamiliar
+    the scene is to the model, 0..1, mean over the evaluated hops.
     """
 
     start_ns: int
@@ -56,7 +58,7 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answer embeddings of one source: one window for now, one or several for the past."""
+    """Answer embeddings of one camera: one window for now, one or more for the past."""
 
     source: str
     model_id: str
@@ -80,7 +82,7 @@ class Prediction:
 
 
 class _Camera:
-    """All state that depends on the past of one camera."""
+    """State of one camera: everything that depends on its past frames."""
 
     def __init__(self, vision: Vision, sampler: FrameSampler, reset_count: int) -> None:
         self.sampler = sampler
@@ -90,7 +92,7 @@ class _Camera:
         self.restart()
 
     def restart(self) -> None:
-        """Reset the visual state."""
+        """Reset the visual state, the sampler and all pending slots."""
         self.skipped += self.sampler.skipped
         self.sampler.reset()
         self.sampler.skipped = 0
@@ -104,12 +106,17 @@ class _Camera:
         self.stamp_ns: int | None = None
 
     def takes(self, slot: Slot, period_ns: int, dropped: bool = False) -> bool:
-        """Whether to use a slot; one slot of a slow camera is left out to show motion.
+        """Return whether to use a slot; for a slow camera, some slots are skipped to show motion.
 
         If a camera has half or a quarter of the model's rate, each new frame can begin a tubelet
-        of two and fill both of its slots, as if nothing moved. Leaving out one slot shifts the
-        tubelets so that each ends with the next frame. Slots after `dropped` frames are not
-        counted, because they do not show the rate of the camera.
+        of two frames and fill both of its slots, as if nothing moved. Skipping one slot shifts the
+        tubelets, so that a new frame ends a tubelet that began with the previous frame.
+
+        Args:
+            slot: The next slot of the sampling grid.
+            period_ns: Spacing of the grid.
+            dropped: Whether frames before the slot were dropped; the slot then does not show the
+                rate of the camera, and is always used.
         """
         last_ns, self._last_ns = self._last_ns, slot.stamp_ns
         if slot.stamp_ns == last_ns and not dropped:
@@ -136,7 +143,7 @@ class _Camera:
 
 
 class Perceiver:
-    """Vision side of all cameras. Counters: `hops`, `skipped_slots`."""
+    """Computes embeddings from the frames of all cameras; counts `hops` and `skipped_slots`."""
 
     def __init__(
         self,
@@ -150,11 +157,11 @@ class Perceiver:
         Args:
             vision: Vision side of the model.
             settings: Standing prompts and sampling.
-            frame_store: Stores frames, so that `predict` can evaluate spans of the past.
-            check_readable: Refuse standing prompts that the model cannot read.
+            frame_store: Stores frames, so that `predict` can evaluate spans of the past; optional.
+            check_readable: Whether to refuse standing prompts that the model cannot read.
 
         Raises:
-            InputError: The model cannot encode or read a standing prompt.
+            InputError: The model cannot encode or cannot read a standing prompt.
         """
         self._vision, self._settings = vision, settings or PerceptionSettings()
         self._check_readable = check_readable
@@ -171,11 +178,18 @@ class Perceiver:
         return self._prompts
 
     def set_prompts(self, prompts: Sequence[str]) -> None:
-        """Replace all standing prompts. On InputError the old ones stay in use."""
+        """Replace all standing prompts.
+
+        Raises:
+            InputError: A prompt is invalid or unreadable, or there are too many; the old prompts
+                stay in use.
+        """
         self._prompts = self.check_prompts(prompts)
 
     def check_prompts(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Return the prompts if the model can encode and read them; callable from any thread.
+        """Return the prompts as a tuple if the model can encode and read them.
+
+        Callable from any thread.
 
         Raises:
             InputError: A prompt is invalid or unreadable, or there are too many.
@@ -190,16 +204,16 @@ class Perceiver:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Cameras from which a frame was received."""
+        """Names of the cameras from which a frame was received."""
         return tuple(self._cameras)
 
     def hop_start_ns(self, source: str) -> int:
-        """Stamp of the oldest frame in the newest hop of a source, which must have a hop."""
+        """Return the stamp of the oldest frame in a camera's newest hop, which must exist."""
         return self._cameras[source].starts_ns[-1]
 
     @property
     def skipped_slots(self) -> int:
-        """Number of grid slots without a frame, because none was near or it was dropped."""
+        """Number of slots of the sampling grid that were skipped for lack of a frame."""
         return sum(c.skipped + c.sampler.skipped for c in self._cameras.values())
 
     def reset(self) -> None:
@@ -207,18 +221,18 @@ class Perceiver:
         self._cameras.clear()
 
     def push(self, frame: Frame, reset_count: int = 0) -> list[Embedding]:
-        """Process a frame and return the new embeddings, by hop and then by prompt."""
+        """Process a frame and return the new embeddings, sorted by hop and then by prompt."""
         return [embedding for hop in self.see(frame, reset_count) for embedding in hop]
 
     def see(
         self, frame: Frame, reset_count: int = 0, dropped: bool = False
     ) -> Iterator[list[Embedding]]:
-        """Process a frame and yield each hop as soon as it is complete: embeddings by prompt.
+        """Process a frame and yield the embeddings of each completed hop, one per standing prompt.
 
         Args:
             frame: The frame.
-            reset_count: Reset counter of its camera; a new value resets the camera.
-            dropped: Whether frames before this one were dropped for lack of time. The frame then
+            reset_count: Reset counter of its camera; a new value resets the camera's state.
+            dropped: Whether frames before this frame were dropped for lack of time. The frame then
                 completes at most one hop, to limit latency.
 
         Raises:
@@ -253,15 +267,15 @@ class Perceiver:
         """Predict answer embeddings for prompts about now or about a span of the past.
 
         Args:
-            source: Camera; '' for the only one.
+            source: Name of the camera; '' for the only camera.
             prompts: P prompts.
-            start_ns: Start of the span.
-            end_ns: End of the span; 0 for an open end. Both 0: now.
+            start_ns: Start of the span; 0 for an open start.
+            end_ns: End of the span; 0 for an open end. If both are 0, the prompts are about now.
 
         Raises:
-            InputError: The source is unknown or a prompt is invalid; NotStoredError if no frames
-                of the span are stored.
-            NoFrameError: No hop is complete yet.
+            InputError: The source is unknown, or a prompt or the span is invalid.
+            NotStoredError: No frames of the span are stored.
+            NoFrameError: No hop of the camera is complete yet.
         """
         steps = self.predicting(source, prompts, start_ns, end_ns)
         while True:
@@ -274,7 +288,10 @@ class Perceiver:
     def predicting(
         self, source: str, prompts: Sequence[str], start_ns: int = 0, end_ns: int = 0
     ) -> Steps:
-        """Run `predict` in steps of one hop each, so that live frames can be processed between."""
+        """Run `predict` as a generator that yields after each hop and returns the `Prediction`.
+
+        The caller can process live frames between two steps.
+        """
         self._check_asked(prompts)
         if start_ns == 0 and end_ns == 0:
             source, camera = self._camera(source)
@@ -325,7 +342,12 @@ class Perceiver:
     # Spans of the past.
 
     def _stored_source(self, source: str) -> str:
-        """Resolve a source, including cameras whose frames were stored before a restart."""
+        """Return the name of a camera with received or stored frames; '' selects the only camera.
+
+        Raises:
+            InputError: The name is unknown, or '' is ambiguous.
+            NoFrameError: There is no camera yet.
+        """
         stored = self.frame_store.sources if self.frame_store is not None else ()
         source = _one_of(tuple(dict.fromkeys((*self.sources, *stored))), source)
         if not source:
@@ -335,7 +357,7 @@ class Perceiver:
     def _evaluate_past(
         self, source: str, prompts: Sequence[str], start_ns: int, end_ns: int
     ) -> Generator[None, None, tuple[WindowPrediction, ...]]:
-        """Evaluate stored frames: all of a short span, or one window per segment of a long one."""
+        """Evaluate stored frames: all hops of a short span, selected windows of a long span."""
         check_span(start_ns, end_ns)
         end_ns = end_ns or EVER_NS
         frame_store = self.frame_store
@@ -363,7 +385,7 @@ class Perceiver:
         run: Sequence[Hop],
         prompts: Sequence[str],
     ) -> Generator[None, None, list[WindowPrediction]]:
-        """Evaluate stored hops, with earlier ones as context; pool answers window by window."""
+        """Evaluate the hops `run`, with `earlier` as context, and pool the vectors per window."""
         window, state = self._vision.facts.window_tubelets, self._vision.new_state()
         vectors, unfamiliar = list[NDArray[np.float32]](), list[float]()
         for number, hop in enumerate([*earlier, *run]):
@@ -390,9 +412,10 @@ class Perceiver:
 
 
 def _one_of(known: tuple[str, ...], source: str) -> str:
-    """Resolve a source name, '' for the only source; returns '' if no source is known.
+    """Return `source`, or the only known camera for ''; return '' if no camera is known.
 
-    Raises InputError if the name is unknown or ambiguous.
+    Raises:
+        InputError: The name is unknown, or '' is ambiguous.
     """
     names = ', '.join(known)
     if source == '':
@@ -405,7 +428,7 @@ def _one_of(known: tuple[str, ...], source: str) -> str:
 
 
 def _runs(hops: Sequence[Hop]) -> list[list[Hop]]:
-    """Split hops into runs without a gap."""
+    """Split hops into lists of adjacent hops."""
     runs = [[hops[0]]]
     for before, hop in zip(hops, hops[1:], strict=False):
         if hop.follows(before):

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Online change detection: a stream of embeddings -> segments of constant meaning.
+"""Online change detection: split a stream of embeddings into segments of constant meaning.
 
 Uses stamps only, no clock. `TRANSITIONS` is the state machine of a stream. Its signals come from
 numeric rules:
 
-CHANGE is an online form of the paper's offline rule (arXiv 2512.10942, section 4.3), which merges
+CHANGE is an online form of VL-JEPA's offline rule (arXiv 2512.10942, section 4.3), which merges
 adjacent segments by Ward's criterion. The newest k embeddings, with mean r, are compared with the
 n embeddings before them in the segment, with mean m. Keeping them in the segment costs
 n k / (n + k) |m - r|^2, minus one variance for the noise of the stream. If the cost exceeds
 `change_threshold` for some k >= `confirm_hops`, a new segment began with the k-th newest
 embedding. In addition, each of the newest `confirm_hops` must be nearer to the new segment than to
 the old one, and the old segment must be at least `min_segment` long. A large change is detected
-after `confirm_hops`, a small one only if it lasts. Hysteresis: leaving a segment and returning to
-it each take the whole cost.
+after `confirm_hops` embeddings, a small change only if it lasts. Hysteresis: leaving a segment and
+returning to it must each exceed the threshold.
 
-RESET: the reset counter changed, or so many embeddings were lost that the window no longer reaches
-back to the previous embedding.
+RESET: the reset counter changed, or so many embeddings were lost that the attention window does
+not reach back to the previous embedding.
 
 A DRIFT reports that the mean of some embeddings of the segment is farther than `drift_threshold`
 from the vector that was published last, or that the mean `unfamiliar` of the settled embeddings
@@ -50,10 +50,10 @@ from vljepa_ros.core.vectors import unit
 from vljepa_ros.stream.stream_state import Hop, StreamState
 
 MAX_STREAMS = (
-    1024  # changing prompts at run time leaves streams open; beyond this, the oldest ends
+    1024  # changed prompts leave streams open; beyond this number, the oldest stream ends
 )
 MINUTE_NS = 60_000_000_000
-ROUNDING = 1e-6  # cosine distance that the means of equal float32 vectors can have
+ROUNDING = 1e-6  # cosine distance between means of equal float32 vectors, due to rounding
 # Increase of the log of the thresholds per event; the event budget decreases it over time.
 RISE = 0.3
 OPPOSITE = 4.0  # squared distance of two opposite unit vectors
@@ -62,14 +62,17 @@ BRIDGED_NS, BRIDGED_HOPS = 2_000_000_000, 2
 
 
 class StreamPhase(Enum):
-    """Whether a stream has a segment."""
+    """Phase of a stream: whether it has an open segment."""
 
     CLOSED = 'no segment'
     OPEN = 'open segment'
 
 
 class Signal(Enum):
-    """What happens to a stream; for an embedding, the first of RESET, CHANGE, EMBEDDING."""
+    """Input of the state machine of a stream.
+
+    An embedding is RESET, CHANGE or EMBEDDING, the first of these that applies.
+    """
 
     RESET = 'state reset'
     CHANGE = 'confirmed change'
@@ -80,7 +83,7 @@ class Signal(Enum):
 class Compared(Enum):
     """Embeddings of a segment whose mean is compared with the vector that was published last."""
 
-    SETTLED = 'all but the newest embeddings'  # the newest `LONGEST_RUN` may yet begin a segment
+    SETTLED = 'all but the newest embeddings'  # the newest `LONGEST_RUN` may still begin a segment
     ENDING = 'last embeddings'  # the newest `LAST`, because the segment closes
 
 
@@ -88,8 +91,9 @@ class Transition(NamedTuple):
     """Effect of a signal on a stream.
 
     `compared`: a DRIFT is reported first if these embeddings are far from the published vector.
-    `reason`: reason of the change that follows. FIRST, MEANING and RESET open a segment, which
-    closes the previous one; END only closes it. `phase`: phase of the stream afterwards.
+    `reason`: reason for the change that follows. FIRST, MEANING and RESET open a segment and close
+    the previous segment, if any; END only closes a segment. `phase`: phase of the stream
+    afterwards.
     """
 
     compared: Compared | None
@@ -97,7 +101,7 @@ class Transition(NamedTuple):
     phase: StreamPhase
 
 
-# All other combinations are impossible: a stream without a segment has nothing to compare with.
+# All other combinations are impossible, because they require an open segment.
 TRANSITIONS: dict[tuple[StreamPhase, Signal], Transition] = {
     (StreamPhase.CLOSED, Signal.EMBEDDING): Transition(None, Reason.FIRST, StreamPhase.OPEN),
     (StreamPhase.OPEN, Signal.EMBEDDING): Transition(Compared.SETTLED, None, StreamPhase.OPEN),
@@ -110,7 +114,7 @@ TRANSITIONS: dict[tuple[StreamPhase, Signal], Transition] = {
 
 
 class Segmenter:
-    """Segments any number of streams; segment ids are unique per stream and session."""
+    """Online segmenter of any number of streams; segment ids are unique per stream and session."""
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class Segmenter:
 
         Args:
             settings: Parameters of change detection.
-            session_id: Copied into every change.
+            session_id: Identifier that is copied into every change.
             next_id: Next segment id by stream, updated in place. Several segmenters of one session
                 share it, so that ids stay unique.
         """
@@ -136,8 +140,9 @@ class Segmenter:
         """Add an embedding and return the changes that it confirms.
 
         Raises:
-            InputError: The vector has no direction or another length, or the stamp is not later
-                than the previous one without a state reset. The state is unchanged.
+            InputError: The vector is zero, not finite or of another length, or the stamp is not
+                later than the previous stamp although the camera's state was not reset. The
+                segmenter is unchanged.
         """
         check_vector(embedding.vector)
         stream = self._streams.get(embedding.key)
@@ -157,10 +162,10 @@ class Segmenter:
         return changes
 
     def is_repeated(self, embedding: Embedding) -> bool:
-        """Whether the embedding has the same newest frame as the previous one of its stream.
+        """Return whether an embedding repeats the newest frame of its stream's last embedding.
 
         This happens with slow cameras. Such embeddings must not be pushed, because a repeated
-        frame confirms no change.
+        frame does not confirm a change.
         """
         stream = self._streams.get(embedding.key)
         return (
@@ -181,7 +186,7 @@ class Segmenter:
         ]
 
     def end(self, which: Callable[[StreamKey], bool] = lambda _: True) -> list[Change]:
-        """Close the streams that `which` selects, by default all, and return their changes."""
+        """End the streams that `which` selects, by default all, and return their last changes."""
         ended = [stream for key, stream in self._streams.items() if which(key)]
         return [change for stream in ended for change in self._advance(stream, Signal.END)]
 
@@ -195,10 +200,10 @@ class Segmenter:
         """Apply `TRANSITIONS` to a stream and return the changes.
 
         Args:
-            stream: The stream; None without a segment.
-            signal: The signal; all but END come with an embedding.
-            embedding: The newest embedding.
-            members: Hops of the segment that the signal opens, if any.
+            stream: State of the stream; None if it has no segment.
+            signal: The signal.
+            embedding: The newest embedding; required for all signals except END.
+            members: Hops of the segment that the signal opens; empty if it opens none.
         """
         step = TRANSITIONS[StreamPhase.OPEN if stream else StreamPhase.CLOSED, signal]
         changes = list[Change]()
@@ -213,10 +218,10 @@ class Segmenter:
         return changes
 
     def _spend(self, stream: StreamState, events: int, elapsed_ns: int) -> None:
-        """Raise the strictness per event and lower it with time, to meet the event budget.
+        """Update the strictness of a stream: events raise it, elapsed time lowers it.
 
-        No change can occur at maximum strictness, so any span of time has at most its budget plus
-        a constant number of events, not counting state resets. The update rule follows
+        No change can occur at maximum strictness, so any time span has at most its event budget
+        plus a constant number of events, not counting state resets. The update rule follows
         adaptive quantiles (Gibbs and Candes, arXiv 2106.00170).
         """
         settings = self._settings
@@ -229,7 +234,7 @@ class Segmenter:
         stream.strictness = min(max(stricter, 1.0), 1 / lowest)
 
     def _split(self, stream: StreamState) -> list[Hop]:
-        """Remove the newest hops of a segment if they begin a new one, and return them.
+        """Remove and return the newest hops of a segment if they begin a new segment.
 
         The segment is split where the merge cost is highest.
         """
@@ -246,9 +251,9 @@ class Segmenter:
         return members
 
     def _drift(self, stream: StreamState, compared: Compared) -> list[Change]:
-        """Return a DRIFT if a part of the segment moved from the vector that was published last.
+        """Return a DRIFT if the mean of the compared embeddings is far from the published vector.
 
-        Changes that are too small to begin a segment are reported here, if at all.
+        Changes of meaning that are too small to start a segment can only be reported in this way.
         """
         crossed = False
         if compared is Compared.ENDING:
@@ -284,7 +289,14 @@ class Segmenter:
         reason: Reason,
         before: StreamState | None,
     ) -> Change:
-        """Open a segment with these members and return its opening change."""
+        """Open a segment, and return its opening change.
+
+        Args:
+            embedding: The newest embedding.
+            members: Hops of the new segment.
+            reason: Reason for the change.
+            before: State of the segment that the change closes; None if there is none.
+        """
         key, start_ns, score = embedding.key, members[0].stamp_ns, 1.0
         if reason is Reason.MEANING and before:
             score = _distance(before.mean(), np.sum([hop.vector for hop in members], axis=0))
@@ -349,7 +361,7 @@ class Segmenter:
         )
 
     def _make_room(self) -> list[Change]:
-        """Close the stream with the oldest embedding if there are too many streams."""
+        """End the stream that was updated least recently if there are too many streams."""
         if len(self._streams) < MAX_STREAMS:
             return []
         oldest = min(self._streams.values(), key=lambda stream: stream.newest_ns)
@@ -357,14 +369,14 @@ class Segmenter:
 
 
 def needs_reset(embedding: Embedding, reset_count: int, newest_ns: int, hop_ns: int) -> bool:
-    """Whether a new segment must begin: the visual state was reset, or embeddings were lost.
+    """Return whether a new segment must begin, after a state reset or lost embeddings.
 
     Args:
         embedding: The new embedding.
         reset_count: Reset counter of the previous embedding.
         newest_ns: Stamp of the previous embedding.
-        hop_ns: Time between the two previous embeddings. It matters for models with windows of one
-            frame, which never overlap.
+        hop_ns: Time between the two previous embeddings. It matters for models whose attention
+            window is one frame, so that windows never overlap.
     """
     gap_ns = embedding.stamp_ns - newest_ns
     bridged_ns = max(BRIDGED_NS, BRIDGED_HOPS * hop_ns)
@@ -373,7 +385,7 @@ def needs_reset(embedding: Embedding, reset_count: int, newest_ns: int, hop_ns: 
 
 
 def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: int) -> None:
-    """Check an embedding against the previous one of its stream.
+    """Check that an embedding can follow the previous embedding of its stream.
 
     Args:
         embedding: The new embedding.
@@ -382,7 +394,8 @@ def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: i
         newest_ns: Stamp of the previous embedding.
 
     Raises:
-        InputError: The length differs, or the stamp is not later without a state reset.
+        InputError: The length differs, or the stamp is not later although the reset counter is
+            the same.
     """
     if len(embedding.vector) != dim:
         raise InputError(
@@ -396,11 +409,11 @@ def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: i
 
 
 def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Return the cosine distance of a unit vector and any vector."""
+    """Return the cosine distance between a unit vector `a` and any vector `b`."""
     return 1.0 - float(np.dot(a, unit(b)))
 
 
 def check_vector(vector: Vector) -> None:
-    """Raise InputError if a vector has no direction."""
+    """Raise InputError if a vector is zero or has values that are not finite."""
     if not np.isfinite(vector).all() or not vector.any():
         raise InputError('embedding has a value that is not finite, or only zeros')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Acceptance of the stamps of received frames of one camera, and detection of gaps.
+"""Stamp filter: accept or drop the frames of one camera by their stamps, and detect gaps.
 
 Uses stamps only, no clock. Stamps are checked on arrival, before frames are dropped for lack of
 time, so that dropped frames never look like gaps (docs/design.md section 6, rule 4).
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a received frame is accepted, its reset counter, and a log line or ''.
+    """Decision about one received frame, with a log line `message` or ''.
 
-    The reset counter is incremented on every state reset, which separates earlier frames from
-    later ones.
+    `reset_count` is incremented on every state reset of the camera. Frames with different reset
+    counters must not be processed together.
     """
 
     accepted: bool
@@ -24,15 +24,16 @@ class Verdict:
 
 
 class StampFilter:
-    """Accepts or rejects the stamps of one camera. A rejected stamp leaves the state unchanged."""
+    """Accepts or drops frames of one camera by stamp; a dropped frame changes only counters."""
 
     def __init__(self, max_gap_ns: int, reset_count: int = 0) -> None:
-        """Create a filter that has received nothing.
+        """Create a filter before the first frame.
 
         Args:
-            max_gap_ns: Longest step between stamps, forward or back, without a reset.
-            reset_count: Initial counter; a value unique to the process separates streams of
-                different processes.
+            max_gap_ns: Longest step between stamps, forward or back, that does not reset the
+                camera's state.
+            reset_count: Initial reset counter; a value that is unique to the process separates
+                the streams of different processes.
         """
         self._max_gap_ns = max_gap_ns
         self._newest_ns: int | None = None
@@ -42,11 +43,11 @@ class StampFilter:
         self.dropped_back = self.dropped_still = self.resets = self.size_changes = 0
 
     def admit(self, stamp_ns: int, shape: tuple[int, int] | None = None) -> Verdict:
-        """Check a received frame.
+        """Decide whether to accept a received frame and whether to reset the camera's state.
 
         Args:
             stamp_ns: Stamp of the frame.
-            shape: (height, width), if known.
+            shape: Image size (height, width) in pixels; None if it is not known yet.
         """
         self.received += 1
         newest = self._newest_ns
@@ -77,7 +78,7 @@ class StampFilter:
         self.rejected += 1
 
     def resize(self, shape: tuple[int, int]) -> str:
-        """Record (height, width), if known later than the stamp; return a log line on a change."""
+        """Record the image size (height, width), and return a log line if it changed, else ''."""
         before, self._shape = self._shape, shape
         if before is None or before == shape:
             return ''

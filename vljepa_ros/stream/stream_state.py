@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State of one stream in change detection: its open segment, and the merge costs of new hops.
+"""State of one stream in change detection: its open segment, and merge costs of new embeddings.
 
-Shapes: D embedding_dim.
+Shapes: D = `embedding_dim`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Vector64 = NDArray[np.float64]
 
 
 class Hop(NamedTuple):
-    """One embedding of a segment; `vector` has unit norm."""
+    """One embedding of a segment: stamp, vector (D,) of unit norm, and `unfamiliar`, 0..1."""
 
     stamp_ns: int
     vector: Vector64
@@ -34,19 +34,20 @@ class Hop(NamedTuple):
 
     @classmethod
     def of(cls, embedding: Embedding) -> Hop:
-        """Create a hop from an embedding."""
+        """Create a hop from an embedding; the vector is normalized in float64."""
         vector = unit(embedding.vector.astype(np.float64))
         return cls(embedding.stamp_ns, vector, embedding.unfamiliar)
 
 
 @dataclass
 class StreamState:
-    """Open segment of one stream: the sum of settled vectors, and up to `longest` newest ones.
+    """Open segment of one stream: the sum of its settled vectors, and its newest hops.
 
-    Settled vectors can no longer begin a segment; the newest few of them are stored, too. `noise`:
-    variance of vectors within their segments, averaged over segments. `published`: the vector that
-    was published last for decoding. `strictness` multiplies the thresholds to meet the event
-    budget.
+    `run` contains up to `longest` newest hops, which can still become part of a new segment.
+    Vectors of earlier hops are settled: `settled` is their sum, `newest_settled` the last few of
+    them. `noise`: variance of vectors within their segments, averaged over segments. `published`:
+    the vector that was published last for decoding. `strictness` multiplies the thresholds to meet
+    the event budget.
     """
 
     key: StreamKey
@@ -68,11 +69,11 @@ class StreamState:
     opened: Change | None = None  # the opening change, without the previous segment
 
     def total(self) -> Vector64:
-        """Return the sum of the segment's vectors."""
+        """Return the sum (D,) of the segment's vectors."""
         return self.settled + sum(hop.vector for hop in self.run)
 
     def mean(self) -> Vector:
-        """Return the segment's pooled vector, unit norm."""
+        """Return the segment's pooled vector (D,), of unit norm."""
         return np.asarray(unit(self.total()), dtype=np.float32)
 
     def unfamiliar(self) -> float:
@@ -81,7 +82,10 @@ class StreamState:
         return as_sent(total / (self.count + len(self.run)))
 
     def settled_mean(self) -> tuple[Vector, float] | None:
-        """Return mean and `unfamiliar` of all but the newest `LONGEST_RUN` vectors, if any."""
+        """Return the pooled vector and mean `unfamiliar` of all but the newest `LONGEST_RUN` hops.
+
+        Returns None if the segment has no other hops.
+        """
         earlier = self.run[:-LONGEST_RUN]
         if not self.count and not earlier:
             return None
@@ -91,12 +95,12 @@ class StreamState:
         return mean, as_sent(unfamiliar / (self.count + len(earlier)))
 
     def ending(self) -> Vector:
-        """Return the mean of the newest `LAST` vectors, unit norm."""
+        """Return the pooled vector (D,) of the newest `LAST` hops, of unit norm."""
         newest = [*self.newest_settled, *(hop.vector for hop in self.run)][-LAST:]
         return np.asarray(unit(np.sum(newest, axis=0)), dtype=np.float32)
 
     def add(self, hop: Hop) -> None:
-        """Add a hop; a hop that is too old to begin a segment becomes settled."""
+        """Add a hop; if `run` is then longer than `longest`, its oldest hop becomes settled."""
         self.run.append(hop)
         self.hop_ns, self.newest_ns = hop.stamp_ns - self.newest_ns, hop.stamp_ns
         if len(self.run) > self.longest:
@@ -110,11 +114,11 @@ class StreamState:
             self.newest_settled.append(oldest)
 
     def costs(self, least: int) -> Vector64:
-        """Return the merge costs of the newest `least`, `least` + 1, ... embeddings.
+        """Return the cost of merging the newest k embeddings into the segment, for k >= `least`.
 
-        A cost is 0 if one of the newest `least` embeddings is nearer to the earlier ones than to
-        the run, so that outliers and changes that reverted begin no segment. Runs that would leave
-        the segment empty are not included.
+        The cost is 0 if one of the newest `least` embeddings is nearer to the mean of the earlier
+        embeddings than to the mean of the newest k, so that outliers and reverted changes start no
+        segment. Values of k that would leave no earlier embedding are omitted.
         """
         newest = np.array([hop.vector for hop in reversed(self.run)])
         k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)
@@ -128,5 +132,5 @@ class StreamState:
 
 
 def _squared(vectors: Vector64) -> Vector64:
-    """Return squared lengths: (..., D) -> (...)."""
+    """Return the squared norms (...) of vectors (..., D)."""
     return np.asarray((vectors**2).sum(axis=-1))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn changes into text events, with one decoder call per change (docs/design.md 6, rule 8).
+"""Turn changes into text events, with one call of the text decoder per change.
 
-The text of a segment that is unfamiliar to the model is withheld and not decoded.
+This follows rule 8 of docs/design.md, section 6. The text of a segment whose scene is unfamiliar
+to the model is withheld and not decoded.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WITHHELD_TEXT = Decoded('', 0.0)  # text of an unfamiliar segment
 
 @dataclass(frozen=True)
 class _OpenSegment:
-    """Open segment of a stream with its text, which is withheld if the segment is unfamiliar."""
+    """Open segment of a stream with its text, which is withheld if the scene is unfamiliar."""
 
     session_id: str
     segment: Segment  # its end is the newest known stamp
@@ -43,7 +44,7 @@ class _OpenSegment:
 
 
 class EventWriter:
-    """Turns segments into text events. Counters: `decodes` (vectors), `written` (events)."""
+    """Turns changes into text events. Counters: `decodes` (vectors) and `written` (events)."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
@@ -51,15 +52,16 @@ class EventWriter:
         self.decodes = self.written = 0
 
     def push(self, change: Change) -> list[Event]:
-        """Return the events of one change.
+        """Return the text events that follow from one change.
 
-        The closed segment ends with the text that was published last; the open segment starts or
-        is updated. A segment whose text is unknown, because it began before this writer, is
-        decoded at its end. An opening change that is received again is ignored. If the session
-        changed, or changes were lost, the segment that was left open ends.
+        The closed segment gets an ENDED event with the text that was published last; the open
+        segment gets a STARTED or UPDATED event. If the text of a closed segment is unknown,
+        because the segment began before this writer was created, its vector is decoded now. An
+        opening change that is received again is ignored. If the session changed, or if changes
+        were lost, the segment that was left open gets an ENDED event, too.
 
         Raises:
-            ModelMismatchError: The change is of another model.
+            ModelMismatchError: The change is from another model.
         """
         ours = self._language.facts.model_id
         if change.key.model_id != ours:
@@ -94,7 +96,7 @@ class EventWriter:
         return known is not None and (known.session_id, known.segment.segment_id) == names
 
     def _abandoned(self, change: Change) -> list[Event]:
-        """End an open segment that will not be closed by a change of its own.
+        """Return the ENDED event of an open segment that no change will close any more.
 
         This happens if the process of its session ended, or if its closing change was lost.
         """
@@ -110,7 +112,7 @@ class EventWriter:
         return [_event(own, known.segment, State.ENDED, known.decoded, known.unfamiliar)]
 
     def _final_text(self, change: Change) -> Decoded | None:
-        """Return the final text of the segment that this change closes; None: decode it."""
+        """Return the final text of the segment that a change closes; None if it is unknown."""
         known, closed = self._open.get(change.key), change.previous
         if closed is None:
             return None
