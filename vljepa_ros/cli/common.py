@@ -128,7 +128,7 @@ def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:
-    """Load the model of --model with --device, --dtype and --threads.
+    """Load the model that --model, --device, --dtype and --threads select.
 
     Args:
         args: Parsed arguments of the command.
@@ -148,7 +148,7 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
 
 
 def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
-    """Open the source of SOURCE, --topic, --fps and --crop.
+    """Open the source that SOURCE, --topic, --fps and --crop select.
 
     Args:
         args: Parsed arguments of the command.
@@ -223,7 +223,7 @@ def note_unseen(source: Source) -> None:
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
-    """Yield the images of a source, with a progress bar if stderr is a terminal.
+    """Yield frames and damaged images of a source, with a progress bar if stderr is a terminal.
 
     Args:
         source: The source to read.
@@ -249,7 +249,7 @@ def seconds(stamp_ns: int, start_ns: int) -> float:
 
 
 def abstention(reason: AbstainReason) -> dict[str, Any]:
-    """Return the JSON keys `abstained` and `abstain_reason`; empty without an abstention."""
+    """Return the JSON keys `abstained` and `abstain_reason`; {} if the reason is NONE."""
     if not reason:
         return {}
     return {'abstained': True, 'abstain_reason': reason.name.lower()}

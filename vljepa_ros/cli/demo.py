@@ -4,7 +4,8 @@
 The four nodes run as separate processes that communicate over DDS. A client plays the bag as fast
 as the nodes can process it, and asks each question of the sample at its time in the bag. Text
 events and answers are printed. The exit status is 0 if every question was answered and the targets
-for precision, recall, F1 above each baseline, and correct answers are met; otherwise it is 1.
+are met: for precision, recall, the difference in F1 to each baseline, and the fraction of correct
+answers. Otherwise it is 1.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settle(args: argparse.Namespace) -> None:
-    """Check the model arguments, and set `args.device` to the device of all processes.
+    """Check the model arguments, and select one device for all processes (`args.device`).
 
     An error is reported here in one line; in a process of the stack, it would be in a log file.
 
@@ -120,7 +121,11 @@ def node_commands(args: argparse.Namespace, topic: str) -> dict[str, list[str]]:
 
 
 def sample_folder() -> Path:
-    """Return the folder samples/bench of the source tree or installation. Raises InputError."""
+    """Return the folder samples/bench of the source tree or installation.
+
+    Raises:
+        InputError: The folder is not installed.
+    """
     root = Path(__file__).resolve().parents[2]
     for place in (root, Path(sys.prefix) / 'share' / 'vljepa_ros'):
         if (place / 'samples' / 'bench' / 'metadata.yaml').is_file():
@@ -355,7 +360,7 @@ def evaluate(
 
 
 def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[TextSpan]]:
-    """Process the sample without ROS and return its segments with texts, by standing prompt."""
+    """Process the sample without ROS and return the segments of each standing prompt."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.cli.event_grading import TextSpan
     from vljepa_ros.core.settings import PerceptionSettings, Settings
@@ -386,7 +391,7 @@ def most_frequent_meaning() -> str:
 
 
 def summarise(report: dict[str, Any]) -> None:
-    """Print the report of `evaluate` as a summary in text form."""
+    """Print the report of `evaluate` as a short text."""
     metrics: Any = report
     same = 'equals' if report['live_equals_offline'] else 'DIFFERS FROM'
     print(

@@ -255,7 +255,7 @@ def _processes(
 def _as_many_as_fit(model: Model) -> int:
     """Return how many processes fit in memory, assuming the peak RSS of this process for each.
 
-    At most one process per CPU core is counted, and only one process on a GPU.
+    On the CPU, the number is limited to one process per core. On a GPU, it is always 1.
     """
     from vljepa_ros.model.devices import free_bytes, pick_device
 

@@ -57,12 +57,12 @@ class EventMetrics:
 
     @property
     def precision(self) -> float:
-        """Fraction of events that match an annotation."""
+        """Fraction of events that match an annotation; 0 without events."""
         return self.matched / self.events if self.events else 0.0
 
     @property
     def recall(self) -> float:
-        """Fraction of annotations that match an event."""
+        """Fraction of annotations that match an event; 0 without annotations."""
         return self.matched / self.annotations if self.annotations else 0.0
 
     @property

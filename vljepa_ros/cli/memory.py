@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa memory FILE`: list the segments of a memory file, or search them.
 
-FILE is the `memory_path` of query_node. It is opened read-only, also while the node runs. Times
-are in seconds of ROS time; without --json they are printed as local time.
+FILE is the `memory_path` of query_node. It is opened read-only, so that the node may be running.
+Times are in seconds of ROS time; without --json they are printed as local time.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _segments(
 def _moments(
     store: Store, args: argparse.Namespace, start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield JSON objects of the moments that match --search, best first.
+    """Yield JSON objects of the moments that match the text of --search, best first.
 
     Args:
         store: The opened memory file.

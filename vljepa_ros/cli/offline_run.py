@@ -47,7 +47,7 @@ def hops(
         perceiver: Vision side with its standing prompts.
         source: The source.
         max_gap_ns: A longer gap between stamps resets the camera.
-        until_ns: Stamp of the last frame to process; None: all frames.
+        until_ns: Latest stamp of the frames to process; None: no limit.
     """
     problems = SourceProblems(source)
     stamp_filters: dict[str, StampFilter] = {}

@@ -69,7 +69,7 @@ def answer_of(
 
 
 def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
-    """Pool the vectors of consecutive attention windows.
+    """Split hops into attention windows, and return each window with its pooled vector.
 
     Args:
         hops: Hops in order of time.
@@ -89,7 +89,9 @@ def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
 
 
 def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
-    """Return the hops of a span, or the newest hop at a moment, with embeddings of a prompt.
+    """Process a recording; return the hops of a span, or the newest hop up to a moment.
+
+    The embeddings of the hops answer `prompt`.
 
     Raises:
         InputError: The span begins after the end of the recording.

@@ -56,14 +56,14 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
 def shared_memory_profile(
     participants: int, free_bytes: int | None = None, folder: Path | None = None
 ) -> Path | None:
-    """Return the largest Fast DDS profile whose shared-memory segments fit into /dev/shm.
+    """Return the path of the largest Fast DDS profile whose segments fit into /dev/shm.
 
     If no profile fits, log a warning and return None.
 
     Args:
         participants: Number of DDS participants, one per process.
         free_bytes: Free space of /dev/shm (None: measure it).
-        folder: Folder of the profiles (None: the installed ones).
+        folder: Folder of the profiles (None: `config_folder()`).
     """
     if free_bytes is None:
         free_bytes = shutil.disk_usage('/dev/shm').free if Path('/dev/shm').is_dir() else 0
@@ -96,7 +96,7 @@ def ros_environment(domain: int | None = None, participants: int = 6) -> Iterato
         participants: Number of DDS participants, for the size of shared memory.
 
     Raises:
-        BusyError: The domain (None: every domain) is taken.
+        BusyError: The domain is taken, or no domain is free.
     """
     number, lock = reserve_domain(domain)
     with lock:
@@ -131,7 +131,7 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
         domain: ROS domain id (None: a free domain).
 
     Raises:
-        BusyError: The domain (None: every domain) is taken.
+        BusyError: The domain is taken, or no domain is free.
     """
     wanted = [domain] if domain is not None else random.sample(list(DOMAINS), len(DOMAINS))
     for number in wanted:

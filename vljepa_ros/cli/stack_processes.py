@@ -70,7 +70,7 @@ class Processes:
         return list(self._running)
 
     def process(self, name: str) -> subprocess.Popen[str]:
-        """Return the process with a name."""
+        """Return a started process by its name."""
         return self._running[name]
 
     def tail(self, name: str) -> str:

@@ -94,8 +94,8 @@ class Player:
         In lossless playback, an image is yielded after the node has acknowledged it.
 
         Raises:
-            InputError: In lossless playback, no node subscribes to the images, or an image is not
-                acknowledged in time.
+            InputError: The bag is damaged. In lossless playback also: no node subscribes to the
+                images, or an image is not acknowledged in time.
         """
         awaited = self._wait_for_listeners()
         began_s, first_ns = time.monotonic(), 0
@@ -261,7 +261,7 @@ def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[st
 
 
 def _start() -> Node:
-    """Initialize rclpy and create a node. Raises InputError if that fails."""
+    """Initialize rclpy and create a node. Raises InputError if ROS cannot be started."""
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         return Node('vljepa_play')

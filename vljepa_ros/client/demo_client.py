@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Client of the demo: plays a bag losslessly, receives text events and calls `query`.
 
-`python -m vljepa_ros.client.demo_client BAG --questions FILE`. It prints one JSON object per line
-on stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}. Times of events are
-integer nanoseconds. Each question is asked at its time in the bag. Afterwards the client
-deactivates change_detection_node, so that all streams end.
+Usage: `python -m vljepa_ros.client.demo_client BAG --questions FILE`. The client prints one JSON
+object per line to stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}.
+Times of events are integer nanoseconds. Each question is asked at its time in the bag. At the end,
+the client deactivates change_detection_node, so that all streams end.
 """
 
 from __future__ import annotations

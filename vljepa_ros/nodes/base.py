@@ -43,7 +43,7 @@ class _Request(NamedTuple):
 
 
 class _Loaded(NamedTuple):
-    """Leased model and open storage (or None), loaded by the model thread for configure."""
+    """Leased side of the model and open storage (or None), loaded in the model thread."""
 
     lease: Lease
     storage: Any
@@ -118,7 +118,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         """Clean up the node: destroy the objects that `setup` created."""
 
     def describe(self) -> dict[str, str]:
-        """Return additional diagnostics of the node as texts by name."""
+        """Return additional values for the diagnostics of the node, by name."""
         return {}
 
     def update_conditions(self) -> None:
@@ -187,7 +187,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('shut down', 'finalized', shut_down)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Recover from an error by a cleanup, which returns the node to the unconfigured state."""
+        """Recover from an error: clean up the node, so that it is unconfigured again."""
         return self._step('recover', 'unconfigured', self._unconfigure)
 
     async def bring_up(self) -> bool:
@@ -282,7 +282,10 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
                 lease.release()
 
     def _take_loaded(self, wanted: _Request) -> _Loaded:
-        """Return the resources that `prepare` loaded, or raise its error; without it, load now."""
+        """Return the resources that `prepare` loaded, or load them now if it was not called.
+
+        An error of loading is raised.
+        """
         found = self._prepared_for(wanted)
         if found is None:
             self._release_prepared()
@@ -321,9 +324,10 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return parameters.model_spec(parameters.values_of(self, parameters.MODEL))
 
     def _await_weights_before_configure(self) -> None:
-        """Wrap rclpy's `change_state` service: load before configure, respond to all errors.
+        """Make rclpy's service `change_state` await the weights before configure.
 
-        An impossible transition is logged, and the response has success false.
+        In addition, an impossible transition is logged and answered with success=False, instead of
+        raising an exception in the executor.
         """
         service = self._service_change_state
         change_state = service.callback

@@ -32,7 +32,13 @@ class ChangeDetectionNode(VljepaNode):
     def __init__(
         self, pool: ModelPool | None = None, session_id: str = SESSION_ID, **options: Any
     ) -> None:
-        """Create the node. Segment ids are unique within a `session_id`, one per process start."""
+        """Create the node.
+
+        Args:
+            pool: Model pool of the process (unused).
+            session_id: Identifier of this process start; segment ids are unique within a session.
+            options: Keyword arguments of rclpy's Node.
+        """
         super().__init__('change_detection_node', pool, **options)
         self._session_id = session_id
         self._next_id: dict[StreamKey, int] = {}  # lasts for the session, also over cleanup

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversions between ROS messages and `core.types`, with fast copies of vectors and images."""
+"""Conversions between ROS messages and the types of `vljepa_ros.core.types`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
 
 
 def check_image_message(message: Image | CompressedImage) -> None:
-    """Raise InputError if an image message is damaged; only checks that need no decoding."""
+    """Check an image message without decoding it. Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
     else:
@@ -111,7 +111,7 @@ def to_embedding_message(
 
     Args:
         embedding: Embedding of one hop and prompt.
-        frame_id: Coordinate frame of the camera.
+        frame_id: Frame id of the camera, for the header.
         latency_ns: Time from the arrival of the frame to this message.
     """
     return msg.SemanticEmbedding(
@@ -140,7 +140,7 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
 
 
 def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange:
-    """Convert a change to a SemanticChange message in the camera's coordinate frame `frame_id`."""
+    """Convert a change to a SemanticChange message; `frame_id` is the camera's, for the header."""
     before = change.previous or types.Segment(0, 0, 0)
     return msg.SemanticChange(
         header=to_header(change.stamp_ns, frame_id),
@@ -191,7 +191,7 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
 
 
 def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
-    """Convert an event to a TextEvent message in the camera's coordinate frame `frame_id`."""
+    """Convert an event to a TextEvent message; `frame_id` is the camera's, for the header."""
     return msg.TextEvent(
         header=to_header(event.stamp_ns, frame_id),
         source=event.key.source,
@@ -260,7 +260,7 @@ def to_moment(moment: types.Moment) -> msg.Moment:
 
 
 def to_look(window: WindowPrediction) -> msg.Look:
-    """Convert the predictions of one window to a Look message."""
+    """Convert the predicted embeddings of one window to a Look message."""
     return msg.Look(
         start=to_time(window.start_ns),
         end=to_time(window.end_ns),

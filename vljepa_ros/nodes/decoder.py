@@ -42,7 +42,8 @@ class DecoderNode(VljepaNode):
     async def drain(self) -> None:
         """Receive changes until the publisher of `semantic_change` is gone, for at most 2 s.
 
-        Ctrl-C stops both processes at once, and change detection publishes its last changes then.
+        Ctrl-C stops both nodes at once, and change_detection_node publishes its last changes while
+        it stops.
         """
         end_s = time.monotonic() + LISTEN_ON_S
         while self.is_active and time.monotonic() < end_s:

@@ -59,7 +59,11 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
 
 
 def parse_cameras(text: str) -> dict[str, str]:
-    """Parse 'front:=/f/image_raw,rear:=/r/image_raw' to topics by camera name."""
+    """Parse a text such as 'front:=/f/image_raw,rear:=/r/image_raw' to topics by camera name.
+
+    Raises:
+        InputError: The text has another form, or a camera name is repeated.
+    """
     cameras: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(','))):
         name, found, topic = item.partition(':=')
@@ -86,7 +90,7 @@ def count(name: str, text: str) -> int:
 
 
 def boolean(name: str, text: str) -> bool:
-    """Parse a launch argument as true or false in any case. Raises InputError otherwise."""
+    """Parse a launch argument as a case-insensitive boolean. Raises InputError if it is none."""
     if text.lower() not in ('true', 'false'):
         raise InputError(f"{name} '{text}' is neither true nor false")
     return text.lower() == 'true'

@@ -3,8 +3,8 @@
 
 Each node has its own executor and thread; the main thread waits for a signal. Signals are handled
 here instead of in rclpy, so that after Ctrl-C the nodes can still publish the ends of their
-streams. If a node cannot be activated, the exit status shows the kind of error to launch or
-systemd (`vljepa_ros.core.exit_status`).
+streams. If a node cannot be activated, launch or systemd can read the kind of error from the exit
+status (`vljepa_ros.core.exit_status`).
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
         args: ROS arguments (None: the arguments of this process).
 
     Returns:
-        The exit status: OK after a signal if all threads ended in time, otherwise the status of
-        the signal. If a node could not be activated, the status of its error.
+        The exit status: the status of the error if a node could not be activated. After a signal,
+        OK if all threads ended in time, otherwise the status of the signal.
     """
     stop, failures, signals = threading.Event(), list[ExitStatus](), list[int]()
 
@@ -180,35 +180,35 @@ def leave(status: int) -> NoReturn:
 
 
 def perception() -> NoReturn:
-    """Run perception_node as this process."""
+    """Run perception_node until a signal, then exit the process."""
     from vljepa_ros.nodes.perception import PerceptionNode
 
     leave(run([PerceptionNode]))
 
 
 def change_detection() -> NoReturn:
-    """Run change_detection_node as this process."""
+    """Run change_detection_node until a signal, then exit the process."""
     from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 
     leave(run([ChangeDetectionNode]))
 
 
 def decoder() -> NoReturn:
-    """Run decoder_node as this process."""
+    """Run decoder_node until a signal, then exit the process."""
     from vljepa_ros.nodes.decoder import DecoderNode
 
     leave(run([DecoderNode]))
 
 
 def query() -> NoReturn:
-    """Run query_node as this process."""
+    """Run query_node until a signal, then exit the process."""
     from vljepa_ros.nodes.query import QueryNode
 
     leave(run([QueryNode]))
 
 
 def stack() -> NoReturn:
-    """Run all four nodes in this process."""
+    """Run all four nodes in this process until a signal, then exit the process."""
     from vljepa_ros.nodes.stack import factories
 
     leave(run(factories()))

@@ -90,7 +90,7 @@ class ModelNode(Node):
             self.get_logger().warning(text)
 
     def guarded(self, function: Callable[[], None]) -> None:
-        """Call a function of the model thread; report its exceptions instead of raising them."""
+        """Call a function in the current thread; report its exceptions instead of raising them."""
         try:
             function()
         except VljepaError as error:
@@ -106,7 +106,8 @@ class ModelNode(Node):
         Args:
             response: Response of the service. `success` is set, and after an error also
                 `error_code` and `message`.
-            work: Called if the node is active and not too busy; sets the other fields.
+            work: Sets the other fields. It is called only if the node is active and fewer than
+                `max_waiting` requests are pending.
         """
         try:
             if not self.is_active:
@@ -236,7 +237,7 @@ class ModelNode(Node):
             self._stepping.discard(outcome)
 
     def end_steps(self) -> None:
-        """Stop all generators of `by_steps`, at the latest when the model thread has settled."""
+        """Cancel all generators of `by_steps`; the model thread stops them at their next step."""
         for outcome in self._stepping:
             outcome.cancel()
 

@@ -361,7 +361,7 @@ def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
 
 
 def check_cameras(names: list[str]) -> tuple[str, ...]:
-    """Return the camera names. Raises InputError if a name is invalid, repeated or missing."""
+    """Return the camera names. Raises InputError for no name, or an invalid or repeated name."""
     if not names:
         raise InputError('parameter cameras names no camera: set at least one name')
     for name in names:

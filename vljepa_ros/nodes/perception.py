@@ -55,7 +55,7 @@ class PerceptionNode(VljepaNode):
         )
 
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
-        """Open the frame store: the file `frames_path`, or RAM if it is empty."""
+        """Open the frame store: the file `frames_path`, or RAM if the path is empty."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
         return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
@@ -85,7 +85,7 @@ class PerceptionNode(VljepaNode):
             camera.subscribe(self, self._on_image, self._on_rejected)
 
     def stop(self) -> None:
-        """Unsubscribe, drop pending images, and wait until the model thread has settled."""
+        """Unsubscribe, drop pending images, and wait until the model thread empties its queue."""
         for camera in self._cameras.values():
             camera.unsubscribe(self)
             self._report_dropped(camera, self.thread.withdraw(self._slot(camera)))
@@ -172,7 +172,7 @@ class PerceptionNode(VljepaNode):
         self.enqueue(self._protect_window, message)
 
     def _protect_window(self, message: SemanticChange) -> None:
-        """Store the frames of the last window of a closed segment for longer.
+        """Mark the frames of the last window of a closed segment, which are retained longest.
 
         Runs in the model thread.
         """
@@ -197,7 +197,7 @@ class PerceptionNode(VljepaNode):
             self._report_familiarity(camera, embeddings[0])
 
     def _report_familiarity(self, camera: Camera, embedding: Embedding) -> None:
-        """Warn while the scene of a camera has been unfamiliar for at least 3 s."""
+        """Warn while a camera's scene has been unfamiliar to the model for at least 3 s."""
         lasts = camera.unfamiliar.push(embedding)
         name = self.lease.facts.name
         text = (

@@ -59,7 +59,8 @@ TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 class _PendingWatch:
     """A Watch goal and its condition.
 
-    `ended` gets the moment at which the condition fired, or None with `code` and `message`.
+    The future `ended` results in the moment at which the condition fired, or in None; `code` and
+    `message` then give the reason.
     """
 
     goal: Any
@@ -123,7 +124,7 @@ class QueryNode(VljepaNode):
         )
 
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
-        """Open the memory: the file `memory_path`, or RAM if it is empty or the disk is full."""
+        """Open the memory: the file `memory_path`, or RAM without a path or on a full disk."""
         settings, path = parameters.memory_settings(values), values['memory_path']
         try:
             store = Store(Path(path).expanduser()) if path else None
@@ -171,7 +172,7 @@ class QueryNode(VljepaNode):
             self._subscriptions_made.append(self.subscriber(kind, name, record, profile))
 
     def stop(self) -> None:
-        """Unsubscribe, end all watches, and wait until the model thread has settled."""
+        """Unsubscribe, end all watches, and wait until the model thread has emptied its queue."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
@@ -190,7 +191,7 @@ class QueryNode(VljepaNode):
     def update_conditions(self) -> None:
         """Commit the memory and end watches on unknown cameras.
 
-        Before the first `model_info`, the cameras of watches cannot be verified: warn about them.
+        Until the first `model_info`, the cameras of watches cannot be verified, which is reported.
         """
         self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
@@ -207,7 +208,7 @@ class QueryNode(VljepaNode):
                 watched.end(error.code, str(error))
 
     def describe(self) -> dict[str, str]:
-        """Return the state of the memory, the watches and the connections for the diagnostics."""
+        """Return counters of the memory, watches and message queue for the diagnostics."""
         return {
             'stored sources': ', '.join(self._sources),
             'stored bytes': f'{self._stored_bytes:,}',
