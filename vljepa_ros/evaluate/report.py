@@ -50,7 +50,7 @@ class Row:
 def row_of(
     who: str, what: str, outcomes: Outcomes, target: float | None = None, at_most: bool = False
 ) -> Row:
-    """Return a row whose value is the mean of `outcomes`, which it keeps."""
+    """Return a row whose value is the mean of `outcomes`; the row also stores `outcomes`."""
     return Row(who, what, outcomes.mean(), target, at_most, outcomes=outcomes)
 
 

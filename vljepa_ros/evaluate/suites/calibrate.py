@@ -89,7 +89,7 @@ def calibrate(context: Context) -> Report:
 
 
 def pose_all(context: Context) -> list[Posed]:
-    """Return all questions; those of the first draw are also posed without candidates."""
+    """Return all questions; questions of the first draw are also posed without candidates."""
     rng, found, concepts = np.random.default_rng(0), list[Posed](), context.concepts
     for stream in context.streams:
         for item in stream.annotations:
@@ -119,7 +119,7 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
 def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
     """Return the graded answers of predicted embeddings (N, D) to N questions.
 
-    Questions with candidates are answered by the best-ranked one, others by the decoded text.
+    Questions with candidates are answered by the best-ranked candidate, others by decoded texts.
     """
     language = context.language
     decoded = dict[int, Decoded]()

@@ -2,10 +2,10 @@
 """Suite caption: quality of the captions at the middle of every annotation.
 
 Metrics are the fraction of correct sentences (see `ConceptSet.expresses`) and CIDEr-D against five
-fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
-gone are one group each, independent of the task. The Y-Decoder is compared with the training
-sentence whose embedding is nearest. Combinations of task and color that are absent from training
-have rows of their own.
+fixed paraphrases. Every (task, phase) has equal weight; the phases dark, covered, appear and gone
+are one group each, independent of the task. The Y-Decoder is compared with the training sentence
+whose embedding is nearest. Combinations of task and color that are absent from training have
+separate rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 @dataclass(frozen=True)
 class Scored:
-    """Captions' metrics of the source `who`: arrays (N,) for N moments, by metric."""
+    """Metrics of the captions by the source `who`: arrays (N,) for N moments, by metric."""
 
     who: str
     values: dict[str, np.ndarray]

@@ -156,7 +156,7 @@ def evenly(count: int, length_s: float) -> list[float]:
 
 
 def decoded_events(context: Context, hops: Hops, at_s: Sequence[float]) -> list[TextEvent]:
-    """Return events at the times `at_s`, with texts decoded from the next embeddings."""
+    """Return events at the times `at_s`; texts are decoded from the first hop at or after each."""
     return text_events(
         at_s, decoder_of(context).texts(hops.vectors[hops.not_before(at_s)]) if at_s else []
     )
@@ -173,7 +173,7 @@ def figures(found: Sequence[StreamEvents], who: str, targets: Mapping[str, float
 
 
 def compare(found: Sequence[StreamEvents], who: str, target: float | None) -> list[Row]:
-    """Return the margin of the model's F1 over the baseline `who`, labeled and of boundaries."""
+    """Return the model's margins over the baseline `who` in labeled F1 and in boundary F1."""
     rows, names = [], [stream.name for stream in found]
     for what in F1_ROWS:
         ours, other = (
@@ -194,7 +194,7 @@ def count(found: Sequence[StreamEvents], who: str, labelled: bool) -> Counts:
 
 
 def of_hidden(stream: StreamEvents, who: str, pairs: Sequence[tuple[int, int]]) -> set[int]:
-    """Return the indices of unmatched predictions that match the start of a hidden act."""
+    """Return indices of unmatched predictions that match an act whose object is hidden."""
     predicted, matched = stream.predicted[who], {i for i, _ in pairs}
     rest = [i for i in range(len(predicted)) if i not in matched]
     options = near([predicted[i].at_s for i in rest], stream.hidden_s, WITHIN_S)

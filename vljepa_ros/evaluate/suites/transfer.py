@@ -117,7 +117,7 @@ def state_of(concept: str) -> str:
 
 @cache
 def state_in(concepts: ConceptSet, text: str) -> str:
-    """Return the state that a sentence describes, one of `STATES`; '' if none. Ignore colors."""
+    """Return the state that a sentence describes apart from colors: one of `STATES`, or ''."""
     plain = ' '.join(word for word in words(text) if word not in concepts.colors)
     for name, expressed in STATES.items():
         if any(concepts.expresses(concept, plain, color=False) for concept in expressed):
