@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     annotations, questions = grading.read_true_events(sample), grading.read_questions(sample)
     settle(args)
     show = _print_nothing if args.json else _print
-    # Exit by exception on SIGTERM, so that the processes are ended, too.
+    # Exit by an exception on SIGTERM, so that the child processes are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
     live = Live(questions, show)

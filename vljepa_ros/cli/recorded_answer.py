@@ -63,7 +63,7 @@ def answer_of(
 
     assert model.language is not None
     question = Question(prompt, tuple(candidates))
-    if not span.moment:  # up to the end of the span or of the recording
+    if not span.moment:  # until the newest hop of the span
         question = replace(question, start_ns=span.start_ns or 0, end_ns=newest.stamp_ns)
     return QueryService(Answerer(model.language)).ask(question, looks)
 

@@ -84,7 +84,7 @@ class Watching:
         self.score = self.unfamiliar = 0.0
         self.abstain_reason = AbstainReason.NONE
         self.goal: Any = None
-        self.servers: frozenset[bytes] = frozenset()  # servers present when it was accepted
+        self.servers: frozenset[bytes] = frozenset()  # servers that can have accepted the goal
         self.is_cancelled = False
         self._withdraw = withdraw
         self.future.add_done_callback(self._on_done)

@@ -51,10 +51,10 @@ class Decodes:
 def our_settings(threshold: float) -> SegmenterSettings:
     """Return the segmenter settings of our rule for a threshold of 0..HIGHEST_THRESHOLD.
 
-    Above the default, the update threshold increases in proportion; below, only the change
-    threshold decreases. Beyond `STRICTEST`, the change threshold is constant and the minimum
-    segment length increases: at small budgets, evenly spaced decodes describe a stream better than
-    its largest changes.
+    Above the default threshold, `drift_threshold` increases in proportion; below it, only
+    `change_threshold` decreases. Above `STRICTEST`, `change_threshold` is constant and
+    `min_segment_s` increases: at small budgets, evenly spaced decodes describe a stream better
+    than its largest changes.
     """
     defaults = SegmenterSettings()
     higher = max(threshold / defaults.change_threshold, 1.0)

@@ -33,10 +33,10 @@ Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
 
 def compare(first: Path, second: Path) -> list[Report]:
-    """Return a report per common suite: rows A (`first`), B (`second`) and B - A of each metric.
+    """Return a report for each suite of both files: A (`first`), B (`second`) and B - A.
 
     Raises:
-        InputError: A file is not a result, or the two have no items in common.
+        InputError: A file is not a result, or the files have no items in common.
     """
     one, other = _read(first), _read(second)
     for key in SAME:

@@ -16,7 +16,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: source `who` (ours, oracle, blind, ...), name `what`, value and target.
+    """One metric `what` of the model or a baseline `who` (ours, oracle, blind, ...).
 
     `at_most`: the target is an upper bound. `above`: the value must exceed the target. `outcomes`:
     results per item, for paired comparisons with another model.

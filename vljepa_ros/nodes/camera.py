@@ -43,7 +43,7 @@ class Camera:
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
         self.crop = check_crop(values[f'{name}.crop'])
-        # Starting the reset counter at the current time makes it differ from other processes'.
+        # A reset counter that starts at the current time differs between processes.
         self.stamp_filter = StampFilter(max_gap_ns, time.time_ns())
         self.frame_id = ''
         self.unfamiliar = UnfamiliarSpan()

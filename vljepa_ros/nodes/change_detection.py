@@ -41,7 +41,7 @@ class ChangeDetectionNode(VljepaNode):
         """
         super().__init__('change_detection_node', pool, **options)
         self._session_id = session_id
-        self._next_id: dict[StreamKey, int] = {}  # lasts for the session, also over cleanup
+        self._next_id: dict[StreamKey, int] = {}  # for the whole session: not reset by cleanup
         self._segmenter: Segmenter | None = None
         self._standing: frozenset[StreamKey] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []

@@ -154,7 +154,7 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
 
 
 def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
-    """Stop all nodes and model threads; log and return the names of those still running."""
+    """Stop all nodes and model threads; log and return the names of threads still running."""
     deadline_s, unfinished = time.monotonic() + GOODBYE_S, list[str]()
     for spinner in spinners:
         if not spinner.stop(deadline_s):

@@ -38,7 +38,7 @@ OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 @dataclass(frozen=True)
 class Scored:
-    """Metrics of the captions by the source `who`: arrays (N,) for N moments, by metric."""
+    """Metrics of the captions of the model or a baseline `who`: an array (N,) per metric."""
 
     who: str
     values: dict[str, np.ndarray]
@@ -67,7 +67,7 @@ def caption(context: Context) -> Report:
 
 
 def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
-    """Return the captions of the moments, by source."""
+    """Return the captions of moments: decoded, retrieved, by the oracle, and vision-blind."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
@@ -82,7 +82,7 @@ def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
 def score_texts(
     who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider, concepts: ConceptSet
 ) -> Scored:
-    """Return the correctness (0 or 1) and CIDEr-D of each text of the source `who`."""
+    """Return the correctness (0 or 1) and CIDEr-D of each text of the model or baseline `who`."""
 
     @cache
     def grade(concept: str, text: str) -> tuple[float, float]:
@@ -98,10 +98,10 @@ def score_texts(
 def compare(
     scored: Sequence[Scored], found: Sequence[Moment], among: Sequence[int], suffix: str
 ) -> list[Row]:
-    """Return the metrics of all sources, and our margin over retrieval, on some moments.
+    """Return the metrics of the model and baselines, and the model's margin over retrieval.
 
     Args:
-        scored: Metrics of each source.
+        scored: Metrics of the model and of each baseline.
         found: All moments.
         among: Indices of the moments to compare on.
         suffix: Suffix of the metrics' names; if not empty, our margin must exceed 0.

@@ -87,7 +87,7 @@ def transfer(context: Context) -> Report:
 
 
 def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
-    """Return the true events of each stream, and the predicted events by source."""
+    """Return the true events of each stream, and the events of the model and each baseline."""
     found = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in found], {
         who: [predicted[who] for _, predicted in found] for who in (OURS, ORACLE, BLIND)

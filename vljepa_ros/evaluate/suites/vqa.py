@@ -31,7 +31,7 @@ PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 @dataclass(frozen=True)
 class Graded:
-    """Question with the correctness (0 or 1) of the answer of each source."""
+    """Question with the correctness (0 or 1) of the answers of the model and each baseline."""
 
     posed: Posed
     right: dict[str, float]
@@ -115,7 +115,7 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
 
 
 def is_of(graded: Graded, kind: str) -> bool:
-    """Return whether the question has the kind `kind`."""
+    """Return whether a graded question is of the kind `kind`, such as 'yes/no'."""
     return graded.posed.question.kind == kind
 
 
