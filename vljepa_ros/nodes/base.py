@@ -139,11 +139,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._lease
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure the node; log a failure in one line."""
+        """Configure the node. On failure, log the error in one line and return FAILURE."""
         return self._step('configure', 'inactive', self._configure, self._unconfigure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate the node; log a failure in one line."""
+        """Activate the node. On failure, log the error in one line and return FAILURE."""
 
         def activate() -> None:
             LifecycleNodeMixin.on_activate(self, state)
@@ -158,7 +158,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('activate', 'active', activate, back)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Deactivate the node; log a failure in one line."""
+        """Deactivate the node. On failure, log the error in one line and return FAILURE."""
 
         def deactivate() -> None:
             self.stop()
@@ -169,11 +169,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('deactivate', 'inactive', deactivate, self.start)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Clean up the node; log a failure in one line."""
+        """Clean up the node. On failure, log the error in one line and return FAILURE."""
         return self._step('clean up', 'unconfigured', self._unconfigure)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Shut the node down from any state; log a failure in one line."""
+        """Shut the node down. On failure, log the error in one line and return FAILURE."""
 
         def shut_down() -> None:
             try:

@@ -35,7 +35,11 @@ class PendingImage:
 
 
 class Camera:
-    """One camera of perception_node: filters stamps on receipt and decodes images in `take`."""
+    """One camera of perception_node: filters stamps on receipt and decodes images in `take`.
+
+    `values`: parameter values by name, such as `<name>.topic`. `max_gap_ns`: a longer gap between
+    stamps resets the camera.
+    """
 
     def __init__(self, name: str, values: Mapping[str, Any], max_gap_ns: int) -> None:
         self.name = name

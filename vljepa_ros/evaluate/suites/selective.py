@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite selective: caption quality of selective decoding against the number of decodes.
 
-This is an exact form of the paper's protocol. An annotation's time is its midpoint. It is compared
-with the text of the nearest decode (the earlier one of a tie); the score is the mean CIDEr-D
-against five fixed paraphrases. The score *in force* uses the last text emitted before the midpoint
-and is 0 without such a text. It does not exist for offline rules, which need the whole stream
-before they emit a text (offline Ward, peaks of motion energy, oracle boundaries).
+This is an exact form of the paper's protocol. An annotation is compared with the text of the
+decode nearest to its midpoint (the earlier decode of a tie); the score is the mean CIDEr-D against
+five fixed paraphrases. The score *in force* uses the last text emitted before the midpoint and is
+0 without such a text. It does not exist for offline rules, which need the whole stream before they
+emit a text (offline Ward, peaks of motion energy, oracle boundaries).
 
 Embeddings are computed once per stream; `evaluate.decode_rules` has the rules. Every decode that a
 rule requests counts: for our rule the first of a stream, one per new segment and one per update.

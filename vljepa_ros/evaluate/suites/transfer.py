@@ -3,9 +3,10 @@
 
 A predicted event is the start of a segment, as printed by `vljepa annotate`, with its final text.
 True events are the starts of annotations. The start of a stream is not an event. An event has at
-most one label: `dark`, `covered`, `light back` and `uncovered` (the first event after them),
-`open` and `close` (for the movement and the final state of a door; a sentence may call it a drawer
-of any color). The concepts of the kitchen define the questions.
+most one label: `dark`, `covered`, `light back` (the first event after `dark`), `uncovered` (the
+first event after `covered`), `open` or `close` (for the movement and the final state of a door; a
+sentence may call the door a drawer of any color). The concepts of the kitchen define the
+questions.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite vqa: yes/no and multiple-choice questions about the middle of every annotation.
 
-Questions are in held-out paraphrases. Yes and no are balanced within each (topic, task), so that
-no rule without vision exceeds 50%. Choices are among the eight colors, among four objects, and
-among four things and "none".
-Unanswerable questions belong to the suite calibrate.
+Questions are in held-out paraphrases. The answers yes and no are balanced within each (topic,
+task), so that no rule without vision exceeds 50%. Choices are among the eight colors, among four
+objects, and among four things and "none". Unanswerable questions belong to the suite calibrate.
 """
 
 from __future__ import annotations
