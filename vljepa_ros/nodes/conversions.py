@@ -140,7 +140,7 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
 
 
 def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange:
-    """Convert a change to a SemanticChange message; `frame_id` is the camera's, for the header."""
+    """Convert a change to a SemanticChange message with the camera's `frame_id` in its header."""
     before = change.previous or types.Segment(0, 0, 0)
     return msg.SemanticChange(
         header=to_header(change.stamp_ns, frame_id),
@@ -191,7 +191,7 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
 
 
 def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
-    """Convert an event to a TextEvent message; `frame_id` is the camera's, for the header."""
+    """Convert an event to a TextEvent message with the camera's `frame_id` in its header."""
     return msg.TextEvent(
         header=to_header(event.stamp_ns, frame_id),
         source=event.key.source,
