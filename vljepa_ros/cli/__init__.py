@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `vljepa` command and the helpers of its demo."""
+"""Subcommands of the `vljepa` command, and modules that they share."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa annotate SOURCE`: describe a recording segment by segment in text.
 
-With --json it prints one object per line: source, segment, start, end, text, confidence. Times are
-in seconds from the source's start. "nearest": true marks a text from the model's sentence bank;
-"abstained": true and "abstain_reason": "unfamiliar" mark a scene that is unfamiliar to the model,
-whose text is withheld ("", confidence 0). Each segment is printed with its final text when it
-ends; with --offline all segments are printed at the end.
+With --json, each segment is one line with a JSON object: source, segment, start, end, text,
+confidence. Times are in seconds from the start of the source. "nearest": true marks a text from
+the model's sentence bank. "abstained": true and "abstain_reason": "unfamiliar" mark a scene that
+is unfamiliar to the model; its text is withheld ("", confidence 0). Each segment is printed with
+its final text when it ends. With --offline, all segments are printed at the end.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Return default settings with the given prompt. Raises InputError."""
+    """Return the default settings, with the standing prompt of --prompt if it is set.
+
+    Raises:
+        InputError: The prompt is invalid.
+    """
     from vljepa_ros.core.settings import PerceptionSettings, Settings
 
     if args.prompt is None:
@@ -74,7 +78,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 
 def as_json(event: Event, start_ns: int) -> dict[str, Any]:
-    """Convert a segment to its JSON object."""
+    """Return the JSON object of a segment; `start_ns` is the start of the source."""
     return {
         'source': event.key.source,
         'segment': event.segment_id,
@@ -88,7 +92,13 @@ def as_json(event: Event, start_ns: int) -> dict[str, Any]:
 
 
 def show(segment: dict[str, Any], as_line_of_json: bool, model: str) -> None:
-    """Print one segment."""
+    """Print one segment as a line of JSON or text.
+
+    Args:
+        segment: JSON object of the segment.
+        as_line_of_json: Whether to print JSON.
+        model: Name of the model, for segments without a text.
+    """
     if as_line_of_json:
         common.print_json(segment)
         return

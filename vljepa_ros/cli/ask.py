@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa ask SOURCE PROMPT`: answer a question about a recording, a span or a moment of it.
 
-Without a time, and for a span, every attention window is evaluated, as in the service `query`
-about the past: yes if it was true in any window; open questions get the windows' sentences in
-order. --at gives the answer of a live stack that has processed the recording up to that time.
+Every attention window of the recording, or of the span of --from and --to, is evaluated, as by the
+service `query` for a question about the past: a yes/no question is answered yes if the answer was
+yes in any window, and an open question by the sentences of the windows in order of time. --at
+gives the answer of a live stack that has processed the recording up to that time.
 """
 
 from __future__ import annotations

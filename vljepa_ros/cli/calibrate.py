@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa calibrate MODEL_DIR`: fit the detectors of unfamiliar scenes and unreadable texts.
 
-Familiar scenes are the streams of the split validation of --data, in all its views. Unfamiliar
-scenes are the built-in synthetic outliers and --unfamiliar. Weights and model_id do not change.
+The validation streams of --data, in all available views, are the familiar scenes. The unfamiliar
+scenes are built-in synthetic outliers and the sources of --unfamiliar. Weights and model_id do not
+change.
 """
 
 from __future__ import annotations
@@ -85,7 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
-    """Return the validation streams of all views in `data`. Raises InputError if there is none."""
+    """Return the validation streams of all views in the folder `data`.
+
+    Args:
+        data: Folder that contains the splits.
+        limit: Maximum number of streams per view; 0: all.
+
+    Raises:
+        InputError: There is no validation stream.
+    """
     from vljepa_ros.data.format import open_split
 
     folders = sorted(p for p in data.glob(f'{VALIDATION}*') if p.is_dir())

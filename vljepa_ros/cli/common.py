@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of the commands: arguments, model loading, sources, progress and warnings."""
+"""Shared functions of the commands: arguments, models, sources, progress and warnings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folde
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --json."""
+    """Add the option --json."""
     parser.add_argument('--json', action='store_true', help='print JSON, for programs')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device, --dtype, --threads, --json."""
+    """Add the options --model, --device, --dtype, --threads and --json."""
     group = parser.add_argument_group('model')
     group.add_argument(
         '--model',
@@ -44,7 +44,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add --device, --dtype, --threads."""
+    """Add the options --device, --dtype and --threads."""
     parser.add_argument('--device', default='auto', help='auto (default), cpu, cuda or cuda:N')
     parser.add_argument(
         '--dtype', default='float32', help='float32 (default), bfloat16 or float16'
@@ -59,14 +59,14 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add SOURCE, --topic, --fps, --crop."""
+    """Add the argument SOURCE and the options --topic, --fps and --crop."""
     parser.add_argument('source', metavar='SOURCE', type=path, help=SOURCE_HELP)
     add_reading_arguments(parser)
     add_crop_argument(parser)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --topic, --fps."""
+    """Add the options --topic and --fps."""
     parser.add_argument(
         '--topic',
         action='append',
@@ -84,7 +84,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_crop_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --crop."""
+    """Add the option --crop."""
     parser.add_argument(
         '--crop',
         type=_crop,
@@ -95,7 +95,7 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> Path:
-    """Convert an argument that names a file or folder; '' would be the current folder."""
+    """Convert an argument to a path; an empty argument is an error, not the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError('the path is empty')
     return Path(text)
@@ -123,12 +123,21 @@ def _crop(text: str) -> tuple[float, ...]:
 
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --prompt."""
+    """Add the option --prompt."""
     parser.add_argument('--prompt', help="the standing prompt (default: 'What is happening?')")
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:
-    """Load the model that the arguments name. Raises ModelError."""
+    """Load the model that --model, --device, --dtype and --threads select.
+
+    Args:
+        args: Parsed arguments of the command.
+        parts: Sides to load, 'vision' or 'language' (default: both).
+
+    Raises:
+        InputError: An argument is invalid.
+        ModelError: The model cannot be loaded.
+    """
     if args.threads < 0:
         raise InputError(f'--threads ({args.threads}) is negative')
     from vljepa_ros.model import registry
@@ -139,7 +148,15 @@ def load_model(args: argparse.Namespace, *parts: str) -> Model:
 
 
 def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
-    """Open the source that the arguments name. Raises InputError."""
+    """Open the source that SOURCE, --topic, --fps and --crop select.
+
+    Args:
+        args: Parsed arguments of the command.
+        one_camera: Whether the command supports only one camera.
+
+    Raises:
+        InputError: The source cannot be opened, or has several cameras despite `one_camera`.
+    """
     from vljepa_ros.sources import open_source
 
     source = open_source(args.source, args.topic, args.fps)
@@ -156,7 +173,10 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
 
 
 class SourceProblems:
-    """Warnings about a source on stderr: the first of each kind, and a count at the end."""
+    """Prints warnings about a source to stderr: the first of each kind, and counts at the end.
+
+    `damaged`: number of damaged images.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -164,14 +184,19 @@ class SourceProblems:
         self.damaged = 0
 
     def damage(self, item: Damaged) -> None:
-        """Report a damaged image that was skipped."""
+        """Count a damaged image, which was skipped, and print a warning if it is the first."""
         self.damaged += 1
         if self.damaged == 1:
             at_s = (item.stamp_ns - self._source.start_ns) / SECOND_NS
             note(f'{item.source}: skipped a damaged image at {at_s:.3f} s: {item.message}')
 
     def stamp(self, camera: str, message: str) -> None:
-        """Report a problem with a stamp; '' is ignored."""
+        """Count a message of the stamp filter, and print it if it is the first of its kind.
+
+        Args:
+            camera: Name of the camera.
+            message: One line; '' is ignored.
+        """
         if message:
             kind = f'{camera}: {re.split(" by | at | from ", message)[0]}'
             self._count[kind] = self._count.get(kind, 0) + 1
@@ -179,7 +204,7 @@ class SourceProblems:
                 note(f'{camera}: {message}')
 
     def close(self) -> None:
-        """Report how often repeated warnings occurred."""
+        """Print the number of occurrences of each repeated warning."""
         if self.damaged > 1:
             note(f'skipped {self.damaged} damaged images in total')
         for kind, count in self._count.items():
@@ -188,22 +213,22 @@ class SourceProblems:
 
 
 def note(line: str) -> None:
-    """Print one line on stderr."""
+    """Print one line to stderr, with the prefix 'vljepa: '."""
     print(f'vljepa: {line}', file=sys.stderr, flush=True)
 
 
 def note_unseen(source: Source) -> None:
-    """Report that the source is too short for a result."""
+    """Print a note that a source has too few images for one hop."""
     note(f'{source.name}: no result: the source has too few images for one hop')
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:
-    """Yield the source's items, with a progress bar on a terminal.
+    """Yield frames and damaged images of a source, with a progress bar if stderr is a terminal.
 
     Args:
         source: The source to read.
-        streams_out: Results are printed on stdout during the iteration; there is no bar if stdout
-            is a terminal, too.
+        streams_out: Whether results are printed to stdout during the iteration. If stdout is also
+            a terminal, there is no progress bar.
     """
     if not sys.stderr.isatty() or (streams_out and sys.stdout.isatty()):
         yield from source.items()
@@ -219,30 +244,36 @@ def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damag
 
 
 def seconds(stamp_ns: int, start_ns: int) -> float:
-    """Convert a stamp to seconds from the source's start."""
+    """Convert a stamp to seconds from the start of its source."""
     return round((stamp_ns - start_ns) / SECOND_NS, 9)
 
 
 def abstention(reason: AbstainReason) -> dict[str, Any]:
-    """Return the JSON keys of an abstention, or none if there is no abstention."""
+    """Return the JSON keys `abstained` and `abstain_reason`; {} if the reason is NONE."""
     if not reason:
         return {}
     return {'abstained': True, 'abstain_reason': reason.name.lower()}
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON and flush it, for readers of a pipe."""
+    """Print a value as one line of JSON and flush stdout, so that a pipe receives it at once."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def print_ranked(items: Iterable[tuple[str, float]]) -> None:
-    """Print texts with scores as a table."""
+    """Print pairs of text and score, one per line."""
     for text, score in items:
         print(f'  {score:5.3f}  {text}')
 
 
 def progress(items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
-    """Yield the items, with a progress bar on a terminal, otherwise with a line per minute."""
+    """Yield items and show progress on stderr: a bar on a terminal, else one line per minute.
+
+    Args:
+        items: Items to yield.
+        name: Description of the progress.
+        total: Number of items.
+    """
     if not sys.stderr.isatty():
         printed_s = time.monotonic()
         for number, item in enumerate(items):

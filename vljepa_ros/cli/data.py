@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa data COMMAND`: create annotated streams from simulation or recordings.
 
-`mwstream` records a robot arm in simulation, `kitchen` a scene that no model is trained on;
-`import` converts recordings with annotations, and `manifest` lists the training data of a model.
-docs/reference/data_formats.md describes the files.
+`mwstream` records a simulated robot arm (Meta-World), and `kitchen` records the Franka kitchen, a
+scene that no model is trained on. `import` converts annotated recordings, and `manifest` lists the
+training data of a model. docs/reference/data_formats.md describes the files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPLITS = (TRAIN, VALIDATION, TEST, UNSEEN)  # splits that mwstream records
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the commands; each takes --json."""
+    """Add the subcommands of `vljepa data`, each with the option --json."""
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for name, add, act in (
         ('mwstream', _add_mwstream, _mwstream),
@@ -168,7 +168,8 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 def _import(args: argparse.Namespace) -> int:
     """Convert recordings and their annotations to streams.
 
-    Returns exit status 2 if an annotation is invalid, or if no stream was created.
+    Returns:
+        The exit status: BAD_INPUT if an annotation is invalid or no stream was created.
     """
     from vljepa_ros.data.annotation_file import AnnotationError
     from vljepa_ros.data.atomic_folder import open_folder
@@ -201,7 +202,19 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: Grid) -> list[str]:
-    """Import one source; return its streams' names. Raises InputError, OSError, OutputError."""
+    """Convert one recording and its annotations; return the names of the new streams.
+
+    Args:
+        args: Parsed arguments of the command.
+        path: Recording.
+        file: Annotation file; None: the file beside the recording.
+        grid: Rate and image size of the streams.
+
+    Raises:
+        InputError: The recording or its annotations cannot be used.
+        OSError: A file cannot be read.
+        OutputError: A stream cannot be written.
+    """
     from vljepa_ros.data.annotation_file import default_path, read_annotations
     from vljepa_ros.data.importer import Recorder, write_all
     from vljepa_ros.sources import Damaged, open_source

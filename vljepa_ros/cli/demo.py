@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa demo`: run the stack on the sample bag as processes and evaluate the result.
 
-Perception, change detection, decoder and query run as separate processes over DDS. A client plays
-the bag as fast as the stack can process it, prints each text event, and asks three questions at
-their times. Exit status 0: the targets for the events are met, and every question is answered,
-most of them correctly; 1: otherwise.
+The four nodes run as separate processes that communicate over DDS. A client plays the bag as fast
+as the nodes can process it, and asks each question of the sample at its time in the bag. Text
+events and answers are printed. The exit status is 0 if every question was answered and the targets
+are met: for precision, recall, the difference in F1 to each baseline, and the fraction of correct
+answers. Otherwise it is 1.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from vljepa_ros.cli.event_grading import Question, TextSpan, TrueEvent
     from vljepa_ros.core.protocols import Model
 
-NEEDED = 0.70  # target of precision and recall
-LEAD = 0.20  # target of the F1 difference to each baseline
-MOST = 0.65  # target share of correct answers
+NEEDED = 0.70  # target for precision and for recall
+LEAD = 0.20  # target for the difference in F1 to each baseline
+MOST = 0.65  # target for the fraction of correct answers
 NAMESPACE = 'vljepa'
 WRONG_PROMPT = 'Is the light on?'
 LIMIT_S = 300.0  # time limit of the whole run of the stack
@@ -58,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='keep the logs of the processes in DIR',
     )
     common.add_model_arguments(parser)
-    # On few cores, processes with one thread per core each would slow each other down.
+    # With one thread per core in each process, the processes would slow each other down.
     parser.set_defaults(threads=1)
 
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     annotations, questions = grading.read_true_events(sample), grading.read_questions(sample)
     settle(args)
     show = _print_nothing if args.json else _print
-    # Exit by exception on SIGTERM, so that the processes are ended, too.
+    # Exit by an exception on SIGTERM, so that the child processes are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     began_s = time.monotonic()
     live = Live(questions, show)
@@ -90,9 +91,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settle(args: argparse.Namespace) -> None:
-    """Check the model arguments and select one device for all processes.
+    """Check the model arguments, and select one device for all processes (`args.device`).
 
-    Here an error is one line; in a process of the stack it would be at the end of a log file.
+    An error is reported here in one line; in a process of the stack, it would be in a log file.
 
     Raises:
         VljepaError: An argument is invalid.
@@ -108,14 +109,23 @@ def settle(args: argparse.Namespace) -> None:
 
 
 def node_commands(args: argparse.Namespace, topic: str) -> dict[str, list[str]]:
-    """Return the commands of the four nodes, with the same model as the offline comparison."""
+    """Return the commands that start the four nodes, by node name.
+
+    Args:
+        args: Parsed arguments; the nodes use the same model as the offline comparison.
+        topic: Image topic.
+    """
     return stack_commands(
         NAMESPACE, args.model, topic, params_file(), args.device, args.threads, args.dtype
     )
 
 
 def sample_folder() -> Path:
-    """Return the folder samples/bench of the source tree or installation. Raises InputError."""
+    """Return the folder samples/bench of the source tree or installation.
+
+    Raises:
+        InputError: The folder is not installed.
+    """
     root = Path(__file__).resolve().parents[2]
     for place in (root, Path(sys.prefix) / 'share' / 'vljepa_ros'):
         if (place / 'samples' / 'bench' / 'metadata.yaml').is_file():
@@ -124,7 +134,7 @@ def sample_folder() -> Path:
 
 
 def params_file() -> Path:
-    """Return the path of config/vljepa.yaml."""
+    """Return the path of the parameter file config/vljepa.yaml."""
     from vljepa_ros.cli.ros_environment import config_folder
 
     return config_folder() / 'vljepa.yaml'
@@ -139,7 +149,11 @@ def _print_nothing(line: str) -> None:
 
 
 class Live:
-    """One run of the stack; afterwards `spans`, `answers` and `events` contain the results."""
+    """One run of the stack on a sample bag; prints the results with `show` and collects them.
+
+    `events`: text events. `answers`: each question with its response and whether the answer is
+    correct. `played`: statistics of the playback. `start_ns`: start of the bag.
+    """
 
     def __init__(self, questions: list[Question], show: Any) -> None:
         self._pending, self._print = list(questions), show
@@ -150,7 +164,7 @@ class Live:
 
     @property
     def spans(self) -> list[TextSpan]:
-        """The ended segments with their final texts."""
+        """The ended segments with their final texts, in seconds from the start of the bag."""
         from vljepa_ros.cli.event_grading import TextSpan
 
         return [
@@ -161,11 +175,19 @@ class Live:
 
     @property
     def all_answered(self) -> bool:
-        """Whether `query` has answered every question, correctly or not."""
+        """Whether every question was asked and answered without an error, correctly or not."""
         return not self._pending and all(answer['success'] for _, answer, _ in self.answers)
 
     def run(self, sample: Path, args: argparse.Namespace) -> None:
-        """Start the stack, play the bag and collect events and answers. Raises ProcessError."""
+        """Start the stack, play the bag, and collect events and answers.
+
+        Args:
+            sample: Folder of the sample bag with its questions.
+            args: Parsed arguments of the command.
+
+        Raises:
+            ProcessError: A process failed, or the run exceeded its time limit.
+        """
         from vljepa_ros.cli.ros_environment import ros_environment
         from vljepa_ros.sources.bag import BagSource
 
@@ -199,7 +221,11 @@ class Live:
             self._follow(processes)
 
     def _follow(self, processes: Processes) -> None:
-        """Read the client's results until it ends. Raises ProcessError."""
+        """Read the results of the client until the client ends.
+
+        Raises:
+            ProcessError: A process failed, or the run exceeded its time limit.
+        """
         client = processes.process('demo_client')
         late = threading.Timer(LIMIT_S, client.send_signal, [signal.SIGINT])
         watch = threading.Thread(target=self._watch, args=(processes, client), daemon=True)
@@ -225,7 +251,7 @@ class Live:
 
     @staticmethod
     def _watch(processes: Processes, client: Any) -> None:
-        """End the client when a node dies, because it would wait forever."""
+        """Interrupt the client if a node dies, because the client would wait for the node."""
         nodes = [processes.process(name) for name in processes.names if name != 'demo_client']
         while client.poll() is None:
             if any(node.poll() is not None for node in nodes):
@@ -267,7 +293,7 @@ class Live:
 
 @contextlib.contextmanager
 def _folder(kept: Path | None) -> Iterator[Path]:
-    """Yield the folder for logs: `kept`, or a temporary folder that is removed at the end."""
+    """Yield the folder for log files: `kept`, or a temporary folder that is deleted at the end."""
     if kept is not None:
         try:
             kept.mkdir(parents=True, exist_ok=True)
@@ -285,7 +311,14 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 def evaluate(
     live: Live, annotations: list[TrueEvent], args: argparse.Namespace, sample: Path
 ) -> dict[str, Any]:
-    """Return the metrics of the model and the baselines, and whether the targets are met."""
+    """Return the report of a run: metrics of the model and baselines, and failed targets.
+
+    Args:
+        live: The finished run.
+        annotations: Ground truth of the sample.
+        args: Parsed arguments, which select the model of the offline comparison.
+        sample: Folder of the sample bag.
+    """
     from vljepa_ros.cli import event_grading as grading
     from vljepa_ros.core.settings import PerceptionSettings
 
@@ -327,7 +360,7 @@ def evaluate(
 
 
 def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, list[TextSpan]]:
-    """Return the segments of each standing prompt, computed offline."""
+    """Process the sample without ROS and return the segments of each standing prompt."""
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.cli.event_grading import TextSpan
     from vljepa_ros.core.settings import PerceptionSettings, Settings
@@ -347,7 +380,7 @@ def annotate(model: Model, sample: Path, prompts: tuple[str, ...]) -> dict[str, 
 
 
 def most_frequent_meaning() -> str:
-    """Return the most frequent concept of the training data, or 'rest' without a manifest."""
+    """Return the most frequent concept in the training data of `small`; 'rest' if unknown."""
     from vljepa_ros.model import registry
 
     try:
@@ -358,7 +391,7 @@ def most_frequent_meaning() -> str:
 
 
 def summarise(report: dict[str, Any]) -> None:
-    """Print a short summary."""
+    """Print the report of `evaluate` as a short text."""
     metrics: Any = report
     same = 'equals' if report['live_equals_offline'] else 'DIFFERS FROM'
     print(

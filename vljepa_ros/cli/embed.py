@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa embed SOURCE --out F.npz`: write one embedding per hop as NumPy arrays.
 
-Arrays: stamp (N,) float64, seconds from the source's start; vector (N, D) float32 of unit norm;
-model_id; prompt.
+The file contains the arrays `stamp` (N,) float64, in seconds from the start of the source,
+`vector` (N, D) float32 of unit norm, `model_id` and `prompt`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def checked_out(name: str) -> Path:
-    """Return the output file with links resolved. Raises InputError if it cannot be written."""
+    """Return the path of an output file with symbolic links resolved.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     if not name:
         raise InputError('--out is empty')
     path = Path(name)
@@ -93,7 +97,7 @@ def checked_out(name: str) -> Path:
 
 
 def _write(path: Path, arrays: dict[str, object]) -> None:
-    """Write the arrays atomically: a failure leaves no partial file."""
+    """Write arrays to an .npz file atomically, so that a failure leaves no partial file."""
     import numpy as np
 
     partial = path.with_name(f'.vljepa-embed-{os.getpid()}')

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa evaluate SUITE`: evaluate a model on annotated streams, with an oracle baseline.
 
-`vljepa evaluate compare A.json B.json` compares two results of `--out` on their common items.
+`vljepa evaluate compare A.json B.json` compares two files that were written by `--out`, on the
+items that both contain.
 """
 
 from __future__ import annotations
@@ -169,7 +170,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise an error before the evaluation if an argument is invalid or not writable."""
+    """Check the arguments before the evaluation and create the folders of output files.
+
+    Raises:
+        InputError: An argument is invalid, or a package for plots is not installed.
+        OutputError: An output file cannot be written.
+    """
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f'--jobs ({args.jobs}) is not positive')
     if args.streams < 0:
@@ -196,7 +202,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """Return the paired differences between two results."""
+    """Compare two result files and print the reports; return the reports and the file names."""
     from vljepa_ros.evaluate.paired import compare
 
     reports = compare(*args.results)
@@ -206,7 +212,7 @@ def _compared(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]
 
 
 def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """Run the suites and print their reports; return the reports and the run's metadata."""
+    """Run the suites and print their reports; return the reports and metadata of the run."""
     split, views = _split(args), _views(args)
     streams = _split_streams(args, split)
     validation = _validation(args, streams)
@@ -235,7 +241,7 @@ def _on_streams(args: argparse.Namespace) -> tuple[list[Report], dict[str, objec
 def _processes(
     args: argparse.Namespace, model: Model, streams: tuple[Stream, ...]
 ) -> AbstractContextManager[Processes | None]:
-    """Return the worker processes, or None if this process does all work."""
+    """Return a context manager of worker processes, or of None if this process does all work."""
     from vljepa_ros.evaluate.context import helpers
     from vljepa_ros.model.registry import load
 
@@ -247,7 +253,10 @@ def _processes(
 
 
 def _as_many_as_fit(model: Model) -> int:
-    """Return the number of processes whose models fit in memory, by this process's peak RSS."""
+    """Return how many processes fit in memory, assuming the peak RSS of this process for each.
+
+    On the CPU, the number is limited to one process per core. On a GPU, it is always 1.
+    """
     from vljepa_ros.model.devices import free_bytes, pick_device
 
     assert model.facts is not None
@@ -259,7 +268,7 @@ def _as_many_as_fit(model: Model) -> int:
 
 
 def _on_own(args: argparse.Namespace) -> tuple[list[Report], dict[str, object]]:
-    """Evaluate the user's own embeddings; return the report and the run's metadata."""
+    """Evaluate the embeddings of --embeddings; return the report and metadata of the run."""
     model = common.load_model(args, 'language')
     assert model.language is not None
 
@@ -278,7 +287,11 @@ def _print(args: argparse.Namespace, report: Report) -> None:
 
 
 def _split(args: argparse.Namespace) -> str:
-    """Return the split of the suite. Raises InputError if the kitchen split does not exist."""
+    """Return the split that the suite evaluates: the kitchen for `transfer`, otherwise --split.
+
+    Raises:
+        InputError: The kitchen split does not exist.
+    """
     if args.suite != 'transfer':
         return str(args.split)
     if not (args.data / KITCHEN).is_dir():
@@ -290,12 +303,16 @@ def _split(args: argparse.Namespace) -> str:
 
 
 def _views(args: argparse.Namespace) -> str:
-    """Return the views of the streams that the suite reads."""
+    """Return the views (camera setup) of the streams that the suite evaluates."""
     return str(OWN_VIEWS.get(args.suite) or args.views or HOME)
 
 
 def _split_streams(args: argparse.Namespace, split: str) -> tuple[Stream, ...]:
-    """Return the streams of a split. Raises InputError if the split lacks the wanted views."""
+    """Return the streams of a split in the views of the suite, at most --streams of them.
+
+    Raises:
+        InputError: The split was not recorded in these views.
+    """
     folder, views = args.data / folder_name(split, _views(args)), _views(args)
     if views != HOME and not folder.is_dir():
         raise InputError(
@@ -306,7 +323,7 @@ def _split_streams(args: argparse.Namespace, split: str) -> tuple[Stream, ...]:
 
 
 def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
-    """Return the first `limit` complete streams of a split, or all (0)."""
+    """Return the first `limit` complete streams in the folder of a split; all if `limit` is 0."""
     from vljepa_ros.data.format import open_split
 
     split = open_split(folder)
@@ -316,7 +333,11 @@ def _streams(folder: Path, limit: int = 0) -> tuple[Stream, ...]:
 
 
 def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[Stream, ...]:
-    """Return the streams for selecting thresholds. Raises InputError if there are none."""
+    """Return the streams on which the suite `selective` selects thresholds; () for other suites.
+
+    Raises:
+        InputError: There is no validation stream.
+    """
     if args.suite != SELECTIVE:
         return ()
     if args.split == VALIDATION:
@@ -334,14 +355,18 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
 
 
 def _unseen(args: argparse.Namespace) -> tuple[Stream, ...]:
-    """Return the streams of unseen tasks if the suite uses them and they exist."""
+    """Return the streams of tasks absent from training, if the suite uses them and they exist."""
     wanted = args.suite in ('classify-unseen', 'all') and args.split == TEST
     folder = args.data / folder_name(UNSEEN, _views(args))
     return _streams(folder, args.streams) if wanted and folder.is_dir() else ()
 
 
 def _make_room(path: Path) -> None:
-    """Create the folder of an output file. Raises OutputError if it cannot be written."""
+    """Create the parent folder of an output file.
+
+    Raises:
+        OutputError: The folder cannot be created, or the path is a folder.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of text events against the ground truth of a sample (times in s from its start).
+"""Metrics of text events against the ground truth of a sample recording.
 
-An event matches an annotation if it names the object and action of its concept and begins within
-`ONSET_S` of it. The matching is one-to-one. Adjacent annotations of one concept are merged.
+An event matches an annotation if its text expresses the annotated concept, apart from colors, and
+if the two begin within `ONSET_S` of each other. The matching is one-to-one. Adjacent annotations
+of the same concept are merged. Times are in seconds from the start of the recording.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vljepa_ros.core.protocols import Language
 from vljepa_ros.data import concepts
 from vljepa_ros.evaluate.matching import matched
 
-ONSET_S = 1.5
+ONSET_S = 1.5  # maximum difference between the start times of an event and its annotation
 DRAWS = 100  # random draws of the vision-blind baseline
 TEXTS = 'tuple[str, ...]'
 NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
@@ -29,7 +30,7 @@ NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
 
 @dataclass(frozen=True)
 class TextSpan:
-    """The text of a span."""
+    """A text event: its start and end in seconds, and its text."""
 
     start: float
     end: float
@@ -38,7 +39,7 @@ class TextSpan:
 
 @dataclass(frozen=True)
 class TrueEvent:
-    """The concept of a span, as a concept id (see data.concepts)."""
+    """An annotation: start and end in seconds, concept id (see `data.concepts`), and sentence."""
 
     start: float
     end: float
@@ -48,7 +49,7 @@ class TrueEvent:
 
 @dataclass(frozen=True)
 class EventMetrics:
-    """Numbers of matched events, events and annotations, and the metrics that follow, 0..1."""
+    """Counts of matched events, of events and of annotations, with metrics from 0 to 1."""
 
     matched: int
     events: int
@@ -56,12 +57,12 @@ class EventMetrics:
 
     @property
     def precision(self) -> float:
-        """Share of events that match."""
+        """Fraction of events that match an annotation; 0 without events."""
         return self.matched / self.events if self.events else 0.0
 
     @property
     def recall(self) -> float:
-        """Share of annotations that match an event."""
+        """Fraction of annotations that match an event; 0 without annotations."""
         return self.matched / self.annotations if self.annotations else 0.0
 
     @property
@@ -76,7 +77,11 @@ class EventMetrics:
 
 @dataclass(frozen=True)
 class Question:
-    """A question for the `query` service, asked `at` seconds after the start of the sample."""
+    """A question for the service `query`, asked `at` seconds after the start of the recording.
+
+    `kind`: 'open', 'yes/no' or 'candidates'. `meaning`: concept id of the expected answer.
+    `answer`: text of the expected answer.
+    """
 
     kind: str
     at: float
@@ -86,7 +91,11 @@ class Question:
     answer: str
 
     def is_answered_by(self, text: str) -> bool:
-        """Return whether an answer is correct: by its concept if open, else by equal text."""
+        """Return whether `text` is a correct answer.
+
+        The answer to an open question must express the concept, apart from colors. Other answers
+        must equal the expected text.
+        """
         if self.kind == 'open':
             return concepts.named().expresses(self.meaning, text, color=False)
         return text == self.answer
@@ -96,7 +105,11 @@ Record = TypeVar('Record', TrueEvent, Question)
 
 
 def read_true_events(folder: Path) -> list[TrueEvent]:
-    """Read a sample's annotations. Raises InputError that names the file and the key."""
+    """Read ground_truth.json of a sample; adjacent annotations of the same concept are merged.
+
+    Raises:
+        InputError: The file is invalid; the message names the file and the key.
+    """
     path = folder / 'ground_truth.json'
     values = _read(path)
     rows = values.get('annotations') if isinstance(values, dict) else None
@@ -113,7 +126,7 @@ def read_true_events(folder: Path) -> list[TrueEvent]:
 
 
 def read_questions(folder: Path) -> list[Question]:
-    """Read a sample's questions in order of time.
+    """Read questions.json of a sample and sort the questions by time.
 
     Raises:
         InputError: The file is invalid; the message names the file and the key.
@@ -137,7 +150,16 @@ def _read(path: Path) -> Any:
 
 
 def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record]:
-    """Convert each row to a dataclass; unknown keys are ignored."""
+    """Convert parsed JSON objects to instances of a dataclass; unknown keys are ignored.
+
+    Args:
+        path: File of the objects, for error messages.
+        rows: Parsed JSON objects.
+        kind: Dataclass.
+
+    Raises:
+        InputError: A row is no object, or a key is missing or has a value of another type.
+    """
     found = []
     for number, row in enumerate(rows):
         where = f'{path}, row {number}'
@@ -148,7 +170,16 @@ def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record
 
 
 def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
-    """Return one value of a row, checked against the type of the dataclass field."""
+    """Return the value of a dataclass field from a JSON object.
+
+    Args:
+        where: File and row, for error messages.
+        row: The JSON object.
+        field: The dataclass field.
+
+    Raises:
+        InputError: The key is missing, or its value has another type than the field.
+    """
     if field.name not in row:
         raise InputError(f"{where}: no '{field.name}'")
     value = row[field.name]
@@ -170,7 +201,7 @@ def _check_meaning(path: Path, meaning: str) -> None:
 
 
 def grade(events: Sequence[TextSpan], annotations: Sequence[TrueEvent]) -> EventMetrics:
-    """Match events and annotations one-to-one, with as many matches as possible."""
+    """Return the metrics of events for the largest one-to-one matching with the annotations."""
     options = [
         [i for i, truth in enumerate(annotations) if _matches(item, truth)] for item in events
     ]
@@ -185,12 +216,12 @@ def _matches(event: TextSpan, truth: TrueEvent) -> bool:
 def constant_text_f1(
     events: Sequence[TextSpan], annotations: Sequence[TrueEvent], meaning: str
 ) -> float:
-    """Return the F1 of a baseline that has one sentence at the times of the model's events.
+    """Return the F1 of a baseline that replaces the text of every event by the same sentence.
 
     Args:
-        events: Events of the model, whose times are used.
-        annotations: Annotations.
-        meaning: The concept whose first sentence is used.
+        events: Events of the model.
+        annotations: Ground truth.
+        meaning: Concept id; its first sentence is used.
     """
     text = concepts.named().sentences(meaning)[0]
     return grade([TextSpan(s.start, s.end, text) for s in events], annotations).f1
@@ -203,10 +234,17 @@ def vision_blind_f1(
     prompt: str,
     seed: int = 0,
 ) -> float:
-    """Return the mean F1 of a vision-blind baseline at the times of the model's events.
+    """Return the mean F1 of a vision-blind baseline that replaces event texts by random sentences.
 
-    Its texts are drawn at random from the annotations' sentences, with the probabilities that the
-    text side gives them for the prompt alone, without an image.
+    The sentences are drawn from the annotations. Their probabilities are the scores that the text
+    side computes from the text embedding of the prompt, without an image.
+
+    Args:
+        events: Events of the model.
+        annotations: Ground truth.
+        language: Text side of the model.
+        prompt: Standing prompt of the events.
+        seed: Seed of the random draws.
     """
     candidates = sorted({truth.sentence for truth in annotations})
     ranked = language.rank(language.encode([prompt])[0], candidates)

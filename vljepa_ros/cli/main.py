@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `vljepa` command. It writes results to stdout, and progress and logs to stderr.
+"""The `vljepa` command, which writes results to stdout, and progress and logs to stderr.
 
 `vljepa_ros.core.exit_status` lists the exit statuses.
 """
@@ -41,14 +41,17 @@ class Parser(argparse.ArgumentParser):
     """Argument parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with BAD_INPUT."""
+        """Print an error line to stderr and exit with status BAD_INPUT."""
         self.exit(
             ExitStatus.BAD_INPUT, f"{self.prog}: error: {message} (see '{self.prog} --help')\n"
         )
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Create the parser of all commands, whose modules import heavy packages only in `run`."""
+    """Create the parser of all commands.
+
+    The modules of the commands import large packages such as torch only when a command runs.
+    """
     parser = Parser(
         prog='vljepa', description='Streaming VL-JEPA: texts, answers and vectors from cameras.'
     )
@@ -64,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command from its command-line arguments and return its exit status."""
     _open_outputs()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format='%(levelname)s %(name)s: %(message)s'
@@ -97,13 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, status: ExitStatus = ExitStatus.BAD_INPUT) -> int:
     line = ' '.join(message.split())
-    with contextlib.suppress(OSError):  # stderr may be a full disk
+    with contextlib.suppress(OSError):  # stderr may be a file on a full disk
         print(f'vljepa: error: {line}', file=sys.stderr)
     return status
 
 
 def _open_outputs() -> None:
-    """Replace closed outputs, and let names of files that are not valid Unicode be printed."""
+    """Replace a closed stdout or stderr by /dev/null, and escape characters they cannot encode."""
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: `vljepa models >&-`

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa memory FILE`: list the segments of a memory file, or search them.
 
-FILE is query_node's `memory_path`. It is opened read-only, which is possible while the node runs.
-Times are seconds of ROS time; without --json they are printed as local time.
+FILE is the `memory_path` of query_node. It is opened read-only, so that the node may be running.
+Times are in seconds of ROS time; without --json they are printed as local time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vljepa_ros.memory.segment_store import Store
 
 LATEST_S = 2.0**31  # upper limit of a ROS stamp
-MOST_BYTES = 10**15  # no limit, as a file opened read-only is not reduced
+MOST_BYTES = 10**15  # no size limit: nothing is deleted from a file that is opened read-only
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _streams(store: Store, args: argparse.Namespace) -> list[StreamKey]:
-    """Return the streams of the camera. Raises InputError if it is unknown."""
+    """Return the stored streams of the camera of --source, or of all cameras if it is empty.
+
+    Raises:
+        InputError: The camera has no stored stream.
+    """
     keys = store.streams()
     known = dict.fromkeys(key.source for key in keys)
     if args.source and args.source not in known:
@@ -82,7 +86,14 @@ def _streams(store: Store, args: argparse.Namespace) -> list[StreamKey]:
 def _segments(
     store: Store, keys: list[StreamKey], start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the segments that overlap the span, in order of time; `end_ns` 0 means now."""
+    """Yield JSON objects of the segments that overlap a span, in order of time.
+
+    Args:
+        store: The opened memory file.
+        keys: Streams to list.
+        start_ns: Start of the span.
+        end_ns: End of the span; 0: no limit.
+    """
     found = [
         (segment.start_ns, segment, key)
         for key in keys
@@ -104,7 +115,17 @@ def _segments(
 def _moments(
     store: Store, args: argparse.Namespace, start_ns: int, end_ns: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield the moments that match. Raises InputError if no stored vector is of this model."""
+    """Yield JSON objects of the moments that match the text of --search, best first.
+
+    Args:
+        store: The opened memory file.
+        args: Parsed arguments of the command.
+        start_ns: Earliest stamp; 0: no limit.
+        end_ns: Latest stamp; 0: no limit.
+
+    Raises:
+        InputError: All stored vectors are of other models.
+    """
     from vljepa_ros.core.settings import EVER_S, MemorySettings
     from vljepa_ros.memory.embedding_memory import Memory
 
@@ -128,7 +149,7 @@ def _moments(
 
 
 def _show(row: dict[str, Any]) -> None:
-    """Print one row as text."""
+    """Print the JSON object of a segment or moment as one line of text."""
     when = datetime.fromtimestamp(row['start']).isoformat(' ', 'milliseconds')
     score = f'{row["score"]:5.3f}  ' if 'score' in row else ''
     print(f'{score}{when}  {row["end"] - row["start"]:7.1f} s  {row["source"]}  {row["text"]}')

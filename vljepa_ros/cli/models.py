@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print the installed models."""
+    """Print the installed models, or only the model of --model; return the exit status."""
     from vljepa_ros.model import registry
 
     found: list[dict[str, Any]] = []
@@ -64,7 +64,11 @@ def show(args: argparse.Namespace) -> int:
 
 
 def as_json(name: str, folder: Path) -> dict[str, Any]:
-    """Return the JSON object of a model. Raises ModelError if its model.yaml is invalid."""
+    """Return the JSON object of an installed model.
+
+    Raises:
+        ModelError: Its model.yaml is invalid.
+    """
     from vljepa_ros.model import registry
 
     config = registry.read_config(folder)

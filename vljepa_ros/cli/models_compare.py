@@ -51,7 +51,10 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def result(vision: BothEncoders) -> dict[str, Any]:
-    """Return the JSON result. Times are medians, to exclude the warm-up of the first hop."""
+    """Return the comparison as a JSON object, with times in seconds per hop.
+
+    Times are medians, because the first hops include the warm-up.
+    """
     import statistics
 
     window_s, causal_s = (statistics.median(s) for s in (vision.window_s, vision.causal_s))

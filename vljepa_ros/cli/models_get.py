@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--accept-licenses',
-        '--accept-licences',  # its name in earlier versions
+        '--accept-licences',  # name of the option in earlier versions
         action='store_true',
         help='confirm that you have read and accept the licenses that are listed',
     )
@@ -70,7 +70,7 @@ def get(args: argparse.Namespace) -> int:
 
 
 def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
-    """Print the licenses of the model's parts. Raises InputError unless they were accepted."""
+    """Print the licenses of a model's weights. Raises InputError if they are not accepted."""
     for licence in licences:
         common.note(f'{name}: {licence}')
     if not accepted:
@@ -80,7 +80,10 @@ def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> Non
 
 
 def _copied(folder: Path, into: Path) -> Path:
-    """Copy the model's small files to a folder below `into`; existing files are kept."""
+    """Copy the text files of a model (.yaml, .md, .txt) to `into`/NAME; return this folder.
+
+    Existing files are not overwritten.
+    """
     target = into / folder.resolve().name
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,7 @@ def _copied(folder: Path, into: Path) -> Path:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Yield a progress callback, with a bar on a terminal that is reused for each file."""
+    """Yield a callback of (bytes done, bytes in total), which shows a bar on a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Offline runs of a source through the whole pipeline, or through the vision side only."""
+"""Processing of a source without ROS, by the whole pipeline or by the vision side only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Iterator[Event]:
-    """Yield every event of a source as soon as it is determined."""
+    """Process a source with a pipeline and yield its text events as soon as they are complete.
+
+    Args:
+        pipeline: Pipeline without earlier frames.
+        source: The source.
+        streams_out: Whether results are printed to stdout during the iteration (see `watched`).
+    """
     problems = SourceProblems(source)
     for item in watched(source, streams_out):
         if isinstance(item, Damaged):
@@ -33,9 +39,15 @@ def events(pipeline: Pipeline, source: Source, streams_out: bool = False) -> Ite
 def hops(
     perceiver: Perceiver, source: Source, max_gap_ns: int, until_ns: int | None = None
 ) -> Iterator[list[Embedding]]:
-    """Yield the embeddings of each hop, for frames up to `until_ns`; no text is generated.
+    """Process a source with the vision side and yield the embeddings of each hop.
 
-    A hop is yielded before the perceiver processes the next one.
+    A hop is yielded before the perceiver processes the next hop.
+
+    Args:
+        perceiver: Vision side with its standing prompts.
+        source: The source.
+        max_gap_ns: A longer gap between stamps resets the camera.
+        until_ns: Latest stamp of the frames to process; None: no limit.
     """
     problems = SourceProblems(source)
     stamp_filters: dict[str, StampFilter] = {}

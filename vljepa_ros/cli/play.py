@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa play BAG`: publish a bag over ROS with /clock, at a rate or in step with the stack.
 
-Messages and their stamps are published unchanged. --lossless sends an image only after the stack
-has processed the previous one.
+Messages and their stamps are published unchanged. With --lossless, an image is published only
+after the stack has processed the previous image.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_bag(path: Path) -> None:
-    """Raise InputError if there is no bag at the path."""
+    """Raise InputError if the path is not a bag."""
     from vljepa_ros.sources.opening import is_bag
 
     try:
@@ -109,7 +109,7 @@ def check_bag(path: Path) -> None:
 
 
 def read_remap(given: list[str]) -> dict[str, str]:
-    """Parse arguments of the form FROM:=TO. Raises InputError."""
+    """Parse arguments of the form FROM:=TO to a dictionary. Raises InputError for other forms."""
     found = {}
     for item in given:
         before, sign, after = item.partition(':=')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers to questions about a recording, computed from all of its hops like `query`.
+"""Answers to questions about a recording, by the same rules as the service `query`.
 
-A live stack evaluates a long span of stored frames only at the ends of its segments; here every
-attention window is evaluated.
+The service evaluates a long span of stored frames only at the ends of segments. Here, every
+attention window of the span is evaluated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vljepa_ros.stream.perceiver import Perceiver
 
 
 class Hop(NamedTuple):
-    """One hop of the recording: its oldest frame's stamp, and its embedding."""
+    """One hop of the recording: the stamp of its oldest frame, and its embedding."""
 
     start_ns: int
     embedding: Embedding
@@ -36,10 +36,17 @@ class Hop(NamedTuple):
 def answer_of(
     model: Model, source: Source, prompt: str, candidates: list[str], span: Span
 ) -> Answer:
-    """Evaluate the recording, then answer as `query` does.
+    """Answer a question about a recording.
+
+    Args:
+        model: Model with both sides.
+        source: The recording, of one camera.
+        prompt: The question.
+        candidates: Possible answers; empty for a generated text.
+        span: Span or moment that the question is about.
 
     Raises:
-        InputError: The recording or span has no hop.
+        InputError: The question is invalid, or there is no hop in the recording or span.
     """
     hops = evaluate(model, source, prompt, span)
     if not hops:
@@ -56,13 +63,18 @@ def answer_of(
 
     assert model.language is not None
     question = Question(prompt, tuple(candidates))
-    if not span.moment:  # up to the end of the span or of the recording
+    if not span.moment:  # until the newest hop of the span
         question = replace(question, start_ns=span.start_ns or 0, end_ns=newest.stamp_ns)
     return QueryService(Answerer(model.language)).ask(question, looks)
 
 
 def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
-    """Return the mean of each attention window of `length` hops; windows end at resets."""
+    """Split hops into attention windows, and return each window with its pooled vector.
+
+    Args:
+        hops: Hops in order of time.
+        length: Maximum number of hops per window. A window also ends at a state reset.
+    """
     runs = [list(run) for _, run in groupby(hops, lambda hop: hop.embedding.reset_count)]
     parts = [run[first : first + length] for run in runs for first in range(0, len(run), length)]
     return [
@@ -77,7 +89,13 @@ def windows(hops: list[Hop], length: int) -> list[EvaluatedSpan]:
 
 
 def evaluate(model: Model, source: Source, prompt: str, span: Span) -> list[Hop]:
-    """Return the hops of a span with the prompt's embeddings, or a moment's newest hop."""
+    """Process a recording; return the hops of a span, or the newest hop up to a moment.
+
+    The embeddings of the hops answer `prompt`.
+
+    Raises:
+        InputError: The span begins after the end of the recording.
+    """
     assert model.vision is not None
     settings = PerceptionSettings(prompts=(prompt,))
     # An unreadable question is an abstention, not an error.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Environment of the ROS processes that the demo and the tests start.
+"""Environment variables of the ROS processes that the demo and the tests start.
 
-The environment has no variables of an inherited ROS installation. It uses loopback only, a ROS
-domain that is reserved on this machine, and shared memory sized for images. This module does not
-import ROS.
+Variables of an inherited ROS installation are removed. The processes communicate over loopback
+only, in a ROS domain that is reserved on this machine, with shared memory sized for images. This
+module does not import ROS.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ INHERITED = re.compile(
 )
 KEPT = ('ROS_LOG_DIR', 'ROS_HOME')
 MIB = 1 << 20
-# By default glibc returns big blocks to the system and faults their pages in again for every
-# image. Older versions silently ignore a threshold above 32 MiB (2.36 accepts any).
+# By default, glibc returns large blocks to the system, so that every image causes page faults.
+# Older versions of glibc silently ignore a threshold above 32 MiB (2.36 accepts any).
 MALLOC = {
     'MALLOC_MMAP_THRESHOLD_': str(32 * MIB),
     'MALLOC_TRIM_THRESHOLD_': str(1024 * MIB),
@@ -56,14 +56,14 @@ def clean(environment: dict[str, str]) -> dict[str, str]:
 def shared_memory_profile(
     participants: int, free_bytes: int | None = None, folder: Path | None = None
 ) -> Path | None:
-    """Return the Fast DDS profile whose segments fit into /dev/shm.
+    """Return the path of the largest Fast DDS profile whose segments fit into /dev/shm.
 
-    If none fits, log a warning and return None.
+    If no profile fits, log a warning and return None.
 
     Args:
         participants: Number of DDS participants, one per process.
         free_bytes: Free space of /dev/shm (None: measure it).
-        folder: Folder of the profiles (None: the installed ones).
+        folder: Folder of the profiles (None: `config_folder()`).
     """
     if free_bytes is None:
         free_bytes = shutil.disk_usage('/dev/shm').free if Path('/dev/shm').is_dir() else 0
@@ -81,7 +81,7 @@ def shared_memory_profile(
 
 
 def config_folder() -> Path:
-    """Return the folder config/ of the source tree or of the installation."""
+    """Return the folder `config` of the source tree, or else of the installation."""
     beside = Path(__file__).resolve().parents[2] / 'config'
     installed = Path(sys.prefix) / 'share' / 'vljepa_ros' / 'config'
     return beside if (beside / 'fastdds.xml').is_file() else installed
@@ -89,14 +89,14 @@ def config_folder() -> Path:
 
 @contextmanager
 def ros_environment(domain: int | None = None, participants: int = 6) -> Iterator[dict[str, str]]:
-    """Yield the environment for child processes; its domain is reserved until the context ends.
+    """Yield the environment of child processes, in a ROS domain reserved until the context ends.
 
     Args:
-        domain: ROS domain id (None: a free one).
+        domain: ROS domain id (None: a free domain).
         participants: Number of DDS participants, for the size of shared memory.
 
     Raises:
-        BusyError: The domain, or every domain, is taken.
+        BusyError: The domain is taken, or no domain is free.
     """
     number, lock = reserve_domain(domain)
     with lock:
@@ -104,7 +104,12 @@ def ros_environment(domain: int | None = None, participants: int = 6) -> Iterato
 
 
 def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
-    """Return this process's environment, adapted to ROS processes in `domain`."""
+    """Return a copy of the environment of this process, adapted to ROS processes.
+
+    Args:
+        domain: ROS domain id.
+        participants: Number of DDS participants, for the size of shared memory.
+    """
     environment = clean(dict(os.environ)) | MALLOC
     environment |= {
         'ROS_DOMAIN_ID': str(domain),
@@ -120,7 +125,14 @@ def environment_in(domain: int, participants: int = 6) -> dict[str, str]:
 
 
 def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
-    """Reserve a ROS domain with a lock file; return both. Closing the lock frees the domain."""
+    """Reserve a ROS domain; return its id and its lock file. Closing the file frees the domain.
+
+    Args:
+        domain: ROS domain id (None: a free domain).
+
+    Raises:
+        BusyError: The domain is taken, or no domain is free.
+    """
     wanted = [domain] if domain is not None else random.sample(list(DOMAINS), len(DOMAINS))
     for number in wanted:
         path = Path(tempfile.gettempdir()) / f'vljepa_ros_domain_{number}.lock'
@@ -138,7 +150,7 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
 
 
 def main(command: list[str]) -> None:
-    """Replace this process by `command` in a ROS environment; when it ends, its domain is free."""
+    """Replace this process by `command`, in a ROS domain that is reserved until it ends."""
     number, lock = reserve_domain()
     os.set_inheritable(lock.fileno(), True)
     os.execvpe(command[0], command, environment_in(number))

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Return the settings of annotate, with a memory of the whole recording."""
+    """Return the settings of `vljepa annotate`, with a memory that retains the whole recording."""
     from vljepa_ros.cli import annotate
     from vljepa_ros.core.settings import EVER_S, MemorySettings
 
@@ -71,7 +71,17 @@ def settings_of(args: argparse.Namespace) -> Settings:
 def moments_of(
     args: argparse.Namespace, settings: Settings, source: Source, span: Span
 ) -> list[Moment]:
-    """Process the whole source, then search. Raises InputError for a span after its end."""
+    """Process the whole source, then return the moments that match the text, best first.
+
+    Args:
+        args: Parsed arguments of the command.
+        settings: Settings of the pipeline.
+        source: The recording, of one camera.
+        span: Span to search.
+
+    Raises:
+        InputError: The span begins after the end of the recording.
+    """
     from vljepa_ros.cli import offline_run as watching
     from vljepa_ros.pipeline import Pipeline
 

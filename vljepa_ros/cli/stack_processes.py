@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes of the stack as child processes, which always end with the parent.
+"""Child processes that run the nodes of the stack and end together with their parent.
 
-Each process leads its own session, so that Ctrl-C reaches only the parent. If the parent is
-killed, the kernel ends the children (Linux). Their output goes to log files.
+Each child process leads its own session, so that Ctrl-C reaches only the parent. If the parent is
+killed, the kernel terminates the children (on Linux). Their output is written to log files.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from pathlib import Path
 from vljepa_ros.core.errors import VljepaError
 
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
-GOODBYE_S = 10.0
+GOODBYE_S = 10.0  # maximum wait for interrupted processes before they are killed
 TAIL_LINES = 15
 PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(VljepaError):
-    """Raised when a process did not start, died, or took too long."""
+    """A process could not be started, ended unexpectedly, or exceeded its time limit."""
 
 
 class Processes:
-    """Context manager of child processes; all have ended when the context is left."""
+    """Context manager of child processes, which are stopped at the end of the context.
+
+    `environment`: environment variables of the processes. `logs`: folder of their log files.
+    """
 
     def __init__(self, environment: dict[str, str], logs: Path) -> None:
         self._environment, self._logs = environment, logs
@@ -47,7 +50,7 @@ class Processes:
         Args:
             name: Name of the process and of its log file.
             command: Program and arguments.
-            piped: Pipe its stdout to this process, and log only its stderr.
+            piped: Whether to pipe stdout to this process; then only stderr is logged.
         """
         with (self._logs / f'{name}.log').open('w') as log:
             self._running[name] = subprocess.Popen(
@@ -63,20 +66,20 @@ class Processes:
 
     @property
     def names(self) -> list[str]:
-        """Names of the processes in the order of their start."""
+        """Names of the started processes, oldest first."""
         return list(self._running)
 
     def process(self, name: str) -> subprocess.Popen[str]:
-        """Return one process by name."""
+        """Return a started process by its name."""
         return self._running[name]
 
     def tail(self, name: str) -> str:
-        """Return the last lines of a process's log, to be appended to a message."""
+        """Return the last lines of the log file of a process, formatted for an error message."""
         lines = (self._logs / f'{name}.log').read_text(errors='replace').splitlines()
         return ''.join(f'\n  {name}: {line}' for line in lines[-TAIL_LINES:])
 
     def stop(self) -> None:
-        """Interrupt all processes, then kill those that do not end in time."""
+        """Send SIGINT to all processes, then kill the processes that do not end within 10 s."""
         for process in self._running.values():
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -95,14 +98,24 @@ class Processes:
 
 
 def _end_with_parent() -> None:
-    """Let the kernel end this child with its parent; runs before exec and survives it."""
+    """Make the kernel send SIGTERM to this child process when its parent dies.
+
+    It is called before `exec`, which preserves the setting.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def node_command(
     name: str, namespace: str, parameters: dict[str, object], params_file: Path | None = None
 ) -> list[str]:
-    """Return the command that starts one node of the stack."""
+    """Return the command that starts one node of the stack.
+
+    Args:
+        name: Name of the executable, for example perception_node.
+        namespace: ROS namespace, without leading slash.
+        parameters: Parameter values by name.
+        params_file: Parameter file; `parameters` override it.
+    """
     command = [sys.executable, str(executable(name)), '--ros-args', '-r', f'__ns:=/{namespace}']
     if params_file is not None:
         command += ['--params-file', str(params_file)]
@@ -112,7 +125,11 @@ def node_command(
 
 
 def executable(name: str) -> Path:
-    """Return a node's executable, installed or in the source tree. Raises ProcessError."""
+    """Return the path of a node's executable in the installation or the source tree.
+
+    Raises:
+        ProcessError: The executable does not exist.
+    """
     places = [
         Path(sys.prefix) / 'lib' / 'vljepa_ros',
         Path(__file__).resolve().parents[2] / 'scripts',
@@ -132,7 +149,17 @@ def stack_commands(
     threads: int = 1,
     dtype: str = 'float32',
 ) -> dict[str, list[str]]:
-    """Return the commands of the four nodes, for one camera with compressed images."""
+    """Return the commands that start the four nodes, by node name.
+
+    Args:
+        namespace: ROS namespace, without leading slash.
+        model: Name or folder of the model.
+        topic: Topic of the only camera, which publishes compressed images.
+        params_file: Parameter file, or None.
+        device: Device of the model.
+        threads: CPU threads of each node.
+        dtype: Compute dtype of the model.
+    """
     found = {}
     for name in NODES:
         parameters: dict[str, object] = {}

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options --at, --from and --to: a moment or span of a source, in seconds from its start."""
+"""Options --at, --from and --to, which select a moment or a span of a source.
+
+Their values are seconds from the start of the source.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ if TYPE_CHECKING:
     from vljepa_ros.sources import Source
 
 SECOND_NS = 1_000_000_000
-LONGEST_S = 1e9  # maximum length of a recording
+LONGEST_S = 1e9  # upper limit of the options
 
 
 @dataclass(frozen=True)
 class Span:
-    """Stamps from `start_ns` to `end_ns`, both inclusive; None: open side.
+    """Span from `start_ns` to `end_ns`, both inclusive; None means no limit.
 
-    `moment`: the span is the single time `end_ns`.
+    `moment`: whether the span is only the moment `end_ns`.
     """
 
     start_ns: int | None = None
@@ -34,7 +37,7 @@ class Span:
 
 
 def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
-    """Add --from and --to, and with `moment` also --at."""
+    """Add the options --from and --to, and if `moment` is true also --at."""
     if moment:
         parser.add_argument(
             '--at', type=float, metavar='T', help='one moment, in seconds from the start'
@@ -56,7 +59,16 @@ def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
 
 
 def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = LONGEST_S) -> Span:
-    """Return the span of the arguments. Raises InputError if it is invalid."""
+    """Return the span that --at, --from and --to select.
+
+    Args:
+        args: Parsed arguments of the command.
+        source_start_ns: Start of the source.
+        latest_s: Upper limit of the values, exclusive.
+
+    Raises:
+        InputError: A value is out of range, or the options contradict each other.
+    """
     at_s, from_s, to_s = getattr(args, 'at', None), args.from_s, args.to_s
     for name, value in (('--at', at_s), ('--from', from_s), ('--to', to_s)):
         if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
@@ -75,7 +87,13 @@ def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = 
 
 
 def check_reached(source: Source, span: Span, newest_ns: int) -> None:
-    """Raise InputError if the span begins after the newest hop; `newest_ns` 0 means no hop."""
+    """Raise InputError if a span begins more than 1 s after the newest hop of its source.
+
+    Args:
+        source: The source.
+        span: The span or moment.
+        newest_ns: Stamp of the newest hop; 0 if there is no hop.
+    """
     asked_ns = span.end_ns if span.moment else span.start_ns
     slack_ns = SECOND_NS  # the last frames may not fill a hop
     if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`vljepa train CONFIG`: train a model, fine-tune it, or train a text decoder, from a YAML file.
 
-The key `kind` of the file selects what is trained (`train.config_file.KINDS`).
-Interrupted training of a whole model resumes from its checkpoint; fine-tuning and text decoders
-start from the beginning.
+The key `kind` of the file selects the kind of training (`train.config_file.KINDS`). If the
+training of a whole model was interrupted, it resumes from its checkpoint. Fine-tuning and the
+training of text decoders start from the beginning.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _tune(args: argparse.Namespace, config: FineTuningConfig) -> int:
 
 
 def show(found: FineTuningResult) -> None:
-    """Print the model's folder and its metrics before and after fine-tuning."""
+    """Print the folder of the fine-tuned model, and its metrics before and after fine-tuning."""
     print(f'fine-tuned: {found.folder}')
     where = {
         'validation': 'on the validation recordings',

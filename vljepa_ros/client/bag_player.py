@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Player that publishes a bag over ROS with /clock; serialized messages are not modified.
+"""Player that publishes a rosbag2 recording over ROS, together with /clock.
 
-Lossless playback sends an image after perception_node has acknowledged the previous one on
-`frame_processed`. Images are subscribed best effort and can be lost; an image without an
-acknowledgement is sent again after `RESEND_S`. A node that had received it acknowledges the repeat
-as a repeated stamp.
+Serialized messages are published unmodified. Lossless playback publishes an image only after
+perception_node has acknowledged the previous image on `frame_processed`. Because perception_node
+subscribes to images with best-effort reliability, an image can be lost: it is published again if
+no acknowledgement arrives within `RESEND_S`. If it was not lost, the node drops the repetition but
+acknowledges it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from vljepa_ros.sources.bag import RAW, Bag, BagMessage, BagTopic, stamp_of
 CLOCK_S = 0.02  # period of /clock between two messages
 RESEND_S = 2.0
 LISTENERS_S = 6.0  # maximum wait for subscribers when playing at a rate; discovery takes 3 s
-SETTLE_S = 0.5  # wait after the first subscriber, so that others are discovered as well
+SETTLE_S = 0.5  # wait after the first subscriber, so that more subscribers are discovered
 OURS = ('/clock', '/rosout', '/parameter_events')
 
 
@@ -41,9 +42,10 @@ OURS = ('/clock', '/rosout', '/parameter_events')
 class PlayOptions:
     """Options of playback.
 
-    `topics`: topics to play (empty: all of known types). `remap`: topic -> published name.
-    `namespace`: namespace of the stack. `rate`: speed (0: lossless). `timeout_s`: maximum wait
-    for the stack.
+    `topics`: topics to play; empty for all topics whose message type is installed. `remap`:
+    published name by topic of the bag. `namespace`: namespace of the nodes. `rate`: speed relative
+    to the recording; 0 for lossless playback. `timeout_s`: maximum wait for subscribers and for
+    each acknowledgement in lossless playback.
     """
 
     topics: tuple[str, ...] = ()
@@ -54,7 +56,10 @@ class PlayOptions:
 
 
 class Player:
-    """Publishes one bag from a node that `spin(timeout_s)` spins. Counters: `sent`, `resent`."""
+    """Publishes one bag from an existing node, which it spins by calling `spin(timeout_s)`.
+
+    `sent`: number of published messages. `resent`: number of repetitions of images.
+    """
 
     def __init__(
         self,
@@ -80,15 +85,17 @@ class Player:
 
     @property
     def topics(self) -> tuple[BagTopic, ...]:
-        """The topics that are published."""
+        """Topics of the bag that are published."""
         return tuple(self._publishers)
 
     def run(self) -> Iterator[BagMessage]:
-        """Publish the bag; yield each message after it is sent (lossless: processed).
+        """Publish the bag and yield each message after it is published.
+
+        In lossless playback, an image is yielded after the node has acknowledged it.
 
         Raises:
-            InputError: There is no subscriber (lossless), or the stack does not acknowledge an
-                image in time.
+            InputError: The bag is damaged. In lossless playback also: no node subscribes to the
+                images, or an image is not acknowledged in time.
         """
         awaited = self._wait_for_listeners()
         began_s, first_ns = time.monotonic(), 0
@@ -127,7 +134,7 @@ class Player:
         return found
 
     def _publisher(self, topic: BagTopic) -> Any:
-        # Deep enough for a pause of a subscriber; raw images are queued in memory, so fewer.
+        # Deep enough for a slow subscriber; less deep for raw images, which take much memory.
         depth = 10 if topic.type == RAW else 100
         profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         if topic.latched:
@@ -137,7 +144,10 @@ class Player:
             return self._node.create_publisher(message_type(topic.type), name, profile)
 
     def _wait_for_listeners(self) -> set[BagTopic]:
-        """Return the image topics to wait for: those with subscribers if lossless, else none."""
+        """Wait for subscribers; return the image topics whose images must be acknowledged.
+
+        These are the image topics with a subscriber in lossless playback, and none at a rate.
+        """
         images = [topic for topic in self.topics if topic.is_image]
         lossless = not self._options.rate
 
@@ -186,7 +196,7 @@ class Player:
             publisher.publish(message.data)
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
-        """Spin the node until `ready()` is true; return False on timeout."""
+        """Spin the node until `ready()` is true; return whether it was true before the timeout."""
         deadline_s = time.monotonic() + timeout_s
         while not ready():
             left_s = deadline_s - time.monotonic()
@@ -196,7 +206,13 @@ class Player:
         return True
 
     def _pace(self, began_s: float, first_ns: int, log_ns: int) -> None:
-        """Wait until a message is due, and publish /clock in the meantime."""
+        """Wait until a message is due at the playback rate, and publish /clock in the meantime.
+
+        Args:
+            began_s: Start of playback on the clock of `time.monotonic`.
+            first_ns: Recording time of the first message.
+            log_ns: Recording time of this message.
+        """
         due_s = began_s + (log_ns - first_ns) / 1e9 / self._options.rate
         while (left_s := due_s - time.monotonic()) > 0:
             if left_s > CLOCK_S:
@@ -211,7 +227,19 @@ class Player:
 
 
 def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[str, Any]:
-    """Play a whole bag in its own node and return counters. Raises InputError."""
+    """Play a whole bag from a new node and return statistics of the playback.
+
+    Args:
+        bag: Bag to play.
+        options: Options of playback.
+        note: Called with each warning, one line of text.
+
+    Returns:
+        Numbers of messages, topics and repeated images (`resent`), and the duration in seconds.
+
+    Raises:
+        InputError: ROS does not start, or the bag cannot be played with these options.
+    """
     node = _start()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -233,7 +261,7 @@ def play(bag: Bag, options: PlayOptions, note: Callable[[str], None]) -> dict[st
 
 
 def _start() -> Node:
-    """Start ROS and create the player's node. Raises InputError if ROS does not start."""
+    """Initialize rclpy and create a node. Raises InputError if ROS cannot be started."""
     try:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         return Node('vljepa_play')
@@ -244,7 +272,7 @@ def _start() -> Node:
 
 @contextmanager
 def _valid_name() -> Iterator[None]:
-    """Convert rclpy's errors about a topic name to an InputError of one line."""
+    """Convert an rclpy error about an invalid topic name to an InputError of one line."""
     try:
         yield
     except (NameValidationException, ValueError) as error:
@@ -254,7 +282,7 @@ def _valid_name() -> Iterator[None]:
 
 
 def message_type(name: str) -> Any:
-    """Return the class of the message type pkg/msg/Name, or None if it is not installed."""
+    """Return the class of a message type such as std_msgs/msg/Header; None if not installed."""
     package, _, rest = name.partition('/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), rest.rpartition('/')[2], None)

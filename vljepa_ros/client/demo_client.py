@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Client of the demo: plays a bag losslessly, receives text events and calls `query`.
 
-`python -m vljepa_ros.client.demo_client BAG --questions FILE`. It prints one JSON object per line
-on stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}. Times of events are
-integer nanoseconds. Each question is asked at its time in the bag. Afterwards the client
-deactivates change_detection_node, so that all streams end.
+Usage: `python -m vljepa_ros.client.demo_client BAG --questions FILE`. The client prints one JSON
+object per line to stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}.
+Times of events are integer nanoseconds. Each question is asked at its time in the bag. At the end,
+the client deactivates change_detection_node, so that all streams end.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ from vljepa_ros.sources.bag import Bag, stamp_of
 from vljepa_ros.srv import Query
 
 NODES = ('perception_node', 'change_detection_node', 'decoder_node', 'query_node')
-QUIET_S = 1.0  # without a message for this long, the stack has processed all frames
-CALL_S = 30.0
+QUIET_S = 1.0  # if no message arrives for this time, the stack has processed all frames
+CALL_S = 30.0  # timeout of a service call
 
 
 class Client:
-    """One run of the demo; `emit` is called with each result."""
+    """Plays a bag to the stack in `namespace` and calls `emit` with each result as a JSON object.
+
+    `timeout_s`: maximum wait for the stack.
+    """
 
     def __init__(
         self, bag: Bag, namespace: str, timeout_s: float, emit: Callable[[dict[str, Any]], None]
@@ -67,12 +70,20 @@ class Client:
         )
 
     def close(self) -> None:
-        """Destroy the node and its executor."""
+        """Shut down the executor and destroy the node."""
         self._executor.shutdown()
         self._node.destroy_node()
 
     def run(self, questions: Sequence[dict[str, Any]]) -> None:
-        """Play the bag, ask the questions and end the streams. Raises VljepaError."""
+        """Play the bag, ask the questions and end the streams.
+
+        Args:
+            questions: Objects with `at` (s after the first image), `prompt` and `candidates`, in
+                order of time.
+
+        Raises:
+            VljepaError: The bag cannot be played, or the stack fails or does not respond.
+        """
         self._wait_for_stack()
         asked, began_s = list(questions), time.monotonic()
         start_ns = 0
@@ -131,7 +142,7 @@ class Client:
         )
 
     def _end(self) -> None:
-        """Wait until all frames are processed, end the streams and wait for their last events."""
+        """Deactivate change_detection_node after the last frame, and wait for the last events."""
         while time.monotonic() - self._received_s < QUIET_S:
             self._spin(0.05)
         client = self._node.create_client(ChangeState, 'change_detection_node/change_state')
@@ -146,7 +157,7 @@ class Client:
             self._spin(0.05)
 
     def _call(self, client: Any, request: Any, timeout_s: float) -> Any:
-        """Return the response of a service, or None on timeout."""
+        """Call a service and return its response, or None on timeout."""
         deadline_s = time.monotonic() + timeout_s
         while not client.service_is_ready():
             if time.monotonic() > deadline_s:
@@ -197,7 +208,7 @@ class Client:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return exit status 1 if the stack failed."""
+    """Run the command line and return its exit status: FAILED if the stack failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('bag', type=Path)
     parser.add_argument('--questions', type=Path)

@@ -5,10 +5,11 @@
         robot.query('Is the drawer open?', ['yes', 'no']).answer
         robot.watch('the arm is at rest', timeout_s=30).result()
 
-Each call has a blocking form and a form `..._later` that returns a `concurrent.futures.Future`,
-which a behavior tree can poll and `asyncio.wrap_future` can await. The client has its own node and
-thread, so it can be used in any callback of any executor. Times are seconds of ROS time; errors
-are the exceptions of `vljepa_ros.core.errors`.
+`query` and `search` block. `query_later` and `search_later` return a `concurrent.futures.Future`,
+as does the attribute `future` of a watch; a behavior tree can poll it, and asyncio code can await
+it with `asyncio.wrap_future`. The client has its own node and thread, so it can be used in any
+callback of any executor. Times are seconds of ROS time. Errors are exceptions of
+`vljepa_ros.core.errors`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ from vljepa_ros.srv import Query, Search
 
 DEPTH = 256  # QoS depth of responses, equal to the default `service_depth` of the nodes
 CALL_S = 10.0  # default timeout of a call
-LOOK_AGAIN_S = 0.05  # polling period of services that are not available
+LOOK_AGAIN_S = 0.05  # polling period while a service is not available
 MISSED_S = 1.0  # period of the check that the servers of accepted Watch goals still exist
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-GRACE_S = 5.0
+GRACE_S = 5.0  # additional wait of a blocking call, so that its future fails first
 WATCH = 'watch'
 CLOSED = 'the client was closed'
 T = TypeVar('T')
@@ -58,7 +59,7 @@ T = TypeVar('T')
 
 @dataclass
 class _Call:
-    """A pending request: sent when its service is available, failed at `until_s`.
+    """A pending request. It is sent when its server is available and fails at time `until_s`.
 
     A server that was killed stays in the ROS graph for some seconds and takes requests that it
     never answers: the request is sent again to each server that appears later.
@@ -79,9 +80,9 @@ class _Call:
 class Watching:
     """Handle of a Watch goal.
 
-    `score`: score of the newest hop, 0..1. `unfamiliar`: unfamiliarity of the newest hop, 0..1;
-    hops from 0.5 on are not evaluated. `abstain_reason`: set at the end; the reason why the newest
-    hop could not be evaluated, if any.
+    `score`: score of the newest hop, 0..1. `unfamiliar`: unfamiliarity of the newest hop to the
+    model, 0..1; hops with 0.5 or more do not count. `abstain_reason`: set when the watch ends, to
+    the reason why the newest hop did not count (NONE if it did).
     """
 
     def __init__(self, withdraw: Callable[[Watching], None]) -> None:
@@ -89,28 +90,35 @@ class Watching:
         self.score = self.unfamiliar = 0.0
         self.abstain_reason = AbstainReason.NONE
         self.goal: Any = None
-        self.servers: frozenset[bytes] = frozenset()  # servers present when it was accepted
+        self.servers: frozenset[bytes] = frozenset()  # servers that can have accepted the goal
         self.is_cancelled = False
         self._withdraw = withdraw
         self.future.add_done_callback(self._on_done)
 
     def done(self) -> bool:
-        """Return whether the watch has ended, for any reason."""
+        """Return whether the watch has ended for any reason."""
         return self.future.done()
 
     def result(self, timeout_s: float | None = None) -> Moment | None:
-        """Wait for the moment that fired; None after the goal's timeout or after `cancel`.
+        """Wait for the end of the watch and return the moment at which its condition fired.
+
+        Args:
+            timeout_s: Maximum wait; None: no limit.
+
+        Returns:
+            The moment; None after the timeout of the goal or after `cancel`.
 
         Raises:
-            InputError: The condition is invalid.
-            BusyError: The goal was rejected, or the node stopped or disappeared.
+            InputError: The goal is invalid.
+            BusyError: The goal was rejected, or query_node was deactivated or disappeared.
+            InternalError: The goal failed unexpectedly.
             TimeoutError: The watch is still pending after `timeout_s`
                 (concurrent.futures.TimeoutError before Python 3.11).
         """
         return self.future.result(timeout_s)
 
     def cancel(self) -> None:
-        """Cancel the goal; `result` returns None."""
+        """Cancel the goal, so that `result` returns None."""
         self.is_cancelled = True
         _settle(self.future, None)
 
@@ -120,7 +128,7 @@ class Watching:
 
 
 class Client:
-    """Client of the stack in one namespace, with its own node and thread."""
+    """Client of the nodes in one namespace, with its own node and thread."""
 
     def __init__(
         self,
@@ -128,12 +136,13 @@ class Client:
         timeout_s: float = CALL_S,
         context: Context | None = None,
     ) -> None:
-        """Connect to the stack.
+        """Create the node of the client and start its thread.
 
         Args:
             namespace: Namespace of the nodes.
-            timeout_s: Maximum time for each answer, including the wait for an active stack.
-            context: ROS context; None: the default one, or an own one if rclpy is not initialized.
+            timeout_s: Timeout of each call, including the wait until query_node is active.
+            context: ROS context; None: the default context, or a new context if rclpy is not
+                initialized.
         """
         self._timeout_s = timeout_s
         self._own = None
@@ -171,9 +180,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Shut down: pending Watch goals are canceled, pending calls raise BusyError.
+        """Close the client: cancel its Watch goals and let pending calls raise BusyError.
 
-        Raises RuntimeError in a callback of this client.
+        Raises:
+            RuntimeError: Called in a callback of this client.
         """
         self._check_thread()
         self._later(self._end)
@@ -192,14 +202,22 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> Answer:
-        """Answer a question about now, or about a span (0: until now).
+        """Answer a question about the current scene or about a span of the past.
 
-        With candidates, the answer is the best candidate, else a sentence. Check `abstained`
-        before acting on the answer. Times are seconds of ROS time.
+        Check `abstained` of the answer before acting on it.
+
+        Args:
+            prompt: The question.
+            candidates: Possible answers, of which the best is returned; empty: a generated text.
+            source: Name of the camera; empty: the only camera.
+            start_s: Start of the span in s of ROS time; 0: the oldest stored data.
+            end_s: End of the span in s of ROS time; 0: now. Both 0: the current scene.
 
         Raises:
-            InputError: The question is invalid.
+            InputError: The question is invalid, or nothing is stored for the span.
             BusyError: There was no answer in time.
+            ModelMismatchError: The nodes run different models.
+            InternalError: A node failed unexpectedly.
         """
         return self._wait(lambda: self.query_later(prompt, candidates, source, start_s, end_s))
 
@@ -211,7 +229,7 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> Future[Answer]:
-        """Like `query`, but return a future immediately."""
+        """Like `query`, but return a future of the answer immediately."""
 
         def request() -> Query.Request:
             span_ns = _ns('start', start_s), _ns('end', end_s)
@@ -232,9 +250,17 @@ class Client:
     ) -> list[Moment]:
         """Return the stored moments that match a text, best first.
 
+        Args:
+            text: Description of the moments, in plain English.
+            limit: Maximum number of moments.
+            source: Name of the camera; empty: all cameras.
+            start_s: Earliest time in s of ROS time; 0: the oldest stored data.
+            end_s: Latest time in s of ROS time; 0: now.
+
         Raises:
-            InputError: The text or the camera is invalid.
+            InputError: An argument is invalid.
             BusyError: There was no answer in time.
+            InternalError: query_node failed unexpectedly.
         """
         return self._wait(lambda: self.search_later(text, limit, source, start_s, end_s))
 
@@ -246,7 +272,7 @@ class Client:
         start_s: float = 0.0,
         end_s: float = 0.0,
     ) -> Future[list[Moment]]:
-        """Like `search`, but return a future immediately."""
+        """Like `search`, but return a future of the moments immediately."""
 
         def request() -> Search.Request:
             if not isinstance(limit, int) or not 1 <= limit < 2**32:
@@ -269,14 +295,14 @@ class Client:
         until_not: bool = False,
         threshold: float = 0.0,
     ) -> Watching:
-        """Wait in the background until a statement becomes true.
+        """Start to watch for a statement to become true; return a handle immediately.
 
         Args:
             condition: The statement, in plain English.
-            timeout_s: Maximum time, in s of ROS time; 0: no limit.
-            source: Name of the camera; empty: any.
-            until_not: Wait until the statement is no longer true.
-            threshold: Score from 0 to 1 that counts as true; 0: the parameter `watch_threshold`.
+            timeout_s: Maximum duration of the watch, in s of ROS time; 0: no limit.
+            source: Name of the camera; empty: any camera.
+            until_not: Watch for the statement to become false (score below 0.4 x threshold).
+            threshold: Minimum score of a true statement, 0..1; 0: the parameter `watch_threshold`.
         """
         watching = Watching(lambda watching: self._later(self._withdraw, watching))
         try:
@@ -331,7 +357,7 @@ class Client:
             self._executor.create_task(function, *args)
 
     def _send_later(self, call: _Call) -> None:
-        """Queue a call; fail it immediately if the client is closed."""
+        """Queue a call for the client's thread; if the client is closed, the call fails."""
         with self._lock:
             self._calls.append(call)
         self._later(self._process_calls)
@@ -380,7 +406,7 @@ class Client:
         return found
 
     def _process_calls(self) -> None:
-        """Send the calls whose service is available and fail those past their deadline."""
+        """Send the queued calls whose server is available; end the calls that have timed out."""
         with self._lock:
             self._calls = [call for call in self._calls if not call.future.done()]
             calls = list(self._calls)
@@ -413,7 +439,7 @@ class Client:
         return frozenset(bytes(server.endpoint_gid) for server in found)
 
     def _check_servers(self) -> None:
-        """Fail the watches whose server has disappeared, for example because it was killed."""
+        """End the watches whose action server has disappeared, for example after a crash."""
         there = self._servers() if self._watched else frozenset()
         for watching in list(self._watched):
             if not watching.servers or watching.servers & there:
@@ -457,20 +483,20 @@ class Client:
             watching.goal.get_result_async().add_done_callback(ended)
             with self._lock:
                 self._calls = [c for c in self._calls if c.future is not watching.future]
-            if watching.done():  # it was canceled before it was accepted
+            if watching.done():  # the watch was canceled before the goal was accepted
                 self._withdraw(watching)
 
         def ended(got: Any) -> None:
             self._watched.discard(watching)
             result = got.result().result
-            with suppress(InputError):  # a reason of a newer version of the node
+            with suppress(InputError):  # an unknown reason, from a newer version of the node
                 watching.abstain_reason = conversions.from_abstain_reason(result.abstain_reason)
             if result.fired:
                 watching.score = float(result.moment.score)
                 _settle(watching.future, _moment(result.moment))
             elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
-            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a bug
+            elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by another client
                 text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
                 _settle(watching.future, BusyError(text))
             else:
@@ -487,7 +513,7 @@ class Client:
 
 
 def _settle(future: Future[Any], value: Any) -> None:
-    """Set a future's result or exception, unless it is already done or canceled."""
+    """Set the result or the exception of a future, unless the future is already done."""
     with suppress(InvalidStateError):
         if isinstance(value, Exception):
             future.set_exception(value)
@@ -502,7 +528,7 @@ def _number(name: str, value: object) -> float:
 
 
 def _ns(name: str, seconds: object) -> int:
-    """Convert seconds to nanoseconds. Raises InputError if a ROS message cannot hold them."""
+    """Convert a time in seconds to nanoseconds. Raises InputError if it is not in 0..2**31 s."""
     value = _number(name, seconds)
     if not 0 <= value < 2**31:
         raise InputError(f'{name} ({value:g} s) is not in 0..{2**31 - 1}')

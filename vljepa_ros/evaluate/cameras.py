@@ -55,7 +55,7 @@ def camera_of(stream: Stream, episode: int) -> Camera | None:
     """Return the camera of an episode; None if the stream does not describe its cameras.
 
     Raises:
-        InputError: the description is invalid or does not contain the episode.
+        InputError: The description is invalid or does not contain the episode.
     """
     cameras = stream.meta.get('cameras')
     if cameras is None or 'shots' in stream.meta:  # several cameras in an episode

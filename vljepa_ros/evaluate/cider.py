@@ -40,7 +40,7 @@ class Cider:
         self._log_count = math.log(max(sum(counts), 2))
 
     def score(self, sentence: str, references: Sequence[str]) -> float:
-        """Return a CIDEr-D of 0 (no common n-gram) to 10 (equal to its references)."""
+        """Return the CIDEr-D of a sentence: 0 (no common n-gram) to 10 (equal to references)."""
         own, length = self._weigh(grams(sentence)), _length(sentence)
         total = np.zeros(LONGEST)
         for text in references:

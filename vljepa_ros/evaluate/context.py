@@ -23,7 +23,7 @@ PARTS, MOST_AT_ONCE = 8, 32  # a process takes an eighth of its share at once, f
 
 
 def silent(items: Iterable[T], name: str, total: int) -> Iterable[T]:
-    """Return `items` unchanged: a `Progress` that reports nothing."""
+    """Return `items` unchanged, as a `Progress` function that reports nothing."""
     del name, total
     return items
 
@@ -40,8 +40,8 @@ class Context:
         processes: Worker processes of `map` (see `helpers`); by default, `map` uses none.
 
     Raises:
-        ModelError: the vision side or the text side of the model is missing.
-        InputError: there are no streams, or they come from several simulators.
+        ModelError: The vision side or the text side of the model is missing.
+        InputError: There are no streams, or they come from several simulators.
     """
 
     def __init__(

@@ -51,10 +51,10 @@ class Decodes:
 def our_settings(threshold: float) -> SegmenterSettings:
     """Return the segmenter settings of our rule for a threshold of 0..HIGHEST_THRESHOLD.
 
-    Above the default, the update threshold increases in proportion; below, only the change
-    threshold decreases. Beyond `STRICTEST`, the change threshold is constant and the minimum
-    segment length increases: at small budgets, evenly spaced decodes describe a stream better than
-    its largest changes.
+    Above the default threshold, `drift_threshold` increases in proportion; below it, only
+    `change_threshold` decreases. Above `STRICTEST`, `change_threshold` is constant and
+    `min_segment_s` increases: at small budgets, evenly spaced decodes describe a stream better
+    than its largest changes.
     """
     defaults = SegmenterSettings()
     higher = max(threshold / defaults.change_threshold, 1.0)
@@ -119,30 +119,30 @@ def end_to_end(streams: Sequence[Hops], seconds: float) -> list[Hops]:
 
 
 def uniform(hops: Hops, count: int) -> Decodes:
-    """Decode the middle hop of each of `count` equal parts (the earlier of two middle hops)."""
+    """Select the middle hop of each of `count` equal parts (the earlier of two middle hops)."""
     middle = [part[(len(part) - 1) // 2] for part in equal_parts(hops, count)]
     stamps_ns = hops.stamps_ns[middle]
     return Decodes(hops.vectors[middle], stamps_ns, stamps_ns)
 
 
 def pooled(hops: Hops, count: int) -> Decodes:
-    """Decode the mean of each of `count` equal parts, emitted at the end of the part."""
+    """Select the mean embedding of each of `count` equal parts, emitted at the end of the part."""
     return mean_of(hops, equal_parts(hops, count), emitted=True)
 
 
 def moving(hops: Hops, motion: Motion, count: int) -> Decodes:
-    """Decode the first hop after each of at most `count` peaks of motion energy."""
+    """Select the first hop after each of at most `count` peaks of motion energy."""
     found = np.unique(hops.not_before(motion.moments(count)))
     return Decodes(hops.vectors[found], hops.stamps_ns[found])
 
 
 def ward(hops: Hops, count: int) -> Decodes:
-    """Decode the mean of each of `count` Ward segments of the whole stream (the paper's rule)."""
+    """Select the mean embedding of each of `count` Ward segments (the rule of the paper)."""
     return mean_of(hops, clustered(hops.vectors, count), emitted=False)
 
 
 def within(hops: Hops, spans_s: Sequence[tuple[float, float]]) -> Decodes:
-    """Decode the mean of each span (start, end in seconds), timed at the middle of the span."""
+    """Select the mean embedding of each span (start, end in s), timed at the span's middle."""
     spans_s = sorted(spans_s, key=sum)
     vectors = np.stack([hops.pooled(hops.within(*span)) for span in spans_s])
     return Decodes(vectors, np.array([middle_ns(*span) for span in spans_s], np.int64))
@@ -154,7 +154,7 @@ def middle_ns(start_s: float, end_s: float) -> int:
 
 
 def mean_of(hops: Hops, parts: Sequence[Indices], emitted: bool) -> Decodes:
-    """Decode the mean of each group of hops, timed midway between its first and last stamp.
+    """Select the mean embedding of each group of hops, timed midway between its ends.
 
     Args:
         hops: Embeddings of one stream.
@@ -173,7 +173,10 @@ def equal_parts(hops: Hops, count: int) -> list[Indices]:
 
 
 def named(period_s: float) -> str:
-    """Return the name of a budget of one decode per `period_s` (0: every hop), '1/5 s'."""
+    """Return the name, such as '1/5 s', of a budget of one decode per `period_s`.
+
+    A period of 0 means every hop.
+    """
     return f'1/{period_s:g} s' if period_s else 'every hop'
 
 

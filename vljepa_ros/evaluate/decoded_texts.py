@@ -50,13 +50,13 @@ class CachedDecoder:
 def decode_all(
     context: Context, vectors: Vectors, name: str, asked: bool = False
 ) -> list[Decoded]:
-    """Decode vectors (N, D) as `Language.decode` does, equal ones only once; report progress.
+    """Decode vectors (N, D) as `Language.decode` does, equal vectors only once; report progress.
 
     Args:
         context: Model and progress reporting.
         vectors: Embeddings (N, D).
         name: Name of the progress bar.
-        asked: `asked` of `Language.decode`.
+        asked: Whether the vectors answer questions (see `Language.decode`).
     """
     keys = [vector.tobytes() for vector in vectors]
     distinct = dict(zip(keys, vectors, strict=True))

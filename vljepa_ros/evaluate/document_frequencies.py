@@ -40,7 +40,7 @@ def count(streams: Sequence[Stream]) -> dict[str, int]:
 
 
 def save(counts: Mapping[str, int], path: Path = FILE) -> None:
-    """Write the annotation counts as JSON. Raises OutputError."""
+    """Write annotation counts as JSON. Raises OutputError if the file cannot be written."""
     content = {'documents': sum(counts.values()), 'annotations': dict(counts)}
     try:
         path.write_text(json.dumps(content, indent=0) + '\n', encoding='utf-8')
@@ -52,7 +52,7 @@ def load(path: Path = FILE) -> dict[str, int] | None:
     """Return the annotation counts of a file; None if it does not exist.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: The file is damaged.
     """
     if not path.is_file():
         return None

@@ -36,7 +36,7 @@ def resized(size: int) -> Corruption:
 
 
 def jpeg(quality: int) -> Corruption:
-    """Return a corruption by JPEG compression of the given quality (0 to 100)."""
+    """Return a corruption by JPEG compression with a quality from 0 to 100."""
 
     def send(image: Image, rng: np.random.Generator) -> Image:
         done, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

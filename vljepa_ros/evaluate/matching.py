@@ -19,7 +19,7 @@ ROUNDING_S = 1e-6
 
 
 def match(options: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Return a maximum one-to-one matching: pairs (predicted, true), sorted by predicted event.
+    """Return a maximum one-to-one matching as index pairs (predicted, true), sorted.
 
     `options[i]` lists the true events that predicted event i can match, the best first.
     """
@@ -46,9 +46,9 @@ def matched(options: Sequence[Sequence[int]]) -> int:
 
 
 def near(said_s: Sequence[float], true_s: Sequence[float], within_s: float) -> list[list[int]]:
-    """Return the options for `match`.
+    """Return, for each predicted time, the indices of the true times that `match` may pair.
 
-    The options of a predicted event are the true events within `within_s`, nearest first.
+    These are the true times at most `within_s` away, nearest first.
     """
     limit = within_s + ROUNDING_S
     found = [[j for j, true in enumerate(true_s) if abs(at - true) <= limit] for at in said_s]

@@ -51,7 +51,7 @@ def moments(
     phases: Sequence[str] = (),
     with_hidden: bool = False,
 ) -> list[Moment]:
-    """Return the middles of all annotations of `tasks` in `phases` (default: all phases).
+    """Return a moment at the middle of each annotation of `tasks` in `phases` (default: all).
 
     Moments less than `CONTEXT_S` after the start of their stream are omitted, and moments whose
     object is not visible are omitted unless `with_hidden` is true.
@@ -80,7 +80,7 @@ def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
 
 
 def one_an_episode(found: Iterable[Moment]) -> list[Moment]:
-    """Return one moment per episode and concept: that of the longest annotation.
+    """Return one moment per episode and concept, at the middle of the longest annotation.
 
     Interruptions divide an action into several annotations of the same concept.
     """

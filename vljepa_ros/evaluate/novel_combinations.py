@@ -31,7 +31,7 @@ class Decoding:
 
 
 def held_out_concepts(concepts: ConceptSet) -> list[str]:
-    """Return the concept ids of each training task in its held-out color, for 'act' and 'done'."""
+    """Return concept ids of the phases 'act' and 'done' of training tasks in held-out colors."""
     return [
         concepts.concept(task, phase, concepts.held_out_color(task))
         for task in concepts.train_tasks

@@ -26,7 +26,7 @@ class Outcomes:
     the matches divided by predicted plus true events), and `groups` is empty.
 
     Raises:
-        ValueError: the lengths differ, or two items have the same id.
+        ValueError: The lengths differ, or two items have the same id.
     """
 
     ids: tuple[str, ...]
@@ -46,7 +46,7 @@ class Outcomes:
             raise ValueError(f'two items have the id {repeated!r}')
 
     def draws(self) -> Draws:
-        """Return the metric with bootstrap values, for pairing with others of these items."""
+        """Return the metric with bootstrap values, to be paired with others of the same items."""
         if not self.weights:
             return draws(self.values, self.groups, self.clusters)
         return redrawn(self._ratio, self.clusters or self.ids)

@@ -33,10 +33,10 @@ Rows = dict[tuple[str, str], Outcomes]  # (who, what) of a row
 
 
 def compare(first: Path, second: Path) -> list[Report]:
-    """Return a report per common suite: rows A (`first`), B (`second`) and B - A of each metric.
+    """Return a report for each suite of both files: A (`first`), B (`second`) and B - A.
 
     Raises:
-        InputError: a file is not a result, or the two have no items in common.
+        InputError: A file is not a result, or the files have no items in common.
     """
     one, other = _read(first), _read(second)
     for key in SAME:
@@ -100,7 +100,7 @@ def _suites(found: Mapping[str, Any], path: Path) -> dict[str, Rows]:
 
 
 def _present(name: str) -> str:
-    """Return the current name of a metric that an earlier version may have named otherwise."""
+    """Return the current name of a metric, which may have had another name in earlier versions."""
     for before, now in RENAMED.items():
         name = name.replace(before, now)
     return name

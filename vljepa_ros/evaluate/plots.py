@@ -36,13 +36,13 @@ def need_pyplot() -> Any:
 
 
 def draw(curves: Mapping[str, Points], path: Path) -> None:
-    """Plot curves, points (decodes per second, CIDEr-D) by name, to a file.
+    """Plot named curves of points (decodes per second, CIDEr-D) to an image file.
 
     The suffix of `path` sets the file format.
 
     Raises:
-        InputError: there are no curves, or matplotlib is not installed.
-        OutputError: the file cannot be written.
+        InputError: There are no curves, or matplotlib is not installed.
+        OutputError: The file cannot be written.
     """
     if not curves:
         raise InputError('there are no curves to plot')

@@ -16,7 +16,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One metric: source `who` (ours, oracle, blind, ...), name `what`, value and target.
+    """One metric `what` of the model or a baseline `who` (ours, oracle, blind, ...).
 
     `at_most`: the target is an upper bound. `above`: the value must exceed the target. `outcomes`:
     results per item, for paired comparisons with another model.
@@ -50,7 +50,7 @@ class Row:
 def row_of(
     who: str, what: str, outcomes: Outcomes, target: float | None = None, at_most: bool = False
 ) -> Row:
-    """Return a row whose value is the mean of `outcomes`, which it keeps."""
+    """Return a row whose value is the mean of `outcomes`; the row also stores `outcomes`."""
     return Row(who, what, outcomes.mean(), target, at_most, outcomes=outcomes)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments of a stream: detected by the whole pipeline, with texts, or annotated.
+"""Segments of a stream, either detected by the whole pipeline or annotated.
 
 Times are in seconds from the stream's first stamp.
 """
@@ -64,7 +64,7 @@ def joined(events: Iterable[Event], start_ns: int) -> Iterable[Segment]:
 
 
 def merged(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Return annotations with consecutive ones of the same concept merged."""
+    """Merge consecutive annotations of the same concept, and return the merged annotations."""
     found = list[Annotation]()
     for item in annotations:
         if found and found[-1].meaning == item.meaning:

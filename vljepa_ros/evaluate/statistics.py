@@ -83,8 +83,8 @@ def draws(
 ) -> Draws:
     """Return the (macro-averaged) mean of `values` with bootstrap values; see `mean`.
 
-    They can be paired with the draws of other values of the same items, because the same `seed`
-    draws the same items.
+    The result can be paired with the draws of other values of the same items, because the same
+    `seed` draws the same items.
     """
     array = np.asarray(values, dtype=np.float64)
     if not len(array):
@@ -101,7 +101,10 @@ def draws(
 
 
 def _numbers(names: Sequence[Hashable], count: int, what: str = 'clusters') -> NDArray[np.int64]:
-    """Return the number of each name, by first occurrence; zeros (count,) if `names` is empty."""
+    """Number distinct names by first occurrence, and return the number of each item's name.
+
+    The result is zeros (count,) if `names` is empty.
+    """
     if names and len(names) != count:
         raise ValueError(f'{len(names)} {what} for {count} values')
     known: dict[Hashable, int] = {}

@@ -51,7 +51,7 @@ class Hops:
         return np.searchsorted(self.stamps_ns, at_ns).clip(max=len(self.stamps_ns) - 1)
 
     def within(self, start_s: float, end_s: float) -> Indices:
-        """Return the indices of the hops in [start_s, end_s), or else of the hop at its middle."""
+        """Return the indices of hops in [start_s, end_s); if none, the hop nearest the middle."""
         start_ns, end_ns = round(start_s * SECOND_NS), round(end_s * SECOND_NS)
         first, last = np.searchsorted(self.stamps_ns, [start_ns, end_ns])
         if first == last:

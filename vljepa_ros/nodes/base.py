@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Base class of all nodes: lifecycle, parameters and diagnostics.
 
-A node implements four steps: `setup` (configure), `start` (activate), `stop` (deactivate) and
-`teardown` (cleanup). A node with files also implements `open_storage`. An exception in a step is
-logged in one line, and the transition returns FAILURE.
+A subclass implements four lifecycle steps: `setup` (configure), `start` (activate), `stop`
+(deactivate) and `teardown` (cleanup). A node that stores data also implements `open_storage`. If a
+step raises an exception, it is logged in one line and the transition returns FAILURE.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTLE_S = 5.0  # maximum time that a transition waits for pending work
 
 
 class Storage(Protocol):
-    """Open data on disk, such as the frame store or the memory."""
+    """Interface of stored data that a node keeps open, such as the frame store or the memory."""
 
     def close(self) -> None:
         """Write pending data and close the file."""
@@ -36,27 +36,37 @@ class Storage(Protocol):
 
 
 class _Request(NamedTuple):
-    """Inputs of configure: the model, and the parameter values that name files."""
+    """Inputs of configure: the model to load and all parameter values."""
 
     spec: ModelSpec
     values: dict[str, Any]
 
 
 class _Loaded(NamedTuple):
-    """Resources that the model thread loaded for configure."""
+    """Leased side of the model and open storage (or None), loaded in the model thread."""
 
     lease: Lease
     storage: Any
 
 
 class VljepaNode(LifecycleNodeMixin, ModelNode):
-    """A lifecycle node; `part` is the side of the model that it needs ('': none)."""
+    """Base class of the lifecycle nodes.
+
+    `specs`: declarations of the node's parameters. `part`: side of the model that the node uses,
+    'vision' or 'language'; '' if it uses no model.
+    """
 
     specs: ClassVar[tuple[parameters.Spec, ...]] = parameters.COMMON
     part: ClassVar[str] = ''
 
     def __init__(self, name: str, pool: ModelPool | None = None, **options: Any) -> None:
-        """Create everything that must exist before configure; pass `options` to rclpy's Node."""
+        """Create the node in the unconfigured state, with its parameters declared.
+
+        Args:
+            name: Node name.
+            pool: Model pool that the nodes of this process share; None creates one.
+            options: Keyword arguments of rclpy's Node.
+        """
         ModelNode.__init__(self, name, **options)
         # A reentrant group lets `get_state` respond while `change_state` awaits the weights.
         LifecycleNodeMixin.__init__(self, callback_group=self.group)
@@ -81,52 +91,59 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     # Steps that a node implements.
 
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Storage | None:
-        """Open the data on disk. Runs in the model thread, because reading can take seconds."""
+        """Open the stored data of the node; None if it stores nothing.
+
+        Runs in the model thread, because reading a file can take seconds.
+
+        Args:
+            facts: Constants of the loaded model.
+            values: Parameter values by name.
+        """
         del facts, values
         return None
 
     def setup(self) -> None:
-        """Configure: read the parameters and create the objects that depend on them."""
+        """Configure the node: read the parameters and create the objects that depend on them."""
 
     def start(self) -> None:
-        """Activate: subscribe and process messages."""
+        """Activate the node: subscribe to topics and process messages."""
 
     async def drain(self) -> None:
-        """Wait for the last messages of other nodes, when the process ends while active."""
+        """Wait for the last messages of other nodes before an active node is shut down."""
 
     def stop(self) -> None:
-        """Deactivate: finish pending work; publishers can still publish."""
+        """Deactivate the node: finish pending work while the publishers are still active."""
 
     def teardown(self) -> None:
-        """Clean up: destroy the objects that `setup` created."""
+        """Clean up the node: destroy the objects that `setup` created."""
 
     def describe(self) -> dict[str, str]:
-        """Return additional values for the diagnostics."""
+        """Return additional values for the diagnostics of the node, by name."""
         return {}
 
     def update_conditions(self) -> None:
-        """Update lasting conditions; called once a second while active."""
+        """Update the persistent warnings of the node; called once a second while it is active."""
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """Apply changed runtime parameters, which have passed `check_runtime`."""
+        """Apply new values of runtime parameters, which have passed `check_runtime`."""
 
     def check_runtime(self, values: dict[str, Any]) -> None:
-        """Raise InputError if runtime parameters must not be set to `values`."""
+        """Raise InputError if `values`, new values of runtime parameters, are invalid."""
 
     # Lifecycle.
 
     @property
     def lease(self) -> Lease:
-        """The leased side of the model; valid between configure and cleanup."""
+        """The node's side of the model, leased from the pool between configure and cleanup."""
         assert self._lease is not None
         return self._lease
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Configure; on failure, log one line."""
+        """Configure the node. On failure, log the error in one line and return FAILURE."""
         return self._step('configure', 'inactive', self._configure, self._unconfigure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Activate; on failure, log one line."""
+        """Activate the node. On failure, log the error in one line and return FAILURE."""
 
         def activate() -> None:
             LifecycleNodeMixin.on_activate(self, state)
@@ -141,7 +158,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('activate', 'active', activate, back)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Deactivate; on failure, log one line."""
+        """Deactivate the node. On failure, log the error in one line and return FAILURE."""
 
         def deactivate() -> None:
             self.stop()
@@ -152,11 +169,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('deactivate', 'inactive', deactivate, self.start)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Clean up; on failure, log one line."""
+        """Clean up the node. On failure, log the error in one line and return FAILURE."""
         return self._step('clean up', 'unconfigured', self._unconfigure)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Shut down from any state; on failure, log one line."""
+        """Shut the node down. On failure, log the error in one line and return FAILURE."""
 
         def shut_down() -> None:
             try:
@@ -170,11 +187,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return self._step('shut down', 'finalized', shut_down)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to the unconfigured state."""
+        """Recover from an error: clean up the node, so that it is unconfigured again."""
         return self._step('recover', 'unconfigured', self._unconfigure)
 
     async def bring_up(self) -> bool:
-        """Configure and activate, as a lifecycle manager would."""
+        """Configure and activate the node; return whether both transitions succeeded."""
         await self.prepare()
         return (
             self.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -182,7 +199,10 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         )
 
     async def prepare(self) -> None:
-        """Load weights and files in the model thread; configure reports errors."""
+        """Load the weights and open the storage in the model thread, before configure.
+
+        An error is stored, and configure raises it.
+        """
         if not self.part or self.phase != 'unconfigured' or self.problems:
             return
         wanted = self._request()
@@ -199,7 +219,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             self._release_prepared()
 
     async def bring_down(self) -> None:
-        """Deactivate and clean up, from any state."""
+        """Deactivate and clean up the node, from any state."""
         if self.phase == 'active':
             await self.drain()
         if self.phase == 'active':
@@ -262,7 +282,10 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
                 lease.release()
 
     def _take_loaded(self, wanted: _Request) -> _Loaded:
-        """Return the resources that `prepare` loaded, or load them now; raise its error."""
+        """Return the resources that `prepare` loaded, or load them now if it was not called.
+
+        An error of loading is raised.
+        """
         found = self._prepared_for(wanted)
         if found is None:
             self._release_prepared()
@@ -277,7 +300,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return _Request(self._model_spec(), self.values())
 
     def _load(self, wanted: _Request) -> _Loaded:
-        """Load the weights and open the data on disk, in the model thread."""
+        """Load the weights and open the storage; runs in the model thread."""
         lease = self.pool.acquire(wanted.spec, self.part)
         try:
             return _Loaded(lease, self.open_storage(lease.facts, wanted.values))
@@ -301,7 +324,11 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         return parameters.model_spec(parameters.values_of(self, parameters.MODEL))
 
     def _await_weights_before_configure(self) -> None:
-        """Wrap rclpy's change_state to load weights first and to survive illegal transitions."""
+        """Make rclpy's service `change_state` await the weights before configure.
+
+        In addition, an impossible transition is logged and answered with success=False, instead of
+        raising an exception in the executor.
+        """
         service = self._service_change_state
         change_state = service.callback
 
@@ -324,7 +351,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     # Parameters.
 
     def values(self) -> dict[str, Any]:
-        """Return the values of all parameters by name."""
+        """Return the values of the node's parameters by name."""
         return parameters.values_of(self, self.specs)
 
     def _on_set_parameters(self, changed: list[Parameter]) -> SetParametersResult:
@@ -353,7 +380,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             self.on_runtime_change(values)
 
     def all_specs(self) -> tuple[parameters.Spec, ...]:
-        """Return the specs of all declared parameters, including those of cameras."""
+        """Return the declarations of all parameters, including the parameters of cameras."""
         return self.specs
 
     # Diagnostics.

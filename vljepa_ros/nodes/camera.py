@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subscription to one camera's topic, with its stamp filter and counters of lost frames."""
+"""Subscription to the topic of one camera, with a stamp filter and counters of lost frames."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vljepa_ros.stream.familiarity import UnfamiliarSpan
 from vljepa_ros.stream.stamp_filter import StampFilter
 
 WAITING_S = 5.0  # period of the warning that no images arrive
-NO_SEQUENCE = 2**64 - 1  # sequence number from a middleware that does not number its messages
+NO_SEQUENCE = 2**64 - 1  # sequence number if the middleware does not number its messages
 
 
 @dataclass
 class PendingImage:
-    """An image message that waits for the model."""
+    """A received image message that waits for the model thread."""
 
     message: Any
     stamp_ns: int
@@ -35,7 +35,11 @@ class PendingImage:
 
 
 class Camera:
-    """One camera; filters stamps on receipt and decodes images in the model thread."""
+    """One camera of perception_node: filters stamps on receipt and decodes images in `take`.
+
+    `values`: parameter values by name, such as `<name>.topic`. `max_gap_ns`: a longer gap between
+    stamps resets the camera.
+    """
 
     def __init__(self, name: str, values: Mapping[str, Any], max_gap_ns: int) -> None:
         self.name = name
@@ -43,7 +47,7 @@ class Camera:
         self.transport: str = values[f'{name}.transport']
         self.degrees: int = values[f'{name}.rotate']
         self.crop = check_crop(values[f'{name}.crop'])
-        # Starting the reset counter at the current time makes it differ from other processes'.
+        # A reset counter that starts at the current time differs between processes.
         self.stamp_filter = StampFilter(max_gap_ns, time.time_ns())
         self.frame_id = ''
         self.unfamiliar = UnfamiliarSpan()
@@ -61,12 +65,12 @@ class Camera:
         on_image: Callable[[Camera, PendingImage], None],
         on_refused: Callable[[Camera, Any], None],
     ) -> None:
-        """Subscribe to the topic.
+        """Subscribe to the image topic of the camera.
 
         Args:
             node: Node that owns the subscription.
-            on_image: Called for each accepted image.
-            on_refused: Called with the header of each rejected image.
+            on_image: Called with this camera and each accepted image.
+            on_refused: Called with this camera and the header of each rejected image.
         """
         name = node.resolve_topic_name(self.topic)
         if self.transport == 'compressed' and not name.endswith('/compressed'):
@@ -97,24 +101,28 @@ class Camera:
         self._subscription = node.subscriber(kind, name, on_message, qos.IMAGE)
 
     def unsubscribe(self, node: VljepaNode) -> None:
-        """Destroy the subscription."""
+        """Destroy the subscription, if there is one."""
         if self._subscription is not None:
             node.destroy_subscription(self._subscription)
             self._subscription = None
 
     def take(self, arrived: PendingImage) -> types.Image:
-        """Decode the image, in the model thread. Raises InputError if it is damaged."""
+        """Decode, rotate and crop a received image; runs in the model thread.
+
+        Raises:
+            InputError: The image is damaged.
+        """
         self.behind |= arrived.number > self._taken + 1
         self._taken = arrived.number
         return to_image(arrived.message, self.degrees, self.crop)
 
     def reject(self, node: VljepaNode, error: InputError) -> None:
-        """Report a damaged image."""
+        """Count a damaged image and report it in the log and diagnostics of `node`."""
         self.stamp_filter.reject()
         node.report_problem(f'{self.name}: damaged images', f'{self.name}: {error}')
 
     def update_conditions(self, node: VljepaNode) -> None:
-        """Report missing images every few seconds, and topics with several publishers."""
+        """Warn if no images arrive, or if several publishers share the topic."""
         publishers = node.count_publishers(self.resolved)
         self._shared = publishers > 1
         node.condition(
@@ -134,7 +142,7 @@ class Camera:
             node.get_logger().warning(text)
 
     def describe(self) -> dict[str, str]:
-        """Return the counters for the diagnostics."""
+        """Return the topic and the counters of this camera for the diagnostics."""
         stamp_filter, received = self.stamp_filter, self.stamp_filter.received
         sent = received + self.lost
         return {
@@ -153,7 +161,7 @@ class Camera:
         }
 
     def _is_undamaged(self, node: VljepaNode, message: Any) -> bool:
-        """Return whether the image is undamaged and may replace the waiting one."""
+        """Return whether an image passes the checks that need no decoding; report it otherwise."""
         try:
             check_image_message(message)
         except InputError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""change_detection_node: segments `semantic_embedding` and publishes `semantic_change`.
+"""change_detection_node: segments streams of `semantic_embedding`, publishes `semantic_change`.
 
-Only the streams named by `model_info` are segmented. A new `model_info` ends all other streams;
-their later embeddings are ignored, because messages of different topics arrive in any order. Until
-the first `model_info`, every stream is segmented.
+Only the streams that `model_info` names are segmented. A new `model_info` ends all other streams.
+Embeddings of these streams that arrive later are ignored, because messages of different topics
+arrive in any order. Until the first `model_info`, every stream is segmented.
 """
 
 from __future__ import annotations
@@ -25,17 +25,23 @@ SESSION_ID = uuid.uuid4().hex  # one per process start
 
 
 class ChangeDetectionNode(VljepaNode):
-    """Runs the segmenter, which needs no model."""
+    """Lifecycle node that runs the segmenter; it needs no model."""
 
     specs = parameters.CHANGE_DETECTION
 
     def __init__(
         self, pool: ModelPool | None = None, session_id: str = SESSION_ID, **options: Any
     ) -> None:
-        """Create the node; `session_id` makes segment ids unique across restarts."""
+        """Create the node.
+
+        Args:
+            pool: Model pool of the process (unused).
+            session_id: Identifier of this process start; segment ids are unique within a session.
+            options: Keyword arguments of rclpy's Node.
+        """
         super().__init__('change_detection_node', pool, **options)
         self._session_id = session_id
-        self._next_id: dict[StreamKey, int] = {}  # lasts for the session, also over cleanup
+        self._next_id: dict[StreamKey, int] = {}  # for the whole session: not reset by cleanup
         self._segmenter: Segmenter | None = None
         self._standing: frozenset[StreamKey] | None = None  # None: no model_info received yet
         self._subscriptions_made: list[Any] = []
@@ -43,7 +49,7 @@ class ChangeDetectionNode(VljepaNode):
         self._model_ids: dict[tuple[str, str], str] = {}  # source, prompt -> model_id
 
     def setup(self) -> None:
-        """Create the segmenter and its publisher."""
+        """Create the segmenter and the publisher of changes."""
         settings = parameters.segmenter_settings(self.values())
         self._segmenter = Segmenter(settings, self._session_id, self._next_id)
         self._changes = self.publisher(
@@ -51,7 +57,7 @@ class ChangeDetectionNode(VljepaNode):
         )
 
     def start(self) -> None:
-        """Subscribe to model_info and embeddings."""
+        """Subscribe to `model_info` and `semantic_embedding`."""
         self._standing = None
         self._subscriptions_made = [
             self.subscriber(ModelInfo, 'model_info', self._on_model_info, qos.MODEL_INFO),
@@ -61,14 +67,14 @@ class ChangeDetectionNode(VljepaNode):
         ]
 
     def stop(self) -> None:
-        """Unsubscribe, then end every open stream while publishing is still possible."""
+        """Unsubscribe, then end every open stream and publish the last changes."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         if self._segmenter is not None:
             self._publish(self._segmenter.end())
 
     def teardown(self) -> None:
-        """Discard the state of all streams."""
+        """Discard the state of all streams and destroy the publisher."""
         self._segmenter = None
         self._frame_ids, self._model_ids = {}, {}
         if hasattr(self, '_changes'):
@@ -76,7 +82,7 @@ class ChangeDetectionNode(VljepaNode):
             del self._changes
 
     def describe(self) -> dict[str, str]:
-        """Return the number of changes and the session id."""
+        """Return the number of changes and the session id for the diagnostics."""
         changes = self._segmenter.changes if self._segmenter else 0
         return {'changes': str(changes), 'session': self._session_id}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversions between ROS messages and core types; vectors and images are copied as buffers."""
+"""Conversions between ROS messages and the types of `vljepa_ros.core.types`."""
 
 from __future__ import annotations
 
@@ -25,27 +25,30 @@ SECOND_NS = 1_000_000_000
 
 
 def to_ns(stamp: Time | Duration) -> int:
-    """Convert a stamp or duration to nanoseconds."""
+    """Convert a ROS time or duration to nanoseconds."""
     return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
 
 
 def to_time(stamp_ns: int) -> Time:
-    """Convert nanoseconds to a stamp."""
+    """Convert nanoseconds to a ROS time."""
     return Time(sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
 
 
 def to_duration(duration_ns: int) -> Duration:
-    """Convert nanoseconds to a duration."""
+    """Convert nanoseconds to a ROS duration."""
     return Duration(sec=duration_ns // SECOND_NS, nanosec=duration_ns % SECOND_NS)
 
 
 def to_header(stamp_ns: int, frame_id: str) -> Header:
-    """Create a header."""
+    """Create a message header from a stamp in nanoseconds and a frame id."""
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
 def to_floats(vector: NDArray[np.float32] | None) -> array.array[float]:
-    """Convert to float32[] by buffer; rclpy checks an assigned ndarray element by element."""
+    """Convert a vector to a float32[] message field; None becomes an empty field.
+
+    The array is copied as one buffer, because rclpy checks an ndarray element by element.
+    """
     floats = array.array('f')
     if vector is not None:
         floats.frombytes(np.ascontiguousarray(vector, np.float32).tobytes())
@@ -53,7 +56,11 @@ def to_floats(vector: NDArray[np.float32] | None) -> array.array[float]:
 
 
 def from_floats(floats: Sequence[float]) -> types.Vector:
-    """Copy to a new vector. Raises InputError if it is empty or has non-finite values."""
+    """Convert a float32[] message field to a vector.
+
+    Raises:
+        InputError: The field is empty or has non-finite values.
+    """
     vector = np.array(floats, np.float32)
     if vector.size == 0 or not np.isfinite(vector).all():
         raise InputError(f'vector of {vector.size} values is empty or not finite')
@@ -61,7 +68,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
 
 
 def check_image_message(message: Image | CompressedImage) -> None:
-    """Raise InputError if an image message is damaged, as far as detectable without decoding."""
+    """Check an image message without decoding it. Raises InputError if it is damaged."""
     if isinstance(message, CompressedImage):
         images.check_compressed(message.format, message.data)
     else:
@@ -73,7 +80,12 @@ def check_image_message(message: Image | CompressedImage) -> None:
 def to_image(
     message: Image | CompressedImage, degrees: int = 0, crop: images.Crop = images.WHOLE
 ) -> types.Image:
-    """Decode an image message, rotate it clockwise, then crop it.
+    """Decode an image message to RGB, rotate it clockwise, then crop it.
+
+    Args:
+        message: Raw or compressed image.
+        degrees: Clockwise rotation: 0, 90, 180 or 270.
+        crop: x, y, width and height, in fractions of the rotated image.
 
     Raises:
         InputError: The image is damaged.
@@ -95,7 +107,13 @@ def to_image(
 def to_embedding_message(
     embedding: types.Embedding, frame_id: str, latency_ns: int
 ) -> msg.SemanticEmbedding:
-    """Convert to a message for semantic_embedding."""
+    """Convert an embedding to a SemanticEmbedding message.
+
+    Args:
+        embedding: Embedding of one hop and prompt.
+        frame_id: Frame id of the camera, for the header.
+        latency_ns: Time from the arrival of the frame to this message.
+    """
     return msg.SemanticEmbedding(
         header=to_header(embedding.stamp_ns, frame_id),
         window_start=to_time(embedding.window_start_ns),
@@ -110,7 +128,7 @@ def to_embedding_message(
 
 
 def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
-    """Convert from semantic_embedding. Raises InputError."""
+    """Convert a SemanticEmbedding message. Raises InputError if a value is invalid."""
     return types.Embedding(
         to_ns(message.header.stamp),
         to_ns(message.window_start),
@@ -122,7 +140,7 @@ def from_embedding_message(message: msg.SemanticEmbedding) -> types.Embedding:
 
 
 def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange:
-    """Convert to a message for semantic_change."""
+    """Convert a change to a SemanticChange message with the camera's `frame_id` in its header."""
     before = change.previous or types.Segment(0, 0, 0)
     return msg.SemanticChange(
         header=to_header(change.stamp_ns, frame_id),
@@ -146,7 +164,7 @@ def to_change_message(change: types.Change, frame_id: str) -> msg.SemanticChange
 
 
 def from_change_message(message: msg.SemanticChange) -> types.Change:
-    """Convert from semantic_change. Raises InputError."""
+    """Convert a SemanticChange message. Raises InputError if a value is invalid."""
     try:
         reason = types.Reason(message.reason)
     except ValueError as error:
@@ -173,7 +191,7 @@ def from_change_message(message: msg.SemanticChange) -> types.Change:
 
 
 def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
-    """Convert to a message for text_event."""
+    """Convert an event to a TextEvent message with the camera's `frame_id` in its header."""
     return msg.TextEvent(
         header=to_header(event.stamp_ns, frame_id),
         source=event.key.source,
@@ -195,7 +213,7 @@ def to_event_message(event: types.Event, frame_id: str) -> msg.TextEvent:
 
 
 def from_event_message(message: msg.TextEvent) -> types.Event:
-    """Convert from text_event. Raises InputError."""
+    """Convert a TextEvent message. Raises InputError if a value is invalid."""
     try:
         state = types.State(message.state)
     except ValueError as error:
@@ -218,7 +236,7 @@ def from_event_message(message: msg.TextEvent) -> types.Event:
 
 
 def from_abstain_reason(value: int) -> types.AbstainReason:
-    """Convert a message's abstain_reason. Raises InputError if it is unknown."""
+    """Convert the field `abstain_reason` of a message. Raises InputError if it is unknown."""
     try:
         return types.AbstainReason(value)
     except ValueError as error:
@@ -226,12 +244,12 @@ def from_abstain_reason(value: int) -> types.AbstainReason:
 
 
 def to_candidates(candidates: Iterable[types.Candidate]) -> list[msg.Candidate]:
-    """Convert texts with scores."""
+    """Convert texts with scores to Candidate messages."""
     return [msg.Candidate(text=c.text, score=float(c.score)) for c in candidates]
 
 
 def to_moment(moment: types.Moment) -> msg.Moment:
-    """Convert a span of a source."""
+    """Convert a moment to a Moment message."""
     return msg.Moment(
         source=moment.source,
         start=to_time(moment.start_ns),
@@ -242,7 +260,7 @@ def to_moment(moment: types.Moment) -> msg.Moment:
 
 
 def to_look(window: WindowPrediction) -> msg.Look:
-    """Convert an evaluated span of the past."""
+    """Convert the predicted embeddings of one window to a Look message."""
     return msg.Look(
         start=to_time(window.start_ns),
         end=to_time(window.end_ns),
@@ -252,7 +270,11 @@ def to_look(window: WindowPrediction) -> msg.Look:
 
 
 def from_look(message: msg.Look) -> types.EvaluatedSpan:
-    """Convert the result of one prompt in an evaluated span. Raises InputError."""
+    """Convert a Look message that has the vector of one prompt.
+
+    Raises:
+        InputError: The message has no vector or several vectors, or a value is invalid.
+    """
     if len(message.vectors) != 1:
         raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but 1 is expected')
     vector = from_embedding(message.vectors[0])
@@ -263,19 +285,26 @@ def from_look(message: msg.Look) -> types.EvaluatedSpan:
 
 
 def to_embeddings(vectors: NDArray[np.float32]) -> list[msg.Embedding]:
-    """Convert an array (P, D) to P messages."""
+    """Convert an array of vectors (P, D) to P Embedding messages."""
     return [msg.Embedding(data=to_floats(vector)) for vector in vectors]
 
 
 def from_embedding(message: msg.Embedding) -> types.Vector:
-    """Convert one vector. Raises InputError."""
+    """Convert an Embedding message to a vector. Raises InputError if it is invalid."""
     return from_floats(message.data)
 
 
 def to_model_info(
     facts: ModelFacts, prompts: Iterable[str], sources: Iterable[str], rate_hz: float
 ) -> msg.ModelInfo:
-    """Create a model_info; all durations in it follow from `rate_hz`, the rate in use."""
+    """Create a ModelInfo message.
+
+    Args:
+        facts: Constants of the model.
+        prompts: Standing prompts.
+        sources: Names of the cameras.
+        rate_hz: Sampling rate in use, which determines all durations of the message.
+    """
     hop_ns = round(facts.tubelet_frames * SECOND_NS / rate_hz)
     return msg.ModelInfo(
         model_id=facts.model_id,
@@ -292,7 +321,7 @@ def to_model_info(
 
 
 def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
-    """Return the streams that a model_info names."""
+    """Return the streams that a ModelInfo message names: each camera with each standing prompt."""
     return frozenset(
         types.StreamKey(source, prompt, message.model_id)
         for source in message.sources
@@ -301,7 +330,7 @@ def streams_of(message: msg.ModelInfo) -> frozenset[types.StreamKey]:
 
 
 def to_query(question: Question) -> Query.Request:
-    """Convert to a Query request."""
+    """Convert a question to a Query request."""
     return Query.Request(
         prompt=question.prompt,
         candidates=list(question.candidates),
@@ -312,7 +341,7 @@ def to_query(question: Question) -> Query.Request:
 
 
 def from_query(request: Any) -> Question:
-    """Convert from a Query request."""
+    """Convert a Query request to a question."""
     return Question(
         request.prompt,
         tuple(request.candidates),
@@ -323,7 +352,7 @@ def from_query(request: Any) -> Question:
 
 
 def fill_answer(response: Any, answer: types.Answer) -> None:
-    """Fill a Query response with an answer."""
+    """Set the fields of a Query response from an answer."""
     response.message = answer.message
     response.answer, response.confidence = answer.answer, float(answer.confidence)
     response.abstained, response.abstain_reason = answer.abstained, int(answer.abstain_reason)
@@ -349,7 +378,7 @@ def check_supported(request: Any) -> None:
 
 
 def _fraction(value: float, name: str) -> float:
-    """Check that a value is in 0..1. Raises InputError."""
+    """Return the value of a field called `name`. Raises InputError if it is not in 0..1."""
     if not 0.0 <= value <= 1.0:
         raise InputError(f'{name} ({value:g}) is not in 0..1')
     return float(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion of launch arguments to parameters; imports neither launch nor rclpy."""
+"""Conversion of launch arguments to node parameters. Does not import launch or rclpy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import yaml
 
 from vljepa_ros.core.errors import InputError
 
-# Among matching keys, rcl lets the key that was first seen last win, however specific the key is.
-# This key is used nowhere else and matches every node.
+# If several keys of parameter files match a node, rcl applies them in the order of their first
+# occurrence, not by specificity, and the last one wins. This key matches every node and is used
+# nowhere else.
 EVERY_NODE = '/**/*'
 
 
 def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[str, Any]:
-    """Return the parameters that launch arguments set.
+    """Return the node parameters that launch arguments set, by name.
 
-    An empty argument leaves the value of the parameter file. Topics are resolved in the namespace
-    of the including launch file, not in the nodes' namespace.
+    An empty argument does not override the parameter file.
+
+    Args:
+        arguments: Values of the launch arguments by name.
+        caller_namespace: Namespace of the including launch file, in which topics are resolved.
 
     Raises:
         InputError: An argument is invalid, or `image` and `cameras` are both set.
@@ -55,7 +59,11 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
 
 
 def parse_cameras(text: str) -> dict[str, str]:
-    """Parse 'front:=/f/image_raw,rear:=/r/image_raw' to topics by camera name."""
+    """Parse a text such as 'front:=/f/image_raw,rear:=/r/image_raw' to topics by camera name.
+
+    Raises:
+        InputError: The text has another form, or a camera name is repeated.
+    """
     cameras: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(','))):
         name, found, topic = item.partition(':=')
@@ -68,28 +76,28 @@ def parse_cameras(text: str) -> dict[str, str]:
 
 
 def resolve(topic: str, namespace: str) -> str:
-    """Return a topic's absolute name in a namespace."""
+    """Return the absolute name of a topic; a relative name is resolved in `namespace`."""
     if topic.startswith('/'):
         return topic
     return '/' + '/'.join(part for part in (namespace.strip('/'), topic) if part)
 
 
 def count(name: str, text: str) -> int:
-    """Return the number of an argument. Raises InputError for anything but 0, 1, 2, ..."""
+    """Parse a launch argument as a non-negative integer. Raises InputError if it is invalid."""
     if not text.strip().isdecimal():
         raise InputError(f"{name} '{text}' is not a number from 0 on")
     return int(text)
 
 
 def boolean(name: str, text: str) -> bool:
-    """Parse a launch argument, which can be written True or true."""
+    """Parse a launch argument as a case-insensitive boolean. Raises InputError if it is none."""
     if text.lower() not in ('true', 'false'):
         raise InputError(f"{name} '{text}' is neither true nor false")
     return text.lower() == 'true'
 
 
 def override_file(values: Mapping[str, Any]) -> Path:
-    """Write a parameter file that overrides earlier ones; return its path."""
+    """Write a temporary parameter file that overrides earlier files; return its path."""
     with tempfile.NamedTemporaryFile(
         'w', prefix='vljepa_ros_', suffix='.yaml', delete=False
     ) as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forwarding of the library's log records to a node's logger: console, log file and /rosout."""
+"""Forwarding of Python log records of vljepa_ros to the ROS logger of a node."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LIBRARY = 'vljepa_ros'
 
 
 class _RosHandler(logging.Handler):
-    """Logging handler that forwards to a ROS logger.
+    """Logging handler that forwards records to a ROS logger.
 
-    rclpy allows one severity per call site, so each severity has its own line of code.
+    rclpy allows one severity per call site, so each severity has its own call.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -33,7 +33,7 @@ class _RosHandler(logging.Handler):
 
 @contextmanager
 def forwarded(logger: Any) -> Iterator[None]:
-    """Forward the library's log records, from INFO on, to a node's `logger` in this context."""
+    """Forward log records of vljepa_ros, from level INFO up, to a ROS logger within a context."""
     library, handler = logging.getLogger(LIBRARY), _RosHandler(logger)
     before = library.level
     library.addHandler(handler)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entry points: one node per process, or all nodes in one process (`stack`).
+"""Entry points of the executables: one node per process, or all nodes in one process (`stack`).
 
 Each node has its own executor and thread; the main thread waits for a signal. Signals are handled
 here instead of in rclpy, so that after Ctrl-C the nodes can still publish the ends of their
-streams. If a node cannot be activated, the exit status gives the reason to launch or systemd
-(`vljepa_ros.core.exit_status`).
+streams. If a node cannot be activated, launch or systemd can read the kind of error from the exit
+status (`vljepa_ros.core.exit_status`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from vljepa_ros.nodes.model_requests import describe_error
 from vljepa_ros.runtime.health import Level
 from vljepa_ros.runtime.model_pool import ModelPool
 
-GOODBYE_S = 8.0  # maximum time to wait for the nodes to end
-LOOK_AGAIN_S = 0.5  # polling period of the signal
+GOODBYE_S = 8.0  # maximum wait for the nodes and model threads to end
+LOOK_AGAIN_S = 0.5  # period at which the main thread checks for signals
 LAST_WORDS_S = 0.1  # time for the middleware to deliver a node's last messages to the next one
-# Signals that end the process, and its status if it cannot end in time.
+# Signals that end the process -> exit status if its threads do not end in time.
 SIGNALS = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 Factory = Callable[..., VljepaNode]
 
 
 class Spinner:
-    """Spins one node in a thread; exceptions in callbacks are logged, and spinning continues."""
+    """Spins one node in its own thread; exceptions in callbacks are logged and do not end it."""
 
     def __init__(self, node: VljepaNode) -> None:
         self.node = node
@@ -48,16 +48,23 @@ class Spinner:
         self._thread = threading.Thread(target=self._spin, name=node.get_name(), daemon=True)
 
     def start(self) -> None:
-        """Start to spin."""
+        """Start the thread that spins the node."""
         self._thread.start()
 
     def stop(self, deadline_s: float) -> bool:
-        """Deactivate the node in its own executor and end the thread; return whether both did."""
+        """Deactivate the node in its own executor, then end the thread.
+
+        Args:
+            deadline_s: Time limit on the clock of `time.monotonic`.
+
+        Returns:
+            Whether the node was deactivated and the thread ended in time.
+        """
         task = self.executor.create_task(self.node.bring_down)
         while not (task.done() or task.cancelled()) and time.monotonic() < deadline_s:
             time.sleep(0.01)
         ended = task.done()
-        # a task, because a wake-up alone does not end the wait
+        # A task ends the wait of `spin_once`; a wake-up alone does not.
         self.executor.create_task(self._end)
         self._thread.join(max(0.1, deadline_s - time.monotonic()))
         return ended and not self._thread.is_alive()
@@ -78,7 +85,12 @@ class Spinner:
 
 
 def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> None:
-    """Configure and activate once the node spins; call `failed` with the error on failure."""
+    """Configure and activate a node as soon as it spins, if its parameter `autostart` is true.
+
+    Args:
+        spinner: Spinner of the node.
+        failed: Called with the error (None if unknown) if the node cannot be activated.
+    """
     node = spinner.node
     if not node.get_parameter('autostart').value:
         return
@@ -95,11 +107,15 @@ def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> N
 
 
 def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
-    """Run nodes until a signal, or until one cannot start.
+    """Run nodes until SIGINT or SIGTERM, or until a node cannot be activated.
+
+    Args:
+        factories: Functions that create a node from the model pool, in the order of shutdown.
+        args: ROS arguments (None: the arguments of this process).
 
     Returns:
-        The exit status: OK after a signal, if all threads ended in time; otherwise, one line names
-        the threads, which are ended with the process, and the status is the signal's.
+        The exit status: the status of the error if a node could not be activated. After a signal,
+        OK if all threads ended in time, otherwise the status of the signal.
     """
     stop, failures, signals = threading.Event(), list[ExitStatus](), list[int]()
 
@@ -125,9 +141,9 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
             spinner.start()
             autostart(spinner, failed)
         while not stop.wait(LOOK_AGAIN_S):
-            pass  # a signal that another thread receives does not end the wait, so poll
+            pass  # a signal that another thread receives does not end the wait
         unfinished = _stop(spinners, pool)
-    if not unfinished:  # a thread that is inside the model cannot be ended: keep its node
+    if not unfinished:  # a thread that runs the model cannot be ended and still uses its node
         for spinner in spinners:
             spinner.executor.shutdown(timeout_sec=0.5)
             spinner.node.destroy_node()
@@ -138,7 +154,7 @@ def run(factories: Sequence[Factory], args: Sequence[str] | None = None) -> int:
 
 
 def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
-    """Stop all nodes and model threads; return, and log, what did not end in time."""
+    """Stop all nodes and model threads; log and return the names of threads still running."""
     deadline_s, unfinished = time.monotonic() + GOODBYE_S, list[str]()
     for spinner in spinners:
         if not spinner.stop(deadline_s):
@@ -156,7 +172,7 @@ def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process immediately: an orderly shutdown of torch takes seconds without benefit."""
+    """End the process immediately, because a regular exit waits seconds for torch to shut down."""
     gc.collect()  # releases the middleware's participant and its shared memory
     sys.stdout.flush()
     sys.stderr.flush()
@@ -164,35 +180,35 @@ def leave(status: int) -> NoReturn:
 
 
 def perception() -> NoReturn:
-    """Run perception_node."""
+    """Run perception_node until a signal, then exit the process."""
     from vljepa_ros.nodes.perception import PerceptionNode
 
     leave(run([PerceptionNode]))
 
 
 def change_detection() -> NoReturn:
-    """Run change_detection_node."""
+    """Run change_detection_node until a signal, then exit the process."""
     from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 
     leave(run([ChangeDetectionNode]))
 
 
 def decoder() -> NoReturn:
-    """Run decoder_node."""
+    """Run decoder_node until a signal, then exit the process."""
     from vljepa_ros.nodes.decoder import DecoderNode
 
     leave(run([DecoderNode]))
 
 
 def query() -> NoReturn:
-    """Run query_node."""
+    """Run query_node until a signal, then exit the process."""
     from vljepa_ros.nodes.query import QueryNode
 
     leave(run([QueryNode]))
 
 
 def stack() -> NoReturn:
-    """Run all four nodes in one process."""
+    """Run all four nodes in this process until a signal, then exit the process."""
     from vljepa_ros.nodes.stack import factories
 
     leave(run(factories()))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node with a model thread, whose executor is never blocked: requests, messages and waiting.
+"""Base class of nodes that pass work to a model thread without blocking their executor.
 
-Errors become a log line, a counter and a diagnostic, or the message of a response.
+An error while processing a message is logged, counted and shown in the diagnostics. An error while
+serving a request is returned in the response.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from vljepa_ros.runtime.health import Health, Level
 from vljepa_ros.runtime.model_thread import ModelThread
 
 T = TypeVar('T')
-ACKNOWLEDGED_S = 1.0
+ACKNOWLEDGED_S = 1.0  # maximum wait for acknowledgements before a publisher is destroyed
 LOOK_BACK_S = 8.0  # maximum time that the vision side spends on a question about the past
 MAX_BACKLOG = 10_000  # messages that wait for the model thread
 
 
 class ModelNode(Node):
-    """A node with a model thread; `phase` is its lifecycle state."""
+    """ROS node that passes work to the model thread `thread`; `phase` is its lifecycle state."""
 
     thread: ModelThread
 
     if TYPE_CHECKING:  # methods of LifecycleNodeMixin, another base class of every node
 
         def create_lifecycle_publisher(self, *args: Any, **kwargs: Any) -> Any:
-            """Create a publisher that follows the node's state."""
+            """Create a publisher that publishes only while the node is active."""
 
         def destroy_lifecycle_publisher(self, publisher: Any) -> bool:
-            """Destroy one of these publishers."""
+            """Destroy a lifecycle publisher."""
 
     def __init__(self, name: str, **options: Any) -> None:
         """Create the node; `options` are passed to rclpy's Node."""
@@ -58,13 +59,19 @@ class ModelNode(Node):
 
     @property
     def is_active(self) -> bool:
-        """Whether the node is active, so that it serves requests and messages."""
+        """Whether the node is active and thus processes requests and messages."""
         return self.phase == 'active'
 
     # Problems.
 
     def report_problem(self, kind: str, error: Exception | str, level: Level = Level.WARN) -> None:
-        """Report a problem: count it, add it to the diagnostics, and log it with a rate limit."""
+        """Report a problem: count it, show it in the diagnostics, and log it with a rate limit.
+
+        Args:
+            kind: Name of the counter; the rate limit applies to each kind separately.
+            error: Exception or text.
+            level: Level in the log and diagnostics.
+        """
         line = self.health.report_problem(kind, describe_error(error), level)
         if line and level is Level.ERROR:
             self.get_logger().error(line)  # rclpy allows only one severity per call site
@@ -72,12 +79,18 @@ class ModelNode(Node):
             self.get_logger().warning(line)
 
     def condition(self, name: str, text: str, level: Level = Level.WARN) -> None:
-        """Set or clear (empty text) a lasting condition; log it when it changes."""
+        """Set a persistent condition of the diagnostics, and log it if it is new.
+
+        Args:
+            name: Identifier of the condition.
+            text: One line that describes it; '' clears the condition.
+            level: Level in the diagnostics.
+        """
         if self.health.condition(name, text, level) and text:
             self.get_logger().warning(text)
 
     def guarded(self, function: Callable[[], None]) -> None:
-        """Run a function in the model thread; report its exceptions instead of raising them."""
+        """Call a function in the current thread; report its exceptions instead of raising them."""
         try:
             function()
         except VljepaError as error:
@@ -88,7 +101,14 @@ class ModelNode(Node):
     # Requests.
 
     async def serve(self, response: Any, work: Callable[[], Awaitable[None]]) -> Any:
-        """Fill a response by `work`; on an error, set its `error_code` and `message`."""
+        """Serve a request and return its response.
+
+        Args:
+            response: Response of the service. `success` is set, and after an error also
+                `error_code` and `message`.
+            work: Sets the other fields. It is called only if the node is active and fewer than
+                `max_waiting` requests are pending.
+        """
         try:
             if not self.is_active:
                 raise self.inactive()
@@ -107,11 +127,11 @@ class ModelNode(Node):
         return response
 
     def inactive(self) -> InactiveError:
-        """Return the error of requests that arrive while the node is not active."""
+        """Return the error for requests that arrive while the node is not active."""
         return InactiveError(f'inactive: {self.get_name()} is {self.phase}')
 
     def _failure(self, error: Exception) -> tuple[ErrorCode, str]:
-        """Return the error code of a failed request and a message of one line."""
+        """Count a failed request; return its error code and its error message in one line."""
         if not isinstance(error, VljepaError):
             if self.is_active:
                 self.report_problem('requests failed', error, Level.ERROR)
@@ -134,8 +154,8 @@ class ModelNode(Node):
         Args:
             kind: Message type.
             name: Topic name.
-            profile: QoS, which parameters can override.
-            matched: Called when a subscription appears or disappears.
+            profile: QoS profile, which the parameters `qos_overrides` can override.
+            matched: Called with rclpy's event info when a subscription appears or disappears.
         """
         return self.create_lifecycle_publisher(
             kind,
@@ -154,25 +174,28 @@ class ModelNode(Node):
     def subscriber(
         self, kind: type, name: str, callback: Callable[..., None], profile: QoSProfile
     ) -> Any:
-        """Create a subscription whose QoS parameters can override."""
+        """Create a subscription; the parameters `qos_overrides` can override its QoS `profile`."""
         return self.create_subscription(
             kind, name, callback, qos.own(profile), qos_overriding_options=qos.OVERRIDABLE
         )
 
     def post(self, function: Callable[..., None], *args: Any) -> None:
-        """Run a function in this node's executor; can be called from any thread."""
+        """Schedule `function(*args)` in this node's executor; callable from any thread."""
         executor = self.executor
         if executor is None:
             return
 
         def run() -> None:
             function(*args)
-            executor.wake()  # in Kilted, rclpy checks waiting coroutines before this task runs
+            executor.wake()  # rclpy in Kilted checks waiting coroutines before it runs this task
 
         executor.create_task(run)
 
     def enqueue(self, function: Callable[..., None], *args: Any) -> None:
-        """Run a function in the model thread, in order; drop and count it if the queue is full."""
+        """Queue `function(*args)` for the model thread; exceptions are reported, not raised.
+
+        Calls run in order. A call is dropped and reported if `MAX_BACKLOG` calls are pending.
+        """
         if self.backlog >= MAX_BACKLOG:
             self.report_problem(
                 'dropped messages',
@@ -188,14 +211,18 @@ class ModelNode(Node):
         self.backlog -= 1
 
     def in_thread(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
-        """Await a call in the model thread without blocking the executor."""
+        """Call `function(*args)` in the model thread; return an awaitable of its result."""
         return self._awaitable(self.thread.call(function, *args))
 
     async def by_steps(self, steps: Generator[None, None, T], seconds: float) -> T:
-        """Await a generator that runs in the model thread, one step at a time.
+        """Run a generator step by step in the model thread, and return its return value.
+
+        Args:
+            steps: Generator; other work of the thread runs between two steps.
+            seconds: Timeout on the steady clock.
 
         Raises:
-            BusyError: It did not finish within `seconds` on the steady clock, and was ended.
+            BusyError: The generator did not finish in time and was stopped.
         """
         outcome = self.thread.call_by_steps(steps)
         self._stepping.add(outcome)
@@ -210,7 +237,7 @@ class ModelNode(Node):
             self._stepping.discard(outcome)
 
     def end_steps(self) -> None:
-        """End all generators that run by steps; none runs after the thread has settled."""
+        """Cancel all generators of `by_steps`; the model thread stops them at their next step."""
         for outcome in self._stepping:
             outcome.cancel()
 
@@ -220,7 +247,11 @@ class ModelNode(Node):
         return done
 
     async def within(self, future: Future, seconds: float) -> bool:
-        """Await a future on the steady clock; on timeout, cancel it and return False."""
+        """Await a future for at most `seconds` of the steady clock; cancel it on timeout.
+
+        Returns:
+            Whether the future was done in time.
+        """
         ended: Future = Future()  # some versions of rclpy never resume on a canceled future
 
         def end(_: object = None) -> None:
@@ -244,12 +275,12 @@ class ModelNode(Node):
         return True
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the steady clock."""
+        """Sleep for `seconds` of the steady clock without blocking the executor."""
         await self.within(Future(), seconds)
 
 
 def describe_error(error: Exception | str) -> str:
-    """Return an error as one line; errors other than VljepaError include their type."""
+    """Return an error as one line of text; the type is included unless it is a VljepaError."""
     text = ' '.join(str(error).split())
     if isinstance(error, (str, VljepaError)):
         return text

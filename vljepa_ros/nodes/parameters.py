@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table of all parameters of all nodes, and their conversion to the core's settings.
+"""Declarations of all node parameters, and their conversion to the settings of the core.
 
-A `runtime` parameter can be changed at any time, a `read_only` parameter never, and all others
-while the node is unconfigured. Configure reports an invalid value in one line.
+A `runtime` parameter can be changed at any time and a `read_only` parameter never. All other
+parameters can be changed while the node is unconfigured. At configure, an invalid value is
+reported in one line.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ Value = bool | int | float | str | list[str] | list[float]
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter; its type is the type of its default."""
+    """Declaration of one node parameter; the parameter has the type of its default.
+
+    `low`, `high`: inclusive range. `choices`: allowed values; empty if there is no restriction.
+    """
 
     name: str
     default: Value
@@ -53,7 +57,7 @@ class Spec:
     runtime: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
-        """Return the descriptor that `ros2 param describe` prints."""
+        """Return the ROS descriptor of the parameter, which `ros2 param describe` prints."""
         found = ParameterDescriptor(
             name=self.name,
             description=self.description,
@@ -288,7 +292,7 @@ TABLE: dict[str, tuple[Spec, ...]] = {
 
 
 def camera_specs(name: str) -> tuple[Spec, ...]:
-    """Return the parameters of one camera."""
+    """Return the declarations of the parameters of one camera, such as `<name>.topic`."""
     return tuple(
         Spec(
             f'{name}.{s.name}',
@@ -305,22 +309,25 @@ def camera_specs(name: str) -> tuple[Spec, ...]:
 
 
 def for_separate_text_side(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """Default `device` to the CPU for a separate text process; the vision side keeps the GPU."""
+    """Set the default of `device` to 'cpu' for a text side that has its own process.
+
+    The GPU is thus left to the vision side.
+    """
     return tuple(replace(s, default='cpu') if s.name == 'device' else s for s in specs)
 
 
 def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
-    """Declare the parameters that are not declared yet.
+    """Declare the parameters that are not declared yet on a node.
 
     Returns:
-        An error message for each parameter whose override is invalid and was ignored.
+        Error messages by parameter name; a parameter with an invalid override has its default.
     """
     problems: dict[str, str] = {}
     given = getattr(node, '_parameter_overrides', {})
     for spec in specs:
         if node.has_parameter(spec.name):
             continue
-        # An empty list in YAML has no type.
+        # rcl cannot infer the type of an empty list in a YAML file.
         empty = spec.name in given and given[spec.name].type_ == Parameter.Type.NOT_SET
         try:
             if empty and not _is_text_list(spec.default):
@@ -345,7 +352,7 @@ def _is_text_list(value: Value) -> bool:
 
 
 def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
-    """Raise InputError if a value is not among the choices of its parameter."""
+    """Raise InputError if a parameter value is not one of the `choices` of its declaration."""
     for spec in specs:
         if spec.choices and spec.name in values and values[spec.name] not in spec.choices:
             raise InputError(
@@ -354,7 +361,7 @@ def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
 
 
 def check_cameras(names: list[str]) -> tuple[str, ...]:
-    """Return the camera names. Raises InputError if they are invalid or not unique."""
+    """Return the camera names. Raises InputError for no name, or an invalid or repeated name."""
     if not names:
         raise InputError('parameter cameras names no camera: set at least one name')
     for name in names:
@@ -369,7 +376,7 @@ def check_cameras(names: list[str]) -> tuple[str, ...]:
 
 
 def unknown(given: Iterable[str]) -> str:
-    """Return a warning about parameters that no node has, such as typos, or ''."""
+    """Return a warning that lists overrides of parameters that no node has; '' if none."""
     names = {spec.name for specs in TABLE.values() for spec in specs} | set(ROS_OWN)
     fields = tuple(f'.{spec.name}' for spec in CAMERA)
     found = sorted(
@@ -381,7 +388,7 @@ def unknown(given: Iterable[str]) -> str:
 
 
 def unnamed_cameras(given: Iterable[str], cameras: Sequence[str]) -> str:
-    """Return a warning about parameters of cameras that are not in `cameras`, or ''."""
+    """Return a warning that lists overrides for cameras not in `cameras`; '' if none."""
     known = {*cameras, DEFAULT_CAMERA}  # the parameter file always sets the default camera
     fields = {spec.name for spec in CAMERA}
     found = sorted(
@@ -399,12 +406,12 @@ def unnamed_cameras(given: Iterable[str], cameras: Sequence[str]) -> str:
 
 
 def values_of(node: Node, specs: Iterable[Spec]) -> dict[str, Any]:
-    """Return plain values by name."""
+    """Return the current values of a node's parameters as plain Python objects by name."""
     return {spec.name: plain(node.get_parameter(spec.name)) for spec in specs}
 
 
 def plain(parameter: Parameter) -> Any:
-    """Return a parameter's value as a plain Python object."""
+    """Return the value of a parameter as a plain Python object; arrays become lists."""
     value = parameter.value
     if parameter.type_ in (Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY):
         return list(value)
@@ -412,12 +419,12 @@ def plain(parameter: Parameter) -> Any:
 
 
 def model_spec(values: Mapping[str, Any]) -> ModelSpec:
-    """Return the model that the parameters select."""
+    """Return the model, device, dtype and number of threads that parameter values select."""
     return ModelSpec(values['model'], values['device'], values['dtype'], values['threads'])
 
 
 def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
-    """Return the settings of the Perceiver."""
+    """Convert parameter values of perception_node to settings of the Perceiver."""
     return PerceptionSettings(
         prompts=tuple(values['prompts']),
         rate=values['rate'],
@@ -426,12 +433,12 @@ def perception_settings(values: Mapping[str, Any]) -> PerceptionSettings:
 
 
 def frame_store_settings(values: Mapping[str, Any]) -> FrameStoreSettings:
-    """Return the settings of the frame store."""
+    """Convert parameter values of perception_node to settings of the frame store."""
     return FrameStoreSettings(values['frames_kept'], values['frames_bytes'])
 
 
 def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
-    """Return the settings of the Segmenter."""
+    """Convert parameter values of change_detection_node to settings of the Segmenter."""
     return SegmenterSettings(
         change_threshold=values['change_threshold'],
         confirm_hops=values['confirm_hops'],
@@ -442,12 +449,12 @@ def segmenter_settings(values: Mapping[str, Any]) -> SegmenterSettings:
 
 
 def answer_settings(values: Mapping[str, Any]) -> AnswerSettings:
-    """Return the settings of the Answerer."""
+    """Convert parameter values of query_node to settings of the Answerer."""
     return AnswerSettings(abstain_below=values['abstain_below'])
 
 
 def memory_settings(values: Mapping[str, Any]) -> MemorySettings:
-    """Return the settings of the Memory."""
+    """Convert parameter values of query_node to settings of the Memory."""
     return MemorySettings(
         values['memory_kept'], values['memory_hops_kept'], values['memory_bytes']
     )

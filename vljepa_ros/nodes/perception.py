@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""perception_node: camera images in, one semantic embedding per hop and standing prompt out.
+"""perception_node: publishes one embedding of the camera images per hop and standing prompt.
 
 Callbacks filter stamps and pass the newest undamaged image of each camera to the model thread,
-which decodes and encodes it. Every received image is acknowledged on `frame_processed`, also if it
+which decodes and encodes it. Every received image is acknowledged on `frame_processed`, even if it
 was rejected or dropped.
 """
 
@@ -31,13 +31,13 @@ from vljepa_ros.stream.perceiver import Perceiver, Prediction, Steps
 
 
 class PerceptionNode(VljepaNode):
-    """Runs the vision side of the model on the cameras and serves `predict`."""
+    """Lifecycle node that runs the vision side of the model on cameras and serves `predict`."""
 
     specs = parameters.PERCEPTION
     part = 'vision'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        """Create the node and its service `predict`."""
+        """Create the node, with its service `predict`; the model is loaded at configure."""
         super().__init__('perception_node', pool, **options)
         self._cameras: dict[str, Camera] = {}
         self._perceiver: Perceiver | None = None
@@ -55,12 +55,12 @@ class PerceptionNode(VljepaNode):
         )
 
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> FrameStore:
-        """Open the frame store."""
+        """Open the frame store: the file `frames_path`, or RAM if the path is empty."""
         settings, path = parameters.frame_store_settings(values), values['frames_path']
         return FrameStore(facts, settings, Path(path).expanduser() if path else None)
 
     def setup(self) -> None:
-        """Create the cameras, the Perceiver and the publishers."""
+        """Create the Perceiver, the cameras and the publishers."""
         self._frame_store = self.storage
         names = self._declare_cameras()
         values = self.values()
@@ -76,7 +76,7 @@ class PerceptionNode(VljepaNode):
         self._processed = self.publisher(Header, 'frame_processed', qos.PROCESSED)
 
     def start(self) -> None:
-        """Publish model_info and subscribe to changes and cameras."""
+        """Publish `model_info`; subscribe to `semantic_change` and the images of all cameras."""
         self._publish_model_info()
         self._changes = self.subscriber(
             SemanticChange, 'semantic_change', self._on_change, qos.STREAM
@@ -85,7 +85,7 @@ class PerceptionNode(VljepaNode):
             camera.subscribe(self, self._on_image, self._on_rejected)
 
     def stop(self) -> None:
-        """Unsubscribe; drop images that still wait for the model thread."""
+        """Unsubscribe, drop pending images, and wait until the model thread empties its queue."""
         for camera in self._cameras.values():
             camera.unsubscribe(self)
             self._report_dropped(camera, self.thread.withdraw(self._slot(camera)))
@@ -100,7 +100,7 @@ class PerceptionNode(VljepaNode):
             self.condition(f'{camera.name}: unfamiliar', '')
 
     def teardown(self) -> None:
-        """Close the frame store and discard the visual state of all cameras."""
+        """Close the frame store, discard the state of all cameras and destroy the publishers."""
         if self._frame_store is not None:
             self.thread.call(self._frame_store.close).result(SETTLE_S)
         self._perceiver = self._frame_store = None
@@ -111,13 +111,13 @@ class PerceptionNode(VljepaNode):
                 delattr(self, name)
 
     def update_conditions(self) -> None:
-        """Commit the frame store and check the topic of each camera."""
+        """Commit the frame store, and warn about cameras whose topic has a problem."""
         self.enqueue(self._commit)
         for camera in self._cameras.values():
             camera.update_conditions(self)
 
     def describe(self) -> dict[str, str]:
-        """Return the counters of the node and of each camera."""
+        """Return the counters of the node and of each camera for the diagnostics."""
         found = {'cameras': ', '.join(self._cameras)}
         found |= {name: str(value) for name, value in self._counters.items()}
         for camera in self._cameras.values():
@@ -141,7 +141,7 @@ class PerceptionNode(VljepaNode):
             self._acknowledge(camera, displaced.stamp_ns)
 
     def _process(self, camera: Camera, arrived: PendingImage) -> None:
-        """Process an image and acknowledge it, in the model thread."""
+        """Process an image and acknowledge it; runs in the model thread."""
         self.guarded(lambda: self._push(camera, arrived))
         self._acknowledge(camera, arrived.stamp_ns)
 
@@ -172,12 +172,15 @@ class PerceptionNode(VljepaNode):
         self.enqueue(self._protect_window, message)
 
     def _protect_window(self, message: SemanticChange) -> None:
-        """Protect the last window of the ended segment in the frame store, in the model thread."""
+        """Mark the frames of the last window of a closed segment, which are retained longest.
+
+        Runs in the model thread.
+        """
         if self._frame_store is not None:
             self._frame_store.keep(conversions.from_change_message(message))
 
     def _commit(self) -> None:
-        """Commit the frame store, in the model thread; at most the last second can be lost."""
+        """Commit the frame store; runs in the model thread once a second."""
         if self._frame_store is not None:
             self._frame_store.commit()
             self.condition('frames', self._frame_store.problem)
@@ -194,7 +197,7 @@ class PerceptionNode(VljepaNode):
             self._report_familiarity(camera, embeddings[0])
 
     def _report_familiarity(self, camera: Camera, embedding: Embedding) -> None:
-        """Warn when a camera's scene stays unfamiliar for some seconds."""
+        """Warn while a camera's scene has been unfamiliar to the model for at least 3 s."""
         lasts = camera.unfamiliar.push(embedding)
         name = self.lease.facts.name
         text = (
@@ -230,23 +233,28 @@ class PerceptionNode(VljepaNode):
     async def _evaluate(
         self, source: str, prompts: list[str], span: tuple[int, int]
     ) -> Prediction:
-        """Predict for now or for a past span.
+        """Predict answer embeddings from the current state, or from stored frames of a span.
 
-        The past is evaluated in steps, so that the stream and questions about now are served in
-        between.
+        Stored frames are evaluated in steps, so that live images and questions about now are
+        processed in between.
+
+        Args:
+            source: Camera.
+            prompts: P prompts.
+            span: Start and end in ns; both 0 for the current state.
         """
         if any(span):
             return await self.by_steps(self._predict_past(source, prompts, span), LOOK_BACK_S)
         return await self.in_thread(self._predict_now, source, prompts)
 
     def _predict_now(self, source: str, prompts: list[str]) -> Prediction:
-        """Predict from the current state, in the model thread."""
+        """Predict answer embeddings from the current state; runs in the model thread."""
         assert self._perceiver is not None
         self._check_seen(source, self._perceiver.sources)
         return self._perceiver.predict(source, prompts)
 
     def _predict_past(self, source: str, prompts: list[str], span: tuple[int, int]) -> Steps:
-        """Predict for a span of stored frames, step by step in the model thread."""
+        """Predict answer embeddings from stored frames; runs step by step in the model thread."""
         assert self._perceiver is not None and self._frame_store is not None
         self._check_seen(source, (*self._perceiver.sources, *self._frame_store.sources))
         return (yield from self._perceiver.predicting(source, prompts, *span))
@@ -259,7 +267,11 @@ class PerceptionNode(VljepaNode):
             raise NoFrameError(f"no frame yet from '{source}'")
 
     def _source_of(self, source: str) -> str:
-        """Return the camera that a request names. Raises InputError."""
+        """Return the camera of a request; '' means the only camera.
+
+        Raises:
+            InputError: The camera is unknown, or '' is ambiguous.
+        """
         known = ', '.join(self._cameras)
         if not source and len(self._cameras) > 1:
             raise InputError(f'there are several sources, name one (known: {known})')
@@ -270,7 +282,7 @@ class PerceptionNode(VljepaNode):
     # Changes of prompts and crops at run time.
 
     def check_runtime(self, values: dict[str, Any]) -> None:
-        """Check new prompts and crops before they are set."""
+        """Raise InputError if new prompts or crops are invalid."""
         for name, value in values.items():
             if name.endswith('.crop'):
                 check_crop(value)
@@ -283,7 +295,7 @@ class PerceptionNode(VljepaNode):
             self._perceiver.check_prompts(prompts)
 
     def on_runtime_change(self, values: dict[str, Any]) -> None:
-        """Replace all prompts at once, between two hops, and crops from the next image on."""
+        """Apply new prompts together between two hops, and new crops from the next image on."""
         for camera in self._cameras.values():
             if f'{camera.name}.crop' in values:
                 camera.crop = check_crop(values[f'{camera.name}.crop'])
@@ -310,7 +322,7 @@ class PerceptionNode(VljepaNode):
     # Parameters of cameras.
 
     def all_specs(self) -> tuple[parameters.Spec, ...]:
-        """Return the specs of the node and of each camera."""
+        """Return the declarations of the parameters of the node and of each camera."""
         return (*self.specs, *self._camera_specs())
 
     def _camera_specs(self) -> tuple[parameters.Spec, ...]:
@@ -322,7 +334,13 @@ class PerceptionNode(VljepaNode):
         )
 
     def _declare_cameras(self) -> tuple[str, ...]:
-        """Declare the cameras' parameters; the names may have changed since construction."""
+        """Declare the parameters of all cameras and return the names of the cameras.
+
+        The parameter `cameras` may have changed since the node was created.
+
+        Raises:
+            InputError: A name or a parameter value is invalid.
+        """
         names = parameters.check_cameras(list(self.get_parameter('cameras').value or ()))
         for problem in parameters.declare(self, self._camera_specs()).values():
             raise InputError(problem)

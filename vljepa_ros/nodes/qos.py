@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QoS profiles of docs/design.md section 3; overridable by `qos_overrides.<topic>...`."""
+"""QoS profiles of all topics and services, as specified in docs/design.md section 3.
+
+The parameters `qos_overrides.<topic>...` can override the profiles of topics.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ OVERRIDABLE = QoSOverridingOptions(
 
 
 def own(profile: QoSProfile) -> QoSProfile:
-    """Return a copy, because rclpy writes overrides into the profile that it is given."""
+    """Return a copy of a profile, because rclpy writes overrides into the profile it receives."""
     return copy.copy(profile)
 
 

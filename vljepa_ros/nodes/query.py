@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""query_node: the services `query` and `search`, and the action `watch`.
+"""query_node: serves the services `query` and `search` and the action `watch`.
 
-The service `predict` returns the embedding that answers a question. The text side of the model
-produces texts, ranks and scores in its own thread, which also owns the memory of the stream.
+For a question, the node requests answer embeddings from the service `predict` of perception_node.
+The text side of the model converts embeddings to texts, rankings and scores in the model thread,
+which also owns the memory of the streams.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.srv import Predict, Query, Search
 
 DEFAULT_LIMIT = 10
-GRACE_S = 0.5  # allowance for the transport of a response
+GRACE_S = 0.5  # time added to a timeout for the transport of the response
 LOOK_AGAIN_S = 0.05  # polling period while `predict` is not available
 # Error codes and messages of a Watch that ends without firing.
 DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
@@ -56,7 +57,11 @@ TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 
 @dataclass
 class _PendingWatch:
-    """A Watch goal, its condition and its end: a moment, or None with error code and message."""
+    """A Watch goal and its condition.
+
+    The future `ended` results in the moment at which the condition fired, or in None; `code` and
+    `message` then give the reason.
+    """
 
     goal: Any
     condition: Condition
@@ -65,25 +70,25 @@ class _PendingWatch:
     message: str = ''
 
     def fire(self, moment: Moment) -> None:
-        """End the watch because its condition was met; ignored if it has already ended."""
+        """End the watch with the moment that met its condition, unless it has already ended."""
         if not self.ended.done():
             self.ended.set_result(moment)
 
     def end(self, code: ErrorCode, message: str) -> None:
-        """End the watch without firing; ignored if it has already ended."""
+        """End the watch without firing, unless it has already ended."""
         if not self.ended.done():
             self.code, self.message = code, message
             self.ended.set_result(None)
 
 
 class QueryNode(VljepaNode):
-    """Serves `query`, `search` and `watch`."""
+    """Lifecycle node that serves `query`, `search` and `watch` with the text side of the model."""
 
     specs = parameters.QUERY
     part = 'language'
 
     def __init__(self, pool: ModelPool | None = None, **options: Any) -> None:
-        """Create the node, its services and its action."""
+        """Create the node, with its services and its action; the model is loaded at configure."""
         super().__init__('query_node', pool, **options)
         self._memory: Memory | None = None
         self._service: QueryService | None = None
@@ -119,7 +124,7 @@ class QueryNode(VljepaNode):
         )
 
     def open_storage(self, facts: ModelFacts, values: dict[str, Any]) -> Memory:
-        """Open the memory's file; if the disk is full, keep the memory in RAM only."""
+        """Open the memory: the file `memory_path`, or RAM without a path or on a full disk."""
         settings, path = parameters.memory_settings(values), values['memory_path']
         try:
             store = Store(Path(path).expanduser()) if path else None
@@ -128,7 +133,7 @@ class QueryNode(VljepaNode):
         return Memory(facts.model_id, settings, store)
 
     def setup(self) -> None:
-        """Set up the memory and the query service."""
+        """Create the query service on the opened memory."""
         values = self.values()
         self._memory = memory = self.storage
         self._timeout_s: float = values['predict_timeout']
@@ -144,7 +149,7 @@ class QueryNode(VljepaNode):
         self._service = QueryService(answerer, memory)
 
     def start(self) -> None:
-        """Subscribe to the stream and record it."""
+        """Subscribe to `model_info` and to the embeddings, changes and events to be recorded."""
         assert self._memory is not None
         memory = self._memory
         self._cameras = None
@@ -167,7 +172,7 @@ class QueryNode(VljepaNode):
             self._subscriptions_made.append(self.subscriber(kind, name, record, profile))
 
     def stop(self) -> None:
-        """Unsubscribe and end all watches."""
+        """Unsubscribe, end all watches, and wait until the model thread has emptied its queue."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         for watched in self._watched:
@@ -177,16 +182,16 @@ class QueryNode(VljepaNode):
             raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def teardown(self) -> None:
-        """Close the memory; data on disk is kept."""
+        """Close the memory; its file remains on disk."""
         if self._memory is not None:
             self._memory.close()
         self._memory = self._service = None
         self._sources = ()
 
     def update_conditions(self) -> None:
-        """Commit the memory's file and end watches of unknown sources.
+        """Commit the memory and end watches on unknown cameras.
 
-        Warn while the sources cannot be verified.
+        Until the first `model_info`, the cameras of watches cannot be verified, which is reported.
         """
         self.enqueue(self._commit)
         unknown = sorted({w.condition.source for w in self._watched} - {''})
@@ -203,7 +208,7 @@ class QueryNode(VljepaNode):
                 watched.end(error.code, str(error))
 
     def describe(self) -> dict[str, str]:
-        """Return the contents of the memory and the numbers of watches and waiting messages."""
+        """Return counters of the memory, watches and message queue for the diagnostics."""
         return {
             'stored sources': ', '.join(self._sources),
             'stored bytes': f'{self._stored_bytes:,}',
@@ -225,13 +230,18 @@ class QueryNode(VljepaNode):
         self.enqueue(self._record, message, texts)
 
     def _record(self, message: SemanticEmbedding, texts: tuple[str, ...]) -> None:
-        """Record an embedding and score the watched conditions, in the model thread."""
+        """Record an embedding and score the watched conditions; runs in the model thread.
+
+        Args:
+            message: SemanticEmbedding message.
+            texts: Conditions of the watches on its camera, without duplicates.
+        """
         assert self._memory is not None
         embedding = conversions.from_embedding_message(message)
         self._memory.record(embedding)
         self._sources = self._memory.sources
         scores: dict[str, float] = {}
-        for text in texts:  # separately, so that an error with one text does not affect others
+        for text in texts:  # one call per text, so that an error does not affect other texts
             self.guarded(partial(self._score, embedding.vector, text, scores))
         if scores:
             self.post(self._update_watches, embedding, scores)
@@ -240,7 +250,7 @@ class QueryNode(VljepaNode):
         scores[text] = float(self.lease.half.similarity(vector[None], text)[0])
 
     def _commit(self) -> None:
-        """Commit the memory, in the model thread; at most the last second can be lost."""
+        """Commit the memory to its file; runs in the model thread once a second."""
         if self._memory is not None:
             self._memory.commit()
             self._stored_bytes = self._memory.held_bytes
@@ -281,10 +291,15 @@ class QueryNode(VljepaNode):
     async def _ask_predict(
         self, request: Query.Request, patience_s: float
     ) -> tuple[str, list[EvaluatedSpan]]:
-        """Return the source and the results of `predict`.
+        """Call `predict` for a question and return its camera and its evaluated spans.
+
+        Args:
+            request: Query request.
+            patience_s: Timeout, at least the parameter `predict_timeout`.
 
         Raises:
-            BusyError: `predict` is not available, or did not respond within `patience_s`.
+            BusyError: `predict` is not available or did not respond in time.
+            VljepaError: `predict` failed or uses another model.
         """
         deadline_s = time.monotonic() + self._timeout_s
         while not self._predict.service_is_ready():
@@ -356,14 +371,14 @@ class QueryNode(VljepaNode):
         except BusyError as error:
             self.report_problem('goals refused', f'watch refused: {error}')
             return GoalResponse.REJECT
-        return GoalResponse.ACCEPT  # invalid goals are aborted, as a rejection carries no reason
+        return GoalResponse.ACCEPT  # an invalid goal is aborted: a rejection has no error code
 
     def _condition(self, goal: Watch.Goal) -> Condition:
         threshold = goal.threshold or self._watch_threshold
         return Condition(goal.condition, threshold, goal.until_not, goal.source, self._watch_hops)
 
     def _checked_condition(self, goal: Watch.Goal) -> Condition:
-        """Return the goal's condition. Raises InputError for a goal that could never fire."""
+        """Return the condition of a goal. Raises InputError if the goal is invalid."""
         conversions.check_supported(goal)
         condition = self._condition(goal)
         self.lease.half.check(condition.text)
@@ -374,7 +389,7 @@ class QueryNode(VljepaNode):
         return condition
 
     def _check_readable(self, watched: _PendingWatch) -> None:
-        """End a watch whose text is unreadable; in the model thread, before any hop is scored."""
+        """End a watch if the model cannot read its condition; runs in the model thread."""
         try:
             check_readable(self.lease.half, watched.condition.text, 'condition')
         except InputError as error:
@@ -411,7 +426,7 @@ class QueryNode(VljepaNode):
         self.enqueue(self._check_readable, watched)
         if not self.is_active:
             watched.end(*DEACTIVATED)
-        if goal.is_cancel_requested:  # before it was added to the watches
+        if goal.is_cancel_requested:  # before the goal was added to the watches
             watched.end(*CANCELED)
         try:
             moment = await watched.ended
@@ -422,7 +437,7 @@ class QueryNode(VljepaNode):
         return self._finish(watched, moment)
 
     def _abort(self, goal: Any, error: Exception) -> Watch.Result:
-        """Abort an invalid goal; a rejection would carry no error code."""
+        """Abort an invalid goal and return its result, with an error code and a message."""
         if not isinstance(error, VljepaError) and not self.is_active:
             error = self.inactive()  # the node was deactivated in the meantime
         code = error.code if isinstance(error, VljepaError) else ErrorCode.INTERNAL
@@ -454,7 +469,12 @@ class QueryNode(VljepaNode):
         return result
 
     def _update_watches(self, embedding: Embedding, scores: dict[str, float]) -> None:
-        """Update each goal with the scores from the model thread; runs in the executor."""
+        """Pass an embedding and its scores to the watches and publish feedback on their goals.
+
+        Args:
+            embedding: Embedding that the model thread scored.
+            scores: Scores by condition.
+        """
         for watched in list(self._watched):
             score = scores.get(watched.condition.text)
             concerned = watched.condition.concerns(embedding.key.source)

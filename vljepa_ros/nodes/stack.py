@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All nodes in one process, each in its own executor, with one shared copy of the model."""
+"""Nodes of the single-process stack: one executor per node, and one shared copy of the model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from vljepa_ros.nodes.query import QueryNode
 
 
 def factories() -> list[type]:
-    """Return the node classes in data-flow order.
+    """Return the node classes in the order of the data flow.
 
-    Nodes stop in this order, so that later nodes receive the last messages of earlier ones.
+    Nodes are stopped in this order, so that each node receives the last messages of the previous
+    nodes.
     """
     return [PerceptionNode, ChangeDetectionNode, DecoderNode, QueryNode]

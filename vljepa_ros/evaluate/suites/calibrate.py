@@ -89,7 +89,7 @@ def calibrate(context: Context) -> Report:
 
 
 def pose_all(context: Context) -> list[Posed]:
-    """Return all questions; those of the first draw are also posed without candidates."""
+    """Return all questions; questions of the first draw are also posed without candidates."""
     rng, found, concepts = np.random.default_rng(0), list[Posed](), context.concepts
     for stream in context.streams:
         for item in stream.annotations:
@@ -106,7 +106,7 @@ def pose_all(context: Context) -> list[Posed]:
 
 
 def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]:
-    """Return the graded answers by source: model, oracle and vision-blind baseline."""
+    """Return the graded answers of the model, the oracle and the vision-blind baseline."""
     return {
         'ours': give(context, posed, ask(context, posed, 'answers')),
         'oracle': give(
@@ -119,7 +119,7 @@ def answered(context: Context, posed: Sequence[Posed]) -> dict[str, list[Given]]
 def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Given]:
     """Return the graded answers of predicted embeddings (N, D) to N questions.
 
-    Questions with candidates are answered by the best-ranked one, others by the decoded text.
+    Questions with candidates are answered by the best-ranked candidate, others by decoded texts.
     """
     language = context.language
     decoded = dict[int, Decoded]()
@@ -142,7 +142,7 @@ def give(context: Context, posed: Sequence[Posed], vectors: Vectors) -> list[Giv
 
 
 def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
-    """Return ECE, AUROC and accuracy of one kind of answer from the source `who`.
+    """Return ECE, AUROC and accuracy of one kind of answer of the model or baseline `who`.
 
     The evaluated model (`ours`) also has rows for the answerable questions only.
     """
@@ -163,7 +163,7 @@ def confidences(who: str, kind: str, given: Sequence[Given]) -> list[Row]:
 
 
 def abstentions(who: str, given: Sequence[Given]) -> list[Row]:
-    """Return abstention rates of the source `who`, for unanswerable and answerable questions.
+    """Return abstention rates of the model or baseline `who` by answerability of the question.
 
     Unanswerable questions also have a row per reason. Open answers have separate rows.
     """

@@ -2,10 +2,10 @@
 """Suite caption: quality of the captions at the middle of every annotation.
 
 Metrics are the fraction of correct sentences (see `ConceptSet.expresses`) and CIDEr-D against five
-fixed paraphrases. Every (task, phase) has equal weight; dark, covered, appear and
-gone are one group each, independent of the task. The Y-Decoder is compared with the training
-sentence whose embedding is nearest. Combinations of task and color that are absent from training
-have rows of their own.
+fixed paraphrases. Every (task, phase) has equal weight; the phases dark, covered, appear and gone
+are one group each, independent of the task. The Y-Decoder is compared with the training sentence
+whose embedding is nearest. Combinations of task and color that are absent from training have
+separate rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OURS, NEAREST, ORACLE, BLIND = 'ours', 'nearest sentence', 'oracle', 'blind'
 
 @dataclass(frozen=True)
 class Scored:
-    """Captions' metrics of the source `who`: arrays (N,) for N moments, by metric."""
+    """Metrics of the captions of the model or a baseline `who`: an array (N,) per metric."""
 
     who: str
     values: dict[str, np.ndarray]
@@ -67,7 +67,7 @@ def caption(context: Context) -> Report:
 
 
 def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
-    """Return the captions of the moments, by source."""
+    """Return the captions of moments: decoded, retrieved, by the oracle, and vision-blind."""
     seen = look(context, found, 'captions')
     names = sorted({moment.item.meaning for moment in found})
     best = dict(zip(names, _decode(context, np.stack([context.centre(m) for m in names]))))
@@ -82,7 +82,7 @@ def captions(context: Context, found: Sequence[Moment]) -> dict[str, list[str]]:
 def score_texts(
     who: str, texts: Sequence[str], found: Sequence[Moment], cider: Cider, concepts: ConceptSet
 ) -> Scored:
-    """Return the correctness (0 or 1) and CIDEr-D of each text of the source `who`."""
+    """Return the correctness (0 or 1) and CIDEr-D of each text of the model or baseline `who`."""
 
     @cache
     def grade(concept: str, text: str) -> tuple[float, float]:
@@ -98,10 +98,10 @@ def score_texts(
 def compare(
     scored: Sequence[Scored], found: Sequence[Moment], among: Sequence[int], suffix: str
 ) -> list[Row]:
-    """Return the metrics of all sources, and our margin over retrieval, on some moments.
+    """Return the metrics of the model and baselines, and the model's margin over retrieval.
 
     Args:
-        scored: Metrics of each source.
+        scored: Metrics of the model and of each baseline.
         found: All moments.
         among: Indices of the moments to compare on.
         suffix: Suffix of the metrics' names; if not empty, our margin must exceed 0.

@@ -64,9 +64,10 @@ class TextEvent:
 
 @dataclass(frozen=True)
 class StreamEvents:
-    """Merged annotations of a stream, and the events that each source predicts.
+    """Merged annotations of a stream, and the events that the model and each baseline predict.
 
-    `segments`: segments detected by the model, except the first. `predicted`: events by source.
+    `segments`: segments detected by the model, except the first. `predicted`: events by name of
+    the model or baseline.
     """
 
     name: str
@@ -92,7 +93,7 @@ class StreamEvents:
 
 
 def events(context: Context) -> Report:
-    """Return F1 and false events at rest of all sources, and the text delay of the model."""
+    """Return F1 and false events at rest of the model and baselines, and the model's delay."""
     return _report(context, 'events', TARGETS, MARGIN_TARGET)
 
 
@@ -127,7 +128,7 @@ def _report(
 
 
 def collect(context: Context, stream: Stream) -> StreamEvents:
-    """Return the annotations of a stream and the events that all sources predict."""
+    """Return the annotations of a stream and the events of the model and each baseline."""
     annotations, output = merged(stream.annotations), run_stack(context, stream)
     ours, true = output.segments[1:], [item for item in annotations[1:] if not item.hidden]
     starts_s = [segment.start_s for segment in ours]
@@ -156,14 +157,14 @@ def evenly(count: int, length_s: float) -> list[float]:
 
 
 def decoded_events(context: Context, hops: Hops, at_s: Sequence[float]) -> list[TextEvent]:
-    """Return events at the times `at_s`, with texts decoded from the next embeddings."""
+    """Return events at times `at_s`, with the decoded text of the first hop at or after each."""
     return text_events(
         at_s, decoder_of(context).texts(hops.vectors[hops.not_before(at_s)]) if at_s else []
     )
 
 
 def figures(found: Sequence[StreamEvents], who: str, targets: Mapping[str, float]) -> list[Row]:
-    """Return the F1 and the rate of false events at rest of the source `who`."""
+    """Return the F1 and the rate of false events at rest of the model or baseline `who`."""
     rows, names = [], [stream.name for stream in found]
     for what in F1_ROWS:
         counts = count(found, who, what == LABELLED)
@@ -173,7 +174,7 @@ def figures(found: Sequence[StreamEvents], who: str, targets: Mapping[str, float
 
 
 def compare(found: Sequence[StreamEvents], who: str, target: float | None) -> list[Row]:
-    """Return the margin of the model's F1 over the baseline `who`, labeled and of boundaries."""
+    """Return the model's margins over the baseline `who` in labeled F1 and in boundary F1."""
     rows, names = [], [stream.name for stream in found]
     for what in F1_ROWS:
         ours, other = (
@@ -194,7 +195,7 @@ def count(found: Sequence[StreamEvents], who: str, labelled: bool) -> Counts:
 
 
 def of_hidden(stream: StreamEvents, who: str, pairs: Sequence[tuple[int, int]]) -> set[int]:
-    """Return the indices of unmatched predictions that match the start of a hidden act."""
+    """Return indices of unmatched predictions that match an act whose object is hidden."""
     predicted, matched = stream.predicted[who], {i for i, _ in pairs}
     rest = [i for i in range(len(predicted)) if i not in matched]
     options = near([predicted[i].at_s for i in rest], stream.hidden_s, WITHIN_S)
@@ -218,7 +219,7 @@ def matches(stream: StreamEvents, who: str, labelled: bool) -> list[tuple[int, i
 
 
 def at_rest(found: Sequence[StreamEvents], who: str) -> Row:
-    """Return the false events per minute of rest; `count` is the number of false events."""
+    """Return the row of false events per minute of rest; its `count` is their number."""
     rests = [(stream.name, rest) for stream in found for rest in false_at_rest(stream, who)]
     counts = np.array([rest for _, rest in rests], float).reshape(-1, 2)
 
@@ -231,7 +232,7 @@ def at_rest(found: Sequence[StreamEvents], who: str) -> Row:
 
 
 def false_at_rest(stream: StreamEvents, who: str) -> list[tuple[int, float]]:
-    """Return, for each rest of the arm, the number of false events and its length in minutes."""
+    """Return, for each period of rest, the number of false events and its length in minutes."""
     pairs = matches(stream, who, labelled=False)
     excluded = {i for i, _ in pairs} | of_hidden(stream, who, pairs)
     false = [e.at_s for i, e in enumerate(stream.predicted[who]) if i not in excluded]

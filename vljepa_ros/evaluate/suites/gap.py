@@ -52,7 +52,7 @@ def _cosine(who: str, said: Vectors, target: Vectors, streams: list[str]) -> Row
 
 
 def separability(one: Vectors, other: Vectors, folds: int = FOLDS) -> list[float]:
-    """Return the AUROC, per cross-validation fold, of a ridge classifier of `one` vs. `other`."""
+    """Return the AUROC, per cross-validation fold, of a ridge classifier of two vector sets."""
     x = np.concatenate([one, other]).astype(np.float64)
     y = np.concatenate([np.ones(len(one)), -np.ones(len(other))])
     order, found = np.random.default_rng(0).permutation(len(x)), []

@@ -3,8 +3,8 @@
 
 A triple is a training paraphrase (the anchor), a held-out paraphrase of the same concept, and a
 distractor that differs in one slot: object, verb, direction, state or negation. Among the
-paraphrases of the other concept, the distractor shares the most words with the anchor, so that
-word overlap is mostly wrong (the row `shared words`). Every slot has equal weight.
+paraphrases of the other concept, the distractor shares the most words with the anchor, so that a
+decision by shared words is mostly wrong (the row `shared words`). Every slot has equal weight.
 """
 
 from __future__ import annotations

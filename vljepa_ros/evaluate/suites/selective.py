@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite selective: caption quality of selective decoding against the number of decodes.
 
-This is an exact form of the paper's protocol. An annotation's time is its midpoint. It is compared
-with the text of the nearest decode (the earlier one of a tie); the score is the mean CIDEr-D
-against five fixed paraphrases. The score *in force* uses the last text emitted before the midpoint
-and is 0 without such a text. It does not exist for offline rules, which need the whole stream
-before they emit a text (offline Ward, peaks of motion energy, oracle boundaries).
+This is an exact form of the paper's protocol. An annotation is compared with the text of the
+decode nearest to its midpoint (the earlier decode of a tie); the score is the mean CIDEr-D against
+five fixed paraphrases. The score *in force* uses the last text emitted before the midpoint and is
+0 without such a text. It does not exist for offline rules, which need the whole stream before they
+emit a text (offline Ward, peaks of motion energy, oracle boundaries).
 
 Embeddings are computed once per stream; `evaluate.decode_rules` has the rules. Every decode that a
 rule requests counts: for our rule the first of a stream, one per new segment and one per update.
@@ -128,7 +128,7 @@ def selective(context: Context) -> Report:
     """Return the results of all rules, with thresholds chosen on the validation streams.
 
     Raises:
-        InputError: the context has no validation streams.
+        InputError: The context has no validation streams.
     """
     need_ward()
     if not context.validation:
@@ -162,7 +162,7 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
         language: Text side of the model that computed the embeddings.
 
     Raises:
-        InputError: a file is invalid.
+        InputError: A file is invalid.
     """
     need_ward()
     read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).texts
@@ -190,7 +190,7 @@ def embedded(context: Context, stream: Stream) -> Hops:
 
 
 def record(context: Context, stream: Stream, hops: Hops) -> Recorded:
-    """Combine a stream's embeddings, references and the baselines' texts."""
+    """Return the embeddings of a stream with its references and the texts of the baselines."""
     shown = [a for a in stream.annotations if not a.hidden]
     spans = tuple(
         AnnotatedSpan(a.start, a.end, references(context.concepts, a.meaning)) for a in shown
@@ -225,7 +225,7 @@ def in_force(emitted_ns: Stamps, times_ns: Stamps) -> Indices:
 
 
 def taken(decodes: Decodes, times_ns: Stamps) -> list[Indices]:
-    """Return the index of the nearest decode and, for online rules, of the one in force.
+    """Return the index of the nearest decode and, for online rules, of the decode in force.
 
     Both are arrays (A,), with one index for each time of `times_ns`.
     """
@@ -322,7 +322,7 @@ def report(table: Table, thresholds: Thresholds, note: str) -> Report:
 
 
 def targets(table: Table, periods: Iterable[float]) -> list[Row]:
-    """Return rows that compare the baseline with its upper bounds, and our rule with it."""
+    """Return rows that compare the baseline with its upper bounds and with our rule."""
     base, each = table.cider(UNIFORM, BASELINE_S), table.decodes(UNIFORM, BASELINE_S)
     rows = [Row(BASELINE, CIDER, base.interval())]
     rows += [Row(w, CIDER, table.cider(w, ONCE).interval()) for w in ONES if table.has(w)]

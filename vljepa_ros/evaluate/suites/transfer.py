@@ -3,9 +3,10 @@
 
 A predicted event is the start of a segment, as printed by `vljepa annotate`, with its final text.
 True events are the starts of annotations. The start of a stream is not an event. An event has at
-most one label: `dark`, `covered`, `light back` and `uncovered` (the first event after them),
-`open` and `close` (for the movement and the final state of a door; a sentence may call it a drawer
-of any color). The concepts of the kitchen define the questions.
+most one label: `dark`, `covered`, `light back` (the first event after `dark`), `uncovered` (the
+first event after `covered`), `open` or `close` (for the movement and the final state of a door; a
+sentence may call the door a drawer of any color). The concepts of the kitchen define the
+questions.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def transfer(context: Context) -> Report:
 
 
 def events_by_source(context: Context) -> tuple[list[list[Labelled]], Events]:
-    """Return the true events of each stream, and the predicted events by source."""
+    """Return the true events of each stream, and the events of the model and each baseline."""
     found = context.map(_events_of, context.streams, 'streams')
     return [true for true, _ in found], {
         who: [predicted[who] for _, predicted in found] for who in (OURS, ORACLE, BLIND)
@@ -117,7 +118,7 @@ def state_of(concept: str) -> str:
 
 @cache
 def state_in(concepts: ConceptSet, text: str) -> str:
-    """Return the state that a sentence describes, one of `STATES`; '' if none. Ignore colors."""
+    """Return the state that a sentence describes apart from colors: one of `STATES`, or ''."""
     plain = ' '.join(word for word in words(text) if word not in concepts.colors)
     for name, expressed in STATES.items():
         if any(concepts.expresses(concept, plain, color=False) for concept in expressed):

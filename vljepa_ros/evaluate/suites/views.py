@@ -96,7 +96,7 @@ def _sizes(chosen: Sequence[Moment]) -> list[float]:
 
 
 def _by_list(context: Context, held_out: Candidates, known: Sequence[FilmedAct]) -> list[Row]:
-    """Return top-1 accuracy of all sources for held-out and for training paraphrases.
+    """Return top-1 accuracy of the model and baselines for held-out and training paraphrases.
 
     `known`: acts from cameras without held-out properties.
     """

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite vqa: yes/no and multiple-choice questions about the middle of every annotation.
 
-Questions are in held-out paraphrases. Yes and no are balanced within each (topic, task), so that
-no rule without vision exceeds 50%. Choices are among the eight colors, among four objects, and
-among four things and "none".
-Unanswerable questions belong to the suite calibrate.
+Questions are in held-out paraphrases. The answers yes and no are balanced within each (topic,
+task), so that no rule without vision exceeds 50%. Choices are among the eight colors, among four
+objects, and among four things and "none". Unanswerable questions belong to the suite calibrate.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ PARTS = {YES_NO: (YES_NO,), 'choices': CHOICES, 'all': (YES_NO, *CHOICES)}
 
 @dataclass(frozen=True)
 class Graded:
-    """Question with the correctness (0 or 1) of the answer of each source."""
+    """Question with the correctness (0 or 1) of the answers of the model and each baseline."""
 
     posed: Posed
     right: dict[str, float]
@@ -115,7 +114,7 @@ def grade(context: Context, posed: Sequence[Posed]) -> list[Graded]:
 
 
 def is_of(graded: Graded, kind: str) -> bool:
-    """Return whether the question has the kind `kind`."""
+    """Return whether a graded question is of the kind `kind`, such as 'yes/no'."""
     return graded.posed.question.kind == kind
 
 
