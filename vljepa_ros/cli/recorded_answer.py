@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers to questions about a recording, by the same rules as the service `query`.
 
-The service evaluates a long span of stored frames only at the ends of segments. Here, every
-attention window of the span is evaluated.
+For a long span, the service evaluates only some windows of the stored frames: at the ends of
+segments, at the newest hop, and at equal distances. Here, every attention window of the span is
+evaluated.
 """
 
 from __future__ import annotations

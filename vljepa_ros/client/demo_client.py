@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Client of the demo: plays a bag losslessly, receives text events and calls `query`.
+"""Client of the demo: plays a bag losslessly to a running stack and prints events and answers.
 
-Usage: `python -m vljepa_ros.client.demo_client BAG --questions FILE`. The client prints one JSON
-object per line to stdout: {"active": [...]}, {"event": ...}, {"answer": ...}, {"played": ...}.
-Times of events are integer nanoseconds. Each question is asked at its time in the bag. At the end,
-the client deactivates change_detection_node, so that all streams end.
+Usage: `python -m vljepa_ros.client.demo_client BAG --questions FILE`. FILE is a JSON list of
+{"at": seconds after the first image, "prompt": text, "candidates": [texts]}; each question is
+asked at its time in the bag. The client waits until all nodes are active and prints one JSON
+object per line: {"active": [...]}, {"event": {...}}, {"answer": {...}}, {"played": {...}}, with
+times in integer nanoseconds. At the end, it deactivates change_detection_node, so that all streams
+end.
 """
 
 from __future__ import annotations

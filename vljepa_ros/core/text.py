@@ -17,7 +17,7 @@ def yes_among(candidates: Sequence[str]) -> int | None:
 def yes_of(candidates: Sequence[str]) -> int | None:
     """Return the index of the only "yes" if there is also a "no", otherwise None.
 
-    The first word of a candidate decides.
+    Only the first word of a candidate is compared, ignoring case.
     """
     first = [_first_word(text) for text in candidates]
     return first.index('yes') if first.count('yes') == 1 and 'no' in first else None

@@ -203,7 +203,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Moment:
-    """Time span of one camera with a score, 0..1: a search result, or evidence of an answer."""
+    """Time span of one camera with a score, 0..1.
+
+    It is a search result, evidence of an answer, or the window in which a watch condition fired.
+    `text`: caption of the span, '' if there is none or it is withheld; for a watch, its condition.
+    """
 
     source: str
     start_ns: int
@@ -230,7 +234,11 @@ class EvaluatedSpan:
 
 
 class Basis(IntEnum):
-    """Data that an answer is based on (values equal the constants of Query.srv)."""
+    """Data that an answer is based on; the values equal the BASIS_* constants of Query.srv.
+
+    NOW: the current visual state. FRAMES: stored frames, evaluated with the question as prompt.
+    MEMORY: stored embeddings of a standing prompt.
+    """
 
     NOW = 0
     FRAMES = 1

@@ -131,8 +131,8 @@ class ConceptSet:
     def compatible(self, concept: str) -> list[str]:
         """Return ids of other concepts that may be true at the same time as `concept`.
 
-        An id that begins with `NOT` stands for the negation of a concept. A pair of compatible
-        concepts may be returned for only one of the two.
+        An id that begins with `NOT` stands for the negation of a concept. The relation is
+        symmetric, but a pair may be listed for only one of its two concepts.
         """
         del concept
         return []

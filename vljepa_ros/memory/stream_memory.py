@@ -79,7 +79,7 @@ class StoredStream:
 
     @property
     def dim(self) -> int:
-        """Number D of values per vector; 0 if nothing is stored."""
+        """Number D of values per vector; 0 before the first hop or closed segment is stored."""
         return self.hops.dim or self._pooled.dim
 
     def __bool__(self) -> bool:

@@ -284,7 +284,8 @@ class CalibrationConfig:
         """Return the coefficients of the confidence of a decoded text.
 
         Args:
-            asked: Whether the text answers a question, so that the answer_* parameters apply.
+            asked: Whether the text answers a question. If so, the result is the answer_*
+                parameters, unless all of them are 0; otherwise the decode_* parameters.
         """
         answers = WordsLogit(
             self.answer_slope,

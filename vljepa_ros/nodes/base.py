@@ -36,7 +36,7 @@ class Storage(Protocol):
 
 
 class _Request(NamedTuple):
-    """Inputs of configure: the model to load and all parameter values."""
+    """Inputs of configure: the model to load and the values of the parameters in `specs`."""
 
     spec: ModelSpec
     values: dict[str, Any]
@@ -351,7 +351,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
     # Parameters.
 
     def values(self) -> dict[str, Any]:
-        """Return the values of the node's parameters by name."""
+        """Return the values of the parameters in `specs` by name."""
         return parameters.values_of(self, self.specs)
 
     def _on_set_parameters(self, changed: list[Parameter]) -> SetParametersResult:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""change_detection_node: segments streams of `semantic_embedding`, publishes `semantic_change`.
+"""change_detection_node: segments `semantic_embedding` and publishes `semantic_change`.
 
-Only the streams that `model_info` names are segmented. A new `model_info` ends all other streams.
-Embeddings of these streams that arrive later are ignored, because messages of different topics
-arrive in any order. Until the first `model_info`, every stream is segmented.
+Only the streams that the newest `model_info` names are segmented; a new `model_info` ends all
+others. ROS does not order messages of different topics, so embeddings of an ended stream can
+still arrive: they are ignored and do not reopen it. After activation, every stream is segmented
+until the first `model_info`.
 """
 
 from __future__ import annotations

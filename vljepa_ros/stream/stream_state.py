@@ -45,9 +45,9 @@ class StreamState:
 
     `run` contains up to `longest` newest hops, which can still become part of a new segment.
     Vectors of earlier hops are settled: `settled` is their sum, `newest_settled` the last few of
-    them. `noise`: variance of vectors within their segments, averaged over segments. `published`:
-    the vector that was published last for decoding. `strictness` multiplies the thresholds to meet
-    the event budget.
+    them. `noise`: moving average of the squared distance of a newly settled vector from the mean
+    of those settled before it; a new segment inherits it. `published`: the vector that was last
+    published for decoding. `strictness` multiplies the thresholds to meet the event budget.
     """
 
     key: StreamKey
@@ -114,11 +114,12 @@ class StreamState:
             self.newest_settled.append(oldest)
 
     def costs(self, least: int) -> Vector64:
-        """Return the cost of merging the newest k embeddings into the segment, for k >= `least`.
+        """Return the costs of keeping the newest k embeddings in the segment, for k from `least`.
 
-        The cost is 0 if one of the newest `least` embeddings is nearer to the mean of the earlier
-        embeddings than to the mean of the newest k, so that outliers and reverted changes start no
-        segment. Values of k that would leave no earlier embedding are omitted.
+        A cost is Ward's criterion, n k / (n + k) times the squared distance between the means of
+        these k and of the n earlier embeddings, minus `noise`. It is 0 if one of the newest
+        `least` embeddings is nearer to the earlier mean than to the newer one, so that outliers
+        and reverted changes start no segment. At least one earlier embedding must remain.
         """
         newest = np.array([hop.vector for hop in reversed(self.run)])
         k = np.arange(least, min(len(newest), self.count + len(newest) - 1) + 1)

@@ -48,7 +48,7 @@ class Given:
 
     @property
     def kind(self) -> str:
-        """Return the kind of the question, one of `KINDS`."""
+        """Return the kind of the answer, one of `KINDS` (not the `kind` of the question)."""
         return kind_of(self.posed)
 
     @property

@@ -294,7 +294,12 @@ class Table:
         return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
 
     def in_force(self, who: str, period: float) -> Mean:
-        """Return the mean CIDEr-D of the texts in force."""
+        """Return the mean CIDEr-D of the last text before the middle of each annotation.
+
+        Args:
+            who: Name of an online rule.
+            period: Budget in seconds per decode, or `ONCE` for a row without a budget.
+        """
         found = [s[who, period].in_force for s in self._scored]
         return mean(
             np.concatenate([values for values in found if values is not None]), (), 0, self._of

@@ -79,9 +79,10 @@ class TextConfig:
 class DualConfig:
     """Contents of the model.yaml of a dual encoder.
 
-    `picture`: image encoder. `text`: text encoder. `licences`: terms that a user accepts before
-    `vljepa models get` downloads. `drawn`: name prefixes of weights that no source provides;
-    `vljepa models get` initializes them randomly.
+    `picture`: image encoder. `text`: text encoder. `bank`: sentence bank. `licences`: licenses
+    that a user must accept before `vljepa models get` downloads the weights. `sources`: files to
+    download. `drawn`: name prefixes of weights that no source provides; `vljepa models get`
+    initializes them randomly.
     """
 
     name: str

@@ -2,8 +2,8 @@
 """Fine-tuning of the vision side on annotated recordings, with rehearsal of known answers.
 
 The loss on annotations is that of stage 2 (`train.losses`). Known sentences (see `rehearsal`) are
-additional negatives, so a prediction must be nearer to the annotated text than to any of them. The
-rehearsal term preserves the start model's answers to other questions, and its captions at tubelets
+additional negatives, except those whose meaning may equal that of the annotated text: a prediction
+must be nearer to the annotated text than to the other known sentences. The rehearsal term preserves the start model's answers to other questions, and its captions at tubelets
 without annotation (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
 """
 
