@@ -18,6 +18,7 @@ import torch
 from vljepa_ros.cli.common import add_model_arguments, load_model, note, progress
 from vljepa_ros.cli.main import Parser
 from vljepa_ros.core.errors import InputError, VljepaError
+from vljepa_ros.core.exit_status import ExitStatus, command_status
 from vljepa_ros.core.protocols import ModelFacts
 from vljepa_ros.data.format import Stream, open_split
 from vljepa_ros.evaluate.context import Context
@@ -26,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run `main` and return the exit status: 0, or 2 after an input error."""
+    """Run `main` and return the exit status; an error of ours is printed as one line."""
     try:
         main()
     except VljepaError as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
-    return 0
+        return command_status(error)
+    return ExitStatus.OK
 
 
 def add_split_arguments(parser: ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from vljepa_ros.core.errors import VljepaError
+from vljepa_ros.core.exit_status import ExitStatus
 from vljepa_ros.core.types import Event, Image, State
 from vljepa_ros.model.registry import load
 from vljepa_ros.pipeline import Pipeline
@@ -165,11 +166,11 @@ def main() -> int:
         run = observe(args.source, args.model, tuple(args.at))
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 2
+        return ExitStatus.BAD_INPUT
     path = args.source / 'ground_truth.json'
     truth = json.loads(path.read_text())['annotations'] if path.is_file() else []
     draw(run, truth, args.out)
-    return 0
+    return ExitStatus.OK
 
 
 if __name__ == '__main__':

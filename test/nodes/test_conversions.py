@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import math
 
 import cv2
@@ -207,10 +208,12 @@ def test_answer_field_by_field() -> None:
         nearest=True,
         abstain_reason=types.AbstainReason.UNANSWERABLE,
         unfamiliar=0.125,
+        message='cannot read "?"',
     )
     response = srv.Query.Response()
     conversions.fill_answer(response, answer)
     assert response == srv.Query.Response(
+        message='cannot read "?"',
         answer='yes',
         confidence=0.75,
         abstained=True,
@@ -232,6 +235,10 @@ def test_answer_field_by_field() -> None:
             )
         ],
     )
+
+    read = conversions.from_answer(response)
+    assert np.array_equal(read.vector, answer.vector)  # type: ignore[arg-type]
+    assert dataclasses.replace(read, vector=A) == answer
 
 
 def test_model_info_follows_the_rate_in_use() -> None:

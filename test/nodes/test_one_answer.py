@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same question has the same answer from the nodes, `Pipeline.ask` and `vljepa ask`."""
+"""Nodes, planner client, `Pipeline.ask` and `vljepa ask` give one question the same answer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vljepa_ros.srv import Query
 
 from vljepa_ros.cli.recorded_answer import answer_of
 from vljepa_ros.cli.time_spans import Span
+from vljepa_ros.client.planner_client import Client
 from vljepa_ros.core.protocols import Model
 from vljepa_ros.core.types import AbstainReason, Answer, Basis, Frame
 from vljepa_ros.nodes import conversions
@@ -93,7 +94,8 @@ QUESTIONS = [
 ]
 
 
-def test_one_question_has_one_answer(ask_nodes: Any) -> None:
+def test_one_question_has_one_answer(bench: Bench, ask_nodes: Any) -> None:
+    client = Client(bench.namespace, context=bench.probe.context)
     pipeline = Pipeline(model())
     for frame in Film():
         pipeline.push(frame)
@@ -108,6 +110,9 @@ def test_one_question_has_one_answer(ask_nodes: Any) -> None:
             prompt=prompt, candidates=candidates, start=stamp(start_ns), end=stamp(end_ns)
         )
         assert live == message_of(offline) == message_of(recorded), prompt
+        planned = client.query(prompt, candidates, start_s=start_ns / 1e9, end_s=end_ns / 1e9)
+        assert message_of(planned) == live, prompt
+    client.close()
 
 
 def test_a_past_without_frames_is_answered_from_memory_by_the_pipeline_too() -> None:

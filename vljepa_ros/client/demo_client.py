@@ -30,7 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from vljepa_ros.client.bag_player import Player, PlayOptions
 from vljepa_ros.core.errors import InputError, VljepaError
-from vljepa_ros.core.exit_status import ExitStatus
+from vljepa_ros.core.exit_status import ExitStatus, command_status
 from vljepa_ros.core.types import State
 from vljepa_ros.msg import SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions
@@ -210,7 +210,7 @@ class Client:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: FAILED if the stack failed."""
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('bag', type=Path)
     parser.add_argument('--questions', type=Path)
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         client.run(sorted(questions, key=lambda question: question['at']))
     except VljepaError as error:
         print(f'demo_client: {error}', file=sys.stderr)
-        return ExitStatus.FAILED
+        return command_status(error)
     except (KeyboardInterrupt, BrokenPipeError):
         return ExitStatus.INTERRUPTED
     finally:

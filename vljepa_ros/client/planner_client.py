@@ -41,7 +41,7 @@ from vljepa_ros.core.errors import (
     error_of,
 )
 from vljepa_ros.core.settings import check_text, texts_of
-from vljepa_ros.core.types import AbstainReason, Answer, Basis, Candidate, Moment
+from vljepa_ros.core.types import AbstainReason, Answer, Moment
 from vljepa_ros.nodes import conversions, qos
 from vljepa_ros.query.service import Question
 from vljepa_ros.srv import Query, Search
@@ -238,7 +238,7 @@ class Client:
             question.check()
             return conversions.to_query(question)
 
-        return self._call(self._query, request, _answer)
+        return self._call(self._query, request, conversions.from_answer)
 
     def search(
         self,
@@ -285,7 +285,12 @@ class Client:
                 end=_time('end', end_s),
             )
 
-        return self._call(self._search, request, lambda r: [_moment(m) for m in r.moments])
+        def read(response: Any) -> list[Moment]:
+            if response.message:  # what was not searched
+                self._node.get_logger().warning(response.message)
+            return [conversions.from_moment(moment) for moment in response.moments]
+
+        return self._call(self._search, request, read)
 
     def watch(
         self,
@@ -493,7 +498,7 @@ class Client:
                 watching.abstain_reason = conversions.from_abstain_reason(result.abstain_reason)
             if result.fired:
                 watching.score = float(result.moment.score)
-                _settle(watching.future, _moment(result.moment))
+                _settle(watching.future, conversions.from_moment(result.moment))
             elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
             elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by another client
@@ -537,30 +542,3 @@ def _ns(name: str, seconds: object) -> int:
 
 def _time(name: str, seconds: object) -> Any:
     return conversions.to_time(_ns(name, seconds))
-
-
-def _moment(message: Any) -> Moment:
-    return Moment(
-        message.source,
-        conversions.to_ns(message.start),
-        conversions.to_ns(message.end),
-        message.score,
-        message.text,
-    )
-
-
-def _answer(response: Any) -> Answer:
-    return Answer(
-        response.answer,
-        response.confidence,
-        response.abstained,
-        conversions.to_ns(response.stamp),
-        response.model_id,
-        conversions.from_floats(response.vector),
-        tuple(Candidate(c.text, c.score) for c in response.ranked),
-        tuple(_moment(m) for m in response.evidence),
-        Basis(response.basis),
-        response.nearest,
-        conversions.from_abstain_reason(response.abstain_reason),
-        response.unfamiliar,
-    )

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vljepa_ros.core.errors import InputError, OutputError, VljepaError
+from vljepa_ros.core.exit_status import ExitStatus
 from vljepa_ros.data import concepts
 from vljepa_ros.data.concepts import ConceptSet
 from vljepa_ros.data.format import Stream, open_split
@@ -100,9 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
         save(counts, args.out)
     except VljepaError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 2
+        return ExitStatus.BAD_INPUT
     print(f'{args.out}: {sum(counts.values()):,} annotations of {len(counts):,} concepts')
-    return 0
+    return ExitStatus.OK
 
 
 if __name__ == '__main__':

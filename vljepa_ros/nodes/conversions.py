@@ -259,6 +259,13 @@ def to_moment(moment: types.Moment) -> msg.Moment:
     )
 
 
+def from_moment(message: msg.Moment) -> types.Moment:
+    """Convert a Moment message to a moment."""
+    return types.Moment(
+        message.source, to_ns(message.start), to_ns(message.end), message.score, message.text
+    )
+
+
 def to_look(window: WindowPrediction) -> msg.Look:
     """Convert the predicted embeddings of one window to a Look message."""
     return msg.Look(
@@ -363,6 +370,25 @@ def fill_answer(response: Any, answer: types.Answer) -> None:
     response.vector = to_floats(answer.vector)
     response.model_id = answer.model_id
     response.stamp = to_time(answer.stamp_ns)
+
+
+def from_answer(response: Any) -> types.Answer:
+    """Convert a Query response to an answer: the inverse of `fill_answer`."""
+    return types.Answer(
+        answer=response.answer,
+        confidence=response.confidence,
+        abstained=response.abstained,
+        stamp_ns=to_ns(response.stamp),
+        model_id=response.model_id,
+        vector=from_floats(response.vector),
+        ranked=tuple(types.Candidate(c.text, c.score) for c in response.ranked),
+        evidence=tuple(from_moment(moment) for moment in response.evidence),
+        basis=types.Basis(response.basis),
+        nearest=response.nearest,
+        abstain_reason=from_abstain_reason(response.abstain_reason),
+        unfamiliar=response.unfamiliar,
+        message=response.message,
+    )
 
 
 def check_supported(request: Any) -> None:

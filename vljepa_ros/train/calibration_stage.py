@@ -2,7 +2,7 @@
 """Stage 4: fits the calibration, which converts cosines and log-probabilities to confidences.
 
 The questions about the validation streams are those of the suite `calibrate` of `vljepa evaluate`
-(`evaluate.questions`, BENCHMARK.md). Prompts and answers are held-out paraphrases, because users
+(`evaluate.questions`). Prompts and answers are held-out paraphrases, because users
 do not phrase their texts as in the training data either.
 
 Shapes: N answers, C candidates (padded), F features.
