@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,20 @@ def test_only_the_same_recording_replaces_a_stream(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'out/run.*b/run\.avi'):
         write_all(out, streams(video(tmp_path / 'b' / 'run.avi', 10), said(0, 0.2, 'other')))
     assert read_stream(out / 'run').annotations[0].text == 'new'
+
+
+def test_an_import_replaces_all_earlier_streams_of_its_cameras(tmp_path: Path) -> None:
+    out, place = tmp_path / 'out', tmp_path / 'run'
+    split = streams(bag(place, rows([0.0, 0.1, 0.2, 9.0, 9.1])), said(0, 0.2))
+    rear = [replace(s, name='run-rear', meta={**s.meta, 'camera': 'rear'}) for s in split[:1]]
+    other = streams(video(tmp_path / 'other.avi', 10), said(0, 0.2))
+    for found in (split, rear, other):
+        write_all(out, found)
+    (out / 'notes').mkdir()
+    shutil.rmtree(place)
+    whole = streams(bag(place, rows([0.0, 0.1, 0.2])), said(0, 0.2))
+    assert write_all(out, whole) == ['run']
+    assert {path.name for path in out.iterdir()} == {'run', 'run-rear', 'other', 'notes'}
 
 
 def test_a_folder_that_is_not_a_stream_is_never_replaced(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ class Hub:
     """Hub with its files and the requests that it received.
 
     `files`: path below the hub -> content. `gated`: repositories that require `Bearer secret`.
-    `break_after`: bytes after which the next response is cut off (0: never).
+    `break_after`: bytes after which the next response is cut off (0: never). `sends_length`:
+    whether responses have the header Content-Length.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     break_after: int = 0
+    sends_length: bool = True
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ''
 
@@ -61,7 +63,8 @@ def serve() -> Iterator[Hub]:
                 self.end_headers()
                 return
             self.send_response(206 if start else 200)
-            self.send_header('Content-Length', str(len(content) - start))
+            if hub.sends_length:
+                self.send_header('Content-Length', str(len(content) - start))
             self.send_header('ETag', tag)
             self.end_headers()
             end, hub.break_after = start + hub.break_after if hub.break_after else None, 0

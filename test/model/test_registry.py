@@ -64,6 +64,12 @@ def test_halves_load_alone(tiny_folder: Path) -> None:
     assert vision.facts.model_id == language.facts.model_id
 
 
+@pytest.mark.parametrize('parts', [('bank',), ('vision', 'bank')])
+def test_a_streaming_model_has_no_bank(tiny_folder: Path, parts: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="'tiny' has no sentence bank"):
+        registry.load(str(tiny_folder), device='cpu', parts=parts)
+
+
 def damage(folder: Path, how: str) -> None:
     weights, config = folder / registry.WEIGHTS, folder / registry.CONFIG
     values = yaml.safe_load(config.read_text())

@@ -318,3 +318,53 @@ def test_only_what_the_answers_tell_is_fitted_again() -> None:
     before = Speaker.calibration
     kept = ('unknown', 'abstain_above', 'abstain_words_above', 'rank_temperature', 'unknown_bias')
     assert [getattr(found, key) for key in kept] == [getattr(before, key) for key in kept]
+
+
+def asked_of_two(right: int, unanswerable: int) -> list[AnsweredQuestion]:
+    """Return questions with two candidates, the first of which is right where there is one."""
+    texts = ('right', 'wrong')
+    known = Question('?', 'right', 'say:right', 'told', texts)
+    unknown = Question('?', 'cannot tell', UNKNOWN, 'told', texts)
+    vector = np.array([1.0, 0.0], np.float32)
+    return [
+        AnsweredQuestion(known if i < right else unknown, vector, f's{i % 2}')
+        for i in range(right + unanswerable)
+    ]
+
+
+def speaker_without_unknown() -> Any:
+    language: Any = Speaker({'right': np.array([1.0, 0.0]), 'wrong': np.array([0.9, 0.1])})
+    language.calibration = dataclasses.replace(Speaker.calibration, unknown='')
+    return language
+
+
+def test_unanswerable_questions_do_not_count_for_a_model_that_cannot_abstain() -> None:
+    found, without, few = (
+        recalibrate(speaker_without_unknown(), asked_of_two(*counts), 0).rank_temperature
+        for counts in ((40, 10), (40, 0), (29, 10))
+    )
+    assert found == without != Speaker.calibration.rank_temperature
+    assert few == Speaker.calibration.rank_temperature
+
+
+def test_unanswerable_yes_no_questions_do_not_bias_the_yes() -> None:
+    language: Any = Speaker(
+        {'yes': np.array([1.0, 0.0]), 'no': np.array([0.0, 1.0]), 'cannot tell': np.ones(2)}
+    )
+    question = Question('?', 'cannot tell', UNKNOWN, 'yes/no', ('yes', 'no'))
+    asked = [AnsweredQuestion(question, np.ones(2, np.float32), f's{i % 2}') for i in range(40)]
+    assert recalibrate(language, asked, 0).yes_bias == Speaker.calibration.yes_bias
+
+
+def test_a_candidate_that_means_unknown_counts_once() -> None:
+    texts = ('right', 'cannot tell')
+    language: Any = Table({'right': np.array([1.0, 0.0]), 'cannot tell': np.array([0.0, 1.0])})
+    rng = np.random.default_rng(0)
+    asked: list[AnsweredQuestion] = []
+    for vector in rng.uniform(0.0, 1.0, (2000, 2)).astype(np.float32):
+        share = 1 / (1 + np.exp((vector[1] - vector[0]) / 0.3))
+        unknown = rng.random() > share
+        answer, meaning = ('cannot tell', UNKNOWN) if unknown else ('right', 'say:right')
+        asked.append(AnsweredQuestion(Question('?', answer, meaning, 'told', texts), vector))
+    found = module.scale(language, asked, 'cannot tell')
+    assert found is not None and found[1] == pytest.approx(0.0, abs=0.25)

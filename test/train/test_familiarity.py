@@ -3,13 +3,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from helpers.synthetic_streams import film
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.data.format import Stream, read_stream, write_stream
 from vljepa_ros.data.unfamiliar import synthetic
 from vljepa_ros.evaluate.bins import HIDDEN, Hop
-from vljepa_ros.train.familiarity import REFUSED_IN_ALL, Features, fit_scenes
+from vljepa_ros.train.familiarity import (
+    REFUSED_IN_ALL,
+    Features,
+    concatenated,
+    fit_scenes,
+    folds,
+    hidden_features,
+    known_features,
+)
 
 WIDTH = 24
 
@@ -60,6 +75,37 @@ def test_streams_without_hidden_hops_have_one_density() -> None:
         tuple(h for h, use in zip(found.hops, lit, strict=True) if use),
     )
     assert len(fit_scenes(part, outliers(rng)).detector.densities) == 1
+
+
+def stream(folder: Path, name: str, frames: int) -> Stream:
+    whole = film(name, 0)
+    cut = replace(whole, frames=whole.frames[:frames], stamps_ns=whole.stamps_ns[:frames])
+    return read_stream(write_stream(folder, cut))
+
+
+def test_a_fold_holds_out_whole_streams_with_their_changed_images(
+    tiny: Any, tmp_path: Path
+) -> None:
+    streams = [stream(tmp_path, f's{i}', 20) for i in range(4)]
+    found = concatenated(
+        known_features(tiny.vision, streams), hidden_features(tiny.vision, streams)
+    )
+    fold_of: dict[str, set[int]] = {}
+    for hop, fold in zip(found.hops, folds(found), strict=True):
+        fold_of.setdefault(hop.stream, set()).add(int(fold))
+    assert fold_of == {'s0': {0}, 's1': {1}, 's2': {2}, 's3': {0}}
+    # As shown, corrupted, covered and dark; each of them is one run of hops.
+    assert len(set(found.clip.tolist())) == 4 * 4
+    assert sum(a != b for a, b in pairwise(found.clip.tolist())) == 4 * 4 - 1
+
+
+def test_streams_without_a_whole_tubelet_are_left_out(tiny: Any, tmp_path: Path) -> None:
+    long, short = stream(tmp_path, 'long', 20), stream(tmp_path, 'short', 1)
+    for features in (known_features, hidden_features):
+        found = features(tiny.vision, [short, long])
+        assert {hop.stream for hop in found.hops} == {'long'}
+        with pytest.raises(InputError, match='no streams of known scenes'):
+            features(tiny.vision, [short])
 
 
 @pytest.mark.parametrize('kind', synthetic.KINDS)

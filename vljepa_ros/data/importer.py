@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.errors import InputError, OutputError
 from vljepa_ros.core.images import fit
 from vljepa_ros.core.settings import PerceptionSettings
 from vljepa_ros.core.types import Frame, Image
@@ -265,25 +266,40 @@ def to_question(line: QuestionLine, offset_s: float, period_s: float) -> Annotat
 def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
     """Write the streams of one recording and return their names.
 
-    An existing stream of the same name is replaced if it was imported from the same path.
+    They replace all streams that were imported before from the same cameras of the same path.
 
     Raises:
         InputError: another folder has the name of a stream; no stream is written.
-        OutputError: a stream cannot be written.
+        OutputError: a stream cannot be written, or an earlier one cannot be removed.
     """
     for stream in streams:
         _check_free(folder / stream.name, stream.meta['path'])
-    return [write_stream(folder, stream).name for stream in streams]
+    names = [write_stream(folder, stream).name for stream in streams]
+    cameras = {(stream.meta['path'], stream.meta['camera']) for stream in streams}
+    for other in [path for path in folder.iterdir() if path.name[0] != '.']:
+        meta = _meta(other)
+        if other.name not in names and (meta.get('path'), meta.get('camera')) in cameras:
+            _remove(other)
+    return names
 
 
 def _check_free(folder: Path, path: str) -> None:
     """Raise InputError if `folder` exists and is not a stream imported from `path`."""
-    if not folder.exists():
-        return
+    if folder.exists() and _meta(folder).get('path') != path:
+        raise InputError(f'{folder} exists and was not made from {path}: remove or rename it')
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    """Return the content of a stream's meta.json; empty if `folder` is not a stream."""
     try:
         meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
-        made_from = meta.get('path')
-    except (OSError, ValueError, AttributeError):
-        made_from = None
-    if made_from != path:
-        raise InputError(f'{folder} exists and was not made from {path}: remove or rename it')
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f'{folder}: cannot remove an earlier import: {error}') from error

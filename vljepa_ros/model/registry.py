@@ -136,11 +136,11 @@ def load(
         threads: Number of CPU threads of torch for the whole process. If it is 0, a model on the
             CPU uses `default_threads`.
         parts: Sides to load: `vision`, `language` (text side), or `bank` (text side with the
-            sentence bank instead of a trained text decoder; models of kind `streaming` have no
-            bank).
+            sentence bank instead of a trained text decoder).
 
     Raises:
-        InputError: An argument has a wrong type or is out of range.
+        InputError: An argument has a wrong type or is out of range, or `parts` contains `bank`,
+            but the model is of kind `streaming`, which has no sentence bank.
         ModelError: The model is unknown or damaged, or the device is unavailable.
     """
     _check_arguments(name_or_dir, device, dtype, threads)
@@ -148,6 +148,10 @@ def load(
     chosen = prepare(device, dtype, threads)
     folder = find(name_or_dir)
     config = read_config(folder)
+    if isinstance(config, ModelConfig) and 'bank' in parts:
+        raise InputError(
+            f"parts: '{config.name}' has no sentence bank: request 'language' instead"
+        )
     if threads == 0 and chosen.type == 'cpu':
         torch.set_num_threads(default_threads(config))
     _, module = KINDS[config.kind]

@@ -177,7 +177,7 @@ def recalibrate(
             fitted = replace(fitted, **_text_confidence(name, some))
         else:
             fitted = replace(fitted, **_without_direction(name, fitted, [a for a, _ in some]))
-    chosen = [a for a in answered if a.question.candidates]
+    chosen = _with_right_candidate(answered, before.unknown)
     unanswerable = sum(not a.answerable for a in chosen)
     if len(chosen) >= FEWEST and (not before.unknown or unanswerable >= FEWEST_OF_A_KIND):
         fitted = replace(fitted, **_scales(language, chosen, before.unknown))
@@ -202,7 +202,8 @@ def _scales(language: TextLanguage, answered: Sequence[AnsweredQuestion], unknow
     found: Fitted = {}
     if (own := scale(language, pairs, unknown)) is not None:
         found = {'yes_no_temperature': own[0], 'yes_no_unknown_bias': own[1]}
-        found |= {'yes_bias': yes_bias(language, pairs, own[0])}
+        if any(a.answerable for a in pairs):
+            found |= {'yes_bias': yes_bias(language, pairs, own[0])}
     if (ranked := scale(language, others, unknown) or own) is not None:
         found |= {'rank_temperature': ranked[0], 'unknown_bias': ranked[1]}
     return found
@@ -213,8 +214,8 @@ def scale(
 ) -> tuple[float, float] | None:
     """Find the temperature and the bias of `unknown` with the highest likelihood by grid search.
 
-    The grid is `TEMPERATURES` x `BIASES`. Answerable questions without a correct candidate are
-    ignored.
+    The grid is `TEMPERATURES` x `BIASES`. Questions without a correct candidate are ignored; if
+    `unknown` is empty, these include unanswerable questions.
 
     Args:
         language: Text side of the model, which embeds the candidates.
@@ -224,9 +225,7 @@ def scale(
     Returns:
         Temperature and bias; None if no question can be used.
     """
-    answered = [
-        a for a in answered if not a.answerable or a.question.answer in a.question.candidates
-    ]
+    answered = _with_right_candidate(answered, unknown)
     if not answered:
         return None
     texts = sorted({c for a in answered for c in a.question.candidates} | ({unknown} - {''}))
@@ -234,14 +233,32 @@ def scale(
     most = max(len(a.question.candidates) for a in answered) + 1
     cosine, right = np.full((len(answered), most), -np.inf), np.zeros(len(answered), np.int64)
     for i, a in enumerate(answered):
-        competing = [*([unknown] if unknown else []), *a.question.candidates]  # unknown at 0
+        others = [text for text in a.question.candidates if text != unknown]
+        competing = [unknown, *others] if unknown else others
         cosine[i, : len(competing)] = embedded[[row[text] for text in competing]] @ a.vector
-        right[i] = competing.index(a.question.answer if a.answerable else unknown)
+        right[i] = competing.index(_right_candidate(a, unknown))
     first = np.eye(1, most)
     return min(
         ((float(t), float(b)) for t in TEMPERATURES for b in (BIASES if unknown else (0.0,))),
         key=lambda fit: negative_log_likelihood(cosine / fit[0] + fit[1] * first, right),
     )
+
+
+def _with_right_candidate(
+    answered: Sequence[AnsweredQuestion], unknown: str
+) -> list[AnsweredQuestion]:
+    """Return the questions whose correct answer is one of their candidates, or `unknown`."""
+    return [
+        a
+        for a in answered
+        if a.question.candidates
+        and _right_candidate(a, unknown) in (unknown, *a.question.candidates)
+    ]
+
+
+def _right_candidate(answered: AnsweredQuestion, unknown: str) -> str:
+    """Return the correct answer, which is `unknown`, if not empty, to unanswerable questions."""
+    return unknown if unknown and not answered.answerable else answered.question.answer
 
 
 def yes_bias(

@@ -4,7 +4,7 @@
 The validation streams are samples of familiar scenes; some of their hops (inference steps) are
 used again with image corruptions. Clips of other scenes and synthetic clips are the outliers. The
 weights of the scores and the thresholds are fitted on cross-validated scores: each fold holds out
-whole clips and whole kinds of outliers. The thresholds limit the fraction of familiar hops that
+whole streams and whole kinds of outliers. The thresholds limit the fraction of familiar hops that
 are rejected in each bin of camera view, object size and light.
 
 Shapes: N hops, F features, D principal components.
@@ -71,8 +71,10 @@ log = logging.getLogger(__name__)
 class Features:
     """Features of hops (inference steps) of several streams or clips.
 
-    `values`: (N, F). `clip`: index of the stream or clip of each hop (N,). `kind`: 'known' or the
-    kind of outlier of each hop (N). `hops`: bins of each familiar hop; empty for outliers.
+    `values`: (N, F). `clip`: index of the clip of each hop (N,); a stream is one clip, and its
+    frames with an image corruption, darkness or a cloth are other clips. `kind`: 'known' or the
+    kind of outlier of each hop (N). `hops`: stream and bins of each familiar hop; empty for
+    outliers.
     """
 
     values: Array
@@ -191,12 +193,10 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
         streams: Streams of familiar scenes.
 
     Raises:
-        InputError: There are no streams.
+        InputError: There are no streams, or none is as long as a tubelet.
     """
-    if not streams:
-        raise InputError('cannot fit the detectors: there are no streams of known scenes')
     rows, clips, hops = list[Array](), list[int](), list[Hop]()
-    for number, stream in enumerate(streams):
+    for number, stream in enumerate(_with_hops(vision, streams)):
         found = hops_of_bins(stream, vision.facts)[:HOPS]
         frames = stream.frames()[: len(found) * vision.facts.tubelet_frames]
         rows.append(vision.describe(_resized(vision, frames)))
@@ -208,7 +208,7 @@ def known_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featur
         rows.append(vision.describe(_resized(vision, np.stack(clip.images))))
         corrupted = found[: len(rows[-1])]
         hops += [dataclasses.replace(h, bins=(*h.bins, f'corrupted: {name}')) for h in corrupted]
-        clips += [number] * (len(rows[-2]) + len(rows[-1]))
+        clips += [2 * number] * len(rows[-2]) + [2 * number + 1] * len(rows[-1])
     return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
 
 
@@ -217,10 +217,13 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
 
     The conditions are simulated on frames of the streams. They count as familiar, even if they do
     not occur in the streams.
+
+    Raises:
+        InputError: There are no streams, or none is as long as a tubelet.
     """
     size, per = vision.facts.image_size, vision.facts.tubelet_frames
-    rows, clips = list[Array](), list[int]()
-    for number, stream in enumerate(streams):
+    rows, clips, hops = list[Array](), list[int](), list[Hop]()
+    for number, stream in enumerate(_with_hops(vision, streams)):
         rng = np.random.default_rng([number, 23])
         step = max(1, stream.frame_count // (per * HIDDEN_HOPS))
         shown = _resized(vision, stream.frames()[::step][: per * HIDDEN_HOPS]).astype(np.float32)
@@ -236,8 +239,16 @@ def hidden_features(vision: StreamingVision, streams: Sequence[Stream]) -> Featu
                 changed = changed + noise
             rows.append(vision.describe(np.clip(changed + 0.5, 0, 255).astype(np.uint8)))
             clips += [2 * number + int(dark)] * len(rows[-1])
-    hops = (Hop('hidden', (HIDDEN,)),) * len(clips)
-    return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), hops)
+            hops += [Hop(stream.name, (HIDDEN,))] * len(rows[-1])
+    return Features(np.concatenate(rows), np.array(clips), ('known',) * len(clips), tuple(hops))
+
+
+def _with_hops(vision: StreamingVision, streams: Sequence[Stream]) -> list[Stream]:
+    """Return the streams that are at least one tubelet long. Raises InputError if none is."""
+    found = [stream for stream in streams if stream.frame_count >= vision.facts.tubelet_frames]
+    if not found:
+        raise InputError('cannot fit the detectors: there are no streams of known scenes')
+    return found
 
 
 def outlier_features(vision: StreamingVision, sources: Iterable[str]) -> Features:
@@ -277,7 +288,7 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
         known: Features of familiar hops.
         outliers: Features of outliers.
     """
-    fold = known.clip % min(FOLDS, max(2, int(known.clip.max()) + 1))
+    fold = folds(known)
     names = sorted(set(outliers.kind))
     place = np.array([names.index(kind) % (int(fold.max()) + 1) for kind in outliers.kind])
     figures = np.zeros((len(known.values), 3), np.float32)
@@ -309,6 +320,12 @@ def fit_scenes(known: Features, outliers: Features) -> Fitted:
     for kind in names:
         fitted.caught[kind] = float((other[np.array(outliers.kind) == kind] >= 0).mean())
     return fitted
+
+
+def folds(known: Features) -> NDArray[np.int64]:
+    """Return the index of each familiar hop's fold (N,); a stream with all its clips has one."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(hop.stream for hop in known.hops))}
+    return np.array([numbers[hop.stream] % FOLDS for hop in known.hops], np.int64)
 
 
 def _unweighted(

@@ -62,6 +62,21 @@ def test_a_broken_download_is_gone_on_with(hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / 'f').read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize('received', [0, 300_000])
+def test_the_total_is_0_if_the_server_does_not_send_it(
+    hub: Hub, tmp_path: Path, received: int
+) -> None:
+    if received:
+        hub.break_after = received
+        with pytest.raises(ModelError, match='was lost'):
+            download(SOURCE, tmp_path / 'f', silent)
+    hub.sends_length = False
+    reported: list[tuple[int, int]] = []
+    download(SOURCE, tmp_path / 'f', lambda *numbers: reported.append(numbers))
+    assert {total for _, total in reported} == {0}
+    assert reported[-1][0] == len(CONTENT)
+
+
 def test_a_file_that_had_come_whole_but_was_not_verified_is_not_asked_for_again(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,3 +187,11 @@ def test_predictions_for_questions_alone_give_a_gap_as_well() -> None:
     gap = found.decoder.bridge.gap.numpy()
     assert np.linalg.norm(gap[1]) > 0.3
     np.testing.assert_allclose(gap[0], gap[1])
+
+
+def test_without_texts_questions_have_the_gap_of_standing_prompts() -> None:
+    """Answers such as "yes" are unlike the sentences, so their mean shows no gap."""
+    captions, answers = predicted(TEXTS, seed=3), predicted(['red'] * 50, seed=4)
+    both = learned(KnownPredictions((captions, answers)), steps=1).decoder.bridge.gap.numpy()
+    alone = learned(KnownPredictions((captions, answers[:0])), steps=1).decoder.bridge.gap.numpy()
+    np.testing.assert_allclose(both, alone)

@@ -24,6 +24,7 @@ from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import fit
 from vljepa_ros.data.unfamiliar.synthetic import MARGIN, moving
 from vljepa_ros.sources import Damaged, open_source
+from vljepa_ros.sources.opening import is_bag
 
 Frames = NDArray[np.uint8]
 
@@ -110,7 +111,8 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
     """Yield clips (count, size, size, 3) uint8 of a bag, a film or a folder of images.
 
     Each image of a folder is a photograph and becomes one clip. Other recordings are cut into
-    consecutive clips for each camera; if they are too short for any clip, frames are repeated.
+    consecutive clips for each camera; if no camera has enough frames for a clip, each gives one
+    clip in which its frames are repeated.
 
     Args:
         source: Path of the recording.
@@ -121,8 +123,8 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
         InputError: the recording does not exist, or has too few readable images.
     """
     path, found = Path(source), 0
-    folder = path.is_dir() and not (path / 'metadata.yaml').exists()
-    opened = open_source(path, [], RATE_HZ)
+    opened = open_source(path)
+    folder = path.is_dir() and not is_bag(path)
     waiting: dict[str, list[Frames]] = {}
     due_ns: dict[str, int] = {}
     for item in islice(opened.items(), MOST_FRAMES):
@@ -141,8 +143,10 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
             found += 1
             yield np.stack(held)
             held.clear()
-    for held in waiting.values():
-        if not found and len(held) > 1:  # the recording is shorter than one clip
+    if found:
+        return
+    for held in waiting.values():  # the recording is shorter than one clip
+        if len(held) > 1:
             found += 1
             yield np.stack([held[i % len(held)] for i in range(count)])
     if not found:

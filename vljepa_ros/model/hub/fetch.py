@@ -107,8 +107,9 @@ def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
 def _receive(response: HTTPResponse, partial: Path, progress: Progress) -> None:
     resumed = response.status == 206
     done = partial.stat().st_size if resumed else 0
-    total = done + int(response.headers.get('Content-Length') or 0)
-    _check_room(partial, total - done)
+    missing = int(response.headers.get('Content-Length') or 0)
+    total = done + missing if missing else 0
+    _check_room(partial, missing)
     if (tag := response.headers.get('ETag')) and not tag.startswith('W/'):
         _write(_tag(partial), tag.encode(), 'wb')
     how = 'ab' if resumed else 'wb'

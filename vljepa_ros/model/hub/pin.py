@@ -68,11 +68,11 @@ def obtain(
     weights: list[tuple[SourceConfig, Path]] = []
     pinned = dict[tuple[str, str, str], str]()  # several sources may share one file
     for source in sources:
-        file = source.repository, source.file, source.revision
+        file = source.repository, source.revision, source.file
         source = replace(source, sha256=source.sha256 or pinned.get(file, ''))
         stored = folder / source.save_as if source.save_as else None
         # Several sources may take different weights from one file, which is downloaded once.
-        target = stored or downloads / f'{source.repository.replace("/", "--")}--{source.file}'
+        target = stored or downloads / '--'.join(file).replace('/', '--')
         report(address(source))
         found = download(source, target, progress)
         if not source.sha256:
@@ -106,12 +106,19 @@ def pin(folder: Path, source: SourceConfig, sha256: str) -> None:
     """
     path = folder / CONFIG
     names = rf'repository: {re.escape(source.repository)}\n[ \t]+file: {re.escape(source.file)}\n'
-    entry = re.compile(rf"({names}(?:[ \t]+\w+: .*\n)*?[ \t]+sha256: )(?:''|\"\")")
-    text, count = entry.subn(rf'\g<1>{sha256}', path.read_text())
-    if not count:
+
+    def pinned(entry: re.Match[str]) -> str:
+        stated = re.search(r'\n[ \t]+revision: [\'"]?([^\s\'"]+)', entry[0])
+        if (stated[1] if stated else SourceConfig.revision) != source.revision:
+            return entry[0]
+        return re.sub(r"(\n[ \t]+sha256: )(?:''|\"\")", rf'\g<1>{sha256}', entry[0], count=1)
+
+    before = path.read_text()
+    text = re.sub(rf'{names}(?:[ \t]+\w+: .*\n?)*', pinned, before)
+    if text == before:
         raise ModelError(
-            f"{path} has no empty sha256 ('') for repository {source.repository} and file "
-            f'{source.file}: add sha256: {sha256} there'
+            f"{path} has no empty sha256 ('') for repository {source.repository}, file "
+            f'{source.file} and revision {source.revision}: add sha256: {sha256} there'
         )
     partial = path.with_name(f'{CONFIG}.part')
     partial.write_text(text)

@@ -47,8 +47,9 @@ class Density:
     """Principal component model of familiar features, which measures distances of features to it.
 
     `mean`, `scale` (F,): center and unit of each feature. `basis` (F, D): principal components of
-    the scaled features. `variance` (D,): variances along the components. `level` (4,): center and
-    spread of the log Mahalanobis distance, then center and spread of the log reconstruction error.
+    the scaled features. `variance` (D,): variances along the components. `level` (4,): median
+    and standard deviation (plus 0.05) of the log Mahalanobis distance of familiar features, then
+    those of the log reconstruction error.
     """
 
     mean: Array

@@ -72,7 +72,8 @@ class DecoderMetrics:
     `again`: fraction of sampled training sentences that the decoder reproduces exactly. `cider`:
     CIDEr-D of the texts decoded from the predictions of the evaluation pairs. `cider_nearest`:
     CIDEr-D of the training sentences nearest to the same predictions. Both are NaN if there are
-    too few pairs.
+    too few pairs. The evaluation pairs are held out only if the noise is measured; otherwise, they
+    may also determine the modality gap, which slightly favors both.
     """
 
     again: float
@@ -125,7 +126,8 @@ class TextDecoderTraining:
     def _choose(self, config: TextDecoderTrainingConfig) -> None:
         """Select the kind of noise, and split the pairs for training and evaluation.
 
-        Without measured noise, all pairs serve both purposes.
+        Without measured noise, all pairs serve both purposes: they only determine the mean gap,
+        which is the same for all noise lengths that are compared.
         """
         self.config, pairs = config, self.known.pairs
         measured = _is_measured(config, len(pairs))
@@ -175,19 +177,19 @@ class TextDecoderTraining:
         """Estimate the modality gap (D,) of answers to questions or to standing prompts.
 
         With enough pairs, preferably of the same kind of prompt, it is the mean difference between
-        their predictions and texts. Otherwise, it is the difference between the means of the
-        predictions (of standing prompts, if there are any) and of all sentences. The latter is
-        less accurate for questions, whose answers differ from the sentences.
+        their predictions and texts. Otherwise, it is the difference between the means of
+        predictions and of all sentences. These predictions answer standing prompts, if there are
+        any, even if `asked`: the sentences resemble captions more than answers to questions, so
+        the mean of answers would also differ from theirs without a gap.
         """
         pairs = {kind: [p for p in self.pairs if p.asked == kind] for kind in (False, True)}
-        for least in (ENOUGH_OF_A_GAP, 1):
-            for kind in (asked, not asked):
-                if len(pairs[kind]) >= least:
-                    texts = self.space.language.encode([p.text for p in pairs[kind]])
-                    return np.mean([p.vector for p in pairs[kind]] - texts, axis=0)
-            for kind in (False, True):
-                if len(vectors := self.known.vectors[kind]):
-                    return vectors.mean(axis=0) - self.vectors.mean(dim=0).cpu().numpy()
+        for kind in (asked, not asked):
+            if len(pairs[kind]) >= ENOUGH_OF_A_GAP:
+                texts = self.space.language.encode([p.text for p in pairs[kind]])
+                return np.mean([p.vector for p in pairs[kind]] - texts, axis=0)
+        for vectors in self.known.vectors:
+            if len(vectors):
+                return vectors.mean(axis=0) - self.vectors.mean(dim=0).cpu().numpy()
         return np.zeros(self.vectors.shape[1], np.float32)
 
     def _noises(self, made: TextDecoder) -> list[tuple[str, Noise]]:
