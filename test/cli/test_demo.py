@@ -68,6 +68,16 @@ def test_a_sample_without_its_files_or_keys_is_reported(tells: Any, tmp_path: Pa
     assert 'metadata.yaml' in tells('--sample', tmp_path)
 
 
+def test_a_question_after_the_last_image_is_reported(tells: Any, tmp_path: Path) -> None:
+    sample = recorded_at(tmp_path / 'bag', 20, 4)
+    question = json.loads((demo.sample_folder() / 'questions.json').read_text())[0]
+    truth = (demo.sample_folder() / 'ground_truth.json').read_text()
+    (sample / 'ground_truth.json').write_text(truth)
+    (sample / 'questions.json').write_text(json.dumps([question | {'at': 7.5}]))
+    error = tells('--sample', sample)
+    assert 'questions.json' in error and '7.5 s is after the last image (4 s)' in error
+
+
 def test_an_unwritable_log_folder_is_reported(tells: Any, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     assert str(tmp_path / 'file') in tells('--keep-logs', tmp_path / 'file')

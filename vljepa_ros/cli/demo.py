@@ -187,6 +187,7 @@ class Live:
             args: Parsed arguments of the command.
 
         Raises:
+            InputError: The bag is invalid, or a question is after its last image.
             ProcessError: A process failed, or the run exceeded its time limit.
         """
         from vljepa_ros.cli.ros_environment import ros_environment
@@ -195,6 +196,12 @@ class Live:
         source = BagSource(sample)
         self.start_ns = source.start_ns
         topic, length_s = source.topics[0].name, self._seconds(_newest_stamp(source))
+        late_s = self._pending[-1].at if self._pending else 0.0
+        if late_s > length_s:
+            raise InputError(
+                f'{sample / "questions.json"}: the question at {late_s:g} s is after the last '
+                f'image ({length_s:g} s)'
+            )
         with (
             _folder(args.keep_logs) as logs,
             ros_environment() as environment,
