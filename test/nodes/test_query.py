@@ -612,7 +612,8 @@ def test_a_hung_predict_is_reported_in_time_and_the_next_answer_is_correct(bench
     response = counter.ask()
     assert (response.success, response.message) == (
         False,
-        f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s',
+        f'no answer in time: {bench.namespace}/predict did not answer within 0.5 s, '
+        'including the wait for the service',
     )
     free.set()
     assert counter.ask().answer == 'the scene is blue'

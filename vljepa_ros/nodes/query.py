@@ -295,7 +295,8 @@ class QueryNode(VljepaNode):
 
         Args:
             request: Query request.
-            patience_s: Timeout, at least the parameter `predict_timeout`.
+            patience_s: Timeout, at least the parameter `predict_timeout`. It includes the wait
+                until the service is available.
 
         Raises:
             BusyError: `predict` is not available or did not respond in time.
@@ -320,7 +321,8 @@ class QueryNode(VljepaNode):
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
             raise UnavailableError(
-                f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s'
+                f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s, '
+                'including the wait for the service'
             )
         return self._checked(future.result())
 
