@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import bags
 
 from vljepa_ros.cli import demo
 from vljepa_ros.cli.main import main
@@ -67,6 +68,16 @@ def test_a_sample_without_its_files_or_keys_is_reported(tells: Any, tmp_path: Pa
     assert 'metadata.yaml' in tells('--sample', tmp_path)
 
 
+def test_a_question_after_the_last_image_is_reported(tells: Any, tmp_path: Path) -> None:
+    sample = recorded_at(tmp_path / 'bag', 20, 4)
+    question = json.loads((demo.sample_folder() / 'questions.json').read_text())[0]
+    truth = (demo.sample_folder() / 'ground_truth.json').read_text()
+    (sample / 'ground_truth.json').write_text(truth)
+    (sample / 'questions.json').write_text(json.dumps([question | {'at': 7.5}]))
+    error = tells('--sample', sample)
+    assert 'questions.json' in error and '7.5 s is after the last image (4 s)' in error
+
+
 def test_an_unwritable_log_folder_is_reported(tells: Any, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     assert str(tmp_path / 'file') in tells('--keep-logs', tmp_path / 'file')
@@ -103,3 +114,61 @@ def test_every_question_has_to_be_answered(
     for success, good in zip(successes, right, strict=True):
         live.answers.append((live._pending.pop(0), {'success': success}, good))
     assert live.all_answered is answered
+
+
+class FinishedProcesses:
+    """Processes that have already ended successfully, without output."""
+
+    names = ()
+    stdout: tuple[str, ...] = ()
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __enter__(self) -> FinishedProcesses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, *_: object, **__: object) -> None:
+        pass
+
+    def process(self, _: str) -> FinishedProcesses:
+        return self
+
+    def poll(self) -> int:
+        return 0
+
+    def wait(self) -> int:
+        return 0
+
+    def send_signal(self, _: int) -> None:
+        pass
+
+
+def recorded_at(folder: Path, rate_hz: int, seconds: int) -> Path:
+    """Write a bag with this frame rate, whose last image is `seconds` after the first."""
+    rows = bags.colors(['red'], rate_hz * seconds + 1)
+    period_ns = 1_000_000_000 // rate_hz
+    stamps = [bags.START_NS + i * period_ns for i in range(len(rows))]
+    return bags.write(
+        folder,
+        [
+            (topic, stamp, bags.compressed(stamp, message.data))
+            for stamp, (topic, _, message) in zip(stamps, rows, strict=True)
+        ],
+    )
+
+
+@pytest.mark.parametrize('rate_hz', [5, 20])
+def test_the_printed_length_of_the_bag_is_measured_by_its_stamps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rate_hz: int
+) -> None:
+    monkeypatch.setattr(demo, 'Processes', FinishedProcesses)
+    args = argparse.Namespace(
+        model='small', device='cpu', dtype='float32', threads=1, keep_logs=None
+    )
+    lines: list[str] = []
+    demo.Live([], lines.append).run(recorded_at(tmp_path / 'bag', rate_hz, 4), args)
+    assert f'playing bag: {bags.TOPIC}, 4 s' in lines

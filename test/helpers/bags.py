@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 from helpers.fake_models import solid_image
-from rosbags.interfaces import Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -71,7 +70,6 @@ def write(
     rows: Iterable[Row],
     plugin: StoragePlugin = StoragePlugin.MCAP,
     topics: Iterable[tuple[str, str]] = (),
-    profiles: Iterable[Qos] = (),
 ) -> Path:
     """Write a bag folder; it contains `topics` (name, type) even without messages."""
     with Writer(folder, version=9, storage_plugin=plugin) as writer:
@@ -81,10 +79,7 @@ def write(
         for topic, log_ns, message in rows:
             if topic not in connections:
                 connections[topic] = writer.add_connection(
-                    topic,
-                    message.__msgtype__,
-                    typestore=STORE,
-                    offered_qos_profiles=list(profiles),
+                    topic, message.__msgtype__, typestore=STORE
                 )
             data = STORE.serialize_cdr(message, message.__msgtype__)
             writer.write(connections[topic], log_ns, data)

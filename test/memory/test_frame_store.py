@@ -287,6 +287,35 @@ def test_stamps_from_an_unset_clock_delete_no_frames(tmp_path: Path) -> None:
     assert frame_store.problem == '' and everything(frame_store) == [*range(10), 0, 1, 2]
 
 
+@pytest.mark.parametrize('late', [50 * MS, 100 * MS])
+def test_a_hop_that_overlaps_the_newest_stored_hop_deletes_no_frames(
+    tmp_path: Path, late: int
+) -> None:
+    path = tmp_path / 'frames.db'
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(10))
+    frame_store.close()
+    frame_store = FrameStore(FACTS, path=path)
+    for reset_count in (7, 8):  # the second reset goes back to the overlap and replaces the first
+        add(frame_store, range(3), reset_count=reset_count, start=9 * HOP + late)
+        assert everything(frame_store) == [*range(10), 1, 2]
+    hops = frame_store.hops('camera', 9 * HOP, 10**18, 9)
+    assert [hop.reset_count for hop in hops] == [0, 8, 8]
+    frame_store.commit()
+    assert "'camera'" in frame_store.problem
+
+
+def test_a_hop_that_begins_after_the_newest_stored_hop_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / 'frames.db'
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(10))
+    frame_store.close()
+    frame_store = FrameStore(FACTS, path=path)
+    add(frame_store, range(2), reset_count=7, start=9 * HOP + 100 * MS + 1)
+    frame_store.commit()
+    assert everything(frame_store) == [*range(10), 0, 1] and frame_store.problem == ''
+
+
 def test_frames_for_another_model_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / 'frames.db'
     frame_store = FrameStore(FACTS, path=path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from vljepa_ros.srv import Query
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.memory import frame_store, segment_store, sqlite_file
 from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.change_detection import ChangeDetectionNode
 from vljepa_ros.nodes.decoder import DecoderNode
@@ -172,6 +174,40 @@ def test_a_shutdown_frees_a_model_that_was_prepared(bench: Bench) -> None:
     bench.do(node, node.prepare)
     assert change_state(bench, 'query_node', Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert freed == [True]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'parameter', 'part'),
+    [(PerceptionNode, 'frames_path', 'vision'), (QueryNode, 'memory_path', 'language')],
+)
+@pytest.mark.parametrize('configured', [True, False])
+def test_the_model_thread_opens_and_closes_the_storage(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    parameter: str,
+    part: str,
+    configured: bool,
+) -> None:
+    threads: list[str] = []
+
+    class Noting(sqlite_file.Database):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            threads.append(threading.current_thread().name)
+            super().__init__(*given, **options)
+
+        def close(self) -> None:
+            threads.append(threading.current_thread().name)
+            super().close()
+
+    for module in (frame_store, segment_store):
+        monkeypatch.setattr(module, 'Database', Noting)
+    node = bench.start(kind, up=configured, **{parameter: str(tmp_path / 'file.db')})
+    if not configured:
+        bench.do(node, node.prepare)
+    bench.do(node, node.bring_down)
+    assert threads == [part, part]
 
 
 def test_an_illegal_transition_is_refused_and_survived(bench: Bench) -> None:

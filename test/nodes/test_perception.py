@@ -688,7 +688,7 @@ def test_only_the_invalid_image_is_dropped(
 ) -> None:
     node, found = vectors(bench, *GOOD[:3], bad, *GOOD[3:])
     assert node.health.counts[f'camera: {counter}'] == 1
-    assert message in values_of(bench.status(node, lambda s: True))['last trouble']
+    assert message in values_of(bench.status(node, lambda s: True))['last problem']
     assert found == undisturbed
     assert len(found) == 4
     assert np.isfinite(found).all()
@@ -700,7 +700,7 @@ def test_stamp_jumps_reset_the_camera(bench: Bench, shift_ms: int, where: str) -
     node, found = vectors(bench, *GOOD[:3], *later)
     assert node.health.counts['camera: irregular stamps'] == 1
     assert node._cameras['camera'].stamp_filter.resets == 1
-    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    problem = values_of(bench.status(node, lambda s: True))['last problem']
     assert f'stamp jumps {where} by' in problem
     # Afterwards it is as if there had been nothing before.
     fresh = [fake_models.direction(repr(['blue'] * n) + PROMPT) for n in (1, 2)]
@@ -743,7 +743,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     )
     assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: damaged images'] == 3
-    problem = values_of(bench.status(node, lambda s: True))['last trouble']
+    problem = values_of(bench.status(node, lambda s: True))['last problem']
     assert problem == "camera: compressed image 'jpeg' without data"
     time.sleep(0.1)
     assert np.allclose(

@@ -98,6 +98,14 @@ def test_no_two_holders_get_one_domain(locks: Path) -> None:
         other.close()
 
 
+def test_the_message_names_the_domain_that_is_taken(locks: Path) -> None:
+    with (
+        module.ros_environment(domain=0),
+        pytest.raises(BusyError, match='no free ROS domain: 0 taken'),
+    ):
+        module.reserve_domain(0)
+
+
 def test_another_process_respects_the_lock(locks: Path) -> None:
     code = 'from vljepa_ros.cli.ros_environment import reserve_domain; print(reserve_domain(7)[0])'
     ask = [sys.executable, '-c', code]

@@ -177,6 +177,13 @@ def test_confidence_in_no_scales_with_the_stored_fraction() -> None:
     assert answerer.remember('?', '', held, both, True, 99).abstained
 
 
+def test_windows_of_a_long_span_represent_the_time_between_them() -> None:
+    """Only 16 windows of a long span are evaluated: at the ends of segments and in between."""
+    seen = [EvaluatedSpan(100 * n, 100 * n + 9, color_vector('red')) for n in range(1, 17)]
+    answer = Answerer(Decided()).answer_past('?', '', seen, ['yes', 'No.'], start_ns=100)
+    assert (answer.answer, answer.confidence, answer.abstained) == ('No.', 0.85, False)
+
+
 @pytest.mark.parametrize('candidates', [['yes', 'no'], ['it is red', 'it is blue', 'it is green']])
 def test_duplicate_candidates_count_once(candidates: list[str]) -> None:
     answerer = Answerer(FakeLanguage())

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from helpers import bags
 from helpers.fake_models import solid_image
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.sources import Damaged, open_source
@@ -70,6 +78,44 @@ def test_one_camera_can_be_chosen_and_named(tmp_path: Path) -> None:
     assert open_source(folder, ['/rear/image_raw/compressed']).cameras == ('rear',)
     named = open_source(folder, ['arm=/rear/image_raw/compressed'])
     assert {frame.source for frame in named} == {'arm'}
+
+
+def offered(durability: QosDurability) -> Qos:
+    """Return the QoS profile that a publisher offered."""
+    return Qos(
+        QosHistory.KEEP_LAST,
+        1,
+        QosReliability.RELIABLE,
+        durability,
+        deadline=QosTime(0, 0),
+        lifespan=QosTime(0, 0),
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=QosTime(0, 0),
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+LATCHED, PLAIN = offered(QosDurability.TRANSIENT_LOCAL), offered(QosDurability.VOLATILE)
+
+
+@pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize(
+    ('publishers', 'latched'),
+    [((PLAIN,), False), ((LATCHED,), True), ((PLAIN, LATCHED), True), ((LATCHED, PLAIN), True)],
+)
+def test_a_topic_is_latched_if_one_of_its_publishers_latched(
+    tmp_path: Path, plugin: StoragePlugin, publishers: tuple[Qos, ...], latched: bool
+) -> None:
+    [(topic, log_ns, message)] = bags.colors(['red'], 1)
+    kind = message.__msgtype__
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=plugin) as writer:
+        for profile in publishers:
+            connection = writer.add_connection(
+                topic, kind, typestore=bags.STORE, offered_qos_profiles=[profile]
+            )
+            writer.write(connection, log_ns, bags.STORE.serialize_cdr(message, kind))
+    [found] = Bag(tmp_path / 'bag').topics
+    assert (found.latched, found.count) == (latched, len(publishers))
 
 
 def test_the_same_camera_is_not_read_twice(tmp_path: Path) -> None:

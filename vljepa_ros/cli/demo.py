@@ -31,6 +31,7 @@ from vljepa_ros.core.exit_status import ExitStatus
 if TYPE_CHECKING:
     from vljepa_ros.cli.event_grading import Question, TextSpan, TrueEvent
     from vljepa_ros.core.protocols import Model
+    from vljepa_ros.sources.bag import BagSource
 
 NEEDED = 0.70  # target for precision and for recall
 LEAD = 0.20  # target for the difference in F1 to each baseline
@@ -186,6 +187,7 @@ class Live:
             args: Parsed arguments of the command.
 
         Raises:
+            InputError: The bag is invalid, or a question is after its last image.
             ProcessError: A process failed, or the run exceeded its time limit.
         """
         from vljepa_ros.cli.ros_environment import ros_environment
@@ -193,7 +195,13 @@ class Live:
 
         source = BagSource(sample)
         self.start_ns = source.start_ns
-        topic, length_s = source.topics[0].name, (source.total or 0) / 10
+        topic, length_s = source.topics[0].name, self._seconds(_newest_stamp(source))
+        late_s = self._pending[-1].at if self._pending else 0.0
+        if late_s > length_s:
+            raise InputError(
+                f'{sample / "questions.json"}: the question at {late_s:g} s is after the last '
+                f'image ({length_s:g} s)'
+            )
         with (
             _folder(args.keep_logs) as logs,
             ros_environment() as environment,
@@ -217,7 +225,7 @@ class Live:
                 ],
                 piped=True,
             )
-            self._print(f'playing {sample.name}: {topic}, {length_s:g} s')
+            self._print(f'playing {sample.name}: {topic}, {length_s:.0f} s')
             self._follow(processes)
 
     def _follow(self, processes: Processes) -> None:
@@ -289,6 +297,13 @@ class Live:
 
     def _seconds(self, stamp_ns: int) -> float:
         return common.seconds(stamp_ns, self.start_ns)
+
+
+def _newest_stamp(source: BagSource) -> int:
+    """Return the newest header stamp of the images of a bag."""
+    from vljepa_ros.sources.bag import stamp_of
+
+    return max(stamp_of(message.data) for message in source.bag.messages(source.topics))
 
 
 @contextlib.contextmanager

@@ -146,7 +146,8 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
             lock.close()
             continue
         return number, lock
-    raise BusyError(f'no free ROS domain: {domain or "1..101"} taken on this machine')
+    taken = f'{DOMAINS[0]}..{DOMAINS[-1]}' if domain is None else domain
+    raise BusyError(f'no free ROS domain: {taken} taken on this machine')
 
 
 def main(command: list[str]) -> None:

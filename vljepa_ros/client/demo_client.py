@@ -84,16 +84,17 @@ class Client:
                 order of time.
 
         Raises:
-            VljepaError: The bag cannot be played, or the stack fails or does not respond.
+            VljepaError: The bag cannot be played, the stack fails or does not respond, or a
+                question is after the last image.
         """
         self._wait_for_stack()
         asked, began_s = list(questions), time.monotonic()
-        start_ns = 0
+        start_ns: int | None = None
         for message in self.player.run():
             if not message.topic.is_image:
                 continue
             stamp_ns = stamp_of(message.data)
-            start_ns = start_ns or stamp_ns
+            start_ns = stamp_ns if start_ns is None else start_ns
             while asked and stamp_ns - start_ns >= round(asked[0]['at'] * 1e9):
                 self._ask(asked.pop(0))
         self._emit(
@@ -105,6 +106,8 @@ class Client:
                 }
             }
         )
+        if asked:
+            raise InputError(f'the question at {asked[0]["at"]:g} s is after the last image')
         self._end()
 
     def _wait_for_stack(self) -> None:

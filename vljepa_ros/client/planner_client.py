@@ -459,7 +459,10 @@ class Client:
         if call.inactive_error:
             return call.inactive_error
         if call.sent is not None:
-            return UnavailableError(f'{name} did not answer within {self._timeout_s:g} s')
+            return UnavailableError(
+                f'{name} did not answer within {self._timeout_s:g} s, '
+                'including the wait for the service'
+            )
         return UnavailableError(f'no node serves {name} (waited {self._timeout_s:g} s)')
 
     def _wait(self, ask: Callable[[], Future[T]]) -> T:

@@ -81,8 +81,9 @@ class FrameStore:
     """Stored frames of all cameras. Not thread-safe: only the vision side's thread may use it.
 
     If the stamps of a camera go back (a bag that is played in a loop), newer frames of that camera
-    are deleted, except frames that were in the file when it was opened. `problem` is the reason
-    why frames were not stored between the last two calls of `commit`; '' if all were stored.
+    are deleted, except frames that were in the file when it was opened: only hops that begin after
+    their newest stamp are stored. `problem` is the reason why frames were not stored between the
+    last two calls of `commit`; '' if all were stored.
     """
 
     def __init__(
@@ -135,7 +136,8 @@ class FrameStore:
             reset_count: Reset counter of the camera.
             number: Number of the hop, counted since the last reset of the camera.
         """
-        if refusal := self._held.refusal(source, tubelet[-1].stamp_ns):
+        # A hop must begin after the newest frame of the file, because `_add` deletes overlaps.
+        if refusal := self._held.refusal(source, tubelet[0].stamp_ns - 1):
             self._new_problem = refusal
             return
         jpeg = _pack([slot.image for slot in tubelet])

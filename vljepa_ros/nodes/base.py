@@ -2,8 +2,9 @@
 """Base class of all nodes: lifecycle, parameters and diagnostics.
 
 A subclass implements four lifecycle steps: `setup` (configure), `start` (activate), `stop`
-(deactivate) and `teardown` (cleanup). A node that stores data also implements `open_storage`. If a
-step raises an exception, it is logged in one line and the transition returns FAILURE.
+(deactivate) and `teardown` (cleanup). A node that stores data also implements `open_storage`; the
+storage is opened, used and closed in the model thread. If a step raises an exception, it is logged
+in one line and the transition returns FAILURE.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.pool = pool or ModelPool()
         self._lease: Lease | None = None
         self.transition_error: Exception | None = None  # error of the last transition, if any
-        self.storage: Any = None  # the object that `open_storage` opened, for `setup`
+        self.storage: Any = None  # the object that `open_storage` opened, until cleanup
         self._prepared: tuple[_Request, _Loaded | Exception] | None = None
         specs = self.specs
         if self.part == 'language' and not self.pool.shared:
@@ -274,12 +275,32 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         self.setup()
 
     def _unconfigure(self) -> None:
+        storage, self.storage = self.storage, None
         try:
-            self.teardown()
+            self._close(storage)
         finally:
-            lease, self._lease = self._lease, None
-            if lease is not None:
-                lease.release()
+            try:
+                self.teardown()
+            finally:
+                lease, self._lease = self._lease, None
+                if lease is not None:
+                    lease.release()
+
+    def _close(self, storage: Storage | None) -> None:
+        """Close a storage in the model thread, which owns it."""
+        if storage is not None:
+            closed = self.thread.call(storage.close)
+            self.settle()
+            closed.result()
+
+    def settle(self) -> None:
+        """Wait until the model thread has emptied its queue.
+
+        Raises:
+            RuntimeError: The thread is still busy after `SETTLE_S`.
+        """
+        if not self.thread.settle(SETTLE_S):
+            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
 
     def _take_loaded(self, wanted: _Request) -> _Loaded:
         """Return the resources that `prepare` loaded, or load them now if it was not called.
@@ -316,9 +337,10 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
         prepared, self._prepared = self._prepared, None
         if prepared is not None and isinstance(prepared[1], _Loaded):
             lease, storage = prepared[1]
-            if storage is not None:
-                storage.close()
-            lease.release()
+            try:
+                self._close(storage)
+            finally:
+                lease.release()
 
     def _model_spec(self) -> ModelSpec:
         return parameters.model_spec(parameters.values_of(self, parameters.MODEL))

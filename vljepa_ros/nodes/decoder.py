@@ -8,7 +8,7 @@ from typing import Any
 
 from vljepa_ros.msg import SemanticChange, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
-from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.runtime.model_pool import ModelPool
 from vljepa_ros.stream.text_events import EventWriter
 
@@ -56,8 +56,7 @@ class DecoderNode(VljepaNode):
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
-        if not self.thread.settle(SETTLE_S):
-            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+        self.settle()
 
     def teardown(self) -> None:
         """Discard the event writer and destroy the publisher."""

@@ -22,7 +22,7 @@ from vljepa_ros.core.types import Embedding, Frame
 from vljepa_ros.memory.frame_store import FrameStore
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding
 from vljepa_ros.nodes import conversions, parameters, qos
-from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.camera import Camera, PendingImage
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S
 from vljepa_ros.runtime.model_pool import ModelPool
@@ -94,15 +94,12 @@ class PerceptionNode(VljepaNode):
             self._changes = None
         self.end_steps()
         self.enqueue(self._commit)
-        if not self.thread.settle(SETTLE_S):
-            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+        self.settle()
         for camera in self._cameras.values():
             self.condition(f'{camera.name}: unfamiliar', '')
 
     def teardown(self) -> None:
-        """Close the frame store, discard the state of all cameras and destroy the publishers."""
-        if self._frame_store is not None:
-            self.thread.call(self._frame_store.close).result(SETTLE_S)
+        """Discard the state of all cameras and destroy the publishers."""
         self._perceiver = self._frame_store = None
         self._cameras, self._counters = {}, {}
         for name in ('_embeddings', '_model_info', '_processed'):

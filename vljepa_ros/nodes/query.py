@@ -37,7 +37,7 @@ from vljepa_ros.memory.embedding_memory import Memory
 from vljepa_ros.memory.segment_store import Store
 from vljepa_ros.msg import ModelInfo, SemanticChange, SemanticEmbedding, TextEvent
 from vljepa_ros.nodes import conversions, parameters, qos
-from vljepa_ros.nodes.base import SETTLE_S, VljepaNode
+from vljepa_ros.nodes.base import VljepaNode
 from vljepa_ros.nodes.model_requests import LOOK_BACK_S, describe_error
 from vljepa_ros.query.answerer import Answerer
 from vljepa_ros.query.service import QueryService
@@ -178,13 +178,10 @@ class QueryNode(VljepaNode):
         for watched in self._watched:
             watched.end(*DEACTIVATED)
         self.enqueue(self._commit)
-        if not self.thread.settle(SETTLE_S):
-            raise RuntimeError(f'the model thread is still busy after {SETTLE_S} s')
+        self.settle()
 
     def teardown(self) -> None:
-        """Close the memory; its file remains on disk."""
-        if self._memory is not None:
-            self._memory.close()
+        """Discard the query service and the closed memory; its file remains on disk."""
         self._memory = self._service = None
         self._sources = ()
 
@@ -295,7 +292,8 @@ class QueryNode(VljepaNode):
 
         Args:
             request: Query request.
-            patience_s: Timeout, at least the parameter `predict_timeout`.
+            patience_s: Timeout, at least the parameter `predict_timeout`. It includes the wait
+                until the service is available.
 
         Raises:
             BusyError: `predict` is not available or did not respond in time.
@@ -320,7 +318,8 @@ class QueryNode(VljepaNode):
         if not await self.within(future, deadline_s - time.monotonic()):
             self._predict.remove_pending_request(future)
             raise UnavailableError(
-                f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s'
+                f'no answer in time: {self._predict_name} did not answer within {patience_s:g} s, '
+                'including the wait for the service'
             )
         return self._checked(future.result())
 

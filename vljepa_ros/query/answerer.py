@@ -165,7 +165,8 @@ class Answerer:
         With the candidates yes and no, the answer is yes if it is yes in any span. Other
         candidates get the mean of their scores. Without candidates, the texts of the spans are
         joined in order of time. Abstentions of single spans are ignored, unless all spans abstain.
-        Confidence in "no" is scaled by the fraction of the asked time that could be evaluated.
+        Confidence in "no" is scaled by the fraction of the asked time that could be evaluated;
+        the time between two spans counts as evaluated.
 
         Args:
             prompt: The question.
@@ -301,7 +302,8 @@ def _coverage(seen: Sequence[EvaluatedSpan], start_ns: int) -> float:
     """Return the fraction of the asked time that remains after the first span begins.
 
     The asked time is from `start_ns` to the end of the last span. Gaps between spans count as
-    evaluated.
+    evaluated, because the few windows that are selected from a long span represent the time
+    between them.
     """
     end_ns = seen[-1].end_ns
     if not start_ns or start_ns >= seen[0].start_ns:

@@ -124,5 +124,5 @@ class Health:
                 found['latency max (ms)'] = f'{1e3 * max(hops):.1f}'
             found |= {name: str(self.counts[name]) for name in sorted(self.counts)}
             if self._last_error:
-                found['last trouble'] = self._last_error
+                found['last problem'] = self._last_error
         return found

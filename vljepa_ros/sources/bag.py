@@ -29,7 +29,10 @@ STORAGE = ('.mcap', '.db3')
 
 @dataclass(frozen=True)
 class BagTopic:
-    """Topic of a bag with its number of messages; `latched`: durability is transient local."""
+    """Topic of a bag with its number of messages.
+
+    `latched`: the durability of one of its publishers was transient local.
+    """
 
     name: str
     type: str
@@ -124,7 +127,9 @@ class Bag:
                 key = (found.topic, found.msgtype)
                 before = topics.get(key, BagTopic(*key, 0))
                 profiles: Any = getattr(found.ext, 'offered_qos_profiles', ())
-                latched = any(p.durability == QosDurability.TRANSIENT_LOCAL for p in profiles)
+                latched = before.latched or any(
+                    profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles
+                )
                 topics[key] = BagTopic(*key, before.count + found.msgcount, latched)
         if not sum(topic.count for topic in topics.values()):
             raise InputError(f'{self.path}: the bag is empty')
