@@ -27,7 +27,7 @@ SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folde
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
-    parser.add_argument('--json', action='store_true', help='print JSON, for programs')
+    parser.add_argument('--json', action='store_true', help='print machine-readable JSON')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +89,8 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
         '--crop',
         type=_crop,
         metavar='X,Y,W,H',
-        help='the part of each image to use, in fractions (W and H at least 0.05): crop a wide '
-        'view to the workspace',
+        help='the region of each image to use, as fractions of its width and height (W and H at '
+        'least 0.05), for example the workspace in a wide view',
     )
 
 
@@ -117,7 +117,9 @@ def _crop(text: str) -> tuple[float, ...]:
     try:
         return check_crop([float(part) for part in text.split(',')])
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers X,Y,W,H") from error
+        raise argparse.ArgumentTypeError(
+            f"'{text}' does not consist of four numbers X,Y,W,H"
+        ) from error
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -194,7 +196,7 @@ def note(line: str) -> None:
 
 def note_unseen(source: Source) -> None:
     """Report that the source is too short for a result."""
-    note(f'{source.name}: no result: the source has too few images for one hop')
+    note(f'{source.name}: no result: too few images for one inference step (hop)')
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:

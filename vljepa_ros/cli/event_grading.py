@@ -24,7 +24,7 @@ from vljepa_ros.evaluate.matching import matched
 ONSET_S = 1.5
 DRAWS = 100  # random draws of the vision-blind baseline
 TEXTS = 'tuple[str, ...]'
-NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
+NAMES = {'float': 'finite number', 'str': 'string', TEXTS: 'list of strings'}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read_true_events(folder: Path) -> list[TrueEvent]:
     values = _read(path)
     rows = values.get('annotations') if isinstance(values, dict) else None
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: 'annotations' is not a list, or is empty")
+        raise InputError(f"{path}: 'annotations' is missing, empty or not a list")
     found: list[TrueEvent] = []
     for truth in _records(path, rows, TrueEvent):
         _check_meaning(path, truth.meaning)
@@ -121,7 +121,7 @@ def read_questions(folder: Path) -> list[Question]:
     path = folder / 'questions.json'
     rows = _read(path)
     if not isinstance(rows, list):
-        raise InputError(f'{path}: not a list of questions')
+        raise InputError(f'{path}: the file does not contain a JSON list of questions')
     found = _records(path, rows, Question)
     for question in found:
         if question.kind == 'open':  # other answers are compared as text
@@ -140,9 +140,9 @@ def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record
     """Convert each row to a dataclass; unknown keys are ignored."""
     found = []
     for number, row in enumerate(rows):
-        where = f'{path}, row {number}'
+        where = f'{path}, entry {number}'
         if not isinstance(row, dict):
-            raise InputError(f'{where}: not an object')
+            raise InputError(f'{where}: the entry is not a JSON object')
         found.append(kind(**{f.name: _field(where, row, f) for f in fields(kind)}))
     return found
 
@@ -150,7 +150,7 @@ def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record
 def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
     """Return one value of a row, checked against the type of the dataclass field."""
     if field.name not in row:
-        raise InputError(f"{where}: no '{field.name}'")
+        raise InputError(f"{where}: the key '{field.name}' is missing")
     value = row[field.name]
     if field.type == 'float' and isinstance(value, int | float) and math.isfinite(value):
         return float(value)

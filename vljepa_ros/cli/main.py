@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> argparse.ArgumentParser:
     """Create the parser of all commands, whose modules import heavy packages only in `run`."""
     parser = Parser(
-        prog='vljepa', description='Streaming VL-JEPA: texts, answers and vectors from cameras.'
+        prog='vljepa',
+        description='Describe, query and embed camera recordings with streaming VL-JEPA.',
     )
     parser.add_argument('--version', action='version', version=f'vljepa {__version__}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)

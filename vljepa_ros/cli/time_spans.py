@@ -37,7 +37,7 @@ def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
     """Add --from and --to, and with `moment` also --at."""
     if moment:
         parser.add_argument(
-            '--at', type=float, metavar='T', help='one moment, in seconds from the start'
+            '--at', type=float, metavar='T', help='time of the question, in seconds from the start'
         )
     parser.add_argument(
         '--from',
@@ -62,7 +62,7 @@ def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = 
         if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
             raise InputError(f'{name} ({value:g}) must be 0 or more and less than {latest_s:g} s')
     if at_s is not None and (from_s is not None or to_s is not None):
-        raise InputError('--at gives a moment, --from and --to give a span: use only one of them')
+        raise InputError('--at (a moment) cannot be combined with --from or --to (a span)')
     if from_s is not None and to_s is not None and to_s < from_s:
         raise InputError(f'--to ({to_s:g}) is before --from ({from_s:g})')
 
@@ -80,4 +80,6 @@ def check_reached(source: Source, span: Span, newest_ns: int) -> None:
     slack_ns = SECOND_NS  # the last frames may not fill a hop
     if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
         asked_s, end_s = ((ns - source.start_ns) / SECOND_NS for ns in (asked_ns, newest_ns))
-        raise InputError(f'{source.path}: {asked_s:g} s is after the end ({end_s:g} s)')
+        raise InputError(
+            f'{source.path}: {asked_s:g} s is after the end of the recording ({end_s:g} s)'
+        )

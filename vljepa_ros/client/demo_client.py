@@ -105,7 +105,7 @@ class Client:
                 if time.monotonic() > deadline_s:
                     state = found.current_state.label if found else 'not available'
                     raise InputError(
-                        f'{name} is still {state} after {self._timeout_s:g} s, not active'
+                        f'{name} is not active after {self._timeout_s:g} s (state: {state})'
                     )
                 self._spin_for(0.1)
         self._emit({'active': list(NODES)})
@@ -114,7 +114,7 @@ class Client:
         request = Query.Request(prompt=question['prompt'], candidates=question['candidates'])
         found = self._call(self._query, request, CALL_S)
         if found is None:
-            raise InputError(f'query did not answer within {CALL_S:g} s')
+            raise InputError(f'the service query did not answer within {CALL_S:g} s')
         self._emit(
             {
                 'answer': {

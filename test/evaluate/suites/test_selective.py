@@ -508,7 +508,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
     film(tmp_path / 'test', 'a', [annotation('rest')] * 3)
     status, _, err = command('--data', tmp_path)
     assert status == 2 and err.count('\n') == 1
-    assert f'no streams of validation in {tmp_path / "validation"}' in err
+    assert f'no validation streams in {tmp_path / "validation"}' in err
     (tmp_path / 'validation').mkdir()
     assert command('--data', tmp_path)[0] == 2  # an empty one will not do either
     for name in 'bc':
@@ -649,8 +649,8 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
     [
         ('events', ['--plot', 'x.png'], '--plot is for the suite selective only'),
         ('all', ['--embeddings', 'x.npz', '--annotations', 'x'], '--embeddings is for the suite'),
-        ('selective', ['--embeddings', 'x.npz'], 'given together'),
-        ('selective', ['--annotations', 'x.jsonl'], 'given together'),
+        ('selective', ['--embeddings', 'x.npz'], 'used together'),
+        ('selective', ['--annotations', 'x.jsonl'], 'used together'),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(
