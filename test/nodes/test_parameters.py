@@ -115,7 +115,7 @@ def test_parameters_become_the_core_settings() -> None:
         ({'rate': -1.0}, 'rate'),
         ({'rate': 'fast'}, 'rate'),
         ({'prompts': 5}, 'prompts'),
-        ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
+        ({'prompts': ['a', 'a']}, 'is listed twice'),
         ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
         ({'dtype': 'float8'}, "dtype is 'float8'"),
         ({'cameras': ['front', 'front']}, "'front' is listed twice"),

@@ -675,10 +675,10 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(3, encoding=''), "unknown encoding ''", 'damaged images'),
         (broken(3, width=0), 'image of 0x24 pixels', 'damaged images'),
         (broken(3, width=4_000_000_000), 'image of 4000000000x24 pixels', 'damaged images'),
-        (broken(3, width=33), 'step (96) is shorter than a row of 33 pixels', 'damaged images'),
-        (broken(3, step=1), 'step (1) is shorter', 'damaged images'),
-        (broken(3, height=25), 'does not match height (25) x step (96)', 'damaged images'),
-        (broken(3, data=b''), 'data of 0 bytes', 'damaged images'),
+        (broken(3, width=33), 'step (96 bytes) is smaller than a row of 33', 'damaged images'),
+        (broken(3, step=1), 'step (1 bytes) is smaller', 'damaged images'),
+        (broken(3, height=25), 'but height (25) x step (96) is 2400', 'damaged images'),
+        (broken(3, data=b''), 'data has 0 bytes', 'damaged images'),
         (broken(2), ' repeats: frame dropped', 'irregular stamps'),
         (broken(1), 'stamp goes back by 0.100 s', 'irregular stamps'),
     ],
@@ -744,7 +744,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: damaged images'] == 3
     problem = values_of(bench.status(node, lambda s: True))['last trouble']
-    assert problem == "camera: compressed image 'jpeg' without data"
+    assert problem == "camera: compressed image 'jpeg' contains no data"
     time.sleep(0.1)
     assert np.allclose(
         [m.vector for m in heard],

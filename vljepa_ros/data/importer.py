@@ -263,4 +263,6 @@ def _check_free(folder: Path, path: str) -> None:
     except (OSError, ValueError, AttributeError):
         made_from = None
     if made_from != path:
-        raise InputError(f'{folder} exists and was not made from {path}: remove or rename it')
+        raise InputError(
+            f'{folder} already exists and was not imported from {path}: remove or rename it'
+        )

@@ -404,7 +404,7 @@ class Memory:
             )
         if self._dim not in (0, len(vector)):
             raise InputError(
-                f'vector of {len(vector)} values in a memory of {self._dim}-dimensional vectors'
+                f'the vector has {len(vector)} values, but the memory has vectors of {self._dim}'
             )
         self._dim = len(vector)
 
