@@ -36,7 +36,7 @@ MAX_WINDOWS = 16  # attention windows that are evaluated of a longer span
 # within 1/SAME_PHASE of its period.
 STILL, SAME_PHASE = 3, 8
 
-NO_FRAME = 'no frame yet: the model has nothing to predict from'
+NO_FRAME = 'no frame has been encoded yet: the model cannot predict'
 
 Steps = Generator[None, None, 'Prediction']
 

@@ -49,7 +49,7 @@ class BidirectionalVision:
     def predict(self, state: EncoderState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return answer embeddings (P, D), float32, of the prompts over the window of `state`."""
         if not state.recent:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         self.check_prompts(prompts)
         rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
         for start in range(0, len(prompts), PROMPTS_AT_ONCE):

@@ -132,7 +132,7 @@ class XEncoder(nn.Module):
         if frames != 1 and frames % per:
             raise ValueError(
                 f'{frames} frames are not a multiple of the {per} frames per tubelet: V-JEPA 2 '
-                f'would drop the last ones'
+                f'would drop the last frames'
             )
         weight = self.model.encoder.embeddings.patch_embeddings.proj.weight
         mean, deviation = (images.new_tensor(x, dtype=torch.float32) for x in (MEAN, DEVIATION))

@@ -51,7 +51,7 @@ class DualVision:
     def predict(self, state: ImageState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return the image's vector once per prompt, (P, D)."""
         if state.vector is None:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         return state.vector.repeat(len(prompts), axis=0)
 
     def unfamiliar(self, state: ImageState) -> float:

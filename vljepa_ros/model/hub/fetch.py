@@ -51,8 +51,8 @@ def download(source: SourceConfig, target: Path, progress: Progress) -> str:
     if not target.is_file():
         if os.environ.get('HF_HUB_OFFLINE', '').lower() in ('1', 'true', 'yes', 'on'):
             raise ModelError(
-                f'{source.file} was not downloaded yet, and HF_HUB_OFFLINE forbids downloads: '
-                f'unset it and try again'
+                f'{source.file} is not downloaded, and HF_HUB_OFFLINE forbids downloads: unset '
+                f'HF_HUB_OFFLINE and run the command again'
             )
         partial = target.with_name(f'{target.name}.part')
         _fill(source, partial, progress)

@@ -85,7 +85,7 @@ class StreamingVision:
     def predict(self, state: VisionState, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return answer embeddings (P, D), float32, of the prompts for the stream of `state`."""
         if state.steps == 0:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         if not prompts:
             return np.zeros((0, self.facts.embedding_dim), np.float32)
         found = [self._prompt(text) for text in prompts]

@@ -71,8 +71,8 @@ def _streaming(folder: Path) -> ModelConfig:
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
         raise InputError(
-            f'start: {folder.name} is of kind {config.kind}, but fine-tuning supports only models '
-            f'of kind streaming'
+            f"start: model '{folder.name}' is of kind {config.kind}, but fine-tuning supports "
+            f'only models of kind streaming'
         )
     # A finder was trained on the start model's scenes; recordings of other scenes stay whole.
     return dataclasses.replace(config, region_finder=RegionFinderConfig())
@@ -139,7 +139,7 @@ class FineTuning:
         config, sums = self.config, dict[str, float]()
         trained = select_parameters(net, config)
         log.info(
-            'tune %s: %d trainable parameters of the vision side',
+            'tune %s: the vision side has %d trainable parameters',
             config.tune,
             sum(p.numel() for p in trained),
         )
