@@ -174,7 +174,7 @@ def test_a_bad_change_is_refused_and_the_next_is_written(
     desk.send(change(1, **bad), change(2))
     assert [event.segment_id for event in desk.events.wait(2)] == [1, 2]
     assert desk.node.health.counts[counter] == 1
-    assert message in values_of(bench.status(desk.node, lambda s: True))['last trouble']
+    assert message in values_of(bench.status(desk.node, lambda s: True))['last problem']
 
 
 class FaultyLanguage(fake_models.FakeLanguage):
@@ -230,7 +230,7 @@ def test_an_endless_backlog_drops_changes_and_reports_it(
     desk.send(change(2))
     eventually(lambda: desk.node.health.counts['dropped messages'] == 1)
     assert len(desk.events.wait(2)) == 2
-    assert 'dropping' in values_of(bench.status(desk.node, lambda s: True))['last trouble']
+    assert 'dropping' in values_of(bench.status(desk.node, lambda s: True))['last problem']
 
 
 def test_the_end_of_the_process_waits_for_the_last_changes(bench: Bench) -> None:

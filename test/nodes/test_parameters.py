@@ -293,7 +293,7 @@ def test_an_empty_list_in_a_file_is_an_empty_list(bench: Bench, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ('name', 'message'),
-    [('cameras', 'cameras names no camera'), ('rate', 'it is not a list: rate')],
+    [('cameras', 'cameras is empty'), ('rate', 'it must not be a list: rate')],
 )
 def test_an_empty_list_where_none_is_wanted_is_one_line(
     bench: Bench, tmp_path: Path, name: str, message: str

@@ -434,7 +434,7 @@ def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
         response = counter.ask(**span)
         assert not response.success
         assert response.message == (
-            "predict uses model 'other-1-2', query_node uses 'fake-00000000-00000000': "
+            "predict uses model 'other-1-2', but query_node uses 'fake-00000000-00000000': "
             'their vectors cannot be compared; set the parameter model to the same value'
         )
         assert response.error_code == Query.Response.MODEL_MISMATCH
@@ -447,7 +447,7 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     hops.publish(hop('red', 0, model_id='other-1-2'))
     hops.publish(hop('blue', 1))
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
-    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last trouble']
+    problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last problem']
     assert problem == (
         "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
     )
@@ -953,7 +953,7 @@ def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) 
     front = watcher.goal(condition='it is blue', source='front')
     assert early.accepted and front.accepted
     waiting = 'no model_info received yet: cannot verify the sources of watches: front, raer'
-    bench.status(watcher.node, lambda s: values_of(s).get('last trouble') == waiting)
+    bench.status(watcher.node, lambda s: values_of(s).get('last problem') == waiting)
     info = bench.publisher(ModelInfo, 'model_info', LATCHED)
     info.publish(ModelInfo(sources=['front', 'rear']))
     found = watcher.result(early)
@@ -962,7 +962,7 @@ def test_an_unknown_source_is_rejected_once_the_sources_are_known(bench: Bench) 
     assert (found.result.error_code, found.result.message) == (Watch.Result.BAD_INPUT, reason)
     again = watcher.result(watcher.goal(condition='it is blue', source='raer'))
     assert again.status == GoalStatus.STATUS_ABORTED and again.result.message == reason
-    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last problem']
     assert problem == f'watch refused: {reason}'
     watcher.hops.publish(hop('blue', 0, source='front'))
     assert watcher.result(front).result.fired
@@ -985,7 +985,7 @@ def test_goals_are_refused_while_inactive_and_aborted_by_deactivation(bench: Ben
     assert found.status == GoalStatus.STATUS_ABORTED
     assert not found.result.fired and found.result.error_code == Watch.Result.INACTIVE
     assert not watcher.goal(condition='it is blue').accepted
-    problem = values_of(bench.status(watcher.node, lambda s: True))['last trouble']
+    problem = values_of(bench.status(watcher.node, lambda s: True))['last problem']
     assert problem == 'watch refused: inactive: query_node is inactive'
 
 

@@ -138,7 +138,7 @@ class Client:
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
         found = self._call(client, request, CALL_S)
         if found is None or not found.success:
-            raise InputError('change_detection_node could not be deactivated')
+            raise InputError(f'change_detection_node was not deactivated within {CALL_S:g} s')
         deadline_s = time.monotonic() + CALL_S
         while self._open or time.monotonic() - self._received_s < QUIET_S / 2:
             if time.monotonic() > deadline_s:

@@ -56,7 +56,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     """Copy to a new vector. Raises InputError if it is empty or has non-finite values."""
     vector = np.array(floats, np.float32)
     if vector.size == 0 or not np.isfinite(vector).all():
-        raise InputError(f'vector of {vector.size} values is empty or not finite')
+        raise InputError(f'embedding of {vector.size} values is empty or not finite')
     return vector
 
 
@@ -254,7 +254,7 @@ def to_look(window: WindowPrediction) -> msg.Look:
 def from_look(message: msg.Look) -> types.EvaluatedSpan:
     """Convert the result of one prompt in an evaluated span. Raises InputError."""
     if len(message.vectors) != 1:
-        raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but 1 is expected')
+        raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but must have 1')
     vector = from_embedding(message.vectors[0])
     unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
     return types.EvaluatedSpan(

@@ -37,7 +37,7 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
             found[name] = boolean(name, arguments[name])
     if arguments.get('image') and arguments.get('cameras'):
         raise InputError(
-            'image and cameras were both given: use image for one camera, cameras for several'
+            'image and cameras are both set: use image for one camera, cameras for several'
         )
     cameras = parse_cameras(arguments.get('cameras', ''))
     if arguments.get('image'):
@@ -60,7 +60,7 @@ def parse_cameras(text: str) -> dict[str, str]:
     for item in filter(None, (part.strip() for part in text.split(','))):
         name, found, topic = item.partition(':=')
         if not found or not name.isidentifier() or not topic:
-            raise InputError(f"cameras: '{item}' is not NAME:=TOPIC")
+            raise InputError(f"cameras: '{item}' is not of the form NAME:=TOPIC")
         if name in cameras:
             raise InputError(f"cameras: '{name}' is listed twice")
         cameras[name] = topic
@@ -77,7 +77,7 @@ def resolve(topic: str, namespace: str) -> str:
 def count(name: str, text: str) -> int:
     """Return the number of an argument. Raises InputError for anything but 0, 1, 2, ..."""
     if not text.strip().isdecimal():
-        raise InputError(f"{name} '{text}' is not a number from 0 on")
+        raise InputError(f"{name} '{text}' is not an integer of 0 or more")
     return int(text)
 
 

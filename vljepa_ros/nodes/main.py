@@ -149,8 +149,8 @@ def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
         unfinished.append('the model thread')
     if unfinished:
         spinners[0].node.get_logger().warning(
-            f'{", ".join(unfinished)} did not end within {GOODBYE_S:g} s: ending the process '
-            'anyway; the last results may be missing'
+            f'{", ".join(unfinished)} did not end within {GOODBYE_S:g} s: exiting anyway; '
+            'the last results may be missing'
         )
     return unfinished
 

@@ -100,7 +100,7 @@ class Condition:
         """
         self.text = check_text(text, 'condition', may_be_empty=False)
         if not math.isfinite(threshold) or not 0 < threshold <= 1:
-            raise InputError(f'threshold ({threshold}) is not in 0..1')
+            raise InputError(f'threshold ({threshold}) must be above 0 and at most 1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
         self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first one

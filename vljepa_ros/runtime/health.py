@@ -77,7 +77,7 @@ class Health:
                 known.level, known.text, known.seen_s = level, text, now
                 known.unlogged += 1
                 return ''
-            more = f' ({known.unlogged} similar not logged)' if known and known.unlogged else ''
+            more = f' ({known.unlogged} similar lines omitted)' if known and known.unlogged else ''
             self._problems[kind] = _Problem(level, text, now, now)
             return text + more
 
@@ -123,5 +123,5 @@ class Health:
                 found['latency max (ms)'] = f'{1e3 * max(hops):.1f}'
             found |= {name: str(self.counts[name]) for name in sorted(self.counts)}
             if self._last_error:
-                found['last trouble'] = self._last_error
+                found['last problem'] = self._last_error
         return found

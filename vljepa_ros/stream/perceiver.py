@@ -386,7 +386,7 @@ class Perceiver:
         stored = self.frame_store.span(source) if self.frame_store is not None else None
         until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
         span = f'{stored[0] / 1e9:.3f}..{stored[1] / 1e9:.3f} s' if stored else 'none'
-        return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {span})'
+        return f'no frames from {start_ns / 1e9:.3f} s to {until} are stored (stored: {span})'
 
 
 def _one_of(known: tuple[str, ...], source: str) -> str:
@@ -397,7 +397,7 @@ def _one_of(known: tuple[str, ...], source: str) -> str:
     names = ', '.join(known)
     if source == '':
         if len(known) > 1:
-            raise InputError(f'there are several sources, name one (known: {names})')
+            raise InputError(f'source is empty, but there are several cameras (known: {names})')
         return known[0] if known else ''
     if known and source not in known:
         raise InputError(f"unknown source '{source}' (known: {names})")
