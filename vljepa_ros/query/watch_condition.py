@@ -24,7 +24,7 @@ class Verdict(Enum):
     """Evaluation of one hop."""
 
     TRUE = 'score at or above the threshold'
-    UNCLEAR = 'score between'
+    UNCLEAR = 'score between these limits'
     FALSE = f'score below {RELEASE:g} x threshold'
     UNFAMILIAR = 'scene unfamiliar to the model'
 
