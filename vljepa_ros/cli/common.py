@@ -126,7 +126,10 @@ def _crop(text: str) -> tuple[float, ...]:
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
     """Add --prompt."""
-    parser.add_argument('--prompt', help="the standing prompt (default: 'What is happening?')")
+    parser.add_argument(
+        '--prompt',
+        help="the question that every embedding answers (default: 'What is happening?')",
+    )
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:

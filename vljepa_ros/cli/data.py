@@ -64,8 +64,9 @@ def _add_mwstream(parser: argparse.ArgumentParser) -> None:
         '--views',
         default=HOME,
         choices=VIEWS,
-        help='cameras: home (four zoomed viewpoints, default), wide (a new wide-angle camera in '
-        'each episode) or wide-fixed (one wide-angle camera per stream)',
+        help='cameras: home (four zoomed viewpoints, default), wide (in each episode, another '
+        'random camera anywhere around the bench), wide-fixed (one such camera per stream) or '
+        'wide-cuts (another such camera every 1.6 s)',
     )
     parser.add_argument(
         '--depth', action='store_true', help='also store small depth images in state.npz'

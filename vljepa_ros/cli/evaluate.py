@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar='RESULT.json',
         nargs='*',
         type=common.path,
-        help=f'two result files that --out has written, for {COMPARE}',
+        help=f'two result files written by --out, for {COMPARE}',
     )
     parser.add_argument(
         '--data',
@@ -93,9 +93,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--views',
         choices=EVALUATED,
-        help='cameras of the streams: home (four zoomed viewpoints, default, in DIR/SPLIT), wide '
-        '(a new wide-angle camera in each episode, in DIR/SPLIT-wide) or wide-fixed (one '
-        'wide-angle camera per stream, in DIR/SPLIT-wide-fixed)',
+        help='cameras of the streams: home (four zoomed viewpoints, default; in DIR/SPLIT), wide '
+        '(in each episode, another random camera around the bench; in DIR/SPLIT-wide) or '
+        'wide-fixed (one such camera per stream; in DIR/SPLIT-wide-fixed)',
     )
     parser.add_argument(
         '--streams', type=int, default=0, metavar='N', help='use only the first N streams (0: all)'
@@ -111,7 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=common.path,
         metavar='FILE',
-        help=f'also write JSON with the outcome of every item, as input of {COMPARE}',
+        help=f'also write JSON with the outcome of every item, which {COMPARE} needs',
     )
     _add_selective_arguments(parser)
     common.add_model_arguments(parser)

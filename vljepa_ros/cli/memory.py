@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'file',
         metavar='FILE',
         type=common.path,
-        help='the file that memory_path of query_node names',
+        help='memory file: the value of the parameter memory_path of query_node',
     )
     parser.add_argument(
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--source', default='', metavar='NAME', help='use only this camera (default: all)'
     )
-    add_span_arguments(parser, moment=False)
+    add_span_arguments(parser, moment=False, unit='seconds of ROS time')
     common.add_model_arguments(parser)
 
 

@@ -33,25 +33,29 @@ class Span:
         return self.start_ns is not None and stamp_ns < self.start_ns
 
 
-def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
+def add_span_arguments(
+    parser: argparse.ArgumentParser,
+    moment: bool,
+    unit: str = 'seconds from the start of the recording',
+) -> None:
     """Add --from and --to, and with `moment` also --at."""
     if moment:
         parser.add_argument(
-            '--at', type=float, metavar='T', help='time of the question, in seconds from the start'
+            '--at', type=float, metavar='T', help=f'the moment to ask about, in {unit}'
         )
     parser.add_argument(
         '--from',
         type=float,
         metavar='A',
         dest='from_s',
-        help='start of a span, in seconds from the start',
+        help=f'start of a time span, in {unit}',
     )
     parser.add_argument(
         '--to',
         type=float,
         metavar='B',
         dest='to_s',
-        help='end of a span, in seconds from the start',
+        help=f'end of a time span, in {unit}',
     )
 
 
