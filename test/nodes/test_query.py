@@ -449,7 +449,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
     problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last problem']
     assert problem == (
-        "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
+        "a vector of model 'other-1-2' cannot be compared with vectors of model "
+        "'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
     [stream] = counter.node._memory._streams.values()

@@ -154,7 +154,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
         source = CroppedSource(source, args.crop)
     if one_camera and len(source.cameras) > 1:
         raise InputError(
-            f'{args.source}: several cameras ({", ".join(source.cameras)}); '
+            f'{args.source} has several cameras ({", ".join(source.cameras)}): '
             'choose one with --topic'
         )
     return source

@@ -217,7 +217,8 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
     source = open_source(path, args.topic, args.fps)
     if file is None and not default_path(path).exists():
         raise InputError(
-            f'no annotations: {default_path(path)} does not exist (or pass --annotations)'
+            f'no annotations: {default_path(path)} does not exist: create it, or pass '
+            '--annotations'
         )
     annotations = read_annotations(file or default_path(path))
     recorder, problems = Recorder(source, grid), common.SourceProblems(source)

@@ -70,7 +70,7 @@ def get(args: argparse.Namespace) -> int:
 def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
     """Print the licenses of the model's parts. Raises InputError unless they were accepted."""
     for licence in licences:
-        common.note(f'{name}: {licence}')
+        common.note(f'license of {name}: {licence}')
     if not accepted:
         raise InputError(
             f'{name} is downloaded under the licenses above: read them, and pass --accept-licenses'

@@ -39,8 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar='N',
-        help='train in N processes (default: one per GPU, or one per CPU core); torchrun works as '
-        'well. Fine-tuning and text decoders use one process',
+        help='train in N processes (default: one per GPU, or one per CPU core), or start it with '
+        'torchrun. Fine-tuning and text decoders use one process',
     )
     common.add_output_arguments(parser)
 

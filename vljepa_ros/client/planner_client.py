@@ -454,7 +454,8 @@ class Client:
             elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
             elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by others, or a bug
-                text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
+                reason = result.message or 'see the log of query_node'
+                text = f"watch for '{goal.condition}' ended: {reason}"
                 _settle(watching.future, BusyError(text))
             else:
                 _settle(watching.future, error_of(result.error_code, result.message))

@@ -111,7 +111,7 @@ def require_simulator(split: str = 'train') -> None:
     if absent:
         raise InputError(
             f'data generation needs {" and ".join(absent)}: '
-            'pip install -r requirements/data.txt (in the checkout)'
+            'pip install -r requirements/data.txt (in a checkout of the repository)'
         )
 
 

@@ -316,7 +316,10 @@ class ModelConfig:
                 f'{2 ** (len(x.stem) + 1)}, as x_encoder.stem with {len(x.stem)} widths requires'
             )
         if not 1 <= x.grid <= MAX_GRID:
-            raise ModelError(f'x_encoder: grid ({x.grid}) is not in 1..{MAX_GRID}')
+            raise ModelError(
+                f'x_encoder: grid ({x.grid}), which follows from image_size and stem, is not in '
+                f'1..{MAX_GRID}'
+            )
         if 0 < self.region_finder.image_size < x.image_size:
             raise ModelError(
                 f'region_finder.image_size ({self.region_finder.image_size}) is smaller than '

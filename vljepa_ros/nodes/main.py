@@ -88,7 +88,7 @@ def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> N
             if not await node.bring_up():
                 failed(node.transition_error)
         except Exception as error:
-            node.get_logger().error(f'autostart: {describe_error(error)}')
+            node.get_logger().error(f'autostart failed: {describe_error(error)}')
             failed(error)
 
     spinner.executor.create_task(bring_up)

@@ -141,7 +141,7 @@ PERCEPTION = (
     Spec(
         'prompts',
         list(_SIGHT.prompts),
-        'Standing prompts, which are answered with one embedding each on every hop',
+        'Standing prompts: each is answered with one embedding on every hop (inference step)',
         runtime=True,
     ),
     Spec(
@@ -196,7 +196,8 @@ CHANGE_DETECTION = (
     Spec(
         'change_threshold',
         _EVENTS.change_threshold,
-        'Minimum Ward merge cost of a new segment (at most 2 x cosine distance x run length)',
+        'Minimum Ward merge cost that starts a new segment (upper bound: 2 x cosine distance x '
+        'run length)',
         0.0,
         HIGHEST_THRESHOLD,
     ),
@@ -239,7 +240,7 @@ QUERY = (
     Spec(
         'abstain_below',
         AnswerSettings().abstain_below,
-        'Answers with a lower confidence are abstentions',
+        'Confidence threshold: answers with a lower confidence are abstentions',
         0.0,
         1.0,
     ),

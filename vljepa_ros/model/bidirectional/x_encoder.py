@@ -128,7 +128,9 @@ class XEncoder(nn.Module):
         _, frames, height, width, _ = images.shape
         size, per = self.config.image_size, self.config.tubelet_frames
         if (height, width) != (size, size):
-            raise ValueError(f'images of {height}x{width} do not match the model ({size}x{size})')
+            raise ValueError(
+                f'images of {height}x{width} pixels do not match the model ({size}x{size})'
+            )
         if frames != 1 and frames % per:
             raise ValueError(
                 f'{frames} frames are not a multiple of the {per} frames per tubelet: V-JEPA 2 '
