@@ -399,10 +399,7 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     absent = [f.name for f in own if f.name not in found and _is_required(f)]
     if absent:
         raise ModelError(f"{where}: the key '{absent[0]}' is missing")
-    try:
-        return cls(**found)
-    except TypeError as error:
-        raise ModelError(f'{where}: {error}') from error
+    return cls(**found)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
