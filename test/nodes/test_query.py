@@ -208,7 +208,7 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     counter = Counter(
         bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = 'stored streams of other models, not searched: 1'
+    told = 'not searched: 1 stored streams of other models'
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
