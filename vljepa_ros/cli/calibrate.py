@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
         common.print_json({'folder': str(folder), 'streams': len(streams), **shares})
         return 0
     print(f'calibrated {folder} on {len(streams)} streams')
-    print('false-positive rate (fraction of familiar hops withheld, on held-out streams):')
+    print('false-positive rate: familiar hops reported as unfamiliar, on held-out streams:')
     common.print_ranked([(name, share) for name, share in fitted.refused.items()])
-    print('recall (fraction of unfamiliar hops withheld, on held-out kinds of scenes):')
+    print('recall: unfamiliar hops reported as unfamiliar, on held-out kinds of scenes:')
     common.print_ranked([(name, share) for name, share in fitted.caught.items()])
     return 0
 
