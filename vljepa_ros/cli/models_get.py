@@ -47,7 +47,9 @@ def get(args: argparse.Namespace) -> int:
     folder = registry.find(args.name)
     config = registry.read_config(folder)
     if isinstance(config, ModelConfig) or not config.sources:
-        raise InputError(f"model '{config.name}' has nothing to download: it lists no sources")
+        raise InputError(
+            f"model '{config.name}' has nothing to download: model.yaml lists no sources"
+        )
     _check_accepted(config.name, config.licences, args.accept_licenses)
     folder = folder if args.into is None else _copied(folder, args.into)
     from vljepa_ros.model.hub import pin as obtain
