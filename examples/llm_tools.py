@@ -23,12 +23,12 @@ def _tool(name: str, description: str, required: str, **properties: dict[str, An
 
 TEXT, NUMBER = {'type': 'string'}, {'type': 'number'}
 WHERE = {'source': {**TEXT, 'description': 'the camera; required if there are several'}}
-END = {'end': {**NUMBER, 'description': 'seconds of ROS time; leave out for until now'}}
-SINCE = {**NUMBER, 'description': 'seconds of ROS time; leave out to search the whole memory'}
+END = {'end': {**NUMBER, 'description': 'end of the span in seconds of ROS time (default: now)'}}
+SINCE = {**NUMBER, 'description': 'start of the span in seconds of ROS time (default: no limit)'}
 ASKED = {
     **NUMBER,
-    'description': 'seconds of ROS time, for a question about the past; leave out both start and '
-    'end for the present, whose time is the `time` of an answer',
+    'description': 'start of the span in seconds of ROS time, for a question about the past; omit '
+    'start and end to ask about now (an answer has the current ROS time in `time`)',
 }
 TOOLS = [
     _tool(
@@ -51,7 +51,7 @@ TOOLS = [
         'Find the moments in the camera recordings that match a sentence, best first.',
         'text',
         text={**TEXT, 'description': "a statement, for example 'the drawer is opened'"},
-        limit={'type': 'integer', 'description': 'maximum number of moments (10)'},
+        limit={'type': 'integer', 'description': 'maximum number of moments (default: 10)'},
         start=SINCE,
         **END,
         **WHERE,
@@ -61,8 +61,11 @@ TOOLS = [
         'Wait until a statement about the scene becomes true, or is no longer true.',
         'condition',
         condition={**TEXT, 'description': "for example 'the arm is at rest'"},
-        until_not={'type': 'boolean', 'description': 'wait until it is no longer true (false)'},
-        timeout={**NUMBER, 'description': 'maximum wait in seconds (30)'},
+        until_not={
+            'type': 'boolean',
+            'description': 'wait until it is no longer true (default: false)',
+        },
+        timeout={**NUMBER, 'description': 'maximum wait in seconds (default: 30)'},
         **WHERE,
     ),
 ]

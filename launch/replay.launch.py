@@ -14,7 +14,7 @@ SHARE = Path(get_package_share_directory('vljepa_ros'))
 OWN = {
     'bag': (None, 'The bag: a rosbag2 folder, or an .mcap or .db3 file'),
     'rate': ('1.0', 'Playback speed relative to the recording'),
-    'delay': ('8.0', 'Seconds before playback, in which the stack loads its weights'),
+    'delay': ('8.0', 'Delay of playback in s, during which the stack loads its weights'),
     'loop': ('false', 'true: play the bag repeatedly'),
 }
 # `image` selects a single camera, so it has no default if `cameras` is given.

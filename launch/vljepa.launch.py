@@ -57,7 +57,7 @@ def fast_memory():
     if not any(name in os.environ for name in PROFILES):
         profile = shared_memory_profile(len(NODES) + 2, folder=SHARE / 'config')
         if profile is None:
-            yield LogInfo(msg='/dev/shm is too small: images are sent by UDP, which is slower')
+            yield LogInfo(msg='/dev/shm is too small: sending images by UDP, which is slower')
         else:
             values |= {name: str(profile) for name in PROFILES}
     for name, value in values.items():

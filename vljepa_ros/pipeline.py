@@ -72,7 +72,7 @@ class Pipeline:
         check_text(session_id, 'session_id')
         if model.vision is None or model.language is None:
             raise ModelError(
-                'the pipeline needs both sides of the model: load its vision and its text side'
+                'the pipeline needs both sides of the model, vision and text: load both'
             )
         self.model, self.settings = model, settings or Settings()
         self.language = model.language
@@ -219,11 +219,11 @@ def _check_parts(model: object, settings: object, segmenter: object) -> None:
         shown = f"'{model}'" if isinstance(model, str) else f'of type {type(model).__name__}'
         name = model if isinstance(model, str) else 'small'
         raise InputError(
-            f'the pipeline needs a loaded model, but the argument is {shown}: '
+            f'the pipeline needs a loaded model, but its argument is {shown}: '
             f"use Pipeline(load('{name}'))"
         )
     if settings is not None and not isinstance(settings, Settings):
-        raise InputError(f'settings are of type {type(settings).__name__}, not Settings')
+        raise InputError(f'settings is of type {type(settings).__name__}, not Settings')
     if segmenter is not None and not isinstance(segmenter, (Segmenter, OfflineSegmenter)):
         raise InputError(
             f'the segmenter is of type {type(segmenter).__name__}, '

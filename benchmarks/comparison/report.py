@@ -51,6 +51,13 @@ PAGE = """# VL-JEPA and an autoregressive model under equal conditions
 Does predicting embeddings of texts take fewer examples than predicting their tokens, if everything
 else is equal? [benchmarks/comparison](../../benchmarks/comparison/__init__.py) describes the arms,
 what is equal and how to run it. This page is written by `python -m benchmarks.comparison.report`.
+
+- Arm A is VL-JEPA with a Y-Decoder.
+- Arm B is autoregressive: the Predictor's outputs are the prefix of a causal text decoder.
+- Arm C is A with a Y-Encoder that starts from random weights and is trained with the other parts.
+- Arm D uses A's predictions, with the nearest training sentence as text instead of a Y-Decoder.
+
+The column *paraphrases* states whether training uses all paraphrases of a concept or only one.
 Values are mean and standard deviation over seeds
 on the {split} split, after {examples:,} examples.
 
@@ -76,17 +83,18 @@ COST = """
 ## Cost
 
 Measured by `python -m benchmarks.comparison.cost` in one run: one thread, float32, torch {torch},
-commit {commit}. The rows "changes in words" decode {changes:.1f} texts a minute, the number of
-annotations in the validation streams; "known before" means that the candidates' embeddings are
-cached.
+commit {commit}. The rows "changes in words" decode one text per change ({changes:.1f} per minute,
+the number of annotations in the validation streams); "every hop in words" and "every second in
+words" decode a text at each hop or second. "Known before" means that the candidates' embeddings
+are cached.
 
 {table}
 """
 ABLATIONS = """# Ablations
 
-Design choices of VL-JEPA, changed one at a time: arm A of [the comparison](comparison.md), all
-paraphrases, {examples:,} examples, evaluated on the validation split. This page is written by
-`python -m benchmarks.comparison.report`.
+Each row changes one design choice of VL-JEPA: arm A of [the comparison](comparison.md), trained
+with all paraphrases and {examples:,} examples, and evaluated on the validation split. This page is
+written by `python -m benchmarks.comparison.report`.
 
 {marks}
 

@@ -370,7 +370,7 @@ def test_a_camera_that_keeps_changing_its_size_is_noted_once_and_counted(
     for i in range(20):
         cv2.imwrite(str(tmp_path / f'{i:02d}.png'), solid_image('red', 24 + i, 32 + i)[..., ::-1])
     found = vljepa('annotate', tmp_path, '--json')
-    lines = [line for line in found.err.splitlines() if 'changed size' in line]
+    lines = [line for line in found.err.splitlines() if 'image size changed' in line]
     assert len(lines) == 2 and '32x24' in lines[0] and '19 times' in lines[1]
 
 

@@ -71,7 +71,7 @@ def test_every_command_explains_itself(vljepa: Run, name: str) -> None:
         (['import', 'x.avi', '--out', '{out}', '--size', '0'], ['size (0)']),
         (
             ['import', 'x', 'y', '--out', '{out}', '--annotations', 'z'],
-            ['1 files of --annotations', '2 sources'],
+            ['--annotations has 1 files', '2 sources'],
         ),
         (['manifest', '/nowhere', '--out', '{out}'], ['no such folder', '/nowhere/train']),
         (['manifest', '/nowhere', '--out', '/gone/x'], ['no such folder: /gone']),

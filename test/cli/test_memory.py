@@ -84,7 +84,7 @@ def test_an_unreadable_file_fails_with_one_line(vljepa: Run, file: Path, tmp_pat
         ((file, '--search', ''), 'text is empty'),
         ((file, '--search', 'red', '--limit', '0'), 'limit (0) is not positive'),
         ((file, '--from', '1e12'), '--from (1e+12)'),
-        ((tmp_path / 'other.db', '--search', 'red'), 'holds vectors of other'),
+        ((tmp_path / 'other.db', '--search', 'red'), 'contains only vectors of other'),
     ):
         found = vljepa('memory', *arguments)
         assert found.status == 2 and message in found.err, found.err

@@ -158,7 +158,7 @@ def test_compare_reports_cosine_and_time(vljepa: Run, tmp_path: Path) -> None:
     found = vljepa(*arguments, '--json').json
     assert found['hops'] == 10 and -1 <= found['cosine_min'] <= found['cosine_mean'] < 1
     assert found['ratio'] == pytest.approx(found['window_s'] / found['causal_s'])
-    assert 'cosine of block-causal to window mode' in vljepa(*arguments).out
+    assert 'cosine similarity of block-causal and window mode' in vljepa(*arguments).out
     for name, words in (('small', 'streaming'), ('gone', "'gone'")):
         wrong = vljepa('models', 'compare', name, tmp_path / 'pictures')
         assert wrong.status == 2 and words in wrong.err

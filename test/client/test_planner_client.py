@@ -113,7 +113,7 @@ def test_values_that_no_message_can_hold_are_rejected_by_the_client(
 
 @pytest.mark.parametrize('limit', [0, -1, 1.5, '5', 2**32])
 def test_an_invalid_limit_is_rejected_by_the_client(client: Client, limit: Any) -> None:
-    with pytest.raises(InputError, match=r'limit \(.*\) is not a positive integer'):
+    with pytest.raises(InputError, match=r'limit \(.*\) is not an integer in 1'):
         client.search('red', limit)
 
 

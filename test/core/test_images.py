@@ -101,9 +101,9 @@ def test_bayer_patterns_are_named_by_their_first_row() -> None:
     ('change', 'words'),
     [
         ({'encoding': '32FC1'}, "unknown encoding '32FC1'"),
-        ({'step': 10}, 'step (10) is shorter than a row of 6 pixels of rgb8 (18)'),
-        ({'data': b'123'}, 'data of 3 bytes does not match height (4) x step (18)'),
-        ({'data': bytes(200)}, 'data of 200 bytes'),
+        ({'step': 10}, 'step (10 bytes) is smaller than a row of 6 rgb8 pixels (18 bytes)'),
+        ({'data': b'123'}, 'data has 3 bytes, but height (4) x step (18) is 72'),
+        ({'data': bytes(200)}, 'data has 200 bytes'),
         ({'width': 0}, 'image of 0x4 pixels'),
         ({'width': 2**31, 'step': 2**33}, 'pixels'),
         ({'encoding': 'yuyv', 'width': 5, 'step': 12, 'data': bytes(48)}, 'even width'),

@@ -82,7 +82,7 @@ def test_further_keys_of_annotate_are_ignored(tmp_path: Path) -> None:
         (said(True, 2), ['start (True)', 'number']),
         (said(None, 2), ['start (None)']),
         (said(0, 1, ''), ['text', 'empty']),
-        (said(0, 1, ' . '), ['text', 'empty']),
+        (said(0, 1, ' . '), ['text', 'no words']),
         (said(0, 1, 7), ['text', 'int']),
         (said(0, 1, 'x' * 5000), ['text', '5,000 characters']),
         (said(0, 1, source=''), ['source', 'empty']),

@@ -110,8 +110,8 @@ def test_a_question_holds_for_one_frame(tmp_path: Path) -> None:
         (said(1, 2.2), '2.2 s is after the end'),
         (said(5, 6), '6 s is after the end'),
         (asked(2.5), '2.5 s is after the end'),
-        (said(0, 1, source='rear'), "no camera 'rear' (cameras: camera)"),
-        (asked(0, source='rear'), "no camera 'rear'"),
+        (said(0, 1, source='rear'), "unknown camera 'rear' (known: camera)"),
+        (asked(0, source='rear'), "unknown camera 'rear'"),
     ],
 )
 def test_a_line_outside_the_recording_is_named(

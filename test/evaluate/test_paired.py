@@ -65,7 +65,7 @@ def test_only_shared_items_are_compared_in_any_order(tmp_path: Path) -> None:
     (report,) = compare(result(tmp_path / 'a', one), result(tmp_path / 'b', shuffled))
     rows = {row.who: row.mean for row in report.rows}
     assert rows['B - A'].count == 40 and rows['B - A'].value == -0.5 and rows['A'].value == 1.0
-    assert report.notes == ("40 items of 'top-1' are in one of the files only.",)
+    assert report.notes == ("40 items of 'top-1' are not compared: only one file has them.",)
 
 
 def test_results_of_earlier_versions_have_the_present_names(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class FakeVision:
     def predict(self, state: Any, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return the newest color's vector, rotated slightly by each prompt."""
         if not state.seen:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         self.check_prompts(prompts)
         rows = [color_vector(state.seen[-1]) + 0.2 * direction(p) * (p != '') for p in prompts]
         if not rows:

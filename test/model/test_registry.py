@@ -105,7 +105,7 @@ def damage(folder: Path, how: str) -> None:
         ('key', "x_encoder: unknown key 'depth'"),
         ('type', 'embedding_dim: expected int'),
         ('shape', 'does not match the model'),
-        ('tower', 'has hash'),
+        ('tower', 'has SHA-256'),
     ],
 )
 def test_damage_is_reported_in_one_line(
@@ -136,12 +136,12 @@ def test_damage_is_reported_in_one_line(
         ('predictor.merge', 0, 'predictor.merge (0)'),
         ('predictor.heads', 0, 'predictor.heads (0)'),
         ('predictor.width', 10**9, 'predictor.width (1e+09) is not in 4..8192'),
-        ('predictor.width', 10**400, 'predictor.width (huge)'),
+        ('predictor.width', 10**400, 'predictor.width (beyond 1e12)'),
         ('y_encoder.max_tokens', 0, 'y_encoder.max_tokens (0)'),
         ('y_decoder.beams', 0, 'y_decoder.beams (0)'),
         ('y_decoder.vocabulary', -1, 'y_decoder.vocabulary (-1)'),
         ('calibration.rank_temperature', 0.0, 'calibration.rank_temperature (0)'),
-        ('calibration.match_scale', 0.0, 'calibration.match_scale is 0'),
+        ('calibration.match_scale', 0.0, 'calibration.match_scale must not be 0'),
         ('calibration.decode_bias', float('nan'), 'calibration.decode_bias (nan)'),
         ('embedding_dim', 0, 'embedding_dim (0)'),
     ],
@@ -220,7 +220,7 @@ def test_bad_input_to_the_halves(tiny: Model) -> None:
     state = vision.new_state()
     with pytest.raises(InputError, match='frame'):
         vision.predict(state, ['?'])
-    with pytest.raises(InputError, match='match'):
+    with pytest.raises(InputError, match='has shape'):
         vision.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
     with pytest.raises(InputError, match='1 frame'):
         vision.step(state, frames(tiny)[0][:1])

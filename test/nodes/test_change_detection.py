@@ -258,7 +258,10 @@ def test_streams_of_two_models_are_never_mixed(bench: Bench) -> None:
         ({'vector': array.array('f', [math.nan] * 8)}, 'not finite'),
         ({'vector': array.array('f')}, 'empty'),
         ({'vector': array.array('f', [0.0] * 8)}, 'only zeros'),
-        ({'vector': array.array('f', [1.0, 0.0])}, 'embedding of 2 values in a stream of 8'),
+        (
+            {'vector': array.array('f', [1.0, 0.0])},
+            'the embedding has 2 values, but earlier ones have 8',
+        ),
         ({'header': Header(stamp=stamp(START_NS + 600 * MS))}, 's is not later than'),
     ],
 )
@@ -272,7 +275,7 @@ def test_a_bad_vector_changes_nothing(bench: Bench, bad: dict[str, Any], message
     _, change = line.changes.wait(2)
     assert np.allclose(change.previous_vector, fake_models.color_vector('red'))
     assert np.allclose(change.vector, fake_models.color_vector('blue'))
-    assert line.node.health.counts['bad embeddings'] == 1
+    assert line.node.health.counts['invalid embeddings'] == 1
     assert message in values_of(bench.status(line.node, lambda s: True))['last problem']
 
 

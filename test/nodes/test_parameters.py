@@ -115,7 +115,7 @@ def test_parameters_become_the_core_settings() -> None:
         ({'rate': -1.0}, 'rate'),
         ({'rate': 'fast'}, 'rate'),
         ({'prompts': 5}, 'prompts'),
-        ({'prompts': ['a', 'a']}, 'two standing prompts are the same'),
+        ({'prompts': ['a', 'a']}, 'is listed twice'),
         ({'prompts': ['x' * 5000]}, 'prompt of 5,000 characters is too long'),
         ({'dtype': 'float8'}, "dtype is 'float8'"),
         ({'cameras': ['front', 'front']}, "'front' is listed twice"),
@@ -293,7 +293,7 @@ def test_an_empty_list_in_a_file_is_an_empty_list(bench: Bench, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ('name', 'message'),
-    [('cameras', 'cameras names no camera'), ('rate', 'it is not a list: rate')],
+    [('cameras', 'cameras is empty'), ('rate', 'it must not be a list: rate')],
 )
 def test_an_empty_list_where_none_is_wanted_is_one_line(
     bench: Bench, tmp_path: Path, name: str, message: str

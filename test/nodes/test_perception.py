@@ -347,9 +347,12 @@ def test_an_invalid_frame_store_file_fails_at_configure(bench: Bench, tmp_path: 
 @pytest.mark.parametrize(
     ('request_', 'message'),
     [
-        (Predict.Request(prompts=['a']), 'several sources, name one (known: left, right)'),
+        (Predict.Request(prompts=['a']), 'several cameras (known: left, right)'),
         (Predict.Request(prompts=['a'], source='up'), "unknown source 'up' (known: left, right)"),
-        (Predict.Request(prompts=['a'], source='right'), 'no frame yet'),
+        (
+            Predict.Request(prompts=['a'], source='right'),
+            "no frame of 'right' has been encoded yet",
+        ),
         (Predict.Request(prompts=['x' * 10_000_000], source='left'), '10,000,000 characters'),
         (Predict.Request(prompts=['word ' * 65], source='left'), 'prompt of 65 words'),
         (Predict.Request(prompts=['a'] * 20_000, source='left'), '20,000 prompts are too many'),
@@ -567,7 +570,7 @@ def test_a_missing_camera_is_logged_as_waiting(
     assert logged[:2] == [text, text]
     assert bench.status(node, lambda s: s.level == b'\x01').message == text
     publisher = bench.publisher(Image, '/lens/image_raw')
-    eventually(lambda: logged[-1].endswith('1 publisher(s), but nothing arrives'))
+    eventually(lambda: logged[-1].endswith('1 publisher(s), but no image arrives'))
     done = bench.hear(Header, 'frame_processed', LATCHED)
     monkeypatch.setattr(sys.modules['vljepa_ros.nodes.camera'], 'WAITING_S', 60.0)
     publisher.publish(image_messages('red', 0, 1)[0])
@@ -675,11 +678,11 @@ def undisturbed(ros: None) -> list[Any]:
         (broken(3, encoding=''), "unknown encoding ''", 'damaged images'),
         (broken(3, width=0), 'image of 0x24 pixels', 'damaged images'),
         (broken(3, width=4_000_000_000), 'image of 4000000000x24 pixels', 'damaged images'),
-        (broken(3, width=33), 'step (96) is shorter than a row of 33 pixels', 'damaged images'),
-        (broken(3, step=1), 'step (1) is shorter', 'damaged images'),
-        (broken(3, height=25), 'does not match height (25) x step (96)', 'damaged images'),
-        (broken(3, data=b''), 'data of 0 bytes', 'damaged images'),
-        (broken(2), ' repeats: frame dropped', 'irregular stamps'),
+        (broken(3, width=33), 'step (96 bytes) is smaller than a row of 33', 'damaged images'),
+        (broken(3, step=1), 'step (1 bytes) is smaller', 'damaged images'),
+        (broken(3, height=25), 'but height (25) x step (96) is 2400', 'damaged images'),
+        (broken(3, data=b''), 'data has 0 bytes', 'damaged images'),
+        (broken(2), 'stamp repeats at ', 'irregular stamps'),
         (broken(1), 'stamp goes back by 0.100 s', 'irregular stamps'),
     ],
 )
@@ -720,8 +723,8 @@ def test_a_change_of_image_size_is_reported_and_processing_continues(bench: Benc
     Feed(bench).send(*messages)
     windows = 1 + (time.monotonic() - began_s) // LOG_EVERY_S
     values = values_of(bench.status(node, lambda s: True))
-    assert values['camera: size changes'] == values['camera: odd images'] == '18'
-    assert 1 <= sum('changed size from' in line for line in logged) <= windows
+    assert values['camera: size changes'] == values['camera: image size changed'] == '18'
+    assert 1 <= sum('image size changed from' in line for line in logged) <= windows
     assert all(np.allclose(m.vector, blended('red'), atol=1e-6) for m in heard.wait(10))
 
 
@@ -744,7 +747,7 @@ def test_a_truncated_jpeg_costs_nothing_but_itself(bench: Bench) -> None:
     assert node._cameras['camera'].stamp_filter.rejected == 3
     assert node.health.counts['camera: damaged images'] == 3
     problem = values_of(bench.status(node, lambda s: True))['last problem']
-    assert problem == "camera: compressed image 'jpeg' without data"
+    assert problem == "camera: compressed image 'jpeg' contains no data"
     time.sleep(0.1)
     assert np.allclose(
         [m.vector for m in heard],

@@ -208,7 +208,7 @@ def test_stored_data_of_other_models_is_reported(bench: Bench, tmp_path: Path) -
     counter = Counter(
         bench, failing(NotStoredError('no frames are stored')), memory_path=str(path)
     )
-    told = 'stored streams of other models, not searched: 1'
+    told = 'not searched: 1 stored streams of other models'
     response = counter.ask(start=stamp(START_NS), end=stamp(START_NS + 1800 * MS))
     assert not response.success and response.message == f'no frames are stored; {told}'
     found = bench.call(Search, 'search', Search.Request(text='red'))
@@ -434,7 +434,7 @@ def test_embeddings_of_another_model_are_never_decoded(bench: Bench) -> None:
         response = counter.ask(**span)
         assert not response.success
         assert response.message == (
-            "predict uses model 'other-1-2', query_node uses 'fake-00000000-00000000': "
+            "predict uses model 'other-1-2', but query_node uses 'fake-00000000-00000000': "
             'their vectors cannot be compared; set the parameter model to the same value'
         )
         assert response.error_code == Query.Response.MODEL_MISMATCH
@@ -449,7 +449,8 @@ def test_another_models_stream_is_not_remembered(bench: Bench) -> None:
     eventually(lambda: counter.node.health.counts['embeddings'] == 2 and not counter.node.backlog)
     problem = values_of(bench.status(counter.node, lambda s: s.level == b'\x01'))['last problem']
     assert problem == (
-        "a vector of model 'other-1-2' cannot be compared with 'fake-00000000-00000000'"
+        "a vector of model 'other-1-2' cannot be compared with vectors of model "
+        "'fake-00000000-00000000'"
     )
     assert counter.node.health.counts['refused'] == 1
     [stream] = counter.node._memory._streams.values()

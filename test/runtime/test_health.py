@@ -29,7 +29,7 @@ def test_every_problem_is_counted_and_logging_is_throttled(health: Health, clock
     lines = [health.report_problem('bad', f'image {n}') for n in range(3)]
     clock.now_s += LOG_EVERY_S
     lines.append(health.report_problem('bad', 'image 3'))
-    assert lines == ['image 0', '', '', 'image 3 (2 similar not logged)']
+    assert lines == ['image 0', '', '', 'image 3 (2 similar lines omitted)']
     assert health.counts['bad'] == 4
     assert health.values()['last problem'] == 'image 3'
 

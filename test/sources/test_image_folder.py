@@ -55,7 +55,7 @@ def test_what_is_no_recording_says_so(tmp_path: Path) -> None:
     (tmp_path / 'f' / 'notes.txt').write_text('x')
     fails(tmp_path / 'f', 'no image')
     cv2.imwrite(str(tmp_path / 'a.png'), solid_image('red'))
-    fails(tmp_path / 'a.png', 'a single image is not a stream')
+    fails(tmp_path / 'a.png', 'a single image is not a recording')
 
 
 def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:

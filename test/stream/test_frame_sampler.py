@@ -62,7 +62,7 @@ def test_a_change_of_size_is_reported_once_and_resets_nothing() -> None:
     assert stamp_filter.admit(0, (480, 640)).message == ''
     verdict = stamp_filter.admit(S, (240, 320))
     assert verdict.accepted and verdict.reset_count == 0
-    assert all(part in verdict.message for part in ('camera', '640x480', '320x240'))
+    assert all(part in verdict.message for part in ('size', '640x480', '320x240'))
     assert stamp_filter.admit(S + 1, (240, 320)).message == ''
     assert stamp_filter.size_changes == 1
 

@@ -117,7 +117,7 @@ def test_predict_errors_name_the_missing_input() -> None:
     with pytest.raises(InputError, match=r"'rear'.*front"):
         perceiver.predict('rear', ['what?'])
     feed(perceiver, ['red'] * 4, source='rear')
-    with pytest.raises(InputError, match='sources'):
+    with pytest.raises(InputError, match='several cameras'):
         perceiver.predict('', ['what?'])
 
 

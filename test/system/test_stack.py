@@ -113,7 +113,7 @@ def test_a_query_before_the_first_frame_reports_it(robot: Robot) -> None:
     response = robot.ask('What?')
     assert (response.success, response.message) == (
         False,
-        'no frame yet: check that the camera publishes',
+        'no frame has been encoded yet: check that the camera publishes',
     )
 
 

@@ -62,7 +62,7 @@ def test_a_missing_kind_is_an_error_that_suggests_the_right_one(name: str) -> No
         ({'kind': 'finetuning', 'recordings': []}, "unknown kind 'finetuning'"),
         ({'kind': ['streaming'], 'data': 'x'}, "unknown kind '['streaming']'"),
         ({'kind': None}, "unknown kind 'None'"),
-        ({}, 'missing key kind'),
+        ({}, "the key 'kind' is missing"),
         ({'recordings': [], 'tune': 'lora'}, '`kind: fine_tuning`'),
         ({'kind': 'streaming', 'data': 'x', 'out': 'y'}, "'model'"),
         ({'kind': 'bidirectional', 'recordings': []}, "unknown key 'recordings'"),

@@ -200,7 +200,7 @@ def test_a_sentence_too_long_for_the_decoder_is_told_before_training(
 
 def test_streams_for_another_model_are_named(data: Path, tmp_path: Path) -> None:
     write_stream(tmp_path / 'train', replace(film('fast', 1), meta={'rate_hz': 20}))
-    with pytest.raises(InputError, match=r'fast: 20 .*32x32.* 10'):
+    with pytest.raises(InputError, match=r'fast has 20 .* 32 px.* 10'):
         Run(configuration(tmp_path, tmp_path / 'out'))
 
 

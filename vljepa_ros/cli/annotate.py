@@ -30,13 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar='N',
-        help='limit of texts per minute and camera in the long run; bursts may have ten more. '
-        'With --offline the limit is strict (default: no limit)',
+        help='long-term limit of texts per minute and camera, which a burst may exceed by about '
+        'ten texts; with --offline, a strict limit (default: no limit)',
     )
     parser.add_argument(
         '--offline',
         action='store_true',
-        help='segment the whole source at once by Ward clustering (needs scikit-learn)',
+        help='segment the whole recording at once by Ward clustering (needs scikit-learn)',
     )
     common.add_model_arguments(parser)
 

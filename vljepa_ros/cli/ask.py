@@ -26,13 +26,13 @@ WHY = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa ask`."""
     common.add_source_arguments(parser)
-    parser.add_argument('prompt', metavar='PROMPT', help='the question')
+    parser.add_argument('prompt', metavar='PROMPT', help='the question to answer')
     parser.add_argument(
         '--candidate',
         action='append',
         default=[],
         metavar='C',
-        help='an answer to choose from; may be repeated',
+        help='a possible answer to choose from; may be repeated',
     )
     add_span_arguments(parser, moment=True)
     common.add_model_arguments(parser)

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=common.path,
         default=Path('data/mwstream'),
         metavar='DIR',
-        help=f'the folder that contains the split {VALIDATION} (default: data/mwstream)',
+        help=f'the folder that contains {VALIDATION}/ (default: data/mwstream)',
     )
     parser.add_argument(
         '--unfamiliar',
@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar='SOURCE',
         help='scenes that are unfamiliar to the model: bags, videos, folders of images, or names '
-        "of built-in kinds ('shadow hand', 'plain table', ...; all in docs/guide/models.md). "
+        "of built-in kinds ('shadow hand', 'plain table', ...; docs/guide/models.md lists them). "
         'Default: synthetic images only',
     )
     parser.add_argument(
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--texts-only',
         action='store_true',
-        help='fit the detector of unreadable texts only, and keep that of unfamiliar scenes',
+        help='fit only the detector of unreadable texts; keep the detector of unfamiliar scenes',
     )
     common.add_device_arguments(parser)
     common.add_output_arguments(parser)
@@ -70,17 +70,17 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             common.print_json({'folder': str(folder), 'streams': len(streams)})
         else:
-            print(f'calibrated: {folder}, texts only')
+            print(f'calibrated {folder}: detector of unreadable texts')
         return 0
     fitted = calibrate_familiarity(folder, streams, args.unfamiliar, args.device)
     if args.json:
         shares = {'refused': fitted.refused, 'caught': fitted.caught}
         common.print_json({'folder': str(folder), 'streams': len(streams), **shares})
         return 0
-    print(f'calibrated: {folder}, on {len(streams)} streams')
-    print('false-positive rate: share of familiar hops withheld, on held-out streams:')
+    print(f'calibrated {folder} on {len(streams)} streams')
+    print('false-positive rate: familiar hops reported as unfamiliar, on held-out streams:')
     common.print_ranked([(name, share) for name, share in fitted.refused.items()])
-    print('recall: share of unfamiliar hops withheld, on held-out kinds:')
+    print('recall: unfamiliar hops reported as unfamiliar, on held-out kinds of scenes:')
     common.print_ranked([(name, share) for name, share in fitted.caught.items()])
     return 0
 
@@ -106,7 +106,8 @@ def validation_streams(data: Path, limit: int = 0) -> list[Stream]:
         found += split.streams[: limit or None]
     if not found:
         raise InputError(
-            f'no streams of {VALIDATION} in {data}: record them with `vljepa data mwstream '
-            f'--split {VALIDATION} --out {data}`, or import recordings into {data / VALIDATION}'
+            f'{data} contains no streams of the split {VALIDATION}: record them with `vljepa data '
+            f'mwstream --split {VALIDATION} --out {data}`, or import recordings into '
+            f'{data / VALIDATION}'
         )
     return found

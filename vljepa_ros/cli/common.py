@@ -27,7 +27,7 @@ SOURCE_HELP = 'a rosbag2 folder, an .mcap or .db3 file, a video file, or a folde
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option --json."""
-    parser.add_argument('--json', action='store_true', help='print JSON, for programs')
+    parser.add_argument('--json', action='store_true', help='print machine-readable JSON')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +89,8 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
         '--crop',
         type=_crop,
         metavar='X,Y,W,H',
-        help='the part of each image to use, in fractions (W and H at least 0.05): crop a wide '
-        'view to the workspace',
+        help='the region of each image to use, as fractions of its width and height (W and H at '
+        'least 0.05), for example the workspace in a wide view',
     )
 
 
@@ -117,14 +117,19 @@ def _crop(text: str) -> tuple[float, ...]:
     try:
         return check_crop([float(part) for part in text.split(',')])
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers X,Y,W,H") from error
+        raise argparse.ArgumentTypeError(
+            f"'{text}' does not consist of four numbers X,Y,W,H"
+        ) from error
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_prompt_argument(parser: argparse.ArgumentParser) -> None:
     """Add the option --prompt."""
-    parser.add_argument('--prompt', help="the standing prompt (default: 'What is happening?')")
+    parser.add_argument(
+        '--prompt',
+        help="the question that every embedding answers (default: 'What is happening?')",
+    )
 
 
 def load_model(args: argparse.Namespace, *parts: str) -> Model:
@@ -166,7 +171,7 @@ def open_given(args: argparse.Namespace, one_camera: bool = False) -> Source:
         source = CroppedSource(source, args.crop)
     if one_camera and len(source.cameras) > 1:
         raise InputError(
-            f'{args.source}: several cameras ({", ".join(source.cameras)}); '
+            f'{args.source} has several cameras ({", ".join(source.cameras)}): '
             'choose one with --topic'
         )
     return source
@@ -219,7 +224,7 @@ def note(line: str) -> None:
 
 def note_unseen(source: Source) -> None:
     """Print a note that a source has too few images for one hop."""
-    note(f'{source.name}: no result: the source has too few images for one hop')
+    note(f'{source.name}: no result: too few images for one inference step (hop)')
 
 
 def watched(source: Source, streams_out: bool = False) -> Iterator[Frame | Damaged]:

@@ -55,24 +55,32 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_mwstream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--split', required=True, choices=SPLITS, help='range of seeds and how tasks are drawn'
+        '--split',
+        required=True,
+        choices=SPLITS,
+        help='the split to record; it determines the range of seeds and the sampling of tasks',
     )
     parser.add_argument(
         '--views',
         default=HOME,
         choices=VIEWS,
-        help='cameras: home (four zoomed viewpoints, default), wide (another camera for each '
-        'episode) or wide-fixed (one wide camera per stream)',
+        help='cameras: home (four zoomed viewpoints, default), wide (in each episode, another '
+        'random camera anywhere around the bench), wide-fixed (one such camera per stream) or '
+        'wide-cuts (another such camera every 1.6 s)',
     )
     parser.add_argument(
-        '--depth', action='store_true', help='store small depth images in state.npz as well'
+        '--depth', action='store_true', help='also store small depth images in state.npz'
     )
     _add_filming(parser)
 
 
 def _add_filming(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--out', required=True, type=common.path, metavar='DIR', help='the folder of the splits'
+        '--out',
+        required=True,
+        type=common.path,
+        metavar='DIR',
+        help='folder in which the split is created',
     )
     parser.add_argument(
         '--streams', type=int, default=10, metavar='N', help='number of streams (default: 10)'
@@ -130,7 +138,7 @@ def _film(args: argparse.Namespace, split: str, views: str = HOME, depth: bool =
     if args.json:
         common.print_json({'folder': str(folder), 'made': made, 'kept': kept})
     else:
-        print(f'{made} streams recorded in {folder}, {kept} existed already')
+        print(f'recorded {made} streams in {folder}; {kept} streams existed already')
     return 0
 
 
@@ -143,7 +151,7 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         nargs='+',
         type=common.path,
-        help='annotation files, one per SOURCE (default: SOURCE.jsonl beside each)',
+        help='annotation files, one per SOURCE (default: SOURCE.jsonl next to each SOURCE)',
     )
     parser.add_argument(
         '--out',
@@ -179,8 +187,8 @@ def _import(args: argparse.Namespace) -> int:
     given = args.annotations or [None] * len(args.sources)
     if len(given) != len(args.sources):
         raise InputError(
-            f'{len(given)} files of --annotations for {len(args.sources)} sources: '
-            'give one file per source'
+            f'--annotations has {len(given)} files for {len(args.sources)} sources: '
+            'pass one file per source'
         )
     open_folder(args.out)
     made: list[str] = []
@@ -197,7 +205,7 @@ def _import(args: argparse.Namespace) -> int:
         lost = [{'source': source, 'reason': reason} for source, reason in skipped.items()]
         common.print_json({'folder': str(args.out), 'made': made, 'skipped': lost})
     else:
-        print(f'{len(made)} streams created, {len(skipped)} skipped: {args.out}')
+        print(f'created {len(made)} streams in {args.out}, skipped {len(skipped)} sources')
     return ExitStatus.BAD_INPUT if wrong or not made else ExitStatus.OK
 
 
@@ -222,7 +230,8 @@ def _import_one(args: argparse.Namespace, path: Path, file: Path | None, grid: G
     source = open_source(path, args.topic, args.fps)
     if file is None and not default_path(path).exists():
         raise InputError(
-            f'no annotations: {default_path(path)} does not exist (or use --annotations)'
+            f'no annotations: {default_path(path)} does not exist: create it, or pass '
+            '--annotations'
         )
     annotations = read_annotations(file or default_path(path))
     recorder, problems = Recorder(source, grid), common.SourceProblems(source)

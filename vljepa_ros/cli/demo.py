@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     except ProcessError as error:
         print(f'vljepa: the stack failed: {error}', file=sys.stderr)
         return ExitStatus.FAILED
-    show('\nfor comparison: evaluating the same recording offline, and baselines ...')
+    show('\nevaluating the same recording offline, and the baselines ...')
     report = evaluate(live, annotations, args, sample)
     report['seconds'] = round(time.monotonic() - began_s, 1)
     if args.json:
@@ -131,7 +131,7 @@ def sample_folder() -> Path:
     for place in (root, Path(sys.prefix) / 'share' / 'vljepa_ros'):
         if (place / 'samples' / 'bench' / 'metadata.yaml').is_file():
             return place / 'samples' / 'bench'
-    raise InputError('the sample bag is not installed: name one with --sample')
+    raise InputError('the sample bag is not installed: pass the path of a bag with --sample')
 
 
 def params_file() -> Path:
@@ -250,11 +250,11 @@ class Live:
             return
         others = [name for name in processes.names if name != 'demo_client']
         dead = [n for n in others if processes.process(n).poll() is not None]
-        what = f'the client ended with status {status}'
+        what = f'demo_client ended with exit status {status}'
         if dead:
-            what = f'{", ".join(dead)} ended'
+            what = f'{", ".join(dead)} ended unexpectedly'
         elif status == INTERRUPTED:
-            what = f'not done after {LIMIT_S:g} s'
+            what = f'demo_client did not finish within {LIMIT_S:g} s'
         raise ProcessError(what + ''.join(processes.tail(n) for n in dead or processes.names))
 
     @staticmethod
@@ -420,7 +420,7 @@ def summarise(report: dict[str, Any]) -> None:
         print(f'  {name:16} {f1:.2f}  (difference {metrics["f1"] - f1:+.2f}, target {LEAD:+.2f})')
     print(f'answers     {report["answers_right"]} of {report["answers"]} correct')
     print(
-        f'the output of the stack {same} that of vljepa annotate; model {report["model_id"]}, '
+        f'the stack output {same} the vljepa annotate output; model {report["model_id"]}, '
         f'{report["device"]}, {report["dtype"]}, {report["seconds"]:.0f} s in total'
     )
     print('PASSED' if report['passed'] else f'FAILED: {", ".join(report["failed"])}')

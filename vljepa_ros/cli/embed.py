@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa embed`."""
     common.add_source_arguments(parser)
-    parser.add_argument('--out', required=True, metavar='F.npz', help='file to write')
+    parser.add_argument('--out', required=True, metavar='F.npz', help='NumPy file to write')
     common.add_prompt_argument(parser)
     common.add_model_arguments(parser)
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f'{len(found)} embeddings of {model.facts.embedding_dim} values in {args.out}')
+        print(f'wrote {len(found)} embeddings of {model.facts.embedding_dim} values to {args.out}')
     return 0
 
 

@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar='RESULT.json',
         nargs='*',
         type=common.path,
-        help=f'two files, for {COMPARE}',
+        help=f'two result files written by --out, for {COMPARE}',
     )
     parser.add_argument(
         '--data',
@@ -94,12 +94,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--views',
         choices=EVALUATED,
-        help='cameras of the streams: four home viewpoints (default), another camera of the wide '
-        'distribution for each episode, or one such camera for each stream; read from DIR/SPLIT, '
-        'DIR/SPLIT-wide, DIR/SPLIT-wide-fixed',
+        help='cameras of the streams: home (four zoomed viewpoints, default; in DIR/SPLIT), wide '
+        '(in each episode, another random camera around the bench; in DIR/SPLIT-wide) or '
+        'wide-fixed (one such camera per stream; in DIR/SPLIT-wide-fixed)',
     )
     parser.add_argument(
-        '--streams', type=int, default=0, metavar='N', help='only the first N streams (0: all)'
+        '--streams', type=int, default=0, metavar='N', help='use only the first N streams (0: all)'
     )
     parser.add_argument(
         '--jobs',
@@ -112,7 +112,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--out',
         type=common.path,
         metavar='FILE',
-        help=f'also write JSON with the outcome of every item, as input of {COMPARE}',
+        help=f'also write JSON with the outcome of every item, which {COMPARE} needs',
     )
     _add_selective_arguments(parser)
     common.add_model_arguments(parser)
@@ -121,8 +121,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_selective_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         SELECTIVE,
-        'Thresholds are selected on the split validation of --data for every --split: on all of '
-        'its streams with --split test, on the evaluated streams with --split validation. '
+        'Thresholds are selected on the validation split of --data: on all of its streams with '
+        '--split test, on the evaluated streams with --split validation. '
         "Needs scikit-learn, and --plot needs matplotlib: pip install '.[evaluate]'.",
     )
     group.add_argument(
@@ -191,7 +191,7 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, name) and args.suite != SELECTIVE:
             raise InputError(f'--{name} is for the suite {SELECTIVE} only')
     if bool(args.embeddings) != bool(args.annotations):
-        raise InputError('--embeddings and --annotations must be given together')
+        raise InputError('--embeddings and --annotations must be used together')
     if args.plot:
         from vljepa_ros.evaluate.plots import need_pyplot
 
@@ -296,7 +296,7 @@ def _split(args: argparse.Namespace) -> str:
         return str(args.split)
     if not (args.data / KITCHEN).is_dir():
         raise InputError(
-            f'no streams of the kitchen in {args.data / KITCHEN}: '
+            f'no kitchen streams in {args.data / KITCHEN}: '
             f'record them with `vljepa data kitchen --out {args.data}`'
         )
     return KITCHEN
@@ -347,7 +347,7 @@ def _validation(args: argparse.Namespace, streams: tuple[Stream, ...]) -> tuple[
     if not found:
         option = '' if views == HOME else f' --views {views}'
         raise InputError(
-            f'no streams of validation in {folder}, which {SELECTIVE} needs for its thresholds: '
+            f'no validation streams in {folder}: {SELECTIVE} selects its thresholds on them; '
             f'record them with `vljepa data mwstream --split {VALIDATION}{option} '
             f'--out {args.data}`'
         )

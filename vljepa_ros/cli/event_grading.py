@@ -25,7 +25,7 @@ from vljepa_ros.evaluate.matching import matched
 ONSET_S = 1.5  # maximum difference between the start times of an event and its annotation
 DRAWS = 100  # random draws of the vision-blind baseline
 TEXTS = 'tuple[str, ...]'
-NAMES = {'float': 'finite number', 'str': 'text', TEXTS: 'list of texts'}
+NAMES = {'float': 'finite number', 'str': 'string', TEXTS: 'list of strings'}
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_true_events(folder: Path) -> list[TrueEvent]:
     values = _read(path)
     rows = values.get('annotations') if isinstance(values, dict) else None
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: 'annotations' is not a list, or is empty")
+        raise InputError(f"{path}: 'annotations' is missing, empty or not a list")
     found: list[TrueEvent] = []
     for truth in _records(path, rows, TrueEvent):
         _check_meaning(path, truth.meaning)
@@ -134,7 +134,7 @@ def read_questions(folder: Path) -> list[Question]:
     path = folder / 'questions.json'
     rows = _read(path)
     if not isinstance(rows, list):
-        raise InputError(f'{path}: not a list of questions')
+        raise InputError(f'{path}: the file does not contain a JSON list of questions')
     found = _records(path, rows, Question)
     for question in found:
         if question.kind == 'open':  # other answers are compared as text
@@ -162,9 +162,9 @@ def _records(path: Path, rows: Sequence[Any], kind: type[Record]) -> list[Record
     """
     found = []
     for number, row in enumerate(rows):
-        where = f'{path}, row {number}'
+        where = f'{path}, entry {number}'
         if not isinstance(row, dict):
-            raise InputError(f'{where}: not an object')
+            raise InputError(f'{where}: the entry is not a JSON object')
         found.append(kind(**{f.name: _field(where, row, f) for f in fields(kind)}))
     return found
 
@@ -181,7 +181,7 @@ def _field(where: str, row: dict[str, Any], field: Field[Any]) -> Any:
         InputError: The key is missing, or its value has another type than the field.
     """
     if field.name not in row:
-        raise InputError(f"{where}: no '{field.name}'")
+        raise InputError(f"{where}: the key '{field.name}' is missing")
     value = row[field.name]
     if field.type == 'float' and isinstance(value, int | float) and math.isfinite(value):
         return float(value)

@@ -53,7 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     The modules of the commands import large packages such as torch only when a command runs.
     """
     parser = Parser(
-        prog='vljepa', description='Streaming VL-JEPA: texts, answers and vectors from cameras.'
+        prog='vljepa',
+        description='Describe, query and embed camera recordings with streaming VL-JEPA.',
     )
     parser.add_argument('--version', action='version', version=f'vljepa {__version__}')
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)

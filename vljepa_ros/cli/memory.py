@@ -27,7 +27,10 @@ MOST_BYTES = 10**15  # no size limit: nothing is deleted from a file that is ope
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa memory`."""
     parser.add_argument(
-        'file', metavar='FILE', type=common.path, help='the memory_path of query_node'
+        'file',
+        metavar='FILE',
+        type=common.path,
+        help='memory file: the value of the parameter memory_path of query_node',
     )
     parser.add_argument(
         '--search', metavar='TEXT', help='print the moments that match a text, best first'
@@ -40,9 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='maximum number of moments (default: 10)',
     )
     parser.add_argument(
-        '--source', default='', metavar='NAME', help='only this camera (default: all)'
+        '--source', default='', metavar='NAME', help='use only this camera (default: all)'
     )
-    add_span_arguments(parser, moment=False)
+    add_span_arguments(parser, moment=False, unit='seconds of ROS time')
     common.add_model_arguments(parser)
 
 
@@ -135,8 +138,8 @@ def _moments(
     if memory.foreign and not memory.sources:
         others = ', '.join(sorted({key.model_id for key in store.streams()}))
         raise InputError(
-            f'{args.file} holds vectors of {others}, which cannot be compared with those of '
-            f'{language.facts.model_id}: select the model with --model'
+            f'{args.file} contains only vectors of {others}, which cannot be compared with those '
+            f'of {language.facts.model_id}: select their model with --model'
         )
     for m in memory.search(language, args.search, args.source, start_ns, end_ns, args.limit):
         yield {

@@ -55,11 +55,11 @@ def show(args: argparse.Namespace) -> int:
     else:
         for model in found:
             print(
-                '{name:12} {description}\n{0:12} {embedding_dim} values, {rate:g} frames/s, '
-                'window {window:g} s, {folder}'.format('', **model)
+                '{name:12} {description}\n{0:12} embeddings of {embedding_dim} values, '
+                '{rate:g} frames/s, window of {window:g} s, {folder}'.format('', **model)
             )
             if not model['weights']:
-                print('{0:12} no weights yet: vljepa models get {name}'.format('', **model))
+                print('{0:12} no weights: run `vljepa models get {name}`'.format('', **model))
     return 0
 
 

@@ -41,7 +41,7 @@ def compare(args: argparse.Namespace) -> int:
         common.print_json(found)
     else:
         print(
-            'cosine of block-causal to window mode: mean {cosine_mean:.3f}, minimum '
+            'cosine similarity of block-causal and window mode: mean {cosine_mean:.3f}, minimum '
             '{cosine_min:.3f}, over {hops} hops\nseconds per hop on {device} in {dtype}: window '
             '{window_s:.3f}, block-causal {causal_s:.3f} ({ratio:.2f} times as fast)'.format(
                 **found
@@ -80,7 +80,7 @@ def _load(args: argparse.Namespace) -> BothEncoders:
     if not isinstance(config, BidirectionalConfig):
         raise InputError(
             f"model '{config.name}' is of kind {config.kind}: only models of kind bidirectional "
-            'have both modes'
+            'have both a window mode and a block-causal mode'
         )
     device = registry.prepare(args.device, args.dtype, args.threads)
     # Imported after all arguments are checked, because the import takes seconds.

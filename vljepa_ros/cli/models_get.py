@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vljepa models get`."""
-    parser.add_argument(
-        'name', metavar='NAME|DIR', help='a model whose weights must be downloaded'
-    )
+    parser.add_argument('name', metavar='NAME|DIR', help='the model whose weights to download')
     parser.add_argument(
         '--accept-licenses',
         '--accept-licences',  # name of the option in earlier versions
@@ -36,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         '--into',
         type=common.path,
         metavar='DIR',
-        help='create the model as DIR/NAME, for VLJEPA_MODELS=DIR (default: in its own folder)',
+        help="download to DIR/NAME instead of the model's folder; set VLJEPA_MODELS=DIR to use it",
     )
     common.add_output_arguments(parser)
 
@@ -49,13 +47,15 @@ def get(args: argparse.Namespace) -> int:
     folder = registry.find(args.name)
     config = registry.read_config(folder)
     if isinstance(config, ModelConfig) or not config.sources:
-        raise InputError(f"model '{config.name}' has no sources to download")
+        raise InputError(
+            f"model '{config.name}' has nothing to download: model.yaml lists no sources"
+        )
     _check_accepted(config.name, config.licences, args.accept_licenses)
     folder = folder if args.into is None else _copied(folder, args.into)
     from vljepa_ros.model.hub import pin as obtain
 
     if obtain.is_complete(folder, config.sources):
-        common.note(f'{folder} is complete')
+        common.note(f'{folder} is complete already: nothing to download')
     else:
         # Use the hashes that an earlier, interrupted call wrote into the copy.
         sources = registry.read_config(folder).sources  # type: ignore[union-attr]
@@ -72,7 +72,7 @@ def get(args: argparse.Namespace) -> int:
 def _check_accepted(name: str, licences: tuple[str, ...], accepted: bool) -> None:
     """Print the licenses of a model's weights. Raises InputError if they are not accepted."""
     for licence in licences:
-        common.note(f'{name}: {licence}')
+        common.note(f'license of {name}: {licence}')
     if not accepted:
         raise InputError(
             f'{name} is downloaded under the licenses above: read them, and pass --accept-licenses'

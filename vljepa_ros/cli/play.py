@@ -31,14 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     pace.add_argument(
         '--lossless',
         action='store_true',
-        help='play as fast as the stack can process, waiting for it after every image',
+        help='play as fast as the stack processes images: wait for it after every image',
     )
     parser.add_argument(
         '--topic',
         action='append',
         default=[],
         metavar='TOPIC',
-        help='only this topic; may be repeated (default: all known types)',
+        help='play only this topic; may be repeated (default: all topics of installed types)',
     )
     parser.add_argument(
         '--topic-remap',

@@ -51,7 +51,7 @@ def answer_of(
     """
     hops = evaluate(model, source, prompt, span)
     if not hops:
-        raise InputError(f'{source.path}: too few images for an answer at this time')
+        raise InputError(f'{source.path}: too few images for an answer about the requested time')
     newest = hops[-1].embedding
 
     def looks(_: Question) -> Evaluated:

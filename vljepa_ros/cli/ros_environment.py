@@ -72,8 +72,8 @@ def shared_memory_profile(
         if free_bytes >= participants * size:
             return folder / name
     log.warning(
-        '/dev/shm has %d MiB free, too little for %d processes of 18 MiB: images are sent by UDP, '
-        'slower and with losses (in a container, use --shm-size=1g)',
+        '/dev/shm has %d MiB free, too little for %d processes of 18 MiB each: sending images by '
+        'UDP, which is slower and loses some (in a container, use --shm-size=1g)',
         free_bytes // MIB,
         participants,
     )
@@ -147,7 +147,7 @@ def reserve_domain(domain: int | None = None) -> tuple[int, IO[str]]:
             continue
         return number, lock
     taken = f'{DOMAINS[0]}..{DOMAINS[-1]}' if domain is None else domain
-    raise BusyError(f'no free ROS domain: {taken} taken on this machine')
+    raise BusyError(f'no free ROS domain: {taken} taken by other processes on this machine')
 
 
 def main(command: list[str]) -> None:

@@ -36,25 +36,29 @@ class Span:
         return self.start_ns is not None and stamp_ns < self.start_ns
 
 
-def add_span_arguments(parser: argparse.ArgumentParser, moment: bool) -> None:
+def add_span_arguments(
+    parser: argparse.ArgumentParser,
+    moment: bool,
+    unit: str = 'seconds from the start of the recording',
+) -> None:
     """Add the options --from and --to, and if `moment` is true also --at."""
     if moment:
         parser.add_argument(
-            '--at', type=float, metavar='T', help='one moment, in seconds from the start'
+            '--at', type=float, metavar='T', help=f'the moment to ask about, in {unit}'
         )
     parser.add_argument(
         '--from',
         type=float,
         metavar='A',
         dest='from_s',
-        help='start of a span, in seconds from the start',
+        help=f'start of a time span, in {unit}',
     )
     parser.add_argument(
         '--to',
         type=float,
         metavar='B',
         dest='to_s',
-        help='end of a span, in seconds from the start',
+        help=f'end of a time span, in {unit}',
     )
 
 
@@ -74,7 +78,7 @@ def read_span(args: argparse.Namespace, source_start_ns: int, latest_s: float = 
         if value is not None and (not math.isfinite(value) or not 0 <= value < latest_s):
             raise InputError(f'{name} ({value:g}) must be 0 or more and less than {latest_s:g} s')
     if at_s is not None and (from_s is not None or to_s is not None):
-        raise InputError('--at gives a moment, --from and --to give a span: use only one of them')
+        raise InputError('--at (a moment) cannot be combined with --from or --to (a span)')
     if from_s is not None and to_s is not None and to_s < from_s:
         raise InputError(f'--to ({to_s:g}) is before --from ({from_s:g})')
 
@@ -98,4 +102,6 @@ def check_reached(source: Source, span: Span, newest_ns: int) -> None:
     slack_ns = SECOND_NS  # the last frames may not fill a hop
     if asked_ns is not None and newest_ns and asked_ns > newest_ns + slack_ns:
         asked_s, end_s = ((ns - source.start_ns) / SECOND_NS for ns in (asked_ns, newest_ns))
-        raise InputError(f'{source.path}: {asked_s:g} s is after the end ({end_s:g} s)')
+        raise InputError(
+            f'{source.path}: {asked_s:g} s is after the end of the recording ({end_s:g} s)'
+        )

@@ -31,16 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'config',
         type=common.path,
         metavar='CONFIG',
-        help='for example models/small/train.yaml, samples/tuning/tune.yaml, or '
-        'models/open_vljepa/words.yaml',
+        help='the training configuration, for example models/small/train.yaml, '
+        'samples/tuning/tune.yaml or models/open_vljepa/words.yaml',
     )
     parser.add_argument(
         '--processes',
         type=int,
         default=0,
         metavar='N',
-        help='train in N processes (default: one per GPU, or one per CPU core); torchrun works as '
-        'well. Fine-tuning and text decoders use one process',
+        help='train in N processes (default: one per GPU, or one per CPU core), or start it with '
+        'torchrun. Fine-tuning and text decoders use one process',
     )
     common.add_output_arguments(parser)
 
@@ -79,7 +79,7 @@ def _train(args: argparse.Namespace, config: TrainConfig) -> int:
 
 
 def _train_recipe(args: argparse.Namespace, config: RecipeConfig) -> int:
-    _check_one_process(args, 'a recipe is trained in one process')
+    _check_one_process(args, 'training by a recipe uses one process')
     from vljepa_ros.train.recipe.run import train
 
     return _report(args, train(config))
@@ -99,7 +99,7 @@ def _report(args: argparse.Namespace, folder: Path) -> int:
 
 
 def _train_text_decoder(args: argparse.Namespace, config: TextDecoderTrainingConfig) -> int:
-    _check_one_process(args, 'a decoder is trained in one process')
+    _check_one_process(args, 'training a text decoder uses one process')
     from vljepa_ros.train.text_decoder.models import train_text_decoder
 
     folder, trained = train_text_decoder(config)
@@ -119,7 +119,7 @@ def _train_text_decoder(args: argparse.Namespace, config: TextDecoderTrainingCon
 
 
 def _tune(args: argparse.Namespace, config: FineTuningConfig) -> int:
-    _check_one_process(args, 'fine-tuning runs in one process')
+    _check_one_process(args, 'fine-tuning uses one process')
     from vljepa_ros.train.fine_tuning.run import as_json, tune
 
     found = tune(config)
@@ -139,7 +139,7 @@ def show(found: FineTuningResult) -> None:
     }
     for what, key in (
         ('texts generated correctly', 'said'),
-        ('texts ranked first among yours', 'found'),
+        ('correct texts ranked first', 'found'),
         ('questions answered correctly', 'answered'),
     ):
         before, after = getattr(found.before, key), getattr(found.after, key)

@@ -128,9 +128,11 @@ class Player:
             if topic not in found:
                 self._note(f'skipping {topic.name}: type {topic.type} is not installed')
         if not found:
-            raise InputError(f'{self._bag.path}: no topic has an installed type')
+            raise InputError(f'{self._bag.path}: no topic has an installed message type')
         if not self._options.rate and not any(topic.is_image for topic in found):
-            raise InputError(f'{self._bag.path}: no image topic to wait for; play it at a rate')
+            raise InputError(
+                f'{self._bag.path}: no image topic to wait for: use --rate instead of --lossless'
+            )
         return found
 
     def _publisher(self, topic: BagTopic) -> Any:
@@ -267,7 +269,7 @@ def _start() -> Node:
         return Node('vljepa_play')
     except RuntimeError as error:  # the base class of RCLError, which rclpy does not export
         rclpy.try_shutdown()
-        raise InputError(f'ROS does not start: {error}') from error
+        raise InputError(f'rclpy cannot be initialized: {error}') from error
 
 
 @contextmanager

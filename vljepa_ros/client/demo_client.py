@@ -121,7 +121,7 @@ class Client:
                 if time.monotonic() > deadline_s:
                     state = found.current_state.label if found else 'not available'
                     raise InputError(
-                        f'{name} is still {state} after {self._timeout_s:g} s, not active'
+                        f'{name} is not active after {self._timeout_s:g} s (state: {state})'
                     )
                 self._spin_for(0.1)
         self._emit({'active': list(NODES)})
@@ -130,7 +130,7 @@ class Client:
         request = Query.Request(prompt=question['prompt'], candidates=question['candidates'])
         found = self._call(self._query, request, CALL_S)
         if found is None:
-            raise InputError(f'query did not answer within {CALL_S:g} s')
+            raise InputError(f'the service query did not answer within {CALL_S:g} s')
         self._emit(
             {
                 'answer': {
@@ -154,7 +154,7 @@ class Client:
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
         found = self._call(client, request, CALL_S)
         if found is None or not found.success:
-            raise InputError('change_detection_node could not be deactivated')
+            raise InputError(f'change_detection_node was not deactivated within {CALL_S:g} s')
         deadline_s = time.monotonic() + CALL_S
         while self._open or time.monotonic() - self._received_s < QUIET_S / 2:
             if time.monotonic() > deadline_s:

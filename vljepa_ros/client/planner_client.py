@@ -276,7 +276,7 @@ class Client:
 
         def request() -> Search.Request:
             if not isinstance(limit, int) or not 1 <= limit < 2**32:
-                raise InputError(f'limit ({limit!r}) is not a positive integer')
+                raise InputError(f'limit ({limit!r}) is not an integer in 1..{2**32 - 1}')
             return Search.Request(
                 text=check_text(text, 'text', may_be_empty=False),
                 limit=int(limit),
@@ -452,7 +452,8 @@ class Client:
             if watching.servers and not watching.servers & there:
                 self._watched.discard(watching)
                 name = self._node.resolve_service_name(WATCH)
-                _settle(watching.future, UnavailableError(f'the server of {name} is gone'))
+                text = f'the action server {name} is gone'
+                _settle(watching.future, UnavailableError(text))
 
     def _timeout_error(self, call: _Call) -> VljepaError:
         name = self._node.resolve_service_name(call.name)
@@ -472,7 +473,8 @@ class Client:
     def _check_thread(self) -> None:
         if threading.current_thread() is self._thread:
             raise RuntimeError(
-                'a blocking call in a callback of this client would deadlock: use ..._later'
+                'a blocking call in a callback of this client would deadlock: use the method of '
+                'the same name with the suffix _later'
             )
 
     def _begin(self, goal: Watch.Goal, watching: Watching) -> Any:
@@ -505,7 +507,8 @@ class Client:
             elif result.error_code == ErrorCode.TIMEOUT:
                 _settle(watching.future, None)
             elif result.error_code in (ErrorCode.OK, ErrorCode.CANCELED):  # by another client
-                text = f"watch for '{goal.condition}' ended: {result.message or 'see the log'}"
+                reason = result.message or 'see the log of query_node'
+                text = f"watch for '{goal.condition}' ended: {reason}"
                 _settle(watching.future, BusyError(text))
             else:
                 _settle(watching.future, error_of(result.error_code, result.message))

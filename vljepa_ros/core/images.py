@@ -89,12 +89,14 @@ def check_raw(encoding: str, width: int, height: int, step: int, length: int) ->
         )
     if step < width * size:
         raise InputError(
-            f'step ({step}) is shorter than a row of {width} pixels of {encoding} ({width * size})'
+            f'step ({step} bytes) is smaller than a row of {width} {encoding} pixels '
+            f'({width * size} bytes)'
         )
     minimum = step * (height - 1) + width * size  # the last row may lack its padding
     if not minimum <= length <= step * height:
         raise InputError(
-            f'data of {length} bytes does not match height ({height}) x step ({step})'
+            f'image data has {length} bytes, but height ({height}) x step ({step}) is '
+            f'{height * step}'
         )
     if width % 2 and encoding.startswith(('yuv', 'uyvy', 'yuyv')):
         raise InputError(f'encoding {encoding} needs an even width, not {width}')
@@ -143,9 +145,9 @@ def check_compressed(format: str, data: Buffer) -> None:
     """
     buffer = np.frombuffer(data, np.uint8)
     if len(buffer) == 0:
-        raise InputError(f"compressed image '{format}' without data")
+        raise InputError(f"compressed image '{format}' contains no data")
     if re.search(r'compressedDepth', format):
-        raise InputError(f"compressed format '{format}' is a depth image, not a color image")
+        raise InputError(f"compressed image '{format}' is a depth image: use a color image topic")
     head, tail = buffer[:4].tobytes(), buffer[-4096:].tobytes()
     end = next((end for begin, end in SIGNATURES.items() if head.startswith(begin)), None)
     name = f"compressed image '{format}' of {len(buffer)} bytes"
@@ -198,7 +200,8 @@ def check_crop(crop: Sequence[float]) -> Crop:
     if not (x >= 0 and y >= 0 and 0 < width <= 1 - x + 1e-9 and 0 < height <= 1 - y + 1e-9):
         shown = ', '.join(f'{value:g}' for value in values)
         raise InputError(
-            f'crop ({shown}) is not inside the image: x, y, width and height are fractions, 0..1'
+            f'crop ({shown}) is not inside the image: x, y, width and height must be fractions '
+            'in 0..1, with x + width and y + height at most 1'
         )
     if min(width, height) < LEAST_CROP:
         raise InputError(
@@ -254,10 +257,12 @@ def check_rgb(image: object) -> Image:
     """Return an image if it is a non-empty (H, W, 3) uint8 array, otherwise raise InputError."""
     if not isinstance(image, np.ndarray):
         raise InputError(
-            f'the image is of type {type(image).__name__}, not an array (H, W, 3) uint8'
+            f'the image is of type {type(image).__name__}, not a uint8 array of shape (H, W, 3)'
         )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise InputError(f'image of shape {image.shape} {image.dtype} is not (H, W, 3) uint8')
+        raise InputError(
+            f'the image has shape {image.shape} and dtype {image.dtype}, not (H, W, 3) and uint8'
+        )
     return image
 
 

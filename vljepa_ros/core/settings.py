@@ -57,7 +57,7 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
             treated as texts.
     """
     if isinstance(texts, str):
-        raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is one text')
+        raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is a single text')
     if not isinstance(texts, Sequence):
         raise InputError(f'{what} are of type {type(texts).__name__}, not a list of texts')
     return tuple(texts)
@@ -131,7 +131,8 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     for prompt in prompts:
         check_text(prompt)
     if len(set(prompts)) != len(prompts):
-        raise InputError('two standing prompts are the same')
+        twice = next(prompt for prompt in prompts if prompts.count(prompt) > 1)
+        raise InputError(f'standing prompt {_shown(twice)} is listed twice')
     return prompts
 
 
@@ -143,7 +144,7 @@ def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
     """
     start_ns, end_ns = check_stamp(start_ns, 'start_ns'), check_stamp(end_ns, 'end_ns')
     if start_ns < 0 or end_ns < 0:
-        raise InputError(f'negative time in the span start_ns={start_ns}, end_ns={end_ns}')
+        raise InputError(f'the span start_ns={start_ns}, end_ns={end_ns} has a negative time')
     if end_ns and end_ns < start_ns:
         raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
     return start_ns, end_ns
@@ -178,7 +179,8 @@ class SegmenterSettings:
         _in_range('events_per_minute', self.events_per_minute, 0.0, 6000.0)
         if self.events_per_minute and not (self.change_threshold and self.drift_threshold):
             raise InputError(
-                'events_per_minute needs change_threshold and drift_threshold above 0'
+                f'events_per_minute needs change_threshold ({self.change_threshold:g}) and '
+                f'drift_threshold ({self.drift_threshold:g}) above 0'
             )
 
     @property

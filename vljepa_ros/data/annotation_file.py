@@ -90,9 +90,7 @@ class AnnotationFile:
         """
         for line in (*self.texts, *self.questions):
             if line.source and line.source not in cameras:
-                self.fail(
-                    line, f'there is no camera {line.source!r} (cameras: {", ".join(cameras)})'
-                )
+                self.fail(line, f'unknown camera {line.source!r} (known: {", ".join(cameras)})')
             if line.end > length_s + TINY_S:
                 self.fail(
                     line, f'{line.end:g} s is after the end ({length_s:g} s) of the recording'
@@ -115,7 +113,7 @@ def read_annotations(path: Path) -> AnnotationFile:
     except OSError as error:
         raise AnnotationError(f'{path}: {error.strerror or error}') from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f'{path}: not UTF-8 text (byte {error.start})') from error
+        raise AnnotationError(f'{path}: byte {error.start} is not valid UTF-8') from error
     lines = []
     for number, row in enumerate(text.split('\n'), 1):  # splitlines() would split within texts
         try:
@@ -127,7 +125,7 @@ def read_annotations(path: Path) -> AnnotationFile:
         except (InputError, ValueError, RecursionError) as error:
             raise AnnotationError(f'{path}:{number}: {error}') from error
     if not lines:
-        raise AnnotationError(f'{path}: file contains no annotation')
+        raise AnnotationError(f'{path}: the file contains no annotation')
     lines.sort(key=lambda line: (line.start, line.number))
     texts = tuple(line for line in lines if isinstance(line, TextLine))
     found = AnnotationFile(
@@ -159,7 +157,11 @@ def _check_apart(file: AnnotationFile, texts: Iterable[TextLine]) -> None:
     before: TextLine | None = None
     for line in texts:
         if before and line.start < before.end - TINY_S:
-            file.fail(line, f'overlaps line {before.number} ({before.start:g}..{before.end:g} s)')
+            file.fail(
+                line,
+                f'{line.start:g}..{line.end:g} s overlaps line {before.number} '
+                f'({before.start:g}..{before.end:g} s)',
+            )
         before = line
 
 
@@ -173,7 +175,7 @@ def _is_withheld(values: Any) -> bool:
 def _line(number: int, values: Any) -> Line:
     """Convert the decoded JSON of one line to a `Line`. Raises InputError if it is invalid."""
     if not isinstance(values, dict):
-        raise InputError('not a JSON object')
+        raise InputError('the line is not a JSON object')
     is_text = values.keys().isdisjoint((*QUESTION_KEYS, 'candidates'))
     needed, more = (
         (TEXT_KEYS, ('source', *ANNOTATED))
@@ -193,7 +195,7 @@ def _line(number: int, values: Any) -> Line:
     if end - start <= TINY_S:
         raise InputError(f'end ({end:g}) is not after start ({start:g})')
     if meaning_of(text) == 'say:':
-        raise InputError('text is empty')
+        raise InputError(f'text {text!r} contains no words')
     return TextLine(number, start, end, source, text)
 
 
@@ -201,10 +203,10 @@ def _question(number: int, values: dict[str, Any], source: str) -> QuestionLine:
     time, prompt, answer = _time(values, 'time'), _text(values, 'prompt'), _text(values, 'answer')
     given = values.get('candidates', [])
     if not isinstance(given, list):
-        raise InputError('candidates is not a list of texts')
+        raise InputError(f'candidates ({given!r:.40}) is not a list of texts')
     candidates = tuple(check_text(text, 'candidate', may_be_empty=False) for text in given)
     if candidates and answer not in candidates:
-        raise InputError(f'answer {answer!r} is not one of the candidates')
+        raise InputError(f'answer {answer!r} is not one of the candidates {list(candidates)}')
     return QuestionLine(number, time, time, source, prompt, answer, candidates)
 
 
@@ -221,7 +223,7 @@ def _time(values: dict[str, Any], key: str) -> float:
     except OverflowError:
         seconds = math.inf
     if not math.isfinite(seconds):
-        raise InputError(f'{key} is not finite')
+        raise InputError(f'{key} ({seconds}) is not finite')
     if seconds < 0:
-        raise InputError(f'{key} ({seconds:g}) is before the start of the recording')
+        raise InputError(f'{key} ({seconds:g}) is before the start (0 s) of the recording')
     return seconds

@@ -157,7 +157,10 @@ class ConceptSet:
 
     def concept(self, task: str, phase: str, color: str) -> str:
         """Return the concept id of a task's phase, for an object of color `color`."""
-        raise InputError(f'recordings have no task {task!r} ({phase}, {color})')
+        raise InputError(
+            f'imported recordings have no concept for task {task!r} ({phase}, {color}): '
+            'only simulated streams have tasks'
+        )
 
     def held_out_color(self, task: str) -> str:
         """Return the color that a task's object never has in training, or '' if there is none."""
@@ -202,5 +205,7 @@ def of(streams: Iterable[Stream]) -> ConceptSet:
     """
     names = sorted({name for stream in streams if (name := simulator_of(stream))})
     if len(names) > 1:
-        raise InputError(f'streams of several simulators ({", ".join(names)}): use those of one')
+        raise InputError(
+            f'the streams are from several simulators ({", ".join(names)}): use one simulator only'
+        )
     return named(names[0]) if names else RECORDINGS

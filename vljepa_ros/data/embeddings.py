@@ -67,7 +67,9 @@ def read_embeddings(path: Path, facts: ModelFacts, least: int = 2) -> Embeddings
     _check_stamps(f"{path}: '{names[1]}'", stamps, len(vectors))
     found = str(arrays.get(MODEL_ID, facts.model_id))
     if found != facts.model_id:
-        raise ModelMismatchError(f"{path}: vectors of model '{found}', not of '{facts.model_id}'")
+        raise ModelMismatchError(
+            f"{path} contains vectors of model '{found}', not of '{facts.model_id}'"
+        )
     rising = stamps.astype(np.int64)
     from_start = rising if own else rising - rising[:1]
     prompt = str(arrays.get(PROMPT, ''))
@@ -86,27 +88,31 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 def _check_vectors(what: str, vectors: NDArray[Any], dim: int, least: int) -> None:
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or len(vectors) < least:
         raise InputError(
-            f'{what} {vectors.shape} {vectors.dtype} is not a float array (T, D) with T >= {least}'
+            f'{what} has shape {vectors.shape} and dtype {vectors.dtype}, but must be a float '
+            f'array (T, D) with T >= {least}'
         )
     if vectors.shape[1] != dim:
         raise InputError(
-            f'{what} have {vectors.shape[1]} values each, but the model decodes {dim}: '
-            'pass the --model that made them'
+            f'{what} has vectors of {vectors.shape[1]} values, but the model has vectors of '
+            f'{dim}: select the model that computed them with --model'
         )
     if not np.isfinite(vectors).all() or not vectors.any(axis=1).all():
-        raise InputError(f'{what} contain a value that is not finite, or a vector with only zeros')
+        raise InputError(f'{what} contains a value that is not finite, or a vector of zeros')
 
 
 def _nanoseconds(what: str, seconds: NDArray[Any]) -> NDArray[np.int64]:
     if not np.issubdtype(seconds.dtype, np.number) or np.iscomplexobj(seconds):
-        raise InputError(f'{what} have dtype {seconds.dtype}, but seconds must be numbers')
+        raise InputError(f'{what} has dtype {seconds.dtype}, but must contain seconds as numbers')
     if not (np.abs(seconds) < LONGEST_S).all():  # also rejects nan
-        raise InputError(f'{what} are not all finite and below {LONGEST_S:g} s')
+        raise InputError(f'{what} contains a time that is not finite or not below {LONGEST_S:g} s')
     return np.round(seconds.astype(np.float64) * SECOND_NS).astype(np.int64)
 
 
 def _check_stamps(what: str, stamps_ns: NDArray[Any], count: int) -> None:
     if stamps_ns.shape != (count,) or not np.issubdtype(stamps_ns.dtype, np.integer):
-        raise InputError(f'{what} {stamps_ns.shape} {stamps_ns.dtype} is not ({count},) int64')
+        raise InputError(
+            f'{what} has shape {stamps_ns.shape} and dtype {stamps_ns.dtype}, '
+            f'but must be ({count},) and int64'
+        )
     if (np.diff(stamps_ns.astype(np.int64)) <= 0).any():
-        raise InputError(f'{what} do not increase')
+        raise InputError(f'{what} does not increase strictly')

@@ -98,7 +98,7 @@ class AnnotatedQuestion:
     def __post_init__(self) -> None:
         """Check the times and the texts. Raises InputError."""
         if not 0 <= self.start < self.end < math.inf:
-            raise InputError(f'invalid time of a question: {self.start:g} to {self.end:g} s')
+            raise InputError(f'invalid time span of a question: {self.start:g}..{self.end:g} s')
         for text in (self.prompt, self.answer, *self.candidates):
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f'the question at {self.start:g} s has an empty text: {text!r}')
@@ -262,19 +262,25 @@ def _rows(kind: type[Row], path: Path) -> tuple[Row, ...]:
 def _check(stream: Stream, frames: Frames) -> None:
     meta, count, shape = stream.meta, stream.frame_count, frames.shape
     if meta.get('complete') is not True:
-        raise InputError('the stream is not complete')
+        raise InputError("the stream is not complete: 'complete' in meta.json is not true")
     if len(shape) != 4 or shape[0] != count or shape[3] != 3 or frames.dtype != np.uint8:
-        raise InputError(f'frames {shape} {frames.dtype} do not match {count} stamps')
+        raise InputError(
+            f'the frames have shape {shape} and dtype {frames.dtype}, '
+            f'but must be ({count}, H, W, 3) and uint8'
+        )
     if meta.get('frame_count') != count:
-        raise InputError(f'{count} stamps, but meta.json has {meta.get("frame_count")} frames')
+        raise InputError(
+            f'the stream has {count} stamps, but frame_count in meta.json is '
+            f'{meta.get("frame_count")}'
+        )
     for name, values in stream.state().items():
         if len(values) != count:
-            raise InputError(f'{len(values)} values of {name} for {count} frames')
+            raise InputError(f'the state has {len(values)} values of {name} for {count} frames')
 
 
 def _check_tiling(annotations: Sequence[Annotation]) -> None:
     at = 0.0
     for annotation in annotations:
         if abs(annotation.start - at) > 1e-6 or not annotation.start < annotation.end:
-            raise InputError(f'annotations do not tile the stream at {at:.1f} s')
+            raise InputError(f'the annotations have a gap or an overlap at {at:.1f} s')
         at = annotation.end

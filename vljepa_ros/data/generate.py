@@ -100,7 +100,7 @@ def check_seconds(seconds: float) -> None:
 
 def _check_filming(filming: Filming) -> None:
     if filming.views not in VIEWS:
-        raise InputError(f'unknown views {filming.views!r}; choose one of {", ".join(VIEWS)}')
+        raise InputError(f'unknown views {filming.views!r} (known: {", ".join(VIEWS)})')
     low, high = SIZES
     if not low <= filming.size <= high:
         raise InputError(f'--size ({filming.size}) is not in the range {low}..{high}')
@@ -117,7 +117,7 @@ def require_simulator(split: str = 'train') -> None:
     if absent:
         raise InputError(
             f'data generation needs {" and ".join(absent)}: '
-            'pip install -r requirements/data.txt (in the checkout)'
+            'pip install -r requirements/data.txt (in a checkout of the repository)'
         )
 
 

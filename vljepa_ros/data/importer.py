@@ -286,7 +286,9 @@ def write_all(folder: Path, streams: Sequence[StreamData]) -> list[str]:
 def _check_free(folder: Path, path: str) -> None:
     """Raise InputError if `folder` exists and is not a stream imported from `path`."""
     if folder.exists() and _meta(folder).get('path') != path:
-        raise InputError(f'{folder} exists and was not made from {path}: remove or rename it')
+        raise InputError(
+            f'{folder} already exists and was not imported from {path}: remove or rename it'
+        )
 
 
 def _meta(folder: Path) -> dict[str, Any]:

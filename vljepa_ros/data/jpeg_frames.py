@@ -33,9 +33,15 @@ class JpegFrames:
         self._path = folder / FILE
         self._starts: NDArray[np.int64] = np.load(folder / INDEX)
         if self._starts.ndim != 1 or len(self._starts) < 2 or (np.diff(self._starts) <= 0).any():
-            raise InputError(f'{INDEX} is damaged: shape {self._starts.shape}')
+            raise InputError(
+                f'{INDEX} is damaged: it must contain at least 2 increasing byte offsets '
+                f'(shape: {self._starts.shape})'
+            )
         if self._path.stat().st_size != self._starts[-1]:
-            raise InputError(f'{FILE} does not have the {self._starts[-1]} bytes of {INDEX}')
+            raise InputError(
+                f'{FILE} has {self._path.stat().st_size} bytes, but {INDEX} requires '
+                f'{self._starts[-1]}'
+            )
         self._bytes = np.memmap(self._path, np.uint8, 'r')
         self.shape = (len(self._starts) - 1, *self[0].shape)
 

@@ -42,7 +42,7 @@ def seed_range(split: str, streams: int, first_seed: int | None = None) -> range
         InputError: the split is unknown, or seeds lie outside its range.
     """
     if split not in SEEDS:
-        raise InputError(f'unknown split {split!r}; choose one of {", ".join(SEEDS)}')
+        raise InputError(f'unknown split {split!r} (known: {", ".join(SEEDS)})')
     own = SEEDS[split]
     first = own.start if first_seed is None else first_seed
     if streams < 1 or first < own.start or first + streams > own.stop:

@@ -54,9 +54,11 @@ class Context:
         processes: Processes | None = None,
     ) -> None:
         if model.vision is None or model.language is None:
-            raise ModelError('evaluation needs the vision side and the text side of a model')
+            raise ModelError(
+                'evaluation needs a model with both its vision side and its text side'
+            )
         if not streams:
-            raise InputError('no streams to evaluate on')
+            raise InputError('evaluation needs at least one stream')
         self.model, self.streams, self.unseen = model, tuple(streams), tuple(unseen)
         self.concepts = concepts.of(self.streams)
         self.validation = tuple(validation)

@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         split = open_split(args.split)
         if split.skipped or not split.streams:
             raise InputError(
-                f'{args.split}: found {len(split.streams)} complete streams, '
-                f'and {len(split.skipped)} that are not complete'
+                f'{args.split} has {len(split.streams)} complete and {len(split.skipped)} other '
+                'streams, but must have only complete streams, at least one'
             )
         counts = count(split.streams)
         save(counts, args.out)

@@ -50,8 +50,8 @@ def compare(first: Path, second: Path) -> list[Report]:
     found = [report for report in found if report.rows]
     if not found:
         raise InputError(
-            f'{first} and {second} have no items in common; results keep them if they are '
-            'written by `vljepa evaluate SUITE --out FILE`'
+            f'{first} and {second} have no items in common: write both results with '
+            '`vljepa evaluate SUITE --out FILE` on the same streams'
         )
     return found
 
@@ -65,7 +65,7 @@ def _report(suite: str, ours: Rows, theirs: Rows) -> Report:
         if not shared:
             continue
         if left := len(one.ids) + len(other.ids) - 2 * len(shared):
-            lost.append(f'{left} items of {what!r} are in one of the files only.')
+            lost.append(f'{left} items of {what!r} are not compared: only one file has them.')
         a, b = one.select(shared).draws(), other.select(shared).draws()
         name = what if who == 'ours' else f'{who}: {what}'
         rows += [Row('A', name, a.interval()), Row('B', name, b.interval())]

@@ -45,7 +45,7 @@ def draw(curves: Mapping[str, Points], path: Path) -> None:
         OutputError: The file cannot be written.
     """
     if not curves:
-        raise InputError('there are no curves to plot')
+        raise InputError('the report has no curves to plot')
     pyplot = need_pyplot()
     figure, panel = pyplot.subplots(figsize=(7, 4.6), layout='constrained')
     for name, points in curves.items():

@@ -417,11 +417,12 @@ class Memory:
     def _check(self, key: StreamKey, vector: Vector) -> None:
         if key.model_id != self._model_id:
             raise ModelMismatchError(
-                f"a vector of model '{key.model_id}' cannot be compared with '{self._model_id}'"
+                f"a vector of model '{key.model_id}' cannot be compared with vectors of model "
+                f"'{self._model_id}'"
             )
         if self._dim not in (0, len(vector)):
             raise InputError(
-                f'vector of {len(vector)} values in a memory of {self._dim}-dimensional vectors'
+                f'the vector has {len(vector)} values, but the stored vectors have {self._dim}'
             )
         self._dim = len(vector)
 

@@ -229,7 +229,7 @@ class FrameStore:
         rows = self._base.read('SELECT picture FROM hops WHERE id = ?', hop.id)
         if not rows:
             raise InputError(
-                f'the frames at {hop.stamp_ns / 1e9:.3f} s were deleted during the evaluation'
+                f'the stored frames at {hop.stamp_ns / 1e9:.3f} s were deleted while being read'
             )
         return _unpack(rows[0][0])
 
@@ -282,8 +282,8 @@ class FrameStore:
         elif found[0] != ours:
             (size, frames), (our_size, our_frames) = found[0], ours
             raise InputError(
-                f'{path} contains {frames} frames of {size}x{size} per hop, but the model uses '
-                f'{our_frames} of {our_size}x{our_size}; choose another file'
+                f'{path} contains hops of {frames} frames of {size}x{size} pixels, but the model '
+                f'uses {our_frames} frames of {our_size}x{our_size}; choose another file'
             )
 
     def _count(self) -> None:

@@ -82,7 +82,7 @@ class Database:
                 f'PRAGMA application_id = {ours}; COMMIT;'
             )
         elif kind != ours:
-            raise InputError('the database was created for another purpose')
+            raise InputError('it is a database of another application or kind')
         elif version != self.version:
             self._migrate(version, read_only)
         self._base.execute(
@@ -94,7 +94,7 @@ class Database:
         missing = range(version, self.version)
         if version > self.version or not all(step in self._migrations for step in missing):
             raise InputError(
-                f'format version {version} is not supported (expected {self.version})'
+                f'its format version {version} is not supported (expected {self.version})'
             )
         if read_only:
             self.version = version

@@ -34,9 +34,7 @@ class SourceConfig:
         """Validate that both names are plain file names and that `sha256` is empty or a hash."""
         for name in (self.file, self.save_as or 'none'):
             if not FILE_NAME.fullmatch(name):
-                raise ModelError(
-                    f"sources: '{name:.80}' is not the name of a file in the model's folder"
-                )
+                raise ModelError(f"sources: '{name:.80}' is not a plain file name")
         if not re.fullmatch(r'([0-9a-f]{64})?', self.sha256):
             raise ModelError(
                 f"sources: sha256 of {self.file} ('{self.sha256:.80}') is not 64 hex digits"
@@ -57,7 +55,7 @@ class BankConfig:
     def __post_init__(self) -> None:
         """Validate both fields."""
         if not FILE_NAME.fullmatch(self.file):
-            raise ModelError(f"bank.file ('{self.file:.80}') is not the name of a file")
+            raise ModelError(f"bank.file ('{self.file:.80}') is not a plain file name")
         check('bank.', self, abstain_below=(-1, 1))
 
 
@@ -77,4 +75,4 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         """Validate that `file` is a plain file name."""
         if not FILE_NAME.fullmatch(self.file):
-            raise ModelError(f"tokenizer.file ('{self.file:.80}') is not the name of a file")
+            raise ModelError(f"tokenizer.file ('{self.file:.80}') is not a plain file name")

@@ -42,7 +42,7 @@ def check(part: str, config: Any, **ranges: tuple[float, float]) -> None:
         value = getattr(config, key)
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:  # also true for nan
-                shown = 'huge' if abs(number) > 1e12 else f'{number:g}'
+                shown = 'beyond 1e12' if abs(number) > 1e12 else f'{number:g}'
                 raise ModelError(f'{part}{key} ({shown}) is not in {low:g}..{high:g}')
 
 
@@ -278,7 +278,7 @@ class CalibrationConfig:
         if self.yes_no_temperature:
             check('calibration.', self, yes_no_temperature=(1e-6, 1e6))
         if not self.match_scale:
-            raise ModelError('calibration.match_scale is 0, but must not be 0')
+            raise ModelError('calibration.match_scale must not be 0')
 
     def words(self, asked: bool) -> WordsLogit:
         """Return the coefficients of the confidence of a decoded text.
@@ -321,7 +321,7 @@ class FamiliarityConfig:
     def __post_init__(self) -> None:
         """Validate that `file` is a plain file name, so that it lies in the model folder."""
         if self.file and (set('/\\') & set(self.file) or self.file.startswith('.')):
-            raise ModelError(f'familiarity.file ({_shown(self.file)}) is not the name of a file')
+            raise ModelError(f'familiarity.file ({_shown(self.file)}) is not a plain file name')
 
 
 @dataclass(frozen=True)
@@ -352,11 +352,14 @@ class ModelConfig:
             )
         if x.image_size % 2 ** (len(x.stem) + 1):
             raise ModelError(
-                f'image_size ({x.image_size}) is not a multiple of {2 ** (len(x.stem) + 1)}, '
-                f'which a stem with {len(x.stem)} widths requires'
+                f'x_encoder.image_size ({x.image_size}) is not a multiple of '
+                f'{2 ** (len(x.stem) + 1)}, as x_encoder.stem with {len(x.stem)} widths requires'
             )
         if not 1 <= x.grid <= MAX_GRID:
-            raise ModelError(f'x_encoder: grid ({x.grid}) is not in 1..{MAX_GRID}')
+            raise ModelError(
+                f'x_encoder: grid ({x.grid}), which follows from image_size and stem, is not in '
+                f'1..{MAX_GRID}'
+            )
         if 0 < self.region_finder.image_size < x.image_size:
             raise ModelError(
                 f'region_finder.image_size ({self.region_finder.image_size}) is smaller than '
@@ -364,11 +367,13 @@ class ModelConfig:
             )
         if x.image_size < 2 ** len(self.region_finder.stem) and self.region_finder.image_size:
             raise ModelError(
-                f'x_encoder.image_size ({x.image_size}) is too small for a region_finder with '
+                f'x_encoder.image_size ({x.image_size}) is too small for region_finder.stem with '
                 f'{len(self.region_finder.stem)} widths'
             )
         if x.grid % p.merge:
-            raise ModelError(f'grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})')
+            raise ModelError(
+                f'x_encoder: grid ({x.grid}) is not a multiple of predictor.merge ({p.merge})'
+            )
         for part, width, heads in (
             ('x_encoder', x.width, x.heads),
             ('predictor', p.width, p.heads),
@@ -433,10 +438,15 @@ def parse(cls: type[T], values: Any, where: str) -> T:
     if unknown:
         raise ModelError(f"{where}: unknown key '{unknown[0]}' (known: {', '.join(hints)})")
     found = {key: _convert(hints[key], value, f'{where}.{key}') for key, value in values.items()}
-    try:
-        return cls(**found)
-    except TypeError as error:
-        raise ModelError(f'{where}: {error}') from error
+    own: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(cls)  # type: ignore[arg-type]
+    absent = [f.name for f in own if f.name not in found and _is_required(f)]
+    if absent:
+        raise ModelError(f"{where}: the key '{absent[0]}' is missing")
+    return cls(**found)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -26,11 +26,11 @@ def check_hop(images: Sequence[Image], facts: ModelFacts) -> None:
     for image in images:
         if image.shape != (size, size, 3) or image.dtype != np.uint8:
             raise InputError(
-                f'image {image.shape} {image.dtype} does not match the model '
-                f'({size}, {size}, 3) uint8'
+                f'an image has shape {image.shape} and dtype {image.dtype}, but the model expects '
+                f'({size}, {size}, 3) and uint8'
             )
     if len(images) != facts.tubelet_frames:
         raise InputError(
-            f'a hop of {len(images)} frames does not match the model, which expects '
+            f'a hop of {len(images)} frames does not match the model, which expects hops of '
             f'{facts.tubelet_frames}'
         )

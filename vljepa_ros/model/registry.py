@@ -82,7 +82,7 @@ def find(name_or_dir: str | os.PathLike[str]) -> Path:
     if name not in names:
         known = ', '.join(names) or 'none installed'
         raise ModelError(
-            f"unknown model '{quoted(name)}' (known: {known}; or a folder with {CONFIG})"
+            f"unknown model '{quoted(name)}' (known: {known}; or use a folder with {CONFIG})"
         )
     return names[name]
 
@@ -165,18 +165,18 @@ def _check_arguments(name_or_dir: object, device: object, dtype: object, threads
     if not isinstance(name_or_dir, (str, os.PathLike)):
         raise InputError(
             f'the model is of type {type(name_or_dir).__name__}: '
-            'give the name of an installed model, or a folder'
+            'pass the name of an installed model, or a folder'
         )
     for name, value in (('device', device), ('dtype', dtype)):
         check_text(value, name, may_be_empty=False)
     if not 0 <= check_integer(threads, 'threads') <= MOST_THREADS:
-        raise InputError(f'threads ({threads}) are not in 0..{MOST_THREADS}')
+        raise InputError(f'threads ({threads}) is not in 0..{MOST_THREADS}')
 
 
 def _check_sides(parts: object) -> None:
     sides = texts_of(parts, 'parts')
     if not sides or not set(sides) <= set(SIDES):
-        raise InputError(f'parts {sides} are not one or several of {", ".join(SIDES)}')
+        raise InputError(f'parts {sides} must be one or several of {", ".join(SIDES)}')
 
 
 def default_threads(config: AnyConfig) -> int:

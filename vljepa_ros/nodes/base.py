@@ -363,7 +363,8 @@ class VljepaNode(LifecycleNodeMixin, ModelNode):
             except Exception as error:
                 which = wanted.label or wanted.id
                 self.get_logger().error(
-                    f'transition {which} is impossible while {self.phase}: {describe_error(error)}'
+                    f'transition {which} is not possible in state {self.phase}: '
+                    f'{describe_error(error)}'
                 )
                 response.success = False
                 return response

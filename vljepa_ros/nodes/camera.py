@@ -127,12 +127,14 @@ class Camera:
         self._shared = publishers > 1
         node.condition(
             f'{self.name}: publishers',
-            f'{publishers} publishers share {self.resolved}' if publishers > 1 else '',
+            f'{publishers} publishers share {self.resolved}: frames may be mixed'
+            if publishers > 1
+            else '',
         )
         now = time.monotonic()
         silent = now - self._received_s >= WAITING_S
         text = f'waiting for images on {self.resolved} ({self.transport}): ' + (
-            f'{publishers} publisher(s), but nothing arrives'
+            f'the topic has {publishers} publisher(s), but no image arrives'
             if publishers
             else 'the topic has no publisher'
         )
@@ -153,7 +155,7 @@ class Camera:
                 'frames lost before reception': self.lost,
                 'share of frames received': f'{received / sent:.3f}' if sent else 'none yet',
                 'dropped: stamp went back': stamp_filter.dropped_back,
-                'dropped: stamp stood still': stamp_filter.dropped_still,
+                'dropped: stamp repeated': stamp_filter.dropped_still,
                 'rejected images': stamp_filter.rejected,
                 'resets': stamp_filter.resets,
                 'size changes': stamp_filter.size_changes,

@@ -113,7 +113,7 @@ class ChangeDetectionNode(VljepaNode):
                 return
             changes = self._segmenter.push(embedding)
         except VljepaError as error:
-            self.report_problem('bad embeddings', error)
+            self.report_problem('invalid embeddings', error)
             return
         self._publish(changes)
         self.health.output(time.monotonic() - began_s)
@@ -130,6 +130,6 @@ class ChangeDetectionNode(VljepaNode):
             self._model_ids[name] = message.model_id
             self.report_problem(
                 'models changed',
-                f"embeddings of '{message.source}' now come from model '{message.model_id}' "
-                f"instead of '{before}': treating them as a separate stream",
+                f"the model of the embeddings of '{message.source}' changed from '{before}' to "
+                f"'{message.model_id}': treating them as a separate stream",
             )

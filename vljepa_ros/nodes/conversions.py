@@ -63,7 +63,7 @@ def from_floats(floats: Sequence[float]) -> types.Vector:
     """
     vector = np.array(floats, np.float32)
     if vector.size == 0 or not np.isfinite(vector).all():
-        raise InputError(f'vector of {vector.size} values is empty or not finite')
+        raise InputError(f'embedding of {vector.size} values is empty or not finite')
     return vector
 
 
@@ -283,7 +283,7 @@ def from_look(message: msg.Look) -> types.EvaluatedSpan:
         InputError: The message has no vector or several vectors, or a value is invalid.
     """
     if len(message.vectors) != 1:
-        raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but 1 is expected')
+        raise InputError(f'Look.vectors has {len(message.vectors)} vectors, but must have 1')
     vector = from_embedding(message.vectors[0])
     unfamiliar = _fraction(message.unfamiliar, 'unfamiliar')
     return types.EvaluatedSpan(

@@ -41,7 +41,7 @@ def overrides(arguments: Mapping[str, str], caller_namespace: str = '') -> dict[
             found[name] = boolean(name, arguments[name])
     if arguments.get('image') and arguments.get('cameras'):
         raise InputError(
-            'image and cameras were both given: use image for one camera, cameras for several'
+            'image and cameras are both set: use image for one camera, cameras for several'
         )
     cameras = parse_cameras(arguments.get('cameras', ''))
     if arguments.get('image'):
@@ -68,7 +68,7 @@ def parse_cameras(text: str) -> dict[str, str]:
     for item in filter(None, (part.strip() for part in text.split(','))):
         name, found, topic = item.partition(':=')
         if not found or not name.isidentifier() or not topic:
-            raise InputError(f"cameras: '{item}' is not NAME:=TOPIC")
+            raise InputError(f"cameras: '{item}' is not of the form NAME:=TOPIC")
         if name in cameras:
             raise InputError(f"cameras: '{name}' is listed twice")
         cameras[name] = topic
@@ -85,7 +85,7 @@ def resolve(topic: str, namespace: str) -> str:
 def count(name: str, text: str) -> int:
     """Parse a launch argument as a non-negative integer. Raises InputError if it is invalid."""
     if not text.strip().isdecimal():
-        raise InputError(f"{name} '{text}' is not a number from 0 on")
+        raise InputError(f"{name} '{text}' is not an integer of 0 or more")
     return int(text)
 
 

@@ -100,7 +100,7 @@ def autostart(spinner: Spinner, failed: Callable[[Exception | None], None]) -> N
             if not await node.bring_up():
                 failed(node.transition_error)
         except Exception as error:
-            node.get_logger().error(f'autostart: {describe_error(error)}')
+            node.get_logger().error(f'autostart failed: {describe_error(error)}')
             failed(error)
 
     spinner.executor.create_task(bring_up)
@@ -165,8 +165,8 @@ def _stop(spinners: Sequence[Spinner], pool: ModelPool) -> list[str]:
         unfinished.append('the model thread')
     if unfinished:
         spinners[0].node.get_logger().warning(
-            f'{", ".join(unfinished)} did not end within {GOODBYE_S:g} s: ending the process '
-            'anyway; the last results may be missing'
+            f'{", ".join(unfinished)} did not end within {GOODBYE_S:g} s: exiting anyway; '
+            'the last results may be missing'
         )
     return unfinished
 

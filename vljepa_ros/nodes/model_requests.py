@@ -229,7 +229,7 @@ class ModelNode(Node):
         done = self._awaitable(outcome)
         try:
             if not await self.within(done, seconds):
-                raise BusyError(f'the request was not done within {seconds:g} s')
+                raise BusyError(f'the request was not completed within {seconds:g} s')
             found: T = done.result()
             return found
         finally:

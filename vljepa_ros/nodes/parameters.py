@@ -83,7 +83,7 @@ COMMON = (
     Spec(
         'autostart',
         True,
-        'Configure and activate after start; set it to false under a lifecycle manager',
+        'Configure and activate the node after start; false: a lifecycle manager does this',
         read_only=True,
     ),
 )
@@ -92,7 +92,8 @@ MODEL = (
     Spec(
         'device',
         'auto',
-        'Device of the model: auto, cpu, cuda or cuda:N (default of text processes: cpu)',
+        'Device of the model: auto, cpu, cuda or cuda:N; cpu by default in separate processes '
+        'of decoder_node and query_node',
     ),
     Spec(
         'dtype',
@@ -103,7 +104,8 @@ MODEL = (
     Spec(
         'threads',
         0,
-        'CPU threads of the model, for the whole process (0: 1 for small models, else automatic)',
+        'CPU threads of the model, for the whole process (0: 1 thread for small models, otherwise '
+        "torch's default)",
         0,
         1024,
     ),
@@ -112,7 +114,7 @@ SERVICES = (
     Spec(
         'service_depth',
         256,
-        'QoS depth: requests that the middleware queues',
+        'QoS depth of the services: number of requests that the middleware queues',
         1,
         10_000,
         read_only=True,
@@ -120,7 +122,7 @@ SERVICES = (
     Spec(
         'max_waiting',
         256,
-        'Maximum number of pending requests; further ones are answered "busy"',
+        'Maximum number of pending requests; further requests get the error BUSY',
         1,
         10_000,
     ),
@@ -143,7 +145,7 @@ PERCEPTION = (
     Spec(
         'prompts',
         list(_SIGHT.prompts),
-        'Standing prompts: each gets one embedding per hop. All are replaced at once',
+        'Standing prompts: each is answered with one embedding on every hop (inference step)',
         runtime=True,
     ),
     Spec(
@@ -156,7 +158,7 @@ PERCEPTION = (
     Spec(
         'max_gap',
         _SIGHT.max_gap_s,
-        'A longer gap between stamps of received frames resets the camera, in s',
+        'Maximum gap between stamps of received frames, in s; a longer gap resets the camera',
         0.01,
         3600.0,
     ),
@@ -170,14 +172,15 @@ PERCEPTION = (
     Spec(
         'frames_bytes',
         FrameStoreSettings().most_bytes,
-        'Size limit of stored frames, in bytes; last windows of segments are removed last',
+        'Size limit of stored frames, in bytes; the last attention window of each segment is '
+        'removed last',
         100_000,
         10**15,
     ),
     Spec(
         'frames_path',
         '',
-        'File of the frame store, kept over restarts (empty: RAM only)',
+        'File of the frame store, which survives restarts (empty: RAM only)',
     ),
 )
 CAMERA = (
@@ -187,7 +190,8 @@ CAMERA = (
     Spec(
         'crop',
         list(WHOLE),
-        'Part of the rotated image to use: x, y, width, height in fractions of it (at least 0.05)',
+        'Region of the rotated image to use: x, y, width and height as fractions of its size '
+        '(width and height at least 0.05)',
         runtime=True,
     ),
 )
@@ -196,7 +200,8 @@ CHANGE_DETECTION = (
     Spec(
         'change_threshold',
         _EVENTS.change_threshold,
-        'Minimum Ward merge cost of a new segment (at most 2 x cosine distance x run length)',
+        'Minimum Ward merge cost that starts a new segment (upper bound: 2 x cosine distance x '
+        'run length)',
         0.0,
         HIGHEST_THRESHOLD,
     ),
@@ -218,7 +223,8 @@ CHANGE_DETECTION = (
     Spec(
         'events_per_minute',
         _EVENTS.events_per_minute,
-        'Long-term limit of texts per minute and stream, plus about ten (0: no limit)',
+        'Long-term limit of texts per minute and stream, which a burst may exceed by about ten '
+        'texts (0: no limit)',
         0.0,
         6000.0,
     ),
@@ -231,21 +237,21 @@ QUERY = (
     Spec(
         'predict_timeout',
         5.0,
-        'Timeout of calls to `predict`, in s of the steady clock',
+        'Timeout of calls to the service `predict`, in s of the steady clock',
         0.01,
         600.0,
     ),
     Spec(
         'abstain_below',
         AnswerSettings().abstain_below,
-        'Answers with a lower confidence are abstentions',
+        'Confidence threshold: answers with a lower confidence are abstentions',
         0.0,
         1.0,
     ),
     Spec(
         'memory_path',
         '',
-        'File of the memory, kept over restarts (empty: RAM only)',
+        'File of the memory, which survives restarts (empty: RAM only)',
     ),
     Spec(
         'memory_kept',
@@ -271,14 +277,14 @@ QUERY = (
     Spec(
         'watch_threshold',
         0.5,
-        'Score at which a Watch without its own threshold fires',
+        'Score threshold of Watch goals that do not set a threshold',
         0.001,
         1.0,
     ),
     Spec(
         'watch_hops',
         4,
-        'Consecutive embeddings for which a condition must (not) hold before a Watch fires',
+        'Number of consecutive embeddings that must meet a condition before a Watch fires',
         1,
         1000,
     ),
@@ -331,7 +337,7 @@ def declare(node: Node, specs: Iterable[Spec]) -> dict[str, str]:
         empty = spec.name in given and given[spec.name].type_ == Parameter.Type.NOT_SET
         try:
             if empty and not _is_text_list(spec.default):
-                raise InvalidParameterValueException(spec.name, '[]', 'it is not a list')
+                raise InvalidParameterValueException(spec.name, '[]', 'it must not be a list')
             node.declare_parameter(
                 spec.name, spec.default, spec.descriptor(), ignore_override=empty
             )
@@ -363,7 +369,7 @@ def check(specs: Iterable[Spec], values: Mapping[str, Any]) -> None:
 def check_cameras(names: list[str]) -> tuple[str, ...]:
     """Return the camera names. Raises InputError for no name, or an invalid or repeated name."""
     if not names:
-        raise InputError('parameter cameras names no camera: set at least one name')
+        raise InputError('parameter cameras is empty: set at least one camera name')
     for name in names:
         if not name.isidentifier():
             raise InputError(

@@ -151,7 +151,7 @@ class PerceptionNode(VljepaNode):
             return
         resized = camera.stamp_filter.resize(image.shape[:2])
         if resized:
-            self.report_problem(f'{camera.name}: odd images', f'{camera.name}: {resized}')
+            self.report_problem(f'{camera.name}: image size changed', f'{camera.name}: {resized}')
         frame = Frame(arrived.stamp_ns, image, camera.name)
         behind, camera.behind = camera.behind, False
         for embeddings in self._perceiver.see(frame, arrived.reset_count, behind):
@@ -199,7 +199,7 @@ class PerceptionNode(VljepaNode):
         name = self.lease.facts.name
         text = (
             f"{camera.name}: scene unfamiliar to model '{name}': answers are withheld; "
-            'fine-tune, teach, or choose another model'
+            'fine-tune the model, or use another model'
         )
         self.condition(f'{camera.name}: unfamiliar', text if lasts else '')
 
@@ -259,9 +259,11 @@ class PerceptionNode(VljepaNode):
     @staticmethod
     def _check_seen(source: str, seen: tuple[str, ...]) -> None:
         if not seen:
-            raise NoFrameError('no frame yet: check that the camera publishes')
+            raise NoFrameError('no frame has been encoded yet: check that the camera publishes')
         if source not in seen:
-            raise NoFrameError(f"no frame yet from '{source}'")
+            raise NoFrameError(
+                f"no frame of '{source}' has been encoded yet: check that this camera publishes"
+            )
 
     def _source_of(self, source: str) -> str:
         """Return the camera of a request; '' means the only camera.
@@ -271,7 +273,7 @@ class PerceptionNode(VljepaNode):
         """
         known = ', '.join(self._cameras)
         if not source and len(self._cameras) > 1:
-            raise InputError(f'there are several sources, name one (known: {known})')
+            raise InputError(f'source is empty, but there are several cameras (known: {known})')
         if source and source not in self._cameras:
             raise InputError(f"unknown source '{source}' (known: {known})")
         return source or next(iter(self._cameras))

@@ -50,7 +50,7 @@ GRACE_S = 0.5  # time added to a timeout for the transport of the response
 LOOK_AGAIN_S = 0.05  # polling period while `predict` is not available
 # Error codes and messages of a Watch that ends without firing.
 DEACTIVATED = (ErrorCode.INACTIVE, 'query_node was deactivated')
-TIMEOUT = (ErrorCode.TIMEOUT, 'timeout')
+TIMEOUT = (ErrorCode.TIMEOUT, 'the condition was not met before the timeout')
 CANCELED = (ErrorCode.CANCELED, 'canceled')
 TEXTS_AT_ONCE = 64  # texts that are encoded in one call of the model thread
 
@@ -142,8 +142,8 @@ class QueryNode(VljepaNode):
         self._sources = memory.sources
         if memory.foreign:
             self.get_logger().info(
-                f'{values["memory_path"]}: {memory.foreign} streams are of other models: '
-                'keeping them, but not searching them'
+                f'{values["memory_path"]}: {memory.foreign} streams are of other models; they are '
+                'kept, but not searched'
             )
         answerer = Answerer(self.lease.half, parameters.answer_settings(values))
         self._service = QueryService(answerer, memory)
@@ -329,12 +329,12 @@ class QueryNode(VljepaNode):
         ours = self.lease.facts.model_id
         if found.model_id != ours:
             raise ModelMismatchError(
-                f"predict uses model '{found.model_id}', query_node uses '{ours}': "
+                f"predict uses model '{found.model_id}', but query_node uses '{ours}': "
                 'their vectors cannot be compared; set the parameter model to the same value'
             )
         if not found.looks:
             raise InternalError(
-                'predict succeeded, but its response contains no embeddings (looks is empty)'
+                f'the response of {self._predict_name} contains no embeddings (looks is empty)'
             )
         return found.source, [conversions.from_look(look) for look in found.looks]
 

@@ -121,7 +121,7 @@ class QueryService:
     def others(self) -> str:
         """Note on stored streams of other models, for messages; '' if there are none."""
         count = self._memory.foreign if self._memory else 0
-        return f'stored streams of other models, not searched: {count}' if count else ''
+        return f'not searched: {count} stored streams of other models' if count else ''
 
     def _recalled(self, question: Question, memory: Memory, only_own: bool) -> Answer | None:
         if not question.source and len(memory.sources) > 1:

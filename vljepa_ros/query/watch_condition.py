@@ -25,7 +25,7 @@ class Verdict(Enum):
     """Result of comparing the score of one hop with the threshold."""
 
     TRUE = 'score at or above the threshold'
-    UNCLEAR = 'score between'
+    UNCLEAR = 'score between these limits'
     FALSE = f'score below {RELEASE:g} x threshold'
     UNFAMILIAR = 'scene unfamiliar to the model'
 
@@ -106,7 +106,7 @@ class Condition:
         """
         self.text = check_text(text, 'condition', may_be_empty=False)
         if not math.isfinite(threshold) or not 0 < threshold <= 1:
-            raise InputError(f'threshold ({threshold}) is not in 0..1')
+            raise InputError(f'threshold ({threshold}) must be above 0 and at most 1')
         self.threshold, self.until_not, self.source = threshold, until_not, source
         self.score = 0.0
         self.unfamiliar: float | None = None  # of the newest hop, 0..1; None before the first hop

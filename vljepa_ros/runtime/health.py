@@ -78,7 +78,7 @@ class Health:
                 known.level, known.text, known.seen_s = level, text, now
                 known.unlogged += 1
                 return ''
-            more = f' ({known.unlogged} similar not logged)' if known and known.unlogged else ''
+            more = f' ({known.unlogged} similar lines omitted)' if known and known.unlogged else ''
             self._problems[kind] = _Problem(level, text, now, now)
             return text + more
 

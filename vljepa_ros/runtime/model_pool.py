@@ -123,9 +123,10 @@ class ModelPool:
         if others:
             known = ', '.join(str(threads) for threads in sorted(others))
             log.warning(
-                'nodes of this process have different values of threads (%s, now %d): the newest '
-                'counts for all; set the same value',
+                'nodes of this process set the parameter threads to different values (%s and %d): '
+                'all use %d; set the same value',
                 known,
+                spec.threads,
                 spec.threads,
             )
 

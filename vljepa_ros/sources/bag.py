@@ -172,7 +172,7 @@ def _storage_of(path: Path) -> Path:
     if len(parts) == 1:
         return _storage_of(parts[0])
     raise InputError(
-        f'{path}: no metadata.yaml for {len(parts)} bag files; give the path of one file'
+        f'{path} has {len(parts)} bag files, but no metadata.yaml: pass the path of one file'
     )
 
 

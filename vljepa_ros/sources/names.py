@@ -36,8 +36,8 @@ def camera_names(topics: Sequence[str], given: Mapping[str, str] | None = None) 
     for topic, name in given.items():
         if not name.isidentifier():
             raise InputError(
-                f"camera name '{name}' of {topic} may only contain letters, digits and _, "
-                'and must not begin with a digit'
+                f"camera name '{name}' of {topic} is invalid: use letters, digits and _, "
+                'not starting with a digit'
             )
     counts = Counter(names.values())
     for topic, name in names.items():
@@ -45,7 +45,9 @@ def camera_names(topics: Sequence[str], given: Mapping[str, str] | None = None) 
             names[topic] = _identifier('_'.join(part for part in topic.split('/') if part))
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
-        raise InputError(f"two topics have the camera name '{twice[0]}': use NAME=TOPIC")
+        raise InputError(
+            f"two topics have the camera name '{twice[0]}': name one of them with NAME=TOPIC"
+        )
     return names
 
 

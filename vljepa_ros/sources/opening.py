@@ -43,15 +43,15 @@ def open_source(path: str | Path, topics: Sequence[str] = (), fps: float = 0.0) 
 
 def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
     if not path.exists():
-        raise InputError(f'no such file or folder: {path}')
+        raise InputError(f'{path}: no such file or folder')
     if is_bag(path):
         from vljepa_ros.sources.bag import BagSource
 
         if fps:
-            raise InputError(f'{path}: fps applies to image folders only; a bag has stamps')
+            raise InputError(f'{path}: fps is for image folders only; a bag has its own stamps')
         return BagSource(path, topics)
     if topics:
-        raise InputError(f'{path}: topics apply to bags only')
+        raise InputError(f'{path}: topics can be selected in bags only')
     from vljepa_ros.sources.image_folder import DEFAULT_FPS, IMAGE_SUFFIXES, FolderSource
 
     if path.is_dir():
@@ -59,9 +59,9 @@ def _open(path: Path, topics: Sequence[str], fps: float) -> Source:
             raise InputError(f'{path}: the folder is empty')
         return FolderSource(path, fps or DEFAULT_FPS)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f'{path}: a single image is not a stream; give its folder instead')
+        raise InputError(f'{path}: a single image is not a recording; pass its folder instead')
     if fps:
-        raise InputError(f'{path}: fps applies to image folders only; a video has stamps')
+        raise InputError(f'{path}: fps is for image folders only; a video has its own stamps')
     try:
         from vljepa_ros.sources.video import VideoSource
     except ModuleNotFoundError as error:

@@ -37,7 +37,7 @@ MAX_WINDOWS = 16  # maximum number of attention windows that are evaluated in a 
 # within 1/SAME_PHASE of its period.
 STILL, SAME_PHASE = 3, 8
 
-NO_FRAME = 'no frame yet: the model has nothing to predict from'
+NO_FRAME = 'no frame has been encoded yet: the model cannot predict'
 
 Steps = Generator[None, None, 'Prediction']
 
@@ -408,7 +408,7 @@ class Perceiver:
         stored = self.frame_store.span(source) if self.frame_store is not None else None
         until = 'now' if end_ns == EVER_NS else f'{end_ns / 1e9:.3f} s'
         span = f'{stored[0] / 1e9:.3f}..{stored[1] / 1e9:.3f} s' if stored else 'none'
-        return f'no frames of {start_ns / 1e9:.3f} s to {until} are stored (stored: {span})'
+        return f'no frames from {start_ns / 1e9:.3f} s to {until} are stored (stored: {span})'
 
 
 def _one_of(known: tuple[str, ...], source: str) -> str:
@@ -420,7 +420,7 @@ def _one_of(known: tuple[str, ...], source: str) -> str:
     names = ', '.join(known)
     if source == '':
         if len(known) > 1:
-            raise InputError(f'there are several sources, name one (known: {names})')
+            raise InputError(f'source is empty, but there are several cameras (known: {names})')
         return known[0] if known else ''
     if known and source not in known:
         raise InputError(f"unknown source '{source}' (known: {names})")

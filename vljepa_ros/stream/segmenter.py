@@ -399,7 +399,7 @@ def check_follows(embedding: Embedding, dim: int, reset_count: int, newest_ns: i
     """
     if len(embedding.vector) != dim:
         raise InputError(
-            f'embedding of {len(embedding.vector)} values in a stream of {dim}-dimensional vectors'
+            f'the embedding has {len(embedding.vector)} values, but earlier ones have {dim}'
         )
     if embedding.reset_count == reset_count and embedding.stamp_ns <= newest_ns:
         raise InputError(
@@ -416,4 +416,4 @@ def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
 def check_vector(vector: Vector) -> None:
     """Raise InputError if a vector is zero or has values that are not finite."""
     if not np.isfinite(vector).all() or not vector.any():
-        raise InputError('embedding has a value that is not finite, or only zeros')
+        raise InputError('the embedding has a value that is not finite, or only zeros')

@@ -56,7 +56,7 @@ class StampFilter:
             step_ns = stamp_ns - newest
             if step_ns == 0:
                 self.dropped_still += 1
-                message = f'stamp {_seconds(stamp_ns)} repeats: frame dropped'
+                message = f'stamp repeats at {_seconds(stamp_ns)}: frame dropped'
                 return Verdict(False, self.reset_count, message)
             if -self._max_gap_ns < step_ns < 0:
                 self.dropped_back += 1
@@ -83,7 +83,7 @@ class StampFilter:
         if before is None or before == shape:
             return ''
         self.size_changes += 1
-        return f'camera image changed size from {before[1]}x{before[0]} to {shape[1]}x{shape[0]}'
+        return f'image size changed from {before[1]}x{before[0]} to {shape[1]}x{shape[0]}'
 
 
 def _seconds(duration_ns: int) -> str:

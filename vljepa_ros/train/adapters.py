@@ -35,7 +35,7 @@ class Lora:
         if not 1 <= self.rank <= 1024:
             raise InputError(f'lora.rank ({self.rank}) is not in 1..1024')
         if not 0 < self.alpha <= 1e4:
-            raise InputError(f'lora.alpha ({self.alpha:g}) is not in 0..10000')
+            raise InputError(f'lora.alpha ({self.alpha:g}) must be above 0 and at most 10000')
 
 
 def check_tune(tune: str) -> None:

@@ -48,13 +48,13 @@ def read(path: Path, config: TrainConfig) -> dict[str, Any] | None:
         before, state = found['config'], found['state']
     except Exception as error:  # torch raises various exceptions for damaged files
         raise InputError(
-            f'{path} is not a valid checkpoint: {str(error).splitlines()[0]}: remove it'
+            f'{path} is not a valid checkpoint, remove it: {str(error).splitlines()[0]}'
         ) from error
     now = _deciding(config)
     for key in [*now, *before]:
         if now.get(key) != before.get(key):
             raise InputError(
-                f'{path} was made with {key}: {before.get(key)}, but the configuration has '
+                f'{path} was written with {key} {before.get(key)}, but the configuration has '
                 f'{now.get(key)}: set another `out`, or remove the checkpoint'
             )
     return dict(state)

@@ -76,10 +76,10 @@ def _kind_error(values: Mapping[Any, Any]) -> str:
     if 'kind' in values:
         problem = f"unknown kind '{values['kind']!s:.40}' (known: {known})"
     else:
-        problem = f'missing key kind (known: {known})'
+        problem = f"the key 'kind' is missing (known kinds: {known})"
     fits = {kind: _common_keys(values, cls) for kind, cls in KINDS.items()}
     best = max(fits, key=lambda kind: fits[kind])
-    return f'{problem}: the other keys fit `kind: {best}` best' if fits[best] else problem
+    return f'{problem}; the other keys match `kind: {best}`' if fits[best] else problem
 
 
 def _common_keys(values: Mapping[Any, Any], cls: type[AnyConfig]) -> int:

@@ -64,7 +64,8 @@ class Vocabulary:
             found = pieces(text)
             if len(found) > limit:
                 raise InputError(
-                    f'"{text}" has {len(found)} tokens, more than y_decoder.max_tokens: {limit}'
+                    f"sentence '{text}' has {len(found)} tokens, more than "
+                    f'y_decoder.max_tokens ({limit})'
                 )
             used.update(found)
         self.ids = [*known, *sorted(used.difference(known[1:]))]

@@ -123,7 +123,9 @@ def calibrate_familiarity(
     """
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
-        raise ModelError(f"{folder}: kind '{config.kind}' has no detector of unfamiliar scenes")
+        raise ModelError(
+            f"{folder}: models of kind '{config.kind}' have no detector of unfamiliar scenes"
+        )
     unfitted = dataclasses.replace(config, familiarity=FamiliarityConfig())
     chosen, parts = registry.prepare(device, 'float32'), ('vision', 'language')
     model = streaming.load(folder, unfitted, chosen, 'float32', parts)
@@ -152,7 +154,7 @@ def calibrate_texts(folder: Path, streams: Sequence[Stream]) -> None:
     """
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig) or not config.familiarity.file:
-        raise ModelError(f'{folder}: no detectors yet: run `vljepa calibrate {folder}`')
+        raise ModelError(f'{folder} has no detectors yet: run `vljepa calibrate {folder}` first')
     path = folder / config.familiarity.file
     stored = familiarity.read(path, file_hash(folder / WEIGHTS))
     device = registry.prepare('cpu', 'float32')
@@ -247,7 +249,7 @@ def _with_hops(vision: StreamingVision, streams: Sequence[Stream]) -> list[Strea
     """Return the streams that are at least one tubelet long. Raises InputError if none is."""
     found = [stream for stream in streams if stream.frame_count >= vision.facts.tubelet_frames]
     if not found:
-        raise InputError('cannot fit the detectors: there are no streams of known scenes')
+        raise InputError('cannot fit the detectors: there are no streams of familiar scenes')
     return found
 
 

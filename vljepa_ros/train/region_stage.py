@@ -100,7 +100,7 @@ class RegionStage:
                 targets.append(found[at])
         if not frames:
             raise InputError(
-                'cannot train the region finder: no stream has workspaces in its state (generate '
-                'the data with `vljepa data mwstream`, or set model.region_finder.image_size to 0)'
+                'cannot train the region finder: no stream has workspaces in state.npz; generate '
+                'the data with `vljepa data mwstream`, or set model.region_finder.image_size to 0'
             )
         return frames, np.stack(targets)

@@ -271,15 +271,15 @@ def _split(config: TrainConfig, split: str) -> list[Stream]:
         rate, side = stream.meta.get('rate_hz', RATE_HZ), stream.frames().shape[1]
         if rate != model.time.rate_hz or side != model.image_size:
             raise InputError(
-                f'{stream.folder}: {rate:g} images per second of {side}x{side}, but the model '
-                f'expects {model.time.rate_hz:g} of {model.image_size}: generate or '
-                f'import the data for this model'
+                f'{stream.folder} has {rate:g} frames/s of {side} px, but the model expects '
+                f'{model.time.rate_hz:g} frames/s of {model.image_size} px: generate or import '
+                f'the data with this rate and size'
             )
     longest = config.vision.longest_tubelets * model.time.tubelet_frames
     long = [stream for stream in found.streams if stream.frame_count >= longest]
     for stream in found.streams:
         if stream.frame_count < longest:
-            log.warning('skipped %s: shorter than a clip (%d frames)', stream.name, longest)
+            log.warning('skipped %s: it is shorter than a clip of %d frames', stream.name, longest)
     if not long:
         raise InputError(f'found no complete stream of {longest} frames or more in {folder}')
     return long

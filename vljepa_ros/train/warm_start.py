@@ -35,7 +35,7 @@ def start_from(net: VLJEPA, folder: Path, parts: tuple[str, ...]) -> None:
     config = read_config(folder)
     if not isinstance(config, ModelConfig):
         raise InputError(
-            f'start: {folder} is a model of kind {config.kind}, but it must be of kind streaming'
+            f'start: {folder} is a model of kind {config.kind}, but must be of kind streaming'
         )
     before = VLJEPA(config, parts)
     load_weights(before, folder / WEIGHTS, parts)

@@ -508,7 +508,7 @@ def test_the_command_takes_thresholds_of_validation_to_test(
     film(tmp_path / 'test', 'a', [annotation('rest')] * 3)
     status, _, err = command('--data', tmp_path)
     assert status == 2 and err.count('\n') == 1
-    assert f'no streams of validation in {tmp_path / "validation"}' in err
+    assert f'no validation streams in {tmp_path / "validation"}' in err
     (tmp_path / 'validation').mkdir()
     assert command('--data', tmp_path)[0] == 2  # an empty one will not do either
     for name in 'bc':
@@ -571,7 +571,11 @@ def test_the_file_of_vljepa_embed_will_do(tmp_path: Path, command: Callable[...,
     assert rows[0] == pytest.approx(rows[1], nan_ok=True)
     np.savez(as_embed, vector=vectors, stamp=np.where(np.arange(30) == 4, np.nan, stamps_s))
     status, _, err = command('--embeddings', as_embed, '--annotations', texts)
-    assert status == 2 and "'stamp' are not all finite" in err and err.count('\n') == 1
+    assert (
+        status == 2
+        and "'stamp' contains a time that is not finite" in err
+        and err.count('\n') == 1
+    )
     np.savez(as_embed, vector=vectors, stamp=np.arange(30))  # whole seconds, not nanoseconds
     status, found, _ = command('--embeddings', as_embed, '--annotations', texts)
     assert status == 0 and found['suites'][0]['rows'][0]['count'] == 3
@@ -600,16 +604,16 @@ HOLED = np.where(np.arange(30)[:, None] == 3, np.nan, ONES)
     [
         ({'vectors': None}, ["no array 'vectors'", 'stamps_ns']),
         ({'stamps_ns': None}, ["no array 'stamps_ns'"]),
-        ({'vectors': ONES[:, :5]}, ['5 values', f'the model decodes {toy_suites.DIM}', '--model']),
-        ({'vectors': ONES[0]}, [f"'vectors' ({toy_suites.DIM},)", 'not a float array (T, D)']),
-        ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64 is not a float array (T, D)']),
+        ({'vectors': ONES[:, :5]}, ['5 values', f'vectors of {toy_suites.DIM}:', '--model']),
+        ({'vectors': ONES[0]}, [f"'vectors' has shape ({toy_suites.DIM},)", 'float array (T, D)']),
+        ({'vectors': ONES.astype(int)}, ["'vectors'", 'int64, but must be a float array (T, D)']),
         ({'vectors': ONES[:1], 'stamps_ns': np.arange(1)}, ['T >= 2']),
         ({'vectors': HOLED}, ['not finite']),
-        ({'vectors': 0 * ONES}, ['only zeros']),
+        ({'vectors': 0 * ONES}, ['a vector of zeros']),
         ({'vectors': np.array([None])}, ['not a .npz file of arrays']),
-        ({'stamps_ns': np.arange(29)}, ["'stamps_ns' (29,) int64 is not (30,) int64"]),
-        ({'stamps_ns': np.arange(30.0)}, ["'stamps_ns'", 'float64 is not (30,) int64']),
-        ({'stamps_ns': np.arange(30) // 2}, ["'stamps_ns' do not increase"]),
+        ({'stamps_ns': np.arange(29)}, ["'stamps_ns' has shape (29,)", 'must be (30,) and int64']),
+        ({'stamps_ns': np.arange(30.0)}, ["'stamps_ns'", 'float64, but must be (30,) and int64']),
+        ({'stamps_ns': np.arange(30) // 2}, ["'stamps_ns' does not increase"]),
         ({'model_id': np.array('other-1')}, ["model 'other-1', not of 'toy-0'"]),
     ],
 )
@@ -641,7 +645,7 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
         assert status == 2 and f'{texts}:2: ' in err and reason in err and err.count('\n') == 1
     texts.write_text('{"time": 1, "prompt": "?", "answer": "no"}')
     status, _, err = command('--embeddings', vectors, '--annotations', texts)
-    assert status == 2 and f'{texts}: contains no text' in err
+    assert status == 2 and f'{texts} contains no text' in err
 
 
 @pytest.mark.parametrize(
@@ -649,8 +653,8 @@ def test_files_that_are_none_are_one_line(tmp_path: Path, command: Callable[...,
     [
         ('events', ['--plot', 'x.png'], '--plot is for the suite selective only'),
         ('all', ['--embeddings', 'x.npz', '--annotations', 'x'], '--embeddings is for the suite'),
-        ('selective', ['--embeddings', 'x.npz'], 'given together'),
-        ('selective', ['--annotations', 'x.jsonl'], 'given together'),
+        ('selective', ['--embeddings', 'x.npz'], 'used together'),
+        ('selective', ['--annotations', 'x.jsonl'], 'used together'),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(

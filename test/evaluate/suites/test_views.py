@@ -138,7 +138,7 @@ def test_stock_cameras_are_reported_whatever_the_size_and_hand_cameras_without_a
     assert found['stock camera corner2'].target == 0.75
     assert found['stock camera gripperPOV'].target is None
     assert rows[''].mean.count == 4  # corner2 is too small, two are held out, one is in the hand
-    assert 'No acts from the stock' not in run.notes  # type: ignore[attr-defined]
+    assert 'There are no actions from the stock' not in run.notes  # type: ignore[attr-defined]
 
 
 def test_elevations_and_formats_have_rows(run: Callable[..., Rows]) -> None:
@@ -185,9 +185,11 @@ def test_hidden_acts_are_left_out_and_their_share_reported(tmp_path: Path) -> No
 def test_notes_name_what_the_streams_lack(run: Callable[..., Rows], tmp_path: Path) -> None:
     run([camera('stock:corner2'), camera()], [5.0, float('nan')])
     notes = run.notes  # type: ignore[attr-defined]
-    assert 'No acts from the stock cameras corner, corner3, corner4, topview.' in notes
-    assert 'No acts with a held-out azimuth, camera, texture, codec.' in notes
-    assert '1 acts of unknown size' in notes
+    assert (
+        'There are no actions from the stock cameras corner, corner3, corner4, topview.' in notes
+    )
+    assert 'There are no actions with a held-out azimuth, camera, texture, codec.' in notes
+    assert '1 actions of unknown size' in notes
     older = film(tmp_path, 'old', [annotation('act')])
     report = views(context([older]))
     assert report.rows == () and 'do not describe their cameras' in report.notes[0]

@@ -95,7 +95,7 @@ def test_bad_input_to_the_vision_is_named(model: Model) -> None:
     state = vision.new_state()
     with pytest.raises(InputError, match='frame'):
         vision.predict(state, ['a'])
-    with pytest.raises(InputError, match='match'):
+    with pytest.raises(InputError, match='has shape'):
         vision.step(state, [np.zeros((8, 8, 3), np.uint8)] * 2)
     with pytest.raises(InputError, match=r'3 frames.* 2'):
         vision.step(state, [np.zeros((32, 32, 3), np.uint8)] * 3)

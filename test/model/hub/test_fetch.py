@@ -162,7 +162,7 @@ def test_an_unreachable_hub_fails_with_one_line(
 ) -> None:
     monkeypatch.setenv('HF_ENDPOINT', 'http://127.0.0.1:9')
     monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
-    with pytest.raises(ModelError, match=r'^http://127\.0\.0\.1:9/owner.*refused'):
+    with pytest.raises(ModelError, match=r'^cannot download http://127\.0\.0\.1:9/owner.*refused'):
         download(SOURCE, tmp_path / 'f', silent)
 
 

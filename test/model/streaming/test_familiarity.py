@@ -160,5 +160,5 @@ def test_saving_a_net_drops_the_detector_of_other_weights(detecting: Path, tmp_p
 
 def test_an_unknown_key_and_a_path_are_errors(tiny_folder: Path) -> None:
     config = registry.read_config(tiny_folder)
-    with pytest.raises(ModelError, match='not the name of a file'):
+    with pytest.raises(ModelError, match='not a plain file name'):
         dataclasses.replace(config, familiarity=FamiliarityConfig('../elsewhere'))

@@ -159,7 +159,7 @@ def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
         ({'out': '{start}'}, [], 'is the folder of the start model'),
         ({'start': 'nope'}, [], "unknown model 'nope'"),
         ({'recordings': [{'source': '/gone'}]}, [], '/gone.jsonl: No such file'),
-        ({}, ['--processes', '2'], 'fine-tuning runs in one process'),
+        ({}, ['--processes', '2'], 'fine-tuning uses one process'),
         ({'tune': 'none'}, [], "tune 'none' is unknown"),
     ],
 )

@@ -81,7 +81,7 @@ def test_without_annotations_there_are_no_pairs(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelMismatchError, match=r"e\.npz: .*'two-2'.*'one-1'"):
+    with pytest.raises(ModelMismatchError, match=r"e\.npz .*'two-2'.*'one-1'"):
         read_predictions([Predictions(embeddings(tmp_path, model_id='two-2'))], LANGUAGE)
     told = annotations(tmp_path, {'time': 1, 'prompt': 'What?', 'answer': 'a cup'})
     with pytest.raises(InputError, match='prompt'):
@@ -111,5 +111,5 @@ def test_only_lines_of_the_one_camera_count(tmp_path: Path) -> None:
     )
     of = Predictions(embeddings(tmp_path), told, camera='right')
     assert [p.text for p in read_predictions([of], LANGUAGE).pairs] == ['right', 'both']
-    with pytest.raises(InputError, match=r'a\.jsonl: .*left, right.*camera'):
+    with pytest.raises(InputError, match=r'a\.jsonl .*left, right.*camera'):
         read_predictions([Predictions(embeddings(tmp_path), told)], LANGUAGE)

@@ -138,7 +138,7 @@ def test_of_several_lengths_of_noise_the_one_with_the_best_words_is_kept() -> No
 
 
 def test_measured_noise_wants_enough_pairs() -> None:
-    with pytest.raises(InputError, match=r'199 pairs .*200'):
+    with pytest.raises(InputError, match=r'200 pairs .*199'):
         learned(known(199), noise='measured')
     assert learned(known(200), steps=1).noise == 'measured'
     assert learned(known(199), steps=1, noise_length=(0.4,)).noise == 'even 0.4'

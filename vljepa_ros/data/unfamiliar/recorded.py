@@ -102,8 +102,8 @@ def require_path(source: str) -> None:
     if not Path(source).exists():
         known = ', '.join((*IMAGES, *FILMS))
         raise InputError(
-            f"unfamiliar source '{source}' is neither a path nor a known kind (recorded: {known}; "
-            'simulated kinds: see docs)'
+            f"unfamiliar source '{source}' is neither a path nor a known kind (recorded kinds: "
+            f'{known}; simulated kinds: see docs/guide/models.md)'
         )
 
 
@@ -150,7 +150,7 @@ def clips_of(source: str, count: int, size: int) -> Iterator[Frames]:
             found += 1
             yield np.stack([held[i % len(held)] for i in range(count)])
     if not found:
-        raise InputError(f'{source}: too few readable images for a clip')
+        raise InputError(f'{source}: fewer than 2 readable images, too few for a clip')
 
 
 def _over(image: Frames, rng: np.random.Generator, count: int, size: int) -> Frames:
@@ -166,7 +166,7 @@ def _over(image: Frames, rng: np.random.Generator, count: int, size: int) -> Fra
 def _read(path: Path) -> Frames:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise InputError(f'{path} cannot be decoded')
+        raise InputError(f'{path} cannot be decoded as an image')
     return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 

@@ -84,7 +84,7 @@ def calibrate(context: Context) -> Report:
     few = [
         f'{kind}: {n}' for kind in KINDS if (n := sum(kind_of(p) == kind for p in posed)) < ENOUGH
     ]
-    notes = [f'Fewer than {ENOUGH} answers ({", ".join(few)}): use more streams.'] if few else []
+    notes = [f'Some kinds have fewer than {ENOUGH} answers: {", ".join(few)}.'] if few else []
     return Report('calibrate', tuple(rows), tuple(notes))
 
 

@@ -129,7 +129,7 @@ def classify(context: Context) -> Report:
         ]
     rows += hidden_rows(context.streams, tasks)
     shown = len({act.annotation.task for act in found})
-    note = f'{len(found)} acts of {shown} of {len(tasks)} tasks, all with equal weight.'
+    note = f'{len(found)} actions of {shown} of {len(tasks)} tasks; all tasks have equal weight.'
     return Report('classify', tuple(rows), (note,))
 
 
@@ -166,5 +166,5 @@ def classify_unseen(context: Context) -> Report:
         row_of('blind', 'unseen tasks among the 5', five.top1(unseen, blind)),
         *hidden_rows(streams, tasks),
     )
-    note = f'{len(unseen)} acts of {len(tasks)} unseen tasks, training paraphrases.'
+    note = f'{len(unseen)} actions of {len(tasks)} unseen tasks; candidates: training paraphrases.'
     return Report('classify-unseen', rows, (note,))

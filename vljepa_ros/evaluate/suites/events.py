@@ -119,10 +119,9 @@ def _report(
     ]
     total = sum(len(stream.segments) for stream in found)
     notes = (
-        f'{len(found)} streams; {total} predicted events. They match within {WITHIN_S:g} s; the '
-        'start of a stream is not an event.',
-        "Delays are differences of stamps: compute time, including the Y-Decoder's, does not "
-        'count.',
+        f'{len(found)} streams; {total} predicted events. A predicted and a true event match if '
+        f'they are at most {WITHIN_S:g} s apart; the start of a stream is not an event.',
+        'Delays are differences of stamps: they do not include compute time.',
     )
     return Report(suite, tuple(rows), notes)
 

@@ -24,7 +24,7 @@ def gap(context: Context) -> Report:
         if act.annotation.colour != concepts.held_out_color(act.annotation.task)
     ]
     if len(found) < FOLDS:
-        return Report('gap', (), ('These streams have too few acts.',))
+        return Report('gap', (), (f'These streams have fewer than {FOLDS} actions.',))
     predicted = np.stack([act.vector for act in found])
     target = np.stack([context.centre(act.annotation.meaning) for act in found])
     streams = [act.stream for act in found]
@@ -42,7 +42,10 @@ def gap(context: Context) -> Report:
                 mean(separability(predicted, target)),
             ),
         ),
-        ('Acts of the training tasks. At AUROC 0.5, predictions and texts are inseparable.',),
+        (
+            'Actions of the training tasks. At AUROC 0.5, predictions cannot be separated from '
+            'text embeddings.',
+        ),
     )
 
 

@@ -50,8 +50,8 @@ def retrieve(context: Context) -> Report:
                 Row(who, 'clip to text R@1', mean(named, clusters=streams)),
             )
         )
-    fewer = '' if len(chosen) == CLIPS else f' (there are no {CLIPS})'
-    note = f'{len(chosen)} clips{fewer} of {len(wanted)} concepts, held-out paraphrase.'
+    fewer = '' if len(chosen) == CLIPS else f' ({CLIPS} are not available)'
+    note = f'{len(chosen)} clips{fewer} of {len(wanted)} concepts; queries: held-out paraphrases.'
     return Report('retrieve', tuple(row for kind in zip(*rows) for row in kind), (note,))
 
 

@@ -83,7 +83,7 @@ def robustness(context: Context) -> Report:
         top1 = candidates.top1(shown, [act.vector for act in shown])
         rows += [row_of(name, TOP1, top1), row_of(name, YES_NO, answered)]
     rows += hidden_rows(context.streams, tasks)
-    return Report('robustness', tuple(rows), (f'{len(acts)} acts, {len(posed)} questions.',))
+    return Report('robustness', tuple(rows), (f'{len(acts)} actions, {len(posed)} questions.',))
 
 
 def some_questions(concepts: ConceptSet, found: Sequence[Moment], count: int) -> list[Posed]:

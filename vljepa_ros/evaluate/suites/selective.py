@@ -132,7 +132,7 @@ def selective(context: Context) -> Report:
     """
     need_ward()
     if not context.validation:
-        raise InputError('the suite selective needs validation streams to choose its thresholds')
+        raise InputError('the suite selective needs validation streams to select its thresholds')
     known = [s for s in context.streams if is_known(s, context.concepts.tasks)]
     streams = list({s.folder: s for s in (*context.validation, *known)}.values())
     each = context.map(embedded, streams, 'streams')
@@ -148,7 +148,7 @@ def selective(context: Context) -> Report:
     cider, corpus = scorer(context.streams)
     score = partial(_scored, thresholds=thresholds, cider=cider)
     scored = context.map(score, recorded, 'decodes')
-    about = f'Our thresholds are chosen on {len(context.validation)} validation streams.'
+    about = f"Thresholds of 'ours' are selected on {len(context.validation)} validation streams."
     note = f'{about} Document frequencies: {corpus}.'
     return report(Table(recorded, scored), thresholds, note)
 
@@ -167,12 +167,12 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     need_ward()
     read, texts = read_embeddings(embeddings, language.facts), read_annotations(annotations).texts
     if not texts:
-        raise InputError(f'{annotations}: contains no text with a start and an end')
+        raise InputError(f'{annotations} contains no text with a start and an end')
     cameras = sorted({line.source for line in texts} - {''})
     if len(cameras) > 1:
         raise InputError(
-            f'{annotations}: has lines of several cameras ({", ".join(cameras)}): '
-            'keep those of one camera'
+            f'{annotations} has lines of several cameras ({", ".join(cameras)}): '
+            'keep the lines of one camera'
         )
     found = Hops(read.vectors, read.stamps_ns)
     spans = tuple(AnnotatedSpan(line.start, line.end, (line.text,)) for line in texts)
@@ -180,7 +180,10 @@ def selective_of_own(embeddings: Path, annotations: Path, language: Language) ->
     thresholds = thresholds_within([found], PERIODS_S)
     cider = Cider([s.references for s in spans])
     scored = score_rows(recorded, thresholds, CachedDecoder(language), cider)
-    note = f'Our thresholds and document frequencies are from these {len(spans)} annotations.'
+    note = (
+        f"Thresholds of 'ours' are selected, and document frequencies counted, on these "
+        f'{len(spans)} annotations.'
+    )
     return report(Table([recorded], [scored]), thresholds, note)
 
 

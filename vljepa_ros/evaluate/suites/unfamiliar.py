@@ -67,8 +67,8 @@ def unfamiliar(context: Context) -> Report:
             rows += [_abstained(f'{where}, {name}', own)]
     rows += _refused(known)
     note = (
-        f'{len(context.streams)} familiar streams; {CLIPS} clips of {FRAMES} frames of each kind, '
-        'none of which was used for fitting; rates and AUROC are over hops.'
+        f'{len(context.streams)} familiar streams; {CLIPS} clips of {FRAMES} frames of each '
+        'unfamiliar kind. None was used for fitting. Rates and AUROC are over hops.'
     )
     return Report('unfamiliar', tuple(rows), (note,))
 
@@ -111,7 +111,7 @@ def scores(context: Context, frames: Any) -> NDArray[np.float64]:
         vision.step(state, [fit(np.asarray(f), size) for f in frames[start : start + per]])
         found.append(vision.unfamiliar(state))
     if not found:
-        raise InputError(f'{len(frames)} frames are too few for a hop')
+        raise InputError(f'{len(frames)} frames are too few for one hop of {per} frames')
     return np.array(found)
 
 

@@ -183,18 +183,18 @@ def _notes(
     """Return notes on the number of acts, and on cameras and properties without acts."""
     tasks = len({f.act.annotation.task for f in known})
     notes = [
-        f'{len(found)} acts; {len(known)} of them, of {tasks} of {task_count} tasks, are '
-        f'{ASKED_PX[0]:g}-{ASKED_PX[1]:g} px in size from cameras without anything held out. '
-        'All tasks have equal weight.'
+        f'{len(found)} actions. Main metrics: {len(known)} actions of {tasks} of {task_count} '
+        f'tasks, with an object size of {ASKED_PX[0]:g}-{ASKED_PX[1]:g} px and a camera without '
+        'held-out properties. All tasks have equal weight.'
     ]
     if count > len(found):
-        notes.append(f'{count - len(found)} acts left out: {NOT_DESCRIBED}')
+        notes.append(f'{count - len(found)} actions are left out: {NOT_DESCRIBED}')
     if unknown := int(np.isnan([f.size_px for f in found]).sum()):
-        notes.append(f'{unknown} acts of unknown size are in no row of sizes.')
+        notes.append(f'The metrics by size exclude {unknown} actions of unknown size.')
     there = {f.camera.stock for f in found}
     if absent := [name for name in STOCK_CAMERAS if name not in there]:
-        notes.append(f'No acts from the stock cameras {", ".join(absent)}.')
+        notes.append(f'There are no actions from the stock cameras {", ".join(absent)}.')
     held_out = {kind for f in found for kind in f.camera.held_out}
     if absent := [kind for kind in HELD_OUT if kind not in held_out]:
-        notes.append(f'No acts with a held-out {", ".join(absent)}.')
+        notes.append(f'There are no actions with a held-out {", ".join(absent)}.')
     return tuple(notes)

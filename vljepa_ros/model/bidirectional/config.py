@@ -185,7 +185,7 @@ class BidirectionalConfig:
             raise ModelError(
                 f'time.hop_frames ({self.time.hop_frames}) is not a multiple of '
                 f'x_encoder.tubelet_frames ({self.x_encoder.tubelet_frames}): V-JEPA 2 would drop '
-                f'the odd frames'
+                f'the last frames'
             )
         if self.weights > MAX_WEIGHTS:
             raise ModelError(

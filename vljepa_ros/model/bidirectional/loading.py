@@ -49,11 +49,13 @@ def load(
     """
     if dtype == 'float16':
         raise ModelError(
-            f'{config.name} cannot run in float16, because the activations of EmbeddingGemma '
-            f'overflow: choose bfloat16 or float32'
+            f"model '{config.name}' cannot run in float16, because the activations of "
+            f'EmbeddingGemma overflow: use bfloat16 or float32'
         )
     if not (folder / WEIGHTS).is_file():
-        raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
+        raise ModelError(
+            f'{folder / WEIGHTS} is missing: download it with `vljepa models get {config.name}`'
+        )
     names = (VISION if 'vision' in parts else ()) + (LANGUAGE if wants_language(parts) else ())
     check_memory(config.name, needed_bytes(config, names, dtype), device, dtype)
     net = read(folder, config, device, dtype, names)
@@ -122,7 +124,7 @@ def assemble(
         )
         if not config.calibrated:
             log.warning(
-                '%s: scores are not calibrated; rely on their order, not on their values',
+                "model '%s': scores are not calibrated; rely on their order, not on their values",
                 config.name,
             )
     return Model(facts, vision, language)

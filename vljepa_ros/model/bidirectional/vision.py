@@ -63,7 +63,7 @@ class BidirectionalVision:
             InputError: A prompt is too long, `state` has no frame yet, or a result is not finite.
         """
         if not state.recent:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         self.check_prompts(prompts)
         rows = [np.zeros((0, self.facts.embedding_dim), np.float32)]
         for start in range(0, len(prompts), PROMPTS_AT_ONCE):

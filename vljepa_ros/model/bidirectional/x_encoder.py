@@ -140,11 +140,13 @@ class XEncoder(nn.Module):
         _, frames, height, width, _ = images.shape
         size, per = self.config.image_size, self.config.tubelet_frames
         if (height, width) != (size, size):
-            raise ValueError(f'images of {height}x{width} do not match the model ({size}x{size})')
+            raise ValueError(
+                f'images of {height}x{width} pixels do not match the model ({size}x{size})'
+            )
         if frames != 1 and frames % per:
             raise ValueError(
                 f'{frames} frames are not a multiple of the {per} frames per tubelet: V-JEPA 2 '
-                f'would drop the last ones'
+                f'would drop the last frames'
             )
         weight = self.model.encoder.embeddings.patch_embeddings.proj.weight
         mean, deviation = (images.new_tensor(x, dtype=torch.float32) for x in (MEAN, DEVIATION))

@@ -44,7 +44,9 @@ def load(
         ModelError: The folder is incomplete or damaged, or the device has too little memory.
     """
     if not (folder / WEIGHTS).is_file():
-        raise ModelError(f'{folder / WEIGHTS} is missing: vljepa models get {config.name}')
+        raise ModelError(
+            f'{folder / WEIGHTS} is missing: download it with `vljepa models get {config.name}`'
+        )
     with torch.device('meta'):
         needed = int(WORK * weight_bytes(DualEncoder(config), DTYPES[dtype]))
     check_memory(config.name, needed, device, dtype)

@@ -52,7 +52,9 @@ class DualEncoder(nn.Module):
         _, height, width, _ = images.shape
         size = self.config.picture.image_size
         if (height, width) != (size, size):
-            raise ValueError(f'images of {height}x{width} do not match the model ({size}x{size})')
+            raise ValueError(
+                f'images of {height}x{width} pixels do not match the model ({size}x{size})'
+            )
         pixels = (images / 127.5 - 1.0).movedim(-1, 1)
         pixels = pixels.to(self.model.vision_model.embeddings.patch_embedding.weight.dtype)
         return _unit(self.model.vision_model(pixel_values=pixels).pooler_output)

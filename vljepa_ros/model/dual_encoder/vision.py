@@ -66,7 +66,7 @@ class DualVision:
             InputError: `state` has no image yet.
         """
         if state.vector is None:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         return state.vector.repeat(len(prompts), axis=0)
 
     def unfamiliar(self, state: ImageState) -> float:

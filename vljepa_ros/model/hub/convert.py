@@ -99,8 +99,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f'{path.name} was refused: it contains other objects than tensors and plain values, '
-            f'which could run code'
+            f'{path.name} is not loaded: it contains pickled objects other than tensors and plain '
+            f'values, which could run code'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise ModelError(f'{path.name} is damaged: {str(error).splitlines()[0]}') from error
@@ -110,5 +110,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
     state = found.get(STATE, found) if isinstance(found, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f'{path.name} contains no state dict')
+        raise ModelError(f'{path.name} contains no state dict (tensors by name)')
     return {str(key): value for key, value in state.items()}

@@ -55,8 +55,8 @@ def download(source: SourceConfig, target: Path, progress: Progress) -> str:
     if not target.is_file():
         if os.environ.get('HF_HUB_OFFLINE', '').lower() in ('1', 'true', 'yes', 'on'):
             raise ModelError(
-                f'{source.file} was not downloaded yet, and HF_HUB_OFFLINE forbids downloads: '
-                f'unset it and try again'
+                f'{source.file} is not downloaded, and HF_HUB_OFFLINE forbids downloads: unset '
+                f'HF_HUB_OFFLINE and run the command again'
             )
         partial = target.with_name(f'{target.name}.part')
         _fill(source, partial, progress)
@@ -97,10 +97,11 @@ def _fill(source: SourceConfig, partial: Path, progress: Progress) -> None:
             _tag(partial).unlink()  # the next call starts from the beginning
         raise ModelError(_refusal(source, url, error)) from error
     except URLError as error:
-        raise ModelError(f'{url}: {error.reason}') from error
+        raise ModelError(f'cannot download {url}: {error.reason}') from error
     except (HTTPException, OSError) as error:
         raise ModelError(
-            f'{url}: {error}; received data is kept: run the command again to resume'
+            f'cannot download {url}: {error}; received data is kept: run the command again to '
+            'resume'
         ) from error
 
 
@@ -164,10 +165,10 @@ def _verified(source: SourceConfig, path: Path) -> str:
 def _refusal(source: SourceConfig, url: str, error: HTTPError) -> str:
     if error.code in (401, 403):
         return (
-            f'{url}: {error.code}: accept the terms at {HUB}/{source.repository}, if this page '
-            f'exists, and set HF_TOKEN to your token'
+            f'cannot download {url}: {error.code}: accept the terms at {HUB}/{source.repository}, '
+            f'if this page exists, and set HF_TOKEN to your token'
         )
-    return f'{url}: {error.code} {error.reason}'
+    return f'cannot download {url}: {error.code} {error.reason}'
 
 
 def _tag(partial: Path) -> Path:

@@ -78,7 +78,7 @@ def obtain(
         if not source.sha256:
             pin(folder, source, found)
             pinned[file] = found
-            report(f'{source.repository} {source.file} has SHA-256 {found}: pinned in {CONFIG}')
+            report(f'{source.repository} {source.file} has SHA-256 {found}: written to {CONFIG}')
         if stored is None:
             weights.append((source, target))
     report(f'converting {len(weights)} files to {folder / WEIGHTS}')

@@ -133,14 +133,22 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
     """Raise ModelError if a tensor of `TENSORS` is missing or has another shape."""
     for name, shape in TENSORS.items():
         if name not in tensors:
-            raise ModelError(f'the detector of unreadable texts lacks tensor {name}')
+            raise ModelError(
+                f"the detector of unreadable texts has no tensor '{name}': run `vljepa calibrate`"
+            )
         found = tensors[name].shape
         if len(found) != len(shape) or any(
             b not in (None, a) for a, b in zip(found, shape, strict=True)
         ):
-            raise ModelError(f'tensor {name} of shape {found} does not match {shape}')
+            raise ModelError(
+                f"tensor '{name}' of the detector of unreadable texts has shape {found}, but must "
+                f'have {shape}'
+            )
     if len(tensors['pieces']) != len(tensors['piece_weights']):
-        raise ModelError('tensors pieces and piece_weights differ in length')
+        raise ModelError(
+            "tensors 'pieces' and 'piece_weights' of the detector of unreadable texts differ in "
+            f'length: {len(tensors["pieces"])} and {len(tensors["piece_weights"])}'
+        )
 
 
 def features(

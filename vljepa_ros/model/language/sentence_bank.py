@@ -84,6 +84,6 @@ def _read(path: Path) -> list[str]:
     found = list(dict.fromkeys(line for line in lines if line and not line.startswith('#')))
     if not 1 <= len(found) <= MAX_SENTENCES:
         raise ModelError(
-            f'{path} contains {len(found):,} sentences, but must contain 1..{MAX_SENTENCES:,}'
+            f'{path} has {len(found):,} sentences, but must have 1..{MAX_SENTENCES:,}'
         )
     return found

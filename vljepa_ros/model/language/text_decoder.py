@@ -126,8 +126,8 @@ def load(folder: Path, facts: ModelFacts) -> TextDecoder:
         raise ModelError(f'{path}: {str(error).splitlines()[0]}') from error
     if config.model_id != facts.model_id:
         raise ModelError(
-            f"{path} is for vectors of '{config.model_id}', but the model is '{facts.model_id}': "
-            f'train a decoder for it (vljepa train), or remove the file'
+            f"{path} is for vectors of model '{config.model_id}', but the model is "
+            f"'{facts.model_id}': train another decoder (vljepa train), or remove the file"
         )
     decoder = TextDecoder(config)
     load_weights(decoder, folder / WEIGHTS, PARTS)

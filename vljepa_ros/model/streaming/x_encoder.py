@@ -66,7 +66,7 @@ class XEncoder(nn.Module):
         size = self.config.image_size
         if (frames, height, width) != (self.time.tubelet_frames, size, size):
             raise ValueError(
-                f'tubelet of {frames} frames of {height}x{width} does not match the model '
+                f'a tubelet of {frames} frames of {height}x{width} does not match the model '
                 f'({self.time.tubelet_frames} of {size}x{size})'
             )
         tokens = self.stem(images.flatten(0, 1)) + self.position

@@ -77,7 +77,10 @@ class FineTuningConfig:
         if not 0 <= self.keep <= 1e3:
             raise InputError(f'keep ({self.keep:g}) is not in 0..1000')
         if min(self.clips.clips, self.clips.tubelets, self.clips.question_tubelets) < 1:
-            raise InputError('clips: clips, tubelets and question_tubelets must be positive')
+            raise InputError(
+                f'clips: clips ({self.clips.clips}), tubelets ({self.clips.tubelets}) and '
+                f'question_tubelets ({self.clips.question_tubelets}) must be positive'
+            )
 
     @property
     def peak_rate(self) -> float:

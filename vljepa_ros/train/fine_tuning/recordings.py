@@ -71,7 +71,7 @@ class Importer:
     ) -> None:
         count = len(self._tower.tokenizer.encode(text, add_special_tokens=False).ids)
         if count > limit:
-            file.fail(line, f'{what} of {count} tokens is too long (at most {limit})')
+            file.fail(line, f'the {what} of {count} tokens is too long (at most {limit})')
 
     def _write(self, recording: Recording, file: AnnotationFile, folder: Path) -> list[str]:
         """Convert one recording to streams in `folder` and return the names of the streams."""
@@ -97,11 +97,11 @@ def long_enough(streams: Sequence[Stream], frames: int) -> list[Stream]:
     """
     for stream in streams:
         if stream.frame_count < frames:
-            log.warning('skipped %s: shorter than a clip (%d frames)', stream.name, frames)
+            log.warning('skipped %s: it is shorter than a clip of %d frames', stream.name, frames)
     long = [stream for stream in streams if stream.frame_count >= frames]
     if not long:
         raise InputError(
-            f'no recording has the {frames} frames of a clip: decrease clips.tubelets, or add a '
-            f'longer recording'
+            f'no recording has the {frames} frames that a clip needs: decrease clips.tubelets, or '
+            f'add a longer recording'
         )
     return long

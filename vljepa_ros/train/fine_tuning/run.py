@@ -76,8 +76,8 @@ def _streaming(folder: Path) -> ModelConfig:
     config = registry.read_config(folder)
     if not isinstance(config, ModelConfig):
         raise InputError(
-            f'start: {folder.name} is of kind {config.kind}, but fine-tuning supports only models '
-            f'of kind streaming'
+            f"start: model '{folder.name}' is of kind {config.kind}, but fine-tuning supports "
+            f'only models of kind streaming'
         )
     # The finder was trained on the scenes of the start model; other scenes are not cropped.
     return dataclasses.replace(config, region_finder=RegionFinderConfig())
@@ -153,7 +153,7 @@ class FineTuning:
         config, sums = self.config, dict[str, float]()
         trained = select_parameters(net, config)
         log.info(
-            'tune %s: %d trainable parameters of the vision side',
+            'tune %s: the vision side has %d trainable parameters',
             config.tune,
             sum(p.numel() for p in trained),
         )

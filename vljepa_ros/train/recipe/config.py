@@ -43,7 +43,8 @@ class StageConfig:
         check(where, self, questions=(0, 1), learning_rate=(0, 1), warmup_steps=(0, 1e9))
         if not self.name.isidentifier():
             raise ModelError(
-                f"stages: name '{self.name:.40}' may contain only letters, digits and _"
+                f"stages: name '{self.name:.40}' is invalid: use letters, digits and _, not "
+                'starting with a digit'
             )
         if self.schedule not in SCHEDULES:
             raise ModelError(
@@ -83,4 +84,6 @@ class RecipeConfig:
         check_tune(self.tune)
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
-            raise ModelError('stages: there must be at least one stage, and names must be unique')
+            raise ModelError(
+                f'stages: there must be at least one stage, and names must be unique: {names}'
+            )

@@ -59,7 +59,7 @@ class PairSampler:
             for item in stream.questions()
         ]
         if not self._captions:
-            raise InputError('no stream has an annotation with a text: there are no captions')
+            raise InputError('cannot train on captions: no stream has an annotation with a text')
 
     def draw(self, count: int, frames: int, questions: float) -> list[ClipTextPair]:
         """Draw random clip-text pairs.

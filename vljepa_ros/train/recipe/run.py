@@ -81,7 +81,7 @@ def _prepared(config: RecipeConfig) -> _Run:
     model = registry.read_config(folder)
     if not isinstance(model, BidirectionalConfig):
         raise InputError(
-            f'{folder} is of kind {model.kind}, but recipes support only bidirectional models'
+            f'{folder} is a model of kind {model.kind}, but recipes train only kind bidirectional'
         )
     streams = _streams(config, model)
     out = Path(config.out)
@@ -105,9 +105,9 @@ def _streams(config: RecipeConfig, model: BidirectionalConfig) -> list[Stream]:
         rate, side = stream.meta.get('rate_hz', 0), stream.frames().shape[1]
         if (rate, side) != (model.time.rate_hz, model.x_encoder.image_size):
             raise InputError(
-                f'{stream.folder}: {rate:g} images per second of {side}x{side}, but the model '
-                f'expects {model.time.rate_hz:g} of {model.x_encoder.image_size}: generate or '
-                f'import the data for this model'
+                f'{stream.folder} has {rate:g} frames/s of {side} px, but the model expects '
+                f'{model.time.rate_hz:g} frames/s of {model.x_encoder.image_size} px: generate or '
+                f'import the data with this rate and size'
             )
     if not found:
         raise InputError(f'found no complete stream in {Path(config.data) / "train"}')

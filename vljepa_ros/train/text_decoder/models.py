@@ -36,7 +36,7 @@ def train_text_decoder(config: TextDecoderTrainingConfig) -> tuple[Path, Trained
     folder = registry.find(config.model)
     if isinstance(registry.read_config(folder), ModelConfig):
         raise InputError(
-            f'model: {folder.name} has a Y-Decoder of its own: use fine-tuning to change it'
+            f"model: '{folder.name}' already has a Y-Decoder: change it by fine-tuning"
         )
     if not os.access(folder, os.W_OK):
         raise OutputError(f'{folder} is not writable: change its permissions, or copy the model')
@@ -67,7 +67,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             raise InputError(f'{path}: {error.strerror}') from error
         except UnicodeDecodeError as error:
-            raise InputError(f'{path} is not UTF-8 text (byte {error.start})') from error
+            raise InputError(f'{path}: byte {error.start} is not valid UTF-8') from error
         found |= dict.fromkeys(s for line in lines if (s := line.strip()) and s[0] != '#')
     if not 2 <= len(found) <= MAX_SENTENCES:
         names = ', '.join(map(str, paths))
@@ -91,14 +91,14 @@ def decodable_sentences(texts: Sequence[str], space: Space, limit: int) -> list[
     valid = [text for text in texts if _is_decodable(text, space, limit)]
     if len(valid) < len(texts):
         log.warning(
-            'ignored %d of %d sentences: too long, or with characters that the tokenizer lacks',
+            'ignored %d of %d sentences: too long, or with characters unknown to the tokenizer',
             len(texts) - len(valid),
             len(texts),
         )
     if len(valid) < 2:
         raise InputError(
-            f'{len(valid)} of {len(texts)} sentences can be encoded, and decoded with at most '
-            f'{limit} tokens: increase y_decoder.max_tokens, or use shorter sentences'
+            f'only {len(valid)} of {len(texts)} sentences have at most {limit} tokens and no '
+            f'unknown characters: increase y_decoder.max_tokens, or use shorter sentences'
         )
     return valid
 

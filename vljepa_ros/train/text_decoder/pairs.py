@@ -78,8 +78,8 @@ def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> li
     cameras = sorted({line.source for line in lines} - {''})
     if len(cameras) > 1 and not file.camera:
         raise InputError(
-            f'{annotations.path}: contains annotations of {", ".join(cameras)}: set `camera` '
-            f'to one of them'
+            f'{annotations.path} has annotations of several cameras ({", ".join(cameras)}): set '
+            f'`camera` to one of them'
         )
     camera = file.camera or ''.join(cameras)
     pairs_of = _answers if file.asked else _texts
@@ -90,7 +90,7 @@ def _read_pairs(file: Predictions, found: Embeddings, language: TextSpace) -> li
         except InputError as error:
             annotations.fail(line, str(error))
         pairs.append(PredictionPair(vector, text, file.asked))
-    log.info('%s: %d of %d lines have predictions', annotations.path, len(pairs), len(lines))
+    log.info('%s: %d of %d lines match predictions', annotations.path, len(pairs), len(lines))
     if not pairs:
         what = f"answers '{found.prompt}'" if file.asked else 'has a text'
         raise InputError(
@@ -125,8 +125,8 @@ def _answers(
     """
     if not found.prompt:
         raise InputError(
-            f'{annotations.path}: the file of embeddings has no prompt: create it with '
-            f'`vljepa embed`'
+            f'{annotations.path}: questions need embeddings with a prompt: create the file of '
+            f'embeddings with `vljepa embed`'
         )
     for question in annotations.questions:
         if question.prompt.casefold() != found.prompt.casefold():

@@ -227,13 +227,19 @@ class TextDecoderTraining:
             noise,
         )
         loss = math.nan
-        with progress(f'words, noise {name}', config.steps) as advance:
+        with progress(f'text decoder, noise {name}', config.steps) as advance:
             while stage.done < config.steps:
                 loss = stage.step()
                 advance(1)
         made.eval().requires_grad_(False)
         metrics = self._metrics(made)
-        log.info('noise %s: cross-entropy %.3f, %s', name, loss, metrics)
+        log.info(
+            'noise %s: cross-entropy %.3f, %.0f%% of sentences reconstructed, CIDEr-D %.3f',
+            name,
+            loss,
+            100 * metrics.again,
+            metrics.cider,
+        )
         return TrainedTextDecoder(made, name, metrics)
 
     def _metrics(self, made: TextDecoder) -> DecoderMetrics:
@@ -287,8 +293,8 @@ class TextDecoderTraining:
 def _is_measured(config: TextDecoderTrainingConfig, pairs: int) -> bool:
     if config.noise == MEASURED and pairs < ENOUGH_PAIRS:
         raise InputError(
-            f'noise: {pairs} pairs of predictions and texts are too few for measured noise (at '
-            f'least {ENOUGH_PAIRS} are required)'
+            f'noise: {config.noise} requires at least {ENOUGH_PAIRS} pairs of a prediction and a '
+            f'text, but there are {pairs}'
         )
     return config.noise in (MEASURED, AUTO) and pairs >= ENOUGH_PAIRS
 
@@ -296,8 +302,8 @@ def _is_measured(config: TextDecoderTrainingConfig, pairs: int) -> bool:
 def _lengths(config: TextDecoderTrainingConfig, held_out: bool) -> tuple[float, ...]:
     if len(config.noise_length) > 1 and not held_out:
         raise InputError(
-            f'noise_length has {len(config.noise_length)} values, but selection requires at least '
-            f'{ENOUGH_HELD_OUT} annotated predictions: set one value'
+            f'noise_length has {len(config.noise_length)} values, but selecting the best requires '
+            f'at least {ENOUGH_HELD_OUT} annotated predictions: set one value'
         )
     return config.noise_length or (LENGTHS if held_out else (LENGTH,))
 
