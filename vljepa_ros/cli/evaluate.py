@@ -68,8 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         'suite',
         metavar='SUITE',
         choices=(*NAMES, *SLOW, 'all', COMPARE),
-        help=f'{", ".join((*NAMES, *SLOW))}, or all (without {", ".join(SLOW)}); or {COMPARE}: '
-        'paired differences between two results of --out',
+        help=f'the suite: {", ".join((*NAMES, *SLOW))}; all: every suite except '
+        f'{", ".join(SLOW)}; {COMPARE}: paired differences between two files written by --out',
     )
     parser.add_argument(
         'results',

@@ -67,7 +67,11 @@ def our_settings(threshold: float) -> SegmenterSettings:
 
 
 def online(hops: Hops, threshold: float) -> Decodes:
-    """Return the decodes of our online rule for a change threshold (see `our_settings`)."""
+    """Return the decodes of change detection (`Segmenter`), which does not look ahead.
+
+    There is one per segment start and one per update. `our_settings` derives all thresholds from
+    `threshold`.
+    """
     return by_settings(hops, our_settings(threshold))
 
 

@@ -70,7 +70,8 @@ def load(path: Path = FILE) -> dict[str, int] | None:
 def scorer(streams: Sequence[Stream], path: Path = FILE) -> tuple[Cider, str]:
     """Return a CIDEr-D scorer and a description of its corpus.
 
-    The corpus is read from `path`; if the file does not exist, it is counted from `streams`.
+    Its document frequencies follow from the annotation counts in `path`. If the file does not
+    exist, the annotations of `streams` are counted instead.
     """
     counts = load(path)
     corpus = 'the test split'

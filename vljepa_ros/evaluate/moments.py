@@ -68,11 +68,12 @@ def moments(
 
 
 def hidden_rows(streams: Iterable[Stream], tasks: Sequence[str]) -> list[Row]:
-    """Return a row with the fraction of acts that no suite evaluates: their object is hidden.
+    """Return one row: the fraction of acts that are not evaluated because the object is hidden.
 
-    An act is the longest annotation of the phase 'act' of an episode for a concept of `tasks`.
-    Acts whose middle is less than `CONTEXT_S` after the start of the stream do not count. The list
-    is empty if no object is hidden.
+    An act is the main movement of a task. Interruptions divide it into several annotations (phase
+    'act'), of which the longest counts. Acts of tasks other than `tasks`, and acts whose middle is
+    less than `CONTEXT_S` after the start of the stream, are ignored. The list is empty if no
+    object is hidden.
     """
     acts = one_an_episode(moments(streams, tasks, ('act',), with_hidden=True))
     hidden = [float(act.item.hidden) for act in acts]

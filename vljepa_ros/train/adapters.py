@@ -52,8 +52,8 @@ def require(tune: str) -> None:
         import peft  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
-            "tune: lora needs the Python package peft: pip install 'vljepa_ros[tune]' "
-            "(requirements/tune.txt), or tune 'heads'"
+            "tune: lora needs the Python package peft: run pip install 'vljepa_ros[tune]' "
+            '(requirements/tune.txt), or set tune: heads'
         ) from error
 
 

@@ -150,11 +150,16 @@ def calibrate_texts(folder: Path, streams: Sequence[Stream]) -> None:
         streams: Streams whose annotated texts count as readable.
 
     Raises:
-        ModelError: The model has no detectors yet.
+        ModelError: The model is not a streaming model, or has no detectors yet.
     """
     config = registry.read_config(folder)
-    if not isinstance(config, ModelConfig) or not config.familiarity.file:
-        raise ModelError(f'{folder} has no detectors yet: run `vljepa calibrate {folder}` first')
+    if not isinstance(config, ModelConfig):
+        raise ModelError(f'{folder} is not a streaming model: it has no detectors to refit')
+    if not config.familiarity.file:
+        raise ModelError(
+            f'{folder} has no detectors of unfamiliar scenes and unreadable texts yet: run '
+            f'`vljepa calibrate {folder}` first'
+        )
     path = folder / config.familiarity.file
     stored = familiarity.read(path, file_hash(folder / WEIGHTS))
     device = registry.prepare('cpu', 'float32')

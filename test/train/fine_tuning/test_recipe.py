@@ -156,7 +156,7 @@ def test_the_result_is_a_model_of_another_name_with_the_same_confidences(
 @pytest.mark.parametrize(
     ('values', 'more', 'part'),
     [
-        ({'out': '{start}'}, [], 'is the folder of the start model'),
+        ({'out': '{start}'}, [], 'is the folder of the starting model'),
         ({'start': 'nope'}, [], "unknown model 'nope'"),
         ({'recordings': [{'source': '/gone'}]}, [], '/gone.jsonl: No such file'),
         ({}, ['--processes', '2'], 'fine-tuning uses one process'),

@@ -293,7 +293,12 @@ class Table:
         return [who for who in LINES if self.has(who)]
 
     def cider(self, who: str, period: float) -> Draws:
-        """Return the mean CIDEr-D of the nearest texts, with bootstrap values."""
+        """Return the mean CIDEr-D of the texts nearest in time to each annotation's middle.
+
+        Args:
+            who: Name of a rule.
+            period: Budget in seconds per decode, or `ONCE` for a row without a budget.
+        """
         return draws(np.concatenate([s[who, period].nearest for s in self._scored]), (), self._of)
 
     def in_force(self, who: str, period: float) -> Mean:
@@ -313,7 +318,13 @@ class Table:
         return np.array([s[who, period].decodes for s in self._scored], float)
 
     def decodes_per(self, who: str, period: float, what: Values) -> Mean:
-        """Return decodes per unit of `what` (S,) over all streams; `count`: number of decodes."""
+        """Return the number of decodes of all streams, divided by the sum of `what`.
+
+        Args:
+            who: Name of a rule.
+            period: Budget in seconds per decode, or `ONCE` for a row without a budget.
+            what: Denominator of each stream (S,), for example its seconds or its annotations.
+        """
         decodes = self.decodes(who, period)
         found = redrawn(lambda weight: float(weight @ decodes / (weight @ what)), self._streams)
         return replace(found.interval(), count=int(decodes.sum()))

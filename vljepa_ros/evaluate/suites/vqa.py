@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Suite vqa: yes/no and multiple-choice questions about the middle of every annotation.
 
-Questions are in held-out paraphrases. The answers yes and no are balanced within each (topic,
-task), so that no rule without vision exceeds 50%. Choices are among the eight colors, among four
-objects, and among four things and "none". Unanswerable questions belong to the suite calibrate.
+Questions are worded as held-out paraphrases. Yes and no are equally frequent within each (topic,
+task), so that answering without vision gives 50% of the yes/no questions. Multiple-choice
+questions ask for one of the eight colors, for one of four objects that the robot manipulates, or
+for one of four distractors or "none". Unanswerable questions belong to the suite calibrate.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ class SceneFamiliarity:
         return found, nearest
 
     def logits(self, features: Array) -> Array:
-        """Return the logits (T,) of tubelets from features (T, F); unfamiliar from 0 on."""
+        """Return the logits (T,) of tubelets from their features (T, F).
+
+        A tubelet is unfamiliar if its logit is 0 or more.
+        """
         figures, nearest = self.figures(features)
         found: Array = figures @ self.weights - self.thresholds[nearest]
         return found

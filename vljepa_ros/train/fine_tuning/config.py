@@ -40,7 +40,7 @@ class FineTuningConfig:
     `lora` (heads, and LoRA adapters in all attention and MLP layers) or `all`. The text side is
     always trained. `steps`, `text_steps`, `decoder_steps`: optimizer steps of the vision side, the
     Y-Encoder and the Y-Decoder. `learning_rate`: peak learning rate of the vision side; 0: the
-    default for `tune`. `keep`: weight of rehearsal, which preserves the start model's answers
+    default for `tune`. `keep`: weight of rehearsal, which preserves the starting model's answers
     where there are no annotations.
 
     Raises:

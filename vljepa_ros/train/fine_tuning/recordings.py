@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import of annotated recordings as streams with the start model's frame rate and image size."""
+"""Import of annotated recordings with the frame rate and image size of the starting model."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rehearsal data of a start model, obtained without its training data: sentences and questions.
+"""Rehearsal data of a starting model, obtained without its training data: sentences and questions.
 
 The Y-Decoder decodes random vectors into sentences that resemble its training data. A sentence is
 known if the decoder reproduces it from the sentence's embedding.

@@ -68,7 +68,7 @@ class FineTuningResult:
 
 
 def _streaming(folder: Path) -> ModelConfig:
-    """Return the configuration of a start model, without its region finder.
+    """Return the configuration of a starting model, without its region finder.
 
     Raises:
         InputError: The model is not of kind streaming.
@@ -79,7 +79,7 @@ def _streaming(folder: Path) -> ModelConfig:
             f"start: model '{folder.name}' is of kind {config.kind}, but fine-tuning supports "
             f'only models of kind streaming'
         )
-    # The finder was trained on the scenes of the start model; other scenes are not cropped.
+    # The finder was trained on the scenes of the starting model; other scenes are not cropped.
     return dataclasses.replace(config, region_finder=RegionFinderConfig())
 
 
@@ -88,7 +88,7 @@ class FineTuning:
 
     Raises:
         InputError: The configuration or a recording is invalid, or peft is required and missing.
-        ModelError: The start model is unknown or damaged.
+        ModelError: The starting model is unknown or damaged.
     """
 
     def __init__(self, config: FineTuningConfig) -> None:
@@ -99,7 +99,7 @@ class FineTuning:
         folder = registry.find(config.start)
         if self.out.resolve() == folder.resolve():
             raise InputError(
-                f'out: {self.out} is the folder of the start model: choose another folder'
+                f'out: {self.out} is the folder of the starting model: choose another folder'
             )
         self.model = _streaming(folder)
         self.dtype = stored_dtype(folder)
@@ -113,11 +113,11 @@ class FineTuning:
         self.log = Log(self.out, self.out / 'tensorboard')
 
     def run(self) -> FineTuningResult:
-        """Run all stages, save the fine-tuned model, and evaluate it and the start model."""
+        """Run all stages, save the fine-tuned model, and evaluate it and the starting model."""
         start = self.assembled(self.before)
         assert isinstance(start.language, TextLanguage)
         known = known_sentences(start.language, self.config.seed)
-        log.info('rehearsal: found %d known sentences of the start model', len(known))
+        log.info('rehearsal: found %d sentences that the starting model knows', len(known))
         net = copy.deepcopy(self.before)
         texts = TextFineTuning(net.y_encoder, self.bank, self.concept_texts, known)
         loss = texts.train(self.config.text_steps, self.config.seed)
@@ -201,10 +201,10 @@ class FineTuning:
     def _calibration(self, net: VLJEPA) -> CalibrationConfig:
         """Refit the calibration on the validation recordings.
 
-        Without validation recordings, the calibration of the start model is returned.
+        Without validation recordings, the calibration of the starting model is returned.
         """
         if not self.validation:
-            log.info('no validation recordings: keeping the calibration of the start model')
+            log.info('no validation recordings: keeping the calibration of the starting model')
             return self.model.calibration
         model = self.assembled(net)
         assert model.vision is not None and isinstance(model.language, TextLanguage)

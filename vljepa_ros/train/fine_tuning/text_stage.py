@@ -3,8 +3,8 @@
 
 Without it, "the left drawer is open" and "the right drawer is open" may have almost the same
 embedding (cosine 0.99 in models/small, whose training data has no left or right drawers), so the
-vision side could not learn to distinguish them. Known sentences are texts of the start model (see
-`rehearsal`), whose embeddings must not change.
+vision side could not learn to distinguish them. Known sentences are texts of the starting model
+(see `rehearsal`), whose embeddings must not change.
 
 Shapes: N annotated concepts, K known sentences, D embedding_dim.
 """
@@ -33,7 +33,7 @@ class TextFineTuning:
     """Fine-tuning of the Y-Encoder; it also provides the targets of the vision side.
 
     Args:
-        encoder: Y-Encoder of the start model.
+        encoder: Y-Encoder of the starting model.
         bank: Token states of the texts.
         concept_texts: Concepts of the annotations.
         known: Known sentences, whose embeddings are preserved.

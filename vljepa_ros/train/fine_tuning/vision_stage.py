@@ -4,7 +4,7 @@
 The loss on annotations is that of stage 2 (`train.losses`). Known sentences (see `rehearsal`) are
 additional negatives, except those whose meaning may equal that of the annotated text: a prediction
 must be nearer to the annotated text than to the other known sentences. The rehearsal term
-preserves the start model's answers to other questions, and its captions at tubelets without
+preserves the starting model's answers to other questions, and its captions at tubelets without
 annotation (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
 """
 

@@ -190,14 +190,16 @@ def stock_camera(name: str) -> Camera:
 def draw_wide(
     rng: np.random.Generator, points_m: Points, visible_height: float, for_training: bool
 ) -> Camera:
-    """Draw a stock camera, or a random camera around the workbench with all points in its image.
+    """Draw a stock camera (one of Meta-World's own) or a random camera.
 
-    If no random pose fits, the camera has a fixed position and is aimed at the points' mean.
+    The probability of a stock camera is `STOCK_SHARE`. A random camera stands anywhere around the workbench and has all points in its image. If no
+    random pose fits, the camera has a fixed position and is aimed at the points' mean.
 
     Args:
         rng: Random generator.
         points_m: Points (N, 3) that must be in the image of a random camera.
-        visible_height: Fraction of the image's height that remains, centered on the middle row.
+        visible_height: Fraction of the rendering's height that is kept when it is cropped to the
+            recorded aspect ratio, around the middle row.
         for_training: Whether to exclude cameras that are held out of training.
     """
     if rng.random() < STOCK_SHARE:
