@@ -192,8 +192,9 @@ def draw_wide(
 ) -> Camera:
     """Draw a stock camera (one of Meta-World's own) or a random camera.
 
-    The probability of a stock camera is `STOCK_SHARE`. A random camera stands anywhere around the workbench and has all points in its image. If no
-    random pose fits, the camera has a fixed position and is aimed at the points' mean.
+    The probability of a stock camera is `STOCK_SHARE`. A random camera stands anywhere around the
+    workbench and has all points in its image. If no random pose fits, the camera has a fixed
+    position and is aimed at the points' mean.
 
     Args:
         rng: Random generator.
