@@ -73,8 +73,9 @@ def check_integer(value: object, what: str) -> int:
 def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
     """Return a stamp in nanoseconds as int; raise InputError if it is not a valid stamp."""
     found = check_integer(stamp_ns, what)
-    if not -EVER_NS < found < EVER_NS:
-        raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
+    if not 0 <= found < EVER_NS:
+        reason = 'is negative' if found < 0 else 'is too large for a stamp in ns'
+        raise InputError(f'{what} ({_shown(found)}) {reason}')
     return found
 
 
@@ -139,11 +140,9 @@ def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
     """Return a time span as ints if it is valid; `end_ns` 0 is an open end.
 
     Raises:
-        InputError: A time is not a stamp or is negative, or the span ends before it starts.
+        InputError: A time is not a valid stamp, or the span ends before it starts.
     """
     start_ns, end_ns = check_stamp(start_ns, 'start_ns'), check_stamp(end_ns, 'end_ns')
-    if start_ns < 0 or end_ns < 0:
-        raise InputError(f'negative time in the span start_ns={start_ns}, end_ns={end_ns}')
     if end_ns and end_ns < start_ns:
         raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
     return start_ns, end_ns
