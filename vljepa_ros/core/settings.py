@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.text import shown
 from vljepa_ros.core.types import EVER_NS
 
 MAX_PROMPTS = 32
@@ -57,7 +58,7 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
             treated as texts.
     """
     if isinstance(texts, str):
-        raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is one text')
+        raise InputError(f'{what} must be a list of texts, but {shown(texts)} is one text')
     if not isinstance(texts, Sequence):
         raise InputError(f'{what} are of type {type(texts).__name__}, not a list of texts')
     return tuple(texts)
@@ -66,7 +67,7 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
 def check_integer(value: object, what: str) -> int:
     """Return an integer of any integer type as int; raise InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InputError(f'{what} ({_shown(value)}) is not an integer')
+        raise InputError(f'{what} ({shown(value)}) is not an integer')
     return int(value)
 
 
@@ -75,25 +76,19 @@ def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
     found = check_integer(stamp_ns, what)
     if not 0 <= found < EVER_NS:
         reason = 'is negative' if found < 0 else 'is too large for a stamp in ns'
-        raise InputError(f'{what} ({_shown(found)}) {reason}')
+        raise InputError(f'{what} ({shown(found)}) {reason}')
     return found
 
 
 def _in_range(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f'{name} ({_shown(value)}) is not a number')
+        raise InputError(f'{name} ({shown(value)}) is not a number')
     try:
         number = float(value)
     except OverflowError:  # an integer with hundreds of digits
         number = math.inf
     if not math.isfinite(number) or not low <= number <= high:
         raise InputError(f'{name} ({number}) is not in {low:g}..{high:g}')
-
-
-def _shown(value: object) -> str:
-    """Return a one-line text that shows a value of a wrong type, for an error message."""
-    text = ' '.join(repr(value).split())
-    return text if len(text) <= 40 else f'{text[:40]}... of type {type(value).__name__}'
 
 
 @dataclass(frozen=True)
@@ -241,5 +236,5 @@ class Settings:
             value, kind = getattr(self, part.name), part.default_factory
             if isinstance(kind, type) and not isinstance(value, kind):
                 raise InputError(
-                    f'settings: {part.name} ({_shown(value)}) is not of type {kind.__name__}'
+                    f'settings: {part.name} ({shown(value)}) is not of type {kind.__name__}'
                 )
