@@ -79,6 +79,8 @@ BAD_FRAMES = {
     'a stamp that is not a number': Frame(NAN, RED),  # type: ignore[arg-type]
     'a stamp as text': Frame('3', RED),  # type: ignore[arg-type]
     'a huge stamp': Frame(10**30, RED),
+    'a negative stamp': Frame(-1, RED),
+    'a stamp of 400 digits': Frame(10**400, RED),
     'no source': Frame(3000 * MS, RED, None),  # type: ignore[arg-type]
     'a number as source': Frame(3000 * MS, RED, 3),  # type: ignore[arg-type]
     'an empty source': Frame(3000 * MS, RED, ''),
@@ -105,7 +107,7 @@ def test_numpy_integers_are_stamps() -> None:
     assert len(events) == 1 and len(pipeline.finish()) == 1
 
 
-@pytest.mark.parametrize('value', [None, 1.5, NAN])
+@pytest.mark.parametrize('value', [None, 1.5, NAN, -1])
 def test_a_skipped_stamp_is_checked(value: Any) -> None:
     assert 'stamp_ns' in message_of(lambda: started().skip('camera', value))
     assert 'source' in message_of(lambda: started().skip(value, 0))

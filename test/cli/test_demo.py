@@ -32,6 +32,17 @@ def tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
+def test_help_states_the_default_of_threads_and_the_time_limit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(['demo', '--help'])
+    text = ' '.join(capsys.readouterr().out.split())
+    threads = text.partition('--threads N ')[2]
+    assert threads.partition(')')[0].endswith('(default: 1')
+    assert f'within {demo.LIMIT_S:g} s' in text
+
+
 @pytest.mark.parametrize(
     ('arguments', 'named'),
     [

@@ -55,6 +55,10 @@ def bad(found: Any, *parts: str) -> None:
         (['ask', '{bag}'], ['PROMPT']),
         (['ask', '{bag}', 'x\0y'], ['NUL']),
         (['ask', '{bag}', 'x', '--candidate', ' '], ['candidate', 'empty']),
+        (
+            ['ask', '{bag}', '', '--candidate', 'yes', '--candidate', 'no', '--model', 'nope'],
+            ['prompt is empty'],
+        ),
         (['ask', '{bag}', 'x', '--at', '99'], ['99 s', '7.9 s']),
         (['ask', '{bag}', 'x', '--at', '0'], ['too few images']),
         (['ask', '{bag}', 'x', '--at', '-1'], ['--at']),

@@ -48,6 +48,16 @@ def test_a_stamp_is_the_headers_not_the_recorders(tmp_path: Path) -> None:
     assert [frame.stamp_ns for frame in source] == bags.stamps(3)
 
 
+def test_an_image_with_a_negative_stamp_is_reported_as_damaged(tmp_path: Path) -> None:
+    rows = bags.colors(['red'], 3)
+    topic, log_ns, message = rows[1]
+    rows[1] = topic, log_ns, bags.compressed(-(10**9), message.data)
+    items = list(open_source(bags.write(tmp_path / 'bag', rows)).items())
+    assert [item.stamp_ns for item in items] == bags.stamps(3)
+    assert [isinstance(item, Damaged) for item in items] == [False, True, False]
+    assert isinstance(items[1], Damaged) and 'negative' in items[1].message
+
+
 def test_iterating_again_restarts_from_the_beginning(tmp_path: Path) -> None:
     source = open_source(bags.write(tmp_path / 'bag', bags.colors(['red'], 3)))
     assert len(list(source)) == len(list(source)) == 3

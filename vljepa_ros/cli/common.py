@@ -54,7 +54,7 @@ def add_device_arguments(parser: argparse._ActionsContainer) -> None:
         type=int,
         default=0,
         metavar='N',
-        help="CPU threads (default: 0, which is 1 for small models, else torch's default)",
+        help="CPU threads; 0 is 1 for small models, else torch's default (default: %(default)s)",
     )
 
 

@@ -5,7 +5,7 @@ The four nodes run as separate processes that communicate over DDS. A client pla
 as the nodes can process it, and asks each question of the sample at its time in the bag. Text
 events and answers are printed. The exit status is 0 if every question was answered and the targets
 are met: for precision, recall, the difference in F1 to each baseline, and the fraction of correct
-answers. Otherwise it is 1.
+answers. Otherwise it is 1, also if the run of the stack exceeds its time limit.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=common.path,
         default=None,
         metavar='DIR',
-        help='a bag with ground_truth.json and questions.json (default: the sample bag of the '
-        'package)',
+        help='a bag with ground_truth.json and questions.json, which the stack must process '
+        f'within {LIMIT_S:g} s, its start included (default: the sample bag of the package)',
     )
     parser.add_argument(
         '--keep-logs',

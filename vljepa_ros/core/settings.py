@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
 from vljepa_ros.core.errors import InputError
+from vljepa_ros.core.text import shown
 from vljepa_ros.core.types import EVER_NS
 
 MAX_PROMPTS = 32
@@ -57,7 +58,7 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
             treated as texts.
     """
     if isinstance(texts, str):
-        raise InputError(f'{what} must be a list of texts, but {_shown(texts)} is a single text')
+        raise InputError(f'{what} must be a list of texts, but {shown(texts)} is a single text')
     if not isinstance(texts, Sequence):
         raise InputError(f'{what} are of type {type(texts).__name__}, not a list of texts')
     return tuple(texts)
@@ -66,33 +67,28 @@ def texts_of(texts: object, what: str) -> tuple[str, ...]:
 def check_integer(value: object, what: str) -> int:
     """Return an integer of any integer type as int; raise InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InputError(f'{what} ({_shown(value)}) is not an integer')
+        raise InputError(f'{what} ({shown(value)}) is not an integer')
     return int(value)
 
 
 def check_stamp(stamp_ns: object, what: str = 'stamp_ns') -> int:
     """Return a stamp in nanoseconds as int; raise InputError if it is not a valid stamp."""
     found = check_integer(stamp_ns, what)
-    if not -EVER_NS < found < EVER_NS:
-        raise InputError(f'{what} ({found:.4g}) is too large for a stamp in ns')
+    if not 0 <= found < EVER_NS:
+        reason = 'is negative' if found < 0 else 'is too large for a stamp in ns'
+        raise InputError(f'{what} ({shown(found)}) {reason}')
     return found
 
 
 def _in_range(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f'{name} ({_shown(value)}) is not a number')
+        raise InputError(f'{name} ({shown(value)}) is not a number')
     try:
         number = float(value)
     except OverflowError:  # an integer with hundreds of digits
         number = math.inf
     if not math.isfinite(number) or not low <= number <= high:
         raise InputError(f'{name} ({number}) is not in {low:g}..{high:g}')
-
-
-def _shown(value: object) -> str:
-    """Return a one-line text that shows a value of a wrong type, for an error message."""
-    text = ' '.join(repr(value).split())
-    return text if len(text) <= 40 else f'{text[:40]}... of type {type(value).__name__}'
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
         check_text(prompt)
     if len(set(prompts)) != len(prompts):
         twice = next(prompt for prompt in prompts if prompts.count(prompt) > 1)
-        raise InputError(f'standing prompt {_shown(twice)} is listed twice')
+        raise InputError(f'standing prompt {shown(twice)} is listed twice')
     return prompts
 
 
@@ -140,11 +136,9 @@ def check_span(start_ns: int, end_ns: int) -> tuple[int, int]:
     """Return a time span as ints if it is valid; `end_ns` 0 is an open end.
 
     Raises:
-        InputError: A time is not a stamp or is negative, or the span ends before it starts.
+        InputError: A time is not a valid stamp, or the span ends before it starts.
     """
     start_ns, end_ns = check_stamp(start_ns, 'start_ns'), check_stamp(end_ns, 'end_ns')
-    if start_ns < 0 or end_ns < 0:
-        raise InputError(f'the span start_ns={start_ns}, end_ns={end_ns} has a negative time')
     if end_ns and end_ns < start_ns:
         raise InputError(f'the span ends {(start_ns - end_ns) / 1e9:.3f} s before it starts')
     return start_ns, end_ns
@@ -244,5 +238,5 @@ class Settings:
             value, kind = getattr(self, part.name), part.default_factory
             if isinstance(kind, type) and not isinstance(value, kind):
                 raise InputError(
-                    f'settings: {part.name} ({_shown(value)}) is not of type {kind.__name__}'
+                    f'settings: {part.name} ({shown(value)}) is not of type {kind.__name__}'
                 )

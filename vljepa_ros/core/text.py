@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find "yes" and "no" among candidate answers, and shorten texts for messages."""
+"""Find "yes" and "no" among candidate answers, and shorten texts and values for messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-SHOWN_CHARACTERS = 60  # maximum length of a text that a message quotes
+SHOWN_CHARACTERS = 60  # maximum length of a text or value that a message quotes
 
 
 def yes_among(candidates: Sequence[str]) -> int | None:
@@ -27,6 +27,13 @@ def quoted(text: str) -> str:
     """Shorten a text and escape its control characters, to quote it in a one-line message."""
     cut = text if len(text) <= SHOWN_CHARACTERS else f'{text[:SHOWN_CHARACTERS]}...'
     return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value of a wrong type in one line, shortened, for an error message."""
+    text = ' '.join(repr(value).split())
+    cut = f'{text[:SHOWN_CHARACTERS]}... of type {type(value).__name__}'
+    return text if len(text) <= SHOWN_CHARACTERS else cut
 
 
 def _first_word(text: str) -> str:

@@ -24,7 +24,10 @@ WITHHELD = 0.5  # texts and answers are withheld if `unfamiliar` or `unreadable`
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera image, (H, W, 3) uint8 RGB, with its stamp. `source` is the camera name."""
+    """One camera image, (H, W, 3) uint8 RGB, with its stamp. `source` is the camera name.
+
+    A frame does not check its values; `Pipeline.push` raises InputError if one is invalid.
+    """
 
     stamp_ns: int
     image: Image

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from vljepa_ros.core.errors import ModelError
+from vljepa_ros.core.text import shown
 
 T = TypeVar('T')
 
@@ -321,7 +322,7 @@ class FamiliarityConfig:
     def __post_init__(self) -> None:
         """Validate that `file` is a plain file name, so that it lies in the model folder."""
         if self.file and (set('/\\') & set(self.file) or self.file.startswith('.')):
-            raise ModelError(f'familiarity.file ({_shown(self.file)}) is not a plain file name')
+            raise ModelError(f'familiarity.file ({shown(self.file)}) is not a plain file name')
 
 
 @dataclass(frozen=True)
@@ -387,7 +388,7 @@ class ModelConfig:
         unknown, longest = self.calibration.unknown, self.y_encoder.max_tokens - 2
         if unknown and (len(unknown) > longest or unknown != unknown.strip()):
             raise ModelError(
-                f'calibration.unknown ({_shown(unknown)}) must be a text of at most {longest} '
+                f'calibration.unknown ({shown(unknown)}) must be a text of at most {longest} '
                 f'characters, without leading or trailing blanks'
             )
         if self.weight_count > MAX_WEIGHTS:
@@ -457,20 +458,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return _list(get_args(hint)[0], value, where)
     if type(value) is not hint:
-        raise ModelError(f'{where}: expected {hint.__name__}, found {_shown(value)}')
+        raise ModelError(f'{where}: expected {hint.__name__}, found {shown(value)}')
     return value
 
 
 def _list(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
     """Convert a YAML list to a tuple of items of type `hint`."""
     if hint is int and not (isinstance(value, list) and all(type(item) is int for item in value)):
-        raise ModelError(f'{where}: expected a list of integers, found {_shown(value)}')
+        raise ModelError(f'{where}: expected a list of integers, found {shown(value)}')
     if not isinstance(value, list):
-        raise ModelError(f'{where}: expected a list, found {_shown(value)}')
+        raise ModelError(f'{where}: expected a list, found {shown(value)}')
     return tuple(_convert(hint, item, f'{where}[{i}]') for i, item in enumerate(value))
-
-
-def _shown(value: Any) -> str:
-    """Return the repr of a value for an error message, cut after 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:80]}...'

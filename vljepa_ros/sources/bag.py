@@ -19,6 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vljepa_ros.core.errors import InputError
 from vljepa_ros.core.images import decode_compressed, decode_raw
+from vljepa_ros.core.settings import check_stamp
 from vljepa_ros.core.types import Frame, Image
 from vljepa_ros.sources.base import Damaged, Source
 from vljepa_ros.sources.names import camera_names
@@ -206,7 +207,7 @@ class BagSource(Source):
         for message in self.bag.messages(self.topics):
             name = self.names[message.topic.name]
             try:
-                stamp_ns = stamp_of(message.data)
+                stamp_ns = check_stamp(stamp_of(message.data))
             except InputError as error:
                 yield Damaged(message.log_ns, name, str(error))
                 continue
