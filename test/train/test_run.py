@@ -170,8 +170,10 @@ def test_run_with_region_finder_trains_and_saves_it(data: Path, tmp_path: Path) 
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path, data: Path) -> None:
     config = configuration(data, trained)
     other = dataclasses.replace(config, vision=dataclasses.replace(config.vision, gap_weight=0.25))
+    run = Run(other)
+    net = run.texts()  # does not depend on the vision stage
     with pytest.raises(InputError, match=r'vision\.gap_weight.* 0\.5.* 0\.25'):
-        Run(other).texts()
+        run.vision(net)
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Movement:
 def draw_movements(light: Level, cover: Level, rng: np.random.Generator) -> list[Movement]:
     """Draw random movements of one door at a time, with rests between them.
 
+    Half of the doors that move are open at first. Doors that never move are closed.
+
     Args:
         light: Light levels (T,).
         cover: Cover levels (T,).
