@@ -16,7 +16,7 @@ SMALL = Path(__file__).parents[2] / 'models' / 'small'
 
 
 @pytest.mark.parametrize('name', ['train.yaml', 'train_gpu.yaml'])
-def test_a_recipe_makes_what_is_shipped(name: str) -> None:
+def test_recipes_have_the_architecture_of_the_shipped_model(name: str) -> None:
     config, shipped = read_training(SMALL / name), read_config(SMALL)
     assert isinstance(config, TrainConfig) and isinstance(shipped, ModelConfig)
     made = config.model
