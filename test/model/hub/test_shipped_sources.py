@@ -100,7 +100,7 @@ def test_published_weights_fill_the_model_without_surplus_keys(name: str) -> Non
 
 
 @pytest.mark.parametrize('name', ['open_vljepa', 'vljepa_paper', 'vljepa_open', 'siglip2'])
-def test_all_that_a_model_reads_comes_with_it_or_from_its_sources(name: str) -> None:
+def test_all_files_of_a_model_are_shipped_or_in_its_sources(name: str) -> None:
     folder = registry.find(name)
     config: Any = registry.read_config(folder)
     parts = [getattr(config, part, None) for part in ('predictor', 'y_encoder', 'text')]
