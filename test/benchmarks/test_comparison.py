@@ -89,14 +89,14 @@ def streams() -> list[Recording]:
     """Features in which each concept has its own vector, plus noise."""
     rng, codes, found = np.random.default_rng(0), dict[str, Any](), list[Recording]()
     for seed in range(6):
-        said = film(f'train-{seed}', seed).annotations
-        rows = Recording(said, np.zeros((int(said[-1].end * 5), 0, 0), np.float16))
+        annotations = film(f'train-{seed}', seed).annotations
+        rows = Recording(annotations, np.zeros((int(annotations[-1].end * 5), 0, 0), np.float16))
         shown = [rows.at(t).meaning for t in range(len(rows.features))]
         for meaning in shown:
             codes.setdefault(meaning, rng.normal(size=(16, 32)))
         clean = np.stack([codes[meaning] for meaning in shown])
         noisy = clean + 0.5 * rng.normal(size=clean.shape)
-        found.append(Recording(said, noisy.astype(np.float16)))
+        found.append(Recording(annotations, noisy.astype(np.float16)))
     return found
 
 

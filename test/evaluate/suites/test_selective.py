@@ -157,8 +157,8 @@ def test_uniform_decodes_the_middle_of_equal_parts() -> None:
 
 
 def test_pooling_decodes_the_mean_with_the_middle_stamp_at_the_end() -> None:
-    given = hops([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
-    found = pooled(given, 2)
+    stream = hops([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
+    found = pooled(stream, 2)
     assert found.emitted_ns is not None
     assert hop_indices(found) == [1, 3]  # the middle of three, and between two: 0.5 and 0.8 s
     assert found.at_ns.tolist() == [300_000_000, 800_000_000]
@@ -185,10 +185,10 @@ def reference_ward(vectors: np.ndarray, count: int) -> list[list[int]]:
 def test_ward_merges_the_neighbors_that_add_least_to_the_sum_of_squares() -> None:
     pytest.importorskip('sklearn')
     for seed in range(5):
-        given = hops(np.random.default_rng(seed).normal(size=(17, 5)))
+        stream = hops(np.random.default_rng(seed).normal(size=(17, 5)))
         for count in (1, 2, 5, 11, 16, 17, 40):
-            found = [part.tolist() for part in clustered(given.vectors, count)]
-            assert found == reference_ward(given.vectors.astype(float), min(count, 17))
+            found = [part.tolist() for part in clustered(stream.vectors, count)]
+            assert found == reference_ward(stream.vectors.astype(float), min(count, 17))
 
 
 def test_ward_keeps_a_recurring_concept_as_a_separate_segment() -> None:
@@ -213,7 +213,7 @@ def test_updates_count_as_decodes() -> None:
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
 
-    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 40)
+    stream = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 40)
 
     def moved(count: int) -> float:
         mean = np.array([at(60)] * 2 + [at(100)] * count).sum(axis=0)
@@ -221,11 +221,11 @@ def test_updates_count_as_decodes() -> None:
 
     drift = SegmenterSettings().drift_threshold  # smaller than the default change
     updated = 11 + next(count for count in range(1, 40) if moved(count) > drift)
-    found = online(given, 1.0)
+    found = online(stream, 1.0)
     assert hop_indices(found) == [0, 11, updated]  # the averaged span ends there
     assert found.emitted_ns is not None
     assert ((found.emitted_ns - found.at_ns) / HOP_NS).tolist() == [0, 0, 8]  # it waited for 8
-    assert len(online(given, HIGHEST_THRESHOLD).at_ns) == 1
+    assert len(online(stream, HIGHEST_THRESHOLD).at_ns) == 1
 
 
 def test_the_final_decode_of_a_segment_is_of_its_last_hop() -> None:
@@ -234,8 +234,8 @@ def test_the_final_decode_of_a_segment_is_of_its_last_hop() -> None:
     def at(degrees: float) -> list[float]:
         return [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
 
-    given = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 6 + [[0, 0, 1]] * 5)
-    found = online(given, 1.0)
+    stream = hops([at(0)] * 10 + [at(60)] * 2 + [at(100)] * 6 + [[0, 0, 1]] * 5)
+    found = online(stream, 1.0)
     assert found.emitted_ns is not None
     emitted = (found.emitted_ns // HOP_NS).tolist()
     assert hop_indices(found) == [0, 11, 17, 19] and emitted == [0, 11, 19, 19]
@@ -245,23 +245,23 @@ def test_a_high_threshold_decodes_long_segments_until_the_stream_ends() -> None:
     rng = np.random.default_rng(0)
     names = rng.normal(size=(60, 64))
     lengths = [4, 4, 4, 40] * 15  # 0.8 s, and 8 s
-    given = hops(np.repeat(names, lengths, axis=0))
-    found = by_settings(given, SegmenterSettings(change_threshold=12.0, drift_threshold=1.7))
+    stream = hops(np.repeat(names, lengths, axis=0))
+    found = by_settings(stream, SegmenterSettings(change_threshold=12.0, drift_threshold=1.7))
     starts = np.cumsum([0, *lengths])[[7, 11, 15]]
     assert 15 <= len(found.at_ns) <= 31  # at most two for each long segment
     assert all(any(0 <= slot - start < 40 for slot in hop_indices(found)) for start in starts)
     last_s = found.at_ns[-1] / 1e9
-    assert last_s > given.seconds - 60  # it decodes until the end
+    assert last_s > stream.seconds - 60  # it decodes until the end
     assert SegmenterSettings().longest_run == 8
     assert SegmenterSettings(change_threshold=0.1).longest_run == 8
     assert SegmenterSettings(change_threshold=12.0).longest_run == 69
 
 
 def test_the_highest_thresholds_lengthen_the_minimum_segment() -> None:
-    given = hops(np.repeat(np.eye(120), 5, axis=0))  # a new concept each second
+    stream = hops(np.repeat(np.eye(120), 5, axis=0))  # a new concept each second
     counts = []
     for threshold in (2.0, 8.0, 20.0, 40.0):
-        found, settings = online(given, threshold), our_settings(threshold)
+        found, settings = online(stream, threshold), our_settings(threshold)
         assert settings.change_threshold == 2.0
         begun_s = np.diff(found.at_ns) / 1e9
         assert begun_s.min() >= settings.min_segment_s - 1.8  # a run of 8 hops and a bit
@@ -284,24 +284,24 @@ def test_streams_are_concatenated() -> None:
 
 
 def test_the_motion_rule_decodes_after_the_highest_peaks() -> None:
-    given = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
+    stream = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
     at_s = 0.1 * np.arange(30)
     moved = np.zeros(30)
     moved[[10, 20]] = 9.0, 8.0  # at 1.0 and 2.0 s
-    found = moving(given, Motion(moved, at_s), 2)
+    found = moving(stream, Motion(moved, at_s), 2)
     assert hop_indices(found) == [5, 10] and np.argmax(found.vectors, axis=1).tolist() == [1, 2]
-    assert hop_indices(moving(given, Motion(moved, at_s), 1)) == [5]
+    assert hop_indices(moving(stream, Motion(moved, at_s), 1)) == [5]
     assert found.emitted_ns is None  # the highest peaks are known at the end only
-    assert len(moving(given, Motion(moved, at_s), 30).at_ns) == 4  # peaks at least 0.8 s apart
+    assert len(moving(stream, Motion(moved, at_s), 30).at_ns) == 4  # peaks at least 0.8 s apart
 
 
 def test_oracle_boundaries_decode_each_annotated_span_once() -> None:
-    given = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
-    found = within(given, [(0.0, 1.0), (1.0, 2.0), (2.0, 2.05), (2.05, 3.0)])
+    stream = plateaus([5, 5, 5], [0, 1, 2])  # hops at 0.1, 0.3, ... s
+    found = within(stream, [(0.0, 1.0), (1.0, 2.0), (2.0, 2.05), (2.05, 3.0)])
     assert found.at_ns.tolist() == [500_000_000, 1_500_000_000, 2_025_000_000, 2_525_000_000]
     assert np.argmax(found.vectors, axis=1).tolist() == [0, 1, 2, 2]  # no hop in 2.00..2.05 s
     np.testing.assert_allclose(found.vectors.max(axis=1), 1.0)
-    later = within(given, [(2.0, 3.0), (0.0, 1.0)])
+    later = within(stream, [(2.0, 3.0), (0.0, 1.0)])
     assert np.argmax(later.vectors, axis=1).tolist() == [0, 2]  # in order of time
 
 
@@ -343,10 +343,10 @@ SPANS = (
 
 
 def scores_of(
-    given: Hops, thresholds: dict[float, float]
+    stream: Hops, thresholds: dict[float, float]
 ) -> tuple[dict[Any, Scored], AxisDecoder]:
     language = AxisDecoder()
-    recorded = Recorded('a', given, SPANS, {'blind': ['axis 5', 'axis 1', 'axis 5']})
+    recorded = Recorded('a', stream, SPANS, {'blind': ['axis 5', 'axis 1', 'axis 5']})
     decoder = CachedDecoder(language)  # type: ignore[arg-type]
     return score_rows(
         recorded, thresholds, decoder, Cider([s.references for s in SPANS])
@@ -355,10 +355,10 @@ def scores_of(
 
 def test_all_rows_are_scored_and_unassigned_hops_are_not_decoded() -> None:
     pytest.importorskip('sklearn')
-    given = plateaus([10, 10, 10], [0, 1, 2])
+    stream = plateaus([10, 10, 10], [0, 1, 2])
     best = Cider([s.references for s in SPANS]).score('axis 1', ('axis 1',))
     assert best > 0 and Cider([s.references for s in SPANS]).score('axis 1', ('axis 2',)) == 0.0
-    found, language = scores_of(given, {0.0: 0.0, 1.0: 0.1, 2.85: HIGHEST_THRESHOLD})
+    found, language = scores_of(stream, {0.0: 0.0, 1.0: 0.1, 2.85: HIGHEST_THRESHOLD})
     assert found['uniform', 0.0].decodes == 30 and found['uniform', 1.0].decodes == 6
     assert found['ours', 1.0].decodes == 3 and found['ours', 2.85].decodes == 1
     assert found['oracle boundaries', 0.0].decodes == 3
@@ -377,8 +377,8 @@ def test_all_rows_are_scored_and_unassigned_hops_are_not_decoded() -> None:
 
 def test_no_text_is_in_force_before_the_first_decode() -> None:
     pytest.importorskip('sklearn')
-    given = plateaus([10, 10, 10], [0, 1, 2])
-    found, _ = scores_of(given, {30.0: 0.1})  # uniform has one decode, of hop 14, at 2.9 s
+    stream = plateaus([10, 10, 10], [0, 1, 2])
+    found, _ = scores_of(stream, {30.0: 0.1})  # uniform has one decode, of hop 14, at 2.9 s
     force = found['uniform', 30.0].in_force
     assert force is not None and force[0] == 0.0 and force[1] > 0.0 and force[2] == 0.0
     near = found['uniform', 30.0].nearest
@@ -458,9 +458,9 @@ def test_perfect_vision_keeps_the_baseline_score_with_one_decode_per_annotation(
     pytest.importorskip('sklearn')
     suite = importlib.import_module('vljepa_ros.evaluate.suites.selective')
     monkeypatch.setattr(suite, 'BUDGET_SHARE', 1.0)  # 95% of four would be three
-    films = [film(tmp_path, name, STREAM) for name in 'ab']
-    given = context(films)
-    report = selective(Context(given.model, films, validation=films))
+    streams = [film(tmp_path, name, STREAM) for name in 'ab']
+    toy_context = context(streams)
+    report = selective(Context(toy_context.model, streams, validation=streams))
     found = rows(report)
     assert found['ours', "CIDEr-D, share of the baseline's: 1/2.85 s"].reached
     spent = found['ours', "decodes, share of the baseline's: 1/2.85 s"]
@@ -536,8 +536,8 @@ def write_embeddings(folder: Path, **arrays: Any) -> tuple[Path, Path]:
     """Write embeddings of rest, a push and rest, two seconds each, and their annotations."""
     meanings = ['rest', 'act:push:red', 'rest']
     vectors = np.repeat([2.5 * toy_suites.direction(m) for m in meanings], 10, axis=0)
-    given = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
-    np.savez(folder / 'own.npz', **{k: v for k, v in given.items() if v is not None})
+    values = {'vectors': vectors, 'stamps_ns': 10**18 + HOP_NS * np.arange(30), **arrays}
+    np.savez(folder / 'own.npz', **{k: v for k, v in values.items() if v is not None})
     lines = [
         json.dumps({'start': 2.0 * i, 'end': 2.0 * i + 2, 'text': sentences(m)[0]})
         for i, m in enumerate(meanings)
@@ -700,9 +700,9 @@ def test_the_plot_is_written(tmp_path: Path, command: Callable[..., Any]) -> Non
     pytest.importorskip('matplotlib')
     vectors, texts = write_embeddings(tmp_path)
     plot = tmp_path / 'new' / 'selective.png'
-    given = ['--embeddings', vectors, '--annotations', texts, '--plot', plot]
-    assert command(*given)[0] == 0 and plot.stat().st_size > 10_000
-    status, _, err = command(*given[:-1], tmp_path / 'x.what')
+    arguments = ['--embeddings', vectors, '--annotations', texts, '--plot', plot]
+    assert command(*arguments)[0] == 0 and plot.stat().st_size > 10_000
+    status, _, err = command(*arguments[:-1], tmp_path / 'x.what')
     assert status == 2 and 'x.what' in err and err.count('\n') == 1
     with pytest.raises(InputError, match='plot'):
         draw({}, plot)

@@ -80,8 +80,8 @@ def test_paraphrases_of_every_color_have_the_state_of_their_concept(
 
 
 def test_state_of_a_concept() -> None:
-    given = ['rest', 'dark', 'covered', 'act:door-open:any', 'done:door-close:any']
-    assert [state_of(meaning) for meaning in given] == ['', 'dark', 'covered', 'open', 'close']
+    meanings = ['rest', 'dark', 'covered', 'act:door-open:any', 'done:door-close:any']
+    assert [state_of(meaning) for meaning in meanings] == ['', 'dark', 'covered', 'open', 'close']
 
 
 def test_any_visible_state_after_dark_is_labeled_light_back() -> None:
@@ -303,12 +303,12 @@ def test_the_command_reads_kitchen_streams_or_names_the_command_to_record_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate.common, 'load_model', lambda args: model(AnsweringVision()))
-    given = ['evaluate', 'transfer', '--data', str(tmp_path), '--jobs', '1', '--json']
-    assert main(given) == 2
+    arguments = ['evaluate', 'transfer', '--data', str(tmp_path), '--jobs', '1', '--json']
+    assert main(arguments) == 2
     err = capsys.readouterr().err
     assert f'`vljepa data kitchen --out {tmp_path}`' in err and err.count('\n') == 1
     kitchen_stream(tmp_path / 'kitchen', 'a')
-    assert main(given) == 0
+    assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found['split'], found['streams']) == ('kitchen', 1)
     assert [suite['suite'] for suite in found['suites']] == ['transfer']

@@ -62,13 +62,13 @@ def test_lora_adds_two_low_rank_matrices_to_each_linear_layer(net: VLJEPA) -> No
     before = {name for name, _ in net.named_parameters()}
     select_parameters(net, config('lora'))
     layers = {n.rpartition('.lora_')[0] for n in trained(net) if '.lora_' in n}
-    wanted = {
+    expected = {
         f'{part}.blocks.{block}.{layer}'
         for part in VISION
         for block in (0, 1)
         for layer in ('qkv', 'project', 'mlp.0', 'mlp.2')
     }
-    assert layers == wanted
+    assert layers == expected
     assert trained(net) - HEADS == {n for n in trained(net) if '.lora_' in n}
     shapes = {
         tuple(p.shape) for n, p in net.named_parameters() if 'x_encoder.blocks.0.qkv.lora' in n
@@ -112,8 +112,8 @@ def test_lora_equals_its_formula(net: VLJEPA) -> None:
     with torch.no_grad():
         layer.lora_B['default'].weight.normal_()
     a, b = layer.lora_A['default'].weight, layer.lora_B['default'].weight
-    wanted = before + 8.0 / 4 * b @ a
-    assert torch.allclose(merged(net).state_dict()[name], wanted, atol=1e-5)
+    expected = before + 8.0 / 4 * b @ a
+    assert torch.allclose(merged(net).state_dict()[name], expected, atol=1e-5)
 
 
 def test_a_missing_peft_error_names_the_install_command(

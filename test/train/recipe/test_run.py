@@ -216,8 +216,8 @@ def test_only_the_selected_parameters_change(tmp_path: Path, folder: Path, tune:
     adapted = {
         k for k in before if k.startswith('predictor.layers') and k.split('.')[-2] in ADAPTED
     }
-    wanted = HEADS & before.keys() | (adapted if tune == 'lora' else set())
-    assert changed == wanted and len(adapted) == 2 * len(ADAPTED)
+    expected = HEADS & before.keys() | (adapted if tune == 'lora' else set())
+    assert changed == expected and len(adapted) == 2 * len(ADAPTED)
     assert registry.load(str(tmp_path / 'out'), device='cpu').vision is not None
 
 

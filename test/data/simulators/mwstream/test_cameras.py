@@ -52,7 +52,7 @@ def test_roll_rotates_the_image() -> None:
 
 
 @pytest.mark.parametrize('name', list(STOCK))
-def test_a_stock_camera_sees_the_table_upright(name: str) -> None:
+def test_the_table_is_upright_in_stock_cameras(name: str) -> None:
     camera = stock_camera(name)
     places, sizes = camera.project(np.array([[0.0, 0.65, 0.02], [0.0, 0.65, 0.3]]))
     assert (np.abs(places - 0.5) < 0.35).all() and sizes[0] > 2.0

@@ -27,7 +27,7 @@ def red_at(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize('aspect', list(ASPECTS))
 @pytest.mark.parametrize('fit', ['crop', 'resize', 'letterbox'])
-def test_objects_are_where_place_maps_them(aspect: str, fit: str) -> None:
+def test_place_maps_points_to_their_image_positions(aspect: str, fit: str) -> None:
     image_format = ImageFormat(aspect, fit)
     [image] = image_format.apply(rendering()[None])
     expected = image_format.place(np.array([[0.755, 0.63]]))[0]
